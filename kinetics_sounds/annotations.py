@@ -1,0 +1,134 @@
+"""Read Kinetics annotation CSVs, from a path, a URL or the official places."""
+
+import csv
+import hashlib
+import http.client
+import io
+import urllib.error
+import urllib.request
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import stamina
+
+from . import files
+from .clip import SPLITS, Clip
+from .errors import AnnotationError
+
+OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
+"""Kinetics-400, as the public mirror keeps it."""
+
+_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+_SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+_MAX_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """What one list holds of what was asked for."""
+
+    clips: tuple[tuple[Clip, str], ...]
+    """Each wanted clip with where it stands, `file:line`."""
+    labels: frozenset[str]
+    """Every label of the list, wanted or not."""
+
+
+def read(place: str | Path, *, labels: Container[str], splits: Iterable[str] = SPLITS) -> Annotations:
+    """The clips of the wanted labels and splits, in the file's order.
+
+    Both header styles are read (with and without `is_cc`; other columns are ignored) and "validate" is val. Raises
+    AnnotationError for a file that cannot be read, a missing column, a list without labels, and a wanted row that
+    is no clip.
+    """
+    path, wanted = Path(place), set(splits)
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: cannot be read as a UTF-8 CSV: {error}") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    found: list[tuple[Clip, str]] = []
+    seen: set[str] = set()
+    try:
+        _check_header(path, rows.fieldnames or [])
+        for row in rows:
+            label = (row["label"] or "").strip()
+            seen.add(label)
+            if label not in labels:
+                continue
+            where = f"{path}:{rows.line_num}"
+            split = _SPLIT_NAMES.get((row["split"] or "").strip().lower())
+            if split is None:
+                raise AnnotationError(f"{where}: split {row['split']!r} is none of {', '.join(_SPLIT_NAMES)}")
+            if split in wanted:
+                found.append((_clip(row, label, split, where), where))
+    except csv.Error as error:
+        raise AnnotationError(
+            f"{path}:{rows.line_num}: is no CSV: {error}; look for a quote that does not close"
+        ) from error
+    return Annotations(tuple(found), frozenset(seen))
+
+
+def _check_header(path: Path, header: Iterable[str]) -> None:
+    missing = [column for column in _COLUMNS if column not in header]
+    if missing == ["label"]:
+        raise AnnotationError(
+            f"{path}: has no column 'label': this is the original test list, whose labels were withheld; use DeepMind's "
+            f"re-release instead ({OFFICIAL.format(split='test')}), or leave the test split out with --splits train,val"
+        )
+    if missing:
+        raise AnnotationError(
+            f"{path}: has no column {', '.join(map(repr, missing))}; a Kinetics CSV begins with the line "
+            f"{','.join(_COLUMNS)} (found: {', '.join(map(repr, header)) or 'nothing'})"
+        )
+
+
+def _clip(row: dict[str, str | None], label: str, split: str, where: str) -> Clip:
+    def second(column: str) -> int:
+        text = (row[column] or "").strip()
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if value < 0 or not value.is_integer():
+            raise AnnotationError(f"{where}: {column} {text!r} is no whole number of seconds; mend or remove the row")
+        return int(value)
+
+    start, end = second("time_start"), second("time_end")
+    try:
+        return Clip((row["youtube_id"] or "").strip(), start, end, label, split)
+    except ValueError as error:
+        raise AnnotationError(f"{where}: {error}; mend or remove the row") from error
+
+
+def fetch(place: str, folder: Path) -> Path:
+    """A local path for an annotation list: a path as it is, a URL downloaded once into `folder`."""
+    if not place.startswith(("http://", "https://")):
+        return files.user_path(place)
+    address = hashlib.sha256(place.encode()).hexdigest()[:8]  # two servers may both call theirs val.csv
+    path = folder / f"{address}-{Path(place.partition('?')[0]).name}"
+    if not path.is_file():
+        files.write_bytes(path, _download(place))
+    return path
+
+
+def _download(url: str) -> bytes:
+    def transient(error: Exception) -> bool:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+            return error.code >= 500 or error.code == 429
+        return True
+
+    try:
+        for attempt in stamina.retry_context(on=transient, attempts=4, timeout=120):
+            with attempt, urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - only http and https come here
+                data: bytes = answer.read(_MAX_BYTES + 1)
+                if len(data) < min(int(answer.headers.get("Content-Length", 0)), _MAX_BYTES):
+                    raise ConnectionError(f"cut off after {len(data)} bytes")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise AnnotationError(
+            f"{url}: cannot be downloaded ({error}); give a local copy with --annotations PATH"
+        ) from error
+    if len(data) > _MAX_BYTES:
+        raise AnnotationError(f"{url}: is larger than {_MAX_BYTES >> 20} MiB; this is no annotation list")
+    return data

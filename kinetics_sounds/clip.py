@@ -1,0 +1,175 @@
+"""The nouns: a clip, what may become of it, and what did."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+SPLITS = ("train", "val", "test")
+
+YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What names a file must be made of this and nothing else."""
+
+_KEY = re.compile(rf"(?P<youtube_id>{YOUTUBE_ID.pattern})_(?P<start>[0-9]{{6}})_(?P<end>[0-9]{{6}})")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Clip:
+    """One annotation: the span of a video that shows an action."""
+
+    youtube_id: str
+    """The video; letters, digits, `_` and `-`, and it may begin with `-`."""
+    time_start: int
+    """Whole seconds into the video."""
+    time_end: int
+    """Whole seconds into the video; later than `time_start`."""
+    label: str
+    """The Kinetics label."""
+    split: str
+    """train, val or test."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what could not name a file or a span."""
+        if not YOUTUBE_ID.fullmatch(self.youtube_id):
+            raise ValueError(f"{self.youtube_id!r} is no video id (letters, digits, '_' and '-')")
+        if not 0 <= self.time_start < self.time_end <= 999_999:
+            raise ValueError(f"{self.time_start} to {self.time_end} is no span of seconds")
+        if self.split not in SPLITS:
+            raise ValueError(f"{self.split!r} is no split (one of {', '.join(SPLITS)})")
+
+    @property
+    def key(self) -> str:
+        """Unique name of the clip, the mirror's own: `{youtube_id}_{start:06d}_{end:06d}`."""
+        return f"{self.youtube_id}_{self.time_start:06d}_{self.time_end:06d}"
+
+    @property
+    def seconds(self) -> int:
+        """Length of the annotated span."""
+        return self.time_end - self.time_start
+
+
+def parse_key(key: str) -> tuple[str, int, int] | None:
+    """Video id, start and end in seconds of a key; None where it is not one."""
+    match = _KEY.fullmatch(key)
+    return (match["youtube_id"], int(match["start"]), int(match["end"])) if match else None
+
+
+def label_folder(label: str) -> str:
+    """A label as one folder name of at most 100 bytes: harmless whatever the label holds."""
+    return re.sub(r"[^\w ()'.,&-]", "_", label).encode()[:100].decode(errors="ignore").strip(". ") or "_"
+
+
+class Kind(StrEnum):
+    """What a status means for the next run."""
+
+    OK = "ok"
+    PERMANENT = "permanent"
+    """Asking again will not help."""
+    RETRY = "retry"
+    """Asking again may help."""
+    STOP = "stop"
+    """Asking for anything else would make it worse: the whole build waits."""
+
+
+class Status(StrEnum):
+    """What became of a clip: a closed list, each of one kind."""
+
+    kind: Kind
+
+    def __new__(cls, value: str, kind: Kind) -> Self:
+        """A member carries its kind beside its value."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.kind = kind
+        return member
+
+    @classmethod
+    def of(cls, value: str) -> Self:
+        """The status of this name; raises ValueError where there is none."""
+        found = cls._value2member_map_.get(value)
+        if not isinstance(found, cls):
+            raise ValueError(f"{value!r} is no status")
+        return found
+
+    OK = "ok", Kind.OK
+
+    PRIVATE = "private", Kind.PERMANENT
+    REMOVED = "removed", Kind.PERMANENT
+    ACCOUNT_TERMINATED = "account_terminated", Kind.PERMANENT
+    GEO_BLOCKED = "geo_blocked", Kind.PERMANENT
+    AGE_RESTRICTED = "age_restricted", Kind.PERMANENT
+    LOGIN_REQUIRED = "login_required", Kind.PERMANENT
+    UNAVAILABLE = "unavailable", Kind.PERMANENT
+    LIVE = "live", Kind.PERMANENT
+    NO_VIDEO = "no_video", Kind.PERMANENT
+    NO_AUDIO = "no_audio", Kind.PERMANENT
+    TOO_SHORT = "too_short", Kind.PERMANENT
+    CORRUPT = "corrupt", Kind.PERMANENT
+
+    NOT_TRIED = "not_tried", Kind.RETRY  # the build was stopped before it came to this clip
+    NOT_IN_SOURCE = "not_in_source", Kind.RETRY  # a folder may have been filled since, and looking costs nothing
+    NO_FORMATS = "no_formats", Kind.RETRY  # nothing to download was found: yt-dlp may be too old or lack its JS runtime
+    NETWORK = "network", Kind.RETRY
+    HTTP_4XX = "http_4xx", Kind.RETRY
+    HTTP_5XX = "http_5xx", Kind.RETRY
+    TRUNCATED = "truncated", Kind.RETRY
+    TIMEOUT = "timeout", Kind.RETRY
+    DISK_FULL = "disk_full", Kind.STOP
+    CRASHED = "crashed", Kind.RETRY
+
+    BOT_CHECK = "bot_check", Kind.STOP
+    RATE_LIMITED = "rate_limited", Kind.STOP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What a source gave for a clip."""
+
+    status: Status
+    detail: str = ""
+    """The raw message and the tool's version where the status is not ok."""
+    path: Path | None = None
+    """The file, where the status is ok."""
+    trimmed: bool = False
+    """The file is named as already cut to the clip's span (else it is the whole video)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """What the audit measured on a clip's file."""
+
+    path: str
+    """Relative to the folder of the manifest."""
+    bytes: int
+    sha256: str
+    duration_seconds: float
+    """Of the picture: frames over frame rate."""
+    fps: float
+    width: int
+    height: int
+    num_frames: int
+    audio_rate: int
+    """Hertz."""
+    audio_channels: int
+    audio_rms_db: float
+    """Decibels under full scale, over the whole clip and all channels; -200 for digital silence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one clip."""
+
+    clip: Clip
+    status: Status
+    detail: str = ""
+    source: str = ""
+    """The source that gave the clip, or the last one asked."""
+    media: Media | None = None
+    """Present exactly where the status is ok."""
+    tool_versions: str = ""
+
+    def __post_init__(self) -> None:
+        """An ok clip has a file; no other has."""
+        if (self.status is Status.OK) != (self.media is not None):
+            raise ValueError(f"{self.clip.key}: status {self.status} with media {self.media}")

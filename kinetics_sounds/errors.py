@@ -1,0 +1,55 @@
+"""The exceptions a user can meet; a bug is any other.
+
+    KineticsSoundsError          names the thing, the place and the remedy; commands print it and exit 2
+    ├── SettingsError            an option or recipe that cannot be
+    ├── ClassListError           a class list that cannot be read or used
+    ├── AnnotationError          an annotation CSV that cannot be read or used
+    ├── SourceError              a source that cannot be opened at all
+    ├── ManifestError            a manifest that is missing, damaged or of another schema
+    ├── ShardError               a shard set that is missing, damaged or of another schema
+    ├── MediaError               a media tool that is missing or failed on a file
+    ├── RunError                 a training run or checkpoint that is missing or does not fit
+    └── FolderInUseError         a folder that another process writes to
+
+A video that is gone is not an error but an `Outcome` (see `clip.py`).
+"""
+
+
+class KineticsSoundsError(Exception):
+    """Base of all: its text names the thing, the place and the remedy."""
+
+
+class SettingsError(KineticsSoundsError):
+    """An option or recipe that cannot be."""
+
+
+class ClassListError(KineticsSoundsError):
+    """A class list that cannot be read or used."""
+
+
+class AnnotationError(KineticsSoundsError):
+    """An annotation CSV that cannot be read or used."""
+
+
+class SourceError(KineticsSoundsError):
+    """A source that cannot be opened at all."""
+
+
+class ManifestError(KineticsSoundsError):
+    """A manifest that is missing, damaged or of another schema."""
+
+
+class ShardError(KineticsSoundsError):
+    """A shard set that is missing, damaged or of another schema."""
+
+
+class MediaError(KineticsSoundsError):
+    """A media tool that is missing or failed on a file."""
+
+
+class RunError(KineticsSoundsError):
+    """A training run or checkpoint that is missing or does not fit."""
+
+
+class FolderInUseError(KineticsSoundsError):
+    """A folder that another process writes to."""

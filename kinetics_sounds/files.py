@@ -1,0 +1,85 @@
+"""Files that exist are complete: temporary name, sync, rename."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .errors import FolderInUseError
+
+PART = ".part"
+"""Suffix of a file that is being written; whoever finds one may delete it."""
+
+
+def user_path(text: str) -> Path:
+    """A path as a user writes it: `~` is their home, and the `~name` of nobody stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where nobody has that name
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(part: Path, path: Path) -> None:
+    """Give a finished temporary file its name: sync the bytes, rename, sync the folder."""
+    with part.open("rb+") as written:
+        os.fsync(written.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears at `path` only once the block has ended without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    try:
+        with part.open("wb") as out:
+            yield out
+        publish(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file at once, so that it is complete or not there."""
+    with atomic_writer(path) as out:
+        out.write(data)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+@contextmanager
+def exclusive(folder: Path, *, command: str) -> Iterator[None]:
+    """Hold a folder for this process alone; FolderInUseError where another holds it. A kill lets go of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUseError(
+                f"{folder}: another {command} works in this folder; wait for it or stop it"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what a killed writer left behind, at any depth."""
+    for part in folder.rglob(f"*{PART}"):
+        if part.is_file() or part.is_symlink():
+            part.unlink()

@@ -1,0 +1,1 @@
+"""The only folder that opens media: ffmpeg, PyAV, decord, librosa and soundfile have no other door."""

@@ -1,0 +1,30 @@
+"""A name is a module: `methods/avcl.py` is the entry for `avcl`; there is no registry to edit."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from types import ModuleType
+
+from .errors import SettingsError
+
+
+def names(package: str) -> list[str]:
+    """The public modules of a package, sorted."""
+    path = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+
+
+def load(package: str, name: str) -> ModuleType:
+    """Import the module called `name`; raises SettingsError that lists the valid names."""
+    kind = package.rpartition(".")[2].rstrip("s")
+    valid = names(package)
+    if name not in valid:
+        raise SettingsError(f"no {kind} is called {name!r}; there are: {', '.join(valid)}{nearest(name, valid)}")
+    return importlib.import_module(f"{package}.{name}")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A clause that suggests up to three close words, or nothing."""
+    close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.5)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

@@ -1,0 +1,58 @@
+"""Progress for whoever watches: a bar on a terminal, a plain line every few seconds elsewhere. All on standard error."""
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 5.0
+
+log = logging.getLogger("kinetics_sounds")
+
+
+class Bar:
+    """How far a piece of work is: counts by outcome, rate and time left."""
+
+    def __init__(self, what: str, total: int, *, done: int = 0) -> None:
+        """`done` of `total` were finished by an earlier run."""
+        self.what, self.total, self.done = what, total, done
+        self.counts: Counter[str] = Counter()
+        self._began, self._first, self._spoke = time.monotonic(), done, time.monotonic()
+        self._rich: Progress | None = None
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._rich = Progress(
+                *columns, TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True)
+            )
+            self._task = self._rich.add_task(what, total=total, completed=done, note="")
+
+    def advance(self, outcome: str = "", *, note: str = "") -> None:
+        """One more is done, with this outcome."""
+        self.done += 1
+        if outcome:
+            self.counts[outcome] += 1
+        said = note or " ".join(f"{name}={count}" for name, count in self.counts.most_common(6))
+        rate = (self.done - self._first) / max(time.monotonic() - self._began, 1e-9)
+        said = f"{rate:.1f}/s {said}".strip()
+        if self._rich:
+            self._rich.update(self._task, completed=self.done, note=said)
+        elif time.monotonic() - self._spoke >= SECONDS_BETWEEN_LINES or self.done == self.total:
+            self._spoke = time.monotonic()
+            left = (self.total - self.done) / rate if rate else 0.0
+            log.info("%s %d/%d %s, %.0f s left", self.what, self.done, self.total, said, left)
+
+
+@contextmanager
+def bar(what: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+    """A bar that is drawn while the block runs."""
+    shown = Bar(what, total, done=done)
+    if shown._rich is None:
+        yield shown
+    else:
+        with shown._rich:
+            yield shown

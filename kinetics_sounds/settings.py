@@ -1,0 +1,261 @@
+"""From argv to a frozen dataclass: every command reads its settings here, and nowhere else.
+
+A field's own docstring is its help, with its default beside it. The command line beats a `--config` file, which beats the
+defaults. A dataclass nested as a group of options cannot have slots (jsonargparse reads its `__dict__`).
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import errno
+import inspect
+import logging
+import os
+import signal
+import sys
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Generic, TypeVar
+
+import docstring_parser
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    set_parsing_settings,
+)
+
+from .errors import KineticsSoundsError, SettingsError
+from .plugins import nearest
+
+DONE, SOME_FAILED, MISUSE, STOPPED = 0, 1, 2, 3
+"""Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on)."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
+
+S = TypeVar("S")
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed(Generic[S]):
+    """What argv said."""
+
+    settings: S
+    groups: Mapping[str, Any]
+    """An instance of each group's dataclass, by name."""
+    text: str
+    """All of it as YAML that `--config` reads back."""
+    configs: tuple[Path, ...] = ()
+    """The files that `--config` named."""
+
+
+def parse(
+    kind: type[S],
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    groups: Mapping[str, type] | None = None,
+    find_config: Callable[[str], Path] | None = None,
+) -> Parsed[S]:
+    """Read `kind`'s fields, and each group's under its name, from `argv` (None: the process's own).
+
+    The parser's description is `kind`'s docstring. `find_config` turns what follows `--config` into a file; without it
+    there is no `--config`. Raises SettingsError naming the option and the remedy.
+    """
+    configs: list[Path] = []
+
+    def find(name: str) -> Path:
+        configs.append(find_config(name) if find_config else Path(name))
+        return configs[-1]
+
+    parser = _parser(kind, prog, groups or {}, find if find_config else None)
+    try:
+        namespace = parser.parse_args(list(sys.argv[1:] if argv is None else argv))
+        text = parser.dump(namespace) if find_config else ""
+        values = parser.instantiate(namespace)
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        raise _refusal(configs, str(error), prog) from error
+    chosen = {field.name: values[field.name] for field in dataclasses.fields(typing.cast("Any", kind))}
+    for name, hint in typing.get_type_hints(kind).items():  # what _parser takes from jsonargparse's own checks
+        if hint is bool and not isinstance(chosen[name], bool):
+            raise _refusal(configs, f"{name}: {chosen[name]!r} is neither true nor false", prog)
+        if typing.get_origin(hint) is tuple:
+            if not isinstance(chosen[name], list) or not all(isinstance(word, str) for word in chosen[name]):
+                raise _refusal(configs, f"{name}: {chosen[name]!r} is no list of texts", prog)
+            chosen[name] = tuple(chosen[name])
+    return Parsed(kind(**chosen), {name: values[name] for name in groups or {}}, text, tuple(configs))
+
+
+def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsError:
+    where = "".join(f"{path}: " for path in configs)
+    return SettingsError(f"{where}{' '.join(complaint.split())}; see {prog} --help")
+
+
+def _parser(
+    kind: type, prog: str, groups: Mapping[str, type], find_config: Callable[[str], Path] | None
+) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog=prog,
+        description=inspect.cleandoc(kind.__doc__ or ""),
+        formatter_class=_Formatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    if find_config is not None:
+        parser.add_argument(
+            "--config", action=_config_action(find_config), help="A recipe: a YAML file, or a shipped name."
+        )
+    own = {field.name: field for field in dataclasses.fields(kind)}
+    helps = {item.arg_name: item.description for item in docstring_parser.parse_from_object(kind).params}
+    hints = typing.get_type_hints(kind)
+    special: set[str] = set()
+    for name, field in own.items():
+        if hints[name] is bool and field.default is False:
+            parser.add_argument(f"--{name}", action="store_true", help=helps.get(name))
+        elif typing.get_origin(hints[name]) is tuple:
+            how: dict[str, Any] = {"action": _repeated()} if field.metadata.get("repeat") else {"nargs": "+"}
+            parser.add_argument(
+                f"--{name}", default=list(typing.cast("Any", field.default)), help=helps.get(name), **how
+            )
+        else:
+            continue
+        special.add(name)
+    parser.add_class_arguments(kind, None, skip=special)
+    for name, group in groups.items():
+        parser.add_class_arguments(group, name)
+    return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the description's own lines, so that examples can be copied; shows types and defaults."""
+
+
+def _repeated() -> type[argparse.Action]:
+    """An option whose values add up, without those of the default and of a config."""
+    given: list[str] = []
+
+    class Repeated(argparse.Action):
+        def __call__(
+            self,
+            parser: argparse.ArgumentParser,
+            namespace: argparse.Namespace,
+            values: Any,  # noqa: ANN401 - argparse's own signature
+            option_string: str | None = None,
+        ) -> None:
+            given.append(values)
+            setattr(namespace, self.dest, list(given))
+
+    return Repeated
+
+
+def _config_action(find: Callable[[str], Path]) -> type[ActionConfigFile]:
+    class FindConfig(ActionConfigFile):
+        def __call__(
+            self,
+            parser: argparse.ArgumentParser,
+            namespace: argparse.Namespace,
+            values: Any,  # noqa: ANN401 - argparse's own signature
+            option_string: str | None = None,
+        ) -> None:
+            super().__call__(parser, namespace, str(find(str(values))), option_string)  # type: ignore[no-untyped-call]
+
+    return FindConfig
+
+
+def choices(text: str, valid: Collection[str], *, option: str) -> tuple[str, ...]:
+    """The words of a comma-separated option, in their order; raises SettingsError for one that is not valid."""
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    for word in words:
+        if word not in valid:
+            raise SettingsError(f"--{option}: {word!r} is none of {', '.join(valid)}{nearest(word, valid)}")
+    if not words:
+        raise SettingsError(f"--{option}: is empty; give one or more of {', '.join(valid)}")
+    return words
+
+
+def only_one(pattern: str, *, option: str, make: str, below: Path | None = None) -> Path:
+    """The one path that matches a default like `data/*/manifest.parquet`; SettingsError lists none or several."""
+    found = sorted((below or Path()).glob(pattern))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise SettingsError(f"nothing matches {pattern} here; make it with {make}, or name it with --{option}")
+    raise SettingsError(f"there are {len(found)} of {pattern}: {', '.join(map(str, found))}; choose with --{option}")
+
+
+def command(prog: str, run: Callable[[], int]) -> int:
+    """Run a command's body: a user's error becomes one line on standard error and exit code 2, without a traceback.
+
+    What the system refuses (a full disk, a folder that may not be written) is no bug either.
+    """
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
+    try:
+        code = run()
+    except KineticsSoundsError as error:
+        return _say(f"{prog}: error: {error}", MISUSE)
+    except BrokenPipeError:
+        code = _say(f"{prog}: stopped: whoever read its output has gone", STOPPED)
+    except KeyboardInterrupt:
+        return _say(f"{prog}: stopped: interrupted; run it again", STOPPED)
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        if error.errno in _FULL:
+            return _say(f"{prog}: stopped: {error.strerror}{place}; free some space and run it again", STOPPED)
+        if error.errno in _REFUSED and place:
+            return _say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)
+        raise
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # as after `| head`: not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _say(line: str, code: int) -> int:
+    """Tell whoever still reads standard error; gives back the exit code."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr)  # noqa: T201 - this is where commands speak
+    return code
+
+
+class Stop:
+    """Whether someone asked the process to end."""
+
+    def __init__(self) -> None:
+        self.by: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.by is not None
+
+
+@contextlib.contextmanager
+def stoppable(*signals: signal.Signals) -> Iterator[Stop]:
+    """Turn the first of these signals into a request to stop after saving; a second one ends the process at once."""
+    stop = Stop()
+    before: dict[signal.Signals, Any] = {}
+
+    def request(number: int, _frame: FrameType | None) -> None:
+        stop.by = signal.Signals(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for each in signals:
+        before[each] = signal.signal(each, request)
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

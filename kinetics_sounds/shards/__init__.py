@@ -1,0 +1,1 @@
+"""Plain WebDataset tars with an index beside each: written once, read anywhere."""

@@ -1,0 +1,115 @@
+"""Write samples to tars bounded by bytes, the same bytes every time."""
+
+import contextlib
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from .. import files
+from . import index, layout
+from .index import Index, Left
+
+BLOCK = 512
+"""Tar's unit: a header is one, data is padded to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One clip's parts, ready to be written."""
+
+    key: str
+    label_index: int
+    parts: Mapping[str, bytes]
+    """By the names in `layout`; every sample of a set has the same ones."""
+
+
+class _Hashed:
+    """A file that keeps the digest and the count of what was written to it."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self.out, self.digest, self.bytes = out, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.bytes += len(data)
+        return self.out.write(data)
+
+
+class ShardWriter:
+    """One tar being written; it and its index appear when `close` returns, tar first."""
+
+    def __init__(self, tar: Path, *, recipe: str) -> None:
+        """Begin `tar` under a temporary name."""
+        from webdataset.writer import TarWriter  # takes two seconds (it imports torch), and workers never need it
+
+        self.tar, self.recipe = tar, recipe
+        tar.parent.mkdir(parents=True, exist_ok=True)
+        self._part = tar.with_name(tar.name + files.PART)
+        self._file = self._part.open("wb")
+        self._hashed = _Hashed(self._file)
+        self._writer = TarWriter(self._hashed, encoder=False, mtime=0, user="", group="")
+        self._position = 0
+        self._parts: tuple[str, ...] = ()
+        self._rows: list[tuple[str, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = []
+        self._left: list[Left] = []
+
+    @property
+    def bytes(self) -> int:
+        """Size so far, without the tar's end."""
+        return self._position
+
+    def write(self, sample: Sample) -> None:
+        """Append one sample; raises ValueError where its parts differ from those before it."""
+        names = tuple(sorted(sample.parts))
+        if self._rows and names != self._parts:
+            raise ValueError(f"{sample.key} has the parts {names}, where the set has {self._parts}")
+        self._parts = names
+        offsets: list[int] = []
+        for name in names:
+            offsets.append(self._position + BLOCK)
+            self._position += BLOCK + -(-len(sample.parts[name]) // BLOCK) * BLOCK
+        self._writer.write({"__key__": sample.key, **sample.parts})
+        sizes = tuple(len(sample.parts[name]) for name in names)
+        crcs = tuple(zlib.crc32(sample.parts[name]) for name in names)
+        self._rows.append((sample.key, sample.label_index, tuple(offsets), sizes, crcs))
+
+    def leave(self, left: Left) -> None:
+        """Record a clip that has no sample, so that a resumed run does not try it again."""
+        self._left.append(left)
+
+    def close(self) -> Index:
+        """Finish: sync and name the tar, then its index."""
+        self._writer.close()
+        self._file.close()
+        files.publish(self._part, self.tar)
+        keys, labels, offsets, sizes, crcs = zip(*self._rows, strict=True) if self._rows else ((),) * 5
+        made = Index(
+            recipe=self.recipe,
+            bytes=self._hashed.bytes,
+            sha256=self._hashed.digest.hexdigest(),
+            parts=self._parts,
+            keys=keys,
+            label_indices=labels,
+            offsets=offsets,
+            sizes=sizes,
+            crcs=crcs,
+            left=tuple(self._left),
+        )
+        index.write(layout.index_path(self.tar), made)
+        return made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drop what was not closed."""
+        with contextlib.suppress(OSError):
+            self._writer.close()  # or tarfile would write to the closed file when it is collected
+        self._file.close()
+        self._part.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""How a stage is mapped over clips: one file an executor, each with `run` as in `local.py`."""

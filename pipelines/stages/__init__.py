@@ -1,0 +1,1 @@
+"""What happens to a clip, one file a stage; a stage knows no other."""

@@ -1,0 +1,108 @@
+"""A clip on disk to the parts of a sample."""
+
+import dataclasses
+import io
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kinetics_sounds import files
+from kinetics_sounds.clip import Outcome, Status
+from kinetics_sounds.errors import MediaError
+from kinetics_sounds.media import encode, mel, probe
+from kinetics_sounds.media.ffmpeg import TimedOutError
+from kinetics_sounds.shards import layout
+from kinetics_sounds.shards.index import Left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """What a sample is made of."""
+
+    folder: Path
+    """Of the manifest: clips' paths are relative to it."""
+    scratch: Path
+    """An existing folder for what ffmpeg writes."""
+    labels: tuple[str, ...]
+    encoding: encode.Encoding
+    mel: mel.Mel
+    audio: bool
+    """Whether the sound itself is kept beside the mel-spectrogram."""
+    timeout_seconds: float
+    versions: str
+
+
+def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
+    """The sample's parts by name, from one decoding pass; or why there are none."""
+    clip, media = outcome.clip, outcome.media
+    if media is None:
+        raise ValueError(f"{clip.key}: only an ok clip can be packed")
+    path = packing.folder / media.path
+    try:
+        if files.sha256(path) != media.sha256:
+            return _left(
+                outcome, Status.CORRUPT, f"{path} is not the file that the manifest names (its sha256 differs)"
+            )
+        with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
+            made = encode.encode(
+                path,
+                found=probe.probe(path),
+                scratch=Path(name),
+                encoding=packing.encoding,
+                timeout_seconds=packing.timeout_seconds,
+            )
+    except OSError as error:
+        return _left(outcome, Status.CORRUPT, f"{path}: {error.strerror}")
+    except TimedOutError as error:
+        return _left(outcome, Status.TIMEOUT, str(error))
+    except MediaError as error:
+        return _left(outcome, Status.CORRUPT, str(error))
+    parts = {
+        layout.FRAMES: made.mp4,
+        layout.MEL: _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16)),
+        layout.META: _meta(outcome, made, packing),
+    }
+    return parts | {layout.AUDIO: made.flac} if packing.audio else parts
+
+
+def _meta(outcome: Outcome, made: encode.Encoded, packing: Packing) -> bytes:
+    clip, media = outcome.clip, outcome.media
+    document = {
+        "key": clip.key,
+        "label": clip.label,
+        "label_index": packing.labels.index(clip.label),
+        "split": clip.split,
+        "youtube_id": clip.youtube_id,
+        "time_start": clip.time_start,
+        "time_end": clip.time_end,
+        "fps": float(made.fps),
+        "num_frames": made.num_frames,
+        "audio_samples": int(made.waveform.size),
+        "source_sha256": media.sha256 if media else "",
+        "versions": packing.versions,
+    }
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def _left(outcome: Outcome, status: Status, detail: str) -> Left:
+    return Left(key=outcome.clip.key, status=status.value, detail=detail)
+
+
+def recipe(packing: Packing) -> dict[str, object]:
+    """What decides a sample's bytes besides the clip, for a fingerprint."""
+    return {
+        "labels": packing.labels,
+        "encoding": dataclasses.asdict(packing.encoding),
+        "mel": dataclasses.asdict(packing.mel),
+        "audio": packing.audio,
+        "versions": packing.versions,
+    }

@@ -1,0 +1,68 @@
+"""Class list and annotations to the clips that a build asks for."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kinetics_sounds import annotations, plugins
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import SPLITS, Clip
+from kinetics_sounds.errors import AnnotationError, ClassListError
+
+
+def plan(
+    classes: ClassList,
+    lists: Iterable[Path],
+    *,
+    splits: Sequence[str],
+    limit: int | None = None,
+    per_class: int | None = None,
+) -> tuple[Clip, ...]:
+    """Every annotated clip of the classes and splits, each once, in the manifest's order: split, label, key.
+
+    `per_class` keeps that many a class and split, `limit` that many a split; which ones depends on their keys alone, so
+    a larger number keeps the same and adds more. Raises ClassListError for a label that no list knows, AnnotationError for
+    a clip that two rows tell differently and where nothing is left.
+    """
+    found: dict[str, tuple[Clip, str]] = {}
+    seen: set[str] = set()
+    for path in lists:
+        listed = annotations.read(path, labels=frozenset(classes.labels), splits=splits)
+        seen |= listed.labels
+        for clip, where in listed.clips:
+            other, there = found.setdefault(clip.key, (clip, where))
+            if other != clip:
+                raise AnnotationError(
+                    f"{where}: {clip.key} is {clip.label!r} in {clip.split}, but {there} says {other.label!r} in "
+                    f"{other.split}; remove one of the two rows"
+                )
+    _check_labels(classes, seen)
+    if not found:
+        raise AnnotationError(
+            f"the annotations hold no clip of {classes.name} in {', '.join(splits)}; see --splits and --annotations"
+        )
+    clips = _few((clip for clip, _ in found.values()), per_class, by_label=True)
+    clips = _few(clips, limit, by_label=False)
+    index = {label: number for number, label in enumerate(classes.labels)}
+    return tuple(sorted(clips, key=lambda clip: (SPLITS.index(clip.split), index[clip.label], clip.key)))
+
+
+def _check_labels(classes: ClassList, seen: set[str]) -> None:
+    unknown = [label for label in classes.labels if label not in seen]
+    if unknown:
+        told = "; ".join(f"{label!r}{plugins.nearest(label, seen)}" for label in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise ClassListError(f"class list {classes.name}: the annotations know no label {told}{more}; mend the list")
+
+
+def _few(clips: Iterable[Clip], most: int | None, *, by_label: bool) -> list[Clip]:
+    groups: defaultdict[tuple[str, str], list[Clip]] = defaultdict(list)
+    for clip in clips:
+        groups[clip.split, clip.label if by_label else ""].append(clip)
+    return [clip for group in groups.values() for clip in sorted(group, key=_lot)[:most]]
+
+
+def _lot(clip: Clip) -> bytes:
+    """A clip's place in a draw that depends on its key alone."""
+    return hashlib.sha256(clip.key.encode()).digest()

@@ -1,0 +1,251 @@
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ffmpeg as builder
+import pytest
+
+from kinetics_sounds.errors import MediaError
+from kinetics_sounds.media import ffmpeg, probe, trim
+
+from .conftest import numbers, tool
+
+
+def script(path: Path, body: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(met: Callable[[], bool], *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not met() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return met()
+
+
+def nothing(path: Path) -> Any:
+    """A graph that any program can be given."""
+    return ffmpeg.sink(ffmpeg.source(path), path=path.with_suffix(".out"), format="null")
+
+
+@pytest.fixture
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tool that starts a child and hangs; the file that then holds both pids."""
+    pids = tmp_path / "pids"
+    body = f'sleep 60 &\necho "$$ $!" > {pids}.part; mv {pids}.part {pids}; wait'
+    path = script(tmp_path / "tool", body)
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(path))
+    return pids
+
+
+def test_the_tool_is_there_and_says_its_version() -> None:
+    assert os.access(ffmpeg.executable(), os.X_OK)
+    assert re.match(r"n?\d+\.\d+", ffmpeg.version())
+
+
+def test_a_run_past_its_wall_clock_is_killed_with_its_children(hanging: Path, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ffmpeg.TimedOutError, match=r"more than 0\.5 s and was killed"):
+        ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=0.5)
+
+    assert 0.5 <= time.monotonic() - begun < 2
+    pids = [int(pid) for pid in hanging.read_text().split()]
+    assert len(pids) == 2
+    assert until(lambda: not any(map(alive, pids)), seconds=1)
+
+
+def test_an_interrupt_kills_the_tool_with_its_children(hanging: Path, tmp_path: Path) -> None:
+    class Interrupted(Exception):  # noqa: N818 - it stands for KeyboardInterrupt
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    def when_it_hangs() -> None:
+        until(hanging.exists, seconds=10)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        threading.Thread(target=when_it_hangs).start()
+        with pytest.raises(Interrupted):
+            ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=30)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    pids = [int(pid) for pid in hanging.read_text().split()]
+    assert len(pids) == 2
+    assert until(lambda: not any(map(alive, pids)), seconds=1)
+
+
+def test_a_tool_that_hangs_on_its_input_is_killed(tmp_path: Path) -> None:
+    endless = builder.input("anullsrc", format="lavfi", re=None)
+    output = ffmpeg.sink(endless, path=tmp_path / "out.wav", format="wav")
+
+    with pytest.raises(ffmpeg.TimedOutError):
+        ffmpeg.run(output, timeout_seconds=0.3)
+
+
+@pytest.mark.slow
+def test_a_tool_whose_caller_was_killed_ends_by_itself(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import ffmpeg as builder
+from kinetics_sounds.media import ffmpeg
+endless = builder.input("testsrc2=size=640x480", format="lavfi")
+ffmpeg.run(ffmpeg.sink(endless, path=Path(sys.argv[1]), format="null"), timeout_seconds=0.9)
+"""
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stderr=subprocess.DEVNULL) as caller:
+        children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children")
+
+        def tools() -> list[int]:
+            pids = [int(pid) for pid in children.read_text().split()] if caller.poll() is None else []
+            return [pid for pid in pids if "ffmpeg" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]]
+
+        assert until(lambda: bool(tools()) or caller.poll() is not None, seconds=30)
+        orphans = tools()
+        caller.kill()
+
+    assert orphans
+    assert until(lambda: not any(map(alive, orphans)), seconds=20)
+
+
+def test_a_failing_run_says_the_tool_s_own_words(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="No such file or directory") as caught:
+        ffmpeg.run(nothing(tmp_path / "missing.mp4"), timeout_seconds=10)
+
+    assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, ffmpeg.TimedOutError)
+
+
+def test_a_tool_that_is_killed_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ffmpeg.version()  # asked of the real tool, and kept
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", "kill -9 $$")))
+
+    with pytest.raises(MediaError, match="ended with -9"):
+        ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=10)
+
+
+def test_words_that_are_not_utf_8_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", r"printf 'caf\351' >&2")))
+
+    assert ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=10) == "caf\ufffd"
+
+
+def test_a_tool_that_writes_much_does_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "head -c 1000000 /dev/zero | tr '\\0' x >&2"
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", body)))
+
+    assert len(ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=20)) == 1_000_000
+
+
+def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, dict[str, Any]]] = []
+    real = subprocess.Popen
+
+    def popen(argv: list[str], **options: Any) -> Any:
+        calls.append((argv, options))
+        return real(["true"], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    name = tmp_path / "a; touch b $(touch c).mp4"
+    ffmpeg.run(nothing(name), timeout_seconds=1)
+
+    [(argv, options)] = calls
+    assert argv[0] == ffmpeg.executable()
+    assert f"file:{name}" in argv
+    assert "shell" not in options
+    assert options["start_new_session"]
+    assert options["stdin"] == subprocess.DEVNULL
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-y.mp4",
+        "a b.mp4",
+        "$(touch pwned).mp4",
+        "'[0:v]';,x=y.mp4",
+        "concat:a|b.mp4",
+        "%d.mp4",
+        "http:x.mp4",
+        "ü\n.mp4",
+    ],
+)
+def test_a_file_may_have_any_name(ramp: Path, found: probe.Probe, tmp_path: Path, name: str) -> None:
+    video, out = tmp_path / name, tmp_path / f"out{name}"
+    video.symlink_to(ramp)
+
+    trim.cut(video, out, found=found, start_seconds=0, seconds=0.5, timeout_seconds=20)
+
+    assert numbers(out) == [0, 1, 2, 3, 4]
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"out{name}"}
+
+
+PLAYLISTS = {
+    "concat": "ffconcat version 1.0\nfile {name}\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:8\n#EXTINF:8,\nfile:{path}\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "dash": '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet mimeType="video/mp4">'
+    "<Representation><BaseURL>file:{path}</BaseURL></Representation></AdaptationSet></Period></MPD>",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_playlist_in_disguise_opens_no_other_file(ramp: Path, found: probe.Probe, tmp_path: Path, kind: str) -> None:
+    playlist = tmp_path / "clip.mp4"
+    (tmp_path / "secret.mp4").symlink_to(ramp)
+    playlist.write_text(PLAYLISTS[kind].format(name="secret.mp4", path=tmp_path / "secret.mp4"))
+
+    with pytest.raises(MediaError):
+        probe.probe(playlist)
+    with pytest.raises(MediaError):
+        probe.spans(playlist)
+    with pytest.raises(MediaError):
+        trim.measure(playlist, found=found, scratch=tmp_path, timeout_seconds=20)
+
+
+def test_without_the_list_of_formats_the_playlist_would_be_followed(ramp: Path, tmp_path: Path) -> None:
+    playlist = tmp_path / "clip.mp4"
+    (tmp_path / "secret.mp4").symlink_to(ramp)
+    playlist.write_text(PLAYLISTS["concat"].format(name="secret.mp4"))
+
+    tool("-i", playlist, "-c", "copy", tmp_path / "leaked.mp4")
+
+    assert len(numbers(tmp_path / "leaked.mp4")) == 80
+
+
+def test_last_words_are_one_short_line_without_addresses() -> None:
+    text = "first\n\n[h264 @ 0x55d0c0ffee] broken\n  second to last  \nlast\n"
+
+    assert ffmpeg.last_words(text) == "[h264] broken | second to last | last"
+    assert ffmpeg.last_words("x" * 1000, most=5) == "xxxxx"
+    assert ffmpeg.last_words("") == ""
+
+
+def test_a_missing_tool_names_the_way_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise RuntimeError("No ffmpeg exe could be found")
+
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", missing)
+
+    with pytest.raises(MediaError, match="IMAGEIO_FFMPEG_EXE=PATH"):
+        ffmpeg.executable.__wrapped__()

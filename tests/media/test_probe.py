@@ -1,0 +1,124 @@
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinetics_sounds.errors import MediaError
+from kinetics_sounds.media import probe
+from kinetics_sounds.media.probe import Audio, Span, Video
+
+from .conftest import tool
+
+
+def test_a_plain_video(ramp: Path) -> None:
+    found = probe.probe(ramp)
+
+    assert found.video == Video(index=0, codec="h264", width=64, height=48, fps=Fraction(10))
+    assert found.audio == Audio(index=1, codec="aac", rate=44_100, channels=1)
+    assert found.seconds == pytest.approx(8, abs=0.05)
+    assert found.seekable
+
+
+def test_streams_are_found_by_kind_and_not_by_place(ramp: Path, tmp_path: Path) -> None:
+    tool("-i", ramp, "-map", "0:a", "-map", "0:v", "-c", "copy", tmp_path / "swapped.mkv")
+    found = probe.probe(tmp_path / "swapped.mkv")
+
+    assert found.video is not None
+    assert found.audio is not None
+    assert (found.audio.index, found.video.index) == (0, 1)
+
+
+def test_a_film_without_sound(silent_film: Path) -> None:
+    found = probe.probe(silent_film)
+
+    assert found.video is not None
+    assert found.audio is None
+    assert probe.spans(silent_film) == (Span(count=80, first_seconds=0, last_seconds=8), None)
+
+
+def test_a_sound_without_picture(song: Path) -> None:
+    found = probe.probe(song)
+
+    assert found.video is None
+    assert found.audio is not None
+    assert probe.spans(song)[0] is None
+
+
+def test_a_cover_is_no_picture_stream(song: Path, tmp_path: Path) -> None:
+    cover, out = tmp_path / "cover.png", tmp_path / "covered.m4a"
+    tool("-f", "lavfi", "-i", "testsrc=size=64x64", "-frames:v", 1, cover)
+    tool("-i", song, "-i", cover, "-map", 0, "-map", 1, "-c", "copy", "-disposition:v:0", "attached_pic", out)
+
+    assert probe.probe(out).video is None
+    assert probe.spans(out)[0] is None
+
+
+def test_six_channels_are_counted(ramp: Path, tmp_path: Path) -> None:
+    tool("-i", ramp, "-c:v", "copy", "-ac", 6, tmp_path / "surround.mp4")
+    found = probe.probe(tmp_path / "surround.mp4")
+
+    assert found.audio is not None
+    assert found.audio.channels == 6
+
+
+@pytest.mark.parametrize(("name", "seekable"), [("a.mkv", True), ("a.mov", True), ("a.ts", False), ("a.mpg", False)])
+def test_which_containers_can_be_sought_in(ramp: Path, tmp_path: Path, name: str, seekable: bool) -> None:
+    codecs = ("-r", 25, "-c:v", "mpeg1video", "-c:a", "mp2") if name == "a.mpg" else ("-c", "copy")
+    tool("-i", ramp, "-t", 1, *codecs, tmp_path / name)
+
+    assert probe.probe(tmp_path / name).seekable is seekable
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mkv", "a.mp4"])
+def test_a_title_that_is_not_utf_8_is_no_fault_of_the_video(ramp: Path, tmp_path: Path, name: str) -> None:
+    tool("-i", ramp, "-c", "copy", "-metadata", "title=caf\udce9", tmp_path / name)
+
+    assert probe.probe(tmp_path / name).video is not None
+    assert probe.spans(tmp_path / name)[0] is not None
+
+
+@pytest.mark.parametrize("name", ["concat:a.mp4|b.mp4", "http:a.mp4", "-a.mp4"])
+def test_a_relative_name_is_a_file_and_no_protocol(
+    ramp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).symlink_to(ramp)
+    monkeypatch.chdir(tmp_path)
+
+    assert probe.probe(Path(name)) == probe.probe(ramp)
+
+
+def test_a_late_stream_is_seen_as_late(ramp: Path, tmp_path: Path) -> None:
+    late = tmp_path / "late.mp4"
+    tool("-i", ramp, "-itsoffset", 1.5, "-i", ramp, "-map", "0:v", "-map", "1:a", "-c", "copy", late)
+    video, audio = probe.spans(late)
+
+    assert video is not None
+    assert audio is not None
+    assert video.first_seconds == 0
+    assert audio.first_seconds == pytest.approx(1.5, abs=0.03)
+    assert audio.last_seconds == pytest.approx(9.5, abs=0.03)
+
+
+def bad_files(ramp: Path, folder: Path) -> dict[str, Path]:
+    data = ramp.read_bytes()
+    made = {
+        "empty": b"",
+        "garbage": np.random.default_rng(0).bytes(10_000),
+        "truncated": data[: len(data) // 2],  # its moov atom is at the end
+        "text": b"not a video\n" * 100,
+        "page": b"<html><body>403 Forbidden</body></html>",
+    }
+    for name, content in made.items():
+        (folder / name).write_bytes(content)
+    return {"missing": folder / "missing", "folder": folder} | {name: folder / name for name in made}
+
+
+@pytest.mark.parametrize("kind", ["empty", "garbage", "truncated", "text", "page", "missing", "folder"])
+def test_what_cannot_be_opened_is_one_kind_of_error(ramp: Path, tmp_path: Path, kind: str) -> None:
+    path = bad_files(ramp, tmp_path)[kind]
+
+    with pytest.raises(MediaError, match="cannot be opened: "):
+        probe.probe(path)
+    with pytest.raises(MediaError, match="cannot be read back: "):
+        probe.spans(path)

@@ -1,0 +1,197 @@
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kinetics_sounds import manifest
+from kinetics_sounds.clip import Status
+from kinetics_sounds.ledger import Ledger
+from kinetics_sounds.media import probe
+from kinetics_sounds.pipelines import build, serve
+
+if TYPE_CHECKING:
+    from .conftest import Folder
+
+
+def arguments(folder: "Folder", out: Path, *more: str) -> list[str]:
+    return [
+        *("--classes", str(folder.classes), "--annotations", str(folder.annotations)),
+        *("--source", f"local:{folder.videos}", "--out", str(out), "--workers", "2", *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def built(folder: "Folder", tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    out = tmp_path_factory.mktemp("build") / "out"
+    return out, build.main(arguments(folder, out))
+
+
+def test_every_annotation_has_a_row_with_the_right_status(folder: "Folder", built: tuple[Path, int]) -> None:
+    out, code = built
+
+    outcomes = manifest.read(out / "manifest.parquet").outcomes
+
+    assert code == 1
+    assert {outcome.clip.key: str(outcome.status) for outcome in outcomes} == folder.expected
+
+
+def test_a_clip_that_is_cut_to_its_span_is_linked_and_not_encoded(folder: "Folder", built: tuple[Path, int]) -> None:
+    out, _ = built
+    found = {o.clip.key: o.media for o in manifest.read(out / "manifest.parquet").outcomes if o.media}
+    media = found["-trimmed_0_000007_000009"]
+
+    assert (out / media.path).is_symlink()
+    assert (out / media.path).resolve() == (folder.videos / "humming" / "-trimmed_0_000007_000009.mp4").resolve()
+    assert (media.num_frames, media.fps, media.width, media.audio_rate) == (20, 10.0, 48, 24_000)
+
+
+def test_clips_of_a_whole_video_are_cut_to_their_spans(built: tuple[Path, int]) -> None:
+    out, _ = built
+    media = {o.clip.key: o.media for o in manifest.read(out / "manifest.parquet").outcomes if o.media}
+
+    for key in ("whole_000001_000003", "whole_000002_000004"):
+        path = out / media[key].path
+        video, audio = probe.spans(path)
+        assert not path.is_symlink()
+        assert video is not None
+        assert audio is not None
+        assert (video.count, video.first_seconds, video.last_seconds) == (20, 0.0, 2.0)
+        assert audio.last_seconds == pytest.approx(2.0, abs=0.03)
+
+
+def test_labels_with_quotes_and_slashes_name_harmless_folders(built: tuple[Path, int]) -> None:
+    out, _ = built
+
+    assert sorted(path.name for path in (out / "clips").iterdir()) == ["humming", "person's _buzz_ _ zoom"]
+
+
+def test_the_report_counts_what_the_manifest_holds(folder: "Folder", built: tuple[Path, int]) -> None:
+    out, _ = built
+    report = json.loads((out / "report.json").read_text())
+
+    assert report["annotated"] == len(folder.expected)
+    assert report["statuses"] == dict(Counter(folder.expected.values()))
+    assert report["coverage"]["test"] == {"humming": {"annotated": 1, "ok": 0}}
+    assert sum(report["kinds"].values()) == len(folder.expected)
+
+
+def test_a_second_run_asks_only_for_what_may_have_changed(
+    folder: "Folder", built: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = built
+    before = (out / "manifest.csv").read_bytes()
+
+    assert build.main(arguments(folder, out, "--json")) == 1
+
+    assert json.loads(capsys.readouterr().out)["this_run"]["clips"] == 1  # the one that was not in the source
+    assert (out / "manifest.csv").read_bytes() == before
+
+
+def test_a_clip_whose_file_is_lost_is_made_again(folder: "Folder", built: tuple[Path, int], tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(built[0], out, symlinks=True)
+    lost = next((out / "clips").rglob("whole_000001_000003.mp4"))
+    before = lost.read_bytes()
+    lost.unlink()
+
+    build.main(arguments(folder, out))
+
+    assert lost.read_bytes() == before
+
+
+def test_permanent_outcomes_are_tried_again_only_when_asked(
+    folder: "Folder", built: tuple[Path, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(built[0], out, symlinks=True)
+
+    build.main(arguments(folder, out, "--retry", "corrupt", "--json"))
+
+    assert json.loads(capsys.readouterr().out)["this_run"]["clips"] == 3
+
+
+def test_sources_are_tried_in_the_order_given(folder: "Folder", tmp_path: Path) -> None:
+    annotations, classes, here = tmp_path / "a.csv", tmp_path / "c.txt", tmp_path / "here"
+    annotations.write_text("label,youtube_id,time_start,time_end,split\nhum,whole,1,3,val\nhum,gone,1,3,val\n")
+    classes.write_text("hum\n")
+    here.mkdir()
+    common = ["--classes", str(classes), "--annotations", str(annotations), "--splits", "val", "--workers", "1"]
+
+    with serve.videos(folder.videos) as url:
+        mirror = f"youtube:{url}/{{youtube_id}}.mp4"
+        code = build.main([*common, "--source", f"local:{here}", "--source", mirror, "--out", str(tmp_path / "out")])
+
+    gone, whole = manifest.read(tmp_path / "out/manifest.parquet").outcomes
+    assert code == 1
+    assert (whole.status, whole.source) == (Status.OK, mirror)
+    assert (gone.status, gone.source) == (Status.UNAVAILABLE, mirror)
+    assert "404" in gone.detail
+    assert "yt-dlp" in gone.tool_versions
+
+
+def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
+    folder: "Folder", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build.main(arguments(folder, tmp_path / "out", "--source", "youtube", "--dry_run")) == 0
+
+    said = capsys.readouterr().out
+    assert f"would ask local:{folder.videos}: 14 clips" in said
+    assert "would ask youtube: 1 clips" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_stops_the_build_and_burns_no_clip(
+    folder: "Folder", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    outcome = build.Outcome(
+        clip=build.Clip("whole", 1, 3, "humming", "train"), status=Status.DISK_FULL, detail="No space left on device"
+    )
+    monkeypatch.setattr(build.local, "run", lambda *_, **__: (pair for pair in [(None, outcome)]))
+
+    assert build.main(arguments(folder, out)) == 3
+
+    rows = manifest.read(out / "manifest.parquet").outcomes
+    assert Counter(str(row.status) for row in rows) == {"disk_full": 1, "not_tried": len(folder.expected) - 1}
+
+
+def test_two_builds_in_one_folder_are_refused(
+    folder: "Folder", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kinetics_sounds import files
+
+    with files.exclusive(tmp_path, command="ks-build"):
+        assert build.main(arguments(folder, tmp_path)) == 2
+
+    assert "another ks-build works in this folder" in capsys.readouterr().err
+
+
+def test_a_ledger_of_something_else_is_refused(
+    folder: "Folder", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 100)
+
+    assert build.main(arguments(folder, tmp_path)) == 2
+    assert "is no ledger" in capsys.readouterr().err
+
+
+def test_the_ledger_keeps_every_outcome_that_there_was(folder: "Folder", built: tuple[Path, int]) -> None:
+    with Ledger(built[0] / "ledger.sqlite") as ledger:
+        known = ledger.latest()
+
+    assert {key: str(entry.status) for key, entry in known.items()} == folder.expected
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_cannot_be_read_is_refused(
+    folder: "Folder", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+
+    assert build.main([*arguments(folder, tmp_path / "out"), "--source", f"local:{closed}"]) == 2
+    assert "cannot be read" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""The contract of the commands, as scripts rely on it: names, options, exit codes, and errors without a traceback."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = {
+    "ks-build": "pipelines.build",
+    "ks-shard": "pipelines.shard",
+    "ks-train": "train",
+    "ks-eval": "train.evaluate",
+    "ks-demo": "pipelines.demo",
+}
+OPTIONS = {
+    "ks-build": "classes annotations splits source out limit per_class workers min_coverage timeout retry dry_run json",
+    "ks-shard": "manifest out short_side audio shard_bytes seed workers timeout json",
+    "ks-train": "config print_config shards out train_split method backbone view batch epochs steps optim seed workers device "
+    "channels_last log_every save_every keep resume list",
+    "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
+    "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
+    "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
+    "ks-demo": "out clips steps recipe seed quick workers",
+}
+"""Every option of every command but those of nested groups; taking one away breaks somebody's script."""
+
+
+def run(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    name, *words = command.split()
+    argv = [sys.executable, "-m", f"kinetics_sounds.{MODULES[name]}", *words, *arguments]
+    return subprocess.run(argv, check=False, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+def test_every_script_of_the_package_is_in_the_contract() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+    assert set(scripts) == set(MODULES)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
+    shown = run(command, "--help")
+
+    found = set(re.findall(r"^  (?:-h, )?--([a-z_]+)\b(?!\.)", shown.stdout, flags=re.MULTILINE)) - {"help"}
+    groups = {"avcl", "r3d", "clip_and_mel", "linear", "knn", "crossmodal"}
+    assert shown.returncode == 0
+    assert found - groups == set(OPTIONS[command].split())
+
+
+@pytest.mark.parametrize("command", ["ks-build", "ks-shard", "ks-train", "ks-demo", "ks-eval linear"])
+def test_help_shows_examples_and_exit_codes_or_defaults(command: str) -> None:
+    shown = run(command, "--help").stdout
+
+    assert "Examples:" in shown
+    assert f"\n  {command.split()[0]}" in shown
+    assert "default:" in shown
+
+
+HEAD = "label,youtube_id,time_start,time_end,split\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with good lists, from which each case spoils one thing."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "good.txt").write_text("archery\n")
+    (folder / "good.csv").write_text(HEAD + "archery,abc,0,10,val\n")
+    (folder / "unknown.txt").write_text("archry\n")
+    (folder / "empty.txt").write_text("# nothing\n\n")
+    (folder / "no_label.csv").write_text("youtube_id,time_start,time_end,split\nabc,0,10,test\n")
+    (folder / "no_end.csv").write_text("label,youtube_id,time_start,split\narchery,abc,0,val\n")
+    (folder / "no_times.csv").write_text(HEAD + "archery,abc,,,val\n")
+    (folder / "here").mkdir()
+    (folder / "text.parquet").write_text("no parquet")
+    (folder / "bogus.yaml").write_text("method: avcl\navcl:\n  bogus: 1\n")
+    return folder
+
+
+BUILD = "--classes good.txt --annotations good.csv --splits val --source local:here --out out"
+CASES = [
+    ("ks-build", BUILD.replace("good.txt", "unknown.txt"), "'archry' (did you mean 'archery'?)"),
+    ("ks-build", BUILD.replace("good.txt", "empty.txt"), "empty.txt: the class list is empty"),
+    ("ks-build", BUILD.replace("good.txt", "k33"), "one of the shipped names: k100, k31, k32, k400"),
+    ("ks-build", BUILD.replace("good.csv", "no_label.csv"), "original test list"),
+    ("ks-build", BUILD.replace("good.csv", "no_end.csv"), "no_end.csv: has no column 'time_end'"),
+    ("ks-build", BUILD.replace("good.csv", "no_times.csv"), "no_times.csv:2: time_start ''"),
+    ("ks-build", BUILD.replace("good.csv", "missing.csv"), "missing.csv: cannot be read"),
+    ("ks-build", BUILD.replace("local:here", "local:nowhere"), "nowhere: the folder cannot be read"),
+    ("ks-build", BUILD.replace("local:here", "locl:here"), "did you mean 'local'?"),
+    ("ks-build", BUILD.replace("--splits val", "--splits vali"), "--splits: 'vali' is none of train, val, test"),
+    ("ks-build", BUILD + " --workers 0", "--workers 0: must be more than 0"),
+    ("ks-build", BUILD + " --retry never", "--retry: 'never' is none of"),
+    ("ks-build", BUILD + " --workrs 2", "--workrs"),
+    ("ks-build", "", "classes"),
+    ("ks-shard", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
+    ("ks-shard", "--manifest text.parquet", "text.parquet: cannot be read as Parquet"),
+    ("ks-train", "", "nothing matches data/*/shards/dataset.json here; make it with ks-shard"),
+    ("ks-train", "--shards here", "here: has no shard set (dataset.json is missing)"),
+    ("ks-train", "--config bogus.yaml --shards here", "bogus.yaml: Group 'avcl' does not accept option 'bogus'"),
+    ("ks-train", "--config avcl_k23 --shards here", "did you mean 'avcl_k32'"),
+    ("ks-eval", "linear --run here", "here: is no training run"),
+    ("ks-eval", "linaer --run here", "did you mean 'linear'"),
+    ("ks-demo", "--clips 3", "--clips 3: must be at least 48"),
+]
+
+
+@pytest.mark.parametrize(("command", "arguments", "said"), CASES)
+def test_bad_input_names_the_thing_the_place_and_the_remedy(
+    place: Path, command: str, arguments: str, said: str
+) -> None:
+    result = run(command, *arguments.split(), cwd=place)
+
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert result.stderr.splitlines()[-1].strip()
+    assert f"{command}: error: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_the_card_s_own_words_work_as_they_stand(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text(
+        HEAD
+        + "".join(
+            f"{label},abc{n},0,10,val\n"
+            for n, label in enumerate((ROOT / "manifests/classes/k100.txt").read_text().splitlines())
+        )
+    )
+    (tmp_path / "empty").mkdir()
+
+    built = run(
+        "ks-build", *["--classes", "k100.txt", "--annotations", "good.csv", "--source", "local:empty"], cwd=tmp_path
+    )
+
+    assert built.returncode == 1, built.stderr
+    assert "reconstruction" in built.stdout
+    assert (tmp_path / "data/k100/manifest.parquet").is_file()
+    packed = run("ks-shard", cwd=tmp_path)
+    assert packed.returncode == 2
+    assert "no clip of it is ok" in packed.stderr

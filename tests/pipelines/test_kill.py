@@ -1,0 +1,89 @@
+"""SIGKILL at random moments: what comes out in the end is what would have come out at once."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kinetics_sounds import manifest
+from kinetics_sounds.pipelines import build, shard
+
+if TYPE_CHECKING:
+    from .conftest import Folder
+
+from .test_build import arguments
+from .test_shard import tars
+
+KILLS = 6
+
+
+def run_killed(module: str, argv: list[str], *, kills: int, longest_seconds: float) -> int:
+    """Start a command, SIGKILL it after a random while, `kills` times; then let it end. Returns its exit code."""
+    lots = random.Random(f"{module}{kills}")
+    command = [sys.executable, "-m", f"kinetics_sounds.pipelines.{module}", *argv]
+    for _ in range(kills):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(lots.uniform(0.8, longest_seconds))
+            process.send_signal(signal.SIGKILL)
+    return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: "Folder", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    build.main(arguments(folder, out))
+    assert (
+        shard.main(["--manifest", str(out / "manifest.parquet"), "--short_side", "32", "--shard_bytes", "200000"]) == 0
+    )
+    return out
+
+
+@pytest.mark.slow
+def test_a_build_killed_again_and_again_ends_with_the_same_manifest(
+    folder: "Folder", undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    code = run_killed("build", arguments(folder, out), kills=KILLS, longest_seconds=4.0)
+
+    assert code == 1
+    assert manifest.read(out / "manifest.parquet") == manifest.read(undisturbed / "manifest.parquet")
+    clips = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.mp4")}
+    assert clips == {path.relative_to(undisturbed): path.read_bytes() for path in undisturbed.rglob("*.mp4")}
+    assert not (out / "tmp").exists()
+
+
+@pytest.mark.slow
+def test_a_packing_killed_again_and_again_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    argv = ["--manifest", str(undisturbed / "manifest.parquet"), "--short_side", "32", "--shard_bytes", "200000"]
+
+    code = run_killed("shard", [*argv, "--out", str(out)], kills=KILLS, longest_seconds=5.0)
+
+    assert code == 0
+    assert tars(out) == tars(undisturbed / "shards")
+    assert (out / "dataset.json").read_bytes() == (undisturbed / "shards/dataset.json").read_bytes()
+    assert not [path for path in out.rglob("*") if path.name.endswith(".part") or path.name == "tmp"]
+
+
+@pytest.mark.slow
+def test_a_build_asked_to_stop_says_so_and_goes_on_later(folder: "Folder", undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "kinetics_sounds.pipelines.build", *arguments(folder, out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not (out / "ledger.sqlite").exists():
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=60)
+
+    rows = manifest.read(out / "manifest.parquet").outcomes
+    assert code == 3
+    assert len(rows) == len(folder.expected)
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 1
+    assert manifest.read(out / "manifest.parquet") == manifest.read(undisturbed / "manifest.parquet")

@@ -1,0 +1,211 @@
+"""Truths about the whole of AVCL, mostly with encoders that a reader can compute: means of the pixels."""
+
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError
+from typing import Literal
+
+import pytest
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor, nn
+
+from kinetics_sounds.train import objectives
+from kinetics_sounds.train.backbones import r3d
+from kinetics_sounds.train.heads import AmfmSettings
+from kinetics_sounds.train.methods import Method, avcl
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, and threads that wait for a busy core take minutes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Pixels(nn.Module):
+    """The pixels themselves times a weight: a backbone of width `dim`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, video: Tensor) -> Tensor:
+        return video.flatten(1) * self.weight
+
+
+def batch(samples: int = 4, frames: int = 2, size: int = 2) -> dict[str, Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    video, audio = torch.rand(2, samples, 3, frames, size, size, generator=rng)
+    return {"video": video, "audio": audio}
+
+
+def model(settings: avcl.Settings, dim: int = 24) -> avcl.Avcl:
+    torch.manual_seed(0)
+    return avcl.build(settings, video=Pixels(dim), audio=Pixels(dim))
+
+
+def test_the_paper_model_has_29_511_040_parameters() -> None:
+    with torch.device("meta"):
+        video, audio = r3d.build(r3d.Settings()), r3d.build(r3d.Settings())
+        method: Method = avcl.build(avcl.Settings(), video=video, audio=audio)
+
+    assert isinstance(method, nn.Module)
+    assert sum(parameter.numel() for parameter in method.parameters()) == 29_511_040
+
+
+def test_the_defaults_are_the_papers_and_cannot_be_changed_in_place() -> None:
+    settings = avcl.Settings()
+
+    assert (settings.lambda_cor, settings.lambda_self, settings.temperature) == (0.9, 0.1, 0.5)
+    assert (settings.off_diagonal_weight, settings.amfm_stage) == (0.005, "pretrain")
+    assert settings.amfm == AmfmSettings(gate="relu", shared_excitation=True, mid_activation="none")
+    with pytest.raises(FrozenInstanceError):
+        settings.temperature = 1
+
+
+def test_a_command_line_reaches_the_gate() -> None:
+    settings = auto_cli(avcl.Settings, args=["--temperature=0.1", "--amfm.gate=sigmoid"])
+
+    assert settings == avcl.Settings(temperature=0.1, amfm=AmfmSettings(gate="sigmoid"))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("center", [True, False])
+def test_loss_is_nine_tenths_cgra_and_one_tenth_selfcl_of_the_gated_features(
+    reduction: Literal["sum", "mean"], center: bool
+) -> None:
+    method = model(avcl.Settings(reduction=reduction, center=center))
+    data = batch()
+    assert method.amfm is not None
+    gated = method.amfm(data["video"].flatten(1), data["audio"].flatten(1))
+    cgra = objectives.cgra(*gated, center=center)
+    selfcl = objectives.selfcl(*gated, temperature=0.5, reduction=reduction)
+
+    step = method(data)
+
+    torch.testing.assert_close(step.loss, 0.9 * cgra + 0.1 * selfcl)
+    torch.testing.assert_close(step.logs["cgra"], cgra.detach())
+    torch.testing.assert_close(step.logs["selfcl"], selfcl.detach())
+    assert step.logs["loss"] == step.loss
+
+
+@pytest.mark.parametrize("stage", ["finetune", "off"])
+def test_outside_pretraining_the_gate_does_not_exist_and_the_losses_see_bare_features(
+    stage: Literal["finetune", "off"],
+) -> None:
+    method = model(avcl.Settings(amfm_stage=stage))
+    data = batch()
+
+    step = method(data)
+
+    assert {name for name, _ in method.named_parameters()} == {"video.weight", "audio.weight"}
+    torch.testing.assert_close(step.logs["cgra"], objectives.cgra(data["video"].flatten(1), data["audio"].flatten(1)))
+
+
+def test_settings_reach_both_losses() -> None:
+    settings = avcl.Settings(amfm_stage="off", temperature=0.07, off_diagonal_weight=0.5, center=False)
+    data = batch()
+    features = data["video"].flatten(1), data["audio"].flatten(1)
+
+    logs = model(settings)(data).logs
+
+    torch.testing.assert_close(logs["cgra"], objectives.cgra(*features, off_diagonal_weight=0.5, center=False))
+    torch.testing.assert_close(logs["selfcl"], objectives.selfcl(*features, temperature=0.07))
+
+
+@pytest.mark.parametrize(("lambda_cor", "lambda_self", "alone"), [(1.0, 0.0, "cgra"), (0.0, 1.0, "selfcl")])
+def test_a_term_without_weight_is_logged_but_not_learnt_from(lambda_cor: float, lambda_self: float, alone: str) -> None:
+    method = model(avcl.Settings(lambda_cor=lambda_cor, lambda_self=lambda_self, amfm_stage="off"))
+    data = batch()
+    weight = nn.Parameter(torch.ones(24))
+    features = data["video"].flatten(1) * weight, data["audio"].flatten(1)
+    losses = {"cgra": objectives.cgra(*features), "selfcl": objectives.selfcl(*features, temperature=0.5)}
+    (expected,) = torch.autograd.grad(losses[alone], weight)
+
+    step = method(data)
+    (gradient,) = torch.autograd.grad(step.loss, [method.get_parameter("video.weight")])
+
+    assert step.loss == step.logs[alone]
+    assert all(step.logs[name] == losses[name] for name in losses)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_logs_are_detached_scalars() -> None:
+    logs = model(avcl.Settings())(batch()).logs
+
+    assert set(logs) == {"loss", "cgra", "selfcl", "dead_channels"}
+    assert all(value.shape == () and not value.requires_grad for value in logs.values())
+
+
+def test_dead_channels_are_counted_over_both_features_that_the_losses_see() -> None:
+    data = batch()
+    data["video"][:, 0] = 0  # one of three colours: 8 of 24 pixels
+
+    assert model(avcl.Settings(amfm_stage="off"))(data).logs["dead_channels"] == pytest.approx(8 / 48)
+    method = model(avcl.Settings())
+    assert method.amfm is not None
+    for parameter in method.amfm.excite.parameters():
+        nn.init.constant_(parameter, -1)
+    nn.init.ones_(method.amfm.get_parameter("squeeze.0.weight"))
+
+    assert method(data).logs["dead_channels"] == 1
+
+
+def test_the_death_of_the_literal_gate_has_known_values() -> None:
+    """Where the paper's gate ended after 90 steps on a synthetic world: both losses at their collapsed constants."""
+    method = model(avcl.Settings(), dim=512)
+    assert method.amfm is not None
+    for parameter in method.amfm.parameters():
+        nn.init.constant_(parameter, -1e-3)
+    nn.init.constant_(method.amfm.get_parameter("excite.0.0.bias"), -10)
+    dead = torch.rand(2, 16, 512, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+
+    step = method({"video": dead[0], "audio": dead[1]})
+    step.loss.backward()
+
+    assert step.logs["dead_channels"] == 1
+    assert step.logs["cgra"] == 512
+    assert step.logs["selfcl"].item() == pytest.approx(109.887591, abs=1e-4)
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in method.parameters())  # for ever
+
+
+@pytest.mark.parametrize(
+    ("stage", "gate", "share"), [("off", "relu", 0.3), ("pretrain", "sigmoid", 0.3), ("pretrain", "relu", 0.9)]
+)
+def test_thirty_steps_overfit_four_samples(
+    stage: Literal["pretrain", "off"], gate: Literal["relu", "sigmoid"], share: float
+) -> None:
+    """The loss ends below `share` of where it began: about a tenth, but half with the literal gate, which half dies."""
+    torch.manual_seed(0)
+    video, audio = r3d.build(r3d.Settings(width=4)), r3d.build(r3d.Settings(width=4))
+    method = avcl.build(avcl.Settings(amfm_stage=stage, amfm=AmfmSettings(gate=gate)), video=video, audio=audio)
+    optimizer = torch.optim.SGD(method.parameters(), lr=1e-3, momentum=0.9)
+    data = batch(frames=4, size=16)
+
+    losses = []
+    for _ in range(30):
+        step = method(data)
+        optimizer.zero_grad()
+        step.loss.backward()
+        optimizer.step()
+        losses.append(step.loss.item())
+
+    assert losses[-1] < share * losses[0]
+
+
+def test_encoders_of_different_width_are_refused() -> None:
+    with pytest.raises(ValueError, match="video has 24, audio 12"):
+        avcl.build(avcl.Settings(), video=Pixels(24), audio=Pixels(12))
+
+
+def test_two_losses_without_weight_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing to learn"):
+        model(avcl.Settings(lambda_cor=0, lambda_self=0))
+
+
+def test_a_single_sample_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        model(avcl.Settings())(batch(samples=1))

@@ -1,0 +1,340 @@
+"""What the encoders see of a clip, mostly on frames whose number or place can be read off a pixel."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from kinetics_sounds.errors import ShardError
+from kinetics_sounds.media.frames import decode
+from kinetics_sounds.shards import layout
+from kinetics_sounds.stream import Split
+from kinetics_sounds.train.views import clip_and_mel
+from kinetics_sounds.train.views.clip_and_mel import Settings
+
+Frames = npt.NDArray[np.uint8]
+Npy = Callable[[npt.NDArray[Any]], bytes]
+
+SMALL = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=12, mel_crop=8)
+FLAT = np.full((12, 12), 0.5)
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch, npy: Npy) -> Callable[..., dict[str, bytes]]:
+    """A function from frames (T, H, W, 3), and a mel (F, T), to a sample whose decoding is exact."""
+
+    def make(frames_THWC: Frames, mel_FT: npt.NDArray[Any] = FLAT) -> dict[str, bytes]:
+        def exactly(_mp4: bytes, numbers: Sequence[int], *, decoder: str) -> Frames:
+            return frames_THWC[list(numbers)]
+
+        monkeypatch.setattr(clip_and_mel, "decode", exactly)
+        return {layout.FRAMES: b"", layout.MEL: npy(mel_FT), layout.META: _meta(len(frames_THWC))}
+
+    return make
+
+
+def _meta(frames: int) -> bytes:
+    return json.dumps({"num_frames": frames}).encode()
+
+
+def numbered(length: int, side: int = 12) -> Frames:
+    """Frame t is t everywhere."""
+    return np.broadcast_to(np.arange(length, dtype=np.uint8)[:, None, None, None], (length, side, side, 3)).copy()
+
+
+def placed(length: int, side: int = 12) -> Frames:
+    """Red is a pixel's row and green its column, in every frame."""
+    row, column = np.indices((side, side), dtype=np.uint8)
+    return np.broadcast_to(np.stack([row, column, 0 * row], axis=-1), (length, side, side, 3)).copy()
+
+
+def train(parts: Mapping[str, bytes], seed: int, settings: Settings = SMALL) -> dict[str, torch.Tensor]:
+    made: dict[str, torch.Tensor] = clip_and_mel.train_view(parts, settings, np.random.default_rng(seed))
+    return made
+
+
+class TestTrainView:
+    @pytest.mark.parametrize(("length", "starts"), [(4, {0}), (5, {0, 1}), (9, {0, 1, 2, 3, 4, 5})])
+    def test_every_start_is_reached_and_none_beyond_the_end(
+        self, length: int, starts: set[int], parts: Callable[..., dict[str, bytes]]
+    ) -> None:
+        sample = parts(numbered(length))
+
+        clips = [train(sample, seed)["video"][:, 0, 0, 0].tolist() for seed in range(150)]
+
+        assert {clip[0] for clip in clips} == starts
+        assert all(clip == list(range(clip[0], clip[0] + 4)) for clip in clips)
+
+    def test_starts_are_equally_frequent(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        sample = parts(numbered(7))
+
+        starts = [int(train(sample, seed)["video"][0, 0, 0, 0]) for seed in range(1000)]
+
+        assert all(200 < starts.count(start) < 300 for start in range(4))
+
+    def test_a_clip_that_is_too_short_begins_again(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        settings = dataclasses.replace(SMALL, frames=16)
+
+        assert train(parts(numbered(6)), 0, settings)["video"][:, 0, 0, 0].tolist() == [
+            *(0, 1, 2, 3, 4, 5),
+            *(0, 1, 2, 3, 4, 5),
+            *(0, 1, 2, 3),
+        ]
+        assert train(parts(numbered(1)), 0, settings)["video"].max() == 0
+
+    def test_a_still_clip_stays_still(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        image_HWC = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        sample = parts(np.repeat(image_HWC[None], 9, axis=0))
+
+        clips = [train(sample, seed)["video"] for seed in range(20)]
+
+        for clip_THWC in clips:
+            assert torch.equal(clip_THWC, clip_THWC[:1].expand_as(clip_THWC))
+        assert any(not torch.equal(clips[0], other) for other in clips)
+
+    def test_the_crop_is_one_square_and_every_place_is_reached(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        sample = parts(placed(4))
+        corners = set()
+        for seed in range(300):
+            video_THWC = train(sample, seed)["video"]
+            top, left, _ = video_THWC[0, 0, 0].tolist()
+            corners.add((top, left))
+            assert torch.equal(video_THWC[2], torch.from_numpy(placed(1)[0, top : top + 8, left : left + 8]))
+
+        assert corners == {(top, left) for top in range(5) for left in range(5)}
+
+    def test_the_mels_crop_is_a_square_of_its_own(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        mel_FT = np.arange(144).reshape(12, 12) / 256
+        sample = parts(placed(4), mel_FT)
+        views = [train(sample, seed) for seed in range(100)]
+
+        for view in views:
+            top, left = divmod(round(float(view["audio"][0, 0]) * 256), 12)
+            assert torch.equal(view["audio"].double(), torch.from_numpy(mel_FT[top : top + 8, left : left + 8]))
+        assert len({(float(view["audio"][0, 0]), tuple(view["video"][0, 0, 0].tolist())) for view in views}) > 80
+
+    def test_the_same_randomness_gives_the_same_view(self, split: Split) -> None:
+        sample = split.read(3, clip_and_mel.PARTS)
+        settings = Settings(resize_height=36, resize_width=36, crop=32)
+        first, again, other = (train(sample, seed, settings) for seed in (1, 1, 2))
+
+        assert all(torch.equal(first[name], again[name]) for name in ("video", "audio"))
+        assert all(not torch.equal(first[name], other[name]) for name in ("video", "audio"))
+
+    def test_shapes_types_and_ranges_of_a_stored_sample(self, split: Split) -> None:
+        settings = Settings(resize_height=30, resize_width=34, crop=28, mel_resize=64, mel_crop=56)
+
+        view = train(split.read(0, clip_and_mel.PARTS), 0, settings)
+
+        assert (view["video"].shape, view["video"].dtype) == ((16, 28, 28, 3), torch.uint8)
+        assert (view["audio"].shape, view["audio"].dtype) == ((56, 56), torch.float32)
+        assert view["video"].is_contiguous()
+        assert view["audio"].is_contiguous()
+        assert -1e-6 < view["audio"].min() < view["audio"].max() < 1 + 1e-6
+
+    @pytest.mark.parametrize("decoder", ["decord", "pyav"])
+    def test_stored_frames_are_found_at_their_place(self, decoder: str, split: Split) -> None:
+        sample = split.read(2, clip_and_mel.PARTS)
+        whole_THWC = torch.from_numpy(decode(sample[layout.FRAMES], range(33)))
+        settings = Settings(resize_height=36, resize_width=36, crop=36, decoder=decoder)
+
+        for seed in range(5):
+            video_THWC = train(sample, seed, settings)["video"]
+            assert any(torch.equal(video_THWC, whole_THWC[start : start + 16]) for start in range(18))
+
+
+class TestTestViews:
+    @pytest.mark.parametrize(
+        ("length", "clips", "starts"),
+        [
+            (20, 1, [8]),
+            (13, 10, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            (20, 3, [0, 8, 16]),
+            (21, 3, [0, 8, 17]),
+            (4, 1, [0]),
+            (5, 3, [0, 0, 1]),
+        ],
+    )
+    def test_clips_are_evenly_spaced_from_the_first_frame_to_the_last(
+        self, length: int, clips: int, starts: list[int], parts: Callable[..., dict[str, bytes]]
+    ) -> None:
+        video = clip_and_mel.test_views(parts(numbered(length)), SMALL, clips)["video"]
+
+        assert video[:, :, 0, 0, 0].tolist() == [[start, start + 1, start + 2, start + 3] for start in starts]
+
+    @given(length=st.integers(16, 300), clips=st.integers(2, 12))
+    def test_centres_are_those_of_the_protocol(self, length: int, clips: int) -> None:
+        """Methods 6.2: start = int(centre - L/2) of centres at linspace(L/2, T - L/2, n)."""
+        settings = dataclasses.replace(SMALL, frames=16, resize_height=1, resize_width=1, crop=1)
+
+        def numbers_only(_mp4: bytes, numbers: Sequence[int], *, decoder: str) -> Frames:
+            return np.array(numbers)[:, None, None, None].repeat(3, -1)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(clip_and_mel, "decode", numbers_only)
+            patch.setattr(clip_and_mel, "_mel", lambda parts, settings: torch.zeros(8, 8))
+            video = clip_and_mel.test_views({layout.FRAMES: b"", layout.META: _meta(length)}, settings, clips)["video"]
+
+        centres = np.linspace(8, length - 8, clips)
+        assert video[:, 0, 0, 0, 0].tolist() == [int(centre - 8 + 1e-9) for centre in centres]
+
+    def test_a_clip_that_is_too_short_begins_again(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        video = clip_and_mel.test_views(parts(numbered(3)), SMALL, 2)["video"]
+
+        assert video[:, :, 0, 0, 0].tolist() == [[0, 1, 2, 0], [0, 1, 2, 0]]
+
+    def test_the_crop_is_the_middle(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        mel_FT = np.arange(144).reshape(12, 12) / 256
+
+        view = clip_and_mel.test_views(parts(placed(4), mel_FT), SMALL, 2)
+
+        assert torch.equal(view["video"][1, 3], torch.from_numpy(placed(1)[0, 2:10, 2:10]))
+        assert torch.equal(view["audio"].double(), torch.from_numpy(mel_FT[2:10, 2:10]))
+
+    def test_shapes_of_a_stored_sample_and_that_nothing_is_random(self, split: Split) -> None:
+        settings = Settings(resize_height=36, resize_width=36, crop=32)
+        sample = split.read(1, clip_and_mel.PARTS)
+
+        first, again = (clip_and_mel.test_views(sample, settings, 10) for _ in range(2))
+
+        assert (first["video"].shape, first["video"].dtype) == ((10, 16, 32, 32, 3), torch.uint8)
+        assert (first["audio"].shape, first["audio"].dtype) == ((112, 112), torch.float32)
+        assert all(torch.equal(first[name], again[name]) for name in first)
+
+    def test_ten_clips_are_the_same_as_each_alone(self, split: Split) -> None:
+        sample = split.read(3, clip_and_mel.PARTS)  # 40 frames
+        whole_THWC = torch.from_numpy(decode(sample[layout.FRAMES], range(40)))
+
+        video = clip_and_mel.test_views(sample, Settings(resize_height=36, resize_width=36, crop=32), 10)["video"]
+
+        for place, clip_THWC in enumerate(video):
+            start = 24 * place // 9
+            assert torch.equal(clip_THWC, whole_THWC[start : start + 16, 2:34, 2:34])
+
+
+class TestResize:
+    def test_height_and_width_are_not_swapped(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        """White on the left half only, before and after."""
+        frames = np.zeros((4, 128, 172, 3), dtype=np.uint8)
+        frames[:, :, :86] = 255
+        settings = Settings(frames=4, resize_height=128, resize_width=171, crop=112)
+
+        video = clip_and_mel.test_views(parts(frames), settings, 1)["video"][0, 0, :, :, 0]
+
+        assert video.shape == (112, 112)
+        assert (video[:, :55] == 255).all()
+        assert (video[:, 57:] == 0).all()
+
+    @pytest.mark.parametrize(("height", "width"), [(128, 171), (36, 36), (200, 300)])
+    def test_a_frame_is_resized_as_pillow_does(
+        self, height: int, width: int, parts: Callable[..., dict[str, bytes]]
+    ) -> None:
+        """Antialiased, within one level of 256: a still clip of any size looks like its picture."""
+        rng = np.random.default_rng(0)
+        image_HWC = rng.integers(0, 256, (16, 22, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)[:, :172]
+        side = min(height, width)
+        settings = Settings(frames=1, resize_height=height, resize_width=width, crop=side)
+
+        video = clip_and_mel.test_views(parts(image_HWC[None]), settings, 1)["video"][0, 0]
+
+        left = (width - side) // 2
+        pillow_HWC = np.asarray(Image.fromarray(image_HWC).resize((width, height), Image.Resampling.BILINEAR))
+        difference = np.abs(video.numpy().astype(int) - pillow_HWC[:, left : left + side].astype(int))
+        assert difference.max() <= 1
+
+    def test_low_bands_stay_first_and_early_columns_left(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        mel_FT = np.zeros((256, 256))
+        mel_FT[:128, :64] = 1  # low bands in the first quarter of the time
+        settings = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=128, mel_crop=128)
+
+        audio_FT = clip_and_mel.test_views(parts(numbered(4), mel_FT), settings, 1)["audio"]
+
+        assert (audio_FT[:63, :31] == 1).all()
+        assert (audio_FT[65:] == 0).all()
+        assert (audio_FT[:, 33:] == 0).all()
+
+    def test_halving_the_mel_keeps_its_mean_and_its_range(self, parts: Callable[..., dict[str, bytes]]) -> None:
+        mel_FT = np.random.default_rng(0).integers(0, 2, (256, 256)).astype(float)
+        settings = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=128, mel_crop=128)
+
+        audio_FT = clip_and_mel.test_views(parts(numbered(4), mel_FT), settings, 1)["audio"]
+
+        assert float(audio_FT.mean()) == pytest.approx(mel_FT.mean(), abs=0.01)
+        assert -1e-6 < audio_FT.min() < audio_FT.max() < 1 + 1e-6
+        assert audio_FT.std() < 0.25  # of single pixels: 0.5, so four and more are averaged
+
+
+BATCH = {
+    "video": torch.arange(2 * 4 * 2 * 2 * 3, dtype=torch.uint8).reshape(2, 4, 2, 2, 3),
+    "audio": torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(0)),
+}
+"""Two samples of four frames of 2 x 2 pixels and a mel of 5 x 5."""
+
+
+class TestToModel:
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize(("audio_layout", "steps"), [("repeat16", 4), ("single", 1)])
+    def test_the_mel_is_the_same_in_every_channel_and_step(self, channels: int, audio_layout: str, steps: int) -> None:
+        settings = dataclasses.replace(SMALL, audio_layout=audio_layout, audio_channels=channels)
+
+        audio_BCTHW = clip_and_mel.to_model(BATCH, settings)["audio"]
+
+        assert audio_BCTHW.shape == (2, channels, steps, 5, 5)
+        for channel in range(channels):
+            for step in range(steps):
+                assert torch.equal(audio_BCTHW[:, channel, step], BATCH["audio"])
+
+    def test_pixels_become_shares_of_255_with_channels_first(self) -> None:
+        video_BCTHW = clip_and_mel.to_model(BATCH, SMALL)["video"]
+
+        assert (video_BCTHW.shape, video_BCTHW.dtype) == ((2, 3, 4, 2, 2), torch.float32)
+        assert video_BCTHW[1, 2, 3, 0, 1] == BATCH["video"][1, 3, 0, 1, 2] / 255
+
+    def test_black_is_0_and_white_is_1(self) -> None:
+        video = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1, 1).expand(1, 2, 1, 1, 3)
+
+        assert clip_and_mel.to_model({**BATCH, "video": video}, SMALL)["video"][0, 0, :, 0, 0].tolist() == [0, 1]
+
+    def test_a_still_clip_without_its_mean_over_time_is_0(self) -> None:
+        settings = dataclasses.replace(SMALL, subtract_clip_mean=True)
+        still = BATCH["video"][:, :1].expand(-1, 4, -1, -1, -1)
+
+        assert clip_and_mel.to_model({**BATCH, "video": still}, settings)["video"].abs().max() < 1e-6
+        assert clip_and_mel.to_model(BATCH, settings)["video"].mean(dim=2).abs().max() < 1e-6
+
+
+class TestCheck:
+    def test_a_set_that_suits_passes(self, split: Split) -> None:
+        clip_and_mel.check(split.dataset, Settings(resize_height=36, resize_width=48, crop=32))
+
+    def test_frames_that_are_too_small_are_refused_with_the_command_that_makes_larger_ones(self, split: Split) -> None:
+        with pytest.raises(ShardError, match=r"short side of 36, the view needs 128: ks-shard --short_side 128"):
+            clip_and_mel.check(split.dataset, Settings())
+
+    def test_a_missing_part_is_named(self, split: Split) -> None:
+        without = dataclasses.replace(split.dataset, parts=(layout.META, layout.FRAMES))
+
+        with pytest.raises(ShardError, match=r"have no mel\.npy.*ks-shard"):
+            clip_and_mel.check(without, Settings(resize_height=36, resize_width=36, crop=32))
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"crop": 129}, "crop 129 is larger than 128 x 171 pixels"),
+            ({"resize_width": 100}, "crop 112 is larger than 128 x 100 pixels"),
+            ({"mel_crop": 129}, "mel_crop 129 is larger than mel_resize 128"),
+            ({"frames": 0}, "must be at least 1"),
+            ({"crop": 0}, "must be at least 1"),
+        ],
+    )
+    def test_settings_that_no_sample_could_meet_are_refused(self, change: dict[str, int], complaint: str) -> None:
+        with pytest.raises(ValueError, match=complaint):
+            Settings(**change)

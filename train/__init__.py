@@ -1,0 +1,1 @@
+"""The trainer: the only folder that imports torch."""

@@ -1,0 +1,7 @@
+"""`python -m kinetics_sounds.train`, and so `torchrun -m kinetics_sounds.train`: the same as `ks-train`."""
+
+import sys
+
+from .pretrain import main
+
+sys.exit(main())

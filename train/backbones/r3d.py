@@ -1,0 +1,69 @@
+"""R3D with block sizes 1, 1, 1, 1: nine 3-D convolutions, the network of VCOP and TCGL that AVCL names R3D.
+
+Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. With 3-channel 16 x 112 x 112
+input and width 64 the stages give 64x16x56x56, 64x16x56x56, 128x8x28x28, 256x4x14x14 and 512x2x7x7: 14 361 792
+parameters, 39.8 GFLOP a sample.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Size of an R3D."""
+
+    width: int = 64
+    """Channels after the stem; the pooled feature has 8 times as many (paper: 64, so 512)."""
+    channels: int = 3
+    """Input channels: 3 for RGB and for a mel plane repeated three times, 1 for a bare mel plane."""
+
+
+def build(settings: Settings) -> "R3D":
+    """Make an untrained encoder."""
+    return R3D(settings)
+
+
+class R3D(nn.Module):
+    """Residual 3-D network; its features are non-negative, for a ReLU is the last thing before the mean."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        width = settings.width
+        self.dim = 8 * width
+        stem = nn.Conv3d(settings.channels, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
+        self.conv1 = nn.Sequential(stem, nn.BatchNorm3d(width), nn.ReLU())
+        self.conv2 = Block(width, width, stride=1)
+        self.conv3 = Block(width, 2 * width, stride=2)
+        self.conv4 = Block(2 * width, 4 * width, stride=2)
+        self.conv5 = Block(4 * width, 8 * width, stride=2)
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        """Encode (B, C, T, H, W), any T >= 1, as the mean over time and space of the last stage: (B, D)."""
+        maps_BDTHW: Tensor = self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(video_BCTHW)))))
+        return maps_BDTHW.mean(dim=(2, 3, 4))
+
+
+class Block(nn.Module):
+    """Two 3x3x3 convolutions around a shortcut, which is the identity unless the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm3d(outputs),
+            nn.ReLU(),
+            nn.Conv3d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm3d(outputs),
+        )
+        self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else _projection(inputs, outputs, stride)
+
+    def forward(self, maps_BCTHW: Tensor) -> Tensor:
+        """Map (B, inputs, T, H, W) to (B, outputs, T / stride, H / stride, W / stride), rounded up."""
+        return F.relu(self.shortcut(maps_BCTHW) + self.residual(maps_BCTHW))
+
+
+def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm3d(outputs))

@@ -1,0 +1,133 @@
+"""Checkpoints as folders: safetensors for every tensor, JSON for the rest, no pickle, so a stranger's is safe to load.
+
+CHECKPOINTS/step-00000500/model.safetensors
+/optimizer.safetensors
+/state.json
+"""
+
+import json
+import os
+import shutil
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kinetics_sounds import files
+from kinetics_sounds.errors import RunError
+
+SCHEMA = 1
+"""Raised when a file changes its meaning; a reader refuses any other."""
+
+REMEDY = "remove that folder to use the checkpoint before it"
+
+
+def save(
+    folder: Path, step: int, *, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], keep: int
+) -> Path:
+    """Write `step-…` under a temporary name, sync, rename; then drop all but the newest `keep`. Returns its path."""
+    path = folder / f"step-{step:08d}"
+    part = path.with_name(path.name + files.PART)
+    for left in folder.glob(f"step-*{files.PART}"):  # by a killed run
+        shutil.rmtree(left)
+    part.mkdir(parents=True)
+    # Copies, for safetensors has no word for two names of one tensor.
+    weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
+    save_file(weights, part / "model.safetensors")
+    save_file(_optimizer_tensors(model, optimizer), part / "optimizer.safetensors")
+    (part / "state.json").write_text(json.dumps({"schema": SCHEMA, "step": step, **state}, indent=2) + "\n")
+    for file in part.iterdir():
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
+    files.sync_folder(part)
+    if path.exists():  # the same step, saved again by a run that went back to before it
+        _drop(path)
+    part.replace(path)
+    files.sync_folder(folder)
+    for old in _all(folder)[:-keep]:
+        _drop(old)
+    return path
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None."""
+    found = _all(folder)
+    return found[-1] if found else None
+
+
+def find(folder: Path, name: str) -> Path:
+    """The checkpoint called `last`, or by its own name; raises RunError that lists those there are."""
+    path = latest(folder) if name == "last" else folder / name
+    if path is None or not (path / "state.json").is_file():
+        there = ", ".join(each.name for each in _all(folder)) or "none"
+        raise RunError(f"{folder}: has no checkpoint {name!r}; there are: {there}; train first with ks-train")
+    return path
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """A checkpoint's JSON; raises RunError where it is damaged or of another schema."""
+    try:
+        state: dict[str, Any] = json.loads((path / "state.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path / 'state.json'}: cannot be read ({error}); {REMEDY}") from error
+    schema = state.get("schema") if isinstance(state, dict) else None
+    if schema != SCHEMA:
+        raise RunError(
+            f"{path}: is of schema {schema}, where this version reads {SCHEMA}; use the version that wrote it"
+        )
+    return state
+
+
+def load_model(path: Path, model: nn.Module) -> None:
+    """Fill the model's weights and buffers; raises RunError where names or shapes differ."""
+    try:
+        model.load_state_dict(_tensors(path / "model.safetensors"))
+    except RuntimeError as error:
+        raise RunError(f"{path}: belongs to another model: {textwrap.shorten(str(error), 300)}") from error
+
+
+def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Fill the optimiser's state by parameter name; raises RunError where a parameter is not the model's."""
+    place = {name: (number, parameter) for number, (name, parameter) in enumerate(model.named_parameters())}
+    state: dict[int, dict[str, Tensor]] = {}
+    for full, tensor in _tensors(path / "optimizer.safetensors").items():
+        name, _, kind = full.rpartition("/")
+        if name not in place:
+            raise RunError(f"{path}: its optimiser knows {name!r}, which the model has not")
+        number, parameter = place[name]
+        if tensor.shape == parameter.shape:  # in the parameter's memory format: a step over two formats is slow
+            tensor = torch.empty_like(parameter).copy_(tensor)
+        state.setdefault(number, {})[kind] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise RunError(f"{path}: cannot be read ({error}); {REMEDY}") from error
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}/{kind}": value.contiguous()
+        for parameter, state in optimizer.state.items()
+        for kind, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if path.is_dir() and not path.name.endswith(files.PART))
+
+
+def _drop(path: Path) -> None:
+    """Remove a checkpoint so that no half of it is ever taken for a whole one."""
+    doomed = path.with_name(path.name + ".old" + files.PART)
+    path.replace(doomed)
+    shutil.rmtree(doomed)

@@ -1,0 +1,41 @@
+"""What sits between the encoders and the losses. Shape suffixes: B samples of the batch, D feature channels."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: jsonargparse reads the defaults of nested settings with vars()
+class AmfmSettings:
+    """How AVCL's adaptive multi-modal fusion module (AMFM) gates the two features."""
+
+    gate: Literal["relu", "sigmoid"] = "relu"
+    """Function that turns the excitation into a factor: relu is AVCL's text, sigmoid its ancestors' code."""
+    shared_excitation: bool = True
+    """One gate for both modalities (AVCL Eq. 3-4), or one for each (MMTM)."""
+    mid_activation: Literal["none", "relu"] = "none"
+    """What follows the joint layer: nothing (AVCL Eq. 1-2) or relu (MMTM)."""
+
+
+class Amfm(nn.Module):
+    """Multiply both features by a gate computed from both of them, AVCL Eq. 1-4.
+
+    Each gated feature therefore carries the other modality: even an untrained gate lets gated features of
+    *independent* inputs find their partner. Measure on ungated features.
+    """
+
+    def __init__(self, dim: int, settings: AmfmSettings) -> None:
+        super().__init__()
+        mid = {"none": nn.Identity, "relu": nn.ReLU}[settings.mid_activation]
+        gate = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}[settings.gate]
+        gates = 1 if settings.shared_excitation else 2
+        self.squeeze = nn.Sequential(nn.Linear(2 * dim, dim), mid())
+        self.excite = nn.ModuleList(nn.Sequential(nn.Linear(dim, dim), gate()) for _ in range(gates))
+
+    def forward(self, video_BD: Tensor, audio_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate features of shape (B, D) each; returns video and audio, (B, D) each."""
+        joint_BD = self.squeeze(torch.cat([video_BD, audio_BD], dim=1))
+        gates = [excite(joint_BD) for excite in self.excite]
+        return gates[0] * video_BD, gates[-1] * audio_BD

@@ -1,0 +1,111 @@
+"""Judges of frozen features, one file each: `Settings`, `FITS` and `evaluate(on, fit, settings)` in percent.
+
+`FITS` says whether a probe learns from a split of its own; if so it is judged on `on` with what it learnt from `fit`.
+Features are the encoders' pooled ones, before any gate: a gate mixes the modalities and makes pairs look learnt.
+
+Shape suffixes: N clips of the judged split, M clips of the fitted split, D feature channels, C classes of the fitted
+split, B rows of a chunk.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROWS = 128
+"""Queries compared at a time, so that a split of 20 000 clips never needs all its pairs in memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """One split's features, a row a clip.
+
+    Raises ValueError when the rows of the four disagree in number, a dtype is off or a number is not finite.
+    """
+
+    video_ND: Tensor
+    """float32 (N, D)."""
+    audio_ND: Tensor
+    """float32 (N, D); its D may differ from the video's."""
+    label_N: Tensor
+    """int64 (N,)."""
+    keys: tuple[str, ...]
+    """Name of each clip."""
+
+    def __post_init__(self) -> None:
+        for name, rows_ND in (("video", self.video_ND), ("audio", self.audio_ND)):
+            if rows_ND.ndim != 2 or rows_ND.dtype != torch.float32:
+                raise ValueError(f"{name} must be float32 (N, D), got {rows_ND.dtype} {tuple(rows_ND.shape)}")
+            if not rows_ND.isfinite().all():
+                raise ValueError(f"{name} has features that are not finite: the encoder has diverged")
+        if self.label_N.ndim != 1 or self.label_N.dtype != torch.int64:
+            raise ValueError(f"labels must be int64 (N,), got {self.label_N.dtype} {tuple(self.label_N.shape)}")
+        rows = {len(self.video_ND), len(self.audio_ND), len(self.label_N), len(self.keys)}
+        if len(rows) != 1 or rows == {0}:
+            raise ValueError(f"video, audio, labels and keys need the same number of rows, at least 1, got {rows}")
+
+    @property
+    def both_ND(self) -> Tensor:
+        """Video and audio channels side by side: (N, D video + D audio)."""
+        return torch.cat([self.video_ND, self.audio_ND], dim=1)
+
+
+class Scorer(Protocol):
+    """Scores each row for each class after a look at the fitted split."""
+
+    def __call__(self, on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int) -> Tensor:
+        """Take features (N, D) and (M, D) and class indices (M,) below `classes`; return (N, classes)."""
+        ...
+
+
+def classify(on: Features, fit: Features | None, scorer: Scorer) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent from both modalities, from video alone and from audio alone.
+
+    Ties count as in `hit_share`; a clip whose class is not in `fit` is a miss. "top1_chance" and "top5_chance" are
+    what uniform guesses among the classes of `fit` reach. Raises ValueError without `fit`.
+    """
+    if fit is None:
+        raise ValueError("this probe learns from a split: pass the features to fit")
+    class_C, target_M = torch.unique(fit.label_N, return_inverse=True)
+    right_NC = on.label_N[:, None] == class_C
+    metrics = {}
+    for prefix, on_ND, fit_MD in (
+        ("", on.both_ND, fit.both_ND),
+        ("video_", on.video_ND, fit.video_ND),
+        ("audio_", on.audio_ND, fit.audio_ND),
+    ):
+        score_NC = scorer(on_ND, fit_MD, target_M, classes=len(class_C))
+        right_N1 = torch.where(right_NC, score_NC, torch.inf).amin(dim=1, keepdim=True)
+        ahead_N, tied_N = (score_NC > right_N1).sum(dim=1), (score_NC == right_N1).sum(dim=1)
+        for k in (1, 5):
+            metrics[f"{prefix}top{k}"] = percent(hit_share(ahead_N, tied_N, k=k))
+    for k in (1, 5):
+        metrics[f"top{k}_chance"] = percent(right_NC.any(dim=1)) * min(k, len(class_C)) / len(class_C)
+    return metrics
+
+
+def cosines(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Row numbers (B,) of `ROWS` queries at a time, in order, and their cosines with the whole gallery (B, M).
+
+    Rounded to six decimals, so that what differs by rounding noise only (a collapsed encoder) is a tie.
+    """
+    query_ND, gallery_DM = F.normalize(query_ND), F.normalize(gallery_MD).T
+    for row_B in torch.split(torch.arange(len(query_ND), device=query_ND.device), ROWS):
+        yield row_B, (query_ND[row_B] @ gallery_DM).round(decimals=6)
+
+
+def hit_share(ahead_N: Tensor, tied_N: Tensor, *, k: int) -> Tensor:
+    """Share of the orders of tied items that put the wanted item among the first k: integers (N,) to (N,).
+
+    `ahead_N` items are better and `tied_N`, the wanted one included, are as good; 0 of these is a miss. Where
+    everything ties (a collapsed encoder) this is chance.
+    """
+    return ((k - ahead_N).double() / tied_N.clamp_min(1)).clamp(0, 1) * (tied_N > 0)
+
+
+def percent(value_N: Tensor) -> float:
+    """Mean of truths, or of values in [0, 1], of shape (N,) as a percentage."""
+    return 100 * value_N.double().mean().item()

@@ -1,0 +1,106 @@
+"""Cross-modal retrieval: whether a clip's sound finds its picture, and its picture its sound.
+
+Every clip of a split queries with one modality; the gallery is the other modality of all N clips, itself included,
+ordered by cosine. Use it only on ungated pooled features (see `probes`). Two questions, both directions, in percent:
+
+* instance: at which rank does the clip's own other half come? R@k is the share of queries where the rank is at most
+  k, MRR the mean of 1 / rank. Chance is k / N and H_N / N, with H_N = 1 + 1/2 + ... + 1/N.
+* class: do the clips with the query's label come first? mAP is the mean over queries of the average precision, the
+  mean over relevant items of the share of relevant items up to theirs. Chance depends on the class sizes.
+
+Ties are averaged: a group of equal cosines counts as the mean over all its orders. A collapsed encoder, for which
+every cosine is the same, therefore scores exactly chance. Shape suffixes as in `probes`, with M = N.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import Features, cosines, hit_share, percent
+
+FITS = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is reported."""
+
+    ks: tuple[int, ...] = (1, 5, 10)
+    """Ranks of R@k; those beyond the number of clips are left out."""
+
+
+def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
+    """Retrieve within `on`; `fit` is not used.
+
+    Keys are "video_to_audio_r1" (r5, r10, mrr, map), the same for "audio_to_video", and "r1_chance" and so on, which
+    hold for both directions. Raises ValueError when the modalities differ in width or a k is below 1.
+    """
+    if on.video_ND.shape != on.audio_ND.shape:
+        raise ValueError(f"cosines need equal widths: video {on.video_ND.shape[1]}, audio {on.audio_ND.shape[1]}")
+    if min(settings.ks, default=1) < 1:
+        raise ValueError(f"a rank is at least 1, got {settings.ks}")
+    ks = [k for k in settings.ks if k <= len(on.keys)]
+    there = _retrieve(on.video_ND, on.audio_ND, on.label_N, ks=ks)
+    back = _retrieve(on.audio_ND, on.video_ND, on.label_N, ks=ks)
+    return {
+        **{f"video_to_audio_{name}": value for name, value in there.items()},
+        **{f"audio_to_video_{name}": value for name, value in back.items()},
+        **{f"{name}_chance": value for name, value in _chance(on.label_N, ks=ks).items()},
+    }
+
+
+def average_precision(score_BN: Tensor, relevant_BN: Tensor) -> Tensor:
+    """Average precision of each row, as the mean over all orders of tied items: (B, N) scores and truths to (B,).
+
+    At place p (from 1) of a group of `size` tied items, `hits` of them relevant, after `earlier` relevant ones, an
+    item is relevant with probability hits / size, and the expected relevant items up to it are then
+    earlier + 1 + (p - 1) (hits - 1) / (size - 1). Each row needs a relevant item.
+    """
+    distance_BN, order_BN = score_BN.neg().sort(dim=1)
+    place_N = torch.arange(score_BN.shape[1], device=score_BN.device)
+    first_BN = torch.searchsorted(distance_BN, distance_BN)  # items before the tied group
+    end_BN = torch.searchsorted(distance_BN, distance_BN, right=True)  # items up to its end
+    size_BN = end_BN - first_BN
+    found_BN1 = F.pad(relevant_BN.gather(1, order_BN).cumsum(dim=1), (1, 0))  # [:, i]: relevant among the first i
+    earlier_BN = found_BN1.gather(1, first_BN)
+    hits_BN = found_BN1.gather(1, end_BN) - earlier_BN
+    mates_BN = (place_N - first_BN).double() * (hits_BN - 1) / (size_BN - 1).clamp_min(1)
+    precision_BN = (earlier_BN + 1 + mates_BN) / (place_N + 1)
+    return (precision_BN * hits_BN / size_BN).sum(dim=1) / found_BN1[:, -1]
+
+
+def _retrieve(query_ND: Tensor, gallery_ND: Tensor, label_N: Tensor, *, ks: list[int]) -> dict[str, float]:
+    """R@k, MRR and mAP in percent of (N, D) queries whose own item has the same row in the (N, D) gallery."""
+    ahead, tied, precision = [], [], []
+    for row_B, cosine_BN in cosines(query_ND, gallery_ND):
+        own_B1 = cosine_BN.gather(1, row_B[:, None])
+        ahead.append((cosine_BN > own_B1).sum(dim=1))
+        tied.append((cosine_BN == own_B1).sum(dim=1))
+        precision.append(average_precision(cosine_BN, label_N[row_B, None] == label_N))
+    ahead_N, tied_N = torch.cat(ahead), torch.cat(tied)
+    harmonic_N1 = _harmonic(len(label_N)).to(label_N.device)
+    return {
+        **{f"r{k}": percent(hit_share(ahead_N, tied_N, k=k)) for k in ks},
+        "mrr": percent((harmonic_N1[ahead_N + tied_N] - harmonic_N1[ahead_N]) / tied_N),
+        "map": percent(torch.cat(precision)),
+    }
+
+
+def _chance(label_N: Tensor, *, ks: list[int]) -> dict[str, float]:
+    """R@k, MRR and mAP in percent of a random order of the gallery."""
+    clips = len(label_N)
+    first = _harmonic(clips)[-1].item() / clips
+    _, class_N, size_C = torch.unique(label_N, return_inverse=True, return_counts=True)
+    mates_N = (size_C[class_N] - 1).double() / max(1, clips - 1)
+    return {
+        **{f"r{k}": 100 * k / clips for k in ks},
+        "mrr": 100 * first,
+        "map": percent(first + mates_N * (1 - first)),
+    }
+
+
+def _harmonic(count: int) -> Tensor:
+    """Harmonic numbers H_0 to H_count."""
+    return F.pad((1 / torch.arange(1, count + 1, dtype=torch.float64)).cumsum(dim=0), (1, 0))

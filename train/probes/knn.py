@@ -1,0 +1,52 @@
+"""Nearest neighbours: whether clips of a class already lie together, with nothing learnt.
+
+Each of the k nearest clips of the fitted split votes for its class with weight exp(cosine / temperature). Video and
+audio are scaled to length 1 before they are joined, so that both count the same. Clips exactly as near as the k-th
+all vote, so that the order of the clips does not matter. Shape suffixes as in `probes`.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import Features, classify, cosines
+
+FITS = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How neighbours vote."""
+
+    k: int = 20
+    """Neighbours; at most all clips of the fitted split."""
+    temperature: float = 0.07
+    """Divisor of the cosines: small lets the nearest decide, large counts heads."""
+
+
+def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
+    """Vote with `fit`, judge on `on`: the accuracies of `classify`.
+
+    Raises ValueError without `fit`, for k < 1 or for a temperature that is not positive.
+    """
+    if settings.k < 1 or settings.temperature <= 0:
+        raise ValueError(f"k must be at least 1 and the temperature positive, got {settings}")
+    return classify(_unit(on), fit and _unit(fit), partial(_votes, settings=settings))
+
+
+def _votes(on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int, settings: Settings) -> Tensor:
+    """Votes (N, C) of (M, D) neighbours, whose class indices are (M,), for (N, D) clips."""
+    class_MC = F.one_hot(target_M, classes).float()
+    votes = []
+    for _, cosine_BM in cosines(on_ND, fit_MD):
+        nearest_Bk = cosine_BM.topk(min(settings.k, len(fit_MD))).values
+        weight_BM = ((cosine_BM - nearest_Bk[:, :1]) / settings.temperature).exp()
+        votes.append(torch.where(cosine_BM >= nearest_Bk[:, -1:], weight_BM, 0) @ class_MC)
+    return torch.cat(votes)
+
+
+def _unit(features: Features) -> Features:
+    return replace(features, video_ND=F.normalize(features.video_ND), audio_ND=F.normalize(features.audio_ND))

@@ -1,0 +1,54 @@
+"""Linear probe: how well one linear layer tells the classes apart.
+
+Multinomial logistic regression on standardised features, solved by full-batch L-BFGS in float64 from zero: convex
+and without randomness, so that two runs agree. Shape suffixes as in `probes`.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import Features, classify
+
+FITS = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the layer is fitted."""
+
+    l2: float = 1e-3
+    """Penalty, half of this times the squared weights against the mean cross-entropy in nats; biases are free.
+    scikit-learn's C is 1 / (l2 * clips)."""
+    iterations: int = 200
+    """Steps of L-BFGS at most."""
+
+
+def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
+    """Fit on `fit`, judge on `on`: the accuracies of `classify`. Raises ValueError without `fit`."""
+    return classify(on, fit, partial(_scores, settings=settings))
+
+
+@torch.inference_mode(mode=False)
+def _scores(on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int, settings: Settings) -> Tensor:
+    """Logits (N, C) of the layer that fits (M, D) features to class indices (M,) best."""
+    on_ND, fit_MD, target_M = on_ND.double(), fit_MD.double(), target_M.clone()
+    std_D, mean_D = torch.std_mean(fit_MD, dim=0, correction=0)
+    std_D = torch.where(std_D > 1e-8, std_D, 1)  # a channel that never changes in `fit` gets no weight
+    fit_MD = (fit_MD - mean_D) / std_D
+    weight_DC = fit_MD.new_zeros(fit_MD.shape[1], classes, requires_grad=True)
+    bias_C = fit_MD.new_zeros(classes, requires_grad=True)
+    solver = torch.optim.LBFGS([weight_DC, bias_C], max_iter=settings.iterations, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        fault = F.cross_entropy(fit_MD @ weight_DC + bias_C, target_M)
+        value = fault + settings.l2 / 2 * weight_DC.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    solver.step(loss)  # type: ignore[no-untyped-call]
+    return ((on_ND - mean_D) / std_D @ weight_DC + bias_C).detach()

@@ -1,0 +1,232 @@
+"""A training run: its settings, its model, and the folder that holds both.
+
+RUN/config.yaml         every setting; `ks-train --config RUN/config.yaml` says the same again
+RUN/run.json            the data (folder, split, fingerprint), the recipe's name, versions
+RUN/metrics.jsonl       a line every `log_every` steps and at every checkpoint
+RUN/tensorboard/        the same for TensorBoard
+RUN/checkpoints/        see `checkpoint.py`
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from kinetics_sounds import plugins
+from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.settings import Parsed, parse
+from kinetics_sounds.stream import Split
+
+from .methods import Method
+
+PACKAGE = __package__
+RECIPES = Path(__file__).parent / "recipes"
+FALLBACK = "avcl_k32_recommended"
+"""The recipe for a class list that has none of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """How weights move."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum, or AdamW."""
+    lr: float = 1e-3
+    """Learning rate at its highest."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 5e-4
+    """On every parameter."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After the warm-up."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a number is negative."""
+        if min(self.lr, self.momentum, self.weight_decay, self.warmup_steps) < 0:
+            raise ValueError("optim: lr, momentum, weight_decay and warmup_steps must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Pretrain encoders on shards. Run it again to go on from the last checkpoint.
+
+    Examples:
+      ks-train
+      ks-train --config avcl_k32 --shards data/k32/shards --out runs/first
+      ks-train --config avcl_tiny --train_split val --batch 4 --steps 20
+      ks-train --list
+
+    exit code: 0 trained; 2 misuse; 3 stopped by a signal after saving, run again.
+    """
+
+    shards: Path | None = None
+    """Folder of the shards (with dataset.json); default: the only set under data/."""
+    out: Path | None = None
+    """Folder of the run; default: runs/RECIPE."""
+    train_split: str = "train"
+    """Split to train on."""
+    method: str = "avcl"
+    """How to learn: a module of methods/; its options begin with its name."""
+    backbone: str = "r3d"
+    """The encoders' architecture: a module of backbones/."""
+    view: str = "clip_and_mel"
+    """What the encoders see: a module of views/."""
+    batch: int = 16
+    """Samples a step, at least 2."""
+    epochs: int = 300
+    """Times through the split, where --steps does not say otherwise."""
+    steps: int | None = None
+    """Optimiser updates in all; overrides --epochs."""
+    optim: Optim = field(default_factory=Optim)
+    """How weights move."""
+    seed: int = 0
+    """Of the initial weights, the order and every view."""
+    workers: int = field(default_factory=lambda: min(8, max(1, (os.cpu_count() or 1) - 1)))
+    """Loading processes; 0 loads within the trainer. What is learnt does not depend on it."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
+    channels_last: bool = True
+    """Keep maps channels-last, which convolutions are faster on."""
+    log_every: int = 10
+    """Steps between two lines of metrics; a checkpoint has one too."""
+    save_every: int = 500
+    """Steps between two checkpoints; one is always kept at the end."""
+    keep: int = 2
+    """Checkpoints kept."""
+    resume: Literal["auto", "none"] = "auto"
+    """auto: go on from the last checkpoint of --out; none: refuse a folder that has one."""
+    list: bool = False
+    """List every recipe with its command, hardware, time and score."""
+
+
+def recipes() -> dict[str, Path]:
+    """Every shipped recipe by name."""
+    return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe's file: a path, else a shipped name; raises SettingsError that lists the names."""
+    path, shipped = Path(name), recipes()
+    if path.is_file():
+        return path
+    if name not in shipped:
+        raise SettingsError(
+            f"--config {name}: is neither a file nor a recipe; recipes: {', '.join(shipped)}{plugins.nearest(name, shipped)}"
+        )
+    return shipped[name]
+
+
+def recipe_for(classes: str) -> str:
+    """The recommended recipe for a class list."""
+    own = f"avcl_{classes}_recommended"
+    return own if own in recipes() else FALLBACK
+
+
+def recipe_name(config: Path) -> str:
+    """What a recipe is called: like its file, or like the recipe of the run whose config.yaml it is."""
+    if config.name == "config.yaml" and (config.parent / "run.json").is_file():
+        return str(read_facts(config.parent)["recipe"])
+    return config.stem
+
+
+def groups() -> dict[str, type]:
+    """The settings of every method, backbone and view, by the module's name."""
+    found: dict[str, type] = {}
+    for kind in ("methods", "backbones", "views"):
+        package = f"{PACKAGE}.{kind}"
+        found |= {name: plugins.load(package, name).Settings for name in plugins.names(package)}
+    return found
+
+
+def read(argv: Sequence[str] | None) -> Parsed[Settings]:
+    """Settings of a run from argv and recipe."""
+    parsed = parse(Settings, argv, prog="ks-train", groups=groups(), find_config=find_recipe)
+    at_least(parsed.settings, batch=2, epochs=1, steps=1, seed=0, workers=0, log_every=1, save_every=1, keep=1)
+    return parsed
+
+
+def at_least(settings: object, **lowest: int) -> None:
+    """Raise SettingsError where a field is lower than this; None is not."""
+    for name, least in lowest.items():
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise SettingsError(f"--{name} {value}: must be at least {least}")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a run's settings make: the model, and how its inputs are made."""
+
+    model: nn.Module
+    method: Method
+    """The same object, as what it does."""
+    view: ModuleType
+    view_settings: Any
+
+
+def build(parsed: Parsed[Settings]) -> Built:
+    """The untrained model of a run: its weights are a function of the seed."""
+    chosen = parsed.settings
+    method = plugins.load(f"{PACKAGE}.methods", chosen.method)
+    backbone = plugins.load(f"{PACKAGE}.backbones", chosen.backbone)
+    view = plugins.load(f"{PACKAGE}.views", chosen.view)
+    view_settings, network = parsed.groups[chosen.view], parsed.groups[chosen.backbone]
+    torch.manual_seed(chosen.seed)
+    video = backbone.build(network)
+    audio = backbone.build(dataclasses.replace(network, channels=view_settings.audio_channels))
+    try:
+        model = method.build(parsed.groups[chosen.method], video=video, audio=audio)
+    except ValueError as error:
+        raise SettingsError(f"--{chosen.method}: {error}") from error
+    return Built(model, model, view, view_settings)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a `--device` names; raises SettingsError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(
+            f"--device {name}: is not to be had here ({str(error).splitlines()[0]}); try cpu"
+        ) from error
+    return device
+
+
+def facts(split: Split, *, recipe: str, folder: Path, versions: Mapping[str, str]) -> dict[str, Any]:
+    """What `run.json` says."""
+    return {
+        "recipe": recipe,
+        "shards": str(folder.absolute()),
+        "train_split": split.name,
+        "fingerprint": split.dataset.splits[split.name].fingerprint,
+        "classes": split.dataset.classes,
+        "note": split.dataset.note,
+        "versions": dict(versions),
+    }
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """`run.json` of a run; raises RunError where the folder is none."""
+    try:
+        document: dict[str, Any] = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
+    return document
+
+
+def reopen(folder: Path) -> Parsed[Settings]:
+    """The settings that a run was made with."""
+    read_facts(folder)
+    return read(["--config", str(folder / "config.yaml")])
