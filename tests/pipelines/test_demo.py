@@ -17,8 +17,9 @@ def test_the_quick_demo_goes_the_whole_way(tmp_path: Path) -> None:
 
     assert shown.returncode == 0, shown.stderr[-2000:]
     assert time.monotonic() - began < 390
-    untrained, trained = json.loads((tmp_path / "demo/scores.json").read_text())
-    assert (untrained["encoders"], trained["encoders"]) == ("untrained", "trained")
+    guessing, untrained, trained = json.loads((tmp_path / "demo/scores.json").read_text())
+    assert [row["encoders"] for row in (guessing, untrained, trained)] == ["guessing", "untrained", "trained"]
+    assert guessing["linear top1"] == pytest.approx(100 / 6)
     assert set(trained) == {"encoders", "linear top1", "knn top1", "crossmodal video_to_audio_r10"}
     page = (tmp_path / "demo/report.html").read_text()
     assert page.count("<video") == page.count("<audio") == 6
