@@ -192,7 +192,21 @@ def _scores(out: Path, settings: Settings, *, untrained: bool) -> dict[str, Mapp
     for probe in PROBES:
         folder = out / "eval" / (f"{probe}_untrained" if untrained else probe)
         clips, more = 1 if settings.quick else 2, ["--untrained"] if untrained else []
-        _run("train.evaluate", probe, "--run", out / "run", "--clips", clips, "--batch", 32, "--out", folder, *more)
+        _run(
+            "train.evaluate",
+            probe,
+            "--run",
+            out / "run",
+            "--clips",
+            clips,
+            "--batch",
+            32,
+            "--workers",
+            0,
+            "--out",
+            folder,
+            *more,
+        )
         found[probe] = json.loads((folder / "results.json").read_bytes())["scores"]
     return found
 
