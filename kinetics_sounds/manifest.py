@@ -11,6 +11,7 @@ import pandas as pd
 from pyarrow.lib import ArrowException
 
 from . import files
+from .classes import ClassList
 from .clip import Clip, Media, Outcome, Status
 from .errors import ManifestError
 
@@ -52,10 +53,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 class Manifest:
     """A build's clips and what became of each."""
 
-    classes: str
-    """Name of the class list."""
-    labels: tuple[str, ...]
-    """The class list itself; a label's place is its `label_index`."""
+    classes: ClassList
+    """What was asked for; a label's place in it is its `label_index`."""
     outcomes: tuple[Outcome, ...]
     """In the manifest's order: split, label, key."""
 
@@ -67,10 +66,11 @@ def fingerprint(keys: Iterable[str]) -> str:
 
 def write(path: Path, manifest: Manifest) -> None:
     """Write `manifest.parquet`, and the same table as CSV beside it, each complete or not at all."""
-    index = {label: number for number, label in enumerate(manifest.labels)}
+    index = {label: number for number, label in enumerate(manifest.classes.labels)}
     rows = [_row(outcome, index) for outcome in manifest.outcomes]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    table.attrs = {"schema": SCHEMA, "classes": manifest.classes, "labels": list(manifest.labels)}
+    named = manifest.classes
+    table.attrs = {"schema": SCHEMA, "classes": named.name, "note": named.note, "labels": list(named.labels)}
     with files.atomic_writer(path) as out:
         table.to_parquet(out, engine="pyarrow", index=False, write_page_checksum=True)
     for column in ("label", "detail"):
@@ -123,8 +123,7 @@ def read(path: Path) -> Manifest:
         )
     try:
         return Manifest(
-            classes=table.attrs["classes"],
-            labels=tuple(table.attrs["labels"]),
+            classes=ClassList(table.attrs["classes"], tuple(table.attrs["labels"]), table.attrs["note"]),
             outcomes=tuple(_outcomes(table[list(COLUMNS)])),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -242,7 +242,7 @@ def _manifest(class_list: ClassList, clips: Sequence[Clip], known: Mapping[str, 
         known[clip.key].outcome(clip) if clip.key in known else Outcome(clip=clip, status=Status.NOT_TRIED)
         for clip in clips
     )
-    return Manifest(class_list.name, class_list.labels, tuple(outcomes))
+    return Manifest(class_list, tuple(outcomes))
 
 
 def _report(made: Manifest, *, seconds: float, processed: int) -> dict[str, object]:
@@ -253,8 +253,8 @@ def _report(made: Manifest, *, seconds: float, processed: int) -> dict[str, obje
     usable = [outcome for outcome in made.outcomes if outcome.media is not None]
     got = Counter((outcome.clip.split, outcome.clip.label) for outcome in usable)
     return {
-        "classes": made.classes,
-        "note": classes.NOTES.get(made.classes, ""),
+        "classes": made.classes.name,
+        "note": made.classes.note,
         "annotated": len(made.outcomes),
         "ok": len(usable),
         "statuses": {status.value: count for status, count in statuses.most_common()},

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from kinetics_sounds import __version__, classes, files, manifest, progress
+from kinetics_sounds import __version__, files, manifest, progress
 from kinetics_sounds.clip import SPLITS, Outcome
 from kinetics_sounds.errors import SettingsError, ShardError
 from kinetics_sounds.manifest import Manifest
@@ -81,12 +81,12 @@ def shard(settings: Settings) -> int:
     out = settings.out or path.parent / "shards"
     say = sys.stderr if settings.json else sys.stdout
     print(f"manifest: {path}\nout: {out}", file=say)
-    if made.classes in classes.NOTES:
-        print(f"classes: {made.classes} ({classes.NOTES[made.classes]})", file=say)
+    if made.classes.note:
+        print(f"classes: {made.classes.name} ({made.classes.note})", file=say)
     packing = Packing(
         folder=path.parent.absolute(),
         scratch=out.absolute() / "tmp",
-        labels=made.labels,
+        labels=made.classes.labels,
         encoding=encode.Encoding(short_side=settings.short_side),
         mel=Mel(),
         audio=settings.audio == "flac",
@@ -212,9 +212,9 @@ def _dataset(
     return Dataset(
         recipe=recipe,
         fingerprint=manifest.fingerprint(key for each in keys.values() for key in each),
-        classes=made.classes,
-        note=classes.NOTES.get(made.classes, ""),
-        labels=made.labels,
+        classes=made.classes.name,
+        note=made.classes.note,
+        labels=made.classes.labels,
         parts=next((each.parts for indices in done.values() for each in indices if each.parts), ()),
         splits={
             split: SplitFacts(

@@ -111,11 +111,13 @@ def load(
     )
     try:
         yield _moved(found, device)
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, EOFError, ConnectionRefusedError, ConnectionResetError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise
-        what = str(error).splitlines()[0].strip(" .")
-        raise RunError(f"{what}; it may want memory, or a sample may crash it: give fewer --workers, or 0") from error
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise RunError(
+            f"a loading process died ({what}); it may want memory, or a sample may crash it: give fewer --workers, or 0"
+        ) from error
     finally:
         if workers:
             found._shutdown_workers()  # an error's traceback keeps `found` alive, and Python waits for workers at exit

@@ -111,6 +111,7 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: 
                 _check_finite(logs, step)
                 metrics.write(step, {**logs, "lr": rate, "epoch": step / per_epoch})
             if saves:
+                _check_finite({"weights": _largest_weight(model)}, step)
                 checkpoint.save(
                     out / "checkpoints", step, model=model, optimizer=optimizer, state=state, keep=settings.keep
                 )
@@ -161,7 +162,12 @@ def _resume(
 def _check_finite(logs: Mapping[str, float], step: int) -> None:
     bad = [name for name, value in logs.items() if not math.isfinite(value)]
     if bad:
-        raise RunError(f"step {step}: {', '.join(bad)} is not finite; lower --optim.lr (the last checkpoint is kept)")
+        raise RunError(f"step {step}: {', '.join(bad)} not finite; lower --optim.lr (the last checkpoint is kept)")
+
+
+def _largest_weight(model: nn.Module) -> float:
+    """The largest magnitude, or NaN where there is one."""
+    return float(torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax())
 
 
 def _farewell(stop: Stop, step: int, steps: int, out: Path) -> int:

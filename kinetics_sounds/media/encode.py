@@ -85,7 +85,8 @@ def encode(path: Path, *, found: Probe, scratch: Path, encoding: Encoding, timeo
         format="mp4",
         **{"x264-params": "open-gop=0"},
     )
-    track = ffmpeg.sink(sound, path=flac, acodec="flac", sample_fmt="s16", format="flac")
+    # Fixed predictors are whole numbers; fitted ones differ with the CPU, and so would the bytes.
+    track = ffmpeg.sink(sound, path=flac, acodec="flac", lpc_type="fixed", sample_fmt="s16", format="flac")
     ffmpeg.run(frames, track, timeout_seconds=timeout_seconds)
     video, _ = spans(mp4)
     waveform, _ = soundfile.read(flac, dtype="float32")

@@ -20,6 +20,8 @@ CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mp3,wav,flac,aac"
 """Demuxers that a clip may need; playlists and scripts are not among them."""
 OPEN_OPTIONS = {"protocol_whitelist": PROTOCOLS, "format_whitelist": CONTAINERS}
 """For whoever opens a foreign file."""
+MAX_PIXELS = 2**25
+"""Of a picture, just over 8K: a small file that claims more would take gigabytes of memory."""
 
 BIT_EXACT_SCALE = "bicubic+accurate_rnd+bitexact"
 """The only scaler flags that give the same bytes on every x86-64 CPU."""
@@ -51,7 +53,8 @@ def source(path: Path, *, audio_codec: str = "", **options: str | float | None) 
     """An input node for a foreign file: one thread, only safe containers, CPU-independent decoding."""
     decoder = _FIXED_POINT_DECODERS.get(audio_codec)
     chosen: dict[str, str | float] = {"acodec": decoder} if decoder else {}
-    return ffmpeg.input(f"file:{path.absolute()}", threads=1, **OPEN_OPTIONS, **chosen, **options)
+    fixed = {"threads": 1, "max_pixels": MAX_PIXELS}
+    return ffmpeg.input(f"file:{path.absolute()}", **fixed, **OPEN_OPTIONS, **chosen, **options)
 
 
 def sink(*streams: Any, path: Path, **options: str | float) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped

@@ -8,14 +8,15 @@ import numpy as np
 
 from ..errors import MediaError
 
-Decoder = Literal["decord", "pyav"]
-"""Which library decodes; both give the same frames, bit for bit (a test holds them to it)."""
+Decoder = Literal["auto", "decord", "pyav"]
+"""Which library decodes. decord and PyAV give the same frames, bit for bit (a test holds them to it); auto is decord, which is
+faster, and PyAV where decord fails: it refuses a few small sizes (48 x 36, 72 x 64) that are sound."""
 
 NEXT_SEEK = 32
 """Frames of a gap that it is cheaper to seek over than to decode through: two groups of pictures."""
 
 
-def decode(mp4: bytes, numbers: Sequence[int], *, decoder: Decoder = "decord") -> np.ndarray:
+def decode(mp4: bytes, numbers: Sequence[int], *, decoder: Decoder = "auto") -> np.ndarray:
     """The frames of these numbers, in this order: uint8, shape (len(numbers), H, W, 3), RGB.
 
     Raises MediaError where the bytes do not decode or a number lies outside the clip.
@@ -28,6 +29,15 @@ def decode(mp4: bytes, numbers: Sequence[int], *, decoder: Decoder = "decord") -
         raise
     except Exception as error:
         raise MediaError(f"{decoder} cannot decode the stored frames: {error}") from error
+
+
+def _auto(mp4: bytes, numbers: list[int]) -> np.ndarray:
+    try:
+        return _decord(mp4, numbers)
+    except MediaError:
+        raise
+    except Exception:  # noqa: BLE001 - a crash of decord's says nothing of the clip: PyAV decides
+        return _pyav(mp4, numbers)
 
 
 def _decord(mp4: bytes, numbers: list[int]) -> np.ndarray:
@@ -70,4 +80,4 @@ def _check(numbers: list[int], length: int) -> None:
         raise MediaError(f"frames {numbers[:1]} to {numbers[-1:]} are asked of a stored clip of {length}")
 
 
-_DECODERS = {"decord": _decord, "pyav": _pyav}
+_DECODERS = {"auto": _auto, "decord": _decord, "pyav": _pyav}

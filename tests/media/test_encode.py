@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import encode, probe
+from kinetics_sounds.media import encode, ffmpeg, probe
 from kinetics_sounds.media.encode import GOP, SAMPLE_RATE, Encoded, Encoding
 from kinetics_sounds.media.ffmpeg import TimedOutError
 
@@ -214,6 +214,29 @@ def test_the_bytes_are_the_same_every_time(ramp: Path, made: Encoded, tmp_path: 
 
     assert again.mp4 == made.mp4
     assert again.flac == made.flac
+
+
+@pytest.mark.parametrize("codec", ["aac", "libmp3lame", "ac3", "mp2", "flac"])
+def test_the_bytes_are_the_same_on_any_processor(
+    ramp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    """ffmpeg's own code for this processor, and its plain C code, which every processor runs alike."""
+    channels = 2 if codec in {"libmp3lame", "mp2"} else 6
+    source, plain = tmp_path / "source.mkv", tmp_path / "plain_ffmpeg"
+    noise = ("-f", "lavfi", "-i", "anoisesrc=seed=1:sample_rate=44100")
+    streams = ("-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", codec, "-ac", channels)
+    tool("-i", ramp, *noise, *streams, "-t", 2, source)
+    plain.write_text(f'#!/bin/sh\nexec {ffmpeg.executable()} -cpuflags 0 "$@"\n')
+    plain.chmod(0o755)
+
+    here = encoded(source, tmp_path)
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(plain))
+    anywhere = encoded(source, tmp_path)
+
+    assert np.abs(here.waveform).max() > 0.1
+    assert np.array_equal(here.waveform, anywhere.waveform)
+    assert here.flac == anywhere.flac
+    assert here.mp4 == anywhere.mp4
 
 
 def test_a_missing_stream_is_an_error(silent_film: Path, song: Path, tmp_path: Path) -> None:

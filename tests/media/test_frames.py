@@ -161,3 +161,14 @@ def test_a_playlist_in_a_shard_opens_no_address(decoder: Decoder) -> None:
             frames.decode(playlist.encode(), [0], decoder=decoder)
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+def test_a_sound_clip_of_a_size_that_decord_refuses_is_decoded_all_the_same(tmp_path: Path) -> None:
+    still = np.full((3, 36, 48, 3), 128, np.uint8)
+    synthesize.write_mp4(tmp_path / "a.mp4", still, np.zeros(2400, np.float32), fps=10, sample_rate=24_000)
+    mp4 = (tmp_path / "a.mp4").read_bytes()
+
+    found = frames.decode(mp4, [0, 2])
+
+    assert np.array_equal(found, frames.decode(mp4, [0, 2], decoder="pyav"))
+    assert found.shape == (2, 36, 48, 3)

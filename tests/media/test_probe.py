@@ -54,6 +54,15 @@ def test_a_cover_is_no_picture_stream(song: Path, tmp_path: Path) -> None:
     assert probe.spans(out)[0] is None
 
 
+def test_a_codec_is_called_by_its_own_name(ramp: Path, tmp_path: Path) -> None:
+    """mp3 is mp3, though the decoder that would be taken for it is called mp3float."""
+    tool("-i", ramp, "-t", 1, "-c:v", "copy", "-c:a", "libmp3lame", tmp_path / "clip.mp4")
+    audio = probe.probe(tmp_path / "clip.mp4").audio
+
+    assert audio is not None
+    assert audio.codec == "mp3"
+
+
 def test_six_channels_are_counted(ramp: Path, tmp_path: Path) -> None:
     tool("-i", ramp, "-c:v", "copy", "-ac", 6, tmp_path / "surround.mp4")
     found = probe.probe(tmp_path / "surround.mp4")

@@ -386,6 +386,19 @@ def test_what_changed_after_it_was_probed_is_an_error(found: probe.Probe, tmp_pa
         trim.cut(garbage, tmp_path / "cut.mp4", found=found, start_seconds=0, seconds=1, timeout_seconds=20)
 
 
+def test_a_picture_of_more_than_8k_is_refused(ramp: Path, tmp_path: Path) -> None:
+    """A few kilobytes, of which the encoder would make gigabytes of memory."""
+    huge = tmp_path / "huge.mkv"
+    picture = ("-f", "lavfi", "-i", "color=gray:size=8000x4400", "-frames:v", 1, "-c:v", "mjpeg", "-q:v", 30)
+    tool(*picture, tmp_path / "one.mkv")
+    tool("-i", tmp_path / "one.mkv", "-i", ramp, "-map", "0:v", "-map", "1:a", "-c", "copy", "-t", 1, huge)
+
+    with pytest.raises(MediaError, match="ended with"):
+        measure(huge, tmp_path)
+    with pytest.raises(MediaError, match="ended with"):
+        cut(huge, tmp_path / "cut.mp4", 0, 1)
+
+
 def test_both_hold_to_the_wall_clock(ramp: Path, found: probe.Probe, tmp_path: Path) -> None:
     with pytest.raises(TimedOutError):
         trim.measure(ramp, found=found, scratch=tmp_path, timeout_seconds=0.001)

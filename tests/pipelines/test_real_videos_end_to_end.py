@@ -27,7 +27,9 @@ def test_kinetics_clips_of_two_classes(tmp_path: Path) -> None:
     classes.write_text("arm wrestling\nbungee jumping\n")
     annotations = DATA / "k400/activitynet_kinetics-400_val.csv"
     with annotations.open(newline="") as lines:
-        annotated = {row["youtube_id"]: row for row in csv.DictReader(lines) if row["label"] in classes.read_text()}
+        annotated = {
+            row["youtube_id"]: row for row in csv.DictReader(lines) if row["label"] in classes.read_text().splitlines()
+        }
     present = {path.stem for path in (DATA / "videos/k400").iterdir()}
     argv = ["--classes", str(classes), "--annotations", str(annotations), "--splits", "val", "--out", str(out)]
 

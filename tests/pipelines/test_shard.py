@@ -14,6 +14,7 @@ import pytest
 from av.video.frame import PictureType
 
 from kinetics_sounds import manifest
+from kinetics_sounds.classes import ClassList
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.pipelines import build, shard
 from kinetics_sounds.shards import index
@@ -153,7 +154,7 @@ def test_a_clip_that_changed_since_the_build_is_left_out_and_said(
 
 
 def test_a_manifest_without_usable_clips_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    empty = manifest.Manifest("mine", ("a",), ())
+    empty = manifest.Manifest(ClassList("mine", ("a",)), ())
     manifest.write(tmp_path / "manifest.parquet", empty)
 
     assert shard.main(["--manifest", str(tmp_path / "manifest.parquet")]) == 2

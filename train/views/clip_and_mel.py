@@ -45,8 +45,8 @@ class Settings:
     """Channels that the mel-spectrogram is repeated to."""
     subtract_clip_mean: bool = False
     """Subtract each pixel's mean over the clip, so that what stands still is 0 (TCGL's code; not in AVCL's paper)."""
-    decoder: Decoder = "decord"
-    """Which library decodes the frames."""
+    decoder: Decoder = "auto"
+    """Which library decodes the frames: decord, pyav, or auto: decord, and PyAV where it fails."""
 
     def __post_init__(self) -> None:
         """Raise ValueError where there is nothing to see or a crop is larger than its image."""

@@ -1,0 +1,257 @@
+"""A folder's clips are found however they lie there, and what is wrong with the folder is said."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds import sources
+from kinetics_sounds.clip import Clip, Status
+from kinetics_sounds.errors import SettingsError, SourceError
+from kinetics_sounds.sources.local import SUFFIXES, Source
+
+CLIP = Clip("5JzkrOVhPOw", 27, 37, "bowling", "val")
+KEY = "5JzkrOVhPOw_000027_000037"
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def found(folder: Path, clip: Clip = CLIP) -> str | None:
+    """Where a source finds a clip, relative to its folder."""
+    location = Source(str(folder)).locate(clip)
+    return location and str(Path(location).relative_to(folder))
+
+
+# --- Finding ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{KEY}.mp4",
+        f"bowling/{KEY}.mp4",
+        f"playing piano/{KEY}.mp4",
+        f"a/b/c/d/{KEY}.mp4",
+        f".hidden/{KEY}.mp4",
+        *(f"{KEY}{suffix}" for suffix in SUFFIXES),
+        f"{KEY}.MP4",
+        "5JzkrOVhPOw.mp4",
+        "bowling/5JzkrOVhPOw.webm",
+    ],
+)
+def test_a_clip_is_found_flat_in_class_folders_and_deeper(name: str, tmp_path: Path) -> None:
+    put(tmp_path, name)
+
+    assert found(tmp_path) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{KEY}.mp4.part",
+        f"{KEY}.txt",
+        KEY,
+        f"{KEY}.mp4/other.txt",
+        "5JzkrOVhPOw_000027_000038.mp4",
+        "5JzkrOVhPOw_27_37.mp4",
+        "5jzkrovhpow.mp4",
+        "a title.5JzkrOVhPOw.mp4",
+        f" {KEY}.mp4",
+        ".mp4",
+    ],
+)
+def test_other_files_are_not_taken_for_the_clip(name: str, tmp_path: Path) -> None:
+    put(tmp_path, name)
+
+    assert found(tmp_path) is None
+
+
+def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:
+    assert found(tmp_path) is None
+
+
+@pytest.mark.parametrize("youtube_id", ["-abcdefghij", "_", "a_000001_000011", "x" * 64])
+def test_odd_ids_are_found_too(youtube_id: str, tmp_path: Path) -> None:
+    clip = Clip(youtube_id, 1, 11, "bowling", "val")
+    put(tmp_path, f"{clip.key}.mp4")
+
+    assert found(tmp_path, clip) == f"{clip.key}.mp4"
+
+
+@pytest.mark.parametrize("worse", SUFFIXES[1:])
+def test_the_better_container_wins_wherever_it_lies(worse: str, tmp_path: Path) -> None:
+    put(tmp_path, f"a/{KEY}{worse}", f"z/{KEY}.mp4", f"zz/{KEY}{worse}")
+
+    assert found(tmp_path) == f"z/{KEY}.mp4"
+
+
+def test_of_two_alike_the_first_by_name_wins(tmp_path: Path) -> None:
+    put(tmp_path, f"b/{KEY}.mp4", f"a/{KEY}.mp4", f"c/{KEY}.mp4")
+
+    assert found(tmp_path) == f"a/{KEY}.mp4"
+
+
+def test_a_trimmed_clip_beats_the_whole_video_even_in_a_worse_container(tmp_path: Path) -> None:
+    put(tmp_path, "5JzkrOVhPOw.mp4", f"other/{KEY}.avi")
+
+    assert found(tmp_path) == f"other/{KEY}.avi"
+
+
+def test_a_folder_is_read_once(tmp_path: Path) -> None:
+    source = Source(str(tmp_path))
+    assert source.locate(CLIP) is None
+    put(tmp_path, f"{KEY}.mp4")
+
+    assert source.locate(CLIP) is None
+    assert Source(str(tmp_path)).locate(CLIP) is not None
+
+
+def test_a_location_holds_in_another_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, f"videos/{KEY}.mp4")
+    monkeypatch.chdir(tmp_path)
+    location = Source("videos").locate(CLIP)
+    monkeypatch.chdir("/")
+
+    assert location == f"{tmp_path}/videos/{KEY}.mp4"
+    assert Source(f"{tmp_path}/videos").fetch(CLIP, location, tmp_path).status is Status.OK
+
+
+def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, f"videos/{KEY}.mp4")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert Source("~/videos").locate(CLIP) == f"{tmp_path}/videos/{KEY}.mp4"
+
+
+# --- Links ------------------------------------------------------------------------------------------------------------
+
+
+def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
+    put(tmp_path, f"disk/{KEY}.mp4", "disk/abc.mp4")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "bowling").symlink_to(tmp_path / "disk")
+
+    assert found(tmp_path / "videos") == f"bowling/{KEY}.mp4"
+
+
+def test_a_folder_that_is_a_link_is_read(tmp_path: Path) -> None:
+    put(tmp_path, f"disk/{KEY}.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+
+    assert found(tmp_path / "link") == f"{KEY}.mp4"
+
+
+@pytest.mark.timeout(20)
+def test_links_that_lead_round_in_circles_end(tmp_path: Path) -> None:
+    put(tmp_path, f"a/b/{KEY}.mp4", "c/abc.mp4")
+    for number in range(5):  # each may be entered from each: more paths than can be walked
+        (tmp_path / "a" / f"up{number}").symlink_to(tmp_path)
+        (tmp_path / "a" / "b" / f"here{number}").symlink_to(".")
+        (tmp_path / "c" / f"across{number}").symlink_to("../a")
+
+    assert found(tmp_path) == f"a/b/{KEY}.mp4"
+
+
+def test_a_link_to_nowhere_is_bad_luck_when_it_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / f"{KEY}.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    source = Source(str(tmp_path))
+    location = source.locate(CLIP)
+
+    assert location is not None
+    assert source.fetch(CLIP, location, tmp_path).status is Status.NOT_IN_SOURCE
+
+
+def test_a_link_to_itself_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    put(tmp_path, f"{KEY}.mp4")
+
+    assert found(tmp_path) == f"{KEY}.mp4"
+
+
+# --- Fetching ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "trimmed"), [(f"a/{KEY}.mkv", True), ("5JzkrOVhPOw.mp4", False)])
+def test_a_file_is_handed_over_where_it_lies(name: str, trimmed: bool, tmp_path: Path) -> None:
+    put(tmp_path / "videos", name)
+    source, work = Source(str(tmp_path / "videos")), tmp_path / "work"
+    work.mkdir()
+    location = source.locate(CLIP)
+    assert location
+
+    got = source.fetch(CLIP, location, work)
+
+    assert (got.status, got.path, got.trimmed) == (Status.OK, tmp_path / "videos" / name, trimmed)
+    assert list(work.iterdir()) == []
+    assert (tmp_path / "videos" / name).read_bytes() == name.encode()
+
+
+def test_a_whole_video_whose_id_looks_like_a_key_is_not_taken_for_trimmed(tmp_path: Path) -> None:
+    clip = Clip(KEY, 5, 15, "bowling", "val")
+    put(tmp_path, f"{KEY}.mp4")
+
+    assert not Source(str(tmp_path)).fetch(clip, f"{tmp_path}/{KEY}.mp4", tmp_path).trimmed
+
+
+def test_a_file_that_has_gone_since_is_a_status(tmp_path: Path) -> None:
+    put(tmp_path, f"{KEY}.mp4")
+    source = Source(str(tmp_path))
+    location = source.locate(CLIP)
+    assert location
+    Path(location).unlink()
+
+    got = source.fetch(CLIP, location, tmp_path)
+
+    assert (got.status, got.path) == (Status.NOT_IN_SOURCE, None)
+    assert got.detail == f"{location} is gone since the folder was read"
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_source_without_a_folder_is_refused() -> None:
+    with pytest.raises(SourceError, match="--source local needs a folder: --source local:DIR"):
+        sources.load("local")
+
+
+def test_a_folder_that_is_not_there_or_a_file_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "file")
+
+    with pytest.raises(SourceError, match=f"--source local:{tmp_path}/none: .*cannot be read: No such file"):
+        sources.load(f"local:{tmp_path}/none")
+    with pytest.raises(SourceError, match=f"--source local:{tmp_path}/file: .*cannot be read: Not a directory"):
+        sources.load(f"local:{tmp_path}/file")
+    with pytest.raises(SourceError, match=r"--source local:~no-such-user/x: .*cannot be read: No such file"):
+        sources.load("local:~no-such-user/x")
+
+
+def test_a_folder_inside_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, f"open/{KEY}.mp4", "shut/x.mp4")
+    scan = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # not by its mode: root may read everything
+
+    with pytest.raises(SourceError, match=f"{tmp_path}/shut: the folder cannot be read: Permission denied"):
+        found(tmp_path)
+
+
+def test_a_source_has_no_notice_and_no_tools(tmp_path: Path) -> None:
+    source = sources.load(f"local:{tmp_path}")
+
+    assert (source.notice, source.versions) == ("", "")
+
+
+@pytest.mark.parametrize("spec", ["", "locale:x", "__init__", "http://x"])
+def test_a_source_that_does_not_exist_is_told_the_valid_ones(spec: str) -> None:
+    with pytest.raises(SettingsError, match=r"no source is called '.*'; there are: .*local, youtube"):
+        sources.load(spec)

@@ -1,0 +1,266 @@
+"""A file that exists is complete, whoever is killed, and a folder has one writer."""
+
+import fcntl
+import hashlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds import files
+from kinetics_sounds.errors import FolderInUseError
+
+
+@contextmanager
+def process(code: str, *argv: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python that runs `code` and has said `ready`; killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            assert child.stdout
+            assert child.stdout.readline() == "ready\n"
+            yield child
+        finally:
+            child.kill()
+
+
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_appears_when_the_block_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.bin"
+
+    with files.atomic_writer(path) as out:
+        out.write(b"whole")
+        out.flush()
+        assert not path.exists()
+
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_error_in_the_block_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
+    def write_half() -> None:
+        with files.atomic_writer(tmp_path / "a.bin") as out:
+            out.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_survives_a_rewrite_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    files.write_bytes(path, b"old")
+
+    def rewrite_half() -> None:
+        with files.atomic_writer(path) as out:
+            out.write(b"new, but only ha")
+            raise ValueError("midway")
+
+    with pytest.raises(ValueError, match="midway"):
+        rewrite_half()
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_an_existing_file_survives_a_disk_that_fails(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    path = tmp_path / "a.bin"
+    files.write_bytes(path, b"old")
+    monkeypatch.setattr(os, step, fail)
+    monkeypatch.setattr(Path, "replace", fail if step == "replace" else Path.replace)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        files.write_bytes(path, b"new")
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_rewrite_gives_whole_new_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    files.write_bytes(path, b"a long old text")
+    files.write_bytes(path, b"new")
+
+    assert path.read_bytes() == b"new"
+
+
+def test_bytes_are_on_disk_before_they_have_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, done = tmp_path / "a.bin", []
+    sync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        done.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        sync(descriptor)
+
+    def renamed(part: Path, target: Path) -> Path:
+        done.append("rename")
+        return replace(part, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    files.write_bytes(path, b"x")
+
+    assert done == ["sync file", "rename", "sync folder"]
+
+
+def test_a_writer_killed_midway_leaves_the_old_file_and_a_part_that_can_be_swept(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.bin"
+    files.write_bytes(path, b"old")
+    code = """
+import sys, time
+from pathlib import Path
+from kinetics_sounds import files
+with files.atomic_writer(Path(sys.argv[1])) as out:
+    out.write(b"new" * 100_000)
+    out.flush()
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    with process(code, str(path)) as child:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+    assert path.read_bytes() == b"old"
+    (part,) = [other for other in path.parent.iterdir() if other != path]
+    assert part.name.endswith(files.PART)
+
+    files.remove_parts(tmp_path)
+
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_writers_killed_at_any_moment_leave_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    files.write_bytes(path, b"a" * 100_000)
+    code = """
+import itertools, sys
+from pathlib import Path
+from kinetics_sounds import files
+print("ready", flush=True)
+for letter in itertools.cycle([b"b", b"c"]):
+    files.write_bytes(Path(sys.argv[1]), letter * 100_000)
+"""
+    for milliseconds in (1, 7, 20):
+        with process(code, str(path)) as child:
+            time.sleep(milliseconds / 1000)
+            child.kill()
+            child.wait()
+        data = path.read_bytes()
+        assert data == data[:1] * 100_000
+
+
+# --- Sweeping ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_parts_are_swept_at_any_depth(tmp_path: Path) -> None:
+    kept, folder = tmp_path / "a" / "b.mp4", tmp_path / "folder.part"
+    for path in (kept, tmp_path / "x.part", tmp_path / "a" / "y.mp4.17.part"):
+        files.write_bytes(path, b"x")
+    folder.mkdir()
+    (tmp_path / "link.part").symlink_to(kept)
+    (tmp_path / "broken.part").symlink_to(tmp_path / "nowhere")
+
+    files.remove_parts(tmp_path)
+
+    assert sorted(path for path in tmp_path.rglob("*") if not path.is_dir()) == [kept]
+    assert folder.is_dir()
+
+
+def test_sweeping_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
+    files.remove_parts(tmp_path / "nowhere")
+
+
+# --- Hashing and names ------------------------------------------------------------------------------------------------
+
+
+def test_the_hash_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+
+    assert files.sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_users_path_knows_homes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+
+    assert files.user_path("~/a") == Path("/home/someone/a")
+    assert files.user_path("a/~b") == Path("a/~b")
+    assert files.user_path("~no-such-user/a") == Path("~no-such-user/a")
+
+
+# --- One writer a folder ----------------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from kinetics_sounds import files
+with files.exclusive(Path(sys.argv[1]), command="ks-build"):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_is_told_which_folder_is_in_use_and_a_killed_one_lets_go(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "k32"
+    with process(HOLD, str(folder)) as child:
+        with (
+            pytest.raises(FolderInUseError, match=f"{folder}: another ks-build works in this folder; wait"),
+            files.exclusive(folder, command="ks-build"),
+        ):
+            raise AssertionError("two hold one folder")
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+    with files.exclusive(folder, command="ks-build"):
+        pass
+
+
+def test_a_folder_is_free_again_after_the_block_and_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="x"), files.exclusive(tmp_path, command="ks-build"):
+        raise ValueError("x")
+    for _ in range(2):
+        with files.exclusive(tmp_path, command="ks-build"):
+            pass
+
+
+def test_two_folders_are_held_apart(tmp_path: Path) -> None:
+    with files.exclusive(tmp_path / "a", command="x"), files.exclusive(tmp_path / "b", command="x"):
+        pass
+
+
+def test_a_refused_process_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    with files.exclusive(tmp_path, command="x"):
+        before = len(os.listdir("/dev/fd"))  # noqa: PTH208
+        for _ in range(3):
+            with pytest.raises(FolderInUseError), files.exclusive(tmp_path, command="x"):
+                pass
+        assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208
+
+
+def test_a_file_system_without_locks_is_not_called_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+
+    with pytest.raises(OSError, match="No locks available"), files.exclusive(tmp_path, command="x"):
+        pass

@@ -1,0 +1,352 @@
+"""A manifest says the same when it is read, in both its files, and a damaged one is found."""
+
+import csv
+import dataclasses
+import hashlib
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from kinetics_sounds import manifest
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import SPLITS, Clip, Media, Outcome, Status
+from kinetics_sounds.errors import ManifestError
+from kinetics_sounds.manifest import COLUMNS, Manifest
+
+LABELS = ("zumba", "bowling", "=SUM(A1)", "tango, 'slow'", 'say "é"')
+MEDIA = Media(
+    path="clips/bowling/-5JzkrOVhPO_000027_000037.mp4",
+    bytes=2**40,
+    sha256="ab" * 32,
+    duration_seconds=9.976633333333334,
+    fps=30000 / 1001,
+    width=340,
+    height=256,
+    num_frames=299,
+    audio_rate=44_100,
+    audio_channels=2,
+    audio_rms_db=-21.123456789,
+)
+CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
+OK = Outcome(clip=CLIP, status=Status.OK, source="local:/a", media=MEDIA, tool_versions="av 18")
+GONE = Outcome(
+    clip=Clip("abc", 0, 10, "zumba", "train"), status=Status.PRIVATE, detail="Private video", source="youtube"
+)
+
+
+def of(*outcomes: Outcome) -> Manifest:
+    return Manifest(classes=ClassList("mine", LABELS), outcomes=outcomes)
+
+
+def write(folder: Path, made: Manifest | None = None) -> Path:
+    path = folder / "manifest.parquet"
+    manifest.write(path, made or of(OK, GONE))
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ManifestError) as caught:
+        manifest.read(path)
+    return str(caught.value)
+
+
+def many(count: int) -> Manifest:
+    """Every third clip is gone."""
+    outcomes = []
+    for number in range(count):
+        clip = Clip(f"{number:011d}", 1, 11, LABELS[number % 5], SPLITS[number % 3])
+        digest = hashlib.sha256(clip.key.encode()).hexdigest()
+        media = dataclasses.replace(MEDIA, path=f"clips/{clip.key}.mp4", sha256=digest, bytes=number)
+        outcomes.append(
+            Outcome(clip=clip, status=Status.OK, media=media)
+            if number % 3
+            else Outcome(clip=clip, status=Status.REMOVED, detail="Video unavailable. This video has been removed")
+        )
+    return of(*outcomes)
+
+
+# --- There and back ---------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert manifest.read(write(tmp_path)) == of(OK, GONE)
+
+
+def test_an_empty_manifest_keeps_its_classes(tmp_path: Path) -> None:
+    assert manifest.read(write(tmp_path, of())) == of()
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.OK])
+def test_every_status_is_read_back_as_itself(status: Status, tmp_path: Path) -> None:
+    (read,) = manifest.read(write(tmp_path, of(dataclasses.replace(GONE, status=status)))).outcomes
+
+    assert read.status is status
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+LINE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
+OUTCOMES = st.builds(
+    lambda number, label, split, status, detail, source, versions: Outcome(
+        clip=Clip(f"-{number}", number, number + 10, label, split),
+        status=status,
+        detail=detail,
+        source=source,
+        tool_versions=versions,
+        media=MEDIA if status is Status.OK else None,
+    ),
+    st.integers(0, 999_000),
+    st.sampled_from(LABELS),
+    st.sampled_from(SPLITS),
+    st.sampled_from(list(Status)),
+    TEXT
+    | st.sampled_from(["", "NA", "nan", "None", "null", "=1+1", "'x", "a\r\nb", 'a"b', "a,b", " a ", "\ufeff", "\0"]),
+    LINE,
+    LINE,
+)
+
+
+@settings(max_examples=40, deadline=None, phases=(Phase.reuse, Phase.generate))  # to shrink takes minutes here
+@given(outcomes=st.lists(OUTCOMES, max_size=3))
+def test_whatever_the_details_say_is_read_back(
+    outcomes: list[Outcome], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = of(*outcomes)
+
+    path = write(tmp_path_factory.mktemp("manifest"), made)
+
+    assert manifest.read(path) == made
+    assert rows(path.with_suffix(".csv")) == [in_csv(row) for row in pd.read_parquet(path).to_dict("records")]
+
+
+# --- The CSV beside it ------------------------------------------------------------------------------------------------
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as text:
+        return list(csv.DictReader(text))
+
+
+def in_csv(row: dict[Any, Any]) -> dict[str, str]:
+    """A row of the Parquet file as the CSV must have it."""
+    found = {name: "" if pd.isna(value) else str(value) for name, value in row.items()}
+    for name in ("label", "detail"):
+        text = found[name].replace("\r\n", "\n").replace("\r", "\n")
+        found[name] = f"'{text}" if found[name][:1] in tuple("=+-@\t\r") else text
+    return found
+
+
+def test_the_csv_has_the_same_rows_and_columns(tmp_path: Path) -> None:
+    path = write(tmp_path)
+
+    first, second = rows(path.with_suffix(".csv"))
+
+    assert list(first) == list(COLUMNS)
+    assert first["key"] == "-5JzkrOVhPO_000027_000037"
+    assert float(first["fps"]) == 30000 / 1001
+    assert (first["bytes"], first["label_index"]) == (str(2**40), "1")
+    assert (second["status"], second["detail"], second["bytes"], second["sha256"]) == (
+        "private",
+        "Private video",
+        "",
+        "",
+    )
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "=cmd|' /C calc'!A0"])
+def test_a_formula_is_harmless_in_the_csv_and_whole_in_the_manifest(text: str, tmp_path: Path) -> None:
+    made = of(dataclasses.replace(GONE, detail=text))
+    path = write(tmp_path, made)
+
+    assert rows(path.with_suffix(".csv"))[0]["detail"].startswith("'")
+    assert manifest.read(path) == made
+
+
+def test_a_key_is_never_escaped_so_that_scripts_find_it(tmp_path: Path) -> None:
+    path = write(tmp_path, of(dataclasses.replace(OK, clip=dataclasses.replace(CLIP, label="=SUM(A1)"))))
+
+    (row,) = rows(path.with_suffix(".csv"))
+
+    assert (row["key"], row["youtube_id"], row["label"]) == (CLIP.key, CLIP.youtube_id, "'=SUM(A1)")
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def test_writing_again_replaces_both_files_and_leaves_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = write(tmp_path, of(GONE))
+
+    assert manifest.read(path) == of(GONE)
+    assert len(rows(path.with_suffix(".csv"))) == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["manifest.csv", "manifest.parquet"]
+
+
+def test_a_write_that_fails_leaves_the_old_manifest(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    before = path.read_bytes()
+
+    with pytest.raises(KeyError):
+        manifest.write(path, Manifest(ClassList("mine", ("another",)), (OK,)))
+
+    assert path.read_bytes() == before
+
+
+def test_the_same_manifest_is_the_same_bytes(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "a"), write(tmp_path / "b")
+
+    assert one.read_bytes() == two.read_bytes()
+    assert one.with_suffix(".csv").read_bytes() == two.with_suffix(".csv").read_bytes()
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_manifest_is_told_who_makes_one(tmp_path: Path) -> None:
+    for path in (tmp_path / "manifest.parquet", tmp_path):
+        assert refusal(path) == f"{path}: there is no manifest; make one with: ks-build --classes k32"
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -1, -8])
+def test_a_truncated_manifest_is_refused(cut: int, tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_bytes(path.read_bytes()[:cut])
+
+    assert refusal(path).startswith(f"{path}: cannot be read as Parquet")
+    assert refusal(path).endswith("give the manifest.parquet of a build")
+
+
+def test_the_csv_is_not_taken_for_the_manifest(tmp_path: Path) -> None:
+    path = write(tmp_path).with_suffix(".csv")
+
+    assert refusal(path).startswith(f"{path}: cannot be read as Parquet")
+
+
+def changed(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
+    """A manifest after somebody else's hand."""
+    path = write(folder)
+    before = pd.read_parquet(path)
+    after = change(before)
+    after.attrs = after.attrs or before.attrs
+    after.to_parquet(path)
+    return path
+
+
+def with_attrs(**attrs: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        table.attrs |= attrs
+        return table
+
+    return change
+
+
+def test_another_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    said = refusal(changed(tmp_path, with_attrs(schema=2)))
+
+    assert "is of schema 2, where this version reads schema 1; run ks-build again (finished clips are kept)" in said
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    said = refusal(changed(tmp_path, lambda table: table.drop(columns=["fps", "split"])))
+
+    assert "lacks the columns split, fps" in said
+
+
+def test_a_table_that_no_build_wrote_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.parquet"
+    pd.DataFrame({"a": [1]}).to_parquet(path)
+
+    assert "is of schema None, lacks the columns key, youtube_id" in refusal(path)
+
+
+def test_a_column_more_does_not_matter(tmp_path: Path) -> None:
+    assert manifest.read(changed(tmp_path, lambda table: table.assign(mine=1))) == of(OK, GONE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.assign(status="a status of next year"),
+        lambda table: table.assign(split="dev"),
+        lambda table: table.assign(youtube_id="../x"),
+        lambda table: table.assign(youtube_id=pd.NA),
+        lambda table: table.assign(time_start="soon"),
+    ],
+)
+def test_rows_that_no_build_writes_are_refused(change: Callable[[pd.DataFrame], pd.DataFrame], tmp_path: Path) -> None:
+    path = changed(tmp_path, change)
+
+    assert refusal(path).startswith(f"{path}: holds what no build writes (")
+
+
+def test_attributes_that_were_lost_are_refused(tmp_path: Path) -> None:
+    def lose(table: pd.DataFrame) -> pd.DataFrame:
+        table.attrs = {"schema": 1}
+        return table
+
+    assert "holds what no build writes ('classes')" in refusal(changed(tmp_path, lose))
+
+
+def test_a_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
+    made = many(60)
+    path = write(tmp_path, made)
+    data = path.read_bytes()
+    drawn = random.Random(0)
+    found = 0
+    for _ in range(150):
+        where = drawn.randrange(len(data))
+        path.write_bytes(data[:where] + bytes([data[where] ^ 1 << drawn.randrange(8)]) + data[where + 1 :])
+        try:
+            assert manifest.read(path).outcomes == made.outcomes
+        except ManifestError:
+            found += 1
+    assert found > 50  # without the pages' checksums most went unseen
+
+
+# --- Fingerprints -----------------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_is_sha256_over_the_sorted_keys() -> None:
+    assert manifest.fingerprint(["b", "a"]) == hashlib.sha256(b"a\nb\n").hexdigest()
+    assert manifest.fingerprint([]) == hashlib.sha256(b"").hexdigest()
+
+
+@given(keys=st.lists(st.text("ab_-0", min_size=1, max_size=4), unique=True, max_size=6), data=st.data())
+def test_a_fingerprint_does_not_know_the_order(keys: list[str], data: st.DataObject) -> None:
+    shuffled: Sequence[str] = data.draw(st.permutations(keys))
+
+    assert manifest.fingerprint(shuffled) == manifest.fingerprint(keys)
+    assert manifest.fingerprint(iter(keys)) == manifest.fingerprint(keys)
+
+
+def test_a_fingerprint_tells_sets_apart_that_spell_the_same() -> None:
+    assert manifest.fingerprint(["ab", "c"]) != manifest.fingerprint(["a", "bc"])
+    assert manifest.fingerprint(["a", "b"]) != manifest.fingerprint(["a"])
+
+
+# --- Size -------------------------------------------------------------------------------------------------------------
+
+
+def test_twenty_thousand_rows_take_seconds(tmp_path: Path) -> None:
+    made = many(20_000)
+    began = time.process_time()
+
+    path = write(tmp_path, made)
+    read = manifest.read(path)
+
+    assert time.process_time() - began < 10  # half a second each way when this was written
+    assert read == made
+
+
+def test_a_user_s_own_list_of_a_shipped_name_has_no_shipped_note(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.parquet"
+
+    manifest.write(path, Manifest(ClassList("k100", LABELS), (OK,)))
+
+    assert manifest.read(path).classes == ClassList("k100", LABELS, note="")
