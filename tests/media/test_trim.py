@@ -101,6 +101,7 @@ def test_other_containers_are_cut_as_exactly(ramp: Path, tmp_path: Path, name: s
     shown = numbers(tmp_path / "cut.mp4")
 
     assert measured.video.count == 30
+    assert (measured.video.first_seconds, measured.video.last_seconds) == (0, 3)
     assert abs(shown[0] - 20) <= 1
     assert abs(shown[-1] - 49) <= 1
     assert beep_seconds(*sound(tmp_path / "cut.mp4")) == pytest.approx((1.0, 1.5), abs=0.03)

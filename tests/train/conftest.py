@@ -27,8 +27,6 @@ SMALL = (
     *("--r3d.width=2", "--clip_and_mel.frames=8"),
 )
 
-Train = Callable[..., int]
-
 
 def film(seed: int, frames: int, folder: Path) -> bytes:
     """A drifting texture as a stored clip."""

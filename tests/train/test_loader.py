@@ -153,20 +153,23 @@ class TestLoad:
 
     def test_a_worker_outlives_what_stops_the_trainer_and_its_own_end_is_told(self, split: Split) -> None:
         requests = loader.train_requests(split, batch=2, seed=0, first_step=0, steps=1000)
+        got: list[int] = []
 
         with pytest.raises(RunError, match=r"^a loading process died \(.+\); it may want memory.*--workers"):
-            _kill_while_loading(samples(split), requests)
+            _kill_while_loading(samples(split), requests, got)
 
+        assert max(got) >= 30
         assert multiprocessing.active_children() == []
 
 
-def _kill_while_loading(some: loader.Samples, requests: Iterable[list[Request]]) -> None:
+def _kill_while_loading(some: loader.Samples, requests: Iterable[list[Request]], got: list[int]) -> None:
     with loader.load(some, requests, workers=1, device=CPU) as batches:
         for number, _ in enumerate(batches):
             if number == 0:
                 _signal_worker(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
             if number == 30:  # more than were loaded ahead
                 _signal_worker(signal.SIGKILL)
+            got.append(number)
             assert number < 900
 
 

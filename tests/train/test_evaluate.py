@@ -1,0 +1,310 @@
+"""ks-eval: what it writes of a run, that nothing but the run and the data decides it, and what it refuses."""
+
+import csv
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kinetics_sounds.shards import layout
+from kinetics_sounds.stream import Split, open_split
+from kinetics_sounds.train import checkpoint, evaluate, pretrain, run
+from kinetics_sounds.train.probes import crossmodal, knn, linear
+
+PROBES = {"linear": linear, "knn": knn, "crossmodal": crossmodal}
+
+
+@pytest.fixture
+def judge(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """A function from a probe and more options to the results that ks-eval writes of the finished run."""
+
+    def results(probe: str, *more: str) -> dict[str, Any]:
+        out = tmp_path / "results"
+        options = [f"--run={finished}", f"--out={out}", "--workers=0", "--device=cpu", "--clips=2", *more]
+        assert evaluate.main([probe, *options]) == 0
+        told: dict[str, Any] = json.loads((out / "results.json").read_text())
+        return told
+
+    return results
+
+
+def settings(finished: Path, **more: Any) -> evaluate.Settings:
+    return evaluate.Settings(**{"run": finished, "workers": 0, "device": "cpu", "clips": 2, **more})
+
+
+def built(finished: Path, *, trained: bool = True) -> run.Built:
+    made = run.build(run.reopen(finished))
+    if trained:
+        checkpoint.load_model(finished / "checkpoints" / "step-00000006", made.model)
+    return made
+
+
+class TestResults:
+    @pytest.mark.parametrize("probe", sorted(PROBES))
+    def test_a_probe_writes_the_same_scores_as_json_and_csv(
+        self, probe: str, judge: Callable[..., dict[str, Any]], finished: Path, shards: Path, tmp_path: Path
+    ) -> None:
+        told = judge(probe)
+
+        assert (told["probe"], told["run"], told["recipe"]) == (probe, str(finished), "avcl_tiny")
+        assert (told["checkpoint"], told["clips"]) == ("step-00000006", 2)
+        assert (told["on_split"], told["samples"]) == ("test", 6)
+        assert told["fit_split"] == ("train" if PROBES[probe].FITS else None)
+        assert told["fingerprint"] == open_split(shards, "test").dataset.splits["test"].fingerprint
+        assert (told["classes"], told["note"]) == ("tiny", "made by tests")
+        assert told["scores"]
+        assert all(0 <= score <= 100 for score in told["scores"].values())
+        with (tmp_path / "results" / "results.csv").open(newline="") as table:
+            rows = list(csv.DictReader(table))
+        assert {row["metric"]: float(row["value"]) for row in rows} == told["scores"]
+        assert {(row["probe"], row["checkpoint"], row["on_split"]) for row in rows} == {
+            (probe, "step-00000006", "test")
+        }
+
+    def test_chance_is_that_of_six_clips_of_two_classes(self, judge: Callable[..., dict[str, Any]]) -> None:
+        assert judge("linear")["scores"]["top1_chance"] == 50
+        assert judge("crossmodal")["scores"]["r1_chance"] == pytest.approx(100 / 6)
+
+    @pytest.mark.parametrize("probe", sorted(PROBES))
+    def test_untrained_is_the_run_before_its_first_step(
+        self, probe: str, judge: Callable[..., dict[str, Any]], finished: Path, shards: Path
+    ) -> None:
+        made, options = built(finished, trained=False), settings(finished)
+        on, fit = (evaluate.extract(made, open_split(shards, name), options) for name in ("test", "train"))
+
+        told = judge(probe, "--untrained")
+
+        assert told["checkpoint"] == "untrained"
+        assert told["scores"] == PROBES[probe].evaluate(on, fit, PROBES[probe].Settings())
+
+    def test_training_changes_the_features(self, finished: Path, shards: Path) -> None:
+        split, options = open_split(shards, "test"), settings(finished)
+        before, after = (evaluate.extract(built(finished, trained=t), split, options) for t in (False, True))
+
+        assert not torch.allclose(before.video_ND, after.video_ND)
+        assert not torch.allclose(before.audio_ND, after.audio_ND)
+
+    def test_each_checkpoint_can_be_judged(self, judge: Callable[..., dict[str, Any]]) -> None:
+        last, named, first = (
+            judge("crossmodal", *more)
+            for more in ((), ("--checkpoint=step-00000006",), ("--checkpoint=step-00000004",))
+        )
+
+        assert last == named
+        assert first["checkpoint"] == "step-00000004"
+        assert first["scores"] != last["scores"]
+
+    def test_a_probes_own_options_reach_it(self, judge: Callable[..., dict[str, Any]]) -> None:
+        assert "video_to_audio_r2" in judge("crossmodal", "--crossmodal.ks=[1,2]")["scores"]
+
+    def test_results_lie_with_the_run_unless_told_otherwise(self, finished: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(finished, tmp_path / "run"))
+        for more in ([], ["--untrained"]):
+            assert evaluate.main(["crossmodal", f"--run={copy}", "--workers=0", "--clips=1", *more]) == 0
+
+        assert sorted(path.parent.name for path in copy.glob("eval/*/results.json")) == [
+            "crossmodal",
+            "crossmodal_untrained",
+        ]
+
+    def test_what_is_told_are_the_scores_and_where_they_lie(
+        self, judge: Callable[..., dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        told = judge("knn")
+        lines = capsys.readouterr().out.splitlines()
+
+        assert lines[0] == "knn of step-00000006 on 6 clips of test:"
+        assert lines[-1] == f"results: {tmp_path}/results/results.json"
+        assert [line.split()[0] for line in lines[1:-1]] == list(told["scores"])
+
+    def test_json_is_all_that_is_printed(
+        self, judge: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        told = judge("linear", "--json")
+
+        assert json.loads(capsys.readouterr().out) == told
+
+
+class TestFeatures:
+    def test_every_clip_is_there_once_under_its_own_key_and_label(self, finished: Path, split: Split) -> None:
+        found = evaluate.extract(built(finished), split, settings(finished, batch=5))
+
+        assert found.keys == split.keys
+        assert found.label_N.tolist() == [number % 2 for number in range(12)]
+        assert found.video_ND.shape == found.audio_ND.shape == (12, 16)  # 8 times the width, 2
+
+    def test_they_do_not_depend_on_batches_or_workers(self, finished: Path, shards: Path) -> None:
+        """In training mode they would: batch statistics differ."""
+        made, split = built(finished), open_split(shards, "test")
+        first, *others = (
+            evaluate.extract(made, split, settings(finished, batch=batch, workers=workers))
+            for batch, workers in ((6, 0), (1, 0), (4, 0), (4, 1))
+        )
+
+        for other in others:
+            assert other.keys == first.keys
+            torch.testing.assert_close(other.video_ND, first.video_ND, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(other.audio_ND, first.audio_ND, rtol=1e-4, atol=1e-5)
+
+    def test_a_videos_feature_is_the_mean_over_its_clips(self, finished: Path, shards: Path) -> None:
+        made, split = built(finished), open_split(shards, "test")
+        made.model.eval()
+        views = made.view.test_views(split.read(2, made.view.PARTS), made.view_settings, 3)
+        sides = made.view.to_model({"video": views["video"], "audio": views["audio"][None]}, made.view_settings)
+        with torch.inference_mode():
+            video_D, audio_D = made.method.video(sides["video"]).mean(0), made.method.audio(sides["audio"])[0]
+
+        found = evaluate.extract(made, split, settings(finished, clips=3))
+
+        torch.testing.assert_close(found.video_ND[2], video_D, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.audio_ND[2], audio_D, rtol=1e-4, atol=1e-5)
+
+    def test_the_gate_has_no_say(self, small: Callable[..., list[str]], shards: Path, tmp_path: Path) -> None:
+        """A gate that saw both modalities makes pairs look learnt."""
+        assert pretrain.main(small(tmp_path, "--avcl.amfm_stage=pretrain", "--steps=1")) == 0
+        made, split = run.build(run.reopen(tmp_path)), open_split(shards, "test")
+        first = evaluate.extract(made, split, settings(tmp_path))
+        torch.nn.init.zeros_(made.method.amfm.excite[0][0].weight)
+        torch.nn.init.zeros_(made.method.amfm.excite[0][0].bias)
+
+        second = evaluate.extract(made, split, settings(tmp_path))
+
+        assert torch.equal(first.video_ND, second.video_ND)
+        assert first.video_ND.abs().max() > 0
+
+
+def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What ks-eval says as it refuses: one line on standard error, nothing on standard output, and exit code 2."""
+    assert evaluate.main(argv) == 2
+    told = capsys.readouterr()
+    (line,) = told.err.splitlines()
+    assert line.startswith("ks-eval: error: ")
+    assert told.out == ""
+    return line
+
+
+class TestMisuse:
+    @pytest.mark.parametrize(
+        ("argv", "complaint"),
+        [
+            (["lineer"], r"no probe is called 'lineer'; there are: .*linear.*did you mean 'linear'"),
+            (["linear", "--on_split=train"], r"--fit_split train: is also the split to be judged on; name another"),
+            (["knn", "--fit_split=test"], r"--fit_split test: is also the split to be judged on; name another"),
+            (["knn", "--fit_split=val"], r"has no split 'val' to fit on; it has: train, test; see --fit_split"),
+            (["knn", "--on_split=val"], r"has no split 'val'; it has: train, test"),
+            (["crossmodal", "--checkpoint=best"], r"has no checkpoint 'best'; there are: step-00000004, step-00000006"),
+            (["crossmodal", "--clips=0"], r"--clips 0: must be at least 1"),
+            (["crossmodal", "--batch=0"], r"--batch 0: must be at least 1"),
+            (["crossmodal", "--workers=-1"], r"--workers -1: must be at least 0"),
+            (["crossmodal", "--bogus=1"], r"--bogus"),
+            (["crossmodal", "--device=banana"], r"--device banana: .* try cpu"),
+            (["crossmodal", "--shards=/nowhere"], r"/nowhere: has no shard set"),
+            (["crossmodal", "--run=/nowhere"], r"/nowhere: is no training run .*give the --out of a ks-train"),
+            (["knn", "--knn.k=0"], r"knn cannot judge it: k must be at least 1"),
+            (["knn", "--knn.k=few"], r"few"),
+            (["linear", "--knn.k=3"], r"--knn\.k"),
+        ],
+    )
+    def test_is_told_in_one_line(
+        self, argv: list[str], complaint: str, finished: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        name, *more = argv
+        options = [f"--run={finished}", f"--out={tmp_path / 'out'}", "--workers=0", "--clips=1", *more]
+
+        line = refused([name, *options], capsys)
+
+        assert re.search(complaint, line), line
+        assert not (tmp_path / "out").exists()
+
+    def test_a_run_must_be_named(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "run" in refused(["linear"], capsys)
+
+    def test_a_run_without_a_checkpoint_can_only_be_judged_untrained(
+        self, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        copy = Path(shutil.copytree(finished, tmp_path / "run"))
+        shutil.rmtree(copy / "checkpoints")
+        argv = ["crossmodal", f"--run={copy}", "--workers=0", "--clips=1"]
+
+        assert "has no checkpoint 'last'; there are: none; train first with ks-train" in refused(argv, capsys)
+        assert evaluate.main([*argv, "--untrained"]) == 0
+
+    def test_a_model_that_is_no_number_is_not_judged(
+        self, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        copy = Path(shutil.copytree(finished, tmp_path / "run"))
+        path = copy / "checkpoints" / "step-00000006" / "model.safetensors"
+        save_file(
+            {
+                name: tensor * torch.nan if tensor.is_floating_point() else tensor
+                for name, tensor in load_file(path).items()
+            },
+            path,
+        )
+
+        line = refused(["crossmodal", f"--run={copy}", "--workers=0", "--clips=1"], capsys)
+
+        assert f"{copy}: crossmodal cannot judge it: video has features that are not finite" in line
+
+    def test_shards_of_another_set_are_named_as_what_was_judged(
+        self, judge: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path
+    ) -> None:
+        copy = Path(shutil.copytree(shards, tmp_path / "other"))
+        path = copy / layout.DATASET
+        path.write_text(path.read_text().replace('"classes":"tiny"', '"classes":"other"'))
+
+        assert judge("crossmodal", f"--shards={copy}")["classes"] == "other"
+
+    @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+    def test_help_names_the_probes(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert evaluate.main(argv) == 0
+        assert "usage: ks-eval {crossmodal,knn,linear} --run RUN" in capsys.readouterr().out
+
+    def test_options_without_a_probe_are_misuse(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert evaluate.main([f"--run={finished}"]) == 2
+        assert "usage: ks-eval {" in capsys.readouterr().out
+
+    def test_a_probes_help_shows_its_own_options(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            evaluate.main(["knn", "--help"])
+
+        assert caught.value.code == 0
+        assert "--knn.k" in capsys.readouterr().out
+
+
+class TestSplits:
+    @pytest.mark.parametrize(
+        ("there", "on"), [(("train", "val", "test"), "test"), (("train", "val"), "val"), (("train",), "train")]
+    )
+    def test_the_judged_split_is_test_or_else_val_or_else_what_there_is(
+        self, there: tuple[str, ...], on: str, judge: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path
+    ) -> None:
+        copy = tmp_path / "other"
+        copy.mkdir()
+        document = json.loads((shards / layout.DATASET).read_text())
+        for name in there:
+            like = "train" if name == "train" else "test"
+            document["splits"][name] = document["splits"][like]
+            (copy / name).mkdir()
+            for path in (shards / like).iterdir():
+                shutil.copy(path, copy / name / path.name.replace(like, name))
+        document["splits"] = {name: document["splits"][name] for name in there}
+        (copy / layout.DATASET).write_text(json.dumps(document))
+
+        assert judge("crossmodal", f"--shards={copy}")["on_split"] == on
+
+
+def test_main_reads_the_processs_own_arguments(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ks-eval", "--help"])
+
+    assert evaluate.main() == 0
+    assert "usage: ks-eval" in capsys.readouterr().out

@@ -1,0 +1,551 @@
+"""ks-train: what it writes, that a kill at any moment changes nothing of it, and what it refuses."""
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinetics_sounds import files
+from kinetics_sounds.stream import open_split
+from kinetics_sounds.train import pretrain, run
+from kinetics_sounds.train.methods import avcl
+
+Argv = Callable[..., list[str]]
+
+STEPS = 6
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::UserWarning:torch"}
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def learnt(out: Path) -> list[dict[str, Any]]:
+    """The metrics that do not depend on the machine."""
+    speeds = {"samples_per_second", "data_wait_share"}
+    return [{name: value for name, value in line.items() if name not in speeds} for line in metrics(out)]
+
+
+def tensors(out: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
+    folder = out / "checkpoints" / f"step-{step:08d}"
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        found |= {f"{path.stem}: {name}": tensor for name, tensor in load_file(path).items()}
+    return found
+
+
+def curves(out: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows: (step, value) by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its imports warn of their dependencies
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+    shown = EventAccumulator(str(out / "tensorboard"))
+    shown.Reload()
+    return {tag: [(event.step, event.value) for event in shown.Scalars(tag)] for tag in shown.Tags()["scalars"]}
+
+
+def assert_equals_an_uninterrupted_run(out: Path, finished: Path) -> None:
+    made, wanted = tensors(out), tensors(finished)
+    assert set(made) == set(wanted)
+    assert all(torch.equal(made[name], tensor) for name, tensor in wanted.items())
+    assert learnt(out) == learnt(finished)  # so each step is there once
+    assert curves(out)["loss"] == curves(finished)["loss"]
+
+
+class TestRun:
+    def test_a_run_leaves_these_files_and_nothing_half_written(self, finished: Path) -> None:
+        assert sorted(path.name for path in finished.iterdir()) == [
+            ".lock",
+            "checkpoints",
+            "config.yaml",
+            "metrics.jsonl",
+            "run.json",
+            "tensorboard",
+        ]
+        assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["step-00000004", "step-00000006"]
+        assert not list(finished.rglob("*.part"))
+
+    def test_every_step_has_a_line_of_metrics(self, finished: Path) -> None:
+        lines = metrics(finished)
+
+        assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+        for line in lines:
+            assert set(line) == {
+                *("step", "loss", "cgra", "selfcl", "dead_channels"),
+                *("lr", "epoch", "samples_per_second", "data_wait_share"),
+            }
+            assert line["loss"] == pytest.approx(0.1 * line["cgra"] + 1.0 * line["selfcl"])  # the recipe's weights
+            assert line["epoch"] == pytest.approx(line["step"] / 3)  # 12 samples, 4 a step
+            assert line["lr"] == pytest.approx(2e-3 * line["step"] / 7)  # the recipe's warm-up is longer than the run
+            assert 0 <= line["dead_channels"] <= 1
+            assert 0 <= line["data_wait_share"] <= 1
+            assert line["samples_per_second"] > 0
+
+    def test_tensorboard_shows_the_same(self, finished: Path) -> None:
+        shown, lines = curves(finished), metrics(finished)
+
+        assert {"loss", "cgra", "selfcl", "lr", "dead_channels"} <= set(shown)
+        for name in ("loss", "cgra", "selfcl"):
+            assert [step for step, _ in shown[name]] == [line["step"] for line in lines]
+            assert [value for _, value in shown[name]] == pytest.approx([line[name] for line in lines])
+
+    def test_lines_come_every_few_steps_and_with_each_checkpoint(self, small: Argv, tmp_path: Path) -> None:
+        assert pretrain.main(small(tmp_path, "--log_every=4", "--save_every=3")) == 0
+
+        assert [line["step"] for line in metrics(tmp_path)] == [3, 4, 6]
+
+    def test_epochs_count_whole_batches(self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Two times 12 samples, 5 a step, 2 steps an epoch."""
+        assert pretrain.main(small(tmp_path, "--batch=5", "--steps=null", "--epochs=2")) == 0
+
+        assert [line["epoch"] for line in metrics(tmp_path)] == [0.5, 1, 1.5, 2]
+        assert "trained: 4 steps" in capsys.readouterr().out
+
+    def test_a_run_is_a_function_of_its_seed(self, small: Argv, finished: Path, tmp_path: Path) -> None:
+        for seed in (0, 1):
+            assert pretrain.main(small(tmp_path / str(seed), f"--seed={seed}")) == 0
+
+        assert_equals_an_uninterrupted_run(tmp_path / "0", finished)
+        assert learnt(tmp_path / "1") != learnt(finished)
+
+    def test_the_papers_recipe_learns_with_its_gate(self, small: Argv, tmp_path: Path) -> None:
+        argv = [*small(tmp_path), "--avcl.amfm_stage=pretrain", "--avcl.amfm.gate=relu", "--optim.name=sgd"]
+
+        assert pretrain.main(argv) == 0
+        assert any("amfm" in name for name in tensors(tmp_path))
+
+
+class TestDefaults:
+    @pytest.fixture
+    def here(self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A working directory with the set where ks-shard puts it."""
+        (tmp_path / "data" / "tiny").mkdir(parents=True)
+        (tmp_path / "data" / "tiny" / "shards").symlink_to(shards)
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    @staticmethod
+    def bare(small: Argv) -> list[str]:
+        """The same run without its recipe, shards and folder."""
+        chosen = ("--config=", "--shards=", "--out=")
+        return [option for option in small(Path()) if not option.startswith(chosen)]
+
+    def test_recipe_shards_and_folder_are_chosen_and_told(
+        self, here: Path, small: Argv, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(run, "FALLBACK", "avcl_tiny")
+
+        assert pretrain.main(self.bare(small)) == 0
+
+        out = capsys.readouterr().out.splitlines()
+        assert out[:3] == [
+            "recipe: avcl_tiny (the recommended one; see --list)",
+            "shards: data/tiny/shards, train: 12 samples of tiny (made by tests)",
+            "out: runs/avcl_tiny",
+        ]
+        assert out[-1] == "next: ks-eval linear --run runs/avcl_tiny"
+        assert len(metrics(here / "runs" / "avcl_tiny")) == STEPS
+
+        assert pretrain.main(["--config=runs/avcl_tiny/config.yaml"]) == 0  # says the same again
+
+        assert "trained: 6 steps are done already" in capsys.readouterr().out
+        assert run.read_facts(here / "runs" / "avcl_tiny")["recipe"] == "avcl_tiny"
+
+    def test_the_recommended_recipe_refuses_shards_that_are_too_small_for_it(
+        self, here: Path, small: Argv, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert refused(self.bare(small), capsys).endswith("the view needs 128: ks-shard --short_side 128")
+
+    def test_two_sets_are_listed(self, here: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (here / "data" / "other").mkdir()
+        (here / "data" / "other" / "shards").symlink_to(shards)
+
+        complaint = refused([], capsys)
+
+        assert "data/other/shards/dataset.json, data/tiny/shards/dataset.json; choose with --shards" in complaint
+
+    def test_no_set_at_all_is_told_with_the_command_that_makes_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+
+        assert "make it with ks-shard, or name it with --shards" in refused([], capsys)
+
+
+def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What ks-train says as it refuses: one line on standard error, and exit code 2."""
+    assert pretrain.main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ks-train: error: ")
+    return line
+
+
+class TestMisuse:
+    @pytest.mark.parametrize(
+        ("options", "complaint"),
+        [
+            (["--batch=13"], r"--batch 13: is larger than .* 'train' .* has 12 samples; give --batch 12 or less"),
+            (["--batch=1"], r"--batch 1: must be at least 2"),
+            (["--train_split=val"], r"has no split 'val'; it has: train, test"),
+            (["--avcl.bogus=1"], r"--avcl\.bogus"),
+            (["--bogus=1"], r"--bogus"),
+            (["--batch=many"], r"batch.*many"),
+            (["--method=moko"], r"no method is called 'moko'; there are: "),
+            (["--backbone=r4d"], r"no backbone is called 'r4d'; there are: .*did you mean 'r3d'"),
+            (["--view=eye"], r"no view is called 'eye'; there are: "),
+            (["--config=bogus"], r"neither a file nor a recipe; recipes: avcl_k32, "),
+            (["--device=banana"], r"--device banana: .*try cpu"),
+            (["--optim.lr=-1"], r"lr, momentum, weight_decay and warmup_steps must be at least 0"),
+            (["--optim.warmup_steps=-1"], r"must be at least 0"),
+            (["--workers=-1"], r"--workers -1: must be at least 0"),
+            (["--clip_and_mel.crop=50"], r"crop 50 is larger than 36 x 36 pixels"),
+            (["--clip_and_mel.resize_height=64", "--clip_and_mel.resize_width=64"], r"ks-shard --short_side 64"),
+            (["--shards=/nowhere"], r"/nowhere: has no shard set \(dataset\.json is missing\).*ks-shard"),
+        ],
+    )
+    def test_is_told_in_one_line(
+        self, options: list[str], complaint: str, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = refused(small(tmp_path / "out", *options), capsys)
+
+        assert re.search(complaint, line), line
+
+    def test_a_folder_without_dataset_json_is_no_set(
+        self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert "has no shard set" in refused(small(tmp_path / "out", f"--shards={tmp_path}"), capsys)
+
+    def test_a_second_trainer_in_the_same_folder_is_refused(
+        self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with files.exclusive(tmp_path, command="ks-train"):
+            assert f"{tmp_path}: another ks-train works in this folder" in refused(small(tmp_path), capsys)
+
+        assert pretrain.main(small(tmp_path)) == 0
+
+    def test_a_damaged_sample_ends_the_run_with_its_name(
+        self, small: Argv, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        copy = damaged(shards, tmp_path)
+
+        line = refused(small(tmp_path / "out", f"--shards={copy}"), capsys)
+
+        assert f"{copy}/train/train-000002.tar: is damaged within {open_split(copy, 'train').keys[8]}.mp4" in line
+
+
+def damaged(shards: Path, folder: Path) -> Path:
+    """A copy of the set with a flipped byte in the film of sample 8."""
+    copy = Path(shutil.copytree(shards, folder / "set"))
+    split, tar = open_split(copy, "train"), copy / "train" / "train-000002.tar"
+    data = bytearray(tar.read_bytes())
+    data[int(split.offset_NP[8, split.dataset.parts.index("mp4")]) + 100] ^= 1
+    tar.write_bytes(data)
+    return copy
+
+
+class TestDivergence:
+    @pytest.mark.parametrize("option", ["--log_every=1", "--log_every=100"])
+    def test_a_model_that_is_no_number_ends_the_run_with_its_step_and_is_not_saved(
+        self, option: str, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = refused(small(tmp_path, "--optim.lr=.inf", option), capsys)
+
+        assert re.search(r"error: step 2: (loss|weights).* not finite; lower --optim\.lr", line)
+        assert not list(tmp_path.glob("checkpoints/*"))
+
+    def test_a_loss_that_is_no_number_ends_the_run_with_its_step(
+        self, small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Written into the log of step 5, after two checkpoints."""
+        real = avcl.Avcl.forward
+        losses = iter([0.0, 0.0, 0.0, 0.0, math.nan])
+
+        def forward(self: Any, batch: Any) -> Any:
+            step = real(self, batch)
+            return step._replace(logs={**step.logs, "loss": step.logs["loss"] + next(losses)})
+
+        monkeypatch.setattr(avcl.Avcl, "forward", forward)
+
+        line = refused(small(tmp_path), capsys)
+
+        assert line.endswith("step 5: loss not finite; lower --optim.lr (the last checkpoint is kept)")
+        assert [entry["step"] for entry in metrics(tmp_path)] == [1, 2, 3, 4]
+        assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
+
+    def test_dead_channels_are_warned_of_once(
+        self, small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        real = run.build
+
+        def closed(parsed: Any) -> Any:
+            made = real(parsed)
+            torch.nn.init.constant_(made.method.amfm.excite[0][0].bias, -1e6)  # the ReLU gate never opens
+            return made
+
+        monkeypatch.setattr(run, "build", closed)
+
+        assert pretrain.main(small(tmp_path, "--avcl.amfm_stage=pretrain")) == 0
+
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert warning == "step 1: 100% of the channels are dead: the model is collapsing"
+        assert all(line["dead_channels"] == 1 and math.isfinite(line["loss"]) for line in metrics(tmp_path))
+
+    def test_a_healthy_run_warns_of_nothing(
+        self, small: Argv, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert pretrain.main(small(tmp_path, "--steps=1")) == 0
+
+        assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.fixture
+def half(small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that SIGTERM stopped after three of six steps."""
+    out = tmp_path / "half"
+    with monkeypatch.context() as patch:
+        _signal_at(2, signal.SIGTERM, patch)
+        assert pretrain.main(small(out)) == 3
+    return out
+
+
+def _signal_at(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> None:
+    """Let the process get a signal while it does a step, counted from 0."""
+    real = pretrain.learning_rate
+
+    def rate(at: int, **how: Any) -> float:
+        if at == step:
+            signal.raise_signal(number)
+        found: float = real(at, **how)
+        return found
+
+    patch.setattr(pretrain, "learning_rate", rate)
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+    def test_a_signal_saves_and_the_next_run_goes_on_exactly(
+        self,
+        number: signal.Signals,
+        small: Argv,
+        finished: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        before = signal.getsignal(number)
+        with monkeypatch.context() as patch:
+            _signal_at(2, number, patch)
+            assert pretrain.main(small(tmp_path)) == 3
+
+        path = tmp_path / "checkpoints" / "step-00000003"
+        assert f"stopped by {number.name} at step 3 of 6; saved {path}" in capsys.readouterr().out
+        assert (path / "state.json").is_file()
+        assert signal.getsignal(number) == before
+
+        assert pretrain.main(small(tmp_path)) == 0
+
+        assert f"resumed: {path}" in capsys.readouterr().out
+        assert_equals_an_uninterrupted_run(tmp_path, finished)
+
+    def test_a_signal_in_the_last_step_comes_too_late(
+        self, small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _signal_at(STEPS - 1, signal.SIGTERM, monkeypatch)
+
+        assert pretrain.main(small(tmp_path)) == 0
+
+    @pytest.mark.slow
+    def test_a_terminals_interrupt_reaches_the_workers_too_and_still_saves(self, small: Argv, tmp_path: Path) -> None:
+        argv = [sys.executable, "-m", "kinetics_sounds.train", *small(tmp_path, "--workers=1", "--steps=100000")]
+        with subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+        ) as process:
+            try:
+                _wait_for(lambda: (tmp_path / "metrics.jsonl").exists() and len(metrics(tmp_path)) >= 1, process)
+                os.killpg(process.pid, signal.SIGINT)
+                out, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
+
+        last = metrics(tmp_path)[-1]["step"]
+        assert process.returncode == 3, err
+        assert f"stopped by SIGINT at step {last} of 100000" in out
+        assert (tmp_path / "checkpoints" / f"step-{last:08d}" / "state.json").is_file()
+        assert "Traceback" not in err
+        assert "Error" not in err
+
+
+def _wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    until = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+KILLED_AS_IT_NAMES_ITS_SECOND_CHECKPOINT = """
+import multiprocessing, os, signal, sys
+from kinetics_sounds.train import pretrain
+
+def replace(source, target, real=os.replace):
+    if str(target).endswith("step-00000004"):
+        print(multiprocessing.active_children()[0].pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target)
+
+os.replace = replace
+pretrain.main(sys.argv[1:])
+"""
+
+
+class TestKill:
+    @pytest.mark.slow
+    def test_a_killed_run_goes_on_exactly_and_its_worker_goes(
+        self, small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        killed = tmp_path / "killed"
+        argv = [sys.executable, "-c", KILLED_AS_IT_NAMES_ITS_SECOND_CHECKPOINT, *small(killed, "--workers=1")]
+        ended = subprocess.run(argv, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False)
+
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert [line["step"] for line in metrics(killed)] == [1, 2, 3, 4]
+        folders = sorted(path.name for path in (killed / "checkpoints").iterdir())
+        assert folders == ["step-00000002", "step-00000004.part"]
+
+        for workers in (0, 1):
+            out = Path(shutil.copytree(killed, tmp_path / f"resumed by {workers}"))
+            assert pretrain.main(small(out, f"--workers={workers}")) == 0
+            assert f"resumed: {out}/checkpoints/step-00000002" in capsys.readouterr().out
+            assert_equals_an_uninterrupted_run(out, finished)
+            assert not list(out.rglob("*.part"))
+
+        worker = Path("/proc") / ended.stdout.split()[-1] / "stat"
+        until = time.monotonic() + 30
+        while worker.exists() and worker.read_text().split()[2] != "Z":
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+    def test_a_run_killed_before_its_first_checkpoint_begins_again(
+        self, small: Argv, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class KilledError(BaseException):
+            pass
+
+        def save(*_: Any, **__: Any) -> None:
+            raise KilledError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pretrain.checkpoint, "save", save)
+            with pytest.raises(KilledError):
+                pretrain.main(small(tmp_path))
+        assert [line["step"] for line in metrics(tmp_path)] == [1, 2]
+
+        assert pretrain.main(small(tmp_path)) == 0
+        assert_equals_an_uninterrupted_run(tmp_path, finished)
+
+    def test_a_line_of_metrics_that_was_cut_off_is_written_again(self, half: Path, small: Argv, finished: Path) -> None:
+        with (half / "metrics.jsonl").open("ab") as lines:
+            lines.write(b'{"step": 4, "loss": 1.0}\n{"step": 5, "lo')
+
+        assert pretrain.main(small(half)) == 0
+        assert_equals_an_uninterrupted_run(half, finished)
+
+    @pytest.mark.slow
+    def test_an_error_with_workers_ends_the_process_at_once(self, small: Argv, shards: Path, tmp_path: Path) -> None:
+        argv = small(tmp_path / "out", "--workers=1", f"--shards={damaged(shards, tmp_path)}", "--steps=100000")
+        ended = subprocess.run(
+            [sys.executable, "-m", "kinetics_sounds.train", *argv],
+            capture_output=True,
+            text=True,
+            env=ENVIRONMENT,
+            timeout=120,
+            check=False,
+        )
+
+        assert ended.returncode == 2, ended.stderr
+        assert "ks-train: error: " in ended.stderr.splitlines()[-1]
+        assert "Traceback" not in ended.stderr
+
+
+class TestResume:
+    def test_a_finished_run_has_nothing_to_do(
+        self, small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = Path(shutil.copytree(finished, tmp_path / "run"))
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != ".lock"}
+
+        assert pretrain.main(small(out)) == 0
+
+        path = out / "checkpoints" / "step-00000006"
+        assert f"trained: 6 steps are done already; checkpoint: {path}" in capsys.readouterr().out
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != ".lock"} == before
+
+    def test_more_steps_go_on_from_the_last(self, small: Argv, finished: Path, tmp_path: Path) -> None:
+        out = Path(shutil.copytree(finished, tmp_path / "run"))
+
+        assert pretrain.main(small(out, "--steps=8")) == 0
+
+        assert [line["step"] for line in metrics(out)] == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert learnt(out)[:6] == learnt(finished)
+
+    def test_resume_none_refuses_a_folder_that_holds_a_run(
+        self, half: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = refused(small(half, "--resume=none"), capsys)
+
+        assert f"{half}: holds a run at step-00000003; choose another --out, or go on with --resume auto" in line
+        assert pretrain.main(small(tmp_path / "fresh", "--resume=none", "--steps=1")) == 0
+
+    @pytest.mark.parametrize(
+        ("option", "complaint"),
+        [
+            ("--batch=6", "was trained with batch 4, not 6; choose another --out, or the same batch"),
+            ("--seed=1", "was trained with seed 0, not 1; choose another --out, or the same seed"),
+            ("--optim.name=sgd", "was trained with optimizer adamw, not sgd"),
+            ("--train_split=test", "was trained with fingerprint train of "),
+            ("--r3d.width=3", "belongs to another model: "),
+            ("--avcl.amfm_stage=pretrain", "belongs to another model: "),
+        ],
+    )
+    def test_another_run_in_the_same_folder_is_refused(
+        self, option: str, complaint: str, half: Path, small: Argv, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = (half / "config.yaml").read_bytes()
+
+        assert complaint in refused(small(half, option), capsys)
+
+        assert (half / "config.yaml").read_bytes() == before
+
+    def test_damaged_checkpoints_are_refused_with_the_remedy(
+        self, half: Path, small: Argv, finished: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = half / "checkpoints" / "step-00000003"
+        (path / "model.safetensors").write_bytes(b"damaged")
+
+        assert "remove that folder to use the checkpoint before it" in refused(small(half), capsys)
+
+        shutil.rmtree(path)  # as the remedy says
+        assert pretrain.main(small(half)) == 0
+        assert_equals_an_uninterrupted_run(half, finished)
+
+
+def test_main_reads_the_processs_own_arguments(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ks-train", "--list"])
+
+    assert pretrain.main() == 0
+    assert "avcl_k32" in capsys.readouterr().out
