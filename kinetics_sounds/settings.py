@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import errno
 import inspect
+import itertools
 import logging
 import os
 import signal
@@ -83,7 +84,7 @@ def parse(
 
     parser = _parser(kind, prog, groups or {}, find if find_config else None)
     try:
-        namespace = parser.parse_args(list(sys.argv[1:] if argv is None else argv))
+        namespace = parser.parse_args(_config_first(list(sys.argv[1:] if argv is None else argv)))
         text = parser.dump(namespace) if find_config else ""
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError) as error:
@@ -97,6 +98,19 @@ def parse(
                 raise _refusal(configs, f"{name}: {chosen[name]!r} is no list of texts", prog)
             chosen[name] = tuple(chosen[name])
     return Parsed(kind(**chosen), {name: values[name] for name in groups or {}}, text, tuple(configs))
+
+
+def _config_first(argv: list[str]) -> list[str]:
+    """The same words with `--config` before the rest: what stands on the command line beats it wherever it stands."""
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--config":
+            first += [word, *itertools.islice(words, 1)]
+        else:
+            (first if word.startswith("--config=") else rest).append(word)
+    return first + rest
 
 
 def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsError:

@@ -565,3 +565,24 @@ sys.exit(command("ks-cook", run))
         child.send_signal(second)
         assert child.wait(timeout=20) == code
         assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    "order", [["--config", "{}", "--one", "5"], ["--one", "5", "--config", "{}"], ["--one=5", "--config={}"]]
+)
+def test_the_command_line_beats_a_config_wherever_it_stands(tmp_path: Path, order: list[str]) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Two:
+        """Two numbers."""
+
+        one: int = 1
+        """First."""
+        two: int = 2
+        """Second."""
+
+    path = tmp_path / "config.yaml"
+    path.write_text("one: 10\ntwo: 20\n")
+
+    parsed = parse(Two, [word.format(path) for word in order], prog="ks-test", find_config=Path)
+
+    assert parsed.settings == Two(one=5, two=20)

@@ -62,7 +62,7 @@ class Settings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-eval`."""
-    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["-"]
     probes = plugins.names(PROBES)
     if name.startswith("-"):
         print(f"usage: ks-eval {{{','.join(probes)}}} --run RUN [options]; see ks-eval {probes[0]} --help")

@@ -100,5 +100,5 @@ def _unit_channels(features_ND: Tensor, *, center: bool, eps: float) -> Tensor:
 def _unit(features_ND: Tensor, *, dim: int, least: float | Tensor) -> Tensor:
     """Scale to length 1 along `dim`; what is no longer than `least` becomes 0 without gradient."""
     norm = torch.linalg.vector_norm(features_ND, dim=dim, keepdim=True)
-    alive = norm > least
+    alive = ~(norm <= least)  # what is not a number stays so, and is seen
     return torch.where(alive, features_ND, 0) / torch.where(alive, norm, 1)

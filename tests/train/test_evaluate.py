@@ -262,9 +262,9 @@ class TestMisuse:
 
         assert judge("crossmodal", f"--shards={copy}")["classes"] == "other"
 
-    @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
-    def test_help_names_the_probes(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        assert evaluate.main(argv) == 0
+    @pytest.mark.parametrize(("argv", "code"), [([], 2), (["--help"], 0), (["-h"], 0)])
+    def test_help_names_the_probes(self, argv: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+        assert evaluate.main(argv) == code
         assert "usage: ks-eval {crossmodal,knn,linear} --run RUN" in capsys.readouterr().out
 
     def test_options_without_a_probe_are_misuse(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

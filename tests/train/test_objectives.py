@@ -319,3 +319,11 @@ def test_dead_share_counts_channels_that_are_zero_in_every_sample() -> None:
     features_ND = torch.tensor([[0.0, 0, 1, 0], [0, 2, 3, 0]])
 
     assert dead_share(features_ND) == 0.5
+
+
+def test_what_is_not_a_number_is_seen_and_not_counted_as_dead() -> None:
+    video_ND = torch.rand(4, 3)
+    video_ND[0, 0] = torch.nan
+
+    assert cgra(video_ND, torch.rand(4, 3)).isnan()
+    assert selfcl(video_ND, torch.rand(4, 3), temperature=0.5).isnan()

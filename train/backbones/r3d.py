@@ -20,6 +20,11 @@ class Settings:
     channels: int = 3
     """Input channels: 3 for RGB and for a mel plane repeated three times, 1 for a bare mel plane."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a network that cannot be."""
+        if self.width < 1 or self.channels < 1:
+            raise ValueError(f"r3d: width {self.width} and channels {self.channels} must be at least 1")
+
 
 def build(settings: Settings) -> "R3D":
     """Make an untrained encoder."""

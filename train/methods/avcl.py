@@ -37,6 +37,13 @@ class Settings:
     amfm: AmfmSettings = field(default_factory=AmfmSettings)
     """The gate."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for weights and temperatures that mean nothing."""
+        if self.temperature <= 0:
+            raise ValueError(f"avcl: temperature {self.temperature} must be more than 0")
+        if min(self.lambda_cor, self.lambda_self, self.off_diagonal_weight) < 0:
+            raise ValueError("avcl: lambda_cor, lambda_self and off_diagonal_weight must not be negative")
+
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module) -> "Avcl":
     """Make the method around two encoders of equal feature width.
