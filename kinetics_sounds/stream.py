@@ -4,14 +4,12 @@
 `{seed, epoch, step, batch, fingerprint}` is all the state there is. No torch here.
 """
 
-import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -74,11 +72,6 @@ class Split:
             tar = self.tars[self.tar_N[number]]
             raise ShardError(f"{tar}: is {fault} within {self.keys[number]}.{part}; copy or make it again")
         return data
-
-    def meta(self, number: int) -> Mapping[str, Any]:
-        """The sample's `json` part."""
-        document: Mapping[str, Any] = json.loads(self.read(number, [layout.META])[layout.META])
-        return document
 
 
 def open_split(folder: Path, name: str) -> Split:

@@ -149,7 +149,6 @@ def test_a_part_is_read_as_it_was_written(split: stream.Split, number: int) -> N
     assert split.read(number, [layout.MEL]) == {layout.MEL: parts(number)[layout.MEL]}
     assert split.read(number, iter([layout.MEL, layout.AUDIO])).keys() == {layout.MEL, layout.AUDIO}
     assert split.read(number, []) == {}
-    assert split.meta(number) == {"number": number}
 
 
 def test_a_part_that_the_set_does_not_have_lists_those_that_it_has(split: stream.Split) -> None:

@@ -222,8 +222,8 @@ def test_the_bytes_are_the_same_on_any_processor(tmp_path: Path, monkeypatch: py
     channels = 2 if codec in {"libmp3lame", "mp2"} else 6
     source, plain = tmp_path / "source.mkv", tmp_path / "plain_ffmpeg"
     picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=10")
-    melody = ("-f", "lavfi", "-i", "aevalsrc='0.3*sin(2*PI*(200+100*floor(4*t))*t)+0.01*random(0)':sample_rate=44100")
-    tool(*picture, *melody, "-c:v", "libx264", "-c:a", codec, "-ac", channels, "-t", 2, source)
+    melody = ("-f", "lavfi", "-i", "aevalsrc='0.5*sin(2*PI*(200+100*floor(t))*t)':sample_rate=44100")
+    tool(*picture, *melody, "-c:v", "libx264", "-c:a", codec, "-ac", channels, "-t", 3, source)
     plain.write_text(f'#!/bin/sh\nexec {ffmpeg.executable()} -cpuflags 0 "$@"\n')
     plain.chmod(0o755)
 

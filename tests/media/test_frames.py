@@ -152,23 +152,23 @@ for _ in range(60):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_playlist_in_a_shard_opens_no_address(decoder: Decoder) -> None:
+    """In a process of its own: decord would wait for the address for ever, and no one could stop it."""
+    code = """
+import sys
+from kinetics_sounds.errors import MediaError
+from kinetics_sounds.media import frames
+try:
+    frames.decode(sys.stdin.buffer.read(), [0], decoder=sys.argv[1])
+except MediaError as error:
+    print(error)
+"""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(0.3)
         address = f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
-        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:8\n#EXTINF:8,\n{address}\n#EXT-X-ENDLIST\n"
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:8\n#EXTINF:8,\n{address}\n#EXT-X-ENDLIST\n".encode()
+        argv = [sys.executable, "-c", code, decoder]
+        done = subprocess.run(argv, input=playlist, capture_output=True, check=True, timeout=20)
 
-        with pytest.raises(MediaError, match="no mp4"):
-            frames.decode(playlist.encode(), [0], decoder=decoder)
+        assert done.stdout == b"the stored frames are no mp4\n"
+        server.settimeout(0.1)
         with pytest.raises(TimeoutError):
             server.accept()
-
-
-def test_a_sound_clip_of_a_size_that_decord_refuses_is_decoded_all_the_same(tmp_path: Path) -> None:
-    still = np.full((3, 36, 48, 3), 128, np.uint8)
-    synthesize.write_mp4(tmp_path / "a.mp4", still, np.zeros(2400, np.float32), fps=10, sample_rate=24_000)
-    mp4 = (tmp_path / "a.mp4").read_bytes()
-
-    found = frames.decode(mp4, [0, 2])
-
-    assert np.array_equal(found, frames.decode(mp4, [0, 2], decoder="pyav"))
-    assert found.shape == (2, 36, 48, 3)
