@@ -9,7 +9,8 @@
     ├── ShardError               a shard set that is missing, damaged or of another schema
     ├── MediaError               a media tool that is missing or failed on a file
     ├── RunError                 a training run or checkpoint that is missing or does not fit
-    └── FolderInUseError         a folder that another process writes to
+    ├── FolderInUseError         a folder that another process writes to
+    └── StoppedError             work that ended early after saving what was done; commands exit 3
 
 A video that is gone is not an error but an `Outcome` (see `clip.py`).
 """
@@ -53,3 +54,7 @@ class RunError(KineticsSoundsError):
 
 class FolderInUseError(KineticsSoundsError):
     """A folder that another process writes to."""
+
+
+class StoppedError(KineticsSoundsError):
+    """Work that ended early after saving what was done: run again to go on."""

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,8 +79,24 @@ def exclusive(folder: Path, *, command: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+SCRATCH = ".ks-scratch"
+"""Folder of a command's passing files, within its own output; emptied when the command begins."""
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder for passing files, removed at the end; what a killed run left in it goes first."""
+    path = folder / SCRATCH
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def remove_parts(folder: Path) -> None:
-    """Delete what a killed writer left behind, at any depth."""
-    for part in folder.rglob(f"*{PART}"):
+    """Delete what a killed writer left behind in a folder of our own, which need not be there yet; not below it."""
+    for part in folder.glob(f"*{PART}"):
         if part.is_file() or part.is_symlink():
             part.unlink()

@@ -28,7 +28,7 @@ from jsonargparse import (  # type: ignore[attr-defined]
     set_parsing_settings,
 )
 
-from .errors import KineticsSoundsError, SettingsError
+from .errors import KineticsSoundsError, SettingsError, StoppedError
 from .plugins import nearest
 
 DONE, SOME_FAILED, MISUSE, STOPPED = 0, 1, 2, 3
@@ -39,6 +39,7 @@ _REFUSED = (
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
+    errno.ENOENT,
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
@@ -218,6 +219,9 @@ def command(prog: str, run: Callable[[], int]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
     try:
         code = run()
+    except StoppedError as error:
+        print(f"{prog}: stopped: {error}", file=sys.stderr)  # noqa: T201
+        return STOPPED
     except KineticsSoundsError as error:
         return _say(f"{prog}: error: {error}", MISUSE)
     except BrokenPipeError:

@@ -1,9 +1,9 @@
 """ks-build: from a class list to clips on disk, with an outcome for every annotation."""
 
 import contextlib
+import errno
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -24,7 +24,6 @@ from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, choices, 
 
 from .executors import local
 from .stages.audit import audit
-from .stages.fetch import Place, fetch
 from .stages.plan import plan
 from .stages.trim import Trimmed, to_span
 
@@ -32,6 +31,8 @@ TASK_SECONDS = 1800.0
 """A clip's whole task is killed after this; its parts have shorter limits of their own."""
 VIDEOS_PER_HOUR = 300
 """What YouTube lets one address have, for the estimate of a dry run."""
+RETRIABLE = tuple(dict.fromkeys(each.value for each in (*Kind, *Status) if each.value != "ok"))
+"""What `--retry` takes."""
 CLIP_MEGABYTES = 1.5
 """Of a ten-second clip of 480 lines, for the estimate of a dry run."""
 
@@ -81,8 +82,11 @@ class Task:
     """All that a worker needs for one clip."""
 
     clip: Clip
-    places: tuple[Place, ...]
+    places: tuple[tuple[str, str], ...]
+    """Each source's `--source` text in the order given, and where in it the clip would be."""
     out: Path
+    scratch: Path
+    """An existing folder on the same file system as `out`."""
     min_coverage: float
     timeout_seconds: float
 
@@ -104,6 +108,7 @@ def build(settings: Settings) -> int:
     specs = settings.source or ("youtube",)
     asked = {spec: sources.load(spec) for spec in specs}
     lists = _lists(settings, splits, out)
+    _check_classes(class_list, out)
     clips = plan(class_list, lists, splits=splits, limit=settings.limit, per_class=settings.per_class)
     print(f"annotations: {', '.join(map(str, lists))}: {len(clips)} clips\nsources: {', '.join(specs)}", file=say)
     if settings.dry_run:
@@ -117,18 +122,20 @@ def build(settings: Settings) -> int:
         files.exclusive(out, command="ks-build"),
         Ledger(out / "ledger.sqlite") as ledger,
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
+        files.scratch(out.absolute()) as scratch,
     ):
-        shutil.rmtree(out / "tmp", ignore_errors=True)
         known = ledger.latest()
-        again = choices(settings.retry, [*Kind, *Status], option="retry")
+        again = choices(settings.retry, RETRIABLE, option="retry")
         todo = [clip for clip in clips if not _settled(known.get(clip.key), out, again)]
-        tasks = (_task(clip, asked, settings, out.absolute()) for clip in todo)
+        todo.sort(
+            key=lambda clip: clip.key in known and known[clip.key].status.kind is Kind.STOP
+        )  # it may be its own fault
+        tasks = (_task(clip, asked, settings, out.absolute(), scratch) for clip in todo)
         blocked = _process(tasks, ledger, settings, stop, total=len(clips), done=len(clips) - len(todo))
         made = _manifest(class_list, clips, ledger.latest())
-        shutil.rmtree(out / "tmp", ignore_errors=True)
-    manifest.write(out / "manifest.parquet", made)
-    report = _report(made, seconds=time.monotonic() - began, processed=len(todo))
-    files.write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+        manifest.write(out / "manifest.parquet", made)
+        report = _report(made, seconds=time.monotonic() - began, processed=len(todo))
+        files.write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     print(json.dumps(report) if settings.json else _summary(report, out, blocked))
     if stop or blocked:
         return STOPPED
@@ -142,6 +149,15 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"--{name} {value}: must be more than 0")
     if not 0 <= settings.min_coverage <= 1:
         raise SettingsError(f"--min_coverage {settings.min_coverage}: is a share, from 0 to 1")
+
+
+def _check_classes(class_list: ClassList, out: Path) -> None:
+    """Refuse to put another class list's manifest over one that is there."""
+    path = out / "manifest.parquet"
+    if path.is_file() and (there := manifest.read(path).classes).labels != class_list.labels:
+        raise SettingsError(
+            f"{out}: holds a build of other classes ({there.name}, {len(there.labels)} labels); choose another --out"
+        )
 
 
 def _lists(settings: Settings, splits: Sequence[str], out: Path) -> list[Path]:
@@ -159,10 +175,10 @@ def _settled(entry: Entry | None, out: Path, again: Sequence[str]) -> bool:
     return entry.status not in again and entry.status.kind not in again
 
 
-def _task(clip: Clip, asked: Mapping[str, sources.Source], settings: Settings, out: Path) -> Task:
+def _task(clip: Clip, asked: Mapping[str, sources.Source], settings: Settings, out: Path, scratch: Path) -> Task:
     found = ((spec, source.locate(clip)) for spec, source in asked.items())
     places = tuple((spec, location) for spec, location in found if location is not None)
-    return Task(clip, places, out, settings.min_coverage, settings.timeout)
+    return Task(clip, places, out, scratch, settings.min_coverage, settings.timeout)
 
 
 def _process(
@@ -183,27 +199,42 @@ def _process(
 
 
 def process(task: Task) -> Outcome:
-    """One clip, from its sources to its place on disk; runs in a worker."""
-    scratch_root = task.out / "tmp"
-    scratch_root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch_root, ignore_cleanup_errors=True) as name:
+    """One clip, from the first source that has it whole to its place on disk; runs in a worker.
+
+    What one source gives and the audit refuses is asked of the next; where all refuse, the last one's word stands.
+    """
+    outcome = Outcome(clip=task.clip, status=Status.NOT_IN_SOURCE, detail="no source has it", tool_versions=_versions())
+    for spec, location in task.places:
+        outcome = _from_source(task, spec, location)
+        if outcome.status.kind in (Kind.OK, Kind.STOP):
+            break
+    return outcome
+
+
+def _from_source(task: Task, spec: str, location: str) -> Outcome:
+    source = sources.load(spec)
+    with tempfile.TemporaryDirectory(dir=task.scratch, ignore_cleanup_errors=True) as name:
         scratch = Path(name)
-        fetched, spec = fetch(task.clip, task.places, scratch)
-        versions = _versions(sources.load(spec).versions if spec else "")
-        if fetched.status is not Status.OK:
-            return Outcome(
-                clip=task.clip, status=fetched.status, detail=fetched.detail, source=spec, tool_versions=versions
-            )
-        trimmed = to_span(task.clip, fetched, scratch, timeout_seconds=task.timeout_seconds)
-        status, detail, media = trimmed.status, trimmed.detail, None
-        if status is Status.OK and trimmed.measured is not None:
-            status, detail = audit(task.clip, trimmed.measured, min_coverage=task.min_coverage)
-        if status is Status.OK:
-            media = _place(task, trimmed)
-        return Outcome(clip=task.clip, status=status, detail=detail, source=spec, media=media, tool_versions=versions)
+        media: Media | None = None
+        try:
+            fetched = source.fetch(task.clip, location, scratch)
+            status, detail = fetched.status, fetched.detail
+            if status is Status.OK:
+                trimmed = to_span(task.clip, fetched, scratch, timeout_seconds=task.timeout_seconds)
+                status, detail = trimmed.status, trimmed.detail
+                if status is Status.OK and trimmed.measured is not None:
+                    status, detail = audit(task.clip, trimmed.measured, min_coverage=task.min_coverage)
+                if status is Status.OK:
+                    media = _place(task, trimmed, scratch)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            status, detail, media = Status.DISK_FULL, str(error), None
+    versions = _versions(source.versions)
+    return Outcome(clip=task.clip, status=status, detail=detail, source=spec, media=media, tool_versions=versions)
 
 
-def _place(task: Task, trimmed: Trimmed) -> Media:
+def _place(task: Task, trimmed: Trimmed, scratch: Path) -> Media:
     """Give the clip's file its name: a link to a source's own file, else the cut file moved."""
     path, measured, found = trimmed.path, trimmed.measured, trimmed.found
     if path is None or measured is None or found is None or found.audio is None:
@@ -212,7 +243,7 @@ def _place(task: Task, trimmed: Trimmed) -> Media:
     place.parent.mkdir(parents=True, exist_ok=True)
     size, digest = path.stat().st_size, files.sha256(path)
     if trimmed.linked:
-        link = Path(tempfile.mkdtemp(dir=task.out / "tmp")) / place.name
+        link = scratch / place.name
         link.symlink_to(path.absolute())
         link.replace(place)
         files.sync_folder(place.parent)

@@ -4,8 +4,10 @@ The very commands that a user types run here, as processes of their own: yt-dlp 
 shards are packed, encoders are pretrained and judged beside untrained ones.
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds import files, progress, stream
-from kinetics_sounds.errors import KineticsSoundsError, SettingsError
+from kinetics_sounds.errors import KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
-from kinetics_sounds.settings import DONE, STOPPED, command, parse
+from kinetics_sounds.settings import DONE, STOPPED, command, parse, stoppable
 
 from . import report, serve, world
 from .executors import local
@@ -48,8 +50,8 @@ class Settings:
     exit code: 0 done; 2 misuse or a step failed; 3 stopped.
     """
 
-    out: Path = Path("demo")
-    """Folder for everything that is made; a demo of the same settings goes on where it stopped."""
+    out: Path | None = None
+    """Folder for everything that is made, where a killed demo goes on; default: demo, or demo-quick with --quick."""
     clips: int = 840
     """Clips in all, the same number of each of the six classes."""
     steps: int | None = None
@@ -88,7 +90,7 @@ def demo(settings: Settings) -> int:
     """Make the world, go the whole way, print the table; returns the exit code."""
     if settings.clips < 48:
         raise SettingsError(f"--clips {settings.clips}: must be at least 48")
-    out, began = settings.out, time.monotonic()
+    out, began = settings.out or Path("demo-quick" if settings.quick else "demo"), time.monotonic()
     clips, steps = (48, 8) if settings.quick else (settings.clips, settings.steps)
     videos = [
         Video(class_index, number, settings.seed)
@@ -178,12 +180,20 @@ def _run(module: str, *arguments: object) -> None:
     """One of our own commands as a process, as a user would run it; its output is shown."""
     argv = [sys.executable, "-m", f"{PACKAGE}.{module}", *map(str, arguments)]
     print(f"\n$ {' '.join(argv[2:])}", flush=True)
-    code = subprocess.run(argv, check=False).returncode
+    with stoppable(signal.SIGINT, signal.SIGTERM) as stop, subprocess.Popen(argv) as process:
+        told = False
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.5)
+            if stop and not told and stop.by is signal.SIGTERM:  # Ctrl-C reaches it by itself; it saves before it ends
+                process.send_signal(signal.SIGTERM)
+                told = True
+    code = process.returncode
     if code != DONE:
         what = (
             "was stopped; run ks-demo again to go on" if code in (STOPPED, -2, -15) else f"ended with exit code {code}"
         )
-        raise KineticsSoundsError(f"{module} {what}")
+        raise (StoppedError if code in (STOPPED, -2, -15) else KineticsSoundsError)(f"{module} {what}")
 
 
 def _scores(out: Path, settings: Settings, *, untrained: bool) -> dict[str, Mapping[str, float]]:

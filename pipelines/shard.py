@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 import signal
 import sys
 import zlib
@@ -19,13 +18,12 @@ import numpy as np
 
 from kinetics_sounds import __version__, files, manifest, progress
 from kinetics_sounds.clip import SPLITS, Outcome
-from kinetics_sounds.errors import SettingsError, ShardError
+from kinetics_sounds.errors import SettingsError, ShardError, StoppedError
 from kinetics_sounds.manifest import Manifest
-from kinetics_sounds.media import encode, ffmpeg
-from kinetics_sounds.media.mel import Mel
+from kinetics_sounds.media import encode, ffmpeg, mel
 from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, command, only_one, parse, stoppable
 from kinetics_sounds.shards import index, layout
-from kinetics_sounds.shards.index import Dataset, Index, Left, SplitFacts
+from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
 from kinetics_sounds.shards.writer import Sample, ShardWriter
 
 from .executors import local
@@ -85,32 +83,34 @@ def shard(settings: Settings) -> int:
         print(f"classes: {made.classes.name} ({made.classes.note})", file=say)
     packing = Packing(
         folder=path.parent.absolute(),
-        scratch=out.absolute() / "tmp",
+        scratch=out.absolute() / files.SCRATCH,
         labels=made.classes.labels,
         encoding=encode.Encoding(short_side=settings.short_side),
-        mel=Mel(),
+        mel=mel.Mel(),
         audio=settings.audio == "flac",
         timeout_seconds=settings.timeout,
-        versions=f"kinetics-sounds {__version__}; ffmpeg {ffmpeg.version()}",
+        versions=f"kinetics-sounds {__version__}; ffmpeg {ffmpeg.version()}; {mel.versions()}",
     )
     orders = {split: _order(made, split, settings.seed) for split in SPLITS}
     orders = {split: outcomes for split, outcomes in orders.items() if outcomes}
     if not orders:
         raise SettingsError(f"{path}: no clip of it is ok, so there is nothing to pack; see its status column")
     recipe = _recipe(orders, packing, settings)
-    with files.exclusive(out, command="ks-shard"), stoppable(signal.SIGINT, signal.SIGTERM) as stop:
-        files.remove_parts(out)
-        shutil.rmtree(packing.scratch, ignore_errors=True)
-        packing.scratch.mkdir()
+    with (
+        files.exclusive(out, command="ks-shard"),
+        stoppable(signal.SIGINT, signal.SIGTERM) as stop,
+        files.scratch(out.absolute()),
+    ):
+        for split in SPLITS:
+            files.remove_parts(out / split)
         done = {
             split: _split(out, split, outcomes, packing, recipe, settings, stop) for split, outcomes in orders.items()
         }
-        shutil.rmtree(packing.scratch, ignore_errors=True)
         if stop:
             print("stopped after the last whole shard; run the same command to go on", file=sys.stderr)
             return STOPPED
-    dataset = _dataset(done, made, packing, recipe, settings)
-    index.write(out / layout.DATASET, dataset)
+        dataset = _dataset(done, made, packing, recipe, settings)
+        index.write(out / layout.DATASET, dataset)
     for split, indices in done.items():
         for left in (left for each in indices for left in each.left):
             print(f"left out of {split}: {left.key}: {left.status}: {left.detail}", file=sys.stderr)
@@ -165,6 +165,8 @@ def _split(
                 for outcome, result in results:
                     position += 1
                     bar.advance("packed" if isinstance(result, dict) else "left out")
+                    if isinstance(result, local.Failed):  # not known to be the clip's own fault: nothing is settled
+                        raise StoppedError(f"{outcome.clip.key}: {result.detail}; run the same command to go on")
                     if isinstance(result, dict):
                         writer.write(
                             Sample(
@@ -173,11 +175,8 @@ def _split(
                                 parts=result,
                             )
                         )
-                    elif isinstance(result, Left):
-                        writer.leave(result)
                     else:
-                        status = "timeout" if result.timed_out else "crashed"
-                        writer.leave(Left(key=outcome.clip.key, status=status, detail=result.detail))
+                        writer.leave(result)
                     if writer.bytes >= settings.shard_bytes:
                         break
                 else:

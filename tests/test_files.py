@@ -143,7 +143,7 @@ with files.atomic_writer(Path(sys.argv[1])) as out:
     (part,) = [other for other in path.parent.iterdir() if other != path]
     assert part.name.endswith(files.PART)
 
-    files.remove_parts(tmp_path)
+    files.remove_parts(path.parent)
 
     assert list(path.parent.iterdir()) == [path]
 
@@ -171,9 +171,9 @@ for letter in itertools.cycle([b"b", b"c"]):
 # --- Sweeping ---------------------------------------------------------------------------------------------------------
 
 
-def test_only_parts_are_swept_at_any_depth(tmp_path: Path) -> None:
-    kept, folder = tmp_path / "a" / "b.mp4", tmp_path / "folder.part"
-    for path in (kept, tmp_path / "x.part", tmp_path / "a" / "y.mp4.17.part"):
+def test_only_the_folder_s_own_parts_are_swept(tmp_path: Path) -> None:
+    kept, folder, below = tmp_path / "a" / "b.mp4", tmp_path / "folder.part", tmp_path / "a" / "y.mp4.17.part"
+    for path in (kept, tmp_path / "x.part", below):
         files.write_bytes(path, b"x")
     folder.mkdir()
     (tmp_path / "link.part").symlink_to(kept)
@@ -181,7 +181,7 @@ def test_only_parts_are_swept_at_any_depth(tmp_path: Path) -> None:
 
     files.remove_parts(tmp_path)
 
-    assert sorted(path for path in tmp_path.rglob("*") if not path.is_dir()) == [kept]
+    assert sorted(path for path in tmp_path.rglob("*") if not path.is_dir()) == [kept, below]
     assert folder.is_dir()
 
 

@@ -1,4 +1,4 @@
-"""`python -m kinetics_sounds.train`, and so `torchrun -m kinetics_sounds.train`: the same as `ks-train`."""
+"""`python -m kinetics_sounds.train`: the same as `ks-train`."""
 
 import sys
 

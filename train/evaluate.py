@@ -110,6 +110,8 @@ def evaluate(name: str, argv: Sequence[str]) -> int:
         "samples": len(features[0].keys),
         "clips": settings.clips,
         "fingerprint": splits[on].fingerprint,
+        "fit_fingerprint": splits[settings.fit_split].fingerprint if probe.FITS else None,
+        "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
         "classes": dataset.classes,
         "note": dataset.note,
         "scores": scores,
@@ -156,15 +158,19 @@ def _write(out: Path, results: dict[str, Any]) -> None:
     files.write_bytes(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["probe", "checkpoint", "on_split", "metric", "value"])
+    rows.writerow(["probe", "checkpoint", "on_split", "fingerprint", "metric", "value"])
     for metric, value in results["scores"].items():
-        rows.writerow([results["probe"], results["checkpoint"], results["on_split"], metric, value])
+        rows.writerow(
+            [results["probe"], results["checkpoint"], results["on_split"], results["fingerprint"], metric, value]
+        )
     files.write_bytes(out / "results.csv", table.getvalue().encode())
 
 
 def _told(results: dict[str, Any], out: Path) -> str:
     lines = [f"{results['probe']} of {results['checkpoint']} on {results['samples']} clips of {results['on_split']}:"]
     lines += [f"  {metric:28} {value:7.2f}" for metric, value in results["scores"].items()]
+    if results["fingerprint"] == results["trained_on"]["fingerprint"]:
+        lines.append("  note: the encoders were trained on these very clips")
     return "\n".join([*lines, f"results: {out / 'results.json'}"])
 
 

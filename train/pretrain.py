@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
 from kinetics_sounds import __version__, files, progress, stream
@@ -25,6 +26,12 @@ from .schedule import learning_rate
 
 DEAD_SHARE_ALARM = 0.5
 """Above this share of dead channels the model is collapsing (methods 1.6)."""
+
+FREE = (
+    *("shards", "out", "recipe", "workers", "device", "channels_last"),
+    *("log_every", "save_every", "keep", "resume", "list", "epochs", "steps"),
+)
+"""Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
 
 log = logging.getLogger("kinetics_sounds")
 
@@ -74,7 +81,7 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: 
     per_epoch = len(split) // settings.batch
     steps = settings.steps or settings.epochs * per_epoch
     facts = run.facts(split, recipe=recipe, folder=folder, versions=_versions())
-    first = _resume(out, settings, facts, model, optimizer)
+    first = _resume(out, parsed, facts, model, optimizer)
     if first >= steps:
         print(f"trained: {first} steps are done already; checkpoint: {checkpoint.latest(out / 'checkpoints')}")
         return DONE
@@ -83,7 +90,7 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: 
 
     samples = loader.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
     requests = loader.train_requests(split, batch=settings.batch, seed=settings.seed, first_step=first, steps=steps)
-    state = _state(settings, facts)
+    state = _state(parsed, facts)
     step = first
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     with (
@@ -117,7 +124,7 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: 
                 )
             if ends:
                 break
-    return _farewell(stop, step, steps, out)
+    return _farewell(stop, step, steps, out, probe="linear" if len(split.dataset.splits) > 1 else "crossmodal")
 
 
 def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
@@ -132,23 +139,32 @@ def _rate(optim: Optim, step: int, steps: int) -> float:
     return learning_rate(step, base=optim.lr, steps=steps, warmup_steps=warmup, kind=optim.schedule)
 
 
-def _state(settings: Settings, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _state(parsed: Parsed[Settings], facts: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides what the next step sees, besides the step: with it a resume is exact."""
-    decisive = {"seed": settings.seed, "batch": settings.batch, "optimizer": settings.optim.name}
-    return {**decisive, "fingerprint": facts["fingerprint"]}
+    told = _flat(yaml.safe_load(parsed.text))
+    decisive = {name: value for name, value in told.items() if name not in FREE}
+    return {**decisive, "fingerprint": facts["fingerprint"], "data_recipe": facts["data_recipe"]}
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their names on the command line, `optim.lr`."""
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _resume(
-    out: Path, settings: Settings, facts: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+    out: Path, parsed: Parsed[Settings], facts: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> int:
     """Fill model and optimiser from the last checkpoint; returns the step to go on with."""
     path = checkpoint.latest(out / "checkpoints")
     if path is None:
         return 0
-    if settings.resume == "none":
+    if parsed.settings.resume == "none":
         raise RunError(f"{out}: holds a run at {path.name}; choose another --out, or go on with --resume auto")
     state = checkpoint.read_state(path)
-    for name, value in _state(settings, facts).items():
+    for name, value in _state(parsed, facts).items():
         if state.get(name) != value:
             raise RunError(
                 f"{path}: was trained with {name} {state.get(name)}, not {value}; choose another --out, or the same {name}"
@@ -170,12 +186,14 @@ def _largest_weight(model: nn.Module) -> float:
     return float(torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax())
 
 
-def _farewell(stop: Stop, step: int, steps: int, out: Path) -> int:
+def _farewell(stop: Stop, step: int, steps: int, out: Path, *, probe: str) -> int:
     path = checkpoint.latest(out / "checkpoints")
     if stop and step < steps:
         print(f"stopped by {stop.by.name if stop.by else 'a signal'} at step {step} of {steps}; saved {path}")
         return STOPPED
-    print(f"trained: {steps} steps\ncheckpoint: {path}\nnext: ks-eval linear --run {out}")
+    print(
+        f"trained: {steps} steps\ncheckpoint: {path}\nnext: ks-eval crossmodal --run {out}, or linear where there are splits to fit and to judge on"
+    )
     return DONE
 
 
@@ -193,7 +211,7 @@ class Metrics:
             warnings.simplefilter("ignore")  # TensorBoard's own imports warn of their dependencies
             from torch.utils.tensorboard import SummaryWriter
         path = self.out / "metrics.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= self.first_step]
+        kept = [line for line in _lines(path) if _step(line) <= self.first_step]
         files.write_bytes(path, b"".join(kept))  # what a killed run wrote after its last checkpoint is made again
         self._file = path.open("ab")
         self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first_step + 1)
@@ -243,6 +261,14 @@ def _lines(path: Path) -> list[bytes]:
     return (
         [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")] if path.exists() else []
     )
+
+
+def _step(line: bytes) -> float:
+    """The step that a line of metrics tells of; infinite for a damaged line, which is dropped."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _versions() -> dict[str, str]:

@@ -211,6 +211,7 @@ def facts(split: Split, *, recipe: str, folder: Path, versions: Mapping[str, str
         "shards": str(folder.absolute()),
         "train_split": split.name,
         "fingerprint": split.dataset.splits[split.name].fingerprint,
+        "data_recipe": split.dataset.recipe,
         "classes": split.dataset.classes,
         "note": split.dataset.note,
         "versions": dict(versions),
@@ -221,7 +222,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """`run.json` of a run; raises RunError where the folder is none."""
     try:
         document: dict[str, Any] = json.loads((folder / "run.json").read_bytes())
-    except (OSError, ValueError) as error:
+        if missing := {"shards", "train_split", "fingerprint", "recipe"}.difference(document):
+            raise ValueError(f"run.json lacks {', '.join(sorted(missing))}")
+    except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
     return document
 

@@ -45,7 +45,10 @@ def executable() -> str:
 @functools.cache
 def version() -> str:
     """As ffmpeg calls itself, for example `n9.0.2`."""
-    result = subprocess.run([executable(), "-version"], capture_output=True, text=True, check=True, timeout=30)
+    try:
+        result = subprocess.run([executable(), "-version"], capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MediaError(f"{executable()}: does not run ({error}); see IMAGEIO_FFMPEG_EXE") from error
     return result.stdout.split()[2]
 
 

@@ -2,9 +2,11 @@
 
 import functools
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import librosa
 import numpy as np
+import scipy.sparse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,11 @@ class Mel:
     """Level of a tone, in decibels under full scale, below which the reference does not sink: silence stays 0."""
 
 
+def versions() -> str:
+    """What the image's bytes depend on besides the sound."""
+    return "; ".join(f"{name} {version(name)}" for name in ("librosa", "numpy", "scipy"))
+
+
 def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
     """Image in [0, 1] of a mono waveform: float32, shape (bands, columns), low bands first.
 
@@ -50,19 +57,26 @@ def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
 def _power(waveform: np.ndarray, mel: Mel) -> np.ndarray:
     missing = max(mel.win_length - waveform.size, 0)
     half = mel.n_fft // 2  # centres the columns; librosa does the same, but warns of a sound shorter than n_fft
-    power: np.ndarray = librosa.feature.melspectrogram(
-        y=np.pad(waveform, (half, half + missing)),
-        sr=mel.sample_rate,
+    spectrum_KT = librosa.stft(
+        np.pad(waveform, (half, half + missing)),
         n_fft=mel.n_fft,
         win_length=mel.win_length,
         hop_length=mel.hop_length,
         center=False,
-        power=2.0,
-        n_mels=mel.bands,
-        fmin=0.0,
-        fmax=mel.sample_rate / 2,
     )
-    return power
+    power_KT = spectrum_KT.real.astype(np.float64) ** 2 + spectrum_KT.imag.astype(np.float64) ** 2
+    power_FT: np.ndarray = _filters(mel) @ power_KT
+    return power_FT
+
+
+@functools.lru_cache(maxsize=8)
+def _filters(mel: Mel) -> scipy.sparse.csr_array:
+    """The mel filters, shape (bands, frequencies); sparse, since a dense product's bytes depend on the CPU's BLAS."""
+    return scipy.sparse.csr_array(
+        librosa.filters.mel(  # type: ignore[attr-defined]
+            sr=mel.sample_rate, n_fft=mel.n_fft, n_mels=mel.bands, fmin=0.0, fmax=mel.sample_rate / 2
+        )
+    )
 
 
 @functools.lru_cache(maxsize=8)

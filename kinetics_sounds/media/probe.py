@@ -1,5 +1,7 @@
 """Look into a media file without decoding it."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +16,10 @@ from .ffmpeg import OPEN_OPTIONS
 
 NO_INDEX = ("mpegts", "mpeg")
 """Containers in which a seek lands anywhere, often past the keyframe that it needs."""
+
+
+STILL_SECONDS = 1.0
+"""A picture may stand still this long before it counts as missing (a slide show shows one frame a second)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,8 @@ class Span:
     first_seconds: float
     last_seconds: float
     """End of the last packet."""
+    covered_seconds: float
+    """Time that frames or sound really fill; a frame fills no more than `STILL_SECONDS` before the next must come."""
 
 
 def probe(path: Path) -> Probe:
@@ -120,4 +128,19 @@ def _span(packets: list[tuple[Fraction, Fraction]]) -> Span | None:
     if not packets:
         return None
     first, last = min(start for start, _ in packets), max(end for _, end in packets)
-    return Span(count=len(packets), first_seconds=float(first), last_seconds=float(last))
+    filled = covered([(float(start), float(end)) for start, end in packets])
+    return Span(count=len(packets), first_seconds=float(first), last_seconds=float(last), covered_seconds=filled)
+
+
+def covered(times: Iterable[tuple[float, float]], *, begin: float = -math.inf, end: float = math.inf) -> float:
+    """Seconds between `begin` and `end` that spans of (start, end) fill, each until the next one's start.
+
+    One that ends long before the next starts fills `STILL_SECONDS` at most: a hole is not covered.
+    """
+    ordered = sorted(times)
+    total = 0.0
+    for place, (start, stop) in enumerate(ordered):
+        following = ordered[place + 1][0] if place + 1 < len(ordered) else stop
+        until = min(following, max(stop, start + STILL_SECONDS))
+        total += max(0.0, min(until, end) - max(start, begin))
+    return total

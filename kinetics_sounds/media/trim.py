@@ -4,6 +4,7 @@ A stream copy begins at a keyframe and hides the excess behind an edit list that
 picture seconds ahead of the sound. See `docs/decisions/0003-exact-cuts.md`.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from typing import Any
 
 from ..errors import MediaError
 from . import ffmpeg
-from .probe import Audio, Probe, Span, Video, spans
+from .probe import Audio, Probe, Span, Video, covered, spans
 
 SILENCE_DB = -200.0
 """What stands for the level of digital silence, whose logarithm has no value."""
@@ -65,13 +66,14 @@ def cut(
     opened = ffmpeg.source(path, audio_codec=found.audio.codec, **seeking)
     picture = (
         opened[str(found.video.index)]
+        .filter("showinfo", checksum=0)
         .filter("fps", fps=f"{rate.numerator}/{rate.denominator}", start_time=begin)
         .filter("trim", end=begin + seconds)
         .filter("setpts", "PTS-STARTPTS")
         .filter("crop", "trunc(iw/2)*2", "trunc(ih/2)*2", 0, 0)
         .filter("format", "yuv420p")
     )
-    heard = opened[str(found.audio.index)].filter("atrim", start=begin, end=begin + seconds)
+    heard = opened[str(found.audio.index)].filter("ashowinfo").filter("atrim", start=begin, end=begin + seconds)
     sound = _from_zero(heard.filter("asetpts", f"PTS-{begin}/TB"), found.audio)
     output = ffmpeg.sink(
         picture,
@@ -90,9 +92,17 @@ def cut(
     video, audio = spans(out)
     if video is None:
         raise MediaError(f"no frame lies between {start_seconds:g} s and {start_seconds + seconds:g} s")
+    shown, played = _shown(messages, "showinfo"), _shown(messages, "ashowinfo")  # before anything was filled in
+    if not played:
+        audio = None
     width, height = _size(messages)
     return Measured(
-        video=video, audio=audio, width=width, height=height, fps=float(rate), audio_rms_db=_rms_db(messages)
+        video=dataclasses.replace(video, covered_seconds=covered(shown, begin=begin, end=begin + seconds)),
+        audio=audio and dataclasses.replace(audio, covered_seconds=covered(played, begin=begin, end=begin + seconds)),
+        width=width,
+        height=height,
+        fps=float(rate),
+        audio_rms_db=_rms_db(messages),
     )
 
 
@@ -142,6 +152,23 @@ def _rms_db(messages: str) -> float:
     return max(level, SILENCE_DB) if not math.isnan(level) else SILENCE_DB
 
 
+def _shown(messages: str, name: str) -> list[tuple[float, float]]:
+    """Start and end in seconds of each frame, or block of samples, that a `showinfo` filter told of."""
+    number = r"(-?[\d.]+(?:e[+-]?\d+)?)"
+    heads = re.findall(
+        rf"^\[Parsed_{name}_\d+ @ [^\]]+\] n: *\d+ pts: *\S+ pts_time:{number}(.*)$", messages, flags=re.MULTILINE
+    )
+    times: list[tuple[float, float]] = []
+    for start, rest in heads:
+        if lasts := re.search(rf"duration_time:{number}", rest):
+            length = float(lasts[1])
+        else:
+            rate, samples = re.search(r"rate:(\d+)", rest), re.search(r"nb_samples:(\d+)", rest)
+            length = int(samples[1]) / int(rate[1]) if rate and samples else 0.0
+        times.append((float(start), float(start) + length))
+    return times
+
+
 def _size(messages: str) -> tuple[int, int]:
     found = re.findall(r"^  Stream #0:0.*: Video: .*?, (\d+)x(\d+)[ ,\[]", messages, flags=re.MULTILINE)
     if not found:
@@ -172,4 +199,9 @@ def _crc_span(packets: Iterable[_Packet], stream: int) -> Span | None:
     times = [(start, end) for index, start, end in packets if index == stream]
     if not times:
         return None
-    return Span(count=len(times), first_seconds=min(t[0] for t in times), last_seconds=max(t[1] for t in times))
+    return Span(
+        count=len(times),
+        first_seconds=min(start for start, _ in times),
+        last_seconds=max(end for _, end in times),
+        covered_seconds=covered(times),
+    )

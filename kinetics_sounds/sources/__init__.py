@@ -5,6 +5,7 @@ from typing import Protocol
 
 from .. import plugins
 from ..clip import Clip, Fetched
+from ..errors import SourceError
 
 
 class Source(Protocol):
@@ -25,5 +26,7 @@ class Source(Protocol):
 def load(spec: str) -> Source:
     """The source named by `NAME` or `NAME:ARGUMENT`; raises SettingsError or SourceError where there is none."""
     name, _, argument = spec.partition(":")
+    if spec and Path(spec).exists() and name not in plugins.names(__name__):
+        raise SourceError(f"--source {spec}: a folder is named as local:{spec}")
     source: Source = plugins.load(__name__, name).Source(argument)
     return source

@@ -11,7 +11,7 @@ from .. import files
 from ..clip import YOUTUBE_ID, Clip, Fetched, Status, parse_key
 from ..errors import SourceError
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
 """Containers that count, best first where a clip is there twice."""
 
 

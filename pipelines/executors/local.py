@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
@@ -82,7 +83,12 @@ def _result(future: ProcessFuture[Any]) -> Any:  # noqa: ANN401 - whatever the f
 def _begin(driver: int) -> None:
     """In a new worker: Ctrl-C is the driver's to handle, and the worker goes when the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)  # so that what a task started is ended in its `finally`
     threading.Thread(target=_leave_with, args=(driver,), daemon=True).start()
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _leave_with(driver: int) -> None:

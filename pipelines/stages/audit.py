@@ -15,7 +15,6 @@ def audit(clip: Clip, measured: Measured, *, min_coverage: float) -> tuple[Statu
         return Status.CORRUPT, f"the first frame is at {measured.video.first_seconds:.2f} s, not at 0"
     needed = min_coverage * clip.seconds
     for what, span in (("picture", measured.video), ("sound", measured.audio)):
-        covered = span.last_seconds - max(span.first_seconds, 0.0)
-        if covered < needed:
-            return Status.TOO_SHORT, f"the {what} covers {covered:.2f} s of the {clip.seconds} s asked for"
+        if span.covered_seconds < needed:
+            return Status.TOO_SHORT, f"the {what} covers {span.covered_seconds:.2f} s of the {clip.seconds} s asked for"
     return Status.OK, ""

@@ -1,8 +1,10 @@
 """A clip on disk to the parts of a sample."""
 
 import dataclasses
+import errno
 import io
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 
 from kinetics_sounds import files
 from kinetics_sounds.clip import Outcome, Status
-from kinetics_sounds.errors import MediaError
+from kinetics_sounds.errors import ManifestError, MediaError
 from kinetics_sounds.media import encode, mel, probe
 from kinetics_sounds.media.ffmpeg import TimedOutError
 from kinetics_sounds.shards import layout
@@ -36,29 +38,24 @@ class Packing:
 
 
 def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
-    """The sample's parts by name, from one decoding pass; or why there are none."""
+    """The sample's parts by name, from one decoding pass; or why there are none.
+
+    Raises ManifestError where the clip is not what the build left, and OSError where there is no room: neither is the
+    clip's own fault, and a set made without it would be another set.
+    """
     clip, media = outcome.clip, outcome.media
     if media is None:
         raise ValueError(f"{clip.key}: only an ok clip can be packed")
     path = packing.folder / media.path
+    if not path.is_file() or files.sha256(path) != media.sha256:
+        raise ManifestError(f"{path} is not the file that the manifest names; run ks-build again, then ks-shard")
     try:
-        if files.sha256(path) != media.sha256:
-            return _left(
-                outcome, Status.CORRUPT, f"{path} is not the file that the manifest names (its sha256 differs)"
-            )
-        with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
-            made = encode.encode(
-                path,
-                found=probe.probe(path),
-                scratch=Path(name),
-                encoding=packing.encoding,
-                timeout_seconds=packing.timeout_seconds,
-            )
-    except OSError as error:
-        return _left(outcome, Status.CORRUPT, f"{path}: {error.strerror}")
+        made = _encoded(path, packing)
     except TimedOutError as error:
         return _left(outcome, Status.TIMEOUT, str(error))
     except MediaError as error:
+        if "No space left" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(packing.scratch)) from error
         return _left(outcome, Status.CORRUPT, str(error))
     parts = {
         layout.FRAMES: made.mp4,
@@ -66,6 +63,24 @@ def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
         layout.META: _meta(outcome, made, packing),
     }
     return parts | {layout.AUDIO: made.flac} if packing.audio else parts
+
+
+def _encoded(path: Path, packing: Packing) -> encode.Encoded:
+    """The clip's stored picture and sound; one that runs into the time limit has a second try, since machines can be busy."""
+    for last in (False, True):
+        with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
+            try:
+                return encode.encode(
+                    path,
+                    found=probe.probe(path),
+                    scratch=Path(name),
+                    encoding=packing.encoding,
+                    timeout_seconds=packing.timeout_seconds,
+                )
+            except TimedOutError:
+                if last:
+                    raise
+    raise AssertionError("unreachable")
 
 
 def _meta(outcome: Outcome, made: encode.Encoded, packing: Packing) -> bytes:
@@ -104,5 +119,6 @@ def recipe(packing: Packing) -> dict[str, object]:
         "encoding": dataclasses.asdict(packing.encoding),
         "mel": dataclasses.asdict(packing.mel),
         "audio": packing.audio,
+        "timeout_seconds": packing.timeout_seconds,
         "versions": packing.versions,
     }

@@ -42,7 +42,7 @@ def to_span(clip: Clip, fetched: Fetched, folder: Path, *, timeout_seconds: floa
         start = 0 if fetched.trimmed else clip.time_start
         if fetched.trimmed:
             measured = trim.measure(path, found=found, scratch=folder, timeout_seconds=timeout_seconds)
-            if _fits(measured, clip):
+            if _fits(path, measured, clip):
                 return Trimmed(status=Status.OK, path=path, measured=measured, found=found, linked=True)
         elif found.seconds is not None and found.seconds <= start:
             return Trimmed(status=Status.TOO_SHORT, detail=f"the video ends at {found.seconds:.1f} s, before the span")
@@ -58,9 +58,12 @@ def to_span(clip: Clip, fetched: Fetched, folder: Path, *, timeout_seconds: floa
         return Trimmed(status=Status.DISK_FULL if full else Status.CORRUPT, detail=str(error))
 
 
-def _fits(measured: trim.Measured, clip: Clip) -> bool:
-    """Whether a file that is named as trimmed can be taken as it is."""
+def _fits(path: Path, measured: trim.Measured, clip: Clip) -> bool:
+    """Whether a file that is named as trimmed can be taken as it is: it begins with what it shows, and ends in time."""
     if measured.audio is None:
         return True  # cutting would not give it sound; the audit says so
+    stored, _ = probe.spans(path)
+    if stored is None or stored.count != measured.video.count:
+        return False  # frames that an edit list hides (a stream copy), which some decoders show all the same
     apart = abs(measured.video.first_seconds - measured.audio.first_seconds)
     return measured.video.last_seconds <= clip.seconds + LONGER_SECONDS and apart <= APART_SECONDS

@@ -34,7 +34,10 @@ def test_a_film_without_sound(silent_film: Path) -> None:
 
     assert found.video is not None
     assert found.audio is None
-    assert probe.spans(silent_film) == (Span(count=80, first_seconds=0, last_seconds=8), None)
+    assert probe.spans(silent_film) == (
+        Span(count=80, first_seconds=0, last_seconds=8, covered_seconds=8),
+        None,
+    )
 
 
 def test_a_sound_without_picture(song: Path) -> None:
@@ -131,3 +134,18 @@ def test_what_cannot_be_opened_is_one_kind_of_error(ramp: Path, tmp_path: Path, 
         probe.probe(path)
     with pytest.raises(MediaError, match="cannot be read back: "):
         probe.spans(path)
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        ([(0, 1), (1, 2)], 2),
+        ([(0, 0.1), (0.5, 0.6)], 0.6),  # a frame is shown until the next
+        ([(0, 0.1), (9, 9.1)], 1.1),  # but no longer than a second
+        ([(-1, 0.1), (0.1, 20)], 10),  # of the span asked for
+        ([(9.5, 10)], 0.5),
+        ([], 0),
+    ],
+)
+def test_holes_and_late_starts_are_not_covered(times: list[tuple[float, float]], seconds: float) -> None:
+    assert probe.covered(times, begin=0, end=10) == pytest.approx(seconds)

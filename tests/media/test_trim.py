@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import probe, synthesize, trim
+from kinetics_sounds.media import ffmpeg, probe, synthesize, trim
 from kinetics_sounds.media.ffmpeg import TimedOutError
 from kinetics_sounds.media.trim import Measured
 
@@ -400,8 +400,15 @@ def test_a_picture_of_more_than_8k_is_refused(ramp: Path, tmp_path: Path) -> Non
         cut(huge, tmp_path / "cut.mp4", 0, 1)
 
 
-def test_both_hold_to_the_wall_clock(ramp: Path, found: probe.Probe, tmp_path: Path) -> None:
+def test_both_hold_to_the_wall_clock(
+    ramp: Path, found: probe.Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 30\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(slow))
+
     with pytest.raises(TimedOutError):
-        trim.measure(ramp, found=found, scratch=tmp_path, timeout_seconds=0.001)
+        trim.measure(ramp, found=found, scratch=tmp_path, timeout_seconds=0.2)
     with pytest.raises(TimedOutError):
-        trim.cut(ramp, tmp_path / "cut.mp4", found=found, start_seconds=0, seconds=1, timeout_seconds=0.001)
+        trim.cut(ramp, tmp_path / "cut.mp4", found=found, start_seconds=0, seconds=1, timeout_seconds=0.2)

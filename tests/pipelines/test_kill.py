@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kinetics_sounds import manifest
+from kinetics_sounds import files, manifest
 from kinetics_sounds.pipelines import build, shard
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_a_build_killed_again_and_again_ends_with_the_same_manifest(
     assert manifest.read(out / "manifest.parquet") == manifest.read(undisturbed / "manifest.parquet")
     clips = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.mp4")}
     assert clips == {path.relative_to(undisturbed): path.read_bytes() for path in undisturbed.rglob("*.mp4")}
-    assert not (out / "tmp").exists()
+    assert not (out / files.SCRATCH).exists()
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_a_packing_killed_again_and_again_ends_with_the_same_bytes(undisturbed: 
     assert code == 0
     assert tars(out) == tars(undisturbed / "shards")
     assert (out / "dataset.json").read_bytes() == (undisturbed / "shards/dataset.json").read_bytes()
-    assert not [path for path in out.rglob("*") if path.name.endswith(".part") or path.name == "tmp"]
+    assert not [path for path in out.rglob("*") if path.name.endswith(".part") or path.name == files.SCRATCH]
 
 
 @pytest.mark.slow

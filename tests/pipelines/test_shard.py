@@ -138,19 +138,20 @@ def test_other_settings_in_the_same_folder_are_refused(
     assert "another manifest, other settings or another ffmpeg" in capsys.readouterr().err
 
 
-def test_a_clip_that_changed_since_the_build_is_left_out_and_said(
-    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_clip_that_changed_since_the_build_stops_the_packing_until_it_is_built_again(
+    folder: "Folder", built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(built, copy, symlinks=True, ignore=shutil.ignore_patterns("shards"))
     with next((copy / "clips").rglob("whole_000001_000003.mp4")).open("ab") as clip:
         clip.write(b"changed")
 
-    assert shard.main(["--manifest", str(copy / "manifest.parquet"), "--short_side", "32"]) == 1
+    assert shard.main(["--manifest", str(copy / "manifest.parquet"), "--short_side", "32"]) == 3
 
-    assert "whole_000001_000003: corrupt" in capsys.readouterr().err
-    dataset = index.read_dataset(copy / "shards")
-    assert (dataset.splits["train"].samples, dataset.splits["train"].left) == (5, 1)
+    assert "run ks-build again, then ks-shard" in capsys.readouterr().err
+    build.main(arguments(folder, copy))
+    assert shard.main(["--manifest", str(copy / "manifest.parquet"), "--short_side", "32"]) == 0
+    assert index.read_dataset(copy / "shards").splits["train"].samples == 6
 
 
 def test_a_manifest_without_usable_clips_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

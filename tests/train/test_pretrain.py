@@ -514,10 +514,12 @@ class TestResume:
         [
             ("--batch=6", "was trained with batch 4, not 6; choose another --out, or the same batch"),
             ("--seed=1", "was trained with seed 0, not 1; choose another --out, or the same seed"),
-            ("--optim.name=sgd", "was trained with optimizer adamw, not sgd"),
-            ("--train_split=test", "was trained with fingerprint train of "),
-            ("--r3d.width=3", "belongs to another model: "),
-            ("--avcl.amfm_stage=pretrain", "belongs to another model: "),
+            ("--optim.name=sgd", "was trained with optim.name adamw, not sgd"),
+            ("--train_split=test", "was trained with train_split train, not test"),
+            ("--r3d.width=3", "was trained with r3d.width "),
+            ("--avcl.amfm_stage=pretrain", "was trained with avcl.amfm_stage finetune, not pretrain"),
+            ("--avcl.temperature=0.9", "was trained with avcl.temperature 0.1, not 0.9"),
+            ("--optim.lr=0.5", "was trained with optim.lr "),
         ],
     )
     def test_another_run_in_the_same_folder_is_refused(
