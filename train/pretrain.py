@@ -191,9 +191,7 @@ def _farewell(stop: Stop, step: int, steps: int, out: Path, *, probe: str) -> in
     if stop and step < steps:
         print(f"stopped by {stop.by.name if stop.by else 'a signal'} at step {step} of {steps}; saved {path}")
         return STOPPED
-    print(
-        f"trained: {steps} steps\ncheckpoint: {path}\nnext: ks-eval crossmodal --run {out}, or linear where there are splits to fit and to judge on"
-    )
+    print(f"trained: {steps} steps\ncheckpoint: {path}\nnext: ks-eval {probe} --run {out}")
     return DONE
 
 
