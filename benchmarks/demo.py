@@ -76,7 +76,8 @@ def told(rows: list[Row]) -> str:
             f"Made by `benchmarks/demo.py` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, 2 cores, no GPU, "
             f"Python {platform.python_version()}. 840 videos of six classes, 588 to train on, 252 held out; features before "
             "any gate; "
-            "one world, the seed is that of the training; percent, untrained → trained. Every run saw the same number of samples (200 steps of 64, or 800 of 16)."
+            "one world, the seed is that of the training; percent, untrained → trained. "
+            "Every run saw the same number of samples (200 steps of 64, or 800 of 16)."
         ),
         "",
         "| settings | seed | " + " | ".join(columns) + " |",
