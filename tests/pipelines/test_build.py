@@ -195,3 +195,18 @@ def test_a_folder_that_cannot_be_read_is_refused(
 
     assert build.main([*arguments(folder, tmp_path / "out"), "--source", f"local:{closed}"]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_damaged_copy_in_one_source_does_not_keep_a_good_one_away(folder: "Folder", tmp_path: Path) -> None:
+    annotations, classes = tmp_path / "a.csv", tmp_path / "c.txt"
+    annotations.write_text("label,youtube_id,time_start,time_end,split\nhum,whole,1,3,val\n")
+    classes.write_text("hum\n")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/whole.mp4").write_bytes(b"\0" * 1000)
+    sources = ["--source", f"local:{tmp_path / 'bad'}", "--source", f"local:{folder.videos}"]
+    common = ["--classes", str(classes), "--annotations", str(annotations), "--splits", "val", "--workers", "1"]
+
+    assert build.main([*common, *sources, "--out", str(tmp_path / "out")]) == 0
+
+    (outcome,) = manifest.read(tmp_path / "out/manifest.parquet").outcomes
+    assert outcome.source == f"local:{folder.videos}"
