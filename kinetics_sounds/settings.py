@@ -220,8 +220,7 @@ def command(prog: str, run: Callable[[], int]) -> int:
     try:
         code = run()
     except StoppedError as error:
-        print(f"{prog}: stopped: {error}", file=sys.stderr)  # noqa: T201
-        return STOPPED
+        return _say(f"{prog}: stopped: {error}", STOPPED)
     except KineticsSoundsError as error:
         return _say(f"{prog}: error: {error}", MISUSE)
     except BrokenPipeError:
