@@ -28,6 +28,16 @@ BIT_EXACT_SCALE = "bicubic+accurate_rnd+bitexact"
 _FIXED_POINT_DECODERS = {"aac": "aac_fixed", "ac3": "ac3_fixed", "mp2": "mp2", "mp3": "mp3"}
 """Audio decoders whose output does not depend on the CPU."""
 
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "encoders": ("libx264", "aac", "flac"),
+    "decoders": ("h264", *_FIXED_POINT_DECODERS.values()),
+    "filters": (
+        *("fps", "trim", "setpts", "crop", "scale", "setsar", "format"),
+        *("atrim", "asetpts", "aresample", "astats"),
+    ),
+}
+"""What this folder asks of ffmpeg, by the option that lists it."""
+
 
 class TimedOutError(MediaError):
     """The tool ran past its wall clock and was killed."""
@@ -50,6 +60,26 @@ def version() -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise MediaError(f"{executable()}: does not run ({error}); see IMAGEIO_FFMPEG_EXE") from error
     return result.stdout.split()[2]
+
+
+def lacking(*, timeout_seconds: float) -> list[str]:
+    """What of `NEEDED` this ffmpeg was built without, such as `encoder libx264`.
+
+    Raises TimedOutError when a listing takes longer, MediaError when it fails, OSError where the tool does not start.
+    """
+    lacks: list[str] = []
+    for kind, names in NEEDED.items():
+        argv = [executable(), "-hide_banner", f"-{kind}"]
+        try:
+            listed = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=timeout_seconds).stdout
+        except subprocess.TimeoutExpired as error:
+            raise TimedOutError(f"{argv[0]} -{kind} took more than {timeout_seconds:g} s and was killed") from error
+        except subprocess.CalledProcessError as error:
+            words = last_words(error.stderr)
+            raise MediaError(f"{argv[0]} -{kind} ended with {error.returncode}: {words}") from error
+        there = {line.split()[1] for line in listed.splitlines() if len(line.split()) > 1}
+        lacks += [f"{kind.removesuffix('s')} {name}" for name in names if name not in there]
+    return lacks
 
 
 def source(path: Path, *, audio_codec: str = "", **options: str | float | None) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped

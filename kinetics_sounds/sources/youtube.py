@@ -7,7 +7,7 @@ import errno
 import math
 import os
 import re
-import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from ..media import ffmpeg
 WATCH = "https://www.youtube.com/watch?v={youtube_id}"
 FORMAT = "bv*[height<=480]+ba/b[height<=480]/bv*+ba/b"
 """The best picture up to 480 lines with the best sound; else what there is."""
+RUNTIMES = ("deno", "node", "bun", "quickjs")
+"""JavaScript runtimes that yt-dlp may use for YouTube's own scripts: on the PATH, or beside Python (`pip install deno`)."""
 _NOTICE = (
     "Videos will be asked of YouTube. Its terms of service restrict downloading; see that your use is covered, keep the "
     "clips to yourself (publish keys, not videos), and expect some 300 videos an hour from one address."
@@ -85,14 +87,13 @@ class Source:
 def _options(folder: Path, *, polite: bool) -> dict[str, Any]:
     backoff = {kind: lambda attempt: min(2.0**attempt, 30.0) for kind in ("http", "fragment", "extractor")}
     pauses = {"sleep_interval": 10, "max_sleep_interval": 20, "sleep_interval_requests": 0.75} if polite else {}
-    runtimes: dict[str, dict[str, str]] = {name: {} for name in ("deno", "node", "bun") if shutil.which(name)}
     return {
         "format": FORMAT,
         "outtmpl": {"default": "video.%(ext)s"},
         "paths": {"home": str(folder), "temp": str(folder)},
         "merge_output_format": "mkv",
         "ffmpeg_location": ffmpeg.executable(),
-        "js_runtimes": runtimes or {"deno": {}},
+        "js_runtimes": {name: {} for name in RUNTIMES},  # it takes the best of those that are there
         "quiet": True,
         "no_warnings": True,
         "noprogress": True,
@@ -108,6 +109,25 @@ def _options(folder: Path, *, polite: bool) -> dict[str, Any]:
         "allowed_extractors": ["youtube", "generic"],
         **pauses,
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A JavaScript runtime that is here."""
+
+    name: str
+    version: str
+    supported: bool
+    """New enough for the installed yt-dlp, by its own word."""
+
+
+def runtimes() -> list[Runtime]:
+    """Which of `RUNTIMES` yt-dlp finds here; runs each to hear its version."""
+    import yt_dlp.globals
+
+    looked_for = (yt_dlp.globals.supported_js_runtimes.value[name]() for name in RUNTIMES)
+    there = (each.info for each in looked_for if each.info is not None)
+    return [Runtime(name=info.name, version=info.version, supported=info.supported) for info in there]
 
 
 def _first_words(error: Exception) -> str:

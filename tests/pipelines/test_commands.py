@@ -15,6 +15,7 @@ MODULES = {
     "ks-train": "train",
     "ks-eval": "train.evaluate",
     "ks-demo": "pipelines.demo",
+    "ks-doctor": "pipelines.doctor",
 }
 OPTIONS = {
     "ks-build": "classes annotations splits source out limit per_class workers min_coverage timeout retry dry_run json",
@@ -25,6 +26,7 @@ OPTIONS = {
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
+    "ks-doctor": "out live source live_id timeout json",
 }
 """Every option of every command but those of nested groups; taking one away breaks somebody's script."""
 
@@ -51,7 +53,7 @@ def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
     assert found - groups == set(OPTIONS[command].split())
 
 
-@pytest.mark.parametrize("command", ["ks-build", "ks-shard", "ks-train", "ks-demo", "ks-eval linear"])
+@pytest.mark.parametrize("command", ["ks-build", "ks-shard", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"])
 def test_help_shows_examples_and_exit_codes_or_defaults(command: str) -> None:
     shown = run(command, "--help").stdout
 
@@ -105,6 +107,12 @@ CASES = [
     ("ks-eval", "linear --run here", "here: is no training run"),
     ("ks-eval", "linaer --run here", "did you mean 'linear'"),
     ("ks-demo", "--clips 3", "--clips 3: must be at least 48"),
+    ("ks-doctor", "--timeout 0", "--timeout 0: must be more than 0"),
+    ("ks-doctor", "--timeout 1e9", "at most 86400"),
+    ("ks-doctor", "--source youtube", "sources are asked only with --live; add it"),
+    ("ks-doctor", "--live --source yuotube", "did you mean 'youtube'?"),
+    ("ks-doctor", "--live --source local:nowhere", "nowhere: the folder cannot be read"),
+    ("ks-doctor", "--live --live_id ../x", "'../x': is no video id"),
 ]
 
 

@@ -1,0 +1,153 @@
+"""Checks of this machine: each a function that yields findings, run in a process of its own by `apart`.
+
+Modules here import their tools within the functions, so that one that is missing or broken is a finding and no traceback.
+"""
+
+import contextlib
+import importlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+PYTHON = (sys.executable, "-P")
+"""This interpreter, to which a `torch.py` in the working directory is not torch."""
+_CHILD = f"from {__name__} import answer; answer()"
+
+
+class Verdict(StrEnum):
+    """What a finding means for whoever wants to work here."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Something works worse than it could, or some things only."""
+    MISSING = "missing"
+    """Something needed is not there or broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+    """What to do about it; empty where all is well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What checks are told; plain values, because they go from process to process."""
+
+    out: str = "."
+    """Folder that data will be written to; it need not exist."""
+    timeout_seconds: float = 120.0
+    """A check that takes longer is killed."""
+    subject: str = ""
+    """The decoder or the source that is asked about, where a check asks about one of several."""
+    live_id: str = ""
+    """The video that a source is asked for."""
+
+
+Check = Callable[[Asked], Iterable[Finding]]
+"""Yields findings; importable by name."""
+
+
+def apart(check: Check, asked: Asked) -> list[Finding]:
+    """What a check finds in a process of its own; one that raises, dies or hangs is a finding too."""
+    name = _name(check.__name__, asked)
+    argv = [*PYTHON, "-c", _CHILD, check.__module__, check.__name__, json.dumps(asdict(asked))]
+    pipe = subprocess.PIPE
+    try:
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True)
+    except OSError as error:
+        remedy = (
+            "end other processes, or have their limit or that of memory raised (ulimit -u, docker run --pids-limit)"
+        )
+        return [Finding(name, Verdict.MISSING, f"no process can be started: {error}", remedy)]
+    with child:
+        try:
+            output, noise = child.communicate(timeout=asked.timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            _kill(child)
+            return [*_read(error.stdout or b""), _hung(name, asked.timeout_seconds)]
+        except BaseException:
+            _kill(child)
+            raise
+    found = _read(output)
+    if child.returncode != 0:
+        found.append(_died(name, child.returncode, noise))
+    elif not found:
+        found.append(Finding(name, Verdict.MISSING, "the check found nothing", "that is a bug: report it"))
+    return found
+
+
+def answer() -> None:
+    """In the process apart: run the check that argv names, and print each finding as a line of JSON."""
+    module, name, text = sys.argv[1:]
+    asked = Asked(**json.loads(text))
+    signal.alarm(math.ceil(asked.timeout_seconds) + 1)  # should whoever waits be killed first
+    ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no finding
+    try:
+        for finding in getattr(importlib.import_module(module), name)(asked):
+            print(json.dumps(asdict(finding)), file=ours, flush=True)
+    except Exception as error:  # noqa: BLE001 - whatever a check raises is what it found
+        print(json.dumps(asdict(_raised(_name(name, asked), error))), file=ours, flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)  # what a killed tool left behind: this process leads a group of its own
+
+
+def last_words(noise: str) -> str:
+    """The last line that a program wrote, with what introduces it; or nothing."""
+    lines = [line.strip() for line in noise.splitlines() if line.strip()]
+    return f": {lines[-1][:300]}" if lines else ""
+
+
+def ending(code: int) -> str:
+    """How a process of this return code ended."""
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        return f"its process died of {signal.Signals(-code).name}"
+    except ValueError:
+        return f"its process died of signal {-code}"
+
+
+def _name(check: str, asked: Asked) -> str:
+    """What a failure of a check is called."""
+    return f"{check.replace('_', ' ')} {asked.subject}".strip()
+
+
+def _read(output: bytes) -> list[Finding]:
+    """The findings of whole lines; a line that a kill cut short is left out."""
+    lines = output.decode("utf-8", "replace").splitlines(keepends=True)
+    rows = (json.loads(line) for line in lines if line.endswith("\n"))
+    return [Finding(row["name"], Verdict(row["verdict"]), row["found"], row["remedy"]) for row in rows]
+
+
+def _kill(child: "subprocess.Popen[bytes]") -> None:
+    """End a child that was not waited for yet, with all of its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _hung(name: str, seconds: float) -> Finding:
+    remedy = f"try again with nothing else running, or a longer --timeout; if it hangs again, do without {name} here"
+    return Finding(name, Verdict.MISSING, f"took more than {seconds:g} s and was killed", remedy)
+
+
+def _died(name: str, code: int, noise: bytes) -> Finding:
+    found = ending(code) + last_words(noise.decode("utf-8", "replace"))
+    return Finding(name, Verdict.MISSING, found, "reinstall what it names; if that does not help, report it")
+
+
+def _raised(name: str, error: Exception) -> Finding:
+    found = f"{type(error).__name__}: {error}"
+    return Finding(name, Verdict.MISSING, found, "mend or reinstall what it names; if that does not help, report it")

@@ -1,0 +1,83 @@
+"""Python, the platform, and what is installed, held against what our own metadata ask for."""
+
+import platform
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+
+from . import Asked, Finding, Verdict
+
+DISTRIBUTION = "kinetics-sounds"
+
+
+def python(_asked: Asked) -> Iterator[Finding]:
+    """The interpreter, and the kind of machine that it runs on."""
+    from packaging.specifiers import SpecifierSet
+
+    version, wanted = platform.python_version(), metadata.metadata(DISTRIBUTION)["Requires-Python"]
+    if SpecifierSet(wanted).contains(version, prereleases=True):
+        yield Finding("python", Verdict.OK, f"{version} ({sys.executable})")
+    else:
+        remedy = f"make another environment with Python {wanted}"
+        yield Finding("python", Verdict.MISSING, f"{version}; {wanted} is needed", remedy)
+    machine = f"{platform.system()} {platform.machine()}"
+    if machine == "Linux x86_64":
+        yield Finding("platform", Verdict.OK, machine)
+    else:
+        remedy = "see what the other checks say; shards may differ in their bytes from those made on x86-64"
+        yield Finding("platform", Verdict.WARNING, f"{machine}; only Linux x86-64 is tested", remedy)
+
+
+def packages(_asked: Asked) -> Iterator[Finding]:
+    """Every dependency that holds on this platform, with those that its extras bring."""
+    from packaging.requirements import Requirement
+
+    for text in metadata.requires(DISTRIBUTION) or ():
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
+        name, remedy = f"package {wanted.name}{extras}", f"pip install '{wanted.name}{extras}{wanted.specifier}'"
+        version, lacks = _lacks(text)
+        for extra in sorted(wanted.extras):
+            for brought in metadata.requires(wanted.name) or () if version else ():
+                marker = Requirement(brought).marker
+                if marker and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""}):
+                    lacks += [f"{Requirement(brought).name} {lack}" for lack in _lacks(brought)[1]]
+        if lacks:
+            yield Finding(name, Verdict.MISSING, "; ".join(filter(None, [version, *lacks])), remedy)
+        else:
+            yield Finding(name, Verdict.OK, version)
+
+
+def _lacks(text: str) -> tuple[str, list[str]]:
+    """The version installed of what a requirement names (empty: none), and what is wrong with it."""
+    from packaging.requirements import Requirement
+
+    wanted = Requirement(text)
+    try:
+        version = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        return "", ["is not installed"]
+    if wanted.specifier.contains(version, prereleases=True):
+        return version, []
+    return version, [f"{wanted.specifier} is needed"]
+
+
+def commands(_asked: Asked) -> Iterator[Finding]:
+    """Whether all that each command imports can be: a package can be installed and yet not load."""
+    fine = []
+    for entry in metadata.entry_points(group="console_scripts"):
+        if entry.dist is None or entry.dist.name != DISTRIBUTION:
+            continue
+        try:
+            entry.load()
+        except Exception as error:  # noqa: BLE001 - a broken package may raise anything when it is imported
+            remedy = "reinstall what it names, for example with pip install --force-reinstall NAME"
+            yield Finding(entry.name, Verdict.MISSING, f"{type(error).__name__}: {error}", remedy)
+        else:
+            fine.append(entry.name)
+    if fine:
+        yield Finding("commands", Verdict.OK, f"{', '.join(sorted(fine))} load")
+    else:
+        yield Finding("commands", Verdict.MISSING, "none is installed that loads", f"pip install {DISTRIBUTION}")

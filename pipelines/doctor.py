@@ -1,0 +1,128 @@
+"""ks-doctor: what of this machine works, what is missing, and what to do about it."""
+
+import contextlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from kinetics_sounds import sources
+from kinetics_sounds.clip import YOUTUBE_ID
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.settings import DONE, SOME_FAILED, command, parse
+
+from .checks import Asked, Check, Finding, Verdict, apart, arithmetic, downloads, folder, machine, packages, tools
+
+CHECKS: tuple[Check, ...] = (
+    packages.python,
+    packages.packages,
+    packages.commands,
+    tools.ffmpeg,
+    tools.clip,
+    tools.decoders,
+    arithmetic.torch,
+    downloads.yt_dlp,
+    downloads.javascript,
+    folder.disk,
+    folder.file_system,
+    machine.shared_memory,
+    machine.open_files,
+    machine.cores,
+    machine.clock,
+)
+"""In the order of the report; each runs in a process of its own."""
+MOST_SECONDS = 86_400
+"""No check takes a day."""
+NAME_WIDTH = 32
+"""Characters; longer names push their line to the right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Say what of this machine works, what is missing, and what to do about it. Changes nothing.
+
+    Examples:
+      ks-doctor
+      ks-doctor --out /data/k100
+      ks-doctor --live --source youtube --source local:/data/k400 --live_id jNQXAC9IVRw
+
+    exit code: 0 nothing needed is missing (there may be warnings); 1 something is; 2 misuse; 3 stopped.
+    """
+
+    out: Path = Path()
+    """Folder that data will be written to, whose disk is looked at; it need not exist. Default: the working directory."""
+    live: bool = False
+    """Also get one real video from each source, into a temporary folder. A source that fails is missing."""
+    source: tuple[str, ...] = field(default=(), metadata={"repeat": True})
+    """With --live: the sources to ask, as ks-build takes them; repeatable. Default: youtube."""
+    live_id: str = "jNQXAC9IVRw"
+    """With --live: the video to ask for. Default: the first one on YouTube, of 19 seconds."""
+    timeout: float = 120.0
+    """Seconds that one check may take before it is killed and named."""
+    json: bool = False
+    """Print the findings as a JSON list on standard output."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `ks-doctor`."""
+    return command("ks-doctor", lambda: doctor(parse(Settings, argv, prog="ks-doctor").settings))
+
+
+def doctor(settings: Settings) -> int:
+    """Run every check and print what it finds, as it finds it; returns the exit code."""
+    _check(settings)
+    found = []
+    for finding in findings(settings):
+        found.append(finding)
+        if not settings.json:
+            print(lines(finding), flush=True)
+    counts = Counter(finding.verdict for finding in found)
+    if settings.json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        print("found: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict))
+    return SOME_FAILED if counts[Verdict.MISSING] else DONE
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """What every check finds, in the order of the report."""
+    asked = Asked(out=str(settings.out), timeout_seconds=settings.timeout, live_id=settings.live_id)
+    for check in CHECKS:
+        yield from apart(check, asked)
+    for spec in _specs(settings):
+        yield from apart(downloads.live, replace(asked, subject=spec))
+
+
+def lines(finding: Finding) -> str:
+    """A finding as text: verdict, name and what was found on one line, and the remedy under it."""
+    first = f"{finding.verdict:<8} {_plain(finding.name):<{NAME_WIDTH}} {_plain(finding.found)}"
+    return f"{first}\n{'':8}   -> {_plain(finding.remedy)}" if finding.remedy else first
+
+
+def _plain(text: str) -> str:
+    """On one line, without what a terminal would obey: some of it is the words of strangers."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _specs(settings: Settings) -> tuple[str, ...]:
+    return (settings.source or ("youtube",)) if settings.live else ()
+
+
+def _check(settings: Settings) -> None:
+    if not 0 < settings.timeout <= MOST_SECONDS:
+        raise SettingsError(f"--timeout {settings.timeout:g}: must be more than 0, and at most {MOST_SECONDS}")
+    if settings.source and not settings.live:
+        raise SettingsError(f"--source {settings.source[0]}: sources are asked only with --live; add it")
+    if not YOUTUBE_ID.fullmatch(settings.live_id):
+        raise SettingsError(f"--live_id {settings.live_id!r}: is no video id (letters, digits, '_' and '-')")
+    for spec in _specs(settings):
+        with contextlib.suppress(ImportError):  # the check will say what cannot be imported
+            notice = sources.load(spec).notice
+            if notice:
+                print(notice, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
