@@ -32,8 +32,8 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "encoders": ("libx264", "aac", "flac"),
     "decoders": ("h264", *_FIXED_POINT_DECODERS.values()),
     "filters": (
-        *("fps", "trim", "setpts", "crop", "scale", "setsar", "format"),
-        *("atrim", "asetpts", "aresample", "astats"),
+        *("showinfo", "fps", "trim", "setpts", "crop", "scale", "setsar", "format"),
+        *("ashowinfo", "atrim", "asetpts", "aresample", "astats"),
     ),
 }
 """What this folder asks of ffmpeg, by the option that lists it."""
