@@ -1,0 +1,691 @@
+"""`cvdf`: the public Kinetics-400 mirror, read as a stream of tar parts.
+
+`cvdf` is the official place, `cvdf:URL` another server with the same layout below that URL, `cvdf:DIR` a folder of parts.
+Clips lie in the parts in no order, so a part is read once, from end to end, and the wanted clips are written as they
+come; nothing is unpacked by the names that an archive gives.
+
+The tar is walked here and not by tarfile, whose stream mode (3.11) takes a damaged or cut-off header after the first
+member for the end of the archive, so that clips are lost without a word; reads name records of whatever length they
+claim into memory; recurses once for each record in a row; and keeps an object for every member it has passed.
+"""
+
+import contextlib
+import errno
+import functools
+import hashlib
+import http.client
+import ipaddress
+import itertools
+import os
+import re
+import socket
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zlib
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import stamina
+
+from .. import files
+from ..clip import SPLITS, Fetched, Status, parse_key
+from ..errors import SourceError
+
+OFFICIAL = "https://s3.amazonaws.com/kinetics/400"
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
+"""Containers that count; a clip's file gets the one it was stored under, in lower case."""
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
+"""What a folder's parts end in; how a part is packed is told by its first bytes."""
+
+MAX_CLIP_BYTES = 512 << 20
+MAX_EXPANSION, FREE_EXPANSION_BYTES = 20, 64 << 20
+"""A gzip may grow this many times, and by this many bytes more. Videos do not shrink, so ours grow by next to nothing."""
+CHUNK_BYTES = 256 << 10
+TIMEOUT_SECONDS = 30.0
+"""Silence after which a connection counts as broken."""
+SLOW_SECONDS, SLOW_BYTES = 60.0, 64 << 10
+"""So much waiting must bring so many bytes, or the connection counts as broken."""
+ATTEMPTS = 6
+"""Connections in a row that break before they bring so many bytes; then the part is given up."""
+WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 30.0
+"""Before the second try; it doubles up to the other, with up to the first of jitter added."""
+RESTARTS = 3
+"""How often a part is begun again because its file changed before it gave a clip."""
+
+GZIP = b"\x1f\x8b"
+BLOCK_BYTES = 512
+_RECORDS = (b"L", b"K", b"x", b"X", b"g")
+"""Types of what is no member: long names and links of the next one, pax records of the next one or of all."""
+_WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
+"""Links, devices, folders and pipes: no bytes follow them, whatever size they claim."""
+_REPLACEMENT = "replacement_for_corrupted"
+_MAX_LIST_BYTES = _MAX_RECORD_BYTES = 1 << 20
+_NOTICE = (
+    "The mirror's parts hold clips of all classes: every part of the splits asked for is streamed whole (the official "
+    "three splits are 436 GB together) and only the wanted clips are kept."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One archive of clips."""
+
+    name: str
+    """Unique among the source's parts and the same in every run."""
+    place: str
+    """URL or path."""
+    split: str | None
+    """The split whose list named it, or whose folder it lies in; None where that is not told."""
+    replacement: bool
+    """It mends clips that other parts hold broken, so its clips are to be preferred."""
+
+
+class PartError(SourceError):
+    """A part broke off for good after the clips that it gave; others of it may be missing."""
+
+    def __init__(self, status: Status, text: str) -> None:
+        """`status` says how it broke; the text names the part, the place and the remedy."""
+        super().__init__(status, text)
+        self.status = status
+
+    def __str__(self) -> str:
+        """The text alone."""
+        return str(self.args[1])
+
+
+class _BreakError(Exception):
+    """Why bytes stop, for whoever knows the part's name."""
+
+    def __init__(self, status: Status, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class _ChangedError(_BreakError):
+    """The bytes from here on belong to another file than those before."""
+
+
+class Source:
+    """The parts of one place."""
+
+    versions = ""
+
+    def __init__(self, argument: str) -> None:
+        """`argument` is empty, an http(s) URL or a folder; raise SourceError for another URL and for what is no folder."""
+        self.base, self.notice = OFFICIAL, _NOTICE
+        self.folder: Path | None = None
+        if re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE):
+            self.base = _quoted(argument.rstrip("/"))
+            refusal = _refusal(self.base, named=self.base)
+            if refusal or self.base != _shown(self.base):
+                refusal = refusal or "is more than an address"
+                raise SourceError(
+                    f"--source cvdf:{_shown(argument)}: {refusal}; give the http(s) URL below which the mirror's folders "
+                    "train, val and test lie, or a folder on disk"
+                )
+        elif argument:
+            self.notice = ""
+            self.folder = files.user_path(argument).absolute()
+            try:
+                with os.scandir(self.folder):
+                    pass
+            except OSError as error:
+                raise SourceError(f"--source cvdf:{argument}: the folder cannot be read: {error.strerror}") from error
+
+    def parts(self, splits: Iterable[str]) -> list[Part]:
+        """The replacement archive where there is one, then the parts of these splits in the order of their lists.
+
+        Raises SourceError for a list or folder that cannot be read or names no part.
+        """
+        wanted = list(splits)
+        found = _on_disk(self.folder, wanted) if self.folder else _listed(self.base, wanted)
+        return sorted(found, key=lambda part: not part.replacement)
+
+    def stream(self, part: Part, wanted: Container[str], folder: Path) -> Iterator[tuple[str, Fetched]]:
+        """Read a part once and yield each wanted clip that it holds, with its file in `folder`.
+
+        A file is whole when it is yielded, and then the caller's, to be deleted before the next is asked for if the disk
+        is small. A key comes once. An empty or oversized clip has status corrupt and no file, unless the part holds
+        a sound one too. Raises PartError when the part breaks off, after the clips before the break.
+        """
+        given: set[str] = set()
+        try:
+            for restart in itertools.count(1):
+                chunks = iter(_Download(part.place)) if "://" in part.place else _read(Path(part.place))
+                try:
+                    with contextlib.closing(chunks):
+                        yield from _clips(_Tape(_unpacked(chunks)), wanted, folder, given)
+                    return
+                except _ChangedError:
+                    if given or restart > RESTARTS:
+                        raise
+        except _BreakError as error:
+            raise PartError(
+                error.status,
+                f"part {part.name} ({_shown(part.place)}): {error}; its other clips are still to come: run again",
+            ) from error
+
+
+def _on_disk(folder: Path, splits: Sequence[str]) -> list[Part]:
+    """The archives below a folder, sorted by path; a folder that is called as a split holds clips of that alone."""
+    found: list[Part] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        status = os.stat(place)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:  # a link back into the tree
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        for path in (Path(place, name) for name in sorted(names) if name.lower().endswith(ARCHIVES)):
+            inside = path.relative_to(folder)
+            split = next((name for name in reversed(inside.parts[:-1]) if name in SPLITS), None)
+            replacement = path.name.startswith(_REPLACEMENT)
+            if path.is_file() and (replacement or split is None or split in splits):
+                found.append(Part(inside.as_posix(), str(path), None if replacement else split, replacement))
+    if not found:
+        raise SourceError(
+            f"{folder}: holds no part of {', '.join(splits)} (a file named *.tar, *.tar.gz or *.tgz); give the folder that "
+            "the mirror's parts were downloaded to"
+        )
+    return found
+
+
+def _refuse(error: OSError) -> None:
+    raise SourceError(f"{error.filename}: the folder cannot be read: {error.strerror}") from error
+
+
+def _listed(base: str, splits: Sequence[str]) -> Iterator[Part]:
+    """The parts that each split's list names, and the replacement archive."""
+    for split in splits:
+        place = f"{base}/{split}/k400_{split}_path.txt"
+        urls: dict[str, str] = {}
+        for line, url in enumerate(_urls_in(place), start=1):
+            if not url:
+                continue
+            if refusal := _refusal(url, named=base):
+                raise SourceError(
+                    f"{_shown(place)}:{line}: {_shown(url)!r} {refusal}; see that this is the list of parts"
+                )
+            name = f"{split}/{_shown(url).removeprefix(f'{base}/{split}/')}"
+            if urls.setdefault(name, url) != url:  # told apart by the query alone, which may hold a secret
+                urls[f"{name}?{hashlib.sha256(url.encode()).hexdigest()[:8]}"] = url
+        if not urls:
+            raise SourceError(f"{_shown(place)}: names no part; leave {split} out with --splits, or use another mirror")
+        yield from (Part(name, url, split, replacement=False) for name, url in urls.items())
+    mended = f"{base}/{_REPLACEMENT}_k400.tgz"
+    if not _absent(mended):
+        yield Part(f"{_REPLACEMENT}_k400.tgz", mended, None, replacement=True)
+
+
+def _urls_in(place: str) -> Iterator[str]:
+    """The absolute URL on each line of a list; nothing for a line that has none."""
+    data = b""
+    try:
+        for chunk in _Download(place):
+            data += chunk
+            if len(data) > _MAX_LIST_BYTES:
+                raise _BreakError(Status.CORRUPT, f"is larger than {_MAX_LIST_BYTES >> 20} MiB")
+        lines = [line.strip() for line in data.decode("utf-8-sig").splitlines()]
+        if any(line.startswith("<") for line in lines):
+            raise _BreakError(Status.CORRUPT, "is a web page")
+    except (_BreakError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"{_shown(place)}: the list of parts cannot be read: {error}; see that the address is right and the server "
+            "answers, or download the parts and give their folder with --source cvdf:DIR"
+        ) from error
+    for line in lines:
+        try:
+            yield urllib.parse.urljoin(place, _quoted(line)) if line and not line.startswith("#") else ""
+        except ValueError:
+            yield line
+
+
+def _absent(url: str) -> bool:
+    """Whether the server says that there is no such file; where it says neither, streaming it will tell."""
+    try:
+        _open(url, method="HEAD").close()
+    except urllib.error.HTTPError as error:
+        return error.code in (404, 410)
+    except (OSError, http.client.HTTPException):
+        pass
+    return False
+
+
+def _quoted(url: str) -> str:
+    """A URL in ASCII; what is quoted already stays so."""
+    return urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
+
+
+def _shown(place: str) -> str:
+    """A place without what may be a secret in it."""
+    return re.sub(r"(?<=://)[^/@]*@|[?#].*", "", place) if "://" in place else place
+
+
+def _refusal(url: str, *, named: str) -> str:
+    """Why a URL is not asked; empty where it may be. `named` is the one that led to it."""
+    try:
+        parts, asked = urllib.parse.urlsplit(url), urllib.parse.urlsplit(named).hostname
+        host, _ = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:
+        return "is no URL"
+    if parts.scheme not in ("http", "https") or not host:
+        return "is no http or https URL"
+    if "@" in parts.netloc:
+        return "holds a password, which would end up in logs"
+    if host != asked and _is_private(host):
+        return "lies on a private network, where only the host that you name is asked"
+    return ""
+
+
+def _is_private(host: str) -> bool:
+    host = host.rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    with contextlib.suppress(OSError, ValueError):
+        host = socket.inet_ntoa(socket.inet_aton(host))  # also 127.1 and 2130706433
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect only where a list could point to."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """Raise HTTPError for the others."""
+        if refusal := _refusal(newurl, named=req.full_url):
+            raise urllib.error.HTTPError(req.full_url, code, f"redirects to what {refusal}", headers, fp)
+        fp.close()  # or its body would be read to an end that it may not have
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+@functools.cache
+def _opener() -> urllib.request.OpenerDirector:
+    """Knows http and https and nothing else; the usual one opens file: and ftp: too."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        _Redirects,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def _open(url: str, *, method: str = "GET", headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
+    request = urllib.request.Request(url, method=method, headers=headers or {})  # noqa: S310 - see _opener
+    try:
+        answer: http.client.HTTPResponse = _opener().open(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+    return answer
+
+
+class _Download:
+    """The bytes of a URL in order, over as many connections as that takes.
+
+    A broken connection is taken up at the byte where it broke, if the server names the file's version (a strong ETag) and
+    still has that version. Otherwise the file is read from its start again and what was had before is compared by
+    its digest, so that a file that changed is never joined to what it was.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.offset = 0  # bytes handed on
+        self.digest = hashlib.sha256()  # of them
+        self.position = 0  # of the connection in the file: less than offset where it is read again
+        self.again = hashlib.sha256()  # of what it has read again
+        self.total: int | None = None
+        self.etag = ""
+        self.barren, self.broken_at = 0, 0  # broken connections in a row that brought little, and where the last broke
+        self.waited, self.arrived = 0.0, 0
+        self.answer: http.client.HTTPResponse | None = None
+
+    def __iter__(self) -> Generator[bytes, None, None]:
+        """Raises _BreakError where the file cannot be had to its end."""
+        try:
+            while chunk := self._next():
+                self.digest.update(chunk)
+                self.offset += len(chunk)
+                yield chunk
+        finally:
+            self._hang_up()
+
+    def _next(self) -> bytes:
+        """The next bytes, none at the end."""
+        chunk = b""
+        try:
+            for attempt in stamina.retry_context(
+                on=self._may_pass,
+                attempts=None,
+                timeout=None,
+                wait_initial=WAIT_SECONDS,
+                wait_max=MAX_WAIT_SECONDS,
+                wait_jitter=WAIT_SECONDS,
+            ):
+                with attempt:
+                    try:
+                        chunk = self._receive()
+                    except Exception:
+                        self._hang_up()
+                        raise
+        except (OSError, http.client.HTTPException) as error:
+            raise _classified(error) from error
+        return chunk
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether another try may help."""
+        self.barren = self.barren + 1 if self.offset - self.broken_at < SLOW_BYTES else 1
+        self.broken_at = self.offset
+        if isinstance(error, urllib.error.HTTPError) and error.code == 416:
+            self.etag = ""  # there is no such byte, so this is another file: read it again and see
+        elif isinstance(error, urllib.error.HTTPError) and error.code not in (408, 429) and error.code < 500:
+            return False
+        return isinstance(error, (OSError, http.client.HTTPException, _BreakError)) and (
+            not isinstance(error, _ChangedError) and self.barren < ATTEMPTS
+        )
+
+    def _hang_up(self) -> None:
+        if self.answer is not None:
+            self.answer.close()
+            self.answer = None
+
+    def _connect(self) -> http.client.HTTPResponse:
+        resume = {"Range": f"bytes={self.offset}-", "If-Range": self.etag} if self.offset and self.etag else {}
+        answer = self.answer = _open(self.url, headers=resume)
+        etag = answer.headers.get("ETag", "")
+        if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
+            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+            total = int(span[2]) if span and span[2] != "*" else self.total
+            if not resume or not span or (int(span[1]), etag, self.total or total) != (self.offset, self.etag, total):
+                self.etag = ""  # a server that does not know what it sends: do not ask it for ranges again
+                raise ConnectionError("the server answered another range than the one asked for")
+            self.position, self.total = self.offset, total
+        else:
+            self.position, self.again = 0, hashlib.sha256()
+            self.total = answer.length
+            self.etag = etag if etag.startswith('"') else ""
+        self.waited, self.arrived = 0.0, 0
+        return answer
+
+    def _receive(self) -> bytes:
+        """Bytes from the connection that were not handed on before; none at the end of the file."""
+        while True:
+            answer = self.answer or self._connect()
+            began = time.monotonic()
+            chunk = answer.read1(CHUNK_BYTES)
+            self._watch(len(chunk), time.monotonic() - began)
+            known = min(len(chunk), self.offset - self.position)
+            self.position += len(chunk)
+            if not chunk and self.total is not None and self.position < self.total:
+                raise _BreakError(Status.TRUNCATED, f"ends after {self.position} of {self.total} bytes")
+            if known:
+                self.again.update(memoryview(chunk)[:known])
+                chunk = chunk[known:]
+                if self.position >= self.offset and self.again.digest() != self.digest.digest():
+                    raise _ChangedError(Status.TRUNCATED, "the file changed on the server while it was read")
+            elif not chunk and self.position < self.offset:
+                raise _ChangedError(Status.TRUNCATED, "the file became shorter on the server while it was read")
+            if chunk or not known:
+                return chunk
+
+    def _watch(self, size: int, seconds: float) -> None:
+        """Count what the server took its time for, not what the reader did."""
+        self.arrived += size
+        self.waited += seconds
+        if self.waited >= SLOW_SECONDS:
+            if size and self.arrived < SLOW_BYTES:
+                raise TimeoutError(f"{self.arrived} bytes in {self.waited:.0f} seconds")
+            self.waited, self.arrived = 0.0, 0
+
+
+def _classified(error: OSError | http.client.HTTPException) -> _BreakError:
+    """The status of what a server did; its own words are left out, since they may hold anything."""
+    if isinstance(error, urllib.error.HTTPError):
+        status = Status.HTTP_5XX if error.code >= 500 else Status.HTTP_4XX
+        return _BreakError(
+            Status.RATE_LIMITED if error.code == 429 else status, f"the server answers HTTP {error.code}"
+        )
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, TimeoutError):
+        return _BreakError(Status.TIMEOUT, "the server fell silent")
+    return _BreakError(Status.NETWORK, f"the connection failed ({reason!r:.200})")
+
+
+def _read(path: Path) -> Generator[bytes, None, None]:
+    """The bytes of a file."""
+    try:
+        with path.open("rb", buffering=0) as data:
+            while chunk := data.read(CHUNK_BYTES):
+                yield chunk
+    except OSError as error:
+        status = Status.NOT_IN_SOURCE if isinstance(error, FileNotFoundError) else Status.TRUNCATED
+        raise _BreakError(status, f"cannot be read: {error.strerror}") from error
+
+
+def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The bytes as they are, or unpacked where they begin as a gzip does."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= 2:
+            break
+    chunks = itertools.chain([head], chunks)
+    return _gunzip(chunks) if head[:2] == GZIP else chunks
+
+
+def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Unpack gzip members one after the other; what follows them and is none is passed over."""
+    engine, data, taken, made = zlib.decompressobj(wbits=31), b"", 0, 0
+    for chunk in chunks:
+        taken += len(chunk)
+        data += chunk
+        while data:
+            if engine.eof:
+                if len(data) < 2:
+                    break
+                if data[:2] != GZIP:
+                    for _ in chunks:  # to the end: a download that breaks here has still broken
+                        pass
+                    return
+                engine = zlib.decompressobj(wbits=31)
+            before = engine.copy()
+            try:
+                out = engine.decompress(data, CHUNK_BYTES)
+            except zlib.error as error:
+                yield _salvaged(before, data)
+                raise _BreakError(Status.CORRUPT, f"the gzip is damaged ({error})") from error
+            made += len(out)
+            if made > MAX_EXPANSION * taken + FREE_EXPANSION_BYTES:
+                raise _BreakError(Status.CORRUPT, f"the gzip grows more than {MAX_EXPANSION} times, as a bomb does")
+            yield out
+            data = engine.unused_data if engine.eof else engine.unconsumed_tail
+    if not engine.eof:
+        raise _BreakError(Status.TRUNCATED, "the gzip is cut off")
+
+
+def _salvaged(engine: "zlib._Decompress", data: bytes) -> bytes:
+    """What data unpacks to before its first fault."""
+    out = bytearray()
+    with contextlib.suppress(zlib.error):
+        for at in range(len(data)):
+            out += engine.decompress(data[at : at + 1])
+    return bytes(out)
+
+
+class _Tape:
+    """Exact reads over chunks."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.chunks = chunks
+        self.chunk = memoryview(b"")
+        self.position = 0
+
+    def more(self) -> bool:
+        """Whether any bytes follow."""
+        while not self.chunk:
+            chunk = next(self.chunks, None)
+            if chunk is None:
+                return False
+            self.chunk = memoryview(chunk)
+        return True
+
+    def take(self, count: int) -> Iterator[memoryview]:
+        """The next `count` bytes in pieces; raises _BreakError where there are fewer."""
+        while count:
+            if not self.more():
+                raise _BreakError(Status.TRUNCATED, f"the tar is cut off after {self.position} bytes")
+            piece, self.chunk = self.chunk[:count], self.chunk[count:]
+            self.position += len(piece)
+            count -= len(piece)
+            yield piece
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        return b"".join(self.take(count))
+
+    def skip(self, count: int) -> None:
+        """Pass over the next `count` bytes."""
+        for _ in self.take(count):
+            pass
+
+    def drain(self) -> None:
+        """Pass over all that follows."""
+        while self.more():
+            self.chunk = memoryview(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A regular file in a tar."""
+
+    name: bytes
+    size: int
+    sparse: bool
+    """Stored without its holes, so its bytes are not the file's."""
+
+
+def _members(tape: _Tape) -> Iterator[_Member]:
+    """The regular files of a V7, ustar, GNU or pax tar; each may be taken from the tape, in whole or in part, or not.
+
+    Raises _BreakError for a header that is none and for a tar without an end mark.
+    """
+    name, records = b"", dict[bytes, bytes]()
+    while (header := tape.read(BLOCK_BYTES)) != bytes(BLOCK_BYTES):
+        _check(header, tape.position - BLOCK_BYTES)
+        kind, size = header[156:157], _number(header[124:136])
+        if kind in _WITHOUT_BYTES:
+            size = 0
+        elif kind not in _RECORDS and b"size" in records:
+            size = int(records[b"size"]) if re.fullmatch(rb"[0-9]{1,19}", records[b"size"]) else -1
+        if size < 0 or (kind in _RECORDS and size > _MAX_RECORD_BYTES):
+            raise _BreakError(Status.CORRUPT, f"the tar is damaged at byte {tape.position - BLOCK_BYTES}")
+        more_holes = kind == b"S" and header[482]
+        while more_holes:
+            more_holes = tape.read(BLOCK_BYTES)[504]
+        end = tape.position + size + -size % BLOCK_BYTES
+        if kind == b"L":
+            name = tape.read(size).partition(b"\0")[0]
+        elif kind in (b"x", b"X"):
+            records = _records(tape.read(size))
+        elif kind not in _RECORDS:
+            if kind in (b"0", b"\0", b"7", b"S"):
+                sparse = kind == b"S" or any(key.startswith(b"GNU.sparse") for key in records)
+                long_name = records.get(b"GNU.sparse.name") or records.get(b"path") or name
+                yield _Member(long_name or header[:100].partition(b"\0")[0], size, sparse)
+            name, records = b"", {}
+        tape.skip(end - tape.position)
+    if tape.more() and tape.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
+        raise _BreakError(Status.CORRUPT, "the tar goes on after its end mark")
+    tape.drain()
+
+
+def _check(header: bytes, position: int) -> None:
+    """Raise _BreakError unless the header's checksum is right, summed as unsigned or, as some old tars did, signed."""
+    blank = header[:148] + b" " * 8 + header[156:]
+    stored, total = _number(header[148:156]), sum(blank)
+    if stored not in (total, total - 256 * sum(byte > 127 for byte in blank)):
+        what = "is neither a tar nor a gzip of one" if position == 0 else f"the tar is damaged at byte {position}"
+        raise _BreakError(Status.CORRUPT, what)
+
+
+def _number(field: bytes) -> int:
+    """A header's number: octal, or in base 256 where it begins with the byte 0x80; -1 where it is none."""
+    if field[:1] == b"\x80":
+        return int.from_bytes(field[1:], "big")
+    digits = field.partition(b"\0")[0].strip() or b"0"
+    return int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else -1
+
+
+def _records(data: bytes) -> dict[bytes, bytes]:
+    """The records of a pax header, `LENGTH KEY=VALUE` and a line feed each."""
+    records, at = dict[bytes, bytes](), 0
+    while at < len(data) and data[at]:
+        found = re.compile(rb"([0-9]{1,7}) ([^=\n]+)=").match(data, at)
+        end = at + int(found[1]) if found else 0
+        if found is None or end <= found.end() or data[end - 1 : end] != b"\n":
+            raise _BreakError(Status.CORRUPT, "a pax header is damaged")
+        records[found[2]], at = data[found.end() : end - 1], end
+    return records
+
+
+def _clips(tape: _Tape, wanted: Container[str], folder: Path, given: set[str]) -> Iterator[tuple[str, Fetched]]:
+    """Write and yield the wanted clips that are not given yet, sound ones as they come and the others at the end."""
+    broken: dict[str, Fetched] = {}
+    for member in _members(tape):
+        key, suffix = os.path.splitext(member.name.rpartition(b"/")[2].decode("ascii", "replace"))  # noqa: PTH122
+        if suffix.lower() not in SUFFIXES or parse_key(key) is None or key in given or key not in wanted:
+            continue
+        fault = ""
+        if member.sparse:
+            fault = "is stored without its holes, which is not read"
+        elif member.size > MAX_CLIP_BYTES:
+            fault = f"has {member.size} bytes, more than {MAX_CLIP_BYTES >> 20} MiB"
+        elif not member.size:
+            fault = "is empty"
+        if fault:
+            broken[key] = Fetched(status=Status.CORRUPT, detail=f"{key}{suffix} {fault}")
+            continue
+        path = folder / f"{key}{suffix.lower()}"
+        _write(path, tape.take(member.size))
+        given.add(key)
+        yield key, Fetched(status=Status.OK, path=path, trimmed=True)
+    for key, fetched in broken.items():
+        if key not in given:
+            given.add(key)
+            yield key, fetched
+
+
+def _write(path: Path, pieces: Iterator[memoryview]) -> None:
+    """Write a file that has its name only once it is whole."""
+    part = path.with_name(f"{path.name}.{os.getpid()}{files.PART}")
+    try:
+        with part.open("wb") as out:
+            for piece in pieces:
+                out.write(piece)
+        part.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _BreakError(Status.DISK_FULL, f"{path.parent}: the disk is full") from error
+        raise SourceError(f"{path.parent}: cannot be written to: {error.strerror}; give a folder that can") from error
+    finally:
+        part.unlink(missing_ok=True)
