@@ -22,7 +22,7 @@ from kinetics_sounds.errors import KineticsSoundsError, SettingsError, StoppedEr
 from kinetics_sounds.media import synthesize
 from kinetics_sounds.settings import DONE, STOPPED, command, parse, stoppable
 
-from . import report, serve, world
+from . import executors, report, serve, world
 from .executors import local
 
 PACKAGE = __package__.rpartition(".")[0]
@@ -146,9 +146,11 @@ def _make(videos: Sequence[Video], folder: Path, settings: Settings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(folder)
     todo = [(video, folder) for video in videos if not (folder / f"{video.youtube_id}.mp4").exists()]
-    results = local.run(render, todo, workers=settings.workers, timeout_seconds=60, stop=lambda: False)
-    with progress.bar("videos", len(videos), done=len(videos) - len(todo)) as bar:
-        for (video, _), failed in results:
+    with (
+        contextlib.closing(local.Pool(render, workers=settings.workers)) as pool,
+        progress.bar("videos", len(videos), done=len(videos) - len(todo)) as bar,
+    ):
+        for (video, _), failed in executors.in_order(pool, todo, timeout_seconds=60, stop=lambda: False):
             if failed is not None:
                 raise KineticsSoundsError(f"{video.youtube_id}: cannot be rendered: {failed.detail}")
             bar.advance()

@@ -23,9 +23,10 @@ from kinetics_sounds.manifest import Manifest
 from kinetics_sounds.media import encode, ffmpeg, mel
 from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, command, only_one, parse, stoppable
 from kinetics_sounds.shards import index, layout
-from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
+from kinetics_sounds.shards.index import Dataset, Index, Left, SplitFacts
 from kinetics_sounds.shards.writer import Sample, ShardWriter
 
+from . import executors
 from .executors import local
 from .stages import pack
 from .stages.pack import Packing
@@ -103,9 +104,13 @@ def shard(settings: Settings) -> int:
     ):
         for split in SPLITS:
             files.remove_parts(out / split)
-        done = {
-            split: _split(out, split, outcomes, packing, recipe, settings, stop) for split, outcomes in orders.items()
-        }
+        with contextlib.closing(
+            local.Pool(functools.partial(pack.pack, packing=packing), workers=settings.workers)
+        ) as pool:
+            done = {
+                split: _split(out, split, outcomes, packing, recipe, settings, stop, pool)
+                for split, outcomes in orders.items()
+            }
         if stop:
             print("stopped after the last whole shard; run the same command to go on", file=sys.stderr)
             return STOPPED
@@ -144,28 +149,28 @@ def _recipe(orders: dict[str, list[Outcome]], packing: Packing, settings: Settin
 
 
 def _split(
-    out: Path, split: str, outcomes: list[Outcome], packing: Packing, recipe: str, settings: Settings, stop: Stop
+    out: Path,
+    split: str,
+    outcomes: list[Outcome],
+    packing: Packing,
+    recipe: str,
+    settings: Settings,
+    stop: Stop,
+    pool: executors.Pool[Outcome, dict[str, bytes] | Left],
 ) -> list[Index]:
     """Every shard of one split: the whole ones that are there, then the rest."""
     indices = _finished(out, split, recipe)
     position = sum(len(each.keys) + len(each.left) for each in indices)
     if position == len(outcomes) or stop:
         return indices
-    results = local.run(
-        functools.partial(pack.pack, packing=packing),
-        outcomes[position:],
-        workers=settings.workers,
-        timeout_seconds=TASK_SECONDS,
-        stop=stop.__bool__,
-        ordered=True,
-    )
-    with contextlib.closing(results), progress.bar(f"ks-shard {split}", len(outcomes), done=position) as bar:
+    results = executors.in_order(pool, outcomes[position:], timeout_seconds=TASK_SECONDS, stop=stop.__bool__)
+    with progress.bar(f"ks-shard {split}", len(outcomes), done=position) as bar:
         while position < len(outcomes):
             with ShardWriter(layout.tar_path(out, split, len(indices)), recipe=recipe) as writer:
                 for outcome, result in results:
                     position += 1
                     bar.advance("packed" if isinstance(result, dict) else "left out")
-                    if isinstance(result, local.Failed):  # not known to be the clip's own fault: nothing is settled
+                    if isinstance(result, executors.Failed):  # not known to be the clip's own fault: nothing is settled
                         raise StoppedError(f"{outcome.clip.key}: {result.detail}; run the same command to go on")
                     if isinstance(result, dict):
                         writer.write(

@@ -1,83 +1,68 @@
 """Processes on this machine: hung or crashed tasks are killed, named and survived."""
 
-import itertools
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Generic
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-AHEAD = 2
-"""Tasks handed out per worker before the first result is taken: memory stays flat however many there are."""
-
-SECONDS_BETWEEN_LOOKS = 0.5
-"""How soon a request to stop is seen while no task ends."""
+from . import Cause, Failed, R, T
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A task that gave no result: its process hung, died or raised."""
+class Pool(Generic[T, R]):
+    """As many processes as there are workers, started by spawning."""
 
-    timed_out: bool
-    detail: str
+    def __init__(
+        self, function: Callable[[T], R], *, workers: int, folder: Path | None = None, options: object = None
+    ) -> None:
+        """Nothing is started before the first task; `folder` and `options` are not needed here."""
+        del folder, options
+        self.workers = workers
+        self._function = function
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPool(max_workers=workers, context=context, initializer=_begin, initargs=[os.getpid()])
+        self._running: dict[ProcessFuture[R], T] = {}
 
+    @property
+    def busy(self) -> int:
+        """Tasks handed in whose results were not taken yet."""
+        return len(self._running)
 
-def run(
-    function: Callable[[T], R],
-    tasks: Iterable[T],
-    *,
-    workers: int,
-    timeout_seconds: float,
-    stop: Callable[[], bool],
-    ordered: bool = False,
-) -> Generator[tuple[T, R | Failed]]:
-    """Each task with its result, as they end, or in the order of the tasks; ends early once `stop()` is true.
+    def submit(self, task: T, *, timeout_seconds: float) -> None:
+        """Hand in a task, which is killed once it has run this long."""
+        self._running[self._pool.schedule(self._function, args=[task], timeout=timeout_seconds)] = task
 
-    `function` must be importable by name. A task that runs past `timeout_seconds` has its process killed. Closing the
-    iterator ends what is running. Workers end by themselves when this process is killed.
-    """
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPool(max_workers=workers, context=context, initializer=_begin, initargs=[os.getpid()])
-    pending: deque[tuple[T, ProcessFuture[R]]] = deque()
-    source = iter(tasks)
-    try:
-        while not stop():
-            for task in itertools.islice(source, workers * AHEAD - len(pending)):
-                pending.append((task, pool.schedule(function, args=[task], timeout=timeout_seconds)))
-            if not pending:
-                return
-            watched = [pending[0][1]] if ordered else [future for _, future in pending]
-            wait(watched, timeout=SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED)
-            place = next((number for number, future in enumerate(watched) if future.done()), None)
-            if place is not None:
-                task, future = pending[place]
-                del pending[place]
-                yield task, _result(future)
-    finally:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
+    def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
+        """The tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
+        if not self._running:
+            time.sleep(seconds)
+            return []
+        done, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
+        ended = [future for future in self._running if future in done]  # in the order that they were handed in
+        return [(self._running.pop(future), _result(future)) for future in ended]
+
+    def close(self) -> None:
+        """End the processes and what they run."""
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
 
 
-def _result(future: ProcessFuture[Any]) -> Any:  # noqa: ANN401 - whatever the function returns, or Failed
+def _result(future: ProcessFuture[R]) -> R | Failed:
     try:
         return future.result()
     except TimeoutError:
-        return Failed(timed_out=True, detail="the task ran past its time and was killed")
+        return Failed(Cause.TIMED_OUT, "the task ran past its time and was killed")
     except ProcessExpired as error:
-        return Failed(timed_out=False, detail=f"its process died with exit code {error.exitcode}")
+        return Failed(Cause.DIED, f"its process died with exit code {error.exitcode}")
     except Exception as error:  # noqa: BLE001 - whatever a task raised is that task's outcome, named in its row
-        return Failed(timed_out=False, detail=f"{type(error).__name__}: {error}")
+        return Failed(Cause.RAISED, f"{type(error).__name__}: {error}")
 
 
 def _begin(driver: int) -> None:

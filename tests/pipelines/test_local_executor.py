@@ -4,69 +4,106 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from kinetics_sounds.pipelines.executors import local
+from kinetics_sounds.pipelines.executors import Cause, Failed, in_order, local
 
 # Tasks must be importable by name in a spawned process, which test modules are not: the standard library's are.
-from kinetics_sounds.pipelines.executors.local import Failed
 
 
 def never() -> bool:
     return False
 
 
-def test_ordered_results_come_in_the_order_of_the_tasks() -> None:
-    waits = [0.4, 0.0, 0.2, 0.0, 0.1]
-
-    results = list(local.run(time.sleep, waits, workers=2, timeout_seconds=20, stop=never, ordered=True))
-
-    assert results == [(wait, None) for wait in waits]
+@contextlib.contextmanager
+def pool(function: Any, *, workers: int = 2) -> Iterator["local.Pool[Any, Any]"]:
+    with contextlib.closing(local.Pool(function, workers=workers)) as opened:
+        yield opened
 
 
-def test_unordered_results_are_all_there() -> None:
-    results = list(local.run(abs, range(-20, 0), workers=2, timeout_seconds=20, stop=never))
+def results(function: Any, tasks: list[Any], *, seconds: float = 20, workers: int = 2) -> dict[Any, Any]:
+    """What every task gave, in whatever order they ended."""
+    found: dict[Any, Any] = {}
+    with pool(function, workers=workers) as opened:
+        for task in tasks:
+            opened.submit(task, timeout_seconds=seconds)
+        assert opened.busy == len(tasks)
+        while opened.busy:
+            found.update(opened.finished(1))
+    return found
 
-    assert sorted(results) == [(number, -number) for number in range(-20, 0)]
+
+def test_every_task_gives_its_result() -> None:
+    assert results(abs, list(range(-20, 0))) == {number: -number for number in range(-20, 0)}
+
+
+def test_results_come_in_the_order_of_the_tasks_where_that_is_asked_for() -> None:
+    waits = [0.4, 0.0, 0.2, 0.01, 0.1]
+
+    with pool(time.sleep) as opened:
+        assert list(in_order(opened, waits, timeout_seconds=20, stop=never)) == [(wait, None) for wait in waits]
+
+
+def test_a_slow_first_task_does_not_let_the_others_run_far_ahead() -> None:
+    taken = []
+
+    def tasks() -> Iterator[float]:
+        for number in range(100):
+            taken.append(number)
+            yield 1.5 if number == 0 else number / 1e6
+
+    with pool(time.sleep) as opened:
+        first = next(in_order(opened, tasks(), timeout_seconds=20, stop=never))
+
+    assert first == (1.5, None)
+    assert len(taken) == 4  # two workers, two tasks ahead each
 
 
 def test_a_hung_task_is_killed_and_the_others_go_on() -> None:
-    results = dict(local.run(time.sleep, [60.0, 0.0, 0.01], workers=2, timeout_seconds=2, stop=never))
+    found = results(time.sleep, [60.0, 0.0, 0.01], seconds=2)
 
-    assert isinstance(results[60.0], Failed)
-    assert results[60.0].timed_out
-    assert results[0.0] is None
-    assert results[0.01] is None
+    assert found[60.0].cause is Cause.TIMED_OUT
+    assert found[0.0] is None
+    assert found[0.01] is None
 
 
 def test_a_task_whose_process_dies_is_named_and_the_others_go_on() -> None:
-    results = dict(local.run(os._exit, [3], workers=1, timeout_seconds=20, stop=never))
+    failed = results(os._exit, [3], workers=1)[3]
 
-    failed = results[3]
-    assert isinstance(failed, Failed)
-    assert not failed.timed_out
-    assert "exit code 3" in failed.detail
+    assert failed == Failed(Cause.DIED, "its process died with exit code 3")
 
 
 def test_what_a_task_raises_is_its_outcome() -> None:
-    ((_, failed),) = local.run(int, ["x"], workers=1, timeout_seconds=20, stop=never)
+    failed = results(int, ["x"], workers=1)["x"]
 
-    assert isinstance(failed, Failed)
+    assert failed.cause is Cause.RAISED
     assert failed.detail.startswith("ValueError: invalid literal")
 
 
 def test_a_request_to_stop_ends_it_soon() -> None:
     began = time.monotonic()
 
-    results = local.run(
-        time.sleep, [30.0] * 4, workers=2, timeout_seconds=60, stop=lambda: time.monotonic() > began + 2
-    )
+    with pool(time.sleep) as opened:
+        found = list(
+            in_order(opened, [30.0, 31.0, 32.0], timeout_seconds=60, stop=lambda: time.monotonic() > began + 2)
+        )
 
-    assert list(results) == []
+    assert found == []
     assert time.monotonic() - began < 15
+
+
+def test_waiting_for_nothing_takes_the_time_that_was_given() -> None:
+    began = time.monotonic()
+
+    with pool(abs) as opened:
+        assert opened.finished(0.2) == []
+
+    assert time.monotonic() - began >= 0.2
 
 
 @pytest.mark.slow
@@ -75,7 +112,10 @@ def test_workers_go_when_the_driver_is_killed(tmp_path: Path) -> None:
     script.write_text(
         "import time\nfrom kinetics_sounds.pipelines.executors import local\n"
         "if __name__ == '__main__':\n"
-        "    list(local.run(time.sleep, [60.0] * 4, workers=2, timeout_seconds=90, stop=lambda: False))\n"
+        "    pool = local.Pool(time.sleep, workers=2)\n"
+        "    for seconds in (60.0, 61.0, 62.0):\n"
+        "        pool.submit(seconds, timeout_seconds=90)\n"
+        "    pool.finished(60)\n"
     )
     with subprocess.Popen([sys.executable, script]) as driver:
         deadline = time.monotonic() + 20
