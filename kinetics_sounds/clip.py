@@ -133,6 +133,10 @@ class Fetched:
     """The file, where the status is ok."""
     trimmed: bool = False
     """The file is named as already cut to the clip's span (else it is the whole video)."""
+    requests: int = 0
+    """HTTP requests that were made for it."""
+    bytes: int = 0
+    """That were downloaded for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""The outcome of every clip, kept as it comes: what makes a build resumable.
+"""What each source said of every clip, kept as it comes: what makes a build resumable.
 
-Rows are only ever added; the last one of a key is what holds. Only the driver writes (it holds `files.exclusive`), and every
-row is on disk before the next clip is taken (rollback journal, full sync: the folder may be NFS, so no WAL).
+Rows are only ever added; the last one of a clip and a source is that source's word. Only the driver writes (it holds
+`files.exclusive`), and what it has recorded is on disk before it goes on (rollback journal, full sync: the folder may be
+NFS, so no WAL).
 """
 
 import dataclasses
@@ -10,14 +11,14 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .clip import Clip, Media, Outcome, Status
+from .clip import Clip, Kind, Media, Outcome, Status
 from .errors import ManifestError
 
 _SCHEMA = """
@@ -25,14 +26,22 @@ CREATE TABLE IF NOT EXISTS outcomes (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL,
     detail TEXT NOT NULL, source TEXT NOT NULL, tool_versions TEXT NOT NULL, media TEXT
 );
-CREATE INDEX IF NOT EXISTS outcomes_key ON outcomes (key);
+CREATE INDEX IF NOT EXISTS outcomes_word ON outcomes (key, source);
+DROP INDEX IF EXISTS outcomes_key;
+CREATE TABLE IF NOT EXISTS parts (
+    source TEXT NOT NULL, name TEXT NOT NULL, time REAL NOT NULL, status TEXT NOT NULL, detail TEXT NOT NULL,
+    keys TEXT NOT NULL, PRIMARY KEY (source, name)
+);
 """
+_WORD = "SELECT key, status, detail, source, tool_versions, media, MAX(id) FROM outcomes"
+_BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """The last word on a key."""
+    """The last word of a source on a key."""
 
+    key: str
     status: Status
     detail: str
     source: str
@@ -41,8 +50,19 @@ class Entry:
 
     def outcome(self, clip: Clip) -> Outcome:
         """The same, said of a clip."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "key"}
         return Outcome(clip=clip, **fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartEntry:
+    """What an archive that was read held."""
+
+    status: Status
+    """Ok where it was read to its end."""
+    detail: str
+    keys: frozenset[str]
+    """Of every clip in it, wanted or not."""
 
 
 class Ledger:
@@ -69,41 +89,86 @@ class Ledger:
     ) -> None:
         self._database.close()
 
-    def record(self, outcome: Outcome) -> None:
-        """Append one outcome; it is on disk when this returns. Raises OSError (ENOSPC) where it does not fit there."""
-        media = json.dumps(dataclasses.asdict(outcome.media)) if outcome.media else None
-        row = (
-            time.time(),
-            outcome.clip.key,
-            outcome.status.value,
-            _storable(outcome.detail),
-            _storable(outcome.source),
-        )
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        """Append outcomes, all or none; they are on disk when this returns.
+
+        Raises OSError (ENOSPC) where they do not fit there.
+        """
+        now = time.time()
+        rows = [
+            (
+                now,
+                outcome.clip.key,
+                outcome.status.value,
+                storable(outcome.detail),
+                storable(outcome.source),
+                outcome.tool_versions,
+                json.dumps(dataclasses.asdict(outcome.media)) if outcome.media else None,
+            )
+            for outcome in outcomes
+        ]
         with _told(self._path), self._database:
-            self._database.execute(
+            self._database.executemany(
                 "INSERT INTO outcomes (time, key, status, detail, source, tool_versions, media) VALUES (?,?,?,?,?,?,?)",
-                (*row, outcome.tool_versions, media),
+                rows,
             )
 
-    def latest(self) -> Mapping[str, Entry]:
-        """The last entry of each key; raises ManifestError where the file is damaged or of another version."""
+    def words(self) -> Iterator[Entry]:
+        """The last entry of each key and source, by key; raises ManifestError where the file is damaged."""
         with _told(self._path):
-            rows = self._database.execute(
-                "SELECT key, status, detail, source, tool_versions, media FROM outcomes ORDER BY id"
-            )
+            for row in self._database.execute(f"{_WORD} GROUP BY key, source"):
+                yield _entry(row)
+
+    def outcome(self, clip: Clip, sources: Sequence[str], *, kept: bool) -> Outcome:
+        """What became of a clip, of what its sources said: the file that one gave, else why there is none.
+
+        That is the word of the last source asked, in the order of `sources`, that had it at all. `kept`: whether its file
+        is where it was put; without it an ok word holds no more.
+        """
+        with _told(self._path):
+            rows = self._database.execute(f"{_WORD} WHERE key = ? GROUP BY source", (clip.key,))
+            entries = [entry for entry in map(_entry, rows) if kept or entry.media is None]
+        if not entries:
+            return Outcome(clip=clip, status=Status.NOT_TRIED)
+        order = {storable(source): place for place, source in enumerate(sources)}
+
+        def weight(entry: Entry) -> tuple[bool, bool, int, str]:
+            had = entry.status is not Status.NOT_IN_SOURCE
+            return entry.status.kind is Kind.OK, had, order.get(entry.source, -1), entry.source
+
+        return max(entries, key=weight).outcome(clip)
+
+    def record_part(self, source: str, name: str, part: PartEntry) -> None:
+        """Keep what an archive held, in the place of what was known of it."""
+        row = (source, name, time.time(), part.status.value, storable(part.detail), "\n".join(sorted(part.keys)))
+        with _told(self._path), self._database:
+            self._database.execute("INSERT OR REPLACE INTO parts VALUES (?,?,?,?,?,?)", row)
+
+    def parts(self, source: str) -> dict[str, PartEntry]:
+        """The archives of a source that were read, by name."""
+        with _told(self._path):
+            rows = self._database.execute("SELECT name, status, detail, keys FROM parts WHERE source = ?", (source,))
             return {
-                key: Entry(
-                    status=Status.of(status),
-                    detail=detail,
-                    source=source,
-                    tool_versions=versions,
-                    media=Media(**json.loads(media)) if media else None,
+                name: PartEntry(
+                    status=Status.of(status), detail=detail, keys=frozenset(keys.split("\n") if keys else ())
                 )
-                for key, status, detail, source, versions, media in rows
+                for name, status, detail, keys in rows
             }
 
 
-def _storable(text: str) -> str:
+def _entry(row: tuple[str, str, str, str, str, str | None, int]) -> Entry:
+    key, status, detail, source, versions, media, _ = row
+    return Entry(
+        key=key,
+        status=Status.of(status),
+        detail=detail,
+        source=source,
+        tool_versions=versions,
+        media=Media(**json.loads(media)) if media else None,
+    )
+
+
+def storable(text: str) -> str:
     """The text, with `?` for what a path that is not UTF-8 brought into it."""
     return text.encode(errors="replace").decode()
 
@@ -114,6 +179,9 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.DatabaseError, TypeError, ValueError) as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # without its extension
+        if code == sqlite3.SQLITE_FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if code not in _BROKEN:
+            raise ManifestError(f"{path}: cannot be used now ({error}); see who holds it, and its disk") from error
         raise ManifestError(f"{path}: is no ledger, or damaged ({error}); move it away to begin anew") from error

@@ -3,12 +3,16 @@
 import csv
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from pyarrow.lib import ArrowException
+import pyarrow as pa
+from pyarrow import parquet
 
 from . import files
 from .classes import ClassList
@@ -18,6 +22,11 @@ from .errors import ManifestError
 SCHEMA = 1
 """Raised when a column changes its meaning; a reader refuses any other."""
 
+ROWS = 10_000
+"""Held in memory at a time, and the length of a row group."""
+
+_FACTS = b"kinetics_sounds"
+"""Where the Parquet metadata say what the table is of."""
 _TEXT, _COUNT, _REAL = "string", "Int64", "Float64"
 COLUMNS = {
     "key": _TEXT,
@@ -64,19 +73,33 @@ def fingerprint(keys: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{key}\n" for key in sorted(keys)).encode()).hexdigest()
 
 
-def write(path: Path, manifest: Manifest) -> None:
-    """Write `manifest.parquet`, and the same table as CSV beside it, each complete or not at all."""
-    index = {label: number for number, label in enumerate(manifest.classes.labels)}
-    rows = [_row(outcome, index) for outcome in manifest.outcomes]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    named = manifest.classes
-    table.attrs = {"schema": SCHEMA, "classes": named.name, "note": named.note, "labels": list(named.labels)}
-    with files.atomic_writer(path) as out:
-        table.to_parquet(out, engine="pyarrow", index=False, write_page_checksum=True)
-    for column in ("label", "detail"):
-        table[column] = table[column].map(_for_people)
-    with files.atomic_writer(path.with_suffix(".csv")) as out:
-        out.write(table.to_csv(index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n").encode())
+def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> None:
+    """Write `manifest.parquet`, and the same table as CSV beside it, each complete or not at all.
+
+    The outcomes come in the manifest's order (split, label, key) and are not held in memory.
+    """
+    index = {label: number for number, label in enumerate(classes.labels)}
+    facts = {"schema": SCHEMA, "classes": classes.name, "note": classes.note, "labels": list(classes.labels)}
+    schema = pa.Schema.from_pandas(_table([]), preserve_index=False)  # whose metadata give pandas its types back
+    schema = schema.with_metadata(schema.metadata | {_FACTS: json.dumps(facts).encode()})
+    rows = (_row(outcome, index) for outcome in outcomes)
+    with (
+        files.atomic_writer(path) as out,
+        files.atomic_writer(path.with_suffix(".csv")) as text,
+        parquet.ParquetWriter(out, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        text.write((",".join(COLUMNS) + "\n").encode())
+        while batch := list(itertools.islice(rows, ROWS)):
+            table = _table(batch)
+            writer.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False))
+            for column in ("label", "detail"):
+                table[column] = table[column].map(_for_people)
+            plain = table.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+            text.write(plain.encode())
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def _for_people(text: str) -> str:
@@ -108,34 +131,36 @@ def read(path: Path) -> Manifest:
     if not path.is_file():
         raise ManifestError(f"{path}: there is no manifest; make one with: ks-build --classes k32")
     try:
-        table = pd.read_parquet(path, engine="pyarrow", page_checksum_verification=True)
-    except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            facts = json.loads((file.schema_arrow.metadata or {}).get(_FACTS, b"{}"))
+            missing = [column for column in COLUMNS if column not in file.schema_arrow.names]
+            if missing or facts.get("schema") != SCHEMA:
+                raise _other(path, facts.get("schema"), missing)
+            batches = file.iter_batches(batch_size=ROWS, columns=list(COLUMNS))
+            outcomes = [outcome for batch in batches for outcome in _outcomes(batch.to_pylist())]
+        classes = ClassList(facts["classes"], tuple(facts["labels"]), facts["note"])
+    except (pa.ArrowException, OSError) as error:
         raise ManifestError(
             f"{path}: cannot be read as Parquet ({error}); give the manifest.parquet of a build"
         ) from error
-    missing = [column for column in COLUMNS if column not in table.columns]
-    schema = table.attrs.get("schema")
-    if missing or schema != SCHEMA:
-        lacks = f", lacks the columns {', '.join(missing)}" if missing else ""
-        raise ManifestError(
-            f"{path}: is of schema {schema}{lacks}, where this version reads schema {SCHEMA}; run ks-build again "
-            "(finished clips are kept) or use the version that wrote it"
-        )
-    try:
-        return Manifest(
-            classes=ClassList(table.attrs["classes"], tuple(table.attrs["labels"]), table.attrs["note"]),
-            outcomes=tuple(_outcomes(table[list(COLUMNS)])),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ManifestError(
             f"{path}: holds what no build writes ({error}); run ks-build again (finished clips are kept)"
         ) from error
+    return Manifest(classes, tuple(outcomes))
 
 
-def _outcomes(table: pd.DataFrame) -> Sequence[Outcome]:
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [
-        Outcome(
+def _other(path: Path, schema: object, missing: Sequence[str]) -> ManifestError:
+    lacks = f", lacks the columns {', '.join(missing)}" if missing else ""
+    return ManifestError(
+        f"{path}: is of schema {schema}{lacks}, where this version reads schema {SCHEMA}; run ks-build again "
+        "(finished clips are kept) or use the version that wrote it"
+    )
+
+
+def _outcomes(rows: Iterable[Mapping[str, Any]]) -> Iterator[Outcome]:
+    for row in rows:
+        yield Outcome(
             clip=Clip(row["youtube_id"], row["time_start"], row["time_end"], row["label"], row["split"]),
             status=Status.of(row["status"]),
             detail=row["detail"],
@@ -143,5 +168,3 @@ def _outcomes(table: pd.DataFrame) -> Sequence[Outcome]:
             media=Media(**{name: row[name] for name in _MEDIA}) if row["status"] == Status.OK else None,
             tool_versions=row["tool_versions"],
         )
-        for row in rows
-    ]

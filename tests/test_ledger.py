@@ -1,17 +1,19 @@
 """What became of a clip is on disk when `record` returns, and the last word on a key holds."""
 
+import dataclasses
 import errno
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kinetics_sounds.clip import Clip, Media, Outcome, Status
 from kinetics_sounds.errors import ManifestError
-from kinetics_sounds.ledger import Ledger
+from kinetics_sounds.ledger import Ledger, PartEntry
 
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
 MEDIA = Media(
@@ -37,9 +39,9 @@ def told(path: Path, *outcomes: Outcome) -> dict[str, Outcome]:
     """What a ledger says after these were recorded and it was opened anew."""
     with Ledger(path) as ledger:
         for outcome in outcomes:
-            ledger.record(outcome)
+            ledger.record([outcome])
     with Ledger(path) as ledger:
-        return {key: entry.outcome(CLIP) for key, entry in ledger.latest().items()}
+        return {entry.key: entry.outcome(CLIP) for entry in ledger.words()}
 
 
 # --- What is kept -----------------------------------------------------------------------------------------------------
@@ -62,11 +64,91 @@ def test_every_status_comes_back(status: Status, tmp_path: Path) -> None:
     assert told(tmp_path / "ledger.sqlite", outcome) == {CLIP.key: outcome}
 
 
-def test_the_last_word_on_a_key_holds(tmp_path: Path) -> None:
+AGAIN = dataclasses.replace(GONE, status=Status.NETWORK, detail="refused")
+LOCAL = dataclasses.replace(GONE, status=Status.CORRUPT, detail="no moov atom", source="local:/a")
+ABSENT = dataclasses.replace(GONE, status=Status.NOT_IN_SOURCE, detail="", source="local:/b")
+
+
+def test_the_last_word_of_a_source_on_a_key_holds(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
 
-    assert told(path, GONE, OK)[CLIP.key] == OK
+    assert told(path, GONE, AGAIN)[CLIP.key] == AGAIN
     assert told(path, GONE)[CLIP.key] == GONE
+
+
+def test_sources_have_a_word_each(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.record([GONE, LOCAL, ABSENT, AGAIN])
+
+        assert [(entry.source, entry.status) for entry in ledger.words()] == [
+            ("local:/a", Status.CORRUPT),
+            ("local:/b", Status.NOT_IN_SOURCE),
+            ("youtube", Status.NETWORK),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("said", "order", "kept", "holds"),
+    [
+        ([], ["youtube"], True, Outcome(clip=CLIP, status=Status.NOT_TRIED)),
+        ([LOCAL, GONE], ["local:/a", "youtube"], True, GONE),
+        ([LOCAL, GONE], ["youtube", "local:/a"], True, LOCAL),
+        ([GONE, LOCAL], ["local:/a"], True, LOCAL),  # a source that is not asked any more says less
+        ([LOCAL, ABSENT], ["local:/a", "local:/b"], True, LOCAL),  # and one that has no such file says least
+        ([ABSENT], ["local:/b"], True, ABSENT),
+        ([OK, GONE], ["local:/a", "youtube"], True, OK),  # a file is worth more than all words
+        ([OK, GONE], ["local:/a", "youtube"], False, GONE),  # but not one that is lost
+        ([OK], ["local:/a"], False, Outcome(clip=CLIP, status=Status.NOT_TRIED)),
+        ([OK, LOCAL], ["local:/a"], True, LOCAL),
+    ],
+)
+def test_a_clip_s_outcome_is_drawn_from_what_its_sources_said(
+    said: list[Outcome], order: list[str], kept: bool, holds: Outcome, tmp_path: Path
+) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.record(said)
+
+        assert ledger.outcome(CLIP, order, kept=kept) == holds
+
+
+def test_several_outcomes_are_recorded_together_or_not_at_all(tmp_path: Path) -> None:
+    def broken() -> Iterator[Outcome]:
+        yield GONE
+        raise RuntimeError
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        with pytest.raises(RuntimeError):
+            ledger.record(broken())
+
+        assert list(ledger.words()) == []
+
+
+def test_what_an_archive_held_is_kept_by_source_and_name(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    whole = PartEntry(status=Status.OK, detail="", keys=frozenset({"a_000000_000010", "-b_000001_000011"}))
+    empty = PartEntry(status=Status.CORRUPT, detail="damaged at byte 512", keys=frozenset())
+    with Ledger(path) as ledger:
+        ledger.record_part("cvdf", "train/part_0.tar.gz", empty)
+        ledger.record_part("cvdf", "train/part_0.tar.gz", whole)
+        ledger.record_part("cvdf", "val/part_0.tar.gz", empty)
+        ledger.record_part("cvdf:/elsewhere", "train/part_0.tar.gz", empty)
+
+    with Ledger(path) as ledger:
+        assert ledger.parts("cvdf") == {"train/part_0.tar.gz": whole, "val/part_0.tar.gz": empty}
+        assert ledger.parts("cvdf:/elsewhere") == {"train/part_0.tar.gz": empty}
+        assert ledger.parts("youtube") == {}
+
+
+def test_a_ledger_that_another_process_holds_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger._database.execute("PRAGMA busy_timeout = 0")
+        other = sqlite3.connect(path)
+        other.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(ManifestError, match=r"cannot be used now .*locked.*; see who holds it"):
+            ledger.record([GONE])
+        other.close()
 
 
 def test_nothing_that_was_said_is_forgotten(tmp_path: Path) -> None:
@@ -99,10 +181,10 @@ RECORDER = """
 import os, signal, sys
 from pathlib import Path
 from kinetics_sounds.clip import Clip, Outcome, Status
-from kinetics_sounds.ledger import Ledger
+from kinetics_sounds.ledger import Ledger, PartEntry
 with Ledger(Path(sys.argv[1])) as ledger:
     for number in range(int(sys.argv[2])):
-        ledger.record(Outcome(clip=Clip(f"id{number}", 0, 10, "bowling", "val"), status=Status.PRIVATE))
+        ledger.record([Outcome(clip=Clip(f"id{number}", 0, 10, "bowling", "val"), status=Status.PRIVATE)])
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -141,7 +223,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_every_row_is_synced_and_there_is_no_write_ahead_log(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.record(GONE)
+        ledger.record([GONE])
         database = ledger._database
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
@@ -153,9 +235,9 @@ def test_a_disk_that_is_full_is_told_as_such(tmp_path: Path) -> None:
         pages = ledger._database.execute("PRAGMA page_count").fetchone()[0]
         ledger._database.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(OSError, match="No space left") as caught:
-            ledger.record(Outcome(clip=CLIP, status=Status.TIMEOUT, detail="x" * 100_000))
+            ledger.record([Outcome(clip=CLIP, status=Status.TIMEOUT, detail="x" * 100_000)])
         assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
-        ledger.record(GONE)  # what fits is still taken
+        ledger.record([GONE])  # what fits is still taken
 
     assert told(path) == {CLIP.key: GONE}
 
@@ -175,7 +257,7 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(data: bytes, tmp_pat
 
 
 def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="is no ledger"):
+    with pytest.raises(ManifestError, match="cannot be used now"):
         Ledger(tmp_path)
 
 
@@ -196,7 +278,7 @@ def test_a_ledger_of_another_version_is_refused(change: str, tmp_path: Path) -> 
     database.close()
 
     with Ledger(path) as ledger, pytest.raises(ManifestError, match=f"{path}: is no ledger, or damaged"):
-        ledger.latest()
+        list(ledger.words())
 
 
 def test_a_torn_ledger_is_refused(tmp_path: Path) -> None:

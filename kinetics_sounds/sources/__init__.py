@@ -1,20 +1,31 @@
 """Where clips come from: one file a source, tried in the order given."""
 
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .. import plugins
-from ..clip import Clip, Fetched
+from ..clip import Clip, Fetched, Status
 from ..errors import SourceError
 
 
 class Source(Protocol):
-    """A place that may have a clip. Built from what follows the colon in `--source NAME:ARGUMENT`."""
+    """A place that is asked clip by clip. Built from what follows the colon in `--source NAME:ARGUMENT`.
+
+    A module with a dataclass `Options` gets it as `Source(argument, options)`; its fields are the command's `--NAME.FIELD`.
+    """
 
     notice: str
     """What the user must know before the first use; empty where there is nothing to say."""
     versions: str
     """The tools that fetch, with their versions; empty where there are none."""
+    videos_per_hour: float | None
+    """How many clips may be asked of it in an hour, from one address; None for no limit."""
+    requests_per_hour: float | None
+    """How many requests may be made in an hour, from one address; None for no limit."""
+    share: Mapping[str, float]
+    """Of the clips that it is asked for, how many it can be expected to give, by split."""
 
     def locate(self, clip: Clip) -> str | None:
         """Where this source would look for a clip, or None where it has none; asks no network. Runs in the driver."""
@@ -23,10 +34,70 @@ class Source(Protocol):
         """Get the clip's file, into `folder` if it must be made. Runs in a worker; bad luck is a status, not an error."""
 
 
-def load(spec: str) -> Source:
-    """The source named by `NAME` or `NAME:ARGUMENT`; raises SettingsError or SourceError where there is none."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One archive of clips."""
+
+    name: str
+    """Unique among the source's parts and the same in every run."""
+    place: str
+    """URL or path."""
+    split: str | None
+    """The split whose list named it, or whose folder it lies in; None where that is not told."""
+    replacement: bool
+    """It mends clips that other parts hold broken, so its clips are to be preferred."""
+
+
+class PartError(SourceError):
+    """A part broke off for good after the clips that it gave; others of it may be missing."""
+
+    def __init__(self, status: Status, text: str) -> None:
+        """`status` says how it broke; the text names the part, the place and the remedy."""
+        super().__init__(status, text)
+        self.status = status
+
+    def __str__(self) -> str:
+        """The text alone."""
+        return str(self.args[1])
+
+
+@runtime_checkable
+class Archive(Protocol):
+    """A place whose clips lie in archives in no order, so that each archive is read once from end to end."""
+
+    notice: str
+    """What the user must know before the first use; empty where there is nothing to say."""
+    versions: str
+    """The tools that fetch, with their versions; empty where there are none."""
+    share: Mapping[str, float]
+    """Of the clips that it is asked for, how many it can be expected to give, by split."""
+    part_bytes: int
+    """How large a part is, about."""
+
+    def parts(self, splits: Iterable[str]) -> list[Part]:
+        """The archives to be read for these splits, replacements first; raises SourceError where that cannot be told."""
+
+    def stream(self, part: Part, wanted: Container[str], folder: Path) -> Iterator[tuple[str, Fetched | None]]:
+        """Read a part once and yield the key of each clip in it, with its file in `folder` where it is wanted.
+
+        Runs in a worker. Raises PartError when the part breaks off, after the clips before the break.
+        """
+
+
+def load(spec: str, options: object = None) -> Source | Archive:
+    """The source named by `NAME` or `NAME:ARGUMENT`; raises SettingsError or SourceError where there is none.
+
+    `options` is an instance of the module's `Options`, or None for its defaults.
+    """
     name, _, argument = spec.partition(":")
     if spec and Path(spec).exists() and name not in plugins.names(__name__):
         raise SourceError(f"--source {spec}: a folder is named as local:{spec}")
-    source: Source = plugins.load(__name__, name).Source(argument)
+    module = plugins.load(__name__, name)
+    source: Source | Archive = module.Source(argument) if options is None else module.Source(argument, options)
     return source
+
+
+def options() -> dict[str, type]:
+    """The options of each source that has some, by its name."""
+    modules = {name: plugins.load(__name__, name) for name in plugins.names(__name__)}
+    return {name: module.Options for name, module in modules.items() if hasattr(module, "Options")}

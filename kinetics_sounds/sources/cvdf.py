@@ -24,7 +24,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -34,6 +34,7 @@ import stamina
 from .. import files
 from ..clip import SPLITS, Fetched, Status, parse_key
 from ..errors import SourceError
+from . import Part, PartError
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
@@ -70,33 +71,6 @@ _NOTICE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One archive of clips."""
-
-    name: str
-    """Unique among the source's parts and the same in every run."""
-    place: str
-    """URL or path."""
-    split: str | None
-    """The split whose list named it, or whose folder it lies in; None where that is not told."""
-    replacement: bool
-    """It mends clips that other parts hold broken, so its clips are to be preferred."""
-
-
-class PartError(SourceError):
-    """A part broke off for good after the clips that it gave; others of it may be missing."""
-
-    def __init__(self, status: Status, text: str) -> None:
-        """`status` says how it broke; the text names the part, the place and the remedy."""
-        super().__init__(status, text)
-        self.status = status
-
-    def __str__(self) -> str:
-        """The text alone."""
-        return str(self.args[1])
-
-
 class _BreakError(Exception):
     """Why bytes stop, for whoever knows the part's name."""
 
@@ -113,6 +87,10 @@ class Source:
     """The parts of one place."""
 
     versions = ""
+    part_bytes = 436 * 10**9 // 301
+    """The official parts' mean."""
+    share: Mapping[str, float] = {"train": 240_258 / 246_534, "val": 19_881 / 19_906, "test": 38_685 / 39_805}
+    """What the official mirror holds of what is annotated."""
 
     def __init__(self, argument: str) -> None:
         """`argument` is empty, an http(s) URL or a folder; raise SourceError for another URL and for what is no folder."""
@@ -145,8 +123,8 @@ class Source:
         found = _on_disk(self.folder, wanted) if self.folder else _listed(self.base, wanted)
         return sorted(found, key=lambda part: not part.replacement)
 
-    def stream(self, part: Part, wanted: Container[str], folder: Path) -> Iterator[tuple[str, Fetched]]:
-        """Read a part once and yield each wanted clip that it holds, with its file in `folder`.
+    def stream(self, part: Part, wanted: Container[str], folder: Path) -> Iterator[tuple[str, Fetched | None]]:
+        """Read a part once and yield the key of each clip in it, with its file in `folder` where it is wanted.
 
         A file is whole when it is yielded, and then the caller's, to be deleted before the next is asked for if the disk
         is small. A key comes once. An empty or oversized clip has status corrupt and no file, unless the part holds
@@ -648,12 +626,18 @@ def _records(data: bytes) -> dict[bytes, bytes]:
     return records
 
 
-def _clips(tape: _Tape, wanted: Container[str], folder: Path, given: set[str]) -> Iterator[tuple[str, Fetched]]:
-    """Write and yield the wanted clips that are not given yet, sound ones as they come and the others at the end."""
+def _clips(tape: _Tape, wanted: Container[str], folder: Path, given: set[str]) -> Iterator[tuple[str, Fetched | None]]:
+    """Write and yield the wanted clips that are not given yet, sound ones as they come and broken ones at the end.
+
+    The others' keys come without a file.
+    """
     broken: dict[str, Fetched] = {}
     for member in _members(tape):
         key, suffix = os.path.splitext(member.name.rpartition(b"/")[2].decode("ascii", "replace"))  # noqa: PTH122
-        if suffix.lower() not in SUFFIXES or parse_key(key) is None or key in given or key not in wanted:
+        if suffix.lower() not in SUFFIXES or parse_key(key) is None or key in given:
+            continue
+        if key not in wanted:
+            yield key, None
             continue
         fault = ""
         if member.sparse:

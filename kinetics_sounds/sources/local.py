@@ -5,10 +5,11 @@ Finds trimmed clips (`{id}_{start:06d}_{end:06d}.mp4`, the mirror's naming) and 
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from .. import files
-from ..clip import YOUTUBE_ID, Clip, Fetched, Status, parse_key
+from ..clip import SPLITS, YOUTUBE_ID, Clip, Fetched, Status, parse_key
 from ..errors import SourceError
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
@@ -20,6 +21,8 @@ class Source:
 
     notice = ""
     versions = ""
+    videos_per_hour = requests_per_hour = None
+    share: Mapping[str, float] = dict.fromkeys(SPLITS, 1.0)
 
     def __init__(self, argument: str) -> None:
         """Raise SourceError unless `argument` is a folder that can be read."""

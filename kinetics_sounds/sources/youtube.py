@@ -7,11 +7,12 @@ import errno
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..clip import Clip, Fetched, Status
+from ..clip import SPLITS, Clip, Fetched, Status
 from ..errors import SourceError
 from ..media import ffmpeg
 
@@ -55,6 +56,9 @@ class Source:
             )
         self.template = argument or WATCH
         self.notice = "" if argument else _NOTICE
+        self.videos_per_hour = None if argument else 300.0
+        self.requests_per_hour = None
+        self.share: Mapping[str, float] = dict.fromkeys(SPLITS, 0.89)
 
     @property
     def versions(self) -> str:

@@ -2,19 +2,22 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from kinetics_sounds import sources
-from kinetics_sounds.clip import Clip, Kind, Status
+from kinetics_sounds.clip import Clip, Fetched, Kind, Status
 from kinetics_sounds.errors import MediaError
+from kinetics_sounds.sources import Archive, PartError
 
 from . import Asked, Finding, Verdict
 
 OLD_DAYS = 90
 """YouTube changes more often than that, and an old yt-dlp fails without saying why."""
+LIVE_SPLIT = "val"
+"""Whose parts a mirror is asked for."""
 SECONDS = 10
 """The span that a source is asked for."""
 _REMEDIES = {
@@ -59,14 +62,18 @@ def live(asked: Asked) -> Iterator[Finding]:
     from kinetics_sounds.media import probe
 
     name, source = f"live {asked.subject.partition(':')[0]}", sources.load(asked.subject)
-    clip = Clip(youtube_id=asked.live_id, time_start=0, time_end=SECONDS, label="", split="train")
-    location, began = source.locate(clip), time.monotonic()
-    if location is None:
-        remedy = "name a video that it has with --live_id"
-        yield Finding(name, Verdict.MISSING, f"{asked.subject} does not have {asked.live_id}", remedy)
-        return
+    clip = Clip(youtube_id=asked.live_id, time_start=0, time_end=SECONDS, label="", split="val")
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ks-doctor-") as folder:
-        fetched = source.fetch(clip, location, Path(folder))
+        if isinstance(source, Archive):
+            location, fetched = _first(source, Path(folder))
+        else:
+            location = source.locate(clip) or ""
+            if not location:
+                remedy = "name a video that it has with --live_id"
+                yield Finding(name, Verdict.MISSING, f"{asked.subject} does not have {asked.live_id}", remedy)
+                return
+            fetched = source.fetch(clip, location, Path(folder))
         if fetched.status is not Status.OK or fetched.path is None:
             found = f"{location}: {fetched.status}: {fetched.detail}"
             remedy = _REMEDIES.get(fetched.status) or _REMEDIES.get(fetched.status.kind, "report this")
@@ -82,3 +89,22 @@ def live(asked: Asked) -> Iterator[Finding]:
     streams = [stream.codec for stream in (inside.video, inside.audio) if stream]
     found = f"{location}: {fetched.status}, {size / 1e6:.1f} MB ({', '.join(streams)}) in {seconds:.0f} s"
     yield Finding(name, Verdict.OK, found)
+
+
+def _first(source: Archive, folder: Path) -> tuple[str, Fetched]:
+    """The first clip of the first part that is no replacement, and where it lay."""
+    part = next(part for part in source.parts([LIVE_SPLIT]) if not part.replacement)
+    try:
+        for key, fetched in source.stream(part, _Everything(), folder):
+            if fetched is not None:
+                return f"{part.name}: {key}", fetched
+    except PartError as error:
+        return part.name, Fetched(status=error.status, detail=str(error))
+    return part.name, Fetched(status=Status.NOT_IN_SOURCE, detail="holds no clip")
+
+
+class _Everything(Container[str]):
+    """Whatever there is."""
+
+    def __contains__(self, _key: object) -> bool:
+        return True

@@ -46,7 +46,11 @@ class Pool(Generic[T, R]):
             return []
         done, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
         ended = [future for future in self._running if future in done]  # in the order that they were handed in
-        return [(self._running.pop(future), _result(future)) for future in ended]
+        results: list[tuple[T, R | Failed]] = []
+        for future in ended:
+            result = _result(future)
+            results.append((self._running.pop(future), result))
+        return results
 
     def close(self) -> None:
         """End the processes and what they run."""
@@ -56,7 +60,8 @@ class Pool(Generic[T, R]):
 
 def _result(future: ProcessFuture[R]) -> R | Failed:
     try:
-        return future.result()
+        result: R = future.result()
+        return result
     except TimeoutError:
         return Failed(Cause.TIMED_OUT, "the task ran past its time and was killed")
     except ProcessExpired as error:

@@ -3,15 +3,16 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kinetics_sounds import manifest
-from kinetics_sounds.clip import Status
+from kinetics_sounds.clip import Outcome, Status
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.media import probe
 from kinetics_sounds.pipelines import build, serve
+from kinetics_sounds.pipelines.tasks import ClipDone
 
 if TYPE_CHECKING:
     from .conftest import Folder
@@ -144,19 +145,44 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+class Inline:
+    """A pool that carries tasks out one by one, here, when their results are asked for."""
+
+    workers = 1
+
+    def __init__(self, work: Any) -> None:
+        self.work = work
+        self.tasks: list[Any] = []
+
+    @property
+    def busy(self) -> int:
+        return len(self.tasks)
+
+    def submit(self, task: Any, *, timeout_seconds: float) -> None:
+        assert timeout_seconds > 0
+        self.tasks.append(task)
+
+    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
+        return [(task, self.work(task)) for task in (self.tasks.pop(0) for _ in self.tasks[:1])] if seconds else []
+
+    def close(self) -> None:
+        self.tasks.clear()
+
+
 def test_a_full_disk_stops_the_build_and_burns_no_clip(
-    folder: "Folder", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: "Folder", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def full(task: Any) -> ClipDone:
+        return ClipDone(outcome=Outcome(clip=task.clip, status=Status.DISK_FULL, detail="No space left on device"))
+
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Inline(full))
     out = tmp_path / "out"
-    outcome = build.Outcome(
-        clip=build.Clip("whole", 1, 3, "humming", "train"), status=Status.DISK_FULL, detail="No space left on device"
-    )
-    monkeypatch.setattr(build.local, "run", lambda *_, **__: (pair for pair in [(None, outcome)]))
 
     assert build.main(arguments(folder, out)) == 3
 
     rows = manifest.read(out / "manifest.parquet").outcomes
     assert Counter(str(row.status) for row in rows) == {"disk_full": 1, "not_tried": len(folder.expected) - 1}
+    assert "stopped: disk_full: No space left on device" in capsys.readouterr().err
 
 
 def test_two_builds_in_one_folder_are_refused(
@@ -181,9 +207,7 @@ def test_a_ledger_of_something_else_is_refused(
 
 def test_the_ledger_keeps_every_outcome_that_there_was(folder: "Folder", built: tuple[Path, int]) -> None:
     with Ledger(built[0] / "ledger.sqlite") as ledger:
-        known = ledger.latest()
-
-    assert {key: str(entry.status) for key, entry in known.items()} == folder.expected
+        assert {entry.key: str(entry.status) for entry in ledger.words()} == folder.expected
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")

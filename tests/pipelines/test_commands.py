@@ -18,7 +18,8 @@ MODULES = {
     "ks-doctor": "pipelines.doctor",
 }
 OPTIONS = {
-    "ks-build": "classes annotations splits source out limit per_class workers min_coverage timeout retry dry_run json",
+    "ks-build": "classes annotations splits source out limit per_class executor workers min_coverage timeout retry attempts "
+    "retry_wait patience dry_run json",
     "ks-shard": "manifest out short_side audio shard_bytes seed workers timeout json",
     "ks-train": "config print_config shards out train_split method backbone view batch epochs steps optim seed workers device "
     "channels_last log_every save_every keep resume list",

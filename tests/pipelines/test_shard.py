@@ -156,7 +156,7 @@ def test_a_clip_that_changed_since_the_build_stops_the_packing_until_it_is_built
 
 def test_a_manifest_without_usable_clips_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = manifest.Manifest(ClassList("mine", ("a",)), ())
-    manifest.write(tmp_path / "manifest.parquet", empty)
+    manifest.write(tmp_path / "manifest.parquet", empty.classes, empty.outcomes)
 
     assert shard.main(["--manifest", str(tmp_path / "manifest.parquet")]) == 2
     assert "nothing to pack" in capsys.readouterr().err

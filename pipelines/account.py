@@ -1,0 +1,185 @@
+"""What a build has, lacks and took; and, before it begins, what it would ask of whom."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import manifest
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import SPLITS, Clip, Outcome
+from kinetics_sounds.errors import SourceError
+from kinetics_sounds.sources import Archive, Source
+
+from .rounds import Tally
+
+CLIP_BYTES = 1_500_000
+"""Of a ten-second clip of 480 lines, cut anew."""
+CLIP_SECONDS = 1.5
+"""Of one core, for a clip to be cut, measured and placed."""
+VIDEO_BYTES = 15_000_000
+"""Of a video of a few minutes, of up to 480 lines."""
+BYTES_PER_SECOND = 20e6
+"""That a mirror is taken to give."""
+LEAST_COVERED = 10
+"""Classes that the summary names."""
+
+
+@dataclass(slots=True)
+class Account:
+    """Counts of outcomes, taken as they pass by."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    """Where the ok clips came from."""
+    annotated: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By split and label."""
+    ok: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By split and label."""
+    keys: list[str] = field(default_factory=list)
+    """Of the ok clips."""
+    bytes: int = 0
+
+    def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes, each counted."""
+        for outcome in outcomes:
+            place = (outcome.clip.split, outcome.clip.label)
+            self.statuses[outcome.status.value] += 1
+            self.kinds[outcome.status.kind.value] += 1
+            self.annotated[place] += 1
+            if outcome.media is not None:
+                self.ok[place] += 1
+                self.sources[outcome.source] += 1
+                self.keys.append(outcome.clip.key)
+                self.bytes += outcome.media.bytes
+            yield outcome
+
+    @property
+    def complete(self) -> bool:
+        """Every annotated clip is there."""
+        return len(self.keys) == self.statuses.total()
+
+    def report(self, classes: ClassList, tally: Tally, *, seconds: float) -> dict[str, Any]:
+        """The document `report.json`."""
+        stages = {
+            stage: round(took, 1) for took, stage in sorted(((t, s) for s, t in tally.seconds.items()), reverse=True)
+        }
+        clips = tally.counts["clips"]
+        return {
+            "classes": classes.name,
+            "note": classes.note,
+            "annotated": self.statuses.total(),
+            "ok": len(self.keys),
+            "statuses": dict(self.statuses.most_common()),
+            "kinds": dict(self.kinds.most_common()),
+            "sources": dict(self.sources.most_common()),
+            "coverage": {
+                split: {
+                    label: {"annotated": count, "ok": self.ok[split, label]}
+                    for (place, label), count in self.annotated.items()
+                    if place == split
+                }
+                for split in SPLITS
+                if any(place == split for place, _ in self.annotated)
+            },
+            "fingerprint": manifest.fingerprint(self.keys),
+            "bytes": self.bytes,
+            "this_run": {
+                "clips": clips,
+                "tries": tally.counts["tries"],
+                "seconds": round(seconds, 1),
+                "clips_per_second": round(clips / seconds, 3) if seconds > 0 else 0.0,
+                "requests": tally.counts["requests"],
+                "bytes_downloaded": tally.counts["bytes"],
+                "worker_seconds": stages,
+                "slowest_stage": next(iter(stages), ""),
+            },
+        }
+
+
+def summary(report: Mapping[str, Any], out: Path) -> str:
+    """The report for people."""
+    told = ", ".join(f"{name} {count}" for name, count in report["statuses"].items())
+    lines = [f"{report['ok']} of {report['annotated']} annotated clips are ok ({told})"]
+    kinds = ", ".join(f"{name} {count}" for name, count in report["kinds"].items())
+    lines.append(f"by kind: {kinds}; from: {', '.join(f'{n} {c}' for n, c in report['sources'].items()) or 'nowhere'}")
+    least: list[tuple[float, str]] = []
+    for split, classes in report["coverage"].items():
+        ok, annotated = (sum(each[what] for each in classes.values()) for what in ("ok", "annotated"))
+        full = sum(each["ok"] == each["annotated"] for each in classes.values())
+        lines.append(
+            f"{split}: {ok} of {annotated} ({ok / annotated:.1%}) in {len(classes)} classes, {full} of them complete"
+        )
+        for label, each in classes.items():
+            if each["ok"] < each["annotated"]:
+                share = each["ok"] / each["annotated"]
+                least.append((share, f"{label} ({split}) {each['ok']}/{each['annotated']}"))
+    if least:
+        lines.append("least covered: " + ", ".join(text for _, text in sorted(least)[:LEAST_COVERED]))
+    run = report["this_run"]
+    if run["clips"]:
+        stages = ", ".join(f"{stage} {took:g} s" for stage, took in run["worker_seconds"].items())
+        lines.append(
+            f"this run: {run['clips']} clips in {run['seconds']:g} s ({run['clips_per_second']:g} a second), "
+            f"{run['bytes_downloaded'] / 1e6:.1f} MB downloaded; workers' time: {stages or 'none'}"
+        )
+    lines.append(f"clips: {report['bytes'] / 1e9:.2f} GB\nmanifest: {out / 'manifest.parquet'} (and .csv)")
+    lines.append(f"report: {out / 'report.json'}")
+    return "\n".join(lines)
+
+
+def forecast(asked: Mapping[str, Source | Archive], clips: Sequence[Clip], done: int, workers: int) -> str:
+    """What would be asked of which source in which order, and what may come of it."""
+    lines = [f"{done} clips are there already"] if done else []
+    left: dict[str, float] = {clip.key: 1.0 for clip in clips}  # the chance that a clip is still wanting
+    total_hours = disk = 0.0
+    for spec, source in asked.items():
+        count = sum(left.values())
+        if isinstance(source, Archive):
+            found = [clip for clip in clips if left[clip.key] > 0]
+            asks, hours = _archive_hours(source, sorted({clip.split for clip in found}))
+            lines.append(f"would stream {spec} for {count:.0f} clips: {asks}")
+        else:
+            found = [clip for clip in clips if left[clip.key] > 0 and source.locate(clip) is not None]
+            count = sum(left[clip.key] for clip in found)
+            lines.append(f"would ask {spec}: {count:.0f} clips")
+            hours = count * CLIP_SECONDS / workers / 3600
+            if source.videos_per_hour:
+                hours = max(hours, count / source.videos_per_hour)
+                lines.append(
+                    f"  at {source.videos_per_hour:g} videos an hour from one address, some "
+                    f"{count * VIDEO_BYTES / 1e9:.1f} GB to download"
+                )
+        gain = 0.0
+        for clip in found:
+            share = source.share[clip.split]
+            gain += left[clip.key] * share
+            left[clip.key] *= 1 - share
+        total_hours += hours
+        disk += gain * CLIP_BYTES
+        lines.append(f"  expect {gain:.0f} clips at most, in {_hours(hours)}")
+    nowhere = sum(chance >= 1.0 for chance in left.values())
+    if nowhere:
+        lines.append(f"no source has a file of {nowhere} clips")
+    lines.append(
+        f"expect {len(clips) - sum(left.values()):.0f} of {len(clips)} clips at most, {_hours(total_hours)} on {workers} "
+        f"workers, {disk / 1e9:.1f} GB on disk (less where a source's own files are linked)"
+    )
+    return "\n".join(lines)
+
+
+def _archive_hours(source: Archive, splits: Sequence[str]) -> tuple[str, float]:
+    try:
+        count = len(source.parts(splits))
+    except SourceError as error:
+        return f"its parts cannot be told now ({error})", 0.0
+    size = count * source.part_bytes
+    return f"{count} parts, about {size / 1e9:.0f} GB, none of which is stored", size / BYTES_PER_SECOND / 3600
+
+
+def _hours(hours: float) -> str:
+    if hours < 1:
+        return f"about {max(1.0, hours * 60):.0f} minutes"
+    return f"about {hours:.1f} hours" if hours < 48 else f"about {hours / 24:.1f} days"

@@ -1,0 +1,191 @@
+"""What is asked when: at a polite rate, again after what may pass, and not at all while a source refuses.
+
+All of it is the driver's, so it holds for every worker on every machine. Nothing here reads a clock or a file: times are
+handed in, in seconds of one clock that never goes back.
+"""
+
+import heapq
+import itertools
+import random
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from kinetics_sounds.clip import Kind, Status
+
+T = TypeVar("T", bound=Hashable)
+
+TRANSIENT = frozenset(
+    (Status.NETWORK, Status.HTTP_4XX, Status.HTTP_5XX, Status.TRUNCATED, Status.TIMEOUT, Status.CRASHED)
+)
+"""What another try within the same run may mend."""
+FIRST_PROBE_SECONDS = 600.0
+"""A source that refuses is left alone this long, then asked for one clip; twice as long before the next one, and so on."""
+LONGEST_RETRY_SECONDS = 1800.0
+OFFLINE = 10
+"""So many failures of the network in a row are the network's, not the clips'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How a source is asked."""
+
+    attempts: int = 3
+    """Tries of one task within a run, where trying again may help."""
+    retry_seconds: float = 15.0
+    """Wait before the second try; it trebles for the next, up to half an hour, each shortened or stretched by up to half."""
+    patience_seconds: float = 7200.0
+    """A source that refuses everything this long ends the run."""
+    videos_per_hour: float | None = None
+    """Tasks handed out; None for no limit."""
+    requests_per_hour: float | None = None
+    """Requests that the tasks turn out to have made."""
+
+
+class Pace:
+    """At most so many an hour, evenly spread: what was used up moves the time of the next use."""
+
+    def __init__(self, per_hour: float | None) -> None:
+        """None: no limit."""
+        self._seconds = 3600.0 / per_hour if per_hour else 0.0
+        self.free_at = float("-inf")
+
+    def charge(self, now: float, count: int = 1) -> None:
+        """Use up `count` at a time."""
+        self.free_at = max(self.free_at, now) + count * self._seconds
+
+
+class Breaker:
+    """Whether a source is asked at all. Once it refuses nothing is, but for one probe after each of growing waits."""
+
+    def __init__(self, patience_seconds: float, lot: random.Random) -> None:
+        """Give up when everything was refused for so long."""
+        self.patience_seconds = patience_seconds
+        self._lot = lot
+        self._since: float | None = None
+        self._wait = 0.0
+        self.probe_at = float("-inf")
+        """Paused until then; -inf while all is well."""
+        self.gave_up = False
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing but a probe may be asked."""
+        return self._since is not None
+
+    def refuse(self, now: float) -> None:
+        """The source refused, or a probe failed: wait, longer each time."""
+        if self._since is None:
+            self._since = now
+            self._wait = min(FIRST_PROBE_SECONDS, self.patience_seconds / 8)
+        else:
+            self._wait *= 2
+        end = self._since + self.patience_seconds
+        self.gave_up = now >= end
+        self.probe_at = min(now + self._wait * self._lot.uniform(0.75, 1.25), max(end, now))
+
+    def answer(self) -> None:
+        """The source answers again."""
+        self._since = None
+        self.probe_at = float("-inf")
+
+
+class Schedule(Generic[T]):
+    """Which task is handed out next, if any may be now."""
+
+    def __init__(self, tasks: Iterable[T], rules: Rules, *, seed: int = 0) -> None:
+        """Tasks are taken from the iterable as they are needed."""
+        self.rules = rules
+        self.breaker = Breaker(rules.patience_seconds, random.Random(seed))  # noqa: S311 - jitter, not a secret
+        self._lot = random.Random(seed)  # noqa: S311
+        self._videos, self._requests = Pace(rules.videos_per_hour), Pace(rules.requests_per_hour)
+        self._fresh = iter(tasks)
+        self._head: T | None = None  # the next of them, where it was looked at already
+        self._urgent: deque[T] = deque()
+        self._again: list[tuple[float, int, T]] = []
+        self._refused: deque[T] = deque()
+        self._count = itertools.count()
+        self._tries: Counter[T] = Counter()
+        self._refused_at: dict[T, int] = {}
+        self._answers, self._offline = 0, 0
+        self._probe: T | None = None
+        self.full = False
+        """There is no room to write to."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing will be handed out any more."""
+        return self.full or self.breaker.gave_up
+
+    @property
+    def empty(self) -> bool:
+        """Every task was handed out, and none that ended waits for another try."""
+        if self._head is None:
+            self._head = next(self._fresh, None)
+        return self._head is None and not (self._urgent or self._again or self._refused)
+
+    def push(self, task: T) -> None:
+        """Add a task that goes before all others and asks nothing of the source."""
+        self._urgent.append(task)
+
+    def next(self, now: float) -> T | None:
+        """The task to hand out now; None where there is none, or not yet."""
+        if self.ended:
+            return None
+        if self._urgent:
+            return self._urgent.popleft()
+        if max(self._videos.free_at, self._requests.free_at, self.breaker.probe_at) > now or self._probe is not None:
+            return None
+        task = self._choose(now)
+        if task is not None:
+            self._videos.charge(now)
+            if self.breaker.paused:
+                self._probe = task
+        return task
+
+    def _choose(self, now: float) -> T | None:
+        if self._again and self._again[0][0] <= now:
+            return heapq.heappop(self._again)[2]
+        task, self._head = self._head or next(self._fresh, None), None
+        return task or (self._refused.popleft() if self._refused else None)
+
+    def took(self, task: T, status: Status, now: float, *, requests: int = 0) -> bool:
+        """Learn what became of a task that was handed out; whether that is its last word in this run."""
+        self._requests.charge(now, requests)
+        probing = self._probe == task
+        if probing:
+            self._probe = None
+        if status is Status.DISK_FULL:
+            self.full = True
+            return True
+        if status.kind is Kind.STOP:
+            return self._took_refusal(task, now, probing=probing)
+        self._offline = self._offline + 1 if status is Status.NETWORK else 0
+        if status in TRANSIENT:
+            if probing or (self._offline >= OFFLINE and not self.breaker.paused):
+                self.breaker.refuse(now)
+            return not self._try_again(task, now)
+        self._answers += 1
+        if probing:
+            self.breaker.answer()
+        return True
+
+    def _took_refusal(self, task: T, now: float, *, probing: bool) -> bool:
+        """Refusals are the source's, and cost no try; unless others were answered since this task was refused before."""
+        before = self._refused_at.setdefault(task, self._answers)
+        its_own = before < self._answers
+        if probing or not (its_own or self.breaker.paused):
+            self.breaker.refuse(now)
+        if not its_own:
+            self._refused.append(task)
+        return its_own
+
+    def _try_again(self, task: T, now: float) -> bool:
+        self._tries[task] += 1
+        if self._tries[task] >= self.rules.attempts:
+            del self._tries[task]
+            return False
+        wait = min(self.rules.retry_seconds * 3.0 ** (self._tries[task] - 1), LONGEST_RETRY_SECONDS)
+        heapq.heappush(self._again, (now + wait * self._lot.uniform(0.5, 1.5), next(self._count), task))
+        return True

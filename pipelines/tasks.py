@@ -1,0 +1,197 @@
+"""What a worker does: one clip from one source to its place on disk, or one archive to the clips in it."""
+
+import contextlib
+import errno
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kinetics_sounds import __version__, files, sources
+from kinetics_sounds.clip import Clip, Fetched, Media, Outcome, Status, label_folder
+from kinetics_sounds.media import ffmpeg
+from kinetics_sounds.sources import Archive, Part, PartError
+
+from .stages.audit import audit
+from .stages.trim import Trimmed, to_span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipTask:
+    """All that a worker needs for one clip."""
+
+    clip: Clip
+    spec: str
+    """The source's `--source` text."""
+    options: object = None
+    """The source's own options."""
+    location: str = ""
+    """Where the source would look."""
+    fetched: Fetched | None = None
+    """The clip's file where it was fetched already, from an archive."""
+    out: Path
+    """The build's folder."""
+    scratch: Path
+    """A folder of the build's own on the same file system: what lies below it may be moved."""
+    folder: Path
+    """Of this task alone, below `scratch`; the driver sees to it that nothing stays."""
+    min_coverage: float
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartTask:
+    """All that a worker needs for one archive."""
+
+    part: Part
+    spec: str
+    options: object = None
+    wanted: Path
+    """A file with a key a line."""
+    folder: Path
+    """Of this task alone; the driver sees to it that nothing stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipDone:
+    """What became of a clip, and what it took."""
+
+    outcome: Outcome
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by stage."""
+    requests: int = 0
+    bytes: int = 0
+    """Downloaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartDone:
+    """What an archive gave, and what it took."""
+
+    status: Status
+    """Ok where it was read to its end."""
+    detail: str = ""
+    clips: tuple[tuple[str, Fetched], ...] = ()
+    """The wanted clips, with their files in the task's folder."""
+    keys: frozenset[str] = frozenset()
+    """Of all clips in it."""
+    seconds: float = 0.0
+
+
+def work(task: ClipTask | PartTask) -> ClipDone | PartDone:
+    """Carry out a task; runs in a worker."""
+    return read_part(task) if isinstance(task, PartTask) else obtain(task)
+
+
+def obtain(task: ClipTask) -> ClipDone:
+    """Fetch, cut, audit and place one clip."""
+    seconds: dict[str, float] = {}
+    source = sources.load(task.spec, task.options)
+    fetched, media = task.fetched, None
+    task.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if fetched is None:
+            if isinstance(source, Archive):
+                raise ValueError(f"{task.clip.key}: an archive's clip comes with its file")
+            with _timed(seconds, "fetch"):
+                fetched = source.fetch(task.clip, task.location, task.folder)
+        status, detail = fetched.status, fetched.detail
+        if status is Status.OK:
+            with _timed(seconds, "cut"):
+                trimmed = to_span(task.clip, fetched, task.folder, timeout_seconds=task.timeout_seconds)
+            status, detail = trimmed.status, trimmed.detail
+            if status is Status.OK and trimmed.measured is not None:
+                status, detail = audit(task.clip, trimmed.measured, min_coverage=task.min_coverage)
+            if status is Status.OK:
+                with _timed(seconds, "place"):
+                    media = _place(task, trimmed)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        status, detail, media = Status.DISK_FULL, str(error), None
+    finally:
+        shutil.rmtree(task.folder, ignore_errors=True)
+    outcome = Outcome(
+        clip=task.clip,
+        status=status,
+        detail=detail,
+        source=task.spec,
+        media=media,
+        tool_versions=versions(source.versions),
+    )
+    return ClipDone(
+        outcome=outcome,
+        seconds=seconds,
+        requests=fetched.requests if fetched else 0,
+        bytes=fetched.bytes if fetched else 0,
+    )
+
+
+def _place(task: ClipTask, trimmed: Trimmed) -> Media:
+    """Give the clip's file its name: a link to a source's own file, else the file moved."""
+    path, measured, found = trimmed.path, trimmed.measured, trimmed.found
+    if path is None or measured is None or found is None or found.audio is None:
+        raise ValueError(f"{task.clip.key}: an ok clip without a file")
+    place = task.out / "clips" / label_folder(task.clip.label) / f"{task.clip.key}{path.suffix.lower()}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    size, digest = path.stat().st_size, files.sha256(path)
+    if path.is_relative_to(task.scratch):
+        files.publish(path, place)
+    else:
+        link = task.folder / place.name
+        link.symlink_to(path.absolute())
+        link.replace(place)
+        files.sync_folder(place.parent)
+    return Media(
+        path=place.relative_to(task.out).as_posix(),
+        bytes=size,
+        sha256=digest,
+        duration_seconds=round(measured.video.last_seconds - measured.video.first_seconds, 6),
+        fps=round(measured.fps, 6),
+        width=measured.width,
+        height=measured.height,
+        num_frames=measured.video.count,
+        audio_rate=found.audio.rate,
+        audio_channels=found.audio.channels,
+        audio_rms_db=round(measured.audio_rms_db, 3),
+    )
+
+
+def read_part(task: PartTask) -> PartDone:
+    """Stream one archive and keep the wanted clips in the task's folder."""
+    source = sources.load(task.spec, task.options)
+    if not isinstance(source, Archive):
+        raise TypeError(f"{task.spec}: has no parts")
+    wanted = frozenset(task.wanted.read_text("ascii").split())
+    clips: list[tuple[str, Fetched]] = []
+    keys: set[str] = set()
+    status, detail, seconds = Status.OK, "", dict[str, float]()
+    try:
+        task.folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=task.folder))  # clips of an earlier try may still be waiting beside it
+        with _timed(seconds, "fetch"):
+            for key, fetched in source.stream(task.part, wanted, folder):
+                keys.add(key)
+                if fetched is not None:
+                    clips.append((key, fetched))
+    except PartError as error:
+        status, detail = error.status, str(error)
+    return PartDone(
+        status=status, detail=detail, clips=tuple(clips), keys=frozenset(keys), seconds=sum(seconds.values())
+    )
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - began
+
+
+def versions(*others: str) -> str:
+    """The tools that make a clip, with their versions."""
+    return "; ".join(filter(None, (f"kinetics-sounds {__version__}", f"ffmpeg {ffmpeg.version()}", *others)))
