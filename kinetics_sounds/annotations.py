@@ -4,6 +4,7 @@ import csv
 import hashlib
 import http.client
 import io
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Container, Iterable
@@ -28,8 +29,8 @@ _MAX_BYTES = 256 << 20
 class Annotations:
     """What one list holds of what was asked for."""
 
-    clips: tuple[tuple[Clip, str], ...]
-    """Each wanted clip with where it stands, `file:line`."""
+    clips: tuple[tuple[Clip, int], ...]
+    """Each wanted clip with the line that it ends on."""
     labels: frozenset[str]
     """Every label of the list, wanted or not."""
 
@@ -47,7 +48,7 @@ def read(place: str | Path, *, labels: Container[str], splits: Iterable[str] = S
     except (OSError, UnicodeDecodeError) as error:
         raise AnnotationError(f"{path}: cannot be read as a UTF-8 CSV: {error}") from error
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    found: list[tuple[Clip, str]] = []
+    found: list[tuple[Clip, int]] = []
     seen: set[str] = set()
     try:
         _check_header(path, rows.fieldnames or [])
@@ -61,7 +62,7 @@ def read(place: str | Path, *, labels: Container[str], splits: Iterable[str] = S
             if split is None:
                 raise AnnotationError(f"{where}: split {row['split']!r} is none of {', '.join(_SPLIT_NAMES)}")
             if split in wanted:
-                found.append((_clip(row, label, split, where), where))
+                found.append((_clip(row, sys.intern(label), split, where), rows.line_num))
     except csv.Error as error:
         raise AnnotationError(
             f"{path}:{rows.line_num}: is no CSV: {error}; look for a quote that does not close"

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def _for_people(text: str) -> str:
 
 def _row(outcome: Outcome, index: dict[str, int]) -> dict[str, object]:
     clip = outcome.clip
-    media = dataclasses.asdict(outcome.media) if outcome.media else {}
+    media = {name: getattr(outcome.media, name) for name in _MEDIA} if outcome.media else {}
     return {
         "key": clip.key,
         "youtube_id": clip.youtube_id,
@@ -128,17 +129,32 @@ def _row(outcome: Outcome, index: dict[str, int]) -> dict[str, object]:
 
 def read(path: Path) -> Manifest:
     """Read `manifest.parquet`; raises ManifestError where it is missing, damaged, or of another schema."""
+    with _opened(path) as (file, facts):
+        missing = [column for column in COLUMNS if column not in file.schema_arrow.names]
+        if missing or facts.get("schema") != SCHEMA:
+            raise _other(path, facts.get("schema"), missing)
+        classes = _classes(facts)
+        batches = file.iter_batches(batch_size=ROWS, columns=list(COLUMNS))
+        return Manifest(classes, tuple(outcome for batch in batches for outcome in _outcomes(batch.to_pylist())))
+
+
+def read_classes(path: Path) -> ClassList:
+    """The class list that a manifest of any schema is of; raises ManifestError where it is missing or damaged."""
+    with _opened(path) as (_, facts):
+        return _classes(facts)
+
+
+def _classes(facts: Mapping[str, Any]) -> ClassList:
+    return ClassList(facts["classes"], tuple(facts["labels"]), facts["note"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[parquet.ParquetFile, Mapping[str, Any]]]:
     if not path.is_file():
         raise ManifestError(f"{path}: there is no manifest; make one with: ks-build --classes k32")
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            facts = json.loads((file.schema_arrow.metadata or {}).get(_FACTS, b"{}"))
-            missing = [column for column in COLUMNS if column not in file.schema_arrow.names]
-            if missing or facts.get("schema") != SCHEMA:
-                raise _other(path, facts.get("schema"), missing)
-            batches = file.iter_batches(batch_size=ROWS, columns=list(COLUMNS))
-            outcomes = [outcome for batch in batches for outcome in _outcomes(batch.to_pylist())]
-        classes = ClassList(facts["classes"], tuple(facts["labels"]), facts["note"])
+            yield file, json.loads((file.schema_arrow.metadata or {}).get(_FACTS, b"{}"))
     except (pa.ArrowException, OSError) as error:
         raise ManifestError(
             f"{path}: cannot be read as Parquet ({error}); give the manifest.parquet of a build"
@@ -147,7 +163,6 @@ def read(path: Path) -> Manifest:
         raise ManifestError(
             f"{path}: holds what no build writes ({error}); run ks-build again (finished clips are kept)"
         ) from error
-    return Manifest(classes, tuple(outcomes))
 
 
 def _other(path: Path, schema: object, missing: Sequence[str]) -> ManifestError:

@@ -192,7 +192,7 @@ def _check(settings: Settings) -> None:
 def _check_classes(class_list: ClassList, out: Path) -> None:
     """Refuse to put another class list's manifest over one that is there."""
     path = out / "manifest.parquet"
-    if path.is_file() and (there := manifest.read(path).classes).labels != class_list.labels:
+    if path.is_file() and (there := manifest.read_classes(path)).labels != class_list.labels:
         raise SettingsError(
             f"{out}: holds a build of other classes ({there.name}, {len(there.labels)} labels); choose another --out"
         )

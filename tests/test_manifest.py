@@ -255,6 +255,12 @@ def test_another_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
     )
 
 
+def test_the_classes_of_another_schema_are_known_all_the_same(tmp_path: Path) -> None:
+    path = changed(tmp_path, lambda table: table.drop(columns=["fps"]), schema=manifest.SCHEMA + 1)
+
+    assert manifest.read_classes(path) == of(OK).classes
+
+
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     said = refusal(changed(tmp_path, lambda table: table.drop(columns=["fps", "split"])))
 

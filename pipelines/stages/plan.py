@@ -25,24 +25,24 @@ def plan(
     a larger number keeps the same and adds more. Raises ClassListError for a label that no list knows, AnnotationError for
     a clip that two rows tell differently and where nothing is left.
     """
-    found: dict[str, tuple[Clip, str]] = {}
+    found: dict[str, tuple[Clip, Path, int]] = {}
     seen: set[str] = set()
     for path in lists:
         listed = annotations.read(path, labels=frozenset(classes.labels), splits=splits)
         seen |= listed.labels
-        for clip, where in listed.clips:
-            other, there = found.setdefault(clip.key, (clip, where))
+        for clip, line in listed.clips:
+            other, there, its = found.setdefault(clip.key, (clip, path, line))
             if other != clip:
                 raise AnnotationError(
-                    f"{where}: {clip.key} is {clip.label!r} in {clip.split}, but {there} says {other.label!r} in "
-                    f"{other.split}; remove one of the two rows"
+                    f"{path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there}:{its} says "
+                    f"{other.label!r} in {other.split}; remove one of the two rows"
                 )
     _check_labels(classes, seen)
     if not found:
         raise AnnotationError(
             f"the annotations hold no clip of {classes.name} in {', '.join(splits)}; see --splits and --annotations"
         )
-    clips = _few((clip for clip, _ in found.values()), per_class, by_label=True)
+    clips = _few((clip for clip, _, _ in found.values()), per_class, by_label=True)
     clips = _few(clips, limit, by_label=False)
     index = {label: number for number, label in enumerate(classes.labels)}
     return tuple(sorted(clips, key=lambda clip: (SPLITS.index(clip.split), index[clip.label], clip.key)))
