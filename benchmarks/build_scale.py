@@ -43,12 +43,15 @@ class Answers:
 
     @property
     def busy(self) -> int:
+        """Tasks whose answers were not taken yet."""
         return len(self.tasks)
 
     def submit(self, task: Any, *, timeout_seconds: float) -> None:  # noqa: ANN401
+        """Take a task."""
         self.tasks.append(task)
 
     def finished(self, seconds: float) -> list[tuple[Any, ClipDone]]:
+        """Answer every task."""
         tasks, self.tasks = self.tasks, []
         return [(task, answer(task)) for task in tasks]
 
@@ -101,7 +104,7 @@ def once(folder: Path) -> dict[str, float]:
     began = time.monotonic()
     argv = ["--classes", "k400", "--annotations", str(folder / "list.csv"), "--source", "youtube:http://x/{youtube_id}"]
     with (
-        mock.patch.object(build.executors, "start", lambda *_, **__: Answers()),
+        mock.patch.object(build.executors, "start", return_value=Answers()),
         contextlib.redirect_stdout(io.StringIO()),
     ):
         code = build.main([*argv, "--out", str(folder / "out"), "--json"])
@@ -116,6 +119,7 @@ def once(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
