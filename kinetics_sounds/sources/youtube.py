@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..clip import Clip, Fetched, Status
+from ..clip import SPLITS, Clip, Fetched, Status
 from ..errors import KineticsSoundsError, SettingsError, SourceError
 from ..media import ffmpeg
 from ..plugins import nearest
@@ -37,6 +37,8 @@ VIDEOS_PER_HOUR = 300
 """What YouTube lets one address have without an account, by the measure of yt-dlp's makers."""
 REQUESTS_PER_HOUR = 1000
 """The same measure in requests for pages and players, of which a video takes three or four."""
+STILL_THERE = 0.89
+"""Share of Kinetics' ids that were not gone by 2020; more are now."""
 STALL_SECONDS = 20
 """A connection that is silent for so long is given up."""
 _NOTICE = (
@@ -155,6 +157,8 @@ class Source:
             "requests_per_hour", self.options.requests_per_hour, 0 if argument else REQUESTS_PER_HOUR
         )
         """Requests, as `Fetched.requests` counts them, that all workers together may make in an hour; None: no limit."""
+        self.share: Mapping[str, float] = dict.fromkeys(SPLITS, STILL_THERE)
+        """Of the clips that are asked for, how many can be expected, by split."""
         self._runtimes = _runtimes_asked(self.options.js_runtime)
         self._passed = _passed(self.options.option)
         self._cookies, warning = _cookies(self.options.cookies) if self.options.cookies else ("", "")
