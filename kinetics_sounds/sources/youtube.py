@@ -82,6 +82,8 @@ _REFUSED: Mapping[str, tuple[str, ...]] = {
     "use --youtube.max_bytes": ("max_filesize",),
 }
 """Options of yt-dlp that `--youtube.option` does not take, by the reason."""
+TOKEN_LENGTH = 16
+"""An extractor's argument of so many letters is no name of a client, and is hidden."""
 _SECRET = (
     "username",
     "password",
@@ -432,7 +434,9 @@ def _secrets(passed: Mapping[str, Any]) -> Iterator[str]:
     for name in _SECRET:
         yield str(passed.get(name, ""))
     yield from of_url(str(passed.get("geo_verification_proxy", "")))
-    yield from _texts([passed.get("http_headers"), passed.get("extractor_args")])
+    yield from _texts(passed.get("http_headers"))
+    tokens = (part for text in _texts(passed.get("extractor_args")) for part in (text, text.rpartition("+")[2]))
+    yield from (token for token in tokens if len(token) >= TOKEN_LENGTH)
 
 
 def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - whatever JSON can hold

@@ -335,6 +335,15 @@ def test_a_header_is_sent_and_not_told(faults: Any, tmp_path: Path) -> None:
     assert SECRET not in got.detail
 
 
+def test_a_token_of_the_extractor_is_hidden_and_the_name_of_a_client_is_not() -> None:
+    arguments = '{"youtube": {"po_token": ["web.gvs+MnToKeNMnToKeNMnToKeN"], "player_client": ["web_safari"]}}'
+
+    secrets = Source("", Options(option=(f"extractor_args={arguments}",)))._secrets
+
+    assert {"web.gvs+MnToKeNMnToKeNMnToKeN", "MnToKeNMnToKeNMnToKeN"} <= set(secrets)
+    assert "web_safari" not in secrets
+
+
 # --- The machine is left as it was ------------------------------------------------------------------------------------
 
 
