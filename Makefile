@@ -1,9 +1,9 @@
-# make install | demo | test | check. Everything lives in .venv; a second run installs nothing again.
+# make install | demo | test | check | test-yt-dlp. Everything lives in .venv; a second run installs nothing again.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test check clean
+.PHONY: install demo test check test-yt-dlp clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -26,6 +26,9 @@ check: $(STAMP)
 
 test: check
 	$(BIN)/pytest -n 2
+
+test-yt-dlp: $(STAMP)
+	$(BIN)/python benchmarks/yt_dlp_versions.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -106,6 +106,7 @@ class Status(StrEnum):
     NO_AUDIO = "no_audio", Kind.PERMANENT
     TOO_SHORT = "too_short", Kind.PERMANENT
     CORRUPT = "corrupt", Kind.PERMANENT
+    TOO_LARGE = "too_large", Kind.PERMANENT  # more bytes than the user lets a video have
 
     NOT_TRIED = "not_tried", Kind.RETRY  # the build was stopped before it came to this clip
     NOT_IN_SOURCE = "not_in_source", Kind.RETRY  # a folder may have been filled since, and looking costs nothing
@@ -134,9 +135,9 @@ class Fetched:
     trimmed: bool = False
     """The file is named as already cut to the clip's span (else it is the whole video)."""
     requests: int = 0
-    """HTTP requests that were made for it."""
+    """Requests made of the source's server, for whoever keeps to its limits; those for the video's own bytes aside."""
     bytes: int = 0
-    """That were downloaded for it."""
+    """Bytes of video that came over the network, kept or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,17 @@ def parse(
             if not isinstance(chosen[name], list) or not all(isinstance(word, str) for word in chosen[name]):
                 raise _refusal(configs, f"{name}: {chosen[name]!r} is no list of texts", prog)
             chosen[name] = tuple(chosen[name])
-    return Parsed(kind(**chosen), {name: values[name] for name in groups or {}}, text, tuple(configs))
+    made = {name: _with_tuples(values[name]) for name in groups or {}}
+    return Parsed(kind(**chosen), made, text, tuple(configs))
+
+
+def _with_tuples(group: Any) -> Any:  # noqa: ANN401 - an instance of whatever was asked for
+    """The same group, its repeatable options as the tuples that its dataclass says."""
+    return dataclasses.replace(group, **{name: tuple(getattr(group, name)) for name in _repeatable(type(group))})
+
+
+def _repeatable(kind: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind) if field.metadata.get("repeat")}
 
 
 def _config_first(argv: list[str]) -> list[str]:
@@ -150,7 +160,10 @@ def _parser(
         special.add(name)
     parser.add_class_arguments(kind, None, skip=special)
     for name, group in groups.items():
-        parser.add_class_arguments(group, name)
+        told = {item.arg_name: item.description for item in docstring_parser.parse_from_object(group).params}
+        for repeated in sorted(_repeatable(group)):
+            parser.add_argument(f"--{name}.{repeated}", default=[], action=_repeated(), help=told.get(repeated))
+        parser.add_class_arguments(group, name, skip=_repeatable(group))
     return parser
 
 

@@ -586,3 +586,25 @@ def test_the_command_line_beats_a_config_wherever_it_stands(tmp_path: Path, orde
     parsed = parse(Two, [word.format(path) for word in order], prog="ks-test", find_config=Path)
 
     assert parsed.settings == Two(one=5, two=20)
+
+
+def test_a_repeatable_option_of_a_group_adds_up_to_a_tuple() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class One:
+        """One number."""
+
+        one: int = 1
+        """First."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Group:
+        """Words."""
+
+        word: tuple[str, ...] = field(default=(), metadata={"repeat": True})
+        """Any word."""
+
+    def words(*argv: str) -> object:
+        return parse(One, argv, prog="ks-test", groups={"group": Group}).groups["group"]
+
+    assert words() == Group()
+    assert words("--group.word", "a=[1]", "--group.word=b") == Group(word=("a=[1]", "b"))

@@ -49,7 +49,7 @@ def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
     shown = run(command, "--help")
 
     found = set(re.findall(r"^  (?:-h, )?--([a-z_]+)\b(?!\.)", shown.stdout, flags=re.MULTILINE)) - {"help"}
-    groups = {"avcl", "r3d", "clip_and_mel", "linear", "knn", "crossmodal"}
+    groups = {"avcl", "r3d", "clip_and_mel", "linear", "knn", "crossmodal", "youtube", "ray", "slurm"}
     assert shown.returncode == 0
     assert found - groups == set(OPTIONS[command].split())
 
