@@ -123,9 +123,10 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     run = report["this_run"]
     if run["clips"]:
         stages = ", ".join(f"{stage} {took:g} s" for stage, took in run["worker_seconds"].items())
+        size = f", {run['bytes_downloaded'] / 1e6:.1f} MB downloaded" if run["bytes_downloaded"] else ""
         lines.append(
-            f"this run: {run['clips']} clips in {run['seconds']:g} s ({run['clips_per_second']:g} a second), "
-            f"{run['bytes_downloaded'] / 1e6:.1f} MB downloaded; workers' time: {stages or 'none'}"
+            f"this run: {run['clips']} clips in {run['seconds']:g} s ({run['clips_per_second']:g} a second){size}; "
+            f"workers' time: {stages or 'none'}"
         )
     lines.append(f"clips: {report['bytes'] / 1e9:.2f} GB\nmanifest: {out / 'manifest.parquet'} (and .csv)")
     lines.append(f"report: {out / 'report.json'}")
