@@ -41,6 +41,8 @@ _BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 class Entry:
     """The last word of a source on a key."""
 
+    number: int
+    """Later words have larger ones."""
     key: str
     status: Status
     detail: str
@@ -50,8 +52,8 @@ class Entry:
 
     def outcome(self, clip: Clip) -> Outcome:
         """The same, said of a clip."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "key"}
-        return Outcome(clip=clip, **fields)
+        own = [field.name for field in dataclasses.fields(self) if field.name not in ("number", "key")]
+        return Outcome(clip=clip, **{name: getattr(self, name) for name in own})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class Ledger:
         self._database.close()
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Append outcomes, all or none; they are on disk when this returns.
+        """Append outcomes, all or none; they are on disk when this returns. Of none, nothing is written.
 
         Raises OSError (ENOSPC) where they do not fit there.
         """
@@ -107,6 +109,8 @@ class Ledger:
             )
             for outcome in outcomes
         ]
+        if not rows:
+            return
         with _told(self._path), self._database:
             self._database.executemany(
                 "INSERT INTO outcomes (time, key, status, detail, source, tool_versions, media) VALUES (?,?,?,?,?,?,?)",
@@ -119,22 +123,22 @@ class Ledger:
             for row in self._database.execute(f"{_WORD} GROUP BY key, source"):
                 yield _entry(row)
 
-    def outcome(self, clip: Clip, sources: Sequence[str], *, kept: bool) -> Outcome:
+    def outcome(self, clip: Clip, sources: Sequence[str], *, kept: str | None) -> Outcome:
         """What became of a clip, of what its sources said: the file that one gave, else why there is none.
 
-        That is the word of the last source asked, in the order of `sources`, that had it at all. `kept`: whether its file
-        is where it was put; without it an ok word holds no more.
+        That is the word of the last source asked, in the order of `sources`, that had it at all. `kept`: the source whose
+        file is where it was put; any other ok word holds no more.
         """
         with _told(self._path):
             rows = self._database.execute(f"{_WORD} WHERE key = ? GROUP BY source", (clip.key,))
-            entries = [entry for entry in map(_entry, rows) if kept or entry.media is None]
+            entries = [entry for entry in map(_entry, rows) if entry.media is None or entry.source == kept]
         if not entries:
             return Outcome(clip=clip, status=Status.NOT_TRIED)
         order = {storable(source): place for place, source in enumerate(sources)}
 
-        def weight(entry: Entry) -> tuple[bool, bool, int, str]:
+        def weight(entry: Entry) -> tuple[bool, bool, int, int]:
             had = entry.status is not Status.NOT_IN_SOURCE
-            return entry.status.kind is Kind.OK, had, order.get(entry.source, -1), entry.source
+            return entry.status.kind is Kind.OK, had, order.get(entry.source, -1), entry.number
 
         return max(entries, key=weight).outcome(clip)
 
@@ -157,8 +161,9 @@ class Ledger:
 
 
 def _entry(row: tuple[str, str, str, str, str, str | None, int]) -> Entry:
-    key, status, detail, source, versions, media, _ = row
+    key, status, detail, source, versions, media, number = row
     return Entry(
+        number=number,
         key=key,
         status=Status.of(status),
         detail=detail,

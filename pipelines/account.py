@@ -1,7 +1,7 @@
 """What a build has, lacks and took; and, before it begins, what it would ask of whom."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ from kinetics_sounds import manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Outcome
 from kinetics_sounds.errors import SourceError
+from kinetics_sounds.ledger import PartEntry
 from kinetics_sounds.sources import Archive, Source
 
-from .rounds import Tally
+from .archives import unread
+from .rounds import Standing, Tally, wanting
 
 CLIP_BYTES = 1_500_000
 """Of a ten-second clip of 480 lines, cut anew."""
@@ -121,65 +123,84 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     run = report["this_run"]
     if run["clips"]:
         stages = ", ".join(f"{stage} {took:g} s" for stage, took in run["worker_seconds"].items())
+        size = f", {run['bytes_downloaded'] / 1e6:.1f} MB downloaded" if run["bytes_downloaded"] else ""
         lines.append(
-            f"this run: {run['clips']} clips in {run['seconds']:g} s ({run['clips_per_second']:g} a second), "
-            f"{run['bytes_downloaded'] / 1e6:.1f} MB downloaded; workers' time: {stages or 'none'}"
+            f"this run: {run['clips']} clips in {run['seconds']:g} s ({run['clips_per_second']:g} a second){size}; "
+            f"workers' time: {stages or 'none'}"
         )
     lines.append(f"clips: {report['bytes'] / 1e9:.2f} GB\nmanifest: {out / 'manifest.parquet'} (and .csv)")
     lines.append(f"report: {out / 'report.json'}")
     return "\n".join(lines)
 
 
-def forecast(asked: Mapping[str, Source | Archive], clips: Sequence[Clip], done: int, workers: int) -> str:
-    """What would be asked of which source in which order, and what may come of it."""
-    lines = [f"{done} clips are there already"] if done else []
-    left: dict[str, float] = {clip.key: 1.0 for clip in clips}  # the chance that a clip is still wanting
-    total_hours = disk = 0.0
+def forecast(
+    asked: Mapping[str, Source | Archive],
+    clips: Sequence[Clip],
+    known: Standing,
+    read: Mapping[str, Mapping[str, PartEntry]],
+    *,
+    again: Collection[str],
+    workers: int,
+) -> str:
+    """What would be asked of which source in which order, and what may come of it.
+
+    `read`: by source, the archives that were read before.
+    """
+    lines = [f"{len(known.ok)} clips are there already"] if known.ok else []
+    left = {clip.key: 1.0 for clip in clips if clip.key not in known.ok}  # the chance that a clip is still wanting
+    total_hours, total_gain, found_anywhere = 0.0, 0.0, set[str]()
     for spec, source in asked.items():
-        count = sum(left.values())
+        found = [clip for clip in wanting(known, spec, clips) if left[clip.key] > 0]
         if isinstance(source, Archive):
-            found = [clip for clip in clips if left[clip.key] > 0]
-            asks, hours = _archive_hours(source, sorted({clip.split for clip in found}))
-            lines.append(f"would stream {spec} for {count:.0f} clips: {asks}")
+            said, hours = _streaming(source, found, read.get(spec, {}), again)
+            count = sum(left[clip.key] for clip in found)
+            lines.append(f"would stream {spec} for {count:.0f} clips: {said}")
         else:
-            found = [clip for clip in clips if left[clip.key] > 0 and source.locate(clip) is not None]
+            found = [clip for clip in found if source.locate(clip) is not None]
             count = sum(left[clip.key] for clip in found)
             lines.append(f"would ask {spec}: {count:.0f} clips")
-            hours = count * CLIP_SECONDS / workers / 3600
+            hours = 0.0
             if source.videos_per_hour:
-                hours = max(hours, count / source.videos_per_hour)
+                hours = count / source.videos_per_hour
+                size = count * VIDEO_BYTES / 1e9
                 lines.append(
-                    f"  at {source.videos_per_hour:g} videos an hour from one address, some "
-                    f"{count * VIDEO_BYTES / 1e9:.1f} GB to download"
+                    f"  at {source.videos_per_hour:g} videos an hour from one address, some {size:.1f} GB to download"
                 )
         gain = 0.0
         for clip in found:
             share = source.share[clip.split]
             gain += left[clip.key] * share
             left[clip.key] *= 1 - share
-        total_hours += hours
-        disk += gain * CLIP_BYTES
+        hours = max(hours, gain * CLIP_SECONDS / workers / 3600)
         lines.append(f"  expect {gain:.0f} clips at most, in {_hours(hours)}")
-    nowhere = sum(chance >= 1.0 for chance in left.values())
-    if nowhere:
-        lines.append(f"no source has a file of {nowhere} clips")
+        found_anywhere.update(clip.key for clip in found)
+        total_hours += hours
+        total_gain += gain
+    if nowhere := len(left) - len(found_anywhere):
+        lines.append(f"no source has a file of {nowhere} clips, or each has said for good why not")
     lines.append(
-        f"expect {len(clips) - sum(left.values()):.0f} of {len(clips)} clips at most, {_hours(total_hours)} on {workers} "
-        f"workers, {disk / 1e9:.1f} GB on disk (less where a source's own files are linked)"
+        f"expect {len(known.ok) + total_gain:.0f} of {len(clips)} clips at most, {_hours(total_hours)} on {workers} workers, "
+        f"{total_gain * CLIP_BYTES / 1e9:.1f} GB more on disk (less where a source's own files are linked)"
     )
     return "\n".join(lines)
 
 
-def _archive_hours(source: Archive, splits: Sequence[str]) -> tuple[str, float]:
+def _streaming(
+    source: Archive, clips: Sequence[Clip], read: Mapping[str, PartEntry], again: Collection[str]
+) -> tuple[str, float]:
+    """How much is to be streamed for some clips, in words, and in hours."""
     try:
-        count = len(source.parts(splits))
+        parts = source.parts(sorted({clip.split for clip in clips})) if clips else []
     except SourceError as error:
         return f"its parts cannot be told now ({error})", 0.0
+    count = len(unread(parts, read, {clip.key for clip in clips}, again))
     size = count * source.part_bytes
-    return f"{count} parts, about {size / 1e9:.0f} GB, none of which is stored", size / BYTES_PER_SECOND / 3600
+    said = f"{count} of {len(parts)} parts, about {size / 1e9:.0f} GB, none of which is stored"
+    return said, size / BYTES_PER_SECOND / 3600
 
 
 def _hours(hours: float) -> str:
     if hours < 1:
-        return f"about {max(1.0, hours * 60):.0f} minutes"
+        minutes = max(1, round(hours * 60))
+        return f"about {minutes} minute{'s' * (minutes > 1)}"
     return f"about {hours:.1f} hours" if hours < 48 else f"about {hours / 24:.1f} days"

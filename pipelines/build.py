@@ -13,15 +13,16 @@ from typing import Any, Literal
 
 from kinetics_sounds import annotations, classes, files, manifest, sources
 from kinetics_sounds.classes import ClassList
-from kinetics_sounds.clip import SPLITS, Clip, Kind, Outcome, Status
-from kinetics_sounds.errors import SettingsError
-from kinetics_sounds.ledger import Ledger
+from kinetics_sounds.clip import SPLITS, Clip, Kind, Status
+from kinetics_sounds.errors import SettingsError, SourceError
+from kinetics_sounds.ledger import Ledger, PartEntry, storable
 from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, choices, command, parse, stoppable
 from kinetics_sounds.sources import Archive, Source
 
 from . import executors
 from .account import Account, forecast, summary
-from .rounds import Run, Tally, ask, ask_archive, standing, wanting
+from .archives import ask_archive
+from .rounds import Blocked, Run, Standing, Tally, ask, standing, wanting
 from .schedule import Rules
 from .stages.plan import plan
 from .tasks import work
@@ -125,7 +126,8 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         contextlib.ExitStack() as stack,
     ):
         known = standing(ledger, clips, again, out)
-        blocked: Outcome | None = None
+        blocked: Blocked | None = None
+        failed: SourceError | None = None
         run: Run | None = None
         for spec, source in asked.items():
             todo = [] if stop or blocked else wanting(known, spec, clips)
@@ -159,15 +161,21 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
                     min_coverage=settings.min_coverage,
                     timeout_seconds=settings.timeout,
                 )
-            if isinstance(source, Archive):
-                blocked = ask_archive(run, spec, source, options[spec], todo)
-            else:
-                blocked = ask(run, spec, source, options[spec], todo)
-        outcomes = (ledger.outcome(clip, specs, kept=clip.key in known.ok) for clip in clips)
+            try:
+                if isinstance(source, Archive):
+                    blocked = ask_archive(run, spec, source, options[spec], todo)
+                else:
+                    blocked = ask(run, spec, source, options[spec], todo)
+            except SourceError as error:  # told once what is done has its manifest
+                failed = error
+                break
+        outcomes = (ledger.outcome(clip, specs, kept=known.ok.get(clip.key)) for clip in clips)
         manifest.write(out / "manifest.parquet", class_list, account.counted(outcomes))
         report = account.report(class_list, tally, seconds=time.monotonic() - began)
         files.write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     print(json.dumps(report) if settings.json else summary(report, out))
+    if failed is not None:
+        raise failed
     if blocked is not None:
         print(f"stopped: {blocked.status}: {blocked.detail}; run the same command later", file=sys.stderr)
     elif stop:
@@ -207,12 +215,12 @@ def _forecast(
     clips: Sequence[Clip], asked: Mapping[str, Source | Archive], settings: Settings, out: Path, again: frozenset[str]
 ) -> str:
     """What is still to be asked; writes nothing."""
-    left, done = list(clips), 0
+    known, read = Standing(), dict[str, dict[str, PartEntry]]()
     if (out / "ledger.sqlite").is_file():
         with Ledger(out / "ledger.sqlite") as ledger:
             known = standing(ledger, clips, again, out)
-        left, done = [clip for clip in clips if clip.key not in known.ok], len(known.ok)
-    return forecast(asked, left, done, settings.workers)
+            read = {spec: ledger.parts(storable(spec)) for spec in asked}
+    return forecast(asked, clips, known, read, again=again, workers=settings.workers)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,22 @@
-"""One source after the other is asked for the clips that are still wanting; every answer goes to the ledger as it comes."""
+"""One source after the other is asked for the clips that are still wanting; every answer goes to the ledger as it comes.
+
+Here a source is asked clip by clip; `archives` reads those whose clips lie in archives.
+"""
 
 import itertools
 import shutil
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from kinetics_sounds import progress
-from kinetics_sounds.clip import Clip, Kind, Outcome, Status
-from kinetics_sounds.ledger import Ledger, PartEntry, storable
+from kinetics_sounds.clip import Clip, Fetched, Kind, Outcome, Status
+from kinetics_sounds.ledger import Entry, Ledger, storable
 from kinetics_sounds.settings import Stop
-from kinetics_sounds.sources import Archive, Part, Source
+from kinetics_sounds.sources import Source
 
 from .executors import AHEAD, SECONDS_BETWEEN_LOOKS, Cause, Failed, Pool
 from .schedule import Rules, Schedule
@@ -28,14 +31,15 @@ BATCH = 1000
 
 Task = ClipTask | PartTask
 Done = ClipDone | PartDone
+Ended = list[tuple[Task, Done | Failed]]
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What is known of the clips that are asked for; it grows as answers come."""
 
-    ok: set[str] = field(default_factory=set)
-    """Keys whose clips are where they were put."""
+    ok: dict[str, str] = field(default_factory=dict)
+    """Keys whose clips are where they were put, and the source that gave them."""
     settled: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """By source, the keys that it is not asked for again."""
     absent: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -71,24 +75,81 @@ class Run:
     min_coverage: float
     timeout_seconds: float
     numbers: Iterator[int] = field(default_factory=itertools.count)
-    """Names of the tasks' folders."""
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    """Of this run alone: a worker of a killed one may still be at its end when this begins."""
 
     def folder(self) -> Path:
         """A name for a folder that no other task has."""
-        return self.scratch / f"{next(self.numbers):08d}"
+        return self.scratch / f"{self.name}-{next(self.numbers):08d}"
 
 
-def standing(ledger: Ledger, clips: Collection[Clip], again: Collection[str], out: Path) -> Standing:
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why a run ended early."""
+
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A source's turn in a run."""
+
+    run: Run
+    spec: str
+    """The source's `--source` text."""
+    options: object
+    """The source's own options."""
+    tools: str
+    """The tools that make its clips, with their versions."""
+    bar: progress.Bar
+
+    def task(self, clip: Clip, *, location: str = "", fetched: Fetched | None = None) -> ClipTask:
+        """What a worker needs for a clip that is somewhere, or here."""
+        return ClipTask(
+            clip=clip,
+            spec=self.spec,
+            options=self.options,
+            location=location,
+            fetched=fetched,
+            out=self.run.out,
+            scratch=self.run.scratch,
+            folder=self.run.folder(),
+            min_coverage=self.run.min_coverage,
+            timeout_seconds=self.run.timeout_seconds,
+        )
+
+    def said(self, clip: Clip, status: Status, detail: str) -> Outcome:
+        """A word of the source that needs no worker."""
+        return Outcome(clip=clip, status=status, detail=detail, source=self.spec, tool_versions=self.tools)
+
+    def absent(self, clip: Clip) -> Outcome:
+        """The source has no such clip."""
+        return self.said(clip, Status.NOT_IN_SOURCE, "has no file of it")
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Record last words that needed no worker, but for what the ledger says already."""
+        absent = self.run.standing.absent[storable(self.spec)]
+        self.run.ledger.record(
+            each for each in outcomes if each.status is not Status.NOT_IN_SOURCE or each.clip.key not in absent
+        )
+        for outcome in outcomes:
+            self.bar.advance(outcome.status)
+        self.run.tally.counts["clips"] += len(outcomes)
+
+
+def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> Standing:
     """What earlier runs left: a clip whose file is there stays, and a word that is not asked again holds."""
     known = Standing()
     asked = {clip.key for clip in clips}
+    placed: dict[str, int] = {}
     for entry in ledger.words():
         if entry.key not in asked:
             continue
         if entry.media is not None:
-            path = out / entry.media.path
-            if path.is_file() and path.stat().st_size == entry.media.bytes:
-                known.ok.add(entry.key)
+            if entry.number > placed.get(entry.key, 0) and _is_there(entry, out):  # a later one has replaced the file
+                placed[entry.key] = entry.number
+                known.ok[entry.key] = entry.source
         elif entry.status not in again and entry.status.kind not in again:
             known.settled[entry.source].add(entry.key)
         elif entry.status is Status.NOT_IN_SOURCE:
@@ -98,6 +159,11 @@ def standing(ledger: Ledger, clips: Collection[Clip], again: Collection[str], ou
     return known
 
 
+def _is_there(entry: Entry, out: Path) -> bool:
+    path = out / entry.media.path if entry.media else out
+    return entry.media is not None and path.is_file() and path.stat().st_size == entry.media.bytes
+
+
 def wanting(known: Standing, spec: str, clips: Iterable[Clip]) -> list[Clip]:
     """The clips that a source is to be asked for: not there yet, and its word does not hold. Refused ones come last."""
     settled = known.settled[storable(spec)]
@@ -105,207 +171,79 @@ def wanting(known: Standing, spec: str, clips: Iterable[Clip]) -> list[Clip]:
     return sorted(left, key=lambda clip: clip.key in known.refused)
 
 
-def ask(run: Run, spec: str, source: Source, options: object, clips: Sequence[Clip]) -> Outcome | None:
-    """Ask a source clip by clip; returns the outcome that ended the run, if one did."""
-
-    def tasks() -> Iterator[Task]:
-        absent: list[Outcome] = []
-        for clip in clips:
-            location = source.locate(clip)
-            if location is None:
-                absent.append(_absent(clip, spec, source.versions))
-                if len(absent) == BATCH:
-                    _record_absent(run, spec, absent, bar)
-                    absent.clear()
-            else:
-                yield ClipTask(
-                    clip=clip,
-                    spec=spec,
-                    options=options,
-                    location=location,
-                    out=run.out,
-                    scratch=run.scratch,
-                    folder=run.folder(),
-                    min_coverage=run.min_coverage,
-                    timeout_seconds=run.timeout_seconds,
-                )
-        _record_absent(run, spec, absent, bar)
-
+def ask(run: Run, spec: str, source: Source, options: object, clips: Sequence[Clip]) -> Blocked | None:
+    """Ask a source clip by clip; returns why that ended early, if it did."""
     rules = replace(run.rules, videos_per_hour=source.videos_per_hour, requests_per_hour=source.requests_per_hour)
     limited = source.videos_per_hour is not None or source.requests_per_hour is not None
     with progress.bar(f"ks-build {spec}", len(clips)) as bar:
-        schedule = Schedule(tasks(), rules)
-        ahead = run.pool.workers * (1 if limited else AHEAD)
+        turn = Turn(run=run, spec=spec, options=options, tools=versions(source.versions), bar=bar)
+        asked = Schedule[Task](_tasks(turn, source, clips), rules)
 
-        def took(ended: list[tuple[Task, Done | Failed]]) -> Outcome | None:
-            return _took_clips(run, schedule, [(task, _done(task, result)) for task, result in ended], bar)
+        def took(ended: Ended) -> Blocked | None:
+            return took_clips(turn, asked, [clip_done(*each) for each in ended])
 
-        return _drive(run, schedule, took, ahead=ahead)
-
-
-def ask_archive(run: Run, spec: str, source: Archive, options: object, clips: Sequence[Clip]) -> Outcome | None:
-    """Stream the archives that may hold the clips, replacements first; returns the outcome that ended the run, if any."""
-    wanted = {clip.key: clip for clip in clips}
-    splits = sorted({clip.split for clip in clips})
-    parts = source.parts(splits)
-    broken: dict[Part, PartDone] = {}
-    known = run.ledger.parts(storable(spec))
-    for part in parts:
-        entry = known.get(part.name)
-        if entry is not None and entry.status is not Status.OK:
-            broken[part] = PartDone(status=entry.status, detail=entry.detail)
-    with progress.bar(f"ks-build {spec}", len(clips)) as bar:
-        for replacement in (True, False):
-            group = [part for part in parts if part.replacement is replacement]
-            left = {key: clip for key, clip in wanted.items() if key not in run.standing.ok}
-            unread = [part for part in group if _unread(part, known.get(part.name), left, run.again)]
-            if unread and left:
-                progress.log.info("%s: %d of %d parts to read for %d clips", spec, len(unread), len(group), len(left))
-                ended = _read(run, spec, options, unread, left, broken, bar)
-                if ended is not None or run.stop:
-                    return ended
-        _settle_rest(run, spec, source.versions, wanted, parts, broken, bar)
-    return None
+        return drive(run, [asked], took, ahead=run.pool.workers * (1 if limited else AHEAD))
 
 
-def _unread(part: Part, entry: PartEntry | None, left: Collection[str], again: Collection[str]) -> bool:
-    """Whether a part may hold more than what is known of it, or is known to hold a clip that is wanting."""
-    if entry is None or (entry.status is not Status.OK and (entry.status in again or entry.status.kind in again)):
-        return True
-    return not entry.keys.isdisjoint(left)
-
-
-def _read(
-    run: Run,
-    spec: str,
-    options: object,
-    parts: Sequence[Part],
-    left: dict[str, Clip],
-    broken: dict[Part, PartDone],
-    bar: progress.Bar,
-) -> Outcome | None:
-    """Stream these parts and carry the wanted clips in them to their places."""
-    listed = run.scratch / f"wanted-{next(run.numbers)}.txt"
-    listed.write_text("".join(f"{key}\n" for key in left), "ascii")
-    fresh = (PartTask(part=part, spec=spec, options=options, wanted=listed, folder=run.folder()) for part in parts)
-    schedule = Schedule[Task](fresh, run.rules)
-    handed: set[str] = set()
-
-    def took(ended: list[tuple[Task, Done | Failed]]) -> Outcome | None:
-        blocked: Outcome | None = None
-        clips: list[tuple[Task, ClipDone]] = []
-        for task, result in ended:
-            if isinstance(task, ClipTask):
-                clips.append((task, _done(task, result)))
-                continue
-            done = _part_done(task, result)
-            run.tally.seconds["fetch"] += done.seconds
-            for key, fetched in done.clips:
-                if key not in handed and key in left:
-                    handed.add(key)
-                    schedule.push(
-                        ClipTask(
-                            clip=left[key],
-                            spec=spec,
-                            options=options,
-                            fetched=fetched,
-                            out=run.out,
-                            scratch=run.scratch,
-                            folder=run.folder(),
-                            min_coverage=run.min_coverage,
-                            timeout_seconds=run.timeout_seconds,
-                        )
-                    )
-                elif fetched.path is not None:
-                    fetched.path.unlink(missing_ok=True)
-            final = schedule.took(task, done.status, time.monotonic())
-            if done.status.kind in (Kind.OK, Kind.PERMANENT):
-                run.ledger.record_part(
-                    storable(spec), task.part.name, PartEntry(status=done.status, detail=done.detail, keys=done.keys)
-                )
-            broken.pop(task.part, None)
-            if done.status is not Status.OK:
-                broken[task.part] = done
-                if final or schedule.ended:
-                    progress.log.warning("%s: %s", done.status, done.detail)
-                if schedule.ended:
-                    clip = next(iter(left.values()))
-                    blocked = Outcome(clip=clip, status=done.status, detail=done.detail, source=spec)
-        return _took_clips(run, schedule, clips, bar) or blocked
-
-    return _drive(run, schedule, took, ahead=run.pool.workers)
-
-
-def _settle_rest(
-    run: Run,
-    spec: str,
-    version: str,
-    wanted: dict[str, Clip],
-    parts: Sequence[Part],
-    broken: dict[Part, PartDone],
-    bar: progress.Bar,
-) -> None:
-    """Say of the clips that no part gave that the source has none, or which broken part may have held them."""
-    told = set[str]()
-    for entry in run.ledger.parts(storable(spec)).values():
-        told |= entry.keys
-    worst = sorted(
-        ((part, done) for part, done in broken.items() if part in parts),
-        key=lambda each: each[1].status.kind is Kind.PERMANENT,
-    )
-    rest: list[Outcome] = []
-    for key, clip in wanted.items():
-        if key in run.standing.ok or key in told:
+def _tasks(turn: Turn, source: Source, clips: Iterable[Clip]) -> Iterator[Task]:
+    """A task for each clip that the source may have; settles the others as it comes to them."""
+    absent: list[Outcome] = []
+    for clip in clips:
+        location = source.locate(clip)
+        if location is not None:
+            yield turn.task(clip, location=location)
             continue
-        done = next((done for part, done in worst if part.split in (None, clip.split)), None)
-        if done is None:
-            rest.append(_absent(clip, spec, version))
-        else:
-            tools = versions(version)
-            rest.append(Outcome(clip=clip, status=done.status, detail=done.detail, source=spec, tool_versions=tools))
-    _record_absent(run, spec, rest, bar)
+        absent.append(turn.absent(clip))
+        if len(absent) == BATCH:
+            turn.settle(absent)
+            absent.clear()
+    turn.settle(absent)
 
 
-def _drive(
-    run: Run,
-    schedule: Schedule[Task],
-    took: Callable[[list[tuple[Task, Done | Failed]]], Outcome | None],
-    *,
-    ahead: int,
-) -> Outcome | None:
-    """Hand out what may be asked now and take what has ended, until nothing is left or nothing can be had."""
-    paused_until = schedule.breaker.probe_at
-    blocked: Outcome | None = None
-    while not run.stop and not schedule.ended:
-        while run.pool.busy < ahead and (task := schedule.next(time.monotonic())) is not None:
+def drive(
+    run: Run, schedules: Sequence[Schedule[Task]], took: Callable[[Ended], Blocked | None], *, ahead: int
+) -> Blocked | None:
+    """Hand out what may be asked now and take what has ended, until nothing is left or nothing can be had.
+
+    Earlier schedules go before later ones. `took` learns of what ended and says who refused, if anyone did.
+    """
+    paused_until = {id(schedule): schedule.breaker.probe_at for schedule in schedules}
+    blocked: Blocked | None = None
+    while not run.stop and not any(schedule.ended for schedule in schedules):
+        while run.pool.busy < ahead and (task := _next(schedules)) is not None:
             run.pool.submit(task, timeout_seconds=CLIP_SECONDS if isinstance(task, ClipTask) else PART_SECONDS)
-        if not run.pool.busy and schedule.empty:
+        if not run.pool.busy and all(schedule.empty for schedule in schedules):
             return None
         blocked = took(run.pool.finished(SECONDS_BETWEEN_LOOKS)) or blocked
-        if schedule.breaker.probe_at != paused_until:
-            paused_until = schedule.breaker.probe_at
-            _tell_pause(schedule, blocked)
+        for schedule in schedules:
+            if schedule.breaker.probe_at != paused_until[id(schedule)]:
+                paused_until[id(schedule)] = schedule.breaker.probe_at
+                _tell_pause(schedule, blocked)
     while ended := run.pool.finished(0):  # what is done is not done again
         blocked = took(ended) or blocked
-    return blocked if schedule.ended else None
+    return blocked if any(schedule.ended for schedule in schedules) else None
 
 
-def _tell_pause(schedule: Schedule[Task], blocked: Outcome | None) -> None:
+def _next(schedules: Iterable[Schedule[Task]]) -> Task | None:
+    now = time.monotonic()
+    return next((task for schedule in schedules if (task := schedule.next(now)) is not None), None)
+
+
+def _tell_pause(schedule: Schedule[Task], blocked: Blocked | None) -> None:
     breaker = schedule.breaker
-    if breaker.paused and not breaker.gave_up:
+    if not breaker.paused:
+        progress.log.warning("the source answers again: going on")
+    elif not breaker.gave_up and blocked is not None:
         minutes = max(0.0, breaker.probe_at - time.monotonic()) / 60
-        told = f"{blocked.status}: {blocked.detail}" if blocked else "the network fails"
-        progress.log.warning("paused, since it refuses (%s); one clip is tried in %.1f minutes", told, minutes)
-    elif not breaker.paused:
-        progress.log.warning("it answers again: going on")
+        said = f"{blocked.status}: {blocked.detail}"
+        progress.log.warning("paused, since the source refuses (%s); the next try is in %.1f minutes", said, minutes)
 
 
-def _took_clips(
-    run: Run, schedule: Schedule[Task], ended: Sequence[tuple[Task, ClipDone]], bar: progress.Bar
-) -> Outcome | None:
-    """Record what became of clips; returns the last one that was refused, if any was."""
+def took_clips(turn: Turn, schedule: Schedule[Task], ended: Sequence[tuple[ClipTask, ClipDone]]) -> Blocked | None:
+    """Record what became of clips, and let go of what came from an archive; returns the last refusal, if there was one."""
+    run = turn.run
     run.ledger.record(done.outcome for _, done in ended)
-    refused: Outcome | None = None
+    blocked: Blocked | None = None
     for task, done in ended:
         outcome = done.outcome
         final = schedule.took(task, outcome.status, time.monotonic(), requests=done.requests)
@@ -313,52 +251,31 @@ def _took_clips(
             run.tally.seconds[stage] += took
         run.tally.counts.update(tries=1, clips=int(final), requests=done.requests, bytes=done.bytes)
         if outcome.media is not None:
-            run.standing.ok.add(outcome.clip.key)
+            run.standing.ok[outcome.clip.key] = storable(outcome.source)
         if outcome.status.kind is Kind.STOP or outcome.status is Status.NETWORK:
-            refused = outcome
+            blocked = Blocked(outcome.status, outcome.detail)
         if final:
-            bar.advance(outcome.status)
-            if isinstance(task, ClipTask) and task.fetched is not None and task.fetched.path is not None:
+            turn.bar.advance(outcome.status)
+            if task.fetched is not None and task.fetched.path is not None:
                 task.fetched.path.unlink(missing_ok=True)
-    return refused
+    return blocked
 
 
-def _done(task: Task, result: Any) -> ClipDone:  # noqa: ANN401 - whatever came of it
-    """A clip's result, or what its failure means for it."""
-    if not isinstance(task, ClipTask):
-        raise TypeError(f"{task} is no clip's")
+def clip_done(task: Task, result: Done | Failed) -> tuple[ClipTask, ClipDone]:
+    """A clip's task with its result, or with what its failure means for the clip."""
+    if not isinstance(task, ClipTask) or isinstance(result, PartDone):
+        raise TypeError(f"{task}: is no clip's")
     if isinstance(result, ClipDone):
-        return result
-    status, detail = _failure(task, result)
-    outcome = Outcome(clip=task.clip, status=status, detail=detail, source=task.spec, tool_versions=versions())
-    return ClipDone(outcome=outcome)
-
-
-def _part_done(task: PartTask, result: Any) -> PartDone:  # noqa: ANN401 - whatever came of it
-    if isinstance(result, PartDone):
-        return result
-    status, detail = _failure(task, result)
-    return PartDone(status=status, detail=f"part {task.part.name}: {detail}")
-
-
-def _failure(task: Task, failed: Failed) -> tuple[Status, str]:
+        return task, result
     shutil.rmtree(task.folder, ignore_errors=True)
+    outcome = Outcome(
+        clip=task.clip, status=failure(result), detail=result.detail, source=task.spec, tool_versions=versions()
+    )
+    return task, ClipDone(outcome=outcome)
+
+
+def failure(failed: Failed) -> Status:
+    """What the failure of a task says of what it was for."""
     if failed.cause is Cause.RAISED:
         progress.log.warning("a bug, please report it: %s", failed.detail)
-    return (Status.TIMEOUT if failed.cause is Cause.TIMED_OUT else Status.CRASHED), failed.detail
-
-
-def _absent(clip: Clip, spec: str, version: str) -> Outcome:
-    return Outcome(
-        clip=clip, status=Status.NOT_IN_SOURCE, detail="has no file of it", source=spec, tool_versions=versions(version)
-    )
-
-
-def _record_absent(run: Run, spec: str, outcomes: Sequence[Outcome], bar: progress.Bar) -> None:
-    """Record what needed no worker, but for what the ledger says already."""
-    absent = run.standing.absent[storable(spec)]
-    news = [each for each in outcomes if each.status is not Status.NOT_IN_SOURCE or each.clip.key not in absent]
-    run.ledger.record(news)
-    for outcome in outcomes:
-        bar.advance(outcome.status)
-        run.tally.counts["clips"] += 1
+    return Status.TIMEOUT if failed.cause is Cause.TIMED_OUT else Status.CRASHED

@@ -21,10 +21,12 @@ TRANSIENT = frozenset(
 )
 """What another try within the same run may mend."""
 FIRST_PROBE_SECONDS = 600.0
-"""A source that refuses is left alone this long, then asked for one clip; twice as long before the next one, and so on."""
+"""A source that refuses is left alone this long, then asked for one task; twice as long before the next one, and so on."""
 LONGEST_RETRY_SECONDS = 1800.0
 OFFLINE = 10
-"""So many failures of the network in a row are the network's, not the clips'."""
+"""So many failures of the network in a row are the network's, not the tasks'."""
+STUBBORN = 3
+"""So many tasks in a row, each of which was refused before, may be refused for their own sake; more are the source's doing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +96,21 @@ class Breaker:
 class Schedule(Generic[T]):
     """Which task is handed out next, if any may be now."""
 
-    def __init__(self, tasks: Iterable[T], rules: Rules, *, seed: int = 0) -> None:
-        """Tasks are taken from the iterable as they are needed."""
+    def __init__(self, tasks: Iterable[T], rules: Rules, *, seed: int | None = None) -> None:
+        """Tasks are taken from the iterable as they are needed; they differ from each other."""
         self.rules = rules
-        self.breaker = Breaker(rules.patience_seconds, random.Random(seed))  # noqa: S311 - jitter, not a secret
-        self._lot = random.Random(seed)  # noqa: S311
+        self._lot = random.Random(seed)  # noqa: S311 - jitter, not a secret
+        self.breaker = Breaker(rules.patience_seconds, self._lot)
         self._videos, self._requests = Pace(rules.videos_per_hour), Pace(rules.requests_per_hour)
         self._fresh = iter(tasks)
-        self._head: T | None = None  # the next of them, where it was looked at already
-        self._urgent: deque[T] = deque()
-        self._again: list[tuple[float, int, T]] = []
+        self._waiting: deque[T] = deque()  # before the fresh ones
+        self._again: list[tuple[float, int, T]] = []  # a heap by time
         self._refused: deque[T] = deque()
         self._count = itertools.count()
         self._tries: Counter[T] = Counter()
-        self._refused_at: dict[T, int] = {}
-        self._answers, self._offline = 0, 0
+        self._refused_at: dict[T, int] = {}  # how many answers there had been
+        self._answers = 0
+        self._offline, self._stubborn = 0, 0  # in a row
         self._probe: T | None = None
         self.full = False
         """There is no room to write to."""
@@ -120,22 +122,17 @@ class Schedule(Generic[T]):
 
     @property
     def empty(self) -> bool:
-        """Every task was handed out, and none that ended waits for another try."""
-        if self._head is None:
-            self._head = next(self._fresh, None)
-        return self._head is None and not (self._urgent or self._again or self._refused)
+        """Every task was handed out, and none that came back waits for another try."""
+        return not (self._look() or self._again or self._refused)
 
-    def push(self, task: T) -> None:
-        """Add a task that goes before all others and asks nothing of the source."""
-        self._urgent.append(task)
+    def add(self, task: T) -> None:
+        """One more task, which goes before those that were not handed out yet."""
+        self._waiting.append(task)
 
     def next(self, now: float) -> T | None:
         """The task to hand out now; None where there is none, or not yet."""
-        if self.ended:
-            return None
-        if self._urgent:
-            return self._urgent.popleft()
-        if max(self._videos.free_at, self._requests.free_at, self.breaker.probe_at) > now or self._probe is not None:
+        free_at = max(self._videos.free_at, self._requests.free_at, self.breaker.probe_at)
+        if self.ended or free_at > now or self._probe is not None:
             return None
         task = self._choose(now)
         if task is not None:
@@ -144,11 +141,22 @@ class Schedule(Generic[T]):
                 self._probe = task
         return task
 
+    def _look(self) -> bool:
+        """Whether there is a task that was never handed out."""
+        if not self._waiting:
+            self._waiting.extend(itertools.islice(self._fresh, 1))
+        return bool(self._waiting)
+
     def _choose(self, now: float) -> T | None:
-        if self._again and self._again[0][0] <= now:
+        """One that has waited for its next try; but a probe is rather one that has not failed yet."""
+        due = bool(self._again) and self._again[0][0] <= now
+        if due and not self.breaker.paused:
             return heapq.heappop(self._again)[2]
-        task, self._head = self._head or next(self._fresh, None), None
-        return task or (self._refused.popleft() if self._refused else None)
+        if self._look():
+            return self._waiting.popleft()
+        if self._refused:
+            return self._refused.popleft()
+        return heapq.heappop(self._again)[2] if due else None
 
     def took(self, task: T, status: Status, now: float, *, requests: int = 0) -> bool:
         """Learn what became of a task that was handed out; whether that is its last word in this run."""
@@ -166,26 +174,30 @@ class Schedule(Generic[T]):
             if probing or (self._offline >= OFFLINE and not self.breaker.paused):
                 self.breaker.refuse(now)
             return not self._try_again(task, now)
-        self._answers += 1
         if probing:
             self.breaker.answer()
+        if not self.breaker.paused:  # else it was asked for before the source began to refuse
+            self._answers += 1
+            self._stubborn = 0
         return True
 
     def _took_refusal(self, task: T, now: float, *, probing: bool) -> bool:
-        """Refusals are the source's, and cost no try; unless others were answered since this task was refused before."""
-        before = self._refused_at.setdefault(task, self._answers)
-        its_own = before < self._answers
-        if probing or not (its_own or self.breaker.paused):
+        """Refusals are the source's, and cost no try; unless it answered others since it refused this task before."""
+        if not self.breaker.paused and self._refused_at.get(task, self._answers) < self._answers:
+            self._stubborn += 1
+            if self._stubborn <= STUBBORN:
+                return True
+        if probing or not self.breaker.paused:
             self.breaker.refuse(now)
-        if not its_own:
-            self._refused.append(task)
-        return its_own
+        self._refused_at[task] = self._answers
+        self._refused.append(task)
+        return False
 
     def _try_again(self, task: T, now: float) -> bool:
         self._tries[task] += 1
         if self._tries[task] >= self.rules.attempts:
             del self._tries[task]
             return False
-        wait = min(self.rules.retry_seconds * 3.0 ** (self._tries[task] - 1), LONGEST_RETRY_SECONDS)
+        wait = min(self.rules.retry_seconds * 3.0 ** min(self._tries[task] - 1, 99), LONGEST_RETRY_SECONDS)
         heapq.heappush(self._again, (now + wait * self._lot.uniform(0.5, 1.5), next(self._count), task))
         return True

@@ -17,6 +17,8 @@ from kinetics_sounds.sources import Archive, Part, PartError
 from .stages.audit import audit
 from .stages.trim import Trimmed, to_span
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipTask:
@@ -25,7 +27,7 @@ class ClipTask:
     clip: Clip
     spec: str
     """The source's `--source` text."""
-    options: object = None
+    options: object = field(default=None, hash=False)
     """The source's own options."""
     location: str = ""
     """Where the source would look."""
@@ -47,7 +49,7 @@ class PartTask:
 
     part: Part
     spec: str
-    options: object = None
+    options: object = field(default=None, hash=False)
     wanted: Path
     """A file with a key a line."""
     folder: Path
@@ -90,13 +92,15 @@ def obtain(task: ClipTask) -> ClipDone:
     seconds: dict[str, float] = {}
     source = sources.load(task.spec, task.options)
     fetched, media = task.fetched, None
-    task.folder.mkdir(parents=True, exist_ok=True)
     try:
+        task.folder.mkdir(parents=True, exist_ok=True)
         if fetched is None:
             if isinstance(source, Archive):
                 raise ValueError(f"{task.clip.key}: an archive's clip comes with its file")
             with _timed(seconds, "fetch"):
                 fetched = source.fetch(task.clip, task.location, task.folder)
+        elif fetched.path is not None and not fetched.path.is_file():  # an earlier try died while it gave it its place
+            fetched = Fetched(status=Status.CRASHED, detail="its file is gone; the next run reads its archive again")
         status, detail = fetched.status, fetched.detail
         if status is Status.OK:
             with _timed(seconds, "cut"):
@@ -108,7 +112,7 @@ def obtain(task: ClipTask) -> ClipDone:
                 with _timed(seconds, "place"):
                     media = _place(task, trimmed)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _FULL:
             raise
         status, detail, media = Status.DISK_FULL, str(error), None
     finally:
@@ -178,6 +182,10 @@ def read_part(task: PartTask) -> PartDone:
                     clips.append((key, fetched))
     except PartError as error:
         status, detail = error.status, str(error)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        status, detail = Status.DISK_FULL, str(error)
     return PartDone(
         status=status, detail=detail, clips=tuple(clips), keys=frozenset(keys), seconds=sum(seconds.values())
     )

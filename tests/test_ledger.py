@@ -66,6 +66,7 @@ def test_every_status_comes_back(status: Status, tmp_path: Path) -> None:
 
 AGAIN = dataclasses.replace(GONE, status=Status.NETWORK, detail="refused")
 LOCAL = dataclasses.replace(GONE, status=Status.CORRUPT, detail="no moov atom", source="local:/a")
+THERE = dataclasses.replace(OK, source="youtube", media=dataclasses.replace(MEDIA, bytes=17))
 ABSENT = dataclasses.replace(GONE, status=Status.NOT_IN_SOURCE, detail="", source="local:/b")
 
 
@@ -90,20 +91,22 @@ def test_sources_have_a_word_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "order", "kept", "holds"),
     [
-        ([], ["youtube"], True, Outcome(clip=CLIP, status=Status.NOT_TRIED)),
-        ([LOCAL, GONE], ["local:/a", "youtube"], True, GONE),
-        ([LOCAL, GONE], ["youtube", "local:/a"], True, LOCAL),
-        ([GONE, LOCAL], ["local:/a"], True, LOCAL),  # a source that is not asked any more says less
-        ([LOCAL, ABSENT], ["local:/a", "local:/b"], True, LOCAL),  # and one that has no such file says least
-        ([ABSENT], ["local:/b"], True, ABSENT),
-        ([OK, GONE], ["local:/a", "youtube"], True, OK),  # a file is worth more than all words
-        ([OK, GONE], ["local:/a", "youtube"], False, GONE),  # but not one that is lost
-        ([OK], ["local:/a"], False, Outcome(clip=CLIP, status=Status.NOT_TRIED)),
-        ([OK, LOCAL], ["local:/a"], True, LOCAL),
+        ([], ["youtube"], "local:/a", Outcome(clip=CLIP, status=Status.NOT_TRIED)),
+        ([LOCAL, GONE], ["local:/a", "youtube"], "local:/a", GONE),
+        ([LOCAL, GONE], ["youtube", "local:/a"], "local:/a", LOCAL),
+        ([GONE, LOCAL], ["local:/a"], "local:/a", LOCAL),  # a source that is not asked any more says less
+        ([LOCAL, ABSENT], ["local:/a", "local:/b"], "local:/a", LOCAL),  # and one that has no such file says least
+        ([ABSENT], ["local:/b"], "local:/a", ABSENT),
+        ([OK, GONE], ["local:/a", "youtube"], "local:/a", OK),  # a file is worth more than all words
+        ([OK, GONE], ["local:/a", "youtube"], None, GONE),  # but not one that is lost
+        ([OK], ["local:/a"], None, Outcome(clip=CLIP, status=Status.NOT_TRIED)),
+        ([OK, LOCAL], ["local:/a"], "local:/a", LOCAL),
+        ([OK, THERE], ["youtube", "local:/a"], "youtube", THERE),  # of two files the one that is there
+        ([THERE, OK], ["local:/a", "youtube"], "local:/a", OK),
     ],
 )
 def test_a_clip_s_outcome_is_drawn_from_what_its_sources_said(
-    said: list[Outcome], order: list[str], kept: bool, holds: Outcome, tmp_path: Path
+    said: list[Outcome], order: list[str], kept: str | None, holds: Outcome, tmp_path: Path
 ) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.record(said)

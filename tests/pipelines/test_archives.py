@@ -1,0 +1,650 @@
+"""Whole builds from a mirror that is made here and served over HTTP, with real clips and the faults that mirrors have."""
+
+import contextlib
+import gzip
+import http.server
+import io
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinetics_sounds import files, manifest
+from kinetics_sounds.clip import Outcome, Status
+from kinetics_sounds.pipelines import build, rounds, serve
+from kinetics_sounds.pipelines.executors import Cause, Failed
+from kinetics_sounds.pipelines.tasks import PartTask, work
+from kinetics_sounds.sources import cvdf
+
+from .conftest import video
+from .test_build import Inline
+
+# A mirror.
+
+
+@dataclass
+class Fault:
+    """What one GET meets instead of the whole file."""
+
+    code: int = 200
+    cut: int | None = None
+    """Bytes after which the connection ends."""
+    hold: int | None = None
+    """Bytes after which nothing comes any more."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: "Mirror"
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.send_response(200 if self.path in self.server.files else 404)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        mirror = self.server
+        mirror.gets.append(self.path.removeprefix(mirror.root))
+        data = mirror.files.get(self.path)
+        fault = next(mirror.faults.get(self.path, iter(())), Fault())
+        if data is None or fault.code != 200:
+            self.send_error(404 if data is None else fault.code)
+            return
+        mirror.asked(self.path.removeprefix(mirror.root))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: fault.cut if fault.hold is None else fault.hold])
+        if fault.hold is not None:
+            mirror.holding.set()
+            mirror.over.wait(60)
+
+
+class Mirror(http.server.ThreadingHTTPServer):
+    """The mirror's layout on a free port of this machine."""
+
+    daemon_threads = True
+    block_on_close = False
+    root = "/kinetics/400/"
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.spec = f"cvdf:http://127.0.0.1:{self.server_port}/kinetics/400"
+        self.over, self.holding = threading.Event(), threading.Event()
+        self.clear()
+
+    def clear(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.faults: dict[str, Iterator[Fault]] = {}
+        self.gets: list[str] = []
+        self.asked: Callable[[str], None] = lambda _place: None
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # a client that hung up
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+    def put(self, place: str, data: bytes, *faults: Fault, always: Fault | None = None) -> None:
+        self.files[self.root + place] = data
+        self.faults[self.root + place] = itertools.chain(faults, itertools.repeat(always) if always else ())
+
+    def parts(self, split: str, **parts: bytes) -> None:
+        """A split's list, and its parts."""
+        self.put(f"{split}/k400_{split}_path.txt", "".join(f"{name}.tar.gz\n" for name in parts).encode())
+        for name, data in parts.items():
+            self.put(f"{split}/{name}.tar.gz", data)
+
+    def parts_read(self) -> dict[str, int]:
+        """How often each part was asked for since the last call."""
+        counts = Counter(place for place in self.gets if not place.endswith(".txt"))
+        self.gets.clear()
+        return dict(counts)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Mirror]:
+    mirror = Mirror()
+    thread = threading.Thread(target=mirror.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield mirror
+    mirror.over.set()
+    mirror.shutdown()
+    thread.join()
+    mirror.server_close()
+
+
+@pytest.fixture
+def mirror(running: Mirror) -> Mirror:
+    running.clear()
+    return running
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cvdf, "WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(cvdf, "ATTEMPTS", 2)
+    monkeypatch.setattr(rounds, "SECONDS_BETWEEN_LOOKS", 0.01)
+
+
+# What lies on it.
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A real clip of two seconds."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    video(path, seconds=2)
+    return path.read_bytes()
+
+
+def tar(*members: tuple[str, bytes] | tarfile.TarInfo) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                archive.addfile(info, io.BytesIO(member[1]))
+    return out.getvalue()
+
+
+def key(name: str) -> str:
+    return f"{name}_000003_000005"
+
+
+def clips(sound: bytes, *names: str) -> list[tuple[str, bytes]]:
+    return [(f"./{key(name)}.mp4", sound) for name in names]
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@dataclass
+class Place:
+    """A build's folder, its lists, and what `ks-build` is told every time."""
+
+    root: Path
+    spec: str
+    labels: list[str] = field(default_factory=lambda: ["humming"])
+    rows: list[str] = field(default_factory=list)
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    def annotate(self, *names: str, label: str = "humming", split: str = "train") -> "Place":
+        self.rows += [f"{label},{name},3,5,{split}" for name in names]
+        return self
+
+    def arguments(self, *more: str, sources: tuple[str, ...] = ()) -> list[str]:
+        (self.root / "classes.txt").write_text("\n".join(self.labels))
+        (self.root / "list.csv").write_text("\n".join(["label,youtube_id,time_start,time_end,split", *self.rows]))
+        words = ["--classes", f"{self.root}/classes.txt", "--annotations", f"{self.root}/list.csv"]
+        words += [word for spec in sources or (self.spec,) for word in ("--source", spec)]
+        return [*words, "--out", str(self.out), "--workers", "1", "--retry_wait", "0", *more]
+
+    def build(self, *more: str, sources: tuple[str, ...] = ()) -> int:
+        return int(build.main(self.arguments(*more, sources=sources)))
+
+    def outcomes(self) -> dict[str, Outcome]:
+        return {outcome.clip.youtube_id: outcome for outcome in manifest.read(self.out / "manifest.parquet").outcomes}
+
+    def statuses(self) -> dict[str, str]:
+        return {name: str(outcome.status) for name, outcome in self.outcomes().items()}
+
+    def files(self) -> set[str]:
+        """Every file of the build but its own tables."""
+        found = {str(path.relative_to(self.out)) for path in self.out.rglob("*") if not path.is_dir()}
+        return found - {".lock", "ledger.sqlite", "manifest.csv", "manifest.parquet", "report.json"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, mirror: Mirror) -> Place:
+    return Place(tmp_path, mirror.spec)
+
+
+class Pool(Inline):
+    """Carries tasks out here, and keeps them for the test to see."""
+
+    def __init__(self, do: Callable[[Any], Any] = work) -> None:
+        super().__init__(do)
+        self.done: list[Any] = []
+
+    def submit(self, task: Any, *, timeout_seconds: float) -> None:
+        super().submit(task, timeout_seconds=timeout_seconds)
+        self.done.append(task)
+
+    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
+        if seconds and not self.tasks:
+            time.sleep(seconds)
+        return super().finished(seconds)
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """Tasks are carried out in this process, which the mirror's impatience needs and which saves seconds."""
+    here = Pool()
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: here)
+    return here
+
+
+# What comes of it.
+
+
+def test_the_wanted_clips_are_kept_and_nothing_else(place: Place, mirror: Mirror, sound: bytes, pool: Pool) -> None:
+    no_moov = sound.replace(b"moov", b"free")
+    mirror.parts(
+        "train",
+        plain=tar(*clips(sound, "a", "-b"), (f"./{key('broken')}.mp4", no_moov), *clips(sound, "other")),
+        zipped=gzip.compress(tar(("deep/er/" + key("deep") + ".mp4", sound), ("readme.txt", b"hello"))),
+        others=tar(*clips(sound, "other2", "other3")),
+    )
+    mirror.parts(
+        "val",
+        hostile=tar(
+            link(f"{key('link')}.mp4", "/etc/passwd"),
+            link(f"{key('hard')}.mp4", f"./{key('other4')}.mp4", tarfile.LNKTYPE),
+            (f"../../../{key('up')}.mp4", sound),
+            (f"/abs/{key('abs')}.mp4", sound),
+            ("../../../../evil_000003_000005.txt", b"evil"),
+            (f"{key('empty')}.mp4", b""),
+            *clips(sound, "other4"),
+        ),
+    )
+    mirror.put("replacement_for_corrupted_k400.tgz", gzip.compress(tar(*clips(sound, "broken", "other5"))))
+    place.annotate("a", "-b", "broken", "deep", "gone").annotate("other", "other2", label="humming not")
+    place.annotate("link", "hard", "up", "abs", "empty", split="val")
+
+    assert place.build() == 1
+
+    assert place.statuses() == {
+        **dict.fromkeys(["a", "-b", "broken", "deep", "up", "abs"], "ok"),
+        **dict.fromkeys(["gone", "link", "hard"], "not_in_source"),
+        "empty": "corrupt",
+    }
+    assert {outcome.source for outcome in place.outcomes().values()} == {mirror.spec}
+    kept = ["a", "-b", "broken", "deep", "up", "abs"]
+    assert place.files() == {f"clips/humming/{key(name)}.mp4" for name in kept}
+    assert all((place.out / name).read_bytes() == sound for name in place.files())
+    assert not list(place.root.rglob("evil*"))
+    assert mirror.parts_read() == {
+        "replacement_for_corrupted_k400.tgz": 1,
+        **{f"train/{name}.tar.gz": 1 for name in ("plain", "zipped", "others")},
+        "val/hostile.tar.gz": 1,
+    }
+
+    before = (place.out / "manifest.csv").read_bytes()
+    assert place.build() == 1  # asks nothing but the lists
+    assert mirror.parts_read() == {}
+    assert (place.out / "manifest.csv").read_bytes() == before
+    report = json.loads((place.out / "report.json").read_text())
+    assert report["this_run"]["tries"] == 0
+
+
+def test_no_part_is_stored(place: Place, mirror: Mirror, sound: bytes, pool: Pool) -> None:
+    noise = random.Random(0).randbytes(8_000_000)
+    mirror.parts("train", **{f"part_{n}": tar(*clips(noise, "x", "y", "z"), *clips(sound, f"a{n}")) for n in range(3)})
+    place.annotate("a0", "a1", "a2")
+    over, peak = threading.Event(), [0]
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            size = 0
+            for folder, _, names in os.walk(place.out):
+                for name in names:
+                    with contextlib.suppress(OSError):
+                        size += (Path(folder) / name).stat().st_size
+            peak[0] = max(peak[0], size)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        assert place.build() == 0
+    finally:
+        over.set()
+        watcher.join()
+
+    assert len(sound) < peak[0] < 1_000_000  # of parts of 24 million bytes each
+
+
+def test_a_build_that_was_stopped_asks_only_for_the_parts_that_are_missing(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    mirror.parts("train", **{f"part_{number}": tar(*clips(sound, f"a{number}")) for number in range(4)})
+    place.annotate("a0", "a1", "a2", "a3", "gone")
+    mirror.asked = lambda part: os.kill(os.getpid(), signal.SIGTERM) if "part_2" in part else None
+
+    assert place.build() == 3
+
+    assert place.statuses() == {
+        **dict.fromkeys(["a0", "a1"], "ok"),
+        **dict.fromkeys(["a2", "a3", "gone"], "not_tried"),
+    }
+    assert mirror.parts_read() == {f"train/part_{number}.tar.gz": 1 for number in (0, 1, 2)}
+    mirror.asked = lambda _part: None
+    assert place.build() == 1
+    assert mirror.parts_read() == {
+        f"train/part_{number}.tar.gz": 1 for number in (2, 3)
+    }  # 2: its clip had no place yet
+    assert place.statuses() == {**dict.fromkeys(["a0", "a1", "a2", "a3"], "ok"), "gone": "not_in_source"}
+
+
+def test_a_part_that_breaks_gives_its_clips_so_far_and_its_word_to_the_rest(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    whole = tar(*clips(sound, "a", "b"))
+    mirror.parts("train", broken=whole, fine=tar(*clips(sound, "c")))
+    mirror.put("train/broken.tar.gz", whole, always=Fault(cut=len(whole) // 2))
+    mirror.parts("val", fine=tar())
+    place.annotate("a", "b", "c", "gone").annotate("gone_val", split="val")
+
+    assert place.build("--attempts", "3") == 1
+
+    assert place.statuses() == {
+        **dict.fromkeys(["a", "c"], "ok"),
+        **dict.fromkeys(["b", "gone"], "truncated"),
+        "gone_val": "not_in_source",
+    }
+    assert "part train/broken.tar.gz" in place.outcomes()["b"].detail
+    assert mirror.parts_read()["train/broken.tar.gz"] == 3 * 2  # tries of ours, connections of each
+    cut = [task.clip.youtube_id for task in pool.done if not isinstance(task, PartTask)]
+    assert cut == ["a", "c"]  # once, though its part was read three times
+
+    mirror.put("train/broken.tar.gz", whole)
+    assert place.build() == 1
+    assert mirror.parts_read() == {"train/broken.tar.gz": 1}
+    assert place.statuses()["b"] == "ok"
+    assert place.statuses()["gone"] == "not_in_source"
+
+
+def test_a_part_that_breaks_once_is_read_again_in_the_same_run(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    whole = tar(*clips(sound, "a", "b"))
+    mirror.parts("train", part=whole)
+    mirror.put("train/part.tar.gz", whole, *[Fault(cut=len(whole) // 2)] * 2)
+    place.annotate("a", "b")
+
+    assert place.build() == 0
+    assert place.files() == {f"clips/humming/{key(name)}.mp4" for name in "ab"}
+
+
+def test_a_part_that_is_missing_is_told_and_asked_again_by_the_next_run(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    mirror.parts("train", here=tar(*clips(sound, "a")), missing=b"")
+    del mirror.files[f"{mirror.root}train/missing.tar.gz"]
+    place.annotate("a", "b")
+
+    assert place.build("--attempts", "2") == 1
+    assert place.statuses() == {"a": "ok", "b": "http_4xx"}
+    assert "HTTP 404" in place.outcomes()["b"].detail
+    assert mirror.parts_read() == {"train/here.tar.gz": 1, "train/missing.tar.gz": 2}
+
+    mirror.put("train/missing.tar.gz", tar(*clips(sound, "b")))
+    assert place.build() == 0
+    assert mirror.parts_read() == {"train/missing.tar.gz": 1}
+
+
+def test_a_damaged_part_is_asked_again_only_when_that_is_wished(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    whole = tar(*clips(sound, "a", "b"))
+    mirror.parts("train", part=_spoilt(whole, "b"))
+    place.annotate("a", "b")
+
+    assert place.build() == 1
+    assert place.statuses() == {"a": "ok", "b": "corrupt"}
+    assert mirror.parts_read() == {"train/part.tar.gz": 1}
+    mirror.put("train/part.tar.gz", whole)
+    assert place.build() == 1
+    assert mirror.parts_read() == {}
+    assert place.build("--retry", "corrupt") == 0
+    assert mirror.parts_read() == {"train/part.tar.gz": 1}
+
+
+def _spoilt(data: bytes, name: str) -> bytes:
+    """The same tar with a wrong checksum in the header of a member."""
+    at = data.index(f"./{key(name)}".encode())
+    return data[: at + 148] + b"9999999\0" + data[at + 156 :]
+
+
+def test_an_archive_of_replacements_that_cannot_be_read_is_named_where_it_is_missed(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    mirror.parts("train", part=tar(*clips(sound, "a"), (f"{key('b')}.mp4", b"no video")))
+    mended = tar(*clips(sound, "b"))
+    mirror.put("replacement_for_corrupted_k400.tgz", mended, always=Fault(code=503))
+    place.annotate("a", "b")
+
+    assert place.build() == 1
+    assert place.outcomes()["b"].status is Status.CORRUPT
+    assert place.outcomes()["b"].detail.endswith("once it can, build again with --retry corrupt")
+
+    mirror.put("replacement_for_corrupted_k400.tgz", mended)
+    assert place.build("--retry", "corrupt") == 0
+
+
+# A mirror that refuses.
+
+
+def test_a_mirror_that_refuses_ends_the_run_and_burns_nothing(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror.parts("train", **{f"part_{number}": tar(*clips(sound, f"a{number}")) for number in range(3)})
+    mirror.put("train/part_1.tar.gz", tar(*clips(sound, "a1")), *[Fault(code=429)] * 2)
+    place.annotate("a0", "a1", "a2", "gone")
+
+    assert place.build("--patience", "0") == 3
+
+    assert "stopped: rate_limited: part train/part_1.tar.gz" in capsys.readouterr().err
+    assert place.statuses() == {"a0": "ok", **dict.fromkeys(["a1", "a2", "gone"], "not_tried")}
+    assert mirror.parts_read() == {"train/part_0.tar.gz": 1, "train/part_1.tar.gz": 2}
+    assert place.build() == 1
+    assert place.statuses() == {**dict.fromkeys(["a0", "a1", "a2"], "ok"), "gone": "not_in_source"}
+    assert mirror.parts_read() == {"train/part_1.tar.gz": 1, "train/part_2.tar.gz": 1}
+
+
+def test_a_mirror_that_refuses_for_a_while_is_probed_until_it_answers(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    mirror.parts("train", **{f"part_{number}": tar(*clips(sound, f"a{number}")) for number in range(3)})
+    for number in range(2):
+        mirror.put(f"train/part_{number}.tar.gz", tar(*clips(sound, f"a{number}")), *[Fault(code=429)] * 2)
+    place.annotate("a0", "a1", "a2")
+
+    assert place.build("--patience", "3") == 0
+
+    said = [record.message for record in caplog.records if "source" in record.message]
+    assert "paused, since the source refuses (rate_limited: part train/part_0.tar.gz" in said[0]
+    assert said[-1] == "the source answers again: going on"
+
+
+def test_a_list_that_cannot_be_read_leaves_what_is_done_in_the_manifest(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place.root / "here").mkdir()
+    (place.root / f"here/{key('a')}.mp4").write_bytes(sound)
+    place.annotate("a", "b")
+
+    code = place.build(sources=(f"local:{place.root / 'here'}", mirror.spec))
+
+    assert code == 2
+    assert "the list of parts cannot be read" in capsys.readouterr().err
+    assert place.statuses() == {"a": "ok", "b": "not_in_source"}
+
+
+# More clips, more sources.
+
+
+def test_more_classes_later_need_only_the_parts_that_hold_them(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    whole = {"hums": tar(*clips(sound, "a")), "both": tar(*clips(sound, "b", "c")), "none": tar(*clips(sound, "z"))}
+    mirror.parts("train", **whole)
+    mirror.parts("val", only=tar(*clips(sound, "v", "w")))
+    place.annotate("a", "b").annotate("c", label="zoom").annotate("v", split="val", label="zoom")
+    place.annotate("gone", label="zoom")
+    assert place.build() == 0
+    assert set(mirror.parts_read()) == {f"train/{name}.tar.gz" for name in whole}
+
+    place.labels.append("zoom")
+    (place.out / "manifest.parquet").unlink()  # it is of other classes
+    assert place.build() == 1
+
+    assert mirror.parts_read() == {"train/both.tar.gz": 1, "val/only.tar.gz": 1}
+    assert place.statuses() == {**dict.fromkeys("abcv", "ok"), "gone": "not_in_source"}
+
+
+def test_a_clip_whose_file_is_lost_is_had_from_its_part_alone(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    mirror.parts("train", one=tar(*clips(sound, "a")), two=tar(*clips(sound, "b")))
+    place.annotate("a", "b")
+    assert place.build() == 0
+    mirror.parts_read()
+    (place.out / f"clips/humming/{key('b')}.mp4").unlink()
+
+    assert place.build() == 0
+    assert mirror.parts_read() == {"train/two.tar.gz": 1}
+
+
+def test_three_sources_in_turn_each_give_what_the_others_lack(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool, tmp_path: Path
+) -> None:
+    local, videos = tmp_path / "local", tmp_path / "videos"
+    local.mkdir()
+    (local / f"{key('here')}.mp4").write_bytes(sound)
+    (local / f"{key('bad')}.mp4").write_bytes(b"no video")
+    mirror.parts("train", part=tar(*clips(sound, "here", "bad", "there")))
+    video(videos / "far.mp4", seconds=6)
+    place.annotate("here", "bad", "there", "far", "nowhere")
+    with serve.videos(videos) as url:
+        sources = (f"local:{local}", mirror.spec, f"youtube:{url}/{{youtube_id}}.mp4")
+        assert place.build(sources=sources) == 1
+        read = mirror.parts_read()
+        assert place.build(sources=sources) == 1
+
+    assert {name: (str(each.status), each.source) for name, each in place.outcomes().items()} == {
+        "here": ("ok", sources[0]),
+        "bad": ("ok", sources[1]),
+        "there": ("ok", sources[1]),
+        "far": ("ok", sources[2]),
+        "nowhere": ("unavailable", sources[2]),
+    }
+    assert read == {"train/part.tar.gz": 1}
+    assert mirror.parts_read() == {}
+    assert json.loads((place.out / "report.json").read_text())["sources"] == {
+        sources[0]: 1,
+        sources[1]: 2,
+        sources[2]: 1,
+    }
+
+
+# Workers that die.
+
+
+def test_a_part_whose_second_reader_dies_leaves_the_clips_of_the_first(
+    place: Place, mirror: Mirror, sound: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clips still wait in the part's folder while the part is tried again."""
+    whole = tar(*clips(sound, "a", "b"))
+    mirror.parts("train", part=whole)
+    mirror.put("train/part.tar.gz", whole, *[Fault(cut=len(whole) // 2)] * 2)
+    place.annotate("a", "b")
+    here = _DyingPool()
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: here)
+
+    assert place.build("--attempts", "4") == 0
+
+
+class _DyingPool(Pool):
+    """Two workers; the second reader of a part dies before the first's clips are cut."""
+
+    workers = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = 0
+
+    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
+        part = next((task for task in self.tasks if isinstance(task, PartTask)), None)
+        if part is None or not seconds:
+            return super().finished(seconds)
+        self.tasks.remove(part)
+        self.parts += 1
+        if self.parts == 2:
+            half = part.folder / "half"
+            half.mkdir()
+            (half / "clip.mp4.part").write_bytes(b"half a clip")
+            return [(part, Failed(Cause.DIED, "its process died"))]
+        return [(part, self.work(part))]
+
+
+def test_a_clip_whose_worker_dies_after_it_had_its_place_is_not_called_damaged(
+    place: Place, mirror: Mirror, sound: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.parts("train", part=tar(*clips(sound, "a")))
+    place.annotate("a")
+    died: list[Any] = []
+
+    def work_and_die(task: Any) -> Any:
+        result = work(task)
+        if isinstance(task, PartTask) or died:
+            return result
+        died.append(task)
+        return Failed(Cause.DIED, "its process died")
+
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool(work_and_die))
+
+    assert place.build() == 1
+    assert place.statuses() == {"a": "crashed"}  # to be tried again by the next run, which reads the part again
+    assert place.build() == 0
+    assert mirror.parts_read() == {"train/part.tar.gz": 2}
+
+
+@pytest.mark.slow
+def test_a_build_killed_in_the_middle_of_parts_ends_with_the_same_manifest(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    whole = {f"part_{number}": tar(*clips(sound, f"a{number}", f"b{number}", "x")) for number in range(3)}
+    mirror.parts("train", **whole)
+    mirror.put("replacement_for_corrupted_k400.tgz", tar(*clips(sound, "r")))
+    place.annotate(*(f"{letter}{number}" for letter in "ab" for number in range(3)), "r", "gone")
+    undisturbed = place.root / "undisturbed"
+    assert build.main([*place.arguments(), "--out", str(undisturbed)]) == 1
+    command = [sys.executable, "-m", "kinetics_sounds.pipelines.build", *place.arguments()]
+    held = [("replacement_for_corrupted_k400.tgz", 0), *((f"train/part_{part}.tar.gz", part) for part in (0, 0, 1, 2))]
+    for kill, (name, clip) in enumerate(held):
+        hold = Fault(hold=clip * (len(sound) // 512 + 2) * 512 + 700)  # in the middle of a clip
+        mirror.put(name, mirror.files[mirror.root + name], hold)
+        mirror.holding.clear()
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            reached = mirror.holding.wait(30)
+            process.send_signal(signal.SIGKILL)
+            assert reached, (kill, process.communicate())
+
+    code = subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
+
+    assert code == 1
+    assert manifest.read(place.out / "manifest.parquet") == manifest.read(undisturbed / "manifest.parquet")
+    assert not (place.out / files.SCRATCH).exists()
+    assert place.files() == {str(path.relative_to(undisturbed)) for path in undisturbed.rglob("*.mp4")}
