@@ -3,19 +3,20 @@
 Every executor ends here: whatever brings a task to a machine, there it runs in a process that this module watches.
 """
 
+import contextlib
 import multiprocessing
 import os
 import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
@@ -23,7 +24,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MARK = "KINETICS_SOUNDS_WORKER"
-"""What a task starts has this in its environment: the mark of its processes and the worker's id."""
+"""What a worker's tasks start has this in its environment, with a value that is the worker's alone."""
 SECONDS_TO_LEAVE = 2.0
 """What a worker has for its `finally` blocks when whoever drives it is gone."""
 
@@ -54,11 +55,8 @@ class Processes(Generic[T, R]):
         """Nothing is started before the first task."""
         self.workers = workers
         self._function = function
-        self._mark = secrets.token_hex(8)
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(
-            max_workers=workers, context=context, initializer=_begin, initargs=[os.getpid(), self._mark]
-        )
+        self._pool = ProcessPool(max_workers=workers, context=context, initializer=_begin, initargs=[os.getpid()])
         self._running: dict[ProcessFuture[R], T] = {}
 
     @property
@@ -78,25 +76,23 @@ class Processes(Generic[T, R]):
             return []
         done, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
         ended = [future for future in self._running if future in done]  # in the order that they were handed in
-        return [(self._running.pop(future), self._result(future)) for future in ended]
+        return [(self._running.pop(future), _result(future)) for future in ended]
 
     def close(self) -> None:
         """End the processes and what they run."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
-        _kill_orphans(self._mark)
 
-    def _result(self, future: ProcessFuture[R]) -> R | Failed:
-        try:
-            return future.result()
-        except TimeoutError:
-            failed = Failed(Cause.TIMED_OUT, "the task ran past its time and was killed")
-        except ProcessExpired as error:
-            failed = Failed(Cause.DIED, f"its process died with exit code {error.exitcode}")
-        except Exception as error:  # noqa: BLE001 - whatever a task raised is that task's outcome, named in its row
-            return Failed(Cause.RAISED, f"{type(error).__name__}: {error}")
-        _kill_orphans(self._mark)
-        return failed
+
+def _result(future: ProcessFuture[Any]) -> Any:  # noqa: ANN401 - pebble's types say less than this file's
+    try:
+        return future.result()
+    except TimeoutError:
+        return Failed(Cause.TIMED_OUT, "the task ran past its time and was killed")
+    except ProcessExpired as error:
+        return Failed(Cause.DIED, f"its process died with exit code {error.exitcode}")
+    except Exception as error:  # noqa: BLE001 - whatever a task raised is that task's outcome, named in its row
+        return Failed(Cause.RAISED, f"{type(error).__name__}: {error}")
 
 
 def _carry_out(function: Callable[[T], R], task: T) -> R:
@@ -107,56 +103,59 @@ def _carry_out(function: Callable[[T], R], task: T) -> R:
         os._exit(leaving.code if isinstance(leaving.code, int) else 1)
 
 
-def _begin(driver: int, mark: str) -> None:
+def _begin(driver: int) -> None:
     """In a new worker: Ctrl-C is the driver's to handle, and the worker goes when the driver is gone."""
-    os.environ[MARK] = f"{mark}-{os.getpid()}"
+    os.environ[MARK] = mark = secrets.token_hex(8)
+    _leave_a_guard(f"{MARK}={mark}".encode())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR2):  # what Slurm sends to every process of a job that must end
         signal.signal(number, _leave)
-    threading.Thread(target=_leave_with, args=(driver, mark), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(driver,), daemon=True).start()
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)  # so that what a task started is ended in its `finally`
 
 
-def _leave_with(driver: int, mark: str) -> None:
+def _leave_with(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(SECONDS_TO_LEAVE)
-    _kill(pid for pid, worker in _marked(mark) if worker == os.getpid())
     os._exit(1)
 
 
-def _kill_orphans(mark: str) -> None:
-    """Kill what tasks started whose worker is gone; a group of its own or another parent does not save it."""
-    _kill(pid for pid, worker in _marked(mark) if not _is_child(worker))
+def _leave_a_guard(mark: bytes) -> None:
+    """Fork a process that outlives this one, however it ends, and then kills what its tasks started.
 
-
-def _kill(pids: Iterator[int]) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue  # it has just ended
-
-
-def _marked(mark: str) -> Iterator[tuple[int, int]]:
-    """Each process that bears the mark, and the worker that it belongs to; none where there is no /proc."""
-    wanted = f"{MARK}={mark}-".encode()
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue  # another user's, or it has just ended
-        yield from ((int(path.parent.name), int(word[len(wanted) :])) for word in words if word.startswith(wanted))
-
-
-def _is_child(pid: int) -> bool:
-    """Whether a process is one that this process started and that has not ended."""
+    No signal could do that for a worker that is killed together with whoever watches it (as Ray does), and groups and
+    sessions are the tools' own.
+    """
+    ours, _open_while_we_live = os.pipe()
+    if os.fork():
+        os.close(ours)
+        return
     try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
-    except OSError:
-        return False
-    return state != "Z" and int(parent) == os.getpid()
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        null = os.open(os.devnull, os.O_RDWR)
+        for each, copy in ((ours, 0), (null, 1), (null, 2)):
+            os.dup2(each, copy)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.read(0, 1)
+        while _kill_marked(mark):
+            time.sleep(0.05)
+    finally:
+        os._exit(0)
+
+
+def _kill_marked(mark: bytes) -> int:
+    """Kill each process that was started with the mark; how many there were, none where there is no /proc."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # another user's, or it has just ended
+            if mark in path.read_bytes().split(b"\0"):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                count += 1
+    return count

@@ -167,7 +167,8 @@ def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
     except (OSError, RuntimeError, ValueError) as error:
         raise SettingsError(
             f"--ray.address {address or '(empty)'}: no Ray to work with: {_last_line(error)}; "
-            "start one on each node with `ray start`, or leave the address empty"
+            "start one on each node with `ray start` (and set RAY_AUTH_MODE=token where it asks for a token), or leave the "
+            "address empty"
         ) from error
     cpus = int(ray.cluster_resources().get("CPU", 0))
     if not cpus:
