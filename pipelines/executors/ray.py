@@ -89,7 +89,7 @@ class Pool(Generic[T, R]):
 
     def submit(self, task: T, *, timeout_seconds: float) -> None:
         """Hand in a task, which is killed once it has run this long."""
-        self._waiting.append(_Job(task, timeout_seconds))
+        self._waiting.append(_Job(task, timeout_seconds, LIVES))
         self._hand_out()
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
@@ -142,7 +142,7 @@ class _Job(Generic[T]):
 
     task: T
     timeout_seconds: float
-    lives: int = LIVES
+    lives: int
 
 
 def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module

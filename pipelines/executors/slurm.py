@@ -226,13 +226,19 @@ class Pool(Generic[T, R]):
                     f"--executor slurm: node {hello.node} has another folder at {folder} (job {name}); {remedy}"
                 )
         for name, state in now.items():
-            if name not in greetings and state.word == "RUNNING":
-                deadline = self._greet_by.setdefault(name, time.monotonic() + SECONDS_TO_GREET)
-                if time.monotonic() > deadline:
-                    raise SettingsError(
-                        f"--executor slurm: node {state.node} runs job {name}, but no word of it came into {folder} within "
-                        f"{SECONDS_TO_GREET:g} s; {remedy}{self._last_words(name)}"
-                    )
+            if name in greetings:
+                continue
+            if state.word == "FAILED" and not Path(self._jobs[name].paths.stderr).exists():
+                raise SettingsError(
+                    f"--executor slurm: node {state.node} does not see {folder}: job {name} left no log; {remedy}"
+                )
+            if state.word == "RUNNING" and time.monotonic() > self._greet_by.setdefault(
+                name, time.monotonic() + SECONDS_TO_GREET
+            ):
+                raise SettingsError(
+                    f"--executor slurm: node {state.node} runs job {name}, but no word of it came into {folder} within "
+                    f"{SECONDS_TO_GREET:g} s; {remedy}{self._last_words(name)}"
+                )
 
     def _replace(self, now: Mapping[str, _State], greetings: Mapping[str, Hello]) -> None:
         """Submit as many jobs as ended, while there is work; raises SettingsError where the newest died at once."""

@@ -20,7 +20,7 @@ import pytest
 from kinetics_sounds.pipelines.executors import Cause, Failed
 
 pytestmark = pytest.mark.slow
-SECONDS = 3.0
+SECONDS = 2.0
 
 
 def sleepers(mark: str) -> list[psutil.Process]:
@@ -46,11 +46,12 @@ def soon(truth: Any, *, seconds: float = 15) -> bool:
 @pytest.fixture(scope="module")
 def outcomes(executor: Any) -> dict[str, Any]:
     """What became of tasks of every kind that were handed in together."""
+    one, two = executor.seconds(611), executor.seconds(612)
     tasks = {
         "hung": partial(time.sleep, 60.0),
-        "hung with a child": partial(subprocess.run, ["sleep", "611.3"], start_new_session=True),
+        "hung with a child": partial(subprocess.run, ["sleep", one], start_new_session=True),
         "dies": partial(os._exit, 3),
-        "is killed": partial(os.system, "sleep 612.3 & kill -KILL $PPID"),
+        "is killed": partial(os.system, f"sleep {two} & kill -KILL $PPID"),
         "raises": partial(int, "x"),
         **{f"of {number}": partial(abs, number) for number in range(-9, 0)},
     }
@@ -62,7 +63,7 @@ def outcomes(executor: Any) -> dict[str, Any]:
         assert pool.busy == len(tasks)
         while pool.busy:
             found += [(names[id(task)], result) for task, result in pool.finished(1)]
-        left = [mark for mark in ("611.3", "612.3") if sleepers(mark)]
+        left = [mark for mark in (one, two) if sleepers(mark)]
     assert sorted(name for name, _ in found) == sorted(tasks)  # each exactly once
     return {**dict(found), "left": left}
 
@@ -93,19 +94,20 @@ def test_what_a_task_started_goes_with_it(outcomes: dict[str, Any]) -> None:
 
 
 def test_waiting_for_nothing_takes_the_time_that_was_given_and_closing_ends_what_runs(executor: Any) -> None:
+    mark = executor.seconds(613)
     with executor(operator.call) as pool:
         began = time.monotonic()
         assert pool.finished(0.2) == []
         assert time.monotonic() - began >= 0.2
-        pool.submit(partial(subprocess.run, ["sleep", "613.3"], start_new_session=True), timeout_seconds=60)
-        started = soon(lambda: pool.finished(0.1) or sleepers("613.3"))
+        pool.submit(partial(subprocess.run, ["sleep", mark], start_new_session=True), timeout_seconds=60)
+        started = soon(lambda: pool.finished(0.1) or sleepers(mark))
 
     assert started
-    assert soon(lambda: not sleepers("613.3"), seconds=5)
+    assert soon(lambda: not sleepers(mark), seconds=5)
 
 
 def test_workers_go_when_the_driver_is_killed(executor: Any, tmp_path: Path) -> None:
-    name, mark = executor.name, f"614.{len(executor.title)}"
+    name, mark = executor.name, executor.seconds(614)
     options = executor.options if name != "ray" else None  # and so a Ray that the driver has started goes too
     script = tmp_path / "driver.py"
     script.write_text(
