@@ -5,39 +5,19 @@ A pool takes tasks one by one and gives results back as they come, so whoever dr
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from kinetics_sounds import plugins
 
-T = TypeVar("T")
-R = TypeVar("R")
+from ..watchdog import Cause, Failed, R, T
+
+__all__ = ["AHEAD", "Cause", "Failed", "Pool", "R", "T", "in_order", "options", "start"]
 
 AHEAD = 2
 """Tasks handed out per worker before the first result is taken: memory stays flat however many there are."""
 SECONDS_BETWEEN_LOOKS = 0.5
 """How soon a request to stop is seen while no task ends."""
-
-
-class Cause(StrEnum):
-    """Why a task gave no result."""
-
-    TIMED_OUT = "timed_out"
-    """It ran past its time and was killed."""
-    DIED = "died"
-    """Its process, or the machine that it ran on, went away."""
-    RAISED = "raised"
-    """It raised, which tasks here never mean to: a bug."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A task that gave no result."""
-
-    cause: Cause
-    detail: str
 
 
 class Pool(Protocol[T, R]):

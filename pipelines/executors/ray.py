@@ -1,0 +1,266 @@
+"""Processes on the nodes of a Ray cluster: tasks survive the loss of a node.
+
+Ray says where a task runs and that its node was lost. It neither limits a task's wall clock nor ends what a task started,
+so each Ray worker keeps a watched process of its own and the function runs in there, as with every executor. Hence a Ray
+worker that goes away was not killed by its task but with its node, or by Ray for want of memory: its task is handed in
+again, at most `LIVES` times, and Ray's own retries (without end where memory is short) are off.
+"""
+
+import functools
+import logging
+import os
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+from kinetics_sounds import __version__, files
+from kinetics_sounds.errors import SettingsError
+
+from ..watchdog import Processes
+from . import Cause, Failed, R, T
+
+LIVES = 3
+"""Times that a task is begun before it is held for the cause of its losses."""
+PROBE_SECONDS = 60.0
+"""What a node has to start a worker and read the token."""
+STORE_BYTES = 2**27
+"""Of Ray's object store where we start Ray: tasks and results are small."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Tasks on the nodes of a Ray cluster; one CPU a task."""
+
+    address: str = ""
+    """HOST:PORT of a running Ray cluster, of which this machine is a node, or `auto` to find it; empty: start one here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """What a node must read to show that it sees the folder, and the version that it must have."""
+
+    path: Path
+    text: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """A node that cannot take part."""
+
+    node: str
+    why: str
+
+
+class Pool(Generic[T, R]):
+    """As many tasks at once as there are workers, wherever Ray has a free CPU."""
+
+    def __init__(self, function: Callable[[T], R], *, workers: int, folder: Path, options: object = None) -> None:
+        """Connects to Ray, or starts it; raises SettingsError where a node does not see the folder or lacks this package."""
+        self.workers = workers
+        self._function = function
+        self._ray = _connect(options.address if isinstance(options, Options) else "", workers)
+        try:
+            self._token = _Token(
+                folder.absolute() / f"token-{secrets.token_hex(8)}", secrets.token_hex(16), __version__
+            )
+            files.write_bytes(self._token.path, self._token.text.encode())
+            self._remote = self._ray.remote(num_cpus=1, max_retries=0)(_carry_out)
+            _probe(self._ray, self._token)
+        except BaseException:
+            self._ray.shutdown()
+            raise
+        self._waiting: deque[_Job[T]] = deque()
+        self._running: dict[Any, _Job[T]] = {}
+
+    @property
+    def busy(self) -> int:
+        """Tasks handed in whose results were not taken yet."""
+        return len(self._waiting) + len(self._running)
+
+    def submit(self, task: T, *, timeout_seconds: float) -> None:
+        """Hand in a task, which is killed once it has run this long."""
+        self._waiting.append(_Job(task, timeout_seconds, LIVES))
+        self._hand_out()
+
+    def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
+        """The tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
+        if not self._running:
+            time.sleep(seconds)
+            return []
+        self._ray.wait(list(self._running), timeout=seconds)
+        done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        ended = [(self._running.pop(each), each) for each in done]
+        results = [(job.task, result) for job, each in ended for result in self._results(job, each)]
+        self._hand_out()
+        return results
+
+    def close(self) -> None:
+        """End the processes and what they run; a Ray that was started here ends too."""
+        for each in self._running:
+            self._ray.cancel(each, force=True)
+        self._ray.shutdown()
+        self._token.path.unlink(missing_ok=True)
+
+    def _hand_out(self) -> None:
+        while self._waiting and len(self._running) < self.workers:
+            job = self._waiting.popleft()
+            self._running[self._remote.remote(self._function, job.task, job.timeout_seconds, self._token)] = job
+
+    def _results(self, job: "_Job[T]", reference: Any) -> list[R | Failed]:  # noqa: ANN401 - Ray is imported late
+        """What became of it; nothing where it was lost and is handed in again."""
+        try:
+            found: R | Failed | _Unfit = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:  # of our own lines there, or of a package that is missing
+            return [Failed(Cause.RAISED, _last_line(error))]
+        except self._ray.exceptions.RayError as error:
+            return self._again(job, f"{type(error).__name__}: {_last_line(error)}")
+        if isinstance(found, _Unfit):  # a node that joined after the probe
+            raise _refusal([found], self._token)
+        return [found]
+
+    def _again(self, job: "_Job[T]", why: str) -> list[R | Failed]:
+        if job.lives == 1:
+            return [Failed(Cause.DIED, f"it was lost {LIVES} times with the Ray worker that ran it, last: {why}")]
+        _log.warning("ray: a task was lost and is run again: %s", why)
+        self._waiting.appendleft(_Job(job.task, job.timeout_seconds, job.lives - 1))
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[T]):
+    """A task that was handed in."""
+
+    task: T
+    timeout_seconds: float
+    lives: int
+
+
+def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
+    if "://" in address:
+        raise SettingsError(
+            f"--ray.address {address}: is no HOST:PORT; run this on a node of the cluster and name its head"
+        )
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not address:
+        _keep_to_ourselves()
+    try:
+        import ray  # late: it takes a while, and few have it
+    except ImportError as error:
+        raise SettingsError("--executor ray: Ray is not installed; pip install 'kinetics-sounds[ray]'") from error
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init("local", num_cpus=workers, include_dashboard=False, object_store_memory=_store_bytes(), **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SettingsError(
+            f"--ray.address {address or '(empty)'}: no Ray to work with: {_last_line(error)}; "
+            "start one on each node with `ray start` (and set RAY_AUTH_MODE=token where it asks for a token), or leave the "
+            "address empty"
+        ) from error
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if not cpus:
+        ray.shutdown()
+        raise SettingsError(f"--ray.address {address}: this cluster has no CPU to give; start a node with --num-cpus")
+    if cpus < workers:
+        _log.warning(
+            "ray: %d workers were asked for; the cluster has %d CPUs: so many tasks run at once", workers, cpus
+        )
+    return ray
+
+
+def _keep_to_ourselves() -> None:
+    """Ray listens on every interface and runs what it is sent: a Ray of our own asks for a token.
+
+    It reads this when it is imported, so a program that imported it before has made its own choice.
+    """
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+
+
+def _store_bytes() -> int:
+    """Shared memory may be scarce, as in a container."""
+    shared = Path("/dev/shm")  # noqa: S108 - where Ray puts it
+    return min(STORE_BYTES, shutil.disk_usage(shared).free // 2) if shared.is_dir() else STORE_BYTES
+
+
+def _probe(ray: Any, token: _Token) -> None:  # noqa: ANN401 - a module
+    """Have every node read the token, before there is any work."""
+    alive = {
+        node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    look = ray.remote(num_cpus=0, max_retries=0)(_unfit)
+    asked = {look.options(scheduling_strategy=affinity(each, soft=False)).remote(token): each for each in alive}
+    done, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
+    unfit = [_Unfit(alive[asked[each]], f"started no worker within {PROBE_SECONDS:g} s") for each in silent]
+    gone = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+    for each in done:
+        try:
+            why = ray.get(each)
+        except ray.exceptions.RayError as error:
+            if asked[each] not in gone:
+                unfit.append(_Unfit(alive[asked[each]], f"could not be asked: {_last_line(error)}"))
+        else:
+            unfit += [_Unfit(alive[asked[each]], why)] if why else []
+    if unfit:
+        raise _refusal(unfit, token)
+
+
+def _refusal(unfit: Iterable[_Unfit], token: _Token) -> SettingsError:
+    told = "; ".join(f"node {each.node} {each.why}" for each in unfit)
+    return SettingsError(
+        f"--executor ray: {told}; give an --out below a folder that every node sees under the same path, and install "
+        f"kinetics-sounds {token.version} in the same place on each"
+    )
+
+
+def _unfit(token: _Token) -> str:
+    """On a node: why it cannot take part; empty where it can."""
+    if __version__ != token.version:
+        return f"has kinetics-sounds {__version__}, not {token.version}"
+    try:
+        seen = token.path.read_text()
+    except OSError as error:
+        return f"does not see {token.path.parent} ({error.strerror})"
+    return "" if seen == token.text else f"has another folder at {token.path.parent}"
+
+
+@functools.cache
+def _checked(token: _Token) -> str:
+    return _unfit(token)
+
+
+@functools.cache
+def _process(function: Callable[[T], R]) -> Processes[T, R]:
+    """The watched process of a Ray worker, kept from task to task."""
+    return Processes(function, workers=1)
+
+
+def _carry_out(function: Callable[[T], R], task: T, timeout_seconds: float, token: _Token) -> "R | Failed | _Unfit":
+    """In a Ray worker: run the task in its watched process."""
+    if why := _checked(token):
+        return _Unfit(socket.gethostname(), why)
+    process = _process(function)
+    process.submit(task, timeout_seconds=timeout_seconds)
+    while not (ended := process.finished(60)):
+        pass
+    return ended[0][1]
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

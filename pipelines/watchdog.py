@@ -1,0 +1,161 @@
+"""Processes on this machine, each under a watchdog: hung or crashed tasks are killed, named and survived.
+
+Every executor ends here: whatever brings a task to a machine, there it runs in a process that this module watches.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Any, Generic, NoReturn, TypeVar
+
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MARK = "KINETICS_SOUNDS_WORKER"
+"""What a worker's tasks start has this in its environment, with a value that is the worker's alone."""
+SECONDS_TO_LEAVE = 2.0
+"""What a worker has for its `finally` blocks when whoever drives it is gone."""
+
+
+class Cause(StrEnum):
+    """Why a task gave no result."""
+
+    TIMED_OUT = "timed_out"
+    """It ran past its time and was killed."""
+    DIED = "died"
+    """Its process, or the machine that it ran on, went away."""
+    RAISED = "raised"
+    """It raised, which tasks here never mean to: a bug."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A task that gave no result."""
+
+    cause: Cause
+    detail: str
+
+
+class Processes(Generic[T, R]):
+    """As many processes as there are workers, started by spawning; they go by themselves when this one is killed."""
+
+    def __init__(self, function: Callable[[T], R], *, workers: int) -> None:
+        """Nothing is started before the first task."""
+        self.workers = workers
+        self._function = function
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPool(max_workers=workers, context=context, initializer=_begin, initargs=[os.getpid()])
+        self._running: dict[ProcessFuture[R], T] = {}
+
+    @property
+    def busy(self) -> int:
+        """Tasks handed in whose results were not taken yet."""
+        return len(self._running)
+
+    def submit(self, task: T, *, timeout_seconds: float) -> None:
+        """Hand in a task, which is killed once it has run this long."""
+        future = self._pool.schedule(_carry_out, args=[self._function, task], timeout=timeout_seconds)
+        self._running[future] = task
+
+    def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
+        """The tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
+        if not self._running:
+            time.sleep(seconds)
+            return []
+        done, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
+        ended = [future for future in self._running if future in done]  # in the order that they were handed in
+        return [(self._running.pop(future), _result(future)) for future in ended]
+
+    def close(self) -> None:
+        """End the processes and what they run."""
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()
+
+
+def _result(future: ProcessFuture[Any]) -> Any:  # noqa: ANN401 - pebble's types say less than this file's
+    try:
+        return future.result()
+    except TimeoutError:
+        return Failed(Cause.TIMED_OUT, "the task ran past its time and was killed")
+    except ProcessExpired as error:
+        return Failed(Cause.DIED, f"its process died with exit code {error.exitcode}")
+    except Exception as error:  # noqa: BLE001 - whatever a task raised is that task's outcome, named in its row
+        return Failed(Cause.RAISED, f"{type(error).__name__}: {error}")
+
+
+def _carry_out(function: Callable[[T], R], task: T) -> R:
+    """In a worker: the task; a worker that is told to leave does so once the task's `finally` blocks are through."""
+    try:
+        return function(task)
+    except SystemExit as leaving:  # the pool would take it for a result and go on
+        os._exit(leaving.code if isinstance(leaving.code, int) else 1)
+
+
+def _begin(driver: int) -> None:
+    """In a new worker: Ctrl-C is the driver's to handle, and the worker goes when the driver is gone."""
+    os.environ[MARK] = mark = secrets.token_hex(8)
+    _leave_a_guard(f"{MARK}={mark}".encode())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # what Slurm sends to every process of a job that must end
+        signal.signal(number, _leave)
+    threading.Thread(target=_leave_with, args=(driver,), daemon=True).start()
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)  # so that what a task started is ended in its `finally`
+
+
+def _leave_with(driver: int) -> None:
+    while os.getppid() == driver:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_LEAVE)
+    os._exit(1)
+
+
+def _leave_a_guard(mark: bytes) -> None:
+    """Fork a process that outlives this one, however it ends, and then kills what its tasks started.
+
+    No signal could do that for a worker that is killed together with whoever watches it (as Ray does), and groups and
+    sessions are the tools' own.
+    """
+    ours, _open_while_we_live = os.pipe()
+    if os.fork():
+        os.close(ours)
+        return
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        null = os.open(os.devnull, os.O_RDWR)
+        for each, copy in ((ours, 0), (null, 1), (null, 2)):
+            os.dup2(each, copy)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.read(0, 1)
+        while _kill_marked(mark):
+            time.sleep(0.05)
+    finally:
+        os._exit(0)
+
+
+def _kill_marked(mark: bytes) -> int:
+    """Kill each process that was started with the mark; how many there were, none where there is no /proc."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # another user's, or it has just ended
+            if mark in path.read_bytes().split(b"\0"):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                count += 1
+    return count

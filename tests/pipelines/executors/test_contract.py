@@ -1,0 +1,133 @@
+"""What holds whatever the executor.
+
+Tasks must be importable by name in another process, which test modules are not: the standard library's functions are, and
+`operator.call` makes a task of any of them.
+"""
+
+import operator
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from kinetics_sounds.pipelines.executors import Cause, Failed
+
+pytestmark = pytest.mark.slow
+SECONDS = 2.0
+
+
+def sleepers(mark: str) -> list[psutil.Process]:
+    """Processes that sleep for exactly so long."""
+    return [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", mark]]
+
+
+def is_agent(process: psutil.Process) -> bool:
+    """Ray's own agent looks after its parent only every so many seconds."""
+    try:
+        return "runtime_env_agent" in " ".join(process.cmdline()) or "Agent" in process.name()
+    except psutil.Error:
+        return False
+
+
+def soon(truth: Any, *, seconds: float = 15) -> bool:
+    deadline = time.monotonic() + seconds
+    while not truth() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(truth())
+
+
+@pytest.fixture(scope="module")
+def outcomes(executor: Any) -> dict[str, Any]:
+    """What became of tasks of every kind that were handed in together."""
+    one, two = executor.seconds(611), executor.seconds(612)
+    tasks = {
+        "hung": partial(time.sleep, 60.0),
+        "hung with a child": partial(subprocess.run, ["sleep", one], start_new_session=True),
+        "dies": partial(os._exit, 3),
+        "is killed": partial(os.system, f"sleep {two} & kill -KILL $PPID"),
+        "raises": partial(int, "x"),
+        **{f"of {number}": partial(abs, number) for number in range(-9, 0)},
+    }
+    names = {id(task): name for name, task in tasks.items()}
+    found: list[tuple[str, Any]] = []
+    with executor(operator.call) as pool:
+        for task in tasks.values():
+            pool.submit(task, timeout_seconds=SECONDS)
+        assert pool.busy == len(tasks)
+        while pool.busy:
+            found += [(names[id(task)], result) for task, result in pool.finished(1)]
+        left = [mark for mark in (one, two) if sleepers(mark)]
+    assert sorted(name for name, _ in found) == sorted(tasks)  # each exactly once
+    return {**dict(found), "left": left}
+
+
+def test_every_task_gives_its_result(outcomes: dict[str, Any]) -> None:
+    assert {name: outcomes[name] for name in outcomes if name.startswith("of")} == {
+        f"of {number}": -number for number in range(-9, 0)
+    }
+
+
+def test_a_hung_task_is_killed(outcomes: dict[str, Any]) -> None:
+    assert outcomes["hung"] == Failed(Cause.TIMED_OUT, "the task ran past its time and was killed")
+
+
+def test_a_task_whose_process_dies_is_named(outcomes: dict[str, Any]) -> None:
+    assert outcomes["dies"] == Failed(Cause.DIED, "its process died with exit code 3")
+
+
+def test_what_a_task_raises_is_its_outcome(outcomes: dict[str, Any]) -> None:
+    assert outcomes["raises"].cause is Cause.RAISED
+    assert outcomes["raises"].detail.startswith("ValueError: invalid literal")
+
+
+def test_what_a_task_started_goes_with_it(outcomes: dict[str, Any]) -> None:
+    assert outcomes["hung with a child"].cause is Cause.TIMED_OUT
+    assert outcomes["is killed"] == Failed(Cause.DIED, "its process died with exit code -9")
+    assert outcomes["left"] == []
+
+
+def test_waiting_for_nothing_takes_the_time_that_was_given_and_closing_ends_what_runs(executor: Any) -> None:
+    mark = executor.seconds(613)
+    with executor(operator.call) as pool:
+        began = time.monotonic()
+        assert pool.finished(0.2) == []
+        assert time.monotonic() - began >= 0.2
+        pool.submit(partial(subprocess.run, ["sleep", mark], start_new_session=True), timeout_seconds=60)
+        started = soon(lambda: pool.finished(0.1) or sleepers(mark))
+
+    assert started
+    assert soon(lambda: not sleepers(mark), seconds=5)
+
+
+def test_workers_go_when_the_driver_is_killed(executor: Any, tmp_path: Path) -> None:
+    name, mark = executor.name, executor.seconds(614)
+    options = executor.options if name != "ray" else None  # and so a Ray that the driver has started goes too
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import operator, subprocess\nfrom functools import partial\nfrom pathlib import Path\n"
+        "from kinetics_sounds.pipelines import executors\n"
+        "from kinetics_sounds.pipelines.executors.slurm import Options\n"
+        "if __name__ == '__main__':\n"
+        f"    pool = executors.start({name!r}, operator.call, workers=2, folder=Path({str(tmp_path)!r}), chosen={options!r})\n"
+        "    for _ in range(4):\n"
+        f"        pool.submit(partial(subprocess.run, ['sleep', {mark!r}], start_new_session=True), timeout_seconds=90)\n"
+        "    while True:\n"
+        "        pool.finished(60)\n"
+    )
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    with subprocess.Popen([sys.executable, script], env=environ) as driver:
+        started = soon(lambda: len(sleepers(mark)) == 2, seconds=30)
+        below = [each for each in psutil.Process(driver.pid).children(recursive=True) if not is_agent(each)]
+        driver.send_signal(signal.SIGKILL)
+
+    assert started
+    assert soon(lambda: not sleepers(mark))
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert alive == []

@@ -1,0 +1,157 @@
+"""What Slurm adds: jobs wait, are requeued, killed and followed by others, and not every node sees every folder."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.pipelines.executors import Cause, slurm
+
+from .conftest import CAN_HIDE, PATIENCE_SECONDS, Cluster, wait_for
+
+pytestmark = pytest.mark.slow
+in_slurm = pytest.mark.xdist_group("slurm")
+as_processes = pytest.mark.xdist_group("jobs")
+PROCESSES = slurm.Options(cluster="local", patience=PATIENCE_SECONDS)
+TASKS = [0.5 + number / 1000 for number in range(8)]
+
+
+def opened(function: Any, folder: Path, options: slurm.Options, *, workers: int = 2) -> Any:
+    return contextlib.closing(slurm.Pool(function, workers=workers, folder=folder, options=options))
+
+
+def drain(pool: Any) -> list[Any]:
+    found: list[Any] = []
+    while pool.busy:
+        found += pool.finished(0.5)
+    return found
+
+
+@in_slurm
+def test_tasks_survive_a_requeue_and_a_kill_and_give_their_result_once(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    with opened(time.sleep, tmp_path, slurm_cluster.options) as pool:
+        for task in TASKS:
+            pool.submit(task, timeout_seconds=30)
+        found: list[Any] = []
+        while len(found) < 2:
+            found += pool.finished(1)
+        requeued, killed = pool._jobs
+        subprocess.run(["scontrol", "requeue", requeued], check=True)
+        subprocess.run(["scancel", "--full", "--signal=KILL", killed], check=True)
+        found += drain(pool)
+        jobs = list(pool._jobs)
+
+    assert sorted(found) == [(task, None) for task in TASKS]
+    assert len(jobs) > 2  # the killed one was followed by another
+    queue = ["squeue", "--noheader", "--states=PENDING,RUNNING,COMPLETING"]
+    assert wait_for(lambda: subprocess.run(queue, check=True, capture_output=True).stdout == b"")
+
+
+@in_slurm
+@pytest.mark.skipif(not CAN_HIDE, reason="only root can give a node another view of the disk")
+def test_a_node_that_does_not_see_the_folder_is_named(slurm_cluster: Cluster) -> None:
+    options = dataclasses.replace(slurm_cluster.options, partition="both")
+    with opened(time.sleep, slurm_cluster.hidden, options, workers=3) as pool:
+        for task in TASKS:
+            pool.submit(task, timeout_seconds=30)
+        with pytest.raises(SettingsError, match="blind") as raised:
+            drain(pool)
+
+    assert "give an --out below a folder that every node sees" in str(raised.value)
+
+
+@in_slurm
+def test_jobs_that_wait_are_told_of(
+    slurm_cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(slurm, "SECONDS_BETWEEN_NEWS", 0.5)
+    with opened(abs, tmp_path, dataclasses.replace(slurm_cluster.options, partition="nowhere")) as pool:
+        pool.submit(-1, timeout_seconds=9)
+        assert pool.finished(2) == []
+
+    assert "slurm: 2 jobs wait to start for 0 minutes now (PartitionDown)" in caplog.messages
+
+
+@in_slurm
+def test_what_slurm_refuses_is_told(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    options = dataclasses.replace(slurm_cluster.options, partition="none")
+    with opened(abs, tmp_path, options) as pool, pytest.raises(SettingsError, match="invalid partition"):
+        pool.submit(-1, timeout_seconds=9)
+
+
+@as_processes
+def test_a_job_that_is_killed_is_followed_by_another_and_its_task_is_run_again(tmp_path: Path) -> None:
+    with opened(time.sleep, tmp_path, PROCESSES) as pool:
+        for task in TASKS[:4]:
+            pool.submit(task, timeout_seconds=30)
+        found: list[Any] = []
+        while not found:
+            found += pool.finished(1)
+        first = next(iter(pool._jobs.values()))
+        for each in psutil.Process(first._process.pid).children(recursive=True):
+            each.kill()
+        found += drain(pool)
+
+        assert sorted(found) == [(task, None) for task in TASKS[:4]]
+        assert len(pool._jobs) > 2
+
+
+@as_processes
+def test_a_task_that_takes_its_job_with_it_is_not_run_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task kills its process's parent, which is the job."""
+    monkeypatch.setattr(slurm, "LIVES", 2)
+    with opened(os.system, tmp_path, PROCESSES, workers=1) as pool:
+        pool.submit("kill -KILL $(ps -o ppid= $PPID)", timeout_seconds=30)
+        [(_, failed)] = drain(pool)
+
+    assert failed.cause is Cause.DIED
+    assert failed.detail.startswith("the job that ran it ended 2 times, last ")
+
+
+@as_processes
+def test_jobs_that_die_at_once_are_told_of_with_their_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "_work", os._exit)  # called with another number of arguments: it raises
+    with opened(abs, tmp_path, PROCESSES) as pool:
+        pool.submit(-1, timeout_seconds=9)
+        with pytest.raises(SettingsError, match=r"ended before it took work \(COMPLETED on .*TypeError"):
+            drain(pool)
+
+
+@as_processes
+def test_jobs_of_a_folder_that_was_emptied_leave(tmp_path: Path) -> None:
+    """As when the driver was killed and is started again."""
+    pool = slurm.Pool(time.sleep, workers=2, folder=tmp_path, options=dataclasses.replace(PROCESSES, patience=600.0))
+    pool.submit(60.0, timeout_seconds=90)
+    assert wait_for(lambda: not pool.finished(0.1) and len(pool._mailbox.greetings()) == 2 and pool._mailbox.claims())
+    pool._mailbox.folder.rename(tmp_path / "emptied")
+
+    assert wait_for(lambda: all(state.ended for state in (pool._states() or {}).values()))
+    assert not pool._mailbox.folder.exists()
+    (tmp_path / "emptied").rename(pool._mailbox.folder)
+    pool.close()
+
+
+def test_where_there_is_no_slurm_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(SettingsError, match='--executor slurm: Could not detect "srun"'):
+        slurm.Pool(abs, workers=1, folder=tmp_path)
+
+
+def test_where_submitit_is_not_installed_the_remedy_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+
+    with pytest.raises(SettingsError, match=r"pip install 'kinetics-sounds\[slurm\]'"):
+        slurm.Pool(abs, workers=1, folder=tmp_path)
