@@ -32,6 +32,14 @@ OPTIONS = {
 """Every option of every command but those of nested groups; taking one away breaks somebody's script."""
 
 
+NESTED = {
+    "ks-build": "ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition slurm.patience slurm.qos "
+    "slurm.setup youtube.cookies youtube.js_runtime youtube.max_bytes youtube.option youtube.proxy "
+    "youtube.requests_per_hour youtube.sections youtube.videos_per_hour",
+}
+"""The options of sources and executors, which scripts rely on as well."""
+
+
 def run(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     name, *words = command.split()
     argv = [sys.executable, "-m", f"kinetics_sounds.{MODULES[name]}", *words, *arguments]
@@ -52,6 +60,14 @@ def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
     groups = {"avcl", "r3d", "clip_and_mel", "linear", "knn", "crossmodal", "youtube", "ray", "slurm"}
     assert shown.returncode == 0
     assert found - groups == set(OPTIONS[command].split())
+
+
+@pytest.mark.parametrize("command", NESTED)
+def test_help_names_exactly_the_options_of_sources_and_executors(command: str) -> None:
+    shown = run(command, "--help")
+
+    found = re.findall(r"^  --([a-z_]+\.[a-z_]+)\b", shown.stdout, flags=re.MULTILINE)
+    assert sorted(found) == NESTED[command].split()
 
 
 @pytest.mark.parametrize("command", ["ks-build", "ks-shard", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"])
@@ -98,6 +114,11 @@ CASES = [
     ("ks-build", BUILD + " --workers 0", "--workers 0: must be more than 0"),
     ("ks-build", BUILD + " --retry never", "--retry: 'never' is none of"),
     ("ks-build", BUILD + " --workrs 2", "--workrs"),
+    ("ks-build", BUILD + " --attempts 0", "--attempts 0: must be more than 0"),
+    ("ks-build", BUILD + " --patience -1", "--patience -1.0: must be 0 or more seconds"),
+    ("ks-build", BUILD + " --executor slrm", "slrm"),
+    ("ks-build", BUILD + " --youtube.cookies nowhere.txt --source youtube", "nowhere.txt"),
+    ("ks-build", BUILD + " --source cvdf:nowhere", "nowhere: the folder cannot be read"),
     ("ks-build", "", "classes"),
     ("ks-shard", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
     ("ks-shard", "--manifest text.parquet", "text.parquet: cannot be read as Parquet"),
