@@ -15,10 +15,10 @@ from .classes import ClassList
 from .clip import Clip, Media, Outcome, Status
 from .errors import ManifestError
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised when a column changes its meaning; a reader refuses any other."""
 
-_TEXT, _COUNT, _REAL = "string", "Int64", "Float64"
+_TEXT, _COUNT, _REAL, _FLAG = "string", "Int64", "Float64", "boolean"
 COLUMNS = {
     "key": _TEXT,
     "youtube_id": _TEXT,
@@ -41,6 +41,12 @@ COLUMNS = {
     "audio_rate": _COUNT,
     "audio_channels": _COUNT,
     "audio_rms_db": _REAL,
+    "audio_offset_seconds": _REAL,
+    "silent": _FLAG,
+    "still": _FLAG,
+    "other_streams": _TEXT,
+    "rotation": _COUNT,
+    "decode_errors": _COUNT,
     "tool_versions": _TEXT,
 }
 """Name and pandas type of each column."""

@@ -23,7 +23,7 @@ from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, choices, command, parse, stoppable
 
 from .executors import local
-from .stages.audit import audit
+from .stages.audit import audit, silent, still
 from .stages.plan import plan
 from .stages.trim import Trimmed, to_span
 
@@ -261,6 +261,12 @@ def _place(task: Task, trimmed: Trimmed, scratch: Path) -> Media:
         audio_rate=found.audio.rate,
         audio_channels=found.audio.channels,
         audio_rms_db=round(measured.audio_rms_db, 3),
+        audio_offset_seconds=round(measured.audio_offset_seconds, 6) + 0.0,  # never -0.0
+        silent=silent(measured),
+        still=still(measured),
+        other_streams=trimmed.other_streams,
+        rotation=measured.rotation,
+        decode_errors=measured.decode_errors,
     )
 
 

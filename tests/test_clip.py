@@ -22,6 +22,12 @@ MEDIA = Media(
     audio_rate=44_100,
     audio_channels=2,
     audio_rms_db=-20.0,
+    audio_offset_seconds=0.013,
+    silent=False,
+    still=True,
+    other_streams="1 video, 2 audio",
+    rotation=90,
+    decode_errors=3,
 )
 
 
@@ -154,7 +160,7 @@ def test_a_label_of_wide_letters_still_fits_a_file_system(tmp_path: Path) -> Non
 KINDS = {
     Kind.OK: "ok",
     Kind.PERMANENT: "private removed account_terminated geo_blocked age_restricted login_required unavailable live "
-    "no_video no_audio too_short corrupt",
+    "no_video no_audio too_short corrupt too_large",
     Kind.RETRY: "not_tried not_in_source no_formats network http_4xx http_5xx truncated timeout crashed",
     Kind.STOP: "disk_full bot_check rate_limited",
 }

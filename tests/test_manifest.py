@@ -33,6 +33,12 @@ MEDIA = Media(
     audio_rate=44_100,
     audio_channels=2,
     audio_rms_db=-21.123456789,
+    audio_offset_seconds=0.013,
+    silent=False,
+    still=True,
+    other_streams="1 video, 2 audio",
+    rotation=90,
+    decode_errors=3,
 )
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
 OK = Outcome(clip=CLIP, status=Status.OK, source="local:/a", media=MEDIA, tool_versions="av 18")
@@ -247,9 +253,9 @@ def with_attrs(**attrs: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
 
 
 def test_another_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
-    said = refusal(changed(tmp_path, with_attrs(schema=2)))
+    said = refusal(changed(tmp_path, with_attrs(schema=1)))
 
-    assert "is of schema 2, where this version reads schema 1; run ks-build again (finished clips are kept)" in said
+    assert "is of schema 1, where this version reads schema 2; run ks-build again (finished clips are kept)" in said
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
@@ -287,7 +293,7 @@ def test_rows_that_no_build_writes_are_refused(change: Callable[[pd.DataFrame], 
 
 def test_attributes_that_were_lost_are_refused(tmp_path: Path) -> None:
     def lose(table: pd.DataFrame) -> pd.DataFrame:
-        table.attrs = {"schema": 1}
+        table.attrs = {"schema": 2}
         return table
 
     assert "holds what no build writes ('classes')" in refusal(changed(tmp_path, lose))
