@@ -84,6 +84,12 @@ def answer(task: Any) -> ClipDone:  # noqa: ANN401
         audio_rate=44_100,
         audio_channels=2,
         audio_rms_db=-20.5,
+        audio_offset_seconds=0.0,
+        silent=False,
+        still=False,
+        other_streams="",
+        rotation=0,
+        decode_errors=0,
     )
     return ClipDone(outcome=Outcome(clip=clip, status=Status.OK, source=task.spec, media=media, tool_versions=versions))
 

@@ -106,7 +106,7 @@ class Status(StrEnum):
     NO_AUDIO = "no_audio", Kind.PERMANENT
     TOO_SHORT = "too_short", Kind.PERMANENT
     CORRUPT = "corrupt", Kind.PERMANENT
-    TOO_LARGE = "too_large", Kind.PERMANENT  # more bytes than the user lets a video have
+    TOO_LARGE = "too_large", Kind.PERMANENT  # the file, its picture, or the memory that decoding it takes
 
     NOT_TRIED = "not_tried", Kind.RETRY  # the build was stopped before it came to this clip
     NOT_IN_SOURCE = "not_in_source", Kind.RETRY  # a folder may have been filled since, and looking costs nothing
@@ -159,6 +159,17 @@ class Media:
     audio_channels: int
     audio_rms_db: float
     """Decibels under full scale, over the whole clip and all channels; -200 for digital silence."""
+    audio_offset_seconds: float
+    """Start of the sound minus start of the picture in the source; a cut fills it with silence or the first frame."""
+    silent: bool
+    still: bool
+    """The picture does not change."""
+    other_streams: str
+    """What else the source held, like `1 video, 2 audio, 3 subtitle`."""
+    rotation: int
+    """Degrees clockwise that the source was turned upright by."""
+    decode_errors: int
+    """Frames that were patched up, and packets that could not be decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

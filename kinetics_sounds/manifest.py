@@ -20,7 +20,7 @@ from .classes import ClassList
 from .clip import Clip, Media, Outcome, Status
 from .errors import ManifestError
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised when a column changes its meaning; a reader refuses any other."""
 
 ROWS = 10_000
@@ -28,7 +28,7 @@ ROWS = 10_000
 
 _FACTS = b"kinetics_sounds"
 """Where the Parquet metadata say what the table is of."""
-_TEXT, _COUNT, _REAL = "string", "Int64", "Float64"
+_TEXT, _COUNT, _REAL, _FLAG = "string", "Int64", "Float64", "boolean"
 COLUMNS = {
     "key": _TEXT,
     "youtube_id": _TEXT,
@@ -51,6 +51,12 @@ COLUMNS = {
     "audio_rate": _COUNT,
     "audio_channels": _COUNT,
     "audio_rms_db": _REAL,
+    "audio_offset_seconds": _REAL,
+    "silent": _FLAG,
+    "still": _FLAG,
+    "other_streams": _TEXT,
+    "rotation": _COUNT,
+    "decode_errors": _COUNT,
     "tool_versions": _TEXT,
 }
 """Name and pandas type of each column."""

@@ -14,7 +14,7 @@ from kinetics_sounds.clip import Clip, Fetched, Media, Outcome, Status, label_fo
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.sources import Archive, Part, PartError
 
-from .stages.audit import audit
+from .stages.audit import audit, silent, still
 from .stages.trim import Trimmed, to_span
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -160,6 +160,12 @@ def _place(task: ClipTask, trimmed: Trimmed) -> Media:
         audio_rate=found.audio.rate,
         audio_channels=found.audio.channels,
         audio_rms_db=round(measured.audio_rms_db, 3),
+        audio_offset_seconds=round(measured.audio_offset_seconds, 6) + 0.0,  # never -0.0
+        silent=silent(measured),
+        still=still(measured),
+        other_streams=trimmed.other_streams,
+        rotation=measured.rotation,
+        decode_errors=measured.decode_errors,
     )
 
 

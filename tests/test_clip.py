@@ -22,6 +22,12 @@ MEDIA = Media(
     audio_rate=44_100,
     audio_channels=2,
     audio_rms_db=-20.0,
+    audio_offset_seconds=0.013,
+    silent=False,
+    still=True,
+    other_streams="1 video, 2 audio",
+    rotation=90,
+    decode_errors=3,
 )
 
 

@@ -28,6 +28,12 @@ MEDIA = Media(
     audio_rate=44_100,
     audio_channels=2,
     audio_rms_db=-21.123456789,
+    audio_offset_seconds=0.013,
+    silent=False,
+    still=True,
+    other_streams="1 video, 2 audio",
+    rotation=90,
+    decode_errors=3,
 )
 OK = Outcome(
     clip=CLIP, status=Status.OK, detail="", source="local:/a", media=MEDIA, tool_versions="ffmpeg n9.0.2; av 18"

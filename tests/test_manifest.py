@@ -36,6 +36,12 @@ MEDIA = Media(
     audio_rate=44_100,
     audio_channels=2,
     audio_rms_db=-21.123456789,
+    audio_offset_seconds=0.013,
+    silent=False,
+    still=True,
+    other_streams="1 video, 2 audio",
+    rotation=90,
+    decode_errors=3,
 )
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
 OK = Outcome(clip=CLIP, status=Status.OK, source="local:/a", media=MEDIA, tool_versions="av 18")

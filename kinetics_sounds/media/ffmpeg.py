@@ -1,10 +1,18 @@
-"""Run ffmpeg: argv built by ffmpeg-python, no shell, a wall clock, and the whole process group killed on time-out."""
+"""Run ffmpeg: argv built by ffmpeg-python, no shell, and bounds on its time, memory, output and words.
 
+Past the wall clock the whole process group is killed. On Linux the tool also dies with the thread that waits for it.
+"""
+
+import errno
 import functools
 import os
 import re
+import resource
+import shutil
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +26,23 @@ PROTOCOLS = "file,pipe"
 """A playlist inside a video must not make the tool open anything else."""
 CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mp3,wav,flac,aac"
 """Demuxers that a clip may need; playlists and scripts are not among them."""
-OPEN_OPTIONS = {"protocol_whitelist": PROTOCOLS, "format_whitelist": CONTAINERS}
-"""For whoever opens a foreign file."""
 MAX_PIXELS = 2**25
 """Of a picture, just over 8K: a small file that claims more would take gigabytes of memory."""
+MAX_STREAMS = 100
+"""Of a file: each costs memory before the first frame is read. Matroska's others are not looked at."""
+OPEN_OPTIONS = {
+    "protocol_whitelist": PROTOCOLS,
+    "format_whitelist": CONTAINERS,
+    "max_pixels": str(MAX_PIXELS),
+    "max_streams": str(MAX_STREAMS),
+}
+"""For whoever opens a foreign file."""
+MAX_MEMORY = 4 * 2**30
+"""Bytes of address space that a run may take on Linux; to cut 8K takes three quarters of it."""
+MAX_OUTPUT = 2**30
+"""Bytes of a file that a run may write; ten seconds of 4K are a tenth of it."""
+MAX_MESSAGES = 2**28
+"""Bytes that a run may say: some hours of frames, told one by one."""
 
 BIT_EXACT_SCALE = "bicubic+accurate_rnd+bitexact"
 """The only scaler flags that give the same bytes on every x86-64 CPU."""
@@ -41,6 +62,14 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 
 class TimedOutError(MediaError):
     """The tool ran past its wall clock and was killed."""
+
+
+class TooLargeError(MediaError):
+    """A file, its picture, or what it takes to decode it is past a limit."""
+
+
+class KilledError(MediaError):
+    """The tool was ended by a signal that was not ours: its own crash, or the machine's lack of memory."""
 
 
 @functools.cache
@@ -86,8 +115,7 @@ def source(path: Path, *, audio_codec: str = "", **options: str | float | None) 
     """An input node for a foreign file: one thread, only safe containers, CPU-independent decoding."""
     decoder = _FIXED_POINT_DECODERS.get(audio_codec)
     chosen: dict[str, str | float] = {"acodec": decoder} if decoder else {}
-    fixed = {"threads": 1, "max_pixels": MAX_PIXELS}
-    return ffmpeg.input(f"file:{path.absolute()}", **fixed, **OPEN_OPTIONS, **chosen, **options)
+    return ffmpeg.input(f"file:{path.absolute()}", threads=1, **OPEN_OPTIONS, **chosen, **options)
 
 
 def sink(*streams: Any, path: Path, **options: str | float) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
@@ -102,28 +130,90 @@ def sink(*streams: Any, path: Path, **options: str | float) -> Any:  # noqa: ANN
 
 
 def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-python is untyped
-    """Run the graph; return what the tool wrote to standard error.
+    """Run the graph; return what the tool wrote to standard error, one line a message.
 
-    Raises TimedOutError when the wall clock runs out, MediaError with the tool's last words when it fails.
-    `-timelimit` bounds the tool's own CPU time too, should whoever waits for it be killed first.
+    Raises TimedOutError when the wall clock runs out, TooLargeError past a limit, KilledError where something else killed
+    the tool, OSError (ENOSPC, EDQUOT) where the disk is full, and MediaError with the tool's last words for other failures.
+    `-timelimit` bounds the tool's own CPU time too, for systems on which it outlives whoever waits for it.
     """
     graph = outputs[0] if len(outputs) == 1 else ffmpeg.merge_outputs(*outputs)
     graph = graph.global_args("-nostdin", "-hide_banner", "-nostats", "-y", "-timelimit", str(int(timeout_seconds) + 1))
-    argv = [executable(), "-filter_complex_threads", "1", *graph.get_args()]
+    argv = [*_leash(), executable(), "-v", "repeat+info", "-filter_complex_threads", "1", *graph.get_args()]
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         try:
-            _, error_output = process.communicate(timeout=timeout_seconds)
-        except subprocess.TimeoutExpired as error:
-            raise TimedOutError(f"ffmpeg took more than {timeout_seconds:g} s and was killed") from error
+            _limit(process.pid)
+            text = _words(process, timeout_seconds)
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    text = error_output.decode("utf-8", "replace")
+            _kill(process)
     if process.returncode != 0:
-        raise MediaError(f"ffmpeg {version()} ended with {process.returncode}: {last_words(text)}")
+        raise _failure(process.returncode, text)
     return text
+
+
+@functools.cache
+def _leash() -> tuple[str, ...]:
+    """What stands before a command so that the kernel kills it with the thread that started it; nothing off Linux.
+
+    Some small systems have a `setpriv` that lacks the option.
+    """
+    setpriv = shutil.which("setpriv")
+    words = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    known = words and subprocess.run([*words, "true"], capture_output=True, check=False, timeout=30).returncode == 0
+    return words if known else ()
+
+
+def _limit(pid: int) -> None:
+    if sys.platform == "linux":
+        resource.prlimit(pid, resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (MAX_OUTPUT, MAX_OUTPUT))
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+
+
+def _words(process: subprocess.Popen[bytes], timeout_seconds: float) -> str:
+    """All that the tool writes until it ends."""
+    late = threading.Event()
+
+    def expire() -> None:
+        late.set()
+        _kill(process)
+
+    clock = threading.Timer(timeout_seconds, expire)
+    clock.start()
+    try:
+        written = process.stderr.read(MAX_MESSAGES) if process.stderr else b""
+        if len(written) == MAX_MESSAGES:
+            raise TooLargeError(f"ffmpeg had more than {MAX_MESSAGES >> 20} MiB to say of it and was killed")
+        process.wait()
+    finally:
+        clock.cancel()
+    if late.is_set():
+        raise TimedOutError(f"ffmpeg took more than {timeout_seconds:g} s and was killed")
+    return written.decode("utf-8", "replace")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+_FULL = re.compile(r"^\[.*(No space left on device|Disk quota exceeded)\)?$", re.MULTILINE)
+_NO_MEMORY = re.compile(r"^(\[.*Cannot allocate memory\)?|x264 \[error\]: malloc of size \d+ failed)$", re.MULTILINE)
+"""The tool's own lines begin so; a title in the file, which may say anything, is indented."""
+
+
+def _failure(code: int, text: str) -> OSError | MediaError:
+    """What a run's exit code and words mean."""
+    if full := _FULL.search(text):
+        number = errno.EDQUOT if full[1].startswith("Disk quota") else errno.ENOSPC
+        return OSError(number, os.strerror(number))
+    if code == -signal.SIGXFSZ:
+        return TooLargeError(f"ffmpeg wrote more than {MAX_OUTPUT >> 20} MiB")
+    if _NO_MEMORY.search(text):
+        return TooLargeError(f"ffmpeg needs more than {MAX_MEMORY >> 20} MiB of memory: {last_words(text)}")
+    ended = f"ffmpeg {version()} ended with {code}: {last_words(text)}"
+    return KilledError(ended) if code < 0 else MediaError(ended)
 
 
 def last_words(text: str, *, most: int = 300) -> str:

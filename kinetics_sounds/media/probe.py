@@ -1,6 +1,8 @@
 """Look into a media file without decoding it."""
 
+import errno
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,8 +14,12 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from ..errors import MediaError
-from .ffmpeg import OPEN_OPTIONS
+from .ffmpeg import MAX_PIXELS, OPEN_OPTIONS, TooLargeError
 
+MAX_BYTES = 8 * 2**30
+"""Of a file: hours of 1080 lines, of which a clip is ten seconds."""
+MAX_PACKETS = 2**21
+"""That are counted in one stream: ten hours of 60 frames a second."""
 NO_INDEX = ("mpegts", "mpeg")
 """Containers in which a seek lands anywhere, often past the keyframe that it needs."""
 
@@ -55,6 +61,8 @@ class Probe:
     """As the container claims; None where it does not say."""
     seekable: bool
     """Seeking lands on a keyframe at or before the place asked for, so nothing that is shown there is lost."""
+    other_streams: str
+    """What else it holds, like `1 video, 2 audio, 3 subtitle`; a cover counts as video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +79,18 @@ class Span:
 
 
 def probe(path: Path) -> Probe:
-    """Default streams of a file; raises MediaError where it cannot be opened."""
+    """Default streams of a file; raises MediaError where it cannot be opened, TooLargeError where it is past a limit."""
     try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise TooLargeError(f"the file has {size >> 20} MiB, more than {MAX_BYTES >> 20}")
         with _open(path) as container:
             picture, sound = _best(container, "video"), _best(container, "audio")
             video = audio = None
             if isinstance(picture, av.VideoStream) and picture.codec_context and picture.width and picture.height:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise TooLargeError(
+                        f"its picture is {picture.width} x {picture.height}, more than {MAX_PIXELS} pixels"
+                    )
                 rate = picture.average_rate or picture.guessed_rate or Fraction(0)
                 video = Video(
                     index=picture.index,
@@ -94,24 +108,35 @@ def probe(path: Path) -> Probe:
                 )
             seconds = container.duration / 1_000_000 if container.duration else None
             seekable = container.format.name not in NO_INDEX
+            chosen = [stream.index for stream in (video, audio) if stream]
+            counts = Counter(stream.type for stream in container.streams if stream.index not in chosen)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"cannot be opened: {error}") from error
-    return Probe(video=video, audio=audio, seconds=seconds, seekable=seekable)
+        raise _fault("cannot be opened", error) from error
+    others = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    return Probe(video=video, audio=audio, seconds=seconds, seekable=seekable, other_streams=others)
 
 
 def spans(path: Path) -> tuple[Span | None, Span | None]:
     """Where the default picture and sound streams of a file lie in time, from their packets, without decoding."""
-    found: dict[str, list[tuple[Fraction, Fraction]]] = {"video": [], "audio": []}
+    found: dict[str, list[tuple[float, float]]] = {"video": [], "audio": []}
     try:
         with _open(path) as container:
             wanted = [stream for stream in (_best(container, "video"), _best(container, "audio")) if stream]
             for packet in container.demux(wanted) if wanted else ():
                 if packet.pts is not None and packet.time_base is not None:
-                    start = packet.pts * packet.time_base
-                    found[packet.stream.type].append((start, start + (packet.duration or 0) * packet.time_base))
+                    times, end = found[packet.stream.type], packet.pts + (packet.duration or 0)
+                    times.append((float(packet.pts * packet.time_base), float(end * packet.time_base)))
+                    if len(times) > MAX_PACKETS:
+                        raise TooLargeError(f"its {packet.stream.type} stream has more than {MAX_PACKETS} packets")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(f"cannot be read back: {error}") from error
+        raise _fault("cannot be read back", error) from error
     return _span(found["video"]), _span(found["audio"])
+
+
+def _fault(what: str, error: Exception) -> MediaError:
+    """Too many streams are told as a lack of memory."""
+    kind = TooLargeError if getattr(error, "errno", None) == errno.ENOMEM else MediaError
+    return kind(f"{what}: {error}")
 
 
 def _open(path: Path) -> InputContainer:
@@ -124,12 +149,11 @@ def _best(container: InputContainer, kind: Literal["video", "audio"]) -> Stream 
     return None if stream and stream.disposition & Disposition.attached_pic else stream
 
 
-def _span(packets: list[tuple[Fraction, Fraction]]) -> Span | None:
+def _span(packets: list[tuple[float, float]]) -> Span | None:
     if not packets:
         return None
     first, last = min(start for start, _ in packets), max(end for _, end in packets)
-    filled = covered([(float(start), float(end)) for start, end in packets])
-    return Span(count=len(packets), first_seconds=float(first), last_seconds=float(last), covered_seconds=filled)
+    return Span(count=len(packets), first_seconds=first, last_seconds=last, covered_seconds=covered(packets))
 
 
 def covered(times: Iterable[tuple[float, float]], *, begin: float = -math.inf, end: float = math.inf) -> float:

@@ -1,10 +1,8 @@
 """A clip on disk to the parts of a sample."""
 
 import dataclasses
-import errno
 import io
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds import files
-from kinetics_sounds.clip import Outcome, Status
+from kinetics_sounds.clip import Outcome
 from kinetics_sounds.errors import ManifestError, MediaError
-from kinetics_sounds.media import encode, mel, probe
+from kinetics_sounds.media import encode, faults, mel, probe
 from kinetics_sounds.media.ffmpeg import TimedOutError
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Left
@@ -51,12 +49,8 @@ def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
         raise ManifestError(f"{path} is not the file that the manifest names; run ks-build again, then ks-shard")
     try:
         made = _encoded(path, packing)
-    except TimedOutError as error:
-        return _left(outcome, Status.TIMEOUT, str(error))
     except MediaError as error:
-        if "No space left" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(packing.scratch)) from error
-        return _left(outcome, Status.CORRUPT, str(error))
+        return Left(key=clip.key, status=faults.status(error).value, detail=str(error))
     parts = {
         layout.FRAMES: made.mp4,
         layout.MEL: _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16)),
@@ -67,20 +61,21 @@ def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
 
 def _encoded(path: Path, packing: Packing) -> encode.Encoded:
     """The clip's stored picture and sound; one that runs into the time limit has a second try, since machines can be busy."""
-    for last in (False, True):
-        with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
-            try:
-                return encode.encode(
-                    path,
-                    found=probe.probe(path),
-                    scratch=Path(name),
-                    encoding=packing.encoding,
-                    timeout_seconds=packing.timeout_seconds,
-                )
-            except TimedOutError:
-                if last:
-                    raise
-    raise AssertionError("unreachable")
+    try:
+        return _once(path, packing)
+    except TimedOutError:
+        return _once(path, packing)
+
+
+def _once(path: Path, packing: Packing) -> encode.Encoded:
+    with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
+        return encode.encode(
+            path,
+            found=probe.probe(path),
+            scratch=Path(name),
+            encoding=packing.encoding,
+            timeout_seconds=packing.timeout_seconds,
+        )
 
 
 def _meta(outcome: Outcome, made: encode.Encoded, packing: Packing) -> bytes:
@@ -106,10 +101,6 @@ def _npy(array: np.ndarray) -> bytes:
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
     return out.getvalue()
-
-
-def _left(outcome: Outcome, status: Status, detail: str) -> Left:
-    return Left(key=outcome.clip.key, status=status.value, detail=detail)
 
 
 def recipe(packing: Packing) -> dict[str, object]:

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import signal
@@ -103,17 +104,28 @@ def test_a_tool_that_hangs_on_its_input_is_killed(tmp_path: Path) -> None:
         ffmpeg.run(output, timeout_seconds=0.3)
 
 
-@pytest.mark.slow
-def test_a_tool_whose_caller_was_killed_ends_by_itself(tmp_path: Path) -> None:
-    code = """
+ENDLESS = """
 import sys
 from pathlib import Path
 import ffmpeg as builder
 from kinetics_sounds.media import ffmpeg
+if sys.argv[2] == "none":
+    ffmpeg._leash = lambda: ()
 endless = builder.input("testsrc2=size=640x480", format="lavfi")
-ffmpeg.run(ffmpeg.sink(endless, path=Path(sys.argv[1]), format="null"), timeout_seconds=0.9)
+ffmpeg.run(ffmpeg.sink(endless, path=Path(sys.argv[1]), format="null"), timeout_seconds=float(sys.argv[3]))
 """
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stderr=subprocess.DEVNULL) as caller:
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("leash", "timeout_seconds", "most_seconds"), [("setpriv", 300, 2), ("none", 0.9, 20)])
+def test_a_tool_whose_caller_was_killed_ends_too(
+    tmp_path: Path, leash: str, timeout_seconds: float, most_seconds: float
+) -> None:
+    """At once where there is a leash; else when it has used its time."""
+    if leash == "setpriv" and not ffmpeg._leash():
+        pytest.skip("no setpriv here that can do it")
+    argv = [sys.executable, "-c", ENDLESS, str(tmp_path / "out"), leash, str(timeout_seconds)]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as caller:
         children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children")
 
         def tools() -> list[int]:
@@ -125,7 +137,66 @@ ffmpeg.run(ffmpeg.sink(endless, path=Path(sys.argv[1]), format="null"), timeout_
         caller.kill()
 
     assert orphans
-    assert until(lambda: not any(map(alive, orphans)), seconds=20)
+    assert until(lambda: not any(map(alive, orphans)), seconds=most_seconds)
+
+
+def test_a_system_whose_setpriv_is_another_goes_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path / "setpriv", "exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert ffmpeg._leash.__wrapped__() == ()
+
+
+def lavfi(graph: str) -> Any:
+    return builder.input(graph, format="lavfi")
+
+
+@pytest.mark.parametrize(("name", "words"), [("mp4", {"vcodec": "libx264"}), ("framecrc", {}), ("rawvideo", {})])
+def test_a_full_disk_is_no_fault_of_the_file(name: str, words: dict[str, str]) -> None:
+    """With x264 the words are not among the tool's last."""
+    output = ffmpeg.sink(lavfi("testsrc2=duration=1"), path=Path("/dev/full"), format=name, **words)
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        ffmpeg.run(output, timeout_seconds=20)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_title_cannot_claim_that_the_disk_is_full(ramp: Path, tmp_path: Path) -> None:
+    titled = tmp_path / "titled.mp4"
+    tool("-i", ramp, "-c", "copy", "-metadata", "title=[mp4 @ 0x1] No space left on device", titled)
+    output = ffmpeg.sink(ffmpeg.source(titled)["5"], path=tmp_path / "out.mp4", format="mp4")  # there is no stream 5
+
+    with pytest.raises(MediaError, match="ended with") as caught:
+        ffmpeg.run(output, timeout_seconds=20)
+    assert not isinstance(caught.value, ffmpeg.TooLargeError)
+
+
+def test_a_run_that_writes_too_much_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second of it has 25 frames of 115,200 bytes."""
+    monkeypatch.setattr(ffmpeg, "MAX_OUTPUT", 2**20)
+    output = ffmpeg.sink(lavfi("testsrc2=duration=1"), path=tmp_path / "out.yuv", format="rawvideo")
+
+    with pytest.raises(ffmpeg.TooLargeError, match="wrote more than 1 MiB"):
+        ffmpeg.run(output, timeout_seconds=20)
+    assert (tmp_path / "out.yuv").stat().st_size == 2**20
+
+
+def test_a_run_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To show the last first, all 100 pictures of 12 MB have to be kept."""
+    monkeypatch.setattr(ffmpeg, "MAX_MEMORY", 2**30)
+    backwards = lavfi("testsrc2=size=3840x2160:duration=4").filter("reverse")
+    output = ffmpeg.sink(backwards, path=tmp_path / "out", format="null")
+
+    with pytest.raises(ffmpeg.TooLargeError, match="more than 1024 MiB of memory"):
+        ffmpeg.run(output, timeout_seconds=60)
+
+
+def test_a_run_that_says_too_much_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ffmpeg, "MAX_MESSAGES", 2**20)
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", "exec yes >&2")))
+
+    with pytest.raises(ffmpeg.TooLargeError, match="more than 1 MiB to say"):
+        ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=20)
 
 
 def test_a_failing_run_says_the_tool_s_own_words(tmp_path: Path) -> None:
@@ -140,7 +211,7 @@ def test_a_tool_that_is_killed_is_a_failure(tmp_path: Path, monkeypatch: pytest.
     ffmpeg.version()  # asked of the real tool, and kept
     monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", "kill -9 $$")))
 
-    with pytest.raises(MediaError, match="ended with -9"):
+    with pytest.raises(ffmpeg.KilledError, match="ended with -9"):
         ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=10)
 
 
@@ -158,6 +229,7 @@ def test_a_tool_that_writes_much_does_not_block(tmp_path: Path, monkeypatch: pyt
 
 
 def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ffmpeg._leash()  # found once, and kept
     calls: list[tuple[Any, dict[str, Any]]] = []
     real = subprocess.Popen
 
@@ -170,7 +242,7 @@ def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ffmpeg.run(nothing(name), timeout_seconds=1)
 
     [(argv, options)] = calls
-    assert argv[0] == ffmpeg.executable()
+    assert argv[: argv.index(ffmpeg.executable())] == list(ffmpeg._leash())
     assert f"file:{name}" in argv
     assert "shell" not in options
     assert options["start_new_session"]

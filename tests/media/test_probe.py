@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import probe
+from kinetics_sounds.media import ffmpeg, probe
 from kinetics_sounds.media.probe import Audio, Span, Video
 
 from .conftest import tool
@@ -18,6 +20,7 @@ def test_a_plain_video(ramp: Path) -> None:
     assert found.audio == Audio(index=1, codec="aac", rate=44_100, channels=1)
     assert found.seconds == pytest.approx(8, abs=0.05)
     assert found.seekable
+    assert found.other_streams == ""
 
 
 def test_streams_are_found_by_kind_and_not_by_place(ramp: Path, tmp_path: Path) -> None:
@@ -134,6 +137,89 @@ def test_what_cannot_be_opened_is_one_kind_of_error(ramp: Path, tmp_path: Path, 
         probe.probe(path)
     with pytest.raises(MediaError, match="cannot be read back: "):
         probe.spans(path)
+
+
+def test_what_else_a_file_holds_is_counted_by_kind(ramp: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.srt"
+    text.write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
+    maps = [part for stream in ("0:v", "0:v", "0:a", "0:a", "0:a", "1:s") for part in ("-map", stream)]
+    tool("-i", ramp, "-i", text, *maps, "-c", "copy", tmp_path / "many.mkv")
+
+    assert probe.probe(tmp_path / "many.mkv").other_streams == "1 video, 2 audio, 1 subtitle"
+
+
+def test_the_default_stream_is_chosen_wherever_it_lies(ramp: Path, tmp_path: Path) -> None:
+    """The second picture and the third sound are marked; the sounds have 8, 16 and 44.1 kHz."""
+    maps = [part for stream in ("0:v", "0:v", "0:a", "0:a", "0:a") for part in ("-map", stream)]
+    marks = ["-disposition:v", 0, "-disposition:a", 0, "-disposition:v:1", "default", "-disposition:a:2", "default"]
+    rates = ["-ar:a:0", 8000, "-ar:a:1", 16000, "-ar:a:2", 44100]
+    tool("-i", ramp, "-t", 1, *maps, "-c:v", "copy", "-c:a", "aac", *rates, *marks, tmp_path / "many.mkv")
+    found = probe.probe(tmp_path / "many.mkv")
+
+    assert found.video is not None
+    assert found.audio is not None
+    assert (found.video.index, found.audio.index, found.audio.rate) == (1, 4, 44_100)
+
+
+# --- Limits ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_huge_file_is_refused_before_it_is_opened(ramp: Path, tmp_path: Path) -> None:
+    huge = tmp_path / "huge.mp4"
+    huge.write_bytes(ramp.read_bytes())
+    with huge.open("r+b") as file:
+        file.truncate(probe.MAX_BYTES + 2**20)  # a hole, which takes no room
+
+    with pytest.raises(ffmpeg.TooLargeError, match="the file has 8193 MiB, more than 8192"):
+        probe.probe(huge)
+
+
+def test_a_picture_of_more_than_8k_is_refused(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.mp4"
+    tool("-f", "lavfi", "-i", "color=gray:size=8000x4400", "-frames:v", 1, "-preset", "ultrafast", huge)
+
+    with pytest.raises(ffmpeg.TooLargeError, match="its picture is 8000 x 4400, more than 33554432 pixels"):
+        probe.probe(huge)
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from kinetics_sounds.media import probe
+print(probe.probe(Path(sys.argv[1])).video, *re.findall(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_picture_that_unfolds_to_a_gigabyte_is_not_unfolded(tmp_path: Path) -> None:
+    """Some codecs tell their pixels' format in a frame alone: opening the file decodes it, in this very process."""
+    bomb = tmp_path / "bomb.mkv"
+    tool("-f", "lavfi", "-i", "color=gray:size=15000x15000,format=rgba", "-frames:v", 1, "-c:v", "png", bomb)
+    found = subprocess.run(
+        [sys.executable, "-c", PEAK, bomb], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert bomb.stat().st_size < 1_000_000
+    assert found[0] == "None"
+    assert int(found[1]) < 300_000  # kB, and most of it Python's; the picture alone has 878,906
+
+
+def test_of_hundreds_of_streams_none_is_looked_at_past_the_hundredth(ramp: Path, tmp_path: Path) -> None:
+    maps = ["-map", "0:v", *["-map", "0:a"] * 200]
+    for name in ("many.mkv", "many.mp4"):
+        tool("-i", ramp, *maps, "-t", 0.1, "-c", "copy", tmp_path / name)
+
+    assert probe.probe(tmp_path / "many.mkv").other_streams == "98 audio"
+    with pytest.raises(ffmpeg.TooLargeError, match="cannot be opened: "):
+        probe.probe(tmp_path / "many.mp4")
+
+
+def test_endless_packets_are_not_all_counted(ramp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "MAX_PACKETS", 79)
+
+    with pytest.raises(ffmpeg.TooLargeError, match="its audio stream has more than 79 packets"):
+        probe.spans(ramp)
 
 
 @pytest.mark.parametrize(

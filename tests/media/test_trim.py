@@ -2,6 +2,7 @@ import dataclasses
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import decord
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import soundfile
 
 from kinetics_sounds.errors import MediaError
 from kinetics_sounds.media import ffmpeg, probe, synthesize, trim
-from kinetics_sounds.media.ffmpeg import TimedOutError
+from kinetics_sounds.media.ffmpeg import TimedOutError, TooLargeError
 from kinetics_sounds.media.trim import Measured
 
 from .conftest import BEEP_SECONDS, FPS, RATE, beep, beep_seconds, grey_ramp, numbers, pictures, sound, tool
@@ -153,6 +154,7 @@ def test_a_rotated_video_comes_out_upright(tmp_path: Path, degrees: int, white: 
 
     size = (64, 48) if degrees == 180 else (48, 64)
     assert (measured.width, measured.height) == (decoded.width, decoded.height) == size
+    assert measured.rotation == decoded.rotation == -degrees % 360  # clockwise
     bright = {
         "top": picture[: len(picture) // 2],
         "bottom": picture[len(picture) // 2 :],
@@ -164,6 +166,43 @@ def test_a_rotated_video_comes_out_upright(tmp_path: Path, degrees: int, white: 
     assert probe.probe(tmp_path / "cut.mp4").video == dataclasses.replace(
         probe.probe(turned).video or pytest.fail("no picture"), width=size[0], height=size[1]
     )
+
+
+@pytest.mark.parametrize(("flip", "white"), [("-display_hflip", "right"), ("-display_vflip", "left")])
+def test_a_mirrored_video_comes_out_as_it_is_meant(tmp_path: Path, flip: str, white: str) -> None:
+    """The stored picture is white on the left."""
+    half = np.zeros((10, 48, 64, 3), np.uint8)
+    half[:, :, :32] = 255
+    synthesize.write_mp4(tmp_path / "half.mp4", half, beep(1, RATE), fps=FPS, sample_rate=RATE)
+    tool("-display_rotation", 0, flip, "-i", tmp_path / "half.mp4", "-c", "copy", tmp_path / "turned.mp4")
+    cut(tmp_path / "turned.mp4", tmp_path / "cut.mp4", 0, 1)
+    picture = pictures(tmp_path / "cut.mp4")[5][1]
+
+    assert picture.shape == (48, 64, 3)
+    assert (picture[:, :32].mean() > 240, picture[:, 32:].mean() > 240) == (white == "left", white == "right")
+
+
+def test_only_the_matrix_of_the_chosen_picture_counts(ramp: Path, tmp_path: Path) -> None:
+    tool("-display_rotation", 90, "-i", ramp, "-c", "copy", tmp_path / "turned.mp4")
+    maps = ("-map", "0:v", "-map", "1:v", "-map", "0:a", "-c", "copy", "-disposition:v:0", "default")
+    tool("-i", ramp, "-i", tmp_path / "turned.mp4", *maps, "-disposition:v:1", 0, tmp_path / "two.mp4")
+
+    measured = measure(tmp_path / "two.mp4", tmp_path)
+
+    assert (measured.width, measured.height, measured.rotation) == (64, 48, 0)
+
+
+def test_of_several_streams_the_default_ones_are_cut(ramp: Path, tmp_path: Path) -> None:
+    """The second picture is the ramp and the second sound is the beep; the first are grey and silent."""
+    first = ("-f", "lavfi", "-i", "color=gray:size=640x480:rate=10", "-f", "lavfi", "-i", "anullsrc=r=44100:cl=mono")
+    maps = ("-map", "0:v", "-map", "2:v", "-map", "1:a", "-map", "2:a", "-t", 8)
+    marks = ("-disposition:v:0", 0, "-disposition:v:1", "default", "-disposition:a:0", 0, "-disposition:a:1", "default")
+    tool(*first, "-i", ramp, *maps, "-c:v", "libx264", "-crf", 4, "-c:a", "aac", *marks, tmp_path / "two.mkv")
+
+    cut(tmp_path / "two.mkv", tmp_path / "cut.mp4", 2, 3)
+
+    assert numbers(tmp_path / "cut.mp4") == list(range(20, 50))
+    assert beep_seconds(*sound(tmp_path / "cut.mp4")) == pytest.approx((1.0, 1.5), abs=0.03)
 
 
 def test_a_fast_camera_is_brought_down_to_60(ramp: Path, tmp_path: Path) -> None:
@@ -239,6 +278,7 @@ def test_sound_that_starts_late_stays_with_the_picture(ramp: Path, tmp_path: Pat
     assert numbers(tmp_path / "cut.mp4")[0] == 10 * start
     assert measured.audio is not None
     assert measured.audio.last_seconds == pytest.approx(4, abs=0.01)
+    assert measured.audio_offset_seconds == pytest.approx(max(1.5 - start, 0), abs=0.03)
     if start:
         assert beep_seconds(waveform, rate)[0] == pytest.approx(4.5 - start, abs=0.005)
     else:
@@ -261,7 +301,7 @@ def test_a_span_that_reaches_past_the_end_gives_what_there_is(ramp: Path, tmp_pa
 
 
 def test_a_span_past_the_end_is_an_error_that_names_it(ramp: Path, tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"no frame lies between 20 s and 30 s"):
+    with pytest.raises(trim.EmptySpanError, match=r"no frame lies between 20 s and 30 s"):
         cut(ramp, tmp_path / "cut.mp4", 20, 10)
 
 
@@ -322,6 +362,78 @@ def test_digital_silence_is_minus_200(ramp: Path, tmp_path: Path) -> None:
     assert measure(clip, tmp_path).audio_rms_db == -200
 
 
+# --- Still pictures and damage -----------------------------------------------------------------------------------------
+
+
+def film(path: Path, frames_THWC: np.ndarray) -> Path:
+    """The ramp's beep under these pictures, ten a second."""
+    seconds = len(frames_THWC) / FPS
+    synthesize.write_mp4(path, frames_THWC, beep(seconds, RATE), fps=FPS, sample_rate=RATE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "still"),
+    [
+        ([], 8.0),
+        ([5.0], 8.0),  # two pictures, each still for longer than half a second
+        ([0.1 * n for n in range(1, 41)], 3.9),  # a new one in every frame, up to 4 s; the last of them stays
+        ([0.1 * n for n in range(1, 80)], 0.0),
+    ],
+)
+def test_a_still_picture_is_timed(tmp_path: Path, changes: list[float], still: float) -> None:
+    random = np.random.default_rng(0).integers(0, 256, (len(changes) + 1, 48, 64, 3), np.uint8)
+    shown = np.searchsorted(changes, np.arange(80) / 10 + 1e-6)
+    clip = film(tmp_path / "clip.mp4", random[shown])
+
+    assert measure(clip, tmp_path).still_seconds == pytest.approx(still, abs=0.3)
+    assert cut(clip, tmp_path / "cut.mp4", 0, 8).still_seconds == pytest.approx(still, abs=0.3)
+    assert cut(clip, tmp_path / "cut.mp4", 5, 3).still_seconds == pytest.approx(min(still, 3.0), abs=0.3)
+
+
+def test_a_grey_that_rises_by_three_a_frame_is_not_still(ramp: Path, tmp_path: Path) -> None:
+    assert measure(ramp, tmp_path).still_seconds == 0
+
+
+def test_what_decoding_patches_up_is_counted(tmp_path: Path) -> None:
+    """The second half of one frame of 80 is zeroed; without B-frames those up to the next keyframe are built upon it."""
+    noise = np.random.default_rng(0).integers(0, 256, (80, 48, 64, 3), np.uint8)
+    whole = film(tmp_path / "whole.mp4", noise)
+    with av.open(str(whole)) as container:
+        packets = list(container.demux(video=0))
+    place, size = packets[40].pos or 0, packets[40].size
+    data = bytearray(whole.read_bytes())
+    data[place + size // 2 : place + size] = bytes(size - size // 2)
+    (tmp_path / "spoilt.mp4").write_bytes(data)
+
+    sound_one, spoilt = (measure(tmp_path / name, tmp_path) for name in ("whole.mp4", "spoilt.mp4"))
+
+    assert (sound_one.decode_errors, sound_one.damaged_share) == (0, 0)
+    assert 1 <= spoilt.decode_errors <= 3
+    assert spoilt.damaged_share == spoilt.decode_errors / spoilt.video.count
+    assert spoilt.video.count >= 79
+    assert cut(tmp_path / "spoilt.mp4", tmp_path / "cut.mp4", 0, 8).decode_errors == spoilt.decode_errors
+
+
+def test_packets_of_sound_that_do_not_decode_are_counted(ramp: Path, tmp_path: Path) -> None:
+    """About one packet in five is noise."""
+    tool("-i", ramp, "-c", "copy", "-bsf:a", "noise=amount='if(mod(n,5),0,2)'", tmp_path / "noisy.mp4")
+    measured = measure(tmp_path / "noisy.mp4", tmp_path)
+
+    assert measured.audio is not None
+    assert 20 < measured.decode_errors < 90
+    assert measured.damaged_share == measured.decode_errors / measured.audio.count
+
+
+def test_measuring_can_stop_early(ramp: Path, tmp_path: Path) -> None:
+    found = probe.probe(ramp)
+    measured = trim.measure(ramp, found=found, scratch=tmp_path, timeout_seconds=30, most_seconds=3)
+
+    assert measured.video.count == 30
+    assert measured.audio is not None
+    assert measured.audio.last_seconds == pytest.approx(3, abs=0.03)
+
+
 # --- Measuring ------------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +465,8 @@ def test_measuring_sees_who_begins_late(ramp: Path, tmp_path: Path) -> None:
 
     assert measured.audio is not None
     assert measured.video.first_seconds - measured.audio.first_seconds == pytest.approx(2, abs=0.05)
+    assert measured.audio_offset_seconds == pytest.approx(-2, abs=0.05)
+    assert cut(late, tmp_path / "cut.mp4", 0, 8).audio_offset_seconds == pytest.approx(-2, abs=0.05)
 
 
 def test_without_picture_there_is_nothing_to_measure_or_cut(song: Path, tmp_path: Path) -> None:
@@ -387,7 +501,9 @@ def test_what_changed_after_it_was_probed_is_an_error(found: probe.Probe, tmp_pa
         trim.cut(garbage, tmp_path / "cut.mp4", found=found, start_seconds=0, seconds=1, timeout_seconds=20)
 
 
-def test_a_picture_of_more_than_8k_is_refused(ramp: Path, tmp_path: Path) -> None:
+def test_a_picture_that_is_larger_than_its_probe_said_is_refused(
+    ramp: Path, found: probe.Probe, tmp_path: Path
+) -> None:
     """A few kilobytes, of which the encoder would make gigabytes of memory."""
     huge = tmp_path / "huge.mkv"
     picture = ("-f", "lavfi", "-i", "color=gray:size=8000x4400", "-frames:v", 1, "-c:v", "mjpeg", "-q:v", 30)
@@ -395,9 +511,24 @@ def test_a_picture_of_more_than_8k_is_refused(ramp: Path, tmp_path: Path) -> Non
     tool("-i", tmp_path / "one.mkv", "-i", ramp, "-map", "0:v", "-map", "1:a", "-c", "copy", "-t", 1, huge)
 
     with pytest.raises(MediaError, match="ended with"):
-        measure(huge, tmp_path)
+        trim.measure(huge, found=found, scratch=tmp_path, timeout_seconds=30)
     with pytest.raises(MediaError, match="ended with"):
-        cut(huge, tmp_path / "cut.mp4", 0, 1)
+        trim.cut(huge, tmp_path / "cut.mp4", found=found, start_seconds=0, seconds=1, timeout_seconds=30)
+
+
+@pytest.mark.slow
+def test_a_small_file_that_takes_much_memory_is_refused(
+    ramp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A still picture of 8K: 60 kB, and 2 GB to cut."""
+    monkeypatch.setattr(ffmpeg, "MAX_MEMORY", 2**30)
+    large = tmp_path / "large.mp4"
+    picture = ("-f", "lavfi", "-i", "color=gray:size=7680x4320:rate=10:duration=2", "-i", ramp, "-t", 2)
+    tool(*picture, "-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-preset", "ultrafast", "-crf", 40, large)
+
+    assert large.stat().st_size < 300_000
+    with pytest.raises(TooLargeError, match="more than 1024 MiB of memory"):
+        cut(large, tmp_path / "cut.mp4", 0, 2)
 
 
 def test_both_hold_to_the_wall_clock(
