@@ -161,6 +161,9 @@ def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
         ready = wait_for(lambda: subprocess.run(idle, check=False, capture_output=True).stdout == b"idle\n")
         if ready:
             yield Cluster(slurm.Options(memory_gb=0, patience=PATIENCE_SECONDS), hidden)
+            subprocess.run(["scancel", f"--user={os.getuid()}"], check=False)
+            queue = ["squeue", "--noheader"]  # the daemons of a job's steps are no children of ours
+            wait_for(lambda: subprocess.run(queue, check=False, capture_output=True).stdout == b"", seconds=10)
         for process in reversed(started):
             kill_tree(process.pid)
             process.wait()
