@@ -25,7 +25,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2
 
 test-yt-dlp: $(STAMP)
 	$(BIN)/python benchmarks/yt_dlp_versions.py

@@ -20,6 +20,7 @@ from typing import Any, Generic
 from kinetics_sounds.errors import SettingsError
 
 from ..mailbox import Claim, Heart, Hello, Mailbox, serve
+from ..watchdog import forget_main
 from . import Cause, Failed, R, T
 
 LIVES = 3
@@ -268,6 +269,7 @@ class Pool(Generic[T, R]):
 
 def _work(mailbox: Mailbox, function: Callable[[Any], Any], patience_seconds: float) -> None:
     """In a job."""
+    forget_main()
     serve(mailbox, function, job=_submitit().JobEnvironment().job_id, patience_seconds=patience_seconds)
 
 

@@ -161,6 +161,9 @@ def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
         ready = wait_for(lambda: subprocess.run(idle, check=False, capture_output=True).stdout == b"idle\n")
         if ready:
             yield Cluster(slurm.Options(memory_gb=0, patience=PATIENCE_SECONDS), hidden)
+            subprocess.run(["scancel", f"--user={os.getuid()}"], check=False)
+            queue = ["squeue", "--noheader"]  # the daemons of a job's steps are no children of ours
+            wait_for(lambda: subprocess.run(queue, check=False, capture_output=True).stdout == b"", seconds=10)
         for process in reversed(started):
             kill_tree(process.pid)
             process.wait()
@@ -193,24 +196,14 @@ class Opener:
             yield pool
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        "local",
-        pytest.param("ray", marks=pytest.mark.xdist_group("ray")),
-        pytest.param("jobs", marks=pytest.mark.xdist_group("jobs")),
-        pytest.param("slurm", marks=pytest.mark.xdist_group("slurm")),
-    ],
-)
+@pytest.fixture(params=["local", "ray", "jobs", "slurm"])
 def executor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opener:
-    """Opens a pool of each executor; `jobs` is Slurm's with processes in place of its jobs."""
+    """Opens a pool of each executor; `ray` is one that we start, `jobs` is Slurm's with processes in place of its jobs."""
     from kinetics_sounds.pipelines.executors import slurm
 
-    name = request.param
-    options: Any = None
+    name, options = request.param, None
     if name == "jobs":
         name, options = "slurm", slurm.Options(cluster="local", patience=PATIENCE_SECONDS)
-    elif name != "local":
-        options = request.getfixturevalue(f"{name}_cluster").options
-
+    elif name == "slurm":
+        options = request.getfixturevalue("slurm_cluster").options
     return Opener(name, options, tmp_path_factory, request.param)

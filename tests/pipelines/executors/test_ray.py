@@ -18,7 +18,7 @@ from kinetics_sounds.pipelines.executors import Cause, ray
 
 from .conftest import CAN_HIDE, Cluster, kill_tree, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -19,8 +19,6 @@ from kinetics_sounds.pipelines.executors import Cause, slurm
 from .conftest import CAN_HIDE, PATIENCE_SECONDS, Cluster, wait_for
 
 pytestmark = pytest.mark.slow
-in_slurm = pytest.mark.xdist_group("slurm")
-as_processes = pytest.mark.xdist_group("jobs")
 PROCESSES = slurm.Options(cluster="local", patience=PATIENCE_SECONDS)
 TASKS = [0.5 + number / 1000 for number in range(8)]
 
@@ -36,7 +34,6 @@ def drain(pool: Any) -> list[Any]:
     return found
 
 
-@in_slurm
 def test_tasks_survive_a_requeue_and_a_kill_and_give_their_result_once(slurm_cluster: Cluster, tmp_path: Path) -> None:
     with opened(time.sleep, tmp_path, slurm_cluster.options) as pool:
         for task in TASKS:
@@ -56,7 +53,6 @@ def test_tasks_survive_a_requeue_and_a_kill_and_give_their_result_once(slurm_clu
     assert wait_for(lambda: subprocess.run(queue, check=True, capture_output=True).stdout == b"")
 
 
-@in_slurm
 @pytest.mark.skipif(not CAN_HIDE, reason="only root can give a node another view of the disk")
 def test_a_node_that_does_not_see_the_folder_is_named(slurm_cluster: Cluster) -> None:
     options = dataclasses.replace(slurm_cluster.options, partition="both")
@@ -69,7 +65,6 @@ def test_a_node_that_does_not_see_the_folder_is_named(slurm_cluster: Cluster) ->
     assert "give an --out below a folder that every node sees" in str(raised.value)
 
 
-@in_slurm
 def test_jobs_that_wait_are_told_of(
     slurm_cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,14 +77,12 @@ def test_jobs_that_wait_are_told_of(
     assert "slurm: 2 jobs wait to start for 0 minutes now (PartitionDown)" in caplog.messages
 
 
-@in_slurm
 def test_what_slurm_refuses_is_told(slurm_cluster: Cluster, tmp_path: Path) -> None:
     options = dataclasses.replace(slurm_cluster.options, partition="none")
     with opened(abs, tmp_path, options) as pool, pytest.raises(SettingsError, match="invalid partition"):
         pool.submit(-1, timeout_seconds=9)
 
 
-@as_processes
 def test_a_job_that_is_killed_is_followed_by_another_and_its_task_is_run_again(tmp_path: Path) -> None:
     with opened(time.sleep, tmp_path, PROCESSES) as pool:
         for task in TASKS[:4]:
@@ -106,7 +99,6 @@ def test_a_job_that_is_killed_is_followed_by_another_and_its_task_is_run_again(t
         assert len(pool._jobs) > 2
 
 
-@as_processes
 def test_a_task_that_takes_its_job_with_it_is_not_run_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The task kills its process's parent, which is the job."""
     monkeypatch.setattr(slurm, "LIVES", 2)
@@ -118,7 +110,6 @@ def test_a_task_that_takes_its_job_with_it_is_not_run_for_ever(tmp_path: Path, m
     assert failed.detail.startswith("the job that ran it ended 2 times, last ")
 
 
-@as_processes
 def test_jobs_that_die_at_once_are_told_of_with_their_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +120,6 @@ def test_jobs_that_die_at_once_are_told_of_with_their_last_words(
             drain(pool)
 
 
-@as_processes
 def test_jobs_of_a_folder_that_was_emptied_leave(tmp_path: Path) -> None:
     """As when the driver was killed and is started again."""
     pool = slurm.Pool(time.sleep, workers=2, folder=tmp_path, options=dataclasses.replace(PROCESSES, patience=600.0))
