@@ -68,7 +68,7 @@ class Account:
         stages = {
             stage: round(took, 1) for took, stage in sorted(((t, s) for s, t in tally.seconds.items()), reverse=True)
         }
-        clips = tally.counts["clips"]
+        clips = len(tally.keys)
         return {
             "classes": classes.name,
             "note": classes.note,

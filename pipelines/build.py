@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,10 +110,10 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
     specs = tuple(dict.fromkeys(settings.source or ("youtube",)))
     options = {spec: groups.get(spec.partition(":")[0]) for spec in specs}
     asked = {spec: sources.load(spec, options[spec]) for spec in specs}
-    lists = _lists(settings, splits, out)
     _check_classes(class_list, out)
-    clips = plan(class_list, lists, splits=splits, limit=settings.limit, per_class=settings.per_class)
-    print(f"annotations: {', '.join(map(str, lists))}: {len(clips)} clips\nsources: {', '.join(specs)}", file=say)
+    lists = settings.annotations or tuple(annotations.OFFICIAL.format(split=split) for split in splits)
+    clips = _plan(class_list, lists, splits, settings, out)
+    print(f"annotations: {', '.join(lists)}: {len(clips)} clips\nsources: {', '.join(specs)}", file=say)
     if settings.dry_run:
         print(_forecast(clips, asked, settings, out, again), file=say)
         return DONE
@@ -206,9 +207,14 @@ def _check_classes(class_list: ClassList, out: Path) -> None:
         )
 
 
-def _lists(settings: Settings, splits: Sequence[str], out: Path) -> list[Path]:
-    places = settings.annotations or [annotations.OFFICIAL.format(split=split) for split in splits]
-    return [annotations.fetch(place, out / "annotations") for place in places]
+def _plan(
+    class_list: ClassList, lists: Sequence[str], splits: Sequence[str], settings: Settings, out: Path
+) -> tuple[Clip, ...]:
+    """The clips to build; lists that had to be downloaded are kept, unless nothing is to be written."""
+    with tempfile.TemporaryDirectory() as passing:
+        folder = Path(passing) if settings.dry_run else out / "annotations"
+        paths = [annotations.fetch(place, folder) for place in lists]
+        return plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
 
 
 def _forecast(

@@ -55,7 +55,9 @@ class Tally:
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Of workers, by stage."""
     counts: Counter[str] = field(default_factory=Counter)
-    """`clips` that came to an end, `tries`, `requests` and `bytes` downloaded."""
+    """`tries`, `requests` and `bytes` downloaded."""
+    keys: set[str] = field(default_factory=set)
+    """Of the clips of which a source said its last word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +137,7 @@ class Turn:
         )
         for outcome in outcomes:
             self.bar.advance(outcome.status)
-        self.run.tally.counts["clips"] += len(outcomes)
+            self.run.tally.keys.add(outcome.clip.key)
 
 
 def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> Standing:
@@ -249,12 +251,13 @@ def took_clips(turn: Turn, schedule: Schedule[Task], ended: Sequence[tuple[ClipT
         final = schedule.took(task, outcome.status, time.monotonic(), requests=done.requests)
         for stage, took in done.seconds.items():
             run.tally.seconds[stage] += took
-        run.tally.counts.update(tries=1, clips=int(final), requests=done.requests, bytes=done.bytes)
+        run.tally.counts.update(tries=1, requests=done.requests, bytes=done.bytes)
         if outcome.media is not None:
             run.standing.ok[outcome.clip.key] = storable(outcome.source)
         if outcome.status.kind is Kind.STOP or outcome.status is Status.NETWORK:
             blocked = Blocked(outcome.status, outcome.detail)
         if final:
+            run.tally.keys.add(outcome.clip.key)
             turn.bar.advance(outcome.status)
             if task.fetched is not None and task.fetched.path is not None:
                 task.fetched.path.unlink(missing_ok=True)
