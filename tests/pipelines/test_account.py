@@ -37,6 +37,12 @@ def outcome(clip: Clip, status: Status = Status.OK, *, size: int = 0, source: st
         audio_rate=24_000,
         audio_channels=1,
         audio_rms_db=-20.0,
+        audio_offset_seconds=0.0,
+        silent=False,
+        still=False,
+        other_streams="",
+        rotation=0,
+        decode_errors=0,
     )
     return Outcome(clip=clip, status=status, source=source, media=media if status is Status.OK else None)
 

@@ -81,9 +81,10 @@ def placed(out: Path, clip: Clip, text: str) -> Media:
     path = out / "clips" / f"{clip.key}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    numbers: dict[str, Any] = dict.fromkeys(("fps", "duration_seconds", "audio_rms_db"), 1.5)
-    counts: dict[str, Any] = dict.fromkeys(("width", "height", "num_frames", "audio_rate", "audio_channels"), 2)
-    return Media(path=f"clips/{path.name}", bytes=len(text), sha256="00", **numbers, **counts)
+    numbers: dict[str, Any] = dict.fromkeys(("fps", "duration_seconds", "audio_rms_db", "audio_offset_seconds"), 1.5)
+    counts = ("width", "height", "num_frames", "audio_rate", "audio_channels", "rotation", "decode_errors")
+    numbers |= dict.fromkeys(counts, 2) | {"silent": False, "still": False, "other_streams": ""}
+    return Media(path=f"clips/{path.name}", bytes=len(text), sha256="00", **numbers)
 
 
 @pytest.fixture
