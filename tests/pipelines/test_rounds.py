@@ -23,7 +23,8 @@ from kinetics_sounds.pipelines.executors import Cause, Failed
 from kinetics_sounds.pipelines.tasks import ClipDone, ClipTask
 
 from .conftest import video
-from .test_archives import Place, Pool
+from .mirror import Place
+from .test_archives import Pool
 
 # Sources that say what the test wants, without a file being cut.
 
