@@ -1,6 +1,7 @@
 """Whole builds from a mirror that is made here and served over HTTP, with real clips and the faults that mirrors have."""
 
 import contextlib
+import errno
 import gzip
 import json
 import os
@@ -305,6 +306,35 @@ def test_a_list_that_cannot_be_read_leaves_what_is_done_in_the_manifest(
     assert code == 2
     assert "the list of parts cannot be read" in capsys.readouterr().err
     assert place.statuses() == {"a": "ok", "b": "not_in_source"}
+
+
+@pytest.mark.parametrize("broken", ["tempfile.mkdtemp", "pathlib.Path.replace"], ids=["its folder", "a clip in it"])
+def test_a_disk_that_fills_while_a_part_is_read_ends_the_run_and_burns_nothing(
+    place: Place,
+    mirror: Mirror,
+    sound: bytes,
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def work_on_a_full_disk(task: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, full)
+            return work(task)
+
+    mirror.parts("train", one=tar(*clips(sound, "a")), two=tar(*clips(sound, "b")))
+    place.annotate("a", "b", "gone")
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool(work_on_a_full_disk))
+
+    assert place.build() == 3
+    assert "stopped: disk_full: " in capsys.readouterr().err
+    assert set(place.statuses().values()) == {"not_tried"}
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool())
+    assert place.build() == 1
+    assert place.statuses() == {"a": "ok", "b": "ok", "gone": "not_in_source"}
 
 
 # More clips, more sources.
