@@ -1,5 +1,7 @@
 """A folder of small real videos under made-up ids, good and bad, with class list and annotations."""
 
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import numpy as np
 import pytest
 
 from kinetics_sounds.media import ffmpeg, synthesize
+
+from .mirror import Mirror, Place
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     text = "\n".join(rows).replace('"person\'s "buzz" / zoom"', '"person\'s ""buzz"" / zoom"')
     annotations.write_text(text + "\n")
     return Folder(videos, classes, annotations, expected)
+
+
+@pytest.fixture(scope="session")
+def running_mirror() -> Iterator[Mirror]:
+    mirror = Mirror()
+    thread = threading.Thread(target=mirror.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield mirror
+    mirror.over.set()
+    mirror.shutdown()
+    thread.join()
+    mirror.server_close()
+
+
+@pytest.fixture
+def mirror(running_mirror: Mirror) -> Mirror:
+    running_mirror.clear()
+    return running_mirror
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A real clip of two seconds."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    video(path, seconds=2)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def place(tmp_path: Path, mirror: Mirror) -> Place:
+    return Place(tmp_path, mirror.spec)

@@ -14,7 +14,7 @@ from kinetics_sounds.pipelines.account import Account, forecast, summary
 from kinetics_sounds.pipelines.rounds import Standing, Tally
 from kinetics_sounds.sources import Part
 
-from .test_archives import Mirror, Place, clips, key, mirror, place, running, sound, tar  # noqa: F401 - fixtures
+from .mirror import Mirror, Place, clips, key, tar
 from .test_rounds import Said
 
 CLASSES = ClassList("mine", ("humming", "tapping"), "a note")
@@ -239,9 +239,9 @@ def test_a_time_is_said_in_its_unit(hours: float, text: str) -> None:
 
 
 def test_a_dry_run_over_three_sources_writes_nothing(
-    place: Place,  # noqa: F811
-    mirror: Mirror,  # noqa: F811
-    sound: bytes,  # noqa: F811
+    place: Place,
+    mirror: Mirror,
+    sound: bytes,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (place.root / "here").mkdir()
@@ -262,8 +262,8 @@ def test_a_dry_run_over_three_sources_writes_nothing(
 
 
 def test_a_dry_run_leaves_a_build_as_it_is(
-    place: Place,  # noqa: F811
-    mirror: Mirror,  # noqa: F811
+    place: Place,
+    mirror: Mirror,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     mirror.parts("train", one=tar())
@@ -280,7 +280,7 @@ def test_a_dry_run_leaves_a_build_as_it_is(
     assert {path: path.stat().st_mtime_ns for path in place.out.rglob("*")} == before
 
 
-def test_a_dry_run_downloads_no_annotations_to_stay(place: Place, mirror: Mirror) -> None:  # noqa: F811
+def test_a_dry_run_downloads_no_annotations_to_stay(place: Place, mirror: Mirror) -> None:
     mirror.parts("train", one=tar())
     place.annotate("a")
     words = place.arguments("--dry_run")
