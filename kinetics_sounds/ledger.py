@@ -20,6 +20,7 @@ from typing import Self
 
 from .clip import Clip, Kind, Media, Outcome, Status
 from .errors import ManifestError
+from .redact import redact
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outcomes (
@@ -102,8 +103,8 @@ class Ledger:
                 now,
                 outcome.clip.key,
                 outcome.status.value,
-                storable(outcome.detail),
-                storable(outcome.source),
+                _storable(outcome.detail),
+                name_of(outcome.source),
                 outcome.tool_versions,
                 json.dumps(dataclasses.asdict(outcome.media)) if outcome.media else None,
             )
@@ -134,7 +135,7 @@ class Ledger:
             entries = [entry for entry in map(_entry, rows) if entry.media is None or entry.source == kept]
         if not entries:
             return Outcome(clip=clip, status=Status.NOT_TRIED)
-        order = {storable(source): place for place, source in enumerate(sources)}
+        order = {name_of(source): place for place, source in enumerate(sources)}
 
         def weight(entry: Entry) -> tuple[bool, bool, int, int]:
             had = entry.status is not Status.NOT_IN_SOURCE
@@ -144,14 +145,23 @@ class Ledger:
 
     def record_part(self, source: str, name: str, part: PartEntry) -> None:
         """Keep what an archive held, in the place of what was known of it."""
-        row = (source, name, time.time(), part.status.value, storable(part.detail), "\n".join(sorted(part.keys)))
+        row = (
+            name_of(source),
+            name,
+            time.time(),
+            part.status.value,
+            _storable(part.detail),
+            "\n".join(sorted(part.keys)),
+        )
         with _told(self._path), self._database:
             self._database.execute("INSERT OR REPLACE INTO parts VALUES (?,?,?,?,?,?)", row)
 
     def parts(self, source: str) -> dict[str, PartEntry]:
         """The archives of a source that were read, by name."""
         with _told(self._path):
-            rows = self._database.execute("SELECT name, status, detail, keys FROM parts WHERE source = ?", (source,))
+            rows = self._database.execute(
+                "SELECT name, status, detail, keys FROM parts WHERE source = ?", (name_of(source),)
+            )
             return {
                 name: PartEntry(
                     status=Status.of(status), detail=detail, keys=frozenset(keys.split("\n") if keys else ())
@@ -173,7 +183,12 @@ def _entry(row: tuple[str, str, str, str, str, str | None, int]) -> Entry:
     )
 
 
-def storable(text: str) -> str:
+def name_of(source: str) -> str:
+    """A source as the ledger, the manifest and the log call it: its `--source` text without a password in it."""
+    return _storable(redact(source))
+
+
+def _storable(text: str) -> str:
     """The text, with `?` for what a path that is not UTF-8 brought into it."""
     return text.encode(errors="replace").decode()
 

@@ -43,6 +43,8 @@ class Account:
     keys: list[str] = field(default_factory=list)
     """Of the ok clips."""
     bytes: int = 0
+    flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0))
+    """Of the ok clips, those that whoever trains may want to leave out."""
 
     def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         """The same outcomes, each counted."""
@@ -56,6 +58,7 @@ class Account:
                 self.sources[outcome.source] += 1
                 self.keys.append(outcome.clip.key)
                 self.bytes += outcome.media.bytes
+                self.flags.update(silent=outcome.media.silent, still=outcome.media.still)
             yield outcome
 
     @property
@@ -88,6 +91,7 @@ class Account:
             },
             "fingerprint": manifest.fingerprint(self.keys),
             "bytes": self.bytes,
+            "flags": dict(self.flags),
             "this_run": {
                 "clips": clips,
                 "tries": tally.counts["tries"],
@@ -107,6 +111,8 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     lines = [f"{report['ok']} of {report['annotated']} annotated clips are ok ({told})"]
     kinds = ", ".join(f"{name} {count}" for name, count in report["kinds"].items())
     lines.append(f"by kind: {kinds}; from: {', '.join(f'{n} {c}' for n, c in report['sources'].items()) or 'nowhere'}")
+    flags = report["flags"]
+    lines.append(f"flagged among the ok ones: {flags['silent']} silent, {flags['still']} with a still picture")
     least: list[tuple[float, str]] = []
     for split, classes in report["coverage"].items():
         ok, annotated = (sum(each[what] for each in classes.values()) for what in ("ok", "annotated"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kinetics_sounds import progress
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Outcome, Status
-from kinetics_sounds.ledger import PartEntry, storable
+from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.sources import Archive, Part
 
 from .executors import Failed
@@ -25,7 +25,7 @@ def ask_archive(run: Run, spec: str, source: Archive, options: object, clips: Se
     Raises SourceError where the archives cannot be told.
     """
     parts = source.parts(sorted({clip.split for clip in clips}))
-    with progress.bar(f"ks-build {spec}", len(clips)) as bar:
+    with progress.bar(f"ks-build {name_of(spec)}", len(clips)) as bar:
         turn = Turn(run=run, spec=spec, options=options, tools=versions(source.versions), bar=bar)
         reading = _Reading(turn, clips, parts)
         for replacement in (True, False):
@@ -56,7 +56,7 @@ class _Reading:
     def __init__(self, turn: Turn, clips: Sequence[Clip], parts: Sequence[Part]) -> None:
         self.turn, self.run = turn, turn.run
         self.wanted = {clip.key: clip for clip in clips}
-        self.known = self.run.ledger.parts(storable(turn.spec))
+        self.known = self.run.ledger.parts(turn.spec)
         self.broken: dict[Part, tuple[Status, str]] = {}
         for part in parts:
             entry = self.known.get(part.name)
@@ -72,7 +72,7 @@ class _Reading:
         if not chosen:
             return None
         spec, options = self.turn.spec, self.turn.options
-        progress.log.info("%s: %d of %d parts to read for %d clips", spec, len(chosen), len(parts), len(left))
+        progress.log.info("%s: %d of %d parts to read for %d clips", name_of(spec), len(chosen), len(parts), len(left))
         listed = self.run.folder().with_suffix(".txt")
         listed.write_text("".join(f"{key}\n" for key in left), "ascii")
         tasks = (
@@ -127,7 +127,7 @@ class _Reading:
                 progress.log.warning("%s: %s", done.status, done.detail)
         if done.status.kind in (Kind.OK, Kind.PERMANENT):
             entry = PartEntry(status=done.status, detail=done.detail, keys=done.keys)
-            self.run.ledger.record_part(storable(self.turn.spec), task.part.name, entry)
+            self.run.ledger.record_part(self.turn.spec, task.part.name, entry)
         refused = done.status.kind is Kind.STOP or done.status is Status.NETWORK
         return Blocked(done.status, done.detail) if refused else None
 

@@ -16,8 +16,8 @@ from kinetics_sounds import annotations, classes, files, manifest, sources
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Status
 from kinetics_sounds.errors import SettingsError, SourceError
-from kinetics_sounds.ledger import Ledger, PartEntry, storable
-from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, choices, command, parse, stoppable
+from kinetics_sounds.ledger import Ledger, PartEntry, name_of
+from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, choices, command, parse, stoppable
 from kinetics_sounds.sources import Archive, Source
 
 from . import executors
@@ -94,87 +94,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command("ks-build", run)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a build is to do."""
+
+    classes: ClassList
+    clips: tuple[Clip, ...]
+    sources: Mapping[str, Source | Archive]
+    """By their `--source` texts, in the order in which they are asked."""
+    groups: Mapping[str, Any]
+    """The own options of sources and executors, by their names."""
+    again: frozenset[str]
+    """Kinds and statuses of an earlier run that are asked again."""
+    out: Path
+
+
 def build(settings: Settings, groups: Mapping[str, Any]) -> int:
     """Plan, get what is not there yet, and write manifest and report; returns the exit code.
 
     `groups` holds the own options of sources and executors, by their names.
     """
     _check(settings)
-    class_list = classes.read(settings.classes)
-    splits = choices(settings.splits, SPLITS, option="splits")
-    again = frozenset(choices(settings.retry, RETRIABLE, option="retry"))
-    out = settings.out or Path("data") / class_list.name
-    say = sys.stderr if settings.json else sys.stdout
-    note = f" ({class_list.note})" if class_list.note else ""
-    print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}\nout: {out}", file=say)
-    specs = tuple(dict.fromkeys(settings.source or ("youtube",)))
-    options = {spec: groups.get(spec.partition(":")[0]) for spec in specs}
-    asked = {spec: sources.load(spec, options[spec]) for spec in specs}
-    _check_classes(class_list, out)
-    lists = settings.annotations or tuple(annotations.OFFICIAL.format(split=split) for split in splits)
-    clips = _plan(class_list, lists, splits, settings, out)
-    print(f"annotations: {', '.join(lists)}: {len(clips)} clips\nsources: {', '.join(specs)}", file=say)
+    job = _prepare(settings, groups)
     if settings.dry_run:
-        print(_forecast(clips, asked, settings, out, again), file=say)
+        print(_forecast(job, settings), file=sys.stderr if settings.json else sys.stdout)
         return DONE
     began = time.monotonic()
     account, tally = Account(), Tally()
+    failed: SourceError | None = None
+    blocked: Blocked | None = None
     with (
-        files.exclusive(out, command="ks-build"),
-        Ledger(out / "ledger.sqlite") as ledger,
+        files.exclusive(job.out, command="ks-build"),
+        Ledger(job.out / "ledger.sqlite") as ledger,
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
-        files.scratch(out.absolute()) as scratch,
-        contextlib.ExitStack() as stack,
     ):
-        known = standing(ledger, clips, again, out)
-        blocked: Blocked | None = None
-        failed: SourceError | None = None
-        run: Run | None = None
-        for spec, source in asked.items():
-            todo = [] if stop or blocked else wanting(known, spec, clips)
-            if not todo:
-                continue
-            if source.notice:
-                print(source.notice, file=sys.stderr)
-            if run is None:
-                pool = executors.start(
-                    settings.executor,
-                    work,
-                    workers=settings.workers,
-                    folder=scratch,
-                    chosen=groups.get(settings.executor),
-                )
-                stack.enter_context(contextlib.closing(pool))
-                run = Run(
-                    out=out.absolute(),
-                    scratch=scratch,
-                    ledger=ledger,
-                    pool=pool,
-                    stop=stop,
-                    standing=known,
-                    tally=tally,
-                    again=again,
-                    rules=Rules(
-                        attempts=settings.attempts,
-                        retry_seconds=settings.retry_wait,
-                        patience_seconds=settings.patience,
-                    ),
-                    min_coverage=settings.min_coverage,
-                    timeout_seconds=settings.timeout,
-                )
-            try:
-                if isinstance(source, Archive):
-                    blocked = ask_archive(run, spec, source, options[spec], todo)
-                else:
-                    blocked = ask(run, spec, source, options[spec], todo)
-            except SourceError as error:  # told once what is done has its manifest
-                failed = error
-                break
-        outcomes = (ledger.outcome(clip, specs, kept=known.ok.get(clip.key)) for clip in clips)
-        manifest.write(out / "manifest.parquet", class_list, account.counted(outcomes))
-        report = account.report(class_list, tally, seconds=time.monotonic() - began)
-        files.write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    print(json.dumps(report) if settings.json else summary(report, out))
+        known = standing(ledger, job.clips, job.again, job.out)
+        try:
+            blocked = _ask_all(job, settings, ledger, known, tally, stop)
+        except SourceError as error:  # told once what is done has its manifest
+            failed = error
+        outcomes = (ledger.outcome(clip, tuple(job.sources), kept=known.ok.get(clip.key)) for clip in job.clips)
+        manifest.write(job.out / "manifest.parquet", job.classes, account.counted(outcomes))
+        report = account.report(job.classes, tally, seconds=time.monotonic() - began)
+        files.write_bytes(job.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    print(json.dumps(report) if settings.json else summary(report, job.out))
     if failed is not None:
         raise failed
     if blocked is not None:
@@ -184,6 +147,83 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
     if stop or blocked:
         return STOPPED
     return DONE if account.complete else SOME_FAILED
+
+
+def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
+    """Read what the settings name, and print what was chosen; nothing is written but lists that had to be downloaded."""
+    say = sys.stderr if settings.json else sys.stdout
+    class_list = classes.read(settings.classes)
+    splits = choices(settings.splits, SPLITS, option="splits")
+    again = frozenset(choices(settings.retry, RETRIABLE, option="retry"))
+    out = settings.out or Path("data") / class_list.name
+    note = f" ({class_list.note})" if class_list.note else ""
+    print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}\nout: {out}", file=say)
+    specs = dict.fromkeys(settings.source or ("youtube",))
+    asked = {spec: sources.load(spec, _own(groups, spec)) for spec in specs}
+    _check_classes(class_list, out)
+    lists = settings.annotations or tuple(annotations.OFFICIAL.format(split=split) for split in splits)
+    clips = _plan(class_list, lists, splits, settings, out)
+    print(f"annotations: {', '.join(lists)}: {len(clips)} clips\nsources: {', '.join(map(name_of, asked))}", file=say)
+    return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out)
+
+
+def _own(groups: Mapping[str, Any], spec: str) -> object:
+    """A source's own options."""
+    return groups.get(spec.partition(":")[0])
+
+
+def _ask_all(job: Job, settings: Settings, ledger: Ledger, known: Standing, tally: Tally, stop: Stop) -> Blocked | None:
+    """Ask one source after the other for what is wanting; returns why that ended early, if it did.
+
+    Workers are started for the first source that has anything to be asked. Raises SourceError where a source cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        run: Run | None = None
+        for spec, source in job.sources.items():
+            todo = wanting(known, spec, job.clips)
+            if stop or not todo:
+                continue
+            if source.notice:
+                print(source.notice, file=sys.stderr)
+            run = run or _start(job, settings, ledger, known, tally, stop, stack)
+            options = _own(job.groups, spec)
+            if isinstance(source, Archive):
+                blocked = ask_archive(run, spec, source, options, todo)
+            else:
+                blocked = ask(run, spec, source, options, todo)
+            if blocked is not None:
+                return blocked
+    return None
+
+
+def _start(
+    job: Job,
+    settings: Settings,
+    ledger: Ledger,
+    known: Standing,
+    tally: Tally,
+    stop: Stop,
+    stack: contextlib.ExitStack,
+) -> Run:
+    """Workers and their scratch folder, both of which go when the stack is left."""
+    out = job.out.absolute()
+    scratch = stack.enter_context(files.scratch(out))
+    own = job.groups.get(settings.executor)
+    pool = executors.start(settings.executor, work, workers=settings.workers, folder=scratch, chosen=own)
+    stack.enter_context(contextlib.closing(pool))
+    return Run(
+        out=out,
+        scratch=scratch,
+        ledger=ledger,
+        pool=pool,
+        stop=stop,
+        standing=known,
+        tally=tally,
+        again=job.again,
+        rules=Rules(attempts=settings.attempts, retry_seconds=settings.retry_wait, patience_seconds=settings.patience),
+        min_coverage=settings.min_coverage,
+        timeout_seconds=settings.timeout,
+    )
 
 
 def _check(settings: Settings) -> None:
@@ -217,16 +257,14 @@ def _plan(
         return plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
 
 
-def _forecast(
-    clips: Sequence[Clip], asked: Mapping[str, Source | Archive], settings: Settings, out: Path, again: frozenset[str]
-) -> str:
+def _forecast(job: Job, settings: Settings) -> str:
     """What is still to be asked; writes nothing."""
     known, read = Standing(), dict[str, dict[str, PartEntry]]()
-    if (out / "ledger.sqlite").is_file():
-        with Ledger(out / "ledger.sqlite") as ledger:
-            known = standing(ledger, clips, again, out)
-            read = {spec: ledger.parts(storable(spec)) for spec in asked}
-    return forecast(asked, clips, known, read, again=again, workers=settings.workers)
+    if (job.out / "ledger.sqlite").is_file():
+        with Ledger(job.out / "ledger.sqlite") as ledger:
+            known = standing(ledger, job.clips, job.again, job.out)
+            read = {spec: ledger.parts(spec) for spec in job.sources}
+    return forecast(job.sources, job.clips, known, read, again=job.again, workers=settings.workers)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kinetics_sounds import progress
 from kinetics_sounds.clip import Clip, Fetched, Kind, Outcome, Status
-from kinetics_sounds.ledger import Entry, Ledger, storable
+from kinetics_sounds.ledger import Entry, Ledger, name_of
 from kinetics_sounds.settings import Stop
 from kinetics_sounds.sources import Source
 
@@ -131,7 +131,7 @@ class Turn:
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Record last words that needed no worker, but for what the ledger says already."""
-        absent = self.run.standing.absent[storable(self.spec)]
+        absent = self.run.standing.absent[name_of(self.spec)]
         self.run.ledger.record(
             each for each in outcomes if each.status is not Status.NOT_IN_SOURCE or each.clip.key not in absent
         )
@@ -168,7 +168,7 @@ def _is_there(entry: Entry, out: Path) -> bool:
 
 def wanting(known: Standing, spec: str, clips: Iterable[Clip]) -> list[Clip]:
     """The clips that a source is to be asked for: not there yet, and its word does not hold. Refused ones come last."""
-    settled = known.settled[storable(spec)]
+    settled = known.settled[name_of(spec)]
     left = [clip for clip in clips if clip.key not in known.ok and clip.key not in settled]
     return sorted(left, key=lambda clip: clip.key in known.refused)
 
@@ -177,7 +177,7 @@ def ask(run: Run, spec: str, source: Source, options: object, clips: Sequence[Cl
     """Ask a source clip by clip; returns why that ended early, if it did."""
     rules = replace(run.rules, videos_per_hour=source.videos_per_hour, requests_per_hour=source.requests_per_hour)
     limited = source.videos_per_hour is not None or source.requests_per_hour is not None
-    with progress.bar(f"ks-build {spec}", len(clips)) as bar:
+    with progress.bar(f"ks-build {name_of(spec)}", len(clips)) as bar:
         turn = Turn(run=run, spec=spec, options=options, tools=versions(source.versions), bar=bar)
         asked = Schedule[Task](_tasks(turn, source, clips), rules)
 
@@ -253,7 +253,7 @@ def took_clips(turn: Turn, schedule: Schedule[Task], ended: Sequence[tuple[ClipT
             run.tally.seconds[stage] += took
         run.tally.counts.update(tries=1, requests=done.requests, bytes=done.bytes)
         if outcome.media is not None:
-            run.standing.ok[outcome.clip.key] = storable(outcome.source)
+            run.standing.ok[outcome.clip.key] = name_of(outcome.source)
         if outcome.status.kind is Kind.STOP or outcome.status is Status.NETWORK:
             blocked = Blocked(outcome.status, outcome.detail)
         if final:

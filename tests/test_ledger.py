@@ -132,6 +132,18 @@ def test_several_outcomes_are_recorded_together_or_not_at_all(tmp_path: Path) ->
         assert list(ledger.words()) == []
 
 
+def test_a_source_s_password_is_in_no_table(tmp_path: Path) -> None:
+    spec = "youtube:https://user:hunter22@mirror.example/{youtube_id}.mp4"
+    said = dataclasses.replace(GONE, source=spec)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.record([said])
+        ledger.record_part(spec, "part", PartEntry(status=Status.OK, detail="", keys=frozenset()))
+
+        assert list(ledger.parts(spec)) == ["part"]
+        assert ledger.outcome(CLIP, [spec], kept=None).source == "youtube:https://***@mirror.example/{youtube_id}.mp4"
+    assert b"hunter22" not in (tmp_path / "ledger.sqlite").read_bytes()
+
+
 def test_what_an_archive_held_is_kept_by_source_and_name(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     whole = PartEntry(status=Status.OK, detail="", keys=frozenset({"a_000000_000010", "-b_000001_000011"}))

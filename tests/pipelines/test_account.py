@@ -38,8 +38,8 @@ def outcome(clip: Clip, status: Status = Status.OK, *, size: int = 0, source: st
         audio_channels=1,
         audio_rms_db=-20.0,
         audio_offset_seconds=0.0,
-        silent=False,
-        still=False,
+        silent=source == "local:/a",
+        still=source == "cvdf",
         other_streams="",
         rotation=0,
         decode_errors=0,
@@ -87,6 +87,7 @@ def test_the_report_adds_up() -> None:
         },
         "fingerprint": manifest.fingerprint(clip(number).key for number in (0, 1, 4)),
         "bytes": 3_000_000_000,
+        "flags": {"silent": 2, "still": 1},
         "this_run": {
             "clips": 4,
             "tries": 9,
@@ -106,6 +107,7 @@ def test_the_summary_says_what_the_report_holds() -> None:
     assert summary(report, Path("data/mine")).splitlines() == [
         "3 of 5 annotated clips are ok (ok 3, private 1, network 1)",
         "by kind: ok 3, permanent 1, retry 1; from: local:/a 2, cvdf 1",
+        "flagged among the ok ones: 2 silent, 1 with a still picture",
         "train: 2 of 4 (50.0%) in 2 classes, 0 of them complete",
         "val: 1 of 1 (100.0%) in 1 classes, 1 of them complete",
         "least covered: tapping (train) 0/1, humming (train) 2/3",
