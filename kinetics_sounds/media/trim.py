@@ -6,7 +6,6 @@ picture seconds ahead of the sound. See `docs/decisions/0003-exact-cuts.md`.
 
 import dataclasses
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,8 +31,6 @@ STILL_DB = -60
 """A frame whose pixels differ by less from an earlier one, in the mean, is the same picture: a quarter of a grey level."""
 STILL_AFTER_SECONDS = 0.5
 """How long a picture must stay the same to be still."""
-STILL_LOOKS = 4
-"""Pictures a second that are compared: every one of them would cost a twentieth of bare decoding."""
 
 
 class EmptySpanError(MediaError):
@@ -98,9 +95,9 @@ def cut(
         .filter("fps", fps=f"{rate.numerator}/{rate.denominator}", start_time=begin)
         .filter("trim", end=begin + seconds)
         .filter("setpts", "PTS-STARTPTS")
-        .filter_multi_output("split")
     )
-    picture = shown[0].filter("crop", "trunc(iw/2)*2", "trunc(ih/2)*2", 0, 0).filter("format", "yuv420p")
+    even = _stills(shown).filter("crop", "trunc(iw/2)*2", "trunc(ih/2)*2", 0, 0)
+    picture = even.filter("format", "yuv420p")
     heard = opened[str(found.audio.index)].filter("ashowinfo").filter("atrim", start=begin, end=begin + seconds)
     sound = _from_zero(heard.filter("asetpts", f"PTS-{begin}/TB"), found.audio)
     output = ffmpeg.sink(
@@ -116,7 +113,7 @@ def cut(
         movflags="+faststart",
         format="mp4",
     )
-    messages = ffmpeg.run(output, _stills(shown[1]), timeout_seconds=timeout_seconds)
+    messages = ffmpeg.run(output, timeout_seconds=timeout_seconds)
     video, audio = spans(out)
     if video is None:
         raise EmptySpanError(f"no frame lies between {start_seconds:g} s and {start_seconds + seconds:g} s")
@@ -153,12 +150,11 @@ def measure(
     bounds = {} if most_seconds is None else {"t": most_seconds}
     opened = ffmpeg.source(path, audio_codec=found.audio.codec if found.audio else "", **bounds)
     report = scratch / "frames.txt"
-    shown = opened[str(found.video.index)].filter_multi_output("split")
-    streams = [shown[0]]
+    streams = [_stills(opened[str(found.video.index)])]
     if found.audio is not None:
         streams.append(_levels(opened[str(found.audio.index)]))
     output = ffmpeg.sink(*streams, path=report, format="framecrc", fps_mode="passthrough")
-    messages = ffmpeg.run(output, _stills(shown[1]), timeout_seconds=timeout_seconds)
+    messages = ffmpeg.run(output, timeout_seconds=timeout_seconds)
     header, packets = _framecrc(report.read_text("utf-8").splitlines())
     report.unlink()
     video, audio = _crc_span(packets, 0), _crc_span(packets, 1)
@@ -213,10 +209,7 @@ def _rms_db(messages: str) -> float:
 
 
 def _stills(stream: Any) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """An output that is nothing but what `freezedetect` says on the way to it."""
-    looks = stream.filter("fps", STILL_LOOKS)
-    detected = looks.filter("freezedetect", noise=f"{STILL_DB}dB", duration=STILL_AFTER_SECONDS)
-    return ffmpeg.sink(detected, path=Path(os.devnull), format="null")
+    return stream.filter("freezedetect", noise=f"{STILL_DB}dB", duration=STILL_AFTER_SECONDS)
 
 
 def _still_seconds(messages: str, *, end: float) -> float:
