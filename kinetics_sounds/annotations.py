@@ -16,6 +16,7 @@ import stamina
 from . import files
 from .clip import SPLITS, Clip
 from .errors import AnnotationError
+from .redact import redact
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
 """Kinetics-400, as the public mirror keeps it."""
@@ -128,8 +129,8 @@ def _download(url: str) -> bytes:
                     raise ConnectionError(f"cut off after {len(data)} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise AnnotationError(
-            f"{url}: cannot be downloaded ({error}); give a local copy with --annotations PATH"
+            f"{redact(url)}: cannot be downloaded ({error}); give a local copy with --annotations PATH"
         ) from error
     if len(data) > _MAX_BYTES:
-        raise AnnotationError(f"{url}: is larger than {_MAX_BYTES >> 20} MiB; this is no annotation list")
+        raise AnnotationError(f"{redact(url)}: is larger than {_MAX_BYTES >> 20} MiB; this is no annotation list")
     return data

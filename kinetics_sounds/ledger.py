@@ -34,6 +34,10 @@ CREATE TABLE IF NOT EXISTS parts (
     keys TEXT NOT NULL, PRIMARY KEY (source, name)
 );
 """
+PAGE = 5000
+"""Keys that are read at a time."""
+BUSY_SECONDS = 600.0
+"""How long to wait for another process that has the file open, such as a dry run on a slow disk."""
 _WORD = "SELECT key, status, detail, source, tool_versions, media, MAX(id) FROM outcomes"
 _BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
@@ -71,15 +75,18 @@ class PartEntry:
 class Ledger:
     """`ledger.sqlite` of a build, open for the one driver."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create; raises ManifestError where the file is something else."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, *, only_read: bool = False) -> None:
+        """Open or create; raises ManifestError where the file is something else. `only_read`: beside a driver that writes."""
         self._path = path
+        if not only_read:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with _told(path):
-            self._database = sqlite3.connect(path)
+            address = f"{path.absolute().as_uri()}?mode={'ro' if only_read else 'rwc'}"
+            self._database = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
             try:
                 self._database.execute("PRAGMA synchronous = FULL")
-                self._database.executescript(_SCHEMA)
+                if not only_read:
+                    self._database.executescript(_SCHEMA)
             except sqlite3.DatabaseError:
                 self._database.close()
                 raise
@@ -120,9 +127,16 @@ class Ledger:
 
     def words(self) -> Iterator[Entry]:
         """The last entry of each key and source, by key; raises ManifestError where the file is damaged."""
-        with _told(self._path):
-            for row in self._database.execute(f"{_WORD} GROUP BY key, source"):
-                yield _entry(row)
+        keys = "SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?"
+        last = ""
+        while True:  # a page at a time: whoever reads slowly does not keep the driver from writing
+            with _told(self._path):
+                page = self._database.execute(f"{_WORD} WHERE key IN ({keys}) GROUP BY key, source", (last, PAGE))
+                entries = [_entry(row) for row in page.fetchall()]
+            if not entries:
+                return
+            last = entries[-1].key
+            yield from entries
 
     def outcome(self, clip: Clip, sources: Sequence[str], *, kept: str | None) -> Outcome:
         """What became of a clip, of what its sources said: the file that one gave, else why there is none.

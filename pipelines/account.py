@@ -10,7 +10,7 @@ from kinetics_sounds import manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Outcome
 from kinetics_sounds.errors import SourceError
-from kinetics_sounds.ledger import PartEntry
+from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.sources import Archive, Source
 
 from .archives import unread
@@ -160,11 +160,11 @@ def forecast(
         if isinstance(source, Archive):
             said, hours = _streaming(source, found, read.get(spec, {}), again)
             count = sum(left[clip.key] for clip in found)
-            lines.append(f"would stream {spec} for {count:.0f} clips: {said}")
+            lines.append(f"would stream {name_of(spec)} for {count:.0f} clips: {said}")
         else:
             found = [clip for clip in found if source.locate(clip) is not None]
             count = sum(left[clip.key] for clip in found)
-            lines.append(f"would ask {spec}: {count:.0f} clips")
+            lines.append(f"would ask {name_of(spec)}: {count:.0f} clips")
             hours = 0.0
             if source.videos_per_hour:
                 hours = count / source.videos_per_hour

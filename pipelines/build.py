@@ -66,7 +66,7 @@ class Settings:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes; each uses one core."""
     min_coverage: float = 0.9
-    """Share of the annotated span that picture and sound must each cover."""
+    """Share of the annotated span that picture and sound must each cover; clips that are there already stay."""
     timeout: float = 300.0
     """Seconds that one ffmpeg run may take."""
     retry: str = "retry,stop"
@@ -158,8 +158,8 @@ def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
     out = settings.out or Path("data") / class_list.name
     note = f" ({class_list.note})" if class_list.note else ""
     print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}\nout: {out}", file=say)
-    specs = dict.fromkeys(settings.source or ("youtube",))
-    asked = {spec: sources.load(spec, _own(groups, spec)) for spec in specs}
+    asked = {spec: sources.load(spec, _own(groups, spec)) for spec in settings.source or ("youtube",)}
+    asked = {sources.absolute(spec): source for spec, source in asked.items()}
     _check_classes(class_list, out)
     lists = settings.annotations or tuple(annotations.OFFICIAL.format(split=split) for split in splits)
     clips = _plan(class_list, lists, splits, settings, out)
@@ -173,12 +173,13 @@ def _own(groups: Mapping[str, Any], spec: str) -> object:
 
 
 def _ask_all(job: Job, settings: Settings, ledger: Ledger, known: Standing, tally: Tally, stop: Stop) -> Blocked | None:
-    """Ask one source after the other for what is wanting; returns why that ended early, if it did.
+    """Ask one source after the other for what is wanting; returns the first that refused, if any did.
 
-    Workers are started for the first source that has anything to be asked. Raises SourceError where a source cannot be used.
+XX
     """
     with contextlib.ExitStack() as stack:
         run: Run | None = None
+        first: Blocked | None = None
         for spec, source in job.sources.items():
             todo = wanting(known, spec, job.clips)
             if stop or not todo:
@@ -191,9 +192,10 @@ def _ask_all(job: Job, settings: Settings, ledger: Ledger, known: Standing, tall
                 blocked = ask_archive(run, spec, source, options, todo)
             else:
                 blocked = ask(run, spec, source, options, todo)
-            if blocked is not None:
+            if blocked is not None and blocked.status is Status.DISK_FULL:
                 return blocked
-    return None
+            first = first or blocked
+    return first
 
 
 def _start(
@@ -229,7 +231,7 @@ def _start(
 def _check(settings: Settings) -> None:
     for name in ("limit", "per_class", "workers", "timeout", "attempts"):
         value = getattr(settings, name)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < float("inf"):
             raise SettingsError(f"--{name} {value}: must be more than 0")
     for name in ("retry_wait", "patience"):
         if not 0 <= getattr(settings, name) < float("inf"):
@@ -261,7 +263,7 @@ def _forecast(job: Job, settings: Settings) -> str:
     """What is still to be asked; writes nothing."""
     known, read = Standing(), dict[str, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():
-        with Ledger(job.out / "ledger.sqlite") as ledger:
+        with Ledger(job.out / "ledger.sqlite", only_read=True) as ledger:
             known = standing(ledger, job.clips, job.again, job.out)
             read = {spec: ledger.parts(spec) for spec in job.sources}
     return forecast(job.sources, job.clips, known, read, again=job.again, workers=settings.workers)

@@ -23,8 +23,10 @@ TRANSIENT = frozenset(
 FIRST_PROBE_SECONDS = 600.0
 """A source that refuses is left alone this long, then asked for one task; twice as long before the next one, and so on."""
 LONGEST_RETRY_SECONDS = 1800.0
+OUTAGE = frozenset((Status.NETWORK, Status.HTTP_5XX, Status.TIMEOUT))
+"""What a dead line or a host in trouble looks like."""
 OFFLINE = 10
-"""So many failures of the network in a row are the network's, not the tasks'."""
+"""So many of them without an answer in between are the line's or the host's doing, not the tasks'."""
 STUBBORN = 3
 """So many tasks in a row, each of which was refused before, may be refused for their own sake; more are the source's doing."""
 
@@ -158,8 +160,11 @@ class Schedule(Generic[T]):
             return self._refused.popleft()
         return heapq.heappop(self._again)[2] if due else None
 
-    def took(self, task: T, status: Status, now: float, *, requests: int = 0) -> bool:
-        """Learn what became of a task that was handed out; whether that is its last word in this run."""
+    def took(self, task: T, status: Status, now: float, *, requests: int = 0, reached: bool = False) -> bool:
+        """Learn what became of a task that was handed out; whether that is its last word in this run.
+
+        `reached`: the source gave what it was asked for, so whatever failed later is not its doing.
+        """
         self._requests.charge(now, requests)
         probing = self._probe == task
         if probing:
@@ -169,7 +174,7 @@ class Schedule(Generic[T]):
             return True
         if status.kind is Kind.STOP:
             return self._took_refusal(task, now, probing=probing)
-        self._offline = self._offline + 1 if status is Status.NETWORK else 0
+        self._offline += status in OUTAGE and not reached
         if status in TRANSIENT:
             if probing or (self._offline >= OFFLINE and not self.breaker.paused):
                 self.breaker.refuse(now)
@@ -178,13 +183,13 @@ class Schedule(Generic[T]):
             self.breaker.answer()
         if not self.breaker.paused:  # else it was asked for before the source began to refuse
             self._answers += 1
-            self._stubborn = 0
+            self._stubborn = self._offline = 0
         return True
 
     def _took_refusal(self, task: T, now: float, *, probing: bool) -> bool:
         """Refusals are the source's, and cost no try; unless it answered others since it refused this task before."""
         if not self.breaker.paused and self._refused_at.get(task, self._answers) < self._answers:
-            self._stubborn += 1
+            self._stubborn += self._look()  # those that were refused before stand together at the end
             if self._stubborn <= STUBBORN:
                 return True
         if probing or not self.breaker.paused:

@@ -127,7 +127,7 @@ def shard(settings: Settings) -> int:
 
 def _check(settings: Settings) -> None:
     for name in ("shard_bytes", "workers", "timeout"):
-        if getattr(settings, name) <= 0:
+        if not 0 < getattr(settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be more than 0")
     if settings.short_side < 16 or settings.short_side % 2:
         raise SettingsError(f"--short_side {settings.short_side}: must be even and at least 16")
@@ -171,7 +171,8 @@ def _split(
                     position += 1
                     bar.advance("packed" if isinstance(result, dict) else "left out")
                     if isinstance(result, executors.Failed):  # not known to be the clip's own fault: nothing is settled
-                        raise StoppedError(f"{outcome.clip.key}: {result.detail}; run the same command to go on")
+                        again = "" if result.cause is executors.Cause.RAISED else "; run the same command to go on"
+                        raise StoppedError(f"{outcome.clip.key}: {result.detail}{again}")
                     if isinstance(result, dict):
                         writer.write(
                             Sample(

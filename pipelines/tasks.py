@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kinetics_sounds import __version__, files, sources
 from kinetics_sounds.clip import Clip, Fetched, Media, Outcome, Status, label_folder
+from kinetics_sounds.errors import SourceError
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.sources import Archive, Part, PartError
 
@@ -90,9 +91,11 @@ def work(task: ClipTask | PartTask) -> ClipDone | PartDone:
 def obtain(task: ClipTask) -> ClipDone:
     """Fetch, cut, audit and place one clip."""
     seconds: dict[str, float] = {}
-    source = sources.load(task.spec, task.options)
+    tools = versions()
     fetched, media = task.fetched, None
     try:
+        source = sources.load(task.spec, task.options)
+        tools = versions(source.versions)
         task.folder.mkdir(parents=True, exist_ok=True)
         if fetched is None:
             if isinstance(source, Archive):
@@ -111,10 +114,11 @@ def obtain(task: ClipTask) -> ClipDone:
             if status is Status.OK:
                 with _timed(seconds, "place"):
                     media = _place(task, trimmed)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        status, detail, media = Status.DISK_FULL, str(error), None
+    except SourceError as error:
+        status, detail, media = Status.NOT_IN_SOURCE, str(error), None
+    except OSError as error:  # a full disk, or a file system that fails or went away
+        status, media = Status.DISK_FULL if error.errno in _FULL else Status.CRASHED, None
+        detail = f"{type(error).__name__}: {error}"
     finally:
         shutil.rmtree(task.folder, ignore_errors=True)
     outcome = Outcome(
@@ -123,7 +127,7 @@ def obtain(task: ClipTask) -> ClipDone:
         detail=detail,
         source=task.spec,
         media=media,
-        tool_versions=versions(source.versions),
+        tool_versions=tools,
     )
     return ClipDone(
         outcome=outcome,
@@ -143,9 +147,9 @@ def _place(task: ClipTask, trimmed: Trimmed) -> Media:
     size, digest = path.stat().st_size, files.sha256(path)
     if path.is_relative_to(task.scratch):
         files.publish(path, place)
-    else:
+    elif not (place.exists() and place.samefile(path)):  # it may lie in its place already
         link = task.folder / place.name
-        link.symlink_to(path.absolute())
+        link.symlink_to(path.resolve())
         link.replace(place)
         files.sync_folder(place.parent)
     return Media(

@@ -30,6 +30,10 @@ SECONDS_TO_LEAVE = 2.0
 """What a worker has for its `finally` blocks when whoever drives it is gone."""
 
 
+_busy = False
+"""In a worker: whether it carries out a task."""
+
+
 class Cause(StrEnum):
     """Why a task gave no result."""
 
@@ -108,10 +112,14 @@ def _result(future: ProcessFuture[Any]) -> Any:  # noqa: ANN401 - pebble's types
 
 def _carry_out(function: Callable[[T], R], task: T) -> R:
     """In a worker: the task; a worker that is told to leave does so once the task's `finally` blocks are through."""
+    global _busy
+    _busy = True
     try:
         return function(task)
     except SystemExit as leaving:  # the pool would take it for a result and go on
         os._exit(leaving.code if isinstance(leaving.code, int) else 1)
+    finally:
+        _busy = False
 
 
 def _begin(driver: int) -> None:
@@ -125,6 +133,8 @@ def _begin(driver: int) -> None:
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    if not _busy:
+        os._exit(128 + number)
     raise SystemExit(128 + number)  # so that what a task started is ended in its `finally`
 
 

@@ -53,7 +53,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "encoders": ("libx264", "aac", "flac"),
     "decoders": ("h264", *_FIXED_POINT_DECODERS.values()),
     "filters": (
-        *("showinfo", "fps", "trim", "setpts", "crop", "scale", "setsar", "format"),
+        *("showinfo", "freezedetect", "fps", "trim", "setpts", "crop", "scale", "setsar", "format"),
         *("ashowinfo", "atrim", "asetpts", "aresample", "astats"),
     ),
 }
@@ -148,6 +148,8 @@ def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-
         finally:
             _kill(process)
     if process.returncode != 0:
+        for place in (word for word in argv if word.startswith("file:")):  # folders differ from run to run
+            text = text.replace(place, Path(place).name)
         raise _failure(process.returncode, text)
     return text
 

@@ -134,9 +134,10 @@ def spans(path: Path) -> tuple[Span | None, Span | None]:
 
 
 def _fault(what: str, error: Exception) -> MediaError:
-    """Too many streams are told as a lack of memory."""
+    """Too many streams are told as a lack of memory. The file's folder is left out: it differs from run to run."""
     kind = TooLargeError if getattr(error, "errno", None) == errno.ENOMEM else MediaError
-    return kind(f"{what}: {error}")
+    place = str(getattr(error, "filename", None) or "")
+    return kind(f"{what}: {str(error).replace(place, Path(place).name) if place else error}")
 
 
 def _open(path: Path) -> InputContainer:

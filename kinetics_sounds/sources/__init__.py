@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from .. import plugins
+from .. import files, plugins
 from ..clip import Clip, Fetched, Status
 from ..errors import SourceError
 
@@ -95,6 +95,12 @@ def load(spec: str, options: object = None) -> Source | Archive:
     module = plugins.load(__name__, name)
     source: Source | Archive = module.Source(argument) if options is None else module.Source(argument, options)
     return source
+
+
+def absolute(spec: str) -> str:
+    """The same source for whoever works in another folder: a relative path in it is made absolute."""
+    name, colon, argument = spec.partition(":")
+    return f"{name}:{files.user_path(argument).absolute()}" if colon and argument and "://" not in argument else spec
 
 
 def options() -> dict[str, type]:

@@ -136,6 +136,11 @@ class Options:
     max_bytes: int = 2_000_000_000
     """A video larger than this is too_large, and its download ends there; 0: no limit."""
 
+    def __post_init__(self) -> None:
+        """Workers may stand in another folder."""
+        if self.cookies is not None:
+            object.__setattr__(self, "cookies", self.cookies.absolute())
+
 
 class Source:
     """yt-dlp on one URL a clip."""
