@@ -140,13 +140,13 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
     print(json.dumps(report) if settings.json else summary(report, job.out))
     if failed is not None:
         raise failed
-    if blocked is not None:
+    if blocked is not None and not account.complete:
         print(f"stopped: {blocked.status}: {blocked.detail}; run the same command later", file=sys.stderr)
     elif stop:
         print(f"stopped by {stop.by}: what was done is kept; run the same command to go on", file=sys.stderr)
-    if stop or blocked:
-        return STOPPED
-    return DONE if account.complete else SOME_FAILED
+    if account.complete:
+        return DONE
+    return STOPPED if stop or blocked else SOME_FAILED
 
 
 def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:

@@ -248,8 +248,8 @@ def took_clips(turn: Turn, schedule: Schedule[Task], ended: Sequence[tuple[ClipT
     blocked: Blocked | None = None
     for task, done in ended:
         outcome = done.outcome
-        reached = task.fetched is not None or "cut" in done.seconds
-        final = schedule.took(task, outcome.status, time.monotonic(), requests=done.requests, reached=reached)
+        now = time.monotonic()
+        final = schedule.took(task, outcome.status, now, requests=done.requests, reached=done.reached)
         for stage, took in done.seconds.items():
             run.tally.seconds[stage] += took
         run.tally.counts.update(tries=1, requests=done.requests, bytes=done.bytes)

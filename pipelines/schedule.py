@@ -27,8 +27,6 @@ OUTAGE = frozenset((Status.NETWORK, Status.HTTP_5XX, Status.TIMEOUT))
 """What a dead line or a host in trouble looks like."""
 OFFLINE = 10
 """So many of them without an answer in between are the line's or the host's doing, not the tasks'."""
-STUBBORN = 3
-"""So many tasks in a row, each of which was refused before, may be refused for their own sake; more are the source's doing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +110,7 @@ class Schedule(Generic[T]):
         self._tries: Counter[T] = Counter()
         self._refused_at: dict[T, int] = {}  # how many answers there had been
         self._answers = 0
-        self._offline, self._stubborn = 0, 0  # in a row
+        self._offline = 0  # in a row
         self._probe: T | None = None
         self.full = False
         """There is no room to write to."""
@@ -174,7 +172,10 @@ class Schedule(Generic[T]):
             return True
         if status.kind is Kind.STOP:
             return self._took_refusal(task, now, probing=probing)
-        self._offline += status in OUTAGE and not reached
+        if status in OUTAGE and not reached:
+            self._offline += 1
+        elif status is not Status.CRASHED:
+            self._offline = 0
         if status in TRANSIENT:
             if probing or (self._offline >= OFFLINE and not self.breaker.paused):
                 self.breaker.refuse(now)
@@ -183,15 +184,12 @@ class Schedule(Generic[T]):
             self.breaker.answer()
         if not self.breaker.paused:  # else it was asked for before the source began to refuse
             self._answers += 1
-            self._stubborn = self._offline = 0
         return True
 
     def _took_refusal(self, task: T, now: float, *, probing: bool) -> bool:
         """Refusals are the source's, and cost no try; unless it answered others since it refused this task before."""
         if not self.breaker.paused and self._refused_at.get(task, self._answers) < self._answers:
-            self._stubborn += self._look()  # those that were refused before stand together at the end
-            if self._stubborn <= STUBBORN:
-                return True
+            return True
         if probing or not self.breaker.paused:
             self.breaker.refuse(now)
         self._refused_at[task] = self._answers

@@ -67,6 +67,8 @@ class ClipDone:
     requests: int = 0
     bytes: int = 0
     """Downloaded."""
+    reached: bool = False
+    """The source gave its file; whatever failed, failed here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,7 @@ def obtain(task: ClipTask) -> ClipDone:
         seconds=seconds,
         requests=fetched.requests if fetched else 0,
         bytes=fetched.bytes if fetched else 0,
+        reached=fetched is not None and fetched.status is Status.OK,
     )
 
 

@@ -285,14 +285,24 @@ def test_a_source_that_refuses_ends_the_run_and_burns_nothing(
     world.answers = {("one", "b"): [Status.BOT_CHECK, Status.OK]}
     place.annotate("a", "b", "c", "d")
 
-    assert place.build("--patience", "0", sources=("one", "two")) == 3
+    assert place.build("--patience", "0") == 3
 
     assert world.were_asked()[:2] == [("one", "a"), ("one", "b")]
     assert place.statuses()["b"] == "bot_check"
     assert set(place.statuses().values()) == {"ok", "bot_check", "not_tried"}
     assert "stopped: bot_check: one says bot_check; run the same command later" in capsys.readouterr().err
-    assert place.build("--patience", "0", sources=("one", "two")) == 0
+    assert place.build("--patience", "0") == 0
     assert {each.source for each in place.outcomes().values()} == {"one"}
+
+
+def test_the_sources_after_one_that_refuses_are_still_asked(place: Place, world: World) -> None:
+    world.answers = {("one", "a"): [Status.BOT_CHECK], ("two", "c"): [Status.PRIVATE]}
+    place.annotate("a", "b", "c", "d")
+
+    assert place.build("--patience", "0", sources=("one", "two")) == 3
+
+    assert place.statuses()["a"] == "ok"
+    assert place.outcomes()["a"].source == "two"
 
 
 def test_a_source_that_refuses_for_a_while_is_probed_with_one_clip_until_it_answers(

@@ -13,7 +13,6 @@ from kinetics_sounds.pipelines.schedule import (
     FIRST_PROBE_SECONDS,
     LONGEST_RETRY_SECONDS,
     OFFLINE,
-    STUBBORN,
     TRANSIENT,
     Breaker,
     Pace,
@@ -26,7 +25,7 @@ OK, GONE, BUSY, FAILED, OFF, FULL = (
     Status.OK,
     Status.PRIVATE,
     Status.RATE_LIMITED,
-    Status.HTTP_5XX,
+    Status.TRUNCATED,
     Status.NETWORK,
     Status.DISK_FULL,
 )
@@ -233,8 +232,8 @@ def test_a_task_that_is_refused_while_others_are_answered_is_left_and_stops_nobo
     assert schedule.empty
 
 
-def test_a_source_that_refuses_what_it_refused_before_and_nothing_else_is_paused_again() -> None:
-    count = STUBBORN + 2
+def test_however_many_are_refused_again_after_others_were_answered_the_run_does_not_wait_for_them() -> None:
+    count = 5
     schedule = Schedule(range(count + 1), Rules())
     now = 0.0
     assert len(handed(schedule, now)) == count + 1
@@ -249,8 +248,8 @@ def test_a_source_that_refuses_what_it_refused_before_and_nothing_else_is_paused
     assert rest == list(range(1, count))
     last_words = [schedule.took(task, BUSY, now) for task in rest]
 
-    assert last_words == [True] * STUBBORN + [False]
-    assert schedule.breaker.paused
+    assert last_words == [True] * (count - 1)
+    assert not schedule.breaker.paused
 
 
 # Trying again.
@@ -354,6 +353,26 @@ def test_a_network_that_fails_for_everything_is_a_refusal() -> None:
 
     assert schedule.breaker.paused
     assert schedule.next(400.0) is None
+
+
+@pytest.mark.parametrize("status", [OFF, Status.HTTP_5XX, Status.TIMEOUT])
+def test_a_host_that_fails_everything_is_left_alone_however_it_fails(status: Status) -> None:
+    schedule = Schedule(range(10 * OFFLINE), Rules())
+    handed_out = 0
+    while (task := schedule.next(0.0)) is not None:
+        schedule.took(task, (OFF, status, Status.CRASHED)[handed_out % 3], 0.0)
+        handed_out += 1
+
+    assert schedule.breaker.paused
+    assert handed_out <= 2 * OFFLINE
+
+
+def test_what_fails_here_after_the_source_gave_its_file_is_no_outage() -> None:
+    schedule = Schedule(range(10 * OFFLINE), Rules())
+    while (task := schedule.next(0.0)) is not None:
+        schedule.took(task, Status.TIMEOUT, 0.0, reached=True)
+
+    assert not schedule.breaker.paused
 
 
 @pytest.mark.parametrize("other", [OK, FAILED, GONE])
