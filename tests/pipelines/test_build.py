@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kinetics_sounds import manifest
-from kinetics_sounds.clip import Outcome, Status
+from kinetics_sounds import ledger, manifest
+from kinetics_sounds.clip import Clip, Outcome, Status
+from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.media import probe
 from kinetics_sounds.pipelines import build, serve
@@ -234,3 +235,72 @@ def test_a_damaged_copy_in_one_source_does_not_keep_a_good_one_away(folder: "Fol
 
     (outcome,) = manifest.read(tmp_path / "out/manifest.parquet").outcomes
     assert outcome.source == f"local:{folder.videos}"
+
+
+def own_list(folder: Path, *rows: str) -> list[str]:
+    """Class list and annotations of a few clips."""
+    (folder / "own.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\n" + "".join(f"{row}\n" for row in rows)
+    )
+    (folder / "own.txt").write_text("hum\n")
+    lists = ["--classes", str(folder / "own.txt"), "--annotations", str(folder / "own.csv"), "--splits", "val"]
+    return [*lists, "--workers", "1", "--retry_wait", "0"]
+
+
+def test_a_clip_that_lies_in_its_place_already_stays_the_file_that_it_is(folder: "Folder", tmp_path: Path) -> None:
+    place = tmp_path / "out/clips/hum/-trimmed_0_000007_000009.mp4"
+    place.parent.mkdir(parents=True)
+    shutil.copyfile(next(folder.videos.rglob(place.name)), place)
+    before = place.read_bytes()
+
+    code = build.main(
+        [
+            *own_list(tmp_path, "hum,-trimmed_0,7,9,val"),
+            *("--source", f"local:{tmp_path / 'out/clips'}", "--out", str(tmp_path / "out")),
+        ]
+    )
+
+    assert code == 0
+    assert not place.is_symlink()
+    assert place.read_bytes() == before
+
+
+def test_a_message_holds_no_folder_of_this_machine(folder: "Folder", tmp_path: Path) -> None:
+    lists = own_list(tmp_path, "hum,garbage,0,2,val", "hum,cutoff,0,2,val", "hum,empty,0,2,val")
+
+    assert build.main([*lists, "--source", f"local:{folder.videos}", "--out", str(tmp_path / "out")]) == 1
+
+    rows = manifest.read(tmp_path / "out/manifest.parquet").outcomes
+    assert {str(row.status) for row in rows} == {"corrupt"}
+    assert [row.detail for row in rows if "/" in row.detail.replace("http://", "")] == []
+
+
+def test_a_source_s_folder_may_be_told_from_where_one_stands(
+    folder: "Folder", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.videos.parent)
+
+    assert (
+        build.main([*own_list(tmp_path, "hum,whole,1,3,val"), "--source", "local:videos", "--out", str(tmp_path)]) == 0
+    )
+
+    (row,) = manifest.read(tmp_path / "manifest.parquet").outcomes
+    assert row.source == f"local:{folder.videos}"
+
+
+def test_whoever_reads_a_ledger_slowly_does_not_keep_the_driver_from_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "PAGE", 2)
+    clips = [Clip(f"id{number}", 0, 2, "hum", "val") for number in range(5)]
+    with Ledger(tmp_path / "ledger.sqlite") as driver:
+        driver._database.execute("PRAGMA busy_timeout = 0")
+        driver.record(Outcome(clip=clip, status=Status.PRIVATE, source="a") for clip in clips)
+        with Ledger(tmp_path / "ledger.sqlite", only_read=True) as reader:
+            words = reader.words()
+            first = next(words)
+            driver.record([Outcome(clip=clips[0], status=Status.REMOVED, source="a")])
+
+            assert [first.key, *(word.key for word in words)] == [clip.key for clip in clips]
+            with pytest.raises(ManifestError, match="readonly"):
+                reader.record([Outcome(clip=clips[0], status=Status.REMOVED, source="a")])
