@@ -295,6 +295,7 @@ def test_a_damaged_clip_waits_for_an_archive_of_replacements_that_cannot_be_read
     assert place.outcomes()["b"].status is Status.HTTP_5XX
     assert place.outcomes()["b"].detail.startswith("corrupt: ")
     assert f"part {MENDED}" in place.outcomes()["b"].detail
+    assert sum(not isinstance(task, PartTask) for task in pool.done) == 2  # to cut it again would not help
     mirror.parts_read()
     assert place.build() == 1
     assert set(mirror.parts_read()) == {MENDED}  # what the other part holds is known
@@ -674,6 +675,20 @@ def test_a_clip_whose_worker_dies_after_it_had_its_place_is_tried_again(
     assert place.build() == 0  # by another try, which still finds the file
     assert mirror.parts_read() == {"train/part.tar.gz": 1}
     assert place.files() == {f"clips/humming/{key('a')}.mp4"}
+
+
+def test_a_file_system_without_hard_links_gets_copies(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    mirror.parts("train", part=tar(*clips(sound, "a")))
+    place.annotate("a")
+    monkeypatch.setattr(os, "link", refuse)
+
+    assert place.build() == 0
+    assert (place.out / f"clips/humming/{key('a')}.mp4").read_bytes() == sound
 
 
 @pytest.mark.slow
