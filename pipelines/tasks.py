@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import shutil
 import tempfile
 import time
@@ -83,6 +84,8 @@ class PartDone:
     keys: frozenset[str] = frozenset()
     """Of all clips in it."""
     seconds: float = 0.0
+    bytes: int = 0
+    """Downloaded."""
 
 
 def work(task: ClipTask | PartTask) -> ClipDone | PartDone:
@@ -149,7 +152,7 @@ def _place(task: ClipTask, trimmed: Trimmed) -> Media:
     place.parent.mkdir(parents=True, exist_ok=True)
     size, digest = path.stat().st_size, files.sha256(path)
     if path.is_relative_to(task.scratch):
-        files.publish(path, place)
+        files.publish(_spared(task, path), place)
     elif not (place.exists() and place.samefile(path)):  # it may lie in its place already
         link = task.folder / place.name
         link.symlink_to(path.resolve())
@@ -176,6 +179,19 @@ def _place(task: ClipTask, trimmed: Trimmed) -> Media:
     )
 
 
+def _spared(task: ClipTask, path: Path) -> Path:
+    """The file under another name where it is an archive's, so that another try still finds it; else the file itself."""
+    if task.fetched is None or task.fetched.path != path:
+        return path
+    other = task.folder / path.name
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:  # a file system without links; where the disk is full, the copy says so
+        shutil.copyfile(path, other)
+    return other
+
+
 def read_part(task: PartTask) -> PartDone:
     """Stream one archive and keep the wanted clips in the task's folder."""
     source = sources.load(task.spec, task.options)
@@ -200,7 +216,12 @@ def read_part(task: PartTask) -> PartDone:
             raise
         status, detail = Status.DISK_FULL, str(error)
     return PartDone(
-        status=status, detail=detail, clips=tuple(clips), keys=frozenset(keys), seconds=sum(seconds.values())
+        status=status,
+        detail=detail,
+        clips=tuple(clips),
+        keys=frozenset(keys),
+        seconds=sum(seconds.values()),
+        bytes=source.downloaded,
     )
 
 

@@ -48,17 +48,25 @@ class Part:
     """It mends clips that other parts hold broken, so its clips are to be preferred."""
 
 
-class PartError(SourceError):
-    """A part broke off for good after the clips that it gave; others of it may be missing."""
+class _StatusError(SourceError):
+    """A failure that has a status."""
 
     def __init__(self, status: Status, text: str) -> None:
-        """`status` says how it broke; the text names the part, the place and the remedy."""
+        """The text names the thing, the place and the remedy."""
         super().__init__(status, text)
         self.status = status
 
     def __str__(self) -> str:
         """The text alone."""
         return str(self.args[1])
+
+
+class PartError(_StatusError):
+    """A part broke off for good after the clips that it gave; others of it may be missing. The status says how it broke."""
+
+
+class UnreachableError(_StatusError):
+    """The parts cannot be told now, since the network or the server fails; later they may be. The status says how."""
 
 
 @runtime_checkable
@@ -73,9 +81,14 @@ class Archive(Protocol):
     """Of the clips that it is asked for, how many it can be expected to give, by split."""
     part_bytes: int
     """How large a part is, about."""
+    downloaded: int
+    """Bytes of parts that came over the network so far."""
 
     def parts(self, splits: Iterable[str]) -> list[Part]:
-        """The archives to be read for these splits, replacements first; raises SourceError where that cannot be told."""
+        """The archives to be read for these splits, replacements first.
+
+        Raises SourceError where that cannot be told, UnreachableError where it may be later.
+        """
 
     def stream(self, part: Part, wanted: Container[str], folder: Path) -> Iterator[tuple[str, Fetched | None]]:
         """Read a part once and yield the key of each clip in it, with its file in `folder` where it is wanted.

@@ -32,9 +32,9 @@ from typing import IO
 import stamina
 
 from .. import files
-from ..clip import SPLITS, Fetched, Status, parse_key
+from ..clip import SPLITS, Fetched, Kind, Status, parse_key
 from ..errors import SourceError
-from . import Part, PartError
+from . import Part, PartError, UnreachableError
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
@@ -43,6 +43,8 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz")
 """What a folder's parts end in; how a part is packed is told by its first bytes."""
 
 MAX_CLIP_BYTES = 512 << 20
+MAX_CLIPS = 1_000_000
+"""A part that names more is none: there are three in ten of that in all. Their keys are kept in memory."""
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 20, 64 << 20
 """A gzip may grow this many times, and by this many bytes more. Videos do not shrink, so ours grow by next to nothing."""
 CHUNK_BYTES = 256 << 10
@@ -64,6 +66,8 @@ _RECORDS = (b"L", b"K", b"x", b"X", b"g")
 _WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
 """Links, devices, folders and pipes: no bytes follow them, whatever size they claim."""
 _REPLACEMENT = "replacement_for_corrupted"
+_PASSING = (Status.NETWORK, Status.TIMEOUT, Status.TRUNCATED, Status.HTTP_5XX, Status.RATE_LIMITED)
+"""Why a list may be read later."""
 _MAX_LIST_BYTES = _MAX_RECORD_BYTES = 1 << 20
 _NOTICE = (
     "The mirror's parts hold clips of all classes: every part of the splits asked for is streamed whole (the official "
@@ -95,6 +99,7 @@ class Source:
     def __init__(self, argument: str) -> None:
         """`argument` is empty, an http(s) URL or a folder; raise SourceError for another URL and for what is no folder."""
         self.base, self.notice = OFFICIAL, _NOTICE
+        self.downloaded = 0
         self.folder: Path | None = None
         if re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE):
             self.base = _quoted(argument.rstrip("/"))
@@ -117,7 +122,7 @@ class Source:
     def parts(self, splits: Iterable[str]) -> list[Part]:
         """The replacement archive where there is one, then the parts of these splits in the order of their lists.
 
-        Raises SourceError for a list or folder that cannot be read or names no part.
+        Raises SourceError for a list or folder that cannot be read or names no part, UnreachableError where waiting may help.
         """
         wanted = list(splits)
         found = _on_disk(self.folder, wanted) if self.folder else _listed(self.base, wanted)
@@ -133,7 +138,7 @@ class Source:
         given: set[str] = set()
         try:
             for restart in itertools.count(1):
-                chunks = iter(_Download(part.place)) if "://" in part.place else _read(Path(part.place))
+                chunks = self._download(part.place) if "://" in part.place else _read(Path(part.place))
                 try:
                     with contextlib.closing(chunks):
                         yield from _clips(_Tape(_unpacked(chunks)), wanted, folder, given)
@@ -142,10 +147,18 @@ class Source:
                     if given or restart > RESTARTS:
                         raise
         except _BreakError as error:
-            raise PartError(
-                error.status,
-                f"part {part.name} ({_shown(part.place)}): {error}; its other clips are still to come: run again",
-            ) from error
+            remedy = "its other clips are still to come: run again"
+            if error.status.kind is Kind.PERMANENT:
+                remedy = "once it is mended there, build again with --retry retry,corrupt"
+            raise PartError(error.status, f"part {part.name} ({_shown(part.place)}): {error}; {remedy}") from error
+
+    def _download(self, url: str) -> Generator[bytes, None, None]:
+        """The bytes of a URL; all that came is counted, also what came twice."""
+        download = _Download(url)
+        try:
+            yield from download
+        finally:
+            self.downloaded += download.received
 
 
 def _on_disk(folder: Path, splits: Sequence[str]) -> list[Part]:
@@ -212,10 +225,13 @@ def _urls_in(place: str) -> Iterator[str]:
         if any(line.startswith("<") for line in lines):
             raise _BreakError(Status.CORRUPT, "is a web page")
     except (_BreakError, UnicodeDecodeError) as error:
-        raise SourceError(
+        text = (
             f"{_shown(place)}: the list of parts cannot be read: {error}; see that the address is right and the server "
             "answers, or download the parts and give their folder with --source cvdf:DIR"
-        ) from error
+        )
+        if isinstance(error, _BreakError) and error.status in _PASSING:
+            raise UnreachableError(error.status, text) from error
+        raise SourceError(text) from error
     for line in lines:
         try:
             yield urllib.parse.urljoin(place, _quoted(line)) if line and not line.startswith("#") else ""
@@ -336,6 +352,7 @@ class _Download:
         self.etag = ""
         self.barren, self.broken_at = 0, 0  # broken connections in a row that brought little, and where the last broke
         self.waited, self.arrived = 0.0, 0
+        self.received = 0
         self.answer: http.client.HTTPResponse | None = None
 
     def __iter__(self) -> Generator[bytes, None, None]:
@@ -411,6 +428,7 @@ class _Download:
             answer = self.answer or self._connect()
             began = time.monotonic()
             chunk = answer.read1(CHUNK_BYTES)
+            self.received += len(chunk)
             self._watch(len(chunk), time.monotonic() - began)
             known = min(len(chunk), self.offset - self.position)
             self.position += len(chunk)
@@ -632,10 +650,14 @@ def _clips(tape: _Tape, wanted: Container[str], folder: Path, given: set[str]) -
     The others' keys come without a file.
     """
     broken: dict[str, Fetched] = {}
+    count = 0
     for member in _members(tape):
         key, suffix = os.path.splitext(member.name.rpartition(b"/")[2].decode("ascii", "replace"))  # noqa: PTH122
         if suffix.lower() not in SUFFIXES or parse_key(key) is None or key in given:
             continue
+        count += 1
+        if count > MAX_CLIPS:
+            raise _BreakError(Status.CORRUPT, f"it names more than {MAX_CLIPS} clips, as no part does")
         if key not in wanted:
             yield key, None
             continue

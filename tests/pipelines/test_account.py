@@ -142,7 +142,8 @@ def test_only_the_least_covered_classes_are_named() -> None:
 class Parts:
     """An archive of made-up parts."""
 
-    notice, versions, part_bytes = "", "", 72_000_000_000  # an hour each at 20 MB a second
+    notice, versions, downloaded = "", "", 0
+    part_bytes = 72_000_000_000  # an hour each at 20 MB a second
     share = {"train": 0.5, "val": 1.0, "test": 1.0}  # noqa: RUF012 - a stand-in
 
     def __init__(self, *names: str) -> None:

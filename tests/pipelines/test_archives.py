@@ -228,13 +228,29 @@ def test_a_damaged_part_is_asked_again_only_when_that_is_wished(
     place.annotate("a", "b")
 
     assert place.build() == 1
-    assert place.statuses() == {"a": "ok", "b": "corrupt"}
+    assert place.statuses() == {"a": "ok", "b": "not_in_source"}  # what is damaged is the part
+    assert "the tar is damaged" in place.outcomes()["b"].detail
+    assert place.outcomes()["b"].detail.endswith("once it is mended there, build again with --retry retry,corrupt")
     assert mirror.parts_read() == {"train/part.tar.gz": 1}
     mirror.put("train/part.tar.gz", whole)
     assert place.build() == 1
     assert mirror.parts_read() == {}
-    assert place.build("--retry", "corrupt") == 0
+    assert place.build("--retry", "retry,corrupt") == 0
     assert mirror.parts_read() == {"train/part.tar.gz": 1}
+
+
+def test_what_is_said_of_a_clip_in_no_part_changes_when_a_damaged_part_is_mended(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    whole = tar(*clips(sound, "a", "b"))
+    mirror.parts("train", part=_spoilt(whole, "b"))
+    place.annotate("a", "gone")
+
+    assert place.build() == 1
+    assert "the tar is damaged" in place.outcomes()["gone"].detail
+    mirror.put("train/part.tar.gz", whole)
+    assert place.build("--retry", "retry,corrupt") == 1
+    assert place.outcomes()["gone"].detail == "has no file of it"
 
 
 def _spoilt(data: bytes, name: str) -> bytes:
@@ -243,20 +259,177 @@ def _spoilt(data: bytes, name: str) -> bytes:
     return data[: at + 148] + b"9999999\0" + data[at + 156 :]
 
 
-def test_an_archive_of_replacements_that_cannot_be_read_is_named_where_it_is_missed(
+# Clips that are damaged in one part and sound in another.
+
+MENDED = "replacement_for_corrupted_k400.tgz"
+
+
+def _damaged(*names: str) -> list[tuple[str, bytes]]:
+    return [(f"./{key(name)}.mp4", b"no video") for name in names]
+
+
+class Killed(BaseException):
+    """Ends a build as a kill would: nobody catches it."""
+
+
+def _kill_at(name: str) -> Callable[[Any], Any]:
+    """Work until a part is to be read, and die."""
+
+    def do(task: Any) -> Any:
+        if isinstance(task, PartTask) and name in task.part.name:
+            raise Killed
+        return work(task)
+
+    return do
+
+
+def test_a_damaged_clip_waits_for_an_archive_of_replacements_that_cannot_be_read(
     place: Place, mirror: Mirror, sound: bytes, pool: Pool
 ) -> None:
-    mirror.parts("train", part=tar(*clips(sound, "a"), (f"{key('b')}.mp4", b"no video")))
+    mirror.parts("train", part=tar(*clips(sound, "a"), *_damaged("b")))
     mended = tar(*clips(sound, "b"))
-    mirror.put("replacement_for_corrupted_k400.tgz", mended, always=Fault(code=503))
+    mirror.put(MENDED, mended, always=Fault(code=503))
     place.annotate("a", "b")
 
     assert place.build() == 1
-    assert place.outcomes()["b"].status is Status.CORRUPT
-    assert place.outcomes()["b"].detail.endswith("once it can, build again with --retry corrupt")
+    assert place.outcomes()["b"].status is Status.HTTP_5XX
+    assert place.outcomes()["b"].detail.startswith("corrupt: ")
+    assert f"part {MENDED}" in place.outcomes()["b"].detail
+    assert sum(not isinstance(task, PartTask) for task in pool.done) == 2  # to cut it again would not help
+    mirror.parts_read()
+    assert place.build() == 1
+    assert set(mirror.parts_read()) == {MENDED}  # what the other part holds is known
 
-    mirror.put("replacement_for_corrupted_k400.tgz", mended)
-    assert place.build("--retry", "corrupt") == 0
+    mirror.put(MENDED, mended)
+    assert place.build() == 0
+    assert mirror.parts_read() == {MENDED: 1}
+
+
+def test_a_damaged_clip_is_called_so_once_no_part_is_left_that_may_mend_it(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    mirror.parts("train", part=tar(*clips(sound, "a"), *_damaged("b")))
+    mirror.put(MENDED, tar(), always=Fault(code=503))
+    place.annotate("a", "b")
+    assert place.build() == 1
+    waiting = place.outcomes()["b"].detail
+    mirror.parts_read()
+
+    mirror.put(MENDED, tar())
+    assert place.build() == 1
+
+    assert place.outcomes()["b"].status is Status.CORRUPT
+    assert waiting.startswith(f"corrupt: {place.outcomes()['b'].detail};")
+    assert mirror.parts_read() == {MENDED: 1}
+    assert place.build() == 1
+    assert mirror.parts_read() == {}
+
+
+def test_a_part_is_read_again_for_a_damaged_clip_where_that_is_wished(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    mirror.parts("train", part=tar(*_damaged("b")))
+    mirror.put(MENDED, tar(), always=Fault(code=503))
+    place.annotate("b")
+    assert place.build() == 1
+
+    mirror.put("train/part.tar.gz", tar(*clips(sound, "b")))
+    assert place.build() == 1
+    assert place.build("--retry", "retry,corrupt") == 0
+
+
+@pytest.mark.parametrize("mended", ["train/two.tar.gz", MENDED])
+def test_a_build_that_is_killed_before_it_reads_the_sound_copy_has_it_from_the_next_run(
+    place: Place, mirror: Mirror, sound: bytes, mended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.parts("train", one=tar(*_damaged("b")), two=tar(*clips(sound, "a")))
+    mirror.put(mended, tar(*clips(sound, "a", "b")), always=Fault(code=503))
+    place.annotate("a", "b")
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool(_kill_at("two")))
+    with pytest.raises(Killed):
+        place.build()
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool())
+    mirror.put(mended, tar(*clips(sound, "a", "b")))
+    mirror.parts_read()
+
+    assert place.build() == 0
+    assert "train/one.tar.gz" not in mirror.parts_read()
+
+
+class _PartsFirst(Pool):
+    """Several workers; parts are read before any clip of them is cut."""
+
+    workers = 4
+
+    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
+        self.tasks.sort(key=lambda task: not isinstance(task, PartTask))
+        return super().finished(seconds)
+
+
+@pytest.mark.parametrize("kind", [Pool, _PartsFirst], ids=["one by one", "parts first"])
+@pytest.mark.parametrize("sound_part", [0, 1, 2])
+def test_of_several_copies_the_sound_one_is_kept(
+    place: Place, mirror: Mirror, sound: bytes, kind: type[Pool], sound_part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [_damaged("a"), [(f"./{key('a')}.mp4", b"")], _damaged("a")]
+    members[sound_part] = clips(sound, "a")
+    mirror.parts("train", **{f"part_{number}": tar(*each) for number, each in enumerate(members)})
+    place.annotate("a")
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: kind())
+
+    assert place.build() == 0
+    assert [path.read_bytes() for path in place.out.rglob("*.mp4")] == [sound]
+    assert place.files() == {f"clips/humming/{key('a')}.mp4"}
+
+
+def test_a_clip_of_which_every_copy_is_damaged_is_so_for_good(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    mirror.parts("train", one=tar(*_damaged("a")), two=tar(*_damaged("a")))
+    place.annotate("a")
+
+    assert place.build() == 1
+    assert place.statuses() == {"a": "corrupt"}
+    mirror.parts_read()
+    assert place.build() == 1
+    assert mirror.parts_read() == {}
+
+
+def test_a_damaged_clip_of_which_a_copy_lay_in_a_part_that_was_known_is_read_from_there(
+    place: Place, mirror: Mirror, sound: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.parts("train", one=tar(*_damaged("a"), *clips(sound, "b")), two=tar(*clips(sound, "a")))
+    place.annotate("b").annotate("a", label="zoom")
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool())
+    assert place.build() == 0
+    mirror.parts("train", one=tar(*_damaged("a"), *clips(sound, "b")), two=tar(*clips(sound, "a")), new=tar())
+    place.labels.append("zoom")
+    (place.out / "manifest.parquet").unlink()  # it is of other classes
+    place.annotate("c")
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool(_kill_at("two")))
+    with pytest.raises(Killed):
+        place.build()
+
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool())
+    assert place.build() == 1
+    assert place.statuses() == {"a": "ok", "b": "ok", "c": "not_in_source"}
+
+
+# What was streamed.
+
+
+def test_what_was_streamed_is_counted_also_what_came_twice(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+) -> None:
+    whole = tar(*clips(sound, "a"))
+    mirror.parts("train", part=whole, other=tar(*clips(sound, "x")))
+    mirror.put("train/part.tar.gz", whole, Fault(cut=5000))
+    place.annotate("a")
+
+    assert place.build() == 0
+
+    report = json.loads((place.out / "report.json").read_text())
+    assert report["this_run"]["bytes_downloaded"] == 2 * len(whole) + 5000
 
 
 # A mirror that refuses.
@@ -306,6 +479,45 @@ def test_a_list_that_cannot_be_read_leaves_what_is_done_in_the_manifest(
     assert code == 2
     assert "the list of parts cannot be read" in capsys.readouterr().err
     assert place.statuses() == {"a": "ok", "b": "not_in_source"}
+
+
+def test_a_list_that_the_server_fails_to_give_is_waited_for(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    mirror.parts("train", part=tar(*clips(sound, "a")))
+    mirror.put(LIST, b"part.tar.gz", *[Fault(code=503)] * 2, *[Fault(code=429)] * 2)
+    place.annotate("a")
+
+    assert place.build("--patience", "1") == 0
+
+    said = [record.message for record in caplog.records if "waiting" in record.message]
+    assert [text.partition("HTTP ")[2][:3] for text in said] == ["503", "429"]
+    assert f"{mirror.spec}: waiting for its list of archives" in said[0]
+
+
+LIST = "train/k400_train_path.txt"
+
+
+def test_a_list_that_the_server_fails_to_give_ends_the_run_after_a_while_and_burns_nothing(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror.put(LIST, b"", always=Fault(code=503))
+    place.annotate("a")
+
+    assert place.build("--patience", "0.3") == 3
+    assert "stopped: http_5xx: " in capsys.readouterr().err
+    assert place.statuses() == {"a": "not_tried"}
+
+
+def test_a_build_that_waits_for_a_list_can_be_stopped(place: Place, mirror: Mirror, pool: Pool) -> None:
+    mirror.put(LIST, b"", always=Fault(code=503))
+    place.annotate("a")
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+
+    assert place.build() == 3
+    timer.join()
+    assert place.statuses() == {"a": "not_tried"}
 
 
 @pytest.mark.parametrize("broken", ["tempfile.mkdtemp", "pathlib.Path.replace"], ids=["its folder", "a clip in it"])
@@ -444,7 +656,7 @@ class _DyingPool(Pool):
         return [(part, self.work(part))]
 
 
-def test_a_clip_whose_worker_dies_after_it_had_its_place_is_not_called_damaged(
+def test_a_clip_whose_worker_dies_after_it_had_its_place_is_tried_again(
     place: Place, mirror: Mirror, sound: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror.parts("train", part=tar(*clips(sound, "a")))
@@ -460,10 +672,23 @@ def test_a_clip_whose_worker_dies_after_it_had_its_place_is_not_called_damaged(
 
     monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool(work_and_die))
 
-    assert place.build() == 1
-    assert place.statuses() == {"a": "crashed"}  # to be tried again by the next run, which reads the part again
+    assert place.build() == 0  # by another try, which still finds the file
+    assert mirror.parts_read() == {"train/part.tar.gz": 1}
+    assert place.files() == {f"clips/humming/{key('a')}.mp4"}
+
+
+def test_a_file_system_without_hard_links_gets_copies(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    mirror.parts("train", part=tar(*clips(sound, "a")))
+    place.annotate("a")
+    monkeypatch.setattr(os, "link", refuse)
+
     assert place.build() == 0
-    assert mirror.parts_read() == {"train/part.tar.gz": 2}
+    assert (place.out / f"clips/humming/{key('a')}.mp4").read_bytes() == sound
 
 
 @pytest.mark.slow

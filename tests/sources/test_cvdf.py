@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import itertools
 import os
 import pickle
 import random
@@ -29,7 +30,7 @@ from hypothesis import strategies as st
 from kinetics_sounds import sources
 from kinetics_sounds.clip import Fetched, Status
 from kinetics_sounds.errors import SourceError
-from kinetics_sounds.sources import Part, PartError, cvdf
+from kinetics_sounds.sources import Part, PartError, UnreachableError, cvdf
 
 # A tar written by hand, since tarfile refuses to write what must be refused when read.
 
@@ -837,6 +838,57 @@ def test_a_refusal_in_the_middle_comes_after_the_clips_before_it(site: Site, scr
 
 
 @pytest.mark.parametrize(
+    ("data", "status", "remedy"),
+    [
+        (PLAIN[:5000], Status.TRUNCATED, "its other clips are still to come: run again"),
+        (b"<html>" * 500, Status.CORRUPT, "once it is mended there, build again with --retry retry,corrupt"),
+    ],
+    ids=["cut off", "damaged"],
+)
+def test_a_part_that_breaks_off_says_what_helps(
+    serve: Callable[[bytes], Part], scratch: Path, data: bytes, status: Status, remedy: str
+) -> None:
+    error = drained(serve(data), scratch)[1]
+
+    assert error is not None
+    assert error.status is status
+    assert str(error).endswith(remedy)
+
+
+@pytest.mark.parametrize(("code", "status"), [(500, Status.HTTP_5XX), (429, Status.RATE_LIMITED)])
+def test_a_list_that_the_server_fails_to_give_may_be_had_later(site: Site, code: int, status: Status) -> None:
+    site.put("val/k400_val_path.txt", b"a.tar", steps=[Step(code=code)])
+
+    with pytest.raises(UnreachableError, match="the list of parts cannot be read") as raised:
+        source(site).parts(["val"])
+    assert raised.value.status is status
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_list_that_the_server_has_not_will_not_be_had_later(site: Site, code: int) -> None:
+    site.put("val/k400_val_path.txt", b"a.tar", steps=[Step(code=code)])
+
+    with pytest.raises(SourceError, match=f"HTTP {code}") as raised:
+        source(site).parts(["val"])
+    assert not isinstance(raised.value, UnreachableError)
+
+
+def test_what_came_of_parts_is_counted_with_what_came_twice(site: Site, scratch: Path) -> None:
+    part, _ = site.part(PLAIN, steps=[Step(cut=5000), Step()], etag="none")
+    asked = source(site)
+
+    assert len(list(asked.stream(part, (), scratch))) == len(CLIPS)
+    assert asked.downloaded == 5000 + len(PLAIN)
+
+
+def test_nothing_of_a_folder_s_part_is_downloaded(tmp_path: Path, scratch: Path) -> None:
+    asked = cvdf.Source("")
+
+    assert len(list(asked.stream(on_disk(tmp_path / "part.tar", PLAIN), (), scratch))) == len(CLIPS)
+    assert asked.downloaded == 0
+
+
+@pytest.mark.parametrize(
     "step", [Step(code=500), Step(code=503), Step(code=429), Step(cut=9000, then="silence"), Step(cut=0, then="reset")]
 )
 def test_a_server_that_recovers_has_lost_nothing(
@@ -1142,6 +1194,22 @@ def test_a_gzip_bomb_is_refused(serve: Callable[[bytes], Part], scratch: Path, m
     monkeypatch.setattr(cvdf, "FREE_EXPANSION_BYTES", 16 << 20)
 
     assert list(drained(serve(gzip.compress(bomb)), scratch)[0]) == [key(1), key(2)]
+
+
+def test_a_part_of_more_clips_than_there_can_be_is_corrupt_after_the_first_of_them(
+    serve: Callable[[bytes], Part], scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cvdf, "MAX_CLIPS", 5)
+    part = serve(PLAIN)
+
+    assert broken(part, scratch)[:2] == (5, Status.CORRUPT)
+    asked = cvdf.Source("").stream(part, (), scratch)
+    assert len(list(itertools.islice(asked, 5))) == 5  # that nobody wants
+    with pytest.raises(PartError, match="more than 5 clips"):
+        next(asked)
+
+    monkeypatch.setattr(cvdf, "MAX_CLIPS", len(CLIPS))
+    assert drained(part, scratch) == (CLIPS, None)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
