@@ -67,6 +67,14 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests need not wait as long as a cluster must."""
+    from kinetics_sounds.pipelines.executors import slurm
+
+    monkeypatch.setattr(slurm, "LEAST_PATIENCE", PATIENCE_SECONDS)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     from kinetics_sounds.pipelines.executors import ray

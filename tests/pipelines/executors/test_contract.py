@@ -97,7 +97,9 @@ def test_workers_go_when_the_driver_is_killed(executor: Any, tmp_path: Path) -> 
     script.write_text(
         "import operator, subprocess\nfrom functools import partial\nfrom pathlib import Path\n"
         "from kinetics_sounds.pipelines import executors\n"
+        "from kinetics_sounds.pipelines.executors import slurm\n"
         "from kinetics_sounds.pipelines.executors.slurm import Options\n"
+        "slurm.LEAST_PATIENCE = 0\n"
         "if __name__ == '__main__':\n"
         f"    folder, options = Path({str(tmp_path)!r}), {executor.options!r}\n"
         f"    pool = executors.start({name!r}, operator.call, workers=2, folder=folder, chosen=options)\n"
