@@ -18,9 +18,9 @@ import pytest
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.pipelines.executors import Cause, ray
 
-from .conftest import CAN_HIDE, Cluster, kill_tree, wait_for
+from .conftest import CAN_HIDE, ONE_RAY, Cluster, kill_tree, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, ONE_RAY]
 
 
 @pytest.fixture

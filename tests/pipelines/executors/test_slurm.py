@@ -19,9 +19,9 @@ import pytest
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.pipelines.executors import Cause, slurm
 
-from .conftest import CAN_HIDE, PATIENCE_SECONDS, Cluster, wait_for
+from .conftest import CAN_HIDE, ONE_SLURM, PATIENCE_SECONDS, Cluster, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, ONE_SLURM]
 PROCESSES = slurm.Options(cluster="local", patience=PATIENCE_SECONDS)
 LEAST_PATIENCE = slurm.LEAST_PATIENCE
 TASKS = [0.5 + number / 1000 for number in range(8)]
