@@ -10,6 +10,9 @@ A file's name is the whole state, and a rename its only change: of two who want 
 
 Tasks and results are pickled, as the work that Slurm is handed is by submitit itself: the folder is its owner's alone
 (mode 0700), and before anything is read from it that is checked, as is each file's owner.
+
+On NFS a file that is replaced or renamed while it is read is stale to the reader, and a server may be away for a while:
+an OSError other than FileNotFoundError is no news, after which the same is tried again for as long as patience lasts.
 """
 
 import contextlib
@@ -25,9 +28,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import SettingsError
@@ -38,6 +42,8 @@ SECONDS_BETWEEN_LOOKS = 0.5
 """How often a job without work looks for some, and one with work whether the driver lives."""
 BEATS = 10
 """Signs of life that the driver gives in the time after which jobs take it for dead."""
+
+R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
@@ -88,12 +94,14 @@ class Mailbox:
         """Tell the jobs to leave."""
         (self.folder / "alive").unlink(missing_ok=True)
 
-    def pulse(self) -> bytes:
-        """What `beat` wrote last; empty once the jobs are to leave."""
+    def pulse(self) -> bytes | None:
+        """What `beat` wrote last; empty once the jobs are to leave, None while the folder cannot be read."""
         try:
             return (self.folder / "alive").read_bytes()
         except FileNotFoundError:
             return b""
+        except OSError:
+            return None
 
     def put(self, number: int, task: object, *, timeout_seconds: float) -> None:
         """Lay a task out for whichever job is first."""
@@ -116,6 +124,10 @@ class Mailbox:
         """All that jobs have in their hands."""
         parts = (name.partition("@") for name in self._names("claimed"))
         return [Claim(int(number), *job.rsplit(".", 1)) for number, _, job in parts]
+
+    def held(self, job: str, start: str) -> Claim | None:
+        """The first task in the hands of this start of the job."""
+        return next((claim for claim in self.claims() if (claim.job, claim.start) == (job, start)), None)
 
     def put_back(self, claim: Claim) -> bool:
         """Lay a claimed task out again; false where someone has done so, or it has its result."""
@@ -151,12 +163,13 @@ class Mailbox:
         """The results of these tasks that are there, taken out; any other was given before."""
         found: dict[int, Any] = {}
         for name in self._names("results"):
-            if int(name) in numbers:
-                found[int(name)] = self._load(f"results/{name}")
-                for claim in self.claims():
-                    if claim.number == int(name):  # its job ended between the two steps of `answer`
-                        self.drop(claim)
-            (self.folder / "results" / name).unlink()
+            with contextlib.suppress(OSError):  # it stays there for the next look
+                if int(name) in numbers:
+                    found[int(name)] = self._load(f"results/{name}")
+                    for claim in self.claims():
+                        if claim.number == int(name):  # its job ended between the two steps of `answer`
+                            self.drop(claim)
+                (self.folder / "results" / name).unlink()
         return found
 
     def greet(self, job: str) -> None:
@@ -166,14 +179,22 @@ class Mailbox:
 
     def greetings(self) -> dict[str, Hello]:
         """What each job said."""
-        return {name: Hello(**json.loads((self.folder / "hello" / name).read_bytes())) for name in self._names("hello")}
+        found: dict[str, Hello] = {}
+        for name in self._names("hello"):
+            with contextlib.suppress(OSError):  # that of a job that was requeued is replaced
+                found[name] = Hello(**json.loads((self.folder / "hello" / name).read_bytes()))
+        return found
 
     def _names(self, kind: str) -> list[str]:
-        """The complete files of a kind, sorted; none once the folder is gone."""
+        """The complete files of a kind, sorted; none once the folder is gone.
+
+        All begin with a digit; those that NFS leaves behind for who still reads a file that was removed begin with a dot.
+        """
         folder = self.folder / kind
         try:
             os.utime(folder)  # an NFS client then asks for the folder anew, instead of showing it up to a minute old
-            return sorted(path.name for path in folder.iterdir() if path.suffix != files.PART)
+            names = [path.name for path in folder.iterdir() if path.suffix != files.PART]
+            return sorted(name for name in names if name[:1].isdigit())
         except FileNotFoundError:
             return []
 
@@ -228,7 +249,7 @@ class _Leave:
     def __init__(self, mailbox: Mailbox, patience_seconds: float) -> None:
         self._mailbox = mailbox
         self._patience = patience_seconds
-        self._pulse = b""
+        self._pulse: bytes | None = None
         self._felt = time.monotonic()
         self._told = False
         for number in (signal.SIGTERM, signal.SIGUSR2):  # Slurm's: cancelled or preempted; soon out of time
@@ -236,9 +257,9 @@ class _Leave:
 
     def __bool__(self) -> bool:
         pulse = self._mailbox.pulse()
-        if pulse != self._pulse:
+        if pulse not in (None, self._pulse):
             self._pulse, self._felt = pulse, time.monotonic()  # a job does not trust another machine's clock
-        return self._told or not pulse or time.monotonic() > self._felt + self._patience
+        return self._told or pulse == b"" or time.monotonic() > self._felt + self._patience
 
     def _tell(self, _number: int, _frame: FrameType | None) -> None:
         self._told = True
@@ -250,33 +271,57 @@ def serve(mailbox: Mailbox, function: Callable[[Any], Any], *, job: str, patienc
     What an earlier start of the job had in hand is laid out again first, what this one has in hand at the end.
     """
     leave, start = _Leave(mailbox, patience_seconds), secrets.token_hex(4)
-    for claim in mailbox.claims():
-        if claim.job == job:
-            mailbox.put_back(claim)
     try:
-        mailbox.greet(job)
+        _patiently(lambda: _put_back_all(mailbox, job), leave)
+        _patiently(lambda: mailbox.greet(job), leave)
         with contextlib.closing(Processes(function, workers=1)) as process:
             for claim in _claims(mailbox, job, start, leave):
-                task, timeout_seconds = mailbox.read(claim)
+                if (read := _patiently(partial(mailbox.read, claim), leave)) is None:
+                    break
+                task, timeout_seconds = read
                 process.submit(task, timeout_seconds=timeout_seconds)
                 ended = process.finished(SECONDS_BETWEEN_LOOKS)
                 while not ended and not leave:
                     ended = process.finished(SECONDS_BETWEEN_LOOKS)
                 if ended and not leave:  # told to leave, a task may have ended of the same signal
-                    mailbox.answer(claim, ended[0][1])
-        for claim in mailbox.claims():
-            if (claim.job, claim.start) == (job, start):
-                mailbox.put_back(claim)
+                    _patiently(partial(mailbox.answer, claim, ended[0][1]), leave)
+        _patiently(lambda: _put_back_all(mailbox, job), leave)
     except FileNotFoundError:
         if mailbox.folder.exists():
             raise
         _log.warning("%s: is gone, and so is the driver", mailbox.folder)
 
 
+def _put_back_all(mailbox: Mailbox, job: str) -> None:
+    for claim in mailbox.claims():
+        if claim.job == job:
+            mailbox.put_back(claim)
+
+
+def _patiently(act: Callable[[], R], leave: _Leave) -> R | None:
+    """What it gives back, tried again while the folder cannot be used; None once the job is to leave."""
+    while True:
+        try:
+            return act()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            _log.warning("the folder of the tasks cannot be used now: %s", error)
+        if leave:
+            return None
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
 def _claims(mailbox: Mailbox, job: str, start: str, leave: _Leave) -> Iterator[Claim]:
     """Task after task, waiting for the next, until the job is to leave."""
+    in_doubt = False
     while not leave:
-        claim = mailbox.claim(job, start)
+        try:
+            claim = (mailbox.held(job, start) if in_doubt else None) or mailbox.claim(job, start)
+            in_doubt = False
+        except OSError as error:  # a task may be ours for all that
+            _log.warning("%s: %s", mailbox.folder, error)
+            claim, in_doubt = None, True
         if claim is None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
         else:

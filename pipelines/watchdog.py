@@ -4,6 +4,8 @@ Every executor ends here: whatever brings a task to a machine, there it runs in 
 """
 
 import contextlib
+import importlib
+import logging
 import multiprocessing
 import os
 import secrets
@@ -13,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,7 +31,12 @@ MARK = "KINETICS_SOUNDS_WORKER"
 """What a worker's tasks start has this in its environment, with a value that is the worker's alone."""
 SECONDS_TO_LEAVE = 2.0
 """What a worker has for its `finally` blocks when whoever drives it is gone."""
+LIVES = 3
+"""Pools that may be lost with a task in hand before it is held for the cause."""
+SECONDS_TO_STALL = 60.0
+"""Beyond the longest time that a task has: when no task ended for so long, the pool is stuck."""
 
+_log = logging.getLogger(__name__)
 
 _busy = False
 """In a worker: whether it carries out a task."""
@@ -53,16 +61,29 @@ class Failed:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[T]):
+    """A task that was handed in."""
+
+    task: T
+    timeout_seconds: float
+    lives: int
+
+
 class Processes(Generic[T, R]):
-    """As many processes as there are workers, started by spawning; they go by themselves when this one is killed."""
+    """As many processes as there are workers, started by spawning; they go by themselves when this one is killed.
+
+    A pool of pebble's survives its workers while they work, but not one that dies between tasks or as it starts (out of
+    memory, say), and one that dies as it takes a task holds the pool's locks for ever. Then another pool takes its place.
+    """
 
     def __init__(self, function: Callable[[T], R], *, workers: int) -> None:
         """Nothing is started before the first task."""
         self.workers = workers
         self._function = function
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(max_workers=workers, context=context, initializer=_begin, initargs=[os.getpid()])
-        self._running: dict[ProcessFuture[R], T] = {}
+        self._pool = self._new_pool()
+        self._running: dict[ProcessFuture[R], _Job[T]] = {}
+        self._moved = 0.0
 
     @property
     def busy(self) -> int:
@@ -71,8 +92,11 @@ class Processes(Generic[T, R]):
 
     def submit(self, task: T, *, timeout_seconds: float) -> None:
         """Hand in a task, which is killed once it has run this long."""
-        future = self._pool.schedule(_carry_out, args=[self._function, task], timeout=timeout_seconds)
-        self._running[future] = task
+        if not self._running:
+            self._moved = time.monotonic()
+            if self._broken():  # while nothing was to be done, so no task lost a life
+                self._replace("a worker died while it had no task")
+        self._hand_in(_Job(task, timeout_seconds, LIVES))
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
         """The tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
@@ -80,13 +104,64 @@ class Processes(Generic[T, R]):
             time.sleep(seconds)
             return []
         done, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
-        ended = [future for future in self._running if future in done]  # in the order that they were handed in
-        return [(self._running.pop(future), _result(future)) for future in ended]
+        if self._broken():
+            self._replace("a worker died before it had begun a task")
+        elif not done and time.monotonic() > self._moved + self._longest() + SECONDS_TO_STALL:
+            self._replace(f"no task ended in {time.monotonic() - self._moved:.0f} s")
+        ended = [future for future in self._running if future.done()]  # in the order that they were handed in
+        if ended:
+            self._moved = time.monotonic()
+        return [(job.task, result) for future in ended for job, result in self._outcome(future)]
 
     def close(self) -> None:
         """End the processes and what they run."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
+
+    def _new_pool(self) -> ProcessPool:
+        context = multiprocessing.get_context("spawn")
+        module = getattr(self._function, "__module__", None) or "builtins"
+        return ProcessPool(
+            max_workers=self.workers, context=context, initializer=_begin, initargs=[os.getpid(), module]
+        )
+
+    def _hand_in(self, job: _Job[T]) -> None:
+        try:
+            future = self._pool.schedule(_carry_out, args=[self._function, job.task], timeout=job.timeout_seconds)
+        except RuntimeError as error:  # it has just broken, or its workers cannot be started
+            future = ProcessFuture()
+            future.set_exception(BrokenProcessPool(str(error)))
+        self._running[future] = job
+
+    def _longest(self) -> float:
+        return max(job.timeout_seconds for job in self._running.values())
+
+    def _broken(self) -> bool:
+        try:
+            return not self._pool.active  # starts it where it is new
+        except BrokenProcessPool:
+            return True
+
+    def _replace(self, why: str) -> None:
+        """Begin a new pool; what the old one did not finish is lost with it."""
+        _log.warning("the pool of workers is started anew: %s", why)
+        self.close()
+        for future in self._running:
+            if not future.done():
+                future.set_exception(BrokenProcessPool(why))
+        self._pool = self._new_pool()
+
+    def _outcome(self, future: ProcessFuture[R]) -> list[tuple[_Job[T], R | Failed]]:
+        """Of a task that ended; nothing where it was lost with its pool and is handed in again."""
+        job = self._running.pop(future)
+        if not isinstance(future.exception(), BrokenProcessPool):
+            return [(job, _result(future))]
+        if job.lives == 1:
+            return [
+                (job, Failed(Cause.DIED, f"it was lost {LIVES} times with the pool of workers: {future.exception()}"))
+            ]
+        self._hand_in(_Job(job.task, job.timeout_seconds, job.lives - 1))
+        return []
 
 
 def forget_main() -> None:
@@ -113,23 +188,28 @@ def _result(future: ProcessFuture[Any]) -> Any:  # noqa: ANN401 - pebble's types
 def _carry_out(function: Callable[[T], R], task: T) -> R:
     """In a worker: the task; a worker that is told to leave does so once the task's `finally` blocks are through."""
     global _busy
-    _busy = True
     try:
-        return function(task)
+        try:
+            _busy = True
+            return function(task)
+        finally:
+            _busy = False  # a signal until here is caught below, a later one ends the worker as it comes
     except SystemExit as leaving:  # the pool would take it for a result and go on
-        os._exit(leaving.code if isinstance(leaving.code, int) else 1)
-    finally:
-        _busy = False
+        os._exit(leaving.code if isinstance(leaving.code, int) and leaving.code else 1)  # 0 is no death to the pool
 
 
-def _begin(driver: int) -> None:
-    """In a new worker: Ctrl-C is the driver's to handle, and the worker goes when the driver is gone."""
+def _begin(driver: int, module: str) -> None:
+    """In a new worker: Ctrl-C is the driver's to handle, and the worker goes when the driver is gone.
+
+    The tasks' module is imported here, where that may take its time: a worker takes a task with the pool's locks held.
+    """
     os.environ[MARK] = mark = secrets.token_hex(8)
     _leave_a_guard(f"{MARK}={mark}".encode())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR2):  # what Slurm sends to every process of a job that must end
         signal.signal(number, _leave)
     threading.Thread(target=_leave_with, args=(driver,), daemon=True).start()
+    importlib.import_module(module)
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
@@ -152,23 +232,29 @@ def _leave_a_guard(mark: bytes) -> None:
     No signal could do that for a worker that is killed together with whoever watches it (as Ray does), and groups and
     sessions are the tools' own.
     """
-    ours, _open_while_we_live = os.pipe()
+    ours, open_while_we_live = os.pipe()
     if os.fork():
         os.close(ours)
         return
     try:
+        os.close(open_while_we_live)
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
         null = os.open(os.devnull, os.O_RDWR)
         for each, copy in ((ours, 0), (null, 1), (null, 2)):
             os.dup2(each, copy)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, _descriptors())
         os.read(0, 1)
         while _kill_marked(mark):
             time.sleep(0.05)
     finally:
         os._exit(0)
+
+
+def _descriptors() -> int:
+    """How many there may be; the system may say -1 for no limit, or a thousand million."""
+    return min(max(os.sysconf("SC_OPEN_MAX"), 256), 65536)
 
 
 def _kill_marked(mark: bytes) -> int:

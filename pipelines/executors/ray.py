@@ -59,6 +59,7 @@ class _Unfit:
 
     node: str
     why: str
+    node_id: str = ""
 
 
 class Pool(Generic[T, R]):
@@ -81,6 +82,7 @@ class Pool(Generic[T, R]):
             raise
         self._waiting: deque[_Job[T]] = deque()
         self._running: dict[Any, _Job[T]] = {}
+        self._unfit: dict[str, _Unfit] = {}
 
     @property
     def busy(self) -> int:
@@ -93,7 +95,12 @@ class Pool(Generic[T, R]):
         self._hand_out()
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
-        """The tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
+        """The tasks that ended since the last call, with their results; waits at most `seconds` for the first.
+
+        Raises SettingsError once no node is left that can take part.
+        """
+        if self._unfit and not self._fit():
+            raise _refusal(self._unfit.values(), self._token)
         if not self._running:
             time.sleep(seconds)
             return []
@@ -114,7 +121,14 @@ class Pool(Generic[T, R]):
     def _hand_out(self) -> None:
         while self._waiting and len(self._running) < self.workers:
             job = self._waiting.popleft()
-            self._running[self._remote.remote(self._function, job.task, job.timeout_seconds, self._token)] = job
+            remote = self._remote
+            if self._unfit:
+                remote = remote.options(label_selector={"ray.io/node-id": f"!in({','.join(self._unfit)})"})
+            self._running[remote.remote(self._function, job.task, job.timeout_seconds, self._token)] = job
+
+    def _fit(self) -> set[str]:
+        """The nodes that can take part, as far as is known."""
+        return {node["NodeID"] for node in _nodes_with_cpus(self._ray)} - set(self._unfit)
 
     def _results(self, job: "_Job[T]", reference: Any) -> list[R | Failed]:  # noqa: ANN401 - Ray is imported late
         """What became of it; nothing where it was lost and is handed in again."""
@@ -125,7 +139,11 @@ class Pool(Generic[T, R]):
         except self._ray.exceptions.RayError as error:
             return self._again(job, f"{type(error).__name__}: {_last_line(error)}")
         if isinstance(found, _Unfit):  # a node that joined after the probe
-            raise _refusal([found], self._token)
+            if found.node_id not in self._unfit:
+                _log.warning("ray: node %s %s: it is given no more tasks", found.node, found.why)
+            self._unfit[found.node_id] = found
+            self._waiting.appendleft(job)
+            return []
         return [found]
 
     def _again(self, job: "_Job[T]", why: str) -> list[R | Failed]:
@@ -197,11 +215,10 @@ def _store_bytes() -> int:
 
 
 def _probe(ray: Any, token: _Token) -> None:  # noqa: ANN401 - a module
-    """Have every node read the token, before there is any work."""
+    """Have every node that is to work read the token, before there is any."""
     alive = {
         node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        for node in ray.nodes()
-        if node["Alive"]
+        for node in _nodes_with_cpus(ray)
     }
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     look = ray.remote(num_cpus=0, max_retries=0)(_unfit)
@@ -219,6 +236,11 @@ def _probe(ray: Any, token: _Token) -> None:  # noqa: ANN401 - a module
             unfit += [_Unfit(alive[asked[each]], why)] if why else []
     if unfit:
         raise _refusal(unfit, token)
+
+
+def _nodes_with_cpus(ray: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a module
+    """A cluster's head may have none, and need see no folder."""
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0)]
 
 
 def _refusal(unfit: Iterable[_Unfit], token: _Token) -> SettingsError:
@@ -255,12 +277,18 @@ def _process(function: Callable[[T], R]) -> Processes[T, R]:
 def _carry_out(function: Callable[[T], R], task: T, timeout_seconds: float, token: _Token) -> "R | Failed | _Unfit":
     """In a Ray worker: run the task in its watched process."""
     if why := _checked(token):
-        return _Unfit(socket.gethostname(), why)
+        return _Unfit(socket.gethostname(), why, _node_id())
     process = _process(function)
     process.submit(task, timeout_seconds=timeout_seconds)
     while not (ended := process.finished(60)):
         pass
     return ended[0][1]
+
+
+def _node_id() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def _last_line(error: BaseException) -> str:

@@ -33,7 +33,10 @@ SECONDS_TO_RETRY = 300.0
 """Until jobs are submitted again after new ones that all died at once, while others live."""
 SECONDS_TO_END = 30.0
 """What jobs have to leave at the end."""
+LEAST_PATIENCE = 10.0
+"""Seconds: with less a driver that is busy for a moment, or a slow disk, would look dead."""
 SECONDS_BETWEEN_LOOKS = 0.1
+SECONDS_AFTER_TROUBLE = 1.0
 SECONDS_TO_ANSWER = 60.0
 """What Slurm's own commands have."""
 
@@ -91,9 +94,10 @@ _ENDED = {
         "PREEMPTED",
         "TIMEOUT",
     ),
-    *("REVOKED", "GONE"),
+    *("REVOKED", "GONE", "SILENT"),
 }
 _WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
+"""States of Slurm's and two of ours: a job that Slurm knows no more, and one that runs but says nothing."""
 _GONE = _State("GONE")
 
 
@@ -101,10 +105,14 @@ class Pool(Generic[T, R]):
     """As many jobs as there are workers."""
 
     def __init__(self, function: Callable[[T], R], *, workers: int, folder: Path, options: object = None) -> None:
-        """No job is submitted before the first task; raises SettingsError where there is no Slurm."""
+        """No job is submitted before the first task.
+
+        Raises SettingsError for an option that cannot be, or where there is no Slurm.
+        """
         self.workers = workers
         self._function = function
         self._options = options if isinstance(options, Options) else Options()
+        _check(self._options)
         self._mailbox = Mailbox(folder.absolute() / f"slurm-{secrets.token_hex(4)}")
         self._token = self._mailbox.make()
         self._executor = _executor(self._options, self._mailbox.folder / "jobs", workers)
@@ -116,6 +124,7 @@ class Pool(Generic[T, R]):
         self._lost: Counter[int] = Counter()
         self._failed: dict[int, Failed] = {}
         self._greet_by: dict[str, float] = {}
+        self._silent: set[str] = set()
         self._submitted = self._told = self._tended = 0.0
 
     @property
@@ -138,10 +147,18 @@ class Pool(Generic[T, R]):
         """
         deadline = time.monotonic() + seconds
         while True:
-            if time.monotonic() >= self._tended + min(10.0, self._options.patience / 10):
-                self._tend()
-                self._tended = time.monotonic()
-            found = {**self._mailbox.take(self._tasks), **self._failed}
+            found: dict[int, R | Failed] = {}
+            try:
+                if time.monotonic() >= self._tended + min(10.0, self._options.patience / 10):
+                    self._tended = time.monotonic()
+                    self._tend()
+                found = self._mailbox.take(self._tasks)
+            except (
+                OSError
+            ) as error:  # of the folder, on a disk that is away for a moment; Slurm's own are told by `_ask`
+                _log.warning("slurm: %s cannot be used now: %s", self._mailbox.folder, error)
+                time.sleep(SECONDS_AFTER_TROUBLE)
+            found.update(self._failed)
             self._failed.clear()
             if found or time.monotonic() >= deadline:
                 return [(self._tasks.pop(number), result) for number, result in found.items()]
@@ -194,9 +211,8 @@ class Pool(Generic[T, R]):
         states = self._states()
         if states is None or not self._jobs:
             return
-        now = {name: states.get(name, _GONE) for name in self._jobs}
         greetings = self._mailbox.greetings()
-        self._check(now, greetings)
+        now = self._checked({name: states.get(name, _GONE) for name in self._jobs}, greetings)
         for claim in claims:
             state = now.get(claim.job, _GONE)
             if not state.working and self._mailbox.put_back(claim) and state.ended:
@@ -217,8 +233,12 @@ class Pool(Generic[T, R]):
             detail = f"the job that ran it ended {LIVES} times, last {claim.job} ({state.word})"
             self._failed[claim.number] = Failed(Cause.DIED, detail)
 
-    def _check(self, now: Mapping[str, _State], greetings: Mapping[str, Hello]) -> None:
-        """Raise SettingsError for a node that does not see the folder."""
+    def _checked(self, now: Mapping[str, _State], greetings: Mapping[str, Hello]) -> dict[str, _State]:
+        """The states, in which a job that runs but says nothing has ended.
+
+        Raises SettingsError for a node that does not see the folder; where others do, a silent one costs its job alone.
+        """
+        checked = dict(now)
         folder = self._mailbox.folder.parent
         remedy = "give an --out below a folder that every node sees under the same path"
         for name, hello in greetings.items():
@@ -227,6 +247,8 @@ class Pool(Generic[T, R]):
                     f"--executor slurm: node {hello.node} has another folder at {folder} (job {name}); {remedy}"
                 )
         for name, state in now.items():
+            if state.word != "RUNNING":
+                self._greet_by.pop(name, None)  # a job that was requeued has its time from its next start
             if name in greetings:
                 continue
             if state.word == "FAILED" and not Path(self._jobs[name].paths.stderr).exists():
@@ -236,10 +258,23 @@ class Pool(Generic[T, R]):
             if state.word == "RUNNING" and time.monotonic() > self._greet_by.setdefault(
                 name, time.monotonic() + SECONDS_TO_GREET
             ):
-                raise SettingsError(
-                    f"--executor slurm: node {state.node} runs job {name}, but no word of it came into {folder} within "
-                    f"{SECONDS_TO_GREET:g} s; {remedy}{self._last_words(name)}"
+                told = (
+                    f"node {state.node} runs job {name}, but no word of it came into {folder} within "
+                    f"{SECONDS_TO_GREET:g} s"
                 )
+                if not greetings:
+                    raise SettingsError(f"--executor slurm: {told}; {remedy}{self._last_words(name)}")
+                checked[name] = _State("SILENT", state.node)
+                self._give_up(name, told)
+        return checked
+
+    def _give_up(self, name: str, told: str) -> None:
+        if name in self._silent:
+            return
+        self._silent.add(name)
+        _log.warning("slurm: %s: it is cancelled%s", told, self._last_words(name))
+        if self._options.cluster == "slurm":
+            _ask(["scancel", name])
 
     def _replace(self, now: Mapping[str, _State], greetings: Mapping[str, Hello]) -> None:
         """Submit as many jobs as ended, while there is work; raises SettingsError where the newest died at once."""
@@ -265,6 +300,16 @@ class Pool(Generic[T, R]):
         except OSError:
             return f"; it left no log: its node may not see {self._mailbox.folder.parent}"
         return f"; its last words: {_one_line(words[-400:])}" if words else ""
+
+
+def _check(options: Options) -> None:
+    """Raise SettingsError for what no job could work with."""
+    least = {"patience": LEAST_PATIENCE, "minutes": 1, "memory_gb": 0}
+    for name, number in least.items():
+        if not getattr(options, name) >= number:  # nor is that which is no number
+            raise SettingsError(f"--slurm.{name} {getattr(options, name)}: must be {number:g} or more")
+    if options.cluster not in ("slurm", "local"):
+        raise SettingsError(f"--slurm.cluster {options.cluster}: must be slurm or local")
 
 
 def _work(mailbox: Mailbox, function: Callable[[Any], Any], patience_seconds: float) -> None:

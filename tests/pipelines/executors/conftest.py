@@ -20,6 +20,13 @@ from kinetics_sounds.pipelines import executors
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 2.0
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="ab" * 32)  # before Ray is imported, which reads it then
+SOON_MISSED = {  # a Ray that is slow to answer is not taken for dead, but one that is gone is so within two seconds
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "4",
+}
+ONE_RAY, ONE_SLURM = pytest.mark.xdist_group("ray"), pytest.mark.xdist_group("slurm")
+"""With `--dist loadgroup` each cluster is started once, whatever the number of processes that run tests."""
 CAN_HIDE = (
     os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
 )
@@ -67,6 +74,14 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests need not wait as long as a cluster must."""
+    from kinetics_sounds.pipelines.executors import slurm
+
+    monkeypatch.setattr(slurm, "LEAST_PATIENCE", PATIENCE_SECONDS)
+
+
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     from kinetics_sounds.pipelines.executors import ray
@@ -81,7 +96,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
     def node(*more: str, hide: bool = False) -> "subprocess.Popen[bytes]":
         argv = [str(BIN / "ray"), "start", *small, *more]
-        environ = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        environ = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **SOON_MISSED}
         process = subprocess.Popen(argv_without(hidden, argv) if hide else argv, env=environ, stdout=log, stderr=log)
         started.append(process)
         return process
@@ -196,7 +211,7 @@ class Opener:
             yield pool
 
 
-@pytest.fixture(params=["local", "ray", "jobs", "slurm"])
+@pytest.fixture(params=["local", "ray", "jobs", pytest.param("slurm", marks=ONE_SLURM)])
 def executor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opener:
     """Opens a pool of each executor; `ray` is one that we start, `jobs` is Slurm's with processes in place of its jobs."""
     from kinetics_sounds.pipelines.executors import slurm

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -16,9 +18,9 @@ import pytest
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.pipelines.executors import Cause, ray
 
-from .conftest import CAN_HIDE, Cluster, kill_tree, wait_for
+from .conftest import CAN_HIDE, ONE_RAY, Cluster, kill_tree, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, ONE_RAY]
 
 
 @pytest.fixture
@@ -84,6 +86,74 @@ def test_a_node_that_does_not_see_the_folder_is_named_before_the_work(cluster: C
         ray.Pool(abs, workers=1, folder=cluster.hidden, options=cluster.options)
 
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.skipif(not CAN_HIDE, reason="only root can give a node another view of the disk")
+def test_a_node_that_joins_later_and_does_not_see_the_folder_gets_no_more_tasks(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "_probe", lambda *_: None)  # it came after that
+    tasks = [0.3 + number / 1000 for number in range(4)]
+    with contextlib.closing(ray.Pool(time.sleep, workers=2, folder=cluster.hidden, options=cluster.options)) as pool:
+        for task in tasks:
+            pool.submit(task, timeout_seconds=30)
+        found = drain(pool)
+
+    assert sorted(found) == [(task, None) for task in tasks]
+    [warning] = caplog.messages
+    assert "does not see" in warning
+    assert warning.endswith(": it is given no more tasks")
+
+
+def test_where_no_node_is_left_that_can_take_part_all_are_named(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "_probe", lambda *_: None)
+    monkeypatch.setattr(ray, "__version__", "9.9")  # that of the driver alone
+    with contextlib.closing(ray.Pool(abs, workers=2, folder=tmp_path, options=cluster.options)) as pool:
+        for task in (-1, -2, -3):
+            pool.submit(task, timeout_seconds=30)
+        with pytest.raises(SettingsError, match=r"not 9\.9.*not 9\.9; give an --out"):
+            drain(pool)
+
+
+def test_results_come_before_the_refusal(tmp_path: Path) -> None:
+    """A node's word that it is unfit is no reason to drop what came with it."""
+    pool = ray.Pool.__new__(ray.Pool)
+    pool.workers = 2
+    answers = {"first": -1, "second": ray._Unfit("n1", "does not see it", "id"), "third": -3}
+    pool._ray = SimpleNamespace(
+        wait=lambda references, **_: (references, []),
+        get=answers.__getitem__,
+        nodes=lambda: [{"NodeID": "id", "Alive": True, "Resources": {"CPU": 1.0}}],
+        exceptions=SimpleNamespace(RayTaskError=ArithmeticError, RayError=LookupError),
+    )
+    pool._remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: "again"))
+    pool._function, pool._token = abs, ray._Token(tmp_path / "token", "", "")
+    pool._waiting, pool._unfit = deque(), {}
+    pool._running = {name: ray._Job(name, 9.0, 3) for name in answers}
+
+    assert pool.finished(1) == [("first", -1), ("third", -3)]
+    assert pool.busy == 1
+    with pytest.raises(SettingsError, match="node n1 does not see it"):
+        pool.finished(1)
+
+
+def test_a_node_without_a_cpu_to_give_need_not_see_the_folder() -> None:
+    nodes = [
+        {"NodeID": "head", "Alive": True, "Resources": {"memory": 1.0}},
+        {"NodeID": "works", "Alive": True, "Resources": {"CPU": 2.0}},
+        {"NodeID": "gone", "Alive": False, "Resources": {"CPU": 2.0}},
+    ]
+
+    assert ray._nodes_with_cpus(SimpleNamespace(nodes=lambda: nodes)) == [nodes[1]]
+
+
+def drain(pool: Any) -> list[Any]:
+    found: list[Any] = []
+    while pool.busy:
+        found += pool.finished(1)
+    return found
 
 
 def test_a_node_with_another_version_or_another_folder_is_unfit(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -16,10 +19,11 @@ import pytest
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.pipelines.executors import Cause, slurm
 
-from .conftest import CAN_HIDE, PATIENCE_SECONDS, Cluster, wait_for
+from .conftest import CAN_HIDE, ONE_SLURM, PATIENCE_SECONDS, Cluster, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, ONE_SLURM]
 PROCESSES = slurm.Options(cluster="local", patience=PATIENCE_SECONDS)
+LEAST_PATIENCE = slurm.LEAST_PATIENCE
 TASKS = [0.5 + number / 1000 for number in range(8)]
 
 
@@ -131,6 +135,100 @@ def test_jobs_of_a_folder_that_was_emptied_leave(tmp_path: Path) -> None:
     assert not pool._mailbox.folder.exists()
     (tmp_path / "emptied").rename(pool._mailbox.folder)
     pool.close()
+
+
+class Job:
+    """As submitit's, of a job that wrote no log."""
+
+    state = "RUNNING"
+    paths = SimpleNamespace(stderr="/nowhere")
+
+
+@contextlib.contextmanager
+def silent(folder: Path, *jobs: str) -> Iterator["slurm.Pool[Any, Any]"]:
+    """A pool that believes it has these jobs."""
+    pool = slurm.Pool[Any, Any](abs, workers=len(jobs), folder=folder, options=PROCESSES)
+    pool._jobs = {name: Job() for name in jobs}
+    yield pool
+    pool._jobs = {}
+    pool.close()
+
+
+RUNNING, PENDING = slurm._State("RUNNING", "n1"), slurm._State("PENDING")
+
+
+def test_a_job_that_is_requeued_before_its_first_word_has_its_time_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "SECONDS_TO_GREET", 0.05)
+    with silent(tmp_path, "1_0") as pool:
+        for state in (RUNNING, PENDING):
+            pool._checked({"1_0": state}, {})
+        time.sleep(0.1)
+        assert pool._checked({"1_0": RUNNING}, {}) == {"1_0": RUNNING}
+        time.sleep(0.1)
+        with pytest.raises(SettingsError, match="node n1 runs job 1_0, but no word of it came into"):
+            pool._checked({"1_0": RUNNING}, {})
+
+
+def test_a_silent_job_among_others_that_work_is_warned_of_once_and_followed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(slurm, "SECONDS_TO_GREET", 0.0)
+    submitted: list[int] = []
+    monkeypatch.setattr(slurm.Pool, "_submit", lambda _self, count: submitted.append(count))
+    with silent(tmp_path, "1_0", "1_1") as pool:
+        pool._tasks = {1: -1, 2: -2}
+        pool._newest = ["1_0", "1_1"]
+        greetings = {"1_0": slurm.Hello("n1", pool._token)}
+        for _ in range(3):
+            states = pool._checked({"1_0": RUNNING, "1_1": RUNNING}, greetings)
+            time.sleep(0.01)
+        pool._replace(states, greetings)
+
+    assert {name: state.word for name, state in states.items()} == {"1_0": "RUNNING", "1_1": "SILENT"}
+    assert submitted == [1]
+    [warning] = caplog.messages
+    assert warning.startswith("slurm: node n1 runs job 1_1, but no word of it came into ")
+
+
+def test_a_folder_that_cannot_be_read_for_a_moment_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(slurm, "SECONDS_AFTER_TROUBLE", 0.0)
+    with silent(tmp_path, "1_0") as pool:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "utime", stale)
+            assert pool.finished(0.01) == []
+        assert pool.finished(0.01) == []
+
+    assert "Stale file handle" in caplog.text
+
+
+def stale(*_arguments: object, **_more: object) -> None:
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"patience": 9.9}, "--slurm.patience 9.9: must be 10 or more"),
+        ({"patience": float("nan")}, "--slurm.patience nan: must be 10 or more"),
+        ({"minutes": 0}, "--slurm.minutes 0: must be 1 or more"),
+        ({"memory_gb": -1}, "--slurm.memory_gb -1: must be 0 or more"),
+        ({"cluster": "pbs"}, "--slurm.cluster pbs: must be slurm or local"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(
+    changed: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "LEAST_PATIENCE", LEAST_PATIENCE)
+
+    with pytest.raises(SettingsError) as raised:
+        slurm.Pool(abs, workers=1, folder=tmp_path, options=slurm.Options(**{"cluster": "local", **changed}))
+
+    assert str(raised.value) == told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_there_is_no_slurm_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
