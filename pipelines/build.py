@@ -175,7 +175,7 @@ def _own(groups: Mapping[str, Any], spec: str) -> object:
 def _ask_all(job: Job, settings: Settings, ledger: Ledger, known: Standing, tally: Tally, stop: Stop) -> Blocked | None:
     """Ask one source after the other for what is wanting; returns the first that refused, if any did.
 
-XX
+    XX
     """
     with contextlib.ExitStack() as stack:
         run: Run | None = None
