@@ -229,7 +229,7 @@ def test_what_is_killed_once_is_packed_all_the_same(
     [
         ("kill -9 $$", "crashed: ffmpeg"),
         ("kill -9 $PPID", "its process died"),
-        ("sleep 60", "timeout: ffmpeg took more than"),
+        pytest.param("sleep 60", "timeout: ffmpeg took more than", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_killed_twice_stops_the_packing_and_settles_nothing(
