@@ -10,14 +10,18 @@ SHORTEST = 4
 _URL = re.compile(
     r"""(?P<scheme>[a-z][a-z0-9+.-]*)://
         (?P<user>[^\s/?\#'"<>]*@)?
-        (?P<rest>[^\s?\#'"<>]*)
-        (?P<query>\?[^\s\#'"<>]*)?""",
+        (?P<host>[^\s/?\#'"<>]*)
+        (?P<path>[^\s?\#'"<>]*)
+        (?P<query>\?[^\s\#'"<>]*)?
+        (?P<fragment>\#[^\s'"<>]*)?""",
     flags=re.IGNORECASE | re.VERBOSE,
 )
+_TELLING_PATHS = re.compile(r"(?:.*\.)?googlevideo\.com(?::\d+)?", flags=re.IGNORECASE)
+"""Hosts that are told the asker's address and a signature in the path too."""
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without the user part and the query of any URL in it, and without any of `secrets`, longest first."""
+    """The text without any of `secrets`, longest first, and with scheme, host and path alone of any URL in it."""
     for secret in sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _URL.sub(_without_secrets, text)
@@ -25,7 +29,9 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 def _without_secrets(url: re.Match[str]) -> str:
     user = f"{HIDDEN}@" if url["user"] else ""
-    return f"{url['scheme']}://{user}{url['rest']}" + (f"?{HIDDEN}" if url["query"] else "")
+    path = f"/{HIDDEN}" if len(url["path"]) > 1 and _TELLING_PATHS.fullmatch(url["host"]) else url["path"]
+    hidden = "".join(f"{mark}{HIDDEN}" for mark, part in (("?", url["query"]), ("#", url["fragment"])) if part)
+    return f"{url['scheme']}://{user}{url['host']}{path}{hidden}"
 
 
 def of_url(url: str) -> list[str]:

@@ -57,8 +57,8 @@ class Settings:
     """Also get one real video from each source, into a temporary folder. A source that fails is missing."""
     source: tuple[str, ...] = field(default=(), metadata={"repeat": True})
     """With --live: the sources to ask, as ks-build takes them; repeatable. Default: youtube."""
-    live_id: str = "jNQXAC9IVRw"
-    """With --live: the video to ask for. Default: the first one on YouTube, of 19 seconds."""
+    live_id: str = downloads.LIVE_ID
+    """With --live: the video to ask for. Default: the first one on YouTube, of 19 seconds; of a folder, any that it has."""
     timeout: float = 120.0
     """Seconds that one check may take before it is killed and named."""
     json: bool = False

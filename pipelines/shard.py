@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -104,9 +104,7 @@ def shard(settings: Settings) -> int:
     ):
         for split in SPLITS:
             files.remove_parts(out / split)
-        with contextlib.closing(
-            local.Pool(functools.partial(pack.pack, packing=packing), workers=settings.workers)
-        ) as pool:
+        with contextlib.closing(_Pool(functools.partial(pack.pack, packing=packing), workers=settings.workers)) as pool:
             done = {
                 split: _split(out, split, outcomes, packing, recipe, settings, stop, pool)
                 for split, outcomes in orders.items()
@@ -123,6 +121,27 @@ def shard(settings: Settings) -> int:
     text = "\n".join(f"{split}: {each['samples']} samples in {each['shards']} shards" for split, each in facts.items())
     print(json.dumps(facts) if settings.json else f"{text}\ndataset: {out / layout.DATASET}")
     return SOME_FAILED if any(facts.left for facts in dataset.splits.values()) else DONE
+
+
+class _Pool(local.Pool[Outcome, dict[str, bytes] | Left]):
+    """Hands a task in once more whose process died or ran past its time: machines can be busy."""
+
+    def __init__(self, function: Callable[[Outcome], dict[str, bytes] | Left], *, workers: int) -> None:
+        """Nothing is started before the first task."""
+        super().__init__(function, workers=workers)
+        self._again: set[Outcome] = set()
+
+    def finished(self, seconds: float) -> list[tuple[Outcome, dict[str, bytes] | Left | executors.Failed]]:
+        """As the pool's own, without the ends that are no ends yet."""
+        ended = []
+        for task, result in super().finished(seconds):
+            lost = isinstance(result, executors.Failed) and result.cause is not executors.Cause.RAISED
+            if lost and task not in self._again:
+                self._again.add(task)
+                self.submit(task, timeout_seconds=TASK_SECONDS)
+            else:
+                ended.append((task, result))
+        return ended
 
 
 def _check(settings: Settings) -> None:

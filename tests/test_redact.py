@@ -9,14 +9,24 @@ from kinetics_sounds.redact import of_url, redact
     ("text", "shown"),
     [
         ("HTTP Error 403: Forbidden", "HTTP Error 403: Forbidden"),
-        ("see https://host.example/wiki/FAQ#cookies", "see https://host.example/wiki/FAQ#cookies"),
+        ("see https://host.example/wiki/FAQ", "see https://host.example/wiki/FAQ"),
+        ("https://host.example/a#token=abc. Then", "https://host.example/a#*** Then"),
+        (
+            "Error opening https://manifest.googlevideo.com/api/manifest/ip/192.0.2.4/sig/ABCD/index.m3u8 there",
+            "Error opening https://manifest.googlevideo.com/*** there",
+        ),
+        (
+            "https://rr3---sn-ab5.googlevideo.com:443/videoplayback/x?y=1",
+            "https://rr3---sn-ab5.googlevideo.com:443/***?***",
+        ),
+        ("https://mirror.example/googlevideo.com/x", "https://mirror.example/googlevideo.com/x"),
         ("http://me:word@host.example:8080/a", "http://***@host.example:8080/a"),
         ("socks5h://me@host.example", "socks5h://***@host.example"),
         ("https://host.example/a@b/c", "https://host.example/a@b/c"),
         ("to https://host.example/v?expire=1&sig=ABC. Then", "to https://host.example/v?*** Then"),
         (
             "'https://a.example/?x=1' and https://b:c@d.example/?y#z",
-            "'https://a.example/?***' and https://***@d.example/?***#z",
+            "'https://a.example/?***' and https://***@d.example/?***#***",
         ),
         ("HTTPS://ME:WORD@HOST.EXAMPLE", "HTTPS://***@HOST.EXAMPLE"),
     ],

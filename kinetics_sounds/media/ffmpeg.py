@@ -41,6 +41,8 @@ MAX_MEMORY = 4 * 2**30
 """Bytes of address space that a run may take on Linux; to cut 8K takes three quarters of it."""
 MAX_OUTPUT = 2**30
 """Bytes of a file that a run may write; ten seconds of 4K are a tenth of it."""
+BUSY_THREADS = min(os.cpu_count() or 1, 8)
+"""That a run can keep busy at once: a reader, a decoder and an encoder a stream, their filters, a writer."""
 MAX_MESSAGES = 2**28
 """Bytes that a run may say: some hours of frames, told one by one."""
 
@@ -61,7 +63,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 
 
 class TimedOutError(MediaError):
-    """The tool ran past its wall clock and was killed."""
+    """The tool ran past its wall clock and was killed, or past its CPU time."""
 
 
 class TooLargeError(MediaError):
@@ -134,10 +136,12 @@ def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-
 
     Raises TimedOutError when the wall clock runs out, TooLargeError past a limit, KilledError where something else killed
     the tool, OSError (ENOSPC, EDQUOT) where the disk is full, and MediaError with the tool's last words for other failures.
-    `-timelimit` bounds the tool's own CPU time too, for systems on which it outlives whoever waits for it.
+    `-timelimit` bounds the tool's own CPU time too, for systems on which it outlives whoever waits for it: that of all its
+    threads, so it has to be longer than the wall clock.
     """
     graph = outputs[0] if len(outputs) == 1 else ffmpeg.merge_outputs(*outputs)
-    graph = graph.global_args("-nostdin", "-hide_banner", "-nostats", "-y", "-timelimit", str(int(timeout_seconds) + 1))
+    cpu_seconds = (int(timeout_seconds) + 1) * (BUSY_THREADS + 1)
+    graph = graph.global_args("-nostdin", "-hide_banner", "-nostats", "-y", "-timelimit", str(cpu_seconds))
     argv = [*_leash(), executable(), "-v", "repeat+info", "-filter_complex_threads", "1", *graph.get_args()]
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
@@ -202,7 +206,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 _FULL = re.compile(r"^\[.*(No space left on device|Disk quota exceeded)\)?$", re.MULTILINE)
 _NO_MEMORY = re.compile(r"^(\[.*Cannot allocate memory\)?|x264 \[error\]: malloc of size \d+ failed)$", re.MULTILINE)
+_CAUGHT = re.compile(r"^(?:\[.*\] )?Exiting normally, received signal (\d+)\.$", re.MULTILINE)
 """The tool's own lines begin so; a title in the file, which may say anything, is indented."""
+CAUGHT = 255
+"""Exit code of a tool that caught a signal, and then ended in good order."""
 
 
 def _failure(code: int, text: str) -> OSError | MediaError:
@@ -215,7 +222,10 @@ def _failure(code: int, text: str) -> OSError | MediaError:
     if _NO_MEMORY.search(text):
         return TooLargeError(f"ffmpeg needs more than {MAX_MEMORY >> 20} MiB of memory: {last_words(text)}")
     ended = f"ffmpeg {version()} ended with {code}: {last_words(text)}"
-    return KilledError(ended) if code < 0 else MediaError(ended)
+    caught = _CAUGHT.search(text) if code == CAUGHT else None
+    if caught and int(caught[1]) == signal.SIGXCPU:
+        return TimedOutError(ended)
+    return KilledError(ended) if caught or code < 0 else MediaError(ended)
 
 
 def last_words(text: str, *, most: int = 300) -> str:

@@ -1,6 +1,7 @@
 """Look into a media file without decoding it."""
 
 import errno
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -118,6 +119,27 @@ def probe(path: Path) -> Probe:
 
 def spans(path: Path) -> tuple[Span | None, Span | None]:
     """Where the default picture and sound streams of a file lie in time, from their packets, without decoding."""
+    found = _times(path)
+    return _span(found["video"]), _span(found["audio"])
+
+
+def constant_rate(path: Path) -> bool:
+    """Whether the frames of the default picture stream lie at one rate, from their packets.
+
+    None may come half a frame too early or too late after the one before, nor lie a whole frame off its place among all.
+    """
+    starts = sorted(start for start, _ in _times(path)["video"])
+    if len(starts) < 3:
+        return True
+    first, frame = starts[0], (starts[-1] - starts[0]) / (len(starts) - 1)
+    steps = itertools.pairwise(starts)
+    return all(abs(later - sooner - frame) <= frame / 2 for sooner, later in steps) and all(
+        abs(start - first - number * frame) <= frame for number, start in enumerate(starts)
+    )
+
+
+def _times(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Start and end of each packet of the default picture and sound streams."""
     found: dict[str, list[tuple[float, float]]] = {"video": [], "audio": []}
     try:
         with _open(path) as container:
@@ -130,7 +152,7 @@ def spans(path: Path) -> tuple[Span | None, Span | None]:
                         raise TooLargeError(f"its {packet.stream.type} stream has more than {MAX_PACKETS} packets")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _fault("cannot be read back", error) from error
-    return _span(found["video"]), _span(found["audio"])
+    return found
 
 
 def _fault(what: str, error: Exception) -> MediaError:

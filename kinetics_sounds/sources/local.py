@@ -62,6 +62,10 @@ class Source:
         """The clip's own file, else the whole video."""
         return self._files.get(clip.key) or self._files.get(clip.youtube_id)
 
+    def first(self) -> str | None:
+        """Some file that is here, the same in every run; None where there is none."""
+        return min(self._files.values(), default=None)
+
     def fetch(self, clip: Clip, location: str, folder: Path) -> Fetched:
         """Hand over the file where it lies; nothing is copied."""
         path = Path(location)

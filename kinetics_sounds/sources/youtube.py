@@ -14,6 +14,7 @@ import re
 import stat
 import tempfile
 import traceback
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from ..plugins import nearest
 from ..redact import of_url, redact
 
 WATCH = "https://www.youtube.com/watch?v={youtube_id}"
+_PAGE = "https://www.youtube.com/watch?"
 ID_LENGTH = 11
 """Letters of a video id of YouTube's; of a longer one yt-dlp would ask for the beginning, another video."""
 FORMAT = "bv*[height<=480]+ba/b[height<=480]/bv*+ba/b"
@@ -76,12 +78,31 @@ _REFUSED: Mapping[str, tuple[str, ...]] = {
         *("usenetrc", "netrc_location", "load_pages", "bidi_workaround", "keepvideo", "_warnings"),
         *("_deprecation_warnings", "trim_file_name", "cookiesfrombrowser"),
     ),
+    "it would leave videos out, or give no file": (
+        *("listformats", "listsubtitles", "list_thumbnails", "ignore_no_formats_error", "min_filesize"),
+        *("min_views", "max_views", "daterange", "age_limit", "matchtitle", "rejecttitle", "max_downloads"),
+        *("break_on_existing", "break_on_reject", "break_per_url"),
+        *("playlist_items", "playliststart", "playlistend"),
+        *("forceurl", "forcetitle", "forceid", "forcethumbnail", "forcedescription", "forceduration"),
+        *("forcefilename", "forceformat"),
+    ),
+    "it would write files that nobody looks for": (
+        *("writeinfojson", "writedescription", "writesubtitles", "writeautomaticsub", "writethumbnail"),
+        *("write_all_thumbnails", "writelink", "writeurllink", "writewebloclink", "writedesktoplink"),
+        *("allow_playlist_files", "force_write_download_archive"),
+    ),
     "use --youtube.cookies": ("cookiefile",),
     "use --youtube.proxy": ("proxy",),
     "use --youtube.js_runtime": ("js_runtimes",),
     "use --youtube.max_bytes": ("max_filesize",),
 }
 """Options of yt-dlp that `--youtube.option` does not take, by the reason."""
+_NUMBERS = (
+    *("socket_timeout", "sleep_interval", "max_sleep_interval", "sleep_interval_requests", "sleep_interval_subtitles"),
+    *("retries", "fragment_retries", "extractor_retries", "file_access_retries", "concurrent_fragment_downloads"),
+    *("ratelimit", "throttledratelimit", "buffersize", "http_chunk_size", "progress_delta"),
+)
+"""Options of yt-dlp that it reckons with, and meets again in every video when they are none."""
 TOKEN_LENGTH = 16
 """An extractor's argument of so many letters is no name of a client, and is hidden."""
 _SECRET = (
@@ -103,14 +124,16 @@ _MESSAGES: tuple[tuple[str, Status], ...] = (
     (r"confirm your age|age.restricted|inappropriate for some users", Status.AGE_RESTRICTED),
     (r"not made this video available in your country|blocked it in your country|geo.?restrict", Status.GEO_BLOCKED),
     (r"removed by the uploader|has been removed|copyright|violat", Status.REMOVED),
-    (r"live event|premieres? in|is live", Status.LIVE),
-    (r"members.only|join this channel|requires payment|sign in|log.?in", Status.LOGIN_REQUIRED),
+    (r"live event|premieres? in|\bis live", Status.LIVE),
+    (r"members.only|join this channel|requires payment|premium members|sign in|log.?in", Status.LOGIN_REQUIRED),
     (r"no space left|quota exceeded", Status.DISK_FULL),
     (r"timed? ?out", Status.TIMEOUT),
     (r"more expected|did not get any data blocks|content too short|incomplete|ends prematurely", Status.TRUNCATED),
     (r"postprocessing|invalid data found", Status.TRUNCATED),  # bytes came that are no video
-    (r"no video formats|requested format is not available", Status.NO_FORMATS),
-    (r"video unavailable|no longer available|not available|does not exist", Status.UNAVAILABLE),
+    (r"no video formats|requested format is not available|drm.protected", Status.NO_FORMATS),
+    (r"not available on this app|needs to be reloaded|player response", Status.NO_FORMATS),  # yt-dlp's disguise failed
+    (r"(?:video|content) (?:is )?unavailable|no longer available|not available|does not exist", Status.UNAVAILABLE),
+    (r"connect|network|unreachable|resolve|getaddrinfo|proxy|unable to download|\b(?:ssl|tls)\b", Status.NETWORK),
 )
 """The first pattern found in the extractor's text decides; case is ignored."""
 
@@ -172,6 +195,7 @@ class Source:
         self.notice = " ".join(filter(None, ("" if argument else _NOTICE, warning)))
         self._secrets = [*of_url(argument), *of_url(self.options.proxy), *_cookie_values(self._cookies)]
         self._secrets += _secrets(self._passed)
+        self._secrets += (secret for proxy in urllib.request.getproxies().values() for secret in of_url(proxy))
         to_mirror = not self.own and (self._cookies or of_url(argument))  # YouTube's media hosts are sent no cookies
         _check(self.options, secret=bool(to_mirror or "http_headers" in self._passed))
 
@@ -201,7 +225,8 @@ class Source:
         watch = _Watch(
             youtube_id=clip.youtube_id if self.own else "",
             max_bytes=self.options.max_bytes,
-            section_start=clip.time_start if self.options.sections else None,
+            start=clip.time_start,
+            sections=self.options.sections,
         )
         path: Path | None = None
         with tempfile.TemporaryDirectory(dir=folder, prefix="youtube-", ignore_cleanup_errors=True) as name:
@@ -213,8 +238,8 @@ class Source:
             except _RefusedError as error:
                 status, detail = error.status, str(error)
             except (YoutubeDLError, OSError) as error:
-                detail = _first_words(error, watch)
-                status = classify(error)
+                status = classify(error, own=self.own)
+                detail = _first_words(error, watch, status)
             except Exception as error:  # noqa: BLE001 - a bug of the tool's, met by one video: its outcome says so
                 status, detail = Status.CRASHED, _where(error)
             if path is not None:
@@ -255,7 +280,7 @@ class Source:
             raise DownloadError(f"the section broke off: {broken[0]}")
         downloads = [each["filepath"] for each in info.get("requested_downloads") or [] if each.get("filepath")]
         if not downloads:
-            raise _RefusedError(Status.UNAVAILABLE, "yt-dlp gave no file")
+            raise _RefusedError(Status.NO_FORMATS, "yt-dlp gave no file")
         return Path(downloads[0])
 
     def _parameters(self, clip: Clip, work: Path, watch: "_Watch") -> dict[str, Any]:
@@ -315,8 +340,10 @@ class _Watch:
     youtube_id: str
     """The only video that will do; empty where any will."""
     max_bytes: int
-    section_start: int | None
-    """Seconds; None where the whole video is wanted."""
+    start: int
+    """Of the clip's span, in seconds into the video."""
+    sections: bool
+    """The span alone is downloaded, whose size nobody knows before."""
     requests: int = 0
     warnings: list[str] = field(default_factory=list)
     received: dict[str, int] = field(default_factory=dict)
@@ -341,11 +368,10 @@ class _Watch:
             raise _RefusedError(Status.UNAVAILABLE, f"another video was given in its place: {info.get('id')}")
         if info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
             raise _RefusedError(Status.LIVE, f"live status: {info['live_status']}")
-        if self.section_start is not None:
-            seconds = info.get("duration")
-            if seconds and seconds <= self.section_start:
-                raise _RefusedError(Status.TOO_SHORT, f"the video ends at {seconds:g} s, before the span")
-        elif not incomplete:
+        seconds = info.get("duration")
+        if seconds and seconds <= self.start:
+            raise _RefusedError(Status.TOO_SHORT, f"the video ends at {seconds:g} s, before the span")
+        if not self.sections and not incomplete:
             self._hold(sum(each.get("filesize") or 0 for each in info.get("requested_formats") or [info]))
 
     def progress(self, update: Mapping[str, Any]) -> None:
@@ -420,11 +446,19 @@ def _passed(words: tuple[str, ...]) -> dict[str, Any]:
             passed[name] = json.loads(text)
         except json.JSONDecodeError:
             passed[name] = text
+        if name in _NUMBERS:
+            _check_number(name, passed[name])
     if "impersonate" in passed:
         from yt_dlp.networking.impersonate import ImpersonateTarget
 
         passed["impersonate"] = ImpersonateTarget.from_str(str(passed["impersonate"]).lower())
     return passed
+
+
+def _check_number(name: str, value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    if not number or (name == "socket_timeout" and not value):
+        raise SettingsError(f"--youtube.option {name}={value}: must be a number, 0 or more (a timeout: more than 0)")
 
 
 @functools.cache
@@ -525,10 +559,10 @@ def runtimes() -> list[Runtime]:
     return [Runtime(name=info.name, version=info.version, supported=info.supported) for info in there]
 
 
-def _first_words(error: Exception, watch: _Watch) -> str:
+def _first_words(error: Exception, watch: _Watch, status: Status) -> str:
     """The begin of a message, where yt-dlp says what is wrong; the advice that follows can be longer than that."""
     words = " ".join(str(error).split()).removeprefix("ERROR: ")
-    if watch.warnings and classify(error) is Status.NO_FORMATS:
+    if watch.warnings and status is Status.NO_FORMATS:
         words = f"{words[:200]} (warned before: {' '.join(watch.warnings[0].split())[:200]})"
     return words[:450]
 
@@ -539,32 +573,44 @@ def _where(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} at {Path(frame.filename).name}:{frame.lineno}"
 
 
-def classify(error: Exception) -> Status:
-    """The status of a yt-dlp failure: by the exception that caused it where there is one, else by the text."""
+def classify(error: Exception, *, own: bool = False) -> Status:
+    """The status of a yt-dlp failure: by the exception that caused it where there is one, else by the text.
+
+    `own`: YouTube itself was asked. What says nothing of the network is no fault of the network's.
+    """
     inner = cause = (getattr(error, "exc_info", None) or (None, error))[1]
+    network = False
     while cause is not None:
         http = getattr(cause, "status", None)
         if getattr(cause, "countries", None):
             return Status.GEO_BLOCKED
         if isinstance(http, int) and http >= 400:
-            return _http_status(http)
+            return _http_status(http, url=str(getattr(getattr(cause, "response", None), "url", "")), own=own)
         if isinstance(cause, TimeoutError):
             return Status.TIMEOUT
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return Status.DISK_FULL
+        network = network or _is_network(cause)
         cause = getattr(cause, "cause", None) or cause.__cause__
     text = str(getattr(inner, "orig_msg", None) or error)  # without the id, which may spell anything
     if told := re.search(r"(?:HTTP error|server returned) ([45](?:\d\d|XX))", text, flags=re.IGNORECASE):
-        return _http_status(int(told[1].upper().replace("X", "0")))
+        return _http_status(int(told[1].upper().replace("X", "0")), url="", own=own)
     for pattern, status in _MESSAGES:
         if re.search(pattern, text, flags=re.IGNORECASE):
             return status
-    return Status.NETWORK
+    return Status.NETWORK if network else Status.NO_FORMATS
 
 
-def _http_status(code: int) -> Status:
+def _is_network(cause: object) -> bool:
+    from yt_dlp.networking.exceptions import RequestError
+
+    return isinstance(cause, OSError | RequestError)
+
+
+def _http_status(code: int, *, url: str, own: bool) -> Status:
+    """YouTube tells in words that a video is gone; a player or a segment that is not found is a matter of the moment."""
     if code == 429:
         return Status.RATE_LIMITED
-    if code in (404, 410):
+    if code in (404, 410) and (not own or url.startswith(_PAGE)):
         return Status.UNAVAILABLE
     return Status.HTTP_5XX if math.floor(code / 100) == 5 else Status.HTTP_4XX

@@ -16,12 +16,15 @@ from . import Asked, Finding, Verdict
 
 OLD_DAYS = 90
 """YouTube changes more often than that, and an old yt-dlp fails without saying why."""
+LIVE_ID = "jNQXAC9IVRw"
+"""The first video on YouTube, which is asked for unless another is named; a folder may give any it has in its place."""
 LIVE_SPLIT = "val"
 """Whose parts a mirror is asked for."""
 SECONDS = 10
 """The span that a source is asked for."""
 _REMEDIES = {
     Status.NO_FORMATS: "pip install --upgrade 'yt-dlp[default]' and have a JavaScript runtime, then try again",
+    Status.NOT_IN_SOURCE: "see that the source is the one meant, and that it is whole",
     Status.DISK_FULL: "free some space where temporary files go, or name another place with TMPDIR",
     Kind.PERMANENT: "that video is not to be had: name another with --live_id",
     Kind.RETRY: "look at this machine's network, proxy (HTTPS_PROXY) and clock, then try again",
@@ -60,6 +63,7 @@ def javascript(_asked: Asked) -> Iterator[Finding]:
 def live(asked: Asked) -> Iterator[Finding]:
     """A real download of one video from the source that is the subject."""
     from kinetics_sounds.media import probe
+    from kinetics_sounds.sources import local
 
     name, source = f"live {asked.subject.partition(':')[0]}", sources.load(asked.subject)
     clip = Clip(youtube_id=asked.live_id, time_start=0, time_end=SECONDS, label="", split="val")
@@ -69,6 +73,8 @@ def live(asked: Asked) -> Iterator[Finding]:
             location, fetched = _first(source, Path(folder))
         else:
             location = source.locate(clip) or ""
+            if not location and asked.live_id == LIVE_ID and isinstance(source, local.Source):
+                location = source.first() or ""
             if not location:
                 remedy = "name a video that it has with --live_id"
                 yield Finding(name, Verdict.MISSING, f"{asked.subject} does not have {asked.live_id}", remedy)
@@ -93,7 +99,9 @@ def live(asked: Asked) -> Iterator[Finding]:
 
 def _first(source: Archive, folder: Path) -> tuple[str, Fetched]:
     """The first clip of the first part that is no replacement, and where it lay."""
-    part = next(part for part in source.parts([LIVE_SPLIT]) if not part.replacement)
+    part = next((part for part in source.parts([LIVE_SPLIT]) if not part.replacement), None)
+    if part is None:
+        return LIVE_SPLIT, Fetched(status=Status.NOT_IN_SOURCE, detail=f"has no archive of {LIVE_SPLIT}")
     try:
         for key, fetched in source.stream(part, _Everything(), folder):
             if fetched is not None:

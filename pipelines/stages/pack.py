@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds import files
-from kinetics_sounds.clip import Outcome
-from kinetics_sounds.errors import ManifestError, MediaError
+from kinetics_sounds.clip import Kind, Outcome
+from kinetics_sounds.errors import ManifestError, MediaError, StoppedError
 from kinetics_sounds.media import encode, faults, mel, probe
-from kinetics_sounds.media.ffmpeg import TimedOutError
+from kinetics_sounds.media.ffmpeg import KilledError, TimedOutError
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Left
 
@@ -36,10 +36,10 @@ class Packing:
 
 
 def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
-    """The sample's parts by name, from one decoding pass; or why there are none.
+    """The sample's parts by name, from one decoding pass; or why there never will be any.
 
-    Raises ManifestError where the clip is not what the build left, and OSError where there is no room: neither is the
-    clip's own fault, and a set made without it would be another set.
+    Raises ManifestError where the clip is not what the build left, OSError where there is no room, and StoppedError where
+    a tool was killed or ran past its time: none is known to be the clip's own fault, and a set without it is another set.
     """
     clip, media = outcome.clip, outcome.media
     if media is None:
@@ -50,7 +50,11 @@ def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
     try:
         made = _encoded(path, packing)
     except MediaError as error:
-        return Left(key=clip.key, status=faults.status(error).value, detail=str(error))
+        status = faults.status(error)
+        if status.kind is not Kind.PERMANENT:
+            remedy = "run the same command to go on, if need be with fewer --workers or a longer --timeout"
+            raise StoppedError(f"{status}: {error}; {remedy}") from error
+        return Left(key=clip.key, status=status.value, detail=str(error))
     parts = {
         layout.FRAMES: made.mp4,
         layout.MEL: _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16)),
@@ -60,10 +64,10 @@ def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
 
 
 def _encoded(path: Path, packing: Packing) -> encode.Encoded:
-    """The clip's stored picture and sound; one that runs into the time limit has a second try, since machines can be busy."""
+    """The clip's stored picture and sound; a tool that was killed or ran past its time has a second try."""
     try:
         return _once(path, packing)
-    except TimedOutError:
+    except (KilledError, TimedOutError):
         return _once(path, packing)
 
 
@@ -110,6 +114,5 @@ def recipe(packing: Packing) -> dict[str, object]:
         "encoding": dataclasses.asdict(packing.encoding),
         "mel": dataclasses.asdict(packing.mel),
         "audio": packing.audio,
-        "timeout_seconds": packing.timeout_seconds,
         "versions": packing.versions,
     }

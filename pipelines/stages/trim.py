@@ -66,11 +66,14 @@ def to_span(clip: Clip, fetched: Fetched, folder: Path, *, timeout_seconds: floa
 
 
 def _fits(path: Path, measured: trim.Measured, clip: Clip) -> bool:
-    """Whether a file that is named as trimmed can be taken as it is: it holds what it shows, and that in its place."""
+    """Whether a file that is named as trimmed can be taken as it is.
+
+    It holds what it shows, and that in its place, upright and at a constant rate.
+    """
     if measured.audio is None:
         return True  # cutting would not give it sound; the audit says so
-    if trim.misplaced(measured, seconds=clip.seconds):
+    if measured.rotation or trim.misplaced(measured, seconds=clip.seconds):
         return False
     stored, _ = probe.spans(path)
     # An edit list hides frames (a stream copy), which some decoders show all the same.
-    return stored is not None and stored.count == measured.video.count
+    return stored is not None and stored.count == measured.video.count and probe.constant_rate(path)

@@ -117,7 +117,7 @@ ffmpeg.run(ffmpeg.sink(endless, path=Path(sys.argv[1]), format="null"), timeout_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("leash", "timeout_seconds", "most_seconds"), [("setpriv", 300, 2), ("none", 0.9, 20)])
+@pytest.mark.parametrize(("leash", "timeout_seconds", "most_seconds"), [("setpriv", 300, 2), ("none", 0.9, 30)])
 def test_a_tool_whose_caller_was_killed_ends_too(
     tmp_path: Path, leash: str, timeout_seconds: float, most_seconds: float
 ) -> None:
@@ -213,6 +213,47 @@ def test_a_tool_that_is_killed_is_a_failure(tmp_path: Path, monkeypatch: pytest.
 
     with pytest.raises(ffmpeg.KilledError, match="ended with -9"):
         ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (signal.SIGTERM, ffmpeg.KilledError),
+        (signal.SIGINT, ffmpeg.KilledError),
+        (signal.SIGXCPU, ffmpeg.TimedOutError),
+    ],
+)
+def test_a_signal_that_the_tool_catches_is_no_fault_of_the_file(
+    number: signal.Signals, kind: type[MediaError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real tool, which then ends in good order with 255."""
+    real = ffmpeg.executable()
+    ffmpeg.version()
+    body = f'{real} "$@" & tool=$!; trap "" INT; sleep 1; kill -{number} $tool; wait $tool'
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", body)))
+    endless = builder.input("anullsrc", format="lavfi", re=None)
+
+    with pytest.raises(MediaError, match="ended with 255: ") as caught:
+        ffmpeg.run(ffmpeg.sink(endless, path=tmp_path / "out.wav", format="wav"), timeout_seconds=20)
+    assert type(caught.value) is kind
+
+
+def test_a_title_cannot_claim_that_the_tool_was_killed() -> None:
+    text = "    title           : Exiting normally, received signal 15.\nError opening output files: Invalid argument\n"
+
+    assert type(ffmpeg._failure(255, text)) is MediaError
+    assert type(ffmpeg._failure(234, "Exiting normally, received signal 15.\n")) is MediaError
+
+
+def test_several_threads_reach_the_wall_clock_before_the_limit_of_cpu_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit counts the seconds of all threads together."""
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", 'echo "$@" >&2')))
+
+    words = ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=20).split()
+
+    assert int(words[words.index("-timelimit") + 1]) > 20 * ffmpeg.BUSY_THREADS
 
 
 def test_words_that_are_not_utf_8_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -37,6 +37,7 @@ from kinetics_sounds.pipelines.checks import (
     packages,
     tools,
 )
+from kinetics_sounds.sources import Part
 from kinetics_sounds.train import examine
 
 from .conftest import video
@@ -618,6 +619,40 @@ def test_a_live_source_without_the_video_is_missing(tmp_path: Path) -> None:
     asked = Asked(subject=f"local:{tmp_path}", live_id="good")
 
     assert f"local:{tmp_path} does not have good" in only(downloads.live(asked)).found
+
+
+def test_a_live_folder_of_clips_gives_the_first_that_it_has_unless_one_is_named(tmp_path: Path) -> None:
+    video(tmp_path / "humming" / "b_000003_000013.mp4", seconds=1)
+    shutil.copy(tmp_path / "humming" / "b_000003_000013.mp4", tmp_path / "humming" / "a_000003_000013.mp4")
+    spec = f"local:{tmp_path}"
+
+    given = only(downloads.live(Asked(subject=spec, live_id=downloads.LIVE_ID)))
+    named = only(downloads.live(Asked(subject=spec, live_id="c")))
+
+    assert (given.verdict, named.verdict) == ("ok", "missing")
+    assert "/humming/a_000003_000013.mp4: ok" in given.found
+    assert "does not have c" in named.found
+
+
+def test_a_live_archive_without_a_part_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Empty:
+        notice = versions = ""
+        share: Mapping[str, float] = {}
+        part_bytes = 0
+
+        def parts(self, splits: Iterable[str]) -> list[Part]:
+            return [Part(name="mended", place="", split=None, replacement=True) for _ in splits]
+
+        def stream(self, *_: object) -> Iterator[Any]:
+            raise AssertionError
+
+    monkeypatch.setattr(downloads.sources, "load", lambda _spec: Empty())
+
+    finding = only(downloads.live(Asked(subject="cvdf:/k400", live_id="c")))
+
+    assert finding.verdict == "missing"
+    assert finding.found == "val: not_in_source: has no archive of val"
+    assert finding.remedy
 
 
 # --- the folder ---

@@ -17,9 +17,11 @@ from kinetics_sounds import manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.pipelines import build, shard
-from kinetics_sounds.shards import index
+from kinetics_sounds.shards import index, layout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .conftest import Folder
 
 from .test_build import arguments
@@ -181,3 +183,86 @@ def test_bad_options_are_refused_with_the_reason(
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+# --- What is not the clip's own fault ---------------------------------------------------------------------------------
+
+
+def packed(built: Path, out: Path, *options: str) -> int:
+    common = ["--manifest", str(built / "manifest.parquet"), "--short_side", "32", "--shard_bytes", "400000"]
+    code: int = shard.main([*common, "--out", str(out), "--workers", "1", *options])
+    return code
+
+
+@pytest.fixture
+def trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[[str], Path]":
+    """Puts a program before ffmpeg that first does what it is told; the program writes a letter a run into the file."""
+
+    def install(body: str) -> Path:
+        runs, tool = tmp_path / "runs", tmp_path / "tool"
+        real = ffmpeg.executable()
+        tool.write_text(
+            f'#!/bin/sh\ncase "$*" in *-timelimit*) printf x >> {runs}; n=$(wc -c < {runs}); {body};; esac\n'
+            f'exec {real} "$@"\n'
+        )
+        tool.chmod(0o755)
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tool))  # to the workers; this process knows its tool already
+        return runs
+
+    return install
+
+
+@pytest.mark.parametrize("victim", ["$$", "$PPID"], ids=["tool", "worker"])
+def test_what_is_killed_once_is_packed_all_the_same(
+    victim: str, built: Path, shards: Path, tmp_path: Path, trouble: "Callable[[str], Path]"
+) -> None:
+    runs = trouble(f"[ $n = 2 ] && kill -9 {victim}")
+
+    assert packed(built, tmp_path / "out") == 0
+
+    assert tars(tmp_path / "out") == tars(shards)
+    assert len(runs.read_text()) > 2
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("kill -9 $$", "crashed: ffmpeg"),
+        ("kill -9 $PPID", "its process died"),
+        pytest.param("sleep 60", "timeout: ffmpeg took more than", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_killed_twice_stops_the_packing_and_settles_nothing(
+    body: str,
+    said: str,
+    built: Path,
+    shards: Path,
+    tmp_path: Path,
+    trouble: "Callable[[str], Path]",
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trouble(f"[ $n -gt 2 ] && {body}")
+
+    assert packed(built, tmp_path / "out", "--timeout", "3") == 3
+
+    error = capsys.readouterr().err
+    assert said in error
+    assert "run the same command to go on" in error
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
+    assert packed(built, tmp_path / "out", "--timeout", "60") == 0
+    assert tars(tmp_path / "out") == tars(shards)
+
+
+def test_a_fault_of_the_clip_itself_is_left_out_with_its_reason(
+    built: Path, tmp_path: Path, trouble: "Callable[[str], Path]"
+) -> None:
+    trouble('[ $n = 1 ] && { echo "the picture cannot be decoded" >&2; exit 69; }')
+
+    assert packed(built, tmp_path / "out") == 1
+
+    [left] = [
+        left for path in (tmp_path / "out").rglob("*.tar") for left in index.read_index(layout.index_path(path)).left
+    ]
+    assert left.status == "corrupt"
+    assert "the picture cannot be decoded" in left.detail

@@ -1,5 +1,6 @@
 """A fetched file to its span: what is linked, what is cut, and what a hostile file ends as."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,60 @@ def test_a_file_that_is_its_span_is_linked(two_seconds: Path) -> None:
     done = given(two_seconds)
 
     assert (done.status, done.linked, done.path, done.other_streams) == (Status.OK, True, two_seconds, "")
+
+
+def turned(source: Path, path: Path, degrees: int) -> Path:
+    """The same file, to be shown turned."""
+    argv = ["-display_rotation:v:0", str(degrees), "-i", str(source), "-c", "copy", str(path)]
+    subprocess.run([ffmpeg.executable(), "-v", "error", *argv], check=True)
+    return path
+
+
+def paced(source: Path, path: Path, times: str) -> Path:
+    """The same frames, at other times: of frame N in seconds, as ffmpeg writes formulas."""
+    opened = ffmpeg.source(source)
+    picture = opened.video.filter("settb", "1/1000").filter("setpts", f"({times})/TB")
+    options: dict[str, str | float] = {"vcodec": "libx264", "acodec": "copy", "fps_mode": "passthrough", "bf": 0}
+    ffmpeg.run(ffmpeg.sink(picture, opened.audio, path=path, **options), timeout_seconds=30)
+    return path
+
+
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_a_file_that_is_shown_turned_is_cut_upright(two_seconds: Path, tmp_path: Path, degrees: int) -> None:
+    done = given(turned(two_seconds, tmp_path / "turned.mp4", degrees))
+
+    assert (done.status, done.linked) == (Status.OK, False)
+    assert done.path is not None
+    assert done.measured is not None
+    assert done.measured.rotation == 360 - degrees
+    again = given(done.path)
+    assert again.linked
+    assert again.measured is not None
+    assert again.measured.rotation == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "linked"),
+    [
+        ("clip.mp4", "N/10", True),
+        ("clip.mkv", "round(N*100/3)/1000*3", True),  # milliseconds of rounding
+        ("clip.mp4", "N/10+mod(N,2)*0.03", True),  # less than half a frame
+        ("clip.mp4", "N/10+mod(N,2)*0.06", False),
+        ("clip.mp4", "if(lt(N,10),N/10,N/10+0.1)", False),  # a frame is lost
+        ("clip.mp4", "if(lt(N,10),N*0.08,0.8+(N-10)*0.12)", False),  # two rates
+    ],
+)
+def test_a_file_whose_frames_come_unevenly_is_cut_to_a_constant_rate(
+    two_seconds: Path, tmp_path: Path, name: str, times: str, linked: bool
+) -> None:
+    path = paced(two_seconds, tmp_path / name, times)
+
+    done = given(path)
+
+    assert (done.status, done.linked) == (Status.OK, linked)
+    assert probe.constant_rate(path) is linked
+    assert done.path is not None
+    assert probe.constant_rate(done.path)
 
 
 @pytest.mark.parametrize(("late", "linked"), [(0.05, True), (0.15, False)])

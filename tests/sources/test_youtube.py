@@ -145,7 +145,7 @@ def test_one_source_fetches_many(video: Path, tmp_path: Path) -> None:
         ("stall", Status.TIMEOUT, "timed out"),
         ("hang_up", Status.NETWORK, "without response"),
         ("reset", Status.NETWORK, "reset by peer"),
-        ("html", Status.NETWORK, "Unsupported URL"),
+        ("html", Status.NO_FORMATS, "Unsupported URL"),
     ],
 )
 def test_a_fault_of_the_server_is_a_status_with_its_reason(
@@ -230,8 +230,20 @@ def test_yt_dlp_says_nothing_by_itself(faults: Any, tmp_path: Path, capfd: pytes
         ("unable to write data: [Errno 28] No space left on device", Status.DISK_FULL),
         ("unable to write data: [Errno 122] Disk quota exceeded", Status.DISK_FULL),
         ("Requested format is not available. Use --list-formats for a list of available formats", Status.NO_FORMATS),
-        ("Something that nobody has seen yet", Status.NETWORK),
-        ("", Status.NETWORK),
+        ("This video is unavailable", Status.UNAVAILABLE),
+        ("Video unavailable. This video is not available", Status.UNAVAILABLE),
+        ("This live stream recording is not available.", Status.UNAVAILABLE),
+        ("This video is only available to Music Premium members", Status.LOGIN_REQUIRED),
+        ("This video is DRM protected", Status.NO_FORMATS),
+        ("The page needs to be reloaded.", Status.NO_FORMATS),
+        ("Failed to extract any player response", Status.NO_FORMATS),
+        ("The following content is not available on this app.. Watch on the latest version", Status.NO_FORMATS),
+        ("We're processing this video. Check back later.", Status.NO_FORMATS),
+        ("[Errno 111] Connection refused", Status.NETWORK),
+        ("Failed to resolve hostname youtube.example", Status.NETWORK),
+        ("Unable to download webpage: ('Unable to connect to proxy', OSError('Tunnel failed'))", Status.NETWORK),
+        ("Something that nobody has seen yet", Status.NO_FORMATS),
+        ("", Status.NO_FORMATS),
     ],
 )
 def test_a_message_decides_where_there_is_nothing_better(message: str, status: Status) -> None:
@@ -266,6 +278,39 @@ class HttpError(Exception):
 )
 def test_a_status_code_decides_before_the_words(code: int, status: Status) -> None:
     assert classify(error(HttpError(code), "Private video")) is status
+
+
+def not_found(url: str) -> Exception:
+    from yt_dlp.networking.common import Response
+    from yt_dlp.networking.exceptions import HTTPError
+
+    made: Exception = HTTPError(Response(io.BytesIO(), url, {}, 404))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("cause", "status"),
+    [
+        (not_found("https://www.youtube.com/watch?v=x"), Status.UNAVAILABLE),
+        (not_found("https://www.youtube.com/youtubei/v1/player"), Status.HTTP_4XX),
+        (not_found("https://rr3---sn-ab5.googlevideo.com/videoplayback"), Status.HTTP_4XX),
+        (Exception("Server returned 404 Not Found"), Status.HTTP_4XX),
+    ],
+)
+def test_only_the_videos_own_page_tells_that_a_video_of_youtube_is_gone(cause: Exception, status: Status) -> None:
+    assert classify(error(cause, str(cause)), own=True) is status
+    assert classify(error(cause, str(cause))) is Status.UNAVAILABLE  # a mirror's only word for it
+
+
+def test_what_the_network_did_is_told_by_its_kind() -> None:
+    from yt_dlp.networking.exceptions import TransportError
+    from yt_dlp.utils import ExtractorError
+
+    assert classify(error(TransportError("odd"))) is Status.NETWORK
+    assert classify(error(ConnectionResetError())) is Status.NETWORK
+    assert classify(error(ExtractorError("odd", cause=TransportError("odd"), expected=True))) is Status.NETWORK
+    assert classify(error(ExtractorError("odd", expected=True))) is Status.NO_FORMATS
+    assert classify(error(KeyError("odd"))) is Status.NO_FORMATS
 
 
 def test_a_status_code_is_found_however_deep() -> None:
@@ -304,7 +349,7 @@ def test_an_id_that_spells_a_refusal_does_not_decide() -> None:
     odd = ExtractorError("The page needs to be reloaded", video_id="login-copyright", ie="youtube", expected=True)
 
     assert "copyright" in str(odd)
-    assert classify(error(odd, str(odd))) is Status.NETWORK
+    assert classify(error(odd, str(odd))) is Status.NO_FORMATS
 
 
 def test_asking_again_never_helps_where_youtube_has_said_no_and_may_where_it_has_not() -> None:
@@ -335,6 +380,19 @@ def test_a_video_of_exactly_the_most_is_taken(faults: Any, tmp_path: Path) -> No
     got = fetch(f"{faults.url}/ok/{{youtube_id}}", ID, tmp_path, max_bytes=len(faults.files[ID]))
 
     assert got.status is Status.OK
+
+
+def test_where_the_tool_gives_no_file_asking_again_may_help(
+    faults: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yt_dlp import YoutubeDL
+
+    monkeypatch.setattr(YoutubeDL, "extract_info", lambda *_, **__: None)
+
+    got = fetch(f"{faults.url}/ok/{{youtube_id}}", ID, tmp_path)
+
+    assert (got.status, got.status.kind) == (Status.NO_FORMATS, Kind.RETRY)
+    assert "gave no file" in got.detail
 
 
 def test_a_page_that_leads_to_youtube_is_not_followed_there(serve: Any, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from kinetics_sounds.clip import Clip, Fetched, Status
 from kinetics_sounds.errors import KineticsSoundsError, SettingsError, SourceError
+from kinetics_sounds.redact import redact
 from kinetics_sounds.sources.youtube import _REFUSED, Options, Source, _known, _Watch
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # yt-dlp forgets the sockets of refused requests
@@ -32,7 +33,7 @@ def fetch(argument: str, folder: Path, **options: Any) -> Fetched:
 def parameters(argument: str = "", *, folder: Path = Path("/work"), **options: Any) -> dict[str, Any]:
     """All that yt-dlp is told."""
     source = Source(argument, Options(**options))
-    return source._parameters(CLIP, folder, _Watch(youtube_id=ID, max_bytes=0, section_start=None))
+    return source._parameters(CLIP, folder, _Watch(youtube_id=ID, max_bytes=0, start=0, sections=False))
 
 
 # --- Manners ----------------------------------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ def test_a_limit_below_nothing_is_refused(name: str) -> None:
     ],
 )
 def test_requests_are_counted_as_youtube_counts_them(url: str, counted: int) -> None:
-    watch = _Watch(youtube_id="", max_bytes=0, section_start=None)
+    watch = _Watch(youtube_id="", max_bytes=0, start=0, sections=False)
 
     assert watch.counting(lambda request: request)(url) == url
     assert watch.requests == counted
@@ -162,6 +163,37 @@ def test_no_option_of_the_installed_yt_dlp_that_runs_or_writes_something_was_for
     refused = {name for names in _REFUSED.values() for name in names}
 
     assert {name for name in _known() if any(word in name for word in risky)} - refused == harmless
+
+
+def test_no_option_of_the_installed_yt_dlp_that_leaves_videos_out_was_forgotten() -> None:
+    words = ("list", "write", "break_", "min_", "max_", "date", "age_limit", "matcht", "rejectt", "force", "ignore")
+    harmless = {
+        *("listformats_table", "playlistrandom", "playlistreverse", "lazy_playlist", "skip_playlist_after_errors"),
+        *("max_sleep_interval", "updatetime", "overwrites", "format_sort_force", "warn_when_outdated"),
+    }
+    refused = {name for names in _REFUSED.values() for name in names}
+
+    assert {name for name in _known() if any(word in name for word in words)} - refused <= harmless
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(
+            "socket_timeout=abc",
+            'socket_timeout="20"',
+            "socket_timeout=0",
+            "socket_timeout=null",
+            "socket_timeout=true",
+        ),
+        *("retries=infinite", "retries=Infinity", "retries=NaN", "ratelimit=50K", "sleep_interval=-1"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_at_once(option: str) -> None:
+    name = option.partition("=")[0]
+
+    with pytest.raises(SettingsError, match=f"--youtube.option {name}=.*: must be a number"):
+        Source(MIRROR, Options(option=(option,)))
 
 
 def test_what_is_the_programs_own_is_not_changed_by_any_option() -> None:
@@ -301,6 +333,15 @@ def test_a_proxy_is_used_and_its_password_is_not_told(
     for got in (through, refused, broken):
         assert got.detail
         assert SECRET not in got.detail
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"])
+def test_the_password_of_the_environments_proxy_is_not_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, f"http://me:{SECRET}@proxy.example:3128")
+
+    assert redact(f"proxy me:{SECRET}@proxy.example:3128 refused", Source(MIRROR)._secrets) == (
+        "proxy ***@proxy.example:3128 refused"
+    )
 
 
 @pytest.mark.parametrize(

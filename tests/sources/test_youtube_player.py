@@ -104,10 +104,13 @@ def test_a_section_that_ends_after_the_video_is_what_there_is(tube: Tube, tmp_pa
     assert brightness(got.path) == pytest.approx([20 + 2 * n for n in range(80, 100)], abs=1.5)
 
 
-def test_a_section_that_begins_after_the_end_is_too_short_and_not_asked_for(tube: Tube, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sections", [False, True])
+def test_a_span_that_begins_after_the_end_is_too_short_and_not_asked_for(
+    tube: Tube, tmp_path: Path, *, sections: bool
+) -> None:
     server = tube()
 
-    got = fetch(tmp_path, Clip(ID, 10, 20, "bowling", "val"), sections=True)
+    got = fetch(tmp_path, Clip(ID, 10, 20, "bowling", "val"), sections=sections)
 
     assert (got.status, server.asked) == (Status.TOO_SHORT, [])
     assert "the video ends at 10 s" in got.detail
@@ -166,7 +169,7 @@ def test_an_id_that_cannot_be_youtubes_is_never_asked_for(youtube_id: str, tube:
     ("fault", "status"),
     [
         ("403", Status.HTTP_4XX),
-        ("404", Status.UNAVAILABLE),
+        ("404", Status.HTTP_4XX),
         ("429", Status.RATE_LIMITED),
         ("500", Status.HTTP_5XX),
         ("503", Status.HTTP_5XX),
@@ -197,7 +200,7 @@ def test_a_fault_of_the_media_host_is_a_status_and_leaves_nothing(
     ("fault", "status", "said"),
     [
         ("403", Status.HTTP_4XX, "403 Forbidden"),
-        ("404", Status.UNAVAILABLE, "404 Not Found"),
+        ("404", Status.HTTP_4XX, "404 Not Found"),
         ("429", Status.RATE_LIMITED, "429"),
         ("503", Status.HTTP_5XX, "5XX Server Error"),
         ("cut", Status.TRUNCATED, "ends prematurely"),
@@ -318,6 +321,9 @@ PLAYER: list[tuple[Status, dict[str, Any]]] = [
     (Status.LIVE, refused("LIVE_STREAM_OFFLINE", "Premieres in 2 days")),
     (Status.UNAVAILABLE, refused("UNPLAYABLE", GONE, "This video is not available")),
     (Status.UNAVAILABLE, refused("ERROR", GONE)),
+    (Status.LOGIN_REQUIRED, refused("UNPLAYABLE", "This video is only available to Music Premium members")),
+    (Status.UNAVAILABLE, refused("ERROR", "This video is unavailable")),
+    (Status.NO_FORMATS, refused("UNPLAYABLE", "The page needs to be reloaded.")),
     (Status.NO_FORMATS, {"status": "OK"}),
 ]
 
