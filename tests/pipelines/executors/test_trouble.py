@@ -104,7 +104,7 @@ def test_a_job_outlives_a_disk_that_is_away_and_does_every_task_once(
     monkeypatch.setattr(owner, name, stale if owner is os else method(stale))
     for number in (1, 2):
         box.put(number, -number, timeout_seconds=9)
-    job = threading.Thread(target=serve, args=(box, abs), kwargs={"job": "7_0", "patience_seconds": 20})
+    job = threading.Thread(target=serve, args=(box, abs), kwargs={"job": "7_0", "patience_seconds": 20}, daemon=True)
     job.start()
     found: dict[int, Any] = {}
     deadline = time.monotonic() + 15
