@@ -155,7 +155,13 @@ class Ledger:
             had = entry.status is not Status.NOT_IN_SOURCE
             return entry.status.kind is Kind.OK, had, order.get(entry.source, -1), entry.number
 
-        return max(entries, key=weight).outcome(clip)
+        best = max(entries, key=weight)
+        outcome = best.outcome(clip)
+        others = [each for each in entries if each is not best and each.status is not Status.NOT_IN_SOURCE]
+        if outcome.media is not None or not others:
+            return outcome
+        told = ", ".join(f"{each.source}: {each.status}" for each in sorted(others, key=weight))
+        return dataclasses.replace(outcome, detail=f"{outcome.detail} (before: {told})")
 
     def record_part(self, source: str, name: str, part: PartEntry) -> None:
         """Keep what an archive held, in the place of what was known of it."""

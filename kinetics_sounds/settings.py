@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import time
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,9 @@ from .plugins import nearest
 
 DONE, SOME_FAILED, MISUSE, STOPPED = 0, 1, 2, 3
 """Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on)."""
+
+SAME_SECONDS = 0.5
+"""Signals within this time are one request."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (
@@ -229,6 +233,7 @@ def command(prog: str, run: Callable[[], int]) -> int:
 
     What the system refuses (a full disk, a folder that may not be written) is no bug either.
     """
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neither what nor where
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
     try:
         code = run()
@@ -273,14 +278,22 @@ class Stop:
 
 @contextlib.contextmanager
 def stoppable(*signals: signal.Signals) -> Iterator[Stop]:
-    """Turn the first of these signals into a request to stop after saving; a second one ends the process at once."""
+    """Turn the first of these signals into a request to stop after saving; a later one ends the process at once.
+
+    One that comes within the same moment is the same request: some tools send theirs to the process and to its group.
+    """
     stop = Stop()
     before: dict[signal.Signals, Any] = {}
+    asked_at = 0.0
 
     def request(number: int, _frame: FrameType | None) -> None:
-        stop.by = signal.Signals(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        nonlocal asked_at
+        if not stop:
+            stop.by, asked_at = signal.Signals(number), time.monotonic()
+        elif time.monotonic() - asked_at > SAME_SECONDS:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+            os.kill(os.getpid(), number)
 
     for each in signals:
         before[each] = signal.signal(each, request)

@@ -199,9 +199,10 @@ def _streaming(
         parts = source.parts(sorted({clip.split for clip in clips})) if clips else []
     except SourceError as error:
         return f"its parts cannot be told now ({error})", 0.0
-    count = len(unread(parts, read, {clip.key for clip in clips}, again))
-    size = count * source.part_bytes
-    said = f"{count} of {len(parts)} parts, about {size / 1e9:.0f} GB, none of which is stored"
+    chosen = unread(parts, read, {clip.key for clip in clips}, again)
+    here = [Path(part.place).stat().st_size for part in chosen if "://" not in part.place]
+    size = sum(here) + (len(chosen) - len(here)) * source.part_bytes
+    said = f"{len(chosen)} of {len(parts)} parts, about {size / 1e9:.2g} GB, none of which is stored"
     return said, size / BYTES_PER_SECOND / 3600
 
 

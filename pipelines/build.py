@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -141,7 +141,8 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
     if failed is not None:
         raise failed
     if blocked is not None and not account.complete:
-        print(f"stopped: {blocked.status}: {blocked.detail}; run the same command later", file=sys.stderr)
+        remedy = "free some space and run" if blocked.status is Status.DISK_FULL else "run"
+        print(f"stopped: {blocked.status}: {blocked.detail}; {remedy} the same command later", file=sys.stderr)
     elif stop:
         print(f"stopped by {stop.by}: what was done is kept; run the same command to go on", file=sys.stderr)
     if account.complete:
@@ -160,6 +161,7 @@ def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
     print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}\nout: {out}", file=say)
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in settings.source or ("youtube",)}
     asked = {sources.absolute(spec): source for spec, source in asked.items()}
+    _check_groups(groups, {settings.executor, *(spec.partition(":")[0] for spec in asked)})
     _check_classes(class_list, out)
     lists = settings.annotations or tuple(annotations.OFFICIAL.format(split=split) for split in splits)
     clips = _plan(class_list, lists, splits, settings, out)
@@ -238,6 +240,17 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be 0 or more seconds")
     if not 0 <= settings.min_coverage <= 1:
         raise SettingsError(f"--min_coverage {settings.min_coverage}: is a share, from 0 to 1")
+
+
+def _check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
+    """Refuse options of a source or executor that is not asked: whoever gave them believes that it is."""
+    for name, chosen in groups.items():
+        if name not in used and chosen != type(chosen)():
+            kind = "executor" if name in executors.options() else "source"
+            a_kind = f"an {kind}" if kind == "executor" else f"a {kind}"
+            raise SettingsError(
+                f"--{name}.*: options of {a_kind} that is not asked; add --{kind} {name}, or leave them out"
+            )
 
 
 def _check_classes(class_list: ClassList, out: Path) -> None:

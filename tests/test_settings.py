@@ -20,6 +20,7 @@ from kinetics_sounds.errors import ClassListError, FolderInUseError, KineticsSou
 from kinetics_sounds.settings import (
     DONE,
     MISUSE,
+    SAME_SECONDS,
     SOME_FAILED,
     STOPPED,
     Parsed,
@@ -561,6 +562,9 @@ sys.exit(command("ks-cook", run))
         assert child.stdout.readline() == b"ready\n"
         child.send_signal(signal.SIGTERM)
         assert child.stdout.readline() == b"asked\n"
+        child.send_signal(second)  # within the same moment: the same request
+        time.sleep(SAME_SECONDS + 0.2)
+        assert child.poll() is None
         began = time.monotonic()
         child.send_signal(second)
         assert child.wait(timeout=20) == code

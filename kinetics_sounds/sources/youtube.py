@@ -608,9 +608,14 @@ def _is_network(cause: object) -> bool:
 
 
 def _http_status(code: int, *, url: str, own: bool) -> Status:
-    """YouTube tells in words that a video is gone; a player or a segment that is not found is a matter of the moment."""
+    """YouTube tells in words that a video is gone; a player or a segment that is not found is a matter of the moment.
+
+    A mirror that has no such file may have it later.
+    """
     if code == 429:
         return Status.RATE_LIMITED
-    if code in (404, 410) and (not own or url.startswith(_PAGE)):
+    if code in (404, 410) and not own:
+        return Status.NOT_IN_SOURCE
+    if code in (404, 410) and url.startswith(_PAGE):
         return Status.UNAVAILABLE
     return Status.HTTP_5XX if math.floor(code / 100) == 5 else Status.HTTP_4XX

@@ -178,6 +178,8 @@ def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
         raise SettingsError("--executor ray: Ray is not installed; pip install 'kinetics-sounds[ray]'") from error
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
+        if ":" in address:
+            _knock(address)
         if address:
             ray.init(address=address, **quiet)
         else:
@@ -197,6 +199,12 @@ def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
             "ray: %d workers were asked for; the cluster has %d CPUs: so many tasks run at once", workers, cpus
         )
     return ray
+
+
+def _knock(address: str) -> None:
+    """Ray itself waits a quarter of an hour for a head that is not there, deaf to signals."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
 
 
 def _keep_to_ourselves() -> None:

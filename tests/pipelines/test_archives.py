@@ -605,7 +605,7 @@ def test_three_sources_in_turn_each_give_what_the_others_lack(
         "bad": ("ok", sources[1]),
         "there": ("ok", sources[1]),
         "far": ("ok", sources[2]),
-        "nowhere": ("unavailable", sources[2]),
+        "nowhere": ("not_in_source", sources[2]),
     }
     assert read == {"train/part.tar.gz": 1}
     assert mirror.parts_read() == {}

@@ -130,7 +130,7 @@ def test_sources_are_tried_in_the_order_given(folder: "Folder", tmp_path: Path) 
     gone, whole = manifest.read(tmp_path / "out/manifest.parquet").outcomes
     assert code == 1
     assert (whole.status, whole.source) == (Status.OK, mirror)
-    assert (gone.status, gone.source) == (Status.UNAVAILABLE, mirror)
+    assert (gone.status, gone.source) == (Status.NOT_IN_SOURCE, mirror)
     assert "404" in gone.detail
     assert "yt-dlp" in gone.tool_versions
 

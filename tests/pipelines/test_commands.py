@@ -117,6 +117,13 @@ CASES = [
     ("ks-build", BUILD + " --attempts 0", "--attempts 0: must be more than 0"),
     ("ks-build", BUILD + " --patience -1", "--patience -1.0: must be 0 or more seconds"),
     ("ks-build", BUILD + " --executor slrm", "slrm"),
+    (
+        "ks-build",
+        BUILD + " --slurm.partition cpu",
+        "--slurm.*: options of an executor that is not asked; add --executor slurm",
+    ),
+    ("ks-build", BUILD + " --youtube.sections true", "add --source youtube"),
+    ("ks-build", BUILD + " --executor ray --ray.address 127.0.0.1:1", "no Ray to work with"),
     ("ks-build", BUILD + " --youtube.cookies nowhere.txt --source youtube", "nowhere.txt"),
     ("ks-build", BUILD + " --source cvdf:nowhere", "nowhere: the folder cannot be read"),
     ("ks-build", "", "classes"),

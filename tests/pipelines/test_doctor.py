@@ -599,7 +599,7 @@ def test_a_live_source_that_gives_its_video_is_ok(
 
 
 @pytest.mark.parametrize(
-    ("live_id", "said"), [("gone", "gone.mp4: unavailable: "), ("page", "page.mp4: ")], ids=["gone", "no video"]
+    ("live_id", "said"), [("gone", "gone.mp4: not_in_source: "), ("page", "page.mp4: ")], ids=["gone", "no video"]
 )
 def test_a_live_source_that_fails_is_missing(
     host: str, live_id: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

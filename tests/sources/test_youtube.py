@@ -122,7 +122,7 @@ def test_one_source_fetches_many(video: Path, tmp_path: Path) -> None:
         asked = [clip(youtube_id) for youtube_id in (ID, "gone", ID)]
         got = [source.fetch(each, source.locate(each) or "", tmp_path).status for each in asked]
 
-    assert got == [Status.OK, Status.UNAVAILABLE, Status.OK]
+    assert got == [Status.OK, Status.NOT_IN_SOURCE, Status.OK]
 
 
 # --- Against a server that does not -----------------------------------------------------------------------------------
@@ -133,8 +133,8 @@ def test_one_source_fetches_many(video: Path, tmp_path: Path) -> None:
     [
         ("403", Status.HTTP_4XX, "HTTP Error 403"),
         ("451", Status.HTTP_4XX, "HTTP Error 451"),
-        ("404", Status.UNAVAILABLE, "HTTP Error 404"),
-        ("410", Status.UNAVAILABLE, "HTTP Error 410"),
+        ("404", Status.NOT_IN_SOURCE, "HTTP Error 404"),
+        ("410", Status.NOT_IN_SOURCE, "HTTP Error 410"),
         ("429", Status.RATE_LIMITED, "HTTP Error 429"),
         ("500", Status.HTTP_5XX, "HTTP Error 500"),
         ("503", Status.HTTP_5XX, "HTTP Error 503"),
@@ -269,8 +269,8 @@ class HttpError(Exception):
     [
         (400, Status.HTTP_4XX),
         (403, Status.HTTP_4XX),
-        (404, Status.UNAVAILABLE),
-        (410, Status.UNAVAILABLE),
+        (404, Status.NOT_IN_SOURCE),
+        (410, Status.NOT_IN_SOURCE),
         (429, Status.RATE_LIMITED),
         (500, Status.HTTP_5XX),
         (599, Status.HTTP_5XX),
@@ -299,7 +299,7 @@ def not_found(url: str) -> Exception:
 )
 def test_only_the_videos_own_page_tells_that_a_video_of_youtube_is_gone(cause: Exception, status: Status) -> None:
     assert classify(error(cause, str(cause)), own=True) is status
-    assert classify(error(cause, str(cause))) is Status.UNAVAILABLE  # a mirror's only word for it
+    assert classify(error(cause, str(cause))) is Status.NOT_IN_SOURCE  # a mirror may have it later
 
 
 def test_what_the_network_did_is_told_by_its_kind() -> None:
