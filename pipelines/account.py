@@ -200,9 +200,10 @@ def _streaming(
     except SourceError as error:
         return f"its parts cannot be told now ({error})", 0.0
     chosen = unread(parts, read, {clip.key for clip in clips}, again)
-    here = [Path(part.place).stat().st_size for part in chosen if "://" not in part.place]
-    size = sum(here) + (len(chosen) - len(here)) * source.part_bytes
-    said = f"{len(chosen)} of {len(parts)} parts, about {size / 1e9:.2g} GB, none of which is stored"
+    places = [Path(part.place) for part in chosen]
+    size = sum(place.stat().st_size if place.is_file() else source.part_bytes for place in places)
+    told = f"{size / 1e9:.0f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    said = f"{len(chosen)} of {len(parts)} parts, about {told}, none of which is stored"
     return said, size / BYTES_PER_SECOND / 3600
 
 

@@ -83,6 +83,11 @@ def test_the_last_word_of_a_source_on_a_key_holds(tmp_path: Path) -> None:
     assert told(path, GONE)[CLIP.key] == GONE
 
 
+def after(outcome: Outcome, others: str) -> Outcome:
+    """The same, with what other sources said."""
+    return dataclasses.replace(outcome, detail=f"{outcome.detail} (before: {others})")
+
+
 def test_sources_have_a_word_each(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.record([GONE, LOCAL, ABSENT, AGAIN])
@@ -98,9 +103,14 @@ def test_sources_have_a_word_each(tmp_path: Path) -> None:
     ("said", "order", "kept", "holds"),
     [
         ([], ["youtube"], "local:/a", Outcome(clip=CLIP, status=Status.NOT_TRIED)),
-        ([LOCAL, GONE], ["local:/a", "youtube"], "local:/a", GONE),
-        ([LOCAL, GONE], ["youtube", "local:/a"], "local:/a", LOCAL),
-        ([GONE, LOCAL], ["local:/a"], "local:/a", LOCAL),  # a source that is not asked any more says less
+        ([LOCAL, GONE], ["local:/a", "youtube"], "local:/a", after(GONE, "local:/a: corrupt")),
+        ([LOCAL, GONE], ["youtube", "local:/a"], "local:/a", after(LOCAL, "youtube: private")),
+        (
+            [GONE, LOCAL],
+            ["local:/a"],
+            "local:/a",
+            after(LOCAL, "youtube: private"),
+        ),  # a source that is not asked any more says less
         ([LOCAL, ABSENT], ["local:/a", "local:/b"], "local:/a", LOCAL),  # and one that has no such file says least
         ([ABSENT], ["local:/b"], "local:/a", ABSENT),
         ([OK, GONE], ["local:/a", "youtube"], "local:/a", OK),  # a file is worth more than all words

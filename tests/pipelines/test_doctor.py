@@ -638,7 +638,7 @@ def test_a_live_archive_without_a_part_is_missing(monkeypatch: pytest.MonkeyPatc
     class Empty:
         notice = versions = ""
         share: Mapping[str, float] = {}
-        part_bytes = 0
+        part_bytes = downloaded = 0
 
         def parts(self, splits: Iterable[str]) -> list[Part]:
             return [Part(name="mended", place="", split=None, replacement=True) for _ in splits]
