@@ -110,7 +110,7 @@ def test_sources_have_a_word_each(tmp_path: Path) -> None:
             ["local:/a"],
             "local:/a",
             after(LOCAL, "youtube: private"),
-        ),  # a source that is not asked any more says less
+        ),  # one that is not asked any more says less
         ([LOCAL, ABSENT], ["local:/a", "local:/b"], "local:/a", LOCAL),  # and one that has no such file says least
         ([ABSENT], ["local:/b"], "local:/a", ABSENT),
         ([OK, GONE], ["local:/a", "youtube"], "local:/a", OK),  # a file is worth more than all words
