@@ -548,6 +548,7 @@ def test_a_second_signal_ends_the_process_at_once(second: signal.Signals, code: 
     script = """
 import signal, sys, time
 from kinetics_sounds.settings import command, stoppable
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it runs in the background
 def run():
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         print("ready", flush=True)
