@@ -90,7 +90,8 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
 
 def local_trial(folder: Path, out: Path, lot: random.Random, longest: float) -> str:
     """One build whose driver or one of whose processes is killed; who it was."""
-    with subprocess.Popen(command(folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+    said = out.with_suffix(".log")
+    with said.open("wb") as log, subprocess.Popen(command(folder, out), stdout=log, stderr=log) as driver:
         time.sleep(lot.uniform(0.3, longest))
         victim = "driver"
         if driver.poll() is not None:
@@ -105,8 +106,8 @@ def local_trial(folder: Path, out: Path, lot: random.Random, longest: float) -> 
         code = driver.wait()
     if victim == "driver":
         code = subprocess.run(command(folder, out), check=False, capture_output=True).returncode
-    if code != 1:  # without a rerun, where only a worker was killed
-        raise SystemExit(f"the build ended with {code} after {victim} was killed")
+    if code != 1 or not (out / "manifest.parquet").is_file():  # without a rerun, where only a worker was killed
+        raise SystemExit(f"the build ended with {code} after {victim} was killed:\n{said.read_text()}")
     return victim
 
 
