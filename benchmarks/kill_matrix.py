@@ -129,12 +129,13 @@ def ray_trial(folder: Path, out: Path, lot: random.Random, longest: float) -> st
     """One build on a cluster of three nodes, one of which is killed under it."""
     with cluster() as nodes:
         argv = command(folder, out, "--executor", "ray", "--ray.address", nodes.address)
-        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        said = out.with_suffix(".log")
+        with said.open("wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as driver:
             time.sleep(lot.uniform(2.0, 4.0 + longest))
             done = driver.poll() is not None
             nodes.remove_node(lot.choice(nodes.workers), allow_graceful=False)
             if driver.wait(timeout=300) != 1:
-                raise SystemExit(f"the build ended with {driver.returncode} after a node was lost")
+                raise SystemExit(f"the build ended with {driver.returncode} after a node was lost:\n{said.read_text()}")
     return "nobody (it was done)" if done else "node"
 
 

@@ -28,6 +28,8 @@ from . import Cause, Failed, R, T
 
 LIVES = 3
 """Times that a task is begun before it is held for the cause of its losses."""
+NOTICE_SECONDS = 20.0
+"""What Ray takes to call a node dead whose tasks are lost already."""
 PROBE_SECONDS = 60.0
 """What a node has to start a worker and read the token."""
 STORE_BYTES = 2**27
@@ -232,18 +234,31 @@ def _probe(ray: Any, token: _Token) -> None:  # noqa: ANN401 - a module
     look = ray.remote(num_cpus=0, max_retries=0)(_unfit)
     asked = {look.options(scheduling_strategy=affinity(each, soft=False)).remote(token): each for each in alive}
     done, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
-    unfit = [_Unfit(alive[asked[each]], f"started no worker within {PROBE_SECONDS:g} s") for each in silent]
-    gone = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+    unfit = [
+        _Unfit(alive[asked[each]], f"started no worker within {PROBE_SECONDS:g} s")
+        for each in silent
+        if not _is_lost(ray, asked[each], seconds=0)
+    ]
     for each in done:
         try:
             why = ray.get(each)
         except ray.exceptions.RayError as error:
-            if asked[each] not in gone:
+            if not _is_lost(ray, asked[each], seconds=NOTICE_SECONDS):
                 unfit.append(_Unfit(alive[asked[each]], f"could not be asked: {_last_line(error)}"))
         else:
             unfit += [_Unfit(alive[asked[each]], why)] if why else []
     if unfit:
         raise _refusal(unfit, token)
+
+
+def _is_lost(ray: Any, node: str, *, seconds: float) -> bool:  # noqa: ANN401 - a module
+    """Whether a node is gone, of which Ray may learn later than its tasks do."""
+    deadline = time.monotonic() + seconds
+    while any(each["NodeID"] == node and each["Alive"] for each in ray.nodes()):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def _nodes_with_cpus(ray: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a module
