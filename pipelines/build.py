@@ -17,6 +17,7 @@ from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Status
 from kinetics_sounds.errors import SettingsError, SourceError
 from kinetics_sounds.ledger import Ledger, PartEntry, name_of
+from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, choices, command, parse, stoppable
 from kinetics_sounds.sources import Archive, Source
 
@@ -165,7 +166,8 @@ def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
     _check_classes(class_list, out)
     lists = settings.annotations or tuple(annotations.OFFICIAL.format(split=split) for split in splits)
     clips = _plan(class_list, lists, splits, settings, out)
-    print(f"annotations: {', '.join(lists)}: {len(clips)} clips\nsources: {', '.join(map(name_of, asked))}", file=say)
+    told, specs = ", ".join(map(redact, lists)), ", ".join(map(name_of, asked))
+    print(f"annotations: {told}: {len(clips)} clips\nsources: {specs}", file=say)
     return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out)
 
 
@@ -177,7 +179,8 @@ def _own(groups: Mapping[str, Any], spec: str) -> object:
 def _ask_all(job: Job, settings: Settings, ledger: Ledger, known: Standing, tally: Tally, stop: Stop) -> Blocked | None:
     """Ask one source after the other for what is wanting; returns the first that refused, if any did.
 
-    XX
+    What one refuses now another may have; only a full disk ends it all. Workers are started for the first source that has
+    anything to be asked. Raises SourceError where a source cannot be used.
     """
     with contextlib.ExitStack() as stack:
         run: Run | None = None

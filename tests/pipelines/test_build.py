@@ -304,3 +304,17 @@ def test_whoever_reads_a_ledger_slowly_does_not_keep_the_driver_from_writing(
             assert [first.key, *(word.key for word in words)] == [clip.key for clip in clips]
             with pytest.raises(ManifestError, match="readonly"):
                 reader.record([Outcome(clip=clips[0], status=Status.REMOVED, source="a")])
+
+
+def test_a_token_in_the_address_of_a_list_is_not_told(
+    folder: "Folder", tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = own_list(tmp_path, "hum,whole,1,3,val")
+    monkeypatch.setattr(build.annotations, "fetch", lambda *_: tmp_path / "own.csv")
+    lists[lists.index("--annotations") + 1] = "https://host.example/own.csv?sig=hunter22"
+
+    assert build.main([*lists, "--source", f"local:{folder.videos}", "--out", str(tmp_path / "out"), "--dry_run"]) == 0
+
+    said = capsys.readouterr()
+    assert "https://host.example/own.csv" in said.out
+    assert "hunter22" not in said.out + said.err
