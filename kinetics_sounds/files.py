@@ -1,5 +1,6 @@
 """Files that exist are complete: temporary name, sync, rename."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -79,6 +80,8 @@ def exclusive(folder: Path, *, command: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of an OSError where there is no room, on the disk or in the user's share of it."""
 SCRATCH = ".ks-scratch"
 """Folder of a command's passing files, within its own output; emptied when the command begins."""
 

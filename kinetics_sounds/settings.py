@@ -29,6 +29,7 @@ from jsonargparse import (  # type: ignore[attr-defined]
     set_parsing_settings,
 )
 
+from . import files
 from .errors import KineticsSoundsError, SettingsError, StoppedError
 from .plugins import nearest
 
@@ -38,7 +39,6 @@ DONE, SOME_FAILED, MISUSE, STOPPED = 0, 1, 2, 3
 SAME_SECONDS = 0.5
 """Signals within this time are one request."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (
     errno.EACCES,
     errno.EPERM,
@@ -247,7 +247,7 @@ def command(prog: str, run: Callable[[], int]) -> int:
         return _say(f"{prog}: stopped: interrupted; run it again", STOPPED)
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
-        if error.errno in _FULL:
+        if error.errno in files.FULL:
             return _say(f"{prog}: stopped: {error.strerror}{place}; free some space and run it again", STOPPED)
         if error.errno in _REFUSED and place:
             return _say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)

@@ -1,7 +1,6 @@
 """What a worker does: one clip from one source to its place on disk, or one archive to the clips in it."""
 
 import contextlib
-import errno
 import os
 import shutil
 import tempfile
@@ -18,8 +17,6 @@ from kinetics_sounds.sources import Archive, Part, PartError
 
 from .stages.audit import audit, silent, still
 from .stages.trim import Trimmed, to_span
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +119,7 @@ def obtain(task: ClipTask) -> ClipDone:
     except SourceError as error:
         status, detail, media = Status.NOT_IN_SOURCE, str(error), None
     except OSError as error:  # a full disk, or a file system that fails or went away
-        status, media = Status.DISK_FULL if error.errno in _FULL else Status.CRASHED, None
+        status, media = Status.DISK_FULL if error.errno in files.FULL else Status.CRASHED, None
         detail = f"{type(error).__name__}: {error}"
     finally:
         shutil.rmtree(task.folder, ignore_errors=True)
@@ -212,7 +209,7 @@ def read_part(task: PartTask) -> PartDone:
     except PartError as error:
         status, detail = error.status, str(error)
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in files.FULL:
             raise
         status, detail = Status.DISK_FULL, str(error)
     return PartDone(

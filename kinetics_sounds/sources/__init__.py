@@ -1,5 +1,6 @@
 """Where clips come from: one file a source, tried in the order given."""
 
+import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,37 @@ def load(spec: str, options: object = None) -> Source | Archive:
     module = plugins.load(__name__, name)
     source: Source | Archive = module.Source(argument) if options is None else module.Source(argument, options)
     return source
+
+
+def readable_folder(argument: str, *, spec: str) -> Path:
+    """The folder that a user names; raises SourceError where it cannot be read."""
+    folder = files.user_path(argument).absolute()
+    try:
+        with os.scandir(folder):
+            pass
+    except OSError as error:
+        raise SourceError(f"--source {spec}: the folder cannot be read: {error.strerror}") from error
+    return folder
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder below one, itself included, with the names of its files; links are followed, but not in circles.
+
+    Raises SourceError for a folder that cannot be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        status = os.stat(place)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:  # a link back into the tree
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield place, names
+
+
+def _refuse(error: OSError) -> None:
+    raise SourceError(f"{error.filename}: the folder cannot be read: {error.strerror}") from error
 
 
 def absolute(spec: str) -> str:

@@ -10,7 +10,6 @@ claim into memory; recurses once for each record in a row; and keeps an object f
 """
 
 import contextlib
-import errno
 import functools
 import hashlib
 import http.client
@@ -34,7 +33,7 @@ import stamina
 from .. import files
 from ..clip import SPLITS, Fetched, Kind, Status, parse_key
 from ..errors import SourceError
-from . import Part, PartError, UnreachableError
+from . import Part, PartError, UnreachableError, readable_folder, walk
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
@@ -112,12 +111,7 @@ class Source:
                 )
         elif argument:
             self.notice = ""
-            self.folder = files.user_path(argument).absolute()
-            try:
-                with os.scandir(self.folder):
-                    pass
-            except OSError as error:
-                raise SourceError(f"--source cvdf:{argument}: the folder cannot be read: {error.strerror}") from error
+            self.folder = readable_folder(argument, spec=f"cvdf:{argument}")
 
     def parts(self, splits: Iterable[str]) -> list[Part]:
         """The replacement archive where there is one, then the parts of these splits in the order of their lists.
@@ -164,14 +158,7 @@ class Source:
 def _on_disk(folder: Path, splits: Sequence[str]) -> list[Part]:
     """The archives below a folder, sorted by path; a folder that is called as a split holds clips of that alone."""
     found: list[Part] = []
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
-        status = os.stat(place)  # noqa: PTH116
-        if (status.st_dev, status.st_ino) in seen:  # a link back into the tree
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders.sort()
+    for place, names in walk(folder):
         for path in (Path(place, name) for name in sorted(names) if name.lower().endswith(ARCHIVES)):
             inside = path.relative_to(folder)
             split = next((name for name in reversed(inside.parts[:-1]) if name in SPLITS), None)
@@ -184,10 +171,6 @@ def _on_disk(folder: Path, splits: Sequence[str]) -> list[Part]:
             "the mirror's parts were downloaded to"
         )
     return found
-
-
-def _refuse(error: OSError) -> None:
-    raise SourceError(f"{error.filename}: the folder cannot be read: {error.strerror}") from error
 
 
 def _listed(base: str, splits: Sequence[str]) -> Iterator[Part]:
@@ -690,7 +673,7 @@ def _write(path: Path, pieces: Iterator[memoryview]) -> None:
                 out.write(piece)
         part.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in files.FULL:
             raise _BreakError(Status.DISK_FULL, f"{path.parent}: the disk is full") from error
         raise SourceError(f"{path.parent}: cannot be written to: {error.strerror}; give a folder that can") from error
     finally:

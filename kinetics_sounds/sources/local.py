@@ -8,9 +8,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import files
 from ..clip import SPLITS, YOUTUBE_ID, Clip, Fetched, Status, parse_key
 from ..errors import SourceError
+from . import readable_folder, walk
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
 """Containers that count, best first where a clip is there twice."""
@@ -28,26 +28,14 @@ class Source:
         """Raise SourceError unless `argument` is a folder that can be read."""
         if not argument:
             raise SourceError("--source local needs a folder: --source local:DIR")
-        self.folder = files.user_path(argument).absolute()
-        try:
-            with os.scandir(self.folder):
-                pass
-        except OSError as error:
-            raise SourceError(f"--source local:{argument}: the folder cannot be read: {error.strerror}") from error
+        self.folder = readable_folder(argument, spec=f"local:{argument}")
 
     @functools.cached_property
     def _files(self) -> dict[str, str]:
         """Path of each key and each video id found, scanned once, by the driver only."""
         found: dict[str, str] = {}
         rank: dict[str, tuple[int, str]] = {}
-        seen: set[tuple[int, int]] = set()
-        for folder, folders, names in os.walk(self.folder, followlinks=True, onerror=_refuse):
-            status = os.stat(folder)  # noqa: PTH116
-            if (status.st_dev, status.st_ino) in seen:  # a link back into the tree
-                folders.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            folders.sort()
+        for folder, names in walk(self.folder):
             for name in names:
                 stem, suffix = os.path.splitext(name)  # noqa: PTH122
                 if suffix.lower() not in SUFFIXES or not (YOUTUBE_ID.fullmatch(stem) or parse_key(stem)):
@@ -72,7 +60,3 @@ class Source:
         if not path.is_file():
             return Fetched(status=Status.NOT_IN_SOURCE, detail=f"{path} is gone since the folder was read")
         return Fetched(status=Status.OK, path=path, trimmed=path.stem == clip.key)
-
-
-def _refuse(error: OSError) -> None:
-    raise SourceError(f"{error.filename}: the folder cannot be read: {error.strerror}") from error

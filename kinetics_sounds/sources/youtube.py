@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import errno
 import functools
 import io
 import json
@@ -588,7 +587,7 @@ def classify(error: Exception, *, own: bool = False) -> Status:
             return _http_status(http, url=str(getattr(getattr(cause, "response", None), "url", "")), own=own)
         if isinstance(cause, TimeoutError):
             return Status.TIMEOUT
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(cause, OSError) and cause.errno in files.FULL:
             return Status.DISK_FULL
         network = network or _is_network(cause)
         cause = getattr(cause, "cause", None) or cause.__cause__
