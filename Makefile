@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test check test-yt-dlp clean
+.PHONY: install libraries demo test check test-yt-dlp clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -15,6 +15,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# torchcodec looks for FFmpeg's libraries in the system; Debian's are installed where that is ours to do (a container).
+libraries: $(STAMP)
+	@$(BIN)/python -c 'import torchcodec' 2>/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends ffmpeg >/dev/null; }
+
 demo: $(STAMP)
 	$(BIN)/ks-demo --out demo
 
@@ -24,7 +29,7 @@ check: $(STAMP)
 	$(BIN)/mypy kinetics_sounds pipelines train tests benchmarks
 	$(BIN)/lint-imports
 
-test: check
+test: check libraries
 	$(BIN)/pytest -n 2
 
 test-yt-dlp: $(STAMP)

@@ -7,6 +7,8 @@
     ├── SourceError              a source that cannot be opened at all
     ├── ManifestError            a manifest that is missing, damaged or of another schema
     ├── ShardError               a shard set that is missing, damaged or of another schema
+    │   └── BadSampleError       one sample of a set whose bytes are wrong: it can be done without
+    ├── RemoteError              a URL that cannot be read or written, or a cache of what lies there
     ├── MediaError               a media tool that is missing or failed on a file
     ├── RunError                 a training run or checkpoint that is missing or does not fit
     ├── FolderInUseError         a folder that another process writes to
@@ -42,6 +44,14 @@ class ManifestError(KineticsSoundsError):
 
 class ShardError(KineticsSoundsError):
     """A shard set that is missing, damaged or of another schema."""
+
+
+class BadSampleError(ShardError):
+    """One sample of a set whose bytes are wrong: it can be done without."""
+
+
+class RemoteError(KineticsSoundsError):
+    """A URL that cannot be read or written, or a cache of what lies there."""
 
 
 class MediaError(KineticsSoundsError):

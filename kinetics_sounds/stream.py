@@ -4,112 +4,169 @@
 `{seed, epoch, step, batch, fingerprint}` is all the state there is. No torch here.
 """
 
-import os
+import contextlib
+import io
+import json
+import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
-from .errors import ShardError
-from .shards import index, layout
-from .shards.index import Dataset, Index
+from .cache import Cache
+from .errors import BadSampleError
+from .media import frames, sound
+from .media.frames import Decoder
+from .shards import layout, reader
+from .shards.reader import Parts, Split
+
+__all__ = ["Meta", "Sample", "Split", "open_split", "order", "rng", "sample", "stand_ins", "windows"]
+
+MAX_FRAMES = 1_000_000
+"""Of a clip: what claims more is damaged."""
 
 
-@dataclass(frozen=True)
-class Split:
-    """One split of a shard set on a local disk: where each sample's parts lie. Cheap to hand to a worker."""
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a sample says of itself."""
 
-    dataset: Dataset
-    name: str
-    tars: tuple[Path, ...]
-    counts: np.ndarray
-    """Samples in each shard: int64, shape (shards,)."""
-    keys: tuple[str, ...]
-    label_index_N: np.ndarray
-    """int64, shape (samples,)."""
-    offset_NP: np.ndarray
-    """Byte at which each part begins in its tar: int64, shape (samples, parts)."""
-    size_NP: np.ndarray
-    """Bytes of each part: int64, shape (samples, parts)."""
-    crc_NP: np.ndarray
-    """CRC-32 of each part: int64, shape (samples, parts)."""
+    num_frames: int
+    fps: float
+    """Frames a second of the stored frames."""
+    audio_samples: int
+    """Samples of the stored sound; 0 where it is not said."""
+    frame_bytes: tuple[int, ...] = ()
+    """Bytes of each stored JPEG; empty where frames are stored as video."""
+    frame_crcs: tuple[int, ...] = ()
+    """CRC-32 of each stored JPEG."""
 
-    def __len__(self) -> int:
-        """Samples in the split."""
-        return len(self.keys)
+
+class Sample:
+    """One clip of a split: what a view asks of it is read, checked and decoded when it asks.
+
+    Every method raises BadSampleError where the bytes are wrong, MediaError where they do not decode, and ShardError where
+    the set has no such part or cannot be read.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        """`parts` are an open sample's."""
+        self._parts = parts
+        self.key = parts.key
+        self.read_seconds = 0.0
+        """Time spent in reads so far."""
+
+    def __str__(self) -> str:
+        return str(self._parts)
+
+    @property
+    def label_index(self) -> int:
+        """The number of its label."""
+        return int(self._parts.split.label_index_N[self._parts.number])
 
     @cached_property
-    def tar_N(self) -> np.ndarray:
-        """Which shard each sample lies in: int64, shape (samples,)."""
-        return np.repeat(np.arange(len(self.tars)), self.counts)
-
-    def read(self, number: int, parts: Iterable[str]) -> dict[str, bytes]:
-        """The wanted parts of sample `number`, read at their offsets and nothing else.
-
-        Raises ShardError where the set has no such part, or the tar is gone, cut short or not what was written: what
-        reaches a decoder is known to be whole (decord crashes on a flipped bit).
-        """
-        tar = self.tars[self.tar_N[number]]
-        parts = tuple(parts)
-        if missing := set(parts).difference(self.dataset.parts):
-            raise ShardError(f"{tar}: has no part {min(missing)!r}; it has: {', '.join(self.dataset.parts)}")
+    def meta(self) -> Meta:
+        """Its metadata."""
         try:
-            with tar.open("rb", buffering=0) as opened:
-                return {part: self._part(opened.fileno(), number, part) for part in parts}
-        except OSError as error:
-            raise ShardError(f"{tar}: cannot be read: {error.strerror}") from error
+            document = json.loads(self.part(layout.META))
+            meta = Meta(
+                num_frames=_whole(document["num_frames"], MAX_FRAMES),
+                fps=float(document.get("fps", 0.0)),
+                audio_samples=_whole(document.get("audio_samples", 0)),
+                frame_bytes=tuple(map(_whole, document.get("frame_bytes", ()))),
+                frame_crcs=tuple(map(_whole, document.get("frame_crcs", ()))),
+            )
+            if len(meta.frame_bytes) != len(meta.frame_crcs) or len(meta.frame_bytes) not in (0, meta.num_frames):
+                raise ValueError("its frames are not as many as it says")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise BadSampleError(f"{self._parts}: its metadata cannot be read: {error}") from error
+        return meta
 
-    def _part(self, descriptor: int, number: int, part: str) -> bytes:
-        place = number, self.dataset.parts.index(part)
-        size = int(self.size_NP[place])
-        most = os.fstat(descriptor).st_size  # or a damaged index could ask for all memory
-        data = os.pread(descriptor, min(size, most), int(self.offset_NP[place]))
-        if len(data) != size or zlib.crc32(data) != self.crc_NP[place]:
-            fault = "damaged" if len(data) == size else "cut short"
-            tar = self.tars[self.tar_N[number]]
-            raise ShardError(f"{tar}: is {fault} within {self.keys[number]}.{part}; copy or make it again")
+    def part(self, name: str) -> bytes:
+        """A part's bytes, as `layout` names it."""
+        began = time.perf_counter()
+        data = self._parts.read(name)
+        self.read_seconds += time.perf_counter() - began
         return data
 
+    def frames(self, numbers: Sequence[int], *, decoder: Decoder = "auto") -> np.ndarray:
+        """The stored frames of these numbers, in this order: uint8, shape (len(numbers), H, W, 3), RGB.
 
-def open_split(folder: Path, name: str) -> Split:
-    """Open one split of a shard set; raises ShardError that lists the splits there are."""
-    dataset = index.read_dataset(folder)
-    facts = dataset.splits.get(name)
-    if facts is None:
-        raise ShardError(f"{folder}: has no split {name!r}; it has: {', '.join(dataset.splits) or 'none'}")
-    tars: list[Path] = []
-    indices: list[Index] = []
-    for number in range(facts.shards):
-        tar = layout.tar_path(folder, name, number)
-        each = index.read_index(layout.index_path(tar))
-        if each.recipe != dataset.recipe or (each.keys and each.parts != dataset.parts):
-            raise ShardError(
-                f"{layout.index_path(tar)}: belongs to another set than {layout.DATASET}; make it with ks-shard"
-            )
-        if max(each.label_indices, default=-1) >= len(dataset.labels):
-            raise ShardError(
-                f"{layout.index_path(tar)}: has labels that {layout.DATASET} does not name; make the set again with ks-shard"
-            )
-        tars.append(tar)
-        indices.append(each)
-    keys = tuple(key for each in indices for key in each.keys)
-    if len(keys) != facts.samples:
-        raise ShardError(f"{folder}: {name} has {len(keys)} samples where {layout.DATASET} says {facts.samples}")
-    shape = (len(keys), len(dataset.parts))
-    return Split(
-        dataset=dataset,
-        name=name,
-        tars=tuple(tars),
-        counts=np.array([len(each.keys) for each in indices], dtype=np.int64),
-        keys=keys,
-        label_index_N=np.array([label for each in indices for label in each.label_indices], dtype=np.int64),
-        offset_NP=np.array([row for each in indices for row in each.offsets], dtype=np.int64).reshape(shape),
-        size_NP=np.array([row for each in indices for row in each.sizes], dtype=np.int64).reshape(shape),
-        crc_NP=np.array([row for each in indices for row in each.crcs], dtype=np.int64).reshape(shape),
-    )
+        Of stored JPEGs only the wanted ones are read; `decoder` is for video.
+        """
+        if layout.JPEGS not in self._parts.split.dataset.parts:
+            return frames.decode(self.part(layout.FRAMES), numbers, decoder=decoder)
+        distinct = sorted(set(numbers))
+        if not distinct or not 0 <= distinct[0] <= distinct[-1] < self.meta.num_frames:
+            raise BadSampleError(f"{self._parts}: frames {list(numbers)[:2]}... are asked of {self.meta.num_frames}")
+        began = time.perf_counter()
+        sizes = self.meta.frame_bytes
+        starts = (0, *accumulate(sizes))
+        jpegs = {
+            number: self._parts.read_piece(layout.JPEGS, starts[number], sizes[number], self.meta.frame_crcs[number])
+            for number in distinct
+        }
+        self.read_seconds += time.perf_counter() - began
+        return frames.decode_jpegs([jpegs[number] for number in numbers])
+
+    def mel(self) -> np.ndarray:
+        """The stored mel-spectrogram: float16, shape (F, T), low bands first."""
+        data = io.BytesIO(self.part(layout.MEL))
+        try:
+            if (version := np.lib.format.read_magic(data)) != (1, 0):
+                raise ValueError(f"it is of NumPy's format {version}")
+            shape, by_columns, kind = np.lib.format.read_array_header_1_0(data)
+            if kind != np.float16 or by_columns or len(shape) != 2:
+                raise ValueError(f"it is {kind} {shape}")
+            return np.frombuffer(data.getbuffer()[data.tell() :], dtype=kind).reshape(shape)
+        except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
+            raise BadSampleError(f"{self._parts}: its mel-spectrogram cannot be read: {error}") from error
+
+    def waveform(self, *, first: int = 0, count: int | None = None) -> np.ndarray:
+        """The stored sound, or `count` samples of it from sample `first` on: float32, shape (samples,), mono."""
+        return sound.read(self.part(layout.AUDIO), first=first, count=count)
+
+
+def _whole(value: object, most: int = 2**62) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{str(value)[:40]!r} is no whole number from 0 to {most}")
+    return value
+
+
+@contextlib.contextmanager
+def sample(split: Split, number: int) -> Iterator[Sample]:
+    """Sample `number` of a split, for as long as the block lasts."""
+    with split.open(number) as parts:
+        yield Sample(parts)
+
+
+def open_split(place: str | Path, name: str, *, cache: Cache | None = None) -> Split:
+    """Open one split of a shard set, in a folder or at a URL, whose shards then come through the cache.
+
+    Raises ShardError where it is not whole, and lists the splits there are.
+    """
+    return reader.open_split(place, name, cache=cache)
+
+
+def windows(
+    counts: Sequence[int] | np.ndarray, *, seed: int, epoch: int, window: int | None = None
+) -> list[np.ndarray]:
+    """The shards of an epoch, shuffled, in runs of `window` (None: one run of all): numbers of shards, int64, shape (<= window,).
+
+    Raises ValueError for a window of no shard.
+    """
+    return _windows(len(counts), window, np.random.default_rng([seed, epoch]))
+
+
+def _windows(shards: int, window: int | None, generator: np.random.Generator) -> list[np.ndarray]:
+    if window is not None and window < 1:
+        raise ValueError(f"window must be at least one shard, not {window}")
+    shuffled, step = generator.permutation(shards), window or max(shards, 1)
+    return [shuffled[first : first + step] for first in range(0, shards, step)]
 
 
 def order(counts: Sequence[int] | np.ndarray, *, seed: int, epoch: int, window: int | None = None) -> np.ndarray:
@@ -119,19 +176,28 @@ def order(counts: Sequence[int] | np.ndarray, *, seed: int, epoch: int, window: 
     through the shards in their stored order.
     """
     counts = np.asarray(counts, dtype=np.int64)
-    if window is not None and window < 1:
-        raise ValueError(f"window must be at least one shard, not {window}")
-    generator = np.random.default_rng([seed, epoch])
     starts = np.cumsum(counts) - counts
-    shards = generator.permutation(len(counts))
-    step = window or max(len(counts), 1)
+    generator = np.random.default_rng([seed, epoch])
     runs: list[np.ndarray] = []
-    for first in range(0, len(shards), step):
-        run = [np.arange(starts[shard], starts[shard] + counts[shard]) for shard in shards[first : first + step]]
-        runs.append(generator.permutation(np.concatenate(run)))
+    for shards in _windows(len(counts), window, generator):
+        run = np.concatenate([np.arange(starts[shard], starts[shard] + counts[shard]) for shard in shards])
+        runs.append(generator.permutation(run))
     return np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64)
 
 
 def rng(seed: int, epoch: int, key: str, view: str = "") -> np.random.Generator:
     """A sample's own randomness: the same crop for the same clip and epoch, on any number of workers."""
     return np.random.default_rng([seed, epoch, zlib.crc32(key.encode()), zlib.crc32(view.encode())])
+
+
+def stand_ins(order_N: np.ndarray, *, place: int, batch: int, seed: int, epoch: int, key: str) -> Iterator[int]:
+    """Samples that may stand in for a bad one, the first choice first: every one that is at its column of another step.
+
+    The bad one, called `key`, has the `place`-th place of the epoch's order. The choice is drawn from its own randomness,
+    is never in its batch, and is never another bad one's of that batch (theirs are other columns): so whoever loads a part
+    of the batch need not know of the rest.
+    """
+    column_M = np.arange(place % batch, len(order_N), batch)
+    others_M = column_M[column_M != place]
+    for other in rng(seed, epoch, key, "stand-in").permutation(others_M):
+        yield int(order_N[other])

@@ -251,9 +251,10 @@ def _report(page: Path, out: Path, rows: Sequence[Mapping[str, str | float]], *,
     firsts = [int(np.flatnonzero(split.label_index_N == label)[0]) for label in range(len(world.CLASSES))]
     samples = []
     for number in firsts:
-        parts = split.read(number, split.dataset.parts)
+        with stream.sample(split, number) as sample:
+            parts = {name: sample.part(name) for name in split.dataset.parts}
         label = split.dataset.labels[int(split.label_index_N[number])]
-        samples.append(report.from_parts(split.keys[number], label, parts))
+        samples.append(report.from_parts(split.key(number), label, parts))
     lines = [
         (
             f"{clips} videos of a made-up world, whose class lives only in motion and in the shape of the sound over time; "

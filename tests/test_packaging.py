@@ -214,11 +214,12 @@ VIOLATIONS = [
     ("One door: yt-dlp", "kinetics_sounds/sources/local.py", "import yt_dlp"),
     ("One door: yt-dlp", "pipelines/build.py", "from yt_dlp.utils import DownloadError"),
     *((MEDIA, "train/heads.py", f"import {tool}") for tool in ("av", "ffmpeg", "imageio_ffmpeg", "decord", "librosa")),
-    (MEDIA, "pipelines/report.py", "import soundfile"),
+    *((MEDIA, "pipelines/report.py", f"import {tool}") for tool in ("soundfile", "torchcodec", "simplejpeg")),
     ("One door: webdataset", "kinetics_sounds/stream.py", "import webdataset"),
     ("One door: ray", "pipelines/executors/slurm.py", "import ray"),
     ("One door: submitit", "pipelines/mailbox.py", "import submitit"),
     ("One door: pebble", "pipelines/executors/local.py", "import pebble"),
+    ("One door: fsspec", "kinetics_sounds/cache.py", "import fsspec"),
     ("One door: pandas", "kinetics_sounds/ledger.py", "import pandas"),
     ("No cycles", "kinetics_sounds/media/probe.py", "from . import trim"),
 ]

@@ -1,237 +1,192 @@
-import dataclasses
+import io
 import json
-import os
-import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
+import simplejpeg
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinetics_sounds import stream
-from kinetics_sounds.errors import ShardError
-from kinetics_sounds.shards import index, layout
-from kinetics_sounds.shards.index import Dataset, SplitFacts
-from kinetics_sounds.shards.writer import Sample, ShardWriter
+from kinetics_sounds.errors import BadSampleError, MediaError, ShardError
+from kinetics_sounds.media import frames
+from kinetics_sounds.media.encode import SAMPLE_RATE
+from kinetics_sounds.shards import layout
+from kinetics_sounds.stream import Meta
 
-COUNTS = (3, 0, 1, 4)
-LABELS = ("humming", "clapping", "singing")
+from .shards.sets import make
+
+# --- Samples --------------------------------------------------------------------------------------------------------
+
+FRAMES_THWC = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(16, 2).repeat(3, 3) * 50
+"""Five even grey pictures: 0, 50, 100, 150 and 200."""
+JPEGS = [simplejpeg.encode_jpeg(np.ascontiguousarray(frame_HWC), quality=95) for frame_HWC in FRAMES_THWC]
+META = {"num_frames": 5, "fps": 25.0, "audio_samples": 2400}
+JPEG_META = META | {"frame_bytes": list(map(len, JPEGS)), "frame_crcs": list(map(crc32, JPEGS))}
+MEL_FT = np.arange(12, dtype=np.float16).reshape(3, 4) / 16
+WAVEFORM = np.sin(np.arange(2400) / 20).astype(np.float32) / 2
 
 
-def parts(number: int) -> dict[str, bytes]:
-    made = {part: f"{part} of {number} ".encode() * (number + 1) for part in (layout.FRAMES, layout.MEL, layout.AUDIO)}
-    return made | {layout.META: json.dumps({"number": number}).encode()}
+def npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
 
 
-def make(folder: Path, counts: tuple[int, ...] = COUNTS, *, recipe: str = "a recipe") -> Path:
-    """A set of one split whose n-th sample in the stored order holds n in each of its parts."""
-    made, number = [], 0
-    for shard, count in enumerate(counts):
-        with ShardWriter(layout.tar_path(folder, "train", shard), recipe=recipe) as writer:
-            for _ in range(count):
-                writer.write(Sample(key=f"k_{number}", label_index=number % 3, parts=parts(number)))
-                number += 1
-            made.append(writer.close())
-    facts = SplitFacts(
-        shards=len(counts), samples=number, bytes=sum(each.bytes for each in made), left=0, fingerprint=""
-    )
-    dataset = Dataset(
-        recipe=recipe,
-        fingerprint="",
-        classes="three",
-        note="",
-        labels=LABELS,
-        parts=next((each.parts for each in made if each.parts), ()),
-        splits={"train": facts},
-        frames={},
-        mel={},
-        audio={},
-        shuffle_seed=0,
-        shard_bytes=1,
-        versions={},
-    )
-    index.write(folder / layout.DATASET, dataset)
-    return folder
+def flac() -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, WAVEFORM, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return out.getvalue()
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make(tmp_path / "shards")
+def opened(tmp_path: Path) -> Callable[..., stream.Split]:
+    """A function from some parts of a sample, the others being good, to a split of three such."""
+
+    def split(**changed: bytes) -> stream.Split:
+        good = {
+            layout.JPEGS: b"".join(JPEGS),
+            layout.MEL: npy(MEL_FT),
+            layout.AUDIO: flac(),
+            layout.META: json.dumps(JPEG_META).encode(),
+        }
+        return stream.open_split(make(tmp_path, (1, 2), parts=lambda _: good | changed), "train")
+
+    return split
 
 
-@pytest.fixture
-def split(folder: Path) -> stream.Split:
-    return stream.open_split(folder, "train")
+def test_a_sample_is_what_was_stored(opened: Callable[..., stream.Split]) -> None:
+    with stream.sample(opened(), 1) as sample:
+        assert (sample.key, sample.label_index) == ("k_1", 1)
+        assert (sample.meta.num_frames, sample.meta.fps, sample.meta.audio_samples) == (5, 25.0, 2400)
+        assert sample.part(layout.AUDIO) == flac()
+        assert np.array_equal(sample.mel(), MEL_FT)
+        assert sample.mel().dtype == np.float16
+        assert sample.waveform() == pytest.approx(WAVEFORM, abs=1e-4)
+        assert sample.waveform(first=100, count=7) == pytest.approx(WAVEFORM[100:107], abs=1e-4)
+        assert sample.read_seconds > 0
 
 
-# --- Opening --------------------------------------------------------------------------------------------------------
+def test_jpegs_come_in_the_order_that_was_asked_for_and_only_those_are_read(
+    opened: Callable[..., stream.Split],
+) -> None:
+    with stream.sample(opened(), 0) as sample:
+        assert np.abs(sample.frames([3, 0, 3]).astype(int) - FRAMES_THWC[[3, 0, 3]]).max() <= 1
+
+    damaged = b"".join([*JPEGS[:4], bytes(len(JPEGS[4]))])
+    with stream.sample(opened(**{layout.JPEGS: damaged}), 0) as sample:
+        assert sample.frames(range(4)).shape == (4, 8, 16, 3)
+        with pytest.raises(BadSampleError, match=r"train-000000.tar: sample k_0: its mjpeg is damaged"):
+            sample.frames([4])
 
 
-def test_a_split_knows_its_samples_in_the_stored_order(split: stream.Split) -> None:
-    assert len(split) == 8
-    assert split.keys == tuple(f"k_{number}" for number in range(8))
-    assert split.label_index_N.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
-    assert split.counts.tolist() == [3, 0, 1, 4]
-    assert split.tar_N.tolist() == [0, 0, 0, 2, 3, 3, 3, 3]
-    assert split.offset_NP.shape == split.size_NP.shape == split.crc_NP.shape == (8, 4)
+@pytest.mark.parametrize("numbers", [[5], [-1], [0, 5], []])
+def test_jpegs_that_are_not_there_are_refused(opened: Callable[..., stream.Split], numbers: list[int]) -> None:
+    with stream.sample(opened(), 0) as sample, pytest.raises(BadSampleError, match="are asked of 5"):
+        sample.frames(numbers)
 
 
-def test_a_split_that_is_not_there_lists_those_that_are(folder: Path) -> None:
-    with pytest.raises(ShardError, match=rf"{folder}: has no split 'val'; it has: train"):
-        stream.open_split(folder, "val")
+def test_video_is_decoded_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[bytes, list[int], str]] = []
+
+    def decode(mp4: bytes, numbers: list[int], *, decoder: str) -> np.ndarray:
+        asked.append((mp4, numbers, decoder))
+        return FRAMES_THWC[numbers]
+
+    monkeypatch.setattr(frames, "decode", decode)
+    split = stream.open_split(make(tmp_path, (1,)), "train")
+    with stream.sample(split, 0) as sample:
+        assert sample.frames([1, 0], decoder="pyav").shape == (2, 8, 16, 3)
+    assert asked == [(b"mp4 of 0 ", [1, 0], "pyav")]
 
 
-def test_a_folder_that_is_no_set_says_what_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match="make the set with ks-shard"):
-        stream.open_split(tmp_path, "train")
+def test_a_part_that_is_not_stored_is_named(tmp_path: Path) -> None:
+    split = stream.open_split(make(tmp_path, (1,), parts=lambda _: {layout.META: json.dumps(META).encode()}), "train")
+    with stream.sample(split, 0) as sample:
+        for ask in (sample.mel, sample.waveform, lambda: sample.frames([0])):
+            with pytest.raises(ShardError, match="has no part") as caught:
+                ask()
+            assert not isinstance(caught.value, BadSampleError)
+        assert sample.meta == Meta(num_frames=5, fps=25.0, audio_samples=2400)
 
 
-def test_a_set_whose_index_is_missing_names_it(folder: Path) -> None:
-    (folder / "train" / "train-000002.json").unlink()
-
-    with pytest.raises(ShardError, match=r"train-000002.json is missing"):
-        stream.open_split(folder, "train")
+def test_sound_that_does_not_decode_is_named(opened: Callable[..., stream.Split]) -> None:
+    with stream.sample(opened(**{layout.AUDIO: b"fLaC"}), 0) as sample, pytest.raises(MediaError):
+        sample.waveform()
 
 
-def test_an_index_of_another_set_is_refused(folder: Path, tmp_path: Path) -> None:
-    other = make(tmp_path / "other", recipe="another recipe")
-    (other / "train" / "train-000002.json").replace(folder / "train" / "train-000002.json")
-
-    with pytest.raises(ShardError, match=r"train-000002.json: belongs to another set than dataset.json"):
-        stream.open_split(folder, "train")
-
-
-def changed_dataset(folder: Path, **changes: object) -> None:
-    dataset = index.read_dataset(folder)
-    index.write(folder / layout.DATASET, dataclasses.replace(dataset, **changes))  # type: ignore[arg-type]
-
-
-def test_a_set_of_other_parts_is_refused(folder: Path) -> None:
-    changed_dataset(folder, parts=("json", "mp4"))
-
-    with pytest.raises(ShardError, match="belongs to another set"):
-        stream.open_split(folder, "train")
-
-
-def test_a_label_without_a_name_is_refused(folder: Path) -> None:
-    changed_dataset(folder, labels=LABELS[:2])
-
-    with pytest.raises(ShardError, match=r"train-000000.json: has labels that dataset.json does not name"):
-        stream.open_split(folder, "train")
-
-
-@pytest.mark.parametrize(("samples", "shards"), [(9, 4), (7, 4), (8, 3), (8, 10**18)])
-def test_a_count_that_is_not_so_is_refused(folder: Path, samples: int, shards: int) -> None:
-    facts = dataclasses.replace(index.read_dataset(folder).splits["train"], samples=samples, shards=shards)
-    changed_dataset(folder, splits={"train": facts})
-
-    with pytest.raises(ShardError, match=r"samples where|is missing"):
-        stream.open_split(folder, "train")
+@pytest.mark.parametrize(
+    "mel",
+    [
+        b"",
+        b"\x80\x04N.",
+        npy(MEL_FT)[:-1],
+        npy(MEL_FT) + b"\0",
+        npy(MEL_FT.astype(np.float32)),
+        npy(np.asfortranarray(MEL_FT)),
+        npy(MEL_FT[0]),
+        npy(MEL_FT).replace(b"'descr': '<f2'", b"'descr': '|O' "),
+        npy(MEL_FT).replace(b"(3, 4)", b"(99999999, 99999999)"),
+        npy(MEL_FT).replace(b"NUMPY\x01", b"NUMPY\x03"),
+    ],
+    ids=[
+        "empty",
+        "a pickle",
+        "cut",
+        "longer",
+        "float32",
+        "by columns",
+        "a row",
+        "objects",
+        "huge",
+        "version",
+    ],
+)
+def test_a_mel_that_is_none_is_a_bad_sample(opened: Callable[..., stream.Split], mel: bytes) -> None:
+    told = r"train-000000.tar: sample k_0: its mel-spectrogram cannot be read"
+    with stream.sample(opened(**{layout.MEL: mel}), 0) as sample, pytest.raises(BadSampleError, match=told):
+        sample.mel()
 
 
-def test_a_set_without_samples_is_opened(tmp_path: Path) -> None:
-    split = stream.open_split(make(tmp_path, (0,)), "train")
-
-    assert len(split) == 0
-    assert stream.order(split.counts, seed=0, epoch=0).tolist() == []
-
-
-# --- Reading --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", range(8))
-def test_a_part_is_read_as_it_was_written(split: stream.Split, number: int) -> None:
-    assert split.read(number, split.dataset.parts) == parts(number)
-    assert split.read(number, [layout.MEL]) == {layout.MEL: parts(number)[layout.MEL]}
-    assert split.read(number, iter([layout.MEL, layout.AUDIO])).keys() == {layout.MEL, layout.AUDIO}
-    assert split.read(number, []) == {}
-
-
-def test_a_part_that_the_set_does_not_have_lists_those_that_it_has(split: stream.Split) -> None:
-    with pytest.raises(ShardError, match=r"has no part 'jpeg'; it has: flac, json, mel.npy, mp4"):
-        split.read(0, [layout.MEL, "jpeg"])
-
-
-def test_nothing_else_of_the_tar_is_read(split: stream.Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-    pread = os.pread
-
-    def counting(descriptor: int, size: int, offset: int) -> bytes:
-        read.append(size)
-        return pread(descriptor, size, offset)
-
-    monkeypatch.setattr("os.pread", counting)
-    split.read(5, [layout.MEL])
-
-    assert read == [len(parts(5)[layout.MEL])]
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_frames": None},
+        {"num_frames": True},
+        {"num_frames": -1},
+        {"num_frames": 2.5},
+        {"num_frames": 10**9},
+        {"num_frames": 4},
+        {"fps": "fast"},
+        {"fps": None},
+        {"audio_samples": -1},
+        {"frame_bytes": [1]},
+        {"frame_bytes": 5},
+        {"frame_bytes": ["1"] * 5},
+        {"frame_crcs": []},
+    ],
+    ids=str,
+)
+def test_metadata_that_cannot_be_is_a_bad_sample(opened: Callable[..., stream.Split], wrong: dict[str, Any]) -> None:
+    meta = json.dumps(JPEG_META | wrong).encode()
+    told = r"sample k_0: its metadata cannot be read"
+    with stream.sample(opened(**{layout.META: meta}), 0) as sample, pytest.raises(BadSampleError, match=told):
+        _ = sample.meta
 
 
-def test_a_tar_that_is_cut_short_names_the_sample_that_it_lacks(split: stream.Split) -> None:
-    column = split.dataset.parts.index(layout.MEL)
-    end = int(split.offset_NP[6, column] + split.size_NP[6, column])
-    tar = split.tars[3]
-    tar.write_bytes(tar.read_bytes()[: end - 1])
-
-    assert split.read(5, split.dataset.parts) == parts(5)
-    with pytest.raises(ShardError, match=rf"{tar}: is cut short within k_6.mel.npy; copy or make it again"):
-        split.read(6, [layout.MEL])
-    with pytest.raises(ShardError, match=r"is cut short within k_7"):
-        split.read(7, [layout.AUDIO])
-
-
-def test_a_tar_that_is_gone_is_named(split: stream.Split) -> None:
-    split.tars[0].unlink()
-
-    with pytest.raises(ShardError, match=rf"{split.tars[0]}: cannot be read: No such file or directory"):
-        split.read(0, [layout.MEL])
-
-
-@pytest.mark.parametrize("part", [layout.FRAMES, layout.MEL, layout.AUDIO, layout.META])
-def test_any_flipped_bit_is_found_and_named(split: stream.Split, part: str) -> None:
-    tar, column = split.tars[3], split.dataset.parts.index(part)
-    whole = tar.read_bytes()
-    for bit in np.random.default_rng(0).integers(0, 8 * int(split.size_NP[5, column]), 20).tolist():
-        flipped = bytearray(whole)
-        flipped[int(split.offset_NP[5, column]) + bit // 8] ^= 1 << bit % 8
-        tar.write_bytes(flipped)
-
-        with pytest.raises(ShardError, match=rf"{tar}: is damaged within k_5.{part}; copy or make it again"):
-            split.read(5, [part])
-        assert split.read(4, split.dataset.parts) == parts(4)
-
-
-@pytest.mark.parametrize("size", [10**6, 2**62])
-def test_an_index_that_asks_for_more_than_there_is_takes_no_memory(split: stream.Split, size: int) -> None:
-    greedy = dataclasses.replace(split, size_NP=np.full_like(split.size_NP, size))
-
-    with pytest.raises(ShardError, match="is cut short"):
-        greedy.read(0, [layout.MEL])
-
-
-def test_reading_leaves_no_file_open(split: stream.Split) -> None:
-    def opened() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    before = opened()
-    split.tars[2].write_bytes(b"")
-    for number in (0, 3, 5) * 10:
-        if number == 3:
-            with pytest.raises(ShardError):
-                split.read(number, [layout.MEL])
-        else:
-            split.read(number, [layout.MEL])
-    assert opened() == before
-
-
-def test_a_split_travels_to_another_process(split: stream.Split) -> None:
-    travelled: stream.Split = pickle.loads(pickle.dumps(split))
-
-    assert travelled.keys == split.keys
-    assert travelled.read(6, split.dataset.parts) == parts(6)
+@pytest.mark.parametrize("meta", [b"", b"{", b"[]", b"3", b"{}", b"\xff", b"[" * 100_000])
+def test_metadata_that_is_no_document_is_a_bad_sample(opened: Callable[..., stream.Split], meta: bytes) -> None:
+    told = r"sample k_0: its metadata cannot be read"
+    with stream.sample(opened(**{layout.META: meta}), 0) as sample, pytest.raises(BadSampleError, match=told):
+        _ = sample.meta
 
 
 # --- Order ----------------------------------------------------------------------------------------------------------
@@ -269,6 +224,21 @@ def test_no_more_than_a_window_of_shards_is_needed_at_once(
         {shard for shard in set(shards) if shards.index(shard) <= place < last(shard)} for place in range(len(shards))
     ]
     assert all(len(needed) <= window for needed in overlapping)
+
+
+@settings(max_examples=100, deadline=None)
+@given(counts=counts_of, seed=seeds, epoch=st.integers(0, 1000), window=windows)
+def test_the_windows_are_those_of_the_order(counts: list[int], seed: int, epoch: int, window: int | None) -> None:
+    tar_N = np.repeat(np.arange(len(counts)), counts)
+    order, place = stream.order(counts, seed=seed, epoch=epoch, window=window), 0
+    found = stream.windows(counts, seed=seed, epoch=epoch, window=window)
+    for shards in found:
+        size = sum(counts[shard] for shard in shards)
+        assert set(tar_N[order[place : place + size]]) == {shard for shard in shards.tolist() if counts[shard]}
+        place += size
+
+    assert place == sum(counts)
+    assert sorted(shard for shards in found for shard in shards.tolist()) == list(range(len(counts)))
 
 
 def test_a_window_of_one_shard_reads_them_one_after_another() -> None:
@@ -366,3 +336,40 @@ def test_samples_are_independent() -> None:
     assert abs(np.corrcoef(draws[0], draws[1])[0, 1]) < 0.3
     assert abs(np.corrcoef(draws[:, 0], draws[:, 1])[0, 1]) < 0.8
     assert len(np.unique(draws)) == draws.size
+
+
+# --- Stand-ins ------------------------------------------------------------------------------------------------------
+
+
+def stand_ins(order: list[int], place: int, batch: int, *, seed: int = 0, epoch: int = 0, key: str = "k") -> list[int]:
+    return list(stream.stand_ins(np.array(order), place=place, batch=batch, seed=seed, epoch=epoch, key=key))
+
+
+def test_a_stand_in_has_its_column_of_another_step() -> None:
+    """Batches of two of an order of seven: place 2 is the first of the second batch."""
+    assert sorted(stand_ins([10, 11, 12, 13, 14, 15, 16], 2, 2)) == [10, 14, 16]
+    assert sorted(stand_ins([10, 11, 12, 13, 14, 15, 16], 5, 2)) == [11, 13]
+    assert stand_ins([10, 11], 0, 2) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(batch=st.integers(1, 9), steps=st.integers(1, 6), rest=st.integers(0, 8), data=st.data())
+def test_bad_samples_of_a_batch_never_get_the_same_stand_in_nor_one_of_their_batch(
+    batch: int, steps: int, rest: int, data: st.DataObject
+) -> None:
+    order = stream.order([samples := batch * steps + rest % batch], seed=0, epoch=0).tolist()
+    step = data.draw(st.integers(0, steps - 1))
+    places = range(step * batch, (step + 1) * batch)
+    found = [number for place in places for number in stand_ins(order, place, batch, key=f"k_{order[place]}")]
+
+    assert len(found) == len(set(found)) == samples - batch
+    assert not set(found) & {order[place] for place in places}
+
+
+def test_stand_ins_are_the_sample_s_own() -> None:
+    order = list(range(100))
+    first = stand_ins(order, 0, 2)
+
+    assert stand_ins(order, 0, 2) == first
+    others = [stand_ins(order, 0, 2, seed=1), stand_ins(order, 0, 2, epoch=1), stand_ins(order, 0, 2, key="l")]
+    assert len(set(map(tuple, [first, *others]))) == 4

@@ -14,7 +14,7 @@ import torch
 from kinetics_sounds import __version__, files, plugins, progress, stream
 from kinetics_sounds.errors import RunError, SettingsError, ShardError
 from kinetics_sounds.settings import DONE, MISUSE, command, parse
-from kinetics_sounds.shards import index
+from kinetics_sounds.shards import reader
 
 from . import checkpoint, loader, run
 from .probes import Features
@@ -40,8 +40,8 @@ class Settings:
     """Which checkpoint: last, or a name such as step-00000500."""
     untrained: bool = False
     """Judge the same encoders with their initial weights instead: what a score must beat."""
-    shards: Path | None = None
-    """Folder of the shards; default: the run's own."""
+    shards: str | None = None
+    """Folder or URL of the shards; default: the run's own."""
     fit_split: str = "train"
     """Split that a probe learns from."""
     on_split: str | None = None
@@ -77,8 +77,8 @@ def evaluate(name: str, argv: Sequence[str]) -> int:
     settings = parsed.settings
     run.at_least(settings, clips=1, batch=1, workers=0)
     facts = run.read_facts(settings.run)
-    folder = settings.shards or Path(facts["shards"])
-    dataset = index.read_dataset(folder)
+    shards = settings.shards or str(facts["shards"])
+    dataset = reader.read_dataset(shards)
     splits = dataset.splits
     on = settings.on_split or next((s for s in ("test", "val") if s in splits), facts["train_split"])
     if probe.FITS and settings.fit_split == on:
@@ -87,16 +87,17 @@ def evaluate(name: str, argv: Sequence[str]) -> int:
         )
     if probe.FITS and settings.fit_split not in splits:
         raise ShardError(
-            f"{folder}: has no split {settings.fit_split!r} to fit on; it has: {', '.join(splits)}; see --fit_split"
+            f"{shards}: has no split {settings.fit_split!r} to fit on; it has: {', '.join(splits)}; see --fit_split"
         )
-    built = run.build(run.reopen(settings.run))
+    trained = run.reopen(settings.run)
+    built = run.build(trained)
     path = None
     if not settings.untrained:
         path = checkpoint.find(settings.run / "checkpoints", settings.checkpoint)
         checkpoint.load_model(path, built.model)
     wanted = [on, settings.fit_split] if probe.FITS else [on]
     try:
-        features = [extract(built, stream.open_split(folder, split), settings) for split in wanted]
+        features = [extract(built, run.open_split(trained.settings, shards, split), settings) for split in wanted]
         scores = probe.evaluate(features[0], features[1] if probe.FITS else None, parsed.groups[name])
     except ValueError as error:  # the probe's settings, or features that are not finite
         raise RunError(f"{settings.run}: {name} cannot judge it: {error}") from error
@@ -130,12 +131,12 @@ def extract(built: run.Built, split: stream.Split, settings: Settings) -> Featur
     device = run.pick_device(settings.device)
     built.model.to(device).eval()
     samples = loader.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=settings.clips)
-    requests = loader.test_requests(split, batch=settings.batch)
+    loading = loader.Loading(workers=settings.workers, device=device)
     video: list[torch.Tensor] = []
     audio: list[torch.Tensor] = []
     number: list[torch.Tensor] = []
     with (
-        loader.load(samples, requests, workers=settings.workers, device=device) as batches,
+        loader.test_batches(samples, batch=settings.batch, loading=loading) as batches,
         progress.bar(f"ks-eval features of {split.name}", -(-len(split) // settings.batch)) as bar,
     ):
         for batch in batches:
@@ -150,7 +151,7 @@ def extract(built: run.Built, split: stream.Split, settings: Settings) -> Featur
         video_ND=torch.cat(video),
         audio_ND=torch.cat(audio),
         label_N=torch.from_numpy(split.label_index_N)[order],
-        keys=tuple(split.keys[each] for each in order.tolist()),
+        keys=tuple(split.key(each) for each in order.tolist()),
     )
 
 

@@ -1,142 +1,448 @@
 """Samples to batches, in the stream's own order, through worker processes that keep nothing."""
 
-import signal
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import dataclasses
+import importlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
 
 from kinetics_sounds import stream
-from kinetics_sounds.errors import KineticsSoundsError, RunError
+from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, RunError, ShardError
+from kinetics_sounds.stream import Split
 
-T = TypeVar("T")
+from .quarantine import Quarantine
+from .workers import BadRowError, Context, Shared, Times, Workers, room, start_method
+
+ARRAYS = ("count_S", "key_N", "label_index_N", "offset_NP", "size_NP", "crc_NP")
+"""Of a split: what workers map and do not copy."""
+REMEMBERED = 4096
+"""Samples whose times are kept for the percentiles."""
+SECONDS_BETWEEN_WORDS = 60.0
+"""How often we say that a batch does not come."""
+SECONDS_BETWEEN_LOOKS = 0.5
+"""How soon it is seen that another window of shards is being read."""
+
+log = logging.getLogger("kinetics_sounds")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Which sample, and in which epoch (None: a test)."""
+    """Which sample, in which epoch (None: a test), and at which place of the epoch's order."""
 
     number: int
     epoch: int | None
+    place: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Order:
+    """The requests of one rank, step by step: step s of an epoch takes `order[s * batch : (s + 1) * batch]`, rank r its slice.
+
+    Every rank has the same number of steps; what does not fill a batch is left out of an epoch.
+    """
+
+    split: Split
+    batch: int
+    """Of all ranks together."""
+    seed: int
+    first_step: int
+    steps: int
+    """Of the whole run."""
+    window: int | None = None
+    """Shards that are shuffled together; None: all."""
+    rank: int = 0
+    ranks: int = 1
+    reached: int = field(default=-1, init=False)
+    """The last step whose requests were asked for."""
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        """The rank's requests of every step that is left."""
+        per_epoch = len(self.split) // self.batch
+        first, last = (self.batch * rank // self.ranks for rank in (self.rank, self.rank + 1))
+        epoch, order = -1, np.zeros(0, dtype=np.int64)
+        for step in range(self.first_step, self.steps):
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = self._order(epoch)
+            place = (step % per_epoch) * self.batch
+            self.reached = step
+            yield [Request(int(order[each]), epoch, each) for each in range(place + first, place + last)]
+
+    def windows(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The shards that are shuffled together, in the order that they are needed, each with the first step that needs it."""
+        per_epoch = len(self.split) // self.batch
+        for epoch in range(self.first_step // per_epoch, -(-self.steps // per_epoch)):
+            place = 0
+            for shards in stream.windows(self.split.count_S, seed=self.seed, epoch=epoch, window=self.window):
+                first = epoch * per_epoch + place // self.batch
+                place += int(self.split.count_S[shards].sum())
+                if epoch * per_epoch + -(-place // self.batch) > self.first_step:
+                    yield first, shards
+
+    def stand_ins(self, request: Request) -> Iterator[int]:
+        """Samples that may take the place of a bad one, the first choice first."""
+        if request.epoch is None:
+            return iter(())
+        key = self.split.key(request.number)
+        order = self._order(request.epoch)
+        return stream.stand_ins(
+            order, place=request.place, batch=self.batch, seed=self.seed, epoch=request.epoch, key=key
+        )
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return stream.order(self.split.count_S, seed=self.seed, epoch=epoch, window=self.window)
+
+
+def test_requests(split: Split, *, batch: int) -> Iterator[list[Request]]:
+    """Every sample once, in the stored order; the last batch may be smaller."""
+    for first in range(0, len(split), batch):
+        yield [Request(number, None, number) for number in range(first, min(first + batch, len(split)))]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples(Dataset[dict[str, Tensor]]):
-    """A split seen through a view; what a worker process is given."""
+class Samples:
+    """A split seen through a view: what fills a row of a batch."""
 
-    split: stream.Split
-    view: ModuleType | str
-    """The view's module, by name where it travels to another process."""
+    split: Split
+    view: str
+    """The view's module."""
     settings: Any
     """The view's own settings."""
     seed: int = 0
-    clips: int = 1
+    clips: int | None = None
     """Evenly spaced clips a sample in a test."""
 
-    def __getitem__(self, request: Request) -> dict[str, Tensor]:
-        """The sample's arrays, with its `label` and `number`; raises ShardError or RunError that names a bad one."""
-        import importlib
+    @property
+    def module(self) -> ModuleType:
+        """The view."""
+        return importlib.import_module(self.view)
 
-        view = importlib.import_module(self.view) if isinstance(self.view, str) else self.view
-        number = request.number
-        key = self.split.keys[number]
-        parts = self.split.read(number, view.PARTS)
-        try:
-            if request.epoch is None:
-                arrays = view.test_views(parts, self.settings, self.clips)
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and type of a row's arrays."""
+        found: dict[str, tuple[tuple[int, ...], torch.dtype]] = self.module.arrays(self.settings, self.clips)
+        return found
+
+    def __call__(self, request: Request, out: Mapping[str, np.ndarray], began: Callable[[], None]) -> Times:
+        """Write a sample's arrays into `out`; raises BadRowError that names a bad one, ShardError where the set is not there."""
+        with stream.sample(self.split, request.number) as sample:
+            began()
+            start = time.perf_counter()
+            try:
+                made = self._made(sample, request.epoch)
+            except MemoryError:
+                raise
+            except Exception as error:
+                if isinstance(error, ShardError) and not isinstance(error, BadSampleError):
+                    raise
+                what = str(error) if isinstance(error, KineticsSoundsError) else f"{type(error).__name__}: {error}"
+                raise BadRowError(what if isinstance(error, ShardError) else f"{sample}: {what}") from error
+            for name, array in out.items():
+                np.copyto(array, made[name].numpy().reshape(array.shape), casting="no")
+            return Times(sample.read_seconds, time.perf_counter() - start - sample.read_seconds)
+
+    def _made(self, sample: stream.Sample, epoch: int | None) -> dict[str, Tensor]:
+        if epoch is None:
+            made: dict[str, Tensor] = self.module.test_views(sample, self.settings, self.clips)
+        else:
+            made = self.module.train_view(sample, self.settings, stream.rng(self.seed, epoch, sample.key))
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """Samples on their way to a worker: their index is mapped there, not copied."""
+
+    samples: Samples
+    shared: dict[str, Shared]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        nothing: dict[str, Any] = {name: np.zeros(0) for name in ARRAYS}
+        bare = dataclasses.replace(self.samples, split=dataclasses.replace(self.samples.split, **nothing))
+        return _arrived, (bare, self.shared)
+
+    def __call__(self, request: Request, out: Mapping[str, np.ndarray], began: Callable[[], None]) -> Times:
+        """As `Samples`."""
+        return self.samples(request, out, began)
+
+
+def _arrived(bare: Samples, shared: dict[str, Shared]) -> Samples:
+    """In a worker, which is one process of many and so has one thread."""
+    torch.set_num_threads(1)
+    mapped: dict[str, Any] = {name: each.array for name, each in shared.items()}
+    return dataclasses.replace(bare, split=dataclasses.replace(bare.split, **mapped))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """How batches are loaded; what is in them does not depend on it."""
+
+    workers: int
+    """Processes; 0 loads in this one, where nothing watches over a decoder that hangs or crashes."""
+    ahead: int = 4
+    """Batches that are loaded before they are asked for."""
+    sample_seconds: float = 60.0
+    """A sample that takes longer has its worker killed."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where batches go."""
+
+
+class Batches:
+    """An iterator of batches on the device, in the order of the requests, and an account of what it took."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        requests: Iterable[list[Request]],
+        *,
+        rows: int,
+        loading: Loading,
+        stand_ins: Callable[[Request], Iterator[int]],
+        quarantine: Quarantine,
+    ) -> None:
+        """`rows` are the most that a batch has; `stand_ins` gives what may take the place of a bad sample."""
+        self.samples, self.rows, self.loading = samples, rows, loading
+        self._requests = iter(requests)
+        self._stand_ins, self._quarantine = stand_ins, quarantine
+        self._choices: dict[tuple[int | None, int], Iterator[int]] = {}
+        self._times: deque[Times] = deque(maxlen=REMEMBERED)
+        self._depths: deque[int] = deque(maxlen=REMEMBERED)
+
+        self._found = self._in_workers() if loading.workers else self._in_this_process()
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> dict[str, Tensor]:
+        """The next batch: the view's arrays with `label` and `number`, which are the caller's to keep.
+
+        Raises ShardError where the set cannot be read, and RunError where too many samples are bad or the workers die.
+        """
+        return next(self._found)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._found.close()
+
+    def account(self) -> dict[str, float]:
+        """Milliseconds a sample took to read and to decode (median and 95th percentile), and batches that stood ready."""
+        spent = {"decode_ms": [each.decode for each in self._times], "read_ms": [each.read for each in self._times]}
+        told = {
+            f"{name}_p{q}": 1000 * float(np.percentile(seconds, q))
+            for name, seconds in spent.items()
+            if seconds
+            for q in (50, 95)
+        }
+        return told | {
+            "queue_depth": float(np.mean(self._depths)) if self._depths else 0.0,
+            "bad_samples": float(len(self._quarantine.keys)),
+        }
+
+    def _in_this_process(self) -> Generator[dict[str, Tensor]]:
+        shapes = self.samples.arrays()
+        for requests in self._requests:
+            arrays = {
+                name: torch.empty((len(requests), *shape), dtype=dtype) for name, (shape, dtype) in shapes.items()
+            }
+            taken = [
+                self._filled(request, {name: array[row].numpy() for name, array in arrays.items()})
+                for row, request in enumerate(requests)
+            ]
+            self._depths.append(0)
+            yield self._moved(arrays, taken)
+
+    def _filled(self, request: Request, out: Mapping[str, np.ndarray]) -> Request:
+        while True:
+            try:
+                self._times.append(self.samples(request, out, lambda: None))
+            except BadRowError as error:
+                request = self._instead(request, str(error))
             else:
-                generator = stream.rng(self.seed, request.epoch, key)
-                arrays = view.train_view(parts, self.settings, generator)
-        except Exception as error:  # what was packed wrongly breaks a view anywhere
-            tar = self.split.tars[int(self.split.tar_N[number])]
-            what = str(error) if isinstance(error, KineticsSoundsError) else f"{type(error).__name__}: {error}"
-            raise RunError(f"{tar}: sample {key} is bad: {what}; make the set again with ks-shard") from error
-        label = torch.tensor(int(self.split.label_index_N[number]))
-        return {**arrays, "label": label, "number": torch.tensor(number)}
+                return request
 
-    def __getitems__(self, requests: list[Request]) -> dict[str, Tensor] | KineticsSoundsError:
-        """A batch, or what is wrong with it: of an error that a worker raises, DataLoader makes a traceback."""
+    def _in_workers(self) -> Generator[dict[str, Tensor]]:
+        context = start_method("torch", self.samples.view)
+        ring = self._ring(context)
+        index = {name: _shared(context, getattr(self.samples.split, name)) for name in ARRAYS}
+        workers: Workers[Request] = Workers(
+            _Sent(self.samples, index),
+            ring,
+            count=self.loading.workers,
+            context=context,
+            seconds=self.loading.sample_seconds,
+        )
         try:
-            batch: dict[str, Tensor] = default_collate([self[request] for request in requests])
-        except KineticsSoundsError as error:
-            return error
-        return batch
+            yield from self._from(workers, ring)
+        finally:
+            workers.close()
+
+    def _from(self, workers: Workers[Request], ring: Mapping[str, Shared]) -> Generator[dict[str, Tensor]]:
+        free = deque(range(self.loading.ahead))
+        pending: dict[int, _Pending] = {}
+        sent = taken = 0
+        while True:
+            while free and (requests := next(self._requests, None)) is not None:
+                pending[sent] = _Pending(free.popleft(), list(requests), len(requests))
+                workers.submit(sent, pending[sent].slot, list(enumerate(requests)))
+                sent += 1
+            if taken == sent:
+                return
+            self._listen(workers, pending, 0.0)
+            self._depths.append(sum(not each.left for each in pending.values()))
+            spoke = time.monotonic()
+            while pending[taken].left:
+                self._listen(workers, pending, 1.0)
+                if time.monotonic() - spoke > SECONDS_BETWEEN_WORDS:
+                    spoke = time.monotonic()
+                    log.warning("loader: waiting for %d samples of batch %d", pending[taken].left, taken)
+            batch = pending.pop(taken)
+            taken += 1
+            arrays = {
+                name: torch.from_numpy(each.array[batch.slot, : len(batch.requests)]) for name, each in ring.items()
+            }
+            moved = self._moved({name: array.clone() for name, array in arrays.items()}, batch.requests)
+            free.append(batch.slot)
+            yield moved
+
+    def _listen(self, workers: Workers[Request], pending: Mapping[int, "_Pending"], seconds: float) -> None:
+        """Note the rows that ended; a bad one's stand-in is asked for in its place."""
+        for done in workers.finished(seconds):
+            batch = pending[done.batch]
+            if done.times is None:
+                batch.requests[done.place] = instead = self._instead(done.row, done.reason)
+                workers.submit(done.batch, batch.slot, [(done.place, instead)])
+            else:
+                self._times.append(done.times)
+                batch.left -= 1
+
+    def _instead(self, request: Request, reason: str) -> Request:
+        """The request that takes the place of one for a bad sample; raises RunError where there is none."""
+        if request.epoch is None:
+            raise RunError(f"{reason}; a test leaves no sample out: mend the set (see ks-shard --verify)")
+        log.warning("bad sample: %s", reason)
+        self._quarantine.add(request.number, reason)
+        place = request.epoch, request.place
+        if place not in self._choices:
+            self._choices[place] = self._stand_ins(request)
+        other = next(self._choices[place], None)
+        if other is None:
+            raise RunError(f"{reason}; and no other sample can take its place: mend the set (see ks-shard --verify)")
+        return dataclasses.replace(request, number=other)
+
+    def _ring(self, context: Context) -> dict[str, Shared]:
+        """Slots for the batches that are loaded ahead; says what memory that takes, raises RunError where it is not there."""
+        shapes = {
+            name: ((self.loading.ahead, self.rows, *shape), _numpy(dtype))
+            for name, (shape, dtype) in self.samples.arrays().items()
+        }
+        needed = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes.values())
+        folder, free = room()
+        log.info(
+            "loader: %d workers (%s), %d batches ahead: %.0f MB of shared memory, %.0f MB are free in %s",
+            *(self.loading.workers, context.get_start_method(), self.loading.ahead, needed / 1e6, free / 1e6, folder),
+        )
+        if needed > free:
+            raise RunError(
+                f"{folder}: has {free / 1e6:.0f} MB free, and {self.loading.ahead} batches ahead take {needed / 1e6:.0f}; "
+                "give fewer --ahead or --workers 0, or more memory (docker run --shm-size)"
+            )
+        return {name: Shared(context, shape, dtype) for name, (shape, dtype) in shapes.items()}
+
+    def _moved(self, arrays: Mapping[str, Tensor], taken: list[Request]) -> dict[str, Tensor]:
+        """The batch on the device."""
+        numbers = torch.tensor([request.number for request in taken])
+        labels = torch.from_numpy(self.samples.split.label_index_N[numbers.numpy()])
+        batch = {**arrays, "label": labels, "number": numbers}
+        device = self.loading.device
+        if device.type == "cuda":
+            return {name: array.pin_memory().to(device, non_blocking=True) for name, array in batch.items()}
+        return {name: array.to(device) for name, array in batch.items()}
 
 
-def train_requests(
-    split: stream.Split, *, batch: int, seed: int, first_step: int, steps: int
-) -> Iterator[list[Request]]:
-    """The requests of steps `first_step` to `steps`: step s of an epoch takes `order[s * batch : (s + 1) * batch]`."""
-    per_epoch = len(split) // batch
-    epoch, order = -1, None
-    for step in range(first_step, steps):
-        if step // per_epoch != epoch or order is None:
-            epoch = step // per_epoch
-            order = stream.order(split.counts, seed=seed, epoch=epoch)
-        place = (step % per_epoch) * batch
-        yield [Request(int(number), epoch) for number in order[place : place + batch]]
+@dataclass(slots=True)
+class _Pending:
+    """A batch that workers fill."""
+
+    slot: int
+    requests: list[Request]
+    """What stands, or will stand, in each of its rows."""
+    left: int
+    """Rows that are not filled yet."""
 
 
-def test_requests(split: stream.Split, *, batch: int) -> Iterator[list[Request]]:
-    """Every sample once, in the stored order; the last batch may be smaller."""
-    for first in range(0, len(split), batch):
-        yield [Request(number, None) for number in range(first, min(first + batch, len(split)))]
+def _shared(context: Context, array: np.ndarray) -> Shared:
+    shared = Shared(context, array.shape, array.dtype)
+    shared.array[...] = array
+    return shared
+
+
+def _numpy(dtype: torch.dtype) -> np.dtype[Any]:
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 @contextmanager
-def load(
-    samples: Samples, requests: Iterable[list[Request]], *, workers: int, device: torch.device
-) -> Generator[Iterator[dict[str, Tensor]]]:
-    """Batches in the order of the requests, on the device; `workers` 0 loads in this process.
+def train_batches(samples: Samples, order: Order, *, loading: Loading, quarantine: Quarantine) -> Generator[Batches]:
+    """The batches of a rank's steps; a bad sample gives way to another and is put in quarantine.
 
-    Within the block the first bad sample's error is raised, or RunError where a worker is killed. Its end ends the workers.
+    Of a remote set the shards are fetched before they are read. All that this starts ends with the block.
     """
-    # Spawned, not forked: FFmpeg and CUDA do not survive a fork.
-    how: dict[str, Any] = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if workers else {}
-    found: Any = iter(
-        DataLoader(
-            samples,
-            batch_sampler=requests,
-            num_workers=workers,
-            collate_fn=_unchanged,
-            pin_memory=device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_trainer,
-            **how,
-        )
+    rows = -(-order.batch // order.ranks)
+    batches = Batches(samples, order, rows=rows, loading=loading, stand_ins=order.stand_ins, quarantine=quarantine)
+    with closing(batches), _fetched_ahead(samples.split, order):
+        yield batches
+
+
+@contextmanager
+def test_batches(samples: Samples, *, batch: int, loading: Loading) -> Generator[Batches]:
+    """Every sample of the split once, in the stored order; RunError is raised for the first bad one."""
+    batches = Batches(
+        samples,
+        test_requests(samples.split, batch=batch),
+        rows=batch,
+        loading=loading,
+        stand_ins=lambda _: iter(()),
+        quarantine=Quarantine(None, samples.split, most_share=0.0),
     )
+    with closing(batches):
+        yield batches
+
+
+@contextmanager
+def _fetched_ahead(split: Split, order: Order) -> Generator[None]:
+    """While the block runs, a thread brings the shards of a remote split into the cache, a window before they are read."""
+    if split.cache is None:
+        yield
+        return
+    over = threading.Event()
+
+    def fetch() -> None:
+        began = order.first_step
+        for first_step, shards in order.windows():
+            while order.reached < began:  # not before the window before it is being read: the cache holds two
+                if over.wait(SECONDS_BETWEEN_LOOKS):
+                    return
+            began = first_step
+            for shard in shards:
+                if over.is_set():
+                    return
+                try:
+                    split.fetch(int(shard))
+                except KineticsSoundsError as error:  # whoever reads the shard meets it too, and it counts there
+                    log.warning("loader: not fetched ahead: %s", error)
+
+    thread = threading.Thread(target=fetch, name="fetch ahead", daemon=True)
+    thread.start()
     try:
-        yield _moved(found, device)
-    except (RuntimeError, EOFError, ConnectionRefusedError, ConnectionResetError) as error:
-        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
-            raise
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise RunError(
-            f"a loading process died ({what}); it may want memory, or a sample may crash it: give fewer --workers, or 0"
-        ) from error
+        yield
     finally:
-        if workers:
-            found._shutdown_workers()  # an error's traceback keeps `found` alive, and Python waits for workers at exit
-
-
-def _moved(
-    found: Iterator[dict[str, Tensor] | KineticsSoundsError], device: torch.device
-) -> Iterator[dict[str, Tensor]]:
-    for batch in found:
-        if isinstance(batch, KineticsSoundsError):
-            raise batch
-        yield {name: array.to(device, non_blocking=True) for name, array in batch.items()}
-
-
-def _unchanged(batch: T) -> T:
-    return batch
-
-
-def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """A terminal and a scheduler signal every process, but the trainer wants its batches until it has saved."""
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(each, signal.SIG_IGN)
+        over.set()
+        thread.join()

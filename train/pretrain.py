@@ -18,9 +18,10 @@ from torch import nn
 
 from kinetics_sounds import __version__, files, progress, stream
 from kinetics_sounds.errors import RunError, SettingsError
-from kinetics_sounds.settings import DONE, STOPPED, Parsed, Stop, command, only_one, stoppable
+from kinetics_sounds.settings import DONE, STOPPED, Parsed, Stop, command, stoppable
 
-from . import checkpoint, loader, run
+from . import bench, checkpoint, loader, run
+from .quarantine import Quarantine
 from .run import Optim, Settings
 from .schedule import learning_rate
 
@@ -28,7 +29,8 @@ DEAD_SHARE_ALARM = 0.5
 """Above this share of dead channels the model is collapsing (methods 1.6)."""
 
 FREE = (
-    *("shards", "out", "recipe", "workers", "device", "channels_last"),
+    *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
+    *("device", "channels_last"),
     *("log_every", "save_every", "keep", "resume", "list", "epochs", "steps"),
 )
 """Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
@@ -38,7 +40,10 @@ log = logging.getLogger("kinetics_sounds")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-train`."""
-    return command("ks-train", lambda: pretrain(sys.argv[1:] if argv is None else argv))
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] == "bench":
+        return command("ks-train bench", lambda: bench.bench(words[1:]))
+    return command("ks-train", lambda: pretrain(words))
 
 
 def pretrain(argv: Sequence[str]) -> int:
@@ -47,8 +52,8 @@ def pretrain(argv: Sequence[str]) -> int:
     if parsed.settings.list:
         print(list_recipes())
         return DONE
-    folder = parsed.settings.shards or only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent
-    split = stream.open_split(folder, parsed.settings.train_split)
+    shards = run.find_shards(parsed.settings)
+    split = run.open_split(parsed.settings, shards, parsed.settings.train_split)
     if not parsed.configs:
         recipe = run.recipe_for(split.dataset.classes)
         print(f"recipe: {recipe} (the recommended one; see --list)")
@@ -56,20 +61,22 @@ def pretrain(argv: Sequence[str]) -> int:
         parsed = run.read(argv)
     name = run.recipe_name(parsed.configs[-1])
     out = parsed.settings.out or Path("runs") / name
-    parsed = run.read([*argv, f"--shards={folder}", f"--out={out}"])  # so that config.yaml says the same again
+    window = run.window(parsed.settings, split)
+    chosen = [f"--shards={shards}", f"--out={out}", *([f"--window={window}"] if window else [])]
+    parsed = run.read([*argv, *chosen])  # so that config.yaml says the same again
     settings = parsed.settings
     note = f" ({split.dataset.note})" if split.dataset.note else ""
-    print(f"shards: {folder}, {split.name}: {len(split)} samples of {split.dataset.classes}{note}\nout: {out}")
+    print(f"shards: {shards}, {split.name}: {len(split)} samples of {split.dataset.classes}{note}\nout: {out}")
     if settings.batch > len(split):
         raise SettingsError(
-            f"--batch {settings.batch}: is larger than the split {split.name!r} of {folder}, which has {len(split)} samples; "
+            f"--batch {settings.batch}: is larger than the split {split.name!r} of {shards}, which has {len(split)} samples; "
             f"give --batch {len(split)} or less"
         )
     with files.exclusive(out, command="ks-train"):
-        return _train(parsed, split, folder=folder, out=out, recipe=name)
+        return _train(parsed, split, shards=shards, out=out, recipe=name)
 
 
-def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: Path, recipe: str) -> int:
+def _train(parsed: Parsed[Settings], split: stream.Split, *, shards: str, out: Path, recipe: str) -> int:
     settings = parsed.settings
     built = run.build(parsed)
     built.view.check(split.dataset, built.view_settings)
@@ -77,10 +84,10 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: 
     model = built.model.to(device)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, settings.optim)
+    optimizer = run.make_optimizer(model, settings.optim)
     per_epoch = len(split) // settings.batch
     steps = settings.steps or settings.epochs * per_epoch
-    facts = run.facts(split, recipe=recipe, folder=folder, versions=_versions())
+    facts = run.facts(split, recipe=recipe, shards=shards, versions=_versions())
     first = _resume(out, parsed, facts, model, optimizer)
     if first >= steps:
         print(f"trained: {first} steps are done already; checkpoint: {checkpoint.latest(out / 'checkpoints')}")
@@ -89,13 +96,16 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: 
     files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
 
     samples = loader.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
-    requests = loader.train_requests(split, batch=settings.batch, seed=settings.seed, first_step=first, steps=steps)
+    order = loader.Order(
+        split=split, batch=settings.batch, seed=settings.seed, first_step=first, steps=steps, window=settings.window
+    )
+    quarantine = Quarantine(out / "quarantine.jsonl", split, most_share=settings.max_bad_share)
     state = _state(parsed, facts)
     step = first
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     with (
         stoppable(*signals) as stop,
-        loader.load(samples, requests, workers=settings.workers, device=device) as batches,
+        loader.train_batches(samples, order, loading=run.loading(settings, device), quarantine=quarantine) as batches,
         Metrics(out, first_step=first) as metrics,
         progress.bar("ks-train", steps, done=first) as bar,
     ):
@@ -104,10 +114,7 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: 
             rate = _rate(settings.optim, step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            outcome = built.method(built.view.to_model(batch, built.view_settings))
-            optimizer.zero_grad(set_to_none=True)
-            outcome.loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            outcome = run.learn(built, batch, optimizer)
             step += 1
             metrics.count(settings.batch)
             bar.advance(note=metrics.note)
@@ -116,7 +123,7 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: 
             if saves or step % settings.log_every == 0:
                 logs = {name: float(value) for name, value in outcome.logs.items()}
                 _check_finite(logs, step)
-                metrics.write(step, {**logs, "lr": rate, "epoch": step / per_epoch})
+                metrics.write(step, {**logs, "lr": rate, "epoch": step / per_epoch, **batches.account()})
             if saves:
                 _check_finite({"weights": _largest_weight(model)}, step)
                 checkpoint.save(
@@ -125,13 +132,6 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, folder: Path, out: 
             if ends:
                 break
     return _farewell(stop, step, steps, out, probe="linear" if len(split.dataset.splits) > 1 else "crossmodal")
-
-
-def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """The optimiser over all parameters."""
-    if optim.name == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
-    return torch.optim.SGD(model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
 
 
 def _rate(optim: Optim, step: int, steps: int) -> float:

@@ -14,17 +14,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from kinetics_sounds import plugins
+from kinetics_sounds import plugins, remote, stream
+from kinetics_sounds.cache import Cache
 from kinetics_sounds.errors import RunError, SettingsError
-from kinetics_sounds.settings import Parsed, parse
+from kinetics_sounds.settings import Parsed, only_one, parse
 from kinetics_sounds.stream import Split
 
-from .methods import Method
+from .loader import Loading
+from .methods import Method, Step
 
 PACKAGE = __package__
 RECIPES = Path(__file__).parent / "recipes"
@@ -68,8 +70,8 @@ class Settings:
     exit code: 0 trained; 2 misuse; 3 stopped by a signal after saving, run again.
     """
 
-    shards: Path | None = None
-    """Folder of the shards (with dataset.json); default: the only set under data/."""
+    shards: str | None = None
+    """Folder of the shards (with dataset.json), or its URL (s3://, gs://, hf://, https://); default: the only set under data/."""
     out: Path | None = None
     """Folder of the run; default: runs/RECIPE."""
     train_split: str = "train"
@@ -92,6 +94,18 @@ class Settings:
     """Of the initial weights, the order and every view."""
     workers: int = field(default_factory=lambda: min(8, max(1, (os.cpu_count() or 1) - 1)))
     """Loading processes; 0 loads within the trainer. What is learnt does not depend on it."""
+    ahead: int = 4
+    """Batches loaded before they are asked for; each takes its place in shared memory."""
+    sample_seconds: float = 60.0
+    """A sample that takes a loading process longer has it killed, and counts as bad the second time."""
+    max_bad_share: float = 0.01
+    """A bad sample gives way to another and is named in RUN/quarantine.jsonl; more than this share of the split ends the run."""
+    window: int | None = None
+    """Shards whose samples are shuffled together; default: all of a set on disk, half of what the cache holds of a remote one."""
+    cache: Path = field(default_factory=lambda: Path.home() / ".cache" / "kinetics-sounds")
+    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    cache_gb: float = 100.0
+    """Gigabytes (1e9 bytes) that the cache may take."""
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is one."""
     channels_last: bool = True
@@ -106,6 +120,9 @@ class Settings:
     """auto: go on from the last checkpoint of --out; none: refuse a folder that has one."""
     list: bool = False
     """List every recipe with its command, hardware, time and score."""
+
+
+SomeSettings = TypeVar("SomeSettings", bound=Settings)
 
 
 def recipes() -> dict[str, Path]:
@@ -149,9 +166,47 @@ def groups() -> dict[str, type]:
 
 def read(argv: Sequence[str] | None) -> Parsed[Settings]:
     """Settings of a run from argv and recipe."""
-    parsed = parse(Settings, argv, prog="ks-train", groups=groups(), find_config=find_recipe)
+    return read_as(Settings, argv, prog="ks-train")
+
+
+def read_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, prog: str) -> Parsed[SomeSettings]:
+    """Settings of a command that builds what a run builds."""
+    parsed = parse(kind, argv, prog=prog, groups=groups(), find_config=find_recipe)
     at_least(parsed.settings, batch=2, epochs=1, steps=1, seed=0, workers=0, log_every=1, save_every=1, keep=1)
+    at_least(parsed.settings, ahead=1, window=1, max_bad_share=0)
+    for name in ("sample_seconds", "cache_gb"):
+        if not 0 < getattr(parsed.settings, name) < float("inf"):
+            raise SettingsError(f"--{name} {getattr(parsed.settings, name)}: must be more than 0")
     return parsed
+
+
+def find_shards(settings: Settings) -> str:
+    """The folder or URL of the shards, as it was given, or the only one there is."""
+    return settings.shards or str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent)
+
+
+def open_split(settings: Settings, shards: str, name: str) -> Split:
+    """A split of a set on disk, or of a remote one through the cache."""
+    cache = Cache(settings.cache, most_bytes=int(settings.cache_gb * 1e9)) if remote.is_url(shards) else None
+    return stream.open_split(shards, name, cache=cache)
+
+
+def loading(settings: Settings, device: torch.device) -> Loading:
+    """How batches come to the device."""
+    return Loading(
+        workers=settings.workers, ahead=settings.ahead, sample_seconds=settings.sample_seconds, device=device
+    )
+
+
+def window(settings: Settings, split: Split) -> int | None:
+    """Shards that are shuffled together: None is all of them.
+
+    Of a remote set, as many as half the cache holds, so that the next ones can come while these are read.
+    """
+    if settings.window is not None or split.cache is None:
+        return settings.window
+    largest = max((tar.bytes for tar in split.tars), default=1)
+    return max(1, min(len(split.tars), int(settings.cache_gb * 1e9) // (2 * largest)))
 
 
 def at_least(settings: object, **lowest: int) -> None:
@@ -173,7 +228,7 @@ class Built:
     view_settings: Any
 
 
-def build(parsed: Parsed[Settings]) -> Built:
+def build(parsed: Parsed[SomeSettings]) -> Built:
     """The untrained model of a run: its weights are a function of the seed."""
     chosen = parsed.settings
     method = plugins.load(f"{PACKAGE}.methods", chosen.method)
@@ -190,6 +245,22 @@ def build(parsed: Parsed[Settings]) -> Built:
     return Built(model, model, view, view_settings)
 
 
+def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    """The optimiser over all parameters."""
+    if optim.name == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
+    return torch.optim.SGD(model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+
+
+def learn(built: Built, batch: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Step:
+    """One update of the weights from a batch that is on the model's device."""
+    outcome = built.method(built.view.to_model(batch, built.view_settings))
+    optimizer.zero_grad(set_to_none=True)
+    outcome.loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return outcome
+
+
 def pick_device(name: str) -> torch.device:
     """The device that a `--device` names; raises SettingsError where it is not there."""
     if name == "auto":
@@ -204,11 +275,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def facts(split: Split, *, recipe: str, folder: Path, versions: Mapping[str, str]) -> dict[str, Any]:
+def facts(split: Split, *, recipe: str, shards: str, versions: Mapping[str, str]) -> dict[str, Any]:
     """What `run.json` says."""
     return {
         "recipe": recipe,
-        "shards": str(folder.absolute()),
+        "shards": shards if remote.is_url(shards) else str(Path(shards).absolute()),
         "train_split": split.name,
         "fingerprint": split.dataset.splits[split.name].fingerprint,
         "data_recipe": split.dataset.recipe,

@@ -1,10 +1,12 @@
 """The index beside each tar, and `dataset.json` for the set: read and written here only."""
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -84,57 +86,112 @@ class Dataset:
     schema: int = field(default=SCHEMA)
 
 
+MOST_BYTES = 64 * 2**20
+"""Of either file, which has some hundred bytes a sample or class."""
+
 Record = TypeVar("Record", Index, Dataset)
 Value = TypeVar("Value")
 
 
 def write(path: Path, record: Index | Dataset) -> None:
-    """Write either as JSON, complete or not at all."""
-    document = {"schema": SCHEMA} | dataclasses.asdict(record)
-    files.write_bytes(path, (json.dumps(document, separators=(",", ":")) + "\n").encode())
+    """Write either as JSON with a checksum of its own, complete or not at all."""
+    files.write_bytes(path, seal(dataclasses.asdict(record)))
+
+
+def seal(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a file that says this: JSON that begins with the schema and a checksum of all of it.
+
+    The checksum is the SHA-256 of the file with 64 zeros in the checksum's place.
+    """
+    said = {"schema": SCHEMA} | dict(document) | {"checksum": "0" * 64}
+    text = (
+        json.dumps({name: said[name] for name in ("schema", "checksum", *said)}, separators=(",", ":")) + "\n"
+    ).encode()
+    return text.replace(b"0" * 64, _digest(text).encode(), 1)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_index(path: Path) -> Index:
     """Read a tar's index; raises ShardError where it is missing, damaged or of another schema."""
-    index = _read(path, Index, "index")
+    return parse_index(_read(path, "index"), str(path))
+
+
+def parse_index(data: bytes, place: str) -> Index:
+    """An index out of its bytes, which came from `place`; raises ShardError where they are none."""
+    index = _parse(data, place, Index, "index")
     tables = (index.offsets, index.sizes, index.crcs)
     lengths = {len(column) for column in (index.keys, index.label_indices, *tables)}
-    if len(lengths) != 1 or any(len(row) != len(index.parts) for table in tables for row in table):
-        raise ShardError(f"{path}: its columns differ in length; make the set again with ks-shard")
+    if len(lengths) != 1 or not {len(index.parts)}.issuperset(map(len, chain.from_iterable(tables))):
+        raise ShardError(f"{place}: its columns differ in length; make the set again with ks-shard")
     return index
 
 
 def read_dataset(folder: Path) -> Dataset:
     """Read a set's `dataset.json`; raises ShardError where it is missing, damaged or of another schema."""
-    dataset = _read(folder / DATASET, Dataset, "shard set")
+    path = folder / DATASET
+    return parse_dataset(_read(path, "shard set"), str(path))
+
+
+def parse_dataset(data: bytes, place: str) -> Dataset:
+    """A set's `dataset.json` out of its bytes, which came from `place`; raises ShardError where they are none."""
+    dataset = _parse(data, place, Dataset, "shard set")
     return dataclasses.replace(
         dataset, splits={name: dataset.splits[name] for name in SPLITS if name in dataset.splits}
     )
 
 
-def _read(path: Path, kind: type[Record], what: str) -> Record:
+def _read(path: Path, what: str) -> bytes:
     try:
-        document = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise ShardError(
             f"{path.parent}: has no {what} ({path.name} is missing); make the set with ks-shard, or let it finish"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ShardError(f"{path}: cannot be read as JSON ({error}); make the set again with ks-shard") from error
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read: {error.strerror}; make the set again with ks-shard") from error
+    if len(data) > MOST_BYTES:
+        raise ShardError(f"{path}: is larger than any {what}; make the set again with ks-shard")
+    return data
+
+
+def _parse(data: bytes, place: str, kind: type[Record], what: str) -> Record:
+    try:
+        document = json.loads(data, object_pairs_hook=_object, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise ShardError(f"{place}: cannot be read as JSON ({error}); make the set again with ks-shard") from error
     schema = document.pop("schema", None) if isinstance(document, dict) else None
     if schema != SCHEMA:
         raise ShardError(
-            f"{path}: is of schema {schema}, where this version reads {SCHEMA}; make the set again with ks-shard"
+            f"{place}: is of schema {schema}, where this version reads {SCHEMA}; make the set again with ks-shard"
         )
+    told = document.pop("checksum", None)
+    if not isinstance(told, str) or not told.isascii() or told != _digest(data.replace(told.encode(), b"0" * 64, 1)):
+        raise ShardError(f"{place}: is damaged (its checksum is another); copy it, or make the set again with ks-shard")
     try:
-        record: Record = _reader(kind)(document)
+        record: Record = _reader(cast("Any", kind))(document)  # mypy takes a class for one that has no hash
     except (KeyError, TypeError) as error:
         raise ShardError(
-            f"{path}: is not what describes a {what} ({error}); make the set again with ks-shard"
+            f"{place}: is not what describes a {what} ({error}); make the set again with ks-shard"
         ) from error
     return record
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it says something twice")
+    return found
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+@cache
 def _reader(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - annotations have no common type
     """What turns a JSON value into what an annotation says, lists into tuples; it raises TypeError at anything else."""
     origin, inner = get_origin(kind), get_args(kind)
@@ -143,17 +200,35 @@ def _reader(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - annotations ha
     if dataclasses.is_dataclass(kind):
         fields = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
         build = cast("Callable[..., Any]", kind)
-        return lambda value: build(**{name: fields[name](each) for name, each in _exactly(dict, value).items()})
+        return lambda value: build(**{name: fields[name](each) for name, each in _one(dict, value).items()})
     if origin is dict:
         read = _reader(inner[1])
-        return lambda value: {name: read(each) for name, each in _exactly(dict, value).items()}
+        return lambda value: {name: read(each) for name, each in _one(dict, value).items()}
+    if origin is tuple and inner[0] in (int, str):
+        return lambda value: tuple(_all(inner[0], _one(list, value)))
+    if origin is tuple and inner[0] == tuple[int, ...]:
+        return _rows
     if origin is tuple:
         read = _reader(inner[0])
-        return lambda value: tuple(map(read, _exactly(list, value)))
-    return partial(_exactly, kind)
+        return lambda value: tuple(map(read, _one(list, value)))
+    return partial(_one, kind)
 
 
-def _exactly(kind: type[Value], value: object) -> Value:
-    if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**63):
-        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
-    return value
+def _rows(value: object) -> tuple[tuple[int, ...], ...]:
+    rows: list[list[int]] = _all(list, _one(list, value))
+    _all(int, list(chain.from_iterable(rows)))
+    return tuple(map(tuple, rows))
+
+
+def _one(kind: type[Value], value: object) -> Value:
+    return _all(kind, [value])[0]
+
+
+def _all(kind: type[Value], values: list[Any]) -> list[Value]:
+    """The values, all of one type and numbers from 0 to 2**63 - 1: seen in passes over whole columns, which have millions."""
+    if not {kind}.issuperset(map(type, values)):
+        wrong = next(value for value in values if type(value) is not kind)
+        raise TypeError(f"{str(wrong)[:40]!r} is no {kind.__name__}")
+    if kind is int and values and not 0 <= min(values) <= max(values) < 2**63:
+        raise TypeError("a number is negative or has more than 63 bits")
+    return values

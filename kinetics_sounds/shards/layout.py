@@ -12,6 +12,9 @@ SCHEMA = 1
 
 FRAMES = "mp4"
 """H.264, every 16 frames one closed group of pictures, short side as `dataset.json` says."""
+JPEGS = "mjpeg"
+"""In place of `FRAMES` where `--codec jpeg` was given: every frame a JPEG, one after another (Motion JPEG); `META` says how
+many bytes each has, and its CRC-32, so that a few can be read and trusted without the rest."""
 MEL = "mel.npy"
 """float16, shape (bands, columns), in [0, 1]: the whole audio."""
 AUDIO = "flac"

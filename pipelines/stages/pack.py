@@ -1,17 +1,20 @@
 """A clip on disk to the parts of a sample."""
 
 import dataclasses
+import functools
 import io
 import json
+import socket
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from kinetics_sounds import files
+from kinetics_sounds import __version__, files
 from kinetics_sounds.clip import Kind, Outcome
-from kinetics_sounds.errors import ManifestError, MediaError, StoppedError
+from kinetics_sounds.errors import ManifestError, MediaError, SettingsError, StoppedError
 from kinetics_sounds.media import encode, faults, mel, probe
 from kinetics_sounds.media.ffmpeg import KilledError, TimedOutError
 from kinetics_sounds.shards import layout
@@ -26,22 +29,36 @@ class Packing:
     """Of the manifest: clips' paths are relative to it."""
     scratch: Path
     """An existing folder for what ffmpeg writes."""
-    labels: tuple[str, ...]
     encoding: encode.Encoding
     mel: mel.Mel
     audio: bool
     """Whether the sound itself is kept beside the mel-spectrogram."""
     timeout_seconds: float
     versions: str
+    """Of the driver's tools (`versions`): a worker that has others would make other bytes."""
 
 
-def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """All that a worker needs for one sample."""
+
+    outcome: Outcome
+    label_index: int
+    packing: Packing
+
+
+def pack(task: Task) -> dict[str, bytes] | Left:
     """The sample's parts by name, from one decoding pass; or why there never will be any.
 
-    Raises ManifestError where the clip is not what the build left, OSError where there is no room, and StoppedError where
-    a tool was killed or ran past its time: none is known to be the clip's own fault, and a set without it is another set.
+    Raises ManifestError where the clip is not what the build left, SettingsError where this machine's tools are not the
+    driver's, OSError where there is no room, and StoppedError where a tool was killed or ran past its time: none is known to
+    be the clip's own fault, and a set without it is another set.
     """
-    clip, media = outcome.clip, outcome.media
+    packing, clip, media = task.packing, task.outcome.clip, task.outcome.media
+    if (ours := versions(packing.encoding)) != packing.versions:
+        raise SettingsError(
+            f"{socket.gethostname()} has {ours}, not {packing.versions}; install the same on every node"
+        )
     if media is None:
         raise ValueError(f"{clip.key}: only an ok clip can be packed")
     path = packing.folder / media.path
@@ -55,10 +72,10 @@ def pack(outcome: Outcome, packing: Packing) -> dict[str, bytes] | Left:
             remedy = "run the same command to go on, if need be with fewer --workers or a longer --timeout"
             raise StoppedError(f"{status}: {error}; {remedy}") from error
         return Left(key=clip.key, status=status.value, detail=str(error))
-    parts = {
-        layout.FRAMES: made.mp4,
+    frames = {layout.JPEGS: b"".join(made.jpegs)} if made.jpegs else {layout.FRAMES: made.mp4}
+    parts = frames | {
         layout.MEL: _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16)),
-        layout.META: _meta(outcome, made, packing),
+        layout.META: _meta(task, made),
     }
     return parts | {layout.AUDIO: made.flac} if packing.audio else parts
 
@@ -82,12 +99,12 @@ def _once(path: Path, packing: Packing) -> encode.Encoded:
         )
 
 
-def _meta(outcome: Outcome, made: encode.Encoded, packing: Packing) -> bytes:
-    clip, media = outcome.clip, outcome.media
-    document = {
+def _meta(task: Task, made: encode.Encoded) -> bytes:
+    clip, media = task.outcome.clip, task.outcome.media
+    document: dict[str, object] = {
         "key": clip.key,
         "label": clip.label,
-        "label_index": packing.labels.index(clip.label),
+        "label_index": task.label_index,
         "split": clip.split,
         "youtube_id": clip.youtube_id,
         "time_start": clip.time_start,
@@ -96,22 +113,31 @@ def _meta(outcome: Outcome, made: encode.Encoded, packing: Packing) -> bytes:
         "num_frames": made.num_frames,
         "audio_samples": int(made.waveform.size),
         "source_sha256": media.sha256 if media else "",
-        "versions": packing.versions,
+        "versions": task.packing.versions,
     }
+    if made.jpegs:
+        document["frame_bytes"] = [len(jpeg) for jpeg in made.jpegs]
+        document["frame_crcs"] = [zlib.crc32(jpeg) for jpeg in made.jpegs]
     return json.dumps(document, sort_keys=True).encode()
 
 
 def _npy(array: np.ndarray) -> bytes:
     out = io.BytesIO()
-    np.save(out, array, allow_pickle=False)
+    np.save(out, np.ascontiguousarray(array), allow_pickle=False)
     return out.getvalue()
 
 
+@functools.cache
+def versions(encoding: encode.Encoding) -> str:
+    """The tools that decide a sample's bytes, such as `ffmpeg n9.0.2; numpy 2.4.1`."""
+    tools = {"kinetics-sounds": __version__, **encode.versions(encoding), **mel.versions()}
+    return "; ".join(f"{tool} {number}" for tool, number in tools.items())
+
+
 def recipe(packing: Packing) -> dict[str, object]:
-    """What decides a sample's bytes besides the clip, for a fingerprint."""
+    """What decides a sample's bytes besides the clip and its label, for a fingerprint."""
     return {
-        "labels": packing.labels,
-        "encoding": dataclasses.asdict(packing.encoding),
+        "encoding": encode.recipe(packing.encoding),
         "mel": dataclasses.asdict(packing.mel),
         "audio": packing.audio,
         "versions": packing.versions,

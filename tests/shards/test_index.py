@@ -110,8 +110,46 @@ def test_another_schema_is_refused(record: Index | Dataset, tmp_path: Path, cont
 def test_a_folder_in_a_file_s_place_is_named(tmp_path: Path) -> None:
     (tmp_path / layout.DATASET).mkdir()
 
-    with pytest.raises(ShardError, match="cannot be read as JSON"):
+    with pytest.raises(ShardError, match=r"dataset.json: cannot be read: Is a directory; make the set again"):
         index.read_dataset(tmp_path)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("new", "fault"), [('{"recipe":"another",', "it says something twice"), ('{"x":NaN,', "NaN is no number")]
+)
+def test_what_json_readers_disagree_on_is_refused(
+    record: Index | Dataset, tmp_path: Path, new: str, fault: str
+) -> None:
+    path = tmp_path / layout.DATASET
+    path.write_text(json.dumps(document(record)).replace("{", new, 1))
+
+    with pytest.raises(ShardError, match=rf"{path}: cannot be read as JSON \({fault}\); make the set again"):
+        reader(record)(path)
+
+
+@BOTH
+@pytest.mark.parametrize("checksum", ["", "0" * 64, "a", '"', "\ud800", "é", None, 3, []], ids=ascii)
+def test_a_checksum_that_is_not_its_own_is_refused(record: Index | Dataset, tmp_path: Path, checksum: object) -> None:
+    path = tmp_path / layout.DATASET
+    path.write_text(json.dumps(document(record) | {"checksum": checksum}))
+
+    with pytest.raises(ShardError, match=rf"{path}: is damaged \(its checksum is another\)"):
+        reader(record)(path)
+
+
+@BOTH
+def test_a_file_larger_than_any_is_not_read(
+    record: Index | Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / layout.DATASET
+    index.write(path, record)
+    monkeypatch.setattr(index, "MOST_BYTES", path.stat().st_size)
+    assert reader(record)(path) == record
+
+    monkeypatch.setattr(index, "MOST_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ShardError, match=rf"{path}: is larger than any"):
+        reader(record)(path)
 
 
 def document(record: Index | Dataset) -> dict[str, Any]:
@@ -121,7 +159,7 @@ def document(record: Index | Dataset) -> dict[str, Any]:
 
 def refused(record: Index | Dataset, changed: dict[str, Any], folder: Path) -> None:
     path = folder / layout.DATASET
-    path.write_text(json.dumps(changed))
+    path.write_bytes(index.seal(changed))
     with pytest.raises(ShardError, match=rf"{path}: .*; make the set again with ks-shard"):
         reader(record)(path)
 
@@ -159,6 +197,17 @@ def test_a_field_of_another_type_is_refused(record: Index | Dataset, tmp_path: P
         {"offsets": [[512, -1], [3072, 4096]]},
         {"left": [{"key": "c"}]},
         {"left": {"key": "c"}},
+        {"label_indices": [0, True]},
+        {"label_indices": [0, 1.0]},
+        {"crcs": [[1, 2], [3, False]]},
+        {"crcs": [[1, 2], [3, 2**63]]},
+        {"crcs": [[1, 2], [3, 10**400]]},
+        {"sizes": [[10, 600], [10, 0.0]]},
+        {"sizes": [[10, 600], 10]},
+        {"sizes": [[10, 600], "ab"]},
+        {"sizes": [[10, 600], [10, [0]]]},
+        {"keys": ["a", 1]},
+        {"parts": ["json", None]},
     ],
     ids=str,
 )
@@ -169,7 +218,7 @@ def test_columns_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, 
 def test_a_split_of_another_name_is_no_way_out_of_the_folder(tmp_path: Path) -> None:
     changed = document(DATASET)
     changed["splits"]["../../etc"] = changed["splits"]["train"]
-    (tmp_path / layout.DATASET).write_text(json.dumps(changed))
+    (tmp_path / layout.DATASET).write_bytes(index.seal(changed))
 
     assert list(index.read_dataset(tmp_path).splits) == ["train", "val"]
 
@@ -221,9 +270,23 @@ def test_no_change_to_the_file_ends_in_anything_but_a_named_error(
     else:
         inner[last] = data.draw(JSON)
     path = tmp_path / layout.DATASET
-    path.write_text(json.dumps(changed))
+    path.write_bytes(index.seal(changed))
 
     named_error_or(type(record), reader(record), path)
+
+
+@BOTH
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_changed_byte_is_always_found(record: Index | Dataset, tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / layout.DATASET
+    index.write(path, record)
+    changed = bytearray(path.read_bytes())
+    changed[data.draw(st.integers(0, len(changed) - 2))] ^= data.draw(st.integers(1, 255))  # all but the line's end
+    path.write_bytes(changed)
+
+    with pytest.raises(ShardError, match=rf"^{path}: "):
+        reader(record)(path)
 
 
 @BOTH
@@ -232,7 +295,7 @@ def test_no_change_to_the_file_ends_in_anything_but_a_named_error(
 def test_no_damage_to_the_bytes_ends_in_anything_but_a_named_error(
     record: Index | Dataset, tmp_path: Path, data: st.DataObject
 ) -> None:
-    whole = json.dumps(document(record)).encode()
+    whole = index.seal(document(record))
     start = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(start, len(whole)))
     path = tmp_path / layout.DATASET

@@ -70,7 +70,7 @@ def sample(number: int, films: Mapping[int, bytes], frames: int) -> Sample:
         parts={
             layout.FRAMES: films[number % len(films)],
             layout.MEL: as_npy(mel_FT),
-            layout.META: json.dumps({"num_frames": frames, "label_index": number % 2}).encode(),
+            layout.META: json.dumps({"num_frames": frames, "fps": 10.0, "label_index": number % 2}).encode(),
         },
     )
 
@@ -97,7 +97,7 @@ def write_set(folder: Path, counts: Mapping[str, tuple[int, ...]], films: Mappin
         parts=tuple(sorted((layout.FRAMES, layout.MEL, layout.META))),
         splits=facts,
         frames={"short_side": SIDE},
-        mel={},
+        mel={"preset": "paper", "bands": 256, "columns": 256},
         audio={},
         shuffle_seed=0,
         shard_bytes=1,
@@ -118,6 +118,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory, films: dict[int, bytes]) ->
     """12 training and 6 test samples of two classes in shards of unequal size; not to be changed."""
     folder = tmp_path_factory.mktemp("set") / "shards"
     write_set(folder, COUNTS, films, classes="tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def seven(tmp_path_factory: pytest.TempPathFactory, films: dict[int, bytes]) -> Path:
+    """30 training samples in seven shards of unequal size; not to be changed."""
+    folder = tmp_path_factory.mktemp("seven") / "shards"
+    write_set(folder, {"train": (5, 1, 6, 2, 9, 3, 4)}, films, classes="tiny")
     return folder
 
 

@@ -1,13 +1,17 @@
-"""The order of the samples, that it does not depend on who loads them, and what a user hears of a bad one."""
+"""The order of the samples, that it does not depend on who loads them, and what becomes of a bad one."""
 
 import dataclasses
 import itertools
+import json
 import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +22,68 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kinetics_sounds import stream
 from kinetics_sounds.errors import RunError, ShardError
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.writer import Sample, ShardWriter
 from kinetics_sounds.stream import Split, open_split
 from kinetics_sounds.train import loader
-from kinetics_sounds.train.loader import Request
+from kinetics_sounds.train.loader import Loading, Order, Request
+from kinetics_sounds.train.quarantine import Quarantine
 from kinetics_sounds.train.views import clip_and_mel
 
 VIEW = clip_and_mel.Settings(frames=8, resize_height=36, resize_width=36, crop=32, mel_resize=16, mel_crop=12)
-CPU = torch.device("cpu")
+HERE = Loading(workers=0)
+SEED = 3
 
 
 def samples(split: Split, **more: Any) -> loader.Samples:
     return loader.Samples(split=split, view=clip_and_mel.__name__, settings=VIEW, **more)
 
 
+def order(split: Split, *, batch: int, steps: int, first_step: int = 0, **more: Any) -> Order:
+    return Order(split=split, batch=batch, seed=more.pop("seed", SEED), first_step=first_step, steps=steps, **more)
+
+
 def sized(split: Split, counts: tuple[int, ...]) -> Split:
     """The same split as if its shards held so many samples: enough to order them, not to read them."""
-    return dataclasses.replace(split, counts=np.array(counts), keys=tuple(map(str, range(sum(counts)))))
+    keys = np.array([f"k{number}".encode() for number in range(sum(counts))])
+    return dataclasses.replace(split, count_S=np.array(counts), key_N=keys)
 
 
 def numbers(batches: Iterable[list[Request]]) -> list[list[int]]:
     return [[request.number for request in batch] for batch in batches]
 
 
-class TestTrainRequests:
+class TestOrder:
     @given(
-        counts=st.lists(st.integers(1, 9), min_size=1, max_size=5).map(tuple),
+        counts=st.lists(st.integers(0, 9), min_size=1, max_size=5).map(tuple).filter(any),
         batch=st.integers(1, 8),
         epochs=st.integers(1, 3),
+        window=st.none() | st.integers(1, 6),
+        ranks=st.integers(1, 4),
         data=st.data(),
     )
-    def test_an_epoch_repeats_nothing_and_a_run_goes_on_from_any_step(
-        self, split: Split, counts: tuple[int, ...], batch: int, epochs: int, data: st.DataObject
+    def test_an_epoch_repeats_nothing_and_a_run_goes_on_from_any_step_on_any_number_of_ranks(
+        self,
+        split: Split,
+        counts: tuple[int, ...],
+        batch: int,
+        epochs: int,
+        window: int | None,
+        ranks: int,
+        data: st.DataObject,
     ) -> None:
         whole = sized(split, counts)
         batch = min(batch, len(whole))
         per_epoch = len(whole) // batch
         steps = per_epoch * epochs
-        run = list(loader.train_requests(whole, batch=batch, seed=3, first_step=0, steps=steps))
+        run = list(order(whole, batch=batch, steps=steps, window=window))
         first = data.draw(st.integers(0, steps))
+        slices = [
+            order(whole, batch=batch, steps=steps, first_step=first, window=window, rank=rank, ranks=ranks)
+            for rank in range(ranks)
+        ]
 
         assert len(run) == steps
         assert all(len(requests) == batch for requests in run)  # what does not fill a batch is left out
@@ -67,24 +92,46 @@ class TestTrainRequests:
             assert len({request.number for request in seen}) == len(seen)
             assert {request.epoch for request in seen} == {epoch}
             assert {request.number for request in seen} <= set(range(len(whole)))
-        assert list(loader.train_requests(whole, batch=batch, seed=3, first_step=first, steps=steps)) == run[first:]
+        together = [list(itertools.chain(*parts)) for parts in zip(*slices, strict=True)]  # as many steps on every rank
+        assert together == run[first:]
+
+    @given(
+        counts=st.lists(st.integers(0, 9), min_size=1, max_size=6).map(tuple).filter(any),
+        batch=st.integers(1, 5),
+        window=st.integers(1, 7),
+        first=st.integers(0, 9),
+    )
+    def test_its_windows_name_the_shards_of_every_step_before_they_are_needed(
+        self, split: Split, counts: tuple[int, ...], batch: int, window: int, first: int
+    ) -> None:
+        whole = sized(split, counts)
+        batch = min(batch, len(whole))
+        run = order(whole, batch=batch, steps=12, first_step=first, window=window)
+        windows = list(run.windows())
+
+        assert [step for step, _ in windows] == sorted(step for step, _ in windows)
+        assert all(len(shards) <= window for _, shards in windows)
+        for step, requests in enumerate(run, start=first):
+            needed = {whole.shard(request.number) for request in requests}
+            fetched = [shards.tolist() for began, shards in windows if began <= step]
+            assert needed <= set(itertools.chain(*fetched))
 
     def test_a_batch_that_divides_the_split_sees_every_sample_in_every_epoch(self, split: Split) -> None:
-        run = numbers(loader.train_requests(split, batch=4, seed=0, first_step=0, steps=6))
+        run = numbers(order(split, batch=4, steps=6))
 
         for epoch in (run[:3], run[3:]):
             assert sorted(itertools.chain(*epoch)) == list(range(12))
         assert run[:3] != run[3:]
 
     def test_what_an_epoch_leaves_out_changes(self, split: Split) -> None:
-        run = numbers(loader.train_requests(split, batch=5, seed=0, first_step=0, steps=40))
+        run = numbers(order(split, batch=5, steps=40))
         left = [set(range(12)) - set(run[step]) - set(run[step + 1]) for step in range(0, 40, 2)]
 
         assert all(len(each) == 2 for each in left)
         assert set.union(*left) == set(range(12))
 
     def test_another_seed_is_another_order(self, split: Split) -> None:
-        first, other = (numbers(loader.train_requests(split, batch=4, seed=s, first_step=0, steps=3)) for s in (0, 1))
+        first, other = (numbers(order(split, batch=4, steps=3, seed=seed)) for seed in (0, 1))
 
         assert first != other
 
@@ -102,82 +149,218 @@ class TestTestRequests:
         assert numbers(loader.test_requests(split, batch=5)) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
 
 
-def trace(split: Split, *, workers: int) -> list[tuple[list[int], list[int], int, int]]:
-    """Of every batch of two epochs: its samples, their labels, and checksums of what the model would see."""
-    requests = loader.train_requests(split, batch=5, seed=7, first_step=0, steps=4)
-    with loader.load(samples(split, seed=7), requests, workers=workers, device=CPU) as batches:
-        return [
-            (
-                batch["number"].tolist(),
-                batch["label"].tolist(),
-                zlib.crc32(batch["video"].numpy().tobytes()),
-                zlib.crc32(batch["audio"].numpy().tobytes()),
-            )
-            for batch in batches
-        ]
+Row = tuple[int, int, int, int]
+"""Of one row of one batch: step, sample, and checksums of the crops that the model would see."""
 
 
-class TestLoad:
-    def test_a_batch_holds_what_was_asked_for(self, split: Split) -> None:
-        requests = [[Request(11, 0), Request(2, 0), Request(7, 1)]]
+def rows(step: int, batch: dict[str, torch.Tensor]) -> list[Row]:
+    parts = zip(batch["number"].tolist(), batch["video"], batch["audio"], strict=True)
+    return [
+        (step, number, zlib.crc32(video.numpy().tobytes()), zlib.crc32(audio.numpy().tobytes()))
+        for number, video, audio in parts
+    ]
 
-        with loader.load(samples(split), iter(requests), workers=0, device=CPU) as batches:
-            (batch,) = batches
 
-        assert batch["number"].tolist() == [11, 2, 7]
-        assert batch["label"].tolist() == [1, 0, 1]  # sample n is of class n % 2
-        assert (batch["video"].shape, batch["video"].dtype) == ((3, 8, 32, 32, 3), torch.uint8)
-        assert (batch["audio"].shape, batch["audio"].dtype) == ((3, 12, 12), torch.float32)
+def trace(split: Split, steps: Order, *, workers: int, most_bad: float = 0.0, ahead: int = 3) -> list[Row]:
+    """Every row of a rank's batches."""
+    quarantine = Quarantine(None, split, most_share=most_bad)
+    loading = Loading(workers=workers, ahead=ahead)
+    with loader.train_batches(samples(split, seed=SEED), steps, loading=loading, quarantine=quarantine) as batches:
+        return [row for step, batch in enumerate(batches, start=steps.first_step) for row in rows(step, batch)]
+
+
+def world(
+    split: Split, *, ranks: int, workers: int, batch: int = 10, first_step: int = 0, steps: int = 7, **more: Any
+) -> list[Row]:
+    """The rows of every rank, put together step by step in the order of the ranks."""
+    each = [
+        trace(
+            split,
+            order(split, batch=batch, steps=steps, first_step=first_step, window=3, rank=rank, ranks=ranks),
+            workers=workers,
+            **more,
+        )
+        for rank in range(ranks)
+    ]
+    return sorted(itertools.chain(*each), key=lambda row: row[0])  # stable: ranks stay in their order within a step
+
+
+@pytest.fixture(scope="module")
+def seven_split(seven: Path) -> Split:
+    return open_split(seven, "train")
+
+
+@pytest.fixture(scope="module")
+def alone(seven_split: Split) -> list[Row]:
+    """What one rank without workers sees in seven steps, which is two epochs of three batches and one batch."""
+    return world(seven_split, ranks=1, workers=0)
+
+
+class TestTrace:
+    @pytest.mark.parametrize("workers", [0, 1, 2, 3])
+    @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+    def test_keys_and_crops_are_the_same_on_any_number_of_ranks_and_workers(
+        self, ranks: int, workers: int, seven_split: Split, alone: list[Row]
+    ) -> None:
+        """Of seven shards of unequal size, in batches of 10 that three and four ranks cannot share evenly."""
+        assert world(seven_split, ranks=ranks, workers=workers) == alone
+        assert len({row[1] for row in alone[:30]}) == 30
+        assert multiprocessing.active_children() == []
+
+    @pytest.mark.parametrize(("ranks", "workers", "first_step"), [(2, 3, 4), (4, 0, 1), (3, 1, 6)])
+    def test_a_run_goes_on_in_another_world(
+        self, ranks: int, workers: int, first_step: int, seven_split: Split, alone: list[Row]
+    ) -> None:
+        went_on = world(seven_split, ranks=ranks, workers=workers, first_step=first_step)
+
+        assert went_on == [row for row in alone if row[0] >= first_step]
+
+    def test_a_window_smaller_than_the_set_reads_few_shards_at_a_time(self, seven_split: Split) -> None:
+        run = order(seven_split, batch=5, steps=6, window=2)
+        begun = [{seven_split.shard(request.number) for request in requests} for requests in run]
+
+        assert all(len(shards) <= 4 for shards in begun)  # of two windows where a batch lies across their border
+        assert sorted(itertools.chain(*numbers(run))) == list(range(30))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("killed_after", [2])
+    def test_a_world_that_was_killed_goes_on_in_another_one(
+        self, killed_after: int, seven: Path, alone: list[Row], tmp_path: Path
+    ) -> None:
+        """Real ranks of two workers each, all killed at once; three others with one worker each go on."""
+        first = _ranks(seven, tmp_path / "first", ranks=2, workers=2, first_step=0)
+        _wait_for(tmp_path / "first", ranks=2, steps=killed_after)
+        for each in first:
+            each.kill()
+            each.wait()
+        done = min(_steps(tmp_path / "first" / str(rank)) for rank in range(2))
+        for each in _ranks(seven, tmp_path / "second", ranks=3, workers=1, first_step=done, pause=0.0):
+            assert each.wait(timeout=120) == 0
+        before = [row for row in _told(tmp_path / "first", ranks=2) if row[0] < done]
+
+        assert killed_after <= done < 7
+        assert before + _told(tmp_path / "second", ranks=3) == alone
+
+
+RANK = """
+import json, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import tests.train.test_loader as here
+seven, out, rank, ranks, workers, first_step, pause = sys.argv[2:]
+split = here.open_split(seven, "train")
+steps = here.order(split, batch=10, steps=7, first_step=int(first_step), window=3, rank=int(rank), ranks=int(ranks))
+quarantine = here.Quarantine(None, split, most_share=0.0)
+loading = here.Loading(workers=int(workers), ahead=2)
+with (
+    open(out, "w") as told,
+    here.loader.train_batches(here.samples(split, seed=3), steps, loading=loading, quarantine=quarantine) as batches,
+):
+    for step, batch in enumerate(batches, start=steps.first_step):
+        print(json.dumps(here.rows(step, batch)), file=told, flush=True)
+        time.sleep(float(pause))
+"""
+
+
+def _ranks(
+    seven: Path, out: Path, *, ranks: int, workers: int, first_step: int, pause: float = 0.5
+) -> list[subprocess.Popen[bytes]]:
+    out.mkdir()
+    root = Path(__file__).parents[2]
+    return [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                RANK,
+                root,
+                seven,
+                out / str(rank),
+                *map(str, (rank, ranks, workers, first_step, pause)),
+            ]
+        )
+        for rank in range(ranks)
+    ]
+
+
+def _steps(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _wait_for(out: Path, *, ranks: int, steps: int) -> None:
+    until = time.monotonic() + 120
+    while any(_steps(out / str(rank)) < steps for rank in range(ranks)):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def _told(out: Path, *, ranks: int) -> list[Row]:
+    lines = [(out / str(rank)).read_text().splitlines() for rank in range(ranks)]
+    return [tuple(row) for step in zip(*lines, strict=False) for line in step for row in json.loads(line)]
+
+
+class TestBatches:
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_a_batch_holds_what_was_asked_for_and_is_the_callers_to_keep(self, workers: int, split: Split) -> None:
+        with loader.test_batches(samples(split, clips=3), batch=8, loading=Loading(workers=workers)) as batches:
+            first, second = batches
+
+        assert first["number"].tolist() == list(range(8))
+        assert second["number"].tolist() == [8, 9, 10, 11]
+        assert first["label"].tolist() == [0, 1, 0, 1, 0, 1, 0, 1]  # sample n is of class n % 2
+        assert (first["video"].shape, first["video"].dtype) == ((8, 3, 8, 32, 32, 3), torch.uint8)
+        assert (second["audio"].shape, second["audio"].dtype) == ((4, 12, 12), torch.float32)
+        with stream.sample(split, 2) as sample:
+            assert torch.equal(first["video"][2], clip_and_mel.test_views(sample, VIEW, 3)["video"])
 
     def test_a_view_depends_on_seed_epoch_and_sample_and_on_nothing_else(self, split: Split) -> None:
-        def view(number: int, epoch: int, seed: int) -> torch.Tensor:
-            video: torch.Tensor = samples(split, seed=seed)[Request(number, epoch)]["video"]
-            return video
+        def view(number: int, epoch: int, seed: int) -> npt.NDArray[np.uint8]:
+            some = samples(split, seed=seed)
+            made = {name: np.zeros(shape, _numpy(dtype)) for name, (shape, dtype) in some.arrays().items()}
+            some(Request(number, epoch, 0), made, lambda: None)
+            return made["video"]
 
-        assert torch.equal(view(3, 2, 1), view(3, 2, 1))
-        assert not torch.equal(view(3, 2, 1), view(3, 3, 1))
-        assert not torch.equal(view(3, 2, 1), view(3, 2, 2))
+        assert (view(3, 2, 1) == view(3, 2, 1)).all()
+        assert (view(3, 2, 1) != view(3, 3, 1)).any()
+        assert (view(3, 2, 1) != view(3, 2, 2)).any()
 
-    def test_a_test_has_so_many_clips(self, split: Split) -> None:
-        requests = loader.test_requests(split, batch=8)
+    def test_it_gives_an_account(self, split: Split) -> None:
+        steps = order(split, batch=4, steps=6)
+        quarantine = Quarantine(None, split, most_share=0.0)
+        with loader.train_batches(samples(split), steps, loading=Loading(workers=1), quarantine=quarantine) as batches:
+            list(batches)
+            account = batches.account()
 
-        with loader.load(samples(split, clips=3), requests, workers=0, device=CPU) as batches:
-            shapes = [tuple(batch["video"].shape) for batch in batches]
+        assert 0 < account["decode_ms_p50"] <= account["decode_ms_p95"]
+        assert 0 < account["read_ms_p50"] <= account["read_ms_p95"]
+        assert 0 <= account["queue_depth"] <= 4
+        assert account["bad_samples"] == 0
 
-        assert shapes == [(8, 3, 8, 32, 32, 3), (4, 3, 8, 32, 32, 3)]
+    def test_a_set_that_is_taken_away_is_told_as_it_is(self, copy: Path) -> None:
+        split = open_split(copy, "train")
+        (copy / "train" / "train-000002.tar").unlink()
 
-    def test_batches_do_not_depend_on_the_number_of_workers(self, split: Split) -> None:
-        """One worker is held to the same by the trainer's own test."""
-        assert trace(split, workers=2) == trace(split, workers=0)
+        with pytest.raises(ShardError, match=r"train-000002\.tar: cannot be read: No such file"):
+            trace(split, order(split, batch=4, steps=9), workers=1)
         assert multiprocessing.active_children() == []
 
-    def test_a_worker_outlives_what_stops_the_trainer_and_its_own_end_is_told(self, split: Split) -> None:
-        requests = loader.train_requests(split, batch=2, seed=0, first_step=0, steps=1000)
-        got: list[int] = []
+    def test_memory_that_is_not_there_is_told_with_what_helps(
+        self, split: Split, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(loader, "room", lambda: (Path("/dev/shm"), 1000))
 
-        with pytest.raises(RunError, match=r"^a loading process died \(.+\); it may want memory.*--workers"):
-            _kill_while_loading(samples(split), requests, got)
+        with pytest.raises(RunError, match=r"^/dev/shm: has 0 MB free.*--ahead.*--workers 0.*--shm-size"):
+            trace(split, order(split, batch=4, steps=9), workers=1)
 
-        assert max(got) >= 30
-        assert multiprocessing.active_children() == []
+    def test_what_memory_it_takes_is_said_at_the_start(self, split: Split, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("INFO", logger="kinetics_sounds"):
+            trace(split, order(split, batch=4, steps=1), workers=1)
 
-
-def _kill_while_loading(some: loader.Samples, requests: Iterable[list[Request]], got: list[int]) -> None:
-    with loader.load(some, requests, workers=1, device=CPU) as batches:
-        for number, _ in enumerate(batches):
-            if number == 0:
-                _signal_worker(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-            if number == 30:  # more than were loaded ahead
-                _signal_worker(signal.SIGKILL)
-            got.append(number)
-            assert number < 900
+        assert "1 workers (forkserver), 3 batches ahead: 0 MB of shared memory" in caplog.text
 
 
-def _signal_worker(*signals: signal.Signals) -> None:
-    (worker,) = multiprocessing.active_children()
-    assert worker.pid is not None
-    for each in signals:
-        os.kill(worker.pid, each)
+def _numpy(dtype: torch.dtype) -> npt.DTypeLike:
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 @pytest.fixture
@@ -186,31 +369,103 @@ def copy(shards: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(shards, tmp_path / "set"))
 
 
-class TestBadSample:
-    @pytest.mark.parametrize("part", [layout.FRAMES, layout.MEL, layout.META])
-    def test_a_flipped_byte_is_told_with_its_tar_and_sample(self, part: str, copy: Path) -> None:
-        split, tar = open_split(copy, "train"), copy / "train" / "train-000002.tar"
-        _flip(split, 8, part, tar)
+def flip(split: Split, number: int, part: str = layout.FRAMES) -> None:
+    """Change one bit of a part of a sample on disk."""
+    tar = Path(split.tars[split.shard(number)].place)
+    offset = int(split.offset_NP[number, split.dataset.parts.index(part)])
+    data = bytearray(tar.read_bytes())
+    data[offset + 5] ^= 1
+    tar.write_bytes(data)
 
-        with pytest.raises(ShardError) as caught:
-            samples(split)[Request(8, 0)]
 
-        assert str(caught.value) == f"{tar}: is damaged within {split.keys[8]}.{part}; copy or make it again"
-        samples(split)[Request(9, 0)]
+class TestBadSamples:
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_one_gives_way_to_the_same_other_on_any_number_of_ranks_and_workers(
+        self, workers: int, seven: Path, alone: list[Row], tmp_path: Path
+    ) -> None:
+        folder = Path(shutil.copytree(seven, tmp_path / "set"))
+        split = open_split(folder, "train")
+        for number, part in ((4, layout.FRAMES), (17, layout.MEL), (29, layout.META)):
+            flip(split, number, part)
 
-    def test_a_tar_that_is_cut_short_is_told(self, copy: Path) -> None:
-        split, tar = open_split(copy, "train"), copy / "train" / "train-000002.tar"
-        os.truncate(tar, 2000)
+        one, three = (world(split, ranks=ranks, workers=workers if ranks > 1 else 0, most_bad=0.2) for ranks in (1, 3))
 
-        with pytest.raises(ShardError, match=rf"{tar}: is cut short within {split.keys[9]}\."):
-            samples(split)[Request(9, None)]
+        assert one == three
+        for old, new in zip(alone, one, strict=True):
+            assert (old == new) == (old[1] not in (4, 17, 29))
+        for step in range(7):
+            batch = [row[1] for row in one if row[0] == step]
+            assert len(set(batch)) == 10  # nothing twice in a batch
+            assert not {4, 17, 29}.intersection(batch)
 
-    def test_a_tar_that_is_gone_is_told(self, copy: Path) -> None:
-        split, tar = open_split(copy, "train"), copy / "train" / "train-000002.tar"
-        tar.unlink()
+    def test_it_is_written_once_with_tar_and_reason_and_remembered(self, copy: Path, tmp_path: Path) -> None:
+        split = open_split(copy, "train")
+        flip(split, 8)
+        path = tmp_path / "quarantine.jsonl"
+        for _ in range(2):  # the second run finds it in the file
+            quarantine = Quarantine(path, split, most_share=0.1)
+            steps = order(split, batch=4, steps=9)
+            with loader.train_batches(samples(split), steps, loading=HERE, quarantine=quarantine) as batches:
+                list(batches)
+                assert batches.account()["bad_samples"] == 1
 
-        with pytest.raises(ShardError, match=rf"{tar}: cannot be read: No such file"):
-            samples(split)[Request(9, 0)]
+        (line,) = path.read_text().splitlines()
+        tar = copy / "train" / "train-000002.tar"
+        assert json.loads(line) == {
+            "key": split.key(8),
+            "tar": str(tar),
+            "reason": f"{tar}: sample {split.key(8)}: its mp4 is damaged; copy the tar again, or see ks-shard --verify",
+        }
+
+    def test_too_many_end_the_run(self, copy: Path, tmp_path: Path) -> None:
+        split = open_split(copy, "train")
+        flip(split, 6)
+        flip(split, 9)
+        path = tmp_path / "quarantine.jsonl"
+        quarantine = Quarantine(path, split, most_share=0.1)
+
+        with (
+            pytest.raises(RunError, match=r"^2 of the 12 samples of 'train' are bad, more than --max_bad_share allows"),
+            loader.train_batches(
+                samples(split), order(split, batch=4, steps=9), loading=HERE, quarantine=quarantine
+            ) as batches,
+        ):
+            list(batches)
+        assert len(path.read_text().splitlines()) == 2
+
+    def test_a_last_line_that_a_kill_cut_off_is_dropped(self, split: Split, tmp_path: Path) -> None:
+        path = tmp_path / "quarantine.jsonl"
+        path.write_bytes(b'{"key": "one", "tar": "", "reason": ""}\n{"key": "tw')
+
+        quarantine = Quarantine(path, split, most_share=1.0)
+        quarantine.add(3, "why")
+
+        assert quarantine.keys == {"one", split.key(3)}
+        assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["one", split.key(3)]
+
+    def test_a_quarantine_that_is_none_is_told(self, split: Split, tmp_path: Path) -> None:
+        path = tmp_path / "quarantine.jsonl"
+        path.write_text("hello\n")
+
+        with pytest.raises(RunError, match=rf"^{path}: is no list of bad samples"):
+            Quarantine(path, split, most_share=1.0)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_test_leaves_none_out(self, workers: int, copy: Path) -> None:
+        split = open_split(copy, "train")
+        flip(split, 8)
+        got: list[list[int]] = []
+
+        with (
+            pytest.raises(RunError) as caught,
+            loader.test_batches(samples(split, clips=1), batch=3, loading=Loading(workers=workers)) as batches,
+        ):
+            got.extend(batch["number"].tolist() for batch in batches)
+
+        assert f"sample {split.key(8)}: its mp4 is damaged" in str(caught.value)
+        assert str(caught.value).endswith("a test leaves no sample out: mend the set (see ks-shard --verify)")
+        assert got == [[0, 1, 2], [3, 4, 5]] or workers  # workers may meet it before the batches ahead of it are taken
+        assert multiprocessing.active_children() == []
 
     @pytest.mark.parametrize(
         ("part", "data"),
@@ -226,53 +481,69 @@ class TestBadSample:
         ],
     )
     @pytest.mark.parametrize("epoch", [0, None])
-    def test_a_sample_that_was_packed_wrongly_is_told(
+    def test_one_that_was_packed_wrongly_is_told(
         self, part: str, data: bytes, epoch: int | None, split: Split, tmp_path: Path
     ) -> None:
-        wrong = _alone(split, tmp_path, {part: data})
+        wrong = samples(_alone(split, tmp_path, {part: data}), clips=None if epoch == 0 else 1)
+        made = {name: np.zeros(shape, _numpy(dtype)) for name, (shape, dtype) in wrong.arrays().items()}
 
-        with pytest.raises(RunError) as caught:
-            samples(wrong)[Request(0, epoch)]
-
-        assert str(caught.value).startswith(f"{tmp_path}/train/train-000000.tar: sample alone is bad: ")
-        assert str(caught.value).endswith("; make the set again with ks-shard")
+        with pytest.raises(loader.BadRowError, match=rf"^{tmp_path}/train/train-000000.tar: sample alone"):
+            wrong(Request(0, epoch, 0), made, lambda: None)
 
     def test_a_mel_that_is_no_plane_is_told(
         self, split: Split, tmp_path: Path, npy: Callable[[npt.NDArray[Any]], bytes]
     ) -> None:
-        with pytest.raises(RunError, match="sample alone is bad"):
-            samples(_alone(split, tmp_path, {layout.MEL: npy(np.zeros(5))}))[Request(0, 0)]
+        wrong = samples(_alone(split, tmp_path, {layout.MEL: npy(np.zeros(5))}))
+        made = {name: np.zeros(shape, _numpy(dtype)) for name, (shape, dtype) in wrong.arrays().items()}
 
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_a_worker_tells_it_in_the_same_words_and_without_a_traceback(self, workers: int, copy: Path) -> None:
-        split, tar = open_split(copy, "train"), copy / "train" / "train-000002.tar"
-        _flip(split, 8, layout.FRAMES, tar)
-        got: list[list[int]] = []
+        with pytest.raises(loader.BadRowError, match="sample alone: its mel-spectrogram cannot be read"):
+            wrong(Request(0, 0, 0), made, lambda: None)
 
-        with (
-            pytest.raises(ShardError) as caught,
-            loader.load(samples(split), loader.test_requests(split, batch=3), workers=workers, device=CPU) as batches,
-        ):
-            got.extend(batch["number"].tolist() for batch in batches)
+    def test_a_whole_batch_of_bad_ones_is_replaced_while_there_are_others(self, copy: Path) -> None:
+        split = open_split(copy, "train")
+        bad = [request.number for request in next(iter(order(split, batch=4, steps=1)))]
+        for number in bad:
+            flip(split, number)
 
-        assert str(caught.value) == f"{tar}: is damaged within {split.keys[8]}.mp4; copy or make it again"
-        assert got == [[0, 1, 2], [3, 4, 5]]
-        assert multiprocessing.active_children() == []
+        seen = trace(split, order(split, batch=4, steps=3), workers=0, most_bad=1.0)
 
+        assert not set(bad).intersection(row[1] for row in seen)
+        assert all(len({row[1] for row in seen if row[0] == step}) == 4 for step in range(3))
 
-def _flip(split: Split, number: int, part: str, tar: Path) -> None:
-    offset = int(split.offset_NP[number, split.dataset.parts.index(part)])
-    data = bytearray(tar.read_bytes())
-    data[offset + 5] ^= 1
-    tar.write_bytes(data)
+    def test_where_nothing_good_is_left_the_run_ends(self, copy: Path) -> None:
+        split = open_split(copy, "train")
+        for number in range(12):
+            flip(split, number)
+
+        with pytest.raises(RunError, match="no other sample can take its place"):
+            trace(split, order(split, batch=4, steps=3), workers=0, most_bad=1.0)
 
 
 def _alone(split: Split, folder: Path, change: dict[str, bytes]) -> Split:
     """A set of one sample with wrong parts, written as it should be."""
-    parts = split.read(0, split.dataset.parts) | change
+    with split.open(0) as parts:
+        whole = {name: parts.read(name) for name in split.dataset.parts}
     with ShardWriter(layout.tar_path(folder, "train", 0), recipe=split.dataset.recipe) as writer:
-        writer.write(Sample(key="alone", label_index=0, parts=parts))
+        writer.write(Sample(key="alone", label_index=0, parts=whole | change))
         writer.close()
     facts = dataclasses.replace(split.dataset.splits["train"], shards=1, samples=1)
     index.write(folder / layout.DATASET, dataclasses.replace(split.dataset, splits={"train": facts}))
     return open_split(folder, "train")
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)])
+def test_a_worker_outlives_what_stops_the_trainer_and_is_replaced_when_it_is_killed(
+    signals: tuple[signal.Signals, ...], split: Split
+) -> None:
+    steps = order(split, batch=2, steps=200)
+    quarantine = Quarantine(None, split, most_share=0.0)
+    with loader.train_batches(samples(split), steps, loading=Loading(workers=1), quarantine=quarantine) as batches:
+        taken: Iterator[dict[str, torch.Tensor]] = iter(batches)
+        next(taken)
+        (worker,) = multiprocessing.active_children()
+        for each in (*signals, signal.SIGKILL):
+            os.kill(worker.pid or 0, each)
+        rest = list(taken)
+
+    assert len(rest) == 199
+    assert [batch["number"].tolist() for batch in rest] == numbers(steps)[1:]

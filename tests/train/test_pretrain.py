@@ -28,6 +28,12 @@ Argv = Callable[..., list[str]]
 STEPS = 6
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::UserWarning:torch"}
 
+SPEEDS = {
+    *("samples_per_second", "data_wait_share", "queue_depth"),
+    *("decode_ms_p50", "decode_ms_p95", "read_ms_p50", "read_ms_p95"),
+}
+"""Of metrics, what two equal runs differ in."""
+
 
 def metrics(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -35,8 +41,7 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 def learnt(out: Path) -> list[dict[str, Any]]:
     """The metrics that do not depend on the machine."""
-    speeds = {"samples_per_second", "data_wait_share"}
-    return [{name: value for name, value in line.items() if name not in speeds} for line in metrics(out)]
+    return [{name: value for name, value in line.items() if name not in SPEEDS} for line in metrics(out)]
 
 
 def tensors(out: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
@@ -85,7 +90,8 @@ class TestRun:
         for line in lines:
             assert set(line) == {
                 *("step", "loss", "cgra", "selfcl", "dead_channels"),
-                *("lr", "epoch", "samples_per_second", "data_wait_share"),
+                *("lr", "epoch", "bad_samples"),
+                *SPEEDS,
             }
             assert line["loss"] == pytest.approx(0.1 * line["cgra"] + 1.0 * line["selfcl"])  # the recipe's weights
             assert line["epoch"] == pytest.approx(line["step"] / 3)  # 12 samples, 4 a step
@@ -93,6 +99,7 @@ class TestRun:
             assert 0 <= line["dead_channels"] <= 1
             assert 0 <= line["data_wait_share"] <= 1
             assert line["samples_per_second"] > 0
+            assert line["bad_samples"] == 0
 
     def test_tensorboard_shows_the_same(self, finished: Path) -> None:
         shown, lines = curves(finished), metrics(finished)
@@ -236,14 +243,23 @@ class TestMisuse:
 
         assert pretrain.main(small(tmp_path)) == 0
 
-    def test_a_damaged_sample_ends_the_run_with_its_name(
+    def test_too_many_damaged_samples_end_the_run_with_a_name(
         self, small: Argv, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         copy = damaged(shards, tmp_path)
 
         line = refused(small(tmp_path / "out", f"--shards={copy}"), capsys)
 
-        assert f"{copy}/train/train-000002.tar: is damaged within {open_split(copy, 'train').keys[8]}.mp4" in line
+        assert "1 of the 12 samples of 'train' are bad, more than --max_bad_share allows" in line
+        assert f"{copy}/train/train-000002.tar: sample {open_split(copy, 'train').key(8)}: its mp4 is damaged" in line
+
+    def test_a_damaged_sample_is_replaced_and_named(self, small: Argv, shards: Path, tmp_path: Path) -> None:
+        copy = damaged(shards, tmp_path)
+
+        assert pretrain.main(small(tmp_path / "out", f"--shards={copy}", "--max_bad_share=0.1")) == 0
+
+        (line,) = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
+        assert json.loads(line)["key"] == open_split(copy, "train").key(8)
 
 
 def damaged(shards: Path, folder: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.train import run
-from kinetics_sounds.train.backbones import r3d
+from kinetics_sounds.train.backbones import c3d, r2plus1d, r3d
 from kinetics_sounds.train.methods import avcl
 from kinetics_sounds.train.views import clip_and_mel
 
@@ -21,6 +21,8 @@ class TestRead:
         assert parsed.settings == run.Settings()
         assert parsed.groups == {
             "avcl": avcl.Settings(),
+            "c3d": c3d.Settings(),
+            "r2plus1d": r2plus1d.Settings(),
             "r3d": r3d.Settings(),
             "clip_and_mel": clip_and_mel.Settings(),
         }
@@ -80,7 +82,7 @@ class TestRead:
         ("name", "least"),
         [
             *(("batch", 2), ("epochs", 1), ("steps", 1), ("log_every", 1), ("save_every", 1), ("keep", 1)),
-            *(("workers", 0), ("seed", 0)),
+            *(("workers", 0), ("seed", 0), ("ahead", 1), ("window", 1)),
         ],
     )
     def test_a_number_has_a_least(self, name: str, least: int) -> None:
@@ -106,7 +108,7 @@ class TestRecord:
     def test_config_yaml_names_the_shards_and_the_folder(self, finished: Path, shards: Path) -> None:
         kept = run.reopen(finished).settings
 
-        assert (kept.shards, kept.out) == (shards, finished)
+        assert (kept.shards, kept.out) == (str(shards), finished)
 
     def test_a_recipe_is_called_like_its_file_and_a_run_like_its_recipe(self, finished: Path, tmp_path: Path) -> None:
         assert run.recipe_name(run.find_recipe("avcl_k32")) == "avcl_k32"

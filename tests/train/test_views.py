@@ -1,8 +1,8 @@
 """What the encoders see of a clip, mostly on frames whose number or place can be read off a pixel."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,36 +13,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from kinetics_sounds import stream
 from kinetics_sounds.errors import ShardError
-from kinetics_sounds.media.frames import decode
+from kinetics_sounds.media.frames import Decoder
 from kinetics_sounds.shards import layout
 from kinetics_sounds.stream import Split
+from kinetics_sounds.train.colours import magma
 from kinetics_sounds.train.views import clip_and_mel
 from kinetics_sounds.train.views.clip_and_mel import Settings
 
 Frames = npt.NDArray[np.uint8]
-Npy = Callable[[npt.NDArray[Any]], bytes]
 
 SMALL = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=12, mel_crop=8)
-FLAT = np.full((12, 12), 0.5)
 
 
-@pytest.fixture
-def parts(monkeypatch: pytest.MonkeyPatch, npy: Npy) -> Callable[..., dict[str, bytes]]:
-    """A function from frames (T, H, W, 3), and a mel (F, T), to a sample whose decoding is exact."""
+@dataclass(frozen=True)
+class Exact:
+    """A sample whose decoding is exact: frames (T, H, W, 3) and a mel (F, T)."""
 
-    def make(frames_THWC: Frames, mel_FT: npt.NDArray[Any] = FLAT) -> dict[str, bytes]:
-        def exactly(_mp4: bytes, numbers: Sequence[int], *, decoder: str) -> Frames:
-            return frames_THWC[list(numbers)]
+    frames_THWC: Frames
+    mel_FT: npt.NDArray[Any] = field(default_factory=lambda: np.full((12, 12), 0.5))
 
-        monkeypatch.setattr(clip_and_mel, "decode", exactly)
-        return {layout.FRAMES: b"", layout.MEL: npy(mel_FT), layout.META: _meta(len(frames_THWC))}
+    @property
+    def meta(self) -> stream.Meta:
+        return stream.Meta(num_frames=len(self.frames_THWC), fps=10.0, audio_samples=0)
 
-    return make
+    def frames(self, numbers: Sequence[int], *, decoder: str) -> Frames:
+        del decoder
+        return self.frames_THWC[list(numbers)]
 
-
-def _meta(frames: int) -> bytes:
-    return json.dumps({"num_frames": frames}).encode()
+    def mel(self) -> npt.NDArray[np.float16]:
+        return self.mel_FT.astype(np.float16)
 
 
 def numbered(length: int, side: int = 12) -> Frames:
@@ -56,43 +57,41 @@ def placed(length: int, side: int = 12) -> Frames:
     return np.broadcast_to(np.stack([row, column, 0 * row], axis=-1), (length, side, side, 3)).copy()
 
 
-def train(parts: Mapping[str, bytes], seed: int, settings: Settings = SMALL) -> dict[str, torch.Tensor]:
-    made: dict[str, torch.Tensor] = clip_and_mel.train_view(parts, settings, np.random.default_rng(seed))
+def train(sample: Any, seed: int, settings: Settings = SMALL) -> dict[str, torch.Tensor]:
+    made: dict[str, torch.Tensor] = clip_and_mel.train_view(sample, settings, np.random.default_rng(seed))
     return made
 
 
 class TestTrainView:
     @pytest.mark.parametrize(("length", "starts"), [(4, {0}), (5, {0, 1}), (9, {0, 1, 2, 3, 4, 5})])
-    def test_every_start_is_reached_and_none_beyond_the_end(
-        self, length: int, starts: set[int], parts: Callable[..., dict[str, bytes]]
-    ) -> None:
-        sample = parts(numbered(length))
+    def test_every_start_is_reached_and_none_beyond_the_end(self, length: int, starts: set[int]) -> None:
+        sample = Exact(numbered(length))
 
         clips = [train(sample, seed)["video"][:, 0, 0, 0].tolist() for seed in range(150)]
 
         assert {clip[0] for clip in clips} == starts
         assert all(clip == list(range(clip[0], clip[0] + 4)) for clip in clips)
 
-    def test_starts_are_equally_frequent(self, parts: Callable[..., dict[str, bytes]]) -> None:
-        sample = parts(numbered(7))
+    def test_starts_are_equally_frequent(self) -> None:
+        sample = Exact(numbered(7))
 
         starts = [int(train(sample, seed)["video"][0, 0, 0, 0]) for seed in range(1000)]
 
         assert all(200 < starts.count(start) < 300 for start in range(4))
 
-    def test_a_clip_that_is_too_short_begins_again(self, parts: Callable[..., dict[str, bytes]]) -> None:
+    def test_a_clip_that_is_too_short_begins_again(self) -> None:
         settings = dataclasses.replace(SMALL, frames=16)
 
-        assert train(parts(numbered(6)), 0, settings)["video"][:, 0, 0, 0].tolist() == [
+        assert train(Exact(numbered(6)), 0, settings)["video"][:, 0, 0, 0].tolist() == [
             *(0, 1, 2, 3, 4, 5),
             *(0, 1, 2, 3, 4, 5),
             *(0, 1, 2, 3),
         ]
-        assert train(parts(numbered(1)), 0, settings)["video"].max() == 0
+        assert train(Exact(numbered(1)), 0, settings)["video"].max() == 0
 
-    def test_a_still_clip_stays_still(self, parts: Callable[..., dict[str, bytes]]) -> None:
+    def test_a_still_clip_stays_still(self) -> None:
         image_HWC = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-        sample = parts(np.repeat(image_HWC[None], 9, axis=0))
+        sample = Exact(np.repeat(image_HWC[None], 9, axis=0))
 
         clips = [train(sample, seed)["video"] for seed in range(20)]
 
@@ -100,8 +99,8 @@ class TestTrainView:
             assert torch.equal(clip_THWC, clip_THWC[:1].expand_as(clip_THWC))
         assert any(not torch.equal(clips[0], other) for other in clips)
 
-    def test_the_crop_is_one_square_and_every_place_is_reached(self, parts: Callable[..., dict[str, bytes]]) -> None:
-        sample = parts(placed(4))
+    def test_the_crop_is_one_square_and_every_place_is_reached(self) -> None:
+        sample = Exact(placed(4))
         corners = set()
         for seed in range(300):
             video_THWC = train(sample, seed)["video"]
@@ -111,9 +110,9 @@ class TestTrainView:
 
         assert corners == {(top, left) for top in range(5) for left in range(5)}
 
-    def test_the_mels_crop_is_a_square_of_its_own(self, parts: Callable[..., dict[str, bytes]]) -> None:
+    def test_the_mels_crop_is_a_square_of_its_own(self) -> None:
         mel_FT = np.arange(144).reshape(12, 12) / 256
-        sample = parts(placed(4), mel_FT)
+        sample = Exact(placed(4), mel_FT)
         views = [train(sample, seed) for seed in range(100)]
 
         for view in views:
@@ -122,9 +121,9 @@ class TestTrainView:
         assert len({(float(view["audio"][0, 0]), tuple(view["video"][0, 0, 0].tolist())) for view in views}) > 80
 
     def test_the_same_randomness_gives_the_same_view(self, split: Split) -> None:
-        sample = split.read(3, clip_and_mel.PARTS)
         settings = Settings(resize_height=36, resize_width=36, crop=32)
-        first, again, other = (train(sample, seed, settings) for seed in (1, 1, 2))
+        with stream.sample(split, 3) as sample:
+            first, again, other = (train(sample, seed, settings) for seed in (1, 1, 2))
 
         assert all(torch.equal(first[name], again[name]) for name in ("video", "audio"))
         assert all(not torch.equal(first[name], other[name]) for name in ("video", "audio"))
@@ -132,7 +131,8 @@ class TestTrainView:
     def test_shapes_types_and_ranges_of_a_stored_sample(self, split: Split) -> None:
         settings = Settings(resize_height=30, resize_width=34, crop=28, mel_resize=64, mel_crop=56)
 
-        view = train(split.read(0, clip_and_mel.PARTS), 0, settings)
+        with stream.sample(split, 0) as sample:
+            view = train(sample, 0, settings)
 
         assert (view["video"].shape, view["video"].dtype) == ((16, 28, 28, 3), torch.uint8)
         assert (view["audio"].shape, view["audio"].dtype) == ((56, 56), torch.float32)
@@ -140,15 +140,37 @@ class TestTrainView:
         assert view["audio"].is_contiguous()
         assert -1e-6 < view["audio"].min() < view["audio"].max() < 1 + 1e-6
 
-    @pytest.mark.parametrize("decoder", ["decord", "pyav"])
-    def test_stored_frames_are_found_at_their_place(self, decoder: str, split: Split) -> None:
-        sample = split.read(2, clip_and_mel.PARTS)
-        whole_THWC = torch.from_numpy(decode(sample[layout.FRAMES], range(33)))
+    @pytest.mark.parametrize("decoder", ["decord", "torchcodec", "pyav"])
+    def test_stored_frames_are_found_at_their_place(self, decoder: Decoder, split: Split) -> None:
         settings = Settings(resize_height=36, resize_width=36, crop=36, decoder=decoder)
+        with stream.sample(split, 2) as sample:
+            whole_THWC = torch.from_numpy(sample.frames(range(33), decoder="pyav"))
+            views = [train(sample, seed, settings)["video"] for seed in range(5)]
 
-        for seed in range(5):
-            video_THWC = train(sample, seed, settings)["video"]
+        for video_THWC in views:
             assert any(torch.equal(video_THWC, whole_THWC[start : start + 16]) for start in range(18))
+
+    def test_starts_of_groups_are_reached_and_no_others(self) -> None:
+        settings = dataclasses.replace(SMALL, start="gop")
+        starts = {int(train(Exact(numbered(60)), seed, settings)["video"][0, 0, 0, 0]) for seed in range(100)}
+
+        assert starts == {0, 16, 32, 48}  # the last start from which four frames fit is 56
+
+    @pytest.mark.parametrize(("rate", "step"), [(5.0, 2), (2.5, 4), (20.0, 0.5)])
+    def test_frames_at_a_rate_are_those_shown_at_its_moments(self, rate: float, step: float) -> None:
+        """Of ten stored frames a second."""
+        settings = dataclasses.replace(SMALL, rate=rate)
+
+        for seed in range(20):
+            start, *rest = train(Exact(numbered(40)), seed, settings)["video"][:, 0, 0, 0].tolist()
+            assert rest == [start + int(place * step) for place in (1, 2, 3)]
+
+    def test_a_rate_holds_in_tests_too(self) -> None:
+        settings = dataclasses.replace(SMALL, rate=5.0)
+
+        video = clip_and_mel.test_views(Exact(numbered(20)), settings, 3)["video"]
+
+        assert video[:, :, 0, 0, 0].tolist() == [[0, 2, 4, 6], [6, 8, 10, 12], [12, 14, 16, 18]]
 
 
 class TestTestViews:
@@ -164,9 +186,9 @@ class TestTestViews:
         ],
     )
     def test_clips_are_evenly_spaced_from_the_first_frame_to_the_last(
-        self, length: int, clips: int, starts: list[int], parts: Callable[..., dict[str, bytes]]
+        self, length: int, clips: int, starts: list[int]
     ) -> None:
-        video = clip_and_mel.test_views(parts(numbered(length)), SMALL, clips)["video"]
+        video = clip_and_mel.test_views(Exact(numbered(length)), SMALL, clips)["video"]
 
         assert video[:, :, 0, 0, 0].tolist() == [[start, start + 1, start + 2, start + 3] for start in starts]
 
@@ -174,46 +196,40 @@ class TestTestViews:
     def test_centres_are_those_of_the_protocol(self, length: int, clips: int) -> None:
         """Methods 6.2: start = int(centre - L/2) of centres at linspace(L/2, T - L/2, n)."""
         settings = dataclasses.replace(SMALL, frames=16, resize_height=1, resize_width=1, crop=1)
+        number_T = np.arange(length)[:, None, None, None]  # a frame's red and green tell its number
+        sample = Exact(np.concatenate([number_T // 256, number_T % 256, 0 * number_T], axis=-1).astype(np.uint8))
 
-        def numbers_only(_mp4: bytes, numbers: Sequence[int], *, decoder: str) -> Frames:
-            return np.array(numbers)[:, None, None, None].repeat(3, -1)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(clip_and_mel, "decode", numbers_only)
-            patch.setattr(clip_and_mel, "_mel", lambda parts, settings: torch.zeros(8, 8))
-            video = clip_and_mel.test_views({layout.FRAMES: b"", layout.META: _meta(length)}, settings, clips)["video"]
+        video = clip_and_mel.test_views(sample, settings, clips)["video"][:, 0, 0, 0].int()
 
         centres = np.linspace(8, length - 8, clips)
-        assert video[:, 0, 0, 0, 0].tolist() == [int(centre - 8 + 1e-9) for centre in centres]
+        assert (256 * video[:, 0] + video[:, 1]).tolist() == [int(centre - 8 + 1e-9) for centre in centres]
 
-    def test_a_clip_that_is_too_short_begins_again(self, parts: Callable[..., dict[str, bytes]]) -> None:
-        video = clip_and_mel.test_views(parts(numbered(3)), SMALL, 2)["video"]
+    def test_a_clip_that_is_too_short_begins_again(self) -> None:
+        video = clip_and_mel.test_views(Exact(numbered(3)), SMALL, 2)["video"]
 
         assert video[:, :, 0, 0, 0].tolist() == [[0, 1, 2, 0], [0, 1, 2, 0]]
 
-    def test_the_crop_is_the_middle(self, parts: Callable[..., dict[str, bytes]]) -> None:
+    def test_the_crop_is_the_middle(self) -> None:
         mel_FT = np.arange(144).reshape(12, 12) / 256
 
-        view = clip_and_mel.test_views(parts(placed(4), mel_FT), SMALL, 2)
+        view = clip_and_mel.test_views(Exact(placed(4), mel_FT), SMALL, 2)
 
         assert torch.equal(view["video"][1, 3], torch.from_numpy(placed(1)[0, 2:10, 2:10]))
         assert torch.equal(view["audio"].double(), torch.from_numpy(mel_FT[2:10, 2:10]))
 
     def test_shapes_of_a_stored_sample_and_that_nothing_is_random(self, split: Split) -> None:
         settings = Settings(resize_height=36, resize_width=36, crop=32)
-        sample = split.read(1, clip_and_mel.PARTS)
-
-        first, again = (clip_and_mel.test_views(sample, settings, 10) for _ in range(2))
+        with stream.sample(split, 1) as sample:
+            first, again = (clip_and_mel.test_views(sample, settings, 10) for _ in range(2))
 
         assert (first["video"].shape, first["video"].dtype) == ((10, 16, 32, 32, 3), torch.uint8)
         assert (first["audio"].shape, first["audio"].dtype) == ((112, 112), torch.float32)
         assert all(torch.equal(first[name], again[name]) for name in first)
 
     def test_ten_clips_are_the_same_as_each_alone(self, split: Split) -> None:
-        sample = split.read(3, clip_and_mel.PARTS)  # 40 frames
-        whole_THWC = torch.from_numpy(decode(sample[layout.FRAMES], range(40)))
-
-        video = clip_and_mel.test_views(sample, Settings(resize_height=36, resize_width=36, crop=32), 10)["video"]
+        with stream.sample(split, 3) as sample:
+            whole_THWC = torch.from_numpy(sample.frames(range(40)))
+            video = clip_and_mel.test_views(sample, Settings(resize_height=36, resize_width=36, crop=32), 10)["video"]
 
         for place, clip_THWC in enumerate(video):
             start = 24 * place // 9
@@ -221,51 +237,49 @@ class TestTestViews:
 
 
 class TestResize:
-    def test_height_and_width_are_not_swapped(self, parts: Callable[..., dict[str, bytes]]) -> None:
+    def test_height_and_width_are_not_swapped(self) -> None:
         """White on the left half only, before and after."""
         frames = np.zeros((4, 128, 172, 3), dtype=np.uint8)
         frames[:, :, :86] = 255
         settings = Settings(frames=4, resize_height=128, resize_width=171, crop=112)
 
-        video = clip_and_mel.test_views(parts(frames), settings, 1)["video"][0, 0, :, :, 0]
+        video = clip_and_mel.test_views(Exact(frames), settings, 1)["video"][0, 0, :, :, 0]
 
         assert video.shape == (112, 112)
         assert (video[:, :55] == 255).all()
         assert (video[:, 57:] == 0).all()
 
     @pytest.mark.parametrize(("height", "width"), [(128, 171), (36, 36), (200, 300)])
-    def test_a_frame_is_resized_as_pillow_does(
-        self, height: int, width: int, parts: Callable[..., dict[str, bytes]]
-    ) -> None:
+    def test_a_frame_is_resized_as_pillow_does(self, height: int, width: int) -> None:
         """Antialiased, within one level of 256: a still clip of any size looks like its picture."""
         rng = np.random.default_rng(0)
         image_HWC = rng.integers(0, 256, (16, 22, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)[:, :172]
         side = min(height, width)
         settings = Settings(frames=1, resize_height=height, resize_width=width, crop=side)
 
-        video = clip_and_mel.test_views(parts(image_HWC[None]), settings, 1)["video"][0, 0]
+        video = clip_and_mel.test_views(Exact(image_HWC[None]), settings, 1)["video"][0, 0]
 
         left = (width - side) // 2
         pillow_HWC = np.asarray(Image.fromarray(image_HWC).resize((width, height), Image.Resampling.BILINEAR))
         difference = np.abs(video.numpy().astype(int) - pillow_HWC[:, left : left + side].astype(int))
         assert difference.max() <= 1
 
-    def test_low_bands_stay_first_and_early_columns_left(self, parts: Callable[..., dict[str, bytes]]) -> None:
+    def test_low_bands_stay_first_and_early_columns_left(self) -> None:
         mel_FT = np.zeros((256, 256))
         mel_FT[:128, :64] = 1  # low bands in the first quarter of the time
         settings = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=128, mel_crop=128)
 
-        audio_FT = clip_and_mel.test_views(parts(numbered(4), mel_FT), settings, 1)["audio"]
+        audio_FT = clip_and_mel.test_views(Exact(numbered(4), mel_FT), settings, 1)["audio"]
 
         assert (audio_FT[:63, :31] == 1).all()
         assert (audio_FT[65:] == 0).all()
         assert (audio_FT[:, 33:] == 0).all()
 
-    def test_halving_the_mel_keeps_its_mean_and_its_range(self, parts: Callable[..., dict[str, bytes]]) -> None:
+    def test_halving_the_mel_keeps_its_mean_and_its_range(self) -> None:
         mel_FT = np.random.default_rng(0).integers(0, 2, (256, 256)).astype(float)
         settings = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=128, mel_crop=128)
 
-        audio_FT = clip_and_mel.test_views(parts(numbered(4), mel_FT), settings, 1)["audio"]
+        audio_FT = clip_and_mel.test_views(Exact(numbered(4), mel_FT), settings, 1)["audio"]
 
         assert float(audio_FT.mean()) == pytest.approx(mel_FT.mean(), abs=0.01)
         assert -1e-6 < audio_FT.min() < audio_FT.max() < 1 + 1e-6
@@ -291,6 +305,14 @@ class TestToModel:
         for channel in range(channels):
             for step in range(steps):
                 assert torch.equal(audio_BCTHW[:, channel, step], BATCH["audio"])
+
+    def test_colours_are_magma_with_low_bands_at_the_bottom(self) -> None:
+        settings = dataclasses.replace(SMALL, audio_colours="magma")
+
+        audio_BCTHW = clip_and_mel.to_model(BATCH, settings)["audio"]
+
+        assert audio_BCTHW.shape == (2, 3, 4, 5, 5)
+        assert torch.equal(audio_BCTHW[:, :, 2], magma(BATCH["audio"].flip(1)))
 
     def test_pixels_become_shares_of_255_with_channels_first(self) -> None:
         video_BCTHW = clip_and_mel.to_model(BATCH, SMALL)["video"]
@@ -333,8 +355,10 @@ class TestCheck:
             ({"mel_crop": 129}, "mel_crop 129 is larger than mel_resize 128"),
             ({"frames": 0}, "must be at least 1"),
             ({"crop": 0}, "must be at least 1"),
+            ({"rate": 0.0}, r"rate 0\.0 must be more than 0"),
+            ({"audio_colours": "magma", "audio_channels": 1}, "magma gives 3 audio_channels"),
         ],
     )
-    def test_settings_that_no_sample_could_meet_are_refused(self, change: dict[str, int], complaint: str) -> None:
+    def test_settings_that_no_sample_could_meet_are_refused(self, change: dict[str, Any], complaint: str) -> None:
         with pytest.raises(ValueError, match=complaint):
             Settings(**change)

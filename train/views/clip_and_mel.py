@@ -3,8 +3,6 @@
 Shapes: B batch, C channels, T time, H W pixels, F mel bands.
 """
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,13 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kinetics_sounds import sampling
 from kinetics_sounds.errors import ShardError
-from kinetics_sounds.media.frames import Decoder, decode
+from kinetics_sounds.media.frames import Decoder
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Dataset
+from kinetics_sounds.stream import Meta, Sample
 
-PARTS = (layout.FRAMES, layout.MEL, layout.META)
-"""What is read of a sample."""
+from ..colours import magma
+
+PARTS = (layout.MEL, layout.META)
+"""What is read of a sample besides its frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,11 @@ class Settings:
     """How a sample becomes a pair of model inputs."""
 
     frames: int = 16
-    """Consecutive frames at the stored rate, from a random start."""
+    """Images of a clip."""
+    start: Literal["random", "gop"] = "random"
+    """Where a training clip begins: anywhere, or with one of the stored groups of 16 frames, which costs half the decoding."""
+    rate: float | None = None
+    """Images a second, for example 16 (AVID, CrissCross) or 30 (IICL); default: consecutive stored frames, as AVCL has it."""
     resize_height: int = 128
     """Pixels of a frame before the crop."""
     resize_width: int = 171
@@ -42,11 +48,13 @@ class Settings:
     audio_layout: Literal["repeat16", "single"] = "repeat16"
     """The mel-spectrogram repeated to as many time steps as there are frames, or one time step (R3D only)."""
     audio_channels: Literal[1, 3] = 3
-    """Channels that the mel-spectrogram is repeated to."""
+    """Channels that the mel-spectrogram is repeated to, or coloured with."""
+    audio_colours: Literal["none", "magma"] = "none"
+    """magma: colour the mel-spectrogram, low bands at the bottom, as AVCL's authors saved theirs (ks-shard --mel authors)."""
     subtract_clip_mean: bool = False
     """Subtract each pixel's mean over the clip, so that what stands still is 0 (TCGL's code; not in AVCL's paper)."""
     decoder: Decoder = "auto"
-    """Which library decodes the frames: decord, pyav, or auto: decord, and PyAV where it fails."""
+    """Which library decodes the frames; auto: the fastest that decodes right. The frames are the same."""
 
     def __post_init__(self) -> None:
         """Raise ValueError where there is nothing to see or a crop is larger than its image."""
@@ -56,6 +64,10 @@ class Settings:
             raise ValueError(f"crop {self.crop} is larger than {self.resize_height} x {self.resize_width} pixels")
         if self.mel_crop > self.mel_resize:
             raise ValueError(f"mel_crop {self.mel_crop} is larger than mel_resize {self.mel_resize}")
+        if self.rate is not None and not 0 < self.rate < float("inf"):
+            raise ValueError(f"rate {self.rate} must be more than 0")
+        if self.audio_colours == "magma" and self.audio_channels != 3:
+            raise ValueError("audio_colours magma gives 3 audio_channels")
 
 
 def check(dataset: Dataset, settings: Settings) -> None:
@@ -67,40 +79,53 @@ def check(dataset: Dataset, settings: Settings) -> None:
             f"the shards' frames have a short side of {side}, the view needs {needed}: ks-shard --short_side {needed}"
         )
     missing = [part for part in PARTS if part not in dataset.parts]
+    if not {layout.FRAMES, layout.JPEGS}.intersection(dataset.parts):
+        missing.append(layout.FRAMES)
     if missing:
         raise ShardError(
             f"the shards have no {', '.join(missing)}, which the view reads; make them again with ks-shard"
         )
 
 
-def train_view(parts: Mapping[str, bytes], settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
-    """One random view: `video` uint8 (T, H, W, 3) and `audio` float32 (H, W) in [0, 1]."""
-    length = int(json.loads(parts[layout.META])["num_frames"])
-    start = int(generator.integers(max(length - settings.frames, 0) + 1))
-    numbers = [number % length for number in range(start, start + settings.frames)]
-    clip_THWC = _resized(decode(parts[layout.FRAMES], numbers, decoder=settings.decoder), settings)
-    mel_FT = _mel(parts, settings)
+def arrays(settings: Settings, clips: int | None = None) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of what one sample's `train_view` gives, or its `test_views` of so many clips."""
+    video = (settings.frames, settings.crop, settings.crop, 3)
     return {
-        "video": _random_crop(clip_THWC, settings.crop, generator),
+        "video": (video if clips is None else (clips, *video), torch.uint8),
+        "audio": ((settings.mel_crop, settings.mel_crop), torch.float32),
+    }
+
+
+def train_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
+    """One random view: `video` uint8 (T, H, W, 3) and `audio` float32 (H, W) in [0, 1]."""
+    length, step = sample.meta.num_frames, _step(sample.meta, settings)
+    draw = sampling.group_start if settings.start == "gop" else sampling.random_start
+    start = draw(length, settings.frames, generator, step=step)
+    numbers = sampling.numbers(start, settings.frames, length=length, step=step)
+    frames_THWC = torch.from_numpy(sample.frames(numbers, decoder=settings.decoder))
+    mel_FT = _mel(sample, settings)
+    return {
+        "video": _random_crop(_resized(frames_THWC, settings), settings.crop, generator),
         "audio": _random_crop(mel_FT[None, :, :, None], settings.mel_crop, generator)[0, :, :, 0],
     }
 
 
-def test_views(parts: Mapping[str, bytes], settings: Settings, clips: int) -> dict[str, Tensor]:
+def test_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
     """Evenly spaced views, centre crops: `video` uint8 (clips, T, H, W, 3) and `audio` float32 (H, W).
 
     Starts follow methods 6.2: centres at linspace(L/2, length - L/2, clips) for clips of L frames; one clip is the middle.
     """
-    length, long = int(json.loads(parts[layout.META])["num_frames"]), settings.frames
-    last = max(length - long, 0)
-    starts = [last * place // (clips - 1) for place in range(clips)] if clips > 1 else [last // 2]
-    numbers = [(start + step) % length for start in starts for step in range(long)]
+    length, step = sample.meta.num_frames, _step(sample.meta, settings)
+    starts = sampling.even_starts(length, settings.frames, clips, step=step)
+    numbers = [
+        number for start in starts for number in sampling.numbers(start, settings.frames, length=length, step=step)
+    ]
     distinct = sorted(set(numbers))
-    decoded = _resized(decode(parts[layout.FRAMES], distinct, decoder=settings.decoder), settings)
-    video = _centre_crop(decoded, settings.crop)[np.searchsorted(distinct, numbers)]
-    mel_FT = _mel(parts, settings)
+    frames_THWC = torch.from_numpy(sample.frames(distinct, decoder=settings.decoder))
+    video = _centre_crop(_resized(frames_THWC, settings), settings.crop)[np.searchsorted(distinct, numbers)]
+    mel_FT = _mel(sample, settings)
     return {
-        "video": video.reshape(clips, long, *video.shape[1:]),
+        "video": video.reshape(clips, settings.frames, *video.shape[1:]),
         "audio": _centre_crop(mel_FT[None, :, :, None], settings.mel_crop)[0, :, :, 0],
     }
 
@@ -112,24 +137,28 @@ def to_model(batch: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
         video_BCTHW = video_BCTHW - video_BCTHW.mean(dim=2, keepdim=True)
     steps = settings.frames if settings.audio_layout == "repeat16" else 1
     audio_BHW = batch["audio"]
-    audio_BCTHW = audio_BHW[:, None, None].expand(-1, settings.audio_channels, steps, -1, -1)
+    audio_BCHW = magma(audio_BHW.flip(1)) if settings.audio_colours == "magma" else audio_BHW[:, None]
+    audio_BCTHW = audio_BCHW[:, :, None].expand(-1, settings.audio_channels, steps, -1, -1)
     return {"video": video_BCTHW, "audio": audio_BCTHW}
 
 
-def _resized(frames_THWC: np.ndarray, settings: Settings) -> Tensor:
+def _step(meta: Meta, settings: Settings) -> float:
+    """Stored frames from one image of a clip to the next."""
+    return 1 if settings.rate is None else sampling.step_of(meta.fps, settings.rate)
+
+
+def _resized(frames_THWC: Tensor, settings: Settings) -> Tensor:
     """Every frame squashed to the same size, antialiased: uint8 (T, H, W, 3)."""
-    clip = torch.from_numpy(frames_THWC)
     size = (settings.resize_height, settings.resize_width)
-    if tuple(clip.shape[1:3]) == size:
-        return clip
-    resized = F.interpolate(clip.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
+    if tuple(frames_THWC.shape[1:3]) == size:
+        return frames_THWC
+    resized = F.interpolate(frames_THWC.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
     return resized.permute(0, 2, 3, 1)
 
 
-def _mel(parts: Mapping[str, bytes], settings: Settings) -> Tensor:
+def _mel(sample: Sample, settings: Settings) -> Tensor:
     """The stored image brought to `mel_resize`: float32 (H, W), low bands first."""
-    stored = np.load(io.BytesIO(parts[layout.MEL]), allow_pickle=False)
-    mel_FT = torch.from_numpy(stored).float()
+    mel_FT = torch.from_numpy(sample.mel().astype(np.float32))
     size = (settings.mel_resize, settings.mel_resize)
     return F.interpolate(mel_FT[None, None], size=size, mode="bilinear", antialias=True)[0, 0]
 

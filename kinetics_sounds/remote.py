@@ -1,0 +1,271 @@
+"""Files at URLs: the only door to fsspec. What is fetched is bounded, checked, and goes on where a broken line left it."""
+
+import functools
+import re
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from . import files, redact
+from .errors import RemoteError
+
+EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "hub", "http": "http", "https": "http", "file": "", "memory": ""}
+"""The schemes that are known, and the extra of this package that brings what each needs."""
+OPTIONS: dict[str, dict[str, Any]] = {"file": {"auto_mkdir": True}}
+"""What a scheme's file system is made with: no more, since its library reads keys and endpoints from the environment."""
+UPLOADS: dict[str, dict[str, Any]] = {"http": {"method": "put"}, "https": {"method": "put"}}
+"""How a scheme's file system is told to store a file."""
+PIECE = 16 * 2**20
+"""Bytes that are asked for at a time: a request costs tens of milliseconds."""
+SMALLEST_PIECE = 256 * 2**10
+"""Bytes that are asked for at a time on a line that broke again and again."""
+WAITS = (0.5, 2.0, 8.0)
+"""Seconds between the tries of a request that failed and may not the next time."""
+PASSING_STATUSES = (408, 425, 429)
+"""Of an HTTP server that refuses for now; the other 4xx are for good."""
+
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)(?:://|::)|pipe:", flags=re.IGNORECASE)
+_FOR_GOOD = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ImportError,
+    NotImplementedError,
+)
+_BUGS = (TypeError, AttributeError, NameError, LookupError, AssertionError, MemoryError)
+
+T = TypeVar("T")
+
+
+def is_url(text: str) -> bool:
+    """Whether a text names something remote rather than a path.
+
+    Raises RemoteError for what is neither: an unknown scheme, `pipe:` (it would run a command), a chain (`zip::...`).
+    """
+    found = _URL.match(text)
+    if found and ("::" in text or found["scheme"] not in EXTRAS):
+        raise RemoteError(
+            f"{_told(text)}: this kind of URL is not read; give a path, s3://, gs://, hf:// or http(s)://"
+        )
+    return found is not None
+
+
+def join(url: str, *names: str) -> str:
+    """The URL of a file below `url`, whose query stays; raises ValueError for a name that might lead elsewhere."""
+    for name in names:
+        if not re.fullmatch(r"[\w.-]*[\w-][\w.-]*", name, flags=re.ASCII):
+            raise ValueError(f"{name!r} is no name of a file")
+    base, mark, query = url.partition("?")
+    return "/".join([base.rstrip("/"), *names]) + mark + query
+
+
+def read(url: str, *, most: int) -> bytes:
+    """A whole file of at most `most` bytes; raises RemoteError where it is larger, not there or not to be had."""
+
+    def whole() -> bytes:
+        with _open(url) as file:
+            return _up_to(file, most + 1)
+
+    data = _patiently(url, whole)
+    if len(data) > most:
+        raise RemoteError(f"{_told(url)}: is larger than {most} bytes, and so not what is looked for; give another URL")
+    return data
+
+
+def size(url: str) -> int | None:
+    """Bytes of a file, None where there is none; raises RemoteError where that is not to be told."""
+
+    def told() -> object:
+        try:
+            info = _system(url).info(_path(url))
+        except FileNotFoundError as error:
+            if not _is_gone(url, error):
+                raise
+            return None
+        return info["size"] if info["type"] == "file" else None
+
+    found = _patiently(url, told)
+    if found is not None and not isinstance(found, int):
+        raise RemoteError(f"{_told(url)}: the server does not say its size; serve it by one that does")
+    return found
+
+
+def upload(path: Path, url: str) -> None:
+    """Store a file at a URL, over what was there; raises RemoteError where it is not there as a whole afterwards."""
+    wanted = path.stat().st_size
+    _patiently(url, lambda: _system(url).put_file(str(path), _path(url), **UPLOADS.get(_scheme(url), {})))
+    if (found := size(url)) != wanted:
+        raise RemoteError(f"{_told(url)}: has {found} bytes after the {wanted} of {path} were sent; send them again")
+
+
+def download(url: str, path: Path, *, size: int, sha256: str) -> None:
+    """Fetch a file of `size` bytes; it appears at `path` only if this is its hexadecimal SHA-256.
+
+    What an earlier call got, at `path` + `.part`, is not fetched again; only one call at a time may fetch to a path. Raises
+    RemoteError where the file is not to be had, of another size, or wrong even when all of it was fetched by this call.
+    """
+    part = path.with_name(path.name + files.PART)
+    try:
+        with part.open("ab+") as out:
+            resumed = 0 < out.tell() <= size
+        for fresh in (False, True) if resumed else (True,):
+            with part.open("wb" if fresh else "rb+") as out:
+                _fill(out, url, size)
+            if files.sha256(part) == sha256:
+                files.publish(part, path)
+                return
+        part.unlink()
+    except OSError as error:
+        raise RemoteError(f"{part}: cannot be written: {error.strerror}; make room, or give another folder") from error
+    raise RemoteError(f"{_told(url)}: its SHA-256 is not {sha256}: it was damaged or replaced; upload it again")
+
+
+def _fill(out: IO[bytes], url: str, wanted: int) -> None:
+    """Write what an open file lacks of the `wanted` bytes at a URL.
+
+    A line that breaks is tried again, as often as there are `WAITS`, counted anew whenever more came than ever before.
+    """
+    found = size(url)
+    if found != wanted:
+        what = "is not there" if found is None else f"has {found} bytes where its index says {wanted}"
+        raise RemoteError(f"{_told(url)}: {what}; upload it again, with its index")
+    reached, length, waits = out.seek(0, 2), PIECE, iter(WAITS)
+    pieces = _pieces(url, reached, wanted, length=length)
+    while True:
+        try:
+            piece = next(pieces, None)
+        except Exception as error:
+            wait = next(waits, None) if _may_pass(url, error) else None
+            if wait is None:
+                raise _named(url, error, done=f" after {reached} of {wanted} bytes") from error
+            time.sleep(wait)
+            length = max(length // 4, SMALLEST_PIECE)
+            pieces = _pieces(url, reached, wanted, length=length)
+            continue
+        if piece is None:
+            return
+        first, data = piece
+        out.seek(first)
+        out.write(data)
+        if first + len(data) > reached:
+            reached, waits = first + len(data), iter(WAITS)
+
+
+def _pieces(url: str, first: int, size: int, *, length: int) -> Iterator[tuple[int, bytes]]:
+    """The bytes of a file from `first` on, each piece with its place; from 0 on where the server can do no other."""
+    try:
+        with _open(url) as file:
+            while first < size:
+                file.seek(first)
+                yield first, (data := _exactly(file, min(length, size - first)))
+                first += len(data)
+        return
+    except ValueError:  # what fsspec raises where a server does not know of ranges
+        if not first or not _scheme(url).startswith("http"):
+            raise
+    with _open(url, streaming=True) as file:
+        for at in range(0, size, length):
+            yield at, _exactly(file, min(length, size - at))
+
+
+def _exactly(file: IO[bytes], count: int) -> bytes:
+    data = _up_to(file, count)
+    if len(data) < count:
+        raise EOFError(f"it ended {count - len(data)} bytes early")
+    return data
+
+
+def _up_to(file: IO[bytes], count: int) -> bytes:
+    """`count` bytes, or all that are left: one read may give fewer, and a server that does as it likes more."""
+    data = file.read(count)
+    while len(data) < count and (more := file.read(count - len(data))):
+        data += more
+    return data[:count]
+
+
+def _open(url: str, *, streaming: bool = False) -> Any:  # noqa: ANN401 - fsspec has no types
+    return _system(url).open(_path(url), "rb", block_size=0 if streaming else PIECE, cache_type="none")
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0]
+
+
+def _path(url: str) -> str:
+    path: str = _system(url)._strip_protocol(url)
+    return path
+
+
+def _system(url: str) -> Any:  # noqa: ANN401 - fsspec has no types
+    if not is_url(url):
+        raise ValueError(f"{url!r} is a path")
+    return _made(_scheme(url))
+
+
+@functools.cache
+def _made(scheme: str) -> Any:  # noqa: ANN401 - fsspec has no types
+    """A scheme's file system, one a process: each has connections of its own, and takes a moment to make."""
+    import fsspec
+
+    options = OPTIONS.get(scheme, {})
+    return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **options)
+
+
+def _patiently(url: str, act: Callable[[], T]) -> T:
+    """What `act` gives, after some waits where it fails and may not the next time."""
+    waits = iter(WAITS)
+    while True:
+        try:
+            return act()
+        except Exception as error:
+            wait = next(waits, None) if _may_pass(url, error) else None
+            if wait is None:
+                raise _named(url, error) from error
+        time.sleep(wait)
+
+
+def _may_pass(url: str, error: Exception) -> bool:
+    """Whether what a library raised may go away by itself; they have no base in common, so bugs are told by elimination."""
+    if isinstance(error, _BUGS):
+        raise error
+    status = _status(error)
+    if status is not None and 400 <= status < 500:
+        return status in PASSING_STATUSES
+    return not isinstance(error, (*_FOR_GOOD, RemoteError)) or (
+        isinstance(error, FileNotFoundError) and not _is_gone(url, error)
+    )
+
+
+def _is_gone(url: str, error: FileNotFoundError) -> bool:
+    """Whether there is no such file: fsspec says so of every HTTP request that fails, and why in the cause."""
+    return not _scheme(url).startswith("http") or error.__cause__ is None or _status(error) in (404, 410)
+
+
+def _status(error: Exception) -> int | None:
+    """HTTP's status, where that is why."""
+    status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
+    return status if isinstance(status, int) else None
+
+
+def _named(url: str, error: Exception, *, done: str = "") -> RemoteError:
+    """The error of ours that says what a library's does, and what to do."""
+    if isinstance(error, RemoteError):
+        return error
+    if isinstance(error, ImportError):
+        package = f"pip install 'kinetics-sounds[{EXTRAS[_scheme(url)]}]'"
+        return RemoteError(f"{_told(url)}: is not to be had without a package that is missing ({error}); {package}")
+    if isinstance(error, FileNotFoundError) and _is_gone(url, error):
+        return RemoteError(f"{_told(url)}: is not there; see whether the URL is right and all was uploaded")
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+    words = redact.redact(str(cause), [*redact.of_url(url), urllib.parse.urlsplit(url).query])
+    return RemoteError(
+        f"{_told(url)}: is not to be had{done} ({type(cause).__name__}: {words}); see that the URL, your keys and the line "
+        "are right, then run again"
+    )
+
+
+def _told(url: str) -> str:
+    return redact.redact(url)

@@ -1,0 +1,283 @@
+"""ks-shard --verify: a set held against its indexes, tar by tar and member by member; every bad sample is named."""
+
+import contextlib
+import json
+import re
+import tempfile
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from kinetics_sounds import files, manifest, progress, remote, stream
+from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, MediaError, ShardError
+from kinetics_sounds.shards import index, layout, reader
+from kinetics_sounds.shards.index import Dataset, Index
+from kinetics_sounds.shards.reader import Split, Tar
+from kinetics_sounds.shards.writer import BLOCK
+
+from .executors import Failed, in_order, local
+
+TAR_SECONDS = 3600.0
+"""A tar's whole check is killed after this: a decoder may hang."""
+FRAMES_AT_ONCE = 64
+"""That are decoded together, for all of a clip's would take much memory."""
+PARTS = (layout.FRAMES, layout.JPEGS, layout.MEL, layout.AUDIO, layout.META)
+"""What a sample may hold. Nothing else is for a set of ours: loaders run code out of some (`pickle`, `pth`)."""
+
+_KEY = re.compile(r"[\w-]+", re.ASCII)
+_OCTAL = re.compile(rb"([0-7]+)[ \0]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is not as the index says."""
+
+    place: str
+    """Of a tar, such as `train/train-000000.tar`; a split's name, where that as a whole is meant."""
+    key: str
+    """Of the sample; empty where no one sample is meant."""
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came of checking a set."""
+
+    shards: int
+    samples: int
+    """That the indexes name."""
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarTask:
+    """One tar to check."""
+
+    place: str
+    """Of the set: a folder or a URL."""
+    split: str
+    number: int
+    decode: bool
+
+    @property
+    def name(self) -> Path:
+        """Of the tar, within the set."""
+        return layout.tar_path(Path(), self.split, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of checking a tar."""
+
+    keys: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+def verify(place: str, *, decode: bool, workers: int, stop: Callable[[], bool]) -> Report:
+    """Check a set in a folder or at a URL; `decode` tries what every sample holds too. Ends early once `stop()` is true.
+
+    Raises ShardError where there is no set at all.
+    """
+    dataset = reader.read_dataset(place)
+    tasks = [
+        TarTask(place=place, split=split, number=number, decode=decode)
+        for split, facts in dataset.splits.items()
+        for number in range(facts.shards)
+    ]
+    strange = [part for part in dataset.parts if part not in PARTS]
+    faults = [
+        Fault(layout.DATASET, "", f"has parts {part!r}: only {', '.join(PARTS)} are safe to load") for part in strange
+    ]
+    keys: defaultdict[str, list[str]] = defaultdict(list)
+    pool: local.Pool[TarTask, Checked] = local.Pool(check_tar, workers=min(workers, len(tasks) or 1))
+    with contextlib.closing(pool), progress.bar("ks-shard --verify", len(tasks)) as bar:
+        for task, found in in_order(pool, tasks, timeout_seconds=TAR_SECONDS, stop=stop):
+            checked = Checked(faults=(Fault(str(task.name), "", found.detail),)) if isinstance(found, Failed) else found
+            bar.advance("bad" if checked.faults else "good")
+            faults += checked.faults
+            keys[task.split] += checked.keys
+    for split in dataset.splits:
+        faults += [Fault(split, "", what) for what in _split_faults(place, dataset, split, keys[split])]
+    samples = sum(map(len, keys.values()))
+    return Report(shards=len(tasks), samples=samples, faults=tuple(faults))
+
+
+def _split_faults(place: str, dataset: Dataset, split: str, keys: list[str]) -> Iterator[str]:
+    """What no tar shows by itself."""
+    facts = dataset.splits[split]
+    if len(keys) != facts.samples or manifest.fingerprint(keys) != facts.fingerprint:
+        yield f"its indexes name {len(keys)} samples, which are not the {facts.samples} of {layout.DATASET}"
+    if len(set(keys)) != len(keys):
+        yield "has samples twice"
+    if not remote.is_url(place):
+        known = {layout.tar_path(Path(), split, number).name for number in range(facts.shards)}
+        for tar in sorted((Path(place) / split).glob("*.tar")):
+            if tar.name not in known:
+                yield f"{tar.name} is none of its {facts.shards} shards; delete it, or make the set again with ks-shard"
+
+
+def check_tar(task: TarTask) -> Checked:
+    """Every fault of one tar; runs in a worker, for a decoder may crash."""
+    name = str(task.name)
+    try:
+        dataset = reader.read_dataset(task.place)
+        made = _index(task)
+        if made.recipe != dataset.recipe or (made.keys and made.parts != dataset.parts):
+            return Checked(faults=(Fault(name, "", f"its index belongs to another set than {layout.DATASET}"),))
+        if names := [key for key in made.keys if not _KEY.fullmatch(key)]:
+            return Checked(faults=tuple(Fault(name, key, "is no name that a sample may have") for key in names))
+        with _local(task, made) as path:
+            faults = list(_tar_faults(path, made))
+            bad = {key for key, _ in faults}
+            if task.decode:
+                faults += _content_faults(_alone(path, made, dataset, task.split), bad)
+    except (KineticsSoundsError, OSError) as error:
+        return Checked(faults=(Fault(name, "", str(error)),))
+    return Checked(made.keys, tuple(Fault(name, key, what) for key, what in dict.fromkeys(faults)))
+
+
+def _index(task: TarTask) -> Index:
+    name = layout.index_path(task.name)
+    if not remote.is_url(task.place):
+        return index.read_index(Path(task.place) / name)
+    url = remote.join(task.place, *name.parts)
+    return index.parse_index(remote.read(url, most=index.MOST_BYTES), url)
+
+
+@contextlib.contextmanager
+def _local(task: TarTask, made: Index) -> Iterator[Path]:
+    """The tar as a file, good or bad: what is fetched is not checked on the way, as it is for training."""
+    if not remote.is_url(task.place):
+        yield Path(task.place) / task.name
+        return
+    url = remote.join(task.place, *task.name.parts)
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(remote.read(url, most=made.bytes + BLOCK))
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _tar_faults(path: Path, made: Index) -> Iterator[tuple[str, str]]:
+    """Keys of samples (empty: of none) and what is wrong with them, as the tar's own headers and the index tell."""
+    size = path.stat().st_size
+    if size != made.bytes:
+        yield (
+            "",
+            f"is {'cut short' if size < made.bytes else 'too long'}: {size} bytes, where its index says {made.bytes}",
+        )
+    whole = True
+    with path.open("rb") as file:
+        for key, what in _member_faults(file, size, made):
+            whole = False
+            yield key, what
+    if whole and size == made.bytes and files.sha256(path) != made.sha256:
+        yield "", "is not what was written, between or after its samples: its SHA-256 is not its index's"
+
+
+def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[str, str]]:
+    """Each part stands where the index says, is called and holds what it says, and nothing else is there."""
+    rows = zip(made.keys, made.offsets, made.sizes, made.crcs, strict=True)
+    places = ((key, *each) for key, *row in rows for each in zip(made.parts, *row, strict=True))
+    position = 0
+    for key, part, offset, length, crc in sorted(places, key=lambda place: place[2]):
+        if offset - BLOCK < position:
+            yield key, f"its {part} overlaps what stands before it, says its index"
+            continue
+        yield from _strangers(file, position, min(offset - BLOCK, size))
+        file.seek(offset - BLOCK)
+        header, data = file.read(BLOCK), file.read(min(length, size))
+        position = offset + -(-length // BLOCK) * BLOCK
+        if len(data) < length or len(header) < BLOCK:
+            yield key, f"its {part} is cut short"
+        elif wrong := _wrong(header, f"{key}.{part}", length):
+            yield key, f"the header of its {part} {wrong}"
+        elif zlib.crc32(data) != crc:
+            yield key, f"its {part} is damaged"
+    yield from _strangers(file, position, size)
+
+
+def _strangers(file: IO[bytes], position: int, end: int) -> Iterator[tuple[str, str]]:
+    """What stands between two places of a tar where nothing but zeros should."""
+    while position < end:
+        file.seek(position)
+        header = file.read(BLOCK)
+        position += BLOCK
+        if header.strip(b"\0"):
+            length = _OCTAL.match(header[124:136])
+            position += -(-int(length[1], 8) // BLOCK) * BLOCK if length else 0
+            yield "", f"holds {_name(header)!r}, which is not in its index: let nothing open it"
+
+
+def _wrong(header: bytes, name: str, size: int) -> str:
+    """What is wrong with a USTAR header of a regular file of this name and size."""
+    told, length = _OCTAL.match(header[148:156]), _OCTAL.match(header[124:136])
+    if not told or int(told[1], 8) != sum(header[:148]) + 8 * ord(" ") + sum(header[156:]):
+        return "is damaged"
+    if _name(header) != name:
+        return f"names {_name(header)!r}"
+    if header[156:157] != b"0" or header[157:257].strip(b"\0") or header[257:265] != b"ustar\x0000":
+        return "is no regular file's of USTAR"
+    return "" if length and int(length[1], 8) == size else f"does not say {size} bytes"
+
+
+def _name(header: bytes) -> str:
+    folder, name = (
+        field.rstrip(b"\0").decode("ascii", "backslashreplace") for field in (header[345:500], header[:100])
+    )
+    return f"{folder}/{name}" if folder else name
+
+
+def _alone(path: Path, made: Index, dataset: Dataset, split: str) -> Split:
+    """A tar as a split of its own, whatever is wrong with it."""
+    rows = (len(made.keys), len(dataset.parts))
+    return Split(
+        dataset=dataset,
+        name=split,
+        tars=(Tar(place=str(path), bytes=made.bytes, sha256=made.sha256),),
+        cache=None,
+        count_S=np.array([len(made.keys)]),
+        key_N=np.array(made.keys, dtype=np.bytes_),
+        label_index_N=np.array(made.label_indices, dtype=np.int64),
+        offset_NP=np.array(made.offsets, dtype=np.int64).reshape(rows),
+        size_NP=np.array(made.sizes, dtype=np.int64).reshape(rows),
+        crc_NP=np.array(made.crcs, dtype=np.int64).reshape(rows),
+    )
+
+
+def _content_faults(split: Split, bad: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Decode every sample whole, as no training does, but those that are known to be bad."""
+    for number in range(len(split)):
+        key = split.key(number)
+        if key in bad:
+            continue
+        with stream.sample(split, number) as sample:
+            try:
+                _decode(sample, split.dataset)
+            except (KineticsSoundsError, KeyError) as error:
+                yield key, str(error).removeprefix(f"{split.tars[0]}: sample {key}: ")
+
+
+def _decode(sample: stream.Sample, dataset: Dataset) -> None:
+    """Raise MediaError or BadSampleError where a part does not decode, or is not what metadata and `dataset.json` say."""
+    meta = sample.meta
+    if json.loads(sample.part(layout.META))["label_index"] != sample.label_index:
+        raise ShardError(f"its label is not the number {sample.label_index} of its index")
+    if meta.num_frames == 0:
+        raise MediaError("it has no frame")
+    for first in range(0, meta.num_frames, FRAMES_AT_ONCE):
+        shape = sample.frames(range(first, min(first + FRAMES_AT_ONCE, meta.num_frames)), decoder="pyav").shape
+        if min(shape[1:3]) != dataset.frames["short_side"]:
+            raise MediaError(f"its frames are {shape[2]} x {shape[1]}")
+    mel_FT, wanted = sample.mel(), (dataset.mel["bands"], dataset.mel["columns"])
+    if mel_FT.shape != wanted or not ((mel_FT >= 0) & (mel_FT <= 1)).all():
+        raise MediaError(f"its mel-spectrogram is not {wanted[0]} x {wanted[1]} values from 0 to 1")
+    if layout.AUDIO in dataset.parts and (samples := sample.waveform().size) != meta.audio_samples:
+        raise MediaError(f"its sound has {samples} samples where its metadata say {meta.audio_samples}")
+    with contextlib.suppress(MediaError, BadSampleError):
+        sample.frames([meta.num_frames], decoder="pyav")
+        raise ShardError(f"it has more frames than the {meta.num_frames} of its metadata")

@@ -1,0 +1,361 @@
+import hashlib
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds import remote
+from kinetics_sounds.errors import RemoteError
+
+from .wire import FileServer, Proxy
+
+SIZE = 1_000_003
+DATA = (b"a shard " * (SIZE // 8 + 1))[: SIZE - 3] + b"end"
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little patience, small pieces, and none of s3fs's own tries, so that ours are what is seen."""
+    monkeypatch.setattr(remote, "WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(remote, "PIECE", 200_000)
+    monkeypatch.setattr(remote, "SMALLEST_PIECE", 50_000)
+    monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
+
+
+@pytest.fixture(params=[True, False], ids=["ranges", "no ranges"])
+def server(request: pytest.FixtureRequest) -> Iterator[FileServer]:
+    server = FileServer(ranges=request.param)
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["s3", "http", "file", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty folder."""
+    if request.param == "http":
+        server = FileServer(ranges=True)
+        yield server.url("set")
+        server.close()
+    elif request.param == "s3":
+        yield request.getfixturevalue("s3") + "/set"
+    else:
+        yield f"{request.param}://{tmp_path}/set"
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    path = tmp_path / "local"
+    path.write_bytes(DATA)
+    return path
+
+
+def fetch(url: str, path: Path, *, size: int = SIZE, sha256: str = SHA256) -> None:
+    remote.download(url, path, size=size, sha256=sha256)
+
+
+# --- Names ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://b/k", "gs://b/k", "hf://datasets/a/b", "http://h/x?y=1", "https://h", "file:///x"]
+)
+def test_a_url_is_one(url: str) -> None:
+    assert remote.is_url(url)
+
+
+@pytest.mark.parametrize("path", ["", "shards", "/data/shards", "../x", "~/x", "a:b", "/data/http://x", "./pipe:x"])
+def test_a_path_is_none(path: str) -> None:
+    assert not remote.is_url(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["pipe:cat x", "PIPE:cat x", "simplecache::s3://b/k", "s3://b/a::zip://x", "ftp://h/x", "github://a:b@c/x"]
+)
+def test_what_runs_commands_chains_or_is_unknown_is_refused(text: str) -> None:
+    with pytest.raises(RemoteError, match="this kind of URL is not read"):
+        remote.is_url(text)
+    with pytest.raises(RemoteError, match="this kind of URL is not read"):
+        remote.read(text, most=10)
+
+
+def test_a_join_is_below_and_keeps_the_query() -> None:
+    assert remote.join("s3://b/set/", "train", "train-000000.tar") == "s3://b/set/train/train-000000.tar"
+    assert remote.join("https://h/set?token=x", "dataset.json") == "https://h/set/dataset.json?token=x"
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a?b", "a#b", "a b", "a\n", "%2e%2e"])
+def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no name of a file"):
+        remote.join("s3://b/set", name)
+
+
+# --- There and back -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_uploaded_is_there_and_comes_back(folder: str, local: Path, tmp_path: Path) -> None:
+    url = remote.join(folder, "train", "x.tar")
+    assert remote.size(url) is None
+
+    remote.upload(local, url)
+
+    assert remote.size(url) == SIZE
+    assert remote.read(url, most=SIZE) == DATA
+    fetch(url, tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == DATA
+    assert not list(tmp_path.glob("*.part"))
+    local.write_bytes(DATA[:10])
+    remote.upload(local, url)
+    assert remote.read(url, most=SIZE) == DATA[:10]
+
+
+def test_a_file_larger_than_allowed_is_not_read(folder: str, local: Path) -> None:
+    url = remote.join(folder, "x")
+    remote.upload(local, url)
+
+    with pytest.raises(RemoteError, match=f"x: is larger than {SIZE - 1} bytes"):
+        remote.read(url, most=SIZE - 1)
+
+
+def test_what_is_not_there_is_named_at_once(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited for what will not come"))
+    url = remote.join(folder, "nothing")
+
+    with pytest.raises(RemoteError, match="nothing: is not there"):
+        remote.read(url, most=10)
+    with pytest.raises(RemoteError, match="nothing: is not there"):
+        fetch(url, tmp_path / "x")
+
+
+def test_a_folder_is_no_file(s3: str, local: Path) -> None:
+    remote.upload(local, f"{s3}/set/x")
+
+    assert remote.size(f"{s3}/set") is None
+
+
+def test_an_upload_that_arrives_cut_short_is_an_error(local: Path) -> None:
+    server = FileServer(ranges=True)
+    server.lost = 1
+    with pytest.raises(RemoteError, match=rf"x: has {SIZE - 1} bytes after the {SIZE} of {local} were sent"):
+        remote.upload(local, server.url("x"))
+    server.close()
+
+
+# --- What may be wrong with a file ----------------------------------------------------------------------------------
+
+
+def test_another_checksum_is_an_error_and_leaves_nothing(folder: str, local: Path, tmp_path: Path) -> None:
+    url = remote.join(folder, "x.tar")
+    remote.upload(local, url)
+
+    with pytest.raises(RemoteError, match=r"x.tar: its SHA-256 is not 0000.*: it was damaged or replaced"):
+        fetch(url, tmp_path / "back", sha256="0" * 64)
+    assert {path.name for path in tmp_path.iterdir()} <= {"local", "set"}
+
+
+@pytest.mark.parametrize("wrong", [SIZE - 1, SIZE + 1])
+def test_another_size_is_an_error_before_a_byte_is_fetched(
+    s3: str, wire: Proxy, local: Path, tmp_path: Path, wrong: int
+) -> None:
+    remote.upload(local, f"{s3}/x.tar")
+
+    with pytest.raises(RemoteError, match=rf"x.tar: has {SIZE} bytes where its index says {wrong}"):
+        fetch(f"{s3}/x.tar", tmp_path / "back", size=wrong)
+    assert wire.count("GET", "x.tar") == 0
+
+
+def test_a_file_that_shrinks_while_it_is_fetched_is_an_error(
+    folder: str, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = remote.join(folder, "x.tar")
+    remote.upload(local, url)
+    monkeypatch.setattr(remote, "size", lambda _: SIZE + 5)
+
+    with pytest.raises(RemoteError, match=rf"x.tar: is not to be had after \d+ of {SIZE + 5} bytes .*bytes early"):
+        fetch(url, tmp_path / "back", size=SIZE + 5)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [b"", DATA[:700_000], DATA, b"x" * 700_000, b"x" * SIZE, DATA + b"x"],
+    ids=lambda left: f"{len(left)} {left[:1]!r}",
+)
+def test_whatever_was_left_of_an_earlier_download_the_end_is_right(
+    folder: str, local: Path, tmp_path: Path, left: bytes
+) -> None:
+    url = remote.join(folder, "x.tar")
+    remote.upload(local, url)
+    (tmp_path / "back.part").write_bytes(left)
+
+    fetch(url, tmp_path / "back")
+
+    assert (tmp_path / "back").read_bytes() == DATA
+
+
+def test_what_an_earlier_download_got_is_not_fetched_again(s3: str, wire: Proxy, local: Path, tmp_path: Path) -> None:
+    remote.upload(local, f"{s3}/x.tar")
+    (tmp_path / "back.part").write_bytes(DATA[:900_000])
+    before = wire.sent
+
+    fetch(f"{s3}/x.tar", tmp_path / "back")
+
+    assert 100_000 < wire.sent - before < 120_000
+
+
+def test_a_full_disk_is_named(s3: str, local: Path, tmp_path: Path) -> None:
+    remote.upload(local, f"{s3}/x.tar")
+    (tmp_path / "back.part").symlink_to("/dev/full")
+
+    with pytest.raises(RemoteError, match=r"back.part: cannot be written: No space left on device; make room"):
+        fetch(f"{s3}/x.tar", tmp_path / "back")
+
+
+# --- What may be wrong with a line ----------------------------------------------------------------------------------
+
+
+def test_a_download_goes_on_after_every_cut(s3: str, wire: Proxy, local: Path, tmp_path: Path) -> None:
+    """The line breaks after every 150 kB: pieces of 200 kB never come through, most of 50 kB do."""
+    remote.upload(local, f"{s3}/x.tar")
+    wire.cut(150_000)
+
+    fetch(f"{s3}/x.tar", tmp_path / "back")
+
+    assert (tmp_path / "back").read_bytes() == DATA
+    assert wire.cuts > len(remote.WAITS) + 1  # tries are counted anew when more came
+
+
+def test_a_download_gives_up_and_the_next_goes_on(s3: str, wire: Proxy, local: Path, tmp_path: Path) -> None:
+    remote.upload(local, f"{s3}/x.tar")
+    (tmp_path / "back.part").write_bytes(DATA[:600_000])
+    wire.cut(20_000)
+
+    with pytest.raises(RemoteError, match=rf"{s3}/x.tar: is not to be had after 600000 of {SIZE} bytes \(.*run again"):
+        fetch(f"{s3}/x.tar", tmp_path / "back")
+    assert wire.count("GET", "x.tar") == 4
+    assert (tmp_path / "back.part").stat().st_size == 600_000
+    assert not (tmp_path / "back").exists()
+
+    wire.cut(0, most=0)
+    fetch(f"{s3}/x.tar", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == DATA
+
+
+def test_a_small_file_is_read_through_a_cut(s3: str, wire: Proxy, local: Path) -> None:
+    remote.upload(local, f"{s3}/x.json")
+    wire.cut(100_000, most=2)
+
+    assert remote.read(f"{s3}/x.json", most=SIZE) == DATA
+    assert wire.cuts == 2
+
+
+def test_an_upload_is_sent_again_after_a_cut(s3: str, wire: Proxy, local: Path) -> None:
+    wire.cut(10, most=2)
+
+    remote.upload(local, f"{s3}/x")
+
+    assert remote.read(f"{s3}/x", most=SIZE) == DATA
+    assert wire.cuts == 2
+
+
+def test_no_server_is_an_error_and_not_an_absent_file(s3: str, wire: Proxy) -> None:
+    wire.close()
+
+    with pytest.raises(RemoteError, match=r"x: is not to be had"):
+        remote.size(f"{s3}/x")
+    with pytest.raises(RemoteError, match=r"x: is not to be had"):
+        remote.size(f"http://127.0.0.1:{wire.port}/x")
+
+
+# --- HTTP -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_is_read_whether_it_knows_of_ranges_or_not(server: FileServer, tmp_path: Path) -> None:
+    server.files["x.tar"] = DATA
+
+    assert remote.size(server.url("x.tar")) == SIZE
+    assert remote.read(server.url("x.tar?token=1"), most=SIZE) == DATA
+    fetch(server.url("x.tar"), tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == DATA
+
+
+def test_a_cut_is_mended_whether_a_server_knows_of_ranges_or_not(server: FileServer, tmp_path: Path) -> None:
+    server.files["x.tar"] = DATA
+    proxy = Proxy(server.port)
+    proxy.cut(450_000, most=2)
+
+    fetch(server.url("x.tar", proxy.port), tmp_path / "back")
+
+    assert (tmp_path / "back").read_bytes() == DATA
+    assert proxy.cuts == 2
+    proxy.close()
+
+
+def test_a_server_without_ranges_on_a_bad_line_is_given_up(tmp_path: Path) -> None:
+    server = FileServer(ranges=False)
+    server.files["x.tar"] = DATA
+    proxy = Proxy(server.port)
+    proxy.cut(450_000)
+
+    with pytest.raises(RemoteError, match=r"x.tar: is not to be had after \d+ of 1000003 bytes"):
+        fetch(server.url("x.tar", proxy.port), tmp_path / "back")
+    assert proxy.cuts < 12
+    proxy.close()
+    server.close()
+
+
+@pytest.mark.parametrize(("status", "passes"), [(503, True), (429, True), (500, True), (403, False), (401, False)])
+def test_a_refusal_for_now_passes_and_one_for_good_is_told(server: FileServer, status: int, *, passes: bool) -> None:
+    server.files["x"] = DATA
+    server.statuses = [status] * 4  # fsspec asks with HEAD, then with GET
+
+    if passes:
+        assert remote.read(server.url("x"), most=SIZE) == DATA
+        assert not server.statuses
+    else:
+        with pytest.raises(RemoteError, match=f"x: is not to be had .*{status}"):
+            remote.read(server.url("x"), most=SIZE)
+        assert len(server.statuses) == 2
+    server.statuses = [status] * 2
+    if passes:
+        assert remote.size(server.url("x")) == SIZE
+
+
+def test_no_secret_of_a_url_is_in_a_message(server: FileServer) -> None:
+    port = server.port
+    server.statuses = [403] * 20
+    for url in (
+        f"http://me:hunter22@127.0.0.1:{port}/x?token=abcd1234",
+        "http://me:hunter22@127.0.0.1:9/x?token=abcd1234",
+    ):
+        with pytest.raises(RemoteError) as caught:
+            remote.read(url, most=10)
+        assert "/x" in str(caught.value)
+        assert "hunter22" not in str(caught.value)
+        assert "abcd1234" not in str(caught.value)
+
+
+# --- Packages -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("s3://b/x", "s3fs", "s3"),
+        ("gs://b/x", "gcsfs", "gs"),
+        ("gcs://b/x", "gcsfs", "gs"),
+        ("hf://datasets/a/b/x", "huggingface_hub", "hub"),
+        ("http://h/x", "fsspec.implementations.http", "http"),
+    ],
+)
+def test_a_missing_package_says_how_to_install_it(
+    url: str, package: str, extra: str, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote._made.cache_clear()
+    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, url.partition("://")[0], raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    for act in (lambda: remote.read(url, most=1), lambda: remote.size(url), lambda: remote.upload(local, url)):
+        with pytest.raises(RemoteError, match=rf"pip install 'kinetics-sounds\[{extra}\]'"):
+            act()
+    remote._made.cache_clear()

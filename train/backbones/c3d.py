@@ -1,0 +1,64 @@
+"""C3D: eight 3-D convolutions, each with a bias and a batch norm, and four max-pools between them (methods 1.5).
+
+Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. With 3-channel 16 x 112 x 112
+input and width 64 the stages give 64x16x112x112, 128x16x56x56, 256x8x28x28, 512x4x14x14 and 512x2x7x7: 27 661 440
+parameters, 77.0 GFLOP a sample. It needs at least 8 frames, for three pools halve the time.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+LEAST_FRAMES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Size of a C3D."""
+
+    width: int = 64
+    """Channels after the first convolution; the pooled feature has 8 times as many (paper: 64, so 512)."""
+    channels: int = 3
+    """Input channels: 3 for RGB and for a mel plane repeated three times, 1 for a bare mel plane."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a network that cannot be."""
+        if self.width < 1 or self.channels < 1:
+            raise ValueError(f"c3d: width {self.width} and channels {self.channels} must be at least 1")
+
+
+def build(settings: Settings) -> "C3D":
+    """Make an untrained encoder."""
+    return C3D(settings)
+
+
+class C3D(nn.Module):
+    """Plain 3-D network; its features are non-negative, for a ReLU is the last thing before the mean."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        width = settings.width
+        self.dim = 8 * width
+        self.conv1 = _stage(settings.channels, width)
+        self.conv2 = nn.Sequential(nn.MaxPool3d((1, 2, 2)), *_stage(width, 2 * width))
+        self.conv3 = nn.Sequential(nn.MaxPool3d(2), *_stage(2 * width, 4 * width, 4 * width))
+        self.conv4 = nn.Sequential(nn.MaxPool3d(2), *_stage(4 * width, 8 * width, 8 * width))
+        self.conv5 = nn.Sequential(nn.MaxPool3d(2), *_stage(8 * width, 8 * width, 8 * width))
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        """Encode (B, C, T, H, W) as the mean over time and space of the last stage: (B, D).
+
+        Raises ValueError for fewer than 8 frames.
+        """
+        if video_BCTHW.shape[2] < LEAST_FRAMES:
+            raise ValueError(f"c3d halves the time three times and needs 8 frames, got {video_BCTHW.shape[2]}: use r3d")
+        maps_BDTHW: Tensor = self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(video_BCTHW)))))
+        return maps_BDTHW.mean(dim=(2, 3, 4))
+
+
+def _stage(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Conv3d(inputs, outputs, 3, padding=1), nn.BatchNorm3d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers)
