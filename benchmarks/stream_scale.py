@@ -31,9 +31,10 @@ PER_SHARD = 250
 PARTS = (layout.AUDIO, layout.META, layout.MEL, layout.FRAMES)
 RUNS = 5
 OPEN = """
-import json, resource, sys, time
+import json, re, sys, time
+from pathlib import Path
 from kinetics_sounds import stream
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak(): return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before, began = peak(), time.perf_counter()
 split = stream.open_split(sys.argv[1], "train")
 opened = time.perf_counter() - began

@@ -15,6 +15,7 @@ import numpy as np
 
 from kinetics_sounds import files, manifest, progress, remote, stream
 from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, MediaError, ShardError
+from kinetics_sounds.redact import redact
 from kinetics_sounds.shards import index, layout, reader
 from kinetics_sounds.shards.index import Dataset, Index
 from kinetics_sounds.shards.reader import Split, Tar
@@ -123,22 +124,34 @@ def _split_faults(place: str, dataset: Dataset, split: str, keys: list[str]) -> 
 
 def check_tar(task: TarTask) -> Checked:
     """Every fault of one tar; runs in a worker, for a decoder may crash."""
-    name = str(task.name)
     try:
-        dataset = reader.read_dataset(task.place)
-        made = _index(task)
-        if made.recipe != dataset.recipe or (made.keys and made.parts != dataset.parts):
-            return Checked(faults=(Fault(name, "", f"its index belongs to another set than {layout.DATASET}"),))
-        if names := [key for key in made.keys if not _KEY.fullmatch(key)]:
-            return Checked(faults=tuple(Fault(name, key, "is no name that a sample may have") for key in names))
-        with _local(task, made) as path:
-            faults = list(_tar_faults(path, made))
-            bad = {key for key, _ in faults}
-            if task.decode:
-                faults += _content_faults(_alone(path, made, dataset, task.split), bad)
+        dataset, made = reader.read_dataset(task.place), _index(task)
+    except KineticsSoundsError as error:
+        return Checked(faults=(Fault(str(task.name), "", str(error)),))
+    try:
+        faults = tuple(dict.fromkeys(_faults(task, dataset, made)))
+    except FileNotFoundError:
+        faults = (("", "is missing, but its index is there; copy it, or make the set again with ks-shard"),)
     except (KineticsSoundsError, OSError) as error:
-        return Checked(faults=(Fault(name, "", str(error)),))
-    return Checked(made.keys, tuple(Fault(name, key, what) for key, what in dict.fromkeys(faults)))
+        faults = (("", f"cannot be read: {error}"),)
+    return Checked(made.keys, tuple(Fault(str(task.name), key, what) for key, what in faults))
+
+
+def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str, str]]:
+    """Keys of samples (empty: of none) and what is wrong with them; raises what opening the tar raises."""
+    if made.recipe != dataset.recipe or (made.keys and made.parts != dataset.parts):
+        yield "", f"its index belongs to another set than {layout.DATASET}"
+        return
+    if names := [key for key in made.keys if not _KEY.fullmatch(key)]:
+        yield from ((key, "is no name that a sample may have") for key in names)
+        return
+    bad: set[str] = set()
+    with _local(task, made) as path:
+        for key, what in _tar_faults(path, made):
+            bad.add(key)
+            yield key, what
+        if task.decode:
+            yield from _content_faults(_alone(path, made, dataset, task.split), bad)
 
 
 def _index(task: TarTask) -> Index:
@@ -146,7 +159,7 @@ def _index(task: TarTask) -> Index:
     if not remote.is_url(task.place):
         return index.read_index(Path(task.place) / name)
     url = remote.join(task.place, *name.parts)
-    return index.parse_index(remote.read(url, most=index.MOST_BYTES), url)
+    return index.parse_index(remote.read(url, most=index.MOST_BYTES), redact(url))
 
 
 @contextlib.contextmanager
@@ -163,13 +176,11 @@ def _local(task: TarTask, made: Index) -> Iterator[Path]:
 
 
 def _tar_faults(path: Path, made: Index) -> Iterator[tuple[str, str]]:
-    """Keys of samples (empty: of none) and what is wrong with them, as the tar's own headers and the index tell."""
+    """What the tar's own headers, its bytes and the index say of each other."""
     size = path.stat().st_size
     if size != made.bytes:
-        yield (
-            "",
-            f"is {'cut short' if size < made.bytes else 'too long'}: {size} bytes, where its index says {made.bytes}",
-        )
+        fault = "cut short" if size < made.bytes else "too long"
+        yield "", f"is {fault}: {size} bytes, where its index says {made.bytes}"
     whole = True
     with path.open("rb") as file:
         for key, what in _member_faults(file, size, made):
@@ -189,12 +200,13 @@ def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[st
             yield key, f"its {part} overlaps what stands before it, says its index"
             continue
         yield from _strangers(file, position, min(offset - BLOCK, size))
-        file.seek(offset - BLOCK)
-        header, data = file.read(BLOCK), file.read(min(length, size))
         position = offset + -(-length // BLOCK) * BLOCK
-        if len(data) < length or len(header) < BLOCK:
+        if offset + length > size:
             yield key, f"its {part} is cut short"
-        elif wrong := _wrong(header, f"{key}.{part}", length):
+            continue
+        file.seek(offset - BLOCK)
+        header, data = file.read(BLOCK), file.read(length)
+        if wrong := _wrong(header, f"{key}.{part}", length):
             yield key, f"the header of its {part} {wrong}"
         elif zlib.crc32(data) != crc:
             yield key, f"its {part} is damaged"
@@ -215,8 +227,8 @@ def _strangers(file: IO[bytes], position: int, end: int) -> Iterator[tuple[str, 
 
 def _wrong(header: bytes, name: str, size: int) -> str:
     """What is wrong with a USTAR header of a regular file of this name and size."""
-    told, length = _OCTAL.match(header[148:156]), _OCTAL.match(header[124:136])
-    if not told or int(told[1], 8) != sum(header[:148]) + 8 * ord(" ") + sum(header[156:]):
+    length = _OCTAL.match(header[124:136])
+    if header[148:156] != b"%06o\0 " % (sum(header[:148]) + 8 * ord(" ") + sum(header[156:])):
         return "is damaged"
     if _name(header) != name:
         return f"names {_name(header)!r}"

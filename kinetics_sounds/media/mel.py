@@ -66,7 +66,7 @@ def versions() -> dict[str, str]:
 
 
 def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
-    """Image in [0, 1] of a mono float32 waveform: float32, shape (bands, columns), low bands first.
+    """Image in [0, 1] of a mono float32 waveform: float32, shape (bands, columns), low bands first, row by row in memory.
 
     1 is the loudest band and column of the track (or the floor, if that is louder), 0 lies `range_db` under it.
     """
@@ -79,7 +79,7 @@ def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
     if mel.stretch:
         least, most = bright_FT.min(), bright_FT.max()
         bright_FT = (bright_FT - least) / (most - least) if most > least else np.zeros_like(bright_FT)
-    image: np.ndarray = np.clip(adaptive_mean(bright_FT, mel.columns), 0, 1).astype(np.float32)
+    image: np.ndarray = np.clip(adaptive_mean(bright_FT, mel.columns), 0, 1).astype(np.float32, order="C")
     return image
 
 

@@ -1,6 +1,13 @@
+import dataclasses
 import io
+import json
+import os
+import re
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -8,14 +15,14 @@ import pytest
 import soundfile
 
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import encode, ffmpeg, probe
+from kinetics_sounds.media import encode, ffmpeg, frames, probe, synthesize
 from kinetics_sounds.media.encode import GOP, SAMPLE_RATE, Encoded, Encoding
 from kinetics_sounds.media.ffmpeg import TimedOutError
 
 from .conftest import BEEP_SECONDS, beep_seconds, tool
 
 
-def encoded(path: Path, scratch: Path, **settings: float) -> Encoded:
+def encoded(path: Path, scratch: Path, **settings: float | str) -> Encoded:
     encoding = Encoding(**settings)  # type: ignore[arg-type]
     return encode.encode(path, found=probe.probe(path), scratch=scratch, encoding=encoding, timeout_seconds=30)
 
@@ -150,11 +157,121 @@ def test_the_rate_is_constant_and_the_source_s_own_up_to_30(
     assert times == pytest.approx(np.arange(made.num_frames) / float(stored), abs=1e-4)
 
 
+def test_codes_are_those_that_decode_fast(made: Encoded, tmp_path: Path) -> None:
+    (tmp_path / "stored.mp4").write_bytes(made.mp4)
+    argv = [
+        ffmpeg.executable(),
+        "-i",
+        str(tmp_path / "stored.mp4"),
+        "-c",
+        "copy",
+        "-bsf:v",
+        "trace_headers",
+        "-f",
+        "null",
+        "-",
+    ]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stderr
+
+    assert re.findall(r"entropy_coding_mode_flag\s+(\d)", said) == ["0"] * said.count("entropy_coding_mode_flag")
+    assert "entropy_coding_mode_flag" in said
+
+
+def dot(path: Path) -> None:
+    """128 x 128, dark but for a white square of 4 x 4 pixels, which is one pixel of 32 x 32: that in row and column 16."""
+    picture = np.full((128, 128, 3), 40, np.uint8)
+    picture[64:68, 64:68] = 240
+    silence = np.zeros(8000, np.float32)
+    synthesize.write_mp4(path, np.broadcast_to(picture, (5, 128, 128, 3)), silence, fps=10, sample_rate=16_000, crf=1)
+
+
+def test_a_small_pixel_is_the_mean_of_those_that_it_covers(tmp_path: Path) -> None:
+    """Other ways to shrink let a pixel's neighbours have a part in it."""
+    dot(tmp_path / "dot.mp4")
+    made = encoded(tmp_path / "dot.mp4", tmp_path, short_side=32, codec="jpeg", quality=100)
+    grey = frames.decode_jpegs(made.jpegs[:1])[0].mean(axis=2)
+
+    assert grey[16, 16] > 200
+    grey[16, 16] = 40
+    assert np.abs(grey - 40).max() < 12
+
+
 def test_another_rate_can_be_asked_for(ramp: Path, tmp_path: Path) -> None:
     made = encoded(ramp, tmp_path, max_fps=5)
 
     assert made.fps == 5
     assert made.num_frames == 40
+
+
+# --- JPEGs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def jpegs(ramp: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoded:
+    return encoded(ramp, tmp_path_factory.mktemp("jpegs"), codec="jpeg")
+
+
+def test_every_frame_is_a_jpeg_in_its_place(jpegs: Encoded) -> None:
+    shown = frames.decode_jpegs(jpegs.jpegs)
+
+    assert shown.shape == (80, 128, 172, 3)
+    assert [round((float(picture.mean()) - 8) / 3) for picture in shown] == list(range(80))
+    assert (jpegs.num_frames, jpegs.mp4) == (80, b"")
+
+
+def test_jpegs_are_baseline_with_colours_at_half_the_size(jpegs: Encoded) -> None:
+    """A frame header (SOF0) of 8 bits: three components, the first of 2 x 2 samples where the others have one."""
+    for jpeg in jpegs.jpegs:
+        head = jpeg[jpeg.index(b"\xff\xc0") :]
+        assert head[4] == 8
+        assert (int.from_bytes(head[5:7]), int.from_bytes(head[7:9])) == (128, 172)
+        assert [head[10 + 3 * component + 1] for component in range(head[9])] == [0x22, 0x11, 0x11]
+
+
+def test_the_sound_beside_jpegs_is_the_same(made: Encoded, jpegs: Encoded) -> None:
+    assert jpegs.flac == made.flac
+
+
+def test_a_higher_quality_is_larger_and_nearer(tmp_path: Path) -> None:
+    path, sizes, away = tmp_path / "noise.mp4", [], []
+    film("testsrc2=size=96x64:rate=10", path)
+    best = frames.decode_jpegs(encoded(path, tmp_path, codec="jpeg", quality=100).jpegs).astype(float)
+    for quality in (50, 75, 90):
+        made = encoded(path, tmp_path, codec="jpeg", quality=quality)
+        sizes.append(sum(map(len, made.jpegs)))
+        away.append(float(np.abs(frames.decode_jpegs(made.jpegs) - best).mean()))
+
+    assert sizes == sorted(sizes)
+    assert away == sorted(away, reverse=True)
+
+
+@pytest.mark.parametrize("colours", ["bt709", "smpte170m"])
+def test_jpegs_have_the_source_s_colours(tmp_path: Path, colours: str) -> None:
+    """Pure red, green and blue, written as YUV in either of the two ways that videos have."""
+    for name, rgb in {"red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255)}.items():
+        path = tmp_path / f"{name}.mp4"
+        tags = ("-colorspace", colours, "-color_primaries", colours, "-color_trc", colours, "-color_range", "tv")
+        film(f"color={name}:size=64x64:rate=10", path, "-vf", f"scale=out_color_matrix={colours}", *tags)
+        shown = frames.decode_jpegs(encoded(path, tmp_path, codec="jpeg").jpegs)
+
+        assert np.abs(shown.astype(float) - rgb).max() < 8
+
+
+def film(source: str, path: Path, *options: str) -> None:
+    tone = ("-f", "lavfi", "-i", "sine=frequency=300:sample_rate=24000")
+    tool("-f", "lavfi", "-i", source, *tone, *options, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-t", 1, path)
+
+
+# --- Without the loop filter ----------------------------------------------------------------------------------------
+
+
+def test_a_fast_decode_shows_nearly_the_same(tmp_path: Path) -> None:
+    film("testsrc2=size=256x256:rate=10", tmp_path / "coarse.mp4", "-crf", "40")
+    exact, fast = (encoded(tmp_path / "coarse.mp4", tmp_path, codec="jpeg", fast_decode=skip) for skip in (False, True))
+    away = np.square(frames.decode_jpegs(exact.jpegs).astype(float) - frames.decode_jpegs(fast.jpegs)).mean()
+
+    assert fast.flac == exact.flac
+    assert 25 < 10 * np.log10(255**2 / away) < 60
 
 
 # --- Sound ----------------------------------------------------------------------------------------------------------
@@ -216,8 +333,25 @@ def test_the_bytes_are_the_same_every_time(ramp: Path, made: Encoded, tmp_path: 
     assert again.flac == made.flac
 
 
-@pytest.mark.parametrize("codec", ["aac", "libmp3lame", "ac3", "mp2", "flac"])
-def test_the_bytes_are_the_same_on_any_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
+@pytest.mark.parametrize(
+    ("codec", "how"),
+    [
+        ("aac", {}),
+        ("libmp3lame", {}),
+        ("ac3", {}),
+        ("mp2", {}),
+        ("flac", {}),
+        ("aac", {"short_side": 32}),
+        ("aac", {"short_side": 26}),
+        ("aac", {"codec": "jpeg"}),
+        ("aac", {"codec": "jpeg", "short_side": 26}),
+        ("aac", {"fast_decode": True, "short_side": 26}),
+    ],
+    ids=str,
+)
+def test_the_bytes_are_the_same_on_any_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, how: dict[str, Any]
+) -> None:
     """ffmpeg's own code for this processor, and its plain C code, which every processor runs alike."""
     channels = 2 if codec in {"libmp3lame", "mp2"} else 6
     source, plain = tmp_path / "source.mkv", tmp_path / "plain_ffmpeg"
@@ -227,14 +361,46 @@ def test_the_bytes_are_the_same_on_any_processor(tmp_path: Path, monkeypatch: py
     plain.write_text(f'#!/bin/sh\nexec {ffmpeg.executable()} -cpuflags 0 "$@"\n')
     plain.chmod(0o755)
 
-    here = encoded(source, tmp_path)
+    here = encoded(source, tmp_path, **how)
     monkeypatch.setattr(ffmpeg, "executable", lambda: str(plain))
-    anywhere = encoded(source, tmp_path)
+    anywhere = encoded(source, tmp_path, **how)
 
     assert np.abs(here.waveform).max() > 0.05
     assert np.array_equal(here.waveform, anywhere.waveform)
     assert here.flac == anywhere.flac
     assert here.mp4 == anywhere.mp4
+    assert here.jpegs == anywhere.jpegs
+
+
+def test_a_jpeg_s_bytes_are_the_same_without_vector_code() -> None:
+    code = """
+import hashlib, numpy, simplejpeg
+rgb_HWC = numpy.random.default_rng(0).integers(0, 256, (128, 172, 3), dtype=numpy.uint8)
+jpeg = simplejpeg.encode_jpeg(rgb_HWC, quality=90, colorsubsampling="420", fastdct=False)
+print(hashlib.sha256(jpeg).hexdigest())
+"""
+    argv = [sys.executable, "-c", code]
+    ways: tuple[dict[str, str], ...] = ({}, {"JSIMD_FORCENONE": "1"}, {"JSIMD_FORCESSE2": "1"})
+
+    assert (
+        len({subprocess.run(argv, check=True, capture_output=True, env=os.environ | way).stdout for way in ways}) == 1
+    )
+
+
+def test_the_recipe_says_what_decides_the_bytes_and_no_more() -> None:
+    h264, jpeg = Encoding(), Encoding(codec="jpeg")
+
+    assert encode.recipe(h264) == encode.recipe(dataclasses.replace(h264, quality=5))
+    assert encode.recipe(jpeg) == encode.recipe(dataclasses.replace(jpeg, crf=5, preset="slow"))
+    others = [
+        dataclasses.replace(h264, short_side=256),
+        dataclasses.replace(h264, max_fps=15.0),
+        dataclasses.replace(h264, crf=5),
+        dataclasses.replace(h264, preset="slow"),
+        dataclasses.replace(h264, fast_decode=True),
+        dataclasses.replace(jpeg, quality=5),
+    ]
+    assert len({json.dumps(encode.recipe(each)) for each in (h264, jpeg, *others)}) == 2 + len(others)
 
 
 def test_a_missing_stream_is_an_error(silent_film: Path, song: Path, tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ def noise(*, seconds: float = 1, amplitude: float = 0.3, seed: int = 0) -> np.nd
     return (amplitude * np.clip(samples, -3, 3) / 3).astype(np.float32)
 
 
+AUTHORS = mel.PRESETS["authors"]
+
+
 def oracle(waveform: np.ndarray) -> np.ndarray:
     """The same image in float64 from torch: STFT, filters, decibels, pooling, each written out."""
     signal = torch.from_numpy(waveform.astype(np.float64))
@@ -158,6 +161,68 @@ def test_the_waveform_is_left_as_it_was() -> None:
     mel.mel_image(waveform, PAPER)
 
     assert np.array_equal(waveform, before)
+
+
+def test_the_image_lies_row_by_row_in_memory() -> None:
+    """So does its file, and what reads it need not turn it round."""
+    assert mel.mel_image(noise(), PAPER).flags.c_contiguous
+
+
+def test_the_blocks_of_the_transform_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = mel.mel_image(noise(seconds=3), PAPER)
+    for block in (1, 100, 1000):
+        monkeypatch.setattr(mel, "BLOCK", block)
+        assert np.array_equal(mel.mel_image(noise(seconds=3), PAPER), whole)
+
+
+# --- The authors' ---------------------------------------------------------------------------------------------------
+
+
+def authors_oracle(waveform: np.ndarray) -> np.ndarray:
+    """The same image by librosa's own functions, as the authors call them."""
+    power_FT = librosa.feature.melspectrogram(
+        y=waveform, sr=24_000, n_fft=2048, win_length=1024, hop_length=512, n_mels=256, fmax=12_000
+    )
+    decibels_FT = librosa.power_to_db(power_FT, ref=np.max)
+    image_FT = (decibels_FT - decibels_FT.min()) / (decibels_FT.max() - decibels_FT.min())
+    return torch.nn.functional.adaptive_avg_pool1d(torch.from_numpy(image_FT), 256).numpy()
+
+
+@pytest.mark.parametrize(
+    "waveform",
+    [noise(seconds=3), tone(1000, seconds=10), noise(amplitude=1e-4), np.concatenate([tone(300), 0 * tone(300)])],
+    ids=["noise", "tone", "a soft noise", "half silent"],
+)
+def test_the_authors_image_is_librosa_s(waveform: np.ndarray) -> None:
+    assert mel.mel_image(waveform, AUTHORS) == pytest.approx(authors_oracle(waveform), abs=1e-4)
+
+
+def test_ten_seconds_have_the_469_columns_of_the_authors_files() -> None:
+    assert mel._power(noise(seconds=10), AUTHORS).shape == (256, 469)
+
+
+def test_the_authors_image_reaches_from_0_to_1_however_soft_the_sound() -> None:
+    for amplitude in (0.3, 0.003):
+        image = mel.mel_image(tone(1000, amplitude=amplitude), AUTHORS)
+        assert image.min() == 0
+        assert image.max() == pytest.approx(1, abs=0.02)  # the mean of some columns, one of which is 1
+
+
+@pytest.mark.parametrize("samples", [0, 1, 100, RATE])
+def test_silence_is_exactly_0_in_the_authors_image_too(samples: int) -> None:
+    assert np.count_nonzero(mel.mel_image(np.zeros(samples, np.float32), AUTHORS)) == 0
+
+
+def test_silence_is_0_where_nothing_bounds_the_power() -> None:
+    boundless = dataclasses.replace(PAPER, floor_db=None)
+
+    assert np.count_nonzero(mel.mel_image(np.zeros(RATE, np.float32), boundless)) == 0
+
+
+def test_a_tone_is_in_the_same_band_of_either_image() -> None:
+    for hertz in (440, 5000):
+        bands = [int(mel.mel_image(tone(hertz), preset)[:, 100].argmax()) for preset in (PAPER, AUTHORS)]
+        assert abs(bands[0] - bands[1]) <= 3
 
 
 # --- Pooling --------------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import wave
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +16,16 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from kinetics_sounds import manifest
+from kinetics_sounds import manifest, remote, stream
+from kinetics_sounds.cache import Cache
 from kinetics_sounds.classes import ClassList
-from kinetics_sounds.media import ffmpeg
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.media import encode, ffmpeg, frames, mel
 from kinetics_sounds.pipelines import build, shard
+from kinetics_sounds.pipelines.stages import pack
 from kinetics_sounds.shards import index, layout
+
+from ..wire import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,7 +196,7 @@ def test_bad_options_are_refused_with_the_reason(
 # --- What is not the clip's own fault ---------------------------------------------------------------------------------
 
 
-def packed(built: Path, out: Path, *options: str) -> int:
+def packed(built: Path, out: Path | str, *options: str) -> int:
     common = ["--manifest", str(built / "manifest.parquet"), "--short_side", "32", "--shard_bytes", "400000"]
     code: int = shard.main([*common, "--out", str(out), "--workers", "1", *options])
     return code
@@ -266,3 +274,186 @@ def test_a_fault_of_the_clip_itself_is_left_out_with_its_reason(
     ]
     assert left.status == "corrupt"
     assert "the picture cannot be decoded" in left.detail
+
+
+# --- Codecs, mels, decoding -------------------------------------------------------------------------------------------
+
+
+def test_the_set_says_every_number_that_made_it(shards: Path) -> None:
+    made = index.read_dataset(shards)
+
+    expected = {"codec": "h264", "short_side": 32, "max_fps": 30.0, "crf": 23, "preset": "superfast", "gop": 16}
+    assert made.frames.items() >= (expected | {"fast_decode": False}).items()
+    assert "quality" not in made.frames
+    assert (made.mel["preset"], made.mel["win_length"], made.mel["hop_length"]) == ("paper", 240, 240)
+    assert set(made.versions) == {"kinetics-sounds", "ffmpeg", "librosa", "numpy", "scipy"}
+
+
+@pytest.fixture(scope="module")
+def others(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same clips with everything chosen that is not the default."""
+    out = tmp_path_factory.mktemp("others") / "out"
+    options = ["--codec", "jpeg", "--quality", "80", "--fast_decode", "--mel", "authors", "--audio", "none"]
+    assert packed(built, out, *options) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_jpegs_are_stored_one_after_another_with_their_sizes_and_checksums(others: Path) -> None:
+    for sample in read_alone(others, "val"):
+        assert set(sample) >= {"mjpeg", "mel.npy", "json"}
+        assert not set(sample) & {"mp4", "flac"}
+        meta = json.loads(sample["json"])
+        ends = np.cumsum(meta["frame_bytes"])
+        assert (len(ends), ends[-1]) == (meta["num_frames"], len(sample["mjpeg"])) == (20, len(sample["mjpeg"]))
+        jpegs = [sample["mjpeg"][end - size : end] for end, size in zip(ends, meta["frame_bytes"], strict=True)]
+        assert [zlib.crc32(jpeg) for jpeg in jpegs] == meta["frame_crcs"]
+        assert frames.decode_jpegs(jpegs).shape == (20, 32, 32, 3)
+
+
+@pytest.mark.slow
+def test_the_stream_reads_either_codec(shards: Path, others: Path) -> None:
+    """The same clips: frames that look alike, and mel-spectrograms that differ in their making."""
+    h264, jpeg = (stream.open_split(folder, "val") for folder in (shards, others))
+    for number in range(len(h264)):
+        with stream.sample(h264, number) as one, stream.sample(jpeg, number) as other:
+            assert one.key == other.key
+            away = one.frames([3, 19]).astype(float) - other.frames([3, 19])
+            assert np.sqrt((away**2).mean()) < 16
+            assert one.mel().shape == other.mel().shape == (256, 256)
+            assert not np.array_equal(one.mel(), other.mel())
+
+
+@pytest.mark.slow
+def test_other_choices_are_written_down_too(others: Path) -> None:
+    made = index.read_dataset(others)
+
+    assert made.frames.items() >= {"codec": "jpeg", "quality": 80, "fast_decode": True}.items()
+    assert not {"crf", "preset", "gop"} & set(made.frames)
+    assert (made.mel["preset"], made.mel["win_length"], made.mel["hop_length"]) == ("authors", 1024, 512)
+    assert made.audio["codec"] == "none"
+    assert "simplejpeg" in made.versions
+
+
+@pytest.mark.slow
+def test_what_is_packed_is_sound(shards: Path, others: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, counts in ((shards, "8 samples"), (others, "8 samples")):
+        assert shard.main(["--verify", str(folder), "--verify_decode", "--workers", "1"]) == 0
+        assert counts in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--quality 80", "is of JPEGs alone; add --codec jpeg"),
+        ("--quality 0 --codec jpeg", "must be from 1 to 100"),
+        ("--verify_decode", "add --verify SHARDS"),
+        ("--slurm.partition cpu", "add --executor slurm, or leave them out"),
+        ("--out zip::s3://bucket/x", "this kind of URL is not read"),
+        ("--executor slrm", "slrm"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    built: Path, capsys: pytest.CaptureFixture[str], given: str, said: str
+) -> None:
+    assert shard.main(["--manifest", str(built / "manifest.parquet"), *given.split()]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_worker_with_other_tools_packs_nothing(built: Path, tmp_path: Path) -> None:
+    outcome = next(each for each in manifest.read(built / "manifest.parquet").outcomes if each.media)
+    packing = pack.Packing(
+        folder=built,
+        scratch=tmp_path,
+        encoding=encode.Encoding(),
+        mel=mel.PRESETS["paper"],
+        audio=True,
+        timeout_seconds=30,
+        versions="ffmpeg n1.0",
+    )
+
+    with pytest.raises(SettingsError, match=r"has kinetics-sounds .*, not ffmpeg n1.0; install the same on every node"):
+        pack.pack(pack.Task(outcome=outcome, label_index=0, packing=packing))
+
+
+# --- Executors --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["ray", "slurm --slurm.cluster local"], ids=["ray", "jobs"])
+def test_the_bytes_do_not_depend_on_the_executor(built: Path, shards: Path, tmp_path: Path, executor: str) -> None:
+    """Run as people run it: Ray and submitit leave threads and processes of their own."""
+    settings = ["--short_side", "32", "--shard_bytes", "400000", "--out", str(tmp_path / "out"), "--workers", "2"]
+    module = [sys.executable, "-m", "kinetics_sounds.pipelines.shard", "--manifest", str(built / "manifest.parquet")]
+    done = subprocess.run(
+        [*module, *settings, "--executor", *executor.split()], check=False, capture_output=True, text=True, timeout=240
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert tars(tmp_path / "out") == tars(shards)
+    assert (tmp_path / "out/dataset.json").read_bytes() == (shards / "dataset.json").read_bytes()
+
+
+# --- URLs -------------------------------------------------------------------------------------------------------------
+
+
+def puts(wire: Proxy) -> list[str]:
+    """What was stored, in its order, each once: large files come in parts."""
+    return list(dict.fromkeys(re.split(r"[? ]", each)[1] for each in wire.requests if each.startswith("PUT ")))
+
+
+def test_a_set_is_sent_tar_by_tar_and_its_own_file_last(built: Path, shards: Path, s3: str, wire: Proxy) -> None:
+    assert packed(built, f"{s3}/set") == 0
+
+    bucket = s3.removeprefix("s3://")
+    tars_sent = [path for path in puts(wire) if path.endswith(".tar")]
+    expected = [step for tar in tars_sent for step in (tar, tar.replace(".tar", ".json"))]
+    assert puts(wire)[1:] == [*expected, f"/{bucket}/set/dataset.json"]  # the first made the bucket
+    for path in sorted(shards.rglob("*.tar")):
+        url = remote.join(f"{s3}/set", *path.relative_to(shards).parts)
+        assert remote.read(url, most=10**7) == path.read_bytes()
+    assert stream_keys(f"{s3}/set", built / "cache") == stream_keys(str(shards), None)
+
+
+def stream_keys(place: str, cache: Path | None) -> list[bytes]:
+    kept = Cache(cache, most_bytes=10**8) if cache else None
+    keys: list[bytes] = stream.open_split(place, "train", cache=kept).key_N.tolist()
+    return keys
+
+
+def test_only_what_is_not_there_is_sent_again(built: Path, shards: Path, s3: str, wire: Proxy) -> None:
+    assert packed(built, f"{s3}/set") == 0
+    wire.requests.clear()
+
+    assert packed(built, f"{s3}/set") == 0
+    assert puts(wire) == []
+
+    lost = remote.join(f"{s3}/set", "train", "train-000000.json")  # as after a kill between a tar and its index
+    remote._system(lost).rm(lost)
+    assert packed(built, f"{s3}/set") == 0
+    assert [path.rpartition("/")[2] for path in puts(wire)] == ["train-000000.tar", "train-000000.json"]
+
+
+def test_another_set_at_the_url_is_refused_before_anything_is_packed(
+    built: Path, shards: Path, s3: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert packed(built, f"{s3}/set") == 0
+
+    assert packed(built, f"{s3}/set", "--mel", "authors") == 2
+    assert f"{s3}/set: holds shards of another manifest" in capsys.readouterr().err
+
+
+def test_a_tar_that_was_damaged_here_is_not_sent(
+    built: Path, shards: Path, s3: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(built, copy, symlinks=True)
+    tar = copy / "shards/train/train-000000.tar"
+    data = bytearray(tar.read_bytes())
+    data[1000] ^= 1
+    tar.write_bytes(data)
+
+    assert packed(copy, f"{s3}/set") == 2
+    assert "its SHA-256 is not its index's; delete both to make them anew" in capsys.readouterr().err
+    assert remote.size(f"{s3}/set/train/train-000000.json") is None
+    assert remote.size(f"{s3}/set/dataset.json") is None
