@@ -65,11 +65,12 @@ class Cache:
             descriptor = os.open(self._path(size, sha256), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        if os.fstat(descriptor).st_size != size:
-            os.close(descriptor)
-            return None
-        now = time.time_ns()
-        os.utime(descriptor, ns=(now, now))
+        with _closed_by_an_error(descriptor):
+            if os.fstat(descriptor).st_size != size:
+                os.close(descriptor)
+                return None
+            now = time.time_ns()
+            os.utime(descriptor, ns=(now, now))
         return descriptor
 
     def _bring(self, url: str, size: int, sha256: str) -> None:
@@ -96,14 +97,15 @@ class Cache:
         """The lock of a copy's part, with room made for it; or None, and the part that another process is about to finish."""
         part = _part(path)
         claim = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if _lock(claim):
-            if not path.exists() or path.stat().st_size != size:
-                path.unlink(missing_ok=True)
-                if (busy := self._make_room(size, besides=path)) is None:
-                    return claim, part
-                part = busy
-            else:  # it was finished since we looked: what we hold is an empty file, or the finished one by its old name
-                part.unlink(missing_ok=True)
+        with _closed_by_an_error(claim):  # or the lock would be held as long as this process lives
+            if _lock(claim):
+                if not path.exists() or path.stat().st_size != size:
+                    path.unlink(missing_ok=True)
+                    if (busy := self._make_room(size, besides=path)) is None:
+                        return claim, part
+                    part = busy
+                else:  # it was finished since we looked: what we hold is an empty file, or the finished one by its old name
+                    part.unlink(missing_ok=True)
         os.close(claim)
         return None, part
 
@@ -136,6 +138,15 @@ class Cache:
             raise RemoteError(
                 f"{self.folder}: cannot be used as a cache: {error.strerror}; give another folder (--cache)"
             ) from error
+
+
+@contextlib.contextmanager
+def _closed_by_an_error(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _bytes(path: Path) -> int:

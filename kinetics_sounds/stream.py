@@ -198,6 +198,6 @@ def stand_ins(order_N: np.ndarray, *, place: int, batch: int, seed: int, epoch: 
     of the batch need not know of the rest.
     """
     column_M = np.arange(place % batch, len(order_N), batch)
-    others_M = column_M[column_M != place]
-    for other in rng(seed, epoch, key, "stand-in").permutation(others_M):
-        yield int(order_N[other])
+    others_M = rng(seed, epoch, key, "stand-in").permutation(order_N[column_M[column_M != place]])
+    del order_N, column_M  # a whole epoch's order must not live as long as this is waiting
+    yield from map(int, others_M)

@@ -18,23 +18,24 @@ def holds_another(url: str, recipe: str) -> bool:
 def upload(folder: Path, url: str, done: Mapping[str, Sequence[Index]], *, stop: Callable[[], bool]) -> None:
     """Send the shards of each split, each tar checked and before its index; that of the set comes last.
 
-    So an index at the URL says that its tar is there, and `dataset.json` that all is. Ends early once `stop()` is true.
+    So an index at the URL says that its tar was sent, and `dataset.json` that all was; one that is gone or of another size
+    since is sent again. Ends early once `stop()` is true.
     Raises ShardError where a tar is not what was written, RemoteError where the URL cannot be written to.
     """
     tars = [
-        (layout.tar_path(folder, split, number), remote.join(url, split), made.sha256)
+        (layout.tar_path(folder, split, number), remote.join(url, split), made)
         for split, indices in done.items()
         for number, made in enumerate(indices)
     ]
     with progress.bar(f"ks-shard to {redact(url)}", len(tars)) as bar:
-        for tar, place, sha256 in tars:
+        for tar, place, made in tars:
             if stop():
                 return
             path = layout.index_path(tar)
-            if _is_there(path, place):
+            if _is_there(path, place) and remote.size(remote.join(place, tar.name)) == made.bytes:
                 bar.advance("there already")
                 continue
-            if files.sha256(tar) != sha256:
+            if files.sha256(tar) != made.sha256:
                 raise ShardError(f"{tar}: its SHA-256 is not its index's; delete both to make them anew")
             for each in (tar, path):
                 remote.upload(each, remote.join(place, each.name))

@@ -100,6 +100,23 @@ def test_a_file_is_fetched_once(cache: Cache, shards: list[Shard], downloads: li
     assert names(cache) == {shards[0].name}
 
 
+@pytest.mark.timeout(30)
+def test_an_error_while_room_is_made_lets_go_of_the_lock(
+    cache: Cache, shards: list[Shard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the next one who wants that file would wait for ever for this process."""
+
+    def fails(_self: Cache, _size: int, *, besides: Path) -> None:
+        raise OSError(5, "Input/output error", str(besides))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cache, "_make_room", fails)
+        with pytest.raises(RemoteError, match="Input/output error"):
+            shards[0].read(cache)
+
+    assert shards[0].read(cache) == shards[0].data
+
+
 def test_a_copy_is_for_reading_only(cache: Cache, shards: list[Shard]) -> None:
     descriptor = shards[0].open(cache)
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -324,7 +341,7 @@ def test_two_that_do_not_fit_together_are_fetched_one_after_the_other(
     for thread in threads:
         thread.join(30)
 
-    assert names(cache) == {shards[1].name}
+    assert names(cache) in ({shards[0].name}, {shards[1].name})  # the first may have to fetch its own again
 
 
 def test_whoever_opens_what_the_cache_is_never_above_its_bound(tmp_path: Path) -> None:

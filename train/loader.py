@@ -127,6 +127,10 @@ class Samples:
         """The view."""
         return importlib.import_module(self.view)
 
+    def told(self, request: Request) -> str:
+        """Where a request's sample lies, and its key."""
+        return f"{self.split.tars[self.split.shard(request.number)]}: sample {self.split.key(request.number)}"
+
     def arrays(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Shape and type of a row's arrays."""
         found: dict[str, tuple[tuple[int, ...], torch.dtype]] = self.module.arrays(self.settings, self.clips)
@@ -258,6 +262,7 @@ class Batches:
                 for row, request in enumerate(requests)
             ]
             self._depths.append(0)
+            self._forget(taken)
             yield self._moved(arrays, taken)
 
     def _filled(self, request: Request, out: Mapping[str, np.ndarray]) -> Request:
@@ -305,6 +310,7 @@ class Batches:
                     spoke = time.monotonic()
                     log.warning("loader: waiting for %d samples of batch %d", pending[taken].left, taken)
             batch = pending.pop(taken)
+            self._forget(batch.requests)
             taken += 1
             arrays = {
                 name: torch.from_numpy(each.array[batch.slot, : len(batch.requests)]) for name, each in ring.items()
@@ -318,7 +324,9 @@ class Batches:
         for done in workers.finished(seconds):
             batch = pending[done.batch]
             if done.times is None:
-                batch.requests[done.place] = instead = self._instead(done.row, done.reason)
+                where = self.samples.told(done.row)  # a crash does not say whose it is
+                reason = done.reason if done.reason.startswith(where) else f"{where}: {done.reason}"
+                batch.requests[done.place] = instead = self._instead(done.row, reason)
                 workers.submit(done.batch, batch.slot, [(done.place, instead)])
             else:
                 self._times.append(done.times)
@@ -337,6 +345,11 @@ class Batches:
         if other is None:
             raise RunError(f"{reason}; and no other sample can take its place: mend the set (see ks-shard --verify)")
         return dataclasses.replace(request, number=other)
+
+    def _forget(self, taken: list[Request]) -> None:
+        """What else might have stood in this batch."""
+        for request in taken:
+            self._choices.pop((request.epoch, request.place), None)
 
     def _ring(self, context: Context) -> dict[str, Shared]:
         """Slots for the batches that are loaded ahead; says what memory that takes, raises RunError where it is not there."""

@@ -18,6 +18,7 @@ from torch import nn
 
 from kinetics_sounds import __version__, files, progress, stream
 from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, STOPPED, Parsed, Stop, command, stoppable
 
 from . import bench, checkpoint, loader, run
@@ -61,16 +62,16 @@ def pretrain(argv: Sequence[str]) -> int:
         parsed = run.read(argv)
     name = run.recipe_name(parsed.configs[-1])
     out = parsed.settings.out or Path("runs") / name
-    window = run.window(parsed.settings, split)
+    window = _window(parsed.settings, split, out)
     chosen = [f"--shards={shards}", f"--out={out}", *([f"--window={window}"] if window else [])]
     parsed = run.read([*argv, *chosen])  # so that config.yaml says the same again
     settings = parsed.settings
     note = f" ({split.dataset.note})" if split.dataset.note else ""
-    print(f"shards: {shards}, {split.name}: {len(split)} samples of {split.dataset.classes}{note}\nout: {out}")
+    print(f"shards: {redact(shards)}, {split.name}: {len(split)} samples of {split.dataset.classes}{note}\nout: {out}")
     if settings.batch > len(split):
         raise SettingsError(
-            f"--batch {settings.batch}: is larger than the split {split.name!r} of {shards}, which has {len(split)} samples; "
-            f"give --batch {len(split)} or less"
+            f"--batch {settings.batch}: is larger than the split {split.name!r} of {redact(shards)}, "
+            f"which has {len(split)} samples; give --batch {len(split)} or less"
         )
     with files.exclusive(out, command="ks-train"):
         return _train(parsed, split, shards=shards, out=out, recipe=name)
@@ -137,6 +138,15 @@ def _train(parsed: Parsed[Settings], split: stream.Split, *, shards: str, out: P
 def _rate(optim: Optim, step: int, steps: int) -> float:
     warmup = min(optim.warmup_steps, steps)
     return learning_rate(step, base=optim.lr, steps=steps, warmup_steps=warmup, kind=optim.schedule)
+
+
+def _window(settings: Settings, split: stream.Split, out: Path) -> int | None:
+    """Shards that are shuffled together: a run that goes on keeps its own, however much the cache holds now."""
+    last = checkpoint.latest(out / "checkpoints")
+    if settings.window is None and last is not None:
+        kept = checkpoint.read_state(last).get("window")
+        return kept if isinstance(kept, int) else None
+    return run.window(settings, split)
 
 
 def _state(parsed: Parsed[Settings], facts: Mapping[str, Any]) -> dict[str, Any]:

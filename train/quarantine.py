@@ -26,10 +26,9 @@ class Quarantine:
     def add(self, number: int, reason: str) -> None:
         """Sample `number` is bad; raises RunError once the bad ones are more than their share."""
         key = self._split.key(number)
-        if key in self.keys:
-            return
+        new = key not in self.keys
         self.keys.add(key)
-        if self._path:
+        if new and self._path:
             line = {"key": key, "tar": str(self._split.tars[self._split.shard(number)]), "reason": reason}
             with self._path.open("ab") as out:
                 out.write((json.dumps(line) + "\n").encode())

@@ -201,12 +201,12 @@ def loading(settings: Settings, device: torch.device) -> Loading:
 def window(settings: Settings, split: Split) -> int | None:
     """Shards that are shuffled together: None is all of them.
 
-    Of a remote set, as many as half the cache holds, so that the next ones can come while these are read.
+    Of a remote set that does not fit into it, as many as half the cache holds, so that the next ones can come meanwhile.
     """
     if settings.window is not None or split.cache is None:
         return settings.window
-    largest = max((tar.bytes for tar in split.tars), default=1)
-    return max(1, min(len(split.tars), int(settings.cache_gb * 1e9) // (2 * largest)))
+    sizes, room = [tar.bytes for tar in split.tars], int(settings.cache_gb * 1e9)
+    return None if sum(sizes) <= room else max(1, room // (2 * max(sizes)))
 
 
 def at_least(settings: object, **lowest: int) -> None:

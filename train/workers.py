@@ -210,7 +210,7 @@ class Workers(Generic[Row]):
         worker = self._workers[number]
         try:
             task, said = worker.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # its end, between two messages or within one
             worker.process.join()
             self._replace(number, _death(worker.process.exitcode))
             return

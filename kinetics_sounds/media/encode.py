@@ -41,7 +41,7 @@ class Encoding:
     """How frames are stored."""
 
     codec: Literal["h264", "jpeg"] = "h264"
-    """H.264 in closed groups, or every frame a JPEG of its own: twelve times the bytes, a third of the work to read."""
+    """H.264 in closed groups, or every frame a JPEG of its own: seven times the bytes, a third of the work to read."""
     short_side: int = 128
     """Pixels; even. The aspect is kept and the long side rounded up to even (4:3 gives 128 x 172)."""
     max_fps: float = 30.0

@@ -37,6 +37,8 @@ NESTED = {
     "ks-build": "ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition slurm.patience slurm.qos "
     "slurm.setup youtube.cookies youtube.js_runtime youtube.max_bytes youtube.option youtube.proxy "
     "youtube.requests_per_hour youtube.sections youtube.videos_per_hour",
+    "ks-shard": "ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition slurm.patience slurm.qos "
+    "slurm.setup",
 }
 """The options of sources and executors, which scripts rely on as well."""
 

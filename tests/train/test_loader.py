@@ -433,6 +433,10 @@ class TestBadSamples:
             list(batches)
         assert len(path.read_text().splitlines()) == 2
 
+        again = Quarantine(path, split, most_share=0.1)
+        with pytest.raises(RunError, match=r"^2 of the 12 samples"):  # a run that is begun again does not go on either
+            again.add(6, "why")
+
     def test_a_last_line_that_a_kill_cut_off_is_dropped(self, split: Split, tmp_path: Path) -> None:
         path = tmp_path / "quarantine.jsonl"
         path.write_bytes(b'{"key": "one", "tar": "", "reason": ""}\n{"key": "tw')

@@ -36,7 +36,7 @@ def test_it_is_as_on_a_disk_wherever_connections_break(
         len([path for path in cache.iterdir() if not path.name.startswith(".")]) == 3
     )  # a copy of each shard, no parts
     assert json.loads((tmp_path / "run" / "run.json").read_bytes())["shards"] == url
-    assert "window: 3" in (tmp_path / "run" / "config.yaml").read_text()
+    assert "window" not in (tmp_path / "run" / "config.yaml").read_text()  # the cache holds all of it
 
 
 def test_a_cache_of_two_shards_is_enough_and_never_overfull(
@@ -50,4 +50,8 @@ def test_a_cache_of_two_shards_is_enough_and_never_overfull(
 
     assert code == 0
     assert sum(path.stat().st_size for path in cache.iterdir()) <= room
+    assert "window: 1" in (tmp_path / "run" / "config.yaml").read_text()
+
+    more = small(tmp_path / "run", f"--shards={url}", f"--cache={cache}", "--cache_gb=1", "--steps=7")
+    assert pretrain.main(more) == 0  # a resume keeps the order that it began with, whatever the cache holds now
     assert "window: 1" in (tmp_path / "run" / "config.yaml").read_text()
