@@ -1,22 +1,36 @@
-"""Truths about the three judges of features, on sets whose answers can be found by hand."""
+"""Truths about the judges of features, on sets whose answers can be found by hand."""
 
 import itertools
 import math
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kinetics_sounds.train.probes import Features, crossmodal, hit_share, knn, linear
+from kinetics_sounds.train.probes import (
+    Features,
+    bounded,
+    crossmodal,
+    hit_share,
+    hits,
+    interval,
+    knn,
+    linear,
+    percent,
+    svm,
+)
 
 sklearn_linear = pytest.importorskip("sklearn.linear_model")
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
 seeds = st.integers(0, 2**31)
+SVM_FACTS = {"c", "video_c", "audio_c", "selected_on_test"}
+"""What svm reports beside accuracies."""
 
 
 def features(video: Any, audio: Any = None, label: Any = None) -> Features:
@@ -80,7 +94,7 @@ def test_hit_share_is_the_share_of_tie_orders_with_the_item_in_the_first_five(
     assert hit_share(torch.tensor([ahead]), torch.tensor([tied]), k=5).item() == share
 
 
-@pytest.mark.parametrize(("probe", "fits"), [(linear, True), (knn, True), (crossmodal, False)])
+@pytest.mark.parametrize(("probe", "fits"), [(linear, True), (knn, True), (svm, True), (crossmodal, False)])
 def test_a_probe_says_whether_it_needs_a_fitted_split(probe: ModuleType, fits: bool) -> None:
     some = blobs(0)
 
@@ -92,7 +106,77 @@ def test_a_probe_says_whether_it_needs_a_fitted_split(probe: ModuleType, fits: b
         assert probe.evaluate(some, None, probe.Settings()) == probe.evaluate(some, blobs(1), probe.Settings())
 
 
-@pytest.mark.parametrize("probe", [linear, knn, crossmodal])
+class TestHits:
+    SCORE = torch.tensor([[3.0, 2, 1], [1, 2, 3], [1, 1, 1], [3, 2, 1]])
+    RIGHT = torch.tensor([[True, False, False], [True, False, False], [False, True, False], [False, False, False]])
+
+    @pytest.mark.parametrize(("k", "found"), [(1, [1, 0, 1 / 3, 0]), (2, [1, 0, 2 / 3, 0]), (3, [1, 1, 1, 0])])
+    def test_first_last_tied_and_without_a_class(self, k: int, found: list[float]) -> None:
+        assert hits(self.SCORE, self.RIGHT, k=k).tolist() == pytest.approx(found)
+
+
+class TestInterval:
+    @pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+    def test_clips_that_all_agree_leave_no_doubt(self, value: float) -> None:
+        assert interval(torch.full((7,), value)) == pytest.approx((100 * value, 100 * value))
+
+    def test_a_hundred_truths_are_as_wide_as_their_binomial(self) -> None:
+        """Of 100 clips with share 0.3, 2.5 % and 97.5 % of resamples lie below 21 and 39 hits."""
+        low, high = interval(torch.arange(100) < 30, resamples=20_000)
+
+        assert (low, high) == pytest.approx((21, 39), abs=1)
+
+    def test_agrees_with_resampling_clip_by_clip(self) -> None:
+        value_N = torch.rand(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        drawn = np.random.default_rng(1).choice(value_N.numpy(), size=(20_000, 50)).mean(axis=1)
+
+        assert interval(value_N, resamples=20_000) == pytest.approx(100 * np.percentile(drawn, (2.5, 97.5)), abs=0.5)
+
+    @given(st.lists(st.sampled_from([0.0, 1 / 3, 0.5, 1.0]), min_size=1, max_size=60), seeds)
+    @settings(max_examples=40, deadline=None)
+    def test_holds_the_mean_lies_within_the_values_and_knows_no_order(self, values: list[float], seed: int) -> None:
+        value_N = torch.tensor(values, dtype=torch.float64)
+        row_N = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))
+
+        low, high = interval(value_N)
+
+        assert 100 * min(values) - 1e-9 <= low <= percent(value_N) + 1e-9
+        assert percent(value_N) - 1e-9 <= high <= 100 * max(values) + 1e-9
+        assert interval(value_N[row_N]) == (low, high)
+
+    def test_more_clips_are_surer(self) -> None:
+        few, many = (interval(torch.arange(clips) % 2 == 0) for clips in (20, 2000))
+
+        assert many[1] - many[0] < (few[1] - few[0]) / 5
+
+    def test_the_seed_decides(self) -> None:
+        half = torch.arange(1000) < 500
+
+        assert interval(half) == interval(half, seed=0) != interval(half, seed=1)
+
+    def test_bounded_names_the_mean_and_its_bounds(self) -> None:
+        hit = torch.tensor([1.0, 0, 0, 1])
+
+        assert bounded("top1", hit) == dict(zip(("top1", "top1_low", "top1_high"), (50, *interval(hit)), strict=True))
+
+
+class TestSides:
+    def test_are_both_joined_and_each_alone(self) -> None:
+        sides = features([[3.0, 4]], [[0.0, 2]]).sides
+
+        assert {prefix: side.tolist() for prefix, side in sides.items()} == {
+            "": [[3, 4, 0, 2]],
+            "video_": [[3, 4]],
+            "audio_": [[0, 2]],
+        }
+
+    def test_unit_scales_each_modality_to_length_one(self) -> None:
+        some = features([[3.0, 4], [0, 0]], [[0.0, 2], [0, -5]]).unit()
+
+        assert some.both_ND.tolist() == [pytest.approx([0.6, 0.8, 0, 1]), [0, 0, 0, -1]]
+
+
+@pytest.mark.parametrize("probe", [linear, knn, svm, crossmodal])
 class TestEveryProbe:
     def test_gives_percentages_and_the_same_ones_again(self, probe: ModuleType) -> None:
         metrics = probe.evaluate(blobs(0), blobs(1), probe.Settings())
@@ -120,18 +204,23 @@ class TestEveryProbe:
 
         metrics = probe.evaluate(one, one, probe.Settings())
 
-        assert set(metrics.values()) == {100.0}
+        assert {value for name, value in metrics.items() if name not in SVM_FACTS} == {100.0}
 
 
-@pytest.mark.parametrize("probe", [linear, knn])
+@pytest.mark.parametrize("probe", [linear, knn, svm])
 class TestClassifiers:
     def test_report_both_modalities_and_each_alone(self, probe: ModuleType) -> None:
         names = set(probe.evaluate(blobs(0), blobs(1), probe.Settings()))
 
-        assert names == {
-            *("top1", "video_top1", "audio_top1", "top1_chance"),
-            *("top5", "video_top5", "audio_top5", "top5_chance"),
-        }
+        assert names - SVM_FACTS == {
+            f"{side}top{k}{end}" for side in ("", "video_", "audio_") for k in (1, 5) for end in ("", "_low", "_high")
+        } | {"top1_chance", "top5_chance"}
+
+    def test_bounds_lie_around_each_accuracy(self, probe: ModuleType) -> None:
+        metrics = probe.evaluate(blobs(0), blobs(1), probe.Settings())
+
+        for name in ("top1", "video_top1", "audio_top1"):
+            assert metrics[f"{name}_low"] < metrics[name] < metrics[f"{name}_high"]
 
     def test_video_that_shows_the_class_and_audio_that_says_nothing(self, probe: ModuleType) -> None:
         video = torch.eye(10).repeat(2, 1)

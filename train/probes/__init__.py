@@ -8,9 +8,10 @@ split, B rows of a chunk.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,6 +53,15 @@ class Features:
         """Video and audio channels side by side: (N, D video + D audio)."""
         return torch.cat([self.video_ND, self.audio_ND], dim=1)
 
+    @property
+    def sides(self) -> dict[str, Tensor]:
+        """What is judged, by the prefix of its metrics: both modalities (no prefix), video alone and audio alone."""
+        return {"": self.both_ND, "video_": self.video_ND, "audio_": self.audio_ND}
+
+    def unit(self) -> "Features":
+        """Video and audio each scaled to length 1, so that both count the same where they are joined."""
+        return replace(self, video_ND=F.normalize(self.video_ND), audio_ND=F.normalize(self.audio_ND))
+
 
 class Scorer(Protocol):
     """Scores each row for each class after a look at the fitted split."""
@@ -64,27 +74,38 @@ class Scorer(Protocol):
 def classify(on: Features, fit: Features | None, scorer: Scorer) -> dict[str, float]:
     """Top-1 and top-5 accuracy in percent from both modalities, from video alone and from audio alone.
 
-    Ties count as in `hit_share`; a clip whose class is not in `fit` is a miss. "top1_chance" and "top5_chance" are
-    what uniform guesses among the classes of `fit` reach. Raises ValueError without `fit`.
+    Ties count as in `hit_share`; a clip whose class is not in `fit` is a miss. "top1_low" and "top1_high" bound each as
+    `interval` does; "top1_chance" and "top5_chance" are what uniform guesses among the classes of `fit` reach. Raises
+    ValueError without `fit`.
     """
-    if fit is None:
-        raise ValueError("this probe learns from a split: pass the features to fit")
+    fit = fitted(fit)
     class_C, target_M = torch.unique(fit.label_N, return_inverse=True)
     right_NC = on.label_N[:, None] == class_C
-    metrics = {}
-    for prefix, on_ND, fit_MD in (
-        ("", on.both_ND, fit.both_ND),
-        ("video_", on.video_ND, fit.video_ND),
-        ("audio_", on.audio_ND, fit.audio_ND),
-    ):
+    metrics: dict[str, float] = {}
+    for (prefix, on_ND), fit_MD in zip(on.sides.items(), fit.sides.values(), strict=True):
         score_NC = scorer(on_ND, fit_MD, target_M, classes=len(class_C))
-        right_N1 = torch.where(right_NC, score_NC, torch.inf).amin(dim=1, keepdim=True)
-        ahead_N, tied_N = (score_NC > right_N1).sum(dim=1), (score_NC == right_N1).sum(dim=1)
         for k in (1, 5):
-            metrics[f"{prefix}top{k}"] = percent(hit_share(ahead_N, tied_N, k=k))
+            metrics |= bounded(f"{prefix}top{k}", hits(score_NC, right_NC, k=k))
     for k in (1, 5):
         metrics[f"top{k}_chance"] = percent(right_NC.any(dim=1)) * min(k, len(class_C)) / len(class_C)
     return metrics
+
+
+def fitted(fit: Features | None) -> Features:
+    """The fitted split; raises ValueError where there is none."""
+    if fit is None:
+        raise ValueError("this probe learns from a split: pass the features to fit")
+    return fit
+
+
+def hits(score_NC: Tensor, right_NC: Tensor, *, k: int) -> Tensor:
+    """Whether each clip's right class, at most one in a row, is among its k best: scores and truths (N, C) to (N,).
+
+    Ties count as in `hit_share`; a clip without a right class is a miss.
+    """
+    right_N1 = torch.where(right_NC, score_NC, torch.inf).amin(dim=1, keepdim=True)
+    ahead_N, tied_N = (score_NC > right_N1).sum(dim=1), (score_NC == right_N1).sum(dim=1)
+    return hit_share(ahead_N, tied_N, k=k)
 
 
 def cosines(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -109,3 +130,21 @@ def hit_share(ahead_N: Tensor, tied_N: Tensor, *, k: int) -> Tensor:
 def percent(value_N: Tensor) -> float:
     """Mean of truths, or of values in [0, 1], of shape (N,) as a percentage."""
     return 100 * value_N.double().mean().item()
+
+
+def interval(value_N: Tensor, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval (percentile) over clips of what `percent` gives: (low, high), in percent.
+
+    `value_N` holds one truth, or value in [0, 1], a clip: (N,). The same for every order of the clips.
+    """
+    value_U, count_U = np.unique(value_N.double().numpy(force=True), return_counts=True)
+    # How often each distinct value is drawn is multinomial, and there are few: no need to draw clip by clip.
+    drawn_RU = np.random.default_rng(seed).multinomial(count_U.sum(), count_U / count_U.sum(), size=resamples)
+    low, high = np.percentile(100 * (drawn_RU @ value_U) / count_U.sum(), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def bounded(name: str, value_N: Tensor) -> dict[str, float]:
+    """The mean in percent of values in [0, 1] of shape (N,) as metric `name`, its `interval` as name_low and name_high."""
+    low, high = interval(value_N)
+    return {name: percent(value_N), f"{name}_low": low, f"{name}_high": high}
