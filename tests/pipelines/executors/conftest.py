@@ -91,7 +91,8 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     address = f"127.0.0.1:{port}"
     small = ["--node-ip-address=127.0.0.1", "--num-cpus=1", f"--object-store-memory={80 * 2**20}", "--block"]
     head = ["--head", f"--port={port}", "--include-dashboard=false"]
-    log = (tmp_path_factory.mktemp("log") / "ray").open("wb")
+    told = tmp_path_factory.mktemp("log") / "ray"
+    log = told.open("wb")
     started: list[subprocess.Popen[bytes]] = []
 
     def node(*more: str, hide: bool = False) -> "subprocess.Popen[bytes]":
@@ -104,6 +105,9 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     node(*head)
     assert wait_for(lambda: _listens(port))
     node(f"--address={address}", hide=True)
+    assert wait_for(
+        lambda: told.read_bytes().count(b"Ray runtime started") == 2, seconds=60
+    )  # or a test may find it not there yet
     yield Cluster(ray.Options(address=address), hidden, lambda: node(f"--address={address}"))
     for process in reversed(started):
         kill_tree(process.pid)
