@@ -3,8 +3,8 @@
 Real clips are linked or cut by ks-build, then packed by one worker. The floor is the CPU time of the same ffmpeg that decodes
 the same clips, picture and sound, to nothing with one thread. ks-shard's is that of the command with all its processes, less
 that of the same command on one tiny clip: imports and the start of a worker, which a set of any size pays once. The ratio
-includes all else: scaling, encoding, mel-spectrograms, FLAC, tars, hashes and the driver. Each is measured between two
-measurements of its floor; medians of five.
+includes all else: scaling, encoding, mel-spectrograms, FLAC, tars, hashes and the driver. Each is measured right after
+a floor of its own; medians of five.
 
     python benchmarks/shard_speed.py --videos FOLDER [--clips 60] [--rounds 5]
 """
@@ -121,9 +121,8 @@ def speeds(folder: Path, clips: list[Path], tiny_folder: Path, *, rounds: int) -
         for number, (name, options) in enumerate(VARIANTS.items()):
             out = f"{number}-{turn}"
             starts[name].append(packing(tiny_folder, f"{folder.name}-{out}", *options))
-            before = sum(decoding(clip) for clip in clips)
+            floors[name].append(sum(decoding(clip) for clip in clips))
             whole[name].append(packing(folder, out, *options))
-            floors[name].append((before + sum(decoding(clip) for clip in clips)) / 2)
     print(
         "| | start: CPU s | decoding: CPU s | ks-shard beyond its start: CPU s | over decoding: median | least | most |"
     )

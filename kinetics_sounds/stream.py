@@ -138,9 +138,9 @@ def _whole(value: object, most: int = 2**62) -> int:
 
 
 @contextlib.contextmanager
-def sample(split: Split, number: int) -> Iterator[Sample]:
-    """Sample `number` of a split, for as long as the block lasts."""
-    with split.open(number) as parts:
+def sample(split: Split, number: int, *, fetching: reader.Fetching = contextlib.nullcontext) -> Iterator[Sample]:
+    """Sample `number` of a split, for as long as the block lasts; a damaged copy is fetched again within `fetching`."""
+    with split.open(number, fetching=fetching) as parts:
         yield Sample(parts)
 
 

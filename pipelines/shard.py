@@ -302,8 +302,8 @@ def _split(job: Job, split: str, stop: Stop, pool: executors.Pool[Task, Made]) -
             with ShardWriter(layout.tar_path(job.out, split, len(indices)), recipe=job.recipe) as writer:
                 for task, result in results:
                     position += 1
-                    bar.advance("packed" if isinstance(result, dict) else "left out")
                     _add(writer, task, result)
+                    bar.advance("packed" if isinstance(result, dict) else "left out")
                     if writer.bytes >= job.shard_bytes:
                         break
                 else:

@@ -21,7 +21,7 @@ from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, RunError
 from kinetics_sounds.stream import Split
 
 from .quarantine import Quarantine
-from .workers import BadRowError, Context, Shared, Times, Workers, room, start_method
+from .workers import BadRowError, Clock, Context, Shared, Times, Workers, room, start_method
 
 ARRAYS = ("count_S", "key_N", "label_index_N", "offset_NP", "size_NP", "crc_NP")
 """Of a split: what workers map and do not copy."""
@@ -136,10 +136,10 @@ class Samples:
         found: dict[str, tuple[tuple[int, ...], torch.dtype]] = self.module.arrays(self.settings, self.clips)
         return found
 
-    def __call__(self, request: Request, out: Mapping[str, np.ndarray], began: Callable[[], None]) -> Times:
+    def __call__(self, request: Request, out: Mapping[str, np.ndarray], clock: Clock) -> Times:
         """Write a sample's arrays into `out`; raises BadRowError that names a bad one, ShardError where the set is not there."""
-        with stream.sample(self.split, request.number) as sample:
-            began()
+        with stream.sample(self.split, request.number, fetching=clock.stopped) as sample:
+            clock.start()
             start = time.perf_counter()
             try:
                 made = self._made(sample, request.epoch)
@@ -174,9 +174,9 @@ class _Sent:
         bare = dataclasses.replace(self.samples, split=dataclasses.replace(self.samples.split, **nothing))
         return _arrived, (bare, self.shared)
 
-    def __call__(self, request: Request, out: Mapping[str, np.ndarray], began: Callable[[], None]) -> Times:
+    def __call__(self, request: Request, out: Mapping[str, np.ndarray], clock: Clock) -> Times:
         """As `Samples`."""
-        return self.samples(request, out, began)
+        return self.samples(request, out, clock)
 
 
 def _arrived(bare: Samples, shared: dict[str, Shared]) -> Samples:
@@ -268,7 +268,7 @@ class Batches:
     def _filled(self, request: Request, out: Mapping[str, np.ndarray]) -> Request:
         while True:
             try:
-                self._times.append(self.samples(request, out, lambda: None))
+                self._times.append(self.samples(request, out, Clock()))
             except BadRowError as error:
                 request = self._instead(request, str(error))
             else:

@@ -6,12 +6,13 @@ Nothing decoded goes through a pipe, and each worker has a pipe of its own, so w
 import contextlib
 import ctypes
 import multiprocessing
+import os
 import shutil
 import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -51,11 +52,38 @@ class Times:
     """All but reading: decoding, cutting, resizing."""
 
 
+class Clock:
+    """Counts the time that a row takes, in a worker towards its limit, and elsewhere towards nothing."""
+
+    def __init__(self, since: np.ndarray | None = None, *, seconds: float = 0.0) -> None:
+        """`since` is where the trainer looks: ns of the monotonic clock, 0 while it stands; shape ()."""
+        self._since, self._seconds = since, seconds
+
+    def start(self) -> None:
+        """Count from now on."""
+        if self._since is not None:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            self._since[...] = time.monotonic_ns()
+
+    def stop(self) -> None:
+        """Count no more."""
+        if self._since is not None:
+            self._since[...] = 0
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Count nothing within the block, and anew after it: a line may be slow, and that is no row's fault."""
+        self.stop()
+        yield
+        self.start()
+
+
 class Fill(Protocol[RowIn]):
     """What a worker does; it is pickled on its way there."""
 
-    def __call__(self, row: RowIn, out: Mapping[str, np.ndarray], began: Callable[[], None], /) -> Times:
-        """Write one row's arrays into `out`; the time limit counts from the call of `began` on.
+    def __call__(self, row: RowIn, out: Mapping[str, np.ndarray], clock: Clock, /) -> Times:
+        """Write one row's arrays into `out`, starting the clock when its limit is to count.
 
         Raises BadRowError for a row that can never be filled; whatever else it raises ends the work.
         """
@@ -185,7 +213,15 @@ class Workers(Generic[Row]):
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_serve,
-            args=(theirs, self._fill, self._ring, self._progress, number, self._seconds + SECONDS_MORE),
+            args=(
+                theirs,
+                self._fill,
+                self._ring,
+                self._progress,
+                number,
+                self._seconds + SECONDS_MORE,
+                dict(os.environ),
+            ),
             daemon=True,
         )
         process.start()
@@ -271,7 +307,13 @@ def _death(code: int | None) -> str:
 
 
 def _serve(
-    pipe: Connection, fill: Fill[Row], ring: Mapping[str, Shared], progress: Shared, number: int, seconds: float
+    pipe: Connection,
+    fill: Fill[Row],
+    ring: Mapping[str, Shared],
+    progress: Shared,
+    number: int,
+    seconds: float,
+    environment: Mapping[str, str],
 ) -> None:
     """In a worker: fill what is asked for until nobody asks any more.
 
@@ -280,14 +322,12 @@ def _serve(
     """
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the trainer wants its batches until it has saved
         signal.signal(each, signal.SIG_IGN)
+    os.environ.clear()  # a fork server's is as old as itself: keys and endpoints may have come since
+    os.environ.update(environment)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     arrays = {name: shared.array for name, shared in ring.items()}
     mine = progress.array[number]
-
-    def began() -> None:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        mine[2] = time.monotonic_ns()
-
+    clock = Clock(mine[2, ...], seconds=seconds)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the trainer is gone
         while True:
             task: _Task[Row] = pipe.recv()
@@ -296,9 +336,8 @@ def _serve(
                 for at, (place, row) in enumerate(task.rows):
                     mine[:] = task.number, at, 0
                     out = {name: array[task.slot, place, ...] for name, array in arrays.items()}
-                    done.append(_filled(fill, task.batch, place, row, out, began))
-                    mine[2] = 0
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    done.append(_filled(fill, task.batch, place, row, out, clock))
+                    clock.stop()
             except Exception as error:  # noqa: BLE001 - it is raised where the rows were asked for
                 pipe.send((task.number, _sendable(error)))
             else:
@@ -306,10 +345,10 @@ def _serve(
 
 
 def _filled(
-    fill: Fill[Row], batch: int, place: int, row: Row, out: Mapping[str, np.ndarray], began: Callable[[], None]
+    fill: Fill[Row], batch: int, place: int, row: Row, out: Mapping[str, np.ndarray], clock: Clock
 ) -> Done[Row]:
     try:
-        return Done(batch, place, row, fill(row, out, began))
+        return Done(batch, place, row, fill(row, out, clock))
     except BadRowError as error:
         return Done(batch, place, row, None, str(error))
 

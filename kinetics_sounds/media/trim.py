@@ -233,9 +233,13 @@ def _rotation(messages: str, video: Video) -> int:
 
 
 def _decode_errors(messages: str, streams: Literal["v", "a", "va"]) -> int:
-    """What decoders of picture (v) or sound (a) complained of, once a frame or packet."""
-    pattern = r"^\[[{}]ist#.*\] (?:corrupt decoded frame|(?:Error submitting packet to decoder|Decoding error): .*)$"
-    return len(re.findall(pattern.format(streams), messages, flags=re.MULTILINE))
+    """What decoders of picture (v) or sound (a) complained of, once a frame or packet.
+
+    A complaint that comes while another thread is within a line has no prefix: it is taken for the picture's.
+    """
+    complaint = r"(?:corrupt decoded frame|(?:Error submitting packet to decoder|Decoding error): .*)$"
+    whose = re.findall(rf"^(?:\[([va])ist#.*\] |.*?){complaint}", messages, flags=re.MULTILINE)
+    return sum((each or "v") in streams for each in whose)
 
 
 def _damaged_share(messages: str, *, frames: int, blocks: int) -> float:

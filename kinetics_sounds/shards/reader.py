@@ -42,6 +42,7 @@ _KEYS = re.compile(r"(?:[\w-]{1,100}\n)*", re.ASCII)
 """Keys, a line each: no dot, no slash, nothing that a file name could make mischief with, no longer than a tar's header has."""
 
 T = TypeVar("T")
+Fetching = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +110,14 @@ class Split:
                 self.cache.fetch(tar.place, size=tar.bytes, sha256=tar.sha256)
 
     @contextlib.contextmanager
-    def open(self, number: int) -> Iterator["Parts"]:
+    def open(self, number: int, *, fetching: Fetching = contextlib.nullcontext) -> Iterator["Parts"]:
         """The parts of sample `number`, to be read within the block.
 
-        Raises ShardError where its tar is not to be had.
+        What is fetched while they are read, as a copy in the cache was damaged, is fetched within `fetching`. Raises
+        ShardError where its tar is not to be had.
         """
         tar = self.tars[self.shard(number)]
-        parts = Parts(self, number, tar, self.opened(tar))
+        parts = Parts(self, number, tar, self.opened(tar), fetching)
         try:
             yield parts
         finally:
@@ -147,6 +149,7 @@ class Parts:
     number: int
     tar: Tar
     descriptor: int
+    fetching: Fetching
 
     @property
     def key(self) -> str:
@@ -183,7 +186,8 @@ class Parts:
         if not _is(data, size, crc):  # it may have been the disk's moment
             data = self._read(offset, size)
         if not _is(data, size, crc) and self.split.cache is not None:
-            damaged, self.descriptor = self.descriptor, self.split.open_anew(self.tar, self.descriptor)
+            with self.fetching():
+                damaged, self.descriptor = self.descriptor, self.split.open_anew(self.tar, self.descriptor)
             os.close(damaged)
             data = self._read(offset, size)
         if not _is(data, size, crc):

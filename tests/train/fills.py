@@ -3,13 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from kinetics_sounds.errors import ShardError
-from kinetics_sounds.train.workers import BadRowError, Times
+from kinetics_sounds.train.workers import BadRowError, Clock, Times
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,16 @@ class Double:
     crashes: int = -1
     raises: int = -1
     breaks: int = -1
+    fetches: int = -1
     pause: float = 0.0
 
-    def __call__(self, row: int, out: Mapping[str, np.ndarray], began: Callable[[], None]) -> Times:
-        began()
-        time.sleep(self.pause)
+    def __call__(self, row: int, out: Mapping[str, np.ndarray], clock: Clock) -> Times:
+        clock.start()
+        if row == self.fetches:
+            with clock.stopped():
+                time.sleep(2 * self.pause)
+        else:
+            time.sleep(self.pause)
         if row == self.bad:
             raise BadRowError(f"row {row} is bad")
         if row == self.hangs:
@@ -44,5 +49,16 @@ class Double:
 class Dies:
     """Die before a row has begun: nobody's fault but the machine's."""
 
-    def __call__(self, row: int, out: Mapping[str, np.ndarray], began: Callable[[], None]) -> Times:
+    def __call__(self, row: int, out: Mapping[str, np.ndarray], clock: Clock) -> Times:
         os._exit(9)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Write what a variable says."""
+
+    name: str
+
+    def __call__(self, row: int, out: Mapping[str, np.ndarray], clock: Clock) -> Times:
+        out["twice"][...] = int(os.environ[self.name])
+        return Times(read=0.0, decode=0.0)

@@ -31,6 +31,7 @@ from kinetics_sounds.train import loader
 from kinetics_sounds.train.loader import Loading, Order, Request
 from kinetics_sounds.train.quarantine import Quarantine
 from kinetics_sounds.train.views import clip_and_mel
+from kinetics_sounds.train.workers import Clock
 
 VIEW = clip_and_mel.Settings(frames=8, resize_height=36, resize_width=36, crop=32, mel_resize=16, mel_crop=12)
 HERE = Loading(workers=0)
@@ -317,7 +318,7 @@ class TestBatches:
         def view(number: int, epoch: int, seed: int) -> npt.NDArray[np.uint8]:
             some = samples(split, seed=seed)
             made = {name: np.zeros(shape, _numpy(dtype)) for name, (shape, dtype) in some.arrays().items()}
-            some(Request(number, epoch, 0), made, lambda: None)
+            some(Request(number, epoch, 0), made, Clock())
             return made["video"]
 
         assert (view(3, 2, 1) == view(3, 2, 1)).all()
@@ -492,7 +493,7 @@ class TestBadSamples:
         made = {name: np.zeros(shape, _numpy(dtype)) for name, (shape, dtype) in wrong.arrays().items()}
 
         with pytest.raises(loader.BadRowError, match=rf"^{tmp_path}/train/train-000000.tar: sample alone"):
-            wrong(Request(0, epoch, 0), made, lambda: None)
+            wrong(Request(0, epoch, 0), made, Clock())
 
     def test_a_mel_that_is_no_plane_is_told(
         self, split: Split, tmp_path: Path, npy: Callable[[npt.NDArray[Any]], bytes]
@@ -501,7 +502,7 @@ class TestBadSamples:
         made = {name: np.zeros(shape, _numpy(dtype)) for name, (shape, dtype) in wrong.arrays().items()}
 
         with pytest.raises(loader.BadRowError, match="sample alone: its mel-spectrogram cannot be read"):
-            wrong(Request(0, 0, 0), made, lambda: None)
+            wrong(Request(0, 0, 0), made, Clock())
 
     def test_a_whole_batch_of_bad_ones_is_replaced_while_there_are_others(self, copy: Path) -> None:
         split = open_split(copy, "train")

@@ -107,6 +107,25 @@ def test_a_row_that_hangs_is_killed_twice_and_then_bad(start: Any, fills: Any) -
     assert ring.array[0].tolist() == [0, 0, 4, 6, 8, 10, 12, 14]
 
 
+def test_time_in_which_the_clock_stands_does_not_count(start: Any, fills: Any) -> None:
+    """Rows take 0.7 s each, of the 1 s that they have, and one fetches for 1.4 s."""
+    workers, ring = start(fills.Double(pause=0.7, fetches=1), seconds=1.0)
+    submit(workers)
+
+    assert all(done.times for done in collect(workers, ROWS))
+    assert ring.array[0].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+def test_a_worker_knows_what_its_trainer_does(start: Any, fills: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fork server is older than the variable: another test's workers, or the first of these, have started it."""
+    for value in ("1", "2"):
+        monkeypatch.setenv("OF_THIS_TEST", value)
+        workers, ring = start(fills.Environment("OF_THIS_TEST"))
+        submit(workers)
+        assert all(done.times for done in collect(workers, ROWS))
+        assert ring.array[0].tolist() == [int(value)] * ROWS
+
+
 def test_a_worker_that_is_killed_from_outside_is_replaced_and_nothing_is_bad(start: Any, fills: Any) -> None:
     workers, ring = start(fills.Double(pause=0.1))
     submit(workers)
