@@ -62,6 +62,10 @@ class RunError(KineticsSoundsError):
     """A training run or checkpoint that is missing or does not fit."""
 
 
+class LostRanksError(RunError):
+    """Another rank of a run ended or hangs: what follows from an error, not what led to it."""
+
+
 class FolderInUseError(KineticsSoundsError):
     """A folder that another process writes to."""
 

@@ -18,13 +18,14 @@ log = logging.getLogger("kinetics_sounds")
 class Bar:
     """How far a piece of work is: counts by outcome, rate and time left."""
 
-    def __init__(self, what: str, total: int, *, done: int = 0) -> None:
-        """`done` of `total` were finished by an earlier run."""
+    def __init__(self, what: str, total: int, *, done: int = 0, shown: bool = True) -> None:
+        """`done` of `total` were finished by an earlier run; one that is not `shown` counts in silence."""
+        self._shown = shown
         self.what, self.total, self.done = what, total, done
         self.counts: Counter[str] = Counter()
         self._began, self._first, self._spoke = time.monotonic(), done, time.monotonic()
         self._rich: Progress | None = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._rich = Progress(
                 *columns, TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True)
@@ -41,18 +42,18 @@ class Bar:
         said = f"{rate:.1f}/s {said}".strip()
         if self._rich:
             self._rich.update(self._task, completed=self.done, note=said)
-        elif time.monotonic() - self._spoke >= SECONDS_BETWEEN_LINES or self.done == self.total:
+        elif self._shown and (time.monotonic() - self._spoke >= SECONDS_BETWEEN_LINES or self.done == self.total):
             self._spoke = time.monotonic()
             left = (self.total - self.done) / rate if rate else 0.0
             log.info("%s %d/%d %s, %.0f s left", self.what, self.done, self.total, said, left)
 
 
 @contextmanager
-def bar(what: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+def bar(what: str, total: int, *, done: int = 0, shown: bool = True) -> Iterator[Bar]:
     """A bar that is drawn while the block runs."""
-    shown = Bar(what, total, done=done)
-    if shown._rich is None:
-        yield shown
+    made = Bar(what, total, done=done, shown=shown)
+    if made._rich is None:
+        yield made
     else:
-        with shown._rich:
-            yield shown
+        with made._rich:
+            yield made

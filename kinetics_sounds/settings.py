@@ -228,29 +228,30 @@ def only_one(pattern: str, *, option: str, make: str, below: Path | None = None)
     raise SettingsError(f"there are {len(found)} of {pattern}: {', '.join(map(str, found))}; choose with --{option}")
 
 
-def command(prog: str, run: Callable[[], int]) -> int:
+def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | None = None) -> int:
     """Run a command's body: a user's error becomes one line on standard error and exit code 2, without a traceback.
 
-    What the system refuses (a full disk, a folder that may not be written) is no bug either.
+    What the system refuses (a full disk, a folder that may not be written) is no bug either. `tell` takes the line instead.
     """
+    say = _say if tell is None else lambda line, code: (tell(line), code)[1]
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neither what nor where
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
     try:
         code = run()
     except StoppedError as error:
-        return _say(f"{prog}: stopped: {error}", STOPPED)
+        return say(f"{prog}: stopped: {error}", STOPPED)
     except KineticsSoundsError as error:
-        return _say(f"{prog}: error: {error}", MISUSE)
+        return say(f"{prog}: error: {error}", MISUSE)
     except BrokenPipeError:
-        code = _say(f"{prog}: stopped: whoever read its output has gone", STOPPED)
+        code = say(f"{prog}: stopped: whoever read its output has gone", STOPPED)
     except KeyboardInterrupt:
-        return _say(f"{prog}: stopped: interrupted; run it again", STOPPED)
+        return say(f"{prog}: stopped: interrupted; run it again", STOPPED)
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         if error.errno in files.FULL:
-            return _say(f"{prog}: stopped: {error.strerror}{place}; free some space and run it again", STOPPED)
+            return say(f"{prog}: stopped: {error.strerror}{place}; free some space and run it again", STOPPED)
         if error.errno in _REFUSED and place:
-            return _say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)
+            return say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)
         raise
     try:
         sys.stdout.flush()

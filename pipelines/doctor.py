@@ -13,7 +13,20 @@ from kinetics_sounds.clip import YOUTUBE_ID
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import DONE, SOME_FAILED, command, parse
 
-from .checks import Asked, Check, Finding, Verdict, apart, arithmetic, downloads, folder, machine, packages, tools
+from .checks import (
+    Asked,
+    Check,
+    Finding,
+    Verdict,
+    apart,
+    arithmetic,
+    downloads,
+    folder,
+    machine,
+    packages,
+    ranks,
+    tools,
+)
 
 CHECKS: tuple[Check, ...] = (
     packages.python,
@@ -46,6 +59,7 @@ class Settings:
     Examples:
       ks-doctor
       ks-doctor --out /data/k100
+      ks-doctor --distributed
       ks-doctor --live --source youtube --source local:/data/k400 --live_id jNQXAC9IVRw
 
     exit code: 0 nothing needed is missing (there may be warnings); 1 something is; 2 misuse; 3 stopped.
@@ -59,6 +73,8 @@ class Settings:
     """With --live: the sources to ask, as ks-build takes them; repeatable. Default: youtube."""
     live_id: str = downloads.LIVE_ID
     """With --live: the video to ask for. Default: the first one on YouTube, of 19 seconds; of a folder, any that it has."""
+    distributed: bool = False
+    """Also start a rank for every GPU (two on the CPU) and see that they learn what one process would."""
     timeout: float = 120.0
     """Seconds that one check may take before it is killed and named."""
     json: bool = False
@@ -91,6 +107,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
     asked = Asked(out=str(settings.out), timeout_seconds=settings.timeout, live_id=settings.live_id)
     for check in CHECKS:
         yield from apart(check, asked)
+    if settings.distributed:
+        yield from apart(ranks.distributed, asked)
     for spec in _specs(settings):
         yield from apart(downloads.live, replace(asked, subject=spec))
 

@@ -27,10 +27,20 @@ REMEDY = "remove that folder to use the checkpoint before it"
 
 
 def save(
-    folder: Path, step: int, *, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], keep: int
+    folder: Path,
+    step: int,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    keep: int,
+    best: int | None = None,
 ) -> Path:
-    """Write `step-…` under a temporary name, sync, rename; then drop all but the newest `keep`. Returns its path."""
-    path = folder / f"step-{step:08d}"
+    """Write `step-…` under a temporary name, sync, rename; then drop all but the newest `keep` and that of step `best`.
+
+    Returns its path.
+    """
+    path = folder / _name(step)
     part = path.with_name(path.name + files.PART)
     for left in folder.glob(f"step-*{files.PART}"):  # by a killed run
         shutil.rmtree(left)
@@ -49,8 +59,13 @@ def save(
     part.replace(path)
     files.sync_folder(folder)
     for old in _all(folder)[:-keep]:
-        _drop(old)
+        if old.name != _name(best):
+            _drop(old)
     return path
+
+
+def _name(step: int | None) -> str:
+    return "" if step is None else f"step-{step:08d}"
 
 
 def latest(folder: Path) -> Path | None:
@@ -60,8 +75,13 @@ def latest(folder: Path) -> Path | None:
 
 
 def find(folder: Path, name: str) -> Path:
-    """The checkpoint called `last`, or by its own name; raises RunError that lists those there are."""
-    path = latest(folder) if name == "last" else folder / name
+    """The checkpoint called `last`, `best`, or by its own name; raises RunError that lists those there are."""
+    path = latest(folder) if name in ("last", "best") else folder / name
+    if name == "best" and path is not None:
+        best = read_state(path).get("best")
+        if not isinstance(best, dict):
+            raise RunError(f"{folder}: has no best checkpoint, as the run had no --val_split; take --checkpoint last")
+        path = folder / _name(best["step"])
     if path is None or not (path / "state.json").is_file():
         there = ", ".join(each.name for each in _all(folder)) or "none"
         raise RunError(f"{folder}: has no checkpoint {name!r}; there are: {there}; train first with ks-train")
@@ -90,9 +110,24 @@ def load_model(path: Path, model: nn.Module) -> None:
         raise RunError(f"{path}: belongs to another model: {textwrap.shorten(str(error), 300)}") from error
 
 
+def load_common(path: Path, model: nn.Module) -> str:
+    """Fill what a checkpoint and the model both have; says what. Raises RunError where that is no encoder, or of other shapes."""
+    own, found = model.state_dict(), _tensors(path / "model.safetensors")
+    common = {name: tensor for name, tensor in found.items() if name in own}
+    parts = sorted({name.partition(".")[0] for name in common})
+    if not {"video", "audio"}.issubset(parts):
+        raise RunError(f"{path}: has no encoders of these names; give a run of the same --backbone")
+    try:
+        model.load_state_dict(common, strict=False)
+    except RuntimeError as error:
+        raise RunError(f"{path}: its encoders are others: {textwrap.shorten(str(error), 300)}") from error
+    return f"{', '.join(parts)} from {path}"
+
+
 def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Fill the optimiser's state by parameter name; raises RunError where a parameter is not the model's."""
-    place = {name: (number, parameter) for number, (name, parameter) in enumerate(model.named_parameters())}
+    numbers = {parameter: number for number, parameter in enumerate(_parameters(optimizer))}
+    place = {name: (numbers[each], each) for name, each in model.named_parameters() if each in numbers}
     state: dict[int, dict[str, Tensor]] = {}
     for full, tensor in _tensors(path / "optimizer.safetensors").items():
         name, _, kind = full.rpartition("/")
@@ -120,6 +155,11 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
         for kind, value in state.items()
         if isinstance(value, Tensor)
     }
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """In the order in which an optimiser numbers them."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _all(folder: Path) -> list[Path]:

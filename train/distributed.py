@@ -36,9 +36,11 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kinetics_sounds.errors import RunError
+from kinetics_sounds.errors import LostRanksError, RunError
 from kinetics_sounds.redact import redact
 
+MEETING = "KINETICS_SOUNDS_MEETING"
+"""Environment variable: the URL where ranks meet that `launch` started; torchrun's have env://."""
 BUCKET_BYTES = 32 * 2**20
 """Gradients that are sent at once."""
 
@@ -67,12 +69,13 @@ def start(
     device: torch.device,
     *,
     environ: Mapping[str, str] = os.environ,
-    init_method: str = "env://",
+    init_method: str | None = None,
     timeout_seconds: float = 1800.0,
 ) -> Iterator[World]:
     """Join the ranks that torchrun started, and part from them at the end; alone where it started none or one.
 
-    A rank on CUDA takes the device of its local number. An exchange that takes longer than `timeout_seconds` fails.
+    They meet at `init_method`, else where `MEETING` says, else as torchrun has it. A rank on CUDA takes the device of its
+    local number. An exchange that takes longer than `timeout_seconds` fails.
     Raises RunError where the environment is no rank's, there is no such device, or the others cannot be met.
     """
     if environ.get("WORLD_SIZE", "1") == "1":
@@ -85,7 +88,11 @@ def start(
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         dist.init_process_group(
-            backend, init_method=init_method, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_seconds)
+            backend,
+            init_method=init_method or environ.get(MEETING, "env://"),
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=timeout_seconds),
         )
     except (RuntimeError, ValueError) as error:
         raise RunError(
@@ -120,6 +127,13 @@ def gather_objects(objects: Sequence[Any]) -> list[Any]:
     lines = "".join(json.dumps(each) + "\n" for each in objects).encode()
     all_lines = gather(torch.from_numpy(np.frombuffer(lines, np.uint8).copy())).numpy().tobytes()
     return [json.loads(line) for line in all_lines.splitlines()]
+
+
+def any_rank(truth: bool) -> bool:  # noqa: FBT001 - a value, not a switch
+    """Whether it is so on any rank: the same answer for all."""
+    if ranks() == 1:
+        return truth
+    return bool(_reduce(torch.tensor([truth], dtype=torch.uint8), op=dist.ReduceOp.MAX).item())
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], *, bucket_bytes: int = BUCKET_BYTES) -> None:
@@ -330,7 +344,7 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RunError(
+        raise LostRanksError(
             f"rank {dist.get_rank()} of {dist.get_world_size()}: lost the other ranks ({_first_line(error)}); one of them ended "
             "or hangs: look for the first error in their outputs, then run again to go on"
         ) from error

@@ -16,7 +16,7 @@ from kinetics_sounds.errors import RunError, SettingsError, ShardError
 from kinetics_sounds.settings import DONE, MISUSE, command, parse
 from kinetics_sounds.shards import reader
 
-from . import checkpoint, loader, run
+from . import checkpoint, finetune, loader, run
 from .probes import Features
 
 PROBES = f"{__package__}.probes"
@@ -65,9 +65,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["-"]
     probes = plugins.names(PROBES)
     if name.startswith("-"):
-        print(f"usage: ks-eval {{{','.join(probes)}}} --run RUN [options]; see ks-eval {probes[0]} --help")
+        print(
+            f"usage: ks-eval {{{','.join(['finetune', *probes])}}} --run RUN [options]; see ks-eval {probes[0]} --help"
+        )
         return DONE if name in ("-h", "--help") else MISUSE
+    if name == "finetune":
+        return command("ks-eval", lambda: _finetune(rest))
     return command("ks-eval", lambda: evaluate(name, rest))
+
+
+def _finetune(argv: Sequence[str]) -> int:
+    judged = finetune.finetune(argv)
+    _write(judged.out, judged.results)
+    print(json.dumps(judged.results) if judged.as_json else _told(judged.results, judged.out))
+    return DONE
 
 
 def evaluate(name: str, argv: Sequence[str]) -> int:
@@ -90,7 +101,7 @@ def evaluate(name: str, argv: Sequence[str]) -> int:
             f"{shards}: has no split {settings.fit_split!r} to fit on; it has: {', '.join(splits)}; see --fit_split"
         )
     trained = run.reopen(settings.run)
-    built = run.build(trained)
+    built = run.rebuild(settings.run)
     path = None
     if not settings.untrained:
         path = checkpoint.find(settings.run / "checkpoints", settings.checkpoint)

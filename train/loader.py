@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -107,6 +107,15 @@ def test_requests(split: Split, *, batch: int) -> Iterator[list[Request]]:
     """Every sample once, in the stored order; the last batch may be smaller."""
     for first in range(0, len(split), batch):
         yield [Request(number, None, number) for number in range(first, min(first + batch, len(split)))]
+
+
+def shared_requests(split: Split, *, batch: int, share: Callable[[int], range]) -> list[list[Request]]:
+    """Every sample once, in the stored order, in even batches of `batch` or a few more; of each what `share` says.
+
+    So no batch is left with fewer samples than can be compared, on any number of ranks.
+    """
+    pieces = np.array_split(np.arange(len(split)), max(1, len(split) // batch))
+    return [[Request(int(piece[place]), None, int(piece[place])) for place in share(len(piece))] for piece in pieces]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,10 +426,17 @@ def train_batches(samples: Samples, order: Order, *, loading: Loading, quarantin
 @contextmanager
 def test_batches(samples: Samples, *, batch: int, loading: Loading) -> Generator[Batches]:
     """Every sample of the split once, in the stored order; RunError is raised for the first bad one."""
+    with listed_batches(samples, list(test_requests(samples.split, batch=batch)), loading=loading) as batches:
+        yield batches
+
+
+@contextmanager
+def listed_batches(samples: Samples, requests: Sequence[list[Request]], *, loading: Loading) -> Generator[Batches]:
+    """The batches of these requests; RunError is raised for the first bad sample."""
     batches = Batches(
         samples,
-        test_requests(samples.split, batch=batch),
-        rows=batch,
+        requests,
+        rows=max(map(len, requests), default=0),
         loading=loading,
         stand_ins=lambda _: iter(()),
         quarantine=Quarantine(None, samples.split, most_share=0.0),

@@ -1,40 +1,46 @@
 """ks-train: the loop. Shards in, checkpoints out; killed at any moment, it goes on from the last checkpoint exactly."""
 
+import contextlib
 import json
 import logging
-import math
 import signal
 import sys
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.torch
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from kinetics_sounds import __version__, files, progress, stream
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, STOPPED, Parsed, Stop, command, stoppable
 
-from . import bench, checkpoint, loader, run
+from . import bench, checkpoint, distributed, launch, loader, optim, run
+from .distributed import World
+from .metrics import Metrics
+from .optim import Optim
 from .quarantine import Quarantine
-from .run import Optim, Settings
-from .schedule import learning_rate
-
-DEAD_SHARE_ALARM = 0.5
-"""Above this share of dead channels the model is collapsing (methods 1.6)."""
+from .recompute import recompute
+from .run import Built, Settings
+from .schedule import Plateau, learning_rate
+from .updates import NotFiniteError, Updates
+from .validate import validate
 
 FREE = (
     *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
-    *("device", "channels_last"),
+    *("device", "devices", "sync_bn", "channels_last", "compile", "recompute"),
     *("log_every", "save_every", "keep", "resume", "list", "epochs", "steps"),
 )
 """Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
+
+FEW = 16
+"""Samples of a device below which its own batch norms are too noisy, and those of all devices are taken (methods 1.12 #17)."""
 
 log = logging.getLogger("kinetics_sounds")
 
@@ -48,16 +54,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pretrain(argv: Sequence[str]) -> int:
-    """Train as argv and recipe say; returns the exit code."""
+    """Train as argv and recipe say, on as many devices; returns the exit code."""
     parsed = run.read(argv)
     if parsed.settings.list:
         print(list_recipes())
         return DONE
+    if parsed.settings.devices > 1 and not launch.is_rank():
+        return launch.ranks(pretrain, argv, devices=parsed.settings.devices, prog="ks-train")
+    with distributed.start(run.pick_device(parsed.settings.device)) as world:
+        return _pretrain(argv, parsed, world)
+
+
+def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> int:
+    """As one rank of the world."""
     shards = run.find_shards(parsed.settings)
     split = run.open_split(parsed.settings, shards, parsed.settings.train_split)
     if not parsed.configs:
         recipe = run.recipe_for(split.dataset.classes)
-        print(f"recipe: {recipe} (the recommended one; see --list)")
+        _say(world, f"recipe: {recipe} (the recommended one; see --list)")
         argv = ["--config", recipe, *argv]
         parsed = run.read(argv)
     name = run.recipe_name(parsed.configs[-1])
@@ -67,77 +81,209 @@ def pretrain(argv: Sequence[str]) -> int:
     parsed = run.read([*argv, *chosen])  # so that config.yaml says the same again
     settings = parsed.settings
     note = f" ({split.dataset.note})" if split.dataset.note else ""
-    print(f"shards: {redact(shards)}, {split.name}: {len(split)} samples of {split.dataset.classes}{note}\nout: {out}")
+    of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
+    _say(world, f"shards: {redact(shards)}, {of}\nout: {out}")
+    _check(settings, split, shards, world)
+    with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
+        return _train(parsed, split, world, shards=shards, out=out, recipe=name)
+
+
+def _say(world: World, text: str) -> None:
+    if world.leads:
+        print(text)
+
+
+def _check(settings: Settings, split: stream.Split, shards: str, world: World) -> None:
+    """Raise SettingsError for what cannot be of this split, or in this world."""
     if settings.batch > len(split):
         raise SettingsError(
             f"--batch {settings.batch}: is larger than the split {split.name!r} of {redact(shards)}, "
             f"which has {len(split)} samples; give --batch {len(split)} or less"
         )
-    with files.exclusive(out, command="ks-train"):
-        return _train(parsed, split, shards=shards, out=out, recipe=name)
+    if settings.batch < world.size * settings.accumulate:
+        raise SettingsError(
+            f"--batch {settings.batch}: is too small for {world.size} ranks and --accumulate {settings.accumulate}; each part "
+            "needs a sample"
+        )
+    if settings.optim.schedule == "plateau" and settings.val_split is None:
+        raise SettingsError("--optim.schedule plateau: waits for a better validation; name a --val_split")
+    if settings.precision == "fp16" and world.device.type == "cpu":
+        raise SettingsError("--precision fp16: is for GPUs; give float32 or bf16 on a CPU")
 
 
-def _train(parsed: Parsed[Settings], split: stream.Split, *, shards: str, out: Path, recipe: str) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """How far a run is, besides its weights."""
+
+    step: int = 0
+    plateau: Plateau = field(default_factory=Plateau)
+    best: dict[str, float] | None = None
+    """Step and value of the best validation, where a greater value is better."""
+    scaler: Mapping[str, Any] | None = None
+
+    def after(self, values: Mapping[str, float], *, step: int, optim: Optim) -> "Reached":
+        """After a validation: accuracy where there is one, else the loss, says what is better."""
+        value = values["val_top1"] if "val_top1" in values else -values["val_loss"]
+        better = self.best is None or value > self.best["value"]
+        return Reached(
+            step=step,
+            plateau=self.plateau.after(value, patience=optim.patience),
+            best={"step": step, "value": value} if better else self.best,
+            scaler=self.scaler,
+        )
+
+    def state(self, updates: Updates) -> dict[str, Any]:
+        """What a checkpoint tells of it."""
+        return {"plateau": asdict(self.plateau), "best": self.best, "scaler": updates.state()}
+
+
+def _train(parsed: Parsed[Settings], split: stream.Split, world: World, *, shards: str, out: Path, recipe: str) -> int:
     settings = parsed.settings
-    built = run.build(parsed)
-    built.view.check(split.dataset, built.view_settings)
-    device = run.pick_device(settings.device)
-    model = built.model.to(device)
-    if settings.channels_last:
-        model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimizer = run.make_optimizer(model, settings.optim)
+    built = _built(parsed, split, world)
+    val = run.open_split(settings, shards, settings.val_split) if settings.val_split else None
+    optimizer = optim.make_optimizer(built.model, settings.optim)
+    updates = Updates(
+        built,
+        optimizer,
+        precision=settings.precision,
+        accumulate=settings.accumulate,
+        clip_norm=settings.clip_norm,
+        device=world.device,
+    )
     per_epoch = len(split) // settings.batch
     steps = settings.steps or settings.epochs * per_epoch
     facts = run.facts(split, recipe=recipe, shards=shards, versions=_versions())
-    first = _resume(out, parsed, facts, model, optimizer)
-    if first >= steps:
-        print(f"trained: {first} steps are done already; checkpoint: {checkpoint.latest(out / 'checkpoints')}")
+    state = _state(parsed, facts)
+    reached = _resume(out, parsed, state, built.model, optimizer, world)
+    updates.load(reached.scaler or {})
+    _check_ranks(state, built.model, reached)
+    if reached.step >= steps:
+        last = checkpoint.latest(out / "checkpoints")
+        _say(world, f"trained: {reached.step} steps are done already; checkpoint: {last}")
         return DONE
-    files.write_bytes(out / "config.yaml", parsed.text.encode())
-    files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
+    if world.leads:
+        files.write_bytes(out / "config.yaml", parsed.text.encode())
+        files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
+    for encoder in {built.method.video, built.method.audio}:
+        if settings.recompute:
+            recompute(encoder)
+        if settings.compile:
+            encoder.compile()
 
     samples = loader.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
     order = loader.Order(
-        split=split, batch=settings.batch, seed=settings.seed, first_step=first, steps=steps, window=settings.window
+        split=split,
+        batch=settings.batch,
+        seed=settings.seed,
+        first_step=reached.step,
+        steps=steps,
+        window=settings.window,
+        rank=world.rank,
+        ranks=world.size,
     )
-    quarantine = Quarantine(out / "quarantine.jsonl", split, most_share=settings.max_bad_share)
-    state = _state(parsed, facts)
-    step = first
+    quarantine = Quarantine(out / "quarantine.jsonl", split, most_share=settings.max_bad_share, writes=world.leads)
+    loading = run.loading(settings, world.device)
+    step = reached.step
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     with (
         stoppable(*signals) as stop,
-        loader.train_batches(samples, order, loading=run.loading(settings, device), quarantine=quarantine) as batches,
-        Metrics(out, first_step=first) as metrics,
-        progress.bar("ks-train", steps, done=first) as bar,
+        loader.train_batches(samples, order, loading=loading, quarantine=quarantine) as batches,
+        Metrics(out if world.leads else None, first_step=step) as metrics,
+        progress.bar("ks-train", steps, done=step, shown=world.leads) as bar,
     ):
-        model.train()
+        built.model.train()
         for batch in metrics.timed(batches):
-            rate = _rate(settings.optim, step, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            outcome = run.learn(built, batch, optimizer)
+            rate = _rate(settings.optim, step, steps, reached.plateau)
+            optim.set_rate(optimizer, rate)
+            torch.manual_seed(_seed(settings.seed, step, world.rank))  # of dropout: a resumed run drops the same
+            try:
+                outcome = updates(batch)
+            except NotFiniteError as error:
+                kept = _keep(out / "failed", step, batch, built.model, optimizer, split, world)
+                raise RunError(
+                    f"step {step + 1}: {error} not finite; lower --optim.lr (the last checkpoint is kept, and what led here is "
+                    f"in {kept})"
+                ) from error
             step += 1
             metrics.count(settings.batch)
             bar.advance(note=metrics.note)
-            ends = step == steps or bool(stop)
+            stops = distributed.any_rank(bool(stop))
+            ends = step == steps or stops
             saves = ends or step % settings.save_every == 0
             if saves or step % settings.log_every == 0:
+                quarantine.share()
                 logs = {name: float(value) for name, value in outcome.logs.items()}
-                _check_finite(logs, step)
                 metrics.write(step, {**logs, "lr": rate, "epoch": step / per_epoch, **batches.account()})
+            if val is not None and step % per_epoch == 0:
+                values = validate(built, val, batch=settings.batch, updates=updates, loading=loading, world=world)
+                reached = reached.after(values, step=step, optim=settings.optim)
+                saves = saves or reached.best == {"step": step, "value": reached.best and reached.best["value"]}
+                metrics.validated(step, values)
             if saves:
-                _check_finite({"weights": _largest_weight(model)}, step)
+                _check_weights(built.model, step)
+            if saves and world.leads:
                 checkpoint.save(
-                    out / "checkpoints", step, model=model, optimizer=optimizer, state=state, keep=settings.keep
+                    out / "checkpoints",
+                    step,
+                    model=built.model,
+                    optimizer=optimizer,
+                    state={**state, **reached.state(updates)},
+                    keep=settings.keep,
+                    best=int(reached.best["step"]) if reached.best else None,
                 )
             if ends:
                 break
+    if not world.leads:
+        return STOPPED if stops and step < steps else DONE
     return _farewell(stop, step, steps, out, probe="linear" if len(split.dataset.splits) > 1 else "crossmodal")
 
 
-def _rate(optim: Optim, step: int, steps: int) -> float:
-    warmup = min(optim.warmup_steps, steps)
-    return learning_rate(step, base=optim.lr, steps=steps, warmup_steps=warmup, kind=optim.schedule)
+def _built(parsed: Parsed[Settings], split: stream.Split, world: World) -> Built:
+    """The model on its device, as the run begins with it."""
+    settings = parsed.settings
+    built = run.build(parsed, run.data_of(split))
+    built.view.check(split.dataset, built.view_settings)
+    if settings.init is not None:
+        _say(world, f"init: {checkpoint.load_common(_checkpoint_of(settings.init), built.model)}")
+    few = settings.batch < FEW * world.size
+    if settings.sync_bn == "on" or (settings.sync_bn == "auto" and few):
+        distributed.synchronise(built.model)
+    model = built.model.to(world.device)
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return built
+
+
+def _checkpoint_of(place: Path) -> Path:
+    """The last checkpoint of a run, or the checkpoint that a path names."""
+    if (place / "state.json").is_file():
+        return place
+    run.read_facts(place)
+    return checkpoint.find(place / "checkpoints", "last")
+
+
+def _check_ranks(state: Mapping[str, Any], model: nn.Module, reached: Reached) -> None:
+    """See that all ranks begin with the same: raises RunError that names what differs."""
+    distributed.check_equal(
+        {name: json.dumps(value) for name, value in state.items()}
+        | {"step": str(reached.step), "weights": distributed.digest(model), "code": json.dumps(_versions())}
+    )
+
+
+def _rate(optim: Optim, step: int, steps: int, plateau: Plateau) -> float:
+    rate = learning_rate(
+        step,
+        base=optim.lr,
+        steps=steps,
+        warmup_steps=min(optim.warmup_steps, steps),
+        kind=optim.schedule,
+        final_share=optim.final_share,
+    )
+    return max(rate * optim.cut**plateau.cuts, min(rate, optim.least_lr)) if plateau.cuts else rate
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
 def _window(settings: Settings, split: stream.Split, out: Path) -> int | None:
@@ -165,35 +311,61 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _resume(
-    out: Path, parsed: Parsed[Settings], facts: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
-) -> int:
-    """Fill model and optimiser from the last checkpoint; returns the step to go on with."""
+    out: Path,
+    parsed: Parsed[Settings],
+    wanted: Mapping[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    world: World,
+) -> Reached:
+    """Fill model and optimiser from the last checkpoint; returns how far it was."""
     path = checkpoint.latest(out / "checkpoints")
     if path is None:
-        return 0
+        return Reached()
     if parsed.settings.resume == "none":
         raise RunError(f"{out}: holds a run at {path.name}; choose another --out, or go on with --resume auto")
     state = checkpoint.read_state(path)
-    for name, value in _state(parsed, facts).items():
-        if state.get(name) != value:
+    for name, value in wanted.items():
+        if state.get(name) == value:
+            continue
+        if parsed.settings.resume != "anyway":
             raise RunError(
-                f"{path}: was trained with {name} {state.get(name)}, not {value}; choose another --out, or the same {name}"
+                f"{path}: was trained with {name} {state.get(name)}, not {value}; choose another --out, the same {name}, or "
+                "--resume anyway"
             )
+        _say(world, f"resumed with {name} {value}, where it was {state.get(name)}")
     checkpoint.load_model(path, model)
     checkpoint.load_optimizer(path, model, optimizer)
-    print(f"resumed: {path}")
-    return int(state["step"])
+    _say(world, f"resumed: {path}")
+    return Reached(
+        step=int(state["step"]), plateau=Plateau(**state["plateau"]), best=state["best"], scaler=state["scaler"]
+    )
 
 
-def _check_finite(logs: Mapping[str, float], step: int) -> None:
-    bad = [name for name, value in logs.items() if not math.isfinite(value)]
-    if bad:
-        raise RunError(f"step {step}: {', '.join(bad)} not finite; lower --optim.lr (the last checkpoint is kept)")
+def _check_weights(model: nn.Module, step: int) -> None:
+    """Raise RunError, on every rank alike, before weights that are no numbers are saved."""
+    largest = torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax()
+    if not largest.isfinite():
+        raise RunError(f"step {step}: weights not finite; lower --optim.lr (the last checkpoint is kept)")
 
 
-def _largest_weight(model: nn.Module) -> float:
-    """The largest magnitude, or NaN where there is one."""
-    return float(torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax())
+def _keep(
+    folder: Path,
+    step: int,
+    batch: Mapping[str, Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    split: stream.Split,
+    world: World,
+) -> Path:
+    """Keep what the update after `step` would have been made from: weights, optimiser, and each rank's batch with its keys."""
+    arrays = {name: value.detach().cpu().contiguous() for name, value in batch.items()}
+    keys = {"keys": json.dumps([split.key(number) for number in arrays["number"].tolist()])}
+    data = safetensors.torch.save(arrays, metadata=keys)
+    files.write_bytes(folder / f"step-{step:08d}-batch-{world.rank}.safetensors", data)
+    if world.leads:
+        return checkpoint.save(folder, step, model=model, optimizer=optimizer, state={}, keep=1)
+    return folder
 
 
 def _farewell(stop: Stop, step: int, steps: int, out: Path, *, probe: str) -> int:
@@ -203,80 +375,6 @@ def _farewell(stop: Stop, step: int, steps: int, out: Path, *, probe: str) -> in
         return STOPPED
     print(f"trained: {steps} steps\ncheckpoint: {path}\nnext: ks-eval {probe} --run {out}")
     return DONE
-
-
-@dataclass
-class Metrics:
-    """metrics.jsonl and TensorBoard: losses, samples a second, and the share of time spent waiting for data."""
-
-    out: Path
-    first_step: int
-    note: str = ""
-    """The last losses, for the progress bar."""
-
-    def __enter__(self) -> "Metrics":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TensorBoard's own imports warn of their dependencies
-            from torch.utils.tensorboard import SummaryWriter
-        path = self.out / "metrics.jsonl"
-        kept = [line for line in _lines(path) if _step(line) <= self.first_step]
-        files.write_bytes(path, b"".join(kept))  # what a killed run wrote after its last checkpoint is made again
-        self._file = path.open("ab")
-        self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first_step + 1)
-        self._samples, self._waited, self._began = 0, 0.0, time.perf_counter()
-        self._alarmed = False
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._board.close()
-
-    def timed(self, batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
-        """The same batches; the time until each one comes is counted as waiting."""
-        while True:
-            asked = time.perf_counter()
-            batch = next(batches, None)
-            if batch is None:
-                return
-            self._waited += time.perf_counter() - asked
-            yield batch
-
-    def count(self, samples: int) -> None:
-        """So many samples were learnt from."""
-        self._samples += samples
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line; speeds are those since the last."""
-        elapsed = time.perf_counter() - self._began
-        speeds = {"samples_per_second": self._samples / elapsed, "data_wait_share": self._waited / elapsed}
-        line = {"step": step, **values, **speeds}
-        self._file.write((json.dumps(line) + "\n").encode())
-        self._file.flush()
-        for name, value in line.items():
-            self._board.add_scalar(name, value, step)
-        self._board.flush()
-        self.note = f"loss={values['loss']:.4g} wait={speeds['data_wait_share']:.0%}"
-        if values.get("dead_channels", 0.0) > DEAD_SHARE_ALARM and not self._alarmed:
-            self._alarmed = True
-            log.warning(
-                "step %d: %.0f%% of the channels are dead: the model is collapsing", step, 100 * values["dead_channels"]
-            )
-        self._samples, self._waited, self._began = 0, 0.0, time.perf_counter()
-
-
-def _lines(path: Path) -> list[bytes]:
-    """Whole lines of a file that may have been cut off in its last."""
-    return (
-        [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")] if path.exists() else []
-    )
-
-
-def _step(line: bytes) -> float:
-    """The step that a line of metrics tells of; infinite for a damaged line, which is dropped."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
 
 
 def _versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ RUN/checkpoints/        see `checkpoint.py`
 import dataclasses
 import json
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,35 +27,13 @@ from kinetics_sounds.settings import Parsed, only_one, parse
 from kinetics_sounds.stream import Split
 
 from .loader import Loading
-from .methods import Method, Step
+from .methods import Data, Method, Step
+from .optim import Optim
 
 PACKAGE = __package__
 RECIPES = Path(__file__).parent / "recipes"
 FALLBACK = "avcl_k32_recommended"
 """The recipe for a class list that has none of its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optim:
-    """How weights move."""
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    """SGD with momentum, or AdamW."""
-    lr: float = 1e-3
-    """Learning rate at its highest."""
-    momentum: float = 0.9
-    """Of SGD."""
-    weight_decay: float = 5e-4
-    """On every parameter."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up."""
-    warmup_steps: int = 0
-    """Steps of linear warm-up."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a number is negative."""
-        if min(self.lr, self.momentum, self.weight_decay, self.warmup_steps) < 0:
-            raise ValueError("optim: lr, momentum, weight_decay and warmup_steps must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +55,10 @@ class Settings:
     """Folder of the run; default: runs/RECIPE."""
     train_split: str = "train"
     """Split to train on."""
+    val_split: str | None = None
+    """Split that is judged at the end of every epoch, in evaluation mode; the best checkpoint is kept beside the last ones."""
+    init: Path | None = None
+    """Run, or checkpoint of one, whose weights of the same names the model begins with: its encoders, and its gate."""
     method: str = "avcl"
     """How to learn: a module of methods/; its options begin with its name."""
     backbone: str = "r3d"
@@ -83,7 +66,7 @@ class Settings:
     view: str = "clip_and_mel"
     """What the encoders see: a module of views/."""
     batch: int = 16
-    """Samples a step, at least 2."""
+    """Samples a step, of all devices together, at least 2."""
     epochs: int = 300
     """Times through the split, where --steps does not say otherwise."""
     steps: int | None = None
@@ -91,9 +74,23 @@ class Settings:
     optim: Optim = field(default_factory=Optim)
     """How weights move."""
     seed: int = 0
-    """Of the initial weights, the order and every view."""
+    """Of the initial weights, the order, every view and dropout."""
+    devices: int = 1
+    """GPUs of this machine, or processes on its CPUs, that learn together what one would learn; torchrun for several machines."""
+    sync_bn: Literal["auto", "on", "off"] = "auto"
+    """Batch norms over the samples of all devices; auto: where one alone would have fewer than 16."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """Of the encoders' arithmetic; losses and weights are float32. bf16 is for GPUs since Ampere, fp16 for older ones."""
+    accumulate: int = 1
+    """Parts of a batch that go through the model one after another: less memory, but samples of two parts never meet."""
+    clip_norm: float | None = None
+    """Longest gradient of an update, over all weights; default: as it comes."""
+    compile: bool = False
+    """Compile the encoders (torch.compile): the first steps take minutes, the others less."""
+    recompute: bool = False
+    """Compute the encoders' maps again on the way back rather than keep them: less memory, about a third more time."""
     workers: int = field(default_factory=lambda: min(8, max(1, (os.cpu_count() or 1) - 1)))
-    """Loading processes; 0 loads within the trainer. What is learnt does not depend on it."""
+    """Loading processes of each device; 0 loads within the trainer. What is learnt does not depend on it."""
     ahead: int = 4
     """Batches loaded before they are asked for; each takes its place in shared memory."""
     sample_seconds: float = 60.0
@@ -116,8 +113,8 @@ class Settings:
     """Steps between two checkpoints; one is always kept at the end."""
     keep: int = 2
     """Checkpoints kept."""
-    resume: Literal["auto", "none"] = "auto"
-    """auto: go on from the last checkpoint of --out; none: refuse a folder that has one."""
+    resume: Literal["auto", "none", "anyway"] = "auto"
+    """auto: go on from the last checkpoint of --out; none: refuse a folder that has one; anyway: with other settings or data."""
     list: bool = False
     """List every recipe with its command, hardware, time and score."""
 
@@ -173,7 +170,12 @@ def read_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, prog: str) 
     """Settings of a command that builds what a run builds."""
     parsed = parse(kind, argv, prog=prog, groups=groups(), find_config=find_recipe)
     at_least(parsed.settings, batch=2, epochs=1, steps=1, seed=0, workers=0, log_every=1, save_every=1, keep=1)
-    at_least(parsed.settings, ahead=1, window=1, max_bad_share=0)
+    at_least(parsed.settings, ahead=1, window=1, max_bad_share=0, devices=1, accumulate=1)
+    if parsed.settings.batch // parsed.settings.devices < parsed.settings.accumulate:
+        raise SettingsError(
+            f"--batch {parsed.settings.batch}: is too small for {parsed.settings.devices} devices and --accumulate "
+            f"{parsed.settings.accumulate}; each part needs a sample"
+        )
     for name in ("sample_seconds", "cache_gb"):
         if not 0 < getattr(parsed.settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(parsed.settings, name)}: must be more than 0")
@@ -227,9 +229,14 @@ class Built:
     view: ModuleType
     view_settings: Any
 
+    def step(self, batch: Mapping[str, Tensor]) -> Step:
+        """What the method says of a batch of the view's arrays, on the model's device."""
+        extras = {name: batch[name] for name in ("label", "number")}
+        return self.method({**extras, **self.view.to_model(batch, self.view_settings)})
 
-def build(parsed: Parsed[SomeSettings]) -> Built:
-    """The untrained model of a run: its weights are a function of the seed."""
+
+def build(parsed: Parsed[SomeSettings], data: Data) -> Built:
+    """The untrained model of a run on such data: its weights are a function of the seed."""
     chosen = parsed.settings
     method = plugins.load(f"{PACKAGE}.methods", chosen.method)
     backbone = plugins.load(f"{PACKAGE}.backbones", chosen.backbone)
@@ -239,32 +246,18 @@ def build(parsed: Parsed[SomeSettings]) -> Built:
     video = backbone.build(network)
     audio = backbone.build(dataclasses.replace(network, channels=view_settings.audio_channels))
     try:
-        model = method.build(parsed.groups[chosen.method], video=video, audio=audio)
+        model = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
     except ValueError as error:
         raise SettingsError(f"--{chosen.method}: {error}") from error
     return Built(model, model, view, view_settings)
-
-
-def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """The optimiser over all parameters."""
-    if optim.name == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay)
-    return torch.optim.SGD(model.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
-
-
-def learn(built: Built, batch: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Step:
-    """One update of the weights from a batch that is on the model's device."""
-    outcome = built.method(built.view.to_model(batch, built.view_settings))
-    optimizer.zero_grad(set_to_none=True)
-    outcome.loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return outcome
 
 
 def pick_device(name: str) -> torch.device:
     """The device that a `--device` names; raises SettingsError where it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and os.environ.get("WORLD_SIZE", "1") != "1":
+        return torch.device("cuda")  # each rank takes its own of them, and no other
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
@@ -284,17 +277,46 @@ def facts(split: Split, *, recipe: str, shards: str, versions: Mapping[str, str]
         "fingerprint": split.dataset.splits[split.name].fingerprint,
         "data_recipe": split.dataset.recipe,
         "classes": split.dataset.classes,
+        "data": data_of(split)._asdict(),
         "note": split.dataset.note,
         "versions": dict(versions),
+        "git": _git(),
     }
+
+
+def data_of(split: Split) -> Data:
+    """What a method may know of a split."""
+    return Data(classes=len(split.dataset.labels), samples=len(split))
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit of the code, and whether it was changed since; None where it is no checkout of ours."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    told = []
+    for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *words],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        told.append(done.stdout.strip())
+    return {"commit": told[0], "changed": bool(told[1])}
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """`run.json` of a run; raises RunError where the folder is none."""
     try:
         document: dict[str, Any] = json.loads((folder / "run.json").read_bytes())
-        if missing := {"shards", "train_split", "fingerprint", "recipe"}.difference(document):
+        if missing := {"shards", "train_split", "fingerprint", "recipe", "data"}.difference(document):
             raise ValueError(f"run.json lacks {', '.join(sorted(missing))}")
+        Data(**document["data"])
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
     return document
@@ -304,3 +326,8 @@ def reopen(folder: Path) -> Parsed[Settings]:
     """The settings that a run was made with."""
     read_facts(folder)
     return read(["--config", str(folder / "config.yaml")])
+
+
+def rebuild(folder: Path) -> Built:
+    """The untrained model of a run."""
+    return build(reopen(folder), Data(**read_facts(folder)["data"]))

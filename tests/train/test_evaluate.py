@@ -40,7 +40,7 @@ def settings(finished: Path, **more: Any) -> evaluate.Settings:
 
 
 def built(finished: Path, *, trained: bool = True) -> run.Built:
-    made = run.build(run.reopen(finished))
+    made = run.rebuild(finished)
     if trained:
         checkpoint.load_model(finished / "checkpoints" / "step-00000006", made.model)
     return made
@@ -170,7 +170,7 @@ class TestFeatures:
     def test_the_gate_has_no_say(self, small: Callable[..., list[str]], shards: Path, tmp_path: Path) -> None:
         """A gate that saw both modalities makes pairs look learnt."""
         assert pretrain.main(small(tmp_path, "--avcl.amfm_stage=pretrain", "--steps=1")) == 0
-        made, split = run.build(run.reopen(tmp_path)), open_split(shards, "test")
+        made, split = run.rebuild(tmp_path), open_split(shards, "test")
         first = evaluate.extract(made, split, settings(tmp_path))
         torch.nn.init.zeros_(made.method.amfm.excite[0][0].weight)
         torch.nn.init.zeros_(made.method.amfm.excite[0][0].bias)
@@ -200,7 +200,11 @@ class TestMisuse:
             (["knn", "--fit_split=test"], r"--fit_split test: is also the split to be judged on; name another"),
             (["knn", "--fit_split=val"], r"has no split 'val' to fit on; it has: train, test; see --fit_split"),
             (["knn", "--on_split=val"], r"has no split 'val'; it has: train, test"),
-            (["crossmodal", "--checkpoint=best"], r"has no checkpoint 'best'; there are: step-00000004, step-00000006"),
+            (
+                ["crossmodal", "--checkpoint=first"],
+                r"has no checkpoint 'first'; there are: step-00000004, step-00000006",
+            ),
+            (["crossmodal", "--checkpoint=best"], r"has no best checkpoint, as the run had no --val_split"),
             (["crossmodal", "--clips=0"], r"--clips 0: must be at least 1"),
             (["crossmodal", "--batch=0"], r"--batch 0: must be at least 1"),
             (["crossmodal", "--workers=-1"], r"--workers -1: must be at least 0"),

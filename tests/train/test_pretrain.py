@@ -215,8 +215,8 @@ class TestMisuse:
             (["--view=eye"], r"no view is called 'eye'; there are: "),
             (["--config=bogus"], r"neither a file nor a recipe; recipes: avcl_k32, "),
             (["--device=banana"], r"--device banana: .*try cpu"),
-            (["--optim.lr=-1"], r"lr, momentum, weight_decay and warmup_steps must be at least 0"),
-            (["--optim.warmup_steps=-1"], r"must be at least 0"),
+            (["--optim.lr=-1"], r"optim: lr -1.0 must be at least 0"),
+            (["--optim.warmup_steps=-1"], r"optim: warmup_steps -1 must be at least 0"),
             (["--workers=-1"], r"--workers -1: must be at least 0"),
             (["--clip_and_mel.crop=50"], r"crop 50 is larger than 36 x 36 pixels"),
             (["--clip_and_mel.resize_height=64", "--clip_and_mel.resize_width=64"], r"ks-shard --short_side 64"),
@@ -285,29 +285,40 @@ class TestDivergence:
     def test_a_loss_that_is_no_number_ends_the_run_with_its_step(
         self, small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Written into the log of step 5, after two checkpoints."""
+        """The fifth, after two checkpoints; what it was computed from is kept, and gives the same loss again."""
         real = avcl.Avcl.forward
         losses = iter([0.0, 0.0, 0.0, 0.0, math.nan])
 
         def forward(self: Any, batch: Any) -> Any:
             step = real(self, batch)
-            return step._replace(logs={**step.logs, "loss": step.logs["loss"] + next(losses)})
+            loss = step.loss + next(losses)
+            return step._replace(loss=loss, logs={**step.logs, "loss": loss.detach()})
 
         monkeypatch.setattr(avcl.Avcl, "forward", forward)
 
         line = refused(small(tmp_path), capsys)
 
-        assert line.endswith("step 5: loss not finite; lower --optim.lr (the last checkpoint is kept)")
+        kept = tmp_path / "failed" / "step-00000004"
+        assert line.endswith(
+            f"step 5: loss not finite; lower --optim.lr (the last checkpoint is kept, and what led here is in {kept})"
+        )
         assert [entry["step"] for entry in metrics(tmp_path)] == [1, 2, 3, 4]
         assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
+        batch = load_file(f"{kept}-batch-0.safetensors")
+        assert {name: value.shape[0] for name, value in batch.items()} == dict.fromkeys(batch, 4)
+        before, now = (
+            load_file(tmp_path / "checkpoints/step-00000004/model.safetensors"),
+            load_file(kept / "model.safetensors"),
+        )
+        assert all(torch.equal(before[name], value) for name, value in now.items() if name.endswith("weight"))
 
     def test_dead_channels_are_warned_of_once(
         self, small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         real = run.build
 
-        def closed(parsed: Any) -> Any:
-            made = real(parsed)
+        def closed(parsed: Any, data: Any) -> Any:
+            made = real(parsed, data)
             torch.nn.init.constant_(made.method.amfm.excite[0][0].bias, -1e6)  # the ReLU gate never opens
             return made
 
@@ -528,8 +539,8 @@ class TestResume:
     @pytest.mark.parametrize(
         ("option", "complaint"),
         [
-            ("--batch=6", "was trained with batch 4, not 6; choose another --out, or the same batch"),
-            ("--seed=1", "was trained with seed 0, not 1; choose another --out, or the same seed"),
+            ("--batch=6", "was trained with batch 4, not 6; choose another --out, the same batch, or"),
+            ("--seed=1", "was trained with seed 0, not 1; choose another --out, the same seed, or"),
             ("--optim.name=sgd", "was trained with optim.name adamw, not sgd"),
             ("--train_split=test", "was trained with train_split train, not test"),
             ("--r3d.width=3", "was trained with r3d.width "),

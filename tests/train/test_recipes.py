@@ -10,6 +10,7 @@ from torch import nn
 
 from kinetics_sounds.train import pretrain, run
 from kinetics_sounds.train.heads import AmfmSettings
+from kinetics_sounds.train.methods import Data
 
 NAMES = sorted(run.recipes())
 K32_TRAINING_CLIPS = 16_100
@@ -24,7 +25,7 @@ def head(name: str) -> dict[str, str]:
 
 def built(name: str) -> nn.Module:
     with torch.device("meta"):  # shapes without weights
-        model: nn.Module = run.build(run.read([f"--config={name}"])).model
+        model: nn.Module = run.build(run.read([f"--config={name}"]), Data(34, 16_100)).model
     return model
 
 

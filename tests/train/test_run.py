@@ -10,7 +10,7 @@ import torch
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.train import run
 from kinetics_sounds.train.backbones import c3d, r2plus1d, r3d
-from kinetics_sounds.train.methods import avcl
+from kinetics_sounds.train.methods import Data, avcl, supervised
 from kinetics_sounds.train.views import clip_and_mel
 
 
@@ -24,6 +24,7 @@ class TestRead:
             "c3d": c3d.Settings(),
             "r2plus1d": r2plus1d.Settings(),
             "r3d": r3d.Settings(),
+            "supervised": supervised.Settings(),
             "clip_and_mel": clip_and_mel.Settings(),
         }
         assert parsed.configs == ()
@@ -58,7 +59,7 @@ class TestRead:
             ("bach: 5\n", "bach"),
             ("avcl:\n  bogus: 1\n", "bogus"),
             ("optim:\n  lr: fast\n", "lr"),
-            ("optim:\n  lr: -1.0\n", "optim: lr, momentum, weight_decay and warmup_steps must be at least 0"),
+            ("optim:\n  lr: -1.0\n", "optim: lr -1.0 must be at least 0"),
             ("optim:\n  name: lamb\n", "lamb"),
             ("clip_and_mel:\n  crop: 300\n", "crop 300 is larger than 128 x 171 pixels"),
             ("- 1\n", "mine.yaml"),
@@ -144,7 +145,7 @@ class TestRecipeFor:
 
 def weights(*argv: str) -> dict[str, torch.Tensor]:
     parsed = run.read(["--config=avcl_tiny", "--r3d.width=2", *argv])
-    found: dict[str, torch.Tensor] = run.build(parsed).model.state_dict()
+    found: dict[str, torch.Tensor] = run.build(parsed, Data(2, 12)).model.state_dict()
     return found
 
 

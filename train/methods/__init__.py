@@ -1,9 +1,16 @@
-"""Ways to learn, one file each: `Settings` and `build(settings, *, video, audio)`, which returns a `Method`."""
+"""Ways to learn, one file each: `Settings` and `build(settings, *, video, audio, data)`, which returns a `Method`."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
+
+
+class Data(NamedTuple):
+    """What a method may need to know of the training split."""
+
+    classes: int
+    samples: int
 
 
 class Step(NamedTuple):
@@ -22,7 +29,10 @@ class Method(Protocol):
     audio: nn.Module
 
     def forward(self, batch: Mapping[str, Tensor]) -> Step:
-        """Take "video" and "audio", float (B, C, T, H, W) in [0, 1], and whatever else the method asks for."""
+        """Take "video" and "audio", float (B, C, T, H, W) in [0, 1], and "label" and "number", int64 (B,), of this rank.
+
+        The loss is that of all ranks' samples. In evaluation mode nothing of the method changes.
+        """
         ...
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Step:

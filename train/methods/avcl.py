@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import objectives
 from ..backbones import feature_width
 from ..heads import Amfm, AmfmSettings
-from . import Step
+from . import Data, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Settings:
             raise ValueError("avcl: lambda_cor, lambda_self and off_diagonal_weight must not be negative")
 
 
-def build(settings: Settings, *, video: nn.Module, audio: nn.Module) -> "Avcl":
+def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data | None = None) -> "Avcl":
     """Make the method around two encoders of equal feature width.
 
     Raises ValueError when an encoder declares no width, the widths differ, or both losses weigh nothing.

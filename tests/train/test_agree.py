@@ -1,0 +1,57 @@
+"""The comparison of ranks with one process: it sees what is right, and what is not."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from kinetics_sounds.train import agree, distributed
+from kinetics_sounds.train.distributed import World
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_two_ranks_learn_what_one_process_would() -> None:
+    words = [sys.executable, "-m", "kinetics_sounds.train.agree", "--devices=2", "--device=cpu"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    report: dict[str, Any] = json.loads(done.stdout)
+
+    assert (report["ranks"], report["device"], report["backend"]) == (2, "cpu", "gloo")
+    assert 0 < report["still"] < agree.TOLERANCE
+    assert 0 < report["synchronised"] < agree.TOLERANCE
+    assert report["seconds"] > 0
+
+
+def test_one_rank_is_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert agree.main(["--devices=1", "--device=cpu"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["ranks"], report["still"], report["synchronised"]) == (1, 0, 0)
+
+
+def test_a_gradient_that_comes_out_halved_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = iter(range(100))
+
+    def halved(parameters: Any) -> None:
+        if next(calls) >= 2:  # the first two are those of the one process
+            for parameter in parameters:
+                parameter.grad /= 2
+
+    monkeypatch.setattr(distributed, "average_gradients", halved)
+
+    assert agree.main(["--devices=1", "--device=cpu"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["still"] == pytest.approx(0.5)
+
+
+def test_other_names_are_infinitely_far_and_what_is_no_number_is_not_right() -> None:
+    one = torch.ones(1)
+    assert agree.distance({"a": one}, {"b": one}) == float("inf")
+    assert agree.distance({"a": one * 2}, {"a": one}) == 1
+    report = agree.Report(ranks=1, device="cpu", backend="none", still=float("nan"), synchronised=0.0, seconds=1.0)
+    assert not report.right

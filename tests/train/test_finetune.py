@@ -1,0 +1,146 @@
+"""ks-eval finetune: encoders begin as the run left them, the best checkpoint is judged, and clips vote."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinetics_sounds.stream import open_split
+from kinetics_sounds.train import evaluate, finetune, pretrain, run
+
+Argv = Callable[..., list[str]]
+
+
+@pytest.fixture
+def tune(finished: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A function from more options to the folder of a fine-tuned run of two epochs."""
+
+    def tuned(*more: str) -> Path:
+        out = tmp_path / "tuned"
+        options = [f"--run={finished}", f"--out={out}", "--workers=0", "--device=cpu", "--clips=2", "--epochs=2"]
+        assert evaluate.main(["finetune", *options, "--batch=4", "--optim.lr=1e-3", *more]) == 0
+        return out
+
+    return tuned
+
+
+def results(out: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return told
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_its_results_name_the_run_the_votes_and_the_scores(tune: Callable[..., Path], finished: Path) -> None:
+    told = results(tune())
+
+    assert (told["probe"], told["run"], told["checkpoint"]) == ("finetune", str(finished), "step-00000006")
+    assert (told["on_split"], told["samples"], told["clips"], told["vote"]) == ("test", 6, 2, "logit")
+    assert (told["tuned"], told["best_on"]) == ("step-00000006", None)  # 12 samples, batches of 4, two epochs
+    scores = told["scores"]
+    assert 0 <= scores["top1_low"] <= scores["top1"] <= scores["top1_high"] <= 100
+    assert scores["top5"] == 100  # of two classes
+
+
+def test_encoders_begin_as_the_run_left_them_and_untrained_as_the_seed_has_them(
+    tune: Callable[..., Path], finished: Path
+) -> None:
+    """At a learning rate of nothing they stay so."""
+    still = ("--optim.lr=0", "--optim.weight_decay=0")
+    before, after = (weights(folder / "checkpoints" / "step-00000006") for folder in (finished, tune(*still)))
+    encoders = [name for name in before if name.startswith(("video.", "audio.")) and name.endswith("weight")]
+
+    assert encoders
+    assert all(torch.equal(before[name], after[name]) for name in encoders)
+
+
+def test_untrained_begins_anew(tune: Callable[..., Path], finished: Path) -> None:
+    out = tune("--untrained", "--optim.lr=0", "--optim.weight_decay=0")
+    first = run.rebuild(finished).model.state_dict()
+    after = weights(out / "checkpoints" / "step-00000006")
+
+    assert results(out)["checkpoint"] == "untrained"
+    assert torch.equal(first["video.conv2.residual.0.weight"], after["video.conv2.residual.0.weight"])
+
+
+def test_the_checkpoint_that_was_best_on_the_validation_is_judged(tune: Callable[..., Path]) -> None:
+    out = tune("--val_split=test", "--epochs=3")
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    top1 = {line["step"]: line["val_top1"] for line in lines if "val_top1" in line}
+    best = max(top1, key=lambda step: (top1[step], -step))
+
+    assert sorted(top1) == [3, 6, 9]
+    assert results(out)["tuned"] == f"step-{best:08d}"
+
+
+def test_a_gate_is_taken_over_from_the_run(small: Argv, finished: Path, tmp_path: Path) -> None:
+    """The recipe has it in fine-tuning; a run with the gate in pretraining hands it on with its weights."""
+    gated = tmp_path / "gated"
+    assert pretrain.main(small(gated, "--avcl.amfm_stage=pretrain", "--avcl.amfm.gate=sigmoid", "--steps=1")) == 0
+    for folder, name, gate in ((finished, "fresh", "relu"), (gated, "own", "sigmoid")):
+        options = ["--workers=0", "--device=cpu", "--clips=1", "--epochs=1", "--batch=12", "--optim.lr=0"]
+        more = ["--optim.weight_decay=0", f"--run={folder}", f"--out={tmp_path / name}"]
+        assert evaluate.main(["finetune", *options, *more]) == 0
+        assert run.reopen(tmp_path / name).groups["supervised"].amfm.gate == gate
+    own = weights(tmp_path / "own" / "checkpoints" / "step-00000001")
+    before = weights(gated / "checkpoints" / "step-00000001")
+    assert torch.equal(own["amfm.squeeze.0.weight"], before["amfm.squeeze.0.weight"])
+
+
+def test_a_finished_one_is_judged_again_without_training(
+    tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = results(tune())
+    capsys.readouterr()
+    again = results(tune())
+
+    assert "steps are done already" in capsys.readouterr().out
+    assert again == first
+
+
+class TestVotes:
+    @pytest.fixture
+    def tuned(self, tune: Callable[..., Path]) -> run.Built:
+        built = run.rebuild(tune())
+        built.model.eval()
+        return built
+
+    def options(self, **more: Any) -> Any:
+        return finetune.Settings(**{"run": Path(), "device": "cpu", "batch": 4, **more})
+
+    def test_of_one_clip_is_what_the_model_says_of_it(self, tuned: run.Built, shards: Path) -> None:
+        split = open_split(shards, "test")
+        score_NC, label_N = finetune.votes(tuned, split, self.options(clips=1, workers=0))
+
+        assert score_NC.shape == (6, 2)
+        assert label_N.tolist() == split.label_index_N.tolist()
+
+    @pytest.mark.parametrize(("vote", "winner"), [("logit", 0), ("prob", 1)])
+    def test_a_clip_that_is_very_sure_wins_by_logits_and_loses_by_probabilities(self, vote: Any, winner: int) -> None:
+        """Logits (9, 0), (0, 3), (0, 3): means 3 against 2; probabilities 0.37 against 0.63."""
+        said = iter([[9.0, 0.0], [0.0, 3.0], [0.0, 3.0]])
+        model: Any = SimpleNamespace(
+            settings=SimpleNamespace(modalities="both"),
+            audio=lambda _: None,
+            video=lambda _: None,
+            logits=lambda *_: torch.tensor([next(said)]),
+        )
+        view: Any = SimpleNamespace(to_model=lambda sides, _: sides)
+        built = run.Built(model, model, view, None)
+        batch = {"video": torch.zeros(1, 3, 1), "audio": torch.zeros(1)}
+
+        score_BC = finetune._mean_score(model, built, batch, self.options(clips=3, vote=vote))
+
+        assert score_BC.argmax().item() == winner
+
+
+def test_a_run_and_another_split_are_needed(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["finetune", f"--run={finished}", "--on_split=train"]) == 2
+    assert "--on_split train: must be another split than --fit_split train" in capsys.readouterr().err

@@ -1,0 +1,227 @@
+"""ks-eval finetune: all weights of a run's encoders learn the labels, and many clips a video vote (methods 6.1, 6.2).
+
+Shape suffixes: N videos, K clips a video, C classes, D feature channels, B videos of a batch.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from kinetics_sounds import __version__, progress, stream
+from kinetics_sounds.errors import SettingsError, StoppedError
+from kinetics_sounds.settings import DONE, parse
+from kinetics_sounds.shards import reader
+
+from . import checkpoint, loader, pretrain, run
+from .methods import supervised
+from .methods.supervised import Supervised
+from .optim import Optim
+from .probes import bounded, hits
+from .run import Built
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Fine-tune a run's encoders with a classifier, then let many clips a video vote; writes results.json and .csv.
+
+    Examples:
+      ks-eval finetune --run runs/avcl_k32
+      ks-eval finetune --run runs/avcl_k32 --untrained
+      ks-eval finetune --run runs/avcl_k32 --epochs 50 --devices 8 --supervised.modalities video
+
+    The defaults are AVCL's. The checkpoint that was best on the validation split is judged. Killed, it goes on where it was.
+    """
+
+    run: Path
+    """Folder of a training run."""
+    checkpoint: str = "last"
+    """Which checkpoint: last, best, or a name such as step-00000500."""
+    untrained: bool = False
+    """Begin with initial weights instead: supervised learning from scratch, what pretraining must beat."""
+    shards: str | None = None
+    """Folder or URL of the shards; default: the run's own."""
+    fit_split: str = "train"
+    """Split to learn from."""
+    val_split: str | None = None
+    """Split that chooses the checkpoint; default: val where there is one, else the last checkpoint is taken."""
+    on_split: str | None = None
+    """Split to be judged on; default: test, else val."""
+    epochs: int = 150
+    """Times through the split."""
+    batch: int = 16
+    """Samples a step, of all devices together."""
+    optim: Optim = field(default_factory=lambda: Optim(weight_decay=5e-3))
+    """How weights move."""
+    gate: Literal["auto", "on", "off"] = "auto"
+    """AMFM before the classifier; auto: where the run's AVCL has it in pretraining or asks for it in fine-tuning."""
+    clips: int = 10
+    """Evenly spaced clips of a video that vote."""
+    vote: Literal["logit", "prob"] = "logit"
+    """What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
+    seed: int = 0
+    """Of the classifier's initial weights, the order, every view and dropout."""
+    devices: int = 1
+    """GPUs of this machine, or processes on its CPUs, that learn together."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """Of the encoders' arithmetic."""
+    workers: int | None = None
+    """Loading processes of each device; default: the run's own number."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
+    out: Path | None = None
+    """Folder of the fine-tuned run and its results; default: RUN/eval/finetune."""
+    json: bool = False
+    """Print the results as JSON on standard output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came out, where it belongs, and how it is to be told."""
+
+    results: dict[str, Any]
+    out: Path
+    as_json: bool
+
+
+def finetune(argv: Sequence[str]) -> Judged:
+    """Fine-tune and judge as argv says; raises StoppedError where a signal ended it, after saving."""
+    parsed = parse(Settings, argv, prog="ks-eval finetune", groups={"supervised": supervised.Settings})
+    settings, classifier = parsed.settings, parsed.groups["supervised"]
+    run.at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
+    facts = run.read_facts(settings.run)
+    shards = settings.shards or str(facts["shards"])
+    splits = reader.read_dataset(shards).splits
+    val = settings.val_split or ("val" if "val" in splits and settings.fit_split != "val" else None)
+    on = settings.on_split or next((split for split in ("test", "val") if split in splits), None)
+    if on is None or on == settings.fit_split:
+        raise SettingsError(f"--on_split {on}: must be another split than --fit_split {settings.fit_split}")
+    out = settings.out or settings.run / "eval" / ("finetune_untrained" if settings.untrained else "finetune")
+    code = pretrain.pretrain(_argv(settings, classifier, shards=shards, val=val, out=out))
+    if code != DONE:
+        raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
+    path = checkpoint.find(out / "checkpoints", "best" if val else "last")
+    built = run.rebuild(out)
+    checkpoint.load_model(path, built.model)
+    split = run.open_split(run.reopen(out).settings, shards, on)
+    scores = judge(built, split, settings)
+    return Judged(
+        {
+            "probe": "finetune",
+            "run": str(settings.run),
+            "recipe": facts["recipe"],
+            "checkpoint": "untrained" if settings.untrained else _first(settings).name,
+            "tuned": path.name,
+            "best_on": val,
+            "epochs": settings.epochs,
+            "on_split": on,
+            "fit_split": settings.fit_split,
+            "samples": len(split),
+            "clips": settings.clips,
+            "vote": settings.vote,
+            "fingerprint": splits[on].fingerprint,
+            "fit_fingerprint": splits[settings.fit_split].fingerprint,
+            "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
+            "classes": facts["classes"],
+            "note": facts["note"],
+            "scores": scores,
+            "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
+        },
+        out,
+        settings.json,
+    )
+
+
+def _first(settings: Settings) -> Path:
+    """The checkpoint that fine-tuning begins with."""
+    return checkpoint.find(settings.run / "checkpoints", settings.checkpoint)
+
+
+def _argv(settings: Settings, classifier: supervised.Settings, *, shards: str, val: str | None, out: Path) -> list[str]:
+    """ks-train's words for it: the run's own settings, but for what fine-tuning does otherwise."""
+    before = run.reopen(settings.run)
+    gate, amfm = classifier.gate, classifier.amfm
+    if settings.gate != "auto":
+        gate = settings.gate == "on"
+    elif before.settings.method == "avcl" and classifier.modalities == "both":
+        gate, amfm = before.groups["avcl"].amfm_stage != "off", before.groups["avcl"].amfm
+    words = {
+        "shards": shards,
+        "out": str(out),
+        "train_split": settings.fit_split,
+        "val_split": val,
+        "init": None if settings.untrained else str(_first(settings)),
+        "method": "supervised",
+        "epochs": settings.epochs,
+        "steps": None,
+        "batch": settings.batch,
+        "seed": settings.seed,
+        "devices": settings.devices,
+        "device": settings.device,
+        "precision": settings.precision,
+        "accumulate": 1,
+        "keep": 1,
+        "workers": before.settings.workers if settings.workers is None else settings.workers,
+        **{f"optim.{name}": value for name, value in dataclasses.asdict(settings.optim).items()},
+        **_flat("supervised", dataclasses.replace(classifier, gate=gate, amfm=amfm)),
+    }
+    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in words.items()}
+    return [f"--config={settings.run / 'config.yaml'}", *(f"--{name}={value}" for name, value in told.items())]
+
+
+def _flat(prefix: str, group: Any) -> dict[str, Any]:  # noqa: ANN401 - any settings
+    """Nested settings by their names on the command line."""
+    found: dict[str, Any] = {}
+    for each in dataclasses.fields(group):
+        value = getattr(group, each.name)
+        name = f"{prefix}.{each.name}"
+        found |= _flat(name, value) if dataclasses.is_dataclass(value) else {name: value}
+    return found
+
+
+def judge(built: Built, split: stream.Split, settings: Settings) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent of the votes, with their intervals."""
+    score_NC, label_N = votes(built, split, settings)
+    right_NC = label_N[:, None] == torch.arange(score_NC.shape[1])
+    return bounded("top1", hits(score_NC, right_NC, k=1)) | bounded("top5", hits(score_NC, right_NC, k=5))
+
+
+@torch.inference_mode()
+def votes(built: Built, split: stream.Split, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Mean logits, or probabilities, of the clips of every video once, float32 (N, C), and the labels (N,)."""
+    model = built.model
+    if not isinstance(model, Supervised):
+        raise TypeError(f"{type(model).__name__} has no classifier")
+    built.view.check(split.dataset, built.view_settings)
+    device = run.pick_device(settings.device)
+    model.to(device).eval()
+    samples = loader.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=settings.clips)
+    loading = loader.Loading(workers=settings.workers or 0, device=device)
+    scores, labels = [], []
+    with (
+        loader.test_batches(samples, batch=settings.batch, loading=loading) as batches,
+        progress.bar(f"ks-eval votes of {split.name}", -(-len(split) // settings.batch)) as bar,
+    ):
+        for batch in batches:
+            scores.append(_mean_score(model, built, batch, settings).float().cpu())
+            labels.append(batch["label"].cpu())
+            bar.advance()
+    return torch.cat(scores), torch.cat(labels)
+
+
+def _mean_score(model: Supervised, built: Built, batch: dict[str, Tensor], settings: Settings) -> Tensor:
+    """(B, C), one clip after another, for as many at once as fine-tuning had would not fit."""
+    total, audio_BD = torch.zeros(()), None
+    for clip in range(settings.clips):
+        sides = built.view.to_model({"video": batch["video"][:, clip], "audio": batch["audio"]}, built.view_settings)
+        if audio_BD is None and model.settings.modalities != "video":
+            audio_BD = model.audio(sides["audio"])  # the same for all of them
+        video_BD = model.video(sides["video"]) if model.settings.modalities != "audio" else None
+        logit_BC = model.logits(video_BD, audio_BD)
+        total = total.to(logit_BC.device) + (logit_BC if settings.vote == "logit" else logit_BC.softmax(dim=1))
+    return total / settings.clips

@@ -1,0 +1,93 @@
+"""Supervised learning: a classifier on top of both encoders, or of one.
+
+From scratch it is the baselines R, A and R+A of AVCL's Table IV; from a pretrained run's weights it is fine-tuning
+(methods 1.12 #26-28: cross-entropy alone, all weights learn). Shape suffixes: B samples of this rank, N of all ranks, D
+feature channels, C classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..backbones import feature_width
+from ..distributed import gather
+from ..heads import Amfm, AmfmSettings
+from . import Data, Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is classified, and by what."""
+
+    modalities: Literal["both", "video", "audio"] = "both"
+    """Features that the classifier sees: both side by side (R+A), video alone (R) or audio alone (A)."""
+    gate: bool = False
+    """Whether AMFM gates both features first, as AVCL's fine-tuning has it."""
+    amfm: AmfmSettings = field(default_factory=AmfmSettings)
+    """The gate."""
+    classifier: Literal["mlp", "linear"] = "mlp"
+    """Two layers with a ReLU and dropout between (methods 1.12 #26), or one layer."""
+    hidden: int = 512
+    """Channels between the two layers."""
+    dropout: float = 0.7
+    """Share of them that is dropped in training (AVCL, section 4.2)."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a classifier that cannot be."""
+        if self.hidden < 1 or not 0 <= self.dropout < 1:
+            raise ValueError("supervised: hidden must be at least 1, dropout from 0 to below 1")
+        if self.gate and self.modalities != "both":
+            raise ValueError(f"supervised: a gate needs both modalities, not {self.modalities} alone")
+
+
+def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Supervised":
+    """Make the method around two encoders; raises ValueError where the gate cannot join them or there is one class."""
+    return Supervised(settings, video=video, audio=audio, classes=data.classes)
+
+
+class Supervised(nn.Module):
+    """Cross-entropy of a classifier on pooled features."""
+
+    def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module, classes: int) -> None:
+        super().__init__()
+        width, audio_width = feature_width(video), feature_width(audio)
+        if classes < 2:
+            raise ValueError(f"there is nothing to tell apart: the set has {classes} classes")
+        if settings.gate and width != audio_width:
+            raise ValueError(f"AMFM joins channel with channel: video has {width}, audio {audio_width}")
+        self.settings = settings
+        self.video = video
+        self.audio = audio
+        self.amfm = Amfm(width, settings.amfm) if settings.gate else None
+        seen = {"both": width + audio_width, "video": width, "audio": audio_width}[settings.modalities]
+        self.classifier: nn.Module = nn.Linear(seen, classes)
+        if settings.classifier == "mlp":
+            self.classifier = nn.Sequential(
+                nn.Linear(seen, settings.hidden),
+                nn.ReLU(),
+                nn.Dropout(settings.dropout),
+                nn.Linear(settings.hidden, classes),
+            )
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Step:
+        """Compare the logits of "video" and "audio" with "label", int64 (B,); logs the loss and the top-1 in percent."""
+        seen = self.settings.modalities
+        video_BD = self.video(batch["video"]) if seen != "audio" else None
+        audio_BD = self.audio(batch["audio"]) if seen != "video" else None
+        logit_NC, label_N = gather(self.logits(video_BD, audio_BD)), gather(batch["label"])
+        with torch.autocast(logit_NC.device.type, enabled=False):
+            loss = F.cross_entropy(logit_NC.float() if logit_NC.dtype != torch.float64 else logit_NC, label_N)
+        right_N = logit_NC.detach().argmax(dim=1) == label_N
+        return Step(loss, {"loss": loss.detach(), "top1": 100 * right_N.float().mean()})
+
+    def logits(self, video_BD: Tensor | None, audio_BD: Tensor | None) -> Tensor:
+        """Classify pooled features (B, D), of which the modality that is not looked at may be None: (B, C)."""
+        if self.amfm is not None and video_BD is not None and audio_BD is not None:
+            video_BD, audio_BD = self.amfm(video_BD, audio_BD)
+        sides = {"both": (video_BD, audio_BD), "video": (video_BD,), "audio": (audio_BD,)}[self.settings.modalities]
+        logit_BC: Tensor = self.classifier(torch.cat([side for side in sides if side is not None], dim=1))
+        return logit_BC

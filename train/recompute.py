@@ -1,0 +1,57 @@
+"""Keep fewer maps: compute those inside a block again on the way back instead (activation checkpointing).
+
+The gradients are the same to the bit. Batch norms update their running statistics once, on the way there.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+def recompute(encoder: nn.Module) -> None:
+    """Make every child of an encoder forget what it computed within, in place; names of parameters stay."""
+    for child in encoder.children():
+        if any(True for _ in child.parameters()):
+            _forget(child)
+
+
+def _forget(block: nn.Module) -> None:
+    forward = block.forward
+
+    def again(maps_BCTHW: Tensor) -> Tensor:
+        if not block.training:
+            straight: Tensor = forward(maps_BCTHW)
+            return straight
+        computed: Tensor = checkpoint(
+            forward,
+            maps_BCTHW,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _with_statistics_kept(block)),
+        )
+        return computed
+
+    block.forward = again
+
+
+def _with_statistics_kept(block: nn.Module) -> AbstractContextManager[None]:
+    """Within the block no running statistic moves: the first pass has moved them."""
+
+    @contextmanager
+    def kept() -> Iterator[None]:
+        norms = [each for each in block.modules() if isinstance(each, _BatchNorm)]
+        before = [(each.running_mean, each.running_var, each.num_batches_tracked) for each in norms]
+        for each, statistics in zip(
+            norms, before, strict=True
+        ):  # copies: the pass must save as many tensors as the first
+            mean, variance, count = (value if value is None else value.clone() for value in statistics)
+            each.running_mean, each.running_var, each.num_batches_tracked = mean, variance, count
+        try:
+            yield
+        finally:
+            for each, (mean, variance, count) in zip(norms, before, strict=True):
+                each.running_mean, each.running_var, each.num_batches_tracked = mean, variance, count
+
+    return kept()
