@@ -74,8 +74,9 @@ def place(name: str) -> Path:
 
 
 @functools.cache
-def read(name: str) -> Parsed[run.Settings]:
-    return run.read([f"--config={name}"])
+def read(name: str) -> Parsed[Any]:
+    found: Parsed[Any] = run.read([f"--config={name}"])
+    return found
 
 
 def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -93,7 +94,8 @@ def built(name: str) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def listed() -> str:
-    return pretrain.list_recipes()
+    text: str = pretrain.list_recipes()
+    return text
 
 
 def test_there_are_the_papers_the_recommended_and_the_tiny_one() -> None:

@@ -126,7 +126,8 @@ class Avcl(nn.Module):
         layer = self.settings.cgra_layer
         video, audio = _pooled(self.video, batch["video"], layer), _pooled(self.audio, batch["audio"], layer)
         local = [*video.values(), *audio.values()]
-        columns = distributed.gather(torch.cat(local, dim=1)).split([maps_BD.shape[1] for maps_BD in local], dim=1)
+        all_ND = distributed.gather(torch.cat(local, dim=1))
+        columns = torch.split(all_ND, [maps_BD.shape[1] for maps_BD in local], dim=1)
         return dict(zip(video, columns, strict=False)), dict(zip(audio, columns[len(video) :], strict=True))
 
 
