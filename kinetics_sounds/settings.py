@@ -65,7 +65,17 @@ class Parsed(Generic[S]):
     text: str
     """All of it as YAML that `--config` reads back."""
     configs: tuple[Path, ...] = ()
-    """The files that `--config` named."""
+    """The files that `--config` named, and the `name` of what lies in no file of its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """A config that lies in no file of its own."""
+
+    name: Path
+    """What errors call it: the file that it is written in, and its name there."""
+    parts: tuple[str, ...]
+    """Paths of YAML files, or YAML texts; a later one beats those before it."""
 
 
 def parse(
@@ -74,18 +84,19 @@ def parse(
     *,
     prog: str,
     groups: Mapping[str, type] | None = None,
-    find_config: Callable[[str], Path] | None = None,
+    find_config: Callable[[str], Path | Layers] | None = None,
 ) -> Parsed[S]:
     """Read `kind`'s fields, and each group's under its name, from `argv` (None: the process's own).
 
-    The parser's description is `kind`'s docstring. `find_config` turns what follows `--config` into a file; without it
-    there is no `--config`. Raises SettingsError naming the option and the remedy.
+    The parser's description is `kind`'s docstring. `find_config` turns what follows `--config` into a file or
+    layers; without it there is no `--config`. Raises SettingsError naming the option and the remedy.
     """
     configs: list[Path] = []
 
-    def find(name: str) -> Path:
-        configs.append(find_config(name) if find_config else Path(name))
-        return configs[-1]
+    def find(name: str) -> tuple[str, ...]:
+        found = find_config(name) if find_config else Path(name)
+        configs.append(found.name if isinstance(found, Layers) else found)
+        return found.parts if isinstance(found, Layers) else (str(found),)
 
     parser = _parser(kind, prog, groups or {}, find if find_config else None)
     try:
@@ -134,7 +145,7 @@ def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsErro
 
 
 def _parser(
-    kind: type, prog: str, groups: Mapping[str, type], find_config: Callable[[str], Path] | None
+    kind: type, prog: str, groups: Mapping[str, type], find_config: Callable[[str], tuple[str, ...]] | None
 ) -> ArgumentParser:
     parser = ArgumentParser(
         prog=prog,
@@ -193,7 +204,7 @@ def _repeated() -> type[argparse.Action]:
     return Repeated
 
 
-def _config_action(find: Callable[[str], Path]) -> type[ActionConfigFile]:
+def _config_action(find: Callable[[str], tuple[str, ...]]) -> type[ActionConfigFile]:
     class FindConfig(ActionConfigFile):
         def __call__(
             self,
@@ -202,7 +213,8 @@ def _config_action(find: Callable[[str], Path]) -> type[ActionConfigFile]:
             values: Any,  # noqa: ANN401 - argparse's own signature
             option_string: str | None = None,
         ) -> None:
-            super().__call__(parser, namespace, str(find(str(values))), option_string)  # type: ignore[no-untyped-call]
+            for part in find(str(values)):
+                super().__call__(parser, namespace, part, option_string)  # type: ignore[no-untyped-call]
 
     return FindConfig
 

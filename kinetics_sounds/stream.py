@@ -23,6 +23,7 @@ from .errors import BadSampleError
 from .media import frames, sound
 from .media.frames import Decoder
 from .shards import layout, reader
+from .shards.index import Dataset
 from .shards.reader import Parts, Split
 
 __all__ = ["Meta", "Sample", "Split", "open_split", "order", "rng", "sample", "stand_ins", "windows"]
@@ -62,6 +63,11 @@ class Sample:
 
     def __str__(self) -> str:
         return str(self._parts)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The set that it belongs to."""
+        return self._parts.split.dataset
 
     @property
     def label_index(self) -> int:

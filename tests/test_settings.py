@@ -23,6 +23,7 @@ from kinetics_sounds.settings import (
     SAME_SECONDS,
     SOME_FAILED,
     STOPPED,
+    Layers,
     Parsed,
     choices,
     command,
@@ -208,6 +209,43 @@ def test_a_recipe_is_found_by_whoever_knows_the_names(tmp_path: Path) -> None:
 
     assert parsed.settings.name == "stew"
     assert parsed.configs == (path,)
+
+
+def layered(folder: Path, *texts: str) -> Callable[[str], Layers]:
+    path = recipe(folder, RECIPE)
+    return lambda name: Layers(folder / "table.yaml" / name, (path, *texts))
+
+
+def test_a_recipe_may_be_another_and_what_is_set_otherwise(tmp_path: Path) -> None:
+    find, groups = layered(tmp_path, "{name: broth, optim: {}}", "minutes: 3"), {"optim": Optim}
+
+    parsed = parse(Settings, ["--lid=true", "--config=broth"], prog="x", groups=groups, find_config=find)
+
+    assert parsed.settings.name == "broth"
+    assert (parsed.settings.minutes, parsed.settings.heat, parsed.settings.lid) == (3, "high", True)
+    assert parsed.groups["optim"] == Optim(lr=0.5)
+    assert parsed.configs == (tmp_path / "table.yaml" / "broth",)
+    again = Path(recipe(tmp_path, parsed.text))
+    assert parse(Settings, ["--config=x"], prog="x", groups=groups, find_config=lambda _: again).text == parsed.text
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("minuets: 3", "minuets"), ("optim: {lr: fast}", "lr"), ("lid: 2", "lid"), ("[1]", "1")]
+)
+def test_a_fault_of_what_is_set_otherwise_names_the_table_and_its_row(
+    text: str, complaint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(
+            *(Settings, ["--config=broth"]),
+            prog="x",
+            groups={"optim": Optim},
+            find_config=layered(tmp_path, text),
+        )
+
+    assert str(caught.value).startswith(f"{tmp_path}/table.yaml/broth: ")
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_was_parsed_is_read_back_from_its_text(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ RUN/checkpoints/        see `checkpoint.py`
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,13 @@ from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from kinetics_sounds import plugins, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.errors import RunError, SettingsError
-from kinetics_sounds.settings import Parsed, only_one, parse
+from kinetics_sounds.settings import Layers, Parsed, only_one, parse
 from kinetics_sounds.stream import Split
 
 from .loader import Loading
@@ -32,6 +34,8 @@ from .optim import Optim
 
 PACKAGE = __package__
 RECIPES = Path(__file__).parent / "recipes"
+TABLES = "_tables"
+"""How the name of a file ends that holds many recipes."""
 FALLBACK = "avcl_k32_recommended"
 """The recipe for a class list that has none of its own."""
 
@@ -63,6 +67,8 @@ class Settings:
     """How to learn: a module of methods/; its options begin with its name."""
     backbone: str = "r3d"
     """The encoders' architecture: a module of backbones/."""
+    encoders: Literal["separate", "shared"] = "separate"
+    """One encoder a modality, or one and the same for both (Table I, "one model")."""
     view: str = "clip_and_mel"
     """What the encoders see: a module of views/."""
     batch: int = 16
@@ -122,13 +128,50 @@ class Settings:
 SomeSettings = TypeVar("SomeSettings", bound=Settings)
 
 
-def recipes() -> dict[str, Path]:
-    """Every shipped recipe by name."""
-    return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A shipped recipe: a file of its own, or a row of a table: another recipe and what is set otherwise."""
+
+    config: Path | Layers
+    head: tuple[str, ...]
+    """Its command, hardware, time and score, and what else is to be known: a line each."""
 
 
-def find_recipe(name: str) -> Path:
-    """A recipe's file: a path, else a shipped name; raises SettingsError that lists the names."""
+def recipes() -> dict[str, Recipe]:
+    """Every shipped recipe by name: those of a file each, then the rows of the tables in their order."""
+    tables = sorted(RECIPES.glob(f"*{TABLES}.yaml"))
+    found: dict[str, Recipe] = {}
+    for path in sorted({*RECIPES.glob("*.yaml")}.difference(tables)):
+        lines = path.read_text("utf-8").splitlines()
+        found[path.stem] = Recipe(config=path, head=tuple(line[1:].strip() for line in lines if line.startswith("#")))
+    for path in tables:
+        for table in yaml.safe_load(path.read_text("utf-8")):
+            found |= {name: _row(path, table, name) for name in table["recipes"]}
+    return found
+
+
+def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
+    """One recipe of a table of `path`."""
+    row, base = table["recipes"][name], table["base"]
+    score = "none in the paper, none at full size yet"
+    if "score" in row:
+        score = f"the paper's {row['score']:.1f}% top-1 on {table['data']} after fine-tuning, {table['note']}"
+    changed = yaml.safe_dump(row["set"], default_flow_style=True, width=math.inf).strip()
+    return Recipe(
+        config=Layers(path / name, (str(RECIPES / f"{base}.yaml"), changed)),
+        head=(
+            f"{row['is']}.",
+            f"command:  ks-train --config {name}",
+            f"hardware: {row.get('hardware', table['hardware'])}",
+            f"time:     {table['time']}",
+            f"score:    {score}",
+            f"changes:  {f'{base} with {changed}' if row['set'] else f'none, it is {base}'}",
+        ),
+    )
+
+
+def find_recipe(name: str) -> Path | Layers:
+    """What `--config` names: a path, else a shipped recipe; raises SettingsError that lists the names."""
     path, shipped = Path(name), recipes()
     if path.is_file():
         return path
@@ -136,7 +179,7 @@ def find_recipe(name: str) -> Path:
         raise SettingsError(
             f"--config {name}: is neither a file nor a recipe; recipes: {', '.join(shipped)}{plugins.nearest(name, shipped)}"
         )
-    return shipped[name]
+    return shipped[name].config
 
 
 def recipe_for(classes: str) -> str:
@@ -146,7 +189,7 @@ def recipe_for(classes: str) -> str:
 
 
 def recipe_name(config: Path) -> str:
-    """What a recipe is called: like its file, or like the recipe of the run whose config.yaml it is."""
+    """What a recipe is called: like its file or row, or like the recipe of the run whose config.yaml it is."""
     if config.name == "config.yaml" and (config.parent / "run.json").is_file():
         return str(read_facts(config.parent)["recipe"])
     return config.stem
@@ -244,12 +287,27 @@ def build(parsed: Parsed[SomeSettings], data: Data) -> Built:
     view_settings, network = parsed.groups[chosen.view], parsed.groups[chosen.backbone]
     torch.manual_seed(chosen.seed)
     video = backbone.build(network)
-    audio = backbone.build(dataclasses.replace(network, channels=view_settings.audio_channels))
+    audio = _audio_encoder(parsed, backbone, video)
     try:
         model = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
     except ValueError as error:
         raise SettingsError(f"--{chosen.method}: {error}") from error
     return Built(model, model, view, view_settings)
+
+
+def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn.Module) -> nn.Module:
+    """An encoder for the audio as the view lays it out, or the video's own."""
+    chosen = parsed.settings
+    network, channels = parsed.groups[chosen.backbone], parsed.groups[chosen.view].audio_channels
+    if chosen.encoders == "separate":
+        audio: nn.Module = backbone.build(dataclasses.replace(network, channels=channels))
+        return audio
+    if channels != network.channels:
+        raise SettingsError(
+            f"--encoders shared: the one encoder takes {network.channels} channels, and the audio has {channels}; "
+            f"give --{chosen.view}.audio_channels {network.channels}"
+        )
+    return video
 
 
 def pick_device(name: str) -> torch.device:

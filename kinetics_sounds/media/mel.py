@@ -4,11 +4,13 @@ Its bytes are the same on every x86-64 CPU: pocketfft and the sparse product are
 whose last bit may differ, is taken in float64 of what is stored as float16.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import MappingProxyType
+from typing import Any
 
 import librosa
 import numpy as np
@@ -58,6 +60,13 @@ PRESETS: Mapping[str, Mel] = MappingProxyType(
     }
 )
 """What the paper says, and what its authors' own scripts do (librosa's `power_to_db(ref=max)`, then least to greatest)."""
+
+
+def of_set(told: Mapping[str, Any]) -> Mel:
+    """The numbers that a set of shards tells in its `dataset.json`, those that it does not tell as in its preset."""
+    names = {field.name for field in dataclasses.fields(Mel)}
+    numbers = {name: value for name, value in told.items() if name in names}
+    return dataclasses.replace(PRESETS.get(told.get("preset", ""), Mel()), **numbers)
 
 
 def versions() -> dict[str, str]:

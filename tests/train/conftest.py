@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from kinetics_sounds.media import encode, probe, synthesize
 from kinetics_sounds.shards import index, layout
@@ -60,29 +61,39 @@ def npy() -> Callable[[np.ndarray], bytes]:
     return as_npy
 
 
-def sample(number: int, films: Mapping[int, bytes], frames: int) -> Sample:
-    """Sample `number`: classes alternate, mels and films repeat after a while."""
+def sample(number: int, films: Mapping[int, bytes], frames: int, *, sound: bool) -> Sample:
+    """Sample `number`: classes alternate, mels and films repeat after a while; its sound is some thousand samples of noise."""
     rng = np.random.default_rng(number)
     mel_FT = rng.random((8, 8)).repeat(32, 0).repeat(32, 1) * (0.5 + number % 2 / 2)
+    meta: dict[str, object] = {"num_frames": frames, "fps": 10.0, "label_index": number % 2}
+    parts = {layout.FRAMES: films[number % len(films)], layout.MEL: as_npy(mel_FT)}
+    if sound:
+        waveform, flac = rng.normal(0, 0.1, 2_000 + 1_000 * number), io.BytesIO()
+        soundfile.write(flac, waveform, encode.SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        parts[layout.AUDIO] = flac.getvalue()
+        meta["audio_samples"] = len(waveform)
     return Sample(
         key=f"clip{number:07d}_{number:06d}_{number + 10:06d}",
         label_index=number % 2,
-        parts={
-            layout.FRAMES: films[number % len(films)],
-            layout.MEL: as_npy(mel_FT),
-            layout.META: json.dumps({"num_frames": frames, "fps": 10.0, "label_index": number % 2}).encode(),
-        },
+        parts=parts | {layout.META: json.dumps(meta).encode()},
     )
 
 
-def write_set(folder: Path, counts: Mapping[str, tuple[int, ...]], films: Mapping[int, bytes], *, classes: str) -> None:
+def write_set(
+    folder: Path,
+    counts: Mapping[str, tuple[int, ...]],
+    films: Mapping[int, bytes],
+    *,
+    classes: str,
+    sound: bool = False,
+) -> None:
     """Write a set whose samples are numbered through its splits and shards."""
     number, facts = 0, {}
     for split, sizes in counts.items():
         for shard, size in enumerate(sizes):
             with ShardWriter(layout.tar_path(folder, split, shard), recipe=RECIPE) as writer:
                 for _ in range(size):
-                    writer.write(sample(number, films, LENGTHS[number % len(LENGTHS)]))
+                    writer.write(sample(number, films, LENGTHS[number % len(LENGTHS)], sound=sound))
                     number += 1
                 writer.close()
         facts[split] = SplitFacts(
@@ -94,7 +105,7 @@ def write_set(folder: Path, counts: Mapping[str, tuple[int, ...]], films: Mappin
         classes=classes,
         note="made by tests",
         labels=("even", "odd"),
-        parts=tuple(sorted((layout.FRAMES, layout.MEL, layout.META))),
+        parts=tuple(sorted((layout.FRAMES, layout.MEL, layout.META, *([layout.AUDIO] if sound else [])))),
         splits=facts,
         frames={"short_side": SIDE},
         mel={"preset": "paper", "bands": 256, "columns": 256},
@@ -126,6 +137,14 @@ def seven(tmp_path_factory: pytest.TempPathFactory, films: dict[int, bytes]) -> 
     """30 training samples in seven shards of unequal size; not to be changed."""
     folder = tmp_path_factory.mktemp("seven") / "shards"
     write_set(folder, {"train": (5, 1, 6, 2, 9, 3, 4)}, films, classes="tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sounding(tmp_path_factory: pytest.TempPathFactory, films: dict[int, bytes]) -> Path:
+    """4 training samples with their sound, of which number n has 2 000 + 1 000 n samples; not to be changed."""
+    folder = tmp_path_factory.mktemp("sounding") / "shards"
+    write_set(folder, {"train": (3, 1)}, films, classes="tiny", sound=True)
     return folder
 
 

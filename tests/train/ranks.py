@@ -1,7 +1,7 @@
 """What the ranks of `test_distributed` do; in a file of its own, for processes import it by name.
 
 Everything is float64 unless it says otherwise. Each function is the same code for one process and for many: it takes
-this rank's slice of the batch and the `gather` to try, and returns tensors by name.
+this rank's slice of the batch, and returns tensors by name.
 """
 
 import os
@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -30,7 +32,7 @@ FOUND = "found.safetensors"
 SAID = "said"
 """What a rank's error was."""
 
-Gather = Callable[[Tensor], Tensor]
+GATHER = distributed.gather
 
 
 @contextmanager
@@ -77,11 +79,11 @@ def say(folder: Path, act: Callable[[], object]) -> None:
 def everything(world: World) -> dict[str, Tensor]:
     """All that one rank finds, by the name of the case and of the tensor."""
     cases: dict[str, Callable[[], dict[str, Tensor]]] = {
-        "sigmoid/behind": lambda: avcl_gradients(world, gate="sigmoid", place="behind"),
-        "sigmoid/before": lambda: avcl_gradients(world, gate="sigmoid", place="before"),
-        "relu/behind": lambda: avcl_gradients(world, gate="relu", place="behind"),
-        "relu/before": lambda: avcl_gradients(world, gate="relu", place="before"),
-        "plain": lambda: avcl_gradients(world, gate="sigmoid", place="behind", gather=without_gradient),
+        "sigmoid/pool": lambda: avcl_gradients(world, gate="sigmoid", layer="pool"),
+        "relu/pool": lambda: avcl_gradients(world, gate="relu", layer="pool"),
+        "sigmoid/conv3": lambda: avcl_gradients(world, gate="sigmoid", layer="conv3"),
+        "relu/conv5+pool": lambda: avcl_gradients(world, gate="relu", layer="conv5+pool"),
+        "plain": lambda: plain(world),
         "trained": lambda: trained(world),
         "norm1d": lambda: normalised(world, nn.BatchNorm1d(CHANNELS, dtype=torch.float64), dims=0),
         "norm3d": lambda: normalised(world, nn.BatchNorm3d(CHANNELS, dtype=torch.float64), dims=3),
@@ -109,31 +111,21 @@ def own_rows(world: World, whole_ND: Tensor) -> Tensor:
 
 def without_gradient(local_BD: Tensor) -> Tensor:
     """The usual mistake: other ranks' rows are constants, one's own are put back."""
-    all_ND = distributed.gather(local_BD.detach())
+    all_ND = GATHER(local_BD.detach())
     if distributed.ranks() == 1:
         return local_BD
-    sizes = distributed.gather(torch.tensor([len(local_BD)])).tolist()
+    sizes = GATHER(torch.tensor([len(local_BD)])).tolist()
     parts = list(all_ND.split(sizes))
     parts[dist.get_rank()] = local_BD
     return torch.cat(parts)
 
 
-def model(gate: str, place: str, gather: Gather) -> avcl.Avcl:
-    """A tiny AVCL whose features are gathered behind its gate, or before it."""
+def model(gate: Any, layer: Any) -> avcl.Avcl:
+    """A tiny AVCL."""
     torch.manual_seed(3)
     network = r3d.Settings(width=2)
-    made = avcl.build(
-        avcl.Settings(amfm=AmfmSettings(gate="relu" if gate == "relu" else "sigmoid")),
-        video=r3d.build(network),
-        audio=r3d.build(network),
-    ).double()
-    assert made.amfm is not None
-    if place == "behind":
-        made.amfm.register_forward_hook(lambda _, __, both: tuple(map(gather, both)))
-    else:
-        for encoder in (made.video, made.audio):
-            encoder.register_forward_hook(lambda _, __, local_BD: gather(local_BD))
-    return made
+    settings = avcl.Settings(cgra_layer=layer, amfm=AmfmSettings(gate=gate))
+    return avcl.build(settings, video=r3d.build(network), audio=r3d.build(network)).double()
 
 
 def inputs(world: World, seed: int) -> dict[str, Tensor]:
@@ -145,18 +137,24 @@ def inputs(world: World, seed: int) -> dict[str, Tensor]:
     }
 
 
-def avcl_gradients(world: World, *, gate: str, place: str, gather: Gather = distributed.gather) -> dict[str, Tensor]:
+def avcl_gradients(world: World, *, gate: str, layer: str) -> dict[str, Tensor]:
     """AVCL's loss and the gradient of every parameter, batch norm in evaluation mode."""
-    learner = model(gate, place, gather).eval()
+    learner = model(gate, layer).eval()
     step = learner(inputs(world, seed=0))
     step.loss.backward()
     distributed.average_gradients(learner.parameters())
     return {"loss": step.loss.detach(), **gradients(learner)}
 
 
+def plain(world: World) -> dict[str, Tensor]:
+    """The same with a gather that makes the usual mistake."""
+    with mock.patch.object(distributed, "gather", without_gradient):
+        return avcl_gradients(world, gate="sigmoid", layer="pool")
+
+
 def trained(world: World) -> dict[str, Tensor]:
     """AVCL's first gradients, and its weights and running statistics after three steps in training mode."""
-    learner = model("sigmoid", "before", distributed.gather).train()
+    learner = model("sigmoid", "pool").train()
     distributed.synchronise(learner)
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
     found: dict[str, Tensor] = {}

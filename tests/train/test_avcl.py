@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
-from typing import Literal
+from typing import Any, Literal
+from unittest import mock
 
 import pytest
 import torch
 from jsonargparse import auto_cli
 from torch import Tensor, nn
 
-from kinetics_sounds.train import objectives
+from kinetics_sounds.train import distributed, objectives
 from kinetics_sounds.train.backbones import r3d
 from kinetics_sounds.train.heads import AmfmSettings
 from kinetics_sounds.train.methods import Method, avcl
@@ -34,6 +35,14 @@ class Pixels(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         return video.flatten(1) * self.weight
+
+
+class Staged(Pixels):
+    """Pixels that tell their first quarter as conv3 and their first half as conv4."""
+
+    def stages(self, video: Tensor) -> dict[str, Tensor]:
+        pixels = self(video)
+        return {"conv3": pixels[:, : self.dim // 4], "conv4": pixels[:, : self.dim // 2], "conv5": pixels}
 
 
 def batch(samples: int = 4, frames: int = 2, size: int = 2) -> dict[str, Tensor]:
@@ -103,6 +112,85 @@ def test_outside_pretraining_the_gate_does_not_exist_and_the_losses_see_bare_fea
 
     assert {name for name, _ in method.named_parameters()} == {"video.weight", "audio.weight"}
     torch.testing.assert_close(step.logs["cgra"], objectives.cgra(data["video"].flatten(1), data["audio"].flatten(1)))
+
+
+class TestCgraLayer:
+    """Table II. Twenty-four channels behind the gate and at conv5, twelve at conv4, six at conv3."""
+
+    @staticmethod
+    def staged(layer: Any, **more: Any) -> avcl.Avcl:
+        torch.manual_seed(0)
+        return avcl.build(avcl.Settings(cgra_layer=layer, **more), video=Staged(24), audio=Staged(24))
+
+    @pytest.mark.parametrize(("layer", "width"), [("conv3", 6), ("conv4", 12), ("conv5", 24)])
+    def test_a_stage_is_correlated_before_the_gate_and_contrasted_behind_it(self, layer: str, width: int) -> None:
+        method, data = self.staged(layer), batch()
+        bare = data["video"].flatten(1), data["audio"].flatten(1)
+        assert method.amfm is not None
+        cgra = objectives.cgra(bare[0][:, :width], bare[1][:, :width])
+        selfcl = objectives.selfcl(*method.amfm(*bare), temperature=0.5)
+
+        step = method(data)
+
+        torch.testing.assert_close(step.logs["cgra"], cgra)
+        torch.testing.assert_close(step.loss, 0.9 * cgra + 0.1 * selfcl)
+
+    def test_both_terms_are_added(self) -> None:
+        data = batch()
+
+        both, conv5, pool = (self.staged(layer)(data).logs["cgra"] for layer in ("conv5+pool", "conv5", "pool"))
+
+        assert conv5 != pool
+        assert both == conv5 + pool
+
+    def test_without_a_gate_conv5_is_the_final_feature(self) -> None:
+        """GAP(conv5) differs from it only by the gate."""
+        conv5, pool = (self.staged(layer, amfm_stage="off")(batch()).loss for layer in ("conv5", "pool"))
+
+        assert conv5 == pool
+
+    def test_off_is_the_same_as_no_weight(self) -> None:
+        off, weightless = self.staged("off"), self.staged("pool", lambda_cor=0.0)
+
+        steps = off(batch()), weightless(batch())
+        gradients = [
+            torch.autograd.grad(step.loss, list(method.parameters()))
+            for step, method in zip(steps, (off, weightless), strict=True)
+        ]
+
+        assert steps[0].loss == steps[1].loss == 0.1 * steps[0].logs["selfcl"]
+        assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+    def test_a_correlated_stage_asks_nothing_of_those_behind_it(self) -> None:
+        video, audio = r3d.build(r3d.Settings(width=2)), r3d.build(r3d.Settings(width=2))
+        settings = avcl.Settings(cgra_layer="conv3", lambda_cor=1.0, lambda_self=0.0)
+        method = avcl.build(settings, video=video, audio=audio)
+
+        method(batch(frames=4, size=16)).loss.backward()
+
+        moved = [name for name, each in method.named_parameters() if each.grad is not None and each.grad.any()]
+        learnt = {name.split(".")[1] for name in moved}
+        assert learnt == {"conv1", "conv2", "conv3"}
+
+    @pytest.mark.parametrize("layer", ["conv3", "conv4"])
+    def test_an_encoder_that_tells_no_stages_is_refused(self, layer: Literal["conv3", "conv4"]) -> None:
+        with pytest.raises(ValueError, match=f"Pixels tells no stages: cgra_layer {layer} needs them"):
+            model(avcl.Settings(cgra_layer=layer))
+
+    def test_nothing_at_all_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="nothing to learn"):
+            model(avcl.Settings(cgra_layer="off", lambda_self=0))
+
+    @pytest.mark.parametrize(("layer", "columns"), [("pool", 48), ("conv5+pool", 48), ("conv3", 60)])
+    def test_features_cross_the_ranks_once_side_by_side(
+        self, layer: str, columns: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gather = mock.Mock(side_effect=lambda local_BD: local_BD)
+        monkeypatch.setattr(distributed, "gather", gather)
+
+        self.staged(layer)(batch())
+
+        assert [call.args[0].shape for call in gather.call_args_list] == [(4, columns)]
 
 
 def test_settings_reach_both_losses() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kinetics_sounds.train.backbones import Backbone, c3d, feature_width, r2plus1d, r3d
+from kinetics_sounds.train.backbones import Backbone, Staged, c3d, feature_width, r2plus1d, r3d
 
 ALL: tuple[ModuleType, ...] = (c3d, r2plus1d, r3d)
 TOTALS = {
@@ -80,6 +80,37 @@ def test_the_pooled_feature_is_512_wide(backbone: ModuleType) -> None:
     assert encoder(torch.empty(2, 3, 16, 112, 112, device="meta")).shape == (2, 512)
     assert encoder.dim == feature_width(encoder) == 512
     assert isinstance(encoder, Backbone)
+
+
+@each
+def test_the_pooled_maps_of_three_stages_are_as_wide_as_their_channels(backbone: ModuleType) -> None:
+    encoder = paper(backbone)
+    width = {name: shape[0] for name, _, shape in STAGES[backbone]}
+
+    pooled = encoder.stages(torch.empty(2, 3, 16, 112, 112, device="meta"))
+
+    assert {name: each.shape for name, each in pooled.items()} == {
+        name: (2, width[name]) for name in ("conv3", "conv4", "conv5")
+    }
+    assert isinstance(encoder, Staged)
+
+
+@each
+def test_pooled_maps_are_the_means_of_what_each_stage_gives_and_the_last_is_the_feature(backbone: ModuleType) -> None:
+    torch.manual_seed(0)
+    encoder = backbone.build(backbone.Settings(width=2)).eval()
+    video_BCTHW = torch.rand(2, 3, 8, 16, 16)
+    means: dict[str, Tensor] = {}
+    for name in ("conv3", "conv4", "conv5"):
+        encoder.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, output, name=name: means.__setitem__(name, output.mean(dim=(2, 3, 4)))
+        )
+
+    pooled = encoder.stages(video_BCTHW)
+
+    assert list(pooled) == ["conv3", "conv4", "conv5"]
+    assert all(torch.equal(pooled[name], means[name]) for name in means)
+    assert torch.equal(pooled["conv5"], encoder(video_BCTHW))
 
 
 @each

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 from kinetics_sounds import stream
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.media.frames import Decoder
+from kinetics_sounds.media.mel import PRESETS, Mel, mel_image
 from kinetics_sounds.shards import layout
 from kinetics_sounds.stream import Split
 from kinetics_sounds.train.colours import magma
@@ -55,6 +58,30 @@ def placed(length: int, side: int = 12) -> Frames:
     """Red is a pixel's row and green its column, in every frame."""
     row, column = np.indices((side, side), dtype=np.uint8)
     return np.broadcast_to(np.stack([row, column, 0 * row], axis=-1), (length, side, side, 3)).copy()
+
+
+@dataclass(frozen=True)
+class Sounding(Exact):
+    """An exact sample with a sound, in a set whose mel-spectrograms are made with the numbers `told`."""
+
+    frames_THWC: Frames = field(default_factory=lambda: numbered(4))
+    sound_S: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    told: dict[str, Any] = field(default_factory=lambda: {"preset": "paper"})
+
+    @property
+    def meta(self) -> stream.Meta:
+        return stream.Meta(num_frames=len(self.frames_THWC), fps=10.0, audio_samples=len(self.sound_S))
+
+    @property
+    def dataset(self) -> SimpleNamespace:
+        return SimpleNamespace(mel=self.told)
+
+    def waveform(self, *, first: int, count: int) -> npt.NDArray[np.float32]:
+        assert 0 <= first <= first + count <= len(self.sound_S)
+        return self.sound_S[first : first + count]
+
+    def mel(self) -> npt.NDArray[np.float16]:
+        raise AssertionError("the stored mel-spectrogram is not asked for")
 
 
 def train(sample: Any, seed: int, settings: Settings = SMALL) -> dict[str, torch.Tensor]:
@@ -236,6 +263,147 @@ class TestTestViews:
             assert torch.equal(clip_THWC, whole_THWC[start : start + 16, 2:34, 2:34])
 
 
+WAVEFORM = dataclasses.replace(SMALL, audio="waveform", mel_crop=2)
+"""Sixteen images of 2 x 2: a window of 64 samples."""
+
+
+class TestWaveform:
+    def test_a_window_fills_sixteen_images_row_by_row(self) -> None:
+        sample = Sounding(sound_S=np.arange(64, dtype=np.float32))
+
+        audio_THW = train(sample, 0, WAVEFORM)["audio"]
+
+        assert audio_THW.shape == (16, 2, 2)
+        assert audio_THW.flatten().tolist() == list(range(64))
+
+    def test_the_papers_window_has_200_704_samples(self) -> None:
+        (shape, kind) = clip_and_mel.arrays(Settings(audio="waveform"))["audio"]
+
+        assert (shape, kind) == ((16, 112, 112), torch.float32)
+        assert np.prod(shape) == 200_704
+
+    def test_every_start_is_reached_and_none_beyond_the_end(self) -> None:
+        sample = Sounding(sound_S=np.arange(67, dtype=np.float32))
+
+        windows = [train(sample, seed, WAVEFORM)["audio"].flatten().tolist() for seed in range(60)]
+
+        assert {window[0] for window in windows} == {0, 1, 2, 3}
+        assert all(window == [window[0] + place for place in range(64)] for window in windows)
+
+    @pytest.mark.parametrize("clips", [1, 3])
+    def test_in_tests_the_window_is_the_middle_of_the_track(self, clips: int) -> None:
+        sample = Sounding(sound_S=np.arange(70, dtype=np.float32))
+
+        audio_THW = clip_and_mel.test_views(sample, WAVEFORM, clips)["audio"]
+
+        assert audio_THW.flatten().tolist() == list(range(3, 67))
+
+    @pytest.mark.parametrize("length", [0, 1, 62, 63])
+    def test_a_short_track_stands_whole_in_the_middle_of_silence(self, length: int) -> None:
+        sample = Sounding(sound_S=np.full(length, 0.5, dtype=np.float32))
+
+        audio = train(sample, 0, WAVEFORM)["audio"].flatten()
+
+        assert torch.equal(audio, clip_and_mel.test_views(sample, WAVEFORM, 1)["audio"].flatten())
+        before = (64 - length + 1) // 2
+        assert audio.tolist() == [0.0] * before + [0.5] * length + [0.0] * (64 - length - before)
+
+    def test_it_is_the_same_in_every_channel_and_keeps_its_sign(self) -> None:
+        audio_BTHW = torch.linspace(-1, 1, 2 * 64).view(2, 16, 2, 2)
+
+        audio_BCTHW = clip_and_mel.to_model({**BATCH, "audio": audio_BTHW}, WAVEFORM)["audio"]
+
+        assert audio_BCTHW.shape == (2, 3, 16, 2, 2)
+        assert all(torch.equal(audio_BCTHW[:, channel], audio_BTHW) for channel in range(3))
+
+    def test_a_single_step_takes_one_image(self) -> None:
+        settings = dataclasses.replace(WAVEFORM, audio_layout="single")
+
+        assert clip_and_mel.arrays(settings)["audio"][0] == (1, 2, 2)
+        assert train(Sounding(sound_S=np.arange(4, dtype=np.float32)), 0, settings)["audio"].tolist() == [
+            [[0, 1], [2, 3]]
+        ]
+
+
+WINDOW = dataclasses.replace(SMALL, audio="mel_window", window_seconds=0.1, mel_resize=256, mel_crop=256)
+"""2,400 samples, whole."""
+
+
+class TestMelWindow:
+    @pytest.mark.parametrize("preset", ["paper", "authors"])
+    def test_a_window_in_the_middle_has_the_image_that_the_set_would_have_made_of_it(self, preset: str) -> None:
+        sound = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
+        told = dataclasses.asdict(PRESETS[preset]) | {"preset": preset}
+
+        audio_FT = clip_and_mel.test_views(Sounding(sound_S=sound, told=told), WINDOW, 1)["audio"]
+
+        image_FT = torch.from_numpy(mel_image(sound[10_800:13_200], PRESETS[preset]))
+        torch.testing.assert_close(audio_FT, image_FT, rtol=0, atol=1e-6)
+
+    def test_the_sets_own_numbers_beat_its_presets(self) -> None:
+        sound = np.random.default_rng(0).normal(0, 0.1, 2_400).astype(np.float32)
+
+        audio_FT = clip_and_mel.test_views(
+            Sounding(sound_S=sound, told={"preset": "paper", "range_db": 40.0}), WINDOW, 1
+        )
+
+        assert torch.equal(audio_FT["audio"], torch.from_numpy(mel_image(sound, Mel(range_db=40.0))))
+
+    def test_in_training_it_is_anywhere(self) -> None:
+        """A click that only some windows hold."""
+        sound = np.zeros(24_000, dtype=np.float32)
+        sound[5_000] = 1
+        heard = [bool(train(Sounding(sound_S=sound), seed, WINDOW)["audio"].any()) for seed in range(60)]
+
+        assert 0 < sum(heard) < 20  # one in nine
+
+    def test_the_papers_is_1_2_seconds(self) -> None:
+        sound = np.zeros(60_000, dtype=np.float32)
+        settings = dataclasses.replace(WINDOW, window_seconds=Settings().window_seconds)
+        heard = []
+        for click in (15_000, 15_700, 44_200, 44_900):  # 28,800 samples in the middle: 15,600 to 44,400
+            sound[:] = 0
+            sound[click] = 1
+            heard.append(bool(clip_and_mel.test_views(Sounding(sound_S=sound), settings, 1)["audio"].any()))
+
+        assert heard == [False, True, True, False]
+
+    def test_a_track_without_a_sample_is_silence(self) -> None:
+        audio_FT = clip_and_mel.test_views(Sounding(), WINDOW, 1)["audio"]
+
+        assert (audio_FT.shape, int(audio_FT.count_nonzero())) == ((256, 256), 0)
+
+    def test_it_is_cropped_like_the_whole_ones_image(self) -> None:
+        sound = np.random.default_rng(0).normal(0, 0.1, 2_400).astype(np.float32)
+        settings = dataclasses.replace(WINDOW, mel_crop=250)
+        whole_FT = clip_and_mel.test_views(Sounding(sound_S=sound), WINDOW, 1)["audio"]
+
+        assert torch.equal(
+            clip_and_mel.test_views(Sounding(sound_S=sound), settings, 1)["audio"], whole_FT[3:253, 3:253]
+        )
+        assert clip_and_mel.arrays(settings)["audio"] == ((250, 250), torch.float32)
+
+
+@pytest.mark.parametrize("audio", ["mel_window", "waveform"])
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_stored_sound_is_read_and_the_stored_mel_is_not(audio: Any, number: int, sounding: Path) -> None:
+    """2,000 samples are less than a window of mel_window, 5,000 are more."""
+    settings = dataclasses.replace(WINDOW, audio=audio, resize_height=36, resize_width=36, mel_crop=16)
+    split = stream.open_split(sounding, "train")
+    clip_and_mel.check(split.dataset, settings)
+
+    with stream.sample(split, number) as sample:
+        tested, trained = clip_and_mel.test_views(sample, settings, 2), train(sample, 0, settings)
+        exact = Sounding(sample.frames(range(sample.meta.num_frames)), sound_S=sample.waveform())
+
+    assert len(exact.sound_S) == 2_000 + 1_000 * number
+    for views, clips in ((tested, 2), (trained, None)):
+        shapes = {name: (tuple(view.shape), view.dtype) for name, view in views.items()}
+        assert shapes == clip_and_mel.arrays(settings, clips)
+    assert torch.equal(tested["audio"], clip_and_mel.test_views(exact, settings, 2)["audio"])
+    assert torch.equal(trained["audio"], train(exact, 0, settings)["audio"])
+
+
 class TestResize:
     def test_height_and_width_are_not_swapped(self) -> None:
         """White on the left half only, before and after."""
@@ -295,9 +463,12 @@ BATCH = {
 
 class TestToModel:
     @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize(("audio_layout", "steps"), [("repeat16", 4), ("single", 1)])
-    def test_the_mel_is_the_same_in_every_channel_and_step(self, channels: int, audio_layout: str, steps: int) -> None:
-        settings = dataclasses.replace(SMALL, audio_layout=audio_layout, audio_channels=channels)
+    @pytest.mark.parametrize(("audio_layout", "steps"), [("repeat16", 16), ("single", 1)])
+    @pytest.mark.parametrize("frames", [1, 4])
+    def test_the_mel_is_the_same_in_every_channel_and_step(
+        self, channels: int, audio_layout: str, steps: int, frames: int
+    ) -> None:
+        settings = dataclasses.replace(SMALL, audio_layout=audio_layout, audio_channels=channels, frames=frames)
 
         audio_BCTHW = clip_and_mel.to_model(BATCH, settings)["audio"]
 
@@ -311,7 +482,7 @@ class TestToModel:
 
         audio_BCTHW = clip_and_mel.to_model(BATCH, settings)["audio"]
 
-        assert audio_BCTHW.shape == (2, 3, 4, 5, 5)
+        assert audio_BCTHW.shape == (2, 3, 16, 5, 5)
         assert torch.equal(audio_BCTHW[:, :, 2], magma(BATCH["audio"].flip(1)))
 
     def test_pixels_become_shares_of_255_with_channels_first(self) -> None:
@@ -341,6 +512,13 @@ class TestCheck:
         with pytest.raises(ShardError, match=r"short side of 36, the view needs 128: ks-shard --short_side 128"):
             clip_and_mel.check(split.dataset, Settings())
 
+    @pytest.mark.parametrize("audio", ["mel_window", "waveform"])
+    def test_a_set_without_sound_is_refused_with_the_command_that_keeps_it(self, audio: Any, split: Split) -> None:
+        settings = Settings(resize_height=36, resize_width=36, crop=32, audio=audio)
+
+        with pytest.raises(ShardError, match=r"have no flac, which the view reads; .*ks-shard --audio flac$"):
+            clip_and_mel.check(split.dataset, settings)
+
     def test_a_missing_part_is_named(self, split: Split) -> None:
         without = dataclasses.replace(split.dataset, parts=(layout.META, layout.FRAMES))
 
@@ -357,6 +535,9 @@ class TestCheck:
             ({"crop": 0}, "must be at least 1"),
             ({"rate": 0.0}, r"rate 0\.0 must be more than 0"),
             ({"audio_colours": "magma", "audio_channels": 1}, "magma gives 3 audio_channels"),
+            ({"audio_colours": "magma", "audio": "waveform"}, "magma is for a mel-spectrogram, not for audio waveform"),
+            ({"window_seconds": 0.0}, r"window_seconds 0\.0 must be more than 0"),
+            ({"window_seconds": float("inf")}, "window_seconds inf must be more than 0"),
         ],
     )
     def test_settings_that_no_sample_could_meet_are_refused(self, change: dict[str, Any], complaint: str) -> None:

@@ -16,6 +16,15 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
+class Staged(Backbone, Protocol):
+    """A backbone that also tells what its earlier stages see."""
+
+    def stages(self, video_BCTHW: Tensor, /) -> dict[str, Tensor]:
+        """In one pass, the means over time and space of "conv3", "conv4" and "conv5" (B, channels); a call returns the last."""
+        ...
+
+
 def feature_width(encoder: nn.Module) -> int:
     """Channels of an encoder's pooled feature; raises ValueError when the encoder does not declare `dim`."""
     if not isinstance(encoder, Backbone):

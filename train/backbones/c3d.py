@@ -51,10 +51,19 @@ class C3D(nn.Module):
 
         Raises ValueError for fewer than 8 frames.
         """
+        return self.stages(video_BCTHW)["conv5"]
+
+    def stages(self, video_BCTHW: Tensor) -> dict[str, Tensor]:
+        """Encode (B, C, T, H, W) as the means over time and space of conv3, conv4 and conv5, by name.
+
+        (B, D / 2), (B, D) and (B, D). Raises ValueError for fewer than 8 frames.
+        """
         if video_BCTHW.shape[2] < LEAST_FRAMES:
             raise ValueError(f"c3d halves the time three times and needs 8 frames, got {video_BCTHW.shape[2]}: use r3d")
-        maps_BDTHW: Tensor = self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(video_BCTHW)))))
-        return maps_BDTHW.mean(dim=(2, 3, 4))
+        conv3_BCTHW = self.conv3(self.conv2(self.conv1(video_BCTHW)))
+        conv4_BCTHW = self.conv4(conv3_BCTHW)
+        maps = {"conv3": conv3_BCTHW, "conv4": conv4_BCTHW, "conv5": self.conv5(conv4_BCTHW)}
+        return {name: maps_BCTHW.mean(dim=(2, 3, 4)) for name, maps_BCTHW in maps.items()}
 
 
 def _stage(*widths: int) -> nn.Sequential:

@@ -47,8 +47,17 @@ class R3D(nn.Module):
 
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """Encode (B, C, T, H, W), any T >= 1, as the mean over time and space of the last stage: (B, D)."""
-        maps_BDTHW: Tensor = self.conv5(self.conv4(self.conv3(self.conv2(self.conv1(video_BCTHW)))))
-        return maps_BDTHW.mean(dim=(2, 3, 4))
+        return self.stages(video_BCTHW)["conv5"]
+
+    def stages(self, video_BCTHW: Tensor) -> dict[str, Tensor]:
+        """Encode (B, C, T, H, W), any T >= 1, as the means over time and space of conv3, conv4 and conv5, by name.
+
+        (B, D / 4), (B, D / 2) and (B, D).
+        """
+        conv3_BCTHW = self.conv3(self.conv2(self.conv1(video_BCTHW)))
+        conv4_BCTHW = self.conv4(conv3_BCTHW)
+        maps = {"conv3": conv3_BCTHW, "conv4": conv4_BCTHW, "conv5": self.conv5(conv4_BCTHW)}
+        return {name: maps_BCTHW.mean(dim=(2, 3, 4)) for name, maps_BCTHW in maps.items()}
 
 
 class Block(nn.Module):

@@ -1,6 +1,6 @@
 """AVCL: gate both features by their joint content, correlate their channels, contrast their samples.
 
-Shape suffixes: B samples of the batch, C channels, T frames, H and W pixels, D feature channels.
+Shape suffixes: B samples of this rank, N of all ranks, C channels, T frames, H and W pixels, D feature channels.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .. import objectives
-from ..backbones import feature_width
+from .. import distributed, objectives
+from ..backbones import Staged, feature_width
 from ..heads import Amfm, AmfmSettings
 from . import Data, Step
+
+INNER = ("conv3", "conv4")
+"""Layers of CGRA that lie within the encoders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,8 @@ class Settings:
     """Divisor of SelfCL's cosines, no unit. Not in the paper: the same authors' TCGL code has 0.5."""
     off_diagonal_weight: float = 0.005
     """Weight of a pair of different channels against one of equal channels in CGRA, no unit (lambda of Eq. 6)."""
+    cgra_layer: Literal["conv3", "conv4", "conv5", "pool", "conv5+pool", "off"] = "pool"
+    """What CGRA correlates (Table II): a stage's pooled maps before the gate, the gated features, both, or nothing."""
     center: bool = True
     """Subtract the batch mean of each channel before CGRA. Not written in Eq. 5, but Barlow Twins does it."""
     reduction: Literal["sum", "mean"] = "sum"
@@ -48,7 +53,8 @@ class Settings:
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data | None = None) -> "Avcl":
     """Make the method around two encoders of equal feature width.
 
-    Raises ValueError when an encoder declares no width, the widths differ, or both losses weigh nothing.
+    Raises ValueError when an encoder declares no width, the widths differ, both losses weigh nothing, or an encoder does
+    not tell the stage that `cgra_layer` names.
     """
     return Avcl(settings, video=video, audio=audio)
 
@@ -61,8 +67,15 @@ class Avcl(nn.Module):
         width, audio_width = feature_width(video), feature_width(audio)
         if width != audio_width:
             raise ValueError(f"AVCL compares channel with channel: video has {width}, audio {audio_width}")
-        if not settings.lambda_cor and not settings.lambda_self:
-            raise ValueError("lambda_cor and lambda_self are both 0, so there is nothing to learn from")
+        if not _weight(settings) and not settings.lambda_self:
+            raise ValueError(
+                "lambda_cor and lambda_self are both 0, so there is nothing to learn from (cgra_layer off is lambda_cor 0)"
+            )
+        for encoder in (video, audio):
+            if settings.cgra_layer in INNER and not isinstance(encoder, Staged):
+                raise ValueError(
+                    f"{type(encoder).__name__} tells no stages: cgra_layer {settings.cgra_layer} needs them"
+                )
         self.settings = settings
         self.video = video
         self.audio = audio
@@ -71,33 +84,66 @@ class Avcl(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Step:
         """Compare "video" and "audio" of a batch, each float (B, C, T, H, W) in [0, 1] and laid out for its encoder.
 
-        Logs the loss, both terms without their weights, and the share of channels dead for the whole batch among
-        the features that the losses see. Raises ValueError for fewer than two samples.
+        The losses are of the batches of all ranks together. Logs the loss, both terms without their weights, and the
+        share of channels dead for the whole batch among the features that SelfCL sees. Raises ValueError for fewer
+        than two samples, RunError where another rank is lost.
         """
         its = self.settings
-        video_BD, audio_BD = self.video(batch["video"]), self.audio(batch["audio"])
+        video, audio = self._features(batch)
+        gated = video["conv5"], audio["conv5"]
         if self.amfm is not None:
-            video_BD, audio_BD = self.amfm(video_BD, audio_BD)
-        cgra = objectives.cgra(
-            *_learnt_from(video_BD, audio_BD, weight=its.lambda_cor),
-            off_diagonal_weight=its.off_diagonal_weight,
-            center=its.center,
-        )
+            gated = self.amfm(*gated)
+        pairs = [(video[layer], audio[layer]) for layer in its.cgra_layer.split("+") if layer in video]
+        if its.cgra_layer in ("pool", "conv5+pool", "off"):
+            pairs.append(gated)
+        cgra = torch.stack(
+            [
+                objectives.cgra(
+                    *_learnt_from(*pair, weight=_weight(its)),
+                    off_diagonal_weight=its.off_diagonal_weight,
+                    center=its.center,
+                )
+                for pair in pairs
+            ]
+        ).sum()
         selfcl = objectives.selfcl(
-            *_learnt_from(video_BD, audio_BD, weight=its.lambda_self),
-            temperature=its.temperature,
-            reduction=its.reduction,
+            *_learnt_from(*gated, weight=its.lambda_self), temperature=its.temperature, reduction=its.reduction
         )
-        loss = its.lambda_cor * cgra + its.lambda_self * selfcl
+        loss = _weight(its) * cgra + its.lambda_self * selfcl
         logs = {
             "loss": loss.detach(),
             "cgra": cgra.detach(),
             "selfcl": selfcl.detach(),
-            "dead_channels": objectives.dead_share(torch.cat([video_BD, audio_BD], dim=1)),
+            "dead_channels": objectives.dead_share(torch.cat(gated, dim=1)),
         }
         return Step(loss, logs)
 
+    def _features(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Pooled maps of all ranks that the losses use, by stage, for video and audio: (N, channels) each.
 
-def _learnt_from(video_BD: Tensor, audio_BD: Tensor, *, weight: float) -> tuple[Tensor, Tensor]:
-    """Cut (B, D) features from the graph when the loss they go to weighs nothing."""
-    return (video_BD, audio_BD) if weight else (video_BD.detach(), audio_BD.detach())
+        They cross the ranks side by side, in one exchange.
+        """
+        layer = self.settings.cgra_layer
+        video, audio = _pooled(self.video, batch["video"], layer), _pooled(self.audio, batch["audio"], layer)
+        local = [*video.values(), *audio.values()]
+        all_ND = distributed.gather(torch.cat(local, dim=1))
+        columns = torch.split(all_ND, [maps_BD.shape[1] for maps_BD in local], dim=1)
+        return dict(zip(video, columns, strict=False)), dict(zip(audio, columns[len(video) :], strict=True))
+
+
+def _pooled(encoder: nn.Module, given_BCTHW: Tensor, layer: str) -> dict[str, Tensor]:
+    """The pooled maps that the losses use, by stage: (B, channels) each."""
+    if layer in INNER and isinstance(encoder, Staged):
+        stages = encoder.stages(given_BCTHW)
+        return {name: stages[name] for name in (layer, "conv5")}
+    return {"conv5": encoder(given_BCTHW)}
+
+
+def _weight(settings: Settings) -> float:
+    """What CGRA weighs."""
+    return 0.0 if settings.cgra_layer == "off" else settings.lambda_cor
+
+
+def _learnt_from(video_ND: Tensor, audio_ND: Tensor, *, weight: float) -> tuple[Tensor, Tensor]:
+    """Cut (N, D) features from the graph when the loss they go to weighs nothing."""
+    return (video_ND, audio_ND) if weight else (video_ND.detach(), audio_ND.detach())

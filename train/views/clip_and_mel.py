@@ -1,8 +1,11 @@
 """AVCL's input (methods 1.3, 1.4): 16 consecutive frames, and the mel-spectrogram of the whole audio.
 
+For the paper's Table I (methods 1.12, 23 to 25) the sound is a short window's mel-spectrogram, or the waveform itself.
+
 Shapes: B batch, C channels, T time, H W pixels, F mel bands.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,15 +17,17 @@ from torch.nn import functional as F
 
 from kinetics_sounds import sampling
 from kinetics_sounds.errors import ShardError
+from kinetics_sounds.media.encode import SAMPLE_RATE
 from kinetics_sounds.media.frames import Decoder
+from kinetics_sounds.media.mel import mel_image, of_set
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
 
 from ..colours import magma
 
-PARTS = (layout.MEL, layout.META)
-"""What is read of a sample besides its frames."""
+TIME_STEPS = 16
+"""Of the audio under the layout `repeat16`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +46,18 @@ class Settings:
     """Pixels of a frame before the crop; the aspect is not kept (methods 1.3)."""
     crop: int = 112
     """Pixels of the square crop, the same for all frames of a view."""
+    audio: Literal["mel", "mel_window", "waveform"] = "mel"
+    """The stored mel-spectrogram of the whole track, that of a short window, or the samples of a window as they are."""
+    window_seconds: float = 1.2
+    """Length of the window of mel_window (Table I); at random in training, else centred; a short track has silence around it."""
     mel_resize: int = 128
     """Pixels that the mel-spectrogram's both sides are brought to before its crop."""
     mel_crop: int = 112
-    """Pixels of the mel-spectrogram's square crop."""
+    """Pixels of the mel-spectrogram's square crop; a waveform becomes images of this side, row by row."""
     audio_layout: Literal["repeat16", "single"] = "repeat16"
-    """The mel-spectrogram repeated to as many time steps as there are frames, or one time step (R3D only)."""
+    """The mel-spectrogram repeated to 16 time steps, or one time step (R3D only); a waveform fills as many, one after another."""
     audio_channels: Literal[1, 3] = 3
-    """Channels that the mel-spectrogram is repeated to, or coloured with."""
+    """Channels that the audio is repeated to, or the mel-spectrogram coloured with."""
     audio_colours: Literal["none", "magma"] = "none"
     """magma: colour the mel-spectrogram, low bands at the bottom, as AVCL's authors saved theirs (ks-shard --mel authors)."""
     subtract_clip_mean: bool = False
@@ -68,6 +77,20 @@ class Settings:
             raise ValueError(f"rate {self.rate} must be more than 0")
         if self.audio_colours == "magma" and self.audio_channels != 3:
             raise ValueError("audio_colours magma gives 3 audio_channels")
+        if self.audio_colours == "magma" and self.audio == "waveform":
+            raise ValueError("audio_colours magma is for a mel-spectrogram, not for audio waveform")
+        if not 0 < self.window_seconds < float("inf"):
+            raise ValueError(f"window_seconds {self.window_seconds} must be more than 0")
+
+    @property
+    def steps(self) -> int:
+        """Time steps of the audio."""
+        return TIME_STEPS if self.audio_layout == "repeat16" else 1
+
+    @property
+    def sound(self) -> str:
+        """The stored part that the audio is made of."""
+        return layout.MEL if self.audio == "mel" else layout.AUDIO
 
 
 def check(dataset: Dataset, settings: Settings) -> None:
@@ -78,40 +101,41 @@ def check(dataset: Dataset, settings: Settings) -> None:
         raise ShardError(
             f"the shards' frames have a short side of {side}, the view needs {needed}: ks-shard --short_side {needed}"
         )
-    missing = [part for part in PARTS if part not in dataset.parts]
+    missing = [part for part in (settings.sound, layout.META) if part not in dataset.parts]
     if not {layout.FRAMES, layout.JPEGS}.intersection(dataset.parts):
         missing.append(layout.FRAMES)
     if missing:
         raise ShardError(
             f"the shards have no {', '.join(missing)}, which the view reads; make them again with ks-shard"
+            + (" --audio flac" if layout.AUDIO in missing else "")
         )
 
 
 def arrays(settings: Settings, clips: int | None = None) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Shape and type of what one sample's `train_view` gives, or its `test_views` of so many clips."""
     video = (settings.frames, settings.crop, settings.crop, 3)
+    image = (settings.mel_crop, settings.mel_crop)
     return {
         "video": (video if clips is None else (clips, *video), torch.uint8),
-        "audio": ((settings.mel_crop, settings.mel_crop), torch.float32),
+        "audio": ((settings.steps, *image) if settings.audio == "waveform" else image, torch.float32),
     }
 
 
 def train_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
-    """One random view: `video` uint8 (T, H, W, 3) and `audio` float32 (H, W) in [0, 1]."""
+    """One random view: `video` uint8 (T, H, W, 3) and `audio` float32 (H, W) in [0, 1], a waveform (T, H, W) in [-1, 1]."""
     length, step = sample.meta.num_frames, _step(sample.meta, settings)
     draw = sampling.group_start if settings.start == "gop" else sampling.random_start
     start = draw(length, settings.frames, generator, step=step)
     numbers = sampling.numbers(start, settings.frames, length=length, step=step)
     frames_THWC = torch.from_numpy(sample.frames(numbers, decoder=settings.decoder))
-    mel_FT = _mel(sample, settings)
     return {
         "video": _random_crop(_resized(frames_THWC, settings), settings.crop, generator),
-        "audio": _random_crop(mel_FT[None, :, :, None], settings.mel_crop, generator)[0, :, :, 0],
+        "audio": _audio(sample, settings, generator),
     }
 
 
 def test_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
-    """Evenly spaced views, centre crops: `video` uint8 (clips, T, H, W, 3) and `audio` float32 (H, W).
+    """Evenly spaced views, centre crops: `video` uint8 (clips, T, H, W, 3) and one `audio` as in training, centred.
 
     Starts follow methods 6.2: centres at linspace(L/2, length - L/2, clips) for clips of L frames; one clip is the middle.
     """
@@ -123,23 +147,26 @@ def test_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
     distinct = sorted(set(numbers))
     frames_THWC = torch.from_numpy(sample.frames(distinct, decoder=settings.decoder))
     video = _centre_crop(_resized(frames_THWC, settings), settings.crop)[np.searchsorted(distinct, numbers)]
-    mel_FT = _mel(sample, settings)
     return {
         "video": video.reshape(clips, settings.frames, *video.shape[1:]),
-        "audio": _centre_crop(mel_FT[None, :, :, None], settings.mel_crop)[0, :, :, 0],
+        "audio": _audio(sample, settings, None),
     }
 
 
 def to_model(batch: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """What the encoders take: float32 (B, C, T, H, W) for `video` (from uint8 (B, T, H, W, 3)) and `audio`, in [0, 1]."""
+    """What the encoders take: float32 (B, C, T, H, W) for `video` (from uint8 (B, T, H, W, 3)) and `audio`.
+
+    In [0, 1], but a waveform is in [-1, 1].
+    """
     video_BCTHW = batch["video"].permute(0, 4, 1, 2, 3).float() / 255
     if settings.subtract_clip_mean:
         video_BCTHW = video_BCTHW - video_BCTHW.mean(dim=2, keepdim=True)
-    steps = settings.frames if settings.audio_layout == "repeat16" else 1
-    audio_BHW = batch["audio"]
-    audio_BCHW = magma(audio_BHW.flip(1)) if settings.audio_colours == "magma" else audio_BHW[:, None]
-    audio_BCTHW = audio_BCHW[:, :, None].expand(-1, settings.audio_channels, steps, -1, -1)
-    return {"video": video_BCTHW, "audio": audio_BCTHW}
+    audio = batch["audio"]
+    if settings.audio == "waveform":  # (B, T, H, W)
+        audio_BCTHW = audio[:, None]
+    else:  # (B, H, W)
+        audio_BCTHW = (magma(audio.flip(1)) if settings.audio_colours == "magma" else audio[:, None])[:, :, None]
+    return {"video": video_BCTHW, "audio": audio_BCTHW.expand(-1, settings.audio_channels, settings.steps, -1, -1)}
 
 
 def _step(meta: Meta, settings: Settings) -> float:
@@ -156,11 +183,32 @@ def _resized(frames_THWC: Tensor, settings: Settings) -> Tensor:
     return resized.permute(0, 2, 3, 1)
 
 
-def _mel(sample: Sample, settings: Settings) -> Tensor:
-    """The stored image brought to `mel_resize`: float32 (H, W), low bands first."""
-    mel_FT = torch.from_numpy(sample.mel().astype(np.float32))
+def _audio(sample: Sample, settings: Settings, generator: np.random.Generator | None) -> Tensor:
+    """A mel-spectrogram's crop (H, W), or a waveform's images (T, H, W): float32; centred where nothing is random."""
+    if settings.audio == "waveform":
+        shape = (settings.steps, settings.mel_crop, settings.mel_crop)
+        return torch.from_numpy(_window(sample, math.prod(shape), generator)).view(shape)
+    if settings.audio == "mel":
+        mel_FT = sample.mel().astype(np.float32)
+    else:
+        waveform = _window(sample, round(settings.window_seconds * SAMPLE_RATE), generator)
+        mel_FT = mel_image(waveform, of_set(sample.dataset.mel))
     size = (settings.mel_resize, settings.mel_resize)
-    return F.interpolate(mel_FT[None, None], size=size, mode="bilinear", antialias=True)[0, 0]
+    image_HW = F.interpolate(torch.from_numpy(mel_FT)[None, None], size=size, mode="bilinear", antialias=True)[0, 0]
+    image_THWC = image_HW[None, :, :, None]
+    side = settings.mel_crop
+    crop = _centre_crop(image_THWC, side) if generator is None else _random_crop(image_THWC, side, generator)
+    return crop[0, :, :, 0]
+
+
+def _window(sample: Sample, count: int, generator: np.random.Generator | None) -> np.ndarray:
+    """So many samples of the track: float32, shape (count,); a track that is shorter stands whole in the middle of zeros."""
+    left = sample.meta.audio_samples - count
+    first = int(generator.integers(left + 1)) if generator is not None and left > 0 else left // 2
+    found = sample.waveform(first=max(first, 0), count=min(count, sample.meta.audio_samples))
+    window = np.zeros(count, dtype=np.float32)
+    window[max(-first, 0) :][: len(found)] = found
+    return window
 
 
 def _random_crop(images_THWC: Tensor, side: int, generator: np.random.Generator) -> Tensor:
