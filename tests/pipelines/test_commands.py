@@ -22,8 +22,8 @@ OPTIONS = {
     "retry_wait patience dry_run json",
     "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout verify "
     "verify_decode json",
-    "ks-train": "config print_config shards out train_split method backbone view batch epochs steps optim seed workers ahead "
-    "sample_seconds max_bad_share window cache cache_gb device channels_last log_every save_every keep resume list",
+    "ks-train": "config print_config shards out train_split method backbone encoders view batch epochs steps optim seed workers "
+    "ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every save_every keep resume list",
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
