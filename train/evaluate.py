@@ -31,7 +31,7 @@ class Settings:
       ks-eval linear --run runs/avcl_k32
       ks-eval knn --run runs/avcl_k32 --untrained
       ks-eval crossmodal --run runs/avcl_k32 --on_split val
-      torchrun --nproc_per_node 8 -m kinetics_sounds.train.evaluate knn --run runs/avcl_k32
+      torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate knn --run runs/avcl_k32
 
     Features are the encoders' own, before any gate: a gate that saw both modalities makes pairs look learnt.
     """

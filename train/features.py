@@ -58,7 +58,7 @@ def extract(
             views = {"video": each["video"].flatten(0, 1), "audio": each["audio"]}
             inputs = encoders.view.to_model(views, encoders.view_settings)
             video_BD = encode(encoders.video, inputs["video"], kind=kind)
-            video.append(torch.stack(video_BD.split(clips)).mean(dim=1).cpu())
+            video.append(torch.stack(torch.split(video_BD, clips)).mean(dim=1).cpu())
             audio.append(encode(encoders.audio, inputs["audio"], kind=kind).cpu())
             bar.advance()
     video_ND, audio_ND = (distributed.gather(torch.cat(side)[: len(share)]) for side in (video, audio))
