@@ -18,7 +18,7 @@ from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.settings import DONE, parse
 from kinetics_sounds.shards import reader
 
-from . import checkpoint, loader, pretrain, run
+from . import checkpoint, loader, pretrain, results, run
 from .methods import supervised
 from .methods.supervised import Supervised
 from .optim import Optim
@@ -80,17 +80,8 @@ class Settings:
     """Print the results as JSON on standard output."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What came out, where it belongs, and how it is to be told."""
-
-    results: dict[str, Any]
-    out: Path
-    as_json: bool
-
-
-def finetune(argv: Sequence[str]) -> Judged:
-    """Fine-tune and judge as argv says; raises StoppedError where a signal ended it, after saving."""
+def judge(argv: Sequence[str]) -> int:
+    """Fine-tune and judge as argv says; returns the exit code. Raises StoppedError where a signal ended it, after saving."""
     parsed = parse(Settings, argv, prog="ks-eval finetune", groups={"supervised": supervised.Settings})
     settings, classifier = parsed.settings, parsed.groups["supervised"]
     run.at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
@@ -109,32 +100,30 @@ def finetune(argv: Sequence[str]) -> Judged:
     built = run.rebuild(out)
     checkpoint.load_model(path, built.model)
     split = run.open_split(run.reopen(out).settings, shards, on)
-    scores = judge(built, split, settings)
-    return Judged(
-        {
-            "probe": "finetune",
-            "run": str(settings.run),
-            "recipe": facts["recipe"],
-            "checkpoint": "untrained" if settings.untrained else _first(settings).name,
-            "tuned": path.name,
-            "best_on": val,
-            "epochs": settings.epochs,
-            "on_split": on,
-            "fit_split": settings.fit_split,
-            "samples": len(split),
-            "clips": settings.clips,
-            "vote": settings.vote,
-            "fingerprint": splits[on].fingerprint,
-            "fit_fingerprint": splits[settings.fit_split].fingerprint,
-            "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
-            "classes": facts["classes"],
-            "note": facts["note"],
-            "scores": scores,
-            "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
-        },
-        out,
-        settings.json,
-    )
+    found = {
+        "probe": "finetune",
+        "run": str(settings.run),
+        "recipe": facts["recipe"],
+        "checkpoint": "untrained" if settings.untrained else _first(settings).name,
+        "tuned": path.name,
+        "best_on": val,
+        "epochs": settings.epochs,
+        "on_split": on,
+        "fit_split": settings.fit_split,
+        "samples": len(split),
+        "clips": settings.clips,
+        "vote": settings.vote,
+        "fingerprint": splits[on].fingerprint,
+        "fit_fingerprint": splits[settings.fit_split].fingerprint,
+        "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
+        "classes": facts["classes"],
+        "note": facts["note"],
+        "scores": scores(built, split, settings),
+        "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
+    }
+    results.write(out, found)
+    print(json.dumps(found) if settings.json else results.told(found, out))
+    return DONE
 
 
 def _first(settings: Settings) -> Path:
@@ -184,7 +173,7 @@ def _flat(prefix: str, group: Any) -> dict[str, Any]:  # noqa: ANN401 - any sett
     return found
 
 
-def judge(built: Built, split: stream.Split, settings: Settings) -> dict[str, float]:
+def scores(built: Built, split: stream.Split, settings: Settings) -> dict[str, float]:
     """Top-1 and top-5 accuracy in percent of the votes, with their intervals."""
     score_NC, label_N = votes(built, split, settings)
     right_NC = label_N[:, None] == torch.arange(score_NC.shape[1])

@@ -103,10 +103,10 @@ class Order:
         return stream.order(self.split.count_S, seed=self.seed, epoch=epoch, window=self.window)
 
 
-def test_requests(split: Split, *, batch: int) -> Iterator[list[Request]]:
-    """Every sample once, in the stored order; the last batch may be smaller."""
-    for first in range(0, len(split), batch):
-        yield [Request(number, None, number) for number in range(first, min(first + batch, len(split)))]
+def test_requests(numbers: range, *, batch: int) -> Iterator[list[Request]]:
+    """Each of these samples once; the last batch may be smaller."""
+    for first in range(0, len(numbers), batch):
+        yield [Request(number, None, number) for number in numbers[first : first + batch]]
 
 
 def shared_requests(split: Split, *, batch: int, share: Callable[[int], range]) -> list[list[Request]]:
@@ -130,6 +130,13 @@ class Samples:
     seed: int = 0
     clips: int | None = None
     """Evenly spaced clips a sample in a test."""
+    numbers: range | None = None
+    """The samples that a test looks at; None: all of the split."""
+
+    @property
+    def tested(self) -> range:
+        """The samples that a test looks at."""
+        return range(len(self.split)) if self.numbers is None else self.numbers
 
     @property
     def module(self) -> ModuleType:
@@ -425,8 +432,8 @@ def train_batches(samples: Samples, order: Order, *, loading: Loading, quarantin
 
 @contextmanager
 def test_batches(samples: Samples, *, batch: int, loading: Loading) -> Generator[Batches]:
-    """Every sample of the split once, in the stored order; RunError is raised for the first bad one."""
-    with listed_batches(samples, list(test_requests(samples.split, batch=batch)), loading=loading) as batches:
+    """Every sample that a test looks at once, in the stored order; RunError is raised for the first bad one."""
+    with listed_batches(samples, list(test_requests(samples.tested, batch=batch)), loading=loading) as batches:
         yield batches
 
 

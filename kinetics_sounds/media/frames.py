@@ -75,6 +75,14 @@ def decode_jpegs(jpegs: Sequence[bytes]) -> np.ndarray:
     return frames_THWC
 
 
+def encode_jpeg(picture_HWC: np.ndarray, *, quality: int = 95) -> bytes:
+    """A picture, uint8 (H, W, 3), RGB, as a JPEG with full colour resolution."""
+    import simplejpeg
+
+    jpeg: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(picture_HWC), quality=quality, colorsubsampling="444")
+    return jpeg
+
+
 def fastest(mp4: bytes, numbers: list[int]) -> Decoder:
     """The decoder that gives these frames of a clip in the least time, of those whose frames are PyAV's.
 

@@ -27,6 +27,9 @@ OPTIONS = {
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
+    "ks-eval retrieval": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
+    "ks-eval cam": "run checkpoint untrained shards on_split samples frames layer device out json",
+    "ks-eval sounds": "run folder checkpoint untrained windows seconds features device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
     "ks-doctor": "out live source live_id timeout json",
 }
@@ -60,7 +63,19 @@ def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
     shown = run(command, "--help")
 
     found = set(re.findall(r"^  (?:-h, )?--([a-z_]+)\b(?!\.)", shown.stdout, flags=re.MULTILINE)) - {"help"}
-    groups = {"avcl", "r3d", "clip_and_mel", "linear", "knn", "crossmodal", "youtube", "ray", "slurm"}
+    groups = {
+        "avcl",
+        "r3d",
+        "clip_and_mel",
+        "linear",
+        "knn",
+        "crossmodal",
+        "retrieval",
+        "svm",
+        "youtube",
+        "ray",
+        "slurm",
+    }
     assert shown.returncode == 0
     assert found - groups == set(OPTIONS[command].split())
 

@@ -149,6 +149,14 @@ def sounding(tmp_path_factory: pytest.TempPathFactory, films: dict[int, bytes]) 
 
 
 @pytest.fixture(scope="session")
+def single(tmp_path_factory: pytest.TempPathFactory, films: dict[int, bytes]) -> Path:
+    """One test sample; not to be changed."""
+    folder = tmp_path_factory.mktemp("single") / "shards"
+    write_set(folder, {"test": (1,)}, films, classes="tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def split(shards: Path) -> Split:
     """The training split: samples 0 to 11, of which number n has LENGTHS[n % 4] frames and the label n % 2."""
     return open_split(shards, "train")

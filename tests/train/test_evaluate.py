@@ -13,10 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.stream import Split, open_split, sample
-from kinetics_sounds.train import checkpoint, evaluate, pretrain, run
-from kinetics_sounds.train.probes import crossmodal, knn, linear
+from kinetics_sounds.train import evaluate, features, pretrain
+from kinetics_sounds.train.encoders import Encoders, load
+from kinetics_sounds.train.loader import Loading
+from kinetics_sounds.train.probes import Features, crossmodal, knn, linear, retrieval
 
 PROBES = {"linear": linear, "knn": knn, "crossmodal": crossmodal}
 
@@ -35,15 +38,9 @@ def judge(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     return results
 
 
-def settings(finished: Path, **more: Any) -> evaluate.Settings:
-    return evaluate.Settings(**{"run": finished, "workers": 0, "device": "cpu", "clips": 2, **more})
-
-
-def built(finished: Path, *, trained: bool = True) -> run.Built:
-    made = run.rebuild(finished)
-    if trained:
-        checkpoint.load_model(finished / "checkpoints" / "step-00000006", made.model)
-    return made
+def extract(made: Encoders, split: Split, *, batch: int = 16, workers: int = 0, **more: Any) -> Features:
+    loading = Loading(workers=workers, device=torch.device("cpu"))
+    return features.extract(made, split, **{"clips": 2, "batch": batch, "loading": loading, **more})
 
 
 class TestResults:
@@ -76,8 +73,8 @@ class TestResults:
     def test_untrained_is_the_run_before_its_first_step(
         self, probe: str, judge: Callable[..., dict[str, Any]], finished: Path, shards: Path
     ) -> None:
-        made, options = built(finished, trained=False), settings(finished)
-        on, fit = (evaluate.extract(made, open_split(shards, name), options) for name in ("test", "train"))
+        made = load(finished, None)
+        on, fit = (extract(made, open_split(shards, name)) for name in ("test", "train"))
 
         told = judge(probe, "--untrained")
 
@@ -85,8 +82,8 @@ class TestResults:
         assert told["scores"] == PROBES[probe].evaluate(on, fit, PROBES[probe].Settings())
 
     def test_training_changes_the_features(self, finished: Path, shards: Path) -> None:
-        split, options = open_split(shards, "test"), settings(finished)
-        before, after = (evaluate.extract(built(finished, trained=t), split, options) for t in (False, True))
+        split = open_split(shards, "test")
+        before, after = (extract(load(finished, name), split) for name in (None, "last"))
 
         assert not torch.allclose(before.video_ND, after.video_ND)
         assert not torch.allclose(before.audio_ND, after.audio_ND)
@@ -122,7 +119,16 @@ class TestResults:
 
         assert lines[0] == "knn of step-00000006 on 6 clips of test:"
         assert lines[-1] == f"results: {tmp_path}/results/results.json"
-        assert [line.split()[0] for line in lines[1:-1]] == list(told["scores"])
+        scores = told["scores"]
+        assert [line.split()[0] for line in lines[1:-1]] == [
+            name for name in scores if not name.endswith(("_low", "_high"))
+        ]
+        assert lines[1].split() == [
+            "top1",
+            f"{scores['top1']:.2f}",
+            f"[{scores['top1_low']:.2f},",
+            f"{scores['top1_high']:.2f}]",
+        ]
 
     def test_json_is_all_that_is_printed(
         self, judge: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
@@ -134,7 +140,7 @@ class TestResults:
 
 class TestFeatures:
     def test_every_clip_is_there_once_under_its_own_key_and_label(self, finished: Path, split: Split) -> None:
-        found = evaluate.extract(built(finished), split, settings(finished, batch=5))
+        found = extract(load(finished), split, batch=5)
 
         assert found.keys == tuple(map(split.key, range(12)))
         assert found.label_N.tolist() == [number % 2 for number in range(12)]
@@ -142,10 +148,9 @@ class TestFeatures:
 
     def test_they_do_not_depend_on_batches_or_workers(self, finished: Path, shards: Path) -> None:
         """In training mode they would: batch statistics differ."""
-        made, split = built(finished), open_split(shards, "test")
+        made, split = load(finished), open_split(shards, "test")
         first, *others = (
-            evaluate.extract(made, split, settings(finished, batch=batch, workers=workers))
-            for batch, workers in ((6, 0), (1, 0), (4, 0), (4, 1))
+            extract(made, split, batch=batch, workers=workers) for batch, workers in ((6, 0), (1, 0), (4, 0), (4, 1))
         )
 
         for other in others:
@@ -154,28 +159,75 @@ class TestFeatures:
             torch.testing.assert_close(other.audio_ND, first.audio_ND, rtol=1e-4, atol=1e-5)
 
     def test_a_videos_feature_is_the_mean_over_its_clips(self, finished: Path, shards: Path) -> None:
-        made, split = built(finished), open_split(shards, "test")
-        made.model.eval()
+        made, split = load(finished), open_split(shards, "test")
         with sample(split, 2) as second:
             views = made.view.test_views(second, made.view_settings, 3)
         sides = made.view.to_model({"video": views["video"], "audio": views["audio"][None]}, made.view_settings)
         with torch.inference_mode():
-            video_D, audio_D = made.method.video(sides["video"]).mean(0), made.method.audio(sides["audio"])[0]
+            video_D, audio_D = made.video(sides["video"]).mean(0), made.audio(sides["audio"])[0]
 
-        found = evaluate.extract(made, split, settings(finished, clips=3))
+        found = extract(made, split, clips=3)
 
         torch.testing.assert_close(found.video_ND[2], video_D, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found.audio_ND[2], audio_D, rtol=1e-4, atol=1e-5)
 
+    def test_a_unit_feature_is_the_mean_over_clips_of_length_one(self, finished: Path, shards: Path) -> None:
+        """So it is no longer than 1, and shorter where the clips disagree; a sound has one rendering."""
+        made, split = load(finished), open_split(shards, "test")
+        with sample(split, 2) as second, torch.no_grad():
+            each_KD = made.video(made.preprocess(second, clips=3)["video"])
+
+        found = extract(made, split, clips=3, kind="unit")
+
+        expected_D = torch.stack([row_D / row_D.norm() for row_D in each_KD]).mean(0)
+        torch.testing.assert_close(found.video_ND[2], expected_D, rtol=1e-4, atol=1e-5)
+        assert (found.video_ND.norm(dim=1) <= 1 + 1e-6).all()
+        torch.testing.assert_close(found.audio_ND.norm(dim=1), torch.ones(6))
+
+    def test_conv5_is_the_greatest_of_every_two_by_two_pixels_of_the_last_maps(self) -> None:
+        """512 x 2 x 7 x 7 become 512 x 2 x 3 x 3 = 9216 numbers, as VCOP, TCGL and IIC compare them."""
+        encoder = torch.nn.Sequential()
+        encoder.add_module("conv5", torch.nn.Identity())
+        maps_BDTHW = torch.arange(2 * 512 * 2 * 7 * 7, dtype=torch.float32).reshape(2, 512, 2, 7, 7)
+
+        found_BD = features.encode(encoder, maps_BDTHW, kind="conv5")
+
+        assert found_BD.shape == (2, 9216)
+        assert found_BD[0, 0] == maps_BDTHW[0, 0, 0, 1, 1]  # the greatest of rows 0 and 1, columns 0 and 1
+        assert found_BD[1, -1] == maps_BDTHW[1, -1, -1, 5, 5]  # the seventh row and column have no partner
+
+    def test_maps_without_time_and_of_one_pixel_are_taken_as_they_are(self) -> None:
+        encoder = torch.nn.Sequential()
+        encoder.add_module("conv5", torch.nn.Identity())
+
+        assert features.encode(encoder, torch.tensor([[[[1.0, 2, 3], [4, 5, 6]]]]), kind="conv5").tolist() == [[5]]
+        assert features.encode(encoder, torch.tensor([[[[[7.0]]]]]), kind="conv5").tolist() == [[7]]
+
+    def test_an_encoder_without_the_stage_is_named_with_those_it_has(self) -> None:
+        with pytest.raises(SettingsError, match=r"Sequential has no stage 'conv5'; it has: 0"):
+            features.encode(torch.nn.Sequential(torch.nn.Identity()), torch.zeros(1, 1, 1, 1, 1), kind="conv5")
+
+    @pytest.mark.parametrize("kind", ["unit", "conv5"])
+    def test_retrieval_compares_the_features_that_it_is_told(
+        self, kind: str, judge: Callable[..., dict[str, Any]], finished: Path, shards: Path
+    ) -> None:
+        made = load(finished)
+        on, fit = (extract(made, open_split(shards, name), kind=kind) for name in ("test", "train"))
+
+        told = judge("retrieval", f"--retrieval.features={kind}", "--retrieval.distance=euclidean")
+
+        assert told["features"] == kind
+        assert told["scores"] == retrieval.evaluate(on, fit, retrieval.Settings(distance="euclidean"))
+
     def test_the_gate_has_no_say(self, small: Callable[..., list[str]], shards: Path, tmp_path: Path) -> None:
         """A gate that saw both modalities makes pairs look learnt."""
         assert pretrain.main(small(tmp_path, "--avcl.amfm_stage=pretrain", "--steps=1")) == 0
-        made, split = run.rebuild(tmp_path), open_split(shards, "test")
-        first = evaluate.extract(made, split, settings(tmp_path))
+        made, split = load(tmp_path, None), open_split(shards, "test")
+        first = extract(made, split)
         torch.nn.init.zeros_(made.method.amfm.excite[0][0].weight)
         torch.nn.init.zeros_(made.method.amfm.excite[0][0].bias)
 
-        second = evaluate.extract(made, split, settings(tmp_path))
+        second = extract(made, split)
 
         assert torch.equal(first.video_ND, second.video_ND)
         assert first.video_ND.abs().max() > 0
@@ -195,7 +247,7 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("argv", "complaint"),
         [
-            (["lineer"], r"no probe is called 'lineer'; there are: .*linear.*did you mean 'linear'"),
+            (["lineer"], r"nothing is called 'lineer'; there are: cam, .*linear.*did you mean 'linear'"),
             (["linear", "--on_split=train"], r"--fit_split train: is also the split to be judged on; name another"),
             (["knn", "--fit_split=test"], r"--fit_split test: is also the split to be judged on; name another"),
             (["knn", "--fit_split=val"], r"has no split 'val' to fit on; it has: train, test; see --fit_split"),

@@ -19,8 +19,8 @@ from kinetics_sounds.train.distributed import World
 from kinetics_sounds.train.updates import Updates
 
 Argv = Callable[..., list[str]]
-CONSTANT = ("--optim.lr=0.01", "--optim.schedule=constant")
-"""A cosine would bend to the number of steps."""
+CONSTANT = ("--optim.lr=0.01", "--optim.schedule=constant", "--optim.warmup_steps=0")
+"""A cosine and a warm-up would bend to the number of steps."""
 ALONE = World(0, 1, torch.device("cpu"))
 
 

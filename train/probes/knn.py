@@ -5,7 +5,7 @@ audio are scaled to length 1 before they are joined, so that both count the same
 all vote, so that the order of the clips does not matter. Shape suffixes as in `probes`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -34,7 +34,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
     """
     if settings.k < 1 or settings.temperature <= 0:
         raise ValueError(f"k must be at least 1 and the temperature positive, got {settings}")
-    return classify(_unit(on), fit and _unit(fit), partial(_votes, settings=settings))
+    return classify(on.unit(), fit and fit.unit(), partial(_votes, settings=settings))
 
 
 def _votes(on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int, settings: Settings) -> Tensor:
@@ -46,7 +46,3 @@ def _votes(on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int, 
         weight_BM = ((cosine_BM - nearest_Bk[:, :1]) / settings.temperature).exp()
         votes.append(torch.where(cosine_BM >= nearest_Bk[:, -1:], weight_BM, 0) @ class_MC)
     return torch.cat(votes)
-
-
-def _unit(features: Features) -> Features:
-    return replace(features, video_ND=F.normalize(features.video_ND), audio_ND=F.normalize(features.audio_ND))

@@ -24,6 +24,10 @@ FITS = True
 class Settings:
     """What near means, and what is reported."""
 
+    features: Literal["pooled", "unit", "conv5"] = "pooled"
+    """What is compared, averaged over a video's clips: the encoders' output; each clip's output scaled to length 1 before the
+    mean (SeLaVi and GDT, with --retrieval.distance euclidean); or the last stage's maps, the greatest of every 2 x 2 pixels
+    (9216 numbers of an R3D: VCOP, TCGL, IIC)."""
     distance: Literal["cosine", "euclidean"] = "cosine"
     """cosine, each modality scaled to length 1 before they are joined; or euclidean, between features as they are."""
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.train import checkpoint, pretrain, run
+from kinetics_sounds.train.methods import Data
 from kinetics_sounds.train.run import Built
 
 SHARED = ("--encoders=shared", "--clip_and_mel.audio_channels=3")
@@ -18,7 +19,7 @@ Argv = Callable[..., list[str]]
 
 
 def built(*argv: str) -> Built:
-    found: Built = run.build(run.read(["--config=avcl_tiny", "--r3d.width=2", *argv]))
+    found: Built = run.build(run.read(["--config=avcl_tiny", "--r3d.width=2", *argv]), Data(2, 12))
     return found
 
 

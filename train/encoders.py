@@ -1,0 +1,179 @@
+"""What a run has learnt, with the preprocessing that belongs to it: what `kinetics_sounds.train.load` gives back.
+
+Shape suffixes: B inputs, C channels, T frames (of a mel-spectrogram: columns), H and W pixels, F mel bands, D feature
+channels.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kinetics_sounds.shards import reader
+from kinetics_sounds.shards.index import Dataset
+from kinetics_sounds.stream import Meta, Sample
+
+from . import checkpoint, run
+
+if TYPE_CHECKING:
+    from kinetics_sounds.media.mel import Mel  # librosa takes its time
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Raw:
+    """A clip of your own, which a view reads as it reads a `stream.Sample` of the shards.
+
+    Raises ValueError where the frames are not uint8 (T, H, W, 3), the rate is not positive or the mel is not (F, T).
+    """
+
+    frames_THWC: np.ndarray
+    """uint8 (T, H, W, 3), RGB; at least as large as the view's crop, or it is blown up."""
+    fps: float
+    """Frames a second."""
+    mel_FT: np.ndarray | None = None
+    """Of the whole sound, in [0, 1], low bands first, as `Encoders.mel_image` makes it."""
+    sound: np.ndarray | None = None
+    """Mono float32 (samples,) at the shards' 24 kHz, for views that read the sound itself."""
+    of: Dataset | None = None
+    """The set that it is rendered like, `encoders.dataset`, for views that make a mel-spectrogram themselves."""
+    key: str = "raw"
+    """Its name in messages."""
+
+    def __post_init__(self) -> None:
+        frames_THWC = self.frames_THWC
+        if frames_THWC.dtype != np.uint8 or frames_THWC.ndim != 4 or frames_THWC.shape[3] != 3 or not frames_THWC.size:
+            raise ValueError(f"frames must be uint8 (T, H, W, 3), got {frames_THWC.dtype} {frames_THWC.shape}")
+        if not 0 < self.fps < float("inf"):
+            raise ValueError(f"fps {self.fps} must be more than 0")
+        if self.mel_FT is not None and self.mel_FT.ndim != 2:
+            raise ValueError(f"the mel-spectrogram must be (F, T), got {self.mel_FT.shape}")
+
+    @property
+    def meta(self) -> Meta:
+        """What a sample says of itself."""
+        samples = 0 if self.sound is None else len(self.sound)
+        return Meta(num_frames=len(self.frames_THWC), fps=self.fps, audio_samples=samples)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The set that it is rendered like; raises ValueError where it was not given."""
+        if self.of is None:
+            raise ValueError(f"{self.key}: the view makes a mel-spectrogram; give of=encoders.dataset")
+        return self.of
+
+    def frames(self, numbers: Sequence[int], *, decoder: str = "auto") -> np.ndarray:
+        """The frames of these numbers, in this order: uint8 (len(numbers), H, W, 3)."""
+        return self.frames_THWC[list(numbers)]
+
+    def mel(self) -> np.ndarray:
+        """The mel-spectrogram (F, T); raises ValueError where it was not given."""
+        if self.mel_FT is None:
+            raise ValueError(f"{self.key}: the view reads a mel-spectrogram; give mel_FT=encoders.mel_image(waveform)")
+        return self.mel_FT
+
+    def waveform(self, *, first: int = 0, count: int | None = None) -> np.ndarray:
+        """`count` samples of the sound from sample `first` on; raises ValueError where it was not given."""
+        if self.sound is None:
+            raise ValueError(f"{self.key}: the view reads the sound itself; give sound=waveform")
+        return self.sound[first : None if count is None else first + count]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoders:
+    """Two encoders in evaluation mode, and how a clip becomes what they take."""
+
+    method: nn.Module
+    """Owns both encoders, and whatever else was learnt with them (a gate, a classifier)."""
+    video: nn.Module
+    """Float32 (B, C, T, H, W) to (B, D)."""
+    audio: nn.Module
+    """The same of the sound."""
+    view: ModuleType
+    """The module of `views` that renders a clip."""
+    view_settings: Any
+    """Its settings, as they were in training."""
+    shards: str
+    """Folder or URL of the set that the run was trained on."""
+    checkpoint: Path | None
+    """Where the weights come from; None: the initial ones."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie; `encoders.method.to("cuda")` moves them."""
+        return next(self.method.parameters()).device
+
+    def preprocess(self, sample: Sample | Raw, *, clips: int = 1) -> dict[str, Tensor]:
+        """What the encoders take of a clip in a test: "video" (clips, C, T, H, W), evenly spaced, and "audio" (1, C, T, H, W).
+
+        Raises as the sample does whose part is missing or damaged.
+        """
+        views = self.view.test_views(sample, self.view_settings, clips)
+        batch = {"video": views["video"], "audio": views["audio"][None]}
+        inputs: dict[str, Tensor] = self.view.to_model(
+            {name: value.to(self.device) for name, value in batch.items()}, self.view_settings
+        )
+        return inputs
+
+    @torch.no_grad()
+    def features(self, sample: Sample | Raw, *, clips: int = 10) -> tuple[Tensor, Tensor]:
+        """Pooled features of a clip: video, averaged over evenly spaced `clips`, and audio of the whole track, (D,) each.
+
+        They are the encoders' own, before any gate or projection; the same as `ks-eval` judges.
+        """
+        inputs = self.preprocess(sample, clips=clips)
+        return self.video(inputs["video"]).mean(dim=0), self.audio(inputs["audio"])[0]
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What the run's shards say of themselves; raises ShardError where the set is out of reach."""
+        return reader.read_dataset(self.shards)
+
+    @cached_property
+    def mel(self) -> "Mel":
+        """How the mel-spectrograms of the run's shards were made; raises as `dataset`."""
+        from kinetics_sounds.media.mel import Mel
+
+        told = self.dataset.mel
+        known = {field.name for field in dataclasses.fields(Mel)}
+        return Mel(**{name: value for name, value in told.items() if name in known})
+
+    def mel_image(self, waveform: np.ndarray) -> np.ndarray:
+        """The mel-spectrogram that the run's shards hold of such a sound: float16 (F, T).
+
+        `waveform` is mono float32 (samples,) at `mel.sample_rate` hertz, full scale 1. Raises as `mel`.
+        """
+        from kinetics_sounds.media.mel import mel_image
+
+        return mel_image(waveform, self.mel).astype(np.float16)
+
+
+def load(place: str | Path, name: str | None = "last") -> Encoders:
+    """The encoders of a run or of one of its checkpoints: see `kinetics_sounds.train.load`."""
+    folder = Path(place)
+    path = folder if (folder / "state.json").is_file() else None
+    if path is not None:  # RUN/checkpoints/step-...
+        folder = path.absolute().parents[1]
+    facts = run.read_facts(folder)
+    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and are nobody else's business
+        built = run.rebuild(folder)
+    if path is None and name is not None:
+        path = checkpoint.find(folder / "checkpoints", name)
+    if path is not None:
+        checkpoint.read_state(path)
+        checkpoint.load_model(path, built.model)
+    return Encoders(
+        method=built.model.eval(),
+        video=built.method.video,
+        audio=built.method.audio,
+        view=built.view,
+        view_settings=built.view_settings,
+        shards=str(facts["shards"]),
+        checkpoint=path,
+    )

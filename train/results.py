@@ -1,0 +1,42 @@
+"""What ks-eval found: `results.json`, `results.csv`, and a few lines for whoever watches."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import files
+
+COLUMNS = ("probe", "checkpoint", "on_split", "fingerprint")
+"""What a row of the CSV says besides its metric and value."""
+
+
+def write(out: Path, results: dict[str, Any]) -> None:
+    """Write `results`, whose "scores" are numbers by name, into the folder `out`."""
+    files.write_bytes(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow([*COLUMNS, "metric", "value"])
+    for metric, value in results["scores"].items():
+        rows.writerow([*(results[column] for column in COLUMNS), metric, value])
+    files.write_bytes(out / "results.csv", table.getvalue().encode())
+
+
+def told(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
+    """The scores as lines, each with its interval beside it where there is one, and where they lie."""
+    scores: dict[str, float] = results["scores"]
+    lines = [f"{results['probe']} of {results['checkpoint']} on {results['samples']} {what} of {results['on_split']}:"]
+    for metric, value in scores.items():
+        name, _, end = metric.rpartition("_")
+        if end in ("low", "high") and name in scores:
+            continue
+        low, high = scores.get(f"{metric}_low"), scores.get(f"{metric}_high")
+        between = "" if low is None or high is None else f"  [{low:.2f}, {high:.2f}]"
+        lines.append(f"  {metric:28} {number(value):>7}{between}")
+    return "\n".join([*lines, f"results: {out / 'results.json'}"])
+
+
+def number(value: float) -> str:
+    """Two decimals, or three digits of what would vanish in them."""
+    return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:.3g}"
