@@ -108,8 +108,10 @@ def _check(settings: Settings, split: stream.Split, shards: str, world: World) -
         )
     if settings.optim.schedule == "plateau" and settings.val_split is None:
         raise SettingsError("--optim.schedule plateau: waits for a better validation; name a --val_split")
-    if settings.precision == "fp16" and world.device.type == "cpu":
-        raise SettingsError("--precision fp16: is for GPUs; give float32 or bf16 on a CPU")
+    if settings.precision != "float32" and world.device.type == "cpu":
+        raise SettingsError(
+            f"--precision {settings.precision}: is for GPUs; on some CPUs convolutions are wrong in it; give float32"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,15 +23,18 @@ OPTIONS = {
     "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout verify "
     "verify_decode json",
     "ks-train": "config print_config shards out train_split method backbone encoders view batch epochs steps optim seed workers "
-    "ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every save_every keep resume list",
+    "ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every save_every keep resume list "
+    "val_split init devices sync_bn precision accumulate clip_norm compile recompute",
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-eval retrieval": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
     "ks-eval cam": "run checkpoint untrained shards on_split samples frames layer device out json",
+    "ks-eval finetune": "run checkpoint untrained shards fit_split val_split on_split epochs batch optim gate clips vote seed "
+    "devices precision workers device out json",
     "ks-eval sounds": "run folder checkpoint untrained windows seconds features device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
-    "ks-doctor": "out live source live_id timeout json",
+    "ks-doctor": "out live source live_id distributed timeout json",
 }
 """Every option of every command but those of nested groups; taking one away breaks somebody's script."""
 
@@ -65,6 +68,7 @@ def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
     found = set(re.findall(r"^  (?:-h, )?--([a-z_]+)\b(?!\.)", shown.stdout, flags=re.MULTILINE)) - {"help"}
     groups = {
         "avcl",
+        "supervised",
         "r3d",
         "clip_and_mel",
         "linear",

@@ -142,8 +142,8 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(finished: Path) -> None:
-    with pytest.raises(RunError, match=r"has no checkpoint 'best'; there are: step-00000004, step-00000006"):
-        train.load(finished, "best")
+    with pytest.raises(RunError, match=r"has no checkpoint 'first'; there are: step-00000004, step-00000006"):
+        train.load(finished, "first")
 
 
 def test_a_checkpoint_outside_of_a_run_is_refused(finished: Path, tmp_path: Path) -> None:
