@@ -131,7 +131,8 @@ def open_once(folder: Path) -> dict[str, float]:
 def with_workers(split: stream.Split, workers: int, *, seconds: float = 4.0) -> float:
     """Clips a second of the loader with AVCL's view."""
     samples = loader.Samples(split=split, view=clip_and_mel.__name__, settings=clip_and_mel.Settings())
-    order = loader.Order(split=split, batch=BATCH, seed=0, first_step=0, steps=FOREVER)
+    batch = min(BATCH, len(split))
+    order = loader.Order(split=split, batch=batch, seed=0, first_step=0, steps=FOREVER)
     quarantine = Quarantine(None, split, most_share=0.0)
     speeds = []
     with loader.train_batches(
@@ -141,7 +142,7 @@ def with_workers(split: stream.Split, workers: int, *, seconds: float = 4.0) -> 
             began, done = time.perf_counter(), 0
             while time.perf_counter() - began < seconds:
                 next(batches)
-                done += BATCH
+                done += batch
             speeds.append(done / (time.perf_counter() - began))
     return statistics.median(speeds[1:])  # the first is a warm-up
 
