@@ -115,7 +115,8 @@ def gated(test: Features, gate: Any) -> float:  # noqa: ANN401 - an Amfm
     """Retrieval behind the gate, each pair gated by its own joint content."""
     video_ND, audio_ND = gate(test.video_ND, test.audio_ND)
     behind = dataclasses.replace(test, video_ND=video_ND, audio_ND=audio_ND)
-    return crossmodal.evaluate(behind, None, crossmodal.Settings())["video_to_audio_r10"]
+    found: float = crossmodal.evaluate(behind, None, crossmodal.Settings())["video_to_audio_r10"]
+    return found
 
 
 def tuned(folder: Path, epochs: int, *, untrained: bool) -> float:
@@ -152,11 +153,11 @@ def told(rows: dict[str, list[Scores]], asked: argparse.Namespace) -> str:
         "# What each part of AVCL is worth on the demo's world",
         "",
         (
-            f"Made by `benchmarks/avcl_ablations.py` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, {os.cpu_count()} cores, "
-            f"no GPU, Python {platform.python_version()}, torch {torch.__version__}. A world of {asked.clips} videos in six "
-            f"classes, {test} of them held out; `avcl_tiny` with {asked.steps} steps of 64 samples, then {asked.epochs} epochs of "
-            "fine-tuning. Percent: the mean of three seeds, and [least, greatest]. One seed's 95% interval over the held-out clips "
-            f"is about ±{196 * (0.25 / test) ** 0.5:.0f} points at 50%."
+            f"Made by `benchmarks/avcl_ablations.py` on {datetime.now(UTC):%Y-%m-%d}: {platform.machine()}, "
+            f"{os.cpu_count()} cores, no GPU, Python {platform.python_version()}, torch {torch.__version__}. A world of "
+            f"{asked.clips} videos in six classes, {test} of them held out; `avcl_tiny` with {asked.steps} steps of 64 samples, "
+            f"then {asked.epochs} epochs of fine-tuning. Percent: the mean of three seeds, and [least, greatest]. One seed's "
+            f"95% interval over the held-out clips is about ±{196 * (0.25 / test) ** 0.5:.0f} points at 50%."
         ),
         "",
         "| | " + " | ".join(COLUMNS) + " |",
