@@ -30,7 +30,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: check libraries
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3
 
 test-yt-dlp: $(STAMP)
 	$(BIN)/python benchmarks/yt_dlp_versions.py
