@@ -4,7 +4,7 @@ The map of a stage's channels A_k is ReLU(sum over k of w_k A_k), with w_k the m
 score with respect to A_k (Selvaraju et al., arXiv 1610.02391). The score needs no label:
 
 * of pretrained encoders, the cosine of the clip's video and audio feature: what makes picture and sound agree;
-* of a method with `logits(video, audio)`, a fine-tuned one: the logit of the predicted class.
+* of a method with `logits(video_BD, audio_BD)`, a fine-tuned one: the logit of the predicted class.
 
 Shape suffixes: B clips, C channels, T frames, H and W pixels, L classes.
 """
@@ -161,7 +161,7 @@ def score_of(encoders: Encoders) -> tuple[Score, str]:
     """What is explained of a run, and its name: see the head of this file. Raises ValueError where there is nothing."""
     logits = getattr(encoders.method, "logits", None)
     if logits is not None:
-        return predicted(logits), "the predicted class"
+        return _of_features(encoders, predicted(logits)), "the predicted class"
     video, audio = feature_width(encoders.video), feature_width(encoders.audio)
     if video != audio:
         raise ValueError(f"cosines need equal widths: video {video}, audio {audio}")
@@ -171,6 +171,16 @@ def score_of(encoders: Encoders) -> tuple[Score, str]:
 def cosine(encoders: Encoders) -> Score:
     """The cosine of the two pooled features of each clip."""
     return lambda video, audio: F.cosine_similarity(encoders.video(video), encoders.audio(audio))
+
+
+def _of_features(encoders: Encoders, score: Score) -> Score:
+    """The score of both pooled features; one that it does not look at has a gradient of 0, not none."""
+
+    def scored(video: Tensor, audio: Tensor) -> Tensor:
+        video_BD, audio_BD = encoders.video(video), encoders.audio(audio)
+        return score(video_BD, audio_BD) + 0 * (video_BD.sum(dim=1) + audio_BD.sum(dim=1))
+
+    return scored
 
 
 def predicted(logits: Callable[[Tensor, Tensor], Tensor]) -> Score:

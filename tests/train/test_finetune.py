@@ -144,3 +144,15 @@ class TestVotes:
 def test_a_run_and_another_split_are_needed(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["finetune", f"--run={finished}", "--on_split=train"]) == 2
     assert "--on_split train: must be another split than --fit_split train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("modalities", ["both", "video"])
+def test_what_it_looks_at_can_be_drawn(modalities: str, tune: Callable[..., Path]) -> None:
+    """A modality that the classifier does not see has nothing to show."""
+    pytest.importorskip("captum")
+    out = tune(f"--supervised.modalities={modalities}", "--epochs=1")
+    assert evaluate.main(["cam", f"--run={out}", "--samples=1", "--device=cpu"]) == 0
+    told: dict[str, Any] = json.loads((out / "eval" / "cam" / "results.json").read_text())
+
+    assert told["score"] == "the predicted class"
+    assert ("audio" in told["clips"][0]["blank"]) >= (modalities == "video")
