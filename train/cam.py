@@ -177,7 +177,8 @@ def _of_features(encoders: Encoders, score: Score) -> Score:
     """The score of both pooled features; one that it does not look at has a gradient of 0, not none."""
 
     def scored(video: Tensor, audio: Tensor) -> Tensor:
-        video_BD, audio_BD = encoders.video(video), encoders.audio(audio)
+        video_BD: Tensor = encoders.video(video)
+        audio_BD: Tensor = encoders.audio(audio)
         return score(video_BD, audio_BD) + 0 * (video_BD.sum(dim=1) + audio_BD.sum(dim=1))
 
     return scored
