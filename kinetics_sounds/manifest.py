@@ -148,7 +148,9 @@ def read(path: Path) -> Manifest:
     keys, labels = set[str](), set(classes.labels)
     for clip in (outcome.clip for outcome in outcomes):
         if clip.key in keys or clip.label not in labels:
-            what = "stands in it twice" if clip.key in keys else f"has the label {clip.label!r}, which is no class of it"
+            what = (
+                "stands in it twice" if clip.key in keys else f"has the label {clip.label!r}, which is no class of it"
+            )
             raise ManifestError(f"{path}: {clip.key} {what}; run ks-build again (finished clips are kept)")
         keys.add(clip.key)
     return Manifest(classes, outcomes)
