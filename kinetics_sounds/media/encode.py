@@ -101,9 +101,10 @@ def encode(
 ) -> Encoded:
     """Decode a clip once and keep small frames and 24 kHz sound, both from time 0.
 
-    Nothing after `most_seconds` is kept: the gap before a packet that says it comes much later would be filled. The bytes depend on the clip, the encoding and the tools' versions alone: one thread, a bit-exact scaler, fixed-point
-    sound decoding, whole-number JPEGs. `scratch` is an existing folder. Raises MediaError where a stream is missing or does
-    not decode.
+    Nothing after `most_seconds` is kept: the gap before a packet that says it comes much later would be filled. The bytes
+    depend on the clip, the encoding and the tools' versions alone: one thread, a bit-exact scaler, fixed-point sound
+    decoding, whole-number JPEGs. `scratch` is an existing folder. Raises MediaError where a stream is missing or does not
+    decode.
     """
     if found.video is None or found.audio is None:
         raise MediaError("picture and sound are needed to make a sample")
