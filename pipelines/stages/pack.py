@@ -51,8 +51,8 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     """The sample's parts by name, from one decoding pass; or why there never will be any.
 
     Raises ManifestError where the clip is not what the build left, SettingsError where this machine's tools are not the
-    driver's, OSError where there is no room, and StoppedError where a tool was killed or ran past its time: none is known to
-    be the clip's own fault, and a set without it is another set.
+    driver's, OSError where the machine fails or has no room, and StoppedError where a tool was killed or ran past its time:
+    none is known to be the clip's own fault, and a set without it is another set.
     """
     packing, clip, media = task.packing, task.outcome.clip, task.outcome.media
     if (ours := versions(packing.encoding)) != packing.versions:
