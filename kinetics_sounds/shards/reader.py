@@ -6,7 +6,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,8 +113,7 @@ class Split:
     def open(self, number: int, *, fetching: Fetching = contextlib.nullcontext) -> Iterator["Parts"]:
         """The parts of sample `number`, to be read within the block.
 
-        What is fetched while they are read, as a copy in the cache was damaged, is fetched within `fetching`. Raises
-        ShardError where its tar is not to be had.
+        They are read within `fetching`, for a disk or a line may be slow. Raises ShardError where its tar is not to be had.
         """
         tar = self.tars[self.shard(number)]
         parts = Parts(self, number, tar, self.opened(tar), fetching)
@@ -162,14 +161,19 @@ class Parts:
         Raises ShardError where the set has no such part or the tar cannot be read, BadSampleError where its bytes are wrong.
         """
         offset, size, crc = self._place(part)
-        return self._checked(part, offset, size, crc)
+        with self.fetching():
+            return self._checked(part, offset, size, crc)
 
-    def read_piece(self, part: str, first: int, size: int, crc: int) -> bytes:
-        """`size` bytes of a part from its byte `first` on, whose CRC-32 must be `crc`; raises as `read`."""
+    def read_pieces(self, part: str, pieces: Iterable[tuple[int, int, int]]) -> list[bytes]:
+        """Pieces of a part: of each its first byte, how many it has and what their CRC-32 must be; raises as `read`."""
         offset, whole, _ = self._place(part)
-        if not 0 <= first <= first + size <= whole:
-            raise BadSampleError(f"{self}: bytes {first} to {first + size} are asked of a {part} of {whole}")
-        return self._checked(part, offset + first, size, crc)
+        found = []
+        with self.fetching():
+            for first, size, crc in pieces:
+                if not 0 <= first <= first + size <= whole:
+                    raise BadSampleError(f"{self}: bytes {first} to {first + size} are asked of a {part} of {whole}")
+                found.append(self._checked(part, offset + first, size, crc))
+        return found
 
     def __str__(self) -> str:
         return f"{self.tar}: sample {self.key}"
@@ -186,8 +190,7 @@ class Parts:
         if not _is(data, size, crc):  # it may have been the disk's moment
             data = self._read(offset, size)
         if not _is(data, size, crc) and self.split.cache is not None:
-            with self.fetching():
-                damaged, self.descriptor = self.descriptor, self.split.open_anew(self.tar, self.descriptor)
+            damaged, self.descriptor = self.descriptor, self.split.open_anew(self.tar, self.descriptor)
             os.close(damaged)
             data = self._read(offset, size)
         if not _is(data, size, crc):
