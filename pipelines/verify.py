@@ -170,6 +170,10 @@ def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str,
     if names := [key for key in made.keys if not _KEY.fullmatch(key)]:
         yield from ((key, "is no name that a sample may have") for key in names)
         return
+    try:
+        reader.tables(made, dataset, "its index")
+    except ShardError as error:
+        yield "", str(error)
     bad: set[str] = set()
     with _local(task, made) as path:
         for key, what in _tar_faults(path, made):

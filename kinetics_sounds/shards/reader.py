@@ -341,6 +341,23 @@ def _columns(root: Path | str, name: Path, dataset: Dataset) -> _Columns:
     """What the index of the tar called `name` says; raises ShardError where that cannot be so."""
     tar, place = _below(root, name), _told(_below(root, layout.index_path(name)))
     read = _index(_below(root, layout.index_path(name)))
+    offset_NP, size_NP, crc_NP = tables(read, dataset, place)
+    _check_size(tar, read.bytes)
+    return _Columns(
+        Tar(place=str(tar), bytes=read.bytes, sha256=read.sha256),
+        np.array(read.keys, dtype=np.bytes_),
+        np.array(read.label_indices, dtype=np.int64),
+        offset_NP,
+        size_NP.astype(np.uint32),
+        crc_NP.astype(np.uint32),
+    )
+
+
+def tables(read: Index, dataset: Dataset, place: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offset, size and CRC-32 of each part that the index at `place` tells of: int64, shape (N, parts) each.
+
+    Raises ShardError where it is none of the set, or says what no writer of ours could have.
+    """
     if read.recipe != dataset.recipe or (read.keys and read.parts != dataset.parts):
         raise ShardError(f"{place}: belongs to another set than {layout.DATASET}; make it with ks-shard")
     if max(read.label_indices, default=-1) >= len(dataset.labels):
@@ -351,15 +368,7 @@ def _columns(root: Path | str, name: Path, dataset: Dataset) -> _Columns:
     offset_NP, size_NP, crc_NP = (_table(rows, len(dataset.parts)) for rows in (read.offsets, read.sizes, read.crcs))
     if not _fits(offset_NP.ravel(), size_NP.ravel(), read.bytes) or (crc_NP >= 2**32).any():
         raise ShardError(f"{place}: has parts that overlap or leave their tar; make the set again with ks-shard")
-    _check_size(tar, read.bytes)
-    return _Columns(
-        Tar(place=str(tar), bytes=read.bytes, sha256=read.sha256),
-        np.array(read.keys, dtype=np.bytes_),
-        np.array(read.label_indices, dtype=np.int64),
-        offset_NP,
-        size_NP.astype(np.uint32),
-        crc_NP.astype(np.uint32),
-    )
+    return offset_NP, size_NP, crc_NP
 
 
 def _table(rows: tuple[tuple[int, ...], ...], parts: int) -> np.ndarray:

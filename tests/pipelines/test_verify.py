@@ -226,6 +226,14 @@ def test_a_key_that_is_no_name_is_told(folder: Path, key: str) -> None:
     assert told(folder, decode=True) == [(key, "is no name that a sample may have")]
 
 
+def test_a_label_that_the_set_does_not_have_is_told(folder: Path) -> None:
+    """Of three labels the last is number 2."""
+    change_index(folder, label_indices=(0, 1, 3))
+
+    what = "its index: has labels that dataset.json does not name; make the set again with ks-shard"
+    assert told(folder) == [("", what)]
+
+
 @pytest.mark.parametrize("offsets", [(0, 0, 0, 0), (512, 512, 512, 512), (2**62,) * 4])
 def test_an_index_that_lies_about_places_ends_in_faults(folder: Path, offsets: tuple[int, ...]) -> None:
     change_index(folder, offsets=(index_of(folder).offsets[0], offsets, index_of(folder).offsets[2]))
