@@ -134,14 +134,26 @@ def _row(outcome: Outcome, index: dict[str, int]) -> dict[str, object]:
 
 
 def read(path: Path) -> Manifest:
-    """Read `manifest.parquet`; raises ManifestError where it is missing, damaged, or of another schema."""
+    """Read `manifest.parquet`.
+
+    Raises ManifestError where it is missing, damaged, of another schema, or has a clip twice or with a label of no class.
+    """
     with _opened(path) as (file, facts):
         missing = [column for column in COLUMNS if column not in file.schema_arrow.names]
         if missing or facts.get("schema") != SCHEMA:
             raise _other(path, facts.get("schema"), missing)
         classes = _classes(facts)
         batches = file.iter_batches(batch_size=ROWS, columns=list(COLUMNS))
-        return Manifest(classes, tuple(outcome for batch in batches for outcome in _outcomes(batch.to_pylist())))
+        outcomes = tuple(outcome for batch in batches for outcome in _outcomes(batch.to_pylist()))
+    keys, labels = set[str](), set(classes.labels)
+    for clip in (outcome.clip for outcome in outcomes):
+        if clip.key in keys or clip.label not in labels:
+            what = (
+                "stands in it twice" if clip.key in keys else f"has the label {clip.label!r}, which is no class of it"
+            )
+            raise ManifestError(f"{path}: {clip.key} {what}; run ks-build again (finished clips are kept)")
+        keys.add(clip.key)
+    return Manifest(classes, outcomes)
 
 
 def read_classes(path: Path) -> ClassList:

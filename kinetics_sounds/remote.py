@@ -113,7 +113,7 @@ def download(url: str, path: Path, *, size: int, sha256: str) -> None:
             resumed = 0 < out.tell() <= size
         for fresh in (False, True) if resumed else (True,):
             with part.open("wb" if fresh else "rb+") as out:
-                _fill(out, url, size)
+                fill(out, url, size)
             if files.sha256(part) == sha256:
                 files.publish(part, path)
                 return
@@ -123,10 +123,11 @@ def download(url: str, path: Path, *, size: int, sha256: str) -> None:
     raise RemoteError(f"{_told(url)}: its SHA-256 is not {sha256}: it was damaged or replaced; upload it again")
 
 
-def _fill(out: IO[bytes], url: str, wanted: int) -> None:
-    """Write what an open file lacks of the `wanted` bytes at a URL.
+def fill(out: IO[bytes], url: str, wanted: int) -> None:
+    """Write what an open file lacks of the `wanted` bytes at a URL, piece by piece; what they say is not checked.
 
-    A line that breaks is tried again, as often as there are `WAITS`, counted anew whenever more came than ever before.
+    Raises RemoteError where the file at the URL is not to be had, or of another size: then nothing is fetched. A line that
+    breaks is tried again, as often as there are `WAITS`, counted anew whenever more came than ever before.
     """
     found = size(url)
     if found != wanted:

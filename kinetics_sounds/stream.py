@@ -112,10 +112,8 @@ class Sample:
         began = time.perf_counter()
         sizes = self.meta.frame_bytes
         starts = (0, *accumulate(sizes))
-        jpegs = {
-            number: self._parts.read_piece(layout.JPEGS, starts[number], sizes[number], self.meta.frame_crcs[number])
-            for number in distinct
-        }
+        pieces = [(starts[number], sizes[number], self.meta.frame_crcs[number]) for number in distinct]
+        jpegs = dict(zip(distinct, self._parts.read_pieces(layout.JPEGS, pieces), strict=True))
         self.read_seconds += time.perf_counter() - began
         return frames.decode_jpegs([jpegs[number] for number in numbers])
 
@@ -145,7 +143,7 @@ def _whole(value: object, most: int = 2**62) -> int:
 
 @contextlib.contextmanager
 def sample(split: Split, number: int, *, fetching: reader.Fetching = contextlib.nullcontext) -> Iterator[Sample]:
-    """Sample `number` of a split, for as long as the block lasts; a damaged copy is fetched again within `fetching`."""
+    """Sample `number` of a split, for as long as the block lasts; its parts are read within `fetching`."""
     with split.open(number, fetching=fetching) as parts:
         yield Sample(parts)
 

@@ -8,6 +8,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +28,8 @@ TAR_SECONDS = 3600.0
 """A tar's whole check is killed after this: a decoder may hang."""
 FRAMES_AT_ONCE = 64
 """That are decoded together, for all of a clip's would take much memory."""
+MOST_STRANGERS = 20
+"""That are named of one tar: each 512 bytes of rubbish may be one."""
 PARTS = (layout.FRAMES, layout.JPEGS, layout.MEL, layout.AUDIO, layout.META)
 """What a sample may hold. Nothing else is for a set of ours: loaders run code out of some (`pickle`, `pth`)."""
 
@@ -85,27 +88,48 @@ def verify(place: str, *, decode: bool, workers: int, stop: Callable[[], bool]) 
     Raises ShardError where there is no set at all.
     """
     dataset = reader.read_dataset(place)
-    tasks = [
-        TarTask(place=place, split=split, number=number, decode=decode)
-        for split, facts in dataset.splits.items()
-        for number in range(facts.shards)
-    ]
+    shards = sum(facts.shards for facts in dataset.splits.values())
+    lost: list[Fault] = []
     strange = [part for part in dataset.parts if part not in PARTS]
     faults = [
         Fault(layout.DATASET, "", f"has parts {part!r}: only {', '.join(PARTS)} are safe to load") for part in strange
     ]
     keys: defaultdict[str, list[str]] = defaultdict(list)
-    pool: local.Pool[TarTask, Checked] = local.Pool(check_tar, workers=min(workers, len(tasks) or 1))
-    with contextlib.closing(pool), progress.bar("ks-shard --verify", len(tasks)) as bar:
+    pool: local.Pool[TarTask, Checked] = local.Pool(check_tar, workers=min(workers, shards or 1))
+    with contextlib.closing(pool), progress.bar("ks-shard --verify", shards) as bar:
+        tasks = _tasks(place, dataset, lost, decode=decode)
         for task, found in in_order(pool, tasks, timeout_seconds=TAR_SECONDS, stop=stop):
             checked = Checked(faults=(Fault(str(task.name), "", found.detail),)) if isinstance(found, Failed) else found
             bar.advance("bad" if checked.faults else "good")
             faults += checked.faults
             keys[task.split] += checked.keys
+    faults += lost
     for split in dataset.splits:
         faults += [Fault(split, "", what) for what in _split_faults(place, dataset, split, keys[split])]
     samples = sum(map(len, keys.values()))
-    return Report(shards=len(tasks), samples=samples, faults=tuple(faults))
+    return Report(shards=bar.done, samples=samples, faults=tuple(faults))
+
+
+def _tasks(place: str, dataset: Dataset, lost: list[Fault], *, decode: bool) -> Iterator[TarTask]:
+    """A task for each tar, of every split up to its first one without an index, which is then told in `lost`.
+
+    They are made as they are asked for: a set may claim any number.
+    """
+    for split, facts in dataset.splits.items():
+        for number in range(facts.shards):
+            task = TarTask(place=place, split=split, number=number, decode=decode)
+            if not _has_index(task):
+                what = f"has no index: of {facts.shards} shards of {split}, those from here on were not looked at"
+                lost.append(Fault(str(task.name), "", f"{what}; copy it, or make the set again with ks-shard"))
+                break
+            yield task
+
+
+def _has_index(task: TarTask) -> bool:
+    name = layout.index_path(task.name)
+    if not remote.is_url(task.place):
+        return (Path(task.place) / name).is_file()
+    return remote.size(remote.join(task.place, *name.parts)) is not None
 
 
 def _split_faults(place: str, dataset: Dataset, split: str, keys: list[str]) -> Iterator[str]:
@@ -116,9 +140,10 @@ def _split_faults(place: str, dataset: Dataset, split: str, keys: list[str]) -> 
     if len(set(keys)) != len(keys):
         yield "has samples twice"
     if not remote.is_url(place):
-        known = {layout.tar_path(Path(), split, number).name for number in range(facts.shards)}
         for tar in sorted((Path(place) / split).glob("*.tar")):
-            if tar.name not in known:
+            number = tar.stem.removeprefix(f"{split}-")
+            known = number.isdecimal() and layout.tar_path(Path(), split, int(number)).name == tar.name
+            if not known or int(number) >= facts.shards:
                 yield f"{tar.name} is none of its {facts.shards} shards; delete it, or make the set again with ks-shard"
 
 
@@ -145,6 +170,10 @@ def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str,
     if names := [key for key in made.keys if not _KEY.fullmatch(key)]:
         yield from ((key, "is no name that a sample may have") for key in names)
         return
+    try:
+        reader.tables(made, dataset, "its index")
+    except ShardError as error:
+        yield "", str(error)
     bad: set[str] = set()
     with _local(task, made) as path:
         for key, what in _tar_faults(path, made):
@@ -170,7 +199,7 @@ def _local(task: TarTask, made: Index) -> Iterator[Path]:
         return
     url = remote.join(task.place, *task.name.parts)
     with tempfile.NamedTemporaryFile() as copy:
-        copy.write(remote.read(url, most=made.bytes + BLOCK))
+        remote.fill(copy, url, made.bytes)
         copy.flush()
         yield Path(copy.name)
 
@@ -194,12 +223,12 @@ def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[st
     """Each part stands where the index says, is called and holds what it says, and nothing else is there."""
     rows = zip(made.keys, made.offsets, made.sizes, made.crcs, strict=True)
     places = ((key, *each) for key, *row in rows for each in zip(made.parts, *row, strict=True))
-    position = 0
+    position, gaps = 0, list[tuple[int, int]]()
     for key, part, offset, length, crc in sorted(places, key=lambda place: place[2]):
         if offset - BLOCK < position:
             yield key, f"its {part} overlaps what stands before it, says its index"
             continue
-        yield from _strangers(file, position, min(offset - BLOCK, size))
+        gaps.append((position, min(offset - BLOCK, size)))
         position = offset + -(-length // BLOCK) * BLOCK
         if offset + length > size:
             yield key, f"its {part} is cut short"
@@ -210,11 +239,15 @@ def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[st
             yield key, f"the header of its {part} {wrong}"
         elif zlib.crc32(data) != crc:
             yield key, f"its {part} is damaged"
-    yield from _strangers(file, position, size)
+    strangers = chain.from_iterable(_strangers(file, *gap) for gap in (*gaps, (position, size)))
+    for name in islice(strangers, MOST_STRANGERS):
+        yield "", f"holds {name!r}, which is not in its index: let nothing open it"
+    if next(strangers, None) is not None:
+        yield "", "holds more that is not in its index"
 
 
-def _strangers(file: IO[bytes], position: int, end: int) -> Iterator[tuple[str, str]]:
-    """What stands between two places of a tar where nothing but zeros should."""
+def _strangers(file: IO[bytes], position: int, end: int) -> Iterator[str]:
+    """What is called something between two places of a tar where nothing but zeros should stand."""
     while position < end:
         file.seek(position)
         header = file.read(BLOCK)
@@ -222,7 +255,7 @@ def _strangers(file: IO[bytes], position: int, end: int) -> Iterator[tuple[str, 
         if header.strip(b"\0"):
             length = _OCTAL.match(header[124:136])
             position += -(-int(length[1], 8) // BLOCK) * BLOCK if length else 0
-            yield "", f"holds {_name(header)!r}, which is not in its index: let nothing open it"
+            yield _name(header)
 
 
 def _wrong(header: bytes, name: str, size: int) -> str:

@@ -123,7 +123,7 @@ OUTCOMES = st.builds(
 
 
 @settings(max_examples=40, deadline=None, phases=(Phase.reuse, Phase.generate))  # to shrink takes minutes here
-@given(outcomes=st.lists(OUTCOMES, max_size=3))
+@given(outcomes=st.lists(OUTCOMES, max_size=3, unique_by=lambda outcome: outcome.clip.key))
 def test_whatever_the_details_say_is_read_back(
     outcomes: list[Outcome], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -318,6 +318,16 @@ def test_a_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
         except ManifestError:
             found += 1
     assert found > 50  # without the pages' checksums most went unseen
+
+
+def test_a_clip_that_stands_in_it_twice_is_refused(tmp_path: Path) -> None:
+    assert f"{CLIP.key} stands in it twice" in refusal(write(tmp_path, of(OK, OK)))
+
+
+def test_a_clip_whose_label_is_no_class_is_refused(tmp_path: Path) -> None:
+    path = changed(tmp_path, lambda table: table.assign(label="golf"))
+
+    assert f"{CLIP.key} has the label 'golf', which is no class of it" in refusal(path)
 
 
 # --- Fingerprints -----------------------------------------------------------------------------------------------------

@@ -90,20 +90,32 @@ def versions(encoding: Encoding) -> dict[str, str]:
     return tools | {"simplejpeg": version("simplejpeg")} if encoding.codec == "jpeg" else tools
 
 
-def encode(path: Path, *, found: Probe, scratch: Path, encoding: Encoding, timeout_seconds: float) -> Encoded:
+def encode(
+    path: Path,
+    *,
+    found: Probe,
+    scratch: Path,
+    encoding: Encoding,
+    timeout_seconds: float,
+    most_seconds: float | None = None,
+) -> Encoded:
     """Decode a clip once and keep small frames and 24 kHz sound, both from time 0.
 
-    The bytes depend on the clip, the encoding and the tools' versions alone: one thread, a bit-exact scaler, fixed-point
-    sound decoding, whole-number JPEGs. `scratch` is an existing folder. Raises MediaError where a stream is missing or does
-    not decode.
+    Nothing after `most_seconds` is kept: the gap before a packet that says it comes much later would be filled. The bytes
+    depend on the clip, the encoding and the tools' versions alone: one thread, a bit-exact scaler, fixed-point sound
+    decoding, whole-number JPEGs. `scratch` is an existing folder. Raises MediaError where a stream is missing or does not
+    decode.
     """
     if found.video is None or found.audio is None:
         raise MediaError("picture and sound are needed to make a sample")
     rate = min(trim.frame_rate(found.video, path), Fraction(encoding.max_fps))
     skip = {"skip_loop_filter": "all"} if encoding.fast_decode else {}
     opened = ffmpeg.source(path, audio_codec=found.audio.codec, **skip)
-    picture = _small(opened[str(found.video.index)], found.video, rate=rate, encoding=encoding)
-    sound = opened[str(found.audio.index)].filter(
+    shown, heard = opened[str(found.video.index)], opened[str(found.audio.index)]
+    if most_seconds is not None:
+        shown, heard = shown.filter("trim", end=most_seconds), heard.filter("atrim", end=most_seconds)
+    picture = _small(shown, found.video, rate=rate, encoding=encoding)
+    sound = heard.filter(
         "aresample", str(SAMPLE_RATE), tsf="s16p", osf="s16", ochl="mono", **{"async": 1, "first_pts": 0}
     )
     video, flac = scratch / "clip.video", scratch / "clip.flac"

@@ -5,6 +5,7 @@ Past the wall clock the whole process group is killed. On Linux the tool also di
 
 import errno
 import functools
+import itertools
 import os
 import re
 import resource
@@ -13,13 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ffmpeg
 import imageio_ffmpeg
 
+from .. import files
 from ..errors import MediaError
 
 PROTOCOLS = "file,pipe"
@@ -135,7 +137,8 @@ def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-
     """Run the graph; return what the tool wrote to standard error, one line a message.
 
     Raises TimedOutError when the wall clock runs out, TooLargeError past a limit, KilledError where something else killed
-    the tool, OSError (ENOSPC, EDQUOT) where the disk is full, and MediaError with the tool's last words for other failures.
+    the tool, OSError where the fault is the machine's (ENOSPC, EDQUOT: the disk is full; `MACHINE`; a tool that does not
+    start), and MediaError with the tool's last words for other failures.
     `-timelimit` bounds the tool's own CPU time too, for systems on which it outlives whoever waits for it: that of all its
     threads, so it has to be longer than the wall clock.
     """
@@ -154,7 +157,8 @@ def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-
     if process.returncode != 0:
         for place in (word for word in argv if word.startswith("file:")):  # folders differ from run to run
             text = text.replace(place, Path(place).name)
-        raise _failure(process.returncode, text)
+        inputs = [Path(word.removeprefix("file:")) for flag, word in itertools.pairwise(argv) if flag == "-i"]
+        raise _failure(process.returncode, text, inputs)
     return text
 
 
@@ -210,17 +214,39 @@ _CAUGHT = re.compile(r"^(?:\[.*\] )?Exiting normally, received signal (\d+)\.$",
 """The tool's own lines begin so; a title in the file, which may say anything, is indented."""
 CAUGHT = 255
 """Exit code of a tool that caught a signal, and then ended in good order."""
+NOT_STARTED = {126: errno.EACCES, 127: errno.ENOENT}
+"""Exit codes of a `setpriv` that could not start the tool, and why."""
+MACHINE = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+"""Numbers of an OSError that is the machine's fault: the same file may do another time."""
+_MACHINE = re.compile(
+    r"^\[(?!.*(?:submitting packet|Decoding error)).*?"
+    rf"(?P<demuxer>Error (?:opening input|during demuxing): )?(?P<words>{'|'.join(map(os.strerror, MACHINE))})\)?$",
+    re.MULTILINE,
+)
 
 
-def _failure(code: int, text: str) -> OSError | MediaError:
-    """What a run's exit code and words mean."""
+def read_through(path: Path) -> None:
+    """Raise OSError where a file cannot be read: demuxers say `Input/output error` also of one that is merely cut short."""
+    files.sha256(path)
+
+
+def _failure(code: int, text: str, inputs: Sequence[Path] = ()) -> OSError | MediaError:
+    """What a run's exit code and words mean; raises OSError where one of its inputs cannot be read."""
     if full := _FULL.search(text):
         number = errno.EDQUOT if full[1].startswith("Disk quota") else errno.ENOSPC
         return OSError(number, os.strerror(number))
+    if code in NOT_STARTED:
+        return OSError(NOT_STARTED[code], f"the tool was not started: {last_words(text)}")
     if code == -signal.SIGXFSZ:
         return TooLargeError(f"ffmpeg wrote more than {MAX_OUTPUT >> 20} MiB")
     if _NO_MEMORY.search(text):
         return TooLargeError(f"ffmpeg needs more than {MAX_MEMORY >> 20} MiB of memory: {last_words(text)}")
+    for found in _MACHINE.finditer(text):
+        number = next(each for each in MACHINE if os.strerror(each) == found["words"])
+        if number != errno.EIO or not found["demuxer"]:
+            return OSError(number, os.strerror(number))
+        for path in inputs:
+            read_through(path)
     ended = f"ffmpeg {version()} ended with {code}: {last_words(text)}"
     caught = _CAUGHT.search(text) if code == CAUGHT else None
     if caught and int(caught[1]) == signal.SIGXCPU:

@@ -121,7 +121,7 @@ def _floor_power(mel: Mel) -> float:
     """Power that a 1 kHz tone at `floor_db` has in its band; none where there is no floor."""
     if mel.floor_db is None:
         return 0.0
-    seconds = np.arange(mel.sample_rate, dtype=np.float32) / mel.sample_rate
+    seconds = np.arange(mel.sample_rate) / mel.sample_rate  # float64: the last bits of a float32 sine depend on the CPU
     tone = 10 ** (mel.floor_db / 20) * np.sin(2 * np.pi * 1000 * seconds)
     return float(_power(tone.astype(np.float32), mel).max())
 

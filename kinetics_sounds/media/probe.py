@@ -3,6 +3,7 @@
 import errno
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from ..errors import MediaError
-from .ffmpeg import MAX_PIXELS, OPEN_OPTIONS, TooLargeError
+from .ffmpeg import MACHINE, MAX_PIXELS, OPEN_OPTIONS, TooLargeError, read_through
 
 MAX_BYTES = 8 * 2**30
 """Of a file: hours of 1080 lines, of which a clip is ten seconds."""
@@ -80,7 +81,11 @@ class Span:
 
 
 def probe(path: Path) -> Probe:
-    """Default streams of a file; raises MediaError where it cannot be opened, TooLargeError where it is past a limit."""
+    """Default streams of a file.
+
+    Raises MediaError where it cannot be opened, TooLargeError where it is past a limit, and OSError where that is the
+    machine's fault (`ffmpeg.MACHINE`).
+    """
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise TooLargeError(f"the file has {size >> 20} MiB, more than {MAX_BYTES >> 20}")
@@ -112,13 +117,13 @@ def probe(path: Path) -> Probe:
             chosen = [stream.index for stream in (video, audio) if stream]
             counts = Counter(stream.type for stream in container.streams if stream.index not in chosen)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise _fault("cannot be opened", error) from error
+        raise _fault(path, "cannot be opened", error) from error
     others = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     return Probe(video=video, audio=audio, seconds=seconds, seekable=seekable, other_streams=others)
 
 
 def spans(path: Path) -> tuple[Span | None, Span | None]:
-    """Where the default picture and sound streams of a file lie in time, from their packets, without decoding."""
+    """Where the default picture and sound streams of a file lie in time, from their packets; raises as `probe`."""
     found = _times(path)
     return _span(found["video"]), _span(found["audio"])
 
@@ -151,13 +156,18 @@ def _times(path: Path) -> dict[str, list[tuple[float, float]]]:
                     if len(times) > MAX_PACKETS:
                         raise TooLargeError(f"its {packet.stream.type} stream has more than {MAX_PACKETS} packets")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise _fault("cannot be read back", error) from error
+        raise _fault(path, "cannot be read back", error) from error
     return found
 
 
-def _fault(what: str, error: Exception) -> MediaError:
+def _fault(path: Path, what: str, error: Exception) -> MediaError | OSError:
     """Too many streams are told as a lack of memory. The file's folder is left out: it differs from run to run."""
-    kind = TooLargeError if getattr(error, "errno", None) == errno.ENOMEM else MediaError
+    number = getattr(error, "errno", None)
+    if number == errno.EIO:
+        read_through(path)
+    elif number in MACHINE:
+        return OSError(number, os.strerror(number))
+    kind = TooLargeError if number == errno.ENOMEM else MediaError
     place = str(getattr(error, "filename", None) or "")
     return kind(f"{what}: {str(error).replace(place, Path(place).name) if place else error}")
 

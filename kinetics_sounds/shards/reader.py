@@ -6,7 +6,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,8 +113,7 @@ class Split:
     def open(self, number: int, *, fetching: Fetching = contextlib.nullcontext) -> Iterator["Parts"]:
         """The parts of sample `number`, to be read within the block.
 
-        What is fetched while they are read, as a copy in the cache was damaged, is fetched within `fetching`. Raises
-        ShardError where its tar is not to be had.
+        They are read within `fetching`, for a disk or a line may be slow. Raises ShardError where its tar is not to be had.
         """
         tar = self.tars[self.shard(number)]
         parts = Parts(self, number, tar, self.opened(tar), fetching)
@@ -162,14 +161,19 @@ class Parts:
         Raises ShardError where the set has no such part or the tar cannot be read, BadSampleError where its bytes are wrong.
         """
         offset, size, crc = self._place(part)
-        return self._checked(part, offset, size, crc)
+        with self.fetching():
+            return self._checked(part, offset, size, crc)
 
-    def read_piece(self, part: str, first: int, size: int, crc: int) -> bytes:
-        """`size` bytes of a part from its byte `first` on, whose CRC-32 must be `crc`; raises as `read`."""
+    def read_pieces(self, part: str, pieces: Iterable[tuple[int, int, int]]) -> list[bytes]:
+        """Pieces of a part: of each its first byte, how many it has and what their CRC-32 must be; raises as `read`."""
         offset, whole, _ = self._place(part)
-        if not 0 <= first <= first + size <= whole:
-            raise BadSampleError(f"{self}: bytes {first} to {first + size} are asked of a {part} of {whole}")
-        return self._checked(part, offset + first, size, crc)
+        found = []
+        with self.fetching():
+            for first, size, crc in pieces:
+                if not 0 <= first <= first + size <= whole:
+                    raise BadSampleError(f"{self}: bytes {first} to {first + size} are asked of a {part} of {whole}")
+                found.append(self._checked(part, offset + first, size, crc))
+        return found
 
     def __str__(self) -> str:
         return f"{self.tar}: sample {self.key}"
@@ -186,8 +190,7 @@ class Parts:
         if not _is(data, size, crc):  # it may have been the disk's moment
             data = self._read(offset, size)
         if not _is(data, size, crc) and self.split.cache is not None:
-            with self.fetching():
-                damaged, self.descriptor = self.descriptor, self.split.open_anew(self.tar, self.descriptor)
+            damaged, self.descriptor = self.descriptor, self.split.open_anew(self.tar, self.descriptor)
             os.close(damaged)
             data = self._read(offset, size)
         if not _is(data, size, crc):
@@ -338,6 +341,23 @@ def _columns(root: Path | str, name: Path, dataset: Dataset) -> _Columns:
     """What the index of the tar called `name` says; raises ShardError where that cannot be so."""
     tar, place = _below(root, name), _told(_below(root, layout.index_path(name)))
     read = _index(_below(root, layout.index_path(name)))
+    offset_NP, size_NP, crc_NP = tables(read, dataset, place)
+    _check_size(tar, read.bytes)
+    return _Columns(
+        Tar(place=str(tar), bytes=read.bytes, sha256=read.sha256),
+        np.array(read.keys, dtype=np.bytes_),
+        np.array(read.label_indices, dtype=np.int64),
+        offset_NP,
+        size_NP.astype(np.uint32),
+        crc_NP.astype(np.uint32),
+    )
+
+
+def tables(read: Index, dataset: Dataset, place: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offset, size and CRC-32 of each part that the index at `place` tells of: int64, shape (N, parts) each.
+
+    Raises ShardError where it is none of the set, or says what no writer of ours could have.
+    """
     if read.recipe != dataset.recipe or (read.keys and read.parts != dataset.parts):
         raise ShardError(f"{place}: belongs to another set than {layout.DATASET}; make it with ks-shard")
     if max(read.label_indices, default=-1) >= len(dataset.labels):
@@ -348,15 +368,7 @@ def _columns(root: Path | str, name: Path, dataset: Dataset) -> _Columns:
     offset_NP, size_NP, crc_NP = (_table(rows, len(dataset.parts)) for rows in (read.offsets, read.sizes, read.crcs))
     if not _fits(offset_NP.ravel(), size_NP.ravel(), read.bytes) or (crc_NP >= 2**32).any():
         raise ShardError(f"{place}: has parts that overlap or leave their tar; make the set again with ks-shard")
-    _check_size(tar, read.bytes)
-    return _Columns(
-        Tar(place=str(tar), bytes=read.bytes, sha256=read.sha256),
-        np.array(read.keys, dtype=np.bytes_),
-        np.array(read.label_indices, dtype=np.int64),
-        offset_NP,
-        size_NP.astype(np.uint32),
-        crc_NP.astype(np.uint32),
-    )
+    return offset_NP, size_NP, crc_NP
 
 
 def _table(rows: tuple[tuple[int, ...], ...], parts: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from kinetics_sounds import __version__, files
 from kinetics_sounds.clip import Kind, Outcome
 from kinetics_sounds.errors import ManifestError, MediaError, SettingsError, StoppedError
-from kinetics_sounds.media import encode, faults, mel, probe
+from kinetics_sounds.media import encode, faults, mel, probe, trim
 from kinetics_sounds.media.ffmpeg import KilledError, TimedOutError
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Left
@@ -51,8 +51,8 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     """The sample's parts by name, from one decoding pass; or why there never will be any.
 
     Raises ManifestError where the clip is not what the build left, SettingsError where this machine's tools are not the
-    driver's, OSError where there is no room, and StoppedError where a tool was killed or ran past its time: none is known to
-    be the clip's own fault, and a set without it is another set.
+    driver's, OSError where the machine fails or has no room, and StoppedError where a tool was killed or ran past its time:
+    none is known to be the clip's own fault, and a set without it is another set.
     """
     packing, clip, media = task.packing, task.outcome.clip, task.outcome.media
     if (ours := versions(packing.encoding)) != packing.versions:
@@ -65,7 +65,7 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     if not path.is_file() or files.sha256(path) != media.sha256:
         raise ManifestError(f"{path} is not the file that the manifest names; run ks-build again, then ks-shard")
     try:
-        made = _encoded(path, packing)
+        made = _encoded(path, packing, most_seconds=clip.seconds + 2 * trim.LONGER_SECONDS)  # of an ok clip that is all
     except MediaError as error:
         status = faults.status(error)
         if status.kind is not Kind.PERMANENT:
@@ -80,15 +80,15 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     return parts | {layout.AUDIO: made.flac} if packing.audio else parts
 
 
-def _encoded(path: Path, packing: Packing) -> encode.Encoded:
+def _encoded(path: Path, packing: Packing, *, most_seconds: float) -> encode.Encoded:
     """The clip's stored picture and sound; a tool that was killed or ran past its time has a second try."""
     try:
-        return _once(path, packing)
+        return _once(path, packing, most_seconds)
     except (KilledError, TimedOutError):
-        return _once(path, packing)
+        return _once(path, packing, most_seconds)
 
 
-def _once(path: Path, packing: Packing) -> encode.Encoded:
+def _once(path: Path, packing: Packing, most_seconds: float) -> encode.Encoded:
     with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
         return encode.encode(
             path,
@@ -96,6 +96,7 @@ def _once(path: Path, packing: Packing) -> encode.Encoded:
             scratch=Path(name),
             encoding=packing.encoding,
             timeout_seconds=packing.timeout_seconds,
+            most_seconds=most_seconds,
         )
 
 

@@ -74,6 +74,11 @@ def _fits(path: Path, measured: trim.Measured, clip: Clip) -> bool:
         return True  # cutting would not give it sound; the audit says so
     if measured.rotation or trim.misplaced(measured, seconds=clip.seconds):
         return False
-    stored, _ = probe.spans(path)
+    stored, sound = probe.spans(path)
+    if stored is None or sound is None:
+        return False
+    begin = min(stored.first_seconds, sound.first_seconds)
+    if sound.last_seconds > begin + clip.seconds + trim.LONGER_SECONDS:
+        return False  # a packet that says it comes much later: what was measured ended before it
     # An edit list hides frames (a stream copy), which some decoders show all the same.
-    return stored is not None and stored.count == measured.video.count and probe.constant_rate(path)
+    return stored.count == measured.video.count and probe.constant_rate(path)

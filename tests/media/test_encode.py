@@ -295,6 +295,26 @@ def test_the_sound_is_the_clip_s(made: Encoded) -> None:
     assert np.sqrt(np.mean(inside**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
 
 
+def test_nothing_after_the_most_seconds_is_kept(ramp: Path, tmp_path: Path, made: Encoded) -> None:
+    """Else 1,500 seconds of silence would stand before the sound that says it comes so late."""
+    late = "setts=ts='if(gt(N,200),TS+1500/TB,TS)'"  # 200 packets of 1,024 samples at 44.1 kHz: 4.6 s
+    tool("-i", ramp, "-c", "copy", "-bsf:a", late, tmp_path / "late.mkv")
+    named = {"found": probe.probe(tmp_path / "late.mkv"), "scratch": tmp_path, "encoding": Encoding()}
+
+    bounded = encode.encode(tmp_path / "late.mkv", **named, timeout_seconds=30, most_seconds=10)  # type: ignore[arg-type]
+
+    assert bounded.num_frames == made.num_frames == 80
+    assert bounded.waveform.size / SAMPLE_RATE == pytest.approx(4.7, abs=0.1)
+
+
+def test_a_bound_past_its_end_changes_no_byte(ramp: Path, tmp_path: Path, made: Encoded) -> None:
+    named = {"found": probe.probe(ramp), "scratch": tmp_path, "encoding": Encoding()}
+
+    bounded = encode.encode(ramp, **named, timeout_seconds=30, most_seconds=10)  # type: ignore[arg-type]
+
+    assert (bounded.mp4, bounded.flac) == (made.mp4, made.flac)
+
+
 @pytest.mark.parametrize("channels", [2, 6])
 def test_many_channels_become_one(ramp: Path, tmp_path: Path, channels: int) -> None:
     tool("-i", ramp, "-t", 4, "-c:v", "copy", "-ac", channels, tmp_path / "wide.mp4")

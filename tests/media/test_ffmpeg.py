@@ -245,6 +245,35 @@ def test_a_title_cannot_claim_that_the_tool_was_killed() -> None:
     assert type(ffmpeg._failure(234, "Exiting normally, received signal 15.\n")) is MediaError
 
 
+@pytest.mark.parametrize("code", [126, 127])
+def test_a_tool_that_setpriv_cannot_start_is_no_fault_of_the_file(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = f"echo 'setpriv: failed to execute ffmpeg' >&2; exit {code}"
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", body)))
+
+    with pytest.raises(OSError, match="not started: setpriv: failed to execute ffmpeg"):
+        ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=10)
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EIO])
+def test_the_machine_s_own_faults_are_none_of_the_file(number: int) -> None:
+    found = ffmpeg._failure(1, f"[vf#0:0 @ 0x1] it failed: {os.strerror(number)}\nConversion failed!\n")
+
+    assert isinstance(found, OSError)
+    assert found.errno == number
+    assert type(ffmpeg._failure(1, f"  title : [a @ 0x1] {os.strerror(number)}\nFailed!\n")) is MediaError
+
+
+def test_a_file_that_is_cut_short_is_at_fault_though_its_demuxer_speaks_of_the_disk(ramp: Path, tmp_path: Path) -> None:
+    """Matroska's says so of a file that ends early. A folder stands for a file that the disk does not give."""
+    text = "[in#0 @ 0x1] Error opening input: Input/output error\nError opening input files: Input/output error\n"
+
+    assert type(ffmpeg._failure(251, text, [ramp])) is MediaError
+    with pytest.raises(IsADirectoryError):
+        ffmpeg._failure(251, text, [tmp_path])
+
+
 def test_several_threads_reach_the_wall_clock_before_the_limit_of_cpu_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import librosa
 import numpy as np
@@ -79,6 +80,13 @@ def test_what_no_one_hears_stays_dark() -> None:
     assert loudest[:2] == pytest.approx([1, 1], abs=0.01)
     assert loudest[2] == pytest.approx(0.5, abs=0.01)  # 40 dB under the floor, of a range of 80
     assert loudest[3] == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_floor_does_not_depend_on_how_the_cpu_takes_a_sine() -> None:
+    """The C library's own sine, one sample at a time, of a tone 60 dB under full scale."""
+    samples = [0.001 * math.sin(2 * math.pi * 1000 * number / RATE) for number in range(RATE)]
+
+    assert mel._floor_power(PAPER) == mel._power(np.array(samples, dtype=np.float32), PAPER).max()
 
 
 def test_half_as_loud_is_the_same_image() -> None:

@@ -1,8 +1,11 @@
+import errno
+import os
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -21,6 +24,34 @@ def test_a_plain_video(ramp: Path) -> None:
     assert found.seconds == pytest.approx(8, abs=0.05)
     assert found.seekable
     assert found.other_streams == ""
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ESTALE])
+def test_the_machine_s_own_faults_are_none_of_the_file(
+    ramp: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(ramp))
+
+    monkeypatch.setattr(av, "open", broken)
+
+    for look in (probe.probe, probe.spans):
+        with pytest.raises(OSError, match=os.strerror(number)):
+            look(ramp)
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_file(ramp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all of the file can be read, it is the file that made the demuxer say so."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(av, "open", broken)
+
+    with pytest.raises(MediaError, match="cannot be opened"):
+        probe.probe(ramp)
+    with pytest.raises(IsADirectoryError):
+        probe.probe(tmp_path)
 
 
 def test_streams_are_found_by_kind_and_not_by_place(ramp: Path, tmp_path: Path) -> None:

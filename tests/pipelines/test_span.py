@@ -140,6 +140,20 @@ def test_sound_that_outlasts_the_span_is_cut(tmp_path: Path) -> None:
     assert done.measured.audio.last_seconds == pytest.approx(2, abs=0.03)
 
 
+def test_a_file_whose_last_sound_says_it_comes_much_later_is_cut(two_seconds: Path, tmp_path: Path) -> None:
+    """Decoded as it is, it would be 1,500 seconds of silence."""
+    late = "setts=ts='if(gt(N,40),TS+1500/TB,TS)'"
+    argv = ["-i", str(two_seconds), "-c", "copy", "-bsf:a", late, str(tmp_path / "late.mkv")]
+    subprocess.run([ffmpeg.executable(), "-v", "error", *argv], check=True)
+    sound = probe.spans(tmp_path / "late.mkv")[1]
+    assert sound is not None
+    assert sound.last_seconds > 1500
+
+    done = given(tmp_path / "late.mkv")
+
+    assert (done.status, done.linked) == (Status.OK, False)
+
+
 def test_a_long_video_under_a_trimmed_name_is_not_decoded_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kinetics_sounds import manifest
+from kinetics_sounds import manifest, remote
 from kinetics_sounds.media import encode, mel, probe
 from kinetics_sounds.pipelines import shard, verify
 from kinetics_sounds.pipelines.verify import Checked, TarTask
@@ -190,6 +190,16 @@ def test_a_member_between_two_places_of_the_index_is_named(folder: Path) -> None
     assert ("", "holds '../x', which is not in its index: let nothing open it") in told(folder)
 
 
+def test_of_much_rubbish_twenty_are_named(folder: Path) -> None:
+    """A hundred blocks, each of which could be a header."""
+    with tar_of(folder).open("ab") as file:
+        file.write(b"rubbish".ljust(BLOCK, b"\0") * 100)
+
+    found = told(folder)
+    assert found.count(("", "holds more that is not in its index")) == 1
+    assert len(list(verify._tar_faults(tar_of(folder), index_of(folder)))) == 22  # with the size
+
+
 def test_swapped_members_are_named(folder: Path) -> None:
     rewritten(folder, lambda members: [members[4], *members[1:4], members[0], *members[5:]])
 
@@ -214,6 +224,14 @@ def test_a_key_that_is_no_name_is_told(folder: Path, key: str) -> None:
     change_index(folder, keys=("k_0", key, "k_2"))
 
     assert told(folder, decode=True) == [(key, "is no name that a sample may have")]
+
+
+def test_a_label_that_the_set_does_not_have_is_told(folder: Path) -> None:
+    """Of three labels the last is number 2."""
+    change_index(folder, label_indices=(0, 1, 3))
+
+    what = "its index: has labels that dataset.json does not name; make the set again with ks-shard"
+    assert told(folder) == [("", what)]
 
 
 @pytest.mark.parametrize("offsets", [(0, 0, 0, 0), (512, 512, 512, 512), (2**62,) * 4])
@@ -388,6 +406,32 @@ def test_what_only_the_set_as_a_whole_shows_is_told(folder: Path) -> None:
     ]
     assert faults("k_0", "k_1", "k_1")[0] == "its indexes name 3 samples, which are not the 3 of dataset.json"
     assert faults("k_0", "k_1", "k_1")[1] == "has samples twice"
+
+
+def test_a_set_that_claims_a_milliard_of_shards_is_checked_up_to_the_first_that_is_not_there(folder: Path) -> None:
+    dataset = index.read_dataset(folder)
+    claimed = dataclasses.replace(dataset.splits["train"], shards=10**9)
+    index.write(folder / layout.DATASET, dataclasses.replace(dataset, splits={"train": claimed}))
+
+    report = verify.verify(str(folder), decode=False, workers=1, stop=lambda: False)
+
+    assert (report.shards, report.samples) == (1, 3)
+    [fault] = report.faults
+    assert fault.place == "train/train-000001.tar"
+    assert fault.what.startswith("has no index: of 1000000000 shards of train, those from here on were not looked at")
+
+
+def test_a_tar_at_a_url_that_is_of_another_size_is_not_fetched(
+    folder: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tar_of(folder).open("ab") as file:
+        file.write(b"more")
+    url = upload(folder, f"{s3}/set")
+    monkeypatch.setattr(remote, "_pieces", None)  # nothing could be fetched by it
+
+    [(_, what)] = told(url)
+    assert what.startswith("cannot be read: ")
+    assert f"has {tar_of(folder).stat().st_size} bytes where its index says {index_of(folder).bytes}" in what
 
 
 def test_a_set_at_a_url_is_checked_too(folder: Path, s3: str) -> None:

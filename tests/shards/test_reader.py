@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -267,7 +268,7 @@ def test_nothing_else_of_the_tar_is_read(split: Split, monkeypatch: pytest.Monke
     monkeypatch.setattr("os.pread", counting)
     with split.open(5) as sample:
         sample.read(layout.MEL)
-        sample.read_piece(layout.MEL, 3, 4, crc32(parts(5)[layout.MEL][3:7]))
+        sample.read_pieces(layout.MEL, [(3, 4, crc32(parts(5)[layout.MEL][3:7]))])
 
     assert asked == [len(parts(5)[layout.MEL]), 4]
 
@@ -275,13 +276,36 @@ def test_nothing_else_of_the_tar_is_read(split: Split, monkeypatch: pytest.Monke
 def test_a_piece_is_read_and_checked(split: Split) -> None:
     mel = parts(5)[layout.MEL]
     with split.open(5) as sample:
-        assert sample.read_piece(layout.MEL, 0, len(mel), crc32(mel)) == mel
-        assert sample.read_piece(layout.MEL, len(mel), 0, 0) == b""
+        assert sample.read_pieces(layout.MEL, [(0, len(mel), crc32(mel)), (len(mel), 0, 0)]) == [mel, b""]
         with pytest.raises(BadSampleError, match=r"train-000003.tar: sample k_5: its mel.npy is damaged"):
-            sample.read_piece(layout.MEL, 0, 4, crc32(mel[:4]) ^ 1)
+            sample.read_pieces(layout.MEL, [(0, 4, crc32(mel[:4]) ^ 1)])
         for first, size in ((0, len(mel) + 1), (len(mel), 1), (-1, 1), (2, -1)):
             with pytest.raises(BadSampleError, match=r"are asked of a mel.npy of"):
-                sample.read_piece(layout.MEL, first, size, 0)
+                sample.read_pieces(layout.MEL, [(first, size, 0)])
+
+
+def test_the_clock_stands_while_parts_are_read(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever counts a sample's time is told before the first byte is asked for, and after the last one."""
+    said: list[str] = []
+    pread = os.pread
+
+    def telling(descriptor: int, size: int, offset: int) -> bytes:
+        said.append("read")
+        return pread(descriptor, size, offset)
+
+    @contextlib.contextmanager
+    def fetching() -> Iterator[None]:
+        said.append("stop")
+        yield
+        said.append("start")
+
+    monkeypatch.setattr("os.pread", telling)
+    mel = parts(5)[layout.MEL]
+    with split.open(5, fetching=fetching) as sample:
+        sample.read(layout.MEL)
+        sample.read_pieces(layout.MEL, [(0, 1, crc32(mel[:1])), (1, 2, crc32(mel[1:3]))])
+
+    assert said == ["stop", "read", "start", "stop", "read", "read", "start"]
 
 
 def test_a_read_that_gives_less_than_asked_is_gone_on_with(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
