@@ -128,15 +128,16 @@ def shard(settings: Settings, groups: Mapping[str, Any]) -> int:
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
         files.scratch(job.out.absolute()) as scratch,
     ):
-        for split in SPLITS:
-            files.remove_parts(job.out / split)
+        for folder in (job.out, *(job.out / split for split in SPLITS)):
+            files.remove_parts(folder)
+        finished = _all_finished(job)
 
         def start() -> executors.Pool[Task, Made]:
             own = groups.get(settings.executor)
             return executors.start(settings.executor, pack.pack, workers=settings.workers, folder=scratch, chosen=own)
 
         with contextlib.closing(_Twice(start, workers=settings.workers)) as pool:
-            done = {split: _split(job, split, stop, pool) for split in job.orders}
+            done = {split: _split(job, split, finished[split], stop, pool) for split in job.orders}
         dataset = _dataset(done, job, settings)
         if not stop:
             index.write(job.out / layout.DATASET, dataset)
@@ -285,10 +286,9 @@ def _recipe(orders: Mapping[str, Sequence[Outcome]], labels: Sequence[str], pack
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _split(job: Job, split: str, stop: Stop, pool: executors.Pool[Task, Made]) -> list[Index]:
-    """Every shard of one split: the whole ones that are there, then the rest."""
+def _split(job: Job, split: str, indices: list[Index], stop: Stop, pool: executors.Pool[Task, Made]) -> list[Index]:
+    """Every shard of one split: the whole ones that are there (`indices`), then the rest."""
     outcomes = job.orders[split]
-    indices = _finished(job, split)
     position = sum(len(each.keys) + len(each.left) for each in indices)
     if position == len(outcomes) or stop:
         return indices
@@ -323,6 +323,18 @@ def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> No
         writer.leave(result)
     else:
         writer.write(Sample(key=key, label_index=task.label_index, parts=result))
+
+
+def _all_finished(job: Job) -> dict[str, list[Index]]:
+    """The whole shards of every split; raises ShardError where anything in the folder is another set's."""
+    finished = {split: _finished(job, split) for split in SPLITS}
+    try:
+        told = index.read_dataset(job.out).recipe
+    except ShardError:  # not there yet, or damaged: it is written anew
+        told = job.recipe
+    if told != job.recipe:
+        raise ShardError(f"{job.out}: {OTHER}")
+    return finished
 
 
 def _finished(job: Job, split: str) -> list[Index]:

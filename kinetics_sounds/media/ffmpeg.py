@@ -176,9 +176,11 @@ def _leash() -> tuple[str, ...]:
 
 def _limit(pid: int) -> None:
     if sys.platform == "linux":
-        resource.prlimit(pid, resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (MAX_OUTPUT, MAX_OUTPUT))
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        limits = {resource.RLIMIT_AS: MAX_MEMORY, resource.RLIMIT_FSIZE: MAX_OUTPUT, resource.RLIMIT_CORE: 0}
+        for kind, most in limits.items():
+            allowed = resource.prlimit(pid, kind)[1]  # the site's, which a user may not raise
+            least = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
+            resource.prlimit(pid, kind, (least, least))
 
 
 def _words(process: subprocess.Popen[bytes], timeout_seconds: float) -> str:

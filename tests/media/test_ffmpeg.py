@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -243,6 +244,26 @@ def test_a_title_cannot_claim_that_the_tool_was_killed() -> None:
 
     assert type(ffmpeg._failure(255, text)) is MediaError
     assert type(ffmpeg._failure(234, "Exiting normally, received signal 15.\n")) is MediaError
+
+
+def test_a_site_s_lower_limit_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process may write 1 MiB and no more; to raise that again would take a privilege, and is not tried."""
+    asked: list[tuple[int, int]] = []
+    told, prlimit = tmp_path / "told", resource.prlimit
+
+    def site(pid: int, kind: int, limits: tuple[int, int] | None = None) -> tuple[int, int]:
+        if kind == resource.RLIMIT_FSIZE and limits is None:
+            return (2**20, 2**20)
+        if kind == resource.RLIMIT_FSIZE and limits is not None:
+            asked.append(limits)
+        return prlimit(pid, kind) if limits is None else prlimit(pid, kind, limits)
+
+    monkeypatch.setattr("resource.prlimit", site)
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", f"sleep 0.3; ulimit -f > {told}")))
+    ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=10)
+
+    assert asked == [(2**20, 2**20)]
+    assert int(told.read_text()) * 512 == 2**20
 
 
 @pytest.mark.parametrize("code", [126, 127])

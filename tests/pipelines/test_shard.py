@@ -148,6 +148,29 @@ def test_other_settings_in_the_same_folder_are_refused(
     assert "another manifest, other settings or another ffmpeg" in capsys.readouterr().err
 
 
+def test_another_set_s_last_split_or_own_file_is_refused_before_anything_is_packed(
+    built: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another set only the shards of its last split are there, or only `dataset.json`."""
+    monkeypatch.setattr(shard.executors, "start", None)  # nothing could be packed by it
+    shutil.copytree(shards / "val", tmp_path / "split/val")
+    (tmp_path / "file").mkdir()
+    shutil.copy(shards / layout.DATASET, tmp_path / "file")
+
+    for out in (tmp_path / "split", tmp_path / "file"):
+        assert packed(built, out, "--mel", "authors") == 2
+        assert f"{out}: holds shards of another manifest" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_was_writing_is_deleted(built: Path, shards: Path) -> None:
+    part = shards / f"{layout.DATASET}.99999.part"
+    part.write_text("half")
+
+    assert packed(built, shards) == 0
+
+    assert not part.exists()
+
+
 def test_a_clip_that_changed_since_the_build_stops_the_packing_until_it_is_built_again(
     folder: "Folder", built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
