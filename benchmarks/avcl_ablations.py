@@ -90,7 +90,7 @@ def row(asked: argparse.Namespace, shards: Path, number: int, name: str, seed: i
         )
         run("kinetics_sounds.train", "--config", "avcl_tiny", *steps, *ROWS.get(name, ()))
         scores = judged(load(folder / "run", None if untrained else "last"), shards)
-        scores["fine-tuned top1"] = tuned(folder / "run", asked.epochs, untrained=untrained)
+        scores["fine-tuned top1"] = tuned(folder / "run", asked.epochs, seed, untrained=untrained)
         (folder / "scores.json").write_text(json.dumps(scores))
     found: Scores = json.loads((folder / "scores.json").read_text())
     return found
@@ -119,7 +119,7 @@ def gated(test: Features, gate: Any) -> float:  # noqa: ANN401 - an Amfm
     return found
 
 
-def tuned(folder: Path, epochs: int, *, untrained: bool) -> float:
+def tuned(folder: Path, epochs: int, seed: int, *, untrained: bool) -> float:
     """Accuracy after fine-tuning, or from scratch."""
     out = folder / "tuned"
     how = (
@@ -136,7 +136,7 @@ def tuned(folder: Path, epochs: int, *, untrained: bool) -> float:
         "--workers",
         0,
     )
-    more = ("--supervised.dropout", "0.2", *(["--untrained"] if untrained else []))
+    more = ("--supervised.dropout", "0.2", "--seed", seed, *(["--untrained"] if untrained else []))
     run("kinetics_sounds.train.evaluate", "finetune", "--run", folder, "--out", out, *how, *more)
     return float(json.loads((out / "results.json").read_text())["scores"]["top1"])
 
