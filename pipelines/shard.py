@@ -156,6 +156,12 @@ def shard(settings: Settings, groups: Mapping[str, Any]) -> int:
     return SOME_FAILED if any(facts.left for facts in dataset.splits.values()) else DONE
 
 
+MENDING = (
+    "to mend it: delete each tar that is named, with the .json beside it, and run ks-shard again with the same options; or copy "
+    "both again from where they are whole (ks-shard alone looks at sizes, not at every byte)"
+)
+
+
 def _verify(settings: Settings) -> int:
     """Check a set; returns the exit code."""
     place = settings.verify or ""
@@ -171,6 +177,8 @@ def _verify(settings: Settings) -> int:
             print(f"{fault.place}: {f'sample {fault.key}: ' if fault.key else ''}{fault.what}")
         bad = len({(fault.place, fault.key) for fault in found.faults})
         print(f"{redact(place)}: {found.samples} samples in {found.shards} shards, {bad or 'nothing'} bad")
+        if bad:
+            print(MENDING)
     return SOME_FAILED if found.faults else DONE
 
 

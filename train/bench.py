@@ -68,6 +68,8 @@ class Result:
         """What more of would make training faster."""
         if self.both.samples_per_second >= (1 - DATA_SHARE) * self.model.samples_per_second:
             return "the model"
+        if self.both.wait_share < DATA_SHARE:  # slower than alone, but not for want of data: they share the cores
+            return "the model"
         return "the loader"
 
 

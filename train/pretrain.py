@@ -84,6 +84,8 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
     _say(world, f"shards: {redact(shards)}, {of}\nout: {out}")
+    if settings.window is not None:
+        _say(world, f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
     _check(settings, split, shards, world)
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
         return _train(parsed, split, world, shards=shards, out=out, recipe=name)
@@ -236,6 +238,8 @@ def _train(parsed: Parsed[Settings], split: stream.Split, world: World, *, shard
                 )
             if ends:
                 break
+    if quarantine.keys:
+        _say(world, f"bad samples: {len(quarantine.keys)} gave way to others; see {out / 'quarantine.jsonl'}")
     if not world.leads:
         return STOPPED if stops and step < steps else DONE
     return _farewell(stop, step, steps, out, probe="linear" if len(split.dataset.splits) > 1 else "crossmodal")

@@ -48,7 +48,9 @@ class Settings:
       ks-train
       ks-train --config avcl_k32 --shards data/k32/shards --out runs/first
       ks-train --config avcl_tiny --train_split val --batch 4 --steps 20
+      ks-train --config avcl_k32 --devices 8 --precision bf16 --val_split val
       ks-train --list
+      ks-train bench --help
 
     exit code: 0 trained; 2 misuse; 3 stopped by a signal after saving, run again.
     """

@@ -1,5 +1,6 @@
 """ks-train bench: three speeds, and which of them bounds."""
 
+import dataclasses
 import json
 import multiprocessing
 from collections.abc import Callable
@@ -34,6 +35,11 @@ def test_what_bounds_is_what_both_together_fall_behind(speeds: tuple[float, floa
     """Two that are equally fast, and share the same cores, are bounded by the loader: the model alone could do more."""
     assert result(*speeds).bound == bound
     assert f"bound by: {bound} (" in told(result(*speeds))
+
+
+def test_a_model_that_waits_for_nothing_is_not_bounded_by_the_loader() -> None:
+    slow = dataclasses.replace(result(80, 5, 1), both=Speed(samples_per_second=1, wait_share=0.01))
+    assert slow.bound == "the model"
 
 
 def test_all_is_told() -> None:
