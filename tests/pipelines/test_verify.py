@@ -370,7 +370,7 @@ def test_bad_samples_are_listed_and_the_code_says_so(folder: Path, capsys: pytes
 
     assert run(folder) == 1
     assert capsys.readouterr().out == (
-        f"train/train-000000.tar: sample k_1: its flac is damaged\n{folder}: 3 samples in 1 shards, 1 bad\n"
+        f"train/train-000000.tar: sample k_1: its flac is damaged\n{folder}: 3 samples in 1 shards, 1 bad\n{shard.MENDING}\n"
     )
     assert run(folder, "--json") == 1
     assert json.loads(capsys.readouterr().out) == {
