@@ -23,6 +23,8 @@ from kinetics_sounds.errors import RunError
 SCHEMA = 1
 """Raised when a file changes its meaning; a reader refuses any other."""
 
+PASSED_ON = ("video.", "audio.", "amfm.")
+"""What one run hands on to another: both encoders, and AVCL's gate where there is one."""
 REMEDY = "remove that folder to use the checkpoint before it"
 
 
@@ -111,17 +113,20 @@ def load_model(path: Path, model: nn.Module) -> None:
 
 
 def load_common(path: Path, model: nn.Module) -> str:
-    """Fill what a checkpoint and the model both have; says what. Raises RunError where that is no encoder, or of other shapes."""
+    """Fill a model's encoders from a checkpoint, and its gate where both have one; says what.
+
+    Raises RunError where the checkpoint has no such encoders, or of other shapes.
+    """
     own, found = model.state_dict(), _tensors(path / "model.safetensors")
-    common = {name: tensor for name, tensor in found.items() if name in own}
-    parts = sorted({name.partition(".")[0] for name in common})
-    if not {"video", "audio"}.issubset(parts):
-        raise RunError(f"{path}: has no encoders of these names; give a run of the same --backbone")
+    common = {name: tensor for name, tensor in found.items() if name in own and name.startswith(PASSED_ON)}
+    missing = [name for name in own if name.startswith(PASSED_ON[:2]) and name not in common]
+    if missing:
+        raise RunError(f"{path}: has no {missing[0]}, nor {len(missing) - 1} others; give a run of the same --backbone")
     try:
         model.load_state_dict(common, strict=False)
     except RuntimeError as error:
         raise RunError(f"{path}: its encoders are others: {textwrap.shorten(str(error), 300)}") from error
-    return f"{', '.join(parts)} from {path}"
+    return f"{', '.join(sorted({name.partition('.')[0] for name in common}))} from {path}"
 
 
 def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -129,6 +129,29 @@ def gather_objects(objects: Sequence[Any]) -> list[Any]:
     return [json.loads(line) for line in all_lines.splitlines()]
 
 
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give every rank the buffers of rank 0, in place: running statistics; raises RunError where another rank is lost."""
+    if ranks() > 1:
+        for tensor in module.buffers():
+            _from_first(tensor)
+
+
+def of_first(values: list[float]) -> list[float]:
+    """The numbers of rank 0 on every rank."""
+    if ranks() == 1:
+        return values
+    told = torch.tensor(values, dtype=torch.float64)
+    _from_first(told)
+    found: list[float] = told.tolist()
+    return found
+
+
+def meet() -> None:
+    """Return once every rank has come here; raises RunError where another rank is lost."""
+    if ranks() > 1:
+        _reduce(torch.zeros(1))
+
+
 def any_rank(truth: bool) -> bool:  # noqa: FBT001 - a value, not a switch
     """Whether it is so on any rank: the same answer for all."""
     if ranks() == 1:
@@ -166,10 +189,7 @@ def broadcast_module(module: nn.Module) -> None:
     if ranks() == 1:
         return
     for tensor in (*module.parameters(), *module.buffers()):
-        sent = tensor.detach().clone(memory_format=torch.contiguous_format)
-        with _together():
-            dist.broadcast(sent, src=0)
-        tensor.copy_(sent)
+        _from_first(tensor)
 
 
 def check_equal(facts: Mapping[str, str]) -> None:
@@ -322,6 +342,15 @@ def _buckets(tensors: Iterable[Tensor], most_bytes: int) -> Iterator[list[Tensor
         yield bucket
 
 
+@torch.no_grad()
+def _from_first(tensor: Tensor) -> None:
+    """Fill a tensor of any memory format with that of rank 0."""
+    sent = tensor.detach().clone(memory_format=torch.contiguous_format)
+    with _together():
+        dist.broadcast(sent, src=0)
+    tensor.copy_(sent)
+
+
 def _all(local: Tensor) -> list[Tensor]:
     """The tensor of every rank, all of one shape."""
     local = local.contiguous()
@@ -343,6 +372,8 @@ def _together() -> Iterator[None]:
     """Say what it means that an exchange fails."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise LostRanksError(
             f"rank {dist.get_rank()} of {dist.get_world_size()}: lost the other ranks ({_first_line(error)}); one of them ended "

@@ -3,9 +3,12 @@
 Shape suffixes: N videos, K clips a video, C classes, D feature channels, B videos of a batch.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from kinetics_sounds import __version__, progress, stream
 from kinetics_sounds.errors import SettingsError, StoppedError
-from kinetics_sounds.settings import DONE, parse
+from kinetics_sounds.settings import DONE, STOPPED, parse
 from kinetics_sounds.shards import reader
 
 from . import checkpoint, loader, pretrain, results, run
@@ -43,7 +46,7 @@ class Settings:
     checkpoint: str = "last"
     """Which checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Begin with initial weights instead: supervised learning from scratch, what pretraining must beat."""
+    """Begin with initial weights instead, without AMFM: supervised learning from scratch (Baseline R+A)."""
     shards: str | None = None
     """Folder or URL of the shards; default: the run's own."""
     fit_split: str = "train"
@@ -59,7 +62,7 @@ class Settings:
     optim: Optim = field(default_factory=lambda: Optim(weight_decay=5e-3))
     """How weights move."""
     gate: Literal["auto", "on", "off"] = "auto"
-    """AMFM before the classifier; auto: where the run's AVCL has it in pretraining or asks for it in fine-tuning."""
+    """AMFM before the classifier, as the run has it; auto: where its AVCL has it in pretraining or asks for it in fine-tuning."""
     clips: int = 10
     """Evenly spaced clips of a video that vote."""
     vote: Literal["logit", "prob"] = "logit"
@@ -87,19 +90,26 @@ def judge(argv: Sequence[str]) -> int:
     run.at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
     facts = run.read_facts(settings.run)
     shards = settings.shards or str(facts["shards"])
-    splits = reader.read_dataset(shards).splits
+    dataset = reader.read_dataset(shards)
+    splits = dataset.splits
     val = settings.val_split or ("val" if "val" in splits and settings.fit_split != "val" else None)
     on = settings.on_split or next((split for split in ("test", "val") if split in splits), None)
     if on is None or on == settings.fit_split:
         raise SettingsError(f"--on_split {on}: must be another split than --fit_split {settings.fit_split}")
+    if on not in splits:
+        raise SettingsError(f"--on_split {on}: {shards} has: {', '.join(splits)}")
     out = settings.out or settings.run / "eval" / ("finetune_untrained" if settings.untrained else "finetune")
-    code = pretrain.pretrain(_argv(settings, classifier, shards=shards, val=val, out=out))
-    if code != DONE:
+    with _out_of_the_way() if settings.json else contextlib.nullcontext():
+        code = pretrain.pretrain(_argv(settings, classifier, shards=shards, val=val, out=out))
+    if code == STOPPED:
         raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
+    if code != DONE:
+        return code
     path = checkpoint.find(out / "checkpoints", "best" if val else "last")
     built = run.rebuild(out)
     checkpoint.load_model(path, built.model)
-    split = run.open_split(run.reopen(out).settings, shards, on)
+    own = run.reopen(out).settings
+    split = run.open_split(own, shards, on)
     found = {
         "probe": "finetune",
         "run": str(settings.run),
@@ -116,14 +126,28 @@ def judge(argv: Sequence[str]) -> int:
         "fingerprint": splits[on].fingerprint,
         "fit_fingerprint": splits[settings.fit_split].fingerprint,
         "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
-        "classes": facts["classes"],
-        "note": facts["note"],
-        "scores": scores(built, split, settings),
+        "classes": dataset.classes,
+        "note": dataset.note,
+        "scores": scores(built, split, settings, workers=own.workers),
         "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
     }
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.told(found, out))
     return DONE
+
+
+@contextlib.contextmanager
+def _out_of_the_way() -> Iterator[None]:
+    """Send what this process and those it starts print to standard error: standard output is for the results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _first(settings: Settings) -> Path:
@@ -137,8 +161,10 @@ def _argv(settings: Settings, classifier: supervised.Settings, *, shards: str, v
     gate, amfm = classifier.gate, classifier.amfm
     if settings.gate != "auto":
         gate = settings.gate == "on"
-    elif before.settings.method == "avcl" and classifier.modalities == "both":
-        gate, amfm = before.groups["avcl"].amfm_stage != "off", before.groups["avcl"].amfm
+    elif before.settings.method == "avcl" and classifier.modalities == "both" and not settings.untrained:
+        gate = before.groups["avcl"].amfm_stage != "off"
+    if gate and before.settings.method == "avcl":
+        amfm = before.groups["avcl"].amfm
     words = {
         "shards": shards,
         "out": str(out),
@@ -154,6 +180,8 @@ def _argv(settings: Settings, classifier: supervised.Settings, *, shards: str, v
         "device": settings.device,
         "precision": settings.precision,
         "accumulate": 1,
+        "clip_norm": None,
+        "resume": "auto",
         "keep": 1,
         "workers": before.settings.workers if settings.workers is None else settings.workers,
         **{f"optim.{name}": value for name, value in dataclasses.asdict(settings.optim).items()},
@@ -173,15 +201,15 @@ def _flat(prefix: str, group: Any) -> dict[str, Any]:  # noqa: ANN401 - any sett
     return found
 
 
-def scores(built: Built, split: stream.Split, settings: Settings) -> dict[str, float]:
+def scores(built: Built, split: stream.Split, settings: Settings, *, workers: int) -> dict[str, float]:
     """Top-1 and top-5 accuracy in percent of the votes, with their intervals."""
-    score_NC, label_N = votes(built, split, settings)
+    score_NC, label_N = votes(built, split, settings, workers=workers)
     right_NC = label_N[:, None] == torch.arange(score_NC.shape[1])
     return bounded("top1", hits(score_NC, right_NC, k=1)) | bounded("top5", hits(score_NC, right_NC, k=5))
 
 
 @torch.inference_mode()
-def votes(built: Built, split: stream.Split, settings: Settings) -> tuple[Tensor, Tensor]:
+def votes(built: Built, split: stream.Split, settings: Settings, *, workers: int = 0) -> tuple[Tensor, Tensor]:
     """Mean logits, or probabilities, of the clips of every video once, float32 (N, C), and the labels (N,)."""
     model = built.model
     if not isinstance(model, Supervised):
@@ -190,7 +218,7 @@ def votes(built: Built, split: stream.Split, settings: Settings) -> tuple[Tensor
     device = run.pick_device(settings.device)
     model.to(device).eval()
     samples = loader.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=settings.clips)
-    loading = loader.Loading(workers=settings.workers or 0, device=device)
+    loading = loader.Loading(workers=workers, device=device)
     scores, labels = [], []
     with (
         loader.test_batches(samples, batch=settings.batch, loading=loading) as batches,

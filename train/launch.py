@@ -8,15 +8,16 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from torch.multiprocessing.spawn import ProcessExitedException, start_processes
+from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
 
-from kinetics_sounds.errors import LostRanksError
+from kinetics_sounds.errors import KineticsSoundsError, LostRanksError
 from kinetics_sounds.settings import MISUSE, command
 
 from .distributed import MEETING
@@ -47,7 +48,7 @@ def ranks(task: Task, argv: Sequence[str], *, devices: int, prog: str) -> int:
             try:
                 while not started.join(grace_period=GRACE_SECONDS):
                     pass
-            except ProcessExitedException as error:
+            except ProcessException as error:
                 return _told(folder, devices, error)
         return max(int((folder / f"{rank}.code").read_text()) for rank in range(devices))
 
@@ -63,6 +64,11 @@ def _rank(rank: int, task: Task, argv: Sequence[str], size: int, folder: str, pr
         except LostRanksError:
             (place / f"{rank}.lost").touch()
             raise
+        except KineticsSoundsError:
+            raise
+        except Exception:  # a bug, or a device's memory: its traceback is the cause
+            (place / f"{rank}.error").write_text(f"rank {rank} of {size}:\n{traceback.format_exc()}")
+            raise
 
     errors: list[str] = []
     code = command(prog, run, tell=errors.append)
@@ -72,7 +78,7 @@ def _rank(rank: int, task: Task, argv: Sequence[str], size: int, folder: str, pr
         sys.exit(code)
 
 
-def _told(folder: Path, size: int, error: ProcessExitedException) -> int:
+def _told(folder: Path, size: int, error: ProcessException) -> int:
     """Say once what ended the ranks: the causes, or what they led to where nothing else is known."""
     told = {rank: (folder / f"{rank}.error") for rank in range(size) if (folder / f"{rank}.error").exists()}
     causes = {rank: path for rank, path in told.items() if not (folder / f"{rank}.lost").exists()}
@@ -83,11 +89,14 @@ def _told(folder: Path, size: int, error: ProcessExitedException) -> int:
             f"ks: rank {error.error_index} of {size} ended: {_ending(error)}; see what it wrote above", file=sys.stderr
         )
     first = next(iter(causes), None)
-    return int((folder / f"{first}.code").read_text()) if first is not None else MISUSE
+    code = folder / f"{first}.code"
+    return int(code.read_text()) if code.exists() else 1 if causes else MISUSE
 
 
-def _ending(error: ProcessExitedException) -> str:
+def _ending(error: ProcessException) -> str:
     """How a process ended, in words."""
+    if not isinstance(error, ProcessExitedException):
+        return "it raised an error"
     return f"killed by {error.signal_name}" if error.signal_name else f"exit code {error.exit_code}"
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,11 +35,26 @@ from .validate import validate
 
 FREE = (
     *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
-    *("device", "devices", "sync_bn", "channels_last", "compile", "recompute"),
+    *("device", "devices", "sync_bn", "channels_last", "compile", "recompute", "init", "val_split"),
     *("log_every", "save_every", "keep", "resume", "list", "epochs", "steps"),
 )
 """Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
 
+OWN = (
+    "shards",
+    "out",
+    "workers",
+    "ahead",
+    "sample_seconds",
+    "cache",
+    "cache_gb",
+    "device",
+    "devices",
+    "keep",
+    "resume",
+    "init",
+)
+"""Settings that ranks may have of their own."""
 FEW = 16
 """Samples of a device below which its own batch norms are too noisy, and those of all devices are taken (methods 1.12 #17)."""
 UNTRIED = "None of them but avcl_tiny has been run at full size here; scores of the paper are the paper's."
@@ -86,9 +102,10 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     _say(world, f"shards: {redact(shards)}, {of}\nout: {out}")
     if settings.window is not None:
         _say(world, f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
-    _check(settings, split, shards, world)
+    val = run.open_split(settings, shards, settings.val_split) if settings.val_split else None
+    _check(settings, split, val, shards, world)
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
-        return _train(parsed, split, world, shards=shards, out=out, recipe=name)
+        return _train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 
 def _say(world: World, text: str) -> None:
@@ -96,17 +113,21 @@ def _say(world: World, text: str) -> None:
         print(text)
 
 
-def _check(settings: Settings, split: stream.Split, shards: str, world: World) -> None:
+def _check(settings: Settings, split: stream.Split, val: stream.Split | None, shards: str, world: World) -> None:
     """Raise SettingsError for what cannot be of this split, or in this world."""
     if settings.batch > len(split):
         raise SettingsError(
             f"--batch {settings.batch}: is larger than the split {split.name!r} of {redact(shards)}, "
             f"which has {len(split)} samples; give --batch {len(split)} or less"
         )
-    if settings.batch < world.size * settings.accumulate:
+    if settings.batch < max(world.size, 2) * settings.accumulate:
         raise SettingsError(
-            f"--batch {settings.batch}: is too small for {world.size} ranks and --accumulate {settings.accumulate}; each part "
-            "needs a sample"
+            f"--batch {settings.batch}: is too small for {world.size} ranks and --accumulate {settings.accumulate}: each part "
+            "needs a sample of each rank, and two to compare"
+        )
+    if val is not None and len(val) < max(world.size, 2):
+        raise SettingsError(
+            f"--val_split {settings.val_split}: has {len(val)} samples, fewer than {max(world.size, 2)} to compare; name another"
         )
     if settings.optim.schedule == "plateau" and settings.val_split is None:
         raise SettingsError("--optim.schedule plateau: waits for a better validation; name a --val_split")
@@ -129,7 +150,7 @@ class Reached:
     def after(self, values: Mapping[str, float], *, step: int, optim: Optim) -> "Reached":
         """After a validation: accuracy where there is one, else the loss, says what is better."""
         value = values["val_top1"] if "val_top1" in values else -values["val_loss"]
-        better = self.best is None or value > self.best["value"]
+        better = math.isfinite(value) and (self.best is None or value > self.best["value"])
         return Reached(
             step=step,
             plateau=self.plateau.after(value, patience=optim.patience),
@@ -142,11 +163,22 @@ class Reached:
         return {"plateau": asdict(self.plateau), "best": self.best, "scaler": updates.state()}
 
 
-def _train(parsed: Parsed[Settings], split: stream.Split, world: World, *, shards: str, out: Path, recipe: str) -> int:
+def _train(
+    parsed: Parsed[Settings],
+    split: stream.Split,
+    val: stream.Split | None,
+    world: World,
+    *,
+    shards: str,
+    out: Path,
+    recipe: str,
+) -> int:
     settings = parsed.settings
-    built = _built(parsed, split, world)
-    val = run.open_split(settings, shards, settings.val_split) if settings.val_split else None
-    optimizer = optim.make_optimizer(built.model, settings.optim)
+    built = _built(parsed, split, world, fresh=checkpoint.latest(out / "checkpoints") is None)
+    try:
+        optimizer = optim.make_optimizer(built.model, settings.optim)
+    except ValueError as error:
+        raise SettingsError(f"--{error}") from error
     updates = Updates(
         built,
         optimizer,
@@ -161,7 +193,7 @@ def _train(parsed: Parsed[Settings], split: stream.Split, world: World, *, shard
     state = _state(parsed, facts)
     reached = _resume(out, parsed, state, built.model, optimizer, world)
     updates.load(reached.scaler or {})
-    _check_ranks(state, built.model, reached)
+    _check_ranks(parsed, state, built.model, reached)
     if reached.step >= steps:
         last = checkpoint.latest(out / "checkpoints")
         _say(world, f"trained: {reached.step} steps are done already; checkpoint: {last}")
@@ -171,8 +203,8 @@ def _train(parsed: Parsed[Settings], split: stream.Split, world: World, *, shard
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
     for encoder in {built.method.video, built.method.audio}:
         if settings.recompute:
-            recompute(encoder)
-        if settings.compile:
+            recompute(encoder, compiled="inductor" if settings.compile else None)
+        elif settings.compile:
             encoder.compile()
 
     samples = loader.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
@@ -219,7 +251,12 @@ def _train(parsed: Parsed[Settings], split: stream.Split, world: World, *, shard
                 quarantine.share()
                 logs = {name: float(value) for name, value in outcome.logs.items()}
                 metrics.write(step, {**logs, "lr": rate, "epoch": step / per_epoch, **batches.account()})
-            if val is not None and step % per_epoch == 0:
+            validates = val is not None and step % per_epoch == 0
+            if validates or saves:
+                distributed.broadcast_buffers(
+                    built.model
+                )  # the statistics of unsynchronised batch norms: one model is judged
+            if val is not None and validates:
                 values = validate(built, val, batch=settings.batch, updates=updates, loading=loading, world=world)
                 reached = reached.after(values, step=step, optim=settings.optim)
                 saves = saves or reached.best == {"step": step, "value": reached.best and reached.best["value"]}
@@ -240,19 +277,22 @@ def _train(parsed: Parsed[Settings], split: stream.Split, world: World, *, shard
                 break
     if quarantine.keys:
         _say(world, f"bad samples: {len(quarantine.keys)} gave way to others; see {out / 'quarantine.jsonl'}")
-    if not world.leads:
-        return STOPPED if stops and step < steps else DONE
-    return _farewell(stop, step, steps, out, probe="linear" if len(split.dataset.splits) > 1 else "crossmodal")
+    distributed.meet()  # nobody leaves before all is saved: torchrun ends the others when one has
+    stopped = stops and step < steps
+    if world.leads:
+        probe = "linear" if len(split.dataset.splits) > 1 else "crossmodal"
+        _farewell(stop if stopped else None, step, steps, out, probe=probe)
+    return STOPPED if stopped else DONE
 
 
-def _built(parsed: Parsed[Settings], split: stream.Split, world: World) -> Built:
-    """The model on its device, as the run begins with it."""
+def _built(parsed: Parsed[Settings], split: stream.Split, world: World, *, fresh: bool) -> Built:
+    """The model on its device; a `fresh` one with the weights that the run begins with."""
     settings = parsed.settings
     built = run.build(parsed, run.data_of(split))
     built.view.check(split.dataset, built.view_settings)
-    if settings.init is not None:
+    if settings.init is not None and fresh:
         _say(world, f"init: {checkpoint.load_common(_checkpoint_of(settings.init), built.model)}")
-    few = settings.batch < FEW * world.size
+    few = settings.batch < FEW * world.size * settings.accumulate
     if settings.sync_bn == "on" or (settings.sync_bn == "auto" and few):
         distributed.synchronise(built.model)
     model = built.model.to(world.device)
@@ -269,12 +309,12 @@ def _checkpoint_of(place: Path) -> Path:
     return checkpoint.find(place / "checkpoints", "last")
 
 
-def _check_ranks(state: Mapping[str, Any], model: nn.Module, reached: Reached) -> None:
+def _check_ranks(parsed: Parsed[Settings], state: Mapping[str, Any], model: nn.Module, reached: Reached) -> None:
     """See that all ranks begin with the same: raises RunError that names what differs."""
-    distributed.check_equal(
-        {name: json.dumps(value) for name, value in state.items()}
-        | {"step": str(reached.step), "weights": distributed.digest(model), "code": json.dumps(_versions())}
-    )
+    told = {name: value for name, value in _flat(yaml.safe_load(parsed.text)).items() if name not in OWN}
+    so_far = {"reached": [reached.step, asdict(reached.plateau), reached.best], "code": _versions()}
+    facts = {name: json.dumps(value) for name, value in {**told, **state, **so_far}.items()}
+    distributed.check_equal({**facts, "weights": distributed.digest(model)})
 
 
 def _rate(optim: Optim, step: int, steps: int, plateau: Plateau) -> float:
@@ -304,8 +344,9 @@ def _window(settings: Settings, split: stream.Split, out: Path) -> int | None:
 
 def _state(parsed: Parsed[Settings], facts: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides what the next step sees, besides the step: with it a resume is exact."""
-    told = _flat(yaml.safe_load(parsed.text))
-    decisive = {name: value for name, value in told.items() if name not in FREE}
+    told, chosen = _flat(yaml.safe_load(parsed.text)), parsed.settings
+    idle = set(parsed.groups).difference((chosen.method, chosen.backbone, chosen.view))
+    decisive = {name: value for name, value in told.items() if name not in FREE and name.partition(".")[0] not in idle}
     return {**decisive, "fingerprint": facts["fingerprint"], "data_recipe": facts["data_recipe"]}
 
 
@@ -369,19 +410,20 @@ def _keep(
     arrays = {name: value.detach().cpu().contiguous() for name, value in batch.items()}
     keys = {"keys": json.dumps([split.key(number) for number in arrays["number"].tolist()])}
     data = safetensors.torch.save(arrays, metadata=keys)
-    files.write_bytes(folder / f"step-{step:08d}-batch-{world.rank}.safetensors", data)
+    files.write_bytes(folder / f"batch-{world.rank}-of-{world.size}.safetensors", data)
     if world.leads:
-        return checkpoint.save(folder, step, model=model, optimizer=optimizer, state={}, keep=1)
+        checkpoint.save(folder, step, model=model, optimizer=optimizer, state={}, keep=1)
+    distributed.meet()  # nobody leaves before all is kept
     return folder
 
 
-def _farewell(stop: Stop, step: int, steps: int, out: Path, *, probe: str) -> int:
+def _farewell(stop: Stop | None, step: int, steps: int, out: Path, *, probe: str) -> None:
     path = checkpoint.latest(out / "checkpoints")
-    if stop and step < steps:
-        print(f"stopped by {stop.by.name if stop.by else 'a signal'} at step {step} of {steps}; saved {path}")
-        return STOPPED
-    print(f"trained: {steps} steps\ncheckpoint: {path}\nnext: ks-eval {probe} --run {out}")
-    return DONE
+    if stop is not None:
+        by = stop.by.name if stop.by else "a signal to another rank"
+        print(f"stopped by {by} at step {step} of {steps}; saved {path}")
+    else:
+        print(f"trained: {steps} steps\ncheckpoint: {path}\nnext: ks-eval {probe} --run {out}")
 
 
 def _versions() -> dict[str, str]:

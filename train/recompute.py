@@ -3,23 +3,26 @@
 The gradients are the same to the bit. Batch norms update their running statistics once, on the way there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(encoder: nn.Module) -> None:
-    """Make every child of an encoder forget what it computed within, in place; names of parameters stay."""
+def recompute(encoder: nn.Module, *, compiled: str | None = None) -> None:
+    """Make every child of an encoder forget what it computed within, in place; names of parameters stay.
+
+    `compiled` is a backend of torch.compile, which then compiles each child by itself: it cannot look through the forgetting.
+    """
     for child in encoder.children():
         if any(True for _ in child.parameters()):
-            _forget(child)
+            _forget(child, torch.compile(child.forward, backend=compiled) if compiled else child.forward)
 
 
-def _forget(block: nn.Module) -> None:
-    forward = block.forward
+def _forget(block: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
 
     def again(maps_BCTHW: Tensor) -> Tensor:
         if not block.training:

@@ -34,13 +34,13 @@ class Plateau:
     """How often a rate was cut because a value that should rise had not for a while (TCGL: factor 0.1, patience 50)."""
 
     cuts: int = 0
-    best: float = -math.inf
+    best: float | None = None
     waited: int = 0
     """Values in a row that were no better."""
 
     def after(self, value: float, *, patience: int) -> "Plateau":
         """The state after one more value: a cut, and patience anew, once more than `patience` in a row were no better."""
-        if value > self.best:
+        if self.best is None or value > self.best:
             return Plateau(cuts=self.cuts, best=value)
         if self.waited >= patience:
             return Plateau(cuts=self.cuts + 1, best=self.best)

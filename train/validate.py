@@ -36,4 +36,5 @@ def validate(
                     sums[f"val_{name}"] += float(value) * count
     finally:
         built.model.train()
-    return {name: total / len(split) for name, total in sums.items()}
+    means = {name: total / len(split) for name, total in sums.items()}
+    return dict(zip(means, distributed.of_first(list(means.values())), strict=True))  # unlike devices round unlike

@@ -182,7 +182,7 @@ class Workers(Generic[Row]):
 
     def submit(self, batch: int, slot: int, rows: Sequence[tuple[int, Row]]) -> None:
         """Hand out rows of a batch, each with its place in it; they are filled in the slot."""
-        share = -(-len(rows) // len(self._workers))
+        share = max(1, -(-len(rows) // len(self._workers)))
         for first in range(0, len(rows), share):
             self._tasks += 1
             self._give(_Task(self._tasks, batch, slot, tuple(rows[first : first + share])))

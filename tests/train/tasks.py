@@ -49,3 +49,16 @@ def waits_for_a_signal(argv: Argv) -> int:
             time.sleep(0.02)
         (folder / f"{rank()}.stopped").write_text(stop.by.name if stop.by else "")
     return STOPPED
+
+
+def second_has_a_bug(argv: Argv) -> int:
+    """The other notices, and ends first."""
+    if rank() == 1:
+        try:
+            raise ZeroDivisionError("the bug")
+        finally:
+            (Path(argv[0]) / "raised").touch()
+            time.sleep(0.5)
+    while not (Path(argv[0]) / "raised").exists():
+        time.sleep(0.01)
+    raise LostRanksError("rank 0 lost the others")

@@ -299,12 +299,13 @@ class TestDivergence:
         line = refused(small(tmp_path), capsys)
 
         kept = tmp_path / "failed" / "step-00000004"
+        folder = tmp_path / "failed"
         assert line.endswith(
-            f"step 5: loss not finite; lower --optim.lr (the last checkpoint is kept, and what led here is in {kept})"
+            f"step 5: loss not finite; lower --optim.lr (the last checkpoint is kept, and what led here is in {folder})"
         )
         assert [entry["step"] for entry in metrics(tmp_path)] == [1, 2, 3, 4]
         assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
-        batch = load_file(f"{kept}-batch-0.safetensors")
+        batch = load_file(tmp_path / "failed" / "batch-0-of-1.safetensors")
         assert {name: value.shape[0] for name, value in batch.items()} == dict.fromkeys(batch, 4)
         before, now = (
             load_file(tmp_path / "checkpoints/step-00000004/model.safetensors"),

@@ -133,3 +133,22 @@ def test_what_is_not_kept_takes_less_memory() -> None:
         return sum(sizes)
 
     assert kept(again=True) < kept(again=False) / 2
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile looks at it itself
+def test_what_is_compiled_can_forget_too() -> None:
+    """`--compile --recompute`: each block is compiled by itself; the same loss, gradients and statistics."""
+
+    def learnt(compiled: str | None) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        encoder = r3d.build(r3d.Settings(width=2))
+        recompute(encoder, compiled=compiled)
+        encoder(torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1))).square().sum().backward()
+        gradients = {f"{name}'": each.grad for name, each in encoder.named_parameters() if each.grad is not None}
+        return {**encoder.state_dict(), **gradients}
+
+    plain, compiled = learnt(None), learnt("aot_eager")
+
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, msg=name.__add__)
