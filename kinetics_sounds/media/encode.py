@@ -85,8 +85,8 @@ def recipe(encoding: Encoding) -> dict[str, object]:
 
 
 def versions(encoding: Encoding) -> dict[str, str]:
-    """Of the tools that the bytes depend on besides the clip and the numbers."""
-    tools = {"ffmpeg": ffmpeg.version()}
+    """Of the tools that the bytes depend on besides the clip and the numbers: PyAV's mean rate decides that of the frames."""
+    tools = {"ffmpeg": ffmpeg.version(), "av": version("av")}
     return tools | {"simplejpeg": version("simplejpeg")} if encoding.codec == "jpeg" else tools
 
 

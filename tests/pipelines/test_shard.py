@@ -309,7 +309,7 @@ def test_the_set_says_every_number_that_made_it(shards: Path) -> None:
     assert made.frames.items() >= (expected | {"fast_decode": False}).items()
     assert "quality" not in made.frames
     assert (made.mel["preset"], made.mel["win_length"], made.mel["hop_length"]) == ("paper", 240, 240)
-    assert set(made.versions) == {"kinetics-sounds", "ffmpeg", "librosa", "numpy", "scipy"}
+    assert set(made.versions) == {"kinetics-sounds", "ffmpeg", "av", "librosa", "numpy", "scipy"}
 
 
 @pytest.fixture(scope="module")
