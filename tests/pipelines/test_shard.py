@@ -199,6 +199,7 @@ def test_a_manifest_without_usable_clips_is_refused(tmp_path: Path, capsys: pyte
     ("option", "value", "said"),
     [
         ("--short_side", "33", "must be even"),
+        ("--short_side", "2898", "more than 8388608 pixels are not read"),  # 2,896 squared is less
         ("--shard_bytes", "0", "more than 0"),
         ("--manifest", os.devnull, "there is no manifest"),
         ("--audio", "mp3", "mp3"),
