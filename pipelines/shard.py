@@ -19,7 +19,7 @@ from kinetics_sounds import files, manifest, progress, remote
 from kinetics_sounds.clip import SPLITS, Outcome
 from kinetics_sounds.errors import SettingsError, ShardError, StoppedError
 from kinetics_sounds.manifest import Manifest
-from kinetics_sounds.media import encode, mel
+from kinetics_sounds.media import encode, frames, mel
 from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, command, only_one, parse, stoppable
 from kinetics_sounds.shards import index, layout
@@ -266,6 +266,10 @@ def _check(settings: Settings, groups: Mapping[str, Any]) -> None:
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be more than 0")
     if settings.short_side < 16 or settings.short_side % 2:
         raise SettingsError(f"--short_side {settings.short_side}: must be even and at least 16")
+    if settings.short_side**2 > frames.MAX_PIXELS:
+        raise SettingsError(
+            f"--short_side {settings.short_side}: frames of more than {frames.MAX_PIXELS} pixels are not read"
+        )
     if not 1 <= settings.quality <= 100:
         raise SettingsError(f"--quality {settings.quality}: must be from 1 to 100")
     if settings.quality != encode.Encoding().quality and settings.codec != "jpeg":

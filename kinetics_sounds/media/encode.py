@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from ..errors import MediaError
-from . import ffmpeg, trim
+from . import ffmpeg, frames, trim
 from .probe import Probe, Video
 
 SAMPLE_RATE = 24_000
@@ -85,8 +85,8 @@ def recipe(encoding: Encoding) -> dict[str, object]:
 
 
 def versions(encoding: Encoding) -> dict[str, str]:
-    """Of the tools that the bytes depend on besides the clip and the numbers."""
-    tools = {"ffmpeg": ffmpeg.version()}
+    """Of the tools that the bytes depend on besides the clip and the numbers: PyAV's mean rate decides that of the frames."""
+    tools = {"ffmpeg": ffmpeg.version(), "av": version("av")}
     return tools | {"simplejpeg": version("simplejpeg")} if encoding.codec == "jpeg" else tools
 
 
@@ -135,6 +135,7 @@ def encode(
     if encoding.codec == "h264":
         mp4 = video.read_bytes()
         count = _samples(mp4)
+        _check_size(*_sides(mp4))
     else:
         jpegs = _jpegs(video, encoding.quality)
         count = len(jpegs)
@@ -167,6 +168,18 @@ def _samples(mp4: bytes) -> int:
     return int.from_bytes(mp4[table + 12 : table + 16]) if table >= 0 else 0
 
 
+def _sides(mp4: bytes) -> tuple[int, int]:
+    """Width and height of an mp4 of ours, from its one sample entry (`avc1`); none where it has no frame."""
+    entry = mp4.rfind(b"avc1")
+    return int.from_bytes(mp4[entry + 28 : entry + 30]), int.from_bytes(mp4[entry + 30 : entry + 32])
+
+
+def _check_size(width: int, height: int) -> None:
+    """Raise TooLargeError for a frame that nobody would read again."""
+    if width * height > frames.MAX_PIXELS:
+        raise ffmpeg.TooLargeError(f"its frames would be {width} x {height}, more than {frames.MAX_PIXELS} pixels")
+
+
 def _jpegs(path: Path, quality: int) -> tuple[bytes, ...]:
     """Each picture of a file of PPMs as a JPEG."""
     import simplejpeg
@@ -176,6 +189,7 @@ def _jpegs(path: Path, quality: int) -> tuple[bytes, ...]:
         while file.readline() == b"P6\n":
             width, height = map(int, file.readline().split())
             file.readline()  # the greatest value, 255
+            _check_size(width, height)
             rgb_HWC = np.frombuffer(file.read(height * width * 3), dtype=np.uint8).reshape(height, width, 3)
             jpegs.append(simplejpeg.encode_jpeg(rgb_HWC, quality=quality, colorsubsampling="420", fastdct=False))
     return tuple(jpegs)

@@ -134,6 +134,19 @@ def test_a_rotated_video_is_stored_upright(ramp: Path, tmp_path: Path) -> None:
     assert (video.width, video.height) == (128, 172)
 
 
+@pytest.mark.parametrize("codec", ["h264", "jpeg"])
+def test_a_frame_that_nobody_would_read_again_is_too_large(
+    ramp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    """64 x 48 to a short side of 32 is 44 x 32."""
+    monkeypatch.setattr(frames, "MAX_PIXELS", 44 * 32)
+    assert encoded(ramp, tmp_path, short_side=32, codec=codec).num_frames == 80
+    monkeypatch.setattr(frames, "MAX_PIXELS", 44 * 32 - 1)
+
+    with pytest.raises(ffmpeg.TooLargeError, match="its frames would be 44 x 32, more than 1407 pixels"):
+        encoded(ramp, tmp_path, short_side=32, codec=codec)
+
+
 def test_another_size_can_be_asked_for(ramp: Path, tmp_path: Path) -> None:
     video = mp4_video(encoded(ramp, tmp_path, short_side=32), tmp_path)
 

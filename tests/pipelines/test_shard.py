@@ -199,6 +199,7 @@ def test_a_manifest_without_usable_clips_is_refused(tmp_path: Path, capsys: pyte
     ("option", "value", "said"),
     [
         ("--short_side", "33", "must be even"),
+        ("--short_side", "2898", "more than 8388608 pixels are not read"),  # 2,896 squared is less
         ("--shard_bytes", "0", "more than 0"),
         ("--manifest", os.devnull, "there is no manifest"),
         ("--audio", "mp3", "mp3"),
@@ -309,7 +310,7 @@ def test_the_set_says_every_number_that_made_it(shards: Path) -> None:
     assert made.frames.items() >= (expected | {"fast_decode": False}).items()
     assert "quality" not in made.frames
     assert (made.mel["preset"], made.mel["win_length"], made.mel["hop_length"]) == ("paper", 240, 240)
-    assert set(made.versions) == {"kinetics-sounds", "ffmpeg", "librosa", "numpy", "scipy"}
+    assert set(made.versions) == {"kinetics-sounds", "ffmpeg", "av", "librosa", "numpy", "scipy"}
 
 
 @pytest.fixture(scope="module")
