@@ -300,7 +300,7 @@ def test_a_server_without_ranges_on_a_bad_line_is_given_up(tmp_path: Path) -> No
 
     with pytest.raises(RemoteError, match=r"x.tar: is not to be had after \d+ of 1000003 bytes"):
         fetch(server.url("x.tar", proxy.port), tmp_path / "back")
-    assert proxy.cuts < 12
+    assert proxy.cuts < 60  # not for ever; how many depends on how much came before each cut
     proxy.close()
     server.close()
 
