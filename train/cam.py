@@ -94,7 +94,7 @@ def judge(argv: Sequence[str]) -> int:
     facts = run.read_facts(settings.run)
     shards = settings.shards or str(facts["shards"])
     dataset = reader.read_dataset(shards)
-    on = settings.on_split or next((s for s in ("test", "val") if s in dataset.splits), facts["train_split"])
+    on = settings.on_split or run.judged_split(dataset.splits) or facts["train_split"]
     split = run.open_split(run.reopen(settings.run).settings, shards, on)
     encoders = untied(load(settings.run, None if settings.untrained else settings.checkpoint))
     encoders.view.check(split.dataset, encoders.view_settings)

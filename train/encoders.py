@@ -4,7 +4,6 @@ Shape suffixes: B inputs, C channels, T frames (of a mel-spectrogram: columns), 
 channels.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,11 +137,9 @@ class Encoders:
     @cached_property
     def mel(self) -> "Mel":
         """How the mel-spectrograms of the run's shards were made; raises as `dataset`."""
-        from kinetics_sounds.media.mel import Mel
+        from kinetics_sounds.media.mel import of_set
 
-        told = self.dataset.mel
-        known = {field.name for field in dataclasses.fields(Mel)}
-        return Mel(**{name: value for name, value in told.items() if name in known})
+        return of_set(self.dataset.mel)
 
     def mel_image(self, waveform: np.ndarray) -> np.ndarray:
         """The mel-spectrogram that the run's shards hold of such a sound: float16 (F, T).

@@ -99,7 +99,7 @@ def evaluate(name: str, argv: Sequence[str]) -> int:
     shards = settings.shards or str(facts["shards"])
     dataset = reader.read_dataset(shards)
     splits = dataset.splits
-    on = settings.on_split or next((s for s in ("test", "val") if s in splits), facts["train_split"])
+    on = settings.on_split or run.judged_split(splits) or facts["train_split"]
     if probe.FITS and settings.fit_split == on:
         raise SettingsError(
             f"--fit_split {on}: is also the split to be judged on; name another with --on_split or --fit_split"

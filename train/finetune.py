@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ def judge(argv: Sequence[str]) -> int:
     dataset = reader.read_dataset(shards)
     splits = dataset.splits
     val = settings.val_split or ("val" if "val" in splits and settings.fit_split != "val" else None)
-    on = settings.on_split or next((split for split in ("test", "val") if split in splits), None)
+    on = settings.on_split or run.judged_split(splits)
     if on is None or on == settings.fit_split:
         raise SettingsError(f"--on_split {on}: must be another split than --fit_split {settings.fit_split}")
     if on not in splits:
@@ -185,20 +185,10 @@ def _argv(settings: Settings, classifier: supervised.Settings, *, shards: str, v
         "keep": 1,
         "workers": before.settings.workers if settings.workers is None else settings.workers,
         **{f"optim.{name}": value for name, value in dataclasses.asdict(settings.optim).items()},
-        **_flat("supervised", dataclasses.replace(classifier, gate=gate, amfm=amfm)),
+        **run.flat(dataclasses.asdict(dataclasses.replace(classifier, gate=gate, amfm=amfm)), "supervised."),
     }
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in words.items()}
     return [f"--config={settings.run / 'config.yaml'}", *(f"--{name}={value}" for name, value in told.items())]
-
-
-def _flat(prefix: str, group: Any) -> dict[str, Any]:  # noqa: ANN401 - any settings
-    """Nested settings by their names on the command line."""
-    found: dict[str, Any] = {}
-    for each in dataclasses.fields(group):
-        value = getattr(group, each.name)
-        name = f"{prefix}.{each.name}"
-        found |= _flat(name, value) if dataclasses.is_dataclass(value) else {name: value}
-    return found
 
 
 def scores(built: Built, split: stream.Split, settings: Settings, *, workers: int) -> dict[str, float]:

@@ -147,6 +147,11 @@ class Reached:
     """Step and value of the best validation, where a greater value is better."""
     scaler: Mapping[str, Any] | None = None
 
+    @property
+    def best_step(self) -> int | None:
+        """When the best validation was."""
+        return None if self.best is None else int(self.best["step"])
+
     def after(self, values: Mapping[str, float], *, step: int, optim: Optim) -> "Reached":
         """After a validation: accuracy where there is one, else the loss, says what is better."""
         value = values["val_top1"] if "val_top1" in values else -values["val_loss"]
@@ -253,13 +258,12 @@ def _train(
                 metrics.write(step, {**logs, "lr": rate, "epoch": step / per_epoch, **batches.account()})
             validates = val is not None and step % per_epoch == 0
             if validates or saves:
-                distributed.broadcast_buffers(
-                    built.model
-                )  # the statistics of unsynchronised batch norms: one model is judged
+                # The statistics of batch norms that are not synchronised: it is one model that is judged and saved.
+                distributed.broadcast_buffers(built.model)
             if val is not None and validates:
                 values = validate(built, val, batch=settings.batch, updates=updates, loading=loading, world=world)
                 reached = reached.after(values, step=step, optim=settings.optim)
-                saves = saves or reached.best == {"step": step, "value": reached.best and reached.best["value"]}
+                saves = saves or reached.best_step == step
                 metrics.validated(step, values)
             if saves:
                 _check_weights(built.model, step)
@@ -271,7 +275,7 @@ def _train(
                     optimizer=optimizer,
                     state={**state, **reached.state(updates)},
                     keep=settings.keep,
-                    best=int(reached.best["step"]) if reached.best else None,
+                    best=reached.best_step,
                 )
             if ends:
                 break
@@ -311,7 +315,7 @@ def _checkpoint_of(place: Path) -> Path:
 
 def _check_ranks(parsed: Parsed[Settings], state: Mapping[str, Any], model: nn.Module, reached: Reached) -> None:
     """See that all ranks begin with the same: raises RunError that names what differs."""
-    told = {name: value for name, value in _flat(yaml.safe_load(parsed.text)).items() if name not in OWN}
+    told = {name: value for name, value in run.flat(yaml.safe_load(parsed.text)).items() if name not in OWN}
     so_far = {"reached": [reached.step, asdict(reached.plateau), reached.best], "code": _versions()}
     facts = {name: json.dumps(value) for name, value in {**told, **state, **so_far}.items()}
     distributed.check_equal({**facts, "weights": distributed.digest(model)})
@@ -344,18 +348,10 @@ def _window(settings: Settings, split: stream.Split, out: Path) -> int | None:
 
 def _state(parsed: Parsed[Settings], facts: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides what the next step sees, besides the step: with it a resume is exact."""
-    told, chosen = _flat(yaml.safe_load(parsed.text)), parsed.settings
+    told, chosen = run.flat(yaml.safe_load(parsed.text)), parsed.settings
     idle = set(parsed.groups).difference((chosen.method, chosen.backbone, chosen.view))
     decisive = {name: value for name, value in told.items() if name not in FREE and name.partition(".")[0] not in idle}
     return {**decisive, "fingerprint": facts["fingerprint"], "data_recipe": facts["data_recipe"]}
-
-
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their names on the command line, `optim.lr`."""
-    flat: dict[str, Any] = {}
-    for name, value in document.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _resume(

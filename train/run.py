@@ -12,7 +12,7 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -386,6 +386,19 @@ def reopen(folder: Path) -> Parsed[Settings]:
     """The settings that a run was made with."""
     read_facts(folder)
     return read(["--config", str(folder / "config.yaml")])
+
+
+def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their names on the command line, `optim.lr`."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def judged_split(splits: Collection[str]) -> str | None:
+    """The split to be judged on where none is named: test, else val, else None."""
+    return next((split for split in ("test", "val") if split in splits), None)
 
 
 def rebuild(folder: Path) -> Built:

@@ -25,6 +25,17 @@ class Staged(Backbone, Protocol):
         ...
 
 
+def pooled_stages(encoder: nn.Module, video_BCTHW: Tensor) -> dict[str, Tensor]:
+    """What `Staged.stages` says, of an encoder whose stages are its children conv1 to conv5, one after another."""
+    found: dict[str, Tensor] = {}
+    maps_BCTHW = video_BCTHW
+    for name in ("conv1", "conv2", "conv3", "conv4", "conv5"):
+        maps_BCTHW = encoder.get_submodule(name)(maps_BCTHW)
+        if name in ("conv3", "conv4", "conv5"):
+            found[name] = maps_BCTHW.mean(dim=(2, 3, 4))
+    return found
+
+
 def feature_width(encoder: nn.Module) -> int:
     """Channels of an encoder's pooled feature; raises ValueError when the encoder does not declare `dim`."""
     if not isinstance(encoder, Backbone):

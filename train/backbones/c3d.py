@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from . import pooled_stages
+
 LEAST_FRAMES = 8
 
 
@@ -60,10 +62,7 @@ class C3D(nn.Module):
         """
         if video_BCTHW.shape[2] < LEAST_FRAMES:
             raise ValueError(f"c3d halves the time three times and needs 8 frames, got {video_BCTHW.shape[2]}: use r3d")
-        conv3_BCTHW = self.conv3(self.conv2(self.conv1(video_BCTHW)))
-        conv4_BCTHW = self.conv4(conv3_BCTHW)
-        maps = {"conv3": conv3_BCTHW, "conv4": conv4_BCTHW, "conv5": self.conv5(conv4_BCTHW)}
-        return {name: maps_BCTHW.mean(dim=(2, 3, 4)) for name, maps_BCTHW in maps.items()}
+        return pooled_stages(self, video_BCTHW)
 
 
 def _stage(*widths: int) -> nn.Sequential:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import pooled_stages
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -63,10 +65,7 @@ class R2Plus1D(nn.Module):
 
         (B, D / 4), (B, D / 2) and (B, D).
         """
-        conv3_BCTHW = self.conv3(self.conv2(self.conv1(video_BCTHW)))
-        conv4_BCTHW = self.conv4(conv3_BCTHW)
-        maps = {"conv3": conv3_BCTHW, "conv4": conv4_BCTHW, "conv5": self.conv5(conv4_BCTHW)}
-        return {name: maps_BCTHW.mean(dim=(2, 3, 4)) for name, maps_BCTHW in maps.items()}
+        return pooled_stages(self, video_BCTHW)
 
 
 class Block(nn.Module):
