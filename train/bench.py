@@ -16,9 +16,10 @@ from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, Parsed
 from kinetics_sounds.stream import Split
 
-from . import loader, optim, run
+from . import loader, run
+from .distributed import World
+from .learner import make_learner
 from .quarantine import Quarantine
-from .updates import Updates
 
 WARM_UP = 3
 """Steps that are not counted: workers start, memory is taken, kernels are chosen."""
@@ -104,13 +105,8 @@ def bench(argv: Sequence[str]) -> int:
 def measure(parsed: Parsed[Settings], split: Split, device: torch.device) -> Result:
     """The three speeds, one after the other."""
     settings = parsed.settings
-    built = run.build(parsed, run.data_of(split))
-    built.view.check(split.dataset, built.view_settings)
-    model = built.model.to(device).train()
-    if settings.channels_last:
-        model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimizer = optim.make_optimizer(model, settings.optim)
-    updates = Updates(built, optimizer, precision=settings.precision, accumulate=settings.accumulate, device=device)
+    learner = make_learner(parsed, split, World(0, 1, device))
+    built, updates = learner.built, learner.updates
     samples = loader.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
     quarantine = Quarantine(None, split, most_share=settings.max_bad_share)
 

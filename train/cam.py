@@ -21,13 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinetics_sounds import __version__, files, stream
+from kinetics_sounds import files, stream
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.media.frames import encode_jpeg
 from kinetics_sounds.settings import DONE, parse
 from kinetics_sounds.shards import reader
 
-from . import run
+from . import results, run
 from .backbones import feature_width
 from .colours import magma
 from .encoders import Encoders, load
@@ -124,20 +124,16 @@ def judge(argv: Sequence[str]) -> int:
             )
     except ValueError as error:
         raise RunError(f"{settings.run}: cannot be explained: {error}") from error
-    results = {
-        "probe": "cam",
-        "run": str(settings.run),
-        "recipe": facts["recipe"],
-        "checkpoint": encoders.checkpoint.name if encoders.checkpoint else "untrained",
+    document = {
+        **results.head("cam", settings.run, facts, encoders.checkpoint),
         "on_split": on,
         "fingerprint": dataset.splits[on].fingerprint,
         "layer": settings.layer,
         "score": what,
         "clips": drawn,
-        "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
     }
-    files.write_bytes(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-    print(json.dumps(results) if settings.json else f"{len(drawn)} pictures of what {what} comes from: {out}")
+    files.write_bytes(out / "results.json", (json.dumps(document, indent=2) + "\n").encode())
+    print(json.dumps(document) if settings.json else f"{len(drawn)} pictures of what {what} comes from: {out}")
     return DONE
 
 

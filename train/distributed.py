@@ -59,6 +59,11 @@ class World:
         """Whether this is the rank that writes files and speaks."""
         return self.rank == 0
 
+    def say(self, text: str) -> None:
+        """Print it once for all ranks."""
+        if self.leads:
+            print(text)
+
     def share(self, total: int) -> range:
         """The rank's part of `total` things: the parts in rank order are all of them, and differ in size by one at most."""
         return range(total * self.rank // self.size, total * (self.rank + 1) // self.size)

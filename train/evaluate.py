@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from kinetics_sounds import __version__, plugins
+from kinetics_sounds import plugins
 from kinetics_sounds.errors import RunError, SettingsError, ShardError
 from kinetics_sounds.settings import DONE, MISUSE, command, parse
 from kinetics_sounds.shards import reader
@@ -135,10 +133,7 @@ def evaluate(name: str, argv: Sequence[str]) -> int:
         except ValueError as error:  # the probe's settings, or features that are not finite
             raise RunError(f"{settings.run}: {name} cannot judge it: {error}") from error
     found = {
-        "probe": name,
-        "run": str(settings.run),
-        "recipe": facts["recipe"],
-        "checkpoint": encoders.checkpoint.name if encoders.checkpoint else "untrained",
+        **results.head(name, settings.run, facts, encoders.checkpoint),
         "on_split": on,
         "fit_split": settings.fit_split if probe.FITS else None,
         "samples": len(features[0].keys),
@@ -146,11 +141,9 @@ def evaluate(name: str, argv: Sequence[str]) -> int:
         "features": kind,
         "fingerprint": splits[on].fingerprint,
         "fit_fingerprint": splits[settings.fit_split].fingerprint if probe.FITS else None,
-        "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
         "classes": dataset.classes,
         "note": dataset.note,
         "scores": scores,
-        "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
     }
     out = settings.out or settings.run / "eval" / (f"{name}_untrained" if settings.untrained else name)
     results.write(out, found)

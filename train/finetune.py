@@ -16,12 +16,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kinetics_sounds import __version__, progress, stream
+from kinetics_sounds import progress, stream
 from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.settings import DONE, STOPPED, parse
 from kinetics_sounds.shards import reader
 
-from . import checkpoint, loader, pretrain, results, run
+from . import checkpoint, launch, loader, pretrain, results, run
 from .methods import supervised
 from .methods.supervised import Supervised
 from .optim import Optim
@@ -103,7 +103,7 @@ def judge(argv: Sequence[str]) -> int:
         code = pretrain.pretrain(_argv(settings, classifier, shards=shards, val=val, out=out))
     if code == STOPPED:
         raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
-    if code != DONE:
+    if code != DONE or not launch.leads():
         return code
     path = checkpoint.find(out / "checkpoints", "best" if val else "last")
     built = run.rebuild(out)
@@ -111,10 +111,7 @@ def judge(argv: Sequence[str]) -> int:
     own = run.reopen(out).settings
     split = run.open_split(own, shards, on)
     found = {
-        "probe": "finetune",
-        "run": str(settings.run),
-        "recipe": facts["recipe"],
-        "checkpoint": "untrained" if settings.untrained else _first(settings).name,
+        **results.head("finetune", settings.run, facts, None if settings.untrained else _first(settings)),
         "tuned": path.name,
         "best_on": val,
         "epochs": settings.epochs,
@@ -125,14 +122,16 @@ def judge(argv: Sequence[str]) -> int:
         "vote": settings.vote,
         "fingerprint": splits[on].fingerprint,
         "fit_fingerprint": splits[settings.fit_split].fingerprint,
-        "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
         "classes": dataset.classes,
         "note": dataset.note,
         "scores": scores(built, split, settings, workers=own.workers),
-        "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
     }
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.told(found, out))
+    if on == val and not settings.json:
+        print(
+            f"note: {path.name} was chosen on the split {on!r}, which it is judged on; see --val_split and --on_split"
+        )
     return DONE
 
 

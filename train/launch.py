@@ -34,6 +34,11 @@ def is_rank() -> bool:
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
+def leads() -> bool:
+    """Whether this process is the only one, or the first of several: the one that speaks for all."""
+    return not is_rank() or os.environ.get("RANK") == "0"
+
+
 def ranks(task: Task, argv: Sequence[str], *, devices: int, prog: str) -> int:
     """Run `task(argv)`, a function of a module, in so many ranks; returns the exit code of all of them.
 

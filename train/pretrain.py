@@ -3,60 +3,36 @@
 import contextlib
 import json
 import logging
-import math
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
-from kinetics_sounds import __version__, files, progress, stream
+from kinetics_sounds import files, progress, stream
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, STOPPED, Parsed, Stop, command, stoppable
 
-from . import bench, checkpoint, distributed, launch, loader, optim, run
+from . import bench, checkpoint, distributed, launch, loader, optim, resume, run
 from .distributed import World
+from .learner import Learner, make_learner
 from .metrics import Metrics
 from .optim import Optim
 from .quarantine import Quarantine
-from .recompute import recompute
-from .run import Built, Settings
+from .resume import Reached
+from .run import Settings
 from .schedule import Plateau, learning_rate
-from .updates import NotFiniteError, Updates
+from .updates import NotFiniteError
 from .validate import validate
 
-FREE = (
-    *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
-    *("device", "devices", "sync_bn", "channels_last", "compile", "recompute", "init", "val_split"),
-    *("log_every", "save_every", "keep", "resume", "list", "epochs", "steps"),
-)
-"""Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
-
-OWN = (
-    "shards",
-    "out",
-    "workers",
-    "ahead",
-    "sample_seconds",
-    "cache",
-    "cache_gb",
-    "device",
-    "devices",
-    "keep",
-    "resume",
-    "init",
-)
-"""Settings that ranks may have of their own."""
-FEW = 16
-"""Samples of a device below which its own batch norms are too noisy, and those of all devices are taken (methods 1.12 #17)."""
 UNTRIED = "None of them but avcl_tiny has been run at full size here; scores of the paper are the paper's."
 
 log = logging.getLogger("kinetics_sounds")
@@ -77,6 +53,7 @@ def pretrain(argv: Sequence[str]) -> int:
         print(list_recipes())
         return DONE
     if parsed.settings.devices > 1 and not launch.is_rank():
+        run.check_devices(parsed.settings)
         return launch.ranks(pretrain, argv, devices=parsed.settings.devices, prog="ks-train")
     with distributed.start(run.pick_device(parsed.settings.device)) as world:
         return _pretrain(argv, parsed, world)
@@ -88,29 +65,24 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     split = run.open_split(parsed.settings, shards, parsed.settings.train_split)
     if not parsed.configs:
         recipe = run.recipe_for(split.dataset.classes)
-        _say(world, f"recipe: {recipe} (the recommended one; see --list)")
+        world.say(f"recipe: {recipe} (the recommended one; see --list)")
         argv = ["--config", recipe, *argv]
         parsed = run.read(argv)
     name = run.recipe_name(parsed.configs[-1])
     out = parsed.settings.out or Path("runs") / name
-    window = _window(parsed.settings, split, out)
+    window = resume.window(parsed.settings, split, out)
     chosen = [f"--shards={shards}", f"--out={out}", *([f"--window={window}"] if window else [])]
     parsed = run.read([*argv, *chosen])  # so that config.yaml says the same again
     settings = parsed.settings
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
-    _say(world, f"shards: {redact(shards)}, {of}\nout: {out}")
+    world.say(f"shards: {redact(shards)}, {of}\nout: {out}")
     if settings.window is not None:
-        _say(world, f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
+        world.say(f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
     val = run.open_split(settings, shards, settings.val_split) if settings.val_split else None
     _check(settings, split, val, shards, world)
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
         return _train(parsed, split, val, world, shards=shards, out=out, recipe=name)
-
-
-def _say(world: World, text: str) -> None:
-    if world.leads:
-        print(text)
 
 
 def _check(settings: Settings, split: stream.Split, val: stream.Split | None, shards: str, world: World) -> None:
@@ -137,37 +109,6 @@ def _check(settings: Settings, split: stream.Split, val: stream.Split | None, sh
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
-    """How far a run is, besides its weights."""
-
-    step: int = 0
-    plateau: Plateau = field(default_factory=Plateau)
-    best: dict[str, float] | None = None
-    """Step and value of the best validation, where a greater value is better."""
-    scaler: Mapping[str, Any] | None = None
-
-    @property
-    def best_step(self) -> int | None:
-        """When the best validation was."""
-        return None if self.best is None else int(self.best["step"])
-
-    def after(self, values: Mapping[str, float], *, step: int, optim: Optim) -> "Reached":
-        """After a validation: accuracy where there is one, else the loss, says what is better."""
-        value = values["val_top1"] if "val_top1" in values else -values["val_loss"]
-        better = math.isfinite(value) and (self.best is None or value > self.best["value"])
-        return Reached(
-            step=step,
-            plateau=self.plateau.after(value, patience=optim.patience),
-            best={"step": step, "value": value} if better else self.best,
-            scaler=self.scaler,
-        )
-
-    def state(self, updates: Updates) -> dict[str, Any]:
-        """What a checkpoint tells of it."""
-        return {"plateau": asdict(self.plateau), "best": self.best, "scaler": updates.state()}
-
-
 def _train(
     parsed: Parsed[Settings],
     split: stream.Split,
@@ -179,146 +120,153 @@ def _train(
     recipe: str,
 ) -> int:
     settings = parsed.settings
-    built = _built(parsed, split, world, fresh=checkpoint.latest(out / "checkpoints") is None)
-    try:
-        optimizer = optim.make_optimizer(built.model, settings.optim)
-    except ValueError as error:
-        raise SettingsError(f"--{error}") from error
-    updates = Updates(
-        built,
-        optimizer,
-        precision=settings.precision,
-        accumulate=settings.accumulate,
-        clip_norm=settings.clip_norm,
-        device=world.device,
+    learner = make_learner(parsed, split, world)
+    facts = run.facts(split, recipe=recipe, shards=shards, versions=resume.versions())
+    decisive = resume.decisive(parsed, facts)
+    reached = resume.restore(out, parsed, decisive, learner, world)
+    resume.check_ranks(parsed, decisive, learner.built.model, reached)
+    its = _Run(
+        settings=settings,
+        split=split,
+        val=val,
+        world=world,
+        out=out,
+        learner=learner,
+        decisive=decisive,
+        steps=settings.steps or settings.epochs * (len(split) // settings.batch),
     )
-    per_epoch = len(split) // settings.batch
-    steps = settings.steps or settings.epochs * per_epoch
-    facts = run.facts(split, recipe=recipe, shards=shards, versions=_versions())
-    state = _state(parsed, facts)
-    reached = _resume(out, parsed, state, built.model, optimizer, world)
-    updates.load(reached.scaler or {})
-    _check_ranks(parsed, state, built.model, reached)
-    if reached.step >= steps:
+    if reached.step >= its.steps:
         last = checkpoint.latest(out / "checkpoints")
-        _say(world, f"trained: {reached.step} steps are done already; checkpoint: {last}")
+        world.say(f"trained: {reached.step} steps are done already; checkpoint: {last}")
         return DONE
     if world.leads:
         files.write_bytes(out / "config.yaml", parsed.text.encode())
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
-    for encoder in {built.method.video, built.method.audio}:
-        if settings.recompute:
-            recompute(encoder, compiled="inductor" if settings.compile else None)
-        elif settings.compile:
-            encoder.compile()
+    step, stop = _learn(its, reached)
+    distributed.meet()  # nobody leaves before all is saved: torchrun ends the others when one has
+    _farewell(its, step, stop)
+    return DONE if step == its.steps else STOPPED
 
-    samples = loader.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
-    order = loader.Order(
-        split=split,
-        batch=settings.batch,
-        seed=settings.seed,
-        first_step=reached.step,
-        steps=steps,
-        window=settings.window,
-        rank=world.rank,
-        ranks=world.size,
-    )
-    quarantine = Quarantine(out / "quarantine.jsonl", split, most_share=settings.max_bad_share, writes=world.leads)
-    loading = run.loading(settings, world.device)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """A run as one rank sees it."""
+
+    settings: Settings
+    split: stream.Split
+    val: stream.Split | None
+    world: World
+    out: Path
+    learner: Learner
+    decisive: Mapping[str, Any]
+    """What a checkpoint says that a run which goes on from it must have the same."""
+    steps: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps."""
+        return len(self.split) // self.settings.batch
+
+    @property
+    def loading(self) -> loader.Loading:
+        """How batches come."""
+        return run.loading(self.settings, self.world.device)
+
+
+def _learn(its: _Run, reached: Reached) -> tuple[int, Stop]:
+    """All steps that are left, or those until a signal; returns the last one, which is saved, and the signal."""
+    settings, world, model, updates = its.settings, its.world, its.learner.built.model, its.learner.updates
     step = reached.step
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    quarantine = Quarantine(
+        its.out / "quarantine.jsonl", its.split, most_share=settings.max_bad_share, writes=world.leads
+    )
     with (
-        stoppable(*signals) as stop,
-        loader.train_batches(samples, order, loading=loading, quarantine=quarantine) as batches,
-        Metrics(out if world.leads else None, first_step=step) as metrics,
-        progress.bar("ks-train", steps, done=step, shown=world.leads) as bar,
+        stoppable(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as stop,
+        _batches(its, step, quarantine) as batches,
+        Metrics(its.out if world.leads else None, first_step=step) as metrics,
+        progress.bar("ks-train", its.steps, done=step, shown=world.leads) as bar,
     ):
-        built.model.train()
         for batch in metrics.timed(batches):
-            rate = _rate(settings.optim, step, steps, reached.plateau)
-            optim.set_rate(optimizer, rate)
+            rate = _rate(settings.optim, step, its.steps, reached.plateau)
+            optim.set_rate(its.learner.optimizer, rate)
             torch.manual_seed(_seed(settings.seed, step, world.rank))  # of dropout: a resumed run drops the same
             try:
                 outcome = updates(batch)
             except NotFiniteError as error:
-                kept = _keep(out / "failed", step, batch, built.model, optimizer, split, world)
-                raise RunError(
-                    f"step {step + 1}: {error} not finite; lower --optim.lr (the last checkpoint is kept, and what led here is "
-                    f"in {kept})"
-                ) from error
+                raise _not_finite(its, step, batch, error) from error
             step += 1
             metrics.count(settings.batch)
             bar.advance(note=metrics.note)
-            stops = distributed.any_rank(bool(stop))
-            ends = step == steps or stops
+            ends = distributed.any_rank(bool(stop)) or step == its.steps
             saves = ends or step % settings.save_every == 0
             if saves or step % settings.log_every == 0:
                 quarantine.share()
                 logs = {name: float(value) for name, value in outcome.logs.items()}
-                metrics.write(step, {**logs, "lr": rate, "epoch": step / per_epoch, **batches.account()})
-            validates = val is not None and step % per_epoch == 0
-            if validates or saves:
+                metrics.write(step, {**logs, "lr": rate, "epoch": step / its.per_epoch, **batches.account()})
+            judges = its.val if step % its.per_epoch == 0 else None
+            if judges or saves:
                 # The statistics of batch norms that are not synchronised: it is one model that is judged and saved.
-                distributed.broadcast_buffers(built.model)
-            if val is not None and validates:
-                values = validate(built, val, batch=settings.batch, updates=updates, loading=loading, world=world)
-                reached = reached.after(values, step=step, optim=settings.optim)
-                saves = saves or reached.best_step == step
-                metrics.validated(step, values)
-            if saves:
-                _check_weights(built.model, step)
-            if saves and world.leads:
-                checkpoint.save(
-                    out / "checkpoints",
-                    step,
-                    model=built.model,
-                    optimizer=optimizer,
-                    state={**state, **reached.state(updates)},
-                    keep=settings.keep,
-                    best=reached.best_step,
-                )
+                distributed.broadcast_buffers(model)
+            if judges:
+                reached = _validated(its, judges, step, reached, metrics)
+            if saves or reached.best_step == step:
+                _save(its, step, reached)
             if ends:
                 break
     if quarantine.keys:
-        _say(world, f"bad samples: {len(quarantine.keys)} gave way to others; see {out / 'quarantine.jsonl'}")
-    distributed.meet()  # nobody leaves before all is saved: torchrun ends the others when one has
-    stopped = stops and step < steps
-    if world.leads:
-        probe = "linear" if len(split.dataset.splits) > 1 else "crossmodal"
-        _farewell(stop if stopped else None, step, steps, out, probe=probe)
-    return STOPPED if stopped else DONE
+        world.say(f"bad samples: {len(quarantine.keys)} gave way to others; see {its.out / 'quarantine.jsonl'}")
+    return step, stop
 
 
-def _built(parsed: Parsed[Settings], split: stream.Split, world: World, *, fresh: bool) -> Built:
-    """The model on its device; a `fresh` one with the weights that the run begins with."""
-    settings = parsed.settings
-    built = run.build(parsed, run.data_of(split))
-    built.view.check(split.dataset, built.view_settings)
-    if settings.init is not None and fresh:
-        _say(world, f"init: {checkpoint.load_common(_checkpoint_of(settings.init), built.model)}")
-    few = settings.batch < FEW * world.size * settings.accumulate
-    if settings.sync_bn == "on" or (settings.sync_bn == "auto" and few):
-        distributed.synchronise(built.model)
-    model = built.model.to(world.device)
-    if settings.channels_last:
-        model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return built
+def _batches(its: _Run, first_step: int, quarantine: Quarantine) -> AbstractContextManager[loader.Batches]:
+    """Of all steps that are left, the part of this rank."""
+    settings, built = its.settings, its.learner.built
+    samples = loader.Samples(
+        split=its.split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed
+    )
+    order = loader.Order(
+        split=its.split,
+        batch=settings.batch,
+        seed=settings.seed,
+        first_step=first_step,
+        steps=its.steps,
+        window=settings.window,
+        rank=its.world.rank,
+        ranks=its.world.size,
+    )
+    return loader.train_batches(samples, order, loading=its.loading, quarantine=quarantine)
 
 
-def _checkpoint_of(place: Path) -> Path:
-    """The last checkpoint of a run, or the checkpoint that a path names."""
-    if (place / "state.json").is_file():
-        return place
-    run.read_facts(place)
-    return checkpoint.find(place / "checkpoints", "last")
+def _validated(its: _Run, val: stream.Split, step: int, reached: Reached, metrics: Metrics) -> Reached:
+    """After judging the model on the split that it does not learn from."""
+    values = validate(
+        its.learner.built,
+        val,
+        batch=its.settings.batch,
+        updates=its.learner.updates,
+        loading=its.loading,
+        world=its.world,
+    )
+    metrics.validated(step, values)
+    return reached.after(values, step=step, optim=its.settings.optim)
 
 
-def _check_ranks(parsed: Parsed[Settings], state: Mapping[str, Any], model: nn.Module, reached: Reached) -> None:
-    """See that all ranks begin with the same: raises RunError that names what differs."""
-    told = {name: value for name, value in run.flat(yaml.safe_load(parsed.text)).items() if name not in OWN}
-    so_far = {"reached": [reached.step, asdict(reached.plateau), reached.best], "code": _versions()}
-    facts = {name: json.dumps(value) for name, value in {**told, **state, **so_far}.items()}
-    distributed.check_equal({**facts, "weights": distributed.digest(model)})
+def _save(its: _Run, step: int, reached: Reached) -> None:
+    """A checkpoint; raises RunError, on every rank alike, before weights that are no numbers are saved."""
+    model = its.learner.built.model
+    largest = torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax()
+    if not largest.isfinite():
+        raise RunError(f"step {step}: weights not finite; lower --optim.lr (the last checkpoint is kept)")
+    if its.world.leads:
+        checkpoint.save(
+            its.out / "checkpoints",
+            step,
+            model=model,
+            optimizer=its.learner.optimizer,
+            state={**its.decisive, **reached.state(its.learner.updates)},
+            keep=its.settings.keep,
+            best=reached.best_step,
+        )
 
 
 def _rate(optim: Optim, step: int, steps: int, plateau: Plateau) -> float:
@@ -337,93 +285,30 @@ def _seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
 
-def _window(settings: Settings, split: stream.Split, out: Path) -> int | None:
-    """Shards that are shuffled together: a run that goes on keeps its own, however much the cache holds now."""
-    last = checkpoint.latest(out / "checkpoints")
-    if settings.window is None and last is not None:
-        kept = checkpoint.read_state(last).get("window")
-        return kept if isinstance(kept, int) else None
-    return run.window(settings, split)
-
-
-def _state(parsed: Parsed[Settings], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides what the next step sees, besides the step: with it a resume is exact."""
-    told, chosen = run.flat(yaml.safe_load(parsed.text)), parsed.settings
-    idle = set(parsed.groups).difference((chosen.method, chosen.backbone, chosen.view))
-    decisive = {name: value for name, value in told.items() if name not in FREE and name.partition(".")[0] not in idle}
-    return {**decisive, "fingerprint": facts["fingerprint"], "data_recipe": facts["data_recipe"]}
-
-
-def _resume(
-    out: Path,
-    parsed: Parsed[Settings],
-    wanted: Mapping[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    world: World,
-) -> Reached:
-    """Fill model and optimiser from the last checkpoint; returns how far it was."""
-    path = checkpoint.latest(out / "checkpoints")
-    if path is None:
-        return Reached()
-    if parsed.settings.resume == "none":
-        raise RunError(f"{out}: holds a run at {path.name}; choose another --out, or go on with --resume auto")
-    state = checkpoint.read_state(path)
-    for name, value in wanted.items():
-        if state.get(name) == value:
-            continue
-        if parsed.settings.resume != "anyway":
-            raise RunError(
-                f"{path}: was trained with {name} {state.get(name)}, not {value}; choose another --out, the same {name}, or "
-                "--resume anyway"
-            )
-        _say(world, f"resumed with {name} {value}, where it was {state.get(name)}")
-    checkpoint.load_model(path, model)
-    checkpoint.load_optimizer(path, model, optimizer)
-    _say(world, f"resumed: {path}")
-    return Reached(
-        step=int(state["step"]), plateau=Plateau(**state["plateau"]), best=state["best"], scaler=state["scaler"]
-    )
-
-
-def _check_weights(model: nn.Module, step: int) -> None:
-    """Raise RunError, on every rank alike, before weights that are no numbers are saved."""
-    largest = torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax()
-    if not largest.isfinite():
-        raise RunError(f"step {step}: weights not finite; lower --optim.lr (the last checkpoint is kept)")
-
-
-def _keep(
-    folder: Path,
-    step: int,
-    batch: Mapping[str, Tensor],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    split: stream.Split,
-    world: World,
-) -> Path:
-    """Keep what the update after `step` would have been made from: weights, optimiser, and each rank's batch with its keys."""
+def _not_finite(its: _Run, step: int, batch: Mapping[str, Tensor], error: NotFiniteError) -> RunError:
+    """Keep what the update after `step` would have been made from: weights, optimiser, each rank's batch with its keys."""
+    folder, world = its.out / "failed", its.world
     arrays = {name: value.detach().cpu().contiguous() for name, value in batch.items()}
-    keys = {"keys": json.dumps([split.key(number) for number in arrays["number"].tolist()])}
+    keys = {"keys": json.dumps([its.split.key(number) for number in arrays["number"].tolist()])}
     data = safetensors.torch.save(arrays, metadata=keys)
     files.write_bytes(folder / f"batch-{world.rank}-of-{world.size}.safetensors", data)
     if world.leads:
-        checkpoint.save(folder, step, model=model, optimizer=optimizer, state={}, keep=1)
+        learner = its.learner
+        checkpoint.save(folder, step, model=learner.built.model, optimizer=learner.optimizer, state={}, keep=1)
     distributed.meet()  # nobody leaves before all is kept
-    return folder
+    return RunError(
+        f"step {step + 1}: {error} not finite; lower --optim.lr (the last checkpoint is kept, and what led here is in {folder})"
+    )
 
 
-def _farewell(stop: Stop | None, step: int, steps: int, out: Path, *, probe: str) -> None:
-    path = checkpoint.latest(out / "checkpoints")
-    if stop is not None:
+def _farewell(its: _Run, step: int, stop: Stop) -> None:
+    path = checkpoint.latest(its.out / "checkpoints")
+    if step < its.steps:
         by = stop.by.name if stop.by else "a signal to another rank"
-        print(f"stopped by {by} at step {step} of {steps}; saved {path}")
+        its.world.say(f"stopped by {by} at step {step} of {its.steps}; saved {path}")
     else:
-        print(f"trained: {steps} steps\ncheckpoint: {path}\nnext: ks-eval {probe} --run {out}")
-
-
-def _versions() -> dict[str, str]:
-    return {"kinetics-sounds": __version__, "torch": torch.__version__, "python": sys.version.split()[0]}
+        probe = "linear" if len(its.split.dataset.splits) > 1 else "crossmodal"
+        its.world.say(f"trained: {step} steps\ncheckpoint: {path}\nnext: ks-eval {probe} --run {its.out}")
 
 
 def list_recipes() -> str:

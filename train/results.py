@@ -3,13 +3,28 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import files
+import torch
+
+from kinetics_sounds import __version__, files
 
 COLUMNS = ("probe", "checkpoint", "on_split", "fingerprint")
 """What a row of the CSV says besides its metric and value."""
+
+
+def head(probe: str, run: Path, facts: Mapping[str, Any], checkpoint: Path | None) -> dict[str, Any]:
+    """What results begin with: who was asked what. `facts` are those of the run; without a checkpoint it is untrained."""
+    return {
+        "probe": probe,
+        "run": str(run),
+        "recipe": facts["recipe"],
+        "checkpoint": "untrained" if checkpoint is None else checkpoint.name,
+        "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
+        "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
+    }
 
 
 def write(out: Path, results: dict[str, Any]) -> None:

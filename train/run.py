@@ -328,6 +328,17 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def check_devices(settings: Settings) -> None:
+    """Raise SettingsError where this machine has GPUs, but fewer than `--devices`; CPUs are shared by any number."""
+    if settings.device == "cpu" or not torch.cuda.is_available():
+        return
+    there = torch.cuda.device_count()
+    if settings.devices > there:
+        raise SettingsError(
+            f"--devices {settings.devices}: this machine has {there}; give --devices {there}, or --device cpu"
+        )
+
+
 def facts(split: Split, *, recipe: str, shards: str, versions: Mapping[str, str]) -> dict[str, Any]:
     """What `run.json` says."""
     return {

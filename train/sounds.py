@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinetics_sounds import __version__
 from kinetics_sounds.errors import AnnotationError, RunError, SettingsError
 from kinetics_sounds.settings import DONE, parse
 
@@ -107,10 +106,7 @@ def judge(argv: Sequence[str]) -> int:
     except ValueError as error:  # the settings, a sound in two lists, or features that are not finite
         raise RunError(f"{settings.run}: cannot be judged on {settings.folder}: {error}") from error
     found = {
-        "probe": "sounds",
-        "run": str(settings.run),
-        "recipe": facts["recipe"],
-        "checkpoint": encoders.checkpoint.name if encoders.checkpoint else "untrained",
+        **results.head("sounds", settings.run, facts, encoders.checkpoint),
         "on_split": str(settings.folder),
         "samples": len(sounds.recordings),
         "windows": settings.windows,
@@ -118,7 +114,6 @@ def judge(argv: Sequence[str]) -> int:
         "features": settings.features,
         "fingerprint": fingerprint(sounds.recordings),
         "scores": scores,
-        "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
     }
     out = settings.out or settings.run / "eval" / ("sounds_untrained" if settings.untrained else "sounds")
     results.write(out, found)

@@ -70,7 +70,9 @@ def test_untrained_begins_anew(tune: Callable[..., Path], finished: Path) -> Non
     assert torch.equal(first["video.conv2.residual.0.weight"], after["video.conv2.residual.0.weight"])
 
 
-def test_the_checkpoint_that_was_best_on_the_validation_is_judged(tune: Callable[..., Path]) -> None:
+def test_the_checkpoint_that_was_best_on_the_validation_is_judged(
+    tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tune("--val_split=test", "--epochs=3")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     top1 = {line["step"]: line["val_top1"] for line in lines if "val_top1" in line}
@@ -78,6 +80,24 @@ def test_the_checkpoint_that_was_best_on_the_validation_is_judged(tune: Callable
 
     assert sorted(top1) == [3, 6, 9]
     assert results(out)["tuned"] == f"step-{best:08d}"
+    told = capsys.readouterr().out
+    assert f"note: step-{best:08d} was chosen on the split 'test', which it is judged on; see --val_split" in told
+
+
+def test_of_the_ranks_that_torchrun_started_the_first_judges(
+    tune: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tune()
+    first = results(out)
+    for rank, judged in (("1", False), ("0", True)):
+        (out / "results.json").unlink(missing_ok=True)
+        with monkeypatch.context() as patched:
+            patched.setenv("WORLD_SIZE", "2")
+            patched.setenv("RANK", rank)
+            patched.setattr(pretrain, "pretrain", lambda _argv: 0)  # they have learnt together
+            tune()
+        assert (out / "results.json").exists() == judged
+    assert results(out) == first
 
 
 def test_a_gate_is_taken_over_from_the_run(small: Argv, finished: Path, tmp_path: Path) -> None:

@@ -201,3 +201,25 @@ class TestPickDevice:
     def test_a_device_that_cannot_compute_here_is_refused_in_one_line(self, name: str) -> None:
         with pytest.raises(SettingsError, match=rf"^--device {name}: is not to be had here \(.*\); try cpu$"):
             run.pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options", "enough"),
+    [
+        (2, ["--devices=3"], False),
+        (2, ["--devices=2"], True),
+        (2, ["--devices=3", "--device=cpu"], True),
+        (0, ["--devices=3"], True),
+    ],
+)
+def test_more_devices_than_gpus_are_refused_before_any_is_started(
+    gpus: int, options: list[str], enough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    settings = run.read(options).settings
+    if enough:
+        run.check_devices(settings)
+        return
+    with pytest.raises(SettingsError, match=r"^--devices 3: this machine has 2; give --devices 2, or --device cpu$"):
+        run.check_devices(settings)

@@ -1,0 +1,64 @@
+"""A run's model made ready to learn: on its device, in its layout, with its optimiser; for ks-train and for its bench."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.settings import Parsed
+from kinetics_sounds.stream import Split
+
+from . import distributed, optim, run
+from .distributed import World
+from .recompute import recompute
+from .run import Built
+from .updates import Updates
+
+SomeSettings = TypeVar("SomeSettings", bound=run.Settings)
+FEW = 16
+"""Samples of a device below which its own batch norms are too noisy, and those of all devices are taken (methods 1.12 #17)."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model, and what changes it."""
+
+    built: Built
+    optimizer: torch.optim.Optimizer
+    updates: Updates
+
+
+def make_learner(parsed: Parsed[SomeSettings], split: Split, world: World) -> Learner:
+    """With initial weights, which are a function of the seed.
+
+    Raises ShardError where the set does not suit the view, SettingsError for settings that make no model or no optimiser.
+    """
+    settings = parsed.settings
+    built = run.build(parsed, run.data_of(split))
+    built.view.check(split.dataset, built.view_settings)
+    few = settings.batch < FEW * world.size * settings.accumulate
+    if settings.sync_bn == "on" or (settings.sync_bn == "auto" and few):
+        distributed.synchronise(built.model)
+    built.model.to(world.device).train()
+    if settings.channels_last:
+        built.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    try:
+        optimizer = optim.make_optimizer(built.model, settings.optim)
+    except ValueError as error:
+        raise SettingsError(f"--{error}") from error
+    for encoder in {built.method.video, built.method.audio}:
+        if settings.recompute:
+            recompute(encoder, compiled="inductor" if settings.compile else None)
+        elif settings.compile:
+            for stage in encoder.children():  # by itself, for some losses ask an encoder for its stages
+                stage.compile()
+    updates = Updates(
+        built,
+        optimizer,
+        precision=settings.precision,
+        accumulate=settings.accumulate,
+        clip_norm=settings.clip_norm,
+        device=world.device,
+    )
+    return Learner(built, optimizer, updates)
