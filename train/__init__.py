@@ -21,8 +21,8 @@ __all__ = ["load"]
 def load(place: str | Path, checkpoint: str | None = "last") -> "Encoders":
     """The encoders of a run, in evaluation mode on the CPU, with the preprocessing that belongs to them.
 
-    `place` is the folder of a run, of which `checkpoint` is "last", a name such as "step-00000500", or None for the
-    initial weights; or `place` is a checkpoint's own folder. The whole way from a sample of the shards to features:
+    `place` is the folder of a run, of which `checkpoint` is "last", "best", a name such as "step-00000500", or None for
+    the initial weights; or `place` is a checkpoint's own folder. The whole way from a sample of the shards to features:
 
         encoders = train.load("runs/avcl_k32")
         with stream.sample(stream.open_split("data/k32/shards", "test"), 0) as sample:

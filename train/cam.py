@@ -30,7 +30,7 @@ from kinetics_sounds.shards import reader
 from . import results, run
 from .backbones import feature_width
 from .colours import magma
-from .encoders import Encoders, load
+from .encoders import Encoders, load_asked
 from .features import stage
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -56,7 +56,7 @@ class Settings:
     run: Path
     """Folder of a training run."""
     checkpoint: str = "last"
-    """Which checkpoint: last, or a name such as step-00000500."""
+    """Which checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
     """Draw the same encoders with their initial weights instead."""
     shards: str | None = None
@@ -95,8 +95,9 @@ def judge(argv: Sequence[str]) -> int:
     shards = settings.shards or str(facts["shards"])
     dataset = reader.read_dataset(shards)
     on = settings.on_split or run.judged_split(dataset.splits) or facts["train_split"]
+    run.check_like(facts, dataset, shards=shards)
     split = run.open_split(run.reopen(settings.run).settings, shards, on)
-    encoders = untied(load(settings.run, None if settings.untrained else settings.checkpoint))
+    encoders = untied(load_asked(settings))
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(run.pick_device(settings.device))
     out = settings.out or settings.run / "eval" / ("cam_untrained" if settings.untrained else "cam")

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
@@ -151,12 +152,49 @@ class Encoders:
         return mel_image(waveform, self.mel).astype(np.float16)
 
 
+class Asked(Protocol):
+    """Settings of a command that judges a run."""
+
+    @property
+    def run(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def checkpoint(self) -> str:
+        """The name of one of its checkpoints."""
+        ...
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the initial weights are judged instead."""
+        ...
+
+
+def load_asked(settings: Asked) -> Encoders:
+    """The encoders that a command's settings ask for; raises SettingsError where they ask for two, and as `load`."""
+    return load(settings.run, asked(settings))
+
+
+def asked(settings: Asked) -> str | None:
+    """The name of the checkpoint that is asked for, None for initial weights; raises SettingsError for both."""
+    if settings.untrained and settings.checkpoint != "last":
+        raise SettingsError(
+            f"--untrained: judges initial weights, not --checkpoint {settings.checkpoint}; leave one out"
+        )
+    return None if settings.untrained else settings.checkpoint
+
+
 def load(place: str | Path, name: str | None = "last") -> Encoders:
     """The encoders of a run or of one of its checkpoints: see `kinetics_sounds.train.load`."""
     folder = Path(place)
     path = folder if (folder / "state.json").is_file() else None
     if path is not None:  # RUN/checkpoints/step-...
         folder = path.absolute().parents[1]
+        if name not in ("last", None):
+            raise RunError(f"{path}: is a checkpoint already, and {name!r} is another; give {folder} with it")
+        path = None if name is None else path
+        name = None
     facts = run.read_facts(folder)
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and are nobody else's business
         built = run.rebuild(folder)

@@ -1,5 +1,6 @@
 """ks-eval: judge a run's frozen encoders by one protocol."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -8,11 +9,12 @@ from pathlib import Path
 
 from kinetics_sounds import plugins
 from kinetics_sounds.errors import RunError, SettingsError, ShardError
+from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, MISUSE, command, parse
 from kinetics_sounds.shards import reader
 
 from . import cam, distributed, finetune, results, run, sounds
-from .encoders import load
+from .encoders import load_asked
 from .features import Kind, extract
 from .loader import Loading
 
@@ -41,13 +43,13 @@ class Settings:
     run: Path
     """Folder of a training run."""
     checkpoint: str = "last"
-    """Which checkpoint: last, or a name such as step-00000500."""
+    """Which checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
     """Judge the same encoders with their initial weights instead: what a score must beat."""
     shards: str | None = None
     """Folder or URL of the shards; default: the run's own."""
-    fit_split: str = "train"
-    """Split that a probe learns from."""
+    fit_split: str | None = None
+    """Split that a probe learns from, where it learns; default: train."""
     on_split: str | None = None
     """Split to be judged on; default: test, else val, else the run's training split."""
     clips: int = 10
@@ -98,17 +100,21 @@ def evaluate(name: str, argv: Sequence[str]) -> int:
     dataset = reader.read_dataset(shards)
     splits = dataset.splits
     on = settings.on_split or run.judged_split(splits) or facts["train_split"]
-    if probe.FITS and settings.fit_split == on:
+    fit = (settings.fit_split or "train") if probe.FITS else None
+    if settings.fit_split is not None and fit is None:
+        raise SettingsError(f"--fit_split {settings.fit_split}: {name} learns nothing; leave it out")
+    if fit == on:
         raise SettingsError(
             f"--fit_split {on}: is also the split to be judged on; name another with --on_split or --fit_split"
         )
-    if probe.FITS and settings.fit_split not in splits:
+    if fit is not None and fit not in splits:
         raise ShardError(
-            f"{shards}: has no split {settings.fit_split!r} to fit on; it has: {', '.join(splits)}; see --fit_split"
+            f"{redact(shards)}: has no split {fit!r} to fit on; it has: {', '.join(splits)}; see --fit_split"
         )
-    encoders = load(settings.run, None if settings.untrained else settings.checkpoint)
+    run.check_like(facts, dataset, shards=shards)
+    encoders = load_asked(settings)
     trained = run.reopen(settings.run).settings
-    wanted = [on, settings.fit_split] if probe.FITS else [on]
+    wanted = [on] if fit is None else [on, fit]
     kind: Kind = getattr(its, "features", "pooled")
     with distributed.start(run.pick_device(settings.device)) as world:
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {wanted} {settings.clips}"}
@@ -129,18 +135,19 @@ def evaluate(name: str, argv: Sequence[str]) -> int:
             ]
             if not world.leads:
                 return DONE
-            scores = probe.evaluate(features[0], features[1] if probe.FITS else None, its)
+            scores = probe.evaluate(features[0], features[1] if fit is not None else None, its)
         except ValueError as error:  # the probe's settings, or features that are not finite
             raise RunError(f"{settings.run}: {name} cannot judge it: {error}") from error
     found = {
         **results.head(name, settings.run, facts, encoders.checkpoint),
         "on_split": on,
-        "fit_split": settings.fit_split if probe.FITS else None,
+        "fit_split": fit,
         "samples": len(features[0].keys),
         "clips": settings.clips,
         "features": kind,
+        "settings": dataclasses.asdict(its),
         "fingerprint": splits[on].fingerprint,
-        "fit_fingerprint": splits[settings.fit_split].fingerprint if probe.FITS else None,
+        "fit_fingerprint": None if fit is None else splits[fit].fingerprint,
         "classes": dataset.classes,
         "note": dataset.note,
         "scores": scores,

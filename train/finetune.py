@@ -4,29 +4,35 @@ Shape suffixes: N videos, K clips a video, C classes, D feature channels, B vide
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import yaml
 from torch import Tensor
 
 from kinetics_sounds import progress, stream
-from kinetics_sounds.errors import SettingsError, StoppedError
+from kinetics_sounds.errors import RunError, SettingsError, StoppedError
+from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, STOPPED, parse
 from kinetics_sounds.shards import reader
 
 from . import checkpoint, launch, loader, pretrain, results, run
+from .encoders import asked
+from .heads import AmfmSettings
 from .methods import supervised
 from .methods.supervised import Supervised
 from .optim import Optim
 from .probes import bounded, hits
 from .run import Built
+
+HOW = frozenset({"shards", "out", "workers", "device", "devices", "resume", "keep"})
+"""Settings of ks-train that do not change what is learnt: one fine-tuning may have them different each time it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,7 @@ class Settings:
     run: Path
     """Folder of a training run."""
     checkpoint: str = "last"
-    """Which checkpoint: last, best, or a name such as step-00000500."""
+    """Checkpoint to begin with: last, best, or a name such as step-00000500."""
     untrained: bool = False
     """Begin with initial weights instead, without AMFM: supervised learning from scratch (Baseline R+A)."""
     shards: str | None = None
@@ -52,7 +58,7 @@ class Settings:
     fit_split: str = "train"
     """Split to learn from."""
     val_split: str | None = None
-    """Split that chooses the checkpoint; default: val where there is one, else the last checkpoint is taken."""
+    """Split that chooses the checkpoint; default: val, unless that is judged or missing: then the last one is taken."""
     on_split: str | None = None
     """Split to be judged on; default: test, else val."""
     epochs: int = 150
@@ -92,15 +98,23 @@ def judge(argv: Sequence[str]) -> int:
     shards = settings.shards or str(facts["shards"])
     dataset = reader.read_dataset(shards)
     splits = dataset.splits
-    val = settings.val_split or ("val" if "val" in splits and settings.fit_split != "val" else None)
     on = settings.on_split or run.judged_split(splits)
-    if on is None or on == settings.fit_split:
-        raise SettingsError(f"--on_split {on}: must be another split than --fit_split {settings.fit_split}")
-    if on not in splits:
-        raise SettingsError(f"--on_split {on}: {shards} has: {', '.join(splits)}")
+    spare = "val" in splits and "val" not in (on, settings.fit_split)
+    val = settings.val_split or ("val" if spare else None)
+    for option, split_name in (("on_split", on), ("val_split", val)):
+        if split_name == settings.fit_split:
+            raise SettingsError(f"--{option} {split_name}: is the split to learn from (--fit_split); name another")
+    if on is None or on not in splits or not splits[on].samples:
+        there = f"{redact(shards)} has: {', '.join(splits)}"
+        raise SettingsError(f"--on_split {on or '(test or val)'}: is not there to be judged on; {there}")
+    run.check_like(facts, dataset, shards=shards)
+    name = asked(settings)
+    first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     out = settings.out or settings.run / "eval" / ("finetune_untrained" if settings.untrained else "finetune")
     with _out_of_the_way() if settings.json else contextlib.nullcontext():
-        code = pretrain.pretrain(_argv(settings, classifier, shards=shards, val=val, out=out))
+        words = _words(settings, classifier, first=first, shards=shards, val=val, out=out)
+        _check_same(out, words)
+        code = pretrain.pretrain(_argv(settings.run, words))
     if code == STOPPED:
         raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
     if code != DONE or not launch.leads():
@@ -108,10 +122,11 @@ def judge(argv: Sequence[str]) -> int:
     path = checkpoint.find(out / "checkpoints", "best" if val else "last")
     built = run.rebuild(out)
     checkpoint.load_model(path, built.model)
-    own = run.reopen(out).settings
+    reopened = run.reopen(out)
+    own = reopened.settings
     split = run.open_split(own, shards, on)
     found = {
-        **results.head("finetune", settings.run, facts, None if settings.untrained else _first(settings)),
+        **results.head("finetune", settings.run, facts, first),
         "tuned": path.name,
         "best_on": val,
         "epochs": settings.epochs,
@@ -124,7 +139,12 @@ def judge(argv: Sequence[str]) -> int:
         "fit_fingerprint": splits[settings.fit_split].fingerprint,
         "classes": dataset.classes,
         "note": dataset.note,
-        "scores": scores(built, split, settings, workers=own.workers),
+        "settings": {"seed": own.seed, "optim": asdict(own.optim), **asdict(reopened.groups["supervised"])},
+        "scores": {
+            **scores(built, split, settings, workers=own.workers),
+            **{f"top{k}_chance": 100 * min(1.0, k / len(dataset.labels)) for k in (1, 5)},
+            "selected_on_test": float(on == val),
+        },
     }
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.told(found, out))
@@ -149,13 +169,16 @@ def _out_of_the_way() -> Iterator[None]:
         os.close(kept)
 
 
-def _first(settings: Settings) -> Path:
-    """The checkpoint that fine-tuning begins with."""
-    return checkpoint.find(settings.run / "checkpoints", settings.checkpoint)
-
-
-def _argv(settings: Settings, classifier: supervised.Settings, *, shards: str, val: str | None, out: Path) -> list[str]:
-    """ks-train's words for it: the run's own settings, but for what fine-tuning does otherwise."""
+def _words(
+    settings: Settings,
+    classifier: supervised.Settings,
+    *,
+    first: Path | None,
+    shards: str,
+    val: str | None,
+    out: Path,
+) -> dict[str, Any]:
+    """What fine-tuning does otherwise than the run did, as settings of ks-train. Raises SettingsError where it cannot be."""
     before = run.reopen(settings.run)
     gate, amfm = classifier.gate, classifier.amfm
     if settings.gate != "auto":
@@ -163,13 +186,19 @@ def _argv(settings: Settings, classifier: supervised.Settings, *, shards: str, v
     elif before.settings.method == "avcl" and classifier.modalities == "both" and not settings.untrained:
         gate = before.groups["avcl"].amfm_stage != "off"
     if gate and before.settings.method == "avcl":
+        if amfm not in (AmfmSettings(), before.groups["avcl"].amfm):
+            raise SettingsError("--supervised.amfm: the gate is the run's own, as its AVCL has it; leave these out")
         amfm = before.groups["avcl"].amfm
-    words = {
+    try:
+        classifier = replace(classifier, gate=gate, amfm=amfm)
+    except ValueError as error:
+        raise SettingsError(f"--gate {settings.gate}: {error}") from error
+    return {
         "shards": shards,
         "out": str(out),
         "train_split": settings.fit_split,
         "val_split": val,
-        "init": None if settings.untrained else str(_first(settings)),
+        "init": None if first is None else str(first),
         "method": "supervised",
         "epochs": settings.epochs,
         "steps": None,
@@ -183,11 +212,28 @@ def _argv(settings: Settings, classifier: supervised.Settings, *, shards: str, v
         "resume": "auto",
         "keep": 1,
         "workers": before.settings.workers if settings.workers is None else settings.workers,
-        **{f"optim.{name}": value for name, value in dataclasses.asdict(settings.optim).items()},
-        **run.flat(dataclasses.asdict(dataclasses.replace(classifier, gate=gate, amfm=amfm)), "supervised."),
+        **{f"optim.{name}": value for name, value in asdict(settings.optim).items()},
+        **run.flat(asdict(classifier), "supervised."),
     }
+
+
+def _check_same(out: Path, words: Mapping[str, Any]) -> None:
+    """Raise RunError where `out` holds another fine-tuning: its scores would be told as this one's."""
+    if checkpoint.latest(out / "checkpoints") is None:
+        return
+    before, now = run.flat(yaml.safe_load(run.reopen(out).text)), run.flat(words)
+    factors = {name for name in before if name.startswith("optim.factors.")}
+    for name in sorted({*now, *factors} - HOW):
+        if before.get(name) != now.get(name):
+            raise RunError(
+                f"{out}: is fine-tuned with {name} {before.get(name)}, not {now.get(name)}; choose another --out, or remove it"
+            )
+
+
+def _argv(folder: Path, words: Mapping[str, Any]) -> list[str]:
+    """ks-train's words for them, on top of a run's own settings."""
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in words.items()}
-    return [f"--config={settings.run / 'config.yaml'}", *(f"--{name}={value}" for name, value in told.items())]
+    return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in told.items())]
 
 
 def scores(built: Built, split: stream.Split, settings: Settings, *, workers: int) -> dict[str, float]:
@@ -217,7 +263,12 @@ def votes(built: Built, split: stream.Split, settings: Settings, *, workers: int
             scores.append(_mean_score(model, built, batch, settings).float().cpu())
             labels.append(batch["label"].cpu())
             bar.advance()
-    return torch.cat(scores), torch.cat(labels)
+    score_NC = torch.cat(scores)
+    if not score_NC.isfinite().all():
+        raise RunError(
+            f"{settings.run}: the fine-tuned model's scores are not finite; lower --optim.lr or take --precision bf16"
+        )
+    return score_NC, torch.cat(labels)
 
 
 def _mean_score(model: Supervised, built: Built, batch: dict[str, Tensor], settings: Settings) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from kinetics_sounds import __version__, files
 
-COLUMNS = ("probe", "checkpoint", "on_split", "fingerprint")
+COLUMNS = ("probe", "run", "checkpoint", "on_split", "fingerprint")
 """What a row of the CSV says besides its metric and value."""
 
 

@@ -25,7 +25,9 @@ from torch import Tensor, nn
 from kinetics_sounds import plugins, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import Layers, Parsed, only_one, parse
+from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
 
 from .loader import Loading
@@ -349,6 +351,7 @@ def facts(split: Split, *, recipe: str, shards: str, versions: Mapping[str, str]
         "data_recipe": split.dataset.recipe,
         "classes": split.dataset.classes,
         "data": data_of(split)._asdict(),
+        "mel": split.dataset.mel,
         "note": split.dataset.note,
         "versions": dict(versions),
         "git": _git(),
@@ -391,6 +394,17 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
     return document
+
+
+def check_like(facts: Mapping[str, Any], dataset: Dataset, *, shards: str) -> None:
+    """Raise RunError where a set's mel-spectrograms were made otherwise than those that a run of such facts learnt from."""
+    own = facts.get("mel", dataset.mel)
+    if differ := [name for name in {**own, **dataset.mel} if own.get(name) != dataset.mel.get(name)]:
+        told = ", ".join(f"{name} {dataset.mel.get(name)} rather than {own.get(name)}" for name in differ)
+        raise RunError(
+            f"{redact(shards)}: its mel-spectrograms are not like those that the run learnt from: {told}; pack that set with "
+            "the ks-shard settings of the run's own"
+        )
 
 
 def reopen(folder: Path) -> Parsed[Settings]:

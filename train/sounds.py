@@ -20,7 +20,7 @@ from kinetics_sounds.settings import DONE, parse
 
 from . import results, run
 from .audio_folders import Recording, cross_validate, encode, read_folds, read_list, train_test
-from .encoders import Encoders, Raw, load
+from .encoders import Encoders, Raw, load_asked
 from .features import Kind
 from .features import encode as encode_inputs
 from .probes import svm
@@ -49,7 +49,7 @@ class Settings:
     folder: Path
     """Folder of the sounds."""
     checkpoint: str = "last"
-    """Which checkpoint: last, or a name such as step-00000500."""
+    """Which checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
     """Judge the same encoder with its initial weights instead: what a score must beat."""
     windows: int = 1
@@ -89,7 +89,7 @@ def judge(argv: Sequence[str]) -> int:
         raise SettingsError(f"--seconds {settings.seconds}: must be more than 0")
     facts = run.read_facts(settings.run)
     sounds = read(settings.folder)
-    encoders = load(settings.run, None if settings.untrained else settings.checkpoint)
+    encoders = load_asked(settings)
     encoders.method.to(run.pick_device(settings.device))
     sample_rate = encoders.mel.sample_rate
     length = None if settings.seconds is None else max(1, round(settings.seconds * sample_rate))

@@ -1,6 +1,7 @@
 """ks-eval: what it writes of a run, that nothing but the run and the data decides it, and what it refuses."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -56,6 +57,7 @@ class TestResults:
         assert told["fit_split"] == ("train" if PROBES[probe].FITS else None)
         assert told["fingerprint"] == open_split(shards, "test").dataset.splits["test"].fingerprint
         assert (told["classes"], told["note"]) == ("tiny", "made by tests")
+        assert told["settings"] == json.loads(json.dumps(dataclasses.asdict(PROBES[probe].Settings())))
         assert told["scores"]
         assert all(0 <= score <= 100 for score in told["scores"].values())
         with (tmp_path / "results" / "results.csv").open(newline="") as table:
@@ -266,6 +268,11 @@ class TestMisuse:
             (["crossmodal", "--run=/nowhere"], r"/nowhere: is no training run .*give the --out of a ks-train"),
             (["knn", "--knn.k=0"], r"knn cannot judge it: k must be at least 1"),
             (["knn", "--knn.k=few"], r"few"),
+            (["crossmodal", "--fit_split=train"], r"--fit_split train: crossmodal learns nothing; leave it out"),
+            (
+                ["knn", "--untrained", "--checkpoint=best"],
+                r"--untrained: judges initial weights, not --checkpoint best",
+            ),
             (["linear", "--knn.k=3"], r"--knn\.k"),
         ],
     )
@@ -318,6 +325,23 @@ class TestMisuse:
         path.write_bytes(index.seal(json.loads(path.read_bytes()) | {"classes": "other"}))
 
         assert judge("crossmodal", f"--shards={copy}")["classes"] == "other"
+
+    @pytest.mark.parametrize("name", ["crossmodal", "cam", "finetune"])
+    def test_shards_with_other_mel_spectrograms_are_refused(
+        self, name: str, finished: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What the audio encoder would see is not what it has learnt to hear."""
+        copy = Path(shutil.copytree(shards, tmp_path / "other"))
+        path = copy / layout.DATASET
+        document = json.loads(path.read_bytes())
+        path.write_bytes(index.seal(document | {"mel": document["mel"] | {"preset": "authors"}}))
+
+        line = refused([name, f"--run={finished}", f"--shards={copy}", f"--out={tmp_path / 'out'}"], capsys)
+
+        assert (
+            f"{copy}: its mel-spectrograms are not like those that the run learnt from: preset authors rather than paper"
+            in line
+        )
 
     @pytest.mark.parametrize(("argv", "code"), [([], 2), (["--help"], 0), (["-h"], 0)])
     def test_help_names_the_probes(self, argv: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:

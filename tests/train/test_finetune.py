@@ -10,8 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kinetics_sounds.stream import open_split
+from kinetics_sounds.errors import RunError
+from kinetics_sounds.shards import reader
+from kinetics_sounds.stream import open_split, sample
 from kinetics_sounds.train import evaluate, finetune, pretrain, run
+
+from .conftest import write_set
 
 Argv = Callable[..., list[str]]
 
@@ -73,13 +77,16 @@ def test_untrained_begins_anew(tune: Callable[..., Path], finished: Path) -> Non
 def test_the_checkpoint_that_was_best_on_the_validation_is_judged(
     tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tune("--val_split=test", "--epochs=3")
+    """Which has the accuracy in one clip that the validation found, for one centred clip is what it looks at."""
+    out = tune("--val_split=test", "--epochs=3", "--clips=1")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     top1 = {line["step"]: line["val_top1"] for line in lines if "val_top1" in line}
     best = max(top1, key=lambda step: (top1[step], -step))
 
     assert sorted(top1) == [3, 6, 9]
     assert results(out)["tuned"] == f"step-{best:08d}"
+    assert results(out)["scores"]["top1"] == pytest.approx(top1[best])
+    assert results(out)["scores"]["selected_on_test"] == 1
     told = capsys.readouterr().out
     assert f"note: step-{best:08d} was chosen on the split 'test', which it is judged on; see --val_split" in told
 
@@ -135,12 +142,34 @@ class TestVotes:
     def options(self, **more: Any) -> Any:
         return finetune.Settings(**{"run": Path(), "device": "cpu", "batch": 4, **more})
 
-    def test_of_one_clip_is_what_the_model_says_of_it(self, tuned: run.Built, shards: Path) -> None:
+    @pytest.mark.parametrize(("vote", "clips"), [("logit", 1), ("logit", 3), ("prob", 3)])
+    def test_are_the_mean_of_what_the_model_says_of_each_clip_and_the_whole_sound(
+        self, vote: Any, clips: int, tuned: run.Built, shards: Path
+    ) -> None:
         split = open_split(shards, "test")
-        score_NC, label_N = finetune.votes(tuned, split, self.options(clips=1, workers=0))
+        score_NC, label_N = finetune.votes(tuned, split, self.options(clips=clips, vote=vote))
 
-        assert score_NC.shape == (6, 2)
         assert label_N.tolist() == split.label_index_N.tolist()
+        for number, score_C in enumerate(score_NC):
+            with sample(split, number) as each:
+                views = tuned.view.test_views(each, tuned.view_settings, clips)
+            said = []
+            for clip in range(clips):
+                one = {"video": views["video"][clip : clip + 1], "audio": views["audio"][None]}
+                sides = tuned.view.to_model(one, tuned.view_settings)
+                with torch.no_grad():
+                    logit_C = tuned.model.logits(tuned.model.video(sides["video"]), tuned.model.audio(sides["audio"]))[
+                        0
+                    ]
+                said.append(logit_C if vote == "logit" else logit_C.softmax(dim=0))
+            torch.testing.assert_close(score_C, torch.stack(said).mean(dim=0), rtol=1e-5, atol=1e-6)
+        assert len({tuple(score_C.tolist()) for score_C in score_NC}) == 6  # each video has its own
+
+    def test_that_are_no_numbers_are_refused(self, tuned: run.Built, shards: Path) -> None:
+        with torch.no_grad():
+            next(tuned.model.parameters()).fill_(torch.nan)
+        with pytest.raises(RunError, match="scores are not finite; lower"):
+            finetune.votes(tuned, open_split(shards, "test"), self.options(clips=1))
 
     @pytest.mark.parametrize(("vote", "winner"), [("logit", 0), ("prob", 1)])
     def test_a_clip_that_is_very_sure_wins_by_logits_and_loses_by_probabilities(self, vote: Any, winner: int) -> None:
@@ -161,9 +190,70 @@ class TestVotes:
         assert score_BC.argmax().item() == winner
 
 
-def test_a_run_and_another_split_are_needed(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate.main(["finetune", f"--run={finished}", "--on_split=train"]) == 2
-    assert "--on_split train: must be another split than --fit_split train" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--on_split=train"], "--on_split train: is the split to learn from (--fit_split); name another"),
+        (["--val_split=train"], "--val_split train: is the split to learn from (--fit_split); name another"),
+        (["--on_split=nope"], "--on_split nope: is not there to be judged on; "),
+        (["--untrained", "--checkpoint=best"], "--untrained: judges initial weights, not --checkpoint best"),
+        (["--gate=on", "--supervised.modalities=video"], "--gate on: supervised: a gate needs both modalities"),
+        (["--gate=on", "--supervised.amfm.gate=sigmoid"], "--supervised.amfm: the gate is the run's own"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    options: list[str], complaint: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main(["finetune", f"--run={finished}", f"--out={tmp_path / 'tuned'}", *options]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--checkpoint=step-00000004", "is fine-tuned with init "),
+        ("--epochs=2", "is fine-tuned with epochs 1, not 2"),
+        ("--val_split=test", "is fine-tuned with val_split None, not test"),
+        ("--supervised.hidden=8", "is fine-tuned with supervised.hidden 512, not 8"),
+    ],
+)
+def test_the_scores_of_one_fine_tuning_are_never_told_as_those_of_another(
+    option: str, complaint: str, finished: Path, tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tune("--epochs=1")
+    first = results(out)
+    options = [f"--run={finished}", f"--out={out}", "--workers=0", "--device=cpu", "--clips=2", "--batch=4"]
+
+    assert evaluate.main(["finetune", *options, "--optim.lr=1e-3", "--epochs=1", option]) == 2
+
+    assert f"{out}: {complaint}" in capsys.readouterr().err
+    assert results(out) == first
+
+
+def test_the_split_that_is_judged_does_not_choose_the_checkpoint(
+    tune: Callable[..., Path], films: dict[int, bytes], tmp_path: Path
+) -> None:
+    """Of a set of train and val, val is judged, and so the last checkpoint is taken."""
+    write_set(tmp_path / "two", {"train": (4, 4), "val": (4,)}, films, classes="tiny")
+    told = results(tune(f"--shards={tmp_path / 'two'}"))
+
+    assert (told["on_split"], told["best_on"], told["tuned"]) == ("val", None, "step-00000004")
+    assert told["scores"]["selected_on_test"] == 0
+    assert (told["scores"]["top1_chance"], told["scores"]["top5_chance"]) == (50, 100)
+
+
+def test_no_password_of_a_url_is_told(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shards: Path
+) -> None:
+    dataset = reader.read_dataset(shards)
+    monkeypatch.setattr(reader, "read_dataset", lambda _: dataset)
+    for name in ("finetune", "linear"):
+        for option in ("--on_split=nope", "--fit_split=nope"):
+            evaluate.main([name, f"--run={finished}", "--shards=https://me:s3cret@host.invalid/k32", option])
+    told = capsys.readouterr()
+    assert "nope" in told.err
+    assert "s3cret" not in told.err + told.out
 
 
 @pytest.mark.parametrize("modalities", ["both", "video"])

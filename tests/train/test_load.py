@@ -56,6 +56,17 @@ def test_a_checkpoints_own_folder_says_the_same_as_its_run_and_name(
         )
 
 
+def test_a_checkpoints_own_folder_is_no_other_checkpoint(finished: Path) -> None:
+    path = finished / "checkpoints" / "step-00000006"
+
+    first = train.load(path, None)
+
+    assert first.checkpoint is None
+    assert torch.equal(first.video.conv1[0].weight, train.load(finished, None).video.conv1[0].weight)
+    with pytest.raises(RunError, match="is a checkpoint already, and 'step-00000004' is another"):
+        train.load(path, "step-00000004")
+
+
 def test_no_checkpoint_is_the_initial_weights_and_draws_nothing_from_the_users_randomness(finished: Path) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
