@@ -200,27 +200,11 @@ def _run(module: str, *arguments: object) -> None:
 
 def _scores(out: Path, settings: Settings, *, untrained: bool) -> dict[str, Mapping[str, float]]:
     """What each probe says."""
-    found: dict[str, Mapping[str, float]] = {}
-    for probe in PROBES:
-        folder = out / "eval" / (f"{probe}_untrained" if untrained else probe)
-        clips, more = 1 if settings.quick else 2, ["--untrained"] if untrained else []
-        _run(
-            "train.evaluate",
-            probe,
-            "--run",
-            out / "run",
-            "--clips",
-            clips,
-            "--batch",
-            32,
-            "--workers",
-            0,
-            "--out",
-            folder,
-            *more,
-        )
-        found[probe] = json.loads((folder / "results.json").read_bytes())["scores"]
-    return found
+    folder = out / "eval" / ("untrained" if untrained else "trained")
+    clips, more = 1 if settings.quick else 2, ["--untrained"] if untrained else []
+    how = ("--clips", clips, "--batch", 32, "--workers", 0, "--out", folder, *more)
+    _run("train.evaluate", *PROBES, "--run", out / "run", *how)
+    return {probe: json.loads((folder / probe / "results.json").read_bytes())["scores"] for probe in PROBES}
 
 
 def _row(name: str, scores: Mapping[str, Mapping[str, float]], *, chance: bool = False) -> dict[str, str | float]:

@@ -1,10 +1,12 @@
 """ks-eval: judge a run's frozen encoders by one protocol."""
 
 import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from kinetics_sounds import plugins
@@ -12,11 +14,13 @@ from kinetics_sounds.errors import RunError, SettingsError, ShardError
 from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, MISUSE, command, parse
 from kinetics_sounds.shards import reader
+from kinetics_sounds.shards.index import Dataset
 
 from . import cam, distributed, finetune, results, run, sounds
 from .encoders import load_asked
 from .features import Kind, extract
 from .loader import Loading
+from .probes import Features
 
 PROBES = f"{__package__}.probes"
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
@@ -29,10 +33,11 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Judge a run's frozen encoders; writes results.json and results.csv.
+    """Judge a run's frozen encoders; writes results.json and results.csv. Several probes share the features.
 
     Examples:
       ks-eval linear --run runs/avcl_k32
+      ks-eval linear knn crossmodal --run runs/avcl_k32
       ks-eval knn --run runs/avcl_k32 --untrained
       ks-eval crossmodal --run runs/avcl_k32 --on_split val
       torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate knn --run runs/avcl_k32
@@ -61,18 +66,19 @@ class Settings:
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is one."""
     out: Path | None = None
-    """Folder of the results; default: RUN/eval/PROBE."""
+    """Folder of the results, for several probes with a folder of each; default: RUN/eval/PROBE."""
     json: bool = False
-    """Print the results as JSON on standard output."""
+    """Print the results as JSON on standard output, a line a probe."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-eval`."""
-    name, *rest = (sys.argv[1:] if argv is None else argv) or ["-"]
-    if name.startswith("-"):
-        print(f"usage: ks-eval {{{','.join(names())}}} --run RUN [options]; see ks-eval {names()[0]} --help")
-        return DONE if name in ("-h", "--help") else MISUSE
-    return command("ks-eval", lambda: judge(name, rest))
+    words = sys.argv[1:] if argv is None else argv
+    asked = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    if not asked:
+        print(f"usage: ks-eval {{{','.join(names())}}} [...] --run RUN [options]; see ks-eval {names()[0]} --help")
+        return DONE if words and words[0] in ("-h", "--help") else MISUSE
+    return command("ks-eval", lambda: judge(asked, words[len(asked) :]))
 
 
 def names() -> list[str]:
@@ -80,84 +86,97 @@ def names() -> list[str]:
     return sorted([*plugins.names(PROBES), *COMMANDS])
 
 
-def judge(name: str, argv: Sequence[str]) -> int:
-    """Do what is called `name`; returns the exit code. Raises SettingsError where there is no such thing."""
-    if name not in names():
-        raise SettingsError(
-            f"nothing is called {name!r}; there are: {', '.join(names())}{plugins.nearest(name, names())}"
-        )
-    return COMMANDS[name](argv) if name in COMMANDS else evaluate(name, argv)
+def judge(asked: Sequence[str], argv: Sequence[str]) -> int:
+    """Do what is called so; returns the exit code. Raises SettingsError where there is no such thing."""
+    for name in asked:
+        if name not in names():
+            raise SettingsError(
+                f"nothing is called {name!r}; there are: {', '.join(names())}{plugins.nearest(name, names())}"
+            )
+        if name in COMMANDS and len(asked) > 1:
+            raise SettingsError(f"{name}: has options of its own; ask for it alone")
+    return COMMANDS[asked[0]](argv) if asked[0] in COMMANDS else evaluate(list(dict.fromkeys(asked)), argv)
 
 
-def evaluate(name: str, argv: Sequence[str]) -> int:
-    """Run one probe, by all the ranks that torchrun started; returns the exit code."""
-    probe = plugins.load(PROBES, name)
-    parsed = parse(Settings, argv, prog=f"ks-eval {name}", groups={name: probe.Settings})
-    settings, its = parsed.settings, parsed.groups[name]
+def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
+    """Run probes on the same features, by all the ranks that torchrun started; returns the exit code."""
+    probes = {name: plugins.load(PROBES, name) for name in asked}
+    prog = f"ks-eval {' '.join(asked)}"
+    parsed = parse(Settings, argv, prog=prog, groups={name: probe.Settings for name, probe in probes.items()})
+    settings = parsed.settings
     run.at_least(settings, clips=1, batch=1, workers=0)
     facts = run.read_facts(settings.run)
     shards = settings.shards or str(facts["shards"])
     dataset = reader.read_dataset(shards)
-    splits = dataset.splits
-    on = settings.on_split or run.judged_split(splits) or facts["train_split"]
-    fit = (settings.fit_split or "train") if probe.FITS else None
-    if settings.fit_split is not None and fit is None:
-        raise SettingsError(f"--fit_split {settings.fit_split}: {name} learns nothing; leave it out")
+    on = settings.on_split or run.judged_split(dataset.splits) or facts["train_split"]
+    fit = _fit_split(settings, dataset, [name for name, probe in probes.items() if probe.FITS], on=on, shards=shards)
+    run.check_like(facts, dataset, shards=shards)
+    encoders = load_asked(settings)
+    with distributed.start(run.pick_device(settings.device)) as world:
+        told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {on} {fit} {settings.clips}"}
+        distributed.check_equal(told)
+
+        @cache
+        def features(split: str, kind: Kind) -> Features:
+            return extract(
+                encoders,
+                run.open_split(run.reopen(settings.run).settings, shards, split),
+                clips=settings.clips,
+                batch=settings.batch,
+                loading=Loading(workers=settings.workers, device=world.device),
+                kind=kind,
+                world=world,
+            )
+
+        for name, probe in probes.items():
+            its, fits = parsed.groups[name], fit if probe.FITS else None
+            kind: Kind = getattr(its, "features", "pooled")
+            try:
+                test, train = features(on, kind), None if fits is None else features(fits, kind)
+                if not world.leads:
+                    continue
+                scores = probe.evaluate(test, train, its)
+            except ValueError as error:  # the probe's settings, or features that are not finite
+                raise RunError(f"{settings.run}: {name} cannot judge it: {error}") from error
+            found = {
+                **results.head(name, settings.run, facts, encoders.checkpoint),
+                "on_split": on,
+                "fit_split": fits,
+                "samples": len(test.keys),
+                "clips": settings.clips,
+                "features": kind,
+                "settings": dataclasses.asdict(its),
+                "fingerprint": dataset.splits[on].fingerprint,
+                "fit_fingerprint": None if fits is None else dataset.splits[fits].fingerprint,
+                "classes": dataset.classes,
+                "note": dataset.note,
+                "scores": scores,
+            }
+            out = settings.out or settings.run / "eval" / (f"{name}_untrained" if settings.untrained else name)
+            if settings.out is not None and len(probes) > 1:
+                out /= name
+            results.write(out, found)
+            print(json.dumps(found) if settings.json else results.told(found, out))
+    if world.leads and not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
+        print("note: the encoders were trained on these very clips")
+    return DONE
+
+
+def _fit_split(settings: Settings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: str) -> str | None:
+    """The split that `learning` probes learn from; raises SettingsError where it cannot be."""
+    if not learning:
+        if settings.fit_split is not None:
+            raise SettingsError(f"--fit_split {settings.fit_split}: no probe that is asked for learns; leave it out")
+        return None
+    fit = settings.fit_split or "train"
     if fit == on:
         raise SettingsError(
             f"--fit_split {on}: is also the split to be judged on; name another with --on_split or --fit_split"
         )
-    if fit is not None and fit not in splits:
-        raise ShardError(
-            f"{redact(shards)}: has no split {fit!r} to fit on; it has: {', '.join(splits)}; see --fit_split"
-        )
-    run.check_like(facts, dataset, shards=shards)
-    encoders = load_asked(settings)
-    trained = run.reopen(settings.run).settings
-    wanted = [on] if fit is None else [on, fit]
-    kind: Kind = getattr(its, "features", "pooled")
-    with distributed.start(run.pick_device(settings.device)) as world:
-        told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {wanted} {settings.clips}"}
-        distributed.check_equal(told)
-        loading = Loading(workers=settings.workers, device=world.device)
-        try:
-            features = [
-                extract(
-                    encoders,
-                    run.open_split(trained, shards, split),
-                    clips=settings.clips,
-                    batch=settings.batch,
-                    loading=loading,
-                    kind=kind,
-                    world=world,
-                )
-                for split in wanted
-            ]
-            if not world.leads:
-                return DONE
-            scores = probe.evaluate(features[0], features[1] if fit is not None else None, its)
-        except ValueError as error:  # the probe's settings, or features that are not finite
-            raise RunError(f"{settings.run}: {name} cannot judge it: {error}") from error
-    found = {
-        **results.head(name, settings.run, facts, encoders.checkpoint),
-        "on_split": on,
-        "fit_split": fit,
-        "samples": len(features[0].keys),
-        "clips": settings.clips,
-        "features": kind,
-        "settings": dataclasses.asdict(its),
-        "fingerprint": splits[on].fingerprint,
-        "fit_fingerprint": None if fit is None else splits[fit].fingerprint,
-        "classes": dataset.classes,
-        "note": dataset.note,
-        "scores": scores,
-    }
-    out = settings.out or settings.run / "eval" / (f"{name}_untrained" if settings.untrained else name)
-    results.write(out, found)
-    print(json.dumps(found) if settings.json else results.told(found, out))
-    if found["fingerprint"] == facts["fingerprint"] and not settings.json:
-        print("note: the encoders were trained on these very clips")
-    return DONE
+    if fit not in dataset.splits:
+        there = ", ".join(dataset.splits)
+        raise ShardError(f"{redact(shards)}: has no split {fit!r} to fit on; it has: {there}; see --fit_split")
+    return fit
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """The contract of the commands, as scripts rely on it: names, options, exit codes, and errors without a traceback."""
 
+import contextlib
+import importlib
+import io
 import re
 import subprocess
 import sys
@@ -50,9 +53,24 @@ NESTED = {
 
 
 def run(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A process of its own."""
     name, *words = command.split()
     argv = [sys.executable, "-m", f"kinetics_sounds.{MODULES[name]}", *words, *arguments]
     return subprocess.run(argv, check=False, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+def call(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The same within this process, which has imported it all: what it writes, and the exit code."""
+    name, *words = command.split()
+    argv = [*words, *arguments]
+    out, err = io.StringIO(), io.StringIO()
+    main = importlib.import_module(f"kinetics_sounds.{'train.pretrain' if name == 'ks-train' else MODULES[name]}").main
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(cwd or Path.cwd()):
+        try:
+            code = main(argv)
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 
 
 def test_every_script_of_the_package_is_in_the_contract() -> None:
@@ -63,7 +81,7 @@ def test_every_script_of_the_package_is_in_the_contract() -> None:
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
-    shown = run(command, "--help")
+    shown = call(command, "--help")
 
     found = set(re.findall(r"^  (?:-h, )?--([a-z_]+)\b(?!\.)", shown.stdout, flags=re.MULTILINE)) - {"help"}
     groups = {
@@ -86,7 +104,7 @@ def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
 
 @pytest.mark.parametrize("command", NESTED)
 def test_help_names_exactly_the_options_of_sources_and_executors(command: str) -> None:
-    shown = run(command, "--help")
+    shown = call(command, "--help")
 
     found = re.findall(r"^  --([a-z_]+\.[a-z_]+)\b", shown.stdout, flags=re.MULTILINE)
     assert sorted(found) == NESTED[command].split()
@@ -94,7 +112,7 @@ def test_help_names_exactly_the_options_of_sources_and_executors(command: str) -
 
 @pytest.mark.parametrize("command", ["ks-build", "ks-shard", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"])
 def test_help_shows_examples_and_exit_codes_or_defaults(command: str) -> None:
-    shown = run(command, "--help").stdout
+    shown = call(command, "--help").stdout
 
     assert "Examples:" in shown
     assert f"\n  {command.split()[0]}" in shown
@@ -171,13 +189,24 @@ CASES = [
 def test_bad_input_names_the_thing_the_place_and_the_remedy(
     place: Path, command: str, arguments: str, said: str
 ) -> None:
-    result = run(command, *arguments.split(), cwd=place)
+    result = call(command, *arguments.split(), cwd=place)
 
     assert result.returncode == 2
     assert said in result.stderr
     assert result.stderr.splitlines()[-1].strip()
     assert f"{command}: error: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", MODULES)
+def test_as_a_process_of_its_own_a_command_says_and_returns_the_same(place: Path, command: str) -> None:
+    first = "linear " if command == "ks-eval" else ""
+    alone, within = (how(command, *first.split(), "--nonsense=1", cwd=place) for how in (run, call))
+
+    assert (alone.returncode, alone.stdout) == (within.returncode, within.stdout) == (2, "")
+    assert alone.stderr.splitlines()[-1] == within.stderr.splitlines()[-1]
+    assert "Traceback" not in alone.stderr
 
 
 @pytest.mark.slow

@@ -67,6 +67,23 @@ class TestResults:
             (probe, "step-00000006", "test")
         }
 
+    def test_several_probes_say_what_each_says_alone_of_features_that_are_extracted_once(
+        self, judge: Callable[..., dict[str, Any]], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        alone = {name: judge(name) for name in PROBES}
+        extracted: list[str] = []
+
+        def counted(encoders: Encoders, split: Split, **how: Any) -> Features:
+            extracted.append(split.name)
+            return features.extract(encoders, split, **how)
+
+        monkeypatch.setattr(evaluate, "extract", counted)
+        options = [f"--run={finished}", f"--out={tmp_path / 'all'}", "--workers=0", "--device=cpu", "--clips=2"]
+        assert evaluate.main([*PROBES, *options]) == 0
+
+        assert sorted(extracted) == ["test", "train"]
+        assert {name: json.loads((tmp_path / "all" / name / "results.json").read_text()) for name in PROBES} == alone
+
     def test_chance_is_that_of_six_clips_of_two_classes(self, judge: Callable[..., dict[str, Any]]) -> None:
         assert judge("linear")["scores"]["top1_chance"] == 50
         assert judge("crossmodal")["scores"]["r1_chance"] == pytest.approx(100 / 6)
@@ -268,7 +285,10 @@ class TestMisuse:
             (["crossmodal", "--run=/nowhere"], r"/nowhere: is no training run .*give the --out of a ks-train"),
             (["knn", "--knn.k=0"], r"knn cannot judge it: k must be at least 1"),
             (["knn", "--knn.k=few"], r"few"),
-            (["crossmodal", "--fit_split=train"], r"--fit_split train: crossmodal learns nothing; leave it out"),
+            (
+                ["crossmodal", "--fit_split=train"],
+                r"--fit_split train: no probe that is asked for learns; leave it out",
+            ),
             (
                 ["knn", "--untrained", "--checkpoint=best"],
                 r"--untrained: judges initial weights, not --checkpoint best",
@@ -286,6 +306,9 @@ class TestMisuse:
 
         assert re.search(complaint, line), line
         assert not (tmp_path / "out").exists()
+
+    def test_what_has_options_of_its_own_is_asked_for_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "cam: has options of its own; ask for it alone" in refused(["linear", "cam", "--run=x"], capsys)
 
     def test_a_run_must_be_named(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "run" in refused(["linear"], capsys)
@@ -347,7 +370,7 @@ class TestMisuse:
     def test_help_names_the_probes(self, argv: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
         assert evaluate.main(argv) == code
         usage = capsys.readouterr().out
-        assert re.match(r"usage: ks-eval \{[a-z,]+\} --run RUN", usage)
+        assert re.match(r"usage: ks-eval \{[a-z,]+\} \[\.\.\.\] --run RUN", usage)
         assert all(name in usage for name in PROBES)
 
     def test_options_without_a_probe_are_misuse(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
