@@ -29,8 +29,9 @@ check: $(STAMP)
 	$(BIN)/mypy kinetics_sounds pipelines train tests benchmarks
 	$(BIN)/lint-imports
 
+# Hundreds of the tests start processes: their modules are compiled once.
 test: check libraries
-	$(BIN)/pytest -n 3
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 3 --dist worksteal
 
 test-yt-dlp: $(STAMP)
 	$(BIN)/python benchmarks/yt_dlp_versions.py

@@ -1,6 +1,7 @@
 import importlib
 import itertools
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from kinetics_sounds import remote
 from .wire import Proxy
 
 torch.set_num_threads(1)  # many small tests on few cores: threads would only wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"  # and so in the processes that they start
 
 BUCKETS = (f"bucket-{number}" for number in itertools.count())
 

@@ -9,13 +9,13 @@ values are averaged to judge), D feature channels.
 
 import csv
 import io
-import math
 import statistics
 import struct
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -33,6 +33,8 @@ Encoder = Callable[[np.ndarray], Tensor]
 
 _UNREADABLE = (
     OSError,
+    MemoryError,
+    OverflowError,
     ValueError,
     TypeError,
     ZeroDivisionError,
@@ -41,8 +43,20 @@ _UNREADABLE = (
     wavfile.WavFileWarning,
 )
 """What scipy raises for a file that is no WAV, or a damaged one."""
-MAX_RATE = 1_000_000
-"""Hertz: a file that claims more would take gigabytes of memory to resample."""
+MIN_RATE, MAX_RATE = 1_000, 1_000_000
+"""Hertz: what claims less or more is damaged. At 1 Hz a second's file would become hours."""
+MAX_STEPS = 10_000
+"""Greatest denominator of the ratio of two rates: exact below 10 kHz and for all usual rates, else within 1e-8."""
+
+
+class _Claimed(io.BytesIO):
+    """A file's bytes; ValueError where more are asked than are left, for scipy asks for as many as a header claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if found and size is not None and len(found) < size:
+            raise ValueError(f"it ends early: {size} bytes are claimed where {len(found)} are left")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +73,7 @@ def read_folds(meta: Path, audio: Path) -> tuple[Recording, ...]:
     """The recordings of an ESC-50-style CSV (columns filename, fold, target), whose files lie in `audio`, in its order.
 
     Raises AnnotationError for a CSV that cannot be read, lacks a column, is empty or names a file twice, a fold that is
-    no whole number, and a file that lies elsewhere or is missing.
+    no whole number or the only one, and a file that lies elsewhere or is missing.
     """
     rows = csv.DictReader(io.StringIO(_text(meta), newline=""), strict=True)
     found = []
@@ -77,7 +91,10 @@ def read_folds(meta: Path, audio: Path) -> tuple[Recording, ...]:
             found.append(_recording(row["filename"], row["target"], audio, where=where, fold=int(fold)))
     except csv.Error as error:
         raise AnnotationError(f"{meta}:{rows.line_num}: is no CSV: {error}") from error
-    return _checked(found, meta)
+    recordings = _checked(found, meta)
+    if len({each.fold for each in recordings}) < 2:
+        raise AnnotationError(f"{meta}: has fold {recordings[0].fold} alone; one teaches and another is judged")
+    return recordings
 
 
 def read_list(path: Path, audio: Path) -> tuple[Recording, ...]:
@@ -97,19 +114,20 @@ def read_list(path: Path, audio: Path) -> tuple[Recording, ...]:
 def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
     """A WAV file as the mean of its channels, resampled to `sample_rate` hertz: float32 (samples,), full scale is 1.
 
-    Raises MediaError for a file that is no whole WAV of integers or floats, is empty or holds samples that are not finite.
+    Raises MediaError for a file that is no whole WAV of integers or floats, is empty, claims a rate beyond `MIN_RATE` and
+    `MAX_RATE` or holds samples that are not finite. Takes no more memory than its bytes are worth, whatever it claims.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", wavfile.WavFileWarning)  # of a file that ends early
             warnings.filterwarnings("ignore", "Chunk .* not understood", wavfile.WavFileWarning)
-            rate, sample_TC = wavfile.read(path)
+            rate, sample_TC = wavfile.read(_Claimed(path.read_bytes()))
     except _UNREADABLE as error:
         raise MediaError(
             f"{path}: cannot be read as a WAV file: {error}; convert it, or remove it from the list"
         ) from error
-    if not sample_TC.size or not 1 <= rate <= MAX_RATE:
-        raise MediaError(f"{path}: holds {sample_TC.size} samples at {rate} Hz; remove it from the list")
+    if not sample_TC.size or not MIN_RATE <= rate <= MAX_RATE:
+        raise MediaError(f"{path}: holds {sample_TC.size} samples at {rate} Hz; mend it, or remove it from the list")
     if sample_TC.dtype == np.uint8:
         sample_TC = (sample_TC.astype(np.float32) - 128) / 128
     elif np.issubdtype(sample_TC.dtype, np.integer):
@@ -117,8 +135,8 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
     wave = np.asarray(sample_TC, dtype=np.float64).reshape(len(sample_TC), -1).mean(axis=1)
     if not np.isfinite(wave).all():
         raise MediaError(f"{path}: holds samples that are not finite; remove it from the list")
-    shared = math.gcd(rate, sample_rate)
-    waveform: np.ndarray = resample_poly(wave, sample_rate // shared, rate // shared).astype(np.float32)
+    ratio = Fraction(sample_rate, rate).limit_denominator(MAX_STEPS)
+    waveform: np.ndarray = resample_poly(wave, ratio.numerator, ratio.denominator).astype(np.float32)
     return waveform
 
 
@@ -147,9 +165,8 @@ def cross_validate(recordings: Sequence[Recording], features_NKD: Tensor, settin
 
     "top1_std" is their standard deviation (of a sample), "fold1_top1" and "fold1_c" and so on each fold's accuracy and
     C, "top1_chance" what guesses reach, "selected_on_test" 1 where the judged fold chose its own C. Otherwise the folds
-    that teach are judged in turn to choose it. Raises ValueError for fewer than two folds and as `svm.check`.
+    that teach are judged in turn to choose it. Raises ValueError for fewer than two folds and as `svm.strength`.
     """
-    svm.check(settings)
     fold_N = torch.tensor([each.fold for each in recordings])
     folds = torch.unique(fold_N).tolist()
     if len(folds) < 2:
@@ -183,13 +200,10 @@ def train_test(
     """Learn from the recordings `fit` and judge `on`, in percent: "top1" with its interval "top1_low" and "top1_high".
 
     Also "c", "top1_chance" and "selected_on_test", 1 where the judged recordings chose C; otherwise cross-validation in
-    `fit` chose it. A recording whose label is not in `fit` is a miss. Raises ValueError for a recording that both teaches
-    and is judged, and as `svm.check`.
+    `fit` chose it. A recording whose label is not in `fit` is a miss. Raises AnnotationError as `check_apart`, ValueError
+    as `svm.strength`.
     """
-    svm.check(settings)
-    twice = {each.path for each in fit} & {each.path for each in on}
-    if twice:
-        raise ValueError(f"{min(twice)}: is in both lists; a sound must not both teach and be judged")
+    check_apart(fit, on)
     target_M, classes = _classes(fit, fit)
     right_N, _ = _classes(on, fit)
     trial = svm.Trial(fit_MKD, target_M, on_NKD, right_N)
@@ -202,6 +216,13 @@ def train_test(
         "c": c,
         "selected_on_test": float(settings.select == "test"),
     }
+
+
+def check_apart(fit: Sequence[Recording], on: Sequence[Recording]) -> None:
+    """Raise AnnotationError for a recording that is in both lists: it would both teach and be judged."""
+    twice = {each.path for each in fit} & {each.path for each in on}
+    if twice:
+        raise AnnotationError(f"{min(twice)}: is in both lists; a sound must not both teach and be judged")
 
 
 def _classes(recordings: Sequence[Recording], known: Sequence[Recording]) -> tuple[Tensor, int]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinetics_sounds import progress, stream
-from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.errors import SettingsError, ShardError
 
 from . import distributed, loader
 from .distributed import World
@@ -36,9 +36,14 @@ def extract(
 ) -> Features:
     """Features of every sample once, in evaluation mode: video averaged over the clips, audio of the whole track.
 
-    With a `world` each rank sees its own share, and all ranks get all the features. Raises ShardError where the set does
-    not suit the view, RunError for a sample that cannot be read, or where another rank is lost.
+    With a `world` each rank sees its own share, and all ranks get all the features. Raises ShardError where the split is
+    empty or the set does not suit the view, RunError for a sample that cannot be read, or where another rank is lost.
     """
+    if not len(split):
+        raise ShardError(
+            f"split {split.name!r} of the set of {split.dataset.classes} holds no sample; "
+            "name another with --on_split or --fit_split"
+        )
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(loading.device).eval()
     world = world or World(0, 1, loading.device)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
 
 from kinetics_sounds.errors import KineticsSoundsError, LostRanksError
@@ -61,6 +62,8 @@ def ranks(task: Task, argv: Sequence[str], *, devices: int, prog: str) -> int:
 def _rank(rank: int, task: Task, argv: Sequence[str], size: int, folder: str, prog: str) -> None:
     """In a rank: do the task; an error is left in a file for the starting process to tell."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), **{MEETING: f"file://{folder}/meet"})
+    if "OMP_NUM_THREADS" not in os.environ:  # else each would take all cores, and they would wait for each other
+        torch.set_num_threads(max(1, torch.get_num_threads() // size))
     place = Path(folder)
 
     def run() -> int:

@@ -19,7 +19,7 @@ from kinetics_sounds.errors import AnnotationError, RunError, SettingsError
 from kinetics_sounds.settings import DONE, parse
 
 from . import results, run
-from .audio_folders import Recording, cross_validate, encode, read_folds, read_list, train_test
+from .audio_folders import Recording, check_apart, cross_validate, encode, read_folds, read_list, train_test
 from .encoders import Encoders, Raw, load_asked
 from .features import Kind
 from .features import encode as encode_inputs
@@ -94,7 +94,6 @@ def judge(argv: Sequence[str]) -> int:
     sample_rate = encoders.mel.sample_rate
     length = None if settings.seconds is None else max(1, round(settings.seconds * sample_rate))
     try:
-        svm.check(parsed.groups["svm"])
         features_NKD = encode(
             sounds.recordings,
             lambda waveform: encode_sound(
@@ -103,7 +102,7 @@ def judge(argv: Sequence[str]) -> int:
             sample_rate=sample_rate,
         )
         scores = score(sounds, features_NKD, parsed.groups["svm"])
-    except ValueError as error:  # the settings, a sound in two lists, or features that are not finite
+    except ValueError as error:  # features that are not finite, or too few sounds to choose C
         raise RunError(f"{settings.run}: cannot be judged on {settings.folder}: {error}") from error
     found = {
         **results.head("sounds", settings.run, facts, encoders.checkpoint),
@@ -112,7 +111,7 @@ def judge(argv: Sequence[str]) -> int:
         "windows": settings.windows,
         "seconds": settings.seconds,
         "features": settings.features,
-        "fingerprint": fingerprint(sounds.recordings),
+        "fingerprint": fingerprint(sounds, settings.folder),
         "scores": scores,
     }
     out = settings.out or settings.run / "eval" / ("sounds_untrained" if settings.untrained else "sounds")
@@ -124,7 +123,8 @@ def judge(argv: Sequence[str]) -> int:
 def read(folder: Path) -> Sounds:
     """The recordings of a folder in one of the layouts that `Settings` lists.
 
-    Raises AnnotationError where it has none of them, and for lists that are damaged or name files that are missing.
+    Raises AnnotationError where it has none of them, for lists that are damaged or name files that are missing, and where
+    there is nothing to judge fairly: one fold alone, a file in both lists of a division.
     """
     if (folder / "meta" / "esc50.csv").is_file():
         return Sounds(read_folds(folder / "meta" / "esc50.csv", folder / "audio"))
@@ -138,6 +138,8 @@ def read(folder: Path) -> Sounds:
             "evaluation_setup/fold1_train.txt; see ks-eval sounds --help"
         )
     divisions = tuple((read_list(fit, folder), read_list(on, folder)) for fit, on in lists)
+    for fit, on in divisions:
+        check_apart(fit, on)
     distinct = {each.path: each for division in divisions for part in division for each in part}
     return Sounds(tuple(distinct.values()), divisions)
 
@@ -145,7 +147,7 @@ def read(folder: Path) -> Sounds:
 def score(sounds: Sounds, features_NKD: Tensor, settings: svm.Settings) -> dict[str, float]:
     """Accuracies in percent, "top1" and each fold's own, as `cross_validate` and `train_test` give them.
 
-    `features_NKD` are those of `sounds.recordings`. Raises ValueError for a sound that both teaches and is judged.
+    `features_NKD` are those of `sounds.recordings`. Raises AnnotationError and ValueError as these do.
     """
     if not sounds.divisions:
         return cross_validate(sounds.recordings, features_NKD, settings)
@@ -187,10 +189,19 @@ def encode_sound(encoders: Encoders, waveforms: Sequence[np.ndarray], *, kind: K
     return encode_inputs(encoders.audio, torch.cat(inputs), kind=kind).cpu()
 
 
-def fingerprint(recordings: Sequence[Recording]) -> str:
-    """SHA-256 over the sorted names, labels and folds, a line each."""
-    lines = sorted(f"{each.path.name}\t{each.label}\t{each.fold}\n" for each in recordings)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def fingerprint(sounds: Sounds, folder: Path) -> str:
+    """SHA-256 over a line for each recording of each list: which list of which division, path in `folder`, label and fold."""
+    lists = {
+        f"{n} {side}": part
+        for n, both in enumerate(sounds.divisions)
+        for side, part in zip(("fit", "on"), both, strict=True)
+    }
+    lines = [
+        json.dumps([name, each.path.relative_to(folder).as_posix(), each.label, each.fold])
+        for name, part in (lists or {"folds": sounds.recordings}).items()
+        for each in part
+    ]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def _dark(encoders: Encoders, waveform: np.ndarray) -> Raw:

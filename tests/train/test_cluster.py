@@ -170,6 +170,11 @@ class TestProbe:
 
     def test_it_needs_no_fitted_split_and_at_least_one_cluster_and_restart(self) -> None:
         assert not cluster.FITS
-        for changes in ({"clusters": 0}, {"restarts": 0}):
-            with pytest.raises(ValueError, match="at least 1"):
-                judge(corners(1.0), **changes)
+        for name in ("clusters", "restarts"):
+            with pytest.raises(ValueError, match=f"--cluster.{name} 0: must be at least 1"):
+                cluster.Settings(**{name: 0})
+
+    @pytest.mark.parametrize("seed", [-1, 2**32])
+    def test_a_seed_that_numpy_does_not_take_is_refused(self, seed: int) -> None:
+        with pytest.raises(ValueError, match=f"--cluster.seed {seed}: must be from 0"):
+            cluster.Settings(seed=seed)

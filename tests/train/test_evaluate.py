@@ -283,7 +283,7 @@ class TestMisuse:
             (["crossmodal", "--device=banana"], r"--device banana: .* try cpu"),
             (["crossmodal", "--shards=/nowhere"], r"/nowhere: has no shard set"),
             (["crossmodal", "--run=/nowhere"], r"/nowhere: is no training run .*give the --out of a ks-train"),
-            (["knn", "--knn.k=0"], r"knn cannot judge it: k must be at least 1"),
+            (["knn", "--knn.k=0"], r"--knn\.k 0: must be at least 1; see ks-eval knn --help"),
             (["knn", "--knn.k=few"], r"few"),
             (
                 ["crossmodal", "--fit_split=train"],

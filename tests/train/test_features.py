@@ -1,5 +1,6 @@
 """Ranks that share a split see every sample once and end with the features of one process."""
 
+import dataclasses
 import importlib
 import json
 import multiprocessing
@@ -11,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kinetics_sounds.stream import open_split
+from kinetics_sounds.errors import ShardError
+from kinetics_sounds.stream import Split, open_split
 from kinetics_sounds.train import evaluate, features, load
 from kinetics_sounds.train.loader import Loading
 
@@ -23,6 +25,14 @@ def ranks(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module that ranks run."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     return importlib.import_module("feature_ranks")
+
+
+def test_an_empty_split_is_refused_before_the_work_begins(finished: Path, split: Split) -> None:
+    empty = dataclasses.replace(split, key_N=split.key_N[:0])
+    loading = Loading(workers=0, device=torch.device("cpu"))
+
+    with pytest.raises(ShardError, match=r"'train' of the set of tiny holds no sample; name another with --on_split"):
+        features.extract(load(finished), empty, clips=1, batch=4, loading=loading)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import weakref
 from types import ModuleType
 from typing import Any
 
@@ -56,7 +57,7 @@ def shuffled(some: Features, seed: int) -> Features:
 
 class TestFeatures:
     def test_both_puts_the_modalities_side_by_side(self) -> None:
-        assert features([[1.0, 2]], [[3.0]]).both_ND.tolist() == [[1, 2, 3]]
+        assert features([[1.0, 2]], [[3.0]]).both().tolist() == [[1, 2, 3]]
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -114,6 +115,17 @@ class TestHits:
     def test_first_last_tied_and_without_a_class(self, k: int, found: list[float]) -> None:
         assert hits(self.SCORE, self.RIGHT, k=k).tolist() == pytest.approx(found)
 
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_a_score_that_is_no_number_is_neither_hit_nor_miss(self, place: int) -> None:
+        score_NC = torch.tensor([[1.0, 2.0]])
+        score_NC[0, place] = torch.nan
+
+        with pytest.raises(ValueError, match=r"scores are not numbers \(NaN\)"):
+            hits(score_NC, torch.tensor([[True, False]]), k=1)
+
+    def test_a_class_that_was_not_taught_may_score_minus_infinity(self) -> None:
+        assert hits(torch.tensor([[-torch.inf, 2.0]]), torch.tensor([[False, True]]), k=1).tolist() == [1]
+
 
 class TestInterval:
     @pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
@@ -162,18 +174,34 @@ class TestInterval:
 
 class TestSides:
     def test_are_both_joined_and_each_alone(self) -> None:
-        sides = features([[3.0, 4]], [[0.0, 2]]).sides
+        some = features([[3.0, 4]], [[0.0, 2]])
 
-        assert {prefix: side.tolist() for prefix, side in sides.items()} == {
+        assert {prefix: side.tolist() for prefix, side in some.sides()} == {
             "": [[3, 4, 0, 2]],
             "video_": [[3, 4]],
             "audio_": [[0, 2]],
         }
 
     def test_unit_scales_each_modality_to_length_one(self) -> None:
-        some = features([[3.0, 4], [0, 0]], [[0.0, 2], [0, -5]]).unit()
+        some = features([[3.0, 4], [0, 0]], [[0.0, 2], [0, -5]])
 
-        assert some.both_ND.tolist() == [pytest.approx([0.6, 0.8, 0, 1]), [0, 0, 0, -1]]
+        assert some.both(unit=True).tolist() == [pytest.approx([0.6, 0.8, 0, 1]), [0, 0, 0, -1]]
+        assert {prefix: side.tolist() for prefix, side in some.sides(unit=True)} == {
+            "": some.both(unit=True).tolist(),
+            "video_": [pytest.approx([0.6, 0.8]), [0, 0]],
+            "audio_": [[0, 1], [0, -1]],
+        }
+
+    def test_are_made_one_at_a_time(self) -> None:
+        """Of both modalities' copy nothing is left while the video is judged."""
+        sides = features(torch.ones(3, 2)).sides(unit=True)
+        _, both_ND = next(sides)
+        copy = weakref.ref(both_ND)
+        del both_ND
+
+        next(sides)
+
+        assert copy() is None
 
 
 @pytest.mark.parametrize("probe", [linear, knn, svm, crossmodal])
@@ -202,7 +230,7 @@ class TestEveryProbe:
     def test_a_single_clip_is_enough(self, probe: ModuleType) -> None:
         one = features([[1.0, 2.0]])
 
-        metrics = probe.evaluate(one, one, probe.Settings())
+        metrics = probe.evaluate(one, one, probe.Settings(**({"cs": (1.0,)} if probe is svm else {})))
 
         assert {value for name, value in metrics.items() if name not in SVM_FACTS} == {100.0}
 
@@ -237,7 +265,8 @@ class TestClassifiers:
         fit = features(torch.eye(4), label=[3, 5, 7, 9])
         on = features(torch.eye(4), label=[3, 5, 100, -1])
 
-        metrics = probe.evaluate(on, fit, probe.Settings(**({"k": 1} if probe is knn else {})))
+        options: dict[ModuleType, Any] = {knn: {"k": 1}, svm: {"cs": (1.0,)}}
+        metrics = probe.evaluate(on, fit, probe.Settings(**options.get(probe, {})))
 
         assert metrics["top1"] == 50
         assert metrics["top5"] == 50
@@ -255,13 +284,13 @@ class TestLinear:
     @pytest.mark.parametrize("l2", [1e-3, 1e-1])
     def test_agrees_with_scikit_learn(self, l2: float) -> None:
         on, fit = blobs(2, 300), blobs(3, 90)
-        mean, std = fit.both_ND.mean(0), fit.both_ND.std(0, correction=0)
+        mean, std = fit.both().mean(0), fit.both().std(0, correction=0)
         oracle = sklearn_linear.LogisticRegression(C=1 / (l2 * 90), tol=1e-8, max_iter=1000)
-        oracle.fit((fit.both_ND - mean) / std, fit.label_N)
+        oracle.fit((fit.both() - mean) / std, fit.label_N)
 
         metrics = linear.evaluate(on, fit, linear.Settings(l2=l2))
 
-        assert metrics["top1"] == pytest.approx(100 * oracle.score((on.both_ND - mean) / std, on.label_N))
+        assert metrics["top1"] == pytest.approx(100 * oracle.score((on.both() - mean) / std, on.label_N))
         assert 50 < metrics["top1"] < 100
 
     @given(seeds)
@@ -280,6 +309,20 @@ class TestLinear:
         on = features([[1.0, 1e6], [-1, -1e6]], label=[0, 1])
 
         assert linear.evaluate(on, fit, linear.Settings())["top1"] == 100
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"l2": -1.0}, r"--linear\.l2 -1\.0: must be at least 0"),
+            ({"l2": math.nan}, r"--linear\.l2 nan"),
+            ({"l2": math.inf}, r"--linear\.l2 inf"),
+            ({"iterations": 0}, r"--linear\.iterations 0: must be at least 1"),
+            ({"iterations": -3}, r"--linear\.iterations -3"),
+        ],
+    )
+    def test_nonsense_is_refused(self, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            linear.Settings(**changes)
 
 
 class TestKnn:
@@ -327,10 +370,22 @@ class TestKnn:
 
         assert knn.evaluate(on, fit, knn.Settings(k=7))["video_top1"] == pytest.approx(100 * right / 300)
 
-    @pytest.mark.parametrize("changes", [{"k": 0}, {"temperature": 0.0}])
-    def test_nonsense_is_refused(self, changes: dict[str, Any]) -> None:
-        with pytest.raises(ValueError, match="k must be at least 1 and the temperature positive"):
-            self.top1(**changes)
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"k": 0}, r"--knn\.k 0: must be at least 1"),
+            ({"temperature": 0.0}, r"--knn\.temperature 0\.0: must be more than 0"),
+            ({"temperature": math.nan}, r"--knn\.temperature nan"),
+        ],
+    )
+    def test_nonsense_is_refused(self, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            knn.Settings(**changes)
+
+    def test_votes_that_are_no_numbers_are_refused(self) -> None:
+        """Float32 takes so small a temperature for 0, and 0 / 0 is no number."""
+        with pytest.raises(ValueError, match=r"not numbers \(NaN\)"):
+            self.top1(temperature=1e-60)
 
 
 def harmonic(count: int) -> float:
@@ -440,5 +495,16 @@ class TestCrossmodal:
             crossmodal.evaluate(features(torch.ones(4, 2), torch.ones(4, 3)), None, crossmodal.Settings())
 
     def test_a_rank_below_one_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="a rank is at least 1"):
-            crossmodal.evaluate(blobs(0), None, crossmodal.Settings(ks=(0, 1)))
+        with pytest.raises(ValueError, match=r"--crossmodal\.ks \[0, 1\]: a rank is at least 1"):
+            crossmodal.Settings(ks=(0, 1))
+
+    def test_bounds_are_those_of_the_queries(self) -> None:
+        """The three clips by hand: found first, second and third."""
+        video = torch.tensor([[3.0, 2, 1]] * 3)
+
+        metrics = crossmodal.evaluate(features(video, torch.eye(3), [0, 1, 0]), None, crossmodal.Settings(ks=(1,)))
+
+        for name, values in {"r1": [1, 0, 0], "mrr": [1, 1 / 2, 1 / 3], "map": [5 / 6, 1 / 2, 5 / 6]}.items():
+            bounds = [metrics[f"video_to_audio_{name}_{end}"] for end in ("low", "high")]
+            assert bounds == pytest.approx(interval(torch.tensor(values, dtype=torch.float64)))
+        assert not any(name.startswith(("r1_chance_", "map_chance_")) for name in metrics)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,7 +101,8 @@ class TestDistances:
         assert retrieve(self.QUERY, self.FAR, ks=(1,), distance="euclidean")["video_r1"] == 0
 
     def test_they_agree_on_features_of_length_one(self) -> None:
-        on, fit = (noise(seed, clips=40, classes=4, name=name).unit() for seed, name in ((0, "query"), (1, "gallery")))
+        some = [noise(seed, clips=40, classes=4, name=name) for seed, name in ((0, "query"), (1, "gallery"))]
+        on, fit = (Features(F.normalize(e.video_ND), F.normalize(e.audio_ND), e.label_N, e.keys) for e in some)
 
         assert retrieve(on, fit, distance="euclidean") == pytest.approx(retrieve(on, fit, distance="cosine"))
 
@@ -184,8 +186,10 @@ class TestEverySplit:
         assert retrieval.FITS
         with pytest.raises(ValueError, match="pass the features to fit"):
             retrieval.evaluate(LINE, None, retrieval.Settings())
-        with pytest.raises(ValueError, match="a rank is at least 1"):
-            retrieve(LINE, LINE, ks=(0, 1))
+        with pytest.raises(ValueError, match=r"--retrieval\.ks \[0, 1\]: .* a rank is at least 1"):
+            retrieval.Settings(ks=(0, 1))
+        with pytest.raises(ValueError, match="at least one rank is needed"):
+            retrieval.Settings(ks=())
 
 
 class TestFoundShare:

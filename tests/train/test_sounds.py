@@ -184,11 +184,28 @@ class TestWindows:
 
 class TestFingerprint:
     def test_is_that_of_the_set_and_not_of_its_order_or_place(self, esc: Path, tmp_path: Path) -> None:
-        recordings = sounds.read(esc).recordings
-        moved = sounds.read(Path(shutil.copytree(esc, tmp_path / "moved"))).recordings
+        here, there = esc, Path(shutil.copytree(esc, tmp_path / "moved"))
+        recordings, moved = (sounds.read(folder).recordings for folder in (here, there))
 
-        assert sounds.fingerprint(recordings) == sounds.fingerprint(moved[::-1])
-        assert sounds.fingerprint(recordings) != sounds.fingerprint(recordings[1:])
+        told = sounds.fingerprint(sounds.Sounds(recordings), here)
+
+        assert told == sounds.fingerprint(sounds.Sounds(moved[::-1]), there)
+        assert told != sounds.fingerprint(sounds.Sounds(recordings[1:]), here)
+
+    def test_lists_that_are_swapped_or_divided_in_another_way_are_another_set(self, dcase: Path) -> None:
+        found = sounds.read(dcase)
+        first, second = found.divisions
+        others = [(first[::-1], second), (second, first), (first,), (second,)]
+
+        told = {sounds.fingerprint(sounds.Sounds(found.recordings, each), dcase) for each in others}
+
+        assert len(told | {sounds.fingerprint(found, dcase)}) == 5
+
+    def test_files_of_the_same_name_in_two_folders_are_two(self) -> None:
+        folder = Path("set")
+        one, other = (audio_folders.Recording(folder / inner / "1.wav", "bus", 1) for inner in "ab")
+
+        assert sounds.fingerprint(sounds.Sounds((one,)), folder) != sounds.fingerprint(sounds.Sounds((other,)), folder)
 
 
 class TestMisuse:
@@ -199,7 +216,7 @@ class TestMisuse:
             (["--folder={esc}", "--windows=2"], r"--windows 2: .* say how long with --seconds"),
             (["--folder={esc}", "--windows=0"], r"--windows 0: must be at least 1"),
             (["--folder={esc}", "--seconds=0"], r"--seconds 0.0: must be more than 0"),
-            (["--folder={esc}", "--svm.folds=1"], r"cannot be judged on .*: cs must be positive, folds at least 2"),
+            (["--folder={esc}", "--svm.folds=1"], r"--svm\.folds 1: must be at least 2; see ks-eval sounds --help"),
             (["--folder={esc}", "--run=/nowhere"], r"/nowhere: is no training run"),
             ([], r"folder"),
         ],
@@ -225,3 +242,23 @@ class TestMisuse:
 
         with pytest.raises(sounds.AnnotationError, match=r"fold2_evaluate.txt: cannot be read"):
             sounds.read(folder)
+
+    def test_what_cannot_be_judged_fairly_is_refused_before_anything_is_encoded(
+        self,
+        finished: Path,
+        esc: Path,
+        dcase: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        one, twice = Path(shutil.copytree(esc, tmp_path / "one")), Path(shutil.copytree(dcase, tmp_path / "twice"))
+        lines = (one / "meta" / "esc50.csv").read_text().splitlines()
+        (one / "meta" / "esc50.csv").write_text("\n".join(lines[:3]))
+        with (twice / "evaluation_setup" / "fold2_train.txt").open("a") as more:
+            more.write("audio/5.wav high\n")
+        monkeypatch.delattr(sounds, "encode")
+
+        for folder, complaint in ((one, "has fold 1 alone"), (twice, "5.wav: is in both lists")):
+            assert evaluate.main(["sounds", f"--run={finished}", f"--folder={folder}", "--device=cpu"]) == 2
+            assert complaint in capsys.readouterr().err

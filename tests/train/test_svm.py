@@ -141,7 +141,7 @@ class TestProbe:
         on, fit = blobs(2, clips=300), blobs(3, clips=90)
         metrics = judge(on, fit, cs=(c,))
 
-        for (prefix, on_ND), fit_MD in zip(on.sides.items(), fit.sides.values(), strict=True):
+        for (prefix, on_ND), (_, fit_MD) in zip(on.sides(), fit.sides(), strict=True):
             oracle = SVM.LinearSVC(C=c, dual=True, max_iter=100_000, random_state=0).fit(fit_MD, fit.label_N)
             assert metrics[f"{prefix}top1"] == pytest.approx(100 * oracle.score(on_ND, on.label_N), abs=1)
             assert 40 < metrics[f"{prefix}top1"] < 100
@@ -205,10 +205,27 @@ class TestProbe:
             beside[name] for name in ("c", "video_c", "audio_c")
         ]
 
-    @pytest.mark.parametrize("changes", [{"cs": ()}, {"cs": (1.0, 0.0)}, {"folds": 1}, {"iterations": 0}])
-    def test_nonsense_is_refused(self, changes: dict[str, Any]) -> None:
-        with pytest.raises(ValueError, match="cs must be positive, folds at least 2"):
-            judge(blobs(0), blobs(1), **changes)
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"cs": ()}, r"--svm\.cs \[\]: at least one is needed"),
+            ({"cs": (1.0, 0.0)}, r"--svm\.cs \[1\.0, 0\.0\]: .* each must be more than 0"),
+            ({"cs": (1.0, np.nan)}, r"--svm\.cs \[1\.0, nan\]"),
+            ({"folds": 1}, r"--svm\.folds 1: must be at least 2"),
+            ({"iterations": 0}, r"--svm\.iterations 0: must be at least 1"),
+        ],
+    )
+    def test_nonsense_is_refused(self, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            svm.Settings(**changes)
+
+    def test_one_clip_a_class_can_hold_nothing_out_to_choose_c(self) -> None:
+        one = blobs(0, clips=3)
+
+        with pytest.raises(ValueError, match=r"give one C with --svm\.cs, or .* --svm\.select test"):
+            judge(blobs(1), one)
+        assert judge(blobs(1), one, cs=(0.5,))["c"] == 0.5
+        assert judge(blobs(1), one, select="test")["selected_on_test"] == 1
 
     def test_accuracy_is_the_share_that_is_told_right(self) -> None:
         on, fit = blobs(6), blobs(7)

@@ -8,7 +8,7 @@ split, B rows of a chunk.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -48,19 +48,19 @@ class Features:
         if len(rows) != 1 or rows == {0}:
             raise ValueError(f"video, audio, labels and keys need the same number of rows, at least 1, got {rows}")
 
-    @property
-    def both_ND(self) -> Tensor:
-        """Video and audio channels side by side: (N, D video + D audio)."""
-        return torch.cat([self.video_ND, self.audio_ND], dim=1)
+    def both(self, *, unit: bool = False) -> Tensor:
+        """Video and audio channels side by side, each scaled to length 1 where `unit` says so: (N, D video + D audio)."""
+        sides = (self.video_ND, self.audio_ND)
+        return torch.cat([F.normalize(side_ND) for side_ND in sides] if unit else sides, dim=1)
 
-    @property
-    def sides(self) -> dict[str, Tensor]:
-        """What is judged, by the prefix of its metrics: both modalities (no prefix), video alone and audio alone."""
-        return {"": self.both_ND, "video_": self.video_ND, "audio_": self.audio_ND}
+    def sides(self, *, unit: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """What is judged, after the prefix of its metrics: `both` (no prefix), video alone and audio alone.
 
-    def unit(self) -> "Features":
-        """Video and audio each scaled to length 1, so that both count the same where they are joined."""
-        return replace(self, video_ND=F.normalize(self.video_ND), audio_ND=F.normalize(self.audio_ND))
+        One at a time, so that none is in memory for longer than it is judged.
+        """
+        yield "", self.both(unit=unit)
+        yield "video_", F.normalize(self.video_ND) if unit else self.video_ND
+        yield "audio_", F.normalize(self.audio_ND) if unit else self.audio_ND
 
 
 class Scorer(Protocol):
@@ -71,18 +71,18 @@ class Scorer(Protocol):
         ...
 
 
-def classify(on: Features, fit: Features | None, scorer: Scorer) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent from both modalities, from video alone and from audio alone.
+def classify(on: Features, fit: Features | None, scorer: Scorer, *, unit: bool = False) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent from both modalities, from video alone and from audio alone (see `sides`).
 
     Ties count as in `hit_share`; a clip whose class is not in `fit` is a miss. "top1_low" and "top1_high" bound each as
     `interval` does; "top1_chance" and "top5_chance" are what uniform guesses among the classes of `fit` reach. Raises
-    ValueError without `fit`.
+    ValueError without `fit` and for scores that are no numbers.
     """
     fit = fitted(fit)
     class_C, target_M = torch.unique(fit.label_N, return_inverse=True)
     right_NC = on.label_N[:, None] == class_C
     metrics: dict[str, float] = {}
-    for (prefix, on_ND), fit_MD in zip(on.sides.items(), fit.sides.values(), strict=True):
+    for (prefix, on_ND), (_, fit_MD) in zip(on.sides(unit=unit), fit.sides(unit=unit), strict=True):
         score_NC = scorer(on_ND, fit_MD, target_M, classes=len(class_C))
         for k in (1, 5):
             metrics |= bounded(f"{prefix}top{k}", hits(score_NC, right_NC, k=k))
@@ -101,8 +101,10 @@ def fitted(fit: Features | None) -> Features:
 def hits(score_NC: Tensor, right_NC: Tensor, *, k: int) -> Tensor:
     """Whether each clip's right class, at most one in a row, is among its k best: scores and truths (N, C) to (N,).
 
-    Ties count as in `hit_share`; a clip without a right class is a miss.
+    Ties count as in `hit_share`; a clip without a right class is a miss. Raises ValueError for a score that is NaN.
     """
+    if score_NC.isnan().any():
+        raise ValueError("scores are not numbers (NaN), so that nothing can be ranked: the fit has diverged")
     right_N1 = torch.where(right_NC, score_NC, torch.inf).amin(dim=1, keepdim=True)
     ahead_N, tied_N = (score_NC > right_N1).sum(dim=1), (score_NC == right_N1).sum(dim=1)
     return hit_share(ahead_N, tied_N, k=k)
@@ -113,9 +115,9 @@ def cosines(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Tens
 
     Rounded to six decimals, so that what differs by rounding noise only (a collapsed encoder) is a tie.
     """
-    query_ND, gallery_DM = F.normalize(query_ND), F.normalize(gallery_MD).T
+    gallery_DM = F.normalize(gallery_MD).T
     for row_B in torch.split(torch.arange(len(query_ND), device=query_ND.device), ROWS):
-        yield row_B, (query_ND[row_B] @ gallery_DM).round(decimals=6)
+        yield row_B, (F.normalize(query_ND[row_B]) @ gallery_DM).round(decimals=6)
 
 
 def hit_share(ahead_N: Tensor, tied_N: Tensor, *, k: int) -> Tensor:
@@ -138,9 +140,10 @@ def interval(value_N: Tensor, *, resamples: int = 1000, seed: int = 0) -> tuple[
     `value_N` holds one truth, or value in [0, 1], a clip: (N,). The same for every order of the clips.
     """
     value_U, count_U = np.unique(value_N.double().numpy(force=True), return_counts=True)
-    # How often each distinct value is drawn is multinomial, and there are few: no need to draw clip by clip.
-    drawn_RU = np.random.default_rng(seed).multinomial(count_U.sum(), count_U / count_U.sum(), size=resamples)
-    low, high = np.percentile(100 * (drawn_RU @ value_U) / count_U.sum(), (2.5, 97.5))
+    clips, rng = count_U.sum(), np.random.default_rng(seed)
+    # How often each distinct value is drawn is multinomial, and there are often few: no need to draw clip by clip.
+    mean_R = [100 * (rng.multinomial(clips, count_U / clips) @ value_U) / clips for _ in range(resamples)]
+    low, high = np.percentile(mean_R, (2.5, 97.5))
     return float(low), float(high)
 
 

@@ -6,6 +6,8 @@ both modalities and from each alone:
 * NMI: mutual information of clusters and classes, over the mean of their entropies.
 * ACC: share of clips whose cluster stands for their class, under the best pairing of clusters with classes, one to one.
 
+There are no intervals: a resample's doubles of a clip share its cluster, so that a bootstrap would flatter both scores.
+
 Neither is 0 by chance: "nmi_chance" and "acc_chance" are means over clusters of the same sizes, dealt out at random.
 Shape suffixes as in `probes`, with K clusters.
 """
@@ -35,21 +37,25 @@ class Settings:
     seed: int = 0
     """Decides the first centres of the runs."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for fewer than one cluster or run, and a seed that NumPy does not take."""
+        if self.clusters is not None and self.clusters < 1:
+            raise ValueError(f"--cluster.clusters {self.clusters}: must be at least 1")
+        if self.restarts < 1:
+            raise ValueError(f"--cluster.restarts {self.restarts}: must be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--cluster.seed {self.seed}: must be from 0 to below 2**32")
+
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
-    """Cluster `on`; `fit` is not used: "nmi", "acc", "nmi_chance" and "acc_chance", also with "video_" and "audio_".
-
-    Raises ValueError for fewer than one cluster or restart.
-    """
+    """Cluster `on`; `fit` is not used: "nmi", "acc", "nmi_chance" and "acc_chance", also with "video_" and "audio_"."""
     label_N = on.label_N.numpy(force=True)
     clusters = len(np.unique(label_N)) if settings.clusters is None else settings.clusters
-    if clusters < 1 or settings.restarts < 1:
-        raise ValueError(f"clusters and restarts must be at least 1, got {settings}")
     # k-means draws its first centres by row: the clips of a shuffled split must find the same ones.
     order_N = np.argsort(np.array(on.keys))
     label_N = label_N[order_N]
     metrics: dict[str, float] = {}
-    for prefix, on_ND in on.unit().sides.items():
+    for prefix, on_ND in on.sides(unit=True):
         cluster_N = k_means(on_ND[order_N], clusters=min(clusters, len(on_ND)), settings=settings)
         rng = np.random.default_rng(settings.seed)
         dealt = [rng.permutation(cluster_N) for _ in range(DEALS)]

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import Features, cosines, hit_share, percent
+from . import Features, bounded, cosines, hit_share, percent
 
 FITS = False
 
@@ -30,17 +30,21 @@ class Settings:
     ks: tuple[int, ...] = (1, 5, 10)
     """Ranks of R@k; those beyond the number of clips are left out."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a rank below 1."""
+        if min(self.ks, default=1) < 1:
+            raise ValueError(f"--crossmodal.ks {list(self.ks)}: a rank is at least 1")
+
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
     """Retrieve within `on`; `fit` is not used.
 
-    Keys are "video_to_audio_r1" (r5, r10, mrr, map), the same for "audio_to_video", and "r1_chance" and so on, which
-    hold for both directions. Raises ValueError when the modalities differ in width or a k is below 1.
+    Keys are "video_to_audio_r1" (r5, r10, mrr, map), each bounded by "video_to_audio_r1_low" and "video_to_audio_r1_high"
+    as `probes.interval` does, the same for "audio_to_video", and "r1_chance" and so on, which hold for both directions.
+    Raises ValueError when the modalities differ in width.
     """
     if on.video_ND.shape != on.audio_ND.shape:
         raise ValueError(f"cosines need equal widths: video {on.video_ND.shape[1]}, audio {on.audio_ND.shape[1]}")
-    if min(settings.ks, default=1) < 1:
-        raise ValueError(f"a rank is at least 1, got {settings.ks}")
     ks = [k for k in settings.ks if k <= len(on.keys)]
     there = _retrieve(on.video_ND, on.audio_ND, on.label_N, ks=ks)
     back = _retrieve(on.audio_ND, on.video_ND, on.label_N, ks=ks)
@@ -72,7 +76,7 @@ def average_precision(score_BN: Tensor, relevant_BN: Tensor) -> Tensor:
 
 
 def _retrieve(query_ND: Tensor, gallery_ND: Tensor, label_N: Tensor, *, ks: list[int]) -> dict[str, float]:
-    """R@k, MRR and mAP in percent of (N, D) queries whose own item has the same row in the (N, D) gallery."""
+    """R@k, MRR and mAP, with bounds, of (N, D) queries whose own item has the same row in the (N, D) gallery."""
     ahead, tied, precision = [], [], []
     for row_B, cosine_BN in cosines(query_ND, gallery_ND):
         own_B1 = cosine_BN.gather(1, row_B[:, None])
@@ -81,11 +85,9 @@ def _retrieve(query_ND: Tensor, gallery_ND: Tensor, label_N: Tensor, *, ks: list
         precision.append(average_precision(cosine_BN, label_N[row_B, None] == label_N))
     ahead_N, tied_N = torch.cat(ahead), torch.cat(tied)
     harmonic_N1 = _harmonic(len(label_N)).to(label_N.device)
-    return {
-        **{f"r{k}": percent(hit_share(ahead_N, tied_N, k=k)) for k in ks},
-        "mrr": percent((harmonic_N1[ahead_N + tied_N] - harmonic_N1[ahead_N]) / tied_N),
-        "map": percent(torch.cat(precision)),
-    }
+    found = {f"r{k}": hit_share(ahead_N, tied_N, k=k) for k in ks}
+    found |= {"mrr": (harmonic_N1[ahead_N + tied_N] - harmonic_N1[ahead_N]) / tied_N, "map": torch.cat(precision)}
+    return {name: score for metric, value_N in found.items() for name, score in bounded(metric, value_N).items()}
 
 
 def _chance(label_N: Tensor, *, ks: list[int]) -> dict[str, float]:

@@ -26,15 +26,17 @@ class Settings:
     temperature: float = 0.07
     """Divisor of the cosines: small lets the nearest decide, large counts heads."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for no neighbour, and a temperature that is not positive and finite."""
+        if self.k < 1:
+            raise ValueError(f"--knn.k {self.k}: must be at least 1")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"--knn.temperature {self.temperature}: must be more than 0")
+
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
-    """Vote with `fit`, judge on `on`: the accuracies of `classify`.
-
-    Raises ValueError without `fit`, for k < 1 or for a temperature that is not positive.
-    """
-    if settings.k < 1 or settings.temperature <= 0:
-        raise ValueError(f"k must be at least 1 and the temperature positive, got {settings}")
-    return classify(on.unit(), fit and fit.unit(), partial(_votes, settings=settings))
+    """Vote with `fit`, judge on `on`: the accuracies of `classify`. Raises ValueError without `fit`."""
+    return classify(on, fit, partial(_votes, settings=settings), unit=True)
 
 
 def _votes(on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int, settings: Settings) -> Tensor:

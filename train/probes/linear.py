@@ -26,6 +26,13 @@ class Settings:
     iterations: int = 200
     """Steps of L-BFGS at most."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a penalty that is negative or not finite, and for no step."""
+        if not 0 <= self.l2 < float("inf"):
+            raise ValueError(f"--linear.l2 {self.l2}: must be at least 0")
+        if self.iterations < 1:
+            raise ValueError(f"--linear.iterations {self.iterations}: must be at least 1")
+
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
     """Fit on `fit`, judge on `on`: the accuracies of `classify`. Raises ValueError without `fit`."""

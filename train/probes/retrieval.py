@@ -33,26 +33,26 @@ class Settings:
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
     """Ranks of R@k; those beyond the number of clips of the fitted split are left out."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for no rank, or one below 1."""
+        if min(self.ks, default=0) < 1:
+            raise ValueError(f"--retrieval.ks {list(self.ks)}: at least one rank is needed, and a rank is at least 1")
+
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
     """Look for the clips of `on` in `fit`: R@k in percent as "r1", "video_r1", "audio_r1" and so on.
 
     "r1_low" and "r1_high" bound each as `probes.interval` does; "r1_chance" and so on are what a random order of the
-    gallery reaches. Raises ValueError without `fit` and for a k below 1.
+    gallery reaches. Raises ValueError without `fit`.
     """
     fit = fitted(fit)
-    if min(settings.ks, default=1) < 1:
-        raise ValueError(f"a rank is at least 1, got {settings.ks}")
     ks = [k for k in settings.ks if k <= len(fit.keys)]
     row = {key: number for number, key in enumerate(fit.keys)}
     self_N = torch.tensor([row.get(key, -1) for key in on.keys])
-    compare = cosines
-    if settings.distance == "cosine":
-        on, fit = on.unit(), fit.unit()
-    else:
-        compare = opposites
+    unit = settings.distance == "cosine"
+    compare = cosines if unit else opposites
     metrics: dict[str, float] = {}
-    for (prefix, on_ND), fit_MD in zip(on.sides.items(), fit.sides.values(), strict=True):
+    for (prefix, on_ND), (_, fit_MD) in zip(on.sides(unit=unit), fit.sides(unit=unit), strict=True):
         ahead_N, tied_N, wanted_N = _best(compare(on_ND, fit_MD), on.label_N, fit.label_N, self_N=self_N)
         for k in ks:
             metrics |= bounded(f"{prefix}r{k}", found_share(ahead_N, tied_N, wanted_N, k=k))
@@ -63,11 +63,11 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
 
 def opposites(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """As `cosines`, but minus the Euclidean distances (B, M), the longest feature being 1 long."""
-    query_ND, gallery_MD = query_ND.double(), gallery_MD.double()  # in float32, equal features would lie 1e-3 apart
-    longest = torch.cat([query_ND, gallery_MD]).norm(dim=1).max().clamp_min(1e-12)
-    query_ND, gallery_MD = query_ND / longest, gallery_MD / longest
+    longest = max(_longest(query_ND), _longest(gallery_MD), 1e-12)
+    gallery_MD = gallery_MD.double() / longest  # in float32, equal features would lie 1e-3 apart
     for row_B in torch.split(torch.arange(len(query_ND), device=query_ND.device), ROWS):
-        apart_BM = torch.cdist(query_ND[row_B], gallery_MD, compute_mode="use_mm_for_euclid_dist")
+        query_BD = query_ND[row_B].double() / longest
+        apart_BM = torch.cdist(query_BD, gallery_MD, compute_mode="use_mm_for_euclid_dist")
         yield row_B, apart_BM.neg().round(decimals=6)
 
 
@@ -84,6 +84,11 @@ def found_share(ahead_N: Tensor, tied_N: Tensor, wanted_N: Tensor, *, k: int) ->
         return torch.lgamma((items_N + 1).double()) - torch.lgamma((items_N - drawn_N + 1).double())
 
     return (-torch.expm1(ways(tied_N - wanted_N) - ways(tied_N))).clamp(0, 1)
+
+
+def _longest(feature_ND: Tensor) -> float:
+    """Length of the longest of features (N, D)."""
+    return float(torch.linalg.vector_norm(feature_ND, dim=1, dtype=torch.float64).max())
 
 
 def _best(

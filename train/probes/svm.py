@@ -30,6 +30,15 @@ class Settings:
     iterations: int = 1000
     """Steps of the solver at most."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for no strength or one that is not positive and finite, fewer than two folds and no step."""
+        if not self.cs or not all(0 < c < float("inf") for c in self.cs):
+            raise ValueError(f"--svm.cs {list(self.cs)}: at least one is needed, and each must be more than 0")
+        if self.folds < 2:
+            raise ValueError(f"--svm.folds {self.folds}: must be at least 2")
+        if self.iterations < 1:
+            raise ValueError(f"--svm.iterations {self.iterations}: must be at least 1")
+
 
 class Trial(NamedTuple):
     """One judgement: what is learnt from and what is judged."""
@@ -45,11 +54,9 @@ class Trial(NamedTuple):
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
     """Fit on `fit`, judge on `on`: the accuracies of `classify`, and the C of each as "c", "video_c" and "audio_c".
 
-    "selected_on_test" is 1 where the judged clips chose C, else 0. Raises ValueError without `fit`, and for strengths
-    or folds that cannot be.
+    "selected_on_test" is 1 where the judged clips chose C, else 0. Raises ValueError without `fit` and as `strength`.
     """
     fit = fitted(fit)
-    check(settings)
     part_M = parts(fit.label_N, fit.keys, folds=settings.folds)
     chosen: list[float] = []
 
@@ -62,14 +69,8 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
         return decisions(trial, classes=classes, c=chosen[-1], iterations=settings.iterations)
 
     metrics = classify(on, fit, scorer)
-    strengths = {f"{prefix}c": c for prefix, c in zip(on.sides, chosen, strict=True)}
+    strengths = {f"{prefix}c": c for prefix, c in zip(("", "video_", "audio_"), chosen, strict=True)}
     return {**metrics, **strengths, "selected_on_test": float(settings.select == "test")}
-
-
-def check(settings: Settings) -> None:
-    """Raise ValueError for strengths that are not positive, fewer than two folds or no step."""
-    if min(settings.cs, default=0) <= 0 or settings.folds < 2 or settings.iterations < 1:
-        raise ValueError(f"cs must be positive, folds at least 2 and iterations at least 1, got {settings}")
 
 
 def parts(label_M: Tensor, keys: Sequence[str], *, folds: int) -> Tensor:
@@ -94,10 +95,16 @@ def strength(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) 
     """The C of `settings.cs` with the best top-1 accuracy; the smallest of equals.
 
     Judged on each part (M,) of the fitted clips in turn, the judged clips unseen, unless `settings.select` is "test".
+    Raises ValueError where all fitted clips are of one part, so that none can be held out.
     """
     if len(settings.cs) == 1:
         return settings.cs[0]
     trials = [trial] if settings.select == "test" else list(held_out(trial.fit_MKD, trial.target_M, part_M))
+    if not trials:
+        raise ValueError(
+            "no clip can be held out to choose C, as no class has two to learn from: "
+            "give one C with --svm.cs, or let the judged clips choose it with --svm.select test"
+        )
 
     def score(c: float) -> float:
         return sum(float(correct(each, classes=classes, c=c, iterations=settings.iterations).sum()) for each in trials)
