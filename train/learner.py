@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
 from . import distributed, optim, run
+from .backbones import Staged
 from .distributed import World
 from .recompute import recompute
 from .run import Built
@@ -27,6 +29,14 @@ class Learner:
     built: Built
     optimizer: torch.optim.Optimizer
     updates: Updates
+
+
+def _compile(encoder: nn.Module) -> None:
+    """Compile what losses ask of an encoder, anew for each shape of input: convolutions of any shape are not compiled well."""
+    if isinstance(encoder, Staged):
+        encoder.stages = torch.compile(encoder.stages, dynamic=False)  # type: ignore[method-assign]  # a call asks for them too
+    else:
+        encoder.compile(dynamic=False)
 
 
 def make_learner(parsed: Parsed[SomeSettings], split: Split, world: World) -> Learner:
@@ -51,8 +61,7 @@ def make_learner(parsed: Parsed[SomeSettings], split: Split, world: World) -> Le
         if settings.recompute:
             recompute(encoder, compiled="inductor" if settings.compile else None)
         elif settings.compile:
-            for stage in encoder.children():  # by itself, for some losses ask an encoder for its stages
-                stage.compile()
+            _compile(encoder)
     updates = Updates(
         built,
         optimizer,

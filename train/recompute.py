@@ -19,7 +19,7 @@ def recompute(encoder: nn.Module, *, compiled: str | None = None) -> None:
     """
     for child in encoder.children():
         if any(True for _ in child.parameters()):
-            _forget(child, torch.compile(child.forward, backend=compiled) if compiled else child.forward)
+            _forget(child, torch.compile(child.forward, backend=compiled, dynamic=False) if compiled else child.forward)
 
 
 def _forget(block: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
