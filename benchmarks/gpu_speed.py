@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 GFLOP = {"r3d": 39.77, "c3d": 76.99, "r2plus1d": 42.72}
-"""Of one encoder's forward pass of 16 frames (methods 1.5), two operations a multiplication."""
+"""Of one encoder's forward pass of 16 frames, two operations a multiplication."""
 PASSES = 3 * 2
 """Forward, and twice as much on the way back; two encoders, since the mel-spectrogram is repeated to 16 steps."""
 PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0, "A10": 125.0, "L4": 121.0}

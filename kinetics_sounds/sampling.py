@@ -57,7 +57,7 @@ def group_start(length: int, frames: int, generator: np.random.Generator, *, ste
 
 
 def even_starts(length: int, frames: int, clips: int, *, step: float = 1) -> list[int]:
-    """`clips` evenly spaced starts, the first and the last that fit among them; one clip is the middle (methods 6.2).
+    """`clips` evenly spaced starts, the first and the last that fit among them; one clip is the middle.
 
     Raises ValueError for no clip.
     """

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import functools
 import inspect
 import itertools
 import logging
@@ -17,6 +18,7 @@ import sys
 import time
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
@@ -98,13 +100,16 @@ def parse(
         configs.append(found.name if isinstance(found, Layers) else found)
         return found.parts if isinstance(found, Layers) else (str(found),)
 
-    parser = _parser(kind, prog, groups or {}, find if find_config else None)
+    parser = _parser(typing.cast("Any", kind), prog, tuple((groups or {}).items()), with_config=find_config is not None)
+    now = _PARSE.set(_Parse(find))
     try:
         namespace = parser.parse_args(_config_first(list(sys.argv[1:] if argv is None else argv)))
         text = parser.dump(namespace) if find_config else ""
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise _refusal(configs, str(error), prog) from error
+    finally:
+        _PARSE.reset(now)
     chosen = {field.name: values[field.name] for field in dataclasses.fields(typing.cast("Any", kind))}
     for name, hint in typing.get_type_hints(kind).items():  # what _parser takes from jsonargparse's own checks
         if hint is bool and not isinstance(chosen[name], bool):
@@ -144,9 +149,20 @@ def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsErro
     return SettingsError(f"{where}{' '.join(complaint.split())}; see {prog} --help")
 
 
-def _parser(
-    kind: type, prog: str, groups: Mapping[str, type], find_config: Callable[[str], tuple[str, ...]] | None
-) -> ArgumentParser:
+@dataclasses.dataclass(frozen=True)
+class _Parse:
+    """What belongs to one reading of arguments, where the parser serves all."""
+
+    find: Callable[[str], tuple[str, ...]]
+    given: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    """The values so far of options that may be repeated."""
+
+
+_PARSE: ContextVar[_Parse] = ContextVar("parse")
+
+
+@functools.cache
+def _parser(kind: type, prog: str, groups: tuple[tuple[str, type], ...], *, with_config: bool) -> ArgumentParser:
     parser = ArgumentParser(
         prog=prog,
         description=inspect.cleandoc(kind.__doc__ or ""),
@@ -154,10 +170,8 @@ def _parser(
         exit_on_error=False,
         allow_abbrev=False,
     )
-    if find_config is not None:
-        parser.add_argument(
-            "--config", action=_config_action(find_config), help="A recipe: a YAML file, or a shipped name."
-        )
+    if with_config:
+        parser.add_argument("--config", action=_FindConfig, help="A recipe: a YAML file, or a shipped name.")
     own = {field.name: field for field in dataclasses.fields(kind)}
     helps = {item.arg_name: item.description for item in docstring_parser.parse_from_object(kind).params}
     hints = typing.get_type_hints(kind)
@@ -166,7 +180,7 @@ def _parser(
         if hints[name] is bool and field.default is False:
             parser.add_argument(f"--{name}", action="store_true", help=helps.get(name))
         elif typing.get_origin(hints[name]) is tuple:
-            how: dict[str, Any] = {"action": _repeated()} if field.metadata.get("repeat") else {"nargs": "+"}
+            how: dict[str, Any] = {"action": _Repeated} if field.metadata.get("repeat") else {"nargs": "+"}
             parser.add_argument(
                 f"--{name}", default=list(typing.cast("Any", field.default)), help=helps.get(name), **how
             )
@@ -174,10 +188,10 @@ def _parser(
             continue
         special.add(name)
     parser.add_class_arguments(kind, None, skip=special)
-    for name, group in groups.items():
+    for name, group in groups:
         told = {item.arg_name: item.description for item in docstring_parser.parse_from_object(group).params}
         for repeated in sorted(_repeatable(group)):
-            parser.add_argument(f"--{name}.{repeated}", default=[], action=_repeated(), help=told.get(repeated))
+            parser.add_argument(f"--{name}.{repeated}", default=[], action=_Repeated, help=told.get(repeated))
         parser.add_class_arguments(group, name, skip=_repeatable(group))
     return parser
 
@@ -186,37 +200,33 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the description's own lines, so that examples can be copied; shows types and defaults."""
 
 
-def _repeated() -> type[argparse.Action]:
+class _Repeated(argparse.Action):
     """An option whose values add up, without those of the default and of a config."""
-    given: list[str] = []
 
-    class Repeated(argparse.Action):
-        def __call__(
-            self,
-            parser: argparse.ArgumentParser,
-            namespace: argparse.Namespace,
-            values: Any,  # noqa: ANN401 - argparse's own signature
-            option_string: str | None = None,
-        ) -> None:
-            given.append(values)
-            setattr(namespace, self.dest, list(given))
-
-    return Repeated
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401 - argparse's own signature
+        option_string: str | None = None,
+    ) -> None:
+        given = _PARSE.get().given.setdefault(self.dest, [])
+        given.append(values)
+        setattr(namespace, self.dest, list(given))
 
 
-def _config_action(find: Callable[[str], tuple[str, ...]]) -> type[ActionConfigFile]:
-    class FindConfig(ActionConfigFile):
-        def __call__(
-            self,
-            parser: argparse.ArgumentParser,
-            namespace: argparse.Namespace,
-            values: Any,  # noqa: ANN401 - argparse's own signature
-            option_string: str | None = None,
-        ) -> None:
-            for part in find(str(values)):
-                super().__call__(parser, namespace, part, option_string)  # type: ignore[no-untyped-call]
+class _FindConfig(ActionConfigFile):
+    """A config by the name that whoever asked for the arguments finds it by."""
 
-    return FindConfig
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401 - argparse's own signature
+        option_string: str | None = None,
+    ) -> None:
+        for part in _PARSE.get().find(str(values)):
+            super().__call__(parser, namespace, part, option_string)  # type: ignore[no-untyped-call]
 
 
 def choices(text: str, valid: Collection[str], *, option: str) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ class Settings:
     seed: int = 0
     """Of the world and of the training."""
     quick: bool = False
-    """Only show that the mechanics work: 48 clips and 8 steps, a minute or two; nothing is learnt."""
+    """Only show that the mechanics work: 48 clips and 8 steps, some minutes; nothing is learnt."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes for building and packing."""
 

@@ -1,4 +1,4 @@
-"""ks-eval cam: which pixels and which sounds a run's encoders look at, as pictures (Grad-CAM; methods 6.8).
+"""ks-eval cam: which pixels and which sounds a run's encoders look at, as pictures (Grad-CAM).
 
 The map of a stage's channels A_k is ReLU(sum over k of w_k A_k), with w_k the mean over all positions of the gradient of a
 score with respect to A_k (Selvaraju et al., arXiv 1610.02391). The score needs no label:

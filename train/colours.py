@@ -1,4 +1,4 @@
-"""The `magma` colour map, in which AVCL's authors saved their mel-spectrograms (methods 1.4b)."""
+"""The `magma` colour map, in which AVCL's authors saved their mel-spectrograms."""
 
 import torch
 from torch import Tensor

@@ -1,6 +1,7 @@
 """ks-eval: judge a run's frozen encoders by one protocol."""
 
 import dataclasses
+import inspect
 import itertools
 import json
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from kinetics_sounds import plugins
 from kinetics_sounds.errors import RunError, SettingsError, ShardError
@@ -76,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     asked = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
     if not asked:
-        print(f"usage: ks-eval {{{','.join(names())}}} [...] --run RUN [options]; see ks-eval {names()[0]} --help")
+        print(f"usage: ks-eval {{{','.join(names())}}} [...] --run RUN [options]\n\n{_what_there_is()}")
         return DONE if words and words[0] in ("-h", "--help") else MISUSE
     return command("ks-eval", lambda: judge(asked, words[len(asked) :]))
 
@@ -84,6 +86,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def names() -> list[str]:
     """Everything that can be asked of a run."""
     return sorted([*plugins.names(PROBES), *COMMANDS])
+
+
+def _what_there_is() -> str:
+    """Everything that can be asked, a line each, and how."""
+    modules = {name: plugins.load(PROBES, name) for name in plugins.names(PROBES)}
+    modules |= {name: sys.modules[judging.__module__] for name, judging in COMMANDS.items()}
+    lines = [f"  {name:12} {_first_line(module, name)}" for name, module in sorted(modules.items())]
+    examples = [
+        "  ks-eval linear knn crossmodal --run runs/avcl_k32_recommended",
+        "  ks-eval finetune --run runs/avcl_k32",
+        "  ks-eval linear --help",
+    ]
+    return "\n".join([*lines, "", "Examples:", *examples])
+
+
+def _first_line(module: ModuleType, name: str) -> str:
+    return (inspect.getdoc(module) or "").partition("\n")[0].removeprefix(f"ks-eval {name}: ")
 
 
 def judge(asked: Sequence[str], argv: Sequence[str]) -> int:

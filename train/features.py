@@ -57,7 +57,7 @@ def extract(
     audio: list[Tensor] = []
     with (
         loader.test_batches(samples, batch=batch, loading=loading) as batches,
-        progress.bar(f"ks-eval features of {split.name}", -(-len(seen) // batch)) as bar,
+        progress.bar(f"ks-eval features of {split.name}", -(-len(seen) // batch), shown=world.leads) as bar,
     ):
         for each in batches:
             views = {"video": each["video"].flatten(0, 1), "audio": each["audio"]}

@@ -1,4 +1,4 @@
-"""ks-eval finetune: all weights of a run's encoders learn the labels, and many clips a video vote (methods 6.1, 6.2).
+"""ks-eval finetune: all weights of a run's encoders learn the labels, and many clips a video vote (AVCL, section III.B).
 
 Shape suffixes: N videos, K clips a video, C classes, D feature channels, B videos of a batch.
 """

@@ -19,7 +19,7 @@ from .updates import Updates
 
 SomeSettings = TypeVar("SomeSettings", bound=run.Settings)
 FEW = 16
-"""Samples of a device below which its own batch norms are too noisy, and those of all devices are taken (methods 1.12 #17)."""
+"""Samples of a device below which its own batch norms are too noisy, and those of all devices are taken."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from kinetics_sounds import files
 
 DEAD_SHARE_ALARM = 0.5
-"""Above this share of dead channels the model is collapsing (methods 1.6)."""
+"""Above this share of dead channels the model is collapsing (docs/decisions/0005)."""
 
 log = logging.getLogger("kinetics_sounds")
 

@@ -50,7 +50,8 @@ def pretrain(argv: Sequence[str]) -> int:
     """Train as argv and recipe say, on as many devices; returns the exit code."""
     parsed = run.read(argv)
     if parsed.settings.list:
-        print(list_recipes())
+        named = [run.recipe_name(config) for config in parsed.configs]
+        print(list_recipes(named[-1:]))
         return DONE
     if parsed.settings.devices > 1 and not launch.is_rank():
         run.check_devices(parsed.settings)
@@ -61,7 +62,7 @@ def pretrain(argv: Sequence[str]) -> int:
 
 def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> int:
     """As one rank of the world."""
-    shards = run.find_shards(parsed.settings)
+    shards = run.find_shards(parsed.settings, parsed.configs)
     split = run.open_split(parsed.settings, shards, parsed.settings.train_split)
     if not parsed.configs:
         recipe = run.recipe_for(split.dataset.classes)
@@ -77,6 +78,10 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
     world.say(f"shards: {redact(shards)}, {of}\nout: {out}")
+    if run.classes_of(name) not in (None, split.dataset.classes):
+        log.warning(
+            "the recipe %s is for %s, these shards are of %s", name, run.classes_of(name), split.dataset.classes
+        )
     if settings.window is not None:
         world.say(f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
     val = run.open_split(settings, shards, settings.val_split) if settings.val_split else None
@@ -139,6 +144,11 @@ def _train(
         last = checkpoint.latest(out / "checkpoints")
         world.say(f"trained: {reached.step} steps are done already; checkpoint: {last}")
         return DONE
+    if reached.of_steps not in (None, its.steps) and settings.optim.schedule != "constant":
+        world.say(
+            f"schedule: {its.steps} steps now, {reached.of_steps} before: learning rates from here on are those of the new "
+            "length; the run is like none of either length"
+        )
     if world.leads:
         files.write_bytes(out / "config.yaml", parsed.text.encode())
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
@@ -256,14 +266,17 @@ def _save(its: _Run, step: int, reached: Reached) -> None:
     model = its.learner.built.model
     largest = torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax()
     if not largest.isfinite():
-        raise RunError(f"step {step}: weights not finite; lower --optim.lr (the last checkpoint is kept)")
+        raise RunError(
+            f"step {step}: weights not finite, not saved; begin anew in another --out with a lower --optim.lr (--init takes the "
+            "weights of a checkpoint from before)"
+        )
     if its.world.leads:
         checkpoint.save(
             its.out / "checkpoints",
             step,
             model=model,
             optimizer=its.learner.optimizer,
-            state={**its.decisive, **reached.state(its.learner.updates)},
+            state={**its.decisive, **reached.state(its.learner.updates), "of_steps": its.steps},
             keep=its.settings.keep,
             best=reached.best_step,
         )
@@ -297,7 +310,8 @@ def _not_finite(its: _Run, step: int, batch: Mapping[str, Tensor], error: NotFin
         checkpoint.save(folder, step, model=learner.built.model, optimizer=learner.optimizer, state={}, keep=1)
     distributed.meet()  # nobody leaves before all is kept
     return RunError(
-        f"step {step + 1}: {error} not finite; lower --optim.lr (the last checkpoint is kept, and what led here is in {folder})"
+        f"step {step + 1}: {error} not finite; what led here is in {folder}; begin anew in another --out with a lower --optim.lr "
+        "(--init takes the weights of a checkpoint from before)"
     )
 
 
@@ -308,12 +322,18 @@ def _farewell(its: _Run, step: int, stop: Stop) -> None:
         its.world.say(f"stopped by {by} at step {step} of {its.steps}; saved {path}")
     else:
         probe = "linear" if len(its.split.dataset.splits) > 1 else "crossmodal"
-        its.world.say(f"trained: {step} steps\ncheckpoint: {path}\nnext: ks-eval {probe} --run {its.out}")
+        its.world.say(f"trained: {step} steps\ncheckpoint: {path}")
+        if its.settings.method != "supervised":  # that one is judged by whoever fine-tunes with it
+            its.world.say(f"next: ks-eval {probe} --run {its.out}")
 
 
-def list_recipes() -> str:
-    """Every recipe with its head."""
-    told = ["\n".join([name, *(f"    {line}" for line in recipe.head)]) for name, recipe in run.recipes().items()]
+def list_recipes(only: Sequence[str] = ()) -> str:
+    """Every recipe with its head, or `only` these."""
+    told = [
+        "\n".join([name, *(f"    {line}" for line in recipe.head)])
+        for name, recipe in run.recipes().items()
+        if not only or name in only
+    ]
     return "\n\n".join([*told, UNTRIED])
 
 

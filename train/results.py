@@ -22,6 +22,7 @@ def head(probe: str, run: Path, facts: Mapping[str, Any], checkpoint: Path | Non
         "run": str(run),
         "recipe": facts["recipe"],
         "checkpoint": "untrained" if checkpoint is None else checkpoint.name,
+        "intervals": "_low and _high: 95%, percentile bootstrap over the judged items, 1,000 resamples, seed 0",
         "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
         "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
     }
@@ -44,10 +45,10 @@ def told(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
     lines = [f"{results['probe']} of {results['checkpoint']} on {results['samples']} {what} of {results['on_split']}:"]
     for metric, value in scores.items():
         name, _, end = metric.rpartition("_")
-        if end in ("low", "high") and name in scores:
+        if (end in ("low", "high") and name in scores) or (metric == "selected_on_test" and not value):
             continue
         low, high = scores.get(f"{metric}_low"), scores.get(f"{metric}_high")
-        between = "" if low is None or high is None else f"  [{low:.2f}, {high:.2f}]"
+        between = "" if low is None or high is None else f"  95%: {low:.2f} to {high:.2f}"
         lines.append(f"  {metric:28} {number(value):>7}{between}")
     return "\n".join([*lines, f"results: {out / 'results.json'}"])
 

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Reached:
     plateau: Plateau = field(default_factory=Plateau)
     best: dict[str, float] | None = None
     """Step and value of the best validation, where a greater value is better."""
+    of_steps: int | None = None
+    """Steps that the run was to have when it was saved."""
 
     @property
     def best_step(self) -> int | None:
@@ -57,7 +59,8 @@ class Reached:
         """After a validation: accuracy where there is one, else the loss, says what is better."""
         value = values["val_top1"] if "val_top1" in values else -values["val_loss"]
         better = math.isfinite(value) and (self.best is None or value > self.best["value"])
-        return Reached(
+        return replace(
+            self,
             step=step,
             plateau=self.plateau.after(value, patience=optim.patience),
             best={"step": step, "value": value} if better else self.best,
@@ -112,7 +115,12 @@ def restore(out: Path, parsed: Parsed[Settings], wanted: Mapping[str, Any], lear
     checkpoint.load_optimizer(path, model, learner.optimizer)
     learner.updates.load(state.get("scaler") or {})
     world.say(f"resumed: {path}")
-    return Reached(step=int(state["step"]), plateau=Plateau(**state.get("plateau", {})), best=state.get("best"))
+    return Reached(
+        step=int(state["step"]),
+        plateau=Plateau(**state.get("plateau", {})),
+        best=state.get("best"),
+        of_steps=state.get("of_steps"),
+    )
 
 
 def checkpoint_of(place: Path) -> Path:

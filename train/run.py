@@ -11,9 +11,11 @@ import dataclasses
 import json
 import math
 import os
+import re
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar
@@ -94,7 +96,7 @@ class Settings:
     accumulate: int = 1
     """Parts of a batch that go through the model one after another: less memory, but samples of two parts never meet."""
     clip_norm: float | None = None
-    """Longest gradient of an update, over all weights; default: as it comes."""
+    """Longest gradient of an update, over all weights, whose length then stands among the metrics; default: as it comes."""
     compile: bool = False
     """Compile the encoders (torch.compile): the first steps take minutes, the others less."""
     recompute: bool = False
@@ -126,7 +128,7 @@ class Settings:
     resume: Literal["auto", "none", "anyway"] = "auto"
     """auto: go on from the last checkpoint of --out; none: refuse a folder that has one; anyway: with other settings or data."""
     list: bool = False
-    """List every recipe with its command, hardware, time and score."""
+    """List every recipe, or that of --config, with its command, hardware, time and score."""
 
 
 SomeSettings = TypeVar("SomeSettings", bound=Settings)
@@ -141,7 +143,8 @@ class Recipe:
     """Its command, hardware, time and score, and what else is to be known: a line each."""
 
 
-def recipes() -> dict[str, Recipe]:
+@cache
+def recipes() -> Mapping[str, Recipe]:
     """Every shipped recipe by name: those of a file each, then the rows of the tables in their order."""
     tables = sorted(RECIPES.glob(f"*{TABLES}.yaml"))
     found: dict[str, Recipe] = {}
@@ -167,7 +170,7 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
             f"{row['is']}.",
             f"command:  ks-train --config {name}",
             f"hardware: {row.get('hardware', table['hardware'])}",
-            f"time:     {table['time']}",
+            f"time:     {row.get('time', table['time'])}",
             f"score:    {score}",
             f"changes:  {f'{base} with {changed}' if row['set'] else f'none, it is {base}'}",
         ),
@@ -229,9 +232,20 @@ def read_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, prog: str) 
     return parsed
 
 
-def find_shards(settings: Settings) -> str:
-    """The folder or URL of the shards, as it was given, or the only one there is."""
-    return settings.shards or str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent)
+def classes_of(recipe: str) -> str | None:
+    """The class list that a recipe's name speaks of, k32 of avcl_k32_recommended; None where it speaks of none."""
+    found = re.search(r"_(k\d+)(_|$)", recipe)
+    return found[1] if found else None
+
+
+def find_shards(settings: Settings, configs: Sequence[Path] = ()) -> str:
+    """The folder or URL of the shards as it was given, or those of the recipe's classes, or the only ones there are."""
+    if settings.shards is not None:
+        return settings.shards
+    own = classes_of(recipe_name(configs[-1])) if configs else None
+    if own is not None and Path("data", own, "shards", "dataset.json").is_file():
+        return str(Path("data", own, "shards"))
+    return str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent)
 
 
 def open_split(settings: Settings, shards: str, name: str) -> Split:

@@ -42,7 +42,10 @@ class Updates:
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Step:
-        """Learn from this rank's part of a batch, on the device; raises NotFiniteError for a loss that is no number."""
+        """Learn from this rank's part of a batch, on the device; raises NotFiniteError for a loss that is no number.
+
+        Where gradients are cut, the logs have their length before the cut, "grad_norm".
+        """
         self._optimizer.zero_grad(set_to_none=True)
         steps = []
         for part in _parts(batch, self._accumulate):
@@ -58,7 +61,8 @@ class Updates:
             raise NotFiniteError(", ".join(bad or ["loss"]))
         if self._clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
-            nn.utils.clip_grad_norm_(learning, self._clip_norm)
+            length = nn.utils.clip_grad_norm_(learning, self._clip_norm)
+            outcome = Step(outcome.loss, {**outcome.logs, "grad_norm": length.detach()})
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return outcome

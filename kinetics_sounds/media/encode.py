@@ -15,7 +15,7 @@ from . import ffmpeg, frames, trim
 from .probe import Probe, Video
 
 SAMPLE_RATE = 24_000
-"""Hertz, mono: what every method's sound is made from (methods: AVCL's own rate)."""
+"""Hertz, mono: what every method's sound is made from (AVCL's own rate)."""
 GOP = 16
 """Frames in a closed group of pictures: one model input that decodes alone."""
 AREA_SCALE = "area+accurate_rnd+bitexact"

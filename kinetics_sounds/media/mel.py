@@ -1,4 +1,4 @@
-"""The whole audio track as one mel-spectrogram image (methods 1.4 and 1.4b, presets `paper` and `authors`).
+"""The whole audio track as one mel-spectrogram image (presets `paper` and `authors`: docs/decisions/0005).
 
 Its bytes are the same on every x86-64 CPU: pocketfft and the sparse product are plain compiled loops, and the logarithm,
 whose last bit may differ, is taken in float64 of what is stored as float16.

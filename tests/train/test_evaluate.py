@@ -145,8 +145,7 @@ class TestResults:
         assert lines[1].split() == [
             "top1",
             f"{scores['top1']:.2f}",
-            f"[{scores['top1_low']:.2f},",
-            f"{scores['top1_high']:.2f}]",
+            *("95%:", f"{scores['top1_low']:.2f}", "to", f"{scores['top1_high']:.2f}"),
         ]
 
     def test_json_is_all_that_is_printed(
@@ -371,7 +370,8 @@ class TestMisuse:
         assert evaluate.main(argv) == code
         usage = capsys.readouterr().out
         assert re.match(r"usage: ks-eval \{[a-z,]+\} \[\.\.\.\] --run RUN", usage)
-        assert all(name in usage for name in PROBES)
+        assert all(re.search(rf"^  {name} +[A-Z]|^  {name} +\w", usage, re.MULTILINE) for name in evaluate.names())
+        assert "  linear       Linear probe: how well one linear layer tells the classes apart." in usage
 
     def test_options_without_a_probe_are_misuse(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert evaluate.main([f"--run={finished}"]) == 2

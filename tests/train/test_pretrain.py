@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from kinetics_sounds import files
+from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import pretrain, run
 from kinetics_sounds.train.methods import avcl
@@ -184,12 +185,32 @@ class TestDefaults:
 
         assert "data/other/shards/dataset.json, data/tiny/shards/dataset.json; choose with --shards" in complaint
 
+    def test_a_recipe_of_one_class_list_takes_its_shards_and_says_where_those_are_others(
+        self, here: Path, small: Argv, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The set here is of the list tiny, wherever it lies."""
+        (here / "data" / "k100").mkdir()
+        (here / "data" / "k100" / "shards").symlink_to(here / "data" / "tiny" / "shards")
+        (here / "avcl_k100_mine.yaml").write_text((run.RECIPES / "avcl_tiny.yaml").read_text())
+        assert "choose with --shards" in find_error(lambda: run.find_shards(run.read([]).settings))
+
+        assert pretrain.main(["--config=avcl_k100_mine.yaml", *self.bare(small), "--steps=1"]) == 0
+
+        assert json.loads((here / "runs/avcl_k100_mine/run.json").read_text())["shards"].endswith("data/k100/shards")
+        assert "the recipe avcl_k100_mine is for k100, these shards are of tiny" in caplog.messages
+
     def test_no_set_at_all_is_told_with_the_command_that_makes_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.chdir(tmp_path)
 
         assert "make it with ks-shard, or name it with --shards" in refused([], capsys)
+
+
+def find_error(ask: Callable[[], object]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        ask()
+    return str(caught.value)
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -279,7 +300,9 @@ class TestDivergence:
     ) -> None:
         line = refused(small(tmp_path, "--optim.lr=.inf", option), capsys)
 
-        assert re.search(r"error: step 2: (loss|weights).* not finite; lower --optim\.lr", line)
+        assert re.search(
+            r"error: step 2: (loss|weights).* not finite.*; begin anew in another --out with a lower", line
+        )
         assert not list(tmp_path.glob("checkpoints/*"))
 
     def test_a_loss_that_is_no_number_ends_the_run_with_its_step(
@@ -301,7 +324,8 @@ class TestDivergence:
         kept = tmp_path / "failed" / "step-00000004"
         folder = tmp_path / "failed"
         assert line.endswith(
-            f"step 5: loss not finite; lower --optim.lr (the last checkpoint is kept, and what led here is in {folder})"
+            f"step 5: loss not finite; what led here is in {folder}; begin anew in another --out with a lower --optim.lr "
+            "(--init takes the weights of a checkpoint from before)"
         )
         assert [entry["step"] for entry in metrics(tmp_path)] == [1, 2, 3, 4]
         assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
@@ -521,10 +545,14 @@ class TestResume:
         assert f"trained: 6 steps are done already; checkpoint: {path}" in capsys.readouterr().out
         assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != ".lock"} == before
 
-    def test_more_steps_go_on_from_the_last(self, small: Argv, finished: Path, tmp_path: Path) -> None:
+    def test_more_steps_go_on_from_the_last_and_bend_the_schedule_which_is_told(
+        self, small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         out = Path(shutil.copytree(finished, tmp_path / "run"))
 
         assert pretrain.main(small(out, "--steps=8")) == 0
+
+        assert "schedule: 8 steps now, 6 before: learning rates from here on" in capsys.readouterr().out
 
         assert [line["step"] for line in metrics(out)] == [1, 2, 3, 4, 5, 6, 7, 8]
         assert learnt(out)[:6] == learnt(finished)

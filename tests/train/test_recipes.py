@@ -23,6 +23,8 @@ TRAINING_CLIPS = {"k32": 16_100, "k100": 50_200}
 """Methods 1.10."""
 R3D, C3D, R2PLUS1D, AMFM = 14_361_792, 27_661_440, 14_365_303, 787_456
 """Parameters, methods 1.5 and 1.6."""
+GFLOP = {"r3d": 39.77, "c3d": 76.99, "r2plus1d": 42.72}
+"""Of a forward pass of 16 frames, methods 1.5."""
 ROWS: dict[str, tuple[float | None, int, dict[str, Any]]] = {
     "avcl_k32_table1_raw_audio": (50.2, 2 * R3D + AMFM, {"clip_and_mel.audio": "waveform"}),
     "avcl_k32_table1_one_frame": (
@@ -137,6 +139,19 @@ class TestEvery:
         assert not {"shards", "out", "workers", "device", "seed", "resume", "list"}.intersection(*texts)
 
 
+def test_the_hours_that_heads_speak_of_are_the_operations_of_both_encoders_there_and_back() -> None:
+    """Three times the forward pass of 16 frames (methods 1.5), of a frame's encoder and a mel-spectrogram's."""
+    for name in NAMES:
+        found = re.search(r"about (\d+) hours at 50 TFLOP/s \(([\d.]+)e18 operations\)", head(name)["time"])
+        assert (found is None) == (name == "avcl_tiny")
+        if found:
+            settings = read(name).settings
+            samples = TRAINING_CLIPS[name.split("_")[1]] // settings.batch * settings.batch * settings.epochs
+            operations = samples * 2 * 3 * GFLOP[settings.backbone] * 1e9
+            assert float(found[2]) == pytest.approx(operations / 1e18, abs=0.06)
+            assert int(found[1]) == round(operations / 50e12 / 3600)
+
+
 def test_the_steps_that_heads_speak_of_are_those_they_make() -> None:
     told = {name: re.search(r"\((\d+) epochs of about ([\d,]+) steps\)", head(name)["time"]) for name in NAMES}
 
@@ -156,6 +171,14 @@ def test_listing_needs_no_data(
     assert pretrain.main(["--list"]) == 0
     assert capsys.readouterr().out == f"{listed}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_recipe_can_be_listed_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain.main(["--list", "--config=avcl_k32_table2_conv4"]) == 0
+
+    told = capsys.readouterr().out
+    assert told.startswith("avcl_k32_table2_conv4\n    Table II: CGRA on the pooled maps of conv4")
+    assert told.count("command:") == 1
 
 
 def test_the_list_says_that_scores_are_the_papers(listed: str) -> None:

@@ -20,7 +20,7 @@ def test_an_interval_stands_beside_its_score_and_not_on_lines_of_its_own() -> No
 
     assert lines == [
         "svm of last on 6 clips of test:",
-        "  top1                           50.00  [25.00, 66.67]",
+        "  top1                           50.00  95%: 25.00 to 66.67",
         "  top1_chance                     3.12",
         "  c                              5e-05",
         "results: out/results.json",

@@ -71,11 +71,12 @@ def test_bf16_is_for_the_encoders_and_float32_for_the_loss_and_the_weights(batch
 
 def test_a_long_gradient_is_cut_to_its_longest_and_a_short_one_is_left(batch: dict[str, Tensor]) -> None:
     _, free = updated(Regression(), batch, lr=1.0)
-    _, cut = updated(Regression(), batch, lr=1.0, clip_norm=0.25)
+    told, cut = updated(Regression(), batch, lr=1.0, clip_norm=0.25)
     _, short = updated(Regression(), batch, lr=1.0, clip_norm=1e6)
 
     assert free.norm() > 0.25
     assert cut.norm().item() == pytest.approx(0.25, rel=1e-4)
+    assert told.logs["grad_norm"].item() == pytest.approx(free.norm().item(), rel=1e-4)  # before the cut
     torch.testing.assert_close(cut, free * 0.25 / free.norm(), rtol=1e-4, atol=0)
     assert torch.equal(short, free)
 

@@ -1,4 +1,4 @@
-"""C3D: eight 3-D convolutions, each with a bias and a batch norm, and four max-pools between them (methods 1.5).
+"""C3D: eight 3-D convolutions, each with a bias and a batch norm, and four max-pools between them.
 
 Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. With 3-channel 16 x 112 x 112
 input and width 64 the stages give 64x16x112x112, 128x16x56x56, 256x8x28x28, 512x4x14x14 and 512x2x7x7: 27 661 440

@@ -1,7 +1,7 @@
 """R(2+1)D with block sizes 1, 1, 1, 1: R3D with every 3-D convolution split into one over space and one over time.
 
 Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. The channels between the two are as
-many as make the pair as large as the convolution that it replaces (methods 1.5). With 3-channel 16 x 112 x 112 input and
+many as make the pair as large as the convolution that it replaces. With 3-channel 16 x 112 x 112 input and
 width 64: 14 365 303 parameters, 42.7 GFLOP a sample.
 """
 

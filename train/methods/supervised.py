@@ -1,7 +1,7 @@
 """Supervised learning: a classifier on top of both encoders, or of one.
 
 From scratch it is the baselines R, A and R+A of AVCL's Table IV; from a pretrained run's weights it is fine-tuning
-(methods 1.12 #26-28: cross-entropy alone, all weights learn). Shape suffixes: B samples of this rank, N of all ranks, D
+(AVCL, section III.B: cross-entropy alone, all weights learn). Shape suffixes: B samples of this rank, N of all ranks, D
 feature channels, C classes.
 """
 
@@ -30,11 +30,11 @@ class Settings:
     amfm: AmfmSettings = field(default_factory=AmfmSettings)
     """The gate."""
     classifier: Literal["mlp", "linear"] = "mlp"
-    """Two layers with a ReLU and dropout between (methods 1.12 #26), or one layer."""
+    """Two layers with a ReLU and dropout between, or one layer."""
     hidden: int = 512
     """Channels between the two layers."""
     dropout: float = 0.7
-    """Share of them that is dropped in training (AVCL, section 4.2)."""
+    """Share of them that is dropped in training (AVCL, section III.B)."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a classifier that cannot be."""

@@ -1,6 +1,6 @@
-"""AVCL's input (methods 1.3, 1.4): 16 consecutive frames, and the mel-spectrogram of the whole audio.
+"""AVCL's input (arXiv 2204.13386, section II.A): 16 consecutive frames, and the mel-spectrogram of the whole audio.
 
-For the paper's Table I (methods 1.12, 23 to 25) the sound is a short window's mel-spectrogram, or the waveform itself.
+For the paper's Table I (docs/decisions/0005) the sound is a short window's mel-spectrogram, or the waveform itself.
 
 Shapes: B batch, C channels, T time, H W pixels, F mel bands.
 """
@@ -43,7 +43,7 @@ class Settings:
     resize_height: int = 128
     """Pixels of a frame before the crop."""
     resize_width: int = 171
-    """Pixels of a frame before the crop; the aspect is not kept (methods 1.3)."""
+    """Pixels of a frame before the crop; the aspect is not kept (AVCL, section II.A)."""
     crop: int = 112
     """Pixels of the square crop, the same for all frames of a view."""
     audio: Literal["mel", "mel_window", "waveform"] = "mel"
@@ -137,7 +137,7 @@ def train_view(sample: Sample, settings: Settings, generator: np.random.Generato
 def test_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
     """Evenly spaced views, centre crops: `video` uint8 (clips, T, H, W, 3) and one `audio` as in training, centred.
 
-    Starts follow methods 6.2: centres at linspace(L/2, length - L/2, clips) for clips of L frames; one clip is the middle.
+    Centres of the clips lie at linspace(L/2, length - L/2, clips) for clips of L frames; one clip is the middle.
     """
     length, step = sample.meta.num_frames, _step(sample.meta, settings)
     starts = sampling.even_starts(length, settings.frames, clips, step=step)
