@@ -102,7 +102,8 @@ def _what_there_is() -> str:
 
 
 def _first_line(module: ModuleType, name: str) -> str:
-    return (inspect.getdoc(module) or "").partition("\n")[0].removeprefix(f"ks-eval {name}: ")
+    line = (inspect.getdoc(module) or "").partition("\n")[0].removeprefix(f"ks-eval {name}: ")
+    return line[:1].upper() + line[1:]
 
 
 def judge(asked: Sequence[str], argv: Sequence[str]) -> int:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from kinetics_sounds.errors import LostRanksError, SettingsError
 from kinetics_sounds.settings import DONE, STOPPED, stoppable
 
@@ -19,6 +21,7 @@ def rank() -> int:
 def writes_its_place(argv: Argv) -> int:
     place = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]
     (Path(argv[0]) / place[0]).write_text(" ".join([*place, *argv[1:]]))
+    (Path(argv[0]) / f"{place[0]}.threads").write_text(str(torch.get_num_threads()))
     return DONE
 
 

@@ -26,9 +26,14 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("tasks")
 
 
-def test_each_rank_knows_its_place_and_the_words(tasks: Any, tmp_path: Path) -> None:
+def test_each_rank_knows_its_place_and_the_words_and_takes_its_share_of_the_cores(
+    tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
     assert launch.ranks(tasks.writes_its_place, [str(tmp_path), "--x"], devices=2, prog="ks-train") == 0
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0": "0 0 2 --x", "1": "1 1 2 --x"}
+    told = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert (told["0"], told["1"]) == ("0 0 2 --x", "1 1 2 --x")
+    assert int(told["0.threads"]) == int(told["1.threads"]) <= max(1, len(os.sched_getaffinity(0)) // 2)
     assert "RANK" not in os.environ
 
 
