@@ -98,22 +98,22 @@ def judge(argv: Sequence[str]) -> int:
     shards = settings.shards or str(facts["shards"])
     dataset = reader.read_dataset(shards)
     splits = dataset.splits
-    on = settings.on_split or run.judged_split(splits)
+    on = settings.on_split or run.judged_split(splits) or "test"
     spare = "val" in splits and "val" not in (on, settings.fit_split)
     val = settings.val_split or ("val" if spare else None)
     for option, split_name in (("on_split", on), ("val_split", val)):
         if split_name == settings.fit_split:
             raise SettingsError(f"--{option} {split_name}: is the split to learn from (--fit_split); name another")
-    if on is None or on not in splits or not splits[on].samples:
-        there = f"{redact(shards)} has: {', '.join(splits)}"
-        raise SettingsError(f"--on_split {on or '(test or val)'}: is not there to be judged on; {there}")
+    for option, needed in (("on_split", on), ("fit_split", settings.fit_split)):
+        if needed not in splits or not splits[needed].samples:
+            raise SettingsError(f"--{option} {needed}: is not there; {redact(shards)} has: {', '.join(splits)}")
     run.check_like(facts, dataset, shards=shards)
     name = asked(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     out = settings.out or settings.run / "eval" / ("finetune_untrained" if settings.untrained else "finetune")
     with _out_of_the_way() if settings.json else contextlib.nullcontext():
         words = _words(settings, classifier, first=first, shards=shards, val=val, out=out)
-        _check_same(out, words)
+        _check_same(out, words, fingerprint=splits[settings.fit_split].fingerprint)
         code = pretrain.pretrain(_argv(settings.run, words))
     if code == STOPPED:
         raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
@@ -217,11 +217,15 @@ def _words(
     }
 
 
-def _check_same(out: Path, words: Mapping[str, Any]) -> None:
+def _check_same(out: Path, words: Mapping[str, Any], *, fingerprint: str) -> None:
     """Raise RunError where `out` holds another fine-tuning: its scores would be told as this one's."""
     if checkpoint.latest(out / "checkpoints") is None:
         return
     before, now = run.flat(yaml.safe_load(run.reopen(out).text)), run.flat(words)
+    if (was := run.read_facts(out)["fingerprint"]) != fingerprint:
+        raise RunError(
+            f"{out}: is fine-tuned on other clips ({was}, not {fingerprint}); choose another --out, or remove it"
+        )
     factors = {name for name in before if name.startswith("optim.factors.")}
     for name in sorted({*now, *factors} - HOW):
         if before.get(name) != now.get(name):

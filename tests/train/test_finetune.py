@@ -195,7 +195,8 @@ class TestVotes:
     [
         (["--on_split=train"], "--on_split train: is the split to learn from (--fit_split); name another"),
         (["--val_split=train"], "--val_split train: is the split to learn from (--fit_split); name another"),
-        (["--on_split=nope"], "--on_split nope: is not there to be judged on; "),
+        (["--on_split=nope"], "--on_split nope: is not there; "),
+        (["--fit_split=nope"], "--fit_split nope: is not there; "),
         (["--untrained", "--checkpoint=best"], "--untrained: judges initial weights, not --checkpoint best"),
         (["--gate=on", "--supervised.modalities=video"], "--gate on: supervised: a gate needs both modalities"),
         (["--gate=on", "--supervised.amfm.gate=sigmoid"], "--supervised.amfm: the gate is the run's own"),
@@ -229,6 +230,30 @@ def test_the_scores_of_one_fine_tuning_are_never_told_as_those_of_another(
 
     assert f"{out}: {complaint}" in capsys.readouterr().err
     assert results(out) == first
+
+
+def test_other_clips_are_another_fine_tuning(
+    tune: Callable[..., Path],
+    films: dict[int, bytes],
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_set(tmp_path / "others", {"train": (5, 7), "test": (6,)}, films, classes="tiny")
+    out = tune("--epochs=1")
+    options = [
+        f"--run={finished}",
+        f"--out={out}",
+        "--workers=0",
+        "--device=cpu",
+        "--clips=2",
+        "--batch=4",
+        "--epochs=1",
+    ]
+
+    assert evaluate.main(["finetune", *options, "--optim.lr=1e-3", f"--shards={tmp_path / 'others'}"]) == 2
+
+    assert f"{out}: is fine-tuned on other clips (" in capsys.readouterr().err
 
 
 def test_the_split_that_is_judged_does_not_choose_the_checkpoint(
