@@ -46,7 +46,9 @@ _UNREADABLE = (
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
 """Hertz: what claims less or more is damaged. At 1 Hz a second's file would become hours."""
 MAX_STEPS = 10_000
-"""Greatest denominator of the ratio of two rates: exact below 10 kHz and for all usual rates, else within 1e-8."""
+"""Greatest denominator of the ratio of two rates: exact for the usual ones, else within 1e-4."""
+MAX_SECONDS = 3600.0
+"""Longer recordings are refused: they would be resampled in memory."""
 
 
 class _Claimed(io.BytesIO):
@@ -115,7 +117,7 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
     """A WAV file as the mean of its channels, resampled to `sample_rate` hertz: float32 (samples,), full scale is 1.
 
     Raises MediaError for a file that is no whole WAV of integers or floats, is empty, claims a rate beyond `MIN_RATE` and
-    `MAX_RATE` or holds samples that are not finite. Takes no more memory than its bytes are worth, whatever it claims.
+    `MAX_RATE`, is longer than `MAX_SECONDS` or holds samples that are not finite. What its header claims takes no memory.
     """
     try:
         with warnings.catch_warnings():
@@ -126,7 +128,7 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
         raise MediaError(
             f"{path}: cannot be read as a WAV file: {error}; convert it, or remove it from the list"
         ) from error
-    if not sample_TC.size or not MIN_RATE <= rate <= MAX_RATE:
+    if not sample_TC.size or not MIN_RATE <= rate <= MAX_RATE or len(sample_TC) > MAX_SECONDS * rate:
         raise MediaError(f"{path}: holds {sample_TC.size} samples at {rate} Hz; mend it, or remove it from the list")
     if sample_TC.dtype == np.uint8:
         sample_TC = (sample_TC.astype(np.float32) - 128) / 128

@@ -148,15 +148,20 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
                 world=world,
             )
 
-        for name, probe in probes.items():
-            its, fits = parsed.groups[name], fit if probe.FITS else None
-            kind: Kind = getattr(its, "features", "pooled")
+        judged = []
+        for name, probe in probes.items():  # all that ranks do together comes before the judging, which one does alone
+            kind: Kind = getattr(parsed.groups[name], "features", "pooled")
             try:
-                test, train = features(on, kind), None if fits is None else features(fits, kind)
-                if not world.leads:
-                    continue
-                scores = probe.evaluate(test, train, its)
-            except ValueError as error:  # the probe's settings, or features that are not finite
+                judged.append((name, kind, features(on, kind), features(fit, kind) if fit and probe.FITS else None))
+            except ValueError as error:  # features that are not finite
+                raise RunError(f"{settings.run}: {name} cannot judge it: {error}") from error
+        if not world.leads:
+            return DONE
+        for name, kind, test, train in judged:
+            its, fits = parsed.groups[name], fit if probes[name].FITS else None
+            try:
+                scores = probes[name].evaluate(test, train, its)
+            except ValueError as error:  # the probe's settings
                 raise RunError(f"{settings.run}: {name} cannot judge it: {error}") from error
             found = {
                 **results.head(name, settings.run, facts, encoders.checkpoint),
@@ -177,7 +182,7 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
                 out /= name
             results.write(out, found)
             print(json.dumps(found) if settings.json else results.told(found, out))
-    if world.leads and not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
+    if not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
         print("note: the encoders were trained on these very clips")
     return DONE
 

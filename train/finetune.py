@@ -228,10 +228,9 @@ def _check_same(out: Path, words: Mapping[str, Any], *, fingerprint: str) -> Non
         )
     factors = {name for name in before if name.startswith("optim.factors.")}
     for name in sorted({*now, *factors} - HOW):
-        if before.get(name) != now.get(name):
-            raise RunError(
-                f"{out}: is fine-tuned with {name} {before.get(name)}, not {now.get(name)}; choose another --out, or remove it"
-            )
+        was, is_ = before.get(name), now.get(name)
+        if was != is_ and not (name == "init" and was and is_ and Path(was).resolve() == Path(is_).resolve()):
+            raise RunError(f"{out}: is fine-tuned with {name} {was}, not {is_}; choose another --out, or remove it")
 
 
 def _argv(folder: Path, words: Mapping[str, Any]) -> list[str]:

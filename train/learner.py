@@ -18,6 +18,8 @@ from .run import Built
 from .updates import Updates
 
 SomeSettings = TypeVar("SomeSettings", bound=run.Settings)
+SHAPES = 128
+"""Shapes that one piece of code is compiled for, beyond which it is interpreted."""
 FEW = 16
 """Samples of a device below which its own batch norms are too noisy, and those of all devices are taken."""
 
@@ -57,6 +59,10 @@ def make_learner(parsed: Parsed[SomeSettings], split: Split, world: World) -> Le
         optimizer = optim.make_optimizer(built.model, settings.optim)
     except ValueError as error:
         raise SettingsError(f"--{error}") from error
+    if (
+        settings.compile
+    ):  # the stages of both encoders share their code: each shape, in training and out of it, is one more
+        torch._dynamo.config.recompile_limit = SHAPES
     for encoder in {built.method.video, built.method.audio}:
         if settings.recompute:
             recompute(encoder, compiled="inductor" if settings.compile else None)

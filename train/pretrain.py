@@ -50,8 +50,7 @@ def pretrain(argv: Sequence[str]) -> int:
     """Train as argv and recipe say, on as many devices; returns the exit code."""
     parsed = run.read(argv)
     if parsed.settings.list:
-        named = [run.recipe_name(config) for config in parsed.configs]
-        print(list_recipes(named[-1:]))
+        print(list_recipes([name for config in parsed.configs if (name := run.recipe_name(config)) in run.recipes()]))
         return DONE
     if parsed.settings.devices > 1 and not launch.is_rank():
         run.check_devices(parsed.settings)
@@ -69,6 +68,10 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
         world.say(f"recipe: {recipe} (the recommended one; see --list)")
         argv = ["--config", recipe, *argv]
         parsed = run.read(argv)
+    elif world.leads and parsed.settings.init is None:
+        name, own = run.recipe_name(parsed.configs[-1]), split.dataset.classes
+        if run.classes_of(name) not in (None, own):
+            log.warning("the recipe %s is for %s, these shards are of %s", name, run.classes_of(name), own)
     name = run.recipe_name(parsed.configs[-1])
     out = parsed.settings.out or Path("runs") / name
     window = resume.window(parsed.settings, split, out)
@@ -78,10 +81,6 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
     world.say(f"shards: {redact(shards)}, {of}\nout: {out}")
-    if run.classes_of(name) not in (None, split.dataset.classes):
-        log.warning(
-            "the recipe %s is for %s, these shards are of %s", name, run.classes_of(name), split.dataset.classes
-        )
     if settings.window is not None:
         world.say(f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
     val = run.open_split(settings, shards, settings.val_split) if settings.val_split else None
@@ -144,7 +143,7 @@ def _train(
         last = checkpoint.latest(out / "checkpoints")
         world.say(f"trained: {reached.step} steps are done already; checkpoint: {last}")
         return DONE
-    if reached.of_steps not in (None, its.steps) and settings.optim.schedule != "constant":
+    if reached.of_steps not in (None, its.steps) and settings.optim.schedule == "cosine":
         world.say(
             f"schedule: {its.steps} steps now, {reached.of_steps} before: learning rates from here on are those of the new "
             "length; the run is like none of either length"

@@ -412,7 +412,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def check_like(facts: Mapping[str, Any], dataset: Dataset, *, shards: str) -> None:
     """Raise RunError where a set's mel-spectrograms were made otherwise than those that a run of such facts learnt from."""
-    own = facts.get("mel", dataset.mel)
+    own = facts.get("mel") or dataset.mel
     if differ := [name for name in {**own, **dataset.mel} if own.get(name) != dataset.mel.get(name)]:
         told = ", ".join(f"{name} {dataset.mel.get(name)} rather than {own.get(name)}" for name in differ)
         raise RunError(

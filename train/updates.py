@@ -62,7 +62,8 @@ class Updates:
         if self._clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
             length = nn.utils.clip_grad_norm_(learning, self._clip_norm)
-            outcome = Step(outcome.loss, {**outcome.logs, "grad_norm": length.detach()})
+            if length.isfinite():  # else fp16 leaves this step out
+                outcome = Step(outcome.loss, {**outcome.logs, "grad_norm": length.detach()})
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return outcome

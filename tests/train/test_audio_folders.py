@@ -244,6 +244,15 @@ class TestReadWav:
         with pytest.raises(MediaError, match=message):
             audio_folders.read_wav(tmp_path / "a.wav", sample_rate=RATE)
 
+    def test_a_recording_of_more_than_an_hour_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = write_wav(tmp_path / "a.wav", tone(440))
+        seconds = len(tone(440)) / RATE
+        monkeypatch.setattr(audio_folders, "MAX_SECONDS", seconds)
+        assert len(audio_folders.read_wav(path, sample_rate=RATE)) == len(tone(440))
+        monkeypatch.setattr(audio_folders, "MAX_SECONDS", seconds / 2)
+        with pytest.raises(MediaError, match=rf"a\.wav: holds {len(tone(440))} samples at {RATE} Hz"):
+            audio_folders.read_wav(path, sample_rate=RATE)
+
     def test_24_bits_have_the_same_full_scale(self, tmp_path: Path) -> None:
         with wave.open(str(tmp_path / "a.wav"), "wb") as out:
             out.setparams((1, 3, RATE, 0, "NONE", ""))

@@ -4,7 +4,6 @@
 """
 
 import importlib
-import multiprocessing
 import os
 import signal
 import time
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.train import distributed
 from kinetics_sounds.train.distributed import World
+from kinetics_sounds.train.workers import start_method
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
@@ -67,7 +67,7 @@ def spawn(
     act: Callable[[int, int, Path], None], size: int, folder: Path, *, seconds: float = 200.0
 ) -> list[int | None]:
     """Run ranks to their ends; their exit codes, None for one that had not ended."""
-    context = multiprocessing.get_context("spawn")
+    context: Any = start_method("torch")  # imported once for all of them
     processes = [context.Process(target=act, args=(rank, size, folder)) for rank in range(size)]
     for process in processes:
         process.start()
@@ -222,7 +222,7 @@ def test_ranks_say_that_another_is_lost(ranks: Any, folder: Path, together: list
 
 @pytest.mark.slow
 def test_a_rank_does_not_wait_longer_than_it_was_told(ranks: Any, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context: Any = start_method("torch")  # imported once for all of them
     first, second = (context.Process(target=ranks.stuck, args=(rank, 2, tmp_path)) for rank in range(2))
     first.start()
     second.start()

@@ -84,6 +84,29 @@ class TestResults:
         assert sorted(extracted) == ["test", "train"]
         assert {name: json.loads((tmp_path / "all" / name / "results.json").read_text()) for name in PROBES} == alone
 
+    def test_all_features_are_there_before_the_first_probe_judges(
+        self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ranks extract together, and one judges: no other may wait for it in the middle."""
+        happened: list[str] = []
+
+        def extracted(encoders: Encoders, split: Split, **how: Any) -> Features:
+            happened.append("extract")
+            return features.extract(encoders, split, **how)
+
+        def judged(*_: object) -> dict[str, float]:
+            happened.append("judge")
+            return {"top1": 0.0}
+
+        monkeypatch.setattr(evaluate, "extract", extracted)
+        monkeypatch.setattr(knn, "evaluate", judged)
+        monkeypatch.setattr(retrieval, "evaluate", judged)
+        options = [f"--run={finished}", f"--out={tmp_path}", "--workers=0", "--device=cpu", "--clips=1"]
+
+        assert evaluate.main(["knn", "retrieval", "--retrieval.features=conv5", *options]) == 0
+
+        assert happened == [*["extract"] * 4, *["judge"] * 2]
+
     def test_chance_is_that_of_six_clips_of_two_classes(self, judge: Callable[..., dict[str, Any]]) -> None:
         assert judge("linear")["scores"]["top1_chance"] == 50
         assert judge("crossmodal")["scores"]["r1_chance"] == pytest.approx(100 / 6)

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import json
-import multiprocessing
 import socket
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from kinetics_sounds.errors import ShardError
 from kinetics_sounds.stream import Split, open_split
 from kinetics_sounds.train import evaluate, features, load
 from kinetics_sounds.train.loader import Loading
+from kinetics_sounds.train.workers import start_method
 
 RANKS = 2
 
@@ -45,7 +45,7 @@ def test_two_ranks_have_the_features_and_the_scores_of_one_process(
         port = listening.getsockname()[1]
     sets = {"six": (str(shards), "test"), "one": (str(single), "test")}
     (tmp_path / ranks.PLAN).write_text(json.dumps({"run": str(finished), "sets": sets, "port": port}))
-    context = multiprocessing.get_context("spawn")
+    context: Any = start_method("torch")  # imported once for all of them
     processes = [context.Process(target=ranks.run, args=(rank, RANKS, tmp_path)) for rank in range(RANKS)]
     for process in processes:
         process.start()

@@ -232,6 +232,17 @@ def test_the_scores_of_one_fine_tuning_are_never_told_as_those_of_another(
     assert results(out) == first
 
 
+def test_the_same_run_by_another_path_is_the_same(
+    tune: Callable[..., Path], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = results(tune("--epochs=1"))
+    monkeypatch.chdir(finished.parent)
+
+    again = results(tune("--epochs=1", f"--run={finished.name}"))
+
+    assert again == {**first, "run": finished.name}
+
+
 def test_other_clips_are_another_fine_tuning(
     tune: Callable[..., Path],
     films: dict[int, bytes],
