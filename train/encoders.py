@@ -187,19 +187,15 @@ def asked(settings: Asked) -> str | None:
 
 def load(place: str | Path, name: str | None = "last") -> Encoders:
     """The encoders of a run or of one of its checkpoints: see `kinetics_sounds.train.load`."""
-    folder = Path(place)
-    path = folder if (folder / "state.json").is_file() else None
-    if path is not None:  # RUN/checkpoints/step-...
-        folder = path.absolute().parents[1]
-        if name not in ("last", None):
-            raise RunError(f"{path}: is a checkpoint already, and {name!r} is another; give {folder} with it")
-        path = None if name is None else path
-        name = None
+    folder, own = Path(place), None
+    if (folder / "state.json").is_file():  # RUN/checkpoints/step-...
+        folder, own = folder.absolute().parents[1], folder
+    if own is not None and name not in ("last", None):
+        raise RunError(f"{own}: is a checkpoint already, and {name!r} is another; give {folder} with it")
     facts = run.read_facts(folder)
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and are nobody else's business
         built = run.rebuild(folder)
-    if path is None and name is not None:
-        path = checkpoint.find(folder / "checkpoints", name)
+    path = None if name is None else own or checkpoint.find(folder / "checkpoints", name)
     if path is not None:
         checkpoint.read_state(path)
         checkpoint.load_model(path, built.model)

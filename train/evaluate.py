@@ -5,9 +5,9 @@ import inspect
 import itertools
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +19,8 @@ from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
 from . import cam, distributed, finetune, results, run, sounds
-from .encoders import load_asked
+from .distributed import World
+from .encoders import Encoders, load_asked
 from .features import Kind, extract
 from .loader import Loading
 from .probes import Features
@@ -136,33 +137,22 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {on} {fit} {settings.clips}"}
         distributed.check_equal(told)
 
-        @cache
-        def features(split: str, kind: Kind) -> Features:
-            return extract(
-                encoders,
-                run.open_split(run.reopen(settings.run).settings, shards, split),
-                clips=settings.clips,
-                batch=settings.batch,
-                loading=Loading(workers=settings.workers, device=world.device),
-                kind=kind,
-                world=world,
-            )
-
-        judged = []
-        for name, probe in probes.items():  # all that ranks do together comes before the judging, which one does alone
-            kind: Kind = getattr(parsed.groups[name], "features", "pooled")
-            try:
-                judged.append((name, kind, features(on, kind), features(fit, kind) if fit and probe.FITS else None))
-            except ValueError as error:  # features that are not finite
-                raise RunError(f"{settings.run}: {name} cannot judge it: {error}") from error
+        # All that ranks do together comes before the judging, which one does alone.
+        kinds: dict[str, Kind] = {name: getattr(its, "features", "pooled") for name, its in parsed.groups.items()}
+        fits_of = {name: fit if probe.FITS else None for name, probe in probes.items()}
+        wanted: dict[tuple[str, Kind], str] = {}
+        for name, kind in kinds.items():
+            for split in (on, fits_of[name]):
+                if split is not None:
+                    wanted.setdefault((split, kind), name)
+        features = _features(wanted, encoders, settings, shards, world)
         if not world.leads:
             return DONE
-        for name, kind, test, train in judged:
-            its, fits = parsed.groups[name], fit if probes[name].FITS else None
-            try:
-                scores = probes[name].evaluate(test, train, its)
-            except ValueError as error:  # the probe's settings
-                raise RunError(f"{settings.run}: {name} cannot judge it: {error}") from error
+        for name, probe in probes.items():
+            its, kind, fits = parsed.groups[name], kinds[name], fits_of[name]
+            test, train = features[on, kind], None if fits is None else features[fits, kind]
+            with _named(settings.run, name):
+                scores = probe.evaluate(test, train, its)
             found = {
                 **results.head(name, settings.run, facts, encoders.checkpoint),
                 "on_split": on,
@@ -185,6 +175,31 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
     if not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
         print("note: the encoders were trained on these very clips")
     return DONE
+
+
+def _features(
+    wanted: Mapping[tuple[str, Kind], str], encoders: Encoders, settings: Settings, shards: str, world: World
+) -> dict[tuple[str, Kind], Features]:
+    """The features of each split and kind that is wanted, by all ranks; the name is that of the first probe that wants them."""
+    opened = run.reopen(settings.run).settings
+    loading = Loading(workers=settings.workers, device=world.device)
+    found = {}
+    for (split, kind), name in wanted.items():
+        data = run.open_split(opened, shards, split)
+        with _named(settings.run, name):
+            found[split, kind] = extract(
+                encoders, data, clips=settings.clips, batch=settings.batch, loading=loading, kind=kind, world=world
+            )
+    return found
+
+
+@contextmanager
+def _named(folder: Path, name: str) -> Iterator[None]:
+    """Raise a ValueError, of features that are not finite or of the probe's settings, as the RunError of probe `name`."""
+    try:
+        yield
+    except ValueError as error:
+        raise RunError(f"{folder}: {name} cannot judge it: {error}") from error
 
 
 def _fit_split(settings: Settings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: str) -> str | None:

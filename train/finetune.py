@@ -22,7 +22,7 @@ from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, STOPPED, parse
 from kinetics_sounds.shards import reader
 
-from . import checkpoint, launch, loader, pretrain, results, run
+from . import checkpoint, launch, loader, pretrain, results, resume, run
 from .encoders import asked
 from .heads import AmfmSettings
 from .methods import supervised
@@ -31,7 +31,7 @@ from .optim import Optim
 from .probes import bounded, hits
 from .run import Built
 
-HOW = frozenset({"shards", "out", "workers", "device", "devices", "resume", "keep"})
+HOW = frozenset(resume.OWN) - {"init"}
 """Settings of ks-train that do not change what is learnt: one fine-tuning may have them different each time it goes on."""
 
 

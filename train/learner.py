@@ -1,7 +1,6 @@
 """A run's model made ready to learn: on its device, in its layout, with its optimiser; for ks-train and for its bench."""
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,10 +13,9 @@ from . import distributed, optim, run
 from .backbones import Staged
 from .distributed import World
 from .recompute import recompute
-from .run import Built
+from .run import Built, SomeSettings
 from .updates import Updates
 
-SomeSettings = TypeVar("SomeSettings", bound=run.Settings)
 SHAPES = 128
 """Shapes that one piece of code is compiled for, beyond which it is interpreted."""
 FEW = 16

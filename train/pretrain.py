@@ -63,16 +63,16 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     """As one rank of the world."""
     shards = run.find_shards(parsed.settings, parsed.configs)
     split = run.open_split(parsed.settings, shards, parsed.settings.train_split)
-    if not parsed.configs:
+    named = bool(parsed.configs)
+    if not named:
         recipe = run.recipe_for(split.dataset.classes)
         world.say(f"recipe: {recipe} (the recommended one; see --list)")
         argv = ["--config", recipe, *argv]
         parsed = run.read(argv)
-    elif world.leads and parsed.settings.init is None:
-        name, own = run.recipe_name(parsed.configs[-1]), split.dataset.classes
-        if run.classes_of(name) not in (None, own):
-            log.warning("the recipe %s is for %s, these shards are of %s", name, run.classes_of(name), own)
     name = run.recipe_name(parsed.configs[-1])
+    asked, there = run.classes_of(name), split.dataset.classes
+    if world.leads and named and parsed.settings.init is None and asked not in (None, there):
+        log.warning("the recipe %s is for %s, these shards are of %s", name, asked, there)
     out = parsed.settings.out or Path("runs") / name
     window = resume.window(parsed.settings, split, out)
     chosen = [f"--shards={shards}", f"--out={out}", *([f"--window={window}"] if window else [])]

@@ -82,13 +82,6 @@ def read(name: str) -> Parsed[Any]:
     return found
 
 
-def flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in document.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
-
-
 def built(name: str) -> nn.Module:
     with torch.device("meta"):  # shapes without weights
         model: nn.Module = run.build(read(name), Data(34, 16_100)).model
@@ -196,7 +189,7 @@ def test_every_row_of_the_tables_is_known_here() -> None:
 @pytest.mark.parametrize("name", ROWS)
 class TestEveryRow:
     def test_sets_what_the_paper_varied_and_nothing_else(self, name: str) -> None:
-        row, base = (flat(yaml.safe_load(read(each).text)) for each in (name, "avcl_k32"))
+        row, base = (run.flat(yaml.safe_load(read(each).text)) for each in (name, "avcl_k32"))
 
         assert row.keys() == base.keys()
         assert {option: value for option, value in row.items() if value != base[option]} == ROWS[name][2]
@@ -205,7 +198,7 @@ class TestEveryRow:
         told = head(name)["changes"]
 
         if ROWS[name][2]:
-            assert flat(yaml.safe_load(told.removeprefix("avcl_k32 with "))) == ROWS[name][2]
+            assert run.flat(yaml.safe_load(told.removeprefix("avcl_k32 with "))) == ROWS[name][2]
         else:
             assert told == "none, it is avcl_k32"
 
