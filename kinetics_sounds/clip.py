@@ -107,9 +107,13 @@ class Status(StrEnum):
     TOO_SHORT = "too_short", Kind.PERMANENT
     CORRUPT = "corrupt", Kind.PERMANENT
     TOO_LARGE = "too_large", Kind.PERMANENT  # the file, its picture, or the memory that decoding it takes
+    BAD_ASPECT = "bad_aspect", Kind.PERMANENT  # so wide or high that its frames could not be stored
+    OUT_OF_SYNC = "out_of_sync", Kind.PERMANENT  # sound and picture of the finished file do not lie as in the source
 
     NOT_TRIED = "not_tried", Kind.RETRY  # the build was stopped before it came to this clip
     NOT_IN_SOURCE = "not_in_source", Kind.RETRY  # a folder may have been filled since, and looking costs nothing
+    UNREADABLE = "unreadable", Kind.RETRY  # the disk or the network share fails: nothing is known of the bytes
+    DUBBED = "dubbed", Kind.RETRY  # only a dubbed or descriptive sound track is offered; the original may be later
     NO_FORMATS = "no_formats", Kind.RETRY  # nothing to download was found: yt-dlp may be too old or lack its JS runtime
     NETWORK = "network", Kind.RETRY
     HTTP_4XX = "http_4xx", Kind.RETRY
@@ -134,6 +138,14 @@ class Fetched:
     """The file, where the status is ok."""
     trimmed: bool = False
     """The file is named as already cut to the clip's span (else it is the whole video)."""
+    origin: str = ""
+    """Which of the source's files it is, relative to the source: a path below its folder, an archive's name."""
+    format_ids: str = ""
+    """The formats that the source chose, as yt-dlp names them: `136+140`."""
+    audio_language: str = ""
+    """Language of the sound track that the source chose, where it says."""
+    audio_track: str = ""
+    """What kind of sound track the source chose, where it says: `original`, `dubbed`, `descriptive`."""
     requests: int = 0
     """Requests made of the source's server, for whoever keeps to its limits; those for the video's own bytes aside."""
     bytes: int = 0
@@ -158,7 +170,7 @@ class Media:
     """Hertz."""
     audio_channels: int
     audio_rms_db: float
-    """Decibels under full scale, over the whole clip and all channels; -200 for digital silence."""
+    """Decibels under full scale, over the whole clip, of the mono sound that a shard keeps; -200 for digital silence."""
     audio_offset_seconds: float
     """Start of the sound minus start of the picture in the source; a cut fills it with silence or the first frame."""
     silent: bool
@@ -170,6 +182,13 @@ class Media:
     """Degrees clockwise that the source was turned upright by."""
     decode_errors: int
     """Frames that were patched up, and packets that could not be decoded."""
+    audio_channel: str = ""
+    """Which channel a shard keeps: `mix`, `left`, `right`, or a number from 0; empty where version 0.1.0 measured."""
+    origin: str = ""
+    """As `Fetched.origin`."""
+    format_ids: str = ""
+    audio_language: str = ""
+    audio_track: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

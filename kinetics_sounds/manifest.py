@@ -20,8 +20,11 @@ from .classes import ClassList
 from .clip import Clip, Media, Outcome, Status
 from .errors import ManifestError
 
-SCHEMA = 2
-"""Raised when a column changes its meaning; a reader refuses any other."""
+SCHEMA = 3
+"""Raised when a column changes its meaning."""
+
+READABLE = (2, 3)
+"""Schemas that are read: schema 2 lacks the columns of `ADDED`."""
 
 ROWS = 10_000
 """Held in memory at a time, and the length of a row group."""
@@ -57,9 +60,16 @@ COLUMNS = {
     "other_streams": _TEXT,
     "rotation": _COUNT,
     "decode_errors": _COUNT,
+    "audio_channel": _TEXT,
+    "origin": _TEXT,
+    "format_ids": _TEXT,
+    "audio_language": _TEXT,
+    "audio_track": _TEXT,
     "tool_versions": _TEXT,
 }
 """Name and pandas type of each column."""
+ADDED = ("audio_channel", "origin", "format_ids", "audio_language", "audio_track")
+"""Columns that came with schema 3; empty where a clip was measured by an older version."""
 
 _MEDIA = [field.name for field in dataclasses.fields(Media)]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -139,12 +149,19 @@ def read(path: Path) -> Manifest:
     Raises ManifestError where it is missing, damaged, of another schema, or has a clip twice or with a label of no class.
     """
     with _opened(path) as (file, facts):
-        missing = [column for column in COLUMNS if column not in file.schema_arrow.names]
-        if missing or facts.get("schema") != SCHEMA:
-            raise _other(path, facts.get("schema"), missing)
+        schema = facts.get("schema")
+        there = file.schema_arrow.names
+        columns = [column for column in COLUMNS if column in there or column not in ADDED or schema != 2]
+        missing = [column for column in columns if column not in there]
+        if missing or schema not in READABLE:
+            raise _other(path, schema, missing)
         classes = _classes(facts)
-        batches = file.iter_batches(batch_size=ROWS, columns=list(COLUMNS))
+        batches = file.iter_batches(batch_size=ROWS, columns=columns)
         outcomes = tuple(outcome for batch in batches for outcome in _outcomes(batch.to_pylist()))
+        if len(outcomes) != file.metadata.num_rows:  # its footer has no checksum
+            raise ManifestError(
+                f"{path}: holds {len(outcomes)} of {file.metadata.num_rows} rows; run ks-build again (finished clips are kept)"
+            )
     keys, labels = set[str](), set(classes.labels)
     for clip in (outcome.clip for outcome in outcomes):
         if clip.key in keys or clip.label not in labels:
@@ -198,6 +215,6 @@ def _outcomes(rows: Iterable[Mapping[str, Any]]) -> Iterator[Outcome]:
             status=Status.of(row["status"]),
             detail=row["detail"],
             source=row["source"],
-            media=Media(**{name: row[name] for name in _MEDIA}) if row["status"] == Status.OK else None,
+            media=Media(**{name: row[name] for name in _MEDIA if name in row}) if row["status"] == Status.OK else None,
             tool_versions=row["tool_versions"],
         )

@@ -115,7 +115,7 @@ def obtain(task: ClipTask) -> ClipDone:
                 status, detail = audit(task.clip, trimmed.measured, min_coverage=task.min_coverage)
             if status is Status.OK:
                 with _timed(seconds, "place"):
-                    media = _place(task, trimmed)
+                    media = _place(task, fetched, trimmed)
     except SourceError as error:
         status, detail, media = Status.NOT_IN_SOURCE, str(error), None
     except OSError as error:  # a full disk, or a file system that fails or went away
@@ -140,7 +140,7 @@ def obtain(task: ClipTask) -> ClipDone:
     )
 
 
-def _place(task: ClipTask, trimmed: Trimmed) -> Media:
+def _place(task: ClipTask, fetched: Fetched, trimmed: Trimmed) -> Media:
     """Give the clip's file its name: a link to a source's own file, else the file moved."""
     path, measured, found = trimmed.path, trimmed.measured, trimmed.found
     if path is None or measured is None or found is None or found.audio is None:
@@ -173,6 +173,10 @@ def _place(task: ClipTask, trimmed: Trimmed) -> Media:
         other_streams=trimmed.other_streams,
         rotation=measured.rotation,
         decode_errors=measured.decode_errors,
+        origin=fetched.origin,
+        format_ids=fetched.format_ids,
+        audio_language=fetched.audio_language,
+        audio_track=fetched.audio_track,
     )
 
 

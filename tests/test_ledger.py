@@ -14,6 +14,7 @@ import pytest
 from kinetics_sounds.clip import Clip, Media, Outcome, Status
 from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.ledger import Ledger, PartEntry
+from kinetics_sounds.manifest import ADDED
 
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
 MEDIA = Media(
@@ -34,6 +35,11 @@ MEDIA = Media(
     other_streams="1 video, 2 audio",
     rotation=90,
     decode_errors=3,
+    audio_channel="left",
+    origin="part_0/-5JzkrOVhPO_000027_000037.mp4",
+    format_ids="136+140",
+    audio_language="en",
+    audio_track="original",
 )
 OK = Outcome(
     clip=CLIP, status=Status.OK, detail="", source="local:/a", media=MEDIA, tool_versions="ffmpeg n9.0.2; av 18"
@@ -213,6 +219,7 @@ import os, signal, sys
 from pathlib import Path
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.ledger import Ledger, PartEntry
+from kinetics_sounds.manifest import ADDED
 with Ledger(Path(sys.argv[1])) as ledger:
     for number in range(int(sys.argv[2])):
         ledger.record([Outcome(clip=Clip(f"id{number}", 0, 10, "bowling", "val"), status=Status.PRIVATE)])
@@ -285,6 +292,19 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(data: bytes, tmp_pat
         Ledger(path)
 
     assert path.read_bytes() == data
+
+
+def test_a_row_of_version_0_1_0_lacks_what_came_later(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    told(path, OK)
+    with sqlite3.connect(path) as database:
+        for name in ADDED:
+            database.execute(f"UPDATE outcomes SET media = json_remove(media, '$.{name}')")
+    database.close()
+
+    assert told(path)[CLIP.key].media == dataclasses.replace(
+        MEDIA, audio_channel="", origin="", format_ids="", audio_language="", audio_track=""
+    )
 
 
 def test_a_folder_is_no_ledger(tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ MEDIA = Media(
     other_streams="1 video, 2 audio",
     rotation=90,
     decode_errors=3,
+    audio_channel="left",
+    origin="part_0/-5JzkrOVhPO_000027_000037.mp4",
+    format_ids="136+140",
+    audio_language="en",
+    audio_track="original",
 )
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
 OK = Outcome(clip=CLIP, status=Status.OK, source="local:/a", media=MEDIA, tool_versions="av 18")
@@ -259,6 +264,19 @@ def test_another_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
     assert (
         f"is of schema {manifest.SCHEMA + 1}, where this version reads schema {manifest.SCHEMA}; run ks-build" in said
     )
+
+
+def test_a_manifest_of_schema_2_is_read_without_the_columns_that_came_later(tmp_path: Path) -> None:
+    path = changed(tmp_path, lambda table: table.drop(columns=list(manifest.ADDED)), schema=2)
+
+    media = dataclasses.replace(MEDIA, audio_channel="", origin="", format_ids="", audio_language="", audio_track="")
+    assert manifest.read(path) == of(dataclasses.replace(OK, media=media), GONE)
+
+
+def test_a_manifest_of_schema_3_must_have_the_columns_that_came_with_it(tmp_path: Path) -> None:
+    said = refusal(changed(tmp_path, lambda table: table.drop(columns=["audio_channel"])))
+
+    assert "lacks the columns audio_channel" in said
 
 
 def test_the_classes_of_another_schema_are_known_all_the_same(tmp_path: Path) -> None:
