@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kinetics_sounds import __version__, files, sources
-from kinetics_sounds.clip import Clip, Fetched, Media, Outcome, Status, label_folder
+from kinetics_sounds.clip import Clip, Fetched, Kind, Media, Outcome, Status, label_folder
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.sources import Archive, Part, PartError
@@ -109,10 +109,7 @@ def obtain(task: ClipTask) -> ClipDone:
         status, detail = fetched.status, fetched.detail
         if status is Status.OK:
             with _timed(seconds, "cut"):
-                trimmed = to_span(task.clip, fetched, task.folder, timeout_seconds=task.timeout_seconds)
-            status, detail = trimmed.status, trimmed.detail
-            if status is Status.OK and trimmed.measured is not None:
-                status, detail = audit(task.clip, trimmed.measured, min_coverage=task.min_coverage)
+                status, detail, trimmed = _judged_twice(task, fetched)
             if status is Status.OK:
                 with _timed(seconds, "place"):
                     media = _place(task, fetched, trimmed)
@@ -121,6 +118,8 @@ def obtain(task: ClipTask) -> ClipDone:
     except OSError as error:  # a full disk, or a file system that fails or went away
         status, media = Status.DISK_FULL if error.errno in files.FULL else Status.CRASHED, None
         detail = f"{type(error).__name__}: {error}"
+        if status is Status.CRASHED and fetched is not None and (fault := _unreadable(fetched)):
+            status, detail = Status.UNREADABLE, fault
     finally:
         shutil.rmtree(task.folder, ignore_errors=True)
     outcome = Outcome(
@@ -138,6 +137,51 @@ def obtain(task: ClipTask) -> ClipDone:
         bytes=fetched.bytes if fetched else 0,
         reached=fetched is not None and fetched.status is Status.OK,
     )
+
+
+def _judged_twice(task: ClipTask, fetched: Fetched) -> tuple[Status, str, Trimmed]:
+    """As `_judged`, but what would be said for good is said only of a file that can be read, and that fails twice.
+
+    A disk or network share that fails for a moment reaches us as a decoder's failure.
+    """
+    status, detail, trimmed = _judged(task, fetched)
+    if status.kind is not Kind.PERMANENT:
+        return status, detail, trimmed
+    if fault := _unreadable(fetched):
+        return Status.UNREADABLE, fault, trimmed
+    before = f"{status}: {detail}"
+    status, detail, trimmed = _judged(task, fetched)
+    if status is Status.OK:
+        return (
+            Status.UNREADABLE,
+            f"{_named(fetched)}: could be decoded when it was tried again; before: {before}",
+            trimmed,
+        )
+    return status, detail, trimmed
+
+
+def _judged(task: ClipTask, fetched: Fetched) -> tuple[Status, str, Trimmed]:
+    """Cut a clip, or find that its file is its span, and audit it."""
+    trimmed = to_span(task.clip, fetched, task.folder, timeout_seconds=task.timeout_seconds)
+    status, detail = trimmed.status, trimmed.detail
+    if status is Status.OK and trimmed.measured is not None:
+        status, detail = audit(task.clip, trimmed.measured, min_coverage=task.min_coverage)
+    return status, detail, trimmed
+
+
+def _unreadable(fetched: Fetched) -> str:
+    """Why a file cannot be read to its end; empty where it can."""
+    try:
+        if fetched.path is not None:
+            ffmpeg.read_through(fetched.path)
+    except OSError as error:
+        return f"{_named(fetched)}: cannot be read: {error.strerror} (errno {error.errno})"
+    return ""
+
+
+def _named(fetched: Fetched) -> str:
+    """A file as its source calls it, else by its name: scratch folders differ from run to run."""
+    return fetched.origin or (fetched.path.name if fetched.path else "")
 
 
 def _place(task: ClipTask, fetched: Fetched, trimmed: Trimmed) -> Media:
@@ -173,6 +217,7 @@ def _place(task: ClipTask, fetched: Fetched, trimmed: Trimmed) -> Media:
         other_streams=trimmed.other_streams,
         rotation=measured.rotation,
         decode_errors=measured.decode_errors,
+        audio_channel=measured.audio_channel,
         origin=fetched.origin,
         format_ids=fetched.format_ids,
         audio_language=fetched.audio_language,

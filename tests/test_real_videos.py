@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import probe, trim
+from kinetics_sounds.media import measure, probe
 
 VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
 TABLE = VIDEOS / "manifest.csv"
@@ -42,7 +42,7 @@ def has_picture(row: dict[str, str]) -> bool:
 @some([row for row in ROWS if row["decode_rc"] == "0" and has_picture(row)])
 def test_what_is_in_a_file_is_what_the_table_says(row: dict[str, str], tmp_path: Path) -> None:
     found = probe.probe(VIDEOS / row["file"])
-    measured = trim.measure(VIDEOS / row["file"], found=found, scratch=tmp_path, timeout_seconds=60)
+    measured = measure.measure(VIDEOS / row["file"], found=found, scratch=tmp_path, timeout_seconds=60)
 
     assert found.video is not None
     assert (found.audio is not None) == (measured.audio is not None) == (int(row["n_audio"]) > 0)
@@ -67,14 +67,14 @@ def test_sound_alone_is_told_from_a_video(row: dict[str, str], tmp_path: Path) -
     assert found.video is None
     assert (found.audio is not None) == (int(row["n_audio"]) > 0)
     with pytest.raises(MediaError, match="no picture stream"):
-        trim.measure(VIDEOS / row["file"], found=found, scratch=tmp_path, timeout_seconds=60)
+        measure.measure(VIDEOS / row["file"], found=found, scratch=tmp_path, timeout_seconds=60)
 
 
 @some([row for row in ROWS if row["decode_rc"] != "0"])
 def test_what_does_not_decode_is_an_error(row: dict[str, str], tmp_path: Path) -> None:
-    def measure() -> None:
+    def measured() -> None:
         found = probe.probe(VIDEOS / row["file"])
-        trim.measure(VIDEOS / row["file"], found=found, scratch=tmp_path, timeout_seconds=60)
+        measure.measure(VIDEOS / row["file"], found=found, scratch=tmp_path, timeout_seconds=60)
 
     with pytest.raises(MediaError):
-        measure()
+        measured()

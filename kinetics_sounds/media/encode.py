@@ -1,6 +1,7 @@
 """What a shard keeps of a clip, out of one decoding pass: small frames, and 24 kHz sound."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
@@ -11,11 +12,17 @@ import numpy as np
 import soundfile
 
 from ..errors import MediaError
-from . import ffmpeg, frames, trim
-from .probe import Probe, Video
+from . import ffmpeg, frames, messages
+from .probe import Probe, Video, check_aspect, frame_rate, spans
 
 SAMPLE_RATE = 24_000
 """Hertz, mono: what every method's sound is made from (AVCL's own rate)."""
+MIX = "mix"
+"""All channels together."""
+ENDS_SECONDS = 0.05
+"""The stored picture may end this far, or one frame, from where it ends in the clip."""
+STEP_SECONDS = 0.02
+"""The stored sound may be this much longer or shorter than the clip's."""
 GOP = 16
 """Frames in a closed group of pictures: one model input that decodes alone."""
 AREA_SCALE = "area+accurate_rnd+bitexact"
@@ -34,6 +41,10 @@ _X264: dict[str, str | float] = dict(
 _FLAC: dict[str, str | float] = {"acodec": "flac", "lpc_type": "fixed", "sample_fmt": "s16"}
 _RGB: dict[str, str | float] = {"vcodec": "ppm", "format": "image2pipe"}
 """What JPEGs are made of: ffmpeg's own JPEGs cost four times as much as libjpeg-turbo's."""
+
+
+class OutOfSyncError(MediaError):
+    """Picture and sound do not lie in what was made as they do in its source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,26 +109,27 @@ def encode(
     encoding: Encoding,
     timeout_seconds: float,
     most_seconds: float | None = None,
+    channel: str = MIX,
 ) -> Encoded:
     """Decode a clip once and keep small frames and 24 kHz sound, both from time 0.
 
-    Nothing after `most_seconds` is kept: the gap before a packet that says it comes much later would be filled. The bytes
-    depend on the clip, the encoding and the tools' versions alone: one thread, a bit-exact scaler, fixed-point sound
-    decoding, whole-number JPEGs. `scratch` is an existing folder. Raises MediaError where a stream is missing or does not
-    decode.
+    `channel` is what the sound is made of (`channel_name`). Nothing after `most_seconds` is kept: the gap before a packet
+    that says it comes much later would be filled. The bytes depend on the clip, the encoding and the tools' versions alone:
+    one thread, a bit-exact scaler, fixed-point sound decoding, whole-number JPEGs. `scratch` is an existing folder. Raises
+    MediaError where a stream is missing or does not decode, BadAspectError, and OutOfSyncError where what was made is
+    longer or shorter than the clip.
     """
     if found.video is None or found.audio is None:
         raise MediaError("picture and sound are needed to make a sample")
-    rate = min(trim.frame_rate(found.video, path), Fraction(encoding.max_fps))
+    check_aspect(found.video)
+    rate = min(frame_rate(found.video, path), Fraction(encoding.max_fps))
     skip = {"skip_loop_filter": "all"} if encoding.fast_decode else {}
     opened = ffmpeg.source(path, audio_codec=found.audio.codec, **skip)
-    shown, heard = opened[str(found.video.index)], opened[str(found.audio.index)]
+    shown, heard = opened[str(found.video.index)], opened[str(found.audio.index)].filter("ashowinfo")
     if most_seconds is not None:
         shown, heard = shown.filter("trim", end=most_seconds), heard.filter("atrim", end=most_seconds)
     picture = _small(shown, found.video, rate=rate, encoding=encoding)
-    sound = heard.filter(
-        "aresample", str(SAMPLE_RATE), tsf="s16p", osf="s16", ochl="mono", **{"async": 1, "first_pts": 0}
-    )
+    sound = mono(heard, MIX if found.audio.channels == 1 else channel)
     video, flac = scratch / "clip.video", scratch / "clip.flac"
     x264: dict[str, str | float] = {
         "vcodec": "libx264",
@@ -125,7 +137,7 @@ def encode(
         "crf": encoding.crf,
         "format": "mp4",
     }
-    ffmpeg.run(
+    told = ffmpeg.run(
         ffmpeg.sink(picture, path=video, **(x264 | _X264 if encoding.codec == "h264" else _RGB)),
         ffmpeg.sink(sound, path=flac, format="flac", **_FLAC),
         timeout_seconds=timeout_seconds,
@@ -141,7 +153,41 @@ def encode(
         count = len(jpegs)
     if count == 0 or waveform.size == 0:
         raise MediaError("nothing of its picture or sound could be decoded")
+    _check_ends(
+        path,
+        told,
+        pictures=count / rate,
+        sound=waveform.size / SAMPLE_RATE,
+        frame=1 / rate,
+        most=most_seconds or math.inf,
+    )
     return Encoded(mp4=mp4, jpegs=jpegs, flac=flac.read_bytes(), waveform=waveform, num_frames=count, fps=rate)
+
+
+def channel_name(index: int, count: int) -> str:
+    """One of several channels as the manifest calls it: `left` or `right` of two, else its number from 0."""
+    return ("left", "right")[index] if count == 2 else str(index)
+
+
+def mono(sound: Any, channel: str = MIX) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
+    """The sound that a shard keeps: 24 kHz mono from time 0, of all channels or one; a late start and gaps become silence."""
+    if channel != MIX:
+        number = {"left": "0", "right": "1"}.get(channel, channel)
+        sound = sound.filter("channelmap", map=number, channel_layout="mono")
+    fill = {"async": 1, "min_hard_comp": 0.01, "first_pts": 0}
+    return sound.filter("aresample", str(SAMPLE_RATE), tsf="s16p", osf="s16", ochl="mono", **fill)
+
+
+def _check_ends(path: Path, told: str, *, pictures: Fraction, sound: float, frame: Fraction, most: float) -> None:
+    """Raise OutOfSyncError unless so many seconds of picture and of sound are as long as the clip's own."""
+    video = spans(path, before=most)[0]
+    blocks = [block.seconds[1] for block in messages.blocks(told) if block.seconds[0] < most]
+    shown, heard = min(video.last_seconds if video else 0.0, most), min(max(blocks, default=0.0), most)
+    if abs(float(pictures) - shown) > max(float(frame), ENDS_SECONDS) or abs(sound - heard) > STEP_SECONDS:
+        raise OutOfSyncError(
+            f"{float(pictures):.3f} s of picture and {sound:.3f} s of sound were made of a clip of {shown:.3f} and "
+            f"{heard:.3f} s"
+        )
 
 
 def _small(picture: Any, video: Video, *, rate: Fraction, encoding: Encoding) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped

@@ -2,14 +2,19 @@
 
 from ..clip import Status
 from ..errors import MediaError
+from .encode import OutOfSyncError
 from .ffmpeg import KilledError, TimedOutError, TooLargeError
-from .trim import EmptySpanError
+from .probe import BadAspectError
+from .trim import EmptySpanError, NoSoundError
 
 _STATUSES = {
     TimedOutError: Status.TIMEOUT,
     TooLargeError: Status.TOO_LARGE,
     KilledError: Status.CRASHED,
     EmptySpanError: Status.TOO_SHORT,
+    NoSoundError: Status.NO_AUDIO,
+    OutOfSyncError: Status.OUT_OF_SYNC,
+    BadAspectError: Status.BAD_ASPECT,
 }
 
 

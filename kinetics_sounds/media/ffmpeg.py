@@ -58,10 +58,19 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "decoders": ("h264", *_FIXED_POINT_DECODERS.values()),
     "filters": (
         *("showinfo", "freezedetect", "fps", "trim", "setpts", "crop", "scale", "setsar", "format"),
-        *("ashowinfo", "atrim", "asetpts", "aresample", "astats"),
+        *("ashowinfo", "atrim", "asetpts", "aresample", "astats", "asplit", "channelmap", "pad"),
     ),
 }
 """What this folder asks of ffmpeg, by the option that lists it."""
+
+
+class FailedError(MediaError):
+    """The tool ended with an error."""
+
+    def __init__(self, reason: str, messages: str) -> None:
+        """`messages` is all that the tool wrote."""
+        super().__init__(reason)
+        self.messages = messages
 
 
 class TimedOutError(MediaError):
@@ -136,16 +145,28 @@ def sink(*streams: Any, path: Path, **options: str | float) -> Any:  # noqa: ANN
 def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-python is untyped
     """Run the graph; return what the tool wrote to standard error, one line a message.
 
-    Raises TimedOutError when the wall clock runs out, TooLargeError past a limit, KilledError where something else killed
-    the tool, OSError where the fault is the machine's (ENOSPC, EDQUOT: the disk is full; `MACHINE`; a tool that does not
-    start), and MediaError with the tool's last words for other failures.
+    The tool ends well where its input breaks off, be it that the file ends early or that the disk fails for a moment: such
+    a run is done once more, after the input was read to its end. Raises TimedOutError when the wall clock runs out,
+    TooLargeError past a limit, KilledError where something else killed the tool, OSError where the fault is the machine's
+    (ENOSPC, EDQUOT: the disk is full; `MACHINE`; an input that cannot be read; a tool that does not start), and FailedError
+    with the tool's own errors for other failures.
+    """
+    messages = _run(outputs, timeout_seconds)
+    if not _BROKEN_OFF.search(messages):
+        return messages
+    return _run(outputs, timeout_seconds)
+
+
+def _run(outputs: Sequence[Any], timeout_seconds: float) -> str:
+    """One run of the tool.
+
     `-timelimit` bounds the tool's own CPU time too, for systems on which it outlives whoever waits for it: that of all its
     threads, so it has to be longer than the wall clock.
     """
     graph = outputs[0] if len(outputs) == 1 else ffmpeg.merge_outputs(*outputs)
     cpu_seconds = (int(timeout_seconds) + 1) * (BUSY_THREADS + 1)
     graph = graph.global_args("-nostdin", "-hide_banner", "-nostats", "-y", "-timelimit", str(cpu_seconds))
-    argv = [*_leash(), executable(), "-v", "repeat+info", "-filter_complex_threads", "1", *graph.get_args()]
+    argv = [*_leash(), executable(), "-v", "repeat+level+info", "-filter_complex_threads", "1", *graph.get_args()]
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
@@ -154,12 +175,15 @@ def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-
             text = _words(process, timeout_seconds)
         finally:
             _kill(process)
+    inputs = [Path(word.removeprefix("file:")) for flag, word in itertools.pairwise(argv) if flag == "-i"]
     if process.returncode != 0:
         for place in (word for word in argv if word.startswith("file:")):  # folders differ from run to run
             text = text.replace(place, Path(place).name)
-        inputs = [Path(word.removeprefix("file:")) for flag, word in itertools.pairwise(argv) if flag == "-i"]
         raise _failure(process.returncode, text, inputs)
-    return text
+    if _BROKEN_OFF.search(text):
+        for path in inputs:
+            read_through(path)
+    return _LEVEL.sub(r"\1", text)
 
 
 @functools.cache
@@ -210,6 +234,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+_LEVEL = re.compile(
+    r"^((?:\[[^\]\n]* @ [^\]\n]*\] )*)\[(?P<level>panic|fatal|error|warning|info|verbose|debug)\] ", re.MULTILINE
+)
+"""What `-v level` puts before a message, after its context."""
+_BROKEN_OFF = re.compile(
+    r"^\[.*(?:Error during demuxing|Read error|ended prematurely|[Pp]artial file|Input/output error|Connection timed out)",
+    re.MULTILINE,
+)
+"""Said of an input that could not be read to its end."""
 _FULL = re.compile(r"^\[.*(No space left on device|Disk quota exceeded)\)?$", re.MULTILINE)
 _NO_MEMORY = re.compile(r"^(\[.*Cannot allocate memory\)?|x264 \[error\]: malloc of size \d+ failed)$", re.MULTILINE)
 _CAUGHT = re.compile(r"^(?:\[.*\] )?Exiting normally, received signal (\d+)\.$", re.MULTILINE)
@@ -229,11 +262,15 @@ _MACHINE = re.compile(
 
 def read_through(path: Path) -> None:
     """Raise OSError where a file cannot be read: demuxers say `Input/output error` also of one that is merely cut short."""
-    files.sha256(path)
+    try:
+        files.sha256(path)
+    except OSError as error:  # of a read, which names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _failure(code: int, text: str, inputs: Sequence[Path] = ()) -> OSError | MediaError:
-    """What a run's exit code and words mean; raises OSError where one of its inputs cannot be read."""
+def _failure(code: int, tagged: str, inputs: Sequence[Path] = ()) -> OSError | MediaError:
+    """What a run's exit code and words mean, with or without their levels; raises OSError where an input cannot be read."""
+    text = _LEVEL.sub(r"\1", tagged)
     if full := _FULL.search(text):
         number = errno.EDQUOT if full[1].startswith("Disk quota") else errno.ENOSPC
         return OSError(number, os.strerror(number))
@@ -249,11 +286,28 @@ def _failure(code: int, text: str, inputs: Sequence[Path] = ()) -> OSError | Med
             return OSError(number, os.strerror(number))
         for path in inputs:
             read_through(path)
-    ended = f"ffmpeg {version()} ended with {code}: {last_words(text)}"
+    ended = f"ffmpeg {version()} ended with {code}: {reason(tagged)}"
     caught = _CAUGHT.search(text) if code == CAUGHT else None
     if caught and int(caught[1]) == signal.SIGXCPU:
         return TimedOutError(ended)
-    return KilledError(ended) if caught or code < 0 else MediaError(ended)
+    return KilledError(ended) if caught or code < 0 else FailedError(ended, text)
+
+
+_FOLLOWS = re.compile(
+    r"Conversion failed!|Task finished with error code|Terminating thread with return code|Could not open encoder before EOF"
+    r"|Nothing was written into output file"
+)
+"""Errors that only say that there was one."""
+
+
+def reason(tagged: str) -> str:
+    """The errors among a tool's messages with their levels, on one line for a `detail` column; else its last words."""
+    errors = [
+        line
+        for line in tagged.splitlines()
+        if (found := _LEVEL.match(line)) and found["level"] in ("panic", "fatal", "error") and not _FOLLOWS.search(line)
+    ]
+    return last_words(_LEVEL.sub(r"\1", "\n".join(dict.fromkeys(errors)) or tagged))
 
 
 def last_words(text: str, *, most: int = 300) -> str:

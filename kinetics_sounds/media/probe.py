@@ -22,10 +22,13 @@ MAX_BYTES = 8 * 2**30
 """Of a file: hours of 1080 lines, of which a clip is ten seconds."""
 MAX_PACKETS = 2**21
 """That are counted in one stream: ten hours of 60 frames a second."""
+MAX_ASPECT = 16
+"""Of a picture as shown, either way: what is more extreme makes no frames that training could use."""
 NO_INDEX = ("mpegts", "mpeg")
 """Containers in which a seek lands anywhere, often past the keyframe that it needs."""
 
-
+MAX_FPS = 60
+"""Frame rates above this are a container's mistake or a slow-motion camera; frames are dropped down to it."""
 STILL_SECONDS = 1.0
 """A picture may stand still this long before it counts as missing (a slide show shows one frame a second)."""
 
@@ -40,6 +43,13 @@ class Video:
     height: int
     fps: Fraction
     """Mean frame rate."""
+    sample_aspect: Fraction = Fraction(1)
+    """Width over height of a pixel as shown."""
+
+    @property
+    def aspect(self) -> float:
+        """Width over height of the picture as shown."""
+        return float(self.width * self.sample_aspect / self.height)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +114,7 @@ def probe(path: Path) -> Probe:
                     width=picture.width,
                     height=picture.height,
                     fps=Fraction(rate),
+                    sample_aspect=Fraction(picture.sample_aspect_ratio or 1),
                 )
             if isinstance(sound, av.AudioStream) and sound.codec_context and sound.rate:
                 audio = Audio(
@@ -122,10 +133,40 @@ def probe(path: Path) -> Probe:
     return Probe(video=video, audio=audio, seconds=seconds, seekable=seekable, other_streams=others)
 
 
-def spans(path: Path) -> tuple[Span | None, Span | None]:
-    """Where the default picture and sound streams of a file lie in time, from their packets; raises as `probe`."""
-    found = _times(path)
+class BadAspectError(MediaError):
+    """A picture is too wide, too high or too small to be stored as small frames."""
+
+
+def check_aspect(video: Video) -> None:
+    """Raise BadAspectError unless the picture has at least two pixels a side and neither side is `MAX_ASPECT` times the other."""
+    if not 1 / MAX_ASPECT <= video.aspect <= MAX_ASPECT or min(video.width, video.height) < 2:
+        shown = f", shown {video.aspect:.4g} times as wide as high"
+        raise BadAspectError(
+            f"its picture is {video.width} x {video.height}{shown}; at most {MAX_ASPECT} to 1 and 2 pixels at least are packed"
+        )
+
+
+def spans(path: Path, *, before: float = math.inf) -> tuple[Span | None, Span | None]:
+    """Where the default picture and sound streams of a file lie in time, from their packets; raises as `probe`.
+
+    Of the packets that begin `before` a time in seconds.
+    """
+    found = {kind: [(start, end) for start, end in times if start < before] for kind, times in _times(path).items()}
     return _span(found["video"]), _span(found["audio"])
+
+
+def frame_rate(video: Video, path: Path) -> Fraction:
+    """The stream's mean rate up to `MAX_FPS`, counted over its packets where the container claims an impossible one.
+
+    Raises MediaError where there are none.
+    """
+    if 0 < video.fps <= MAX_FPS + 1:
+        return min(video.fps, Fraction(MAX_FPS))
+    counted = spans(path)[0]
+    if counted is None or counted.last_seconds <= counted.first_seconds:
+        raise MediaError("its picture stream has no frames")
+    mean = Fraction(counted.count / (counted.last_seconds - counted.first_seconds)).limit_denominator(1001)
+    return min(max(mean, Fraction(1)), Fraction(MAX_FPS))
 
 
 def constant_rate(path: Path) -> bool:

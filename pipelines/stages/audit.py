@@ -1,7 +1,7 @@
 """Is a clip what its annotation says? Judged by what decoding showed, never by what its container claims."""
 
 from kinetics_sounds.clip import Clip, Status
-from kinetics_sounds.media.trim import Measured, misplaced
+from kinetics_sounds.media.measure import Measured, misplaced
 
 SILENT_DB = -60.0
 """Sound of a lower level is silence: no room and no microphone is so quiet."""

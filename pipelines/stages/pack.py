@@ -15,8 +15,8 @@ import numpy as np
 from kinetics_sounds import __version__, files
 from kinetics_sounds.clip import Kind, Outcome
 from kinetics_sounds.errors import ManifestError, MediaError, SettingsError, StoppedError
-from kinetics_sounds.media import encode, faults, mel, probe, trim
-from kinetics_sounds.media.ffmpeg import KilledError, TimedOutError
+from kinetics_sounds.media import encode, faults, measure, mel, probe
+from kinetics_sounds.media.ffmpeg import read_through
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Left
 
@@ -65,7 +65,12 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     if not path.is_file() or files.sha256(path) != media.sha256:
         raise ManifestError(f"{path} is not the file that the manifest names; run ks-build again, then ks-shard")
     try:
-        made = _encoded(path, packing, most_seconds=clip.seconds + 2 * trim.LONGER_SECONDS)  # of an ok clip that is all
+        made = _encoded(
+            path,
+            packing,
+            most_seconds=clip.seconds + 2 * measure.LONGER_SECONDS,
+            channel=media.audio_channel or encode.MIX,
+        )
     except MediaError as error:
         status = faults.status(error)
         if status.kind is not Kind.PERMANENT:
@@ -80,15 +85,19 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     return parts | {layout.AUDIO: made.flac} if packing.audio else parts
 
 
-def _encoded(path: Path, packing: Packing, *, most_seconds: float) -> encode.Encoded:
-    """The clip's stored picture and sound; a tool that was killed or ran past its time has a second try."""
+def _encoded(path: Path, packing: Packing, *, most_seconds: float, channel: str) -> encode.Encoded:
+    """The clip's stored picture and sound, in a second try where the first one fails: tools are killed, disks stall.
+
+    Raises OSError where the clip cannot be read to its end.
+    """
     try:
-        return _once(path, packing, most_seconds)
-    except (KilledError, TimedOutError):
-        return _once(path, packing, most_seconds)
+        return _once(path, packing, most_seconds, channel)
+    except MediaError:
+        read_through(path)
+        return _once(path, packing, most_seconds, channel)
 
 
-def _once(path: Path, packing: Packing, most_seconds: float) -> encode.Encoded:
+def _once(path: Path, packing: Packing, most_seconds: float, channel: str) -> encode.Encoded:
     with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
         return encode.encode(
             path,
@@ -97,6 +106,7 @@ def _once(path: Path, packing: Packing, most_seconds: float) -> encode.Encoded:
             encoding=packing.encoding,
             timeout_seconds=packing.timeout_seconds,
             most_seconds=most_seconds,
+            channel=channel,
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kinetics_sounds.clip import Clip, Fetched, Status
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import faults, probe, trim
+from kinetics_sounds.media import faults, measure, probe, trim
 from kinetics_sounds.media.probe import Probe
 
 
@@ -16,7 +16,7 @@ class Trimmed:
     status: Status
     detail: str = ""
     path: Path | None = None
-    measured: trim.Measured | None = None
+    measured: measure.Measured | None = None
     found: Probe | None = None
     """Of the clip's file."""
     other_streams: str = ""
@@ -37,11 +37,12 @@ def to_span(clip: Clip, fetched: Fetched, folder: Path, *, timeout_seconds: floa
         if found.audio is None:
             return Trimmed(status=Status.NO_AUDIO, detail="the file has no sound stream")
         if fetched.trimmed:
-            most = clip.seconds + 2 * trim.LONGER_SECONDS  # enough to see that it is too long
-            measured = trim.measure(
-                path, found=found, scratch=folder, timeout_seconds=timeout_seconds, most_seconds=most
-            )
-            if _fits(path, measured, clip):
+            measured = _measured(path, found, clip, folder, timeout_seconds)
+            fits = _fits(path, measured, clip)
+            if not fits:  # a read that fails for a moment leaves frames out: it would be cut here, and linked elsewhere
+                measured = _measured(path, found, clip, folder, timeout_seconds)
+                fits = _fits(path, measured, clip)
+            if fits:
                 return Trimmed(
                     status=Status.OK,
                     path=path,
@@ -65,20 +66,25 @@ def to_span(clip: Clip, fetched: Fetched, folder: Path, *, timeout_seconds: floa
         return Trimmed(status=faults.status(error), detail=str(error))
 
 
-def _fits(path: Path, measured: trim.Measured, clip: Clip) -> bool:
+def _measured(path: Path, found: Probe, clip: Clip, folder: Path, timeout_seconds: float) -> measure.Measured:
+    most = clip.seconds + 2 * measure.LONGER_SECONDS  # enough to see that it is too long
+    return measure.measure(path, found=found, scratch=folder, timeout_seconds=timeout_seconds, most_seconds=most)
+
+
+def _fits(path: Path, measured: measure.Measured, clip: Clip) -> bool:
     """Whether a file that is named as trimmed can be taken as it is.
 
-    It holds what it shows, and that in its place, upright and at a constant rate.
+    It holds what it shows, and that in its place, upright, at a constant rate, and its sound has no holes.
     """
     if measured.audio is None:
         return True  # cutting would not give it sound; the audit says so
-    if measured.rotation or trim.misplaced(measured, seconds=clip.seconds):
+    if measured.rotation or not measured.steady or measure.misplaced(measured, seconds=clip.seconds):
         return False
     stored, sound = probe.spans(path)
     if stored is None or sound is None:
         return False
     begin = min(stored.first_seconds, sound.first_seconds)
-    if sound.last_seconds > begin + clip.seconds + trim.LONGER_SECONDS:
+    if sound.last_seconds > begin + clip.seconds + measure.LONGER_SECONDS:
         return False  # a packet that says it comes much later: what was measured ended before it
     # An edit list hides frames (a stream copy), which some decoders show all the same.
     return stored.count == measured.video.count and probe.constant_rate(path)

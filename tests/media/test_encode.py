@@ -97,7 +97,7 @@ def test_a_group_decodes_alone(made: Encoded, first: int) -> None:
         ((36, 64), (128, 228)),
         ((50, 50), (128, 128)),
         ((256, 128), (256, 128)),
-        ((1024, 16), (8192, 128)),
+        ((512, 32), (2048, 128)),
     ],
 )
 def test_the_short_side_is_128_and_the_long_one_even(

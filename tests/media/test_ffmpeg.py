@@ -16,7 +16,7 @@ import ffmpeg as builder
 import pytest
 
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import ffmpeg, probe, trim
+from kinetics_sounds.media import ffmpeg, measure, probe, trim
 
 from .conftest import numbers, tool
 
@@ -242,8 +242,8 @@ def test_a_signal_that_the_tool_catches_is_no_fault_of_the_file(
 def test_a_title_cannot_claim_that_the_tool_was_killed() -> None:
     text = "    title           : Exiting normally, received signal 15.\nError opening output files: Invalid argument\n"
 
-    assert type(ffmpeg._failure(255, text)) is MediaError
-    assert type(ffmpeg._failure(234, "Exiting normally, received signal 15.\n")) is MediaError
+    assert type(ffmpeg._failure(255, text)) is ffmpeg.FailedError
+    assert type(ffmpeg._failure(234, "Exiting normally, received signal 15.\n")) is ffmpeg.FailedError
 
 
 def test_a_site_s_lower_limit_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,14 +283,14 @@ def test_the_machine_s_own_faults_are_none_of_the_file(number: int) -> None:
 
     assert isinstance(found, OSError)
     assert found.errno == number
-    assert type(ffmpeg._failure(1, f"  title : [a @ 0x1] {os.strerror(number)}\nFailed!\n")) is MediaError
+    assert type(ffmpeg._failure(1, f"  title : [a @ 0x1] {os.strerror(number)}\nFailed!\n")) is ffmpeg.FailedError
 
 
 def test_a_file_that_is_cut_short_is_at_fault_though_its_demuxer_speaks_of_the_disk(ramp: Path, tmp_path: Path) -> None:
     """Matroska's says so of a file that ends early. A folder stands for a file that the disk does not give."""
     text = "[in#0 @ 0x1] Error opening input: Input/output error\nError opening input files: Input/output error\n"
 
-    assert type(ffmpeg._failure(251, text, [ramp])) is MediaError
+    assert type(ffmpeg._failure(251, text, [ramp])) is ffmpeg.FailedError
     with pytest.raises(IsADirectoryError):
         ffmpeg._failure(251, text, [tmp_path])
 
@@ -383,7 +383,7 @@ def test_a_playlist_in_disguise_opens_no_other_file(ramp: Path, found: probe.Pro
     with pytest.raises(MediaError):
         probe.spans(playlist)
     with pytest.raises(MediaError):
-        trim.measure(playlist, found=found, scratch=tmp_path, timeout_seconds=20)
+        measure.measure(playlist, found=found, scratch=tmp_path, timeout_seconds=20)
 
 
 def test_without_the_list_of_formats_the_playlist_would_be_followed(ramp: Path, tmp_path: Path) -> None:

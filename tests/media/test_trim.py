@@ -11,9 +11,10 @@ import pytest
 import soundfile
 
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import ffmpeg, probe, synthesize, trim
+from kinetics_sounds.media import ffmpeg, messages, probe, synthesize, trim
+from kinetics_sounds.media import measure as measuring
 from kinetics_sounds.media.ffmpeg import TimedOutError, TooLargeError
-from kinetics_sounds.media.trim import Measured
+from kinetics_sounds.media.measure import Measured
 
 from .conftest import BEEP_SECONDS, FPS, RATE, beep, beep_seconds, grey_ramp, numbers, pictures, sound, tool
 
@@ -23,7 +24,7 @@ def cut(path: Path, out: Path, start: float, seconds: float) -> Measured:
 
 
 def measure(path: Path, scratch: Path) -> Measured:
-    return trim.measure(path, found=probe.probe(path), scratch=scratch, timeout_seconds=30)
+    return measuring.measure(path, found=probe.probe(path), scratch=scratch, timeout_seconds=30)
 
 
 # --- A cut is exact -------------------------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def test_a_fast_camera_is_brought_down_to_60(ramp: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("claimed", [0, -1, 1000, 90_000])
 def test_a_rate_that_cannot_be_is_counted_instead(ramp: Path, found: probe.Probe, claimed: int) -> None:
     assert found.video is not None
-    assert trim.frame_rate(dataclasses.replace(found.video, fps=Fraction(claimed)), ramp) == 10
+    assert probe.frame_rate(dataclasses.replace(found.video, fps=Fraction(claimed)), ramp) == 10
 
 
 @pytest.mark.parametrize(
@@ -231,13 +232,13 @@ def test_a_rate_that_cannot_be_is_counted_instead(ramp: Path, found: probe.Probe
 )
 def test_a_rate_that_can_be_is_kept_up_to_60(ramp: Path, found: probe.Probe, claimed: Fraction, kept: Fraction) -> None:
     assert found.video is not None
-    assert trim.frame_rate(dataclasses.replace(found.video, fps=claimed), ramp) == kept
+    assert probe.frame_rate(dataclasses.replace(found.video, fps=claimed), ramp) == kept
 
 
 def test_a_rate_of_a_stream_without_frames_is_an_error(song: Path, found: probe.Probe) -> None:
     assert found.video is not None
     with pytest.raises(MediaError, match="no frames"):
-        trim.frame_rate(dataclasses.replace(found.video, fps=Fraction(0)), song)
+        probe.frame_rate(dataclasses.replace(found.video, fps=Fraction(0)), song)
 
 
 @pytest.fixture(scope="module")
@@ -326,18 +327,18 @@ def with_sound(ramp: Path, out: Path, waveform: np.ndarray, rate: int = 48_000) 
     return out
 
 
-SINE = np.sin(2 * np.pi * 1000 * np.arange(48_000) / 48_000)
+SINE = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(48_000) / 48_000)
 
 
 @pytest.mark.parametrize(
     ("waveform", "level"),
     [
-        (SINE, -3.01),  # a full-scale sine has a mean square of one half
-        (0.1 * SINE, -23.01),
-        (np.stack([SINE, 0 * SINE], axis=1), -6.02),  # over both channels half of that again
-        (np.sign(SINE), 0.0),
+        (SINE, -9.03),  # half of full scale: a mean square of an eighth
+        (0.1 * SINE, -29.03),
+        (np.stack([SINE, 0 * SINE], axis=1), -15.05),  # in the mono mix half the amplitude
+        (np.stack([SINE, -SINE], axis=1), -9.03),  # which the mix would cancel
     ],
-    ids=["full scale", "a tenth", "one channel of two", "square"],
+    ids=["half of full scale", "a twentieth", "one channel of two", "opposite channels"],
 )
 def test_the_level_of_a_known_sound(ramp: Path, tmp_path: Path, waveform: np.ndarray, level: float) -> None:
     clip = with_sound(ramp, tmp_path / "clip.mkv", waveform)
@@ -360,7 +361,7 @@ def test_the_level_is_of_the_span_alone(ramp: Path, tmp_path: Path) -> None:
 def test_digital_silence_is_minus_200(ramp: Path, tmp_path: Path) -> None:
     clip = with_sound(ramp, tmp_path / "clip.mkv", 0 * SINE)
 
-    assert cut(clip, tmp_path / "cut.mp4", 0, 1).audio_rms_db == trim.SILENCE_DB == -200
+    assert cut(clip, tmp_path / "cut.mp4", 0, 1).audio_rms_db == messages.SILENCE_DB == -200
     assert measure(clip, tmp_path).audio_rms_db == -200
 
 
@@ -449,7 +450,7 @@ def test_packets_of_sound_that_do_not_decode_are_counted(ramp: Path, tmp_path: P
 
 def test_measuring_can_stop_early(ramp: Path, tmp_path: Path) -> None:
     found = probe.probe(ramp)
-    measured = trim.measure(ramp, found=found, scratch=tmp_path, timeout_seconds=30, most_seconds=3)
+    measured = measuring.measure(ramp, found=found, scratch=tmp_path, timeout_seconds=30, most_seconds=3)
 
     assert measured.video.count == 30
     assert measured.audio is not None
@@ -518,7 +519,7 @@ def test_what_changed_after_it_was_probed_is_an_error(found: probe.Probe, tmp_pa
     garbage.write_bytes(np.random.default_rng(0).bytes(10_000))
 
     with pytest.raises(MediaError, match="ended with"):
-        trim.measure(garbage, found=found, scratch=tmp_path, timeout_seconds=20)
+        measuring.measure(garbage, found=found, scratch=tmp_path, timeout_seconds=20)
     with pytest.raises(MediaError, match="ended with"):
         trim.cut(garbage, tmp_path / "cut.mp4", found=found, start_seconds=0, seconds=1, timeout_seconds=20)
 
@@ -533,7 +534,7 @@ def test_a_picture_that_is_larger_than_its_probe_said_is_refused(
     tool("-i", tmp_path / "one.mkv", "-i", ramp, "-map", "0:v", "-map", "1:a", "-c", "copy", "-t", 1, huge)
 
     with pytest.raises(MediaError, match="ended with"):
-        trim.measure(huge, found=found, scratch=tmp_path, timeout_seconds=30)
+        measuring.measure(huge, found=found, scratch=tmp_path, timeout_seconds=30)
     with pytest.raises(MediaError, match="ended with"):
         trim.cut(huge, tmp_path / "cut.mp4", found=found, start_seconds=0, seconds=1, timeout_seconds=30)
 
@@ -562,6 +563,6 @@ def test_both_hold_to_the_wall_clock(
     monkeypatch.setattr(ffmpeg, "executable", lambda: str(slow))
 
     with pytest.raises(TimedOutError):
-        trim.measure(ramp, found=found, scratch=tmp_path, timeout_seconds=0.2)
+        measuring.measure(ramp, found=found, scratch=tmp_path, timeout_seconds=0.2)
     with pytest.raises(TimedOutError):
         trim.cut(ramp, tmp_path / "cut.mp4", found=found, start_seconds=0, seconds=1, timeout_seconds=0.2)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from kinetics_sounds.clip import Clip, Status
+from kinetics_sounds.media.measure import Measured, misplaced
 from kinetics_sounds.media.probe import Span
-from kinetics_sounds.media.trim import Measured, misplaced
 from kinetics_sounds.pipelines.stages.audit import audit, silent, still
 
 CLIP = Clip("a", 27, 37, "bowling", "val")

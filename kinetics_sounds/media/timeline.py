@@ -1,0 +1,117 @@
+"""Put decoded sound on the time line that its stream gives it: holes become silence, what overlaps is left out.
+
+ffmpeg's own filter for this (`aresample=async`) leaves holes shorter than 0.1 s open, so that all later sound is early, and
+begins anew at time 0 when the stream changes its rate or channels.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from . import ffmpeg
+from .messages import SILENCE_DB, Block
+
+SLACK_SECONDS = 0.01
+"""A block may lie this far from the end of those before it: time stamps are rounded."""
+AGREE_SECONDS = 1.0
+"""Times in between may be wrong where one this much later agrees with the number of samples."""
+FIRST_SECONDS = 0.001
+"""The first block may lie this far from time 0."""
+
+
+class Piece(NamedTuple):
+    """Samples that lie one after another both in what was decoded and on the time line."""
+
+    place: int
+    """On the time line, in samples."""
+    source: int
+    """Among all decoded samples, in the order in which they came."""
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What was written."""
+
+    samples: int
+    """Of each channel."""
+    levels_db: tuple[float, ...]
+    """RMS of each channel."""
+
+
+def arrange(blocks: Sequence[Block], *, end: int | None = None) -> list[Piece]:
+    """Where each decoded sample belongs, in order and without overlap; what lies before time 0 or comes late is left out.
+
+    The blocks have one rate; nothing from sample `end` on is kept. No sample is further than `SLACK_SECONDS` from its time,
+    but for those between two times that agree (`_agrees`). Pieces are as long as can be: a stream without holes and overlaps
+    is one.
+    """
+    pieces: list[Piece] = []
+    free = source = trusted = 0
+    for number, block in enumerate(blocks):
+        near = round((SLACK_SECONDS if pieces else FIRST_SECONDS) * block.rate)
+        off = block.start - free
+        if abs(off) > near and pieces and number >= trusted:
+            trusted = _agrees(blocks, number, free)
+        if abs(off) <= near or (number < trusted and pieces):
+            off = 0
+        skip, place = max(-off, 0), free + max(off, 0)
+        length = block.length - skip if end is None else min(block.length - skip, end - place)
+        if length > 0:
+            last = pieces[-1] if pieces else Piece(-1, -1, 0)
+            if (last.place + last.length, last.source + last.length) == (place, source + skip):
+                pieces[-1] = Piece(last.place, last.source, last.length + length)
+            else:
+                pieces.append(Piece(place, source + skip, length))
+            free = place + length
+        source += block.length
+    return pieces
+
+
+def _agrees(blocks: Sequence[Block], first: int, free: int) -> int:
+    """The next block whose time is right again, if all samples from `first` on are kept; 0 where none is soon.
+
+    A packet of MPEG-TS holds several blocks and one time; those of the others are reckoned from the stream's first rate,
+    and wrong once it has changed. The next packet's time corrects them by a jump.
+    """
+    slack, limit = round(SLACK_SECONDS * blocks[first].rate), AGREE_SECONDS * blocks[first].rate
+    place = free + blocks[first].length
+    for number in range(first + 1, len(blocks)):
+        before, block = blocks[number - 1], blocks[number]
+        jumps = abs(block.start - before.start - before.length) > slack
+        if jumps and abs(block.start - place) <= slack:
+            return number
+        if place - free > limit:
+            break
+        place += block.length
+    return 0
+
+
+def write_wav(raw: Path, out: Path, pieces: Iterable[Piece], *, rate: int, channels: int) -> Track:
+    """Write the pieces of raw interleaved float32 samples as a WAV file, silence between them.
+
+    Raises TooLargeError where it would be larger than what ffmpeg may write.
+    """
+    end, size = 0, 4 * channels
+    silence = np.zeros((rate, channels), np.float32)
+    squares = np.zeros(channels)
+    with raw.open("rb") as samples, soundfile.SoundFile(out, "w", rate, channels, "FLOAT", format="WAV") as wav:
+        for piece in pieces:
+            if (piece.place + piece.length) * size > ffmpeg.MAX_OUTPUT:
+                raise ffmpeg.TooLargeError(f"its sound takes more than {ffmpeg.MAX_OUTPUT >> 20} MiB")
+            for start in range(end, piece.place, rate):
+                wav.write(silence[: piece.place - start])
+            for start in range(0, piece.length, rate):
+                samples.seek((piece.source + start) * size)
+                data = samples.read(min(rate, piece.length - start) * size)
+                part = np.frombuffer(data, np.float32).reshape(-1, channels)
+                squares += np.square(part, dtype=np.float64).sum(0)
+                wav.write(part)
+            end = piece.place + piece.length
+    with np.errstate(divide="ignore"):
+        levels = 10 * np.log10(squares / max(end, 1))
+    return Track(end, tuple(np.maximum(levels, SILENCE_DB).tolist()))
