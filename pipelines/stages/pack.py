@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import json
+import shlex
 import socket
 import tempfile
 import zlib
@@ -47,6 +48,21 @@ class Task:
     packing: Packing
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a clip cannot be packed before a person has done something: running again alone would not help."""
+
+    reason: str
+
+
+def attempt(task: Task) -> dict[str, bytes] | Left | Refused:
+    """As `pack`, with what is up to the user as a result: what a worker raises is taken for a fault of its own."""
+    try:
+        return pack(task)
+    except (ManifestError, SettingsError) as error:
+        return Refused(str(error))
+
+
 def pack(task: Task) -> dict[str, bytes] | Left:
     """The sample's parts by name, from one decoding pass; or why there never will be any.
 
@@ -62,8 +78,10 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     if media is None:
         raise ValueError(f"{clip.key}: only an ok clip can be packed")
     path = packing.folder / media.path
-    if not path.is_file() or files.sha256(path) != media.sha256:
-        raise ManifestError(f"{path} is not the file that the manifest names; run ks-build again, then ks-shard")
+    if found := files.difference(path, size=media.bytes, digest=media.sha256):
+        raise ManifestError(
+            f"{path}: {found}, so it is not the clip that the manifest names; {mending(packing.folder)}"
+        )
     try:
         made = _encoded(path, packing, most_seconds=clip.seconds + 2 * trim.LONGER_SECONDS)  # of an ok clip that is all
     except MediaError as error:
@@ -78,6 +96,12 @@ def pack(task: Task) -> dict[str, bytes] | Left:
         layout.META: _meta(task, made),
     }
     return parts | {layout.AUDIO: made.flac} if packing.audio else parts
+
+
+def mending(folder: Path) -> str:
+    """What to do where the clips of a build are not those that its manifest names."""
+    command = f"ks-build ... --out {shlex.quote(str(folder))} --check_bytes"
+    return f"make it anew with the options of the build ({command}), then run ks-shard again"
 
 
 def _encoded(path: Path, packing: Packing, *, most_seconds: float) -> encode.Encoded:
