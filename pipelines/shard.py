@@ -450,7 +450,7 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
             f"{damaged[0]}; but nothing that is whole says that this was the same set: if it was, delete it"
         )
     for error in damaged:
-        progress.log.warning("%s", error)
+        progress.log.warning("%s; the latter is done now", error)
     return found
 
 
