@@ -5,12 +5,18 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from .errors import FolderInUseError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 PART = ".part"
 """Suffix of a file that is being written; whoever finds one may delete it."""
@@ -61,6 +67,44 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def difference(path: Path, *, size: int, digest: str = "") -> str:
+    """What keeps a file from being the one that was recorded; empty where nothing does: the one definition of "is there".
+
+    It is a file, or a link to one, of `size` bytes and, where `digest` is given, of that hexadecimal SHA-256. Raises OSError
+    where the disk fails, so that it cannot be told.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return "is no file"
+        if found.st_size != size:
+            return f"has {found.st_size} bytes instead of {size}"
+        return "its SHA-256 is another" if digest and sha256(path) != digest else ""
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+
+
+THREADS = 8
+"""Files that are read at once: a shared disk answers slowly, and SHA-256 is computed without Python's lock."""
+
+
+def in_threads(act: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+    """Each item with what `act` gives for it, in their order; a few are worked on at once, and no more are taken ahead."""
+    pool = ThreadPoolExecutor(THREADS)
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(act, item)))
+            if len(waiting) == 2 * THREADS:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

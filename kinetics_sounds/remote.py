@@ -1,7 +1,9 @@
 """Files at URLs: the only door to fsspec. What is fetched is bounded, checked, and goes on where a broken line left it."""
 
 import functools
+import hashlib
 import re
+import tempfile
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -120,7 +122,18 @@ def download(url: str, path: Path, *, size: int, sha256: str) -> None:
         part.unlink()
     except OSError as error:
         raise RemoteError(f"{part}: cannot be written: {error.strerror}; make room, or give another folder") from error
-    raise RemoteError(f"{_told(url)}: its SHA-256 is not {sha256}: it was damaged or replaced; upload it again")
+    raise RemoteError(
+        f"{_told(url)}: its SHA-256 is not {sha256}: it was damaged or replaced; to send it again, run ks-shard "
+        "with the options that made the set, its --out and --check_bytes"
+    )
+
+
+def sha256(url: str, *, size: int) -> str:
+    """Hexadecimal SHA-256 of the `size` bytes at a URL, which are fetched for it; raises RemoteError as `fill` does."""
+    with tempfile.TemporaryFile() as copy:
+        fill(copy, url, size)
+        copy.seek(0)
+        return hashlib.file_digest(copy, "sha256").hexdigest()
 
 
 def fill(out: IO[bytes], url: str, wanted: int) -> None:

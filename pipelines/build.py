@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from kinetics_sounds.sources import Archive, Source
 from . import executors
 from .account import Account, forecast, summary
 from .archives import ask_archive
-from .rounds import Blocked, Run, Standing, Tally, ask, standing, wanting
+from .rounds import Blocked, Run, Standing, Tally, ask, drop_changed, standing, wanting
 from .schedule import Rules
 from .stages.plan import plan
 from .tasks import work
@@ -42,6 +42,7 @@ class Settings:
       ks-build --classes k32 --source local:/data/k400 --source cvdf --source youtube --workers 8
       ks-build --classes k32 --source youtube --youtube.cookies cookies.txt --youtube.proxy socks5://127.0.0.1:1080
       ks-build --classes k100 --source cvdf --executor slurm --slurm.partition cpu --workers 32
+      ks-build --classes k32 --source local:/data/k400 --check_bytes
       ks-build --classes mine.txt --annotations val.csv --splits val --limit 20 --dry_run
 
     exit code: 0 every clip ok; 1 done, some clips have another status; 2 misuse; 3 stopped, run again.
@@ -79,6 +80,9 @@ class Settings:
     patience: float = 7200.0
     """Seconds that a source may refuse everything (bot check, rate limit, no network), probed now and then with one clip,
     before the build stops with exit code 3."""
+    check_bytes: bool = False
+    """Read every clip that is there and make anew those whose SHA-256 is not the one that was built, or whose source's own file
+    (where that is linked) has changed; without this option sizes alone are compared."""
     dry_run: bool = False
     """Only say what would be asked of which source, and what to expect."""
     json: bool = False
@@ -130,6 +134,7 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
     ):
         known = standing(ledger, job.clips, job.again, job.out)
+        checked = not settings.check_bytes or _check_bytes(job, ledger, known, stop)
         try:
             blocked = _ask_all(job, settings, ledger, known, tally, stop)
         except SourceError as error:  # told once what is done has its manifest
@@ -146,7 +151,7 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         print(f"stopped: {blocked.status}: {blocked.detail}; {remedy} the same command later", file=sys.stderr)
     elif stop:
         print(f"stopped by {stop.by}: what was done is kept; run the same command to go on", file=sys.stderr)
-    if account.complete:
+    if account.complete and checked:
         return DONE
     return STOPPED if stop or blocked else SOME_FAILED
 
@@ -174,6 +179,16 @@ def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
 def _own(groups: Mapping[str, Any], spec: str) -> object:
     """A source's own options."""
     return groups.get(spec.partition(":")[0])
+
+
+def _check_bytes(job: Job, ledger: Ledger, known: Standing, stop: Stop) -> bool:
+    """Have clips whose bytes changed made anew, by this run or, if it is killed, by any later one; whether all were read."""
+    clips = {clip.key: clip for clip in job.clips}
+    for entry, found in drop_changed(ledger, known, job.out, stop.__bool__):
+        detail = f"{entry.media.path if entry.media else ''}: {found}; it is to be made anew"
+        outcome = entry.outcome(clips[entry.key])
+        ledger.record([replace(outcome, status=Status.NOT_TRIED, detail=detail, media=None)])
+    return not stop
 
 
 def _ask_all(job: Job, settings: Settings, ledger: Ledger, known: Standing, tally: Tally, stop: Stop) -> Blocked | None:
@@ -281,6 +296,8 @@ def _forecast(job: Job, settings: Settings) -> str:
     if (job.out / "ledger.sqlite").is_file():
         with Ledger(job.out / "ledger.sqlite", only_read=True) as ledger:
             known = standing(ledger, job.clips, job.again, job.out)
+            if settings.check_bytes:
+                list(drop_changed(ledger, known, job.out, lambda: False))
             read = {spec: ledger.parts(spec) for spec in job.sources}
     return forecast(job.sources, job.clips, known, read, again=job.again, workers=settings.workers)
 

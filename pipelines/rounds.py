@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kinetics_sounds import progress
+from kinetics_sounds import files, progress
 from kinetics_sounds.clip import Clip, Fetched, Kind, Outcome, Status
 from kinetics_sounds.ledger import Entry, Ledger, name_of
 from kinetics_sounds.settings import Stop
@@ -28,6 +28,8 @@ PART_SECONDS = 6 * 3600.0
 """An archive's download is killed after this; a connection that stands still ends much sooner."""
 BATCH = 1000
 """Outcomes that need no worker are recorded so many at a time."""
+MOST_NAMED = 20
+"""Clips with other bytes that are named one by one; the ledger names all."""
 
 Task = ClipTask | PartTask
 Done = ClipDone | PartDone
@@ -149,7 +151,7 @@ def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out:
         if entry.key not in asked:
             continue
         if entry.media is not None:
-            if entry.number > placed.get(entry.key, 0) and _is_there(entry, out):  # a later one has replaced the file
+            if entry.number > placed.get(entry.key, 0) and not _difference(entry, out):  # a later one replaced the file
                 placed[entry.key] = entry.number
                 known.ok[entry.key] = entry.source
         elif entry.status not in again and entry.status.kind not in again:
@@ -161,9 +163,37 @@ def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out:
     return known
 
 
-def _is_there(entry: Entry, out: Path) -> bool:
-    path = out / entry.media.path if entry.media else out
-    return entry.media is not None and path.is_file() and path.stat().st_size == entry.media.bytes
+def drop_changed(ledger: Ledger, known: Standing, out: Path, stop: Callable[[], bool]) -> Iterator[tuple[Entry, str]]:
+    """Read every clip that is there, and no longer count those whose bytes are not what was built; yields how they differ.
+
+    Ends early once `stop()` is true.
+    """
+    entries = (entry for entry in ledger.words() if entry.media and known.ok.get(entry.key) == entry.source)
+    changed = 0
+    with progress.bar("ks-build --check_bytes", len(known.ok)) as bar:
+        for entry, found in files.in_threads(lambda each: _difference(each, out, check_bytes=True), entries):
+            bar.advance("changed" if found else "whole")
+            if found and entry.media:
+                changed += 1
+                del known.ok[entry.key]
+                if changed <= MOST_NAMED:
+                    progress.log.warning("%s: %s; it is made anew", out / entry.media.path, found)
+                yield entry, found
+            if stop():
+                break
+    if changed > MOST_NAMED:
+        progress.log.warning("%s: %d clips in all have other bytes than were built; they are made anew", out, changed)
+
+
+def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
+    """What keeps a clip's file from being the one that was built: to be made anew, like one that cannot be read."""
+    media = entry.media
+    if media is None:
+        return "was never built"
+    try:
+        return files.difference(out / media.path, size=media.bytes, digest=media.sha256 if check_bytes else "")
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def wanting(known: Standing, spec: str, clips: Iterable[Clip]) -> list[Clip]:

@@ -8,16 +8,17 @@ import os
 import signal
 import sys
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from kinetics_sounds import files, manifest, progress, remote
-from kinetics_sounds.clip import SPLITS, Outcome
-from kinetics_sounds.errors import SettingsError, ShardError, StoppedError
+from kinetics_sounds.clip import SPLITS, Media, Outcome
+from kinetics_sounds.errors import ManifestError, SettingsError, ShardError, StoppedError
 from kinetics_sounds.manifest import Manifest
 from kinetics_sounds.media import encode, frames, mel
 from kinetics_sounds.redact import redact
@@ -28,14 +29,19 @@ from kinetics_sounds.shards.writer import Sample, ShardWriter
 
 from . import executors, upload, verify
 from .stages import pack
-from .stages.pack import Packing, Task
+from .stages.pack import Packing, Refused, Task
 
 TASK_SECONDS = 900.0
 """A clip's whole task is killed after this; ffmpeg has the shorter `--timeout`."""
 OTHER = "holds shards of another manifest, other settings or another ffmpeg; choose another --out, or delete it to make them anew"
 
-Made = dict[str, bytes] | Left
+MOST_NAMED = 20
+"""Clips that are named of those that are not there."""
+
+Made = dict[str, bytes] | Left | Refused
 """What becomes of a clip."""
+Kept = Mapping[int, Index]
+"""The shards of a split that are there, by their numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +53,11 @@ class Settings:
       ks-shard --manifest data/k32/manifest.parquet --out /shared/k32 --workers 16
       ks-shard --short_side 256 --codec jpeg --audio none
       ks-shard --out s3://bucket/k32 --executor slurm --slurm.partition cpu --workers 32
+      ks-shard --check_bytes
       ks-shard --verify data/k32/shards --verify_decode
 
-    exit code: 0 every ok clip packed, or every sample sound; 1 done, some are not; 2 misuse, or no set to verify; 3 stopped,
-    run again.
+    exit code: 0 every ok clip packed, or every sample sound; 1 done, some are not; 2 misuse, no set to verify, or a clip that is
+    not what the manifest says; 3 stopped, run again.
     """
 
     manifest: Path | None = None
@@ -82,6 +89,9 @@ class Settings:
     """Processes; each uses one core. The bytes do not depend on it."""
     timeout: float = 300.0
     """Seconds that one ffmpeg run may take."""
+    check_bytes: bool = False
+    """Read every shard that is there, at the URL of --out too, and make or send anew those whose SHA-256 is not their index's, or
+    whose index is damaged; without this option sizes alone are compared."""
     verify: str | None = None
     """Check this shard set (a folder or a URL) against its indexes, and pack nothing."""
     verify_decode: bool = False
@@ -130,19 +140,22 @@ def shard(settings: Settings, groups: Mapping[str, Any]) -> int:
     ):
         for folder in (job.out, *(job.out / split for split in SPLITS)):
             files.remove_parts(folder)
-        finished = _all_finished(job)
+        kept = _all_kept(job, stop, check_bytes=settings.check_bytes)
+        _look_at_clips(job, kept, stop)
 
         def start() -> executors.Pool[Task, Made]:
             own = groups.get(settings.executor)
-            return executors.start(settings.executor, pack.pack, workers=settings.workers, folder=scratch, chosen=own)
+            return executors.start(
+                settings.executor, pack.attempt, workers=settings.workers, folder=scratch, chosen=own
+            )
 
         with contextlib.closing(_Twice(start, workers=settings.workers)) as pool:
-            done = {split: _split(job, split, finished[split], stop, pool) for split in job.orders}
+            done = {split: _split(job, split, kept[split], stop, pool) for split in job.orders}
         dataset = _dataset(done, job, settings)
         if not stop:
             index.write(job.out / layout.DATASET, dataset)
             if job.url:
-                upload.upload(job.out, job.url, done, stop=stop.__bool__)
+                upload.upload(job.out, job.url, done, stop=stop.__bool__, check_bytes=settings.check_bytes)
         if stop:
             print("stopped after the last whole shard; run the same command to go on", file=sys.stderr)
             return STOPPED
@@ -157,8 +170,8 @@ def shard(settings: Settings, groups: Mapping[str, Any]) -> int:
 
 
 MENDING = (
-    "to mend it: delete each tar that is named, with the .json beside it, and run ks-shard again with the same options; or copy "
-    "both again from where they are whole (ks-shard alone looks at sizes, not at every byte)"
+    "to mend it: run ks-shard again with the options that made the set and --check_bytes, which makes anew what is not whole; or "
+    "copy each tar that is named again, with the .json beside it, from where both are whole"
 )
 
 
@@ -276,6 +289,10 @@ def _check(settings: Settings, groups: Mapping[str, Any]) -> None:
         raise SettingsError(f"--quality {settings.quality}: is of JPEGs alone; add --codec jpeg, or leave it out")
     if settings.verify_decode and settings.verify is None:
         raise SettingsError("--verify_decode: says how to verify; add --verify SHARDS, or leave it out")
+    if settings.check_bytes and settings.verify is not None:
+        raise SettingsError(
+            "--check_bytes: --verify reads every byte already, and mends nothing; leave one of them out"
+        )
     for name, chosen in groups.items():  # whoever gave them believes that it is asked
         if name != settings.executor and chosen != type(chosen)():
             raise SettingsError(
@@ -291,27 +308,36 @@ def _order(made: Manifest, split: str, seed: int) -> list[Outcome]:
     return [usable[lot] for lot in lots]
 
 
+def _decisive(outcome: Outcome) -> tuple[str | None, ...]:
+    """What of a clip decides its sample's bytes."""
+    clip, media = outcome.clip, outcome.media
+    channel = () if media is None or media.audio_channel in ("", encode.MIX) else (media.audio_channel,)
+    return clip.key, clip.label, media and media.sha256, *channel
+
+
 def _recipe(orders: Mapping[str, Sequence[Outcome]], labels: Sequence[str], packing: Packing, shard_bytes: int) -> str:
     """Fingerprint of all that decides the shards' bytes."""
-    clips = [(o.clip.key, o.clip.label, o.media and o.media.sha256) for each in orders.values() for o in each]
+    clips = [_decisive(outcome) for each in orders.values() for outcome in each]
     facts = [layout.SCHEMA, clips, labels, pack.recipe(packing), shard_bytes]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _split(job: Job, split: str, indices: list[Index], stop: Stop, pool: executors.Pool[Task, Made]) -> list[Index]:
-    """Every shard of one split: the whole ones that are there (`indices`), then the rest."""
+def _split(job: Job, split: str, kept: Kept, stop: Stop, pool: executors.Pool[Task, Made]) -> list[Index]:
+    """Every shard of one split, in order: a kept one where it is the next, else it is made."""
     outcomes = job.orders[split]
-    position = sum(len(each.keys) + len(each.left) for each in indices)
-    if position == len(outcomes) or stop:
-        return indices
-    number = {label: place for place, label in enumerate(job.made.classes.labels)}
-    tasks = [
-        Task(outcome=each, label_index=number[each.clip.label], packing=job.packing) for each in outcomes[position:]
-    ]
-    results = executors.in_order(pool, tasks, timeout_seconds=TASK_SECONDS, stop=stop.__bool__)
-    with progress.bar(f"ks-shard {split}", len(outcomes), done=position) as bar:
+    starts = _starts(outcomes, kept)
+    indices: list[Index] = []
+    position, results = 0, None
+    done = sum(map(_clips, kept.values()))
+    with progress.bar(f"ks-shard {split}", len(outcomes), done=done, shown=done < len(outcomes)) as bar:
         while position < len(outcomes):
-            with ShardWriter(layout.tar_path(job.out, split, len(indices)), recipe=job.recipe) as writer:
+            number = len(indices)
+            if starts.get(number) == position:
+                indices.append(kept[number])
+                position, results = position + _clips(kept[number]), None
+                continue
+            results = results or _results(job, outcomes, position, starts.values(), pool, stop)
+            with ShardWriter(layout.tar_path(job.out, split, number), recipe=job.recipe) as writer:
                 for task, result in results:
                     position += 1
                     _add(writer, task, result)
@@ -325,9 +351,46 @@ def _split(job: Job, split: str, indices: list[Index], stop: Stop, pool: executo
     return indices
 
 
+def _starts(outcomes: Sequence[Outcome], kept: Kept) -> dict[int, int]:
+    """The place in the order at which each kept shard begins."""
+    places = {outcome.clip.key: place for place, outcome in enumerate(outcomes)}
+    keys = {number: [*each.keys, *(left.key for left in each.left)] for number, each in kept.items()}
+    return {number: min((places.get(key, -1) for key in keys[number]), default=-1) for number in kept}
+
+
+def _clips(made: Index) -> int:
+    """How many clips of the order became a shard."""
+    return len(made.keys) + len(made.left)
+
+
+def _results(
+    job: Job,
+    outcomes: Sequence[Outcome],
+    position: int,
+    starts: Collection[int],
+    pool: executors.Pool[Task, Made],
+    stop: Stop,
+) -> Iterator[tuple[Task, Made | executors.Failed]]:
+    """The clips from `position` on with what becomes of each; those of a shard that is kept are begun only if it is asked for."""
+    label_index = {label: place for place, label in enumerate(job.made.classes.labels)}
+    ends = {start for start in starts if start > position} | {len(outcomes)}
+    for first, end in pairwise([position, *sorted(ends)]):
+        tasks = (
+            Task(outcome=each, label_index=label_index[each.clip.label], packing=job.packing)
+            for each in outcomes[first:end]
+        )
+        yield from executors.in_order(pool, tasks, timeout_seconds=TASK_SECONDS, stop=stop.__bool__)
+
+
 def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> None:
-    """Write what became of a clip; raises StoppedError for what is not known to be its own fault: nothing is settled."""
+    """Write what became of a clip.
+
+    Raises ManifestError for what a person must do first, and StoppedError for what is not known to be the clip's own fault:
+    nothing is settled.
+    """
     key = task.outcome.clip.key
+    if isinstance(result, Refused):
+        raise ManifestError(f"{key}: {result.reason}")
     if isinstance(result, executors.Failed):
         again = "" if result.cause is executors.Cause.RAISED else "; run the same command to go on"
         raise StoppedError(f"{key}: {result.detail}{again}")
@@ -337,31 +400,100 @@ def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> No
         writer.write(Sample(key=key, label_index=task.label_index, parts=result))
 
 
-def _all_finished(job: Job) -> dict[str, list[Index]]:
-    """The whole shards of every split; raises ShardError where anything in the folder is another set's."""
-    finished = {split: _finished(job, split) for split in SPLITS}
-    try:
-        told = index.read_dataset(job.out).recipe
-    except ShardError:  # not there yet, or damaged: it is written anew
-        told = job.recipe
-    if told != job.recipe:
+def _all_kept(job: Job, stop: Stop, *, check_bytes: bool) -> Mapping[str, Kept]:
+    """The shards of every split that are there and need not be made: by their sizes, or with `check_bytes` by all their bytes.
+
+    Raises ShardError where anything in the folder is another set's, and without `check_bytes` for what is damaged.
+    """
+    found = _indexes(job, check_bytes=check_bytes)
+
+    def difference(tar: Path) -> str:
+        made = found[tar][2]
+        try:
+            return files.difference(tar, size=made.bytes, digest=made.sha256 if check_bytes else "")
+        except OSError as error:
+            if not check_bytes:
+                raise _stopped(tar, error) from error
+            return f"cannot be read: {error.strerror}"
+
+    kept: dict[str, dict[int, Index]] = {split: {} for split in SPLITS}
+    with progress.bar("ks-shard --check_bytes", len(found), shown=check_bytes) as bar:
+        for tar, differs in files.in_threads(difference, found):
+            bar.advance("changed" if differs else "whole")
+            split, number, made = found[tar]
+            if not differs:
+                kept[split][number] = made
+            elif check_bytes:
+                progress.log.warning("%s: %s; it is made anew", tar, differs)
+            elif tar.exists():
+                raise ShardError(f"{tar}: {differs}; run ks-shard again with --check_bytes to make it anew")
+            if stop:
+                break
+    return kept
+
+
+def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index]]:
+    """The indexes that are there: of each tar its split, its number in it and what its index says; raises as `_all_kept`."""
+    found: dict[Path, tuple[str, int, Index]] = {}
+    damaged: list[ShardError] = []
+    for split in SPLITS:
+        for path in sorted((job.out / split).glob(f"{split}-*.json")):
+            number = path.stem.removeprefix(f"{split}-")
+            if not number.isdecimal() or layout.tar_path(job.out, split, int(number)).stem != path.stem:
+                continue
+            try:
+                found[path.with_suffix(".tar")] = (split, int(number), index.read_index(path))
+            except ShardError as fault:
+                damaged.append(fault)
+    recipes = {made.recipe for _, _, made in found.values()}
+    with contextlib.suppress(ShardError):  # not there yet, or damaged: it is written anew
+        recipes.add(index.read_dataset(job.out).recipe)
+    if recipes - {job.recipe}:
         raise ShardError(f"{job.out}: {OTHER}")
-    return finished
+    if damaged and not check_bytes:
+        raise damaged[0]
+    if damaged and not recipes:
+        raise ShardError(
+            f"{damaged[0]}; but nothing that is whole says that this was the same set: if it was, delete it"
+        )
+    for error in damaged:
+        progress.log.warning("%s; the latter is done now", error)
+    return found
 
 
-def _finished(job: Job, split: str) -> list[Index]:
-    """The shards that are whole, from the first on; refuses those of another manifest, other settings or tools."""
-    indices: list[Index] = []
-    while True:
-        tar = layout.tar_path(job.out, split, len(indices))
-        if not (layout.index_path(tar).is_file() and tar.is_file()):
-            return indices
-        found = index.read_index(layout.index_path(tar))
-        if found.recipe != job.recipe:
-            raise ShardError(f"{job.out}: {OTHER}")
-        if tar.stat().st_size != found.bytes:
-            raise ShardError(f"{tar}: its size is not what its index says; delete both to make them anew")
-        indices.append(found)
+def _stopped(path: Path, error: OSError) -> StoppedError:
+    what = f"{path}: cannot be read: {error.strerror}"
+    return StoppedError(f"{what}; see that the disk is there, then run the same command to go on")
+
+
+def _look_at_clips(job: Job, kept: Mapping[str, Kept], stop: Stop) -> None:
+    """Raise ManifestError that names the clips still to be packed that are missing or of another size.
+
+    Their bytes are compared when they are packed, since then they are read. Raises StoppedError where the disk fails.
+    """
+    wrong: list[str] = []
+
+    def difference(media: Media) -> str:
+        path = job.packing.folder / media.path
+        try:
+            return files.difference(path, size=media.bytes)
+        except OSError as error:
+            raise _stopped(path, error) from error
+
+    for split, outcomes in job.orders.items():
+        packed = {key for made in kept[split].values() for key in (*made.keys, *(left.key for left in made.left))}
+        wanted = (each.media for each in outcomes if each.media and each.clip.key not in packed)
+        for media, differs in files.in_threads(difference, wanted):
+            if differs:
+                wrong.append(f"{job.packing.folder / media.path}: {differs}")
+            if stop:
+                return
+    if wrong:
+        named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
+        told = "\n".join(named)
+        raise ManifestError(
+            f"of the clips, {len(wrong)} are not what the manifest names; {pack.mending(job.packing.folder)}:\n{told}"
+        )
 
 
 def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: Settings) -> Dataset:

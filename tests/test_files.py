@@ -32,6 +32,54 @@ def process(code: str, *argv: str) -> Iterator[subprocess.Popen[str]]:
             child.kill()
 
 
+# --- Is it there? -----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_there_by_its_size_and_where_it_is_asked_by_its_bytes(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.bin", tmp_path / "link"
+    path.write_bytes(b"abc")
+    link.symlink_to(path)
+    abc, abd = (hashlib.sha256(data).hexdigest() for data in (b"abc", b"abd"))
+
+    for each in (path, link):
+        assert files.difference(each, size=3) == files.difference(each, size=3, digest=abc) == ""
+        assert files.difference(each, size=3, digest=abd) == "its SHA-256 is another"
+        assert files.difference(each, size=4, digest=abc) == "has 3 bytes instead of 4"
+    assert files.difference(tmp_path, size=3) == "is no file"
+    path.unlink()
+    for each in (path, link, tmp_path / "link/below"):
+        assert files.difference(each, size=3) == "is missing"
+
+
+def test_whether_a_file_is_there_is_not_told_by_a_disk_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "stat", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.difference(tmp_path / "a.bin", size=3)
+
+
+def test_threads_give_results_in_order_and_take_no_more_than_they_need() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    def act(number: int) -> int:
+        time.sleep(0.002 * (number % 3))
+        return number * number
+
+    results = files.in_threads(act, items())
+    assert [next(results) for _ in range(50)] == [(number, number * number) for number in range(50)]
+    assert len(taken) == 49 + 2 * files.THREADS
+    assert [number for number, _ in results] == list(range(50, 100))
+
+
 # --- Writing ----------------------------------------------------------------------------------------------------------
 
 

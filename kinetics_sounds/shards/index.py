@@ -89,6 +89,9 @@ class Dataset:
 MOST_BYTES = 64 * 2**20
 """Of either file, which has some hundred bytes a sample or class."""
 
+MENDING = "copy it again, or make it anew with ks-shard --check_bytes"
+"""What to do about either file when its bytes are wrong."""
+
 Record = TypeVar("Record", Index, Dataset)
 Value = TypeVar("Value")
 
@@ -162,7 +165,7 @@ def _parse(data: bytes, place: str, kind: type[Record], what: str) -> Record:
     try:
         document = json.loads(data, object_pairs_hook=_object, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise ShardError(f"{place}: cannot be read as JSON ({error}); make the set again with ks-shard") from error
+        raise ShardError(f"{place}: cannot be read as JSON ({error}); {MENDING}") from error
     schema = document.pop("schema", None) if isinstance(document, dict) else None
     if schema != SCHEMA:
         raise ShardError(
@@ -170,7 +173,7 @@ def _parse(data: bytes, place: str, kind: type[Record], what: str) -> Record:
         )
     told = document.pop("checksum", None)
     if not isinstance(told, str) or not told.isascii() or told != _digest(data.replace(told.encode(), b"0" * 64, 1)):
-        raise ShardError(f"{place}: is damaged (its checksum is another); copy it, or make the set again with ks-shard")
+        raise ShardError(f"{place}: is damaged (its checksum is another); {MENDING}")
     try:
         record: Record = _reader(cast("Any", kind))(document)  # mypy takes a class for one that has no hash
     except (KeyError, TypeError) as error:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import json
+import shlex
 import socket
 import tempfile
 import zlib
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds import __version__, files
-from kinetics_sounds.clip import Kind, Outcome
+from kinetics_sounds.clip import Kind, Outcome, Status
 from kinetics_sounds.errors import ManifestError, MediaError, SettingsError, StoppedError
 from kinetics_sounds.media import encode, faults, measure, mel, probe
 from kinetics_sounds.media.ffmpeg import read_through
@@ -47,12 +48,27 @@ class Task:
     packing: Packing
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a clip cannot be packed before a person has done something: running again alone would not help."""
+
+    reason: str
+
+
+def attempt(task: Task) -> dict[str, bytes] | Left | Refused:
+    """As `pack`, with what is up to the user as a result: what a worker raises is taken for a fault of its own."""
+    try:
+        return pack(task)
+    except (ManifestError, SettingsError) as error:
+        return Refused(str(error))
+
+
 def pack(task: Task) -> dict[str, bytes] | Left:
     """The sample's parts by name, from one decoding pass; or why there never will be any.
 
     Raises ManifestError where the clip is not what the build left, SettingsError where this machine's tools are not the
-    driver's, OSError where the machine fails or has no room, and StoppedError where a tool was killed or ran past its time:
-    none is known to be the clip's own fault, and a set without it is another set.
+    driver's, OSError where there is no room, and StoppedError where the clip cannot be read now, or a tool was killed or ran
+    past its time: none is known to be the clip's own fault, and a set without it is another set.
     """
     packing, clip, media = task.packing, task.outcome.clip, task.outcome.media
     if (ours := versions(packing.encoding)) != packing.versions:
@@ -62,9 +78,12 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     if media is None:
         raise ValueError(f"{clip.key}: only an ok clip can be packed")
     path = packing.folder / media.path
-    if not path.is_file() or files.sha256(path) != media.sha256:
-        raise ManifestError(f"{path} is not the file that the manifest names; run ks-build again, then ks-shard")
+    remedy = "run the same command to go on, if need be with fewer --workers or a longer --timeout"
     try:
+        if found := files.difference(path, size=media.bytes, digest=media.sha256):
+            raise ManifestError(
+                f"{path}: {found}, so it is not the clip that the manifest names; {mending(packing.folder)}"
+            )
         made = _encoded(
             path,
             packing,
@@ -74,15 +93,24 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     except MediaError as error:
         status = faults.status(error)
         if status.kind is not Kind.PERMANENT:
-            remedy = "run the same command to go on, if need be with fewer --workers or a longer --timeout"
             raise StoppedError(f"{status}: {error}; {remedy}") from error
         return Left(key=clip.key, status=status.value, detail=str(error))
+    except OSError as error:
+        if error.errno in files.FULL:
+            raise
+        raise StoppedError(f"{Status.UNREADABLE}: {path}: {error.strerror} (errno {error.errno}); {remedy}") from error
     frames = {layout.JPEGS: b"".join(made.jpegs)} if made.jpegs else {layout.FRAMES: made.mp4}
     parts = frames | {
         layout.MEL: _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16)),
         layout.META: _meta(task, made),
     }
     return parts | {layout.AUDIO: made.flac} if packing.audio else parts
+
+
+def mending(folder: Path) -> str:
+    """What to do where the clips of a build are not those that its manifest names."""
+    command = f"ks-build ... --out {shlex.quote(str(folder))} --check_bytes"
+    return f"make it anew with the options of the build ({command}), then run ks-shard again"
 
 
 def _encoded(path: Path, packing: Packing, *, most_seconds: float, channel: str) -> encode.Encoded:

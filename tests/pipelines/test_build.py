@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -103,6 +104,37 @@ def test_a_clip_whose_file_is_lost_is_made_again(folder: "Folder", built: tuple[
     build.main(arguments(folder, out))
 
     assert lost.read_bytes() == before
+
+
+def test_a_linked_file_that_changed_in_its_source_is_audited_anew(folder: "Folder", tmp_path: Path) -> None:
+    """One letter of the muxer's name in a file that plays as before; and one that became noise of the same size."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    places = [folder.videos / f"humming/-trimmed_{number}_000007_000009.mp4" for number in (0, 2, 4)]
+    videos.mkdir()
+    for place in places:
+        shutil.copy(place, videos)
+    command = [*("--classes", str(folder.classes), "--annotations", str(folder.annotations)), "--workers", "1"]
+    command += ["--source", f"local:{videos}", "--out", str(out)]
+    build.main(command)
+    before = {o.clip.youtube_id: o for o in manifest.read(out / "manifest.parquet").outcomes}
+    other, noise, same = (videos / place.name for place in places)
+    data = other.read_bytes()
+    other.write_bytes(data.replace(b"SoundHandler", b"soundHandler"))
+    noise.write_bytes(b"?" * noise.stat().st_size)
+
+    build.main(command)
+    assert {o.clip.youtube_id: o for o in manifest.read(out / "manifest.parquet").outcomes} == before
+    build.main([*command, "--check_bytes"])
+
+    after = {o.clip.youtube_id: o for o in manifest.read(out / "manifest.parquet").outcomes}
+    media = after["-trimmed_0"].media
+    assert data != other.read_bytes()
+    assert media is not None
+    assert media.sha256 == hashlib.sha256(other.read_bytes()).hexdigest()
+    assert (out / media.path).samefile(other)
+    assert after["-trimmed_2"].status is Status.CORRUPT
+    assert after["-trimmed_4"] == before["-trimmed_4"]
+    assert same.exists()
 
 
 def test_permanent_outcomes_are_tried_again_only_when_asked(

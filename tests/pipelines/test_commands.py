@@ -22,9 +22,9 @@ MODULES = {
 }
 OPTIONS = {
     "ks-build": "classes annotations splits source out limit per_class executor workers min_coverage timeout retry attempts "
-    "retry_wait patience dry_run json",
-    "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout verify "
-    "verify_decode json",
+    "retry_wait patience check_bytes dry_run json",
+    "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout "
+    "check_bytes verify verify_decode json",
     "ks-train": "config print_config shards out train_split method backbone encoders view batch epochs steps optim seed workers "
     "ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every save_every keep resume list "
     "val_split init devices sync_bn precision accumulate clip_norm compile recompute",

@@ -1,7 +1,10 @@
 """SIGKILL at random moments: what comes out in the end is what would have come out at once."""
 
+import contextlib
 import random
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,6 +17,8 @@ from kinetics_sounds import files, manifest
 from kinetics_sounds.pipelines import build, shard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .conftest import Folder
 
 from .test_build import arguments
@@ -87,3 +92,42 @@ def test_a_build_asked_to_stop_says_so_and_goes_on_later(folder: "Folder", undis
     assert len(rows) == len(folder.expected)
     assert subprocess.run(command, check=False, capture_output=True).returncode == 1
     assert manifest.read(out / "manifest.parquet") == manifest.read(undisturbed / "manifest.parquet")
+
+
+def kill_when(module: str, argv: list[str], reached: "Callable[[], bool]") -> None:
+    """Start a command and SIGKILL it as soon as `reached()` is true."""
+    command = [sys.executable, "-m", f"kinetics_sounds.pipelines.{module}", *argv]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not reached():
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_check_of_bytes_that_is_killed_does_no_harm(folder: "Folder", undisturbed: Path, tmp_path: Path) -> None:
+    """The build as it has found what differs, the packing as it makes it anew; the next run ends whole."""
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out, symlinks=True)
+    clip = next((out / "clips").rglob("whole_000002_000004.mp4"))
+    tar = sorted((out / "shards/train").glob("*.tar"))[0]
+    whole = {path: path.read_bytes() for path in (clip, tar)}
+    for path, data in whole.items():
+        path.write_bytes(data[:2000] + b"?" + data[2001:])
+        assert path.read_bytes() != data
+
+    def found() -> bool:
+        with contextlib.closing(sqlite3.connect(out / "ledger.sqlite", timeout=60)) as ledger:
+            return bool(ledger.execute("SELECT 1 FROM outcomes WHERE status = 'not_tried'").fetchall())
+
+    kill_when("build", [*arguments(folder, out), "--check_bytes"], found)
+    assert build.main(arguments(folder, out)) == 1
+    assert clip.read_bytes() == whole[clip]
+    assert manifest.read(out / "manifest.parquet") == manifest.read(undisturbed / "manifest.parquet")
+
+    argv = ["--manifest", str(out / "manifest.parquet"), "--short_side", "32", "--shard_bytes", "200000"]
+    kill_when("shard", [*argv, "--check_bytes"], lambda: any((out / "shards").rglob("*.part")))
+    assert shard.main([*argv, "--check_bytes"]) == 0
+    assert tars(out / "shards") == tars(undisturbed / "shards")
+    for path in (undisturbed / "shards").rglob("*.json"):
+        assert (out / path.relative_to(undisturbed)).read_bytes() == path.read_bytes()

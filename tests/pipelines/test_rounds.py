@@ -1,5 +1,6 @@
 """Sources in turn, clip by clip: who is asked for what, what is kept of it, and when nobody is asked at all."""
 
+import hashlib
 import http.server
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kinetics_sounds import sources
+from kinetics_sounds import files, sources
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.pipelines import build, rounds
@@ -85,7 +86,9 @@ def placed(out: Path, clip: Clip, text: str) -> Media:
     numbers: dict[str, Any] = dict.fromkeys(("fps", "duration_seconds", "audio_rms_db", "audio_offset_seconds"), 1.5)
     counts = ("width", "height", "num_frames", "audio_rate", "audio_channels", "rotation", "decode_errors")
     numbers |= dict.fromkeys(counts, 2) | {"silent": False, "still": False, "other_streams": ""}
-    return Media(path=f"clips/{path.name}", bytes=len(text), sha256="00", **numbers)
+    return Media(
+        path=f"clips/{path.name}", bytes=len(text), sha256=hashlib.sha256(text.encode()).hexdigest(), **numbers
+    )
 
 
 @pytest.fixture
@@ -220,6 +223,150 @@ def test_a_clip_that_was_refused_is_asked_for_after_the_others(place: Place, wor
     assert place.build() == 0
 
     assert world.were_asked() == [("one", "b"), ("one", "c"), ("one", "a")]
+
+
+# Clips whose bytes changed.
+
+
+def rot(place: Place, name: str) -> None:
+    """Change one byte of a built clip."""
+    path = place.out / f"clips/{name}_000003_000005.mp4"
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+
+
+def test_only_a_check_of_bytes_sees_another_byte_and_it_is_made_anew(
+    place: Place, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.sources["one"].has = {"a", "b"}
+    place.annotate("a", "b", "c")
+    assert place.build(sources=("one", "two")) == 0
+    before = place.outcomes()
+    world.were_asked()
+    rot(place, "b")
+    rot(place, "c")
+
+    assert place.build(sources=("one", "two")) == 0
+    assert world.were_asked() == []
+
+    assert place.build("--check_bytes", sources=("one", "two")) == 0
+    assert world.were_asked() == [("one", "b"), ("two", "c")]  # each of the source that it came from
+    assert place.outcomes() == before
+    assert [path.read_text() for path in sorted((place.out / "clips").iterdir())] == ["one", "one", "two"]
+    for name in "bc":
+        path = place.out / f"clips/{name}_000003_000005.mp4"
+        assert f"{path}: its SHA-256 is another; it is made anew" in caplog.text
+
+    assert place.build("--check_bytes", sources=("one", "two")) == 0
+    assert world.were_asked() == []
+
+
+def test_what_a_check_of_bytes_found_is_made_anew_by_any_later_run(
+    place: Place, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that looked is killed before it comes to ask."""
+    place.annotate("a", "b")
+    assert place.build() == 0
+    rot(place, "b")
+    world.were_asked()
+
+    def killed(*_: object) -> None:
+        raise SystemExit(137)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "_ask_all", killed)
+        with pytest.raises(SystemExit):
+            place.build("--check_bytes")
+
+    assert place.build() == 0
+    assert world.were_asked() == [("one", "b")]
+    assert recorded(place)[-2:] == [("one", "b", "not_tried"), ("one", "b", "ok")]
+
+
+def test_a_check_of_bytes_that_is_stopped_says_so_though_all_is_there(
+    place: Place, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.annotate("a", "b")
+    assert place.build() == 0
+    difference = files.difference
+
+    def stopping(path: Path, **expected: Any) -> str:
+        if expected.get("digest"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return difference(path, **expected)
+
+    # Signals are handled in the main thread, so the work is done there.
+    monkeypatch.setattr(files, "in_threads", lambda act, items: ((item, act(item)) for item in items))
+    monkeypatch.setattr(files, "difference", stopping)
+    assert place.build("--check_bytes") == 3
+
+    assert "run the same command to go on" in capsys.readouterr().err
+    assert place.statuses() == {"a": "ok", "b": "ok"}
+
+
+def test_a_clip_whose_source_has_it_no_more_is_told_so(place: Place, world: World) -> None:
+    place.annotate("a")
+    assert place.build() == 0
+    rot(place, "a")
+    world.answers = {("one", "a"): [Status.REMOVED]}
+
+    assert place.build("--check_bytes") == 1
+
+    assert place.statuses() == {"a": "removed"}
+
+
+def test_a_clip_that_cannot_be_read_is_made_anew(
+    place: Place, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As from a bad sector: nothing of this machine's own would bring it back."""
+    place.annotate("a", "b")
+    assert place.build() == 0
+    world.were_asked()
+    sha256 = files.sha256
+
+    def fails(path: Path) -> str:
+        if path.name.startswith("b_"):
+            raise OSError(5, "Input/output error")
+        return sha256(path)
+
+    monkeypatch.setattr(files, "sha256", fails)
+    assert place.build("--check_bytes") == 0
+
+    assert world.were_asked() == [("one", "b")]
+    assert "b_000003_000005.mp4: cannot be read: Input/output error; it is made anew" in caplog.text
+
+
+def test_a_dry_run_can_check_bytes_and_writes_nothing(
+    place: Place, world: World, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    place.annotate("a", "b", "c")
+    assert place.build() == 0
+    rot(place, "b")
+    world.were_asked()
+    before = recorded(place)
+
+    assert place.build("--check_bytes", "--dry_run") == 0
+
+    out = capsys.readouterr().out
+    assert "2 clips are there already" in out
+    assert "would ask one: 1 clips" in out
+    assert "b_000003_000005.mp4: its SHA-256 is another" in caplog.text
+    assert recorded(place) == before
+    assert world.were_asked() == []
+
+
+def test_of_many_clips_that_changed_some_are_named_and_all_are_counted(
+    place: Place, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rounds, "MOST_NAMED", 2)
+    place.annotate(*"abcde")
+    assert place.build() == 0
+    for name in "abcd":
+        rot(place, name)
+
+    assert place.build("--check_bytes") == 0
+
+    assert caplog.text.count("its SHA-256 is another") == 2
+    assert f"{place.out}: 4 clips in all have other bytes than were built" in caplog.text
 
 
 # Tries.

@@ -1,7 +1,9 @@
+import dataclasses
 import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,12 +18,12 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from kinetics_sounds import manifest, remote, stream
+from kinetics_sounds import files, manifest, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.media import encode, ffmpeg, frames, mel
-from kinetics_sounds.pipelines import build, shard
+from kinetics_sounds.pipelines import build, shard, tasks
 from kinetics_sounds.pipelines.stages import pack
 from kinetics_sounds.shards import index, layout
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from .conftest import Folder
 
+from .test_archives import Pool
 from .test_build import arguments
 
 
@@ -171,20 +174,193 @@ def test_what_a_killed_run_was_writing_is_deleted(built: Path, shards: Path) -> 
     assert not part.exists()
 
 
-def test_a_clip_that_changed_since_the_build_stops_the_packing_until_it_is_built_again(
-    folder: "Folder", built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def flip(path: Path, at: int) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def state(folder: Path) -> dict[str, tuple[int, int]]:
+    """Of every file below a folder, which one it is and when it was last written."""
+    found = {path: path.lstat() for path in folder.rglob("*") if not path.is_dir()}
+    return {str(path.relative_to(folder)): (each.st_ino, each.st_mtime_ns) for path, each in found.items()}
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """Clips are built and packed in this process, which saves seconds; the pool keeps its tasks for the test to see."""
+    pool = Pool(lambda task: pack.attempt(task) if isinstance(task, pack.Task) else tasks.work(task))
+    monkeypatch.setattr(shard.executors, "start", lambda *_, **__: pool)
+    return pool
+
+
+@pytest.fixture
+def copy(built: Path, shards: Path, tmp_path: Path) -> Path:
+    """A build of a test's own, with its shards."""
+    copy = tmp_path / "a copy"
+    shutil.copytree(built, copy, symlinks=True)
+    return copy
+
+
+def test_a_flipped_byte_of_a_clip_is_named_with_the_command_that_heals_it(
+    folder: "Folder", shards: Path, copy: Path, here: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(built, copy, symlinks=True, ignore=shutil.ignore_patterns("shards"))
-    with next((copy / "clips").rglob("whole_000001_000003.mp4")).open("ab") as clip:
-        clip.write(b"changed")
+    shutil.rmtree(copy / "shards")
+    clip = next((copy / "clips").rglob("whole_000001_000003.mp4"))
+    whole = clip.read_bytes()
+    flip(clip, 2000)
+    before = state(copy)
 
-    assert shard.main(["--manifest", str(copy / "manifest.parquet"), "--short_side", "32"]) == 3
+    assert packed(copy, copy / "shards") == 2  # and not 3: run again it would end so again
 
-    assert "run ks-build again, then ks-shard" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{clip}: its SHA-256 is another" in error
+    command = re.search(r"\((ks-build \.\.\. .*?)\)", error)
+    assert command
+    assert shlex.split(command[1]) == ["ks-build", "...", "--out", str(copy), "--check_bytes"]
+    assert {name: each for name, each in state(copy).items() if not name.startswith("shards/")} == before
+
+    build.main(arguments(folder, copy))  # looks at sizes
+    assert packed(copy, copy / "shards") == 2
+    assert build.main([*arguments(folder, copy), "--check_bytes"]) == 1
+    assert clip.read_bytes() == whole
+    assert packed(copy, copy / "shards") == 0
+    assert tars(copy / "shards") == tars(shards)
+    assert (copy / "shards/dataset.json").read_bytes() == (shards / "dataset.json").read_bytes()
+
+
+def test_all_clips_that_are_missing_or_of_another_size_are_named_before_anything_is_packed(
+    folder: "Folder",
+    shards: Path,
+    copy: Path,
+    here: Pool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.rmtree(copy / "shards")
+    clips = sorted((copy / "clips").rglob("*.mp4"))
+    longer = next(path for path in clips if path.name == "whole_000001_000003.mp4")
+    size = longer.stat().st_size
+    longer.write_bytes(longer.read_bytes() + b"changed")
+    clips[0].unlink()
+    (copy / "lost").symlink_to(copy / "nowhere")
+    (copy / "lost").replace(clips[1])
+
+    assert packed(copy, copy / "shards") == 2
+
+    error = capsys.readouterr().err
+    assert "of the clips, 3 are not what the manifest names; make it anew" in error
+    assert f"\n{longer}: has {size + 7} bytes instead of {size}\n" in error
+    assert f"\n{clips[0]}: is missing\n" in error
+    assert f"\n{clips[1]}: is missing\n" in error
+    assert not here.done
+    monkeypatch.setattr(shard, "MOST_NAMED", 1)
+    assert packed(copy, copy / "shards") == 2
+    assert "\nand 2 more\n" in capsys.readouterr().err
     build.main(arguments(folder, copy))
-    assert shard.main(["--manifest", str(copy / "manifest.parquet"), "--short_side", "32"]) == 0
-    assert index.read_dataset(copy / "shards").splits["train"].samples == 6
+    assert packed(copy, copy / "shards") == 0
+    assert tars(copy / "shards") == tars(shards)
+
+
+def test_clips_that_are_packed_already_need_not_be_there(copy: Path, here: Pool) -> None:
+    shutil.rmtree(copy / "clips")
+
+    assert packed(copy, copy / "shards") == 0
+    assert packed(copy, copy / "shards", "--check_bytes") == 0
+
+    assert not here.done
+
+
+def test_a_clip_that_cannot_be_read_now_is_no_reason_to_make_it_anew(
+    copy: Path, here: Pool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(path: Path, **_: object) -> str:
+        raise OSError(116, "Stale file handle", str(path))
+
+    monkeypatch.setattr(files, "difference", fails)
+    shutil.rmtree(copy / "shards")
+    assert packed(copy, copy / "shards") == 3
+
+    error = capsys.readouterr().err
+    assert ".mp4: cannot be read: Stale file handle; see that the disk is there, then run the same command" in error
+    assert not here.done
+
+
+def test_a_check_of_bytes_makes_what_differs_anew_and_nothing_else(
+    shards: Path, copy: Path, here: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flipped byte in the first tar of one split, in the index of another, and in the set's own file."""
+    out, (first, second), [val] = copy / "shards", *(sorted((shards / each).glob("*.tar")) for each in ("train", "val"))
+    damaged, whole, unknown = (out / path.relative_to(shards) for path in (first, second, val))
+    flip(damaged, 3000)
+    flip(layout.index_path(unknown), 100)
+    flip(out / layout.DATASET, 50)
+    before = state(out)[str(whole.relative_to(out))]
+    keys = [key for tar in (first, val) for key in index.read_index(layout.index_path(tar)).keys]
+
+    assert packed(copy, out, "--check_bytes") == 0
+
+    assert f"{damaged}: its SHA-256 is another; it is made anew" in caplog.text
+    assert f"{layout.index_path(unknown)}: is damaged" in caplog.text
+    assert tars(out) == tars(shards)
+    for path in [out / layout.DATASET, *out.rglob("*-*.json")]:
+        assert path.read_bytes() == (shards / path.relative_to(out)).read_bytes()
+    assert state(out)[str(whole.relative_to(out))] == before
+    assert [task.outcome.clip.key for task in here.done] == keys  # in order, and no more
+    caplog.clear()
+    here.done.clear()
+
+    assert packed(copy, out, "--check_bytes") == 0
+
+    assert not here.done
+    assert "anew" not in caplog.text
+
+
+def test_a_shard_that_is_not_the_next_one_is_made_anew(shards: Path, copy: Path, here: Pool) -> None:
+    """The first tar is lost, and the second claims a clip less: what follows the first is not where it was."""
+    out = copy / "shards"
+    first, second = sorted((out / "train").glob("*.tar"))
+    made = index.read_index(layout.index_path(second))
+    assert len(made.keys) > 1
+    first.unlink()
+    rows = {name: getattr(made, name)[1:] for name in ("keys", "label_indices", "offsets", "sizes", "crcs")}
+    index.write(layout.index_path(second), dataclasses.replace(made, **rows))
+
+    assert packed(copy, out) == 0
+
+    assert tars(out) == tars(shards)
+    assert index.read_index(layout.index_path(second)) == made
+
+
+@pytest.mark.parametrize("what", ["tar", "index", "alone"])
+def test_without_a_check_of_bytes_what_is_damaged_is_named_and_left(
+    copy: Path, here: Pool, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    out = copy / "shards"
+    tar = sorted((out / "train").glob("*.tar"))[0]
+    if what == "tar":
+        with tar.open("ab") as data:
+            data.write(b"more")
+    else:
+        flip(layout.index_path(tar), 100)
+    if what == "alone":  # nothing says any more that this was made by the same command
+        for path in out.rglob("*.json"):
+            if path != layout.index_path(tar):
+                path.unlink()
+    before = state(out / "train")
+
+    assert packed(copy, out, *(["--check_bytes"] if what == "alone" else [])) == 2
+
+    error = capsys.readouterr().err
+    assert str(tar if what == "tar" else layout.index_path(tar)) in error
+    assert {
+        "tar": "run ks-shard again with --check_bytes to make it anew",
+        "index": "copy it again, or make it anew with ks-shard --check_bytes",
+        "alone": "nothing that is whole says that this was the same set: if it was, delete it",
+    }[what] in error
+    assert state(out / "train") == before
+    assert not here.done
 
 
 def test_a_manifest_without_usable_clips_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -372,6 +548,7 @@ def test_what_is_packed_is_sound(shards: Path, others: Path, capsys: pytest.Capt
         ("--quality 80", "is of JPEGs alone; add --codec jpeg"),
         ("--quality 0 --codec jpeg", "must be from 1 to 100"),
         ("--verify_decode", "add --verify SHARDS"),
+        ("--check_bytes --verify x", "--verify reads every byte already"),
         ("--slurm.partition cpu", "add --executor slurm, or leave them out"),
         ("--out zip::s3://bucket/x", "this kind of URL is not read"),
         ("--executor slrm", "slrm"),
@@ -467,6 +644,66 @@ def test_another_set_at_the_url_is_refused_before_anything_is_packed(
     assert f"{s3}/set: holds shards of another manifest" in capsys.readouterr().err
 
 
+def test_a_check_of_bytes_sends_anew_what_differs_at_the_url_and_nothing_else(
+    built: Path,
+    shards: Path,
+    s3: str,
+    wire: Proxy,
+    here: Pool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A tar of the right size with another byte."""
+    assert packed(built, f"{s3}/set") == 0
+    tar = sorted((shards / "train").glob("*.tar"))[1]
+    there = remote.join(f"{s3}/set", "train", tar.name)
+    damage(tar, there, 3000, tmp_path)
+    wire.requests.clear()
+
+    assert packed(built, f"{s3}/set") == 0
+    assert puts(wire) == []
+    assert packed(built, f"{s3}/set", "--check_bytes") == 0
+
+    assert [path.rpartition("/")[2] for path in puts(wire)] == [tar.name, layout.index_path(tar).name]
+    assert remote.read(there, most=10**7) == tar.read_bytes()
+    assert f"{there}: its SHA-256 is another; it is sent anew" in caplog.text
+    wire.requests.clear()
+    assert packed(built, f"{s3}/set", "--check_bytes") == 0
+    assert puts(wire) == []
+    assert not here.done
+
+
+def damage(path: Path, url: str, at: int, folder: Path) -> None:
+    """Store a file's copy with a flipped byte at a URL."""
+    shutil.copy(path, folder / "damaged")
+    flip(folder / "damaged", at)
+    remote.upload(folder / "damaged", url)
+
+
+def test_damaged_tables_at_the_url_are_sent_anew(
+    built: Path, shards: Path, s3: str, wire: Proxy, here: Pool, tmp_path: Path
+) -> None:
+    assert packed(built, f"{s3}/set") == 0
+    last = sorted((shards / "train").glob("*.json"))[-1]
+    damage(last, remote.join(f"{s3}/set", "train", last.name), 100, tmp_path)
+    damage(shards / layout.DATASET, f"{s3}/set/{layout.DATASET}", 50, tmp_path)
+    wire.requests.clear()
+
+    assert packed(built, f"{s3}/set") == 0
+
+    assert [path.rpartition("/")[2] for path in puts(wire)] == [f"{last.stem}.tar", last.name, layout.DATASET]
+    assert remote.read(f"{s3}/set/{layout.DATASET}", most=10**6) == (shards / layout.DATASET).read_bytes()
+
+
+def test_a_damaged_set_at_the_url_that_may_be_another_s_is_left(
+    built: Path, shards: Path, s3: str, here: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(shards / layout.DATASET, f"{s3}/set/{layout.DATASET}", 50, tmp_path)
+
+    assert packed(built, f"{s3}/set") == 2
+    assert f"{s3}/set/dataset.json: is damaged" in capsys.readouterr().err
+
+
 def test_a_tar_that_was_damaged_here_is_not_sent(
     built: Path, shards: Path, s3: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -478,6 +715,11 @@ def test_a_tar_that_was_damaged_here_is_not_sent(
     tar.write_bytes(data)
 
     assert packed(copy, f"{s3}/set") == 2
-    assert "its SHA-256 is not its index's; delete both to make them anew" in capsys.readouterr().err
+    assert f"{tar}: its SHA-256 is another; run ks-shard again with --check_bytes" in capsys.readouterr().err
     assert remote.size(f"{s3}/set/train/train-000000.json") is None
     assert remote.size(f"{s3}/set/dataset.json") is None
+
+    assert packed(copy, f"{s3}/set", "--check_bytes") == 0
+    assert (
+        remote.read(f"{s3}/set/train/train-000000.tar", most=10**7) == (shards / "train/train-000000.tar").read_bytes()
+    )

@@ -143,7 +143,7 @@ def test_a_missing_tar_is_told(folder: Path) -> None:
 def test_a_missing_or_damaged_index_is_told(folder: Path) -> None:
     path = layout.index_path(tar_of(folder))
     flip(path, 200)
-    assert "make the set again with ks-shard" in told(folder)[0][1]
+    assert index.MENDING in told(folder)[0][1]
     path.unlink()
     assert "has no index (train-000000.json is missing)" in told(folder)[0][1]
 

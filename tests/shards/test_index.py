@@ -93,7 +93,7 @@ def test_what_is_no_json_is_named(record: Index | Dataset, tmp_path: Path, conte
     path = tmp_path / layout.DATASET
     path.write_bytes(content)
 
-    with pytest.raises(ShardError, match=rf"{path}: cannot be read as JSON .*; make the set again with ks-shard"):
+    with pytest.raises(ShardError, match=rf"{path}: cannot be read as JSON .*; {index.MENDING}"):
         reader(record)(path)
 
 
@@ -124,7 +124,7 @@ def test_what_json_readers_disagree_on_is_refused(
     path = tmp_path / layout.DATASET
     path.write_text(json.dumps(document(record)).replace("{", new, 1))
 
-    with pytest.raises(ShardError, match=rf"{path}: cannot be read as JSON \({fault}\); make the set again"):
+    with pytest.raises(ShardError, match=rf"{path}: cannot be read as JSON \({fault}\); {index.MENDING}"):
         reader(record)(path)
 
 
@@ -236,7 +236,7 @@ def named_error_or(kind: type[Any], read: Callable[[Path], object], path: Path) 
         found = str(error)
     if isinstance(found, str):
         assert str(path) in found
-        assert "make the set again with ks-shard" in found
+        assert "make the set again with ks-shard" in found or index.MENDING in found
     else:
         assert type(found) is kind
 

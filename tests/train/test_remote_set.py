@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds import remote
 from kinetics_sounds.train import pretrain
 
 from ..shards.sets import upload
@@ -55,3 +56,29 @@ def test_a_cache_of_two_shards_is_enough_and_never_overfull(
     more = small(tmp_path / "run", f"--shards={url}", f"--cache={cache}", "--cache_gb=1", "--steps=7")
     assert pretrain.main(more) == 0  # a resume keeps the order that it began with, whatever the cache holds now
     assert "window: 1" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_a_tar_of_the_right_size_with_wrong_bytes_is_named_with_its_remedy(
+    small: Callable[..., list[str]],
+    shards: Path,
+    s3: str,
+    wire: Proxy,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = upload(shards, f"{s3}/set")
+    tar = sorted((shards / "train").glob("*.tar"))[0]
+    data = bytearray(tar.read_bytes())
+    data[1000] ^= 1
+    (tmp_path / "tar").write_bytes(data)
+    there = remote.join(url, "train", tar.name)
+    remote.upload(tmp_path / "tar", there)
+    wire.requests.clear()
+
+    code = pretrain.main(small(tmp_path / "run", f"--shards={url}", f"--cache={tmp_path / 'cache'}", "--workers=2"))
+
+    assert code == 2  # run again it would fail again
+    error = capsys.readouterr().err
+    assert f"{there}: its SHA-256 is not " in error
+    assert "--out and --check_bytes" in error
+    assert wire.count("GET", tar.name) <= 4  # by whoever fetches ahead and by the workers, and then no more
