@@ -145,7 +145,7 @@ class Fetched:
     audio_language: str = ""
     """Language of the sound track that the source chose, where it says."""
     audio_track: str = ""
-    """What kind of sound track the source chose, where it says: `original`, `dubbed`, `descriptive`."""
+    """What kind of sound track the source chose, where it says: a word of `manifests/SCHEMA.md`, such as `original`."""
     requests: int = 0
     """Requests made of the source's server, for whoever keeps to its limits; those for the video's own bytes aside."""
     bytes: int = 0

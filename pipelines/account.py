@@ -43,7 +43,7 @@ class Account:
     keys: list[str] = field(default_factory=list)
     """Of the ok clips."""
     bytes: int = 0
-    flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0))
+    flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0, dubbed=0))
     """Of the ok clips, those that whoever trains may want to leave out."""
 
     def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
@@ -58,7 +58,8 @@ class Account:
                 self.sources[outcome.source] += 1
                 self.keys.append(outcome.clip.key)
                 self.bytes += outcome.media.bytes
-                self.flags.update(silent=outcome.media.silent, still=outcome.media.still)
+                dubbed = outcome.media.audio_track not in ("", "original")
+                self.flags.update(silent=outcome.media.silent, still=outcome.media.still, dubbed=dubbed)
             yield outcome
 
     @property
@@ -112,7 +113,8 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     kinds = ", ".join(f"{name} {count}" for name, count in report["kinds"].items())
     lines.append(f"by kind: {kinds}; from: {', '.join(f'{n} {c}' for n, c in report['sources'].items()) or 'nowhere'}")
     flags = report["flags"]
-    lines.append(f"flagged among the ok ones: {flags['silent']} silent, {flags['still']} with a still picture")
+    dubbed = f", {flags['dubbed']} with a sound that is not told to be the original" if flags["dubbed"] else ""
+    lines.append(f"flagged among the ok ones: {flags['silent']} silent, {flags['still']} with a still picture{dubbed}")
     least: list[tuple[float, str]] = []
     for split, classes in report["coverage"].items():
         ok, annotated = (sum(each[what] for each in classes.values()) for what in ("ok", "annotated"))

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from ..errors import MediaError
-from . import ffmpeg, frames, messages
+from . import ffmpeg, frames, hdr, messages
 from .probe import Probe, Video, check_aspect, frame_rate, spans
 
 SAMPLE_RATE = 24_000
@@ -195,7 +195,7 @@ def _small(picture: Any, video: Video, *, rate: Fraction, encoding: Encoding) ->
     side = encoding.short_side
     flags = AREA_SCALE if min(video.width, video.height) >= AREA_FROM * side else ffmpeg.BIT_EXACT_SCALE
     pixels, more = ("yuv420p", "") if encoding.codec == "h264" else ("rgb24", f"+{FULL_CHROMA}")
-    return (
+    small = (
         picture.filter("fps", fps=f"{rate.numerator}/{rate.denominator}", start_time=0)
         .filter(
             "scale",
@@ -204,8 +204,8 @@ def _small(picture: Any, video: Video, *, rate: Fraction, encoding: Encoding) ->
             flags=flags + more,
         )
         .filter("setsar", 1)
-        .filter("format", pixels)
     )
+    return (hdr.to_sdr(small, video.transfer) if video.transfer else small).filter("format", pixels)
 
 
 def _samples(mp4: bytes) -> int:

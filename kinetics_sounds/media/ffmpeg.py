@@ -59,6 +59,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "filters": (
         *("showinfo", "freezedetect", "fps", "trim", "setpts", "crop", "scale", "setsar", "format"),
         *("ashowinfo", "atrim", "asetpts", "aresample", "astats", "asplit", "channelmap", "pad"),
+        *("setparams", "zscale", "tonemap"),  # for a high dynamic range alone
     ),
 }
 """What this folder asks of ffmpeg, by the option that lists it."""

@@ -17,6 +17,7 @@ from av.stream import Disposition, Stream
 
 from ..errors import MediaError
 from .ffmpeg import MACHINE, MAX_PIXELS, OPEN_OPTIONS, TooLargeError, read_through
+from .hdr import TRANSFERS
 
 MAX_BYTES = 8 * 2**30
 """Of a file: hours of 1080 lines, of which a clip is ten seconds."""
@@ -43,6 +44,8 @@ class Video:
     height: int
     fps: Fraction
     """Mean frame rate."""
+    transfer: str = ""
+    """Of a high dynamic range, one of `hdr.TRANSFERS`; empty where it is standard."""
     sample_aspect: Fraction = Fraction(1)
     """Width over height of a pixel as shown."""
 
@@ -115,6 +118,7 @@ def probe(path: Path) -> Probe:
                     height=picture.height,
                     fps=Fraction(rate),
                     sample_aspect=Fraction(picture.sample_aspect_ratio or 1),
+                    transfer=TRANSFERS.get(int(picture.codec_context.color_trc), ""),
                 )
             if isinstance(sound, av.AudioStream) and sound.codec_context and sound.rate:
                 audio = Audio(

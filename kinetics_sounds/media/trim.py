@@ -15,7 +15,7 @@ from typing import Any
 import ffmpeg as builder
 
 from ..errors import MediaError
-from . import ffmpeg, messages, timeline
+from . import ffmpeg, hdr, messages, timeline
 from .encode import ENDS_SECONDS, MIX, STEP_SECONDS, OutOfSyncError
 from .measure import CANCELLED_DB, Heard, Measured, damage, hear, stills
 from .probe import Audio, Probe, Span, Video, check_aspect, covered, frame_rate, probe, spans
@@ -73,7 +73,8 @@ def cut(
 ) -> Measured:
     """Write `[start_seconds, start_seconds + seconds)` of a video as H.264 and AAC, both beginning at 0.
 
-    Constant frame rate (the source's own mean, up to 60), even sizes, upright, stereo at most, x264 crf 18. The sound is
+    Constant frame rate (the source's own mean, up to 60), even sizes, upright, standard dynamic range, stereo at most, x264
+    crf 18. The sound is
     decoded first and put on the time line that its stream gives it (`timeline`), then comes the picture; the finished file
     is measured again. Raises EmptySpanError where the video has no picture or no sound in the span, NoSoundError,
     OutOfSyncError, BadAspectError, and MediaError where a stream is missing or does not decode.
@@ -174,6 +175,8 @@ def _picture(source: _Source, wav: Path, out: Path, *, rate: Fraction) -> str:
         .filter("setpts", "PTS-STARTPTS")
     )
     even = stills(shown).filter("crop", "trunc(iw/2)*2", "trunc(ih/2)*2", 0, 0)
+    if source.video.transfer:
+        even = hdr.to_sdr(even, source.video.transfer)
     output = ffmpeg.sink(
         even.filter("format", "yuv420p"),
         builder.input(f"file:{wav}", format="wav")["0"],
@@ -228,15 +231,18 @@ def _steady(source: _Source, scratch: Path, told: str) -> _Source:
         .filter("scale", width, height, force_original_aspect_ratio="decrease", flags=ffmpeg.BIT_EXACT_SCALE)
         .filter("pad", width, height, -1, -1)
         .filter("setsar", source.video.sample_aspect)
-        .filter("format", "yuv420p")
     )
-    options: dict[str, str | float] = {"vcodec": "libx264", "preset": "ultrafast", "qp": 0, "fps_mode": "passthrough"}
-    ffmpeg.run(ffmpeg.sink(picture, path=copy, format="matroska", **options), timeout_seconds=source.timeout_seconds)
+    if source.video.transfer:
+        picture = hdr.to_sdr(picture, source.video.transfer)
+    lossless: dict[str, str | float] = {"vcodec": "libx264", "preset": "ultrafast", "qp": 0, "fps_mode": "passthrough"}
+    output = ffmpeg.sink(picture.filter("format", "yuv420p"), path=copy, format="matroska", **lossless)
+    ffmpeg.run(output, timeout_seconds=source.timeout_seconds)
     found, first = probe(copy), spans(copy)[0]
     if found.video is None or first is None:
         raise MediaError("no frame of its picture stream can be decoded")
     begin = source.begin + FAR_SECONDS - first.first_seconds  # ffmpeg counts a file's times from its first
-    return dataclasses.replace(source, path=copy, video=found.video, seek={}, begin=begin)
+    video = dataclasses.replace(found.video, transfer="")
+    return dataclasses.replace(source, path=copy, video=video, seek={}, begin=begin)
 
 
 def _finished(source: _Source, sound: _Sound, out: Path, *, rate: Fraction, told: str, again: str) -> Measured:

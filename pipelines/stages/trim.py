@@ -36,7 +36,7 @@ def to_span(clip: Clip, fetched: Fetched, folder: Path, *, timeout_seconds: floa
             return Trimmed(status=Status.NO_VIDEO, detail="the file has no picture stream that can be read")
         if found.audio is None:
             return Trimmed(status=Status.NO_AUDIO, detail="the file has no sound stream")
-        if fetched.trimmed:
+        if fetched.trimmed and not found.video.transfer:
             measured = _measured(path, found, clip, folder, timeout_seconds)
             fits = _fits(path, measured, clip)
             if not fits:  # a read that fails for a moment leaves frames out: it would be cut here, and linked elsewhere

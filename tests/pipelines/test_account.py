@@ -1,5 +1,6 @@
 """Numbers that a reader can add up: what a build has, and what it would ask for."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,7 @@ def test_the_report_adds_up() -> None:
         },
         "fingerprint": manifest.fingerprint(clip(number).key for number in (0, 1, 4)),
         "bytes": 3_000_000_000,
-        "flags": {"silent": 2, "still": 1},
+        "flags": {"silent": 2, "still": 1, "dubbed": 0},
         "this_run": {
             "clips": 4,
             "tries": 9,
@@ -116,6 +117,20 @@ def test_the_summary_says_what_the_report_holds() -> None:
         "manifest: data/mine/manifest.parquet (and .csv)",
         "report: data/mine/report.json",
     ]
+
+
+def test_a_sound_that_is_not_told_to_be_the_original_is_flagged() -> None:
+    given = outcome(clip(0))
+    assert given.media is not None
+    tracks = ("", "original", "default", "unknown", "dubbed-auto")
+    medias = (dataclasses.replace(given.media, audio_track=track) for track in tracks)
+    outcomes = [Outcome(clip=clip(n), status=Status.OK, media=media) for n, media in enumerate(medias)]
+
+    report = counted(outcomes).report(CLASSES, tally(), seconds=8.0)
+
+    assert report["flags"]["dubbed"] == 3
+    told = "5 silent, 0 with a still picture, 3 with a sound that is not told to be the original"
+    assert f"flagged among the ok ones: {told}" in summary(report, Path("data"))
 
 
 def test_a_run_that_had_nothing_to_do_says_nothing_of_it() -> None:

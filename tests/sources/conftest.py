@@ -167,15 +167,20 @@ def player(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setenv("YTDLP_NO_PLUGINS", "1")
     from yt_dlp.extractor.youtube import YoutubeIE
 
-    def install(status: dict[str, Any], formats: list[dict[str, Any]] = [], **details: object) -> None:  # noqa: B006
+    def install(
+        status: dict[str, Any],
+        formats: list[dict[str, Any]] | None = None,
+        manifests: dict[str, str] | None = None,
+        **details: object,
+    ) -> None:
         def answer(_self: object, _url: str, _data: object, _page: str, _client: str, video_id: str) -> tuple[Any, ...]:
             told = {
                 "playabilityStatus": status if video_id == ID else {"status": "OK"},
                 "videoDetails": {"videoId": video_id, "title": "t", "lengthSeconds": "10", **details},
                 "microformat": {"playerMicroformatRenderer": {"availableCountries": ["US"]}},
             }
-            if formats:
-                told["streamingData"] = {**_STREAMING, "adaptiveFormats": formats}
+            if formats or manifests:
+                told["streamingData"] = {**_STREAMING, "adaptiveFormats": formats or [], **(manifests or {})}
             return "", {}, {}, False, [told], None
 
         monkeypatch.setattr(YoutubeIE, "_initial_extract", answer)
@@ -198,32 +203,30 @@ _STREAMING: dict[str, Any] = {
 }
 
 
-def formats(url: str, ramp: Path, *, fault: str = "ok") -> list[dict[str, Any]]:
+def formats() -> list[dict[str, Any]]:
     """Picture of 480 and of 720 lines and a sound track, as YouTube's player lists them."""
 
     def picture(itag: int, height: int) -> dict[str, Any]:
         return {
             "itag": itag,
-            "url": f"{url}/{fault}/video?height={height}&sig=SIGNATURE",
+            "path": f"video?height={height}&sig=SIGNATURE",
             "mimeType": 'video/mp4; codecs="avc1.4d401f"',
             "width": height * 16 // 9,
             "height": height,
             "fps": FPS,
             "quality": "large",
             "qualityLabel": f"{height}p",
-            "contentLength": str((ramp / "video.mp4").stat().st_size),
             "bitrate": 100_000,
         }
 
     sound = {
         "itag": 140,
-        "url": f"{url}/{fault}/audio?sig=SIGNATURE",
+        "path": "audio?sig=SIGNATURE",
         "mimeType": 'audio/mp4; codecs="mp4a.40.2"',
         "quality": "tiny",
         "audioQuality": "AUDIO_QUALITY_MEDIUM",
         "audioSampleRate": "16000",
         "audioChannels": 1,
-        "contentLength": str((ramp / "audio.m4a").stat().st_size),
         "bitrate": 96_000,
     }
     return [picture(135, 480), picture(136, 720), sound]
@@ -231,11 +234,30 @@ def formats(url: str, ramp: Path, *, fault: str = "ok") -> list[dict[str, Any]]:
 
 @pytest.fixture
 def tube(serve: Callable[[dict[str, bytes]], Server], player: Callable[..., None], ramp: Path) -> Callable[..., Server]:
-    """A video on YouTube whose formats lie on a server of ours, where a fault may wait for them."""
+    """A video on YouTube whose formats lie on a server of ours, where a fault may wait for them.
 
-    def install(fault: str = "ok", url: str = "", **details: object) -> Server:
-        server = serve({"video": (ramp / "video.mp4").read_bytes(), "audio": (ramp / "audio.m4a").read_bytes()})
-        player({"status": "OK"}, formats(url or server.url, ramp, fault=fault), **details)
+    `offered`: what the player lists, each with a `path` on the server in its URL's place: `video`, `audio`, `both` or one
+    of `more`.
+    """
+
+    def install(
+        fault: str = "ok",
+        url: str = "",
+        offered: list[dict[str, Any]] | None = None,
+        more: dict[str, bytes] | None = None,
+        streaming: dict[str, str] | None = None,
+        **details: object,
+    ) -> Server:
+        names = {"video": "video.mp4", "audio": "audio.m4a", "both": "both.mp4"}
+        files = {name: (ramp / file).read_bytes() for name, file in names.items()} | (more or {})
+        server = serve(files)
+        listed: list[dict[str, Any]] = []
+        for told in formats() if offered is None else offered:
+            path, rest = told["path"], {key: value for key, value in told.items() if key != "path"}
+            size = str(len(files[path.partition("?")[0]]))
+            listed.append({"url": f"{url or server.url}/{fault}/{path}", "contentLength": size, **rest})
+        manifests = {name: f"{server.url}/{path}" for name, path in (streaming or {}).items()}
+        player({"status": "OK"}, listed, manifests, **details)
         return server
 
     return install

@@ -14,7 +14,8 @@ import pytest
 from kinetics_sounds.clip import Clip, Fetched, Status
 from kinetics_sounds.errors import KineticsSoundsError, SettingsError, SourceError
 from kinetics_sounds.redact import redact
-from kinetics_sounds.sources.youtube import _REFUSED, Options, Source, _known, _Watch
+from kinetics_sounds.sources.youtube import Options, Source, _Watch
+from kinetics_sounds.sources.youtube.options import REFUSED, known
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # yt-dlp forgets the sockets of refused requests
 
@@ -33,7 +34,7 @@ def fetch(argument: str, folder: Path, **options: Any) -> Fetched:
 def parameters(argument: str = "", *, folder: Path = Path("/work"), **options: Any) -> dict[str, Any]:
     """All that yt-dlp is told."""
     source = Source(argument, Options(**options))
-    return source._parameters(CLIP, folder, _Watch(youtube_id=ID, max_bytes=0, start=0, sections=False))
+    return source._parameters(CLIP, folder, source._watch(CLIP))
 
 
 # --- Manners ----------------------------------------------------------------------------------------------------------
@@ -113,13 +114,13 @@ def test_an_option_is_read_as_json_and_else_as_text_and_beats_the_default() -> N
     told = parameters(
         option=(
             "retries=9",
-            "format=worst",
+            "format=18",
             'extractor_args={"youtube": {"player_client": ["tv"]}}',
             "geo_bypass=false",
         )
     )
 
-    assert (told["retries"], told["format"], told["geo_bypass"]) == (9, "worst", False)
+    assert (told["retries"], told["format"], told["geo_bypass"]) == (9, "18", False)
     assert told["extractor_args"] == {"youtube": {"player_client": ["tv"]}}
 
 
@@ -139,7 +140,7 @@ def test_an_option_without_a_value_is_refused() -> None:
         Source("", Options(option=("retries",)))
 
 
-@pytest.mark.parametrize(("reason", "name"), [(reason, name) for reason, names in _REFUSED.items() for name in names])
+@pytest.mark.parametrize(("reason", "name"), [(reason, name) for reason, names in REFUSED.items() for name in names])
 def test_an_option_that_would_break_or_endanger_is_refused_with_the_reason(reason: str, name: str) -> None:
     with pytest.raises(SettingsError, match=f"--youtube.option {name}: is not taken: {reason}"):
         Source("", Options(option=(f"{name}=1",)))
@@ -160,20 +161,23 @@ def test_no_option_of_the_installed_yt_dlp_that_runs_or_writes_something_was_for
         "print",
     )
     harmless = {"client_certificate", "client_certificate_key", "client_certificate_password", "outtmpl_na_placeholder"}
-    refused = {name for names in _REFUSED.values() for name in names}
+    refused = {name for names in REFUSED.values() for name in names}
 
-    assert {name for name in _known() if any(word in name for word in risky)} - refused == harmless
+    assert {name for name in known() if any(word in name for word in risky)} - refused == harmless
 
 
 def test_no_option_of_the_installed_yt_dlp_that_leaves_videos_out_was_forgotten() -> None:
-    words = ("list", "write", "break_", "min_", "max_", "date", "age_limit", "matcht", "rejectt", "force", "ignore")
+    words = (
+        *("list", "write", "break_", "min_", "max_", "date", "age_limit", "matcht", "rejectt", "force", "ignore"),
+        *("skip", "split"),  # parts of a video
+    )
     harmless = {
         *("listformats_table", "playlistrandom", "playlistreverse", "lazy_playlist", "skip_playlist_after_errors"),
         *("max_sleep_interval", "updatetime", "overwrites", "format_sort_force", "warn_when_outdated"),
     }
-    refused = {name for names in _REFUSED.values() for name in names}
+    refused = {name for names in REFUSED.values() for name in names}
 
-    assert {name for name in _known() if any(word in name for word in words)} - refused <= harmless
+    assert {name for name in known() if any(word in name for word in words)} - refused <= harmless
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,350 @@
+"""`youtube`: the whole video through yt-dlp, to be cut locally; with `--youtube.sections` the clip's span alone.
+
+`youtube:URL` with `{youtube_id}` in it asks another server the same way (a mirror of one's own, the demo).
+"""
+
+import contextlib
+import functools
+import io
+import os
+import re
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...clip import SPLITS, Clip, Fetched, Status
+from ...errors import KineticsSoundsError, MediaError, SourceError
+from ...media import ffmpeg, probe
+from ...redact import of_url, redact
+from . import answers, errors, formats, sections
+from .errors import RefusedError
+from .options import RUNTIMES, Options, check, cookie_values, limit, passed_on, read_cookies, runtimes_asked, secrets
+
+__all__ = ["RUNTIMES", "Options", "Runtime", "Source", "runtimes"]
+
+WATCH = "https://www.youtube.com/watch?v={youtube_id}"
+ID_LENGTH = 11
+"""Letters of a video id of YouTube's; of a longer one yt-dlp would ask for the beginning, another video."""
+VIDEOS_PER_HOUR = 300
+"""What YouTube lets one address have without an account, by the measure of yt-dlp's makers."""
+REQUESTS_PER_HOUR = 1000
+"""The same measure in requests for pages and players, of which a video takes three or four."""
+STILL_THERE = 0.89
+"""Share of Kinetics' ids that were not gone by 2020; more are now."""
+STALL_SECONDS = 20
+"""A connection that is silent for so long is given up."""
+_NOTICE = (
+    "Videos will be asked of YouTube. Its terms of service restrict downloading; see that your use is covered, keep the "
+    "clips to yourself (publish keys, not videos), and expect some 300 videos an hour from one address."
+)
+_FREE = re.compile(r"https?://(?:[^/]+\.)?(?:googlevideo\.com/|youtube\.com/s/)")
+"""Media and scripts: YouTube's limit on requests does not count them."""
+
+
+class Source:
+    """yt-dlp on one URL a clip."""
+
+    def __init__(self, argument: str, options: Options | None = None) -> None:
+        """`argument` is a URL template with `{youtube_id}`, or empty for YouTube itself.
+
+        Raises SourceError and SettingsError, which name the option that cannot be.
+        """
+        if argument and not re.fullmatch(r"https?://[^{}]*\{youtube_id\}[^{}]*", argument):
+            raise SourceError(
+                f"--source youtube:{redact(argument)}: must be an http(s) URL with {{youtube_id}} in it, or be left out"
+            )
+        self.options = options or Options()
+        self.template = argument or WATCH
+        self.videos_per_hour = limit(
+            "videos_per_hour", self.options.videos_per_hour, 0 if argument else VIDEOS_PER_HOUR
+        )
+        """Videos that all workers together may ask for in an hour; None where there is no limit."""
+        self.requests_per_hour = limit(
+            "requests_per_hour", self.options.requests_per_hour, 0 if argument else REQUESTS_PER_HOUR
+        )
+        """Requests, as `Fetched.requests` counts them, that all workers together may make in an hour; None: no limit."""
+        self.share: Mapping[str, float] = dict.fromkeys(SPLITS, STILL_THERE)
+        """Of the clips that are asked for, how many can be expected, by split."""
+        self._runtimes = runtimes_asked(self.options.js_runtime)
+        self._passed = passed_on(self.options.option)
+        self._cookies, warning = read_cookies(self.options.cookies) if self.options.cookies else ("", "")
+        self.notice = " ".join(filter(None, ("" if argument else _NOTICE, warning)))
+        self._secrets = [*of_url(argument), *of_url(self.options.proxy), *cookie_values(self._cookies)]
+        self._secrets += secrets(self._passed)
+        self._secrets += (secret for proxy in urllib.request.getproxies().values() for secret in of_url(proxy))
+        to_mirror = not self.own and (self._cookies or of_url(argument))  # YouTube's media hosts are sent no cookies
+        check(self.options, secret=bool(to_mirror or "http_headers" in self._passed))
+
+    @property
+    def own(self) -> bool:
+        """Whether YouTube itself is asked."""
+        return self.template == WATCH
+
+    @property
+    def versions(self) -> str:
+        """The version of yt-dlp."""
+        from yt_dlp.version import __version__
+
+        return f"yt-dlp {__version__}"
+
+    def locate(self, clip: Clip) -> str | None:
+        """The URL: whether the video is still there, only asking can tell."""
+        return self.template.replace("{youtube_id}", clip.youtube_id)
+
+    def fetch(self, clip: Clip, location: str, folder: Path) -> Fetched:
+        """Download the whole video, or its section, into `folder`; whatever else was written is removed.
+
+        With sections, other threads must not start ffmpeg meanwhile: its log goes where an environment variable says.
+        """
+        from yt_dlp.utils import YoutubeDLError
+
+        watch = self._watch(clip)
+        path: Path | None = None
+        with tempfile.TemporaryDirectory(dir=folder, prefix="youtube-", ignore_cleanup_errors=True) as name:
+            try:
+                path = self._download(clip, location, Path(name).absolute(), watch)
+                status, detail = Status.OK, ""
+            except KineticsSoundsError:
+                raise
+            except RefusedError as error:
+                status, detail = error.status, str(error)
+            except (YoutubeDLError, OSError) as error:
+                status = errors.classify(error, own=self.own)
+                detail = errors.first_words(error, warned=watch.warned if status is Status.NO_FORMATS else "")
+            except Exception as error:  # noqa: BLE001 - a bug of the tool's, met by one video: its outcome says so
+                status, detail = Status.CRASHED, errors.where(error)
+                if watch.failed:  # what went wrong before, such as one of several fragments at once
+                    status = errors.classify(YoutubeDLError(watch.failed), own=self.own)
+                    detail = f"{errors.first_words(YoutubeDLError(watch.failed))} ({detail})"
+            if path is not None:
+                path = path.replace(folder / f"video{'.mp4' if self.options.sections else path.suffix}")
+        if detail:
+            detail = f"{redact(detail, self._secrets)} [{self.versions}]"
+        chosen = watch.chosen if path is not None else formats.Chosen()
+        return Fetched(
+            status=status,
+            detail=detail,
+            path=path,
+            trimmed=path is not None and self.options.sections,
+            format_ids=chosen.format_ids,
+            audio_language=chosen.language,
+            audio_track=chosen.track,
+            requests=watch.requests,
+            bytes=watch.bytes,
+        )
+
+    def _download(self, clip: Clip, location: str, work: Path, watch: "_Watch") -> Path:
+        """The file that yt-dlp makes of the location, below `work`."""
+        if self.own and len(clip.youtube_id) != ID_LENGTH:
+            raise RefusedError(Status.UNAVAILABLE, f"YouTube has no id of {len(clip.youtube_id)} letters, only of 11")
+        log = work / "ffmpeg.log"
+        logged = sections.logged(log) if self.options.sections else contextlib.nullcontext()
+        with logged, self._tool(clip, work, watch) as tool:
+            from yt_dlp.utils import DownloadError
+
+            try:
+                info = tool.extract_info(location, download=True) or {}
+            except DownloadError as error:
+                if not log.exists() or "ffmpeg exited" not in str(error):
+                    raise
+                raise DownloadError(f"{error}: {sections.told(log)}") from error
+        if broken := sections.broken(log):
+            raise DownloadError(f"the section broke off: {broken}")
+        downloads = [each["filepath"] for each in info.get("requested_downloads") or [] if each.get("filepath")]
+        if not downloads:
+            raise RefusedError(Status.NO_FORMATS, "yt-dlp gave no file")
+        path = Path(downloads[0])
+        watch.refuse(info)
+        watch.refuse_file(path)
+        return path
+
+    @contextlib.contextmanager
+    def _tool(self, clip: Clip, work: Path, watch: "_Watch") -> Iterator[Any]:
+        """yt-dlp, told what it may do for this clip, and watched."""
+        # A user's plugins are code that nobody asked for; who asks sets the variable to nothing.
+        os.environ.setdefault("YTDLP_NO_PLUGINS", "1")
+        from yt_dlp import YoutubeDL
+        from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
+
+        FFmpegPostProcessor._ffmpeg_location.set(ffmpeg.executable())  # where sections look for it, as its command does
+        with YoutubeDL(self._parameters(clip, work, watch)) as tool:
+            tool.urlopen = watch.counting(tool.urlopen)
+            if self.own:
+                answers.inspect(tool.get_info_extractor("Youtube"))
+            yield tool
+
+    def _watch(self, clip: Clip) -> "_Watch":
+        return _Watch(
+            youtube_id=clip.youtube_id if self.own else "",
+            max_bytes=self.options.max_bytes,
+            start=clip.time_start,
+            sections=self.options.sections,
+            allow_dubbed=self.options.allow_dubbed,
+        )
+
+    def _parameters(self, clip: Clip, work: Path, watch: "_Watch") -> dict[str, Any]:
+        """All that yt-dlp is told: what may be changed, the user's own options, what may not."""
+        pauses = {"sleep_interval": 10, "max_sleep_interval": 20, "sleep_interval_requests": 0.75} if self.own else {}
+        backoff = {kind: lambda n: min(2.0**n, 30.0) for kind in ("http", "fragment", "extractor")}
+        container = "mp4" if self.options.sections else "mkv"
+        usual: dict[str, Any] = {
+            "format": functools.partial(formats.select, container=container),
+            "retries": 4,
+            "fragment_retries": 4,
+            "extractor_retries": 2,
+            "retry_sleep_functions": backoff,
+            "socket_timeout": STALL_SECONDS,
+            **pauses,
+        }
+        fixed: dict[str, Any] = {
+            "outtmpl": {"default": "video.%(ext)s"},
+            "paths": {"home": _verbatim(work), "temp": _verbatim(work)},
+            "merge_output_format": container,
+            "skip_unavailable_fragments": False,
+            "ffmpeg_location": ffmpeg.executable(),
+            "js_runtimes": self._runtimes,
+            "quiet": True,
+            "noprogress": True,
+            "color": "never",
+            "noplaylist": True,
+            "logger": watch,
+            "match_filter": watch.refuse,
+            "progress_hooks": [watch.progress],
+            "cachedir": False,
+            "allowed_extractors": ["youtube" if self.own else "generic"],
+        }
+        if self.options.proxy:
+            fixed["proxy"] = self.options.proxy
+        if self._cookies:
+            fixed["cookiefile"] = io.StringIO(self._cookies)  # yt-dlp writes the jar back: into this, not into the file
+        if self.options.sections:
+            span = {"start_time": clip.time_start, "end_time": clip.time_end}
+            fixed["download_ranges"] = lambda _info, _downloader: [span]
+            fixed["force_keyframes_at_cuts"] = True
+            patience = float(self._passed.get("socket_timeout", STALL_SECONDS)) * 1e6  # in microseconds
+            fixed["external_downloader_args"] = {
+                "ffmpeg_i": ["-rw_timeout", f"{patience:.0f}"],
+                "ffmpeg_o": list(sections.CUT),
+            }
+        return {**usual, **self._passed, **fixed}
+
+
+@dataclass(kw_only=True)
+class _Watch:
+    """What one task asked for and was told, and what it must not get: yt-dlp's logger, filter and hook."""
+
+    youtube_id: str
+    """The only video that will do; empty where any will."""
+    max_bytes: int
+    start: int
+    """Of the clip's span, in seconds into the video."""
+    sections: bool
+    """The span alone is downloaded, whose size nobody knows before."""
+    allow_dubbed: bool = False
+    requests: int = 0
+    warned: str = ""
+    """The first warning: where no format is left, it says why."""
+    failed: str = ""
+    """The first error."""
+    chosen: formats.Chosen = field(default_factory=formats.Chosen)
+    """The formats that are downloaded, once that is settled."""
+    received: dict[str, int] = field(default_factory=dict)
+    """Bytes by file."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.received.values())
+
+    def counting(self, urlopen: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The same function, counted; a redirect and what ffmpeg reads of a section are not seen."""
+
+        def counted(request: Any) -> Any:  # noqa: ANN401 - a URL or one of yt-dlp's requests
+            self.requests += not _FREE.match(str(getattr(request, "url", request)))
+            return urlopen(request)
+
+        return counted
+
+    def refuse(self, info: Mapping[str, Any], *, incomplete: object = False) -> None:
+        """Raise for a stream that has not ended, another video, one too short, or one that says it is too large.
+
+        Once the formats are chosen, also for a sound that is not told to be the original.
+        """
+        if self.youtube_id and info.get("id") != self.youtube_id:
+            raise RefusedError(Status.UNAVAILABLE, f"another video was given in its place: {info.get('id')}")
+        if info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
+            raise RefusedError(Status.LIVE, f"live status: {info['live_status']}")
+        seconds = info.get("duration")
+        if seconds and seconds <= self.start:
+            raise RefusedError(Status.TOO_SHORT, f"the video ends at {seconds:g} s, before the span")
+        if incomplete:
+            return
+        self.chosen = formats.chosen(info)
+        if self.chosen.track not in formats.ORIGINAL and not self.allow_dubbed:
+            raise RefusedError(
+                Status.DUBBED,
+                f"no sound is told to be the original one ({formats.offered(info)}); "
+                "--youtube.allow_dubbed true takes what there is",
+            )
+        if not self.sections:
+            self._hold(sum(each.get("filesize") or 0 for each in info.get("requested_formats") or [info]))
+
+    def refuse_file(self, path: Path) -> None:
+        """Raise for a file that lacks a stream which its formats were to have: that says nothing of the video."""
+        with contextlib.suppress(MediaError):  # what cannot be opened is judged like any other file
+            found = probe.probe(path)
+            there = {"picture": found.video, "sound": found.audio}
+            for what in self.chosen.told:
+                if there[what] is None:
+                    raise RefusedError(Status.NO_FORMATS, f"the file of format {self.chosen.format_ids} has no {what}")
+
+    def progress(self, update: Mapping[str, Any]) -> None:
+        """Count what came; raise where it is too much, whatever the server had said."""
+        name = str(update.get("filename"))
+        self.received[name] = max(self.received.get(name, 0), int(update.get("downloaded_bytes") or 0))
+        self._hold(max(self.bytes, int(update.get("total_bytes") or 0)))
+
+    def _hold(self, size: int) -> None:
+        if 0 < self.max_bytes < size:
+            raise RefusedError(
+                Status.TOO_LARGE, f"{size:,} bytes or more, and --youtube.max_bytes is {self.max_bytes:,}"
+            )
+
+    def debug(self, _message: str) -> None:
+        """Say nothing: the outcome carries the messages."""
+
+    def error(self, message: str) -> None:
+        """Keep the first."""
+        self.failed = self.failed or message
+
+    def warning(self, message: str) -> None:
+        """Keep the first."""
+        self.warned = self.warned or message
+
+
+def _verbatim(path: Path) -> str:
+    """A folder's name that yt-dlp leaves as it is; raises SourceError for one with a `$VARIABLE`, which it would fill in."""
+    if os.path.expandvars(path) != str(path):
+        raise SourceError(f"{path}: yt-dlp would fill in the variable in this folder's name; choose another folder")
+    return str(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A JavaScript runtime that is here."""
+
+    name: str
+    version: str
+    supported: bool
+    """New enough for the installed yt-dlp, by its own word."""
+
+
+def runtimes() -> list[Runtime]:
+    """Which of `RUNTIMES` yt-dlp finds here; runs each to hear its version."""
+    import yt_dlp.globals
+
+    looked_for = (yt_dlp.globals.supported_js_runtimes.value[name]() for name in RUNTIMES)
+    there = (each.info for each in looked_for if each.info is not None)
+    return [Runtime(name=info.name, version=info.version, supported=info.supported) for info in there]

@@ -1,0 +1,227 @@
+"""What a user may ask of the youtube source, what is refused, and which secrets are in it."""
+
+import functools
+import json
+import math
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ... import files
+from ...errors import SettingsError, SourceError
+from ...plugins import nearest
+from ...redact import of_url
+
+RUNTIMES = ("deno", "node", "bun", "quickjs")
+"""JavaScript runtimes that yt-dlp may use for YouTube's own scripts: on the PATH, or beside Python (`pip install deno`)."""
+REFUSED: Mapping[str, tuple[str, ...]] = {
+    "it would run code or a program that nobody here looks after": (
+        *("exec_cmd", "external_downloader", "external_downloader_args", "postprocessors", "postprocessor_args"),
+        *("netrc_cmd", "ffmpeg_location", "remote_components", "hls_prefer_native", "plugin_dirs"),
+    ),
+    "it would weaken what keeps a foreign answer out": (
+        *("nocheckcertificate", "prefer_insecure", "legacyserverconnect", "enable_file_urls", "compat_opts"),
+        *("allowed_extractors", "force_generic_extractor", "default_search", "allow_unplayable_formats"),
+    ),
+    "it would write secrets where they can be read": ("debug_printtraffic", "dump_intermediate_pages", "write_pages"),
+    "it is this program's own business": (
+        *("outtmpl", "paths", "logger", "match_filter", "progress_hooks", "postprocessor_hooks", "post_hooks"),
+        *("download_ranges", "force_keyframes_at_cuts", "ignoreerrors", "simulate", "skip_download", "test"),
+        *("download_archive", "cachedir", "final_ext", "merge_output_format", "noplaylist", "extract_flat"),
+        *("quiet", "verbose", "no_warnings", "noprogress", "color", "logtostderr", "consoletitle"),
+        *("forceprint", "print_to_file", "forcejson", "dump_single_json", "live_from_start", "wait_for_video"),
+        *("usenetrc", "netrc_location", "load_pages", "bidi_workaround", "keepvideo", "_warnings"),
+        *("_deprecation_warnings", "trim_file_name", "cookiesfrombrowser"),
+    ),
+    "it would leave videos out, or give no file": (
+        *("listformats", "listsubtitles", "list_thumbnails", "ignore_no_formats_error", "min_filesize"),
+        *("min_views", "max_views", "daterange", "age_limit", "matchtitle", "rejecttitle", "max_downloads"),
+        *("break_on_existing", "break_on_reject", "break_per_url"),
+        *("playlist_items", "playliststart", "playlistend"),
+        *("forceurl", "forcetitle", "forceid", "forcethumbnail", "forcedescription", "forceduration"),
+        *("forcefilename", "forceformat"),
+    ),
+    "it would write files that nobody looks for": (
+        *("writeinfojson", "writedescription", "writesubtitles", "writeautomaticsub", "writethumbnail"),
+        *("write_all_thumbnails", "writelink", "writeurllink", "writewebloclink", "writedesktoplink"),
+        *("allow_playlist_files", "force_write_download_archive"),
+    ),
+    "it would leave a hole in a video, or give a part of it": ("skip_unavailable_fragments", "hls_split_discontinuity"),
+    "use --youtube.cookies": ("cookiefile",),
+    "use --youtube.proxy": ("proxy",),
+    "use --youtube.js_runtime": ("js_runtimes",),
+    "use --youtube.max_bytes": ("max_filesize",),
+}
+"""Options of yt-dlp that `--youtube.option` does not take, by the reason."""
+_NUMBERS = (
+    *("socket_timeout", "sleep_interval", "max_sleep_interval", "sleep_interval_requests", "sleep_interval_subtitles"),
+    *("retries", "fragment_retries", "extractor_retries", "file_access_retries", "concurrent_fragment_downloads"),
+    *("ratelimit", "throttledratelimit", "buffersize", "http_chunk_size", "progress_delta"),
+)
+"""Options of yt-dlp that it reckons with, and meets again in every video when they are none."""
+TOKEN_LENGTH = 16
+"""An extractor's argument of so many letters is no name of a client, and is hidden."""
+_SECRET = (
+    "username",
+    "password",
+    "videopassword",
+    "ap_username",
+    "ap_password",
+    "client_certificate_password",
+    "twofactor",
+)
+"""Options of yt-dlp whose values no message may tell; nor those of headers and of the extractors' own arguments (tokens)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the youtube source asks."""
+
+    cookies: Path | None = None
+    """Cookies of an account: a Netscape cookies.txt that only you can read; it is never written. Accounts may be banned."""
+    proxy: str = field(default="", repr=False)
+    """URL of a proxy; default: the environment's HTTPS_PROXY, where other users of the machine do not see a password."""
+    js_runtime: str = ""
+    """JavaScript runtime for YouTube's scripts: deno, node, bun or quickjs, or NAME:PATH; default: the best one found."""
+    sections: bool = False
+    """Fetch the clip's span alone, cut exactly by ffmpeg as it reads: fewer bytes, which YouTube sends far more slowly."""
+    allow_dubbed: bool = False
+    """Take a dubbed or descriptive sound, or one of unknown kind, where the original is not offered; audio_track flags it."""
+    option: tuple[str, ...] = field(default=(), metadata={"repeat": True}, repr=False)
+    """Any other option of yt-dlp's Python interface, NAME=VALUE; the value is read as JSON, else as text."""
+    videos_per_hour: float | None = None
+    """Videos asked for in an hour by all workers together; 0: no limit. Default: 300 of YouTube, no limit elsewhere."""
+    requests_per_hour: float | None = None
+    """Requests for pages and players in an hour, likewise; 0: no limit. Default: 1000 of YouTube, no limit elsewhere."""
+    max_bytes: int = 2_000_000_000
+    """A video larger than this is too_large, and its download ends there; 0: no limit."""
+
+    def __post_init__(self) -> None:
+        """Workers may stand in another folder."""
+        if self.cookies is not None:
+            object.__setattr__(self, "cookies", self.cookies.absolute())
+
+
+def limit(name: str, asked: float | None, usual: float) -> float | None:
+    """What the user asked for, else what is usual; None where there is no limit. Raises SettingsError for none that can be."""
+    most = usual if asked is None else asked
+    if not 0 <= most < math.inf:
+        raise SettingsError(f"--youtube.{name} {asked}: must be 0 (no limit) or more")
+    return most or None
+
+
+def check(options: Options, *, secret: bool) -> None:
+    """Raise SettingsError where options do not go together; `secret`: the server is sent a secret of the user's."""
+    if options.max_bytes < 0:
+        raise SettingsError(f"--youtube.max_bytes {options.max_bytes}: must be 0 (no limit) or more")
+    if not options.sections:
+        return
+    if options.proxy.startswith("socks"):
+        raise SettingsError("--youtube.sections: ffmpeg reads the span and knows no SOCKS proxy; use an HTTP one")
+    if secret:
+        raise SettingsError(
+            "--youtube.sections: ffmpeg would be given the server's secrets where other users of this machine see them; "
+            "leave out sections, or the cookies, password or headers"
+        )
+
+
+def runtimes_asked(text: str) -> dict[str, dict[str, str]]:
+    """yt-dlp's `js_runtimes`; it takes the best of those that are there."""
+    if not text:
+        return {name: {} for name in RUNTIMES}
+    name, _, path = text.partition(":")
+    if name not in RUNTIMES:
+        raise SettingsError(f"--youtube.js_runtime {text}: is none of {', '.join(RUNTIMES)}{nearest(name, RUNTIMES)}")
+    if path and not files.user_path(path).exists():
+        raise SettingsError(f"--youtube.js_runtime {text}: there is no {path}")
+    return {name: {"path": str(files.user_path(path))} if path else {}}
+
+
+def passed_on(words: tuple[str, ...]) -> dict[str, Any]:
+    """The user's own options of yt-dlp; raises SettingsError for one that it does not have or that is not taken."""
+    passed: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise SettingsError(f"--youtube.option {name}: must be NAME=VALUE")
+        for reason, refused in REFUSED.items():
+            if name in refused:
+                raise SettingsError(f"--youtube.option {name}: is not taken: {reason}")
+        if name not in known():
+            raise SettingsError(f"--youtube.option {name}: yt-dlp has no such option{nearest(name, known())}")
+        try:
+            passed[name] = text if name == "format" else json.loads(text)  # 18 is a format's name and no number
+        except json.JSONDecodeError:
+            passed[name] = text
+        if name in _NUMBERS:
+            _check_number(name, passed[name])
+    if "impersonate" in passed:
+        from yt_dlp.networking.impersonate import ImpersonateTarget
+
+        passed["impersonate"] = ImpersonateTarget.from_str(str(passed["impersonate"]).lower())
+    return passed
+
+
+def _check_number(name: str, value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    if not number or (name == "socket_timeout" and not value):
+        raise SettingsError(f"--youtube.option {name}={value}: must be a number, 0 or more (a timeout: more than 0)")
+
+
+@functools.cache
+def known() -> frozenset[str]:
+    """Every option of the installed yt-dlp that its command line can set."""
+    import yt_dlp
+
+    return frozenset(yt_dlp.parse_options([]).ydl_opts)
+
+
+def secrets(passed: Mapping[str, Any]) -> Iterator[str]:
+    """What no message may tell of the user's own options of yt-dlp."""
+    for name in _SECRET:
+        yield str(passed.get(name, ""))
+    yield from of_url(str(passed.get("geo_verification_proxy", "")))
+    yield from _texts(passed.get("http_headers"))
+    tokens = (part for text in _texts(passed.get("extractor_args")) for part in (text, text.rpartition("+")[2]))
+    yield from (token for token in tokens if len(token) >= TOKEN_LENGTH)
+
+
+def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - whatever JSON can hold
+    """Every text inside, names aside, whole and word by word: a header says `Bearer TOKEN`."""
+    if isinstance(value, str):
+        yield value
+        yield from value.split()
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+
+
+def read_cookies(path: Path) -> tuple[str, str]:
+    """A cookies.txt's text, and a warning where others can read it; raises SourceError without telling what it holds."""
+    place = files.user_path(str(path))
+    try:
+        text, mode = place.read_text("utf-8"), place.stat().st_mode
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise SourceError(f"--youtube.cookies {path}: cannot be read: {reason}") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.removeprefix("#HttpOnly_").split("\t")
+        blank = not line.strip() or (line.startswith("#") and not line.startswith("#HttpOnly_"))
+        if not blank and (len(fields) != 7 or not re.fullmatch(r"\d*(\.\d+)?", fields[4])):
+            raise SourceError(
+                f"--youtube.cookies {path}:{number}: is no cookie; export them in Netscape format, 7 fields between tabs"
+            )
+    others = stat.S_IMODE(mode) & (stat.S_IRGRP | stat.S_IROTH)
+    return text, f"{path} can be read by others, and whoever has it has the account: chmod 600 it." if others else ""
+
+
+def cookie_values(text: str) -> Iterator[str]:
+    """Of each cookie in a cookies.txt."""
+    for line in text.splitlines():
+        if line.count("\t") == 6:
+            yield line.rpartition("\t")[2].strip()
