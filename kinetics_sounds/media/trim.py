@@ -6,7 +6,7 @@ picture seconds ahead of the sound. See `docs/decisions/0003-exact-cuts.md`.
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +20,8 @@ from .encode import ENDS_SECONDS, MIX, STEP_SECONDS, OutOfSyncError
 from .measure import CANCELLED_DB, Heard, Measured, damage, hear, stills
 from .probe import Audio, Probe, Span, Video, check_aspect, covered, frame_rate, probe, spans
 
+PREROLL_SECONDS = 1.0
+"""Of sound that is decoded before the span: codecs need what came before (Opus 80 ms) to be exact."""
 FAR_SECONDS = 3600.0
 """Added to the times of a decoded copy, so that none is negative."""
 
@@ -39,7 +41,7 @@ class _Source:
     path: Path
     video: Video
     audio: Audio
-    seek: Mapping[str, Any]
+    seek: dict[str, Any]
     """Options of the input, which shift its times."""
     begin: float
     """The span's start in those times, in seconds."""
@@ -50,6 +52,12 @@ class _Source:
     def end(self) -> float:
         """The span's end in those times."""
         return self.begin + self.seconds
+
+    def sooner(self, seconds: float) -> "_Source":
+        """The same span, read from so much earlier on where the file is sought."""
+        start = float(self.seek.get("ss", 0))
+        back = min(seconds, start)
+        return dataclasses.replace(self, seek=self.seek | {"ss": start - back}, begin=back) if back else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,7 @@ def cut(
     )
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="cut-", ignore_cleanup_errors=True) as name:
         try:
-            sound = _sound(source, Path(name))
+            sound = _sound(source.sooner(PREROLL_SECONDS), Path(name))
             told = _picture(source, sound.wav, out, rate=rate)
             again = told
             if messages.reconfigured(told):
