@@ -7,13 +7,14 @@ import io
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import stamina
 
 from . import files
+from .classes import normal
 from .clip import SPLITS, Clip
 from .errors import AnnotationError
 from .redact import redact
@@ -36,18 +37,24 @@ class Annotations:
     """Every label of the list, wanted or not."""
 
 
-def read(place: str | Path, *, labels: Container[str], splits: Iterable[str] = SPLITS) -> Annotations:
+def read(place: str | Path, *, labels: Iterable[str], splits: Iterable[str] = SPLITS) -> Annotations:
     """The clips of the wanted labels and splits, in the file's order.
 
-    Both header styles are read (with and without `is_cc`; other columns are ignored) and "validate" is val. Raises
-    AnnotationError for a file that cannot be read, a missing column, a list without labels, and a wanted row that
-    is no clip.
+    Both header styles are read (with and without `is_cc`; other columns are ignored) and "validate" is val. A label is
+    spelt as in `labels`, whichever of Unicode's forms the file has it in. Raises AnnotationError for a file that cannot be
+    read, a missing column, a list without labels, and a wanted row that is no clip.
     """
     path, wanted = Path(place), set(splits)
+    spelt = {normal(label): label for label in labels}
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = files.read_text(path)
+    except (OSError, ValueError) as error:
         raise AnnotationError(f"{path}: cannot be read as a UTF-8 CSV: {error}") from error
+    if mark := files.other_separator(text):
+        raise AnnotationError(
+            f"{path}: its columns are separated by {mark!r}; save it with commas: a Kinetics CSV begins with the line "
+            f"{','.join(_COLUMNS)}"
+        )
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     found: list[tuple[Clip, int]] = []
     seen: set[str] = set()
@@ -55,11 +62,18 @@ def read(place: str | Path, *, labels: Container[str], splits: Iterable[str] = S
         _check_header(path, rows.fieldnames or [])
         for row in rows:
             label = (row["label"] or "").strip()
+            label = spelt.get(normal(label), label)
             seen.add(label)
-            if label not in labels:
+            if normal(label) not in spelt:
                 continue
             where = f"{path}:{rows.line_num}"
             split = _SPLIT_NAMES.get((row["split"] or "").strip().lower())
+            lacks = [column for column in _COLUMNS if row[column] is None]
+            if lacks and (split is None or split in wanted):
+                raise AnnotationError(
+                    f"{where}: the row ends before its {', '.join(lacks)}; mend or remove the row (a label that holds a comma "
+                    'must stand in "quotes")'
+                )
             if split is None:
                 raise AnnotationError(f"{where}: split {row['split']!r} is none of {', '.join(_SPLIT_NAMES)}")
             if split in wanted:
@@ -93,7 +107,10 @@ def _clip(row: dict[str, str | None], label: str, split: str, where: str) -> Cli
         except ValueError:
             value = -1.0
         if value < 0 or not value.is_integer():
-            raise AnnotationError(f"{where}: {column} {text!r} is no whole number of seconds; mend or remove the row")
+            lacks = "" if text else ": the row has no time"
+            raise AnnotationError(
+                f"{where}: {column} {text!r} is no whole number of seconds{lacks}; mend or remove the row"
+            )
         return int(value)
 
     start, end = second("time_start"), second("time_end")

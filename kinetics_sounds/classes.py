@@ -1,5 +1,6 @@
 """Read a class list: a path, else the name of a shipped one."""
 
+import unicodedata
 from dataclasses import dataclass
 from importlib import resources
 
@@ -45,8 +46,8 @@ def read(source: str) -> ClassList:
     note = ""
     if path.is_file():
         try:
-            text = path.read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+            text = files.read_text(path)
+        except (OSError, ValueError) as error:
             raise ClassListError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     else:
         shipped = _shipped()
@@ -57,14 +58,19 @@ def read(source: str) -> ClassList:
                 f"or one of the shipped names: {', '.join(shipped)}{hint}"
             )
         text, note = shipped[name], NOTES[name]
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         label = line.partition("#")[0].strip()
         if not label:
             continue
-        if label in seen:
-            raise ClassListError(f"{source}:{number}: label {label!r} stands on line {seen[label]} already; remove one")
-        seen[label] = number
+        before, _ = seen.setdefault(normal(label), (number, label))
+        if before != number:
+            raise ClassListError(f"{source}:{number}: label {label!r} stands on line {before} already; remove one")
     if not seen:
         raise ClassListError(f"{source}: the class list is empty; write one Kinetics label a line")
-    return ClassList(name, tuple(seen), note)
+    return ClassList(name, tuple(label for _, label in seen.values()), note)
+
+
+def normal(label: str) -> str:
+    """The one form of a label that Unicode can write in several ways, to compare it by."""
+    return unicodedata.normalize("NFC", label)

@@ -112,6 +112,7 @@ class Status(StrEnum):
 
     NOT_TRIED = "not_tried", Kind.RETRY  # the build was stopped before it came to this clip
     NOT_IN_SOURCE = "not_in_source", Kind.RETRY  # a folder may have been filled since, and looking costs nothing
+    OCCUPIED = "occupied", Kind.RETRY  # a file of the user's own lies where the clip would go, and is left as it is
     UNREADABLE = "unreadable", Kind.RETRY  # the disk or the network share fails: nothing is known of the bytes
     DUBBED = "dubbed", Kind.RETRY  # only a dubbed or descriptive sound track is offered; the original may be later
     NO_FORMATS = "no_formats", Kind.RETRY  # nothing to download was found: yt-dlp may be too old or lack its JS runtime
@@ -136,8 +137,8 @@ class Fetched:
     """The raw message and the tool's version where the status is not ok."""
     path: Path | None = None
     """The file, where the status is ok."""
-    trimmed: bool = False
-    """The file is named as already cut to the clip's span (else it is the whole video)."""
+    trimmed: bool | None = False
+    """The file is cut to the clip's span already (else it is the whole video); None where its length must tell."""
     origin: str = ""
     """Which of the source's files it is, relative to the source: a path below its folder, an archive's name."""
     format_ids: str = ""

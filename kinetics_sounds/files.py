@@ -1,5 +1,6 @@
 """Files that exist are complete: temporary name, sync, rename."""
 
+import codecs
 import errno
 import fcntl
 import hashlib
@@ -25,6 +26,37 @@ PART = ".part"
 def user_path(text: str) -> Path:
     """A path as a user writes it: `~` is their home, and the `~name` of nobody stays as it is."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where nobody has that name
+
+
+def read_text(path: Path) -> str:
+    """A user's text, in UTF-8 with or without a mark.
+
+    Raises OSError where it cannot be read, and ValueError for anything else, whose text says what it is and the remedy.
+    """
+    if path.is_fifo() and path.resolve().exists():  # what `<(command)` gives has no name that leads anywhere, and ends
+        raise ValueError("it is a named pipe; write what comes through it to a file, and name that")
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 0 in data[:2]:  # the mark may be missing
+        raise ValueError("it is UTF-16; save it as UTF-8, or: iconv -f UTF-16 -t UTF-8 OLD > NEW")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte, line = error.object[error.start], error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"byte 0x{byte:02x} in line {line} is no UTF-8, but perhaps Latin-1 or Windows-1252; save it as UTF-8, "
+            "or: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+        ) from error
+
+
+def other_separator(text: str) -> str:
+    """What stands between the columns of a CSV in place of commas, judged by its first line; empty where commas do."""
+    head = text[: next((place for place, letter in enumerate(text) if letter in "\r\n"), len(text))]
+    return "" if "," in head else next((mark for mark in ";\t|" if mark in head), "")
+
+
+def as_text(path: str | Path) -> str:
+    """A path for tables and messages: bytes of it that are no UTF-8 are written as backslash, x and two digits."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def sync_folder(folder: Path) -> None:

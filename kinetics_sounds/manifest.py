@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import hashlib
+import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from pyarrow import parquet
 
 from . import files
 from .classes import ClassList
-from .clip import Clip, Media, Outcome, Status
+from .clip import Clip, Media, Outcome, Status, parse_key
 from .errors import ManifestError
 
 SCHEMA = 3
@@ -72,7 +73,11 @@ ADDED = ("audio_channel", "origin", "format_ids", "audio_language", "audio_track
 """Columns that came with schema 3; empty where a clip was measured by an older version."""
 
 _MEDIA = [field.name for field in dataclasses.fields(Media)]
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
+_FREE_TEXT = ("label", "detail", *ADDED)
+"""Columns that may hold what others wrote: anything."""
+DERIVED = "labels derived from the rows"
+"""How the note of a class list begins that a copy of a manifest did not bring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +114,8 @@ def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> None:
         while batch := list(itertools.islice(rows, ROWS)):
             table = _table(batch)
             writer.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False))
-            for column in ("label", "detail"):
-                table[column] = table[column].map(_for_people)
+            for column in _FREE_TEXT:
+                table[column] = table[column].map(_for_people, na_action="ignore")
             plain = table.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
             text.write(plain.encode())
 
@@ -121,7 +126,18 @@ def _table(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 
 def _for_people(text: str) -> str:
     """A CSV cell that a spreadsheet does not run as a formula, with line ends that the format knows how to quote."""
-    return ("'" if text.startswith(_FORMULA) else "") + text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _is_formula(text) else text
+
+
+def _from_people(cell: str) -> str:
+    """The text again, but for its line ends."""
+    return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """A formula, or one that is escaped already."""
+    return text.lstrip("'").startswith(_FORMULA)
 
 
 def _row(outcome: Outcome, index: dict[str, int]) -> dict[str, object]:
@@ -144,23 +160,23 @@ def _row(outcome: Outcome, index: dict[str, int]) -> dict[str, object]:
 
 
 def read(path: Path) -> Manifest:
-    """Read `manifest.parquet`.
+    """Read `manifest.parquet`, or a copy of it as pandas and others write one: Parquet without our metadata, or CSV.
 
-    Raises ManifestError where it is missing, damaged, of another schema, or has a clip twice or with a label of no class.
+    The class list of a copy is derived from its labels, and its note says so. Raises ManifestError where the file is
+    missing, damaged, of another schema, lacks a column, or has a clip twice or with a label of no class.
     """
-    with _opened(path) as (file, facts):
-        schema = facts.get("schema")
-        there = file.schema_arrow.names
-        columns = [column for column in COLUMNS if column in there or column not in ADDED or schema != 2]
-        missing = [column for column in columns if column not in there]
-        if missing or schema not in READABLE:
-            raise _other(path, schema, missing)
-        classes = _classes(facts)
-        batches = file.iter_batches(batch_size=ROWS, columns=columns)
-        outcomes = tuple(outcome for batch in batches for outcome in _outcomes(batch.to_pylist()))
-        if len(outcomes) != file.metadata.num_rows:  # its footer has no checksum
+    with _opened(path) as table:
+        schema = table.facts.get("schema") if table.facts is not None else None
+        optional = ADDED if table.facts is None or schema == 2 else ()
+        missing = [column for column in COLUMNS if column not in table.columns and column not in optional]
+        if missing or (table.facts is not None and schema not in READABLE):
+            raise _other(path, table.facts, missing)
+        indices: dict[str, int] = {}
+        outcomes = tuple(_outcomes(table.rows if table.facts is not None else _of_copy(table.rows, indices)))
+        classes = _classes(table.facts) if table.facts is not None else _derived(path, indices)
+        if table.count not in (None, len(outcomes)):  # a Parquet file's footer has no checksum
             raise ManifestError(
-                f"{path}: holds {len(outcomes)} of {file.metadata.num_rows} rows; run ks-build again (finished clips are kept)"
+                f"{path}: holds {len(outcomes)} of {table.count} rows; run ks-build again (finished clips are kept)"
             )
     keys, labels = set[str](), set(classes.labels)
     for clip in (outcome.clip for outcome in outcomes):
@@ -174,42 +190,129 @@ def read(path: Path) -> Manifest:
 
 
 def read_classes(path: Path) -> ClassList:
-    """The class list that a manifest of any schema is of; raises ManifestError where it is missing or damaged."""
-    with _opened(path) as (_, facts):
-        return _classes(facts)
+    """The class list that a manifest of any schema is of, derived for a copy; ManifestError where it is missing or damaged."""
+    with _opened(path) as table:
+        if table.facts is not None:
+            return _classes(table.facts)
+        if missing := [column for column in COLUMNS if column not in table.columns and column not in ADDED]:
+            raise _other(path, None, missing)
+        indices: dict[str, int] = {}
+        for _ in _of_copy(table.rows, indices):
+            pass
+        return _derived(path, indices)
 
 
 def _classes(facts: Mapping[str, Any]) -> ClassList:
     return ClassList(facts["classes"], tuple(facts["labels"]), facts["note"])
 
 
+def _derived(path: Path, indices: Mapping[str, int]) -> ClassList:
+    """The labels of a copy's rows in the order of their indices, which may have gaps where a class has no row left."""
+    labels = sorted(indices, key=lambda label: indices[label])
+    if len(set(indices.values())) < len(labels):
+        raise ValueError("two labels have the same label_index")
+    gaps = bool(indices) and max(indices.values()) >= len(labels)
+    anew = ", numbered anew: some labels have no row" if gaps else ""
+    return ClassList(path.stem, tuple(labels), f"{DERIVED} of {path.name}{anew}")
+
+
+def _of_copy(rows: Iterable[Mapping[str, Any]], indices: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """The rows with the types that they had, and each label's index kept; raises ValueError for what is no copy."""
+    for row in rows:
+        plain = {name: _plain(COLUMNS[name], value) for name, value in row.items() if name in COLUMNS}
+        key, span = plain["key"], (plain["time_start"], plain["time_end"])
+        if parse_key(key) != (plain["youtube_id"], *span):
+            raise ValueError(
+                f"the row {key!r} has youtube_id {plain['youtube_id']!r} and times {span}; read ids as text"
+            )
+        if indices.setdefault(plain["label"], plain["label_index"]) != plain["label_index"]:
+            raise ValueError(f"label {plain['label']!r} has several values of label_index")
+        yield plain
+
+
+def _plain(kind: str, value: Any) -> Any:  # noqa: ANN401 - whatever a table may hold
+    """A cell as its column's type, from what it became on its way through another program: text, or a float."""
+    if kind == _TEXT:
+        return "" if value is None or value != value else str(value)
+    if value is None or value == "" or value != value:
+        return None
+    if kind == _FLAG:
+        return {"true": True, "false": False, "1": True, "0": False}[str(value).lower().removesuffix(".0")]
+    number = float(value)
+    if kind == _REAL:
+        return number
+    if not number.is_integer():
+        raise ValueError(f"{value!r} is no whole number")
+    return int(value) if isinstance(value, int) or str(value).isdecimal() else int(number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A manifest's file, opened."""
+
+    facts: Mapping[str, Any] | None
+    """What its metadata say; None for a copy."""
+    columns: Sequence[str]
+    rows: Iterable[Mapping[str, Any]]
+    count: int | None
+    """Of the rows, as the file says; None where it does not say."""
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[parquet.ParquetFile, Mapping[str, Any]]]:
+def _opened(path: Path) -> Iterator[_Table]:
     if not path.is_file():
         raise ManifestError(f"{path}: there is no manifest; make one with: ks-build --classes k32")
+    copy = path.suffix.lower() == ".csv"
     try:
+        if copy:
+            yield _csv_table(path)
+            return
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            yield file, json.loads((file.schema_arrow.metadata or {}).get(_FACTS, b"{}"))
+            facts, names = (file.schema_arrow.metadata or {}).get(_FACTS), file.schema_arrow.names
+            copy = facts is None
+            batches = file.iter_batches(batch_size=ROWS, columns=[column for column in COLUMNS if column in names])
+            rows = (row for batch in batches for row in batch.to_pylist())
+            yield _Table(None if facts is None else json.loads(facts), names, rows, file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
         raise ManifestError(
             f"{path}: cannot be read as Parquet ({error}); give the manifest.parquet of a build"
         ) from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ManifestError(
-            f"{path}: holds what no build writes ({error}); run ks-build again (finished clips are kept)"
-        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        remedy = (
+            "leave rows out of a copy, and change nothing" if copy else "run ks-build again (finished clips are kept)"
+        )
+        raise ManifestError(f"{path}: holds what no build writes ({error}); {remedy}") from error
 
 
-def _other(path: Path, schema: object, missing: Sequence[str]) -> ManifestError:
+def _csv_table(path: Path) -> _Table:
+    text = files.read_text(path)
+    if mark := files.other_separator(text):
+        raise ValueError(f"its columns are separated by {mark!r}, not by commas")
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    return _Table(None, rows.fieldnames or [], map(_from_csv, rows), None)
+
+
+def _from_csv(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    if None in row or None in row.values():
+        raise ValueError(f"the row of {row.get('key')} has too many cells or too few")
+    return dict(row) | {name: _from_people(row[name]) for name in _FREE_TEXT if name in row}
+
+
+def _other(path: Path, facts: Mapping[str, Any] | None, missing: Sequence[str]) -> ManifestError:
+    if facts is None:
+        told = ", ".join(missing)
+        return ManifestError(f"{path}: is no manifest nor a copy of one: it lacks the columns {told}; keep them all")
     lacks = f", lacks the columns {', '.join(missing)}" if missing else ""
     return ManifestError(
-        f"{path}: is of schema {schema}{lacks}, where this version reads schema {SCHEMA}; run ks-build again "
+        f"{path}: is of schema {facts.get('schema')}{lacks}, where this version reads schema {SCHEMA}; run ks-build again "
         "(finished clips are kept) or use the version that wrote it"
     )
 
 
 def _outcomes(rows: Iterable[Mapping[str, Any]]) -> Iterator[Outcome]:
     for row in rows:
+        if row["path"] and (row["path"].startswith("/") or ".." in row["path"].split("/")):
+            raise ValueError(f"path {row['path']!r} leads out of the build's folder")
         yield Outcome(
             clip=Clip(row["youtube_id"], row["time_start"], row["time_end"], row["label"], row["split"]),
             status=Status.of(row["status"]),

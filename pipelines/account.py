@@ -1,5 +1,7 @@
 """What a build has, lacks and took; and, before it begins, what it would ask of whom."""
 
+import itertools
+import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +10,15 @@ from typing import Any
 
 from kinetics_sounds import manifest
 from kinetics_sounds.classes import ClassList
-from kinetics_sounds.clip import SPLITS, Clip, Outcome
+from kinetics_sounds.clip import SPLITS, Clip, Outcome, Status
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.ledger import PartEntry, name_of
-from kinetics_sounds.sources import Archive, Source
+from kinetics_sounds.sources import Archive, OnDisk, Source, advice
 
 from .archives import unread
-from .rounds import Standing, Tally, wanting
+from .rounds import Standing, Tally, candidates, wanting
+from .stages.plan import shared_videos
+from .stages.trim import glance, unless_shared
 
 CLIP_BYTES = 1_500_000
 """Of a ten-second clip of 480 lines, cut anew."""
@@ -26,6 +30,10 @@ BYTES_PER_SECOND = 20e6
 """That a mirror is taken to give."""
 LEAST_COVERED = 10
 """Classes that the summary names."""
+OPENED = 20
+"""Files of a folder that a forecast opens."""
+NAMED = 5
+"""Of them that it names where they are no good, and remarks that the summary tells."""
 
 
 @dataclass(slots=True)
@@ -45,6 +53,8 @@ class Account:
     bytes: int = 0
     flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0, dubbed=0))
     """Of the ok clips, those that whoever trains may want to leave out."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """What ok clips were taken for, where that was not sure."""
 
     def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         """The same outcomes, each counted."""
@@ -60,6 +70,7 @@ class Account:
                 self.bytes += outcome.media.bytes
                 dubbed = outcome.media.audio_track not in ("", "original")
                 self.flags.update(silent=outcome.media.silent, still=outcome.media.still, dubbed=dubbed)
+                self.remarks.update([outcome.detail] if outcome.detail else [])
             yield outcome
 
     @property
@@ -93,6 +104,7 @@ class Account:
             "fingerprint": manifest.fingerprint(self.keys),
             "bytes": self.bytes,
             "flags": dict(self.flags),
+            "remarks": dict(self.remarks.most_common()),
             "this_run": {
                 "clips": clips,
                 "tries": tally.counts["tries"],
@@ -115,6 +127,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     flags = report["flags"]
     dubbed = f", {flags['dubbed']} with a sound that is not told to be the original" if flags["dubbed"] else ""
     lines.append(f"flagged among the ok ones: {flags['silent']} silent, {flags['still']} with a still picture{dubbed}")
+    lines += [f"{count} ok ones: {said}" for said, count in itertools.islice(report["remarks"].items(), NAMED)]
     least: list[tuple[float, str]] = []
     for split, classes in report["coverage"].items():
         ok, annotated = (sum(each[what] for each in classes.values()) for what in ("ok", "annotated"))
@@ -149,64 +162,154 @@ def forecast(
     *,
     again: Collection[str],
     workers: int,
-) -> str:
-    """What would be asked of which source in which order, and what may come of it.
+    min_coverage: float,
+) -> dict[str, Any]:
+    """What would be asked of which source in which order, and what may come of it: the document of `--dry_run --json`.
 
-    `read`: by source, the archives that were read before.
+    `read`: by source, the archives that were read before. Of files on a disk some are opened; nothing is written.
     """
-    lines = [f"{len(known.ok)} clips are there already"] if known.ok else []
-    left = {clip.key: 1.0 for clip in clips if clip.key not in known.ok}  # the chance that a clip is still wanting
-    total_hours, total_gain, found_anywhere = 0.0, 0.0, set[str]()
+    chances = {clip.key: 1.0 for clip in clips if clip.key not in known.ok}  # that a clip is still wanting
+    shared = shared_videos(clips)
+    documents: list[dict[str, Any]] = []
+    found_anywhere = set[str]()
     for spec, source in asked.items():
-        found = [clip for clip in wanting(known, spec, clips) if left[clip.key] > 0]
+        found = [clip for clip in wanting(known, spec, clips) if chances[clip.key] > 0]
+        document: dict[str, Any] = {"source": name_of(spec)}
+        shares: Mapping[str, float] = {}
+        hours = 0.0
         if isinstance(source, Archive):
-            said, hours = _streaming(source, found, read.get(spec, {}), again)
-            count = sum(left[clip.key] for clip in found)
-            lines.append(f"would stream {name_of(spec)} for {count:.0f} clips: {said}")
+            document["clips"] = sum(chances[clip.key] for clip in found)
+            document |= _streaming(source, found, read.get(spec, {}), again)
+            hours = document.get("bytes", 0) / BYTES_PER_SECOND / 3600
         else:
-            found = [clip for clip in found if source.locate(clip) is not None]
-            count = sum(left[clip.key] for clip in found)
-            lines.append(f"would ask {name_of(spec)}: {count:.0f} clips")
-            hours = 0.0
+            lacking = [clip for clip in found if not candidates(known, source, clip)]
+            found = [clip for clip in found if candidates(known, source, clip)]
+            count = document["clips"] = sum(chances[clip.key] for clip in found)
+            if isinstance(source, OnDisk):
+                opened = _opened(source, found, known, shared, min_coverage)
+                document |= _folder(source, lacking, found, opened)
+                good = sum(status is Status.OK for status, _ in opened.values())
+                shares = {clip.key: good / len(opened) for clip in found}  # those that were opened are known, though
+                shares |= {key: float(status is Status.OK) for key, (status, _) in opened.items()}
             if source.videos_per_hour:
                 hours = count / source.videos_per_hour
-                size = count * VIDEO_BYTES / 1e9
-                lines.append(
-                    f"  at {source.videos_per_hour:g} videos an hour from one address, some {size:.1f} GB to download"
-                )
+                document |= {"videos_per_hour": source.videos_per_hour, "bytes": round(count * VIDEO_BYTES)}
         gain = 0.0
         for clip in found:
-            share = source.share[clip.split]
-            gain += left[clip.key] * share
-            left[clip.key] *= 1 - share
+            share = source.share[clip.split] * shares.get(clip.key, 1.0)
+            gain += chances[clip.key] * share
+            chances[clip.key] *= 1 - share
         hours = max(hours, gain * CLIP_SECONDS / workers / 3600)
-        lines.append(f"  expect {gain:.0f} clips at most, in {_hours(hours)}")
+        documents.append(document | {"expected": gain, "hours": hours})
         found_anywhere.update(clip.key for clip in found)
-        total_hours += hours
-        total_gain += gain
-    if nowhere := len(left) - len(found_anywhere):
-        lines.append(f"no source has a file of {nowhere} clips, or each has said for good why not")
-    lines.append(
-        f"expect {len(known.ok) + total_gain:.0f} of {len(clips)} clips at most, {_hours(total_hours)} on {workers} workers, "
-        f"{total_gain * CLIP_BYTES / 1e9:.1f} GB more on disk (less where a source's own files are linked)"
-    )
-    return "\n".join(lines)
+    gains, hours = (sum(each[what] for each in documents) for what in ("expected", "hours"))
+    return {
+        "annotated": len(clips),
+        "ok": len(known.ok),
+        "sources": documents,
+        "nowhere": len(chances) - len(found_anywhere),
+        "expected": len(known.ok) + gains,
+        "hours": hours,
+        "workers": workers,
+        "bytes": round(gains * CLIP_BYTES),
+    }
+
+
+def _opened(
+    source: OnDisk, found: Sequence[Clip], known: Standing, shared: Collection[str], min_coverage: float
+) -> dict[str, tuple[Status, str]]:
+    """Status and detail that some of the clips, drawn by chance but always the same, can be expected to get."""
+    drawn = random.Random(0).sample(sorted(found), min(OPENED, len(found)))  # noqa: S311 - no secret
+    return {clip.key: _glance(source, clip, known, shared, min_coverage) for clip in sorted(drawn)}
+
+
+def _glance(
+    source: OnDisk, clip: Clip, known: Standing, shared: Collection[str], min_coverage: float
+) -> tuple[Status, str]:
+    """What can be expected of the first candidate that seems sound, else of the first."""
+    said: list[tuple[Status, str]] = []
+    for place in candidates(known, source, clip):
+        try:
+            fetched = unless_shared(source.fetch(clip, place, Path()), only_clip=clip.youtube_id not in shared)
+            said.append(glance(clip, fetched, min_coverage=min_coverage))
+        except OSError as error:
+            said.append((Status.UNREADABLE, error.strerror or str(error)))
+        if said[-1][0] is Status.OK:
+            return said[-1]
+    return said[0]
+
+
+def _folder(
+    source: OnDisk, lacking: Sequence[Clip], found: Sequence[Clip], opened: Mapping[str, tuple[Status, str]]
+) -> dict[str, Any]:
+    """What is known of the files on a disk."""
+    files, first = source.seen()
+    bad = {key: f"{status}: {detail}" for key, (status, detail) in opened.items() if status is not Status.OK}
+    near_misses = [near_miss for clip in lacking if (near_miss := source.near_miss(clip))]
+    return {
+        "files": files,
+        "first_files": list(first),
+        "advice": advice(source, near_misses, found=len(found)),
+        "opened": len(opened),
+        "good": len(opened) - len(bad),
+        "bad": bad,
+        "remarks": dict(Counter(detail for status, detail in opened.values() if status is Status.OK and detail)),
+    }
 
 
 def _streaming(
     source: Archive, clips: Sequence[Clip], read: Mapping[str, PartEntry], again: Collection[str]
-) -> tuple[str, float]:
-    """How much is to be streamed for some clips, in words, and in hours."""
+) -> dict[str, Any]:
+    """How much is to be streamed for some clips."""
     try:
         parts = source.parts(sorted({clip.split for clip in clips})) if clips else []
     except SourceError as error:
-        return f"its parts cannot be told now ({error})", 0.0
+        return {"trouble": str(error)}
     chosen = unread(parts, read, {clip.key for clip in clips}, again)
     places = [Path(part.place) for part in chosen]
     size = sum(place.stat().st_size if place.is_file() else source.part_bytes for place in places)
-    told = f"{size / 1e9:.0f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-    said = f"{len(chosen)} of {len(parts)} parts, about {told}, none of which is stored"
-    return said, size / BYTES_PER_SECOND / 3600
+    return {"parts": len(parts), "parts_to_read": len(chosen), "bytes": size}
+
+
+def forecast_text(document: Mapping[str, Any]) -> str:
+    """The forecast for people."""
+    lines = [f"{document['ok']} clips are there already"] if document["ok"] else []
+    for each in document["sources"]:
+        lines += _source_lines(each)
+    if document["nowhere"]:
+        lines.append(f"no source has a file of {document['nowhere']} clips, or each has said for good why not")
+    lines.append(
+        f"expect {document['expected']:.0f} of {document['annotated']} clips at most, {_hours(document['hours'])} on "
+        f"{document['workers']} workers, {document['bytes'] / 1e9:.1f} GB more on disk (less where a source's own files "
+        "are linked)"
+    )
+    return "\n".join(lines)
+
+
+def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
+    clips = f"{each['clips']:.0f} clips"
+    if "trouble" in each:
+        yield f"would stream {each['source']} for {clips}: its parts cannot be told now ({each['trouble']})"
+    elif "parts" in each:
+        size = f"{each['bytes'] / 1e9:.0f} GB" if each["bytes"] >= 1e9 else f"{each['bytes'] / 1e6:.0f} MB"
+        parts = f"{each['parts_to_read']} of {each['parts']} parts, about {size}, none of which is stored"
+        yield f"would stream {each['source']} for {clips}: {parts}"
+    else:
+        yield f"would ask {each['source']}: {clips}"
+    if "videos_per_hour" in each:
+        size = f"{each['bytes'] / 1e9:.1f} GB"
+        yield f"  at {each['videos_per_hour']:g} videos an hour from one address, some {size} to download"
+    for line in each.get("advice", ()):
+        yield f"  {line}"
+    if each.get("opened"):
+        yield f"  opened {each['opened']} of them: {each['good']} can be read and are long enough"
+        for key, said in itertools.islice(each["bad"].items(), NAMED):
+            yield f"    {key}: {said}"
+        if len(each["bad"]) > NAMED:
+            yield f"    and {len(each['bad']) - NAMED} more"
+        for remark, count in each["remarks"].items():
+            yield f"    {count} of them {remark}"
+    yield f"  expect {each['expected']:.0f} clips at most, in {_hours(each['hours'])}"
 
 
 def _hours(hours: float) -> str:

@@ -19,14 +19,14 @@ from kinetics_sounds.errors import SettingsError, SourceError
 from kinetics_sounds.ledger import Ledger, PartEntry, name_of
 from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, choices, command, parse, stoppable
-from kinetics_sounds.sources import Archive, Source
+from kinetics_sounds.sources import Archive, OnDisk, Source
 
 from . import executors
-from .account import Account, forecast, summary
+from .account import Account, forecast, forecast_text, summary
 from .archives import ask_archive
 from .rounds import Blocked, Run, Standing, Tally, ask, drop_changed, standing, wanting
 from .schedule import Rules
-from .stages.plan import plan
+from .stages.plan import plan, shared_videos
 from .tasks import work
 
 RETRIABLE = tuple(dict.fromkeys(each.value for each in (*Kind, *Status) if each.value != "ok"))
@@ -84,9 +84,9 @@ class Settings:
     """Read every clip that is there and make anew those whose SHA-256 is not the one that was built, or whose source's own file
     (where that is linked) has changed; without this option sizes alone are compared."""
     dry_run: bool = False
-    """Only say what would be asked of which source, and what to expect."""
+    """Only say what would be asked of which source, and what to expect; opens some of a folder's files."""
     json: bool = False
-    """Print the report as JSON on standard output."""
+    """Print the report, or the forecast of --dry_run, as JSON on standard output."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,7 +122,8 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
     _check(settings)
     job = _prepare(settings, groups)
     if settings.dry_run:
-        print(_forecast(job, settings), file=sys.stderr if settings.json else sys.stdout)
+        expected = _forecast(job, settings)
+        print(json.dumps(expected) if settings.json else forecast_text(expected))
         return DONE
     began = time.monotonic()
     account, tally = Account(), Tally()
@@ -245,6 +246,8 @@ def _start(
         rules=Rules(attempts=settings.attempts, retry_seconds=settings.retry_wait, patience_seconds=settings.patience),
         min_coverage=settings.min_coverage,
         timeout_seconds=settings.timeout,
+        on_disk=tuple(source for source in job.sources.values() if isinstance(source, OnDisk)),
+        shared=shared_videos(job.clips),
     )
 
 
@@ -274,7 +277,13 @@ def _check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
 def _check_classes(class_list: ClassList, out: Path) -> None:
     """Refuse to put another class list's manifest over one that is there."""
     path = out / "manifest.parquet"
-    if path.is_file() and (there := manifest.read_classes(path)).labels != class_list.labels:
+    if not path.is_file():
+        return
+    there = manifest.read_classes(path)
+    derived = there.note.startswith(
+        manifest.DERIVED
+    )  # a filtered copy in the manifest's place: some labels may be gone
+    if not set(there.labels) <= set(class_list.labels) if derived else there.labels != class_list.labels:
         raise SettingsError(
             f"{out}: holds a build of other classes ({there.name}, {len(there.labels)} labels); choose another --out"
         )
@@ -290,7 +299,7 @@ def _plan(
         return plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
 
 
-def _forecast(job: Job, settings: Settings) -> str:
+def _forecast(job: Job, settings: Settings) -> dict[str, Any]:
     """What is still to be asked; writes nothing."""
     known, read = Standing(), dict[str, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():
@@ -299,7 +308,15 @@ def _forecast(job: Job, settings: Settings) -> str:
             if settings.check_bytes:
                 list(drop_changed(ledger, known, job.out, lambda: False))
             read = {spec: ledger.parts(spec) for spec in job.sources}
-    return forecast(job.sources, job.clips, known, read, again=job.again, workers=settings.workers)
+    return forecast(
+        job.sources,
+        job.clips,
+        known,
+        read,
+        again=job.again,
+        workers=settings.workers,
+        min_coverage=settings.min_coverage,
+    )
 
 
 if __name__ == "__main__":

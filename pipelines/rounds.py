@@ -4,6 +4,7 @@ Here a source is asked clip by clip; `archives` reads those whose clips lie in a
 """
 
 import itertools
+import os
 import shutil
 import time
 import uuid
@@ -16,7 +17,7 @@ from kinetics_sounds import files, progress
 from kinetics_sounds.clip import Clip, Fetched, Kind, Outcome, Status
 from kinetics_sounds.ledger import Entry, Ledger, name_of
 from kinetics_sounds.settings import Stop
-from kinetics_sounds.sources import Source
+from kinetics_sounds.sources import OnDisk, Source, advice
 
 from .executors import AHEAD, SECONDS_BETWEEN_LOOKS, Cause, Failed, Pool
 from .schedule import Rules, Schedule
@@ -48,6 +49,8 @@ class Standing:
     """By source, the keys that it had no file of."""
     refused: set[str] = field(default_factory=set)
     """Keys at which a source refused everything the last time: it may be their own fault."""
+    made: dict[str, str] = field(default_factory=dict)
+    """By key, the files that earlier runs made and that are no good any more: a source may find them, but they are ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,10 @@ class Run:
     rules: Rules
     min_coverage: float
     timeout_seconds: float
+    on_disk: tuple[OnDisk, ...] = ()
+    """The sources whose files are the user's own."""
+    shared: frozenset[str] = frozenset()
+    """Ids of the videos of which several clips are asked for."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     """Of this run alone: a worker of a killed one may still be at its end when this begins."""
@@ -108,17 +115,20 @@ class Turn:
     """The tools that make its clips, with their versions."""
     bar: progress.Bar
 
-    def task(self, clip: Clip, *, location: str = "", fetched: Fetched | None = None) -> ClipTask:
+    def task(self, clip: Clip, *, locations: Sequence[str] = (), fetched: Fetched | None = None) -> ClipTask:
         """What a worker needs for a clip that is somewhere, or here."""
+        known = self.run.standing
         return ClipTask(
             clip=clip,
             spec=self.spec,
             options=self.options,
-            location=location,
+            locations=tuple(locations),
             fetched=fetched,
             out=self.run.out,
             scratch=self.run.scratch,
             folder=self.run.folder(),
+            kept=tuple(place for source in self.run.on_disk for place in candidates(known, source, clip)),
+            only_clip=clip.youtube_id not in self.run.shared,
             min_coverage=self.run.min_coverage,
             timeout_seconds=self.run.timeout_seconds,
         )
@@ -127,9 +137,9 @@ class Turn:
         """A word of the source that needs no worker."""
         return Outcome(clip=clip, status=status, detail=detail, source=self.spec, tool_versions=self.tools)
 
-    def absent(self, clip: Clip) -> Outcome:
+    def absent(self, clip: Clip, near_miss: str = "") -> Outcome:
         """The source has no such clip."""
-        return self.said(clip, Status.NOT_IN_SOURCE, "has no file of it")
+        return self.said(clip, Status.NOT_IN_SOURCE, near_miss or "has no file of it")
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Record last words that needed no worker, but for what the ledger says already."""
@@ -154,6 +164,8 @@ def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out:
             if entry.number > placed.get(entry.key, 0) and not _difference(entry, out):  # a later one replaced the file
                 placed[entry.key] = entry.number
                 known.ok[entry.key] = entry.source
+            elif _was_made(entry, out):
+                known.made[entry.key] = os.path.realpath(out / entry.media.path)
         elif entry.status not in again and entry.status.kind not in again:
             known.settled[entry.source].add(entry.key)
         elif entry.status is Status.NOT_IN_SOURCE:
@@ -196,6 +208,27 @@ def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
         return f"cannot be read: {error.strerror}"
 
 
+def _was_made(entry: Entry, out: Path) -> bool:
+    """The file at a clip's place was made there: it is neither a link nor the local source's own file, known by its origin."""
+    name, _, folder = entry.source.partition(":")
+    if entry.media is None or (out / entry.media.path).is_symlink():
+        return False
+    if name != "local":
+        return True
+    if not entry.media.origin:  # version 0.1.0 kept none
+        return False
+    try:
+        return not Path(folder, entry.media.origin).samefile(out / entry.media.path)
+    except OSError:  # either is gone
+        return False
+
+
+def candidates(known: Standing, source: Source, clip: Clip) -> list[str]:
+    """Where a source may have a clip, but for what an earlier run made of it."""
+    made = known.made.get(clip.key)
+    return [place for place in source.candidates(clip) if made is None or os.path.realpath(place) != made]
+
+
 def wanting(known: Standing, spec: str, clips: Iterable[Clip]) -> list[Clip]:
     """The clips that a source is to be asked for: not there yet, and its word does not hold. Refused ones come last."""
     settled = known.settled[name_of(spec)]
@@ -220,16 +253,24 @@ def ask(run: Run, spec: str, source: Source, options: object, clips: Sequence[Cl
 def _tasks(turn: Turn, source: Source, clips: Iterable[Clip]) -> Iterator[Task]:
     """A task for each clip that the source may have; settles the others as it comes to them."""
     absent: list[Outcome] = []
+    near_misses: list[str] = []
+    known = turn.run.standing
+    on_disk = source if isinstance(source, OnDisk) else None
+    found = Counter(known.ok.values())[name_of(turn.spec)]
     for clip in clips:
-        location = source.locate(clip)
-        if location is not None:
-            yield turn.task(clip, location=location)
+        if locations := candidates(known, source, clip):
+            found += 1
+            yield turn.task(clip, locations=locations)
             continue
-        absent.append(turn.absent(clip))
+        if near_miss := on_disk.near_miss(clip) if on_disk else "":
+            near_misses.append(near_miss)
+        absent.append(turn.absent(clip, near_miss))
         if len(absent) == BATCH:
             turn.settle(absent)
             absent.clear()
     turn.settle(absent)
+    for line in advice(on_disk, near_misses, found=found) if on_disk else ():
+        progress.log.warning("%s: %s", name_of(turn.spec), line)
 
 
 def drive(

@@ -61,7 +61,8 @@ class Settings:
     """
 
     manifest: Path | None = None
-    """manifest.parquet of a build; default: the only one under data/."""
+    """manifest.parquet of a build, or a copy beside it that lacks rows (Parquet, or CSV called *.csv); default: the only
+    one under data/."""
     out: str | None = None
     """Folder of the shards, or a URL (s3://, gs://, hf://, http://) to which they are sent once all are made and checked;
     default, and where they are made for a URL: shards beside the manifest."""
@@ -227,6 +228,11 @@ def _prepare(settings: Settings) -> Job:
     orders = {split: outcomes for split, outcomes in orders.items() if outcomes}
     if not orders:
         raise SettingsError(f"{path}: no clip of it is ok, so there is nothing to pack; see its status column")
+    first = next(outcome.media.path for each in orders.values() for outcome in each if outcome.media)
+    if not (path.parent / Path(first).parts[0]).is_dir():
+        raise SettingsError(
+            f"{path}: its clips ({first} and so on) are not beside it; keep a manifest and copies of it in the build's folder"
+        )
     recipe = _recipe(orders, made.classes.labels, packing, settings.shard_bytes)
     if url and upload.holds_another(url, recipe):
         raise ShardError(f"{redact(url)}: {OTHER}")

@@ -5,8 +5,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kinetics_sounds import __version__, files, sources
@@ -16,7 +16,7 @@ from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.sources import Archive, Part, PartError
 
 from .stages.audit import audit, silent, still
-from .stages.trim import Trimmed, to_span
+from .stages.trim import Trimmed, to_span, unless_shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,8 @@ class ClipTask:
     """The source's `--source` text."""
     options: object = field(default=None, hash=False)
     """The source's own options."""
-    location: str = ""
-    """Where the source would look."""
+    locations: tuple[str, ...] = ()
+    """The source's candidates, best first."""
     fetched: Fetched | None = None
     """The clip's file where it was fetched already, from an archive."""
     out: Path
@@ -38,6 +38,10 @@ class ClipTask:
     """A folder of the build's own on the same file system: what lies below it may be moved."""
     folder: Path
     """Of this task alone, below `scratch`; the driver sees to it that nothing stays."""
+    kept: tuple[str, ...] = ()
+    """Files of the user's own that may be the clip's: none is written over."""
+    only_clip: bool = True
+    """No other clip of the same video is asked for."""
     min_coverage: float
     timeout_seconds: float
 
@@ -67,6 +71,8 @@ class ClipDone:
     """Downloaded."""
     reached: bool = False
     """The source gave its file; whatever failed, failed here."""
+    origin: str = ""
+    """Which of the source's files it was about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +91,56 @@ class PartDone:
     """Downloaded."""
 
 
+class _OccupiedError(Exception):
+    """A file of the user's own lies where the clip would go."""
+
+
 def work(task: ClipTask | PartTask) -> ClipDone | PartDone:
     """Carry out a task; runs in a worker."""
     return read_part(task) if isinstance(task, PartTask) else obtain(task)
 
 
 def obtain(task: ClipTask) -> ClipDone:
-    """Fetch, cut, audit and place one clip."""
+    """Fetch, cut, audit and place one clip, from the first of the source's candidates that is sound."""
+    done: list[ClipDone] = []
+    for location in task.locations or ("",):
+        done.append(_obtain(task, location))
+        if done[-1].outcome.status.kind in (Kind.OK, Kind.STOP):
+            break
+    return done[0] if len(done) == 1 else _of_several(done)
+
+
+_KINDS = (Kind.OK, Kind.STOP, Kind.RETRY, Kind.PERMANENT)
+"""Which of several outcomes is told: a clip is settled for good only where every candidate is."""
+_LESS_TELLING = {Status.TOO_SHORT: 0, Status.CORRUPT: 2, Status.NOT_IN_SOURCE: 2}
+"""Which of those of a kind: a copy that is too short first, since --min_coverage may help it. Any other status is 1."""
+
+
+def _of_several(done: Sequence[ClipDone]) -> ClipDone:
+    """What became of a clip that has several candidates: the sound one, else the failure to be told, and the others."""
+
+    def weight(each: ClipDone) -> tuple[int, int]:
+        status = each.outcome.status
+        return _KINDS.index(status.kind), _LESS_TELLING.get(status, 1)
+
+    told = min(done, key=weight)  # the first of those that weigh the same
+    outcome = told.outcome
+    if outcome.media is None:
+        others = (f"{each.origin}: {each.outcome.status}: {each.outcome.detail}" for each in done if each is not told)
+        outcome = replace(outcome, detail="; ".join((f"{told.origin}: {outcome.detail}", *others)))
+    stages = dict.fromkeys(stage for each in done for stage in each.seconds)
+    return replace(
+        told,
+        outcome=outcome,
+        seconds={stage: sum(each.seconds.get(stage, 0.0) for each in done) for stage in stages},
+        requests=sum(each.requests for each in done),
+        bytes=sum(each.bytes for each in done),
+        reached=any(each.reached for each in done),
+    )
+
+
+def _obtain(task: ClipTask, location: str) -> ClipDone:
+    """Fetch, cut, audit and place one clip, from one candidate."""
     seconds: dict[str, float] = {}
     tools = versions()
     fetched, media = task.fetched, None
@@ -103,9 +152,10 @@ def obtain(task: ClipTask) -> ClipDone:
             if isinstance(source, Archive):
                 raise ValueError(f"{task.clip.key}: an archive's clip comes with its file")
             with _timed(seconds, "fetch"):
-                fetched = source.fetch(task.clip, task.location, task.folder)
+                fetched = source.fetch(task.clip, location, task.folder)
         elif fetched.path is not None and not fetched.path.is_file():  # an earlier try died while it gave it its place
             fetched = Fetched(status=Status.CRASHED, detail="its file is gone; the next run reads its archive again")
+        fetched = unless_shared(fetched, only_clip=task.only_clip)
         status, detail = fetched.status, fetched.detail
         if status is Status.OK:
             with _timed(seconds, "cut"):
@@ -115,6 +165,8 @@ def obtain(task: ClipTask) -> ClipDone:
                     media = _place(task, fetched, trimmed)
     except SourceError as error:
         status, detail, media = Status.NOT_IN_SOURCE, str(error), None
+    except _OccupiedError as error:
+        status, detail, media = Status.OCCUPIED, str(error), None
     except OSError as error:  # a full disk, or a file system that fails or went away
         status, media = Status.DISK_FULL if error.errno in files.FULL else Status.CRASHED, None
         detail = f"{type(error).__name__}: {error}"
@@ -136,6 +188,7 @@ def obtain(task: ClipTask) -> ClipDone:
         requests=fetched.requests if fetched else 0,
         bytes=fetched.bytes if fetched else 0,
         reached=fetched is not None and fetched.status is Status.OK,
+        origin=fetched.origin if fetched else Path(location).name,
     )
 
 
@@ -166,6 +219,7 @@ def _judged(task: ClipTask, fetched: Fetched) -> tuple[Status, str, Trimmed]:
     status, detail = trimmed.status, trimmed.detail
     if status is Status.OK and trimmed.measured is not None:
         status, detail = audit(task.clip, trimmed.measured, min_coverage=task.min_coverage)
+        detail = "; ".join(filter(None, (detail, trimmed.detail)))
     return status, detail, trimmed
 
 
@@ -191,10 +245,15 @@ def _place(task: ClipTask, fetched: Fetched, trimmed: Trimmed) -> Media:
         raise ValueError(f"{task.clip.key}: an ok clip without a file")
     place = task.out / "clips" / label_folder(task.clip.label) / f"{task.clip.key}{path.suffix.lower()}"
     place.parent.mkdir(parents=True, exist_ok=True)
+    if not _same(place, path) and not place.is_symlink() and any(_same(place, Path(each)) for each in task.kept):
+        raise _OccupiedError(
+            f"{place.relative_to(task.out)} is a file of your own, which the clip would be written over; move it out of "
+            "the build's clips folder, or build with another --out"
+        )
     size, digest = path.stat().st_size, files.sha256(path)
     if path.is_relative_to(task.scratch):
         files.publish(_spared(task, path), place)
-    elif not (place.exists() and place.samefile(path)):  # it may lie in its place already
+    elif not _same(place, path):  # it may lie in its place already
         link = task.folder / place.name
         link.symlink_to(path.resolve())
         link.replace(place)
@@ -223,6 +282,11 @@ def _place(task: ClipTask, fetched: Fetched, trimmed: Trimmed) -> Media:
         audio_language=fetched.audio_language,
         audio_track=fetched.audio_track,
     )
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Both are there, and are one file."""
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def _spared(task: ClipTask, path: Path) -> Path:
@@ -254,7 +318,7 @@ def read_part(task: PartTask) -> PartDone:
             for key, fetched in source.stream(task.part, wanted, folder):
                 keys.add(key)
                 if fetched is not None:
-                    clips.append((key, fetched))
+                    clips.append((key, replace(fetched, origin=fetched.origin or task.part.name)))
     except PartError as error:
         status, detail = error.status, str(error)
     except OSError as error:

@@ -1,7 +1,9 @@
 """Kinetics CSVs of every kind are read, and what is wrong with one is said with its place and remedy."""
 
 import http.server
+import os
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -149,12 +151,70 @@ def test_what_is_no_kinetics_csv_is_refused(text: str, tmp_path: Path) -> None:
     assert f"begins with the line {HEADER}" in refusal(path)
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_columns_that_are_separated_otherwise_are_told(mark: str, quote: str, tmp_path: Path) -> None:
+    header, row = (mark.join(f"{quote}{cell}{quote}" for cell in line.split(",")) for line in (HEADER, ROW))
+    path = write(tmp_path, row, header=header)
+
+    assert refusal(path) == (
+        f"{path}: its columns are separated by {mark!r}; save it with commas: a Kinetics CSV begins with the line {HEADER}"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_utf_16_list_is_told_with_the_remedy(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes(f"{HEADER}\n{ROW}\n".encode(encoding))
+
+    assert refusal(path) == (
+        f"{path}: cannot be read as a UTF-8 CSV: it is UTF-16; save it as UTF-8, or: iconv -f UTF-16 -t UTF-8 OLD > NEW"
+    )
+
+
+def test_a_latin_1_list_is_told_with_its_line_and_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + f"{HEADER}\n{ROW}\ncaf\xe9,abc,1,11,val\n".encode("latin-1"))
+
+    assert (
+        "byte 0xe9 in line 3 is no UTF-8, but perhaps Latin-1 or Windows-1252; save it as UTF-8, or: iconv"
+        in refusal(path)
+    )
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_is_refused_and_a_command_s_output_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "it is a named pipe; write what comes through it to a file" in refusal(tmp_path / "pipe.csv")
+
+    reading, writing = os.pipe()  # as a shell's `<(command)` does
+    os.write(writing, f"{HEADER}\n{ROW}\n".encode())
+    os.close(writing)
+    assert clips(Path(f"/dev/fd/{reading}")) == [BOWLING]
+    os.close(reading)
+
+
+@pytest.mark.parametrize("composed", [True, False])
+def test_a_label_in_another_form_of_unicode_is_the_same_label_spelt_as_asked_for(
+    composed: bool, tmp_path: Path
+) -> None:
+    one, other = unicodedata.normalize("NFC", "déjeuner"), unicodedata.normalize("NFD", "déjeuner")
+    assert one != other
+    asked, listed = (one, other) if composed else (other, one)
+    path = write(tmp_path, f"{listed},abc,1,11,val", f"{asked},abd,1,11,val")
+
+    found = annotations.read(path, labels=[asked])
+
+    assert [(clip.youtube_id, clip.label) for clip, _ in found.clips] == [("abc", asked), ("abd", asked)]
+    assert found.labels == {asked}
+
+
 def test_an_empty_list_with_a_header_has_no_clips(tmp_path: Path) -> None:
     assert annotations.read(write(tmp_path), labels={"bowling"}) == annotations.Annotations((), frozenset())
 
 
 BAD_ROWS = {
-    "bowling,5JzkrOVhPOw,,37,val": "time_start '' is no whole number of seconds",
+    "bowling,5JzkrOVhPOw,,37,val": "time_start '' is no whole number of seconds: the row has no time; mend or remove",
     "bowling,5JzkrOVhPOw,27,,val": "time_end '' is no whole number of seconds",
     "bowling,5JzkrOVhPOw,27.5,37,val": "time_start '27.5' is no whole number of seconds",
     "bowling,5JzkrOVhPOw,-1,9,val": "time_start '-1' is no whole number of seconds",
@@ -164,8 +224,8 @@ BAD_ROWS = {
     "bowling,5JzkrOVhPOw,37,27,val": "37 to 27 is no span of seconds",
     "bowling,../../etc/x,27,37,val": "'../../etc/x' is no video id",
     "bowling,,27,37,val": "'' is no video id",
-    "bowling": "split None is none of train, val, validate",
-    "bowling,5JzkrOVhPOw,27,37": "split None is none of train, val, validate",
+    "bowling": "the row ends before its youtube_id, time_start, time_end, split; mend or remove the row",
+    "bowling,5JzkrOVhPOw,27,37": "the row ends before its split; mend or remove the row",
     "bowling,5JzkrOVhPOw,27,37,dev": "split 'dev' is none of train, val, validate",
 }
 

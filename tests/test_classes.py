@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+import unicodedata
 from importlib import resources
 from pathlib import Path
 
@@ -143,6 +144,13 @@ def test_a_label_that_stands_twice_is_named_with_both_lines(tmp_path: Path) -> N
     place = write(tmp_path, "bowling\n# x\nzumba\n bowling \n")
 
     with pytest.raises(ClassListError, match=r"mine\.txt:4: label 'bowling' stands on line 1 already; remove one"):
+        classes.read(place)
+
+
+def test_two_forms_of_unicode_are_one_label(tmp_path: Path) -> None:
+    place = write(tmp_path, unicodedata.normalize("NFC", "à\n") + unicodedata.normalize("NFD", "à\n"))
+
+    with pytest.raises(ClassListError, match=r"mine\.txt:2: label '.*' stands on line 1 already"):
         classes.read(place)
 
 

@@ -121,7 +121,26 @@ OUTCOMES = st.builds(
     st.sampled_from(SPLITS),
     st.sampled_from(list(Status)),
     TEXT
-    | st.sampled_from(["", "NA", "nan", "None", "null", "=1+1", "'x", "a\r\nb", 'a"b', "a,b", " a ", "\ufeff", "\0"]),
+    | st.sampled_from(
+        [
+            "",
+            "NA",
+            "nan",
+            "None",
+            "null",
+            "=1+1",
+            "'x",
+            "'=x",
+            "''-x",
+            "\r=",
+            "a\r\nb",
+            'a"b',
+            "a,b",
+            " a ",
+            "\ufeff",
+            "\0",
+        ]
+    ),
     LINE,
     LINE,
 )
@@ -137,6 +156,7 @@ def test_whatever_the_details_say_is_read_back(
     path = write(tmp_path_factory.mktemp("manifest"), made)
 
     assert manifest.read(path) == made
+    assert manifest.read(path.with_suffix(".csv")).outcomes == tuple(map(with_line_ends, outcomes))
     assert rows(path.with_suffix(".csv")) == [in_csv(row) for row in pd.read_parquet(path).to_dict("records")]
 
 
@@ -151,10 +171,15 @@ def rows(path: Path) -> list[dict[str, str]]:
 def in_csv(row: dict[Any, Any]) -> dict[str, str]:
     """A row of the Parquet file as the CSV must have it."""
     found = {name: "" if pd.isna(value) else str(value) for name, value in row.items()}
-    for name in ("label", "detail"):
+    for name in ("label", "detail", *manifest.ADDED):
         text = found[name].replace("\r\n", "\n").replace("\r", "\n")
-        found[name] = f"'{text}" if found[name][:1] in tuple("=+-@\t\r") else text
+        found[name] = f"'{text}" if text.lstrip("'")[:1] in tuple("=+-@\t\n") else text
     return found
+
+
+def with_line_ends(outcome: Outcome) -> Outcome:
+    """As a CSV keeps it."""
+    return dataclasses.replace(outcome, detail=outcome.detail.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def test_the_csv_has_the_same_rows_and_columns(tmp_path: Path) -> None:
@@ -237,10 +262,113 @@ def test_a_truncated_manifest_is_refused(cut: int, tmp_path: Path) -> None:
     assert refusal(path).endswith("give the manifest.parquet of a build")
 
 
-def test_the_csv_is_not_taken_for_the_manifest(tmp_path: Path) -> None:
-    path = write(tmp_path).with_suffix(".csv")
+# --- Copies that others wrote -----------------------------------------------------------------------------------------
 
-    assert refusal(path).startswith(f"{path}: cannot be read as Parquet")
+PLAIN = dataclasses.replace(OK, clip=Clip("00000000001", 27, 37, "zumba", "val"))
+
+
+def copied(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table) -> Path:
+    """What a user's three lines of pandas leave of a manifest: no metadata of ours."""
+    path = folder / "filtered.parquet"
+    change(pd.read_parquet(write(folder, of(PLAIN, OK, GONE)))).to_parquet(path)
+    assert b"kinetics_sounds" not in parquet.read_schema(path).metadata
+    return path
+
+
+def test_a_manifest_that_pandas_filtered_is_read_and_says_where_its_labels_come_from(tmp_path: Path) -> None:
+    path = copied(tmp_path, lambda table: table[table.status == "ok"])
+
+    read = manifest.read(path)
+
+    assert read.outcomes == (PLAIN, OK)
+    assert read.classes == ClassList(
+        "filtered", ("zumba", "bowling"), "labels derived from the rows of filtered.parquet"
+    )
+    assert manifest.read_classes(path) == read.classes
+
+
+def test_labels_of_which_no_row_is_left_are_missing_and_the_others_numbered_anew(tmp_path: Path) -> None:
+    read = manifest.read(copied(tmp_path, lambda table: table[table.label == "bowling"]))
+
+    assert read.classes.labels == ("bowling",)
+    assert read.classes.note.endswith("filtered.parquet, numbered anew: some labels have no row")
+
+
+def test_a_copy_needs_the_columns_that_schema_2_had_and_no_more(tmp_path: Path) -> None:
+    older = copied(tmp_path, lambda table: table.drop(columns=list(manifest.ADDED)).assign(mine=1))
+    media = dataclasses.replace(MEDIA, **dict.fromkeys(manifest.ADDED, ""))  # type: ignore[arg-type]
+    assert [outcome.media for outcome in manifest.read(older).outcomes] == [media, media, None]
+
+    lacking = copied(tmp_path, lambda table: table.drop(columns=["sha256", "split"]))
+    assert refusal(lacking) == (
+        f"{lacking}: is no manifest nor a copy of one: it lacks the columns split, sha256; keep them all"
+    )
+
+
+def test_an_empty_copy_has_nothing(tmp_path: Path) -> None:
+    assert manifest.read(copied(tmp_path, lambda table: table[:0])).outcomes == ()
+
+
+def test_the_csv_beside_the_manifest_says_the_same(tmp_path: Path) -> None:
+    made = of(*(dataclasses.replace(each, detail="=1+1") for each in (PLAIN, OK, GONE)))
+
+    read = manifest.read(write(tmp_path, made).with_suffix(".csv"))
+
+    assert read.outcomes == made.outcomes
+    assert read.classes.labels == ("zumba", "bowling")
+
+
+@pytest.mark.parametrize("words", [{"index": False}, {}, {"float_format": "%.9f", "index": False}])
+def test_a_csv_that_went_through_pandas_is_read(words: dict[str, Any], tmp_path: Path) -> None:
+    """There a column with gaps becomes floats: 340.0 pixels, and True beside nothing."""
+    path = write(tmp_path).with_suffix(".csv")
+    pd.read_csv(path).to_csv(tmp_path / "again.csv", **words)
+
+    one, two = manifest.read(tmp_path / "again.csv").outcomes
+
+    assert (one.clip, one.status, two) == (CLIP, Status.OK, GONE)
+    assert one.media is not None
+    assert (one.media.bytes, one.media.width, one.media.silent, one.media.still) == (2**40, 340, False, True)
+    assert one.media.fps == pytest.approx(30000 / 1001)
+
+
+def test_an_id_that_pandas_took_for_a_number_is_found_out(tmp_path: Path) -> None:
+    path = write(tmp_path, of(PLAIN)).with_suffix(".csv")
+    pd.read_csv(path).to_csv(path, index=False)
+
+    assert "the row '00000000001_000027_000037' has youtube_id '1' and times (27, 37); read ids as text" in refusal(
+        path
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace(",", ";"), "its columns are separated by ';', not by commas"),
+        (lambda text: text + "abc,1\n", "the row of abc has too many cells or too few"),
+        (lambda text: text.replace(",340,", ",340.5,"), "'340.5' is no whole number"),
+        (lambda text: text.replace(",zumba,0,", ",zumba,1,"), "two labels have the same label_index"),
+        (lambda text: text.replace(",False,", ",maybe,"), "maybe"),
+        (
+            lambda text: text.replace(",clips/", ",../clips/"),
+            "path '../clips/bowling/-5JzkrOVhPO_000027_000037.mp4' leads out",
+        ),
+        (lambda text: text.replace(",clips/", ",/clips/"), "leads out of the build's folder"),
+    ],
+)
+def test_a_csv_that_is_no_copy_is_refused(change: Callable[[str], str], said: str, tmp_path: Path) -> None:
+    path = write(tmp_path).with_suffix(".csv")
+    path.write_text(change(path.read_text()))
+
+    assert refusal(path).startswith(f"{path}: holds what no build writes (")
+    assert said in refusal(path)
+
+
+def test_a_csv_in_another_encoding_is_told_with_the_remedy(tmp_path: Path) -> None:
+    path = write(tmp_path).with_suffix(".csv")
+    path.write_text(path.read_text(), encoding="utf-16")
+
+    assert "it is UTF-16; save it as UTF-8" in refusal(path)
 
 
 def changed(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame], **facts: object) -> Path:
@@ -295,7 +423,7 @@ def test_a_table_that_no_build_wrote_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pd.DataFrame({"a": [1]}).to_parquet(path)
 
-    assert "is of schema None, lacks the columns key, youtube_id" in refusal(path)
+    assert "is no manifest nor a copy of one: it lacks the columns key, youtube_id" in refusal(path)
 
 
 def test_a_column_more_does_not_matter(tmp_path: Path) -> None:

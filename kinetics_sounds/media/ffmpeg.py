@@ -129,7 +129,7 @@ def source(path: Path, *, audio_codec: str = "", **options: str | float | None) 
     """An input node for a foreign file: one thread, only safe containers, CPU-independent decoding."""
     decoder = _FIXED_POINT_DECODERS.get(audio_codec)
     chosen: dict[str, str | float] = {"acodec": decoder} if decoder else {}
-    return ffmpeg.input(f"file:{path.absolute()}", threads=1, **OPEN_OPTIONS, **chosen, **options)
+    return ffmpeg.input(word_of(path), threads=1, **OPEN_OPTIONS, **chosen, **options)
 
 
 def sink(*streams: Any, path: Path, **options: str | float) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
@@ -140,7 +140,17 @@ def sink(*streams: Any, path: Path, **options: str | float) -> Any:  # noqa: ANN
         "fflags": "+bitexact",
         "flags": "+bitexact",
     }
-    return ffmpeg.output(*streams, f"file:{path.absolute()}", **{**fixed, **options})
+    return ffmpeg.output(*streams, word_of(path), **{**fixed, **options})
+
+
+def word_of(path: Path) -> str:
+    """A file as a word of the graph, a letter for each byte of its path: ffmpeg-python takes nothing that is no UTF-8."""
+    return os.fsencode(f"file:{path.absolute()}").decode("latin-1")
+
+
+def _path_word(word: str) -> str:
+    """The same as a word of argv; any other word as it is."""
+    return os.fsdecode(word.encode("latin-1")) if word.startswith("file:") else word
 
 
 def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-python is untyped
@@ -167,7 +177,8 @@ def _run(outputs: Sequence[Any], timeout_seconds: float) -> str:
     graph = outputs[0] if len(outputs) == 1 else ffmpeg.merge_outputs(*outputs)
     cpu_seconds = (int(timeout_seconds) + 1) * (BUSY_THREADS + 1)
     graph = graph.global_args("-nostdin", "-hide_banner", "-nostats", "-y", "-timelimit", str(cpu_seconds))
-    argv = [*_leash(), executable(), "-v", "repeat+level+info", "-filter_complex_threads", "1", *graph.get_args()]
+    words = map(_path_word, graph.get_args())
+    argv = [*_leash(), executable(), "-v", "repeat+level+info", "-filter_complex_threads", "1", *words]
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
@@ -179,7 +190,7 @@ def _run(outputs: Sequence[Any], timeout_seconds: float) -> str:
     inputs = [Path(word.removeprefix("file:")) for flag, word in itertools.pairwise(argv) if flag == "-i"]
     if process.returncode != 0:
         for place in (word for word in argv if word.startswith("file:")):  # folders differ from run to run
-            text = text.replace(place, Path(place).name)
+            text = text.replace(os.fsencode(place).decode("utf-8", "replace"), Path(place).name)
         raise _failure(process.returncode, text, inputs)
     if _BROKEN_OFF.search(text):
         for path in inputs:

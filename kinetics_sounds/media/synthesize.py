@@ -24,8 +24,8 @@ def write_mp4(
         raw, wav = Path(name) / "frames.rgb", Path(name) / "sound.wav"
         raw.write_bytes(np.ascontiguousarray(frames_THWC).tobytes())
         soundfile.write(wav, waveform, sample_rate, subtype="PCM_16")
-        picture = builder.input(f"file:{raw}", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=fps)
-        sound = builder.input(f"file:{wav}", format="wav")
+        picture = builder.input(ffmpeg.word_of(raw), format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=fps)
+        sound = builder.input(ffmpeg.word_of(wav), format="wav")
         output = ffmpeg.sink(
             picture.video,
             sound.audio,

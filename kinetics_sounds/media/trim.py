@@ -187,7 +187,7 @@ def _picture(source: _Source, wav: Path, out: Path, *, rate: Fraction) -> str:
         even = hdr.to_sdr(even, source.video.transfer)
     output = ffmpeg.sink(
         even.filter("format", "yuv420p"),
-        builder.input(f"file:{wav}", format="wav")["0"],
+        builder.input(ffmpeg.word_of(wav), format="wav")["0"],
         path=out,
         vcodec="libx264",
         preset="veryfast",

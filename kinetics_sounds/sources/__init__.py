@@ -1,7 +1,7 @@
 """Where clips come from: one file a source, tried in the order given."""
 
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -28,11 +28,46 @@ class Source(Protocol):
     share: Mapping[str, float]
     """Of the clips that it is asked for, how many it can be expected to give, by split."""
 
-    def locate(self, clip: Clip) -> str | None:
-        """Where this source would look for a clip, or None where it has none; asks no network. Runs in the driver."""
+    def candidates(self, clip: Clip) -> Sequence[str]:
+        """The places to look for a clip, best first; empty where it has none. Asks no network. Runs in the driver."""
 
     def fetch(self, clip: Clip, location: str, folder: Path) -> Fetched:
-        """Get the clip's file, into `folder` if it must be made. Runs in a worker; bad luck is a status, not an error."""
+        """Get the file of one candidate, into `folder` if it must be made. Runs in a worker.
+
+        Bad luck is a status, not an error: the next candidate is fetched then.
+        """
+
+
+@runtime_checkable
+class OnDisk(Source, Protocol):
+    """A source of files on a disk: its candidates are their paths, and `fetch` gives them where they lie and writes nothing.
+
+    A dry run opens some of them, and a build never writes over one.
+    """
+
+    patterns: Sequence[str]
+    """The file names that it knows, as people write them."""
+
+    def seen(self) -> tuple[int, Sequence[str]]:
+        """How many files there are, and the paths of the first three below the folder."""
+
+    def near_miss(self, clip: Clip) -> str:
+        """Which file seems to be the clip's, why it is none of its candidates, and the remedy; empty where there is none."""
+
+
+def advice(source: OnDisk, near_misses: Sequence[str], *, found: int) -> list[str]:
+    """What to tell of a folder that lacks clips: near misses, and where none was found what is there instead."""
+    lines: list[str] = []
+    if near_misses:
+        lines.append(f"files not taken: {len(near_misses)}, such as: {near_misses[0]}")
+    if not found:
+        count, first = source.seen()
+        such = f", such as {', '.join(first)}" if first else ""
+        known = ", ".join(source.patterns)
+        lines.append(
+            f"none of its {count} files{such} is named after a clip that is asked for; names that are read: {known}"
+        )
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ def _on_disk(folder: Path, splits: Sequence[str]) -> list[Part]:
             split = next((name for name in reversed(inside.parts[:-1]) if name in SPLITS), None)
             replacement = path.name.startswith(_REPLACEMENT)
             if path.is_file() and (replacement or split is None or split in splits):
-                found.append(Part(inside.as_posix(), str(path), None if replacement else split, replacement))
+                found.append(Part(files.as_text(inside), str(path), None if replacement else split, replacement))
     if not found:
         raise SourceError(
             f"{folder}: holds no part of {', '.join(splits)} (a file named *.tar, *.tar.gz or *.tgz); give the folder that "

@@ -1,19 +1,55 @@
 """`local:DIR`: a folder of videos on disk, flat or in class folders.
 
-Finds trimmed clips (`{id}_{start:06d}_{end:06d}.mp4`, the mirror's naming) and whole videos (`{id}.mp4`).
+Finds trimmed clips and whole videos by their names (`PATTERNS`), in any of the containers of `SUFFIXES`, at any depth.
 """
 
+import errno
 import functools
+import heapq
 import os
-from collections.abc import Mapping
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from ..clip import SPLITS, YOUTUBE_ID, Clip, Fetched, Status, parse_key
+from .. import files
+from ..clip import SPLITS, Clip, Fetched, Status
 from ..errors import SourceError
 from . import readable_folder, walk
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
 """Containers that count, best first where a clip is there twice."""
+PATTERNS = ("ID_000027_000037.mp4", "ID_27_37.mp4", "ID_27000_37000.mp4 (milliseconds)", "ID.mp4")
+"""File names that are read; a second suffix (`ID.mp4.mkv`) does no harm."""
+NAMED = 3
+"""Files that are named where nothing was found."""
+
+_STEM = re.compile(r"[A-Za-z0-9_-]+")
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_NO_FILE = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISDIR: "a folder"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a folder's files are taken."""
+
+    trimmed: Literal["auto", "yes", "no"] = "auto"
+    """Whether files named ID.mp4 hold the annotated span alone: yes; no, they are whole videos; or auto: one does that is
+    about as long as its span and ends before the span would."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a folder holds."""
+
+    by_stem: Mapping[str, Sequence[str]]
+    """Paths of the videos whose names may be a clip's, best first, by name without suffix."""
+    count: int
+    """Of all files."""
+    first: Sequence[str]
+    """Below the folder, by path."""
 
 
 class Source:
@@ -21,42 +57,95 @@ class Source:
 
     notice = ""
     versions = ""
-    videos_per_hour = requests_per_hour = None
+    videos_per_hour: float | None = None
+    requests_per_hour: float | None = None
     share: Mapping[str, float] = dict.fromkeys(SPLITS, 1.0)
+    patterns: Sequence[str] = PATTERNS
 
-    def __init__(self, argument: str) -> None:
+    def __init__(self, argument: str, options: Options | None = None) -> None:
         """Raise SourceError unless `argument` is a folder that can be read."""
         if not argument:
             raise SourceError("--source local needs a folder: --source local:DIR")
         self.folder = readable_folder(argument, spec=f"local:{argument}")
+        self.options = options or Options()
 
     @functools.cached_property
-    def _files(self) -> dict[str, str]:
-        """Path of each key and each video id found, scanned once, by the driver only."""
-        found: dict[str, str] = {}
-        rank: dict[str, tuple[int, str]] = {}
+    def _seen(self) -> _Seen:
+        """All files, scanned once, by the driver only."""
+        found: dict[str, list[str]] = {}
+        first: list[str] = []
+        count = 0
         for folder, names in walk(self.folder):
-            for name in names:
-                stem, suffix = os.path.splitext(name)  # noqa: PTH122
-                if suffix.lower() not in SUFFIXES or not (YOUTUBE_ID.fullmatch(stem) or parse_key(stem)):
-                    continue
-                path = os.path.join(folder, name)  # noqa: PTH118 - half a million of them: no objects
-                place = (SUFFIXES.index(suffix.lower()), path)
-                if stem not in rank or place < rank[stem]:
-                    rank[stem], found[stem] = place, path
-        return found
+            count += len(names)
+            paths = [os.path.join(folder, name) for name in names]  # noqa: PTH118 - half a million of them: no objects
+            first = heapq.nsmallest(NAMED, [*first, *paths])
+            for name, path in zip(names, paths, strict=True):
+                if stem := _stem(name):
+                    found.setdefault(stem, []).append(path)
+        for several in found.values():
+            several.sort(key=_rank)
+        return _Seen(found, count, [self._origin(path) for path in first])
 
-    def locate(self, clip: Clip) -> str | None:
-        """The clip's own file, else the whole video."""
-        return self._files.get(clip.key) or self._files.get(clip.youtube_id)
+    def candidates(self, clip: Clip) -> Sequence[str]:
+        """The clip's own files, then the whole videos."""
+        names = (*_trimmed_names(clip), clip.youtube_id)
+        return [path for name in names for path in self._seen.by_stem.get(name, ())]
+
+    def seen(self) -> tuple[int, Sequence[str]]:
+        """How many files there are, and the paths of the first three below the folder."""
+        return self._seen.count, self._seen.first
+
+    def near_miss(self, clip: Clip) -> str:
+        """Whether a file is named by the clip's start alone."""
+        for time in dict.fromkeys((f"{clip.time_start:06d}", str(clip.time_start), str(1000 * clip.time_start))):
+            if paths := self._seen.by_stem.get(f"{clip.youtube_id}_{time}"):
+                name = f"{clip.key}{os.path.splitext(paths[0])[1]}"  # noqa: PTH122
+                return f"{self._origin(paths[0])} has no end in its name; if it is the clip's span, rename it to {name}"
+        return ""
 
     def first(self) -> str | None:
-        """Some file that is here, the same in every run; None where there is none."""
-        return min(self._files.values(), default=None)
+        """Some video that is here, the same in every run; None where there is none."""
+        return min((path for paths in self._seen.by_stem.values() for path in paths), default=None)
 
     def fetch(self, clip: Clip, location: str, folder: Path) -> Fetched:
         """Hand over the file where it lies; nothing is copied."""
-        path = Path(location)
-        if not path.is_file():
-            return Fetched(status=Status.NOT_IN_SOURCE, detail=f"{path} is gone since the folder was read")
-        return Fetched(status=Status.OK, path=path, trimmed=path.stem == clip.key)
+        path, origin = Path(location), self._origin(location)
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            gone = "is a link that leads nowhere" if path.is_symlink() else "is gone since the folder was read"
+            return Fetched(status=Status.NOT_IN_SOURCE, detail=f"{origin} {gone}", origin=origin)
+        if not stat.S_ISREG(mode):
+            what = next((name for is_one, name in _NO_FILE.items() if is_one(mode)), "a device")
+            detail = f"{origin} is {what} and no file; put the video itself in its place"
+            return Fetched(status=Status.NOT_IN_SOURCE, detail=detail, origin=origin)
+        trimmed = {"auto": None, "yes": True, "no": False}[self.options.trimmed]
+        if _stem(path.name) in _trimmed_names(clip):
+            trimmed = True
+        return Fetched(status=Status.OK, path=path, trimmed=trimmed, origin=origin)
+
+    def _origin(self, path: str) -> str:
+        """Where a file lies below the folder, for people."""
+        return files.as_text(os.path.relpath(path, self.folder))
+
+
+def _trimmed_names(clip: Clip) -> tuple[str, ...]:
+    """How files of the span alone are named: the mirror's way, in seconds, and in milliseconds."""
+    name, start, end = clip.youtube_id, clip.time_start, clip.time_end
+    return tuple(dict.fromkeys((clip.key, f"{name}_{start}_{end}", f"{name}_{1000 * start}_{1000 * end}")))
+
+
+def _stem(name: str) -> str:
+    """A video's name without its suffix, or both of them; empty where it is none, or could be no clip's."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    if suffix.lower() not in SUFFIXES:
+        return ""
+    inner, suffix = os.path.splitext(stem)  # noqa: PTH122
+    stem = inner if suffix.lower() in SUFFIXES else stem
+    return stem if _STEM.fullmatch(stem) else ""
+
+
+def _rank(path: str) -> tuple[int, str]:
+    return SUFFIXES.index(os.path.splitext(path)[1].lower()), path  # noqa: PTH122

@@ -72,7 +72,7 @@ def live(asked: Asked) -> Iterator[Finding]:
         if isinstance(source, Archive):
             location, fetched = _first(source, Path(folder))
         else:
-            location = source.locate(clip) or ""
+            location = next(iter(source.candidates(clip)), "")
             if not location and asked.live_id == LIVE_ID and isinstance(source, local.Source):
                 location = source.first() or ""
             if not location:

@@ -1,7 +1,7 @@
 """Class list and annotations to the clips that a build asks for."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -46,6 +46,12 @@ def plan(
     clips = _few(clips, limit, by_label=False)
     index = {label: number for number, label in enumerate(classes.labels)}
     return tuple(sorted(clips, key=lambda clip: (SPLITS.index(clip.split), index[clip.label], clip.key)))
+
+
+def shared_videos(clips: Iterable[Clip]) -> frozenset[str]:
+    """Ids of the videos of which there are several clips."""
+    counts = Counter(clip.youtube_id for clip in clips)
+    return frozenset(youtube_id for youtube_id, count in counts.items() if count > 1)
 
 
 def _check_labels(classes: ClassList, seen: set[str]) -> None:

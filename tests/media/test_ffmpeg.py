@@ -340,6 +340,24 @@ def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert options["stdin"] == subprocess.DEVNULL
 
 
+@pytest.mark.parametrize("folder", [b"\xb5\xaf\xbc\xaa", "é 弹吉".encode()])
+def test_a_folder_may_be_called_anything_and_is_left_out_of_what_is_told(folder: bytes, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(folder) / "in.mp4"
+    path.parent.mkdir()
+    tool("-f", "lavfi", "-i", "testsrc2=s=32x32:d=0.2", "-f", "lavfi", "-i", "sine=d=0.2", path)
+    out = path.with_name("out.mp4")
+
+    ffmpeg.run(ffmpeg.sink(ffmpeg.source(path).video, path=out, vcodec="copy"), timeout_seconds=20)
+
+    found = probe.probe(out).video
+    assert found is not None
+    assert found.width == 32
+    path.write_bytes(b"no video")
+    with pytest.raises(MediaError, match=r"Error opening input file in\.mp4") as caught:
+        ffmpeg.run(ffmpeg.sink(ffmpeg.source(path).video, path=out, vcodec="copy"), timeout_seconds=20)
+    assert path.parent.name not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -1,6 +1,7 @@
 """Numbers that a reader can add up: what a build has, and what it would ask for."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from kinetics_sounds.clip import Clip, Media, Outcome, Status
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.ledger import Ledger, PartEntry
 from kinetics_sounds.pipelines import account
-from kinetics_sounds.pipelines.account import Account, forecast, summary
+from kinetics_sounds.pipelines.account import Account, forecast, forecast_text, summary
 from kinetics_sounds.pipelines.rounds import Standing, Tally
 from kinetics_sounds.sources import Part
 
@@ -89,6 +90,7 @@ def test_the_report_adds_up() -> None:
         "fingerprint": manifest.fingerprint(clip(number).key for number in (0, 1, 4)),
         "bytes": 3_000_000_000,
         "flags": {"silent": 2, "still": 1, "dubbed": 0},
+        "remarks": {},
         "this_run": {
             "clips": 4,
             "tries": 9,
@@ -183,7 +185,10 @@ def lines(
     read: dict[str, dict[str, PartEntry]] | None = None,
     again: tuple[str, ...] = ("retry", "stop"),
 ) -> list[str]:
-    return forecast(asked, CLIPS, known or Standing(), read or {}, again=again, workers=2).splitlines()  # type: ignore[no-any-return]
+    document = forecast(asked, CLIPS, known or Standing(), read or {}, again=again, workers=2, min_coverage=0.9)
+    assert json.loads(json.dumps(document)) == document
+    text: str = forecast_text(document)
+    return text.splitlines()
 
 
 def test_a_forecast_adds_up_over_three_sources() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -43,7 +44,8 @@ OPTIONS = {
 
 
 NESTED = {
-    "ks-build": "ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition slurm.patience slurm.qos "
+    "ks-build": "local.trimmed ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition "
+    "slurm.patience slurm.qos "
     "slurm.setup youtube.cookies youtube.js_runtime youtube.max_bytes youtube.option youtube.proxy "
     "youtube.requests_per_hour youtube.sections youtube.videos_per_hour",
     "ks-shard": "ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition slurm.patience slurm.qos "
@@ -94,6 +96,7 @@ def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
         "crossmodal",
         "retrieval",
         "svm",
+        "local",
         "youtube",
         "ray",
         "slurm",
@@ -133,6 +136,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "no_label.csv").write_text("youtube_id,time_start,time_end,split\nabc,0,10,test\n")
     (folder / "no_end.csv").write_text("label,youtube_id,time_start,split\narchery,abc,0,val\n")
     (folder / "no_times.csv").write_text(HEAD + "archery,abc,,,val\n")
+    (folder / "short.csv").write_text(HEAD + "archery,abc,0\n")
+    (folder / "semicolons.csv").write_text(HEAD.replace(",", ";") + "archery;abc;0;10;val\n")
+    (folder / "latin.csv").write_bytes((HEAD + "archéry,abc,0,10,val\n").encode("latin-1"))
+    (folder / "utf16.csv").write_bytes((HEAD + "archery,abc,0,10,val\n").encode("utf-16"))
+    (folder / "utf16.txt").write_bytes("archery\n".encode("utf-16-le"))
+    os.mkfifo(folder / "pipe.csv")
     (folder / "here").mkdir()
     (folder / "text.parquet").write_text("no parquet")
     (folder / "bogus.yaml").write_text("method: avcl\navcl:\n  bogus: 1\n")
@@ -168,7 +177,26 @@ CASES = [
     ("ks-build", BUILD + " --source cvdf:nowhere", "nowhere: the folder cannot be read"),
     ("ks-build", "", "classes"),
     ("ks-shard", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
+    (
+        "ks-build",
+        BUILD.replace("good.csv", "utf16.csv"),
+        "utf16.csv: cannot be read as a UTF-8 CSV: it is UTF-16; save it as",
+    ),
+    ("ks-build", BUILD.replace("good.csv", "latin.csv"), "byte 0xe9 in line 2 is no UTF-8, but perhaps Latin-1"),
+    ("ks-build", BUILD.replace("good.csv", "semicolons.csv"), "its columns are separated by ';'; save it with commas"),
+    ("ks-build", BUILD.replace("good.csv", "short.csv"), "short.csv:2: the row ends before its time_end, split"),
+    ("ks-build", BUILD.replace("good.txt", "utf16.txt"), "utf16.txt: cannot be read as UTF-8 text: it is UTF-16"),
+    ("ks-build", BUILD.replace("good.csv", "pipe.csv"), "pipe.csv: cannot be read as a UTF-8 CSV: it is a named pipe"),
+    ("ks-build", BUILD.replace("good.txt", "pipe.csv"), "pipe.csv: there is no such class list; give a text file"),
+    ("ks-build", BUILD + " --local.trimmed perhaps", "local.trimmed"),
     ("ks-shard", "--manifest text.parquet", "text.parquet: cannot be read as Parquet"),
+    (
+        "ks-shard",
+        "--manifest good.csv",
+        "good.csv: is no manifest nor a copy of one: it lacks the columns key, label_index",
+    ),
+    ("ks-shard", "--manifest semicolons.csv", "its columns are separated by ';'"),
+    ("ks-shard", "--manifest pipe.csv", "pipe.csv: there is no manifest"),
     ("ks-train", "", "nothing matches data/*/shards/dataset.json here; make it with ks-shard"),
     ("ks-train", "--shards here", "here: has no shard set (dataset.json is missing)"),
     ("ks-train", "--config bogus.yaml --shards here", "bogus.yaml: Group 'avcl' does not accept option 'bogus'"),

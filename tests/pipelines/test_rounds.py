@@ -42,8 +42,8 @@ class Said:
     requests_per_hour: float | None = None
     share: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SPLITS, 1.0))
 
-    def locate(self, clip: Clip) -> str | None:
-        return clip.youtube_id if self.has is None or clip.youtube_id in self.has else None
+    def candidates(self, clip: Clip) -> list[str]:
+        return [clip.youtube_id] if self.has is None or clip.youtube_id in self.has else []
 
 
 class World:

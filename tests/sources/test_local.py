@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from kinetics_sounds import sources
-from kinetics_sounds.clip import Clip, Status
+from kinetics_sounds.clip import Clip, Fetched, Status
 from kinetics_sounds.errors import SettingsError, SourceError
-from kinetics_sounds.sources.local import SUFFIXES, Source
+from kinetics_sounds.sources.local import SUFFIXES, Options, Source
 
 CLIP = Clip("5JzkrOVhPOw", 27, 37, "bowling", "val")
 KEY = "5JzkrOVhPOw_000027_000037"
@@ -22,9 +23,13 @@ def put(folder: Path, *names: str) -> None:
 
 
 def found(folder: Path, clip: Clip = CLIP) -> str | None:
-    """Where a source finds a clip, relative to its folder."""
-    location = Source(str(folder)).locate(clip)
-    return location and str(Path(location).relative_to(folder))
+    """Where a source finds a clip first, relative to its folder."""
+    return next(iter(all_found(folder, clip)), None)
+
+
+def all_found(folder: Path, clip: Clip = CLIP) -> list[str]:
+    """Every place where a source finds a clip, relative to its folder."""
+    return [str(Path(place).relative_to(folder)) for place in Source(str(folder)).candidates(clip)]
 
 
 # --- Finding ----------------------------------------------------------------------------------------------------------
@@ -42,6 +47,10 @@ def found(folder: Path, clip: Clip = CLIP) -> str | None:
         f"{KEY}.MP4",
         "5JzkrOVhPOw.mp4",
         "bowling/5JzkrOVhPOw.webm",
+        "5JzkrOVhPOw_27_37.mp4",
+        "5JzkrOVhPOw_27000_37000.mp4",
+        f"{KEY}.mp4.mkv",
+        "5JzkrOVhPOw.webm.MP4",
     ],
 )
 def test_a_clip_is_found_flat_in_class_folders_and_deeper(name: str, tmp_path: Path) -> None:
@@ -58,7 +67,11 @@ def test_a_clip_is_found_flat_in_class_folders_and_deeper(name: str, tmp_path: P
         KEY,
         f"{KEY}.mp4/other.txt",
         "5JzkrOVhPOw_000027_000038.mp4",
-        "5JzkrOVhPOw_27_37.mp4",
+        "5JzkrOVhPOw_27_38.mp4",
+        "5JzkrOVhPOw_27000_38000.mp4",
+        "5JzkrOVhPOw_027_037.mp4",
+        "5JzkrOVhPOw_000027.mp4",
+        f"{KEY}.txt.mp4",
         "5jzkrovhpow.mp4",
         "a title.5JzkrOVhPOw.mp4",
         f" {KEY}.mp4",
@@ -102,19 +115,40 @@ def test_a_trimmed_clip_beats_the_whole_video_even_in_a_worse_container(tmp_path
     assert found(tmp_path) == f"other/{KEY}.avi"
 
 
+def test_all_copies_are_found_trimmed_ones_first_and_each_kind_by_container_and_path(tmp_path: Path) -> None:
+    whole = ["a/5JzkrOVhPOw.mp4", "z/5JzkrOVhPOw.mp4", "a/5JzkrOVhPOw.mkv"]
+    trimmed = [
+        f"b/{KEY}.mp4",
+        f"c/{KEY}.mp4.mp4",
+        f"a/{KEY}.webm",
+        "a/5JzkrOVhPOw_27_37.mp4",
+        "a/5JzkrOVhPOw_27000_37000.avi",
+    ]
+    put(tmp_path, *reversed(whole), *reversed(trimmed))
+
+    assert all_found(tmp_path) == [*trimmed, *whole]
+
+
+def test_a_name_that_is_a_clip_s_in_two_ways_is_found_once(tmp_path: Path) -> None:
+    """Six digits are six digits, padded or not."""
+    put(tmp_path, "abc_100000_100010.mp4")
+
+    assert all_found(tmp_path, Clip("abc", 100_000, 100_010, "bowling", "val")) == ["abc_100000_100010.mp4"]
+
+
 def test_a_folder_is_read_once(tmp_path: Path) -> None:
     source = Source(str(tmp_path))
-    assert source.locate(CLIP) is None
+    assert source.candidates(CLIP) == []
     put(tmp_path, f"{KEY}.mp4")
 
-    assert source.locate(CLIP) is None
-    assert Source(str(tmp_path)).locate(CLIP) is not None
+    assert source.candidates(CLIP) == []
+    assert Source(str(tmp_path)).candidates(CLIP) == [f"{tmp_path}/{KEY}.mp4"]
 
 
 def test_a_location_holds_in_another_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, f"videos/{KEY}.mp4")
     monkeypatch.chdir(tmp_path)
-    location = Source("videos").locate(CLIP)
+    (location,) = Source("videos").candidates(CLIP)
     monkeypatch.chdir("/")
 
     assert location == f"{tmp_path}/videos/{KEY}.mp4"
@@ -125,7 +159,7 @@ def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     put(tmp_path, f"videos/{KEY}.mp4")
     monkeypatch.setenv("HOME", str(tmp_path))
 
-    assert Source("~/videos").locate(CLIP) == f"{tmp_path}/videos/{KEY}.mp4"
+    assert Source("~/videos").candidates(CLIP) == [f"{tmp_path}/videos/{KEY}.mp4"]
 
 
 # --- Links ------------------------------------------------------------------------------------------------------------
@@ -160,10 +194,11 @@ def test_links_that_lead_round_in_circles_end(tmp_path: Path) -> None:
 def test_a_link_to_nowhere_is_bad_luck_when_it_is_fetched(tmp_path: Path) -> None:
     (tmp_path / f"{KEY}.mp4").symlink_to(tmp_path / "nowhere.mp4")
     source = Source(str(tmp_path))
-    location = source.locate(CLIP)
+    (location,) = source.candidates(CLIP)
 
-    assert location is not None
-    assert source.fetch(CLIP, location, tmp_path).status is Status.NOT_IN_SOURCE
+    got = source.fetch(CLIP, location, tmp_path)
+
+    assert (got.status, got.detail) == (Status.NOT_IN_SOURCE, f"{KEY}.mp4 is a link that leads nowhere")
 
 
 def test_a_link_to_itself_is_no_error(tmp_path: Path) -> None:
@@ -176,17 +211,16 @@ def test_a_link_to_itself_is_no_error(tmp_path: Path) -> None:
 # --- Fetching ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "trimmed"), [(f"a/{KEY}.mkv", True), ("5JzkrOVhPOw.mp4", False)])
-def test_a_file_is_handed_over_where_it_lies(name: str, trimmed: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "trimmed"), [(f"a/{KEY}.mkv", True), ("5JzkrOVhPOw.mp4", None)])
+def test_a_file_is_handed_over_where_it_lies(name: str, trimmed: bool | None, tmp_path: Path) -> None:
     put(tmp_path / "videos", name)
     source, work = Source(str(tmp_path / "videos")), tmp_path / "work"
     work.mkdir()
-    location = source.locate(CLIP)
-    assert location
+    (location,) = source.candidates(CLIP)
 
     got = source.fetch(CLIP, location, work)
 
-    assert (got.status, got.path, got.trimmed) == (Status.OK, tmp_path / "videos" / name, trimmed)
+    assert got == Fetched(status=Status.OK, path=tmp_path / "videos" / name, trimmed=trimmed, origin=name)
     assert list(work.iterdir()) == []
     assert (tmp_path / "videos" / name).read_bytes() == name.encode()
 
@@ -201,14 +235,89 @@ def test_a_whole_video_whose_id_looks_like_a_key_is_not_taken_for_trimmed(tmp_pa
 def test_a_file_that_has_gone_since_is_a_status(tmp_path: Path) -> None:
     put(tmp_path, f"{KEY}.mp4")
     source = Source(str(tmp_path))
-    location = source.locate(CLIP)
-    assert location
+    (location,) = source.candidates(CLIP)
     Path(location).unlink()
 
     got = source.fetch(CLIP, location, tmp_path)
 
     assert (got.status, got.path) == (Status.NOT_IN_SOURCE, None)
-    assert got.detail == f"{location} is gone since the folder was read"
+    assert got.detail == f"{KEY}.mp4 is gone since the folder was read"
+
+
+@pytest.mark.parametrize(("insisted", "trimmed"), [("auto", None), ("yes", True), ("no", False)])
+def test_who_knows_what_files_of_an_id_s_name_are_may_say_it(
+    insisted: Literal["auto", "yes", "no"], trimmed: bool | None, tmp_path: Path
+) -> None:
+    put(tmp_path, f"{KEY}.mp4", "5JzkrOVhPOw.mp4")
+    source = Source(str(tmp_path), Options(trimmed=insisted))
+
+    assert [source.fetch(CLIP, place, tmp_path).trimmed for place in source.candidates(CLIP)] == [True, trimmed]
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_folder_in_a_video_s_place_is_named_and_never_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"{KEY}.mp4")
+    source = Source(str(tmp_path))
+    (location,) = source.candidates(CLIP)
+
+    got = source.fetch(CLIP, location, tmp_path)
+
+    assert (got.status, got.path) == (Status.NOT_IN_SOURCE, None)
+    assert got.detail == f"{KEY}.mp4 is a named pipe and no file; put the video itself in its place"
+    (tmp_path / "5JzkrOVhPOw.mp4").mkdir()
+    assert source.fetch(CLIP, f"{tmp_path}/5JzkrOVhPOw.mp4", tmp_path).detail.startswith("5JzkrOVhPOw.mp4 is a folder")
+
+
+def test_where_a_file_comes_from_is_told_in_utf_8(tmp_path: Path) -> None:
+    """The folder's name is Chinese in the encoding of a machine of long ago."""
+    folder = tmp_path / os.fsdecode(b"\xb5\xaf\xbc\xaa \xc3\xa9")
+    put(folder, f"{KEY}.mp4")
+    source = Source(str(tmp_path))
+    (location,) = source.candidates(CLIP)
+
+    got = source.fetch(CLIP, location, tmp_path)
+
+    assert got.path == folder / f"{KEY}.mp4"
+    assert got.origin == rf"\xb5\xaf\xbc\xaa é/{KEY}.mp4"
+
+
+# --- What is told of a folder -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "told"),
+    [
+        ("a/5JzkrOVhPOw_000027.mp4", 27, f"rename it to {KEY}.mp4"),
+        ("5JzkrOVhPOw_27.mkv", 27, f"rename it to {KEY}.mkv"),
+        ("5JzkrOVhPOw_27000.mp4", 27, f"rename it to {KEY}.mp4"),
+        ("5JzkrOVhPOw_0.mp4", 0, "rename it to 5JzkrOVhPOw_000000_000037.mp4"),
+    ],
+)
+def test_a_file_named_by_its_start_alone_is_told_with_the_name_that_it_needs(
+    name: str, start: int, told: str, tmp_path: Path
+) -> None:
+    put(tmp_path, name)
+    clip = Clip("5JzkrOVhPOw", start, 37, "bowling", "val")
+
+    assert Source(str(tmp_path)).candidates(clip) == []
+    said = Source(str(tmp_path)).near_miss(clip)
+    assert said == f"{name} has no end in its name; if it is the clip's span, {told}"
+
+
+def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -> None:
+    put(tmp_path, "z.txt", "b/y.mp4", "b/x.mp4", "a/1.mp4", "c.mp4")
+    source = Source(str(tmp_path))
+
+    assert source.seen() == (5, ["a/1.mp4", "b/x.mp4", "b/y.mp4"])
+    assert source.near_miss(CLIP) == ""
+    (told,) = sources.advice(source, [], found=0)
+    assert told.startswith(
+        "none of its 5 files, such as a/1.mp4, b/x.mp4, b/y.mp4 is named after a clip that is asked for"
+    )
+    assert told.endswith(
+        "names that are read: ID_000027_000037.mp4, ID_27_37.mp4, ID_27000_37000.mp4 (milliseconds), ID.mp4"
+    )
+    assert sources.advice(source, [], found=1) == []
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

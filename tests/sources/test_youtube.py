@@ -33,8 +33,7 @@ def clip(youtube_id: str = ID) -> Clip:
 
 def fetch(argument: str, youtube_id: str, folder: Path, **options: Any) -> Fetched:
     source = Source(argument, Options(option=(*QUICK, *options.pop("option", ())), **options))
-    location = source.locate(clip(youtube_id))
-    assert location is not None
+    (location,) = source.candidates(clip(youtube_id))
     return source.fetch(clip(youtube_id), location, folder)
 
 
@@ -50,7 +49,7 @@ def loaded(spec: str) -> Source:
 def test_youtube_itself_is_asked_by_default_and_tells_its_terms() -> None:
     source = loaded("youtube")
 
-    assert source.locate(clip()) == f"https://www.youtube.com/watch?v={ID}"
+    assert source.candidates(clip()) == (f"https://www.youtube.com/watch?v={ID}",)
     assert "terms of service" in source.notice
     assert source.versions.startswith("yt-dlp 20")
 
@@ -58,7 +57,7 @@ def test_youtube_itself_is_asked_by_default_and_tells_its_terms() -> None:
 def test_another_server_is_asked_in_the_same_way_and_has_no_terms_that_we_know() -> None:
     source = loaded("youtube:https://mirror.example:8080/v/{youtube_id}.mp4?x=1")
 
-    assert source.locate(clip()) == f"https://mirror.example:8080/v/{ID}.mp4?x=1"
+    assert source.candidates(clip()) == (f"https://mirror.example:8080/v/{ID}.mp4?x=1",)
     assert source.notice == ""
 
 
@@ -86,11 +85,11 @@ def test_what_is_no_url_template_is_refused(argument: str) -> None:
 )
 def test_a_hostile_id_never_comes_as_far_as_a_url(youtube_id: str) -> None:
     with pytest.raises(ValueError, match="is no video id"):
-        loaded("youtube").locate(clip(youtube_id))
+        loaded("youtube").candidates(clip(youtube_id))
 
 
 def test_an_id_that_begins_with_a_dash_stays_inside_its_url() -> None:
-    assert Source("").locate(clip("-rf-")) == "https://www.youtube.com/watch?v=-rf-"
+    assert Source("").candidates(clip("-rf-")) == ("https://www.youtube.com/watch?v=-rf-",)
 
 
 # --- Against a server that works --------------------------------------------------------------------------------------
@@ -122,7 +121,7 @@ def test_one_source_fetches_many(video: Path, tmp_path: Path) -> None:
     with videos(video.parent) as url:
         source = Source(f"{url}/{{youtube_id}}.mp4")
         asked = [clip(youtube_id) for youtube_id in (ID, "gone", ID)]
-        got = [source.fetch(each, source.locate(each) or "", tmp_path).status for each in asked]
+        got = [source.fetch(each, source.candidates(each)[0], tmp_path).status for each in asked]
 
     assert got == [Status.OK, Status.NOT_IN_SOURCE, Status.OK]
 

@@ -32,7 +32,7 @@ def source(option: Sequence[str] = (), **options: Any) -> Source:
 
 def fetch(folder: Path, *, option: Sequence[str] = (), **options: Any) -> Fetched:
     asked = source(option, **options)
-    return asked.fetch(CLIP, asked.locate(CLIP) or "", folder)
+    return asked.fetch(CLIP, asked.candidates(CLIP)[0], folder)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def choose(player: Tube, tmp_path: Path) -> Callable[..., Chosen]:
         asked = source(option, **options)
         watch = asked._watch(CLIP)
         with asked._tool(CLIP, tmp_path, watch) as tool:
-            watch.refuse(tool.extract_info(asked.locate(CLIP), download=False))
+            watch.refuse(tool.extract_info(asked.candidates(CLIP)[0], download=False))
         return watch.chosen
 
     return chosen

@@ -75,7 +75,7 @@ def offer_dash(tube: Tube, fragments: dict[str, bytes], faults: Faults) -> Any:
 
 def fetch(folder: Path, *, option: tuple[str, ...] = (), **options: Any) -> Fetched:
     source = Source("", Options(option=(*QUICK, *option), **options))
-    return source.fetch(CLIP, source.locate(CLIP) or "", folder)
+    return source.fetch(CLIP, source.candidates(CLIP)[0], folder)
 
 
 @pytest.mark.parametrize("sections", [False, True])

@@ -28,7 +28,7 @@ SECRET = "s3cret-w0rd"
 
 def fetch(argument: str, folder: Path, **options: Any) -> Fetched:
     source = Source(argument, Options(**{**options, "option": (*QUICK, *options.get("option", ()))}))
-    return source.fetch(CLIP, source.locate(CLIP) or "", folder)
+    return source.fetch(CLIP, source.candidates(CLIP)[0], folder)
 
 
 def parameters(argument: str = "", *, folder: Path = Path("/work"), **options: Any) -> dict[str, Any]:
@@ -420,7 +420,7 @@ def test_a_users_own_yt_dlp_is_not_asked_and_nothing_is_left_but_the_file(
         option = {(*QUICK, "http_chunk_size=100000")!r}
         source = Source("{faults.url}/{fault}/{{youtube_id}}", Options(option=option, sections={sections}))
         clip = Clip("{ID}", 0, 1, "bowling", "val")
-        print(source.fetch(clip, source.locate(clip), Path({str(work)!r})).status)
+        print(source.fetch(clip, source.candidates(clip)[0], Path({str(work)!r})).status)
         """
     )
     paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(here))))

@@ -26,7 +26,7 @@ Tube = Callable[..., Any]
 
 def fetch(folder: Path, clip: Clip = CLIP, **options: Any) -> Fetched:
     source = Source("", Options(option=QUICK, **options))
-    return source.fetch(clip, source.locate(clip) or "", folder)
+    return source.fetch(clip, source.candidates(clip)[0], folder)
 
 
 def brightness(path: Path) -> list[float]:

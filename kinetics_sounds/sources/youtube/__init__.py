@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,9 @@ class Source:
 
         return f"yt-dlp {__version__}"
 
-    def locate(self, clip: Clip) -> str | None:
+    def candidates(self, clip: Clip) -> Sequence[str]:
         """The URL: whether the video is still there, only asking can tell."""
-        return self.template.replace("{youtube_id}", clip.youtube_id)
+        return (self.template.replace("{youtube_id}", clip.youtube_id),)
 
     def fetch(self, clip: Clip, location: str, folder: Path) -> Fetched:
         """Download the whole video, or its section, into `folder`; whatever else was written is removed.
