@@ -107,12 +107,13 @@ def read_folds(meta: Path, audio: Path) -> tuple[Recording, ...]:
 def read_list(path: Path, audio: Path) -> tuple[Recording, ...]:
     """The recordings of a DCASE-style list (a line: file, white space, label), whose files lie in `audio`, in its order.
 
+    Since 2019 these lists have a first line, which names the columns filename and scene_label.
     Raises AnnotationError for a list that cannot be read, is empty or names a file twice, a line without a label, and a
     file that lies elsewhere or is missing.
     """
     found = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
-        if line.strip():
+        if line.strip() and line.split() != ["filename", "scene_label"]:
             name, *label = line.split(maxsplit=1)
             found.append(_recording(name, "".join(label), audio, where=f"{path}:{number}"))
     return _checked(found, path)

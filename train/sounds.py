@@ -51,7 +51,8 @@ class Settings:
     Folders that are understood:
       meta/esc50.csv, audio/*.wav                       ESC-50: the mean over its folds
       set1/scenes_stereo/, set1/scenes_stereo_testset/  DCASE 2014: one half teaches, the other is judged; bus01.wav is a "bus"
-      evaluation_setup/fold1_train.txt, fold1_evaluate.txt, ...   DCASE: lists of "file label", the mean over the folds
+      evaluation_setup/fold1_train.txt, ...             later years of DCASE: lists of "file label", each with its
+                                                        fold1_evaluate.txt (or both .csv): the mean over the folds
       train.txt, test.txt                               the same for one division
     """
 
@@ -145,7 +146,8 @@ def read(folder: Path) -> Sounds:
             return Sounds((*fit, *on), ((fit, on),))
     lists = [(folder / "train.txt", folder / "test.txt")]
     if not lists[0][0].is_file():
-        trains = sorted((folder / "evaluation_setup").glob("fold*_train.txt"), key=_number)
+        found = (folder / "evaluation_setup").glob("fold*_train.*")
+        trains = sorted((path for path in found if path.suffix in (".txt", ".csv")), key=_number)
         lists = [(path, path.with_name(path.name.replace("_train", "_evaluate"))) for path in trains]
     if not lists:
         raise AnnotationError(

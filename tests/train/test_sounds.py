@@ -129,6 +129,14 @@ class TestDcase:
             "c": 1000,
         }
 
+    def test_the_lists_of_2019_and_later_are_read_as_the_earlier_ones(self, dcase: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(dcase, tmp_path / "later"))
+        for path in (folder / "evaluation_setup").glob("*.txt"):
+            path.with_suffix(".csv").write_text("filename\tscene_label\n" + path.read_text())
+            path.unlink()
+
+        assert sounds.fingerprint(sounds.read(folder), folder) == sounds.fingerprint(sounds.read(dcase), dcase)
+
     def test_a_sound_that_teaches_in_one_division_may_be_judged_in_another(self, dcase: Path) -> None:
         found = sounds.read(dcase)
 
