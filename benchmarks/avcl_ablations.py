@@ -1,6 +1,6 @@
 """What each part of AVCL is worth on the demo's world: every row of its ablations, three seeds, wins and losses alike.
 
-    python benchmarks/avcl_ablations.py --out /tmp/ablations [--clips 420] [--steps 80] [--epochs 4] [--seed N]
+    python benchmarks/avcl_ablations.py --out /tmp/ablations [--clips 420] [--steps 80] [--epochs 8] [--seed N] [--row NAME]
 
 Makes the demo's world once, pretrains each row from three seeds, and judges the encoders as they are (a linear probe and
 cross-modal retrieval on ungated features), behind their gate where there is one (retrieval on gated features, which a gate
@@ -58,16 +58,17 @@ def main() -> None:
     parser.add_argument(
         "--seed", type=int, help="Measure only this one, and write no page: processes may share the work."
     )
+    parser.add_argument("--row", choices=["untrained", *ROWS], help="Measure and print only this one; write no page.")
     asked = parser.parse_args()
     shards = world(asked.out, asked.clips)
-    if asked.seed is not None:
-        for number, name in enumerate(["untrained", *ROWS]):
-            row(asked, shards, number, name, asked.seed)
-        return
     rows = {
-        name: [row(asked, shards, number, name, seed) for seed in SEEDS]
+        name: [row(asked, shards, number, name, seed) for seed in (SEEDS if asked.seed is None else [asked.seed])]
         for number, name in enumerate(["untrained", *ROWS])
+        if asked.row in (None, name)
     }
+    if asked.row is not None or asked.seed is not None:
+        print("\n".join(lines(rows)))
+        return
     page = Path(__file__).with_suffix(".md")
     page.write_text(told(rows, asked))
     print(page.read_text())
@@ -156,7 +157,7 @@ def run(module: str, *arguments: object) -> None:
 def told(rows: dict[str, list[Scores]], asked: argparse.Namespace) -> str:
     """The page."""
     test = json.loads((asked.out / "world/build/shards/dataset.json").read_text())["splits"]["test"]["samples"]
-    lines = [
+    page = [
         "# What each part of AVCL is worth on the demo's world",
         "",
         (
@@ -169,11 +170,7 @@ def told(rows: dict[str, list[Scores]], asked: argparse.Namespace) -> str:
         "",
         "| | " + " | ".join(COLUMNS) + " |",
         "|---|" + "---|" * len(COLUMNS),
-    ]
-    for name, scores in rows.items():
-        label = "untrained; fine-tuned: supervised from scratch" if name == "untrained" else name
-        lines.append(f"| {label} | " + " | ".join(cell([each[column] for each in scores]) for column in COLUMNS) + " |")
-    lines += [
+        *lines(rows),
         "",
         (
             "Ungated scores say what the encoders have learnt. Gated ones are not comparable with them: the gate of a pair sees "
@@ -183,7 +180,18 @@ def told(rows: dict[str, list[Scores]], asked: argparse.Namespace) -> str:
         ),
         "",
     ]
-    return "\n".join(lines)
+    return "\n".join(page)
+
+
+def lines(rows: dict[str, list[Scores]]) -> list[str]:
+    """The table's."""
+    label = {"untrained": "untrained; fine-tuned: supervised from scratch"}
+    return [
+        f"| {label.get(name, name)} | "
+        + " | ".join(cell([each[column] for each in scores]) for column in COLUMNS)
+        + " |"
+        for name, scores in rows.items()
+    ]
 
 
 def cell(values: list[float | None]) -> str:

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,8 @@ JPEGS = [simplejpeg.encode_jpeg(np.ascontiguousarray(frame_HWC), quality=95) for
 META = {"num_frames": 5, "fps": 25.0, "audio_samples": 2400}
 JPEG_META = META | {"frame_bytes": list(map(len, JPEGS)), "frame_crcs": list(map(crc32, JPEGS))}
 MEL_FT = np.arange(12, dtype=np.float16).reshape(3, 4) / 16
+FACTS: dict[str, Any] = {"frames": {"short_side": 8}, "mel": {"bands": 3, "columns": 4}}
+"""Of the set."""
 WAVEFORM = np.sin(np.arange(2400) / 20).astype(np.float32) / 2
 
 
@@ -58,7 +61,7 @@ def opened(tmp_path: Path) -> Callable[..., stream.Split]:
             layout.AUDIO: flac(),
             layout.META: json.dumps(JPEG_META).encode(),
         }
-        return stream.open_split(make(tmp_path, (1, 2), parts=lambda _: good | changed), "train")
+        return stream.open_split(make(tmp_path, (1, 2), parts=lambda _: good | changed, **FACTS), "train")
 
     return split
 
@@ -95,17 +98,18 @@ def test_jpegs_that_are_not_there_are_refused(opened: Callable[..., stream.Split
 
 
 def test_video_is_decoded_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[bytes, list[int], str]] = []
+    asked: list[tuple[bytes, list[int], str, int]] = []
 
-    def decode(mp4: bytes, numbers: list[int], *, decoder: str) -> np.ndarray:
-        asked.append((mp4, numbers, decoder))
+    def decode(mp4: bytes, numbers: list[int], *, decoder: str, length: int) -> np.ndarray:
+        asked.append((mp4, numbers, decoder, length))
         return FRAMES_THWC[numbers]
 
     monkeypatch.setattr(frames, "decode", decode)
-    split = stream.open_split(make(tmp_path, (1,)), "train")
+    parts = {layout.FRAMES: b"an mp4", layout.META: json.dumps(META).encode()}
+    split = stream.open_split(make(tmp_path, (1,), parts=lambda _: parts, **FACTS), "train")
     with stream.sample(split, 0) as sample:
         assert sample.frames([1, 0], decoder="pyav").shape == (2, 8, 16, 3)
-    assert asked == [(b"mp4 of 0 ", [1, 0], "pyav")]
+    assert asked == [(b"an mp4", [1, 0], "pyav", 5)]
 
 
 def test_a_part_that_is_not_stored_is_named(tmp_path: Path) -> None:
@@ -154,6 +158,80 @@ def test_a_mel_that_is_none_is_a_bad_sample(opened: Callable[..., stream.Split],
     told = r"train-000000.tar: sample k_0: its mel-spectrogram cannot be read"
     with stream.sample(opened(**{layout.MEL: mel}), 0) as sample, pytest.raises(BadSampleError, match=told):
         sample.mel()
+
+
+@pytest.mark.parametrize(
+    ("mel_FT", "said"),
+    [
+        (MEL_FT[:, :3], "is 3 x 3, not 3 x 4"),
+        (MEL_FT.T, "is 4 x 3, not 3 x 4"),
+        (np.where(MEL_FT > 0.5, np.nan, MEL_FT), "holds 3 values that are not from 0 to 1, such as nan"),
+        (np.where(MEL_FT == 0.5, np.inf, MEL_FT), "holds 1 values that are not from 0 to 1, such as inf"),
+        (-MEL_FT, "holds 11 values that are not from 0 to 1, such as -0.0625"),
+        (MEL_FT + 0.5, "holds 3 values that are not from 0 to 1, such as 1.0625"),
+    ],
+    ids=["fewer columns", "turned", "NaN", "infinity", "below 0", "above 1"],
+)
+def test_a_mel_that_is_not_as_the_set_says_is_a_bad_sample(
+    opened: Callable[..., stream.Split], mel_FT: np.ndarray, said: str
+) -> None:
+    wrong = {layout.MEL: npy(np.ascontiguousarray(mel_FT, dtype=np.float16))}
+    told = f"train-000000.tar: sample k_0: its mel-spectrogram {re.escape(said)}"
+    with stream.sample(opened(**wrong), 0) as sample, pytest.raises(BadSampleError, match=told):
+        sample.mel()
+
+
+def test_every_float16_is_told_apart_as_comparing_does() -> None:
+    """All 65,536 of them."""
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+
+    assert np.array_equal(stream.in_unit_range(every), (every >= 0) & (every <= 1))
+
+
+def test_frames_of_another_size_than_the_set_says_are_a_bad_sample(opened: Callable[..., stream.Split]) -> None:
+    small = [simplejpeg.encode_jpeg(np.zeros((6, 16, 3), np.uint8))] * 5
+    meta = META | {"frame_bytes": list(map(len, small)), "frame_crcs": list(map(crc32, small))}
+    wrong = {layout.JPEGS: b"".join(small), layout.META: json.dumps(meta).encode()}
+    told = "train-000000.tar: sample k_0: its frames are 16 x 6"
+    with stream.sample(opened(**wrong), 0) as sample, pytest.raises(BadSampleError, match=told):
+        sample.frames([0])
+
+
+@pytest.mark.parametrize("bytes_", [[], list(map(len, JPEGS[:4]))])
+def test_jpegs_of_another_number_than_the_metadata_say_are_a_bad_sample(
+    opened: Callable[..., stream.Split], bytes_: list[int]
+) -> None:
+    """One more is stored, or the metadata do not say where one ends."""
+    meta = META | {
+        "num_frames": len(bytes_) or 5,
+        "frame_bytes": bytes_,
+        "frame_crcs": list(map(crc32, JPEGS))[: len(bytes_)],
+    }
+    with (
+        stream.sample(opened(**{layout.META: json.dumps(meta).encode()}), 0) as sample,
+        pytest.raises(BadSampleError, match=rf"its frames have {sum(map(len, JPEGS))} bytes, not {sum(bytes_)}"),
+    ):
+        sample.frames([0])
+
+
+def test_sound_of_another_length_than_the_metadata_say_is_no_sound_of_it(opened: Callable[..., stream.Split]) -> None:
+    """Wherever the window lies."""
+    meta = json.dumps(JPEG_META | {"audio_samples": 2399}).encode()
+    with (
+        stream.sample(opened(**{layout.META: meta}), 0) as sample,
+        pytest.raises(MediaError, match=r"the stored sound has 2400 samples, not 2399"),
+    ):
+        sample.waveform(first=0, count=5)
+
+
+def test_a_set_that_does_not_say_what_its_parts_are_is_no_samples_fault(tmp_path: Path) -> None:
+    parts = {layout.MEL: npy(MEL_FT), layout.META: json.dumps(META).encode()}
+    with (
+        stream.sample(stream.open_split(make(tmp_path, (1,), parts=lambda _: parts), "train"), 0) as sample,
+        pytest.raises(ShardError, match=r"dataset.json does not say bands; make the set again") as caught,
+    ):
+        sample.mel()
+    assert not isinstance(caught.value, BadSampleError)
 
 
 @pytest.mark.parametrize(

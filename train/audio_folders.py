@@ -1,6 +1,6 @@
-"""Folders of labelled sounds that judge an audio encoder: ESC-50's five folds, DCASE's training and test lists.
+"""Folders of labelled sounds that judge an audio encoder: ESC-50's five folds, DCASE's two halves or its lists.
 
-A folder's list is read into recordings, an encoder of the caller's turns each into features once, and a linear SVM (see
+A folder is read into recordings, an encoder of the caller's turns each into features once, and a linear SVM (see
 `probes.svm`) learns from some and is judged on the others.
 
 Shape suffixes: N recordings, K renderings of a recording (crops, augmentations: each is learnt from, and their decision
@@ -9,6 +9,7 @@ values are averaged to judge), D feature channels.
 
 import csv
 import io
+import re
 import statistics
 import struct
 import warnings
@@ -47,6 +48,10 @@ MIN_RATE, MAX_RATE = 1_000, 1_000_000
 """Hertz: what claims less or more is damaged. At 1 Hz a second's file would become hours."""
 MAX_STEPS = 10_000
 """Greatest denominator of the ratio of two rates: exact for the usual ones, else within 1e-4."""
+SCENES = ("scenes_stereo", "scenes_stereo_testset")
+"""Folders of DCASE 2014's two halves: to learn from, to be judged on."""
+SCENE_RECORDINGS, SCENE_CLASSES = 100, 10
+"""Of either half; each recording has 30 s."""
 MAX_SECONDS = 3600.0
 """Longer recordings are refused: they would be resampled in memory."""
 
@@ -102,15 +107,58 @@ def read_folds(meta: Path, audio: Path) -> tuple[Recording, ...]:
 def read_list(path: Path, audio: Path) -> tuple[Recording, ...]:
     """The recordings of a DCASE-style list (a line: file, white space, label), whose files lie in `audio`, in its order.
 
+    Since 2019 these lists have a first line, which names the columns filename and scene_label.
     Raises AnnotationError for a list that cannot be read, is empty or names a file twice, a line without a label, and a
     file that lies elsewhere or is missing.
     """
     found = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
-        if line.strip():
+        if line.strip() and line.split() != ["filename", "scene_label"]:
             name, *label = line.split(maxsplit=1)
             found.append(_recording(name, "".join(label), audio, where=f"{path}:{number}"))
     return _checked(found, path)
+
+
+def read_scenes(folder: Path) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
+    """The two halves of DCASE 2014 as its archives unpack into `folder`: those to learn from, and those to be judged on.
+
+    Each is a folder of `SCENES`, or one of the same name within it, of files such as `bus01.wav`: the label and two digits.
+    Raises AnnotationError for a half that is missing or has not its number of recordings or classes, a name of another
+    form, and halves of different classes.
+    """
+    fit, on = (_scenes(folder / name) for name in SCENES)
+    if strange := sorted({each.label for each in fit} ^ {each.label for each in on}):
+        raise AnnotationError(
+            f"{folder}: {', '.join(strange)}: is in one of {' and '.join(SCENES)} alone; unpack both again"
+        )
+    return fit, on
+
+
+def _scenes(folder: Path) -> tuple[Recording, ...]:
+    """One half, in the order of its files' names."""
+    inner = folder / folder.name
+    place = inner if inner.is_dir() else folder
+    try:
+        names = sorted(path.name for path in place.iterdir() if path.suffix.lower() == ".wav")
+    except OSError as error:
+        raise AnnotationError(
+            f"{place}: cannot be read: {error.strerror}; DCASE 2014 has two halves, {' and '.join(SCENES)}: unpack both"
+        ) from error
+    names = [name for name in names if not name.startswith(".")]  # macOS leaves ._bus01.wav
+    for name in names:
+        if not re.fullmatch(r"[^\W\d]+\d\d\.wav", name, re.IGNORECASE):
+            raise AnnotationError(
+                f"{place / name}: is not called by a label and two digits (bus01.wav); rename or remove it"
+            )
+    recordings = tuple(Recording(place / name, name[:-6]) for name in names)
+    counts = Counter(each.label for each in recordings)
+    if (len(recordings), len(counts)) != (SCENE_RECORDINGS, SCENE_CLASSES):
+        told = ", ".join(f"{label} {count}" for label, count in sorted(counts.items())) or "none"
+        raise AnnotationError(
+            f"{place}: has {len(recordings)} recordings of {len(counts)} classes ({told}), where DCASE 2014 has "
+            f"{SCENE_RECORDINGS} of {SCENE_CLASSES}; unpack its archive again"
+        )
+    return recordings
 
 
 def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:

@@ -9,8 +9,6 @@ score with respect to A_k (Selvaraju et al., arXiv 1610.02391). The score needs 
 Shape suffixes: B clips, C channels, T frames, H and W pixels, L classes.
 """
 
-import copy
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,7 +95,7 @@ def judge(argv: Sequence[str]) -> int:
     on = settings.on_split or run.judged_split(dataset.splits) or facts["train_split"]
     run.check_like(facts, dataset, shards=shards)
     split = run.open_split(run.reopen(settings.run).settings, shards, on)
-    encoders = untied(load_asked(settings))
+    encoders = load_asked(settings)
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(run.pick_device(settings.device))
     out = settings.out or settings.run / "eval" / ("cam_untrained" if settings.untrained else "cam")
@@ -144,16 +142,6 @@ def spaced(total: int, wanted: int) -> list[int]:
     return [total * place // wanted for place in range(wanted)]
 
 
-def untied(encoders: Encoders) -> Encoders:
-    """The same encoders, but never one for both sides: a map is of what one of the two sees."""
-    if encoders.video is not encoders.audio:
-        return encoders
-    method = copy.deepcopy(encoders.method)
-    video = copy.deepcopy(encoders.video)
-    method.video, method.audio = video, copy.deepcopy(video)
-    return dataclasses.replace(encoders, method=method, video=method.video, audio=method.audio)
-
-
 def score_of(encoders: Encoders) -> tuple[Score, str]:
     """What is explained of a run, and its name: see the head of this file. Raises ValueError where there is nothing."""
     logits = getattr(encoders.method, "logits", None)
@@ -187,7 +175,7 @@ def predicted(logits: Callable[[Tensor, Tensor], Tensor]) -> Score:
 
 
 def explain(encoders: Encoders, inputs: dict[str, Tensor], score: Score, *, layer: str = "conv5") -> Explained:
-    """The maps of one clip, given what the encoders, two `untied` ones, take of it.
+    """The maps of one clip, given what the encoders take of it.
 
     Raises SettingsError for a stage that is not there.
     """

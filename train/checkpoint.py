@@ -6,6 +6,7 @@ CHECKPOINTS/step-00000500/model.safetensors
 """
 
 import json
+import logging
 import os
 import shutil
 import textwrap
@@ -20,12 +21,16 @@ from torch import Tensor, nn
 from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
 
+from . import distributed
+
 SCHEMA = 1
 """Raised when a file changes its meaning; a reader refuses any other."""
 
 PASSED_ON = ("video.", "audio.", "amfm.")
 """What one run hands on to another: both encoders, and AVCL's gate where there is one."""
 REMEDY = "remove that folder to use the checkpoint before it"
+
+log = logging.getLogger("kinetics_sounds")
 
 
 def save(
@@ -106,8 +111,10 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def load_model(path: Path, model: nn.Module) -> None:
     """Fill the model's weights and buffers; raises RunError where names or shapes differ."""
+    found = _tensors(path / "model.safetensors")
+    _check_encoders(path, found, model)
     try:
-        model.load_state_dict(_tensors(path / "model.safetensors"))
+        model.load_state_dict(found)
     except RuntimeError as error:
         raise RunError(f"{path}: belongs to another model: {textwrap.shorten(str(error), 300)}") from error
 
@@ -122,11 +129,32 @@ def load_common(path: Path, model: nn.Module) -> str:
     missing = [name for name in own if name.startswith(PASSED_ON[:2]) and name not in common]
     if missing:
         raise RunError(f"{path}: has no {missing[0]}, nor {len(missing) - 1} others; give a run of the same --backbone")
+    _check_encoders(path, common, model)
     try:
         model.load_state_dict(common, strict=False)
     except RuntimeError as error:
         raise RunError(f"{path}: its encoders are others: {textwrap.shorten(str(error), 300)}") from error
     return f"{', '.join(sorted({name.partition('.')[0] for name in common}))} from {path}"
+
+
+def _check_encoders(path: Path, found: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raise RunError for two encoders where the model has one; warn of a shared encoder's statistics before they were apart."""
+    own = dict(model.named_parameters(remove_duplicate=False))
+    pairs = {name: name.replace("video.", "audio.", 1) for name in found if name.startswith("video.")}
+    pairs = {video: audio for video, audio in pairs.items() if audio in found}
+    for video, audio in pairs.items():
+        if video in own and own[video] is own.get(audio) and not torch.equal(found[video], found[audio]):
+            raise RunError(
+                f"{path}: has an encoder for each modality ({video} is not {audio}), where this run has one for both; give "
+                "--encoders separate, or a run of --encoders shared"
+            )
+    means = [video for video in pairs if video.endswith(".running_mean") and found[video].count_nonzero()]
+    if means and distributed.leads() and all(torch.equal(found[mean], found[pairs[mean]]) for mean in means):
+        log.warning(
+            "%s: was trained with one set of batch-norm statistics for both modalities (kinetics-sounds 0.1.0), so each is "
+            "evaluated with a mixture; some hundred steps more of ks-train tell them apart",
+            path,
+        )
 
 
 def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -115,6 +115,11 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def leads() -> bool:
+    """Whether this is the only process, or rank 0: the one that speaks for all."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
 def gather(local_BD: Tensor) -> Tensor:
     """Concatenate the rows of all ranks in rank order: (B, ...) to (N, ...), B may differ from rank to rank.
 

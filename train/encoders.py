@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class Raw:
     """A clip of your own, which a view reads as it reads a `stream.Sample` of the shards.
 
-    Raises ValueError where the frames are not uint8 (T, H, W, 3), the rate is not positive or the mel is not (F, T).
+    Raises ValueError where the frames are not uint8 (T, H, W, 3), the rate is not positive, the mel is not (F, T) or not in
+    [0, 1], or the sound is not finite.
     """
 
     frames_THWC: np.ndarray
@@ -54,6 +55,10 @@ class Raw:
             raise ValueError(f"fps {self.fps} must be more than 0")
         if self.mel_FT is not None and self.mel_FT.ndim != 2:
             raise ValueError(f"the mel-spectrogram must be (F, T), got {self.mel_FT.shape}")
+        if self.mel_FT is not None and not ((self.mel_FT >= 0) & (self.mel_FT <= 1)).all():
+            raise ValueError("the mel-spectrogram must be in [0, 1], as Encoders.mel_image makes it")
+        if self.sound is not None and not np.isfinite(self.sound).all():
+            raise ValueError("the sound must be finite")
 
     @property
     def meta(self) -> Meta:

@@ -52,7 +52,7 @@ class Settings:
     checkpoint: str = "last"
     """Checkpoint to begin with: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Begin with initial weights instead, without AMFM: supervised learning from scratch (Baseline R+A)."""
+    """Begin with initial weights instead, without AMFM: the same encoders (separate, or shared), supervised from scratch."""
     shards: str | None = None
     """Folder or URL of the shards; default: the run's own."""
     fit_split: str = "train"

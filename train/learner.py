@@ -61,7 +61,7 @@ def make_learner(parsed: Parsed[SomeSettings], split: Split, world: World) -> Le
         settings.compile
     ):  # the stages of both encoders share their code: each shape, in training and out of it, is one more
         torch._dynamo.config.recompile_limit = SHAPES
-    for encoder in {built.method.video, built.method.audio}:
+    for encoder in (built.method.video, built.method.audio):
         if settings.recompute:
             recompute(encoder, compiled="inductor" if settings.compile else None)
         elif settings.compile:

@@ -166,6 +166,9 @@ class Samples:
                     raise
                 what = str(error) if isinstance(error, KineticsSoundsError) else f"{type(error).__name__}: {error}"
                 raise BadRowError(what if isinstance(error, ShardError) else f"{sample}: {what}") from error
+            for name, tensor in made.items():
+                if tensor.is_floating_point() and not tensor.isfinite().all():
+                    raise BadRowError(f"{sample}: its {name!r} holds values that are not finite")
             for name, array in out.items():
                 np.copyto(array, made[name].numpy().reshape(array.shape), casting="no")
             return Times(sample.read_seconds, time.perf_counter() - start - sample.read_seconds)

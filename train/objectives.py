@@ -27,7 +27,7 @@ def cgra(
 ) -> Tensor:
     """Pull each channel of the two modalities together and push different channels apart.
 
-    AVCL Eq. 6: the sum over channels of (1 - C_ii)^2 plus `off_diagonal_weight` times the sum of C_ij^2 over i != j,
+    AVCL Eq. 5: the sum over channels of (1 - C_ii)^2 plus `off_diagonal_weight` times the sum of C_ij^2 over i != j,
     where C is `cross_correlation`. Shapes (N, D) and (N, D) to a scalar; the same loss as Barlow Twins when centred.
     Raises ValueError when the shapes differ or N < 2.
     """
@@ -38,10 +38,10 @@ def cgra(
 
 
 def cross_correlation(video_ND: Tensor, audio_ND: Tensor, *, center: bool = True, eps: float = LEAST_NORM) -> Tensor:
-    """Correlate every video channel with every audio channel over the batch, AVCL Eq. 5.
+    """Correlate every video channel with every audio channel over the batch, AVCL Eq. 6.
 
     Shapes (N, D) and (N, D) to (D, D), rows video, values in [-1, 1]. `center` subtracts each channel's batch mean
-    first, which Eq. 5 does not write; without it non-negative features cannot anti-correlate. A channel whose norm
+    first, which Eq. 6 does not write; without it non-negative features cannot anti-correlate. A channel whose norm
     is at most `eps`, or only rounding error after centring, is dead: its row or column is 0 and it gets no gradient.
     Raises ValueError when the shapes differ or N < 2.
     """

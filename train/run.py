@@ -32,6 +32,7 @@ from kinetics_sounds.settings import Layers, Parsed, only_one, parse
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
 
+from .backbones import tied_copy
 from .loader import Loading
 from .methods import Data, Method, Step
 from .optim import Optim
@@ -74,7 +75,7 @@ class Settings:
     backbone: str = "r3d"
     """The encoders' architecture: a module of backbones/."""
     encoders: Literal["separate", "shared"] = "separate"
-    """One encoder a modality, or one and the same for both (Table I, "one model")."""
+    """One encoder a modality, or one set of weights for both with batch-norm statistics per modality (Table I, "one model")."""
     view: str = "clip_and_mel"
     """What the encoders see: a module of views/."""
     batch: int = 16
@@ -314,7 +315,7 @@ def build(parsed: Parsed[SomeSettings], data: Data) -> Built:
 
 
 def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn.Module) -> nn.Module:
-    """An encoder for the audio as the view lays it out, or the video's own."""
+    """An encoder for the audio as the view lays it out, or one with the video's own weights."""
     chosen = parsed.settings
     network, channels = parsed.groups[chosen.backbone], parsed.groups[chosen.view].audio_channels
     if chosen.encoders == "separate":
@@ -325,7 +326,7 @@ def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn
             f"--encoders shared: the one encoder takes {network.channels} channels, and the audio has {channels}; "
             f"give --{chosen.view}.audio_channels {network.channels}"
         )
-    return video
+    return tied_copy(video)
 
 
 def pick_device(name: str) -> torch.device:

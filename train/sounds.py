@@ -19,7 +19,17 @@ from kinetics_sounds.errors import AnnotationError, RunError, SettingsError
 from kinetics_sounds.settings import DONE, parse
 
 from . import results, run
-from .audio_folders import Recording, check_apart, cross_validate, encode, read_folds, read_list, train_test
+from .audio_folders import (
+    SCENES,
+    Recording,
+    check_apart,
+    cross_validate,
+    encode,
+    read_folds,
+    read_list,
+    read_scenes,
+    train_test,
+)
 from .encoders import Encoders, Raw, load_asked
 from .features import Kind
 from .features import encode as encode_inputs
@@ -40,7 +50,9 @@ class Settings:
 
     Folders that are understood:
       meta/esc50.csv, audio/*.wav                       ESC-50: the mean over its folds
-      evaluation_setup/fold1_train.txt, fold1_evaluate.txt, ...   DCASE: lists of "file label", the mean over the folds
+      set1/scenes_stereo/, set1/scenes_stereo_testset/  DCASE 2014: one half teaches, the other is judged; bus01.wav is a "bus"
+      evaluation_setup/fold1_train.txt, ...             later years of DCASE: lists of "file label", each with its
+                                                        fold1_evaluate.txt (or both .csv): the mean over the folds
       train.txt, test.txt                               the same for one division
     """
 
@@ -128,13 +140,18 @@ def read(folder: Path) -> Sounds:
     """
     if (folder / "meta" / "esc50.csv").is_file():
         return Sounds(read_folds(folder / "meta" / "esc50.csv", folder / "audio"))
+    for place in (folder / "set1", folder):
+        if any((place / half).is_dir() for half in SCENES):
+            fit, on = read_scenes(place)
+            return Sounds((*fit, *on), ((fit, on),))
     lists = [(folder / "train.txt", folder / "test.txt")]
     if not lists[0][0].is_file():
-        trains = sorted((folder / "evaluation_setup").glob("fold*_train.txt"), key=_number)
+        found = (folder / "evaluation_setup").glob("fold*_train.*")
+        trains = sorted((path for path in found if path.suffix in (".txt", ".csv")), key=_number)
         lists = [(path, path.with_name(path.name.replace("_train", "_evaluate"))) for path in trains]
     if not lists:
         raise AnnotationError(
-            f"{folder}: is no folder of sounds: it has no meta/esc50.csv, no train.txt and no "
+            f"{folder}: is no folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/{SCENES[0]} and no "
             "evaluation_setup/fold1_train.txt; see ks-eval sounds --help"
         )
     divisions = tuple((read_list(fit, folder), read_list(on, folder)) for fit, on in lists)

@@ -30,14 +30,17 @@ TRIALS = 3
 """Times that `auto` lets each decoder decode the first clip; its best counts."""
 
 
-def decode(mp4: bytes, numbers: Sequence[int], *, decoder: Decoder = "auto") -> np.ndarray:
+def decode(mp4: bytes, numbers: Sequence[int], *, decoder: Decoder = "auto", length: int | None = None) -> np.ndarray:
     """The frames of these numbers, in this order: uint8, shape (len(numbers), H, W, 3), RGB.
 
-    Raises MediaError where the bytes do not decode, a number lies outside the clip, or the decoder is not installed.
+    Raises MediaError where the bytes do not decode, the clip has not the `length` in frames that it should have, a number
+    lies outside it, or the decoder is not installed.
     """
     if mp4[4:8] != b"ftyp":
         raise MediaError("the stored frames are no mp4")  # decord would follow a playlist to files and addresses
     try:
+        if length is not None and (there := len(_track(mp4).offsets)) != length:
+            raise MediaError(f"the stored clip has {there} frames, not {length}")
         return _DECODERS[decoder](mp4, list(numbers))
     except MediaError:
         raise

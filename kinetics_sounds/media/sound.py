@@ -12,10 +12,11 @@ MAX_SAMPLES = 3600 * SAMPLE_RATE
 """Of a track, an hour: small bytes that claim more would take gigabytes of memory."""
 
 
-def read(flac: bytes, *, first: int = 0, count: int | None = None) -> np.ndarray:
+def read(flac: bytes, *, first: int = 0, count: int | None = None, length: int | None = None) -> np.ndarray:
     """All of a stored track, or `count` samples of it from sample `first` on: float32, shape (samples,), 24 kHz mono.
 
-    Raises MediaError where the bytes are no such FLAC or do not decode, or the window lies outside of the track.
+    Raises MediaError where the bytes are no such FLAC or do not decode, the track has not the `length` that it should have,
+    or the window lies outside of it.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(flac)) as track:
@@ -27,6 +28,8 @@ def read(flac: bytes, *, first: int = 0, count: int | None = None) -> np.ndarray
                 )
             if track.frames > MAX_SAMPLES:
                 raise MediaError(f"the stored sound claims {track.frames} samples, more than {MAX_SAMPLES}")
+            if length not in (None, track.frames):
+                raise MediaError(f"the stored sound has {track.frames} samples, not {length}")
             wanted = track.frames - first if count is None else count
             if first < 0 or wanted < 0 or first + wanted > track.frames:
                 raise MediaError(f"{count} samples from {first} on are asked of a stored sound of {track.frames}")

@@ -164,6 +164,10 @@ class Parts:
         with self.fetching():
             return self._checked(part, offset, size, crc)
 
+    def size(self, part: str) -> int:
+        """Bytes of a part; raises ShardError where the set has no such part."""
+        return self._place(part)[1]
+
     def read_pieces(self, part: str, pieces: Iterable[tuple[int, int, int]]) -> list[bytes]:
         """Pieces of a part: of each its first byte, how many it has and what their CRC-32 must be; raises as `read`."""
         offset, whole, _ = self._place(part)

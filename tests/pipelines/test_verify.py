@@ -306,13 +306,20 @@ def test_sound_samples_decode(packed: dict[str, bytes], tmp_path: Path) -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({layout.MEL: npy(np.zeros((256, 255), np.float16))}, "its mel-spectrogram is not 256 x 256 values from 0 to 1"),
-    ({layout.MEL: npy(np.full((256, 256), np.nan, np.float16))}, "its mel-spectrogram is not 256 x 256 values"),
-    ({layout.MEL: npy(np.full((256, 256), 1.5, np.float16))}, "its mel-spectrogram is not 256 x 256 values"),
+    ({layout.MEL: npy(np.zeros((256, 255), np.float16))}, "its mel-spectrogram is 256 x 255, not 256 x 256"),
+    *(
+        (
+            {layout.MEL: npy(np.full((256, 256), value, np.float16))},
+            f"its mel-spectrogram holds 65536 values that are {no}",
+        )
+        for value, no in (
+            (value, f"not from 0 to 1, such as {value}") for value in (np.nan, np.inf, -np.inf, 1.5, -0.5)
+        )
+    ),
     ({layout.MEL: npy(np.zeros((256, 256), np.float32))}, "its mel-spectrogram cannot be read"),
     ({layout.MEL: pickle.dumps(print)}, "its mel-spectrogram cannot be read"),
     ({layout.AUDIO: b"fLaC, but no more"}, "the stored sound does not decode"),
-    ({"audio_samples": 5}, "its sound has 48000 samples where its metadata say 5"),
+    ({"audio_samples": 5}, "the stored sound has 48000 samples, not 5"),
     ({"num_frames": 0, "frame_bytes": [], "frame_crcs": []}, "it has no frame"),
     ({"num_frames": -1}, "its metadata cannot be read"),
     ({"label_index": 2}, "its label is not the number 1 of its index"),

@@ -1,8 +1,10 @@
 """Shard sets made by tests."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from kinetics_sounds import remote
 from kinetics_sounds.shards import index, layout
@@ -24,8 +26,12 @@ def make(
     *,
     recipe: str = "a recipe",
     parts: Callable[[int], Mapping[str, bytes]] = parts,
+    **facts_of_set: Any,
 ) -> Path:
-    """A set of one split, `train`, of so many samples a shard: `k_0`, `k_1` and so on, whose labels alternate."""
+    """A set of one split, `train`, of so many samples a shard: `k_0`, `k_1` and so on, whose labels alternate.
+
+    `facts_of_set` are what `dataset.json` says otherwise.
+    """
     made, number = [], 0
     for shard, count in enumerate(counts):
         with ShardWriter(layout.tar_path(folder, "train", shard), recipe=recipe) as writer:
@@ -51,7 +57,7 @@ def make(
         shard_bytes=1,
         versions={},
     )
-    index.write(folder / layout.DATASET, dataset)
+    index.write(folder / layout.DATASET, dataclasses.replace(dataset, **facts_of_set))
     return folder
 
 

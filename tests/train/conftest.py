@@ -1,5 +1,6 @@
 """A shard set small enough to train on in a second, and the options that make a run on it small."""
 
+import dataclasses
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -86,14 +87,17 @@ def write_set(
     *,
     classes: str,
     sound: bool = False,
+    wrong: Mapping[int, Mapping[str, bytes]] | None = None,
 ) -> None:
-    """Write a set whose samples are numbered through its splits and shards."""
+    """Write a set whose samples are numbered through its splits and shards, some with other parts, summed as if right."""
     number, facts = 0, {}
     for split, sizes in counts.items():
         for shard, size in enumerate(sizes):
             with ShardWriter(layout.tar_path(folder, split, shard), recipe=RECIPE) as writer:
                 for _ in range(size):
-                    writer.write(sample(number, films, LENGTHS[number % len(LENGTHS)], sound=sound))
+                    made = sample(number, films, LENGTHS[number % len(LENGTHS)], sound=sound)
+                    parts = {**made.parts, **(wrong or {}).get(number, {})}
+                    writer.write(dataclasses.replace(made, parts=parts))
                     number += 1
                 writer.close()
         facts[split] = SplitFacts(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.train import distributed
-from kinetics_sounds.train.backbones import r3d
+from kinetics_sounds.train.backbones import r3d, tied_copy
 from kinetics_sounds.train.distributed import World
 from kinetics_sounds.train.heads import AmfmSettings
 from kinetics_sounds.train.methods import avcl
@@ -85,6 +85,7 @@ def everything(world: World) -> dict[str, Tensor]:
         "relu/conv5+pool": lambda: avcl_gradients(world, gate="relu", layer="conv5+pool"),
         "plain": lambda: plain(world),
         "trained": lambda: trained(world),
+        "trained, shared": lambda: trained(world, shared=True),
         "norm1d": lambda: normalised(world, nn.BatchNorm1d(CHANNELS, dtype=torch.float64), dims=0),
         "norm3d": lambda: normalised(world, nn.BatchNorm3d(CHANNELS, dtype=torch.float64), dims=3),
         "bare": lambda: normalised(
@@ -120,12 +121,13 @@ def without_gradient(local_BD: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def model(gate: Any, layer: Any) -> avcl.Avcl:
-    """A tiny AVCL."""
+def model(gate: Any, layer: Any, *, shared: bool = False) -> avcl.Avcl:
+    """A tiny AVCL, of two encoders or of one set of weights for both modalities."""
     torch.manual_seed(3)
     network = r3d.Settings(width=2)
     settings = avcl.Settings(cgra_layer=layer, amfm=AmfmSettings(gate=gate))
-    return avcl.build(settings, video=r3d.build(network), audio=r3d.build(network)).double()
+    video = r3d.build(network)
+    return avcl.build(settings, video=video, audio=tied_copy(video) if shared else r3d.build(network)).double()
 
 
 def inputs(world: World, seed: int) -> dict[str, Tensor]:
@@ -152,9 +154,9 @@ def plain(world: World) -> dict[str, Tensor]:
         return avcl_gradients(world, gate="sigmoid", layer="pool")
 
 
-def trained(world: World) -> dict[str, Tensor]:
+def trained(world: World, *, shared: bool = False) -> dict[str, Tensor]:
     """AVCL's first gradients, and its weights and running statistics after three steps in training mode."""
-    learner = model("sigmoid", "pool").train()
+    learner = model("sigmoid", "pool", shared=shared).train()
     distributed.synchronise(learner)
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
     found: dict[str, Tensor] = {}

@@ -120,6 +120,102 @@ class TestReadFolds:
                 read(tmp_path / "meta.csv", tmp_path)
 
 
+SCENES = [
+    "bus",
+    "busystreet",
+    "office",
+    "openairmarket",
+    "park",
+    "quietstreet",
+    "restaurant",
+    "supermarket",
+    "tube",
+    "tubestation",
+]
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """DCASE 2014 as its archives unpack: two halves of ten recordings of ten classes, a folder in a folder; each a click."""
+    click = write_wav(tmp_path / "click.wav", np.ones(1)).read_bytes()
+    for half in audio_folders.SCENES:
+        place = tmp_path / "set1" / half / half
+        place.mkdir(parents=True)
+        for label in SCENES:
+            for number in range(1, 11):
+                (place / f"{label}{number:02d}.wav").write_bytes(click)
+    return tmp_path / "set1"
+
+
+class TestReadScenes:
+    def test_the_label_is_the_name_without_its_number_and_one_half_teaches(self, scenes: Path) -> None:
+        (scenes / "scenes_stereo" / "scenes_stereo" / "._bus01.wav").write_bytes(b"a macOS attribute")
+        (scenes / "scenes_stereo" / "scenes_stereo" / "readme.txt").write_text("not a recording")
+
+        fit, on = audio_folders.read_scenes(scenes)
+
+        assert (len(fit), len(on)) == (100, 100)
+        assert fit[0] == Recording(scenes / "scenes_stereo" / "scenes_stereo" / "bus01.wav", "bus")
+        assert on[-1] == Recording(
+            scenes / "scenes_stereo_testset" / "scenes_stereo_testset" / "tubestation10.wav", "tubestation"
+        )
+        assert sorted({each.label for each in fit}) == sorted({each.label for each in on}) == SCENES
+        assert [each.label for each in fit].count("bus") == 10  # and none of "busystreet"
+
+    def test_a_half_whose_files_lie_in_it_directly_is_the_same(self, scenes: Path) -> None:
+        half = scenes / "scenes_stereo_testset"
+        (half / half.name).rename(scenes / "moved")
+        half.rmdir()
+        (scenes / "moved").rename(half)
+
+        assert audio_folders.read_scenes(scenes)[1][0] == Recording(half / "bus01.wav", "bus")
+
+    @pytest.mark.parametrize("half", audio_folders.SCENES)
+    def test_a_missing_half_is_named(self, scenes: Path, half: str) -> None:
+        (scenes / half).rename(scenes / "elsewhere")
+
+        with pytest.raises(
+            AnnotationError,
+            match=rf"set1/{half}: cannot be read: No such file or directory; DCASE 2014 has two halves, "
+            r"scenes_stereo and scenes_stereo_testset: unpack both",
+        ):
+            audio_folders.read_scenes(scenes)
+
+    @pytest.mark.parametrize("half", audio_folders.SCENES)
+    def test_a_half_that_lacks_recordings_or_classes_is_named_with_what_it_has(self, scenes: Path, half: str) -> None:
+        (scenes / half / half / "bus07.wav").unlink()
+        with pytest.raises(
+            AnnotationError, match=rf"{half}/{half}: has 99 recordings of 10 classes \(bus 9, busystreet 10,"
+        ):
+            audio_folders.read_scenes(scenes)
+
+        for path in (scenes / half / half).iterdir():
+            path.unlink()
+        with pytest.raises(
+            AnnotationError, match=r"has 0 recordings of 0 classes \(none\), where DCASE 2014 has 100 of 10;"
+        ):
+            audio_folders.read_scenes(scenes)
+
+    def test_halves_of_other_classes_are_named(self, scenes: Path) -> None:
+        for path in (scenes / "scenes_stereo_testset" / "scenes_stereo_testset").glob("bus0*.wav"):
+            path.rename(path.with_name(path.name.replace("bus", "tram")))
+        (scenes / "scenes_stereo_testset" / "scenes_stereo_testset" / "bus10.wav").rename(
+            scenes / "scenes_stereo_testset" / "scenes_stereo_testset" / "tram10.wav"
+        )
+
+        with pytest.raises(
+            AnnotationError, match=r"bus, tram: is in one of scenes_stereo and scenes_stereo_testset alone"
+        ):
+            audio_folders.read_scenes(scenes)
+
+    @pytest.mark.parametrize("name", ["bus1.wav", "01.wav", "bus.wav", "bus-01.wav", "bus001.wav"])
+    def test_a_name_that_has_no_label_is_named(self, scenes: Path, name: str) -> None:
+        (scenes / "scenes_stereo" / "scenes_stereo" / name).write_bytes(b"")
+
+        with pytest.raises(AnnotationError, match=rf"{name}: is not called by a label and two digits"):
+            audio_folders.read_scenes(scenes)
+
+
 class TestReadList:
     def test_a_file_and_its_label_on_each_line(self, esc: Path) -> None:
         (esc / "train.txt").write_text("audio/1-0-A.wav\tbusy street\n\naudio/1-1-A.wav park\n")

@@ -119,12 +119,20 @@ def test_a_gather_without_gradient_is_found_out(alone: Found, together: list[Fou
 
 
 @pytest.mark.slow
-def test_three_steps_with_batch_norms_in_training_are_those_of_one_process(alone: Found, together: list[Found]) -> None:
-    expected = case(alone, "trained")
+@pytest.mark.parametrize("name", ["trained", "trained, shared"])
+def test_three_steps_with_batch_norms_in_training_are_those_of_one_process(
+    alone: Found, together: list[Found], name: str
+) -> None:
+    expected = case(alone, name)
 
     assert expected["state video.conv1.1.num_batches_tracked"] == 3
+    same = [
+        torch.equal(expected[f"state {side}.conv1.1.{what}"], expected[f"state video.conv1.1.{what}"])
+        for side, what in (("audio", "weight"), ("audio", "running_mean"))
+    ]
+    assert same == [name == "trained, shared", False]
     for found in together:
-        assert_equal(case(found, "trained"), expected)
+        assert_equal(case(found, name), expected)
 
 
 @pytest.mark.slow

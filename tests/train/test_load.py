@@ -120,9 +120,15 @@ def test_the_same_clip_has_the_same_features_from_the_shards_and_as_arrays(finis
         ({"frames_THWC": np.zeros((0, 8, 8, 3), np.uint8)}, r"frames must be uint8 \(T, H, W, 3\)"),
         ({"fps": 0.0}, r"fps 0.0 must be more than 0"),
         ({"mel_FT": np.zeros(3)}, r"must be \(F, T\), got \(3,\)"),
+        (
+            {"mel_FT": np.full((2, 2), np.nan)},
+            r"the mel-spectrogram must be in \[0, 1\], as Encoders.mel_image makes it",
+        ),
+        ({"mel_FT": np.full((2, 2), -80.0)}, r"the mel-spectrogram must be in \[0, 1\]"),
+        ({"sound": np.full(2, np.inf)}, r"the sound must be finite"),
     ],
 )
-def test_arrays_of_another_shape_are_refused(more: dict[str, Any], complaint: str) -> None:
+def test_arrays_of_another_shape_or_range_are_refused(more: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         raw(**more)
 

@@ -129,6 +129,14 @@ class TestDcase:
             "c": 1000,
         }
 
+    def test_the_lists_of_2019_and_later_are_read_as_the_earlier_ones(self, dcase: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(dcase, tmp_path / "later"))
+        for path in (folder / "evaluation_setup").glob("*.txt"):
+            path.with_suffix(".csv").write_text("filename\tscene_label\n" + path.read_text())
+            path.unlink()
+
+        assert sounds.fingerprint(sounds.read(folder), folder) == sounds.fingerprint(sounds.read(dcase), dcase)
+
     def test_a_sound_that_teaches_in_one_division_may_be_judged_in_another(self, dcase: Path) -> None:
         found = sounds.read(dcase)
 
@@ -149,6 +157,41 @@ class TestDcase:
             rows = [[row[each.path] for each in part] for part in (fit, on)]
             alone = audio_folders.train_test(fit, features_NKD[rows[0]], on, features_NKD[rows[1]], settings=settings)
             assert scores[f"fold{number}_top1"] == alone["top1"]
+
+
+class TestScenes:
+    """DCASE 2014, small: two recordings of two classes in either half."""
+
+    @pytest.fixture
+    def scenes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(audio_folders, "SCENE_RECORDINGS", 4)
+        monkeypatch.setattr(audio_folders, "SCENE_CLASSES", 2)
+        for seed, half in enumerate(audio_folders.SCENES):
+            for number in (1, 2):
+                for label, hertz in PITCHES.items():
+                    path = tmp_path / "dcase" / "set1" / half / half / f"{label}{number:02d}.wav"
+                    write_tone(path, hertz, seed=10 * seed + number)
+        return tmp_path / "dcase"
+
+    @pytest.mark.parametrize("inner", ["", "set1"])
+    def test_one_half_teaches_and_the_other_is_judged(
+        self, judge: Callable[..., dict[str, Any]], scenes: Path, inner: str
+    ) -> None:
+        told = judge(scenes / inner, "--svm.folds=2")
+
+        assert (told["samples"], told["scores"]["top1"], told["scores"]["top1_chance"]) == (8, 100, 50)
+        [(fit, on)] = sounds.read(scenes / inner).divisions
+        assert {each.path.parent.name for each in fit} == {"scenes_stereo"}
+        assert {each.path.parent.name for each in on} == {"scenes_stereo_testset"}
+
+    def test_half_of_it_is_told_in_one_line(
+        self, scenes: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.rmtree(scenes / "set1" / "scenes_stereo")
+
+        assert evaluate.main(["sounds", f"--run={finished}", f"--folder={scenes}", "--device=cpu"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "set1/scenes_stereo: cannot be read: No such file or directory; DCASE 2014 has two halves" in line
 
 
 class TestFeatures:
@@ -212,7 +255,10 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("argv", "complaint"),
         [
-            (["--folder={tmp}"], r"is no folder of sounds: it has no meta/esc50.csv, no train.txt"),
+            (
+                ["--folder={tmp}"],
+                r"is no folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/scenes_stereo",
+            ),
             (["--folder={esc}", "--windows=2"], r"--windows 2: .* say how long with --seconds"),
             (["--folder={esc}", "--windows=0"], r"--windows 0: must be at least 1"),
             (["--folder={esc}", "--seconds=0"], r"--seconds 0.0: must be more than 0"),

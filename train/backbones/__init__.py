@@ -1,8 +1,11 @@
 """Encoders, one file each: `Settings` and `build(settings)`, which returns an `nn.Module` that is a `Backbone`."""
 
-from typing import Protocol, runtime_checkable
+import copy
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
+
+Encoder = TypeVar("Encoder", bound=nn.Module)
 
 
 @runtime_checkable
@@ -34,6 +37,15 @@ def pooled_stages(encoder: nn.Module, video_BCTHW: Tensor) -> dict[str, Tensor]:
         if name in ("conv3", "conv4", "conv5"):
             found[name] = maps_BCTHW.mean(dim=(2, 3, 4))
     return found
+
+
+def tied_copy(encoder: Encoder) -> Encoder:
+    """An encoder with the very same parameters (weight tying) and buffers of its own, which begin equal.
+
+    So batch norms share their affine parameters, and each keeps the running statistics of what it is given itself: one
+    set for inputs of two kinds would normalise both, in evaluation, by a mixture that neither ever had.
+    """
+    return copy.deepcopy(encoder, {id(each): each for each in encoder.parameters()})
 
 
 def feature_width(encoder: nn.Module) -> int:

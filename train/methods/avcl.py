@@ -30,11 +30,11 @@ class Settings:
     temperature: float = 0.5
     """Divisor of SelfCL's cosines, no unit. Not in the paper: the same authors' TCGL code has 0.5."""
     off_diagonal_weight: float = 0.005
-    """Weight of a pair of different channels against one of equal channels in CGRA, no unit (lambda of Eq. 6)."""
+    """Weight of a pair of different channels against one of equal channels in CGRA, no unit (lambda of Eq. 5)."""
     cgra_layer: Literal["conv3", "conv4", "conv5", "pool", "conv5+pool", "off"] = "pool"
     """What CGRA correlates (Table II): a stage's pooled maps before the gate, the gated features, both, or nothing."""
     center: bool = True
-    """Subtract the batch mean of each channel before CGRA. Not written in Eq. 5, but Barlow Twins does it."""
+    """Subtract the batch mean of each channel before CGRA. Not written in Eq. 6, but Barlow Twins does it."""
     reduction: Literal["sum", "mean"] = "sum"
     """SelfCL summed over the batch (Eq. 7) or divided by the batch size."""
     amfm_stage: Literal["pretrain", "finetune", "off"] = "pretrain"

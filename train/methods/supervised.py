@@ -1,8 +1,8 @@
 """Supervised learning: a classifier on top of both encoders, or of one.
 
-From scratch it is the baselines R, A and R+A of AVCL's Table IV; from a pretrained run's weights it is fine-tuning
-(AVCL, section III.B: cross-entropy alone, all weights learn). Shape suffixes: B samples of this rank, N of all ranks, D
-feature channels, C classes.
+From scratch it is the baselines R and A of AVCL's Table IV, and R+A with `encoders: shared`, for that has one R3D; from a
+pretrained run's weights it is fine-tuning (AVCL, section III.B: cross-entropy alone, all weights learn). Shape suffixes: B
+samples of this rank, N of all ranks, D feature channels, C classes.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Settings:
     """What is classified, and by what."""
 
     modalities: Literal["both", "video", "audio"] = "both"
-    """Features that the classifier sees: both side by side (R+A), video alone (R) or audio alone (A)."""
+    """Features that the classifier sees: both side by side, video alone (R) or audio alone (A)."""
     gate: bool = False
     """Whether AMFM gates both features first, as AVCL's fine-tuning has it."""
     amfm: AmfmSettings = field(default_factory=AmfmSettings)

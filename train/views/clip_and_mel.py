@@ -43,7 +43,7 @@ class Settings:
     resize_height: int = 128
     """Pixels of a frame before the crop."""
     resize_width: int = 171
-    """Pixels of a frame before the crop; the aspect is not kept (AVCL, section II.A)."""
+    """Pixels of a frame before the crop; the aspect is not kept (as in VCOP's code; AVCL's paper does not say)."""
     crop: int = 112
     """Pixels of the square crop, the same for all frames of a view."""
     audio: Literal["mel", "mel_window", "waveform"] = "mel"
