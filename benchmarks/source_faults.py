@@ -1,21 +1,22 @@
 """Fail each open and each read of a clip's file once, in the cut of ks-build and in the packing of ks-shard.
 
+    apt-get install fuse3; pip install mfusepy
     python benchmarks/source_faults.py --errors EIO EACCES ESTALE ENOTCONN --out source_faults.json
 
-Needs strace. Per file, call, error and place one child is forked, traced, and its k-th open or read of that file fails
-(of each thread: ffmpeg has several). A verdict for good, or a clip or sample other than the undisturbed one, is a fault of
-ours: it is printed, and the exit code is 1.
+The files lie in a file system of this program's own, which fails the k-th open or read of them, once. A verdict for good, or
+a clip or sample other than the undisturbed one, is a fault of ours: it is printed, and the exit code is 1.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import itertools
 import json
+import multiprocessing
 import os
 import platform
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,6 @@ from kinetics_sounds.pipelines.stages import pack
 from kinetics_sounds.pipelines.tasks import ClipTask
 from kinetics_sounds.shards.index import Left
 
-OPENS, READS = "openat", "read,pread64,readv"
 MOST = 400
 """Places looked for; a run in which nothing was failed ends the search sooner."""
 
@@ -77,7 +77,7 @@ def build(path: Path, out: Path) -> Callable[[], Result]:
     task = ClipTask(
         clip=clip,
         spec=f"local:{path.parent}",
-        location=str(path),
+        locations=(str(path),),
         out=out,
         scratch=out / "scratch",
         folder=out / "scratch" / "task",
@@ -92,11 +92,11 @@ def build(path: Path, out: Path) -> Callable[[], Result]:
     return run
 
 
-def shard(media: Media, out: Path) -> Callable[[], Result]:
+def shard(media: Media, folder: Path, out: Path) -> Callable[[], Result]:
     """What a worker of ks-shard does with a clip."""
     encoding = encode.Encoding(short_side=64)
     packing = pack.Packing(
-        folder=out,
+        folder=folder,
         scratch=out,
         encoding=encoding,
         mel=mel.Mel(),
@@ -119,46 +119,87 @@ def shard(media: Media, out: Path) -> Callable[[], Result]:
     return run
 
 
-def forked(run: Callable[[], Result], *, path: Path, inject: str) -> tuple[Result, bool]:
-    """The result of a child of this process that was traced meanwhile, and whether anything was failed in it."""
-    with tempfile.TemporaryDirectory() as name:
-        told, log = Path(name) / "result.json", Path(name) / "calls"
-        reads, writes = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.read(reads, 1)  # until the tracer is there
-            try:
-                result = run()
-            except BaseException as error:  # noqa: BLE001 - told to whoever started this
-                result = Result("raised", repr(error), {})
-            told.write_text(json.dumps(result))
-            os._exit(0)
-        calls = inject.partition(":")[0]
-        argv = ["strace", "-f", "-qq", "-o", log, "-P", path, "-e", f"trace={calls}", "-e", f"inject={inject}"]
-        with subprocess.Popen([*map(str, argv), "-p", str(child)], stderr=subprocess.DEVNULL):
-            status = Path(f"/proc/{child}/status")
-            while not re.search(r"^TracerPid:\s*[1-9]", status.read_text(), re.MULTILINE):
-                time.sleep(0.002)
-            os.write(writes, b"x")
-            os.waitpid(child, 0)
-        os.close(reads)
-        os.close(writes)
-        return Result(*json.loads(told.read_text())), "(INJECTED)" in log.read_text("utf-8", "replace")
+class Plan:
+    """What the file system is to fail next; shared with its process."""
+
+    def __init__(self) -> None:
+        self.reads, self.countdown, self.number, self.failed = (multiprocessing.Value("i", 0) for _ in range(4))
+
+    def set(self, *, reads: bool, place: int, number: int) -> None:
+        """Fail the open or read of this place, counted from 1."""
+        self.reads.value, self.countdown.value, self.number.value, self.failed.value = int(reads), place, number, 0
+
+    def pass_by(self, *, reads: bool) -> int:
+        """Count a call; the errno that it is to fail with, or 0."""
+        if reads != bool(self.reads.value) or self.countdown.value <= 0:
+            return 0
+        self.countdown.value -= 1
+        self.failed.value = int(self.countdown.value == 0)
+        return self.number.value if self.failed.value else 0
 
 
-def cases(work: Path, chosen: Collection[str]) -> Iterator[tuple[str, Path, Callable[[], Result]]]:
-    """What is done, with which file, and how."""
-    out = work / "build"
+def serve(folder: Path, mount: Path, plan: Plan) -> None:
+    """Show a folder at another place, with what the plan fails; until it is unmounted."""
+    import mfusepy  # type: ignore[import-untyped]
+
+    class Faulty(mfusepy.Operations):  # type: ignore[misc]
+        """The folder, only to be read."""
+
+        def _fail(self, *, reads: bool) -> None:
+            if number := plan.pass_by(reads=reads):
+                raise mfusepy.FuseOSError(number)
+
+        def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+            found = (folder / path.lstrip("/")).stat()
+            return {
+                name: getattr(found, name)
+                for name in ("st_mode", "st_size", "st_nlink", "st_mtime", "st_uid", "st_gid")
+            }
+
+        def readdir(self, path: str, fh: int) -> list[str]:
+            return [".", "..", *os.listdir(folder / path.lstrip("/"))]  # noqa: PTH208
+
+        def open(self, path: str, flags: int) -> int:
+            self._fail(reads=False)
+            return os.open(folder / path.lstrip("/"), os.O_RDONLY)
+
+        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+            self._fail(reads=True)
+            return os.pread(fh, size, offset)
+
+        def release(self, path: str, fh: int) -> int:
+            os.close(fh)
+            return 0
+
+    mfusepy.FUSE(Faulty(), str(mount), foreground=True, nothreads=True, ro=True, direct_io=True)
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, mount: Path, plan: Plan) -> Iterator[None]:
+    """The folder at another place, while the block runs."""
+    mount.mkdir()
+    server = multiprocessing.Process(target=serve, args=(folder, mount, plan))
+    server.start()
+    while not mount.is_mount():
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        subprocess.run(["fusermount3", "-u", "-z", str(mount)], check=True)
+        server.join(10)
+        server.kill()
+
+
+def cases(videos: Path, out: Path, chosen: Collection[str]) -> Iterator[tuple[str, Callable[[], Result]]]:
+    """What is done with each file, and how."""
     (out / "scratch").mkdir(parents=True)
-    for name, path in films(work / "videos").items():
-        if chosen and name not in chosen:
+    for path in sorted(videos.iterdir()):
+        if chosen and path.name not in chosen:
             continue
-        yield f"ks-build {name}", path, build(path, out)
-        if name.startswith("AbC"):
-            clip = out / "clip.mp4"
-            shutil.copyfile(path, clip)
+        yield f"ks-build {path.name}", build(path, out)
+        if path.name.startswith("AbC"):
             media = Media(**build(path, out)().made)
-            yield f"ks-shard {name}", clip, shard(dataclasses.replace(media, path=clip.name), out)
+            yield f"ks-shard {path.name}", shard(dataclasses.replace(media, path=path.name), videos, out)
 
 
 def main() -> int:
@@ -171,22 +212,27 @@ def main() -> int:
     asked = parser.parse_args()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores")
     counts: Counter[str] = Counter()
-    wrong = 0
+    wrong, plan = 0, Plan()
     with tempfile.TemporaryDirectory() as name:
-        for what, path, run in cases(Path(name), asked.files):
-            undisturbed = run()
-            if undisturbed.status != "ok":
-                raise SystemExit(f"{what}: {undisturbed} without any fault")
-            for calls, error in itertools.product((OPENS, READS), asked.errors):
-                for place in range(1, MOST, asked.every if calls == READS else 1):
-                    result, failed = forked(run, path=path, inject=f"{calls}:error={error}:when={place}")
-                    if not failed:
-                        break
-                    counts[f"{what}: {result.status}"] += 1
-                    if not result.right(undisturbed):
-                        wrong += 1
-                        print(f"WRONG {what} {calls} {error} when={place}: {result}", flush=True)
-                print(f"{what}: {calls.partition(',')[0]} {error}: up to {place - 1}", flush=True)
+        work = Path(name)
+        films(work / "kept")
+        with mounted(work / "kept", work / "videos", plan):
+            for what, run in cases(work / "videos", work / "build", asked.files):
+                undisturbed = run()
+                if undisturbed.status != "ok":
+                    raise SystemExit(f"{what}: {undisturbed} without any fault")
+                for reads, error in itertools.product((False, True), asked.errors):
+                    for place in range(1, MOST, asked.every if reads else 1):
+                        plan.set(reads=reads, place=place, number=getattr(errno, error))
+                        result = run()
+                        if not plan.failed.value:
+                            break
+                        counts[f"{what}: {result.status}"] += 1
+                        if not result.right(undisturbed):
+                            wrong += 1
+                            print(f"WRONG {what} {'read' if reads else 'open'} {place} {error}: {result}", flush=True)
+                    print(f"{what}: {'read' if reads else 'open'} {error}: up to {place - 1}", flush=True)
+                plan.set(reads=False, place=0, number=0)
     print(json.dumps(counts, indent=1))
     print(f"{counts.total()} faults injected, {wrong} of them told wrongly")
     if asked.out:

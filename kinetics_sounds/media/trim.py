@@ -208,7 +208,7 @@ def _picture(source: _Source, wav: Path, out: Path, *, rate: Fraction) -> str:
 def _in_span(source: _Source, frames: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The frames that are shown in the span: each until the next one comes."""
     ordered = sorted(frames)
-    ends = [start for start, _ in ordered[1:]] + [max((end for _, end in ordered[-1:]), default=0.0)]
+    ends = [start for start, _ in ordered[1:]] + [end for _, end in ordered[-1:]]
     return [
         (start, end) for (start, _), end in zip(ordered, ends, strict=True) if start < source.end and end > source.begin
     ]
