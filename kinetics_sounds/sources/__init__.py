@@ -62,7 +62,7 @@ def advice(source: OnDisk, near_misses: Sequence[str], *, found: int) -> list[st
         lines.append(f"files not taken: {len(near_misses)}, such as: {near_misses[0]}")
     if not found:
         count, first = source.seen()
-        such = f", such as {', '.join(first)}" if first else ""
+        such = f" (such as {', '.join(first)})" if first else ""
         known = ", ".join(source.patterns)
         lines.append(
             f"none of its {count} files{such} is named after a clip that is asked for; names that are read: {known}"

@@ -341,7 +341,7 @@ def test_a_wrong_folder_is_told_by_what_lies_in_it(
 ) -> None:
     for name in ("movies/b.mp4", "movies/a title.mp4", "notes.txt", "z.mp4"):
         lay(there, name, sound)
-    told = "none of its 4 files, such as movies/a title.mp4, movies/b.mp4, notes.txt is named after a clip that is asked for"
+    told = "none of its 4 files (such as movies/a title.mp4, movies/b.mp4, notes.txt) is named after a clip that is asked for"
 
     assert there.build("--dry_run") == 0
     assert f"  {told}; names that are read: ID_000027_000037.mp4" in capsys.readouterr().out
