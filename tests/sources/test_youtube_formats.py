@@ -269,7 +269,11 @@ def test_the_language_that_captions_tell_makes_no_second_track() -> None:
         pytest.param([SEEN, both(22, height=480), HEARD], "135+140", id="a picture with a sound of its own"),
         pytest.param([both(18), both(22, height=720)], "18", id="nothing but both together"),
         pytest.param([both(18), HEARD], "18", id="no picture alone"),
-        pytest.param([SEEN, {**sound(251), "approxDurationMs": "2000"}, HEARD], "135+140", id="damaged: 2 s of 10"),
+        pytest.param(
+            [SEEN, {**HEARD, "approxDurationMs": "2000"}, sound(251, isDrc=True)],
+            "135+251-drc",
+            id="2 s of 10 are there",
+        ),
     ],
 )
 def test_what_was_made_of_the_upload_gives_way_to_it(offered: list[Offered], taken: str, choose: Tube) -> None:

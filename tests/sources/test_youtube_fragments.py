@@ -96,33 +96,50 @@ def test_a_video_in_fragments_is_taken_where_none_is_gone(
     assert (picture.covered_seconds, sound.covered_seconds) == pytest.approx((seconds, seconds), abs=0.15)
 
 
-@pytest.mark.parametrize("sections", [False, True])
 @pytest.mark.parametrize("offer", [offer_hls, offer_dash])
 def test_a_video_of_which_fragments_are_gone_or_refused_is_asked_for_again(
-    offer: Tube, tube: Tube, fragments: dict[str, bytes], tmp_path: Path, *, sections: bool
+    offer: Tube, tube: Tube, fragments: dict[str, bytes], tmp_path: Path
 ) -> None:
-    told = {}
-    for name, faults in {"one": {4: "404"}, "two": {4: "404", 6: "404"}, "many": MANY, "refused": {5: "403"}}.items():
+    for faults in ({4: "404"}, {4: "404", 6: "404"}, MANY, {5: "403"}):
         offer(tube, fragments, faults)
-        got = fetch(tmp_path, sections=sections)
-        told[name] = got.status
-        assert (got.path, list(tmp_path.iterdir())) == (None, []), name
 
-    assert told == dict.fromkeys(("one", "two", "many", "refused"), Status.HTTP_4XX)
-    assert Status.HTTP_4XX.kind is Kind.RETRY
+        got = fetch(tmp_path)
+
+        assert (got.status, got.status.kind, got.path) == (Status.HTTP_4XX, Kind.RETRY, None), faults
+        assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("sections", [False, True])
-def test_what_a_fragments_server_says_decides(
-    tube: Tube, fragments: dict[str, bytes], tmp_path: Path, *, sections: bool
+@pytest.mark.parametrize("offer", [offer_hls, offer_dash])
+def test_a_section_of_which_fragments_are_gone_is_asked_for_again(
+    offer: Tube, tube: Tube, fragments: dict[str, bytes], tmp_path: Path
 ) -> None:
-    told = {}
-    for fault in ("429", "503", "cut", "silent"):
-        offer_hls(tube, fragments, {5: fault})
-        told[fault] = fetch(tmp_path, sections=sections).status
+    for faults in ({4: "404"}, MANY):
+        offer(tube, fragments, faults)
 
-    statuses = (Status.RATE_LIMITED, Status.HTTP_5XX, Status.TRUNCATED, Status.TIMEOUT)
-    assert told == dict(zip(("429", "503", "cut", "silent"), statuses, strict=True))
+        got = fetch(tmp_path, sections=True)
+
+        assert (got.status, got.path) == (Status.HTTP_4XX, None), faults
+        assert "the section broke off" in got.detail
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [("429", Status.RATE_LIMITED), ("503", Status.HTTP_5XX), ("cut", Status.TRUNCATED)]
+)
+def test_what_a_fragments_server_says_decides(
+    fault: str, status: Status, tube: Tube, fragments: dict[str, bytes], tmp_path: Path
+) -> None:
+    offer_hls(tube, fragments, {5: fault})
+
+    assert fetch(tmp_path).status is status
+
+
+def test_what_the_server_of_a_sections_fragment_says_decides(
+    tube: Tube, fragments: dict[str, bytes], tmp_path: Path
+) -> None:
+    offer_hls(tube, fragments, {5: "429"})
+
+    assert fetch(tmp_path, sections=True).status is Status.RATE_LIMITED
 
 
 def test_the_first_and_the_last_fragment_count_too(tube: Tube, fragments: dict[str, bytes], tmp_path: Path) -> None:

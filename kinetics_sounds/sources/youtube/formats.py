@@ -25,8 +25,8 @@ ORIGINAL = ("", "original")
 """Kinds that are the sound as it was uploaded."""
 _TOLD = ("descriptive", "dubbed-auto", "dubbed", "secondary", "original")
 """Kinds that an address or a name tells; the first counts: yt-dlp adds `(original)` to all of that language."""
-_QUALITY = re.compile(r"(?:ultra)?low|medium|high|tiny|small|large|highres|hd\d+|\d+p\b.*", flags=re.IGNORECASE)
-"""What a format's note begins with where its track has no name."""
+_QUALITY = re.compile(r"[a-z_]+|hd\d+|\d+p\b.*")
+"""What a format's note begins with where its track has no name, such as `medium` or `360p`: names begin with a capital."""
 _LANGUAGE = re.compile(r"[A-Za-z0-9-]{1,35}")
 _TAGS = re.compile(r"\bxtags[=/]([\w=:.-]+)")
 _SURROUND = ("ac-3", "ec-3", "ac-4")
