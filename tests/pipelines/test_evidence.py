@@ -16,7 +16,7 @@ from kinetics_sounds.errors import MediaError, StoppedError
 from kinetics_sounds.media import encode, ffmpeg, measure, mel, probe
 from kinetics_sounds.pipelines import tasks
 from kinetics_sounds.pipelines.stages import pack
-from kinetics_sounds.pipelines.tasks import ClipDone, ClipTask
+from kinetics_sounds.pipelines.tasks import ClipTask
 from kinetics_sounds.shards.index import Left
 
 from .conftest import video
@@ -45,8 +45,8 @@ def obtained(path: Path, tmp_path: Path) -> Outcome:
         min_coverage=0.9,
         timeout_seconds=60,
     )
-    done: ClipDone = tasks.obtain(task)
-    return done.outcome
+    outcome: Outcome = tasks.obtain(task).outcome
+    return outcome
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, error: Exception, *, times: int) -> list[int]:
