@@ -39,6 +39,8 @@ PAGE = 5000
 BUSY_SECONDS = 600.0
 """How long to wait for another process that has the file open, such as a dry run on a slow disk."""
 _WORD = "SELECT key, status, detail, source, tool_versions, media, MAX(id) FROM outcomes"
+_KEYS = "SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?"
+_LAST_KEY = "SELECT MAX(key) FROM (SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?)"
 _BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 
@@ -125,18 +127,29 @@ class Ledger:
                 rows,
             )
 
-    def words(self) -> Iterator[Entry]:
-        """The last entry of each key and source, by key; raises ManifestError where the file is damaged."""
-        keys = "SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?"
+    def words(self, *, of_files: bool = False) -> Iterator[Entry]:
+        """The last entry of each key and source, by key; raises ManifestError where the file is damaged.
+
+        `of_files`: the last of those that tell of a file, whatever was said since.
+        """
+        only = "media IS NOT NULL AND" if of_files else ""
         last = ""
         while True:  # a page at a time: whoever reads slowly does not keep the driver from writing
             with _told(self._path):
-                page = self._database.execute(f"{_WORD} WHERE key IN ({keys}) GROUP BY key, source", (last, PAGE))
+                page = self._database.execute(
+                    f"{_WORD} WHERE {only} key IN ({_KEYS}) GROUP BY key, source", (last, PAGE)
+                )
                 entries = [_entry(row) for row in page.fetchall()]
-            if not entries:
-                return
-            last = entries[-1].key
+                last = self._database.execute(_LAST_KEY, (last, PAGE)).fetchone()[0]
             yield from entries
+            if last is None:
+                return
+
+    def of(self, key: str) -> list[Entry]:
+        """The last entry of each source on a key."""
+        with _told(self._path):
+            rows = self._database.execute(f"{_WORD} WHERE key = ? GROUP BY source", (key,))
+            return [_entry(row) for row in rows]
 
     def outcome(self, clip: Clip, sources: Sequence[str], *, kept: str | None) -> Outcome:
         """What became of a clip, of what its sources said: the file that one gave, else why there is none.
@@ -144,9 +157,7 @@ class Ledger:
         That is the word of the last source asked, in the order of `sources`, that had it at all. `kept`: the source whose
         file is where it was put; any other ok word holds no more.
         """
-        with _told(self._path):
-            rows = self._database.execute(f"{_WORD} WHERE key = ? GROUP BY source", (clip.key,))
-            entries = [entry for entry in map(_entry, rows) if entry.media is None or entry.source == kept]
+        entries = [entry for entry in self.of(clip.key) if entry.media is None or entry.source == kept]
         if not entries:
             return Outcome(clip=clip, status=Status.NOT_TRIED)
         order = {name_of(source): place for place, source in enumerate(sources)}

@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -309,10 +310,26 @@ def _other(path: Path, facts: Mapping[str, Any] | None, missing: Sequence[str]) 
     )
 
 
+_CHANNEL = re.compile(r"|mix|left|right|[0-9]{1,2}")
+
+
+def _check_file(row: Mapping[str, Any]) -> None:
+    """Raise ValueError unless an ok row names a file within the build, its size and its checksum."""
+    path = row["path"] or ""
+    if not path.strip(".") or "\0" in path or path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"{row['key']}: path {path!r} leads to no file in the build's folder")
+    if not (isinstance(row["bytes"], int) and row["bytes"] >= 0):
+        raise ValueError(f"{row['key']}: bytes {row['bytes']!r} is no size of a clip")
+    if not re.fullmatch(r"[0-9a-f]{64}", row["sha256"] or ""):
+        raise ValueError(f"{row['key']}: sha256 {row['sha256']!r} is no checksum")
+    if not _CHANNEL.fullmatch(row.get("audio_channel") or ""):
+        raise ValueError(f"{row['key']}: audio_channel {row['audio_channel']!r} is none of mix, left, right, a number")
+
+
 def _outcomes(rows: Iterable[Mapping[str, Any]]) -> Iterator[Outcome]:
     for row in rows:
-        if row["path"] and (row["path"].startswith("/") or ".." in row["path"].split("/")):
-            raise ValueError(f"path {row['path']!r} leads out of the build's folder")
+        if row["status"] == Status.OK:
+            _check_file(row)
         yield Outcome(
             clip=Clip(row["youtube_id"], row["time_start"], row["time_end"], row["label"], row["split"]),
             status=Status.of(row["status"]),

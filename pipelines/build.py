@@ -187,8 +187,10 @@ def _check_bytes(job: Job, ledger: Ledger, known: Standing, stop: Stop) -> bool:
     clips = {clip.key: clip for clip in job.clips}
     for entry, found in drop_changed(ledger, known, job.out, stop.__bool__):
         detail = f"{entry.media.path if entry.media else ''}: {found}; it is to be made anew"
-        outcome = entry.outcome(clips[entry.key])
-        ledger.record([replace(outcome, status=Status.NOT_TRIED, detail=detail, media=None)])
+        path = entry.media.path if entry.media else None
+        same = [each for each in ledger.of(entry.key) if each.media is not None and each.media.path == path]
+        outcomes = (each.outcome(clips[each.key]) for each in same)  # an older word of another source would hold else
+        ledger.record(replace(each, status=Status.NOT_TRIED, detail=detail, media=None) for each in outcomes)
     return not stop
 
 

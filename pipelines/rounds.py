@@ -3,6 +3,7 @@
 Here a source is asked clip by clip; `archives` reads those whose clips lie in archives.
 """
 
+import errno
 import itertools
 import os
 import shutil
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kinetics_sounds import files, progress
-from kinetics_sounds.clip import Clip, Fetched, Kind, Outcome, Status
+from kinetics_sounds.clip import Clip, Fetched, Kind, Outcome, Status, label_folder
+from kinetics_sounds.errors import StoppedError
 from kinetics_sounds.ledger import Entry, Ledger, name_of
 from kinetics_sounds.settings import Stop
 from kinetics_sounds.sources import OnDisk, Source, advice
@@ -51,6 +53,8 @@ class Standing:
     """Keys at which a source refused everything the last time: it may be their own fault."""
     made: dict[str, str] = field(default_factory=dict)
     """By key, the files that earlier runs made and that are no good any more: a source may find them, but they are ours."""
+    occupied: set[str] = field(default_factory=set)
+    """Keys at whose clip's place a file of the user's own was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +131,20 @@ class Turn:
             out=self.run.out,
             scratch=self.run.scratch,
             folder=self.run.folder(),
-            kept=tuple(place for source in self.run.on_disk for place in candidates(known, source, clip)),
+            kept=(
+                *(place for source in self.run.on_disk for place in candidates(known, source, clip)),
+                *self._occupied(clip),
+            ),
             only_clip=clip.youtube_id not in self.run.shared,
             min_coverage=self.run.min_coverage,
             timeout_seconds=self.run.timeout_seconds,
         )
+
+    def _occupied(self, clip: Clip) -> Iterator[str]:
+        """The user's own file at a clip's place, where an earlier run found one."""
+        known = self.run.standing
+        if clip.key in known.occupied and clip.key not in known.made:
+            yield from map(str, (self.run.out / "clips" / label_folder(clip.label)).glob(f"{clip.key}.*"))
 
     def said(self, clip: Clip, status: Status, detail: str) -> Outcome:
         """A word of the source that needs no worker."""
@@ -157,9 +170,14 @@ def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out:
     known = Standing()
     asked = {clip.key for clip in clips}
     placed: dict[str, int] = {}
+    doubted: set[str] = set()
     for entry in ledger.words():
         if entry.key not in asked:
             continue
+        if entry.status is Status.OCCUPIED:
+            known.occupied.add(entry.key)
+        elif entry.status is Status.NOT_TRIED:
+            doubted.add(entry.key)
         if entry.media is not None:
             if entry.number > placed.get(entry.key, 0) and not _difference(entry, out):  # a later one replaced the file
                 placed[entry.key] = entry.number
@@ -172,6 +190,11 @@ def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out:
             known.absent[entry.source].add(entry.key)
         elif entry.status.kind is Kind.STOP:
             known.refused.add(entry.key)
+    for entry in (
+        ledger.words(of_files=True) if doubted else ()
+    ):  # made, and found to be no good by a run that was killed
+        if entry.key in doubted and entry.media and entry.key not in known.ok and _was_made(entry, out):
+            known.made[entry.key] = os.path.realpath(out / entry.media.path)
     return known
 
 
@@ -188,24 +211,33 @@ def drop_changed(ledger: Ledger, known: Standing, out: Path, stop: Callable[[], 
             if found and entry.media:
                 changed += 1
                 del known.ok[entry.key]
+                if _was_made(entry, out):
+                    known.made[entry.key] = os.path.realpath(out / entry.media.path)
                 if changed <= MOST_NAMED:
-                    progress.log.warning("%s: %s; it is made anew", out / entry.media.path, found)
+                    progress.log.warning("%s: %s; to be made anew", out / entry.media.path, found)
                 yield entry, found
             if stop():
                 break
     if changed > MOST_NAMED:
-        progress.log.warning("%s: %d clips in all have other bytes than were built; they are made anew", out, changed)
+        progress.log.warning("%s: %d clips in all have other bytes than were built; to be made anew", out, changed)
 
 
 def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
-    """What keeps a clip's file from being the one that was built: to be made anew, like one that cannot be read."""
+    """What keeps a clip's file from being the one that was built: to be made anew, like one that the disk gives no more.
+
+    Raises StoppedError where the disk or share is away.
+    """
     media = entry.media
     if media is None:
         return "was never built"
     try:
         return files.difference(out / media.path, size=media.bytes, digest=media.sha256 if check_bytes else "")
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        said = f"cannot be read: {error.strerror}"
+        if error.errno == errno.EIO:
+            return said
+        remedy = "see that the disk is there, then run the same command to go on"
+        raise StoppedError(f"{out / media.path}: {said}; {remedy}") from error
 
 
 def _was_made(entry: Entry, out: Path) -> bool:

@@ -450,6 +450,8 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
             try:
                 found[path.with_suffix(".tar")] = (split, int(number), index.read_index(path))
             except ShardError as fault:
+                if isinstance(fault.__cause__, OSError):
+                    raise _stopped(path, fault.__cause__) from fault
                 damaged.append(fault)
     recipes = {made.recipe for _, _, made in found.values()}
     with contextlib.suppress(ShardError):  # not there yet, or damaged: it is written anew

@@ -13,7 +13,7 @@ import soundfile
 
 from ..errors import MediaError
 from . import ffmpeg, frames, hdr, messages
-from .probe import Probe, Video, check_aspect, frame_rate, spans
+from .probe import Probe, Video, check_aspect, frame_rate
 
 SAMPLE_RATE = 24_000
 """Hertz, mono: what every method's sound is made from (AVCL's own rate)."""
@@ -123,9 +123,11 @@ def encode(
         raise MediaError("picture and sound are needed to make a sample")
     check_aspect(found.video)
     rate = min(frame_rate(found.video, path), Fraction(encoding.max_fps))
+    most = math.inf if most_seconds is None else most_seconds
     skip = {"skip_loop_filter": "all"} if encoding.fast_decode else {}
     opened = ffmpeg.source(path, audio_codec=found.audio.codec, **skip)
-    shown, heard = opened[str(found.video.index)], opened[str(found.audio.index)].filter("ashowinfo")
+    shown = opened[str(found.video.index)].filter("showinfo", checksum=0)
+    heard = opened[str(found.audio.index)].filter("ashowinfo")
     if most_seconds is not None:
         shown, heard = shown.filter("trim", end=most_seconds), heard.filter("atrim", end=most_seconds)
     picture = _small(shown, found.video, rate=rate, encoding=encoding)
@@ -153,14 +155,7 @@ def encode(
         count = len(jpegs)
     if count == 0 or waveform.size == 0:
         raise MediaError("nothing of its picture or sound could be decoded")
-    _check_ends(
-        path,
-        told,
-        pictures=count / rate,
-        sound=waveform.size / SAMPLE_RATE,
-        frame=1 / rate,
-        most=most_seconds or math.inf,
-    )
+    _check_ends(told, pictures=float(count / rate), sound=waveform.size / SAMPLE_RATE, frame=float(1 / rate), most=most)
     return Encoded(mp4=mp4, jpegs=jpegs, flac=flac.read_bytes(), waveform=waveform, num_frames=count, fps=rate)
 
 
@@ -178,15 +173,20 @@ def mono(sound: Any, channel: str = MIX) -> Any:  # noqa: ANN401 - ffmpeg-python
     return sound.filter("aresample", str(SAMPLE_RATE), tsf="s16p", osf="s16", ochl="mono", **fill)
 
 
-def _check_ends(path: Path, told: str, *, pictures: Fraction, sound: float, frame: Fraction, most: float) -> None:
-    """Raise OutOfSyncError unless so many seconds of picture and of sound are as long as the clip's own."""
-    video = spans(path, before=most)[0]
-    blocks = [block.seconds[1] for block in messages.blocks(told) if block.seconds[0] < most]
-    shown, heard = min(video.last_seconds if video else 0.0, most), min(max(blocks, default=0.0), most)
-    if abs(float(pictures) - shown) > max(float(frame), ENDS_SECONDS) or abs(sound - heard) > STEP_SECONDS:
+def _check_ends(told: str, *, pictures: float, sound: float, frame: float, most: float) -> None:
+    """Raise OutOfSyncError unless so many seconds of picture and of sound are as long as the clip's own, up to `most`.
+
+    A last frame whose duration is not known counts as one of the stored ones.
+    """
+    last, end = max((times for times in messages.frames(told) if times[0] < most), default=(0.0, 0.0))
+    earliest, latest = min(last + frame, most), min(max(end, last + frame), most)
+    heard = min(
+        max((block.seconds[1] for block in messages.blocks(told) if block.seconds[0] < most), default=0.0), most
+    )
+    near = max(frame, ENDS_SECONDS)
+    if not earliest - near <= pictures <= latest + near or abs(sound - heard) > STEP_SECONDS:
         raise OutOfSyncError(
-            f"{float(pictures):.3f} s of picture and {sound:.3f} s of sound were made of a clip of {shown:.3f} and "
-            f"{heard:.3f} s"
+            f"{pictures:.3f} s of picture and {sound:.3f} s of sound were made of a clip of {latest:.3f} and {heard:.3f} s"
         )
 
 

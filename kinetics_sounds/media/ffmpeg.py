@@ -162,14 +162,22 @@ def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-
     (ENOSPC, EDQUOT: the disk is full; `MACHINE`; an input that cannot be read; a tool that does not start), and FailedError
     with the tool's own errors for other failures.
     """
-    messages = _run(outputs, timeout_seconds)
-    if not _BROKEN_OFF.search(messages):
+    messages, broken = _run(outputs, timeout_seconds)
+    if not broken or broken <= _ENDS_EARLY:
         return messages
-    return _run(outputs, timeout_seconds)
+    for path, _, _ in broken:
+        read_through(path)
+    messages, again = _run(outputs, timeout_seconds)
+    _ENDS_EARLY.update(again)
+    return messages
 
 
-def _run(outputs: Sequence[Any], timeout_seconds: float) -> str:
-    """One run of the tool.
+_ENDS_EARLY: set[tuple[Path, int, int]] = set()
+"""Files, with their sizes and times, that break off each time they are read: the fault is theirs."""
+
+
+def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple[Path, int, int]]]:
+    """One run of the tool: its messages, and its inputs where one of them broke off.
 
     `-timelimit` bounds the tool's own CPU time too, for systems on which it outlives whoever waits for it: that of all its
     threads, so it has to be longer than the wall clock.
@@ -192,10 +200,8 @@ def _run(outputs: Sequence[Any], timeout_seconds: float) -> str:
         for place in (word for word in argv if word.startswith("file:")):  # folders differ from run to run
             text = text.replace(os.fsencode(place).decode("utf-8", "replace"), Path(place).name)
         raise _failure(process.returncode, text, inputs)
-    if _BROKEN_OFF.search(text):
-        for path in inputs:
-            read_through(path)
-    return _LEVEL.sub(r"\1", text)
+    facts = ((path, path.stat()) for path in inputs if _BROKEN_OFF.search(text))
+    return _LEVEL.sub(r"\1", text), {(path, found.st_size, found.st_mtime_ns) for path, found in facts}
 
 
 @functools.cache

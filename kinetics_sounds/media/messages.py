@@ -109,10 +109,11 @@ def reconfigured(messages: str) -> bool:
 def decode_errors(messages: str, streams: Literal["v", "a", "va"] = "va") -> int:
     """What decoders of picture (v) or sound (a) complained of, once a frame or packet.
 
-    A complaint that comes while another thread is within a line has no prefix: it is taken for the picture's.
+    A complaint that comes while another thread is within a line has no prefix: it is taken for the picture's. What is
+    indented is a title in the file, which may say anything.
     """
     complaint = r"(?:corrupt decoded frame|(?:Error submitting packet to decoder|Decoding error): .*)$"
-    whose = re.findall(rf"^(?:\[([va])ist#.*\] |.*?){complaint}", messages, flags=re.MULTILINE)
+    whose = re.findall(rf"^(?:\[([va])ist#.*\] |(?! {{4}}).*?){complaint}", messages, flags=re.MULTILINE)
     return sum((each or "v") in streams for each in whose)
 
 

@@ -27,6 +27,8 @@ MAX_ASPECT = 16
 """Of a picture as shown, either way: what is more extreme makes no frames that training could use."""
 NO_INDEX = ("mpegts", "mpeg")
 """Containers in which a seek lands anywhere, often past the keyframe that it needs."""
+NO_SOUND_INDEX = ("avi",)
+"""Containers that reckon the time of sound from its bytes: after a seek it is some milliseconds off."""
 
 MAX_FPS = 60
 """Frame rates above this are a container's mistake or a slow-motion camera; frames are dropped down to it."""
@@ -76,6 +78,8 @@ class Probe:
     """As the container claims; None where it does not say."""
     seekable: bool
     """Seeking lands on a keyframe at or before the place asked for, so nothing that is shown there is lost."""
+    sound_seekable: bool
+    """After seeking, the times of the sound are still exact."""
     other_streams: str
     """What else it holds, like `1 video, 2 audio, 3 subtitle`; a cover counts as video."""
 
@@ -129,12 +133,20 @@ def probe(path: Path) -> Probe:
                 )
             seconds = container.duration / 1_000_000 if container.duration else None
             seekable = container.format.name not in NO_INDEX
+            sound_seekable = container.format.name not in (*NO_INDEX, *NO_SOUND_INDEX)
             chosen = [stream.index for stream in (video, audio) if stream]
             counts = Counter(stream.type for stream in container.streams if stream.index not in chosen)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _fault(path, "cannot be opened", error) from error
     others = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    return Probe(video=video, audio=audio, seconds=seconds, seekable=seekable, other_streams=others)
+    return Probe(
+        video=video,
+        audio=audio,
+        seconds=seconds,
+        seekable=seekable,
+        sound_seekable=sound_seekable,
+        other_streams=others,
+    )
 
 
 class BadAspectError(MediaError):

@@ -22,6 +22,8 @@ from .probe import Audio, Probe, Span, Video, check_aspect, covered, frame_rate,
 
 PREROLL_SECONDS = 1.0
 """Of sound that is decoded before the span: codecs need what came before (Opus 80 ms) to be exact."""
+LONGEST_SECONDS = 10.0
+"""That a frame may be shown before the span begins, where the picture has to be copied first."""
 FAR_SECONDS = 3600.0
 """Added to the times of a decoded copy, so that none is negative."""
 
@@ -105,7 +107,8 @@ def cut(
     )
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="cut-", ignore_cleanup_errors=True) as name:
         try:
-            sound = _sound(source.sooner(PREROLL_SECONDS), Path(name))
+            whole = dataclasses.replace(source, seek={}, begin=start_seconds)
+            sound = _sound(source.sooner(PREROLL_SECONDS) if found.sound_seekable else whole, Path(name))
             told = _picture(source, sound.wav, out, rate=rate)
             again = told
             if messages.reconfigured(told):
@@ -126,19 +129,17 @@ def _sound(source: _Source, scratch: Path, *, channel: int | None = None) -> _So
     """
     rate, channels = source.audio.rate, 1 if channel is not None else min(source.audio.channels or 2, 2)
     raw, wav = scratch / "sound.f32", scratch / "sound.wav"
-    opened = ffmpeg.source(source.path, audio_codec=source.audio.codec, **source.seek)[str(source.audio.index)]
+    opened = ffmpeg.source(source.path, audio_codec=source.audio.codec, **source.seek)
     later = source.end + timeline.AGREE_SECONDS
-    heard = opened.filter("ashowinfo").filter("atrim", start=source.begin, end=later)
+    heard = opened[str(source.audio.index)].filter("ashowinfo").filter("atrim", start=source.begin, end=later)
     heard = heard.filter("asetpts", f"PTS-{source.begin}/TB")
     if channel is not None:
         heard = heard.filter("channelmap", map=str(channel), channel_layout="mono")
     elif source.audio.channels > 2:
         heard = heard.filter("astats", measure_perchannel="RMS_level", measure_overall="none")
     heard = heard.filter("aresample", str(rate)).filter("ashowinfo")
-    told = ffmpeg.run(
-        ffmpeg.sink(heard, path=raw, acodec="pcm_f32le", ar=rate, ac=channels, format="f32le"),
-        timeout_seconds=source.timeout_seconds,
-    )
+    samples = ffmpeg.sink(heard, path=raw, acodec="pcm_f32le", ar=rate, ac=channels, format="f32le")
+    told = ffmpeg.run(samples, timeout_seconds=source.timeout_seconds)
     decoded, blocks = messages.blocks(told), messages.blocks(told, second=True)
     pieces = timeline.arrange(blocks, end=round(source.seconds * rate))
     if not pieces:
@@ -147,7 +148,7 @@ def _sound(source: _Source, scratch: Path, *, channel: int | None = None) -> _So
         raise OutOfSyncError("ffmpeg wrote another number of samples of sound than it told of")
     track = timeline.write_wav(raw, wav, pieces, rate=rate, channels=channels)
     raw.unlink()
-    levels = messages.levels_db(told)
+    levels = messages.levels_db(told) if len({block.channels for block in decoded}) == 1 else []
     if levels and max(track.levels_db) < max(levels) - CANCELLED_DB:
         return _sound(source, scratch, channel=levels.index(max(levels)))
     return _Sound(
@@ -217,7 +218,7 @@ def _in_span(source: _Source, frames: Sequence[tuple[float, float]]) -> list[tup
 def _shown(source: _Source) -> bool:
     """Whether any frame lies in the span."""
     picture = ffmpeg.source(source.path, **source.seek)[str(source.video.index)].filter("trim", end=source.end)
-    output = ffmpeg.sink(picture.filter("showinfo", checksum=0), path=source.path, format="null")
+    output = ffmpeg.sink(picture.filter("showinfo", checksum=0), path=source.path.with_name("none"), format="null")
     frames = messages.frames(ffmpeg.run(output, timeout_seconds=source.timeout_seconds))
     return bool(_in_span(source, frames))
 
@@ -234,7 +235,7 @@ def _steady(source: _Source, scratch: Path, told: str) -> _Source:
     copy = scratch / "steady.mkv"
     picture = (
         ffmpeg.source(source.path, **source.seek)[str(source.video.index)]
-        .filter("trim", end=source.end)
+        .filter("trim", start=source.begin - LONGEST_SECONDS, end=source.end)
         .filter("setpts", f"PTS+{FAR_SECONDS}/TB")
         .filter("scale", width, height, force_original_aspect_ratio="decrease", flags=ffmpeg.BIT_EXACT_SCALE)
         .filter("pad", width, height, -1, -1)

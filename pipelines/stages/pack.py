@@ -126,10 +126,15 @@ def _encoded(path: Path, packing: Packing, *, most_seconds: float, channel: str)
 
 
 def _once(path: Path, packing: Packing, most_seconds: float, channel: str) -> encode.Encoded:
+    found = probe.probe(path)
+    if found.audio and channel.isdecimal() and int(channel) >= found.audio.channels > 1:
+        raise ManifestError(
+            f"{path}: has no channel {channel}, which the manifest names as audio_channel; run ks-build again"
+        )
     with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
         return encode.encode(
             path,
-            found=probe.probe(path),
+            found=found,
             scratch=Path(name),
             encoding=packing.encoding,
             timeout_seconds=packing.timeout_seconds,
