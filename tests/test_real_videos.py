@@ -55,7 +55,8 @@ def test_what_is_in_a_file_is_what_the_table_says(row: dict[str, str], tmp_path:
         ends = [span.last_seconds for span in (measured.video, measured.audio) if span is not None]
         assert max(ends) == pytest.approx(float(row["duration"]), abs=0.5)
     if row["mean_dB"] and float(row["mean_dB"]) > -90:
-        assert measured.audio_rms_db == pytest.approx(float(row["mean_dB"]), abs=0.3)
+        table = float(row["mean_dB"])  # over all channels; a mono mix of unlike ones is quieter
+        assert table - (0.5 if row["channels"] == "1" else 20) < measured.audio_rms_db < table + 0.5
     else:  # -91 is the lowest that the table's tool can say
         assert measured.audio_rms_db < -90
 

@@ -238,7 +238,7 @@ def test_which_lengths_can_only_be_those_of_a_span(
 ) -> None:
     span = probe.Span(count=1, first_seconds=0.0, last_seconds=seconds, covered_seconds=seconds)
     monkeypatch.setattr(trim.probe, "spans", lambda _: (span, span))
-    found = probe.Probe(video=None, audio=None, seconds=None, seekable=True, other_streams="")
+    found = probe.Probe(video=None, audio=None, seconds=None, seekable=True, sound_seekable=True, other_streams="")
 
     assert trim._is_span_alone(Path(), found, Clip("a", start, end, "humming", "val")) is taken
 
