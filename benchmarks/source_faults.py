@@ -36,7 +36,7 @@ from kinetics_sounds.pipelines.tasks import ClipTask
 from kinetics_sounds.shards.index import Left
 
 MOST = 400
-"""Places looked for; a run in which nothing was failed ends the search sooner."""
+"""Opens or reads of one run that are looked for; a run in which nothing was failed ends the search, a longer one is an error."""
 
 
 class Result(NamedTuple):
@@ -207,7 +207,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--errors", nargs="+", default=["EIO", "EACCES", "ESTALE", "ENOTCONN"])
     parser.add_argument("--files", nargs="*", default=[], help="names of the four files; default: all")
-    parser.add_argument("--every", type=int, default=1, help="of the reads, only each so manieth")
+    parser.add_argument("--every", type=int, default=1, help="fail only every n-th read")
     parser.add_argument("--out", type=Path, help="a JSON of the counts")
     asked = parser.parse_args()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores")
@@ -222,7 +222,7 @@ def main() -> int:
                 if undisturbed.status != "ok":
                     raise SystemExit(f"{what}: {undisturbed} without any fault")
                 for reads, error in itertools.product((False, True), asked.errors):
-                    for place in range(1, MOST, asked.every if reads else 1):
+                    for place in range(1, MOST + 1, asked.every if reads else 1):
                         plan.set(reads=reads, place=place, number=getattr(errno, error))
                         result = run()
                         if not plan.failed.value:
@@ -231,6 +231,10 @@ def main() -> int:
                         if not result.right(undisturbed):
                             wrong += 1
                             print(f"WRONG {what} {'read' if reads else 'open'} {place} {error}: {result}", flush=True)
+                    else:
+                        raise SystemExit(
+                            f"{what}: {'read' if reads else 'open'} {MOST} was not the last one; raise MOST in {__file__}"
+                        )
                     print(f"{what}: {'read' if reads else 'open'} {error}: up to {place - 1}", flush=True)
                 plan.set(reads=False, place=0, number=0)
     print(json.dumps(counts, indent=1))

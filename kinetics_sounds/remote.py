@@ -128,12 +128,19 @@ def download(url: str, path: Path, *, size: int, sha256: str) -> None:
     )
 
 
-def sha256(url: str, *, size: int) -> str:
-    """Hexadecimal SHA-256 of the `size` bytes at a URL, which are fetched for it; raises RemoteError as `fill` does."""
-    with tempfile.TemporaryFile() as copy:
-        fill(copy, url, size)
-        copy.seek(0)
-        return hashlib.file_digest(copy, "sha256").hexdigest()
+def sha256(url: str, *, size: int, folder: Path) -> str:
+    """Hexadecimal SHA-256 of the `size` bytes at a URL, which are fetched into a file without a name in `folder`.
+
+    Raises RemoteError as `fill` does, and where they cannot be written there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as copy:
+            fill(copy, url, size)
+            copy.seek(0)
+            return hashlib.file_digest(copy, "sha256").hexdigest()
+    except OSError as error:
+        what = f"{folder}: cannot hold the {size} bytes of {_told(url)}: {error.strerror}"
+        raise RemoteError(f"{what}; make room, or give another folder") from error
 
 
 def fill(out: IO[bytes], url: str, wanted: int) -> None:

@@ -174,6 +174,10 @@ MENDING = (
     "to mend it: run ks-shard again with the options that made the set and --check_bytes, which makes anew what is not whole; or "
     "copy each tar that is named again, with the .json beside it, from where both are whole"
 )
+PACKED_SO = (
+    "a sample whose content is wrong in a tar that is whole was packed so, and no copy mends it: pack into a new folder (another "
+    "--out), or leave its clip out by a --manifest without that row"
+)
 
 
 def _verify(settings: Settings) -> int:
@@ -191,8 +195,10 @@ def _verify(settings: Settings) -> int:
             print(f"{fault.place}: {f'sample {fault.key}: ' if fault.key else ''}{fault.what}")
         bad = len({(fault.place, fault.key) for fault in found.faults})
         print(f"{redact(place)}: {found.samples} samples in {found.shards} shards, {bad or 'nothing'} bad")
-        if bad:
+        if not all(fault.packed for fault in found.faults):
             print(MENDING)
+        if any(fault.packed for fault in found.faults):
+            print(PACKED_SO)
     return SOME_FAILED if found.faults else DONE
 
 

@@ -52,7 +52,7 @@ def upload(
                 return
             path, there = layout.index_path(tar), remote.join(place, tar.name)
             if _is_there(path, place) and remote.size(there) == made.bytes:
-                if not check_bytes or remote.sha256(there, size=made.bytes) == made.sha256:
+                if not check_bytes or remote.sha256(there, size=made.bytes, folder=folder) == made.sha256:
                     bar.advance("there already")
                     continue
                 progress.log.warning("%s: its SHA-256 is another; it is sent anew", redact(there))

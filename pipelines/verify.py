@@ -46,6 +46,8 @@ class Fault:
     key: str
     """Of the sample; empty where no one sample is meant."""
     what: str
+    packed: bool = False
+    """The bytes are those of the index: the sample was packed so, and no copy of the tar is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,31 +158,32 @@ def check_tar(task: TarTask) -> Checked:
     try:
         faults = tuple(dict.fromkeys(_faults(task, dataset, made)))
     except FileNotFoundError:
-        faults = (("", "is missing, but its index is there; copy it, or make the set again with ks-shard"),)
+        faults = (("", "is missing, but its index is there; copy it, or make the set again with ks-shard", False),)
     except (KineticsSoundsError, OSError) as error:
-        faults = (("", f"cannot be read: {error}"),)
-    return Checked(made.keys, tuple(Fault(str(task.name), key, what) for key, what in faults))
+        faults = (("", f"cannot be read: {error}", False),)
+    return Checked(made.keys, tuple(Fault(str(task.name), *fault) for fault in faults))
 
 
-def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str, str]]:
-    """Keys of samples (empty: of none) and what is wrong with them; raises what opening the tar raises."""
+def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str, str, bool]]:
+    """What a `Fault` says but its place; raises what opening the tar raises."""
     if made.recipe != dataset.recipe or (made.keys and made.parts != dataset.parts):
-        yield "", f"its index belongs to another set than {layout.DATASET}"
+        yield "", f"its index belongs to another set than {layout.DATASET}", False
         return
     if names := [key for key in made.keys if not _KEY.fullmatch(key)]:
-        yield from ((key, "is no name that a sample may have") for key in names)
+        yield from ((key, "is no name that a sample may have", False) for key in names)
         return
     try:
         reader.tables(made, dataset, "its index")
     except ShardError as error:
-        yield "", str(error)
+        yield "", str(error), False
     bad: set[str] = set()
     with _local(task, made) as path:
         for key, what in _tar_faults(path, made):
             bad.add(key)
-            yield key, what
+            yield key, what, False
         if task.decode:
-            yield from _content_faults(_alone(path, made, dataset, task.split), bad)
+            content = _content_faults(_alone(path, made, dataset, task.split), bad)
+            yield from ((key, what, True) for key, what in content)
 
 
 def _index(task: TarTask) -> Index:

@@ -1,6 +1,7 @@
 import hashlib
 import importlib
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def local(tmp_path: Path) -> Path:
 
 def fetch(url: str, path: Path, *, size: int = SIZE, sha256: str = SHA256) -> None:
     remote.download(url, path, size=size, sha256=sha256)
+
+
+def test_a_copy_to_be_summed_lies_in_the_folder_that_is_given(local: Path, tmp_path: Path) -> None:
+    assert remote.sha256(f"file://{local}", size=SIZE, folder=tmp_path) == SHA256
+    assert list(tmp_path.iterdir()) == [local]
+
+    with pytest.raises(RemoteError, match=rf"{tmp_path}/gone: cannot hold the {SIZE} bytes of .*make room, or give"):
+        remote.sha256(f"file://{local}", size=SIZE, folder=tmp_path / "gone")
+
+
+def test_a_disk_that_fills_under_a_copy_is_named(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full")
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full.open("wb+", buffering=0))
+
+    with pytest.raises(RemoteError, match=rf"{tmp_path}: cannot hold .*: No space left on device"):
+        remote.sha256(f"file://{local}", size=SIZE, folder=tmp_path)
 
 
 # --- Names ----------------------------------------------------------------------------------------------------------

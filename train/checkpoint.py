@@ -143,18 +143,25 @@ def _check_encoders(path: Path, found: Mapping[str, Tensor], model: nn.Module) -
     pairs = {name: name.replace("video.", "audio.", 1) for name in found if name.startswith("video.")}
     pairs = {video: audio for video, audio in pairs.items() if audio in found}
     for video, audio in pairs.items():
-        if video in own and own[video] is own.get(audio) and not torch.equal(found[video], found[audio]):
+        if video in own and own[video] is own.get(audio) and not _same(found[video], found[audio]):
             raise RunError(
                 f"{path}: has an encoder for each modality ({video} is not {audio}), where this run has one for both; give "
                 "--encoders separate, or a run of --encoders shared"
             )
     means = [video for video in pairs if video.endswith(".running_mean") and found[video].count_nonzero()]
-    if means and distributed.leads() and all(torch.equal(found[mean], found[pairs[mean]]) for mean in means):
+    if means and distributed.leads() and all(_same(found[mean], found[pairs[mean]]) for mean in means):
         log.warning(
             "%s: was trained with one set of batch-norm statistics for both modalities (kinetics-sounds 0.1.0), so each is "
             "evaluated with a mixture; some hundred steps more of ks-train tell them apart",
             path,
         )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; a NaN is the same as another."""
+    return (one.shape, one.dtype) == (other.shape, other.dtype) and torch.allclose(
+        one, other, rtol=0, atol=0, equal_nan=True
+    )
 
 
 def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -354,7 +354,9 @@ class Batches:
     def _instead(self, request: Request, reason: str) -> Request:
         """The request that takes the place of one for a bad sample; raises RunError where there is none."""
         if request.epoch is None:
-            raise RunError(f"{reason}; a test leaves no sample out: mend the set (see ks-shard --verify)")
+            raise RunError(
+                f"{reason}; a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)"
+            )
         log.warning("bad sample: %s", reason)
         self._quarantine.add(request.number, reason)
         place = request.epoch, request.place
@@ -362,7 +364,10 @@ class Batches:
             self._choices[place] = self._stand_ins(request)
         other = next(self._choices[place], None)
         if other is None:
-            raise RunError(f"{reason}; and no other sample can take its place: mend the set (see ks-shard --verify)")
+            raise RunError(
+                f"{reason}; and no other sample can take its place: mend the set "
+                "(see ks-shard --verify DIR --verify_decode)"
+            )
         return dataclasses.replace(request, number=other)
 
     def _forget(self, taken: list[Request]) -> None:

@@ -45,7 +45,7 @@ class Quarantine:
             where = f"; see {self._path}" if self._path else ""
             raise RunError(
                 f"{len(self.keys)} of the {len(self._split)} samples of {self._split.name!r} are bad, more than "
-                f"--max_bad_share allows; the last: {reason}{where}; see ks-shard --verify"
+                f"--max_bad_share allows; the last: {reason}{where}; see ks-shard --verify DIR --verify_decode"
             )
 
     def share(self) -> None:

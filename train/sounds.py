@@ -7,7 +7,8 @@ import hashlib
 import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from .features import Kind
 from .features import encode as encode_inputs
 from .probes import svm
 
+_LISTS = (".txt", ".csv")
+"""Suffixes of DCASE's lists, whose form is the same."""
 FPS = 25.0
 """Black frames a second beside a sound, for views that look for its place in a video."""
 
@@ -52,7 +55,7 @@ class Settings:
       meta/esc50.csv, audio/*.wav                       ESC-50: the mean over its folds
       set1/scenes_stereo/, set1/scenes_stereo_testset/  DCASE 2014: one half teaches, the other is judged; bus01.wav is a "bus"
       evaluation_setup/fold1_train.txt, ...             later years of DCASE: lists of "file label", each with its
-                                                        fold1_evaluate.txt (or both .csv): the mean over the folds
+                                                        fold1_evaluate.txt (.txt or .csv): the mean over the folds
       train.txt, test.txt                               the same for one division
     """
 
@@ -136,25 +139,20 @@ def read(folder: Path) -> Sounds:
     """The recordings of a folder in one of the layouts that `Settings` lists.
 
     Raises AnnotationError where it has none of them, for lists that are damaged or name files that are missing, and where
-    there is nothing to judge fairly: one fold alone, a file in both lists of a division.
+    there is nothing to judge fairly: one fold alone, a file in both lists of a division, two lists of one fold that differ.
     """
     if (folder / "meta" / "esc50.csv").is_file():
         return Sounds(read_folds(folder / "meta" / "esc50.csv", folder / "audio"))
-    for place in (folder / "set1", folder):
-        if any((place / half).is_dir() for half in SCENES):
-            fit, on = read_scenes(place)
-            return Sounds((*fit, *on), ((fit, on),))
-    lists = [(folder / "train.txt", folder / "test.txt")]
-    if not lists[0][0].is_file():
-        found = (folder / "evaluation_setup").glob("fold*_train.*")
-        trains = sorted((path for path in found if path.suffix in (".txt", ".csv")), key=_number)
-        lists = [(path, path.with_name(path.name.replace("_train", "_evaluate"))) for path in trains]
-    if not lists:
+    divisions = tuple(_divisions(folder))
+    if not divisions:
+        for place in (folder / "set1", folder):
+            if any((place / half).is_dir() for half in SCENES):
+                fit, on = read_scenes(place)
+                return Sounds((*fit, *on), ((fit, on),))
         raise AnnotationError(
             f"{folder}: is no folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/{SCENES[0]} and no "
             "evaluation_setup/fold1_train.txt; see ks-eval sounds --help"
         )
-    divisions = tuple((read_list(fit, folder), read_list(on, folder)) for fit, on in lists)
     for fit, on in divisions:
         check_apart(fit, on)
     distinct = {each.path: each for division in divisions for part in division for each in part}
@@ -234,6 +232,26 @@ def _dark(encoders: Encoders, waveform: np.ndarray) -> Raw:
     )
 
 
-def _number(path: Path) -> int:
-    found = re.search(r"fold(\d+)", path.name)
-    return int(found[1]) if found else 0
+def _divisions(folder: Path) -> Iterator[tuple[tuple[Recording, ...], tuple[Recording, ...]]]:
+    """What is learnt from and what is judged, by each pair of a folder's lists; raises as `read`."""
+    if (folder / "train.txt").is_file():
+        yield read_list(folder / "train.txt", folder), read_list(folder / "test.txt", folder)
+        return
+    trains = defaultdict[int, list[Path]](list)
+    for path in sorted((folder / "evaluation_setup").glob("fold*_train.*"), reverse=True):  # .txt before .csv
+        if path.suffix in _LISTS and (found := re.fullmatch(r"fold(\d+)_train", path.stem)):
+            trains[int(found[1])].append(path)
+    for _, paths in sorted(trains.items()):
+        beside = [path.with_name(path.name.replace("_train", "_evaluate")) for path in paths]
+        there = [path.with_suffix(suffix) for path in beside for suffix in (path.suffix, *_LISTS)]
+        judged = list(dict.fromkeys(path for path in there if path.is_file()))
+        yield _agreed(paths, folder), _agreed(judged or beside[:1], folder)
+
+
+def _agreed(lists: Sequence[Path], folder: Path) -> tuple[Recording, ...]:
+    """The recordings of a list that may be there in two forms; raises AnnotationError where they differ."""
+    first, *others = (read_list(path, folder) for path in lists)
+    for path, other in zip(lists[1:], others, strict=True):
+        if set(other) != set(first):
+            raise AnnotationError(f"{path}: lists other sounds or labels than {lists[0]}; delete the one that is wrong")
+    return first

@@ -383,8 +383,24 @@ def test_bad_samples_are_listed_and_the_code_says_so(folder: Path, capsys: pytes
     assert json.loads(capsys.readouterr().out) == {
         "shards": 1,
         "samples": 3,
-        "faults": [{"place": "train/train-000000.tar", "key": "k_1", "what": "its flac is damaged"}],
+        "faults": [{"place": "train/train-000000.tar", "key": "k_1", "what": "its flac is damaged", "packed": False}],
     }
+
+
+def test_a_sample_that_was_packed_wrong_has_another_remedy_than_a_damaged_one(
+    packed: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = holding(packed, tmp_path, **{layout.MEL: npy(np.full((256, 256), np.nan, np.float16))})
+
+    assert run(folder, "--verify_decode") == 1
+    told = capsys.readouterr().out
+    assert shard.PACKED_SO in told
+    assert shard.MENDING not in told
+    flip(tar_of(folder), index_of(folder).offsets[0][0])
+    assert run(folder, "--verify_decode") == 1
+    told = capsys.readouterr().out
+    assert shard.PACKED_SO in told
+    assert shard.MENDING in told
 
 
 def test_where_there_is_no_set_is_a_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

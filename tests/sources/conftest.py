@@ -171,6 +171,7 @@ def player(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         status: dict[str, Any],
         formats: list[dict[str, Any]] | None = None,
         manifests: dict[str, str] | None = None,
+        captions: str = "",
         **details: object,
     ) -> None:
         def answer(_self: object, _url: str, _data: object, _page: str, _client: str, video_id: str) -> tuple[Any, ...]:
@@ -179,6 +180,10 @@ def player(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 "videoDetails": {"videoId": video_id, "title": "t", "lengthSeconds": "10", **details},
                 "microformat": {"playerMicroformatRenderer": {"availableCountries": ["US"]}},
             }
+            if captions:  # YouTube's own, of what it hears: yt-dlp takes their language for the sound's
+                track = {"kind": "asr", "vssId": f"a.{captions}", "isTranslatable": True}
+                tracks = [{"baseUrl": f"https://host.invalid/?lang={captions}", **track}]
+                told["captions"] = {"playerCaptionsTracklistRenderer": {"captionTracks": tracks}}
             if formats or manifests:
                 told["streamingData"] = {**_STREAMING, "adaptiveFormats": formats or [], **(manifests or {})}
             return "", {}, {}, False, [told], None
@@ -197,7 +202,7 @@ _STREAMING: dict[str, Any] = {
     "__yt_dlp_fetch_gvs_po_token": _no_token,
     "__yt_dlp_fetch_subs_po_token": _no_token,
     "__yt_dlp_player_token_provided": False,
-    "__yt_dlp_innertube_context": {},
+    "__yt_dlp_innertube_context": {"client": {"clientName": "TVHTML5"}},
     "__yt_dlp_is_premium_subscriber": False,
     "__yt_dlp_available_at_timestamp": 0,
 }

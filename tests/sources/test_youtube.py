@@ -299,7 +299,7 @@ def not_found(url: str) -> Exception:
     ],
 )
 def test_only_the_videos_own_page_tells_that_a_video_of_youtube_is_gone(cause: Exception, status: Status) -> None:
-    assert classify(error(cause, str(cause)), own=True) is status
+    assert classify(error(cause, str(cause)), there=True) is status
     assert classify(error(cause, str(cause))) is Status.NOT_IN_SOURCE  # a mirror may have it later
 
 

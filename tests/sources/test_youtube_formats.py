@@ -9,8 +9,9 @@ import av
 import pytest
 
 from kinetics_sounds.clip import Clip, Fetched, Kind, Status
+from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.media import ffmpeg, probe
-from kinetics_sounds.sources.youtube import Options, Source
+from kinetics_sounds.sources.youtube import Options, Source, answers
 from kinetics_sounds.sources.youtube.errors import RefusedError
 from kinetics_sounds.sources.youtube.formats import Chosen, tracks
 
@@ -39,8 +40,12 @@ def fetch(folder: Path, *, option: Sequence[str] = (), **options: Any) -> Fetche
 def choose(player: Tube, tmp_path: Path) -> Callable[..., Chosen]:
     """What is taken of what a player offers, by all but the download; raises RefusedError."""
 
-    def chosen(offered: list[Offered], *, option: Sequence[str] = (), **options: Any) -> Chosen:
-        player({"status": "OK"}, [{**each, "url": f"https://host.invalid/{each['path']}"} for each in offered])
+    def chosen(offered: list[Offered], *, option: Sequence[str] = (), captions: str = "", **options: Any) -> Chosen:
+        player(
+            {"status": "OK"},
+            [{**each, "url": f"https://host.invalid/{each['path']}"} for each in offered],
+            captions=captions,
+        )
         asked = source(option, **options)
         watch = asked._watch(CLIP)
         with asked._tool(CLIP, tmp_path, watch) as tool:
@@ -112,8 +117,8 @@ SEEN, HEARD = picture(135, 480), sound(140)
         ([SEEN, sound(140, f"{DE} (default)"), sound(139, EN, quality="LOW")], "135+139"),
         ([SEEN, sound(140, f"{DE} (default)"), sound(139, EN, channels=1)], "135+139"),
         ([SEEN, sound(251, "en-US English (United States) descriptive"), sound(140, f"{EN} (default)")], "135+140"),
-        ([picture(133, 240), both(18, f"{DE} (default)"), sound(140, EN)], "133+140"),
-        ([picture(133, 240), both(18), sound(140, EN), sound(251, DE)], "133+140"),  # 18 does not say: the default's
+        ([picture(133, 240), both(18, f"{DE} (default)"), sound(140, EN)], "18+140"),
+        ([picture(133, 240), both(18), sound(140, EN), sound(251, DE)], "18+140"),  # 18 does not say: the default's
         ([SEEN, sound(251, DE), both(22, EN, height=720)], "22"),
         ([both(18, f"{DE} (default)"), sound(140, EN)], "18+140"),
     ],
@@ -215,6 +220,15 @@ def test_a_format_that_the_user_names_is_judged_too(choose: Tube) -> None:
         assert refused.value.status is status
 
 
+def test_a_format_that_names_two_files_is_refused_for_one_alone_can_be_told(tube: Tube, tmp_path: Path) -> None:
+    tube()
+
+    with pytest.raises(SettingsError, match=r"--youtube.option format=135\+140,136\+140: asks for 2 files"):
+        fetch(tmp_path, option=["format=135+140,136+140"])
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_dub_in_an_hls_manifest_is_told_by_its_name() -> None:
     def hls(number: int, language: str, name: str | None) -> Offered:
         preference = {"language_preference": 10} if name and "(original)" in name else {}
@@ -225,6 +239,35 @@ def test_a_dub_in_an_hls_manifest_is_told_by_its_name() -> None:
     assert tracks([hls(0, "en", "Default")]) == {"233-0": ""}
     assert tracks([hls(0, "en", None), hls(1, "bn", None)]) == {"233-0": "unknown", "233-1": "unknown"}
     assert tracks([hls(0, "en", None), hls(1, "en-US", None)]) == {"233-0": "", "233-1": ""}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"qualityLabel": "360s", "projectionType": "MESH"},
+        {"qualityLabel": "720p60"},
+        {"qualityLabel": "2160p60 HDR"},
+        {"qualityLabel": "", "quality": "", "audioQuality": "", "isDrc": True},
+    ],
+    ids=lambda told: str(told["qualityLabel"] or "DRC"),
+)
+def test_a_quality_is_no_name_of_a_track(told: dict[str, Any], choose: Tube) -> None:
+    offered = [SEEN, {**both(18), **told}, HEARD]
+
+    got = choose(offered, captions="en")
+
+    assert (got.format_ids, got.language, got.track) == ("135+140", "en", "")
+    with pytest.raises(RefusedError):  # a name is one, also where the captions tell a language
+        choose([*offered, sound(251, "de Deutsch")], captions="en")
+
+
+def test_the_language_that_captions_tell_of_muxed_formats_makes_no_second_track() -> None:
+    alone = {"format_id": "234", "vcodec": "none", "language": "es"}
+    muxed = {"format_id": "94", "language": "en"}
+
+    assert tracks([alone, muxed, {**muxed, "format_id": "95"}]) == {"234": "", "94": "", "95": ""}
+    other = {**muxed, "format_id": "94-1", "language": "de"}
+    assert tracks([muxed, other]) == {"94": "unknown", "94-1": "unknown"}
 
 
 def test_the_language_that_captions_tell_makes_no_second_track() -> None:
@@ -267,6 +310,7 @@ def test_the_language_that_captions_tell_makes_no_second_track() -> None:
         pytest.param([SEEN, sound(258, channels=6), sound(139, channels=1)], "135+139", id="5.1 and mono"),
         pytest.param([SEEN, sound(139, channels=1), HEARD], "135+140", id="mono and stereo"),
         pytest.param([SEEN, both(22, height=480), HEARD], "135+140", id="a picture with a sound of its own"),
+        pytest.param([picture(160, 144), both(18), HEARD], "18", id="a smaller picture without a sound of its own"),
         pytest.param([both(18), both(22, height=720)], "18", id="nothing but both together"),
         pytest.param([both(18), HEARD], "18", id="no picture alone"),
         pytest.param(
@@ -325,6 +369,37 @@ def test_a_section_of_a_high_dynamic_range_alone_keeps_it_for_the_cut_that_maps_
         assert opened.streams.video[0].format.name == "yuv420p10le"
 
 
+def test_a_section_of_ten_bits_without_a_high_dynamic_range_gets_eight(tube: Tube, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    made = ("-f", "lavfi", "-i", "testsrc2=s=64x36:r=10:d=10,format=yuv420p10le", "-c:v", "libx264")
+    subprocess.run([ffmpeg.executable(), "-v", "error", *made, str(film)], check=True)
+    tube(offered=[{**SEEN, "path": "film"}, HEARD], more={"film": film.read_bytes()})
+
+    got = fetch(tmp_path, sections=True)
+
+    assert (got.status, got.format_ids) == (Status.OK, "135+140"), got.detail
+    with av.open(str(tmp_path / "video.mp4")) as opened:
+        assert opened.streams.video[0].format.name == "yuv420p"
+
+
+def test_a_section_of_a_borrowed_picture_is_its_own_although_the_sound_comes_first_in_the_file(
+    tube: Tube, ramp: Path, tmp_path: Path
+) -> None:
+    turned = tmp_path / "turned.mp4"
+    streams = ("-map", "0:a", "-map", "0:v", "-c", "copy", "-movflags", "+faststart")
+    subprocess.run(
+        [ffmpeg.executable(), "-v", "error", "-i", str(ramp / "both.mp4"), *streams, str(turned)], check=True
+    )
+    offered = [{**both(18, f"{DE} (default)"), "path": "turned"}, sound(140, EN)]
+    tube(offered=offered, more={"turned": turned.read_bytes()})
+
+    got = fetch(tmp_path, sections=True)
+
+    assert (got.status, got.format_ids) == (Status.OK, "18+140"), got.detail
+    found = probe.probe(tmp_path / "video.mp4")
+    assert (found.video is not None, found.audio is not None, found.other_streams) == (True, True, "")
+
+
 # --- What a player does not offer ---------------------------------------------------------------------------------------
 
 
@@ -361,6 +436,29 @@ def test_a_players_answer_for_another_video_says_nothing_of_the_video(tube: Tube
 
     assert (got.status, got.status.kind, server.asked) == (Status.NO_FORMATS, Kind.RETRY, [])
     assert "a player answered for another video: aQvGIIdgFDM" in got.detail
+
+
+@pytest.mark.parametrize("answer", [None, "text", ["text"], {"videoDetails": "text", "streamingData": ["text"]}])
+def test_a_players_answer_of_another_form_is_left_to_yt_dlp(answer: object) -> None:
+    class Extractor:
+        def _extract_formats_and_subtitles(self, *given: object) -> object:
+            return given
+
+    extractor = Extractor()
+    answers.inspect(extractor)
+
+    for responses in (answer, [answer]):
+        assert extractor._extract_formats_and_subtitles(ID, responses, 1) == (ID, responses, 1)
+
+
+def test_a_reason_is_cut_to_a_length_that_a_manifest_can_hold(tube: Tube, tmp_path: Path) -> None:
+    tube(offered=[picture(1000 + n, 480) for n in range(300)])
+
+    got = fetch(tmp_path)
+
+    assert got.status is Status.NO_FORMATS
+    assert got.detail.startswith("no sound is offered now")
+    assert len(got.detail) < 500
 
 
 def test_a_file_of_another_video_is_refused_whatever_came_before(

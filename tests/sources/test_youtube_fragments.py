@@ -158,3 +158,16 @@ def test_fragments_that_come_side_by_side_are_judged_alike(
         got = fetch(tmp_path, option=("concurrent_fragment_downloads=3",))
 
         assert got.status is status, got.detail
+
+
+def test_a_mirror_that_lacks_a_fragment_has_the_video(serve: Tube, fragments: dict[str, bytes], tmp_path: Path) -> None:
+    lines = [f"#EXTINF:1.0,\n/{'404' if number == 5 else 'ok'}/seg{number}.ts" for number in range(SECONDS)]
+    media = "\n".join(("#EXTM3U", "#EXT-X-TARGETDURATION:1", *lines, "#EXT-X-ENDLIST"))
+    server = serve(fragments | {f"{ID}.m3u8": media.encode()})
+
+    def get(folder: str) -> Status:
+        source = Source(f"{server.url}/{folder}/{{youtube_id}}.m3u8", Options(option=QUICK))
+        return source.fetch(CLIP, source.candidates(CLIP)[0], tmp_path).status
+
+    assert get("ok") is Status.HTTP_4XX
+    assert get("404") is Status.NOT_IN_SOURCE

@@ -143,7 +143,7 @@ def test_a_validation_names_it_and_leaves_none_out(
     line = capsys.readouterr().err.splitlines()[-1]
     key = open_split(folder, "test").key(1)
     assert f"sample {key}: its mel-spectrogram holds 1 values that are not from 0 to 1, such as nan" in line
-    assert "a test leaves no sample out: mend the set (see ks-shard --verify)" in line
+    assert "a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)" in line
 
 
 @pytest.mark.parametrize("probe", ["knn", "finetune"])

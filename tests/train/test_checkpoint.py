@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kinetics_sounds.errors import RunError
@@ -353,3 +353,27 @@ def _load(path: Path) -> None:
     model = net()
     checkpoint.load_model(path, model)
     checkpoint.load_optimizer(path, model, adamw(model))
+
+
+class Shared(nn.Module):
+    """One encoder under the names of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.video = self.audio = nn.Linear(2, 2)
+
+
+def test_one_encoder_with_a_weight_that_is_no_number_is_still_one(tmp_path: Path) -> None:
+    """What diverged may be looked at; two encoders that differ beside a NaN are two."""
+    weights = {name: torch.tensor([[float("nan"), 1.0], [2.0, 3.0]]) for name in ("video.weight", "audio.weight")}
+    weights |= {name: torch.zeros(2) for name in ("video.bias", "audio.bias")}
+    save_file(weights, tmp_path / "model.safetensors")
+
+    model = Shared()
+    checkpoint.load_common(tmp_path, model)
+
+    assert torch.equal(model.video.weight.detach().isnan(), torch.tensor([[True, False], [False, False]]))
+    weights["audio.weight"][1, 1] = 4.0
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(RunError, match="has an encoder for each modality"):
+        checkpoint.load_common(tmp_path, Shared())

@@ -468,7 +468,9 @@ class TestBadSamples:
             got.extend(batch["number"].tolist() for batch in batches)
 
         assert f"sample {split.key(8)}: its mp4 is damaged" in str(caught.value)
-        assert str(caught.value).endswith("a test leaves no sample out: mend the set (see ks-shard --verify)")
+        assert str(caught.value).endswith(
+            "a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)"
+        )
         assert got == [[0, 1, 2], [3, 4, 5]] or workers  # workers may meet it before the batches ahead of it are taken
         assert multiprocessing.active_children() == []
 

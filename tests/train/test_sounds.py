@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.io import wavfile
 
+from kinetics_sounds.errors import AnnotationError
 from kinetics_sounds.train import audio_folders, evaluate, load, sounds
 from kinetics_sounds.train.encoders import Raw
 from kinetics_sounds.train.probes import svm
@@ -136,6 +137,36 @@ class TestDcase:
             path.unlink()
 
         assert sounds.fingerprint(sounds.read(folder), folder) == sounds.fingerprint(sounds.read(dcase), dcase)
+
+    def test_lists_are_read_before_folders_that_are_called_as_the_scenes_of_2014(
+        self, dcase: Path, tmp_path: Path
+    ) -> None:
+        folder = Path(shutil.copytree(dcase, tmp_path / "named"))
+        (folder / "scenes_stereo").mkdir()
+        (folder / "set1" / "scenes_stereo").mkdir(parents=True)
+
+        assert sounds.fingerprint(sounds.read(folder), folder) == sounds.fingerprint(sounds.read(dcase), dcase)
+        for name, old in (("train", "fold1_train"), ("test", "fold1_evaluate")):
+            shutil.move(folder / "evaluation_setup" / f"{old}.txt", folder / f"{name}.txt")
+        assert sounds.read(folder).divisions == (sounds.read(folder).divisions[0],)
+
+    def test_a_fold_whose_lists_are_there_in_both_forms_counts_once(self, dcase: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(dcase, tmp_path / "both"))
+        lists = folder / "evaluation_setup"
+        for name in ("fold1_train", "fold1_evaluate", "fold2_evaluate"):
+            (lists / f"{name}.csv").write_text("filename\tscene_label\n" + (lists / f"{name}.txt").read_text())
+        (lists / "fold2_evaluate.txt").unlink()  # of the second fold, what teaches is a .txt, what is judged a .csv
+
+        assert sounds.fingerprint(sounds.read(folder), folder) == sounds.fingerprint(sounds.read(dcase), dcase)
+
+    @pytest.mark.parametrize("name", ["fold1_train", "fold2_evaluate"])
+    def test_two_lists_of_one_fold_that_differ_are_refused(self, name: str, dcase: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(dcase, tmp_path / "differ"))
+        lists = folder / "evaluation_setup"
+        (lists / f"{name}.csv").write_text("".join((lists / f"{name}.txt").read_text().splitlines(keepends=True)[1:]))
+
+        with pytest.raises(AnnotationError, match=rf"{name}\.csv: lists other sounds or labels than .*{name}\.txt"):
+            sounds.read(folder)
 
     def test_a_sound_that_teaches_in_one_division_may_be_judged_in_another(self, dcase: Path) -> None:
         found = sounds.read(dcase)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...clip import SPLITS, Clip, Fetched, Status
-from ...errors import KineticsSoundsError, MediaError, SourceError
+from ...errors import KineticsSoundsError, MediaError, SettingsError, SourceError
 from ...media import ffmpeg, probe
 from ...redact import of_url, redact
 from . import answers, errors, formats, sections
@@ -97,7 +97,8 @@ class Source:
     def fetch(self, clip: Clip, location: str, folder: Path) -> Fetched:
         """Download the whole video, or its section, into `folder`; whatever else was written is removed.
 
-        With sections, other threads must not start ffmpeg meanwhile: its log goes where an environment variable says.
+        With sections, other threads must not start ffmpeg meanwhile: its log goes where an environment variable says. Raises
+        SettingsError where the user's own `format` asks for several files.
         """
         from yt_dlp.utils import YoutubeDLError
 
@@ -112,12 +113,12 @@ class Source:
             except RefusedError as error:
                 status, detail = error.status, str(error)
             except (YoutubeDLError, OSError) as error:
-                status = errors.classify(error, own=self.own)
+                status = errors.classify(error, there=self.own or watch.settled)
                 detail = errors.first_words(error, warned=watch.warned if status is Status.NO_FORMATS else "")
             except Exception as error:  # noqa: BLE001 - a bug of the tool's, met by one video: its outcome says so
                 status, detail = Status.CRASHED, errors.where(error)
                 if watch.failed:  # what went wrong before, such as one of several fragments at once
-                    status = errors.classify(YoutubeDLError(watch.failed), own=self.own)
+                    status = errors.classify(YoutubeDLError(watch.failed), there=self.own or watch.settled)
                     detail = f"{errors.first_words(YoutubeDLError(watch.failed))} ({detail})"
             if path is not None:
                 path = path.replace(folder / f"video{'.mp4' if self.options.sections else path.suffix}")
@@ -153,10 +154,15 @@ class Source:
                 raise DownloadError(f"{error}: {sections.told(log)}") from error
         if broken := sections.broken(log):
             raise DownloadError(f"the section broke off: {broken}")
-        downloads = [each["filepath"] for each in info.get("requested_downloads") or [] if each.get("filepath")]
-        if not downloads:
+        downloads = info.get("requested_downloads") or []
+        if len(downloads) > 1:
+            raise SettingsError(
+                f"--youtube.option format={self._passed.get('format')}: asks for {len(downloads)} files of a video; ask for "
+                "one: + merges a picture and a sound, / tries in turn, and a comma asks for both"
+            )
+        if not downloads or not downloads[0].get("filepath"):
             raise RefusedError(Status.NO_FORMATS, "yt-dlp gave no file")
-        path = Path(downloads[0])
+        path = Path(downloads[0]["filepath"])
         watch.refuse(info)
         watch.refuse_file(path)
         return path
@@ -227,7 +233,7 @@ class Source:
             patience = float(self._passed.get("socket_timeout", STALL_SECONDS)) * 1e6  # in microseconds
             fixed["external_downloader_args"] = {
                 "ffmpeg_i": ["-rw_timeout", f"{patience:.0f}"],
-                "ffmpeg_o": list(sections.CUT),
+                "ffmpeg_o": watch.cut,
             }
         return {**usual, **self._passed, **fixed}
 
@@ -251,8 +257,15 @@ class _Watch:
     """The first error."""
     chosen: formats.Chosen = field(default_factory=formats.Chosen)
     """The formats that are downloaded, once that is settled."""
+    cut: list[str] = field(default_factory=lambda: sections.cut(hdr=False))
+    """ffmpeg's options for a section of them, which yt-dlp reads when it starts it."""
     received: dict[str, int] = field(default_factory=dict)
     """Bytes by file."""
+
+    @property
+    def settled(self) -> bool:
+        """The video was found and its formats were chosen: what is missing from then on is a part of it."""
+        return bool(self.chosen.format_ids)
 
     @property
     def bytes(self) -> int:
@@ -282,6 +295,7 @@ class _Watch:
         if incomplete:
             return
         self.chosen = formats.chosen(info)
+        self.cut[:] = sections.cut(hdr=self.chosen.hdr)
         if self.chosen.track not in formats.ORIGINAL and not self.allow_dubbed:
             raise RefusedError(
                 Status.DUBBED,

@@ -35,12 +35,16 @@ _MESSAGES: tuple[tuple[str, Status], ...] = (
 """The first pattern found in the extractor's text decides; case is ignored."""
 
 
+_MOST = 450
+"""Letters of a reason: what a server sends may be of any length."""
+
+
 class RefusedError(Exception):
     """What this source does not take, although yt-dlp would."""
 
     def __init__(self, status: Status, reason: str) -> None:
-        """The reason is the outcome's detail."""
-        super().__init__(reason)
+        """The reason is the outcome's detail; it is cut to 450 letters."""
+        super().__init__(reason[:_MOST])
         self.status = status
 
 
@@ -49,7 +53,7 @@ def first_words(error: Exception, *, warned: str = "") -> str:
     words = " ".join(str(error).split()).removeprefix("ERROR: ")
     if warned:
         words = f"{words[:200]} (warned before: {' '.join(warned.split())[:200]})"
-    return words[:450]
+    return words[:_MOST]
 
 
 def where(error: Exception) -> str:
@@ -58,10 +62,11 @@ def where(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} at {Path(frame.filename).name}:{frame.lineno}"
 
 
-def classify(error: Exception, *, own: bool = False) -> Status:
+def classify(error: Exception, *, there: bool = False) -> Status:
     """The status of a yt-dlp failure: by the exception that caused it where there is one, else by the text.
 
-    `own`: YouTube itself was asked. What says nothing of the network is no fault of the network's.
+    `there`: that the server lacks something does not say that it lacks the video: YouTube itself was asked, or the video was
+    found and a part of it is missing. What says nothing of the network is no fault of the network's.
     """
     inner = cause = (getattr(error, "exc_info", None) or (None, error))[1]
     network = False
@@ -70,7 +75,7 @@ def classify(error: Exception, *, own: bool = False) -> Status:
         if getattr(cause, "countries", None):
             return Status.GEO_BLOCKED
         if isinstance(http, int) and http >= 400:
-            return _http_status(http, url=str(getattr(getattr(cause, "response", None), "url", "")), own=own)
+            return _http_status(http, url=str(getattr(getattr(cause, "response", None), "url", "")), there=there)
         if isinstance(cause, TimeoutError):
             return Status.TIMEOUT
         if isinstance(cause, OSError) and cause.errno in files.FULL:
@@ -79,7 +84,7 @@ def classify(error: Exception, *, own: bool = False) -> Status:
         cause = getattr(cause, "cause", None) or cause.__cause__
     text = str(getattr(inner, "orig_msg", None) or error)  # without the id, which may spell anything
     if told := re.search(r"(?:HTTP error|server returned) ([45](?:\d\d|XX))", text, flags=re.IGNORECASE):
-        return _http_status(int(told[1].upper().replace("X", "0")), url="", own=own)
+        return _http_status(int(told[1].upper().replace("X", "0")), url="", there=there)
     for pattern, status in _MESSAGES:
         if re.search(pattern, text, flags=re.IGNORECASE):
             return status
@@ -92,14 +97,14 @@ def _is_network(cause: object) -> bool:
     return isinstance(cause, OSError | RequestError)
 
 
-def _http_status(code: int, *, url: str, own: bool) -> Status:
+def _http_status(code: int, *, url: str, there: bool) -> Status:
     """YouTube tells in words that a video is gone; a player or a segment that is not found is a matter of the moment.
 
-    A mirror that has no such file may have it later.
+    A mirror that has no such video may have it later.
     """
     if code == 429:
         return Status.RATE_LIMITED
-    if code in (404, 410) and not own:
+    if code in (404, 410) and not there:
         return Status.NOT_IN_SOURCE
     if code in (404, 410) and url.startswith(_PAGE):
         return Status.UNAVAILABLE

@@ -25,8 +25,9 @@ ORIGINAL = ("", "original")
 """Kinds that are the sound as it was uploaded."""
 _TOLD = ("descriptive", "dubbed-auto", "dubbed", "secondary", "original")
 """Kinds that an address or a name tells; the first counts: yt-dlp adds `(original)` to all of that language."""
-_QUALITY = re.compile(r"[a-z_]+|hd\d+|\d+p\b.*")
-"""What a format's note begins with where its track has no name, such as `medium` or `360p`: names begin with a capital."""
+_QUALITY = re.compile(r"[a-z_]+|hd\d+|\d+[ps]\d*\b.*|DRC")
+"""What a format's note begins with where its track has no name, such as `medium`, `360p`, `720p60` or `360s` (spherical):
+names begin with a capital."""
 _LANGUAGE = re.compile(r"[A-Za-z0-9-]{1,35}")
 _TAGS = re.compile(r"\bxtags[=/]([\w=:.-]+)")
 _SURROUND = ("ac-3", "ec-3", "ac-4")
@@ -59,13 +60,15 @@ class Chosen:
     """Kind of the sound, one of `TRACKS`."""
     told: tuple[str, ...] = ()
     """`picture` and `sound`, where a codec is told; a file may hold either without."""
+    hdr: bool = False
+    """The picture is told to be of a high dynamic range."""
 
 
 def select(context: Mapping[str, Any], *, container: str) -> Iterator[Format]:
     """yt-dlp's `format` as a function: a picture and a sound to be merged into a `container`, or a format that holds both.
 
     First the original sound, then a picture that is not upscaled, sound that is not compressed or boosted, standard dynamic
-    range, no more than two channels; then a picture and a sound of their own, 480 lines, and yt-dlp's order, the best last.
+    range, no more than two channels; then 480 lines, a picture and a sound of their own, and yt-dlp's order, the best last.
     Raises RefusedError (no_formats) where there is no picture or no sound.
     """
     formats = list(context["formats"])
@@ -84,7 +87,7 @@ def select(context: Mapping[str, Any], *, container: str) -> Iterator[Format]:
         track, whole_sound, plain, narrow, last = of_sound(sound)
         whole_picture, native, sdr, lines, number = of_picture(picture)
         apart = 2 if not hears(picture) else 1 if picture is sound else 0  # at worst the picture of one that has both
-        return track, whole_picture and whole_sound, native, plain, sdr, narrow, apart, lines, number, last
+        return track, whole_picture and whole_sound, native, plain, sdr, narrow, lines, apart, number, last
 
     both = [each for each in formats if shows(each) and hears(each)]
     pictures = [each for each in formats if shows(each) and not hears(each)]
@@ -119,6 +122,7 @@ def chosen(info: Mapping[str, Any]) -> Chosen:
         language=_language(sound),
         track=kinds[sound["format_id"]],
         told=tuple(name for name, codec in codecs.items() if codec),
+        hdr=not _sdr(seen[0]),
     )
 
 
@@ -138,9 +142,13 @@ def tracks(formats: Iterable[Format]) -> dict[str, str]:
     """
     heard = [each for each in formats if hears(each)]
     kinds = {each["format_id"]: _kind(each) for each in heard}
-    # YouTube names its tracks, and yt-dlp guesses other languages from the captions; elsewhere the language alone may differ.
-    languages = {_language(each).partition("-")[0] for each in heard if each.get("language_preference") is None}
-    several = any(kinds.values()) or len(languages - {""}) > 1
+    # YouTube names its tracks; elsewhere the language alone may differ. yt-dlp gives what has none the language of the captions,
+    # in HLS all that hold a picture too: these are compared with each other alone.
+    guessed = [each for each in heard if each.get("language_preference") is None]
+    alone, muxed = (
+        {_language(each).partition("-")[0] for each in guessed if shows(each) is seen} for seen in (False, True)
+    )
+    several = any(kinds.values()) or max(len(alone - {""}), len(muxed - {""})) > 1
     return {name: kind or ("unknown" if several else "") for name, kind in kinds.items()}
 
 
@@ -214,8 +222,12 @@ def _lines(picture: Format) -> tuple[bool, int]:
 
 
 def _merged(picture: Format, sound: Format, container: str) -> Format:
-    """Two formats as yt-dlp takes them for one; of the picture's own sound, if it has one, nothing is kept."""
-    alone = {**picture, "acodec": "none"}
+    """Two formats as yt-dlp takes them for one; of the picture's own sound, if it has one, nothing is kept.
+
+    Of a section yt-dlp takes the stream of this number, by default the first: a file may begin with its sound.
+    """
+    alone = {"manifest_stream_number": "v:0", **picture, "acodec": "none"}
+    sound = {"manifest_stream_number": "a:0", **sound}
     return {
         **{name: picture.get(name) for name in _OF_PICTURE},
         **{name: sound.get(name) for name in _OF_SOUND},

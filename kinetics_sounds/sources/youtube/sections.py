@@ -6,16 +6,22 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-CUT = (
-    *("-vf", "crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0,format=yuv420p|yuv420p10"),
-    *("-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-c:a", "aac", "-b:a", "192k"),
-    *("-threads", "1", "-movflags", "+faststart", "-f", "mp4"),
-)
-"""A section is encoded as the local cut is; a high dynamic range keeps its 10 bits for that cut, which maps its tones."""
-
 _BROKEN = re.compile(r"ends prematurely|Error during demuxing|Input/output error|Failed to open (?:segment|fragment)")
 """ffmpeg is content with the beginning of a section, or with one that lacks fragments."""
 _WHY = re.compile(rf"HTTP error|Error reading|{_BROKEN.pattern}")
+
+
+def cut(*, hdr: bool) -> list[str]:
+    """Options of ffmpeg for a section's encoding: that of the local cut.
+
+    A high dynamic range keeps its 10 bits for that cut, which maps its tones; anything else gets 8, which every player reads.
+    """
+    pixels = "yuv420p|yuv420p10" if hdr else "yuv420p"
+    return [
+        *("-vf", f"crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0,format={pixels}"),
+        *("-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-c:a", "aac", "-b:a", "192k"),
+        *("-threads", "1", "-movflags", "+faststart", "-f", "mp4"),
+    ]
 
 
 @contextlib.contextmanager
