@@ -33,7 +33,7 @@ from jsonargparse import (  # type: ignore[attr-defined]
 
 from . import files
 from .errors import KineticsSoundsError, SettingsError, StoppedError
-from .plugins import nearest
+from .plugins import ignore_working_folder, nearest
 
 DONE, SOME_FAILED, MISUSE, STOPPED = 0, 1, 2, 3
 """Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on)."""
@@ -255,6 +255,7 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
 
     What the system refuses (a full disk, a folder that may not be written) is no bug either. `tell` takes the line instead.
     """
+    ignore_working_folder()
     say = _say if tell is None else lambda line, code: (tell(line), code)[1]
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neither what nor where
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
