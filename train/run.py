@@ -8,7 +8,6 @@ RUN/checkpoints/        see `checkpoint.py`
 """
 
 import dataclasses
-import json
 import math
 import os
 import re
@@ -24,7 +23,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from kinetics_sounds import plugins, remote, stream
+from kinetics_sounds import files, plugins, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.redact import redact
@@ -39,6 +38,8 @@ from .optim import Optim
 
 PACKAGE = __package__
 RECIPES = Path(__file__).parent / "recipes"
+MOST_BYTES = 1 << 20
+"""run.json is not larger."""
 TABLES = "_tables"
 """How the name of a file ends that holds many recipes."""
 FALLBACK = "avcl_k32_recommended"
@@ -166,7 +167,7 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
         score = f"the paper's {row['score']:.1f}% top-1 on {table['data']} after fine-tuning, {table['note']}"
     changed = yaml.safe_dump(row["set"], default_flow_style=True, width=math.inf).strip()
     return Recipe(
-        config=Layers(path / name, (str(RECIPES / f"{base}.yaml"), changed)),
+        config=Layers(path / name, (RECIPES / f"{base}.yaml", changed)),
         head=(
             f"{row['is']}.",
             f"command:  ks-train --config {name}",
@@ -402,7 +403,9 @@ def _git() -> dict[str, Any] | None:
 def read_facts(folder: Path) -> dict[str, Any]:
     """`run.json` of a run; raises RunError where the folder is none."""
     try:
-        document: dict[str, Any] = json.loads((folder / "run.json").read_bytes())
+        document = files.read_json(folder / "run.json", most_bytes=MOST_BYTES)
+        if not isinstance(document, dict):
+            raise TypeError("run.json holds no table")
         if missing := {"shards", "train_split", "fingerprint", "recipe", "data"}.difference(document):
             raise ValueError(f"run.json lacks {', '.join(sorted(missing))}")
         Data(**document["data"])
