@@ -1,5 +1,10 @@
 """kinetics-sounds: from a list of action classes to a dataset that can be trusted."""
 
+import sys
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # python -m, as torchrun starts a rank: what follows is not for
+    del sys.path[0]  # the files of the working folder to answer
+
 from importlib.metadata import version
 
 __version__ = version("kinetics-sounds")

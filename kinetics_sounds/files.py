@@ -4,6 +4,7 @@ import codecs
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -46,6 +47,18 @@ def read_text(path: Path) -> str:
             f"byte 0x{byte:02x} in line {line} is no UTF-8, but perhaps Latin-1 or Windows-1252; save it as UTF-8, "
             "or: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
         ) from error
+
+
+def read_json(path: Path, *, most_bytes: int) -> object:
+    """What a file of JSON says; raises OSError where it cannot be read, and ValueError where it is none or is larger."""
+    with path.open("rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes} bytes")
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def other_separator(text: str) -> str:

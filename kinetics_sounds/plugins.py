@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterable
 from types import ModuleType
@@ -28,3 +29,11 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """A clause that suggests up to three close words, or nothing."""
     close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+
+
+def ignore_working_folder() -> None:
+    """Let no Python that this process starts from now on import a file of the working folder.
+
+    The processes of `multiprocessing` and its resource tracker are each a `python -c`, which looks there first.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"

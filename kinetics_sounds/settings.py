@@ -13,6 +13,7 @@ import inspect
 import itertools
 import logging
 import os
+import reprlib
 import signal
 import sys
 import time
@@ -24,20 +25,26 @@ from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import docstring_parser
+import yaml
 from jsonargparse import (  # type: ignore[attr-defined]
     ActionConfigFile,
     ArgumentParser,
     DefaultHelpFormatter,
+    get_loader,
     set_parsing_settings,
 )
 
 from . import files
 from .errors import KineticsSoundsError, SettingsError, StoppedError
-from .plugins import nearest
+from .plugins import ignore_working_folder, nearest
 
 DONE, SOME_FAILED, MISUSE, STOPPED = 0, 1, 2, 3
 """Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on)."""
 
+MOST_CONFIG_BYTES = 64 << 10
+"""A config is not longer; one that says every setting has about 5 KB."""
+MOST_CONFIG_DEPTH = 8
+"""Nor nested deeper."""
 SAME_SECONDS = 0.5
 """Signals within this time are one request."""
 
@@ -76,8 +83,8 @@ class Layers:
 
     name: Path
     """What errors call it: the file that it is written in, and its name there."""
-    parts: tuple[str, ...]
-    """Paths of YAML files, or YAML texts; a later one beats those before it."""
+    parts: tuple[Path | str, ...]
+    """YAML files, or YAML texts; a later one beats those before it."""
 
 
 def parse(
@@ -98,15 +105,17 @@ def parse(
     def find(name: str) -> tuple[str, ...]:
         found = find_config(name) if find_config else Path(name)
         configs.append(found.name if isinstance(found, Layers) else found)
-        return found.parts if isinstance(found, Layers) else (str(found),)
+        parts = found.parts if isinstance(found, Layers) else (found,)
+        return tuple(part if isinstance(part, str) else read_config(part) for part in parts)
 
     parser = _parser(typing.cast("Any", kind), prog, tuple((groups or {}).items()), with_config=find_config is not None)
-    now = _PARSE.set(_Parse(find))
+    shape = _shape(kind) | {name: _shape(group) for name, group in (groups or {}).items()}
+    now = _PARSE.set(_Parse(find, shape))
     try:
         namespace = parser.parse_args(_config_first(list(sys.argv[1:] if argv is None else argv)))
         text = parser.dump(namespace) if find_config else ""
         values = parser.instantiate(namespace)
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
+    except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
         raise _refusal(configs, str(error), prog) from error
     finally:
         _PARSE.reset(now)
@@ -120,6 +129,18 @@ def parse(
             chosen[name] = tuple(chosen[name])
     made = {name: _with_tuples(values[name]) for name in groups or {}}
     return Parsed(kind(**chosen), made, text, tuple(configs))
+
+
+def read_config(path: Path) -> str:
+    """The text of a config, and never much more than it may have; raises ValueError where there is none."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    if len(data) > MOST_CONFIG_BYTES:
+        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
+    return data.decode()
 
 
 def _with_tuples(group: Any) -> Any:  # noqa: ANN401 - an instance of whatever was asked for
@@ -154,6 +175,8 @@ class _Parse:
     """What belongs to one reading of arguments, where the parser serves all."""
 
     find: Callable[[str], tuple[str, ...]]
+    """The texts of a config."""
+    shape: Mapping[str, Any]
     given: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """The values so far of options that may be repeated."""
 
@@ -225,8 +248,68 @@ class _FindConfig(ActionConfigFile):
         values: Any,  # noqa: ANN401 - argparse's own signature
         option_string: str | None = None,
     ) -> None:
-        for part in _PARSE.get().find(str(values)):
-            super().__call__(parser, namespace, part, option_string)  # type: ignore[no-untyped-call]
+        parse_ = _PARSE.get()
+        for text in parse_.find(str(values)):
+            check_config(text, parse_.shape)
+            # jsonargparse takes a text that is a file's name for the file: no file's name is as long.
+            super().__call__(parser, namespace, f"{text}\n# {'-' * 4096}", option_string)  # type: ignore[no-untyped-call]
+
+
+def check_config(text: str, shape: Mapping[str, Any]) -> None:
+    """Raise ValueError that names the key where a config is other than the settings of this `shape`.
+
+    Done before jsonargparse sees it, which imports what a `class_path` names, opens files and follows aliases without
+    bound. A shape is a type by each name, or a shape for a group.
+    """
+    if len(text.encode()) > MOST_CONFIG_BYTES:
+        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
+    _check_bounds(text)
+    document = get_loader("yaml")(text)
+    if not isinstance(document, dict):
+        raise ValueError("Unexpected config: it is no table of settings")
+    _check_shape(document, shape, "")
+
+
+def _check_bounds(text: str) -> None:
+    """Raise ValueError for YAML that grows as it is read: without building anything."""
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        place = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"{place}aliases (*{event.anchor}) are not read; say it twice")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_CONFIG_DEPTH:
+            raise ValueError(f"{place}nested deeper than {MOST_CONFIG_DEPTH}")
+
+
+def _check_shape(document: Mapping[Any, Any], shape: Mapping[str, Any], prefix: str) -> None:
+    for name, value in document.items():
+        if name not in shape:
+            raise ValueError(f"Key '{prefix}{name}' is not accepted{nearest(str(name), shape)}")
+        kind, key = shape[name], f"{prefix}{name}"
+        if isinstance(kind, Mapping):
+            if not isinstance(value, dict):
+                raise ValueError(f"{key}: {reprlib.repr(value)} is no group of settings")
+            _check_shape(value, kind, f"{key}.")
+            continue
+        values = [value]
+        if isinstance(value, dict) and typing.get_origin(kind) is dict:
+            values = [*value, *value.values()]
+        elif isinstance(value, list):
+            values = value
+        for each in values:
+            if not isinstance(each, str | int | float | None):
+                raise ValueError(f"{key}: is neither text, number, truth nor a list of these")
+            if isinstance(each, str):  # jsonargparse tries each text as YAML
+                with contextlib.suppress(yaml.YAMLError):
+                    _check_bounds(each)
+
+
+def _shape(kind: type) -> dict[str, Any]:
+    """The settings of a dataclass by name: their types, and the shapes of groups."""
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: _shape(hints[name]) if dataclasses.is_dataclass(hints[name]) else hints[name] for name in names}
 
 
 def choices(text: str, valid: Collection[str], *, option: str) -> tuple[str, ...]:
@@ -255,6 +338,7 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
 
     What the system refuses (a full disk, a folder that may not be written) is no bug either. `tell` takes the line instead.
     """
+    ignore_working_folder()
     say = _say if tell is None else lambda line, code: (tell(line), code)[1]
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neither what nor where
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)

@@ -24,6 +24,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from kinetics_sounds.plugins import ignore_working_folder
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -119,6 +121,7 @@ class Processes(Generic[T, R]):
         self._pool.join()
 
     def _new_pool(self) -> ProcessPool:
+        ignore_working_folder()  # here too: on another machine no command of ours was the first
         context = multiprocessing.get_context("spawn")
         module = getattr(self._function, "__module__", None) or "builtins"
         return ProcessPool(

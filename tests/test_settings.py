@@ -1,11 +1,14 @@
 """Options come from the defaults, a recipe and the command line, in this order, and every misuse is one plain line."""
 
 import errno
+import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +215,7 @@ def test_a_recipe_is_found_by_whoever_knows_the_names(tmp_path: Path) -> None:
 
 
 def layered(folder: Path, *texts: str) -> Callable[[str], Layers]:
-    path = recipe(folder, RECIPE)
+    path = Path(recipe(folder, RECIPE))
     return lambda name: Layers(folder / "table.yaml" / name, (path, *texts))
 
 
@@ -230,7 +233,7 @@ def test_a_recipe_may_be_another_and_what_is_set_otherwise(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"), [("minuets: 3", "minuets"), ("optim: {lr: fast}", "lr"), ("lid: 2", "lid"), ("[1]", "1")]
+    ("text", "complaint"), [("minuets: 3", "minuets"), ("optim: {lr: fast}", "lr"), ("lid: 2", "lid"), ("[1]", "table")]
 )
 def test_a_fault_of_what_is_set_otherwise_names_the_table_and_its_row(
     text: str, complaint: str, tmp_path: Path
@@ -344,6 +347,74 @@ def test_a_wrong_recipe_is_named_in_one_line(text: str | bytes, said: str, tmp_p
     assert answer.startswith(f"{path}: ")
     assert said in answer
     assert "\n" not in answer
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "line 2: aliases (*a) are not read"),
+        (f"name: x\nminutes: {json.dumps(BOMB)}\n", "aliases (*a) are not read"),
+        (f"name: x\nherbs: [{json.dumps(BOMB)}]\n", "aliases (*a) are not read"),
+        ("name: " + "[" * 30_000, "line 1: nested deeper than 8"),
+        (f"name: x\nminutes: '{'[' * 30_000}'\n", "nested deeper than 8"),
+        ("name: x\n" + "a:\n".join(" " * n for n in range(300)) + "b", "nested deeper than 8"),
+        ("# " + "x" * 65_536, "is longer than 64 KiB"),
+        ("minutes: " + "9" * 60_000, "limit"),
+        ("name: x\nminutes: !!python/object/apply:os.system ['exit 1']\n", "could not determine a constructor"),
+        ("name: x\nlimit: !!timestamp 2026-01-01\n", "limit: is neither text, number, truth nor a list of these"),
+        ("name: x\nlimit: {class_path: never}\n", "limit: is neither text, number, truth nor a list of these"),
+        ("name: x\nlimit: [[1]]\n", "limit: is neither text, number, truth nor a list of these"),
+        ("name: x\noptim: other.yaml\n", "optim: 'other.yaml' is no group of settings"),
+        ("config: other.yaml\n", "Key 'config' is not accepted"),
+        ("print_config: x\n", "Key 'print_config' is not accepted"),
+        ("3: x\n", "Key '3' is not accepted"),
+        ("? [a]\n: x\n", "unhashable key"),
+    ],
+)
+def test_a_strangers_recipe_is_refused_before_it_costs_anything(text: str, said: str, tmp_path: Path) -> None:
+    path = recipe(tmp_path, text)
+    tracemalloc.start()
+    try:
+        answer = refusal("--config", path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert answer.startswith(f"{path}: ")
+    assert said in answer
+    assert len(answer) < 1000
+    assert most < 16 << 20
+
+
+def test_a_recipe_without_end_is_not_read_to_it() -> None:
+    assert refusal("--config", "/dev/zero").startswith("/dev/zero: is longer than 64 KiB")
+
+
+@pytest.mark.parametrize(
+    "text", ["optim:\n  class_path: {0}.X\n", "class_path: {0}.X\n", "optim: {{class_path: {0}.X}}\n"]
+)
+def test_what_a_recipe_names_is_never_imported(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "strangers_module.py").write_text(f"open({str(tmp_path / 'IMPORTED')!r}, 'w')\nclass X: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    answer = refusal("--config", recipe(tmp_path, "name: x\n" + text.format("strangers_module")))
+
+    assert not (tmp_path / "IMPORTED").exists()
+    assert "class_path' is not accepted" in answer
+
+
+def test_a_recipe_is_read_though_a_file_is_called_like_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "name: x").write_text("name: another\n")
+
+    assert read("--config", recipe(tmp_path, "name: x")).settings.name == "x"
 
 
 def test_a_recipe_that_is_not_there_or_a_folder_is_named(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ class Result:
 def bench(argv: Sequence[str]) -> int:
     """Measure as argv and recipe say; returns the exit code."""
     parsed = run.read_as(Settings, argv, prog="ks-train bench")
+    print(run.told_by_config(argv, parsed), end="")
     shards = run.find_shards(parsed.settings, parsed.configs)
     split = run.open_split(parsed.settings, shards, parsed.settings.train_split)
     if not parsed.configs:

@@ -11,7 +11,7 @@ Shape suffixes: B clips, C channels, T frames, H and W pixels, L classes.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from .backbones import feature_width
 from .colours import magma
 from .encoders import Encoders, load_asked
 from .features import stage
+from .run import default_cache
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """From what both encoders take of B clips to one number each, (B,), that maps explain."""
@@ -58,7 +59,11 @@ class Settings:
     untrained: bool = False
     """Draw the same encoders with their initial weights instead."""
     shards: str | None = None
-    """Folder or URL of the shards; default: the run's own."""
+    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    cache_gb: float = 100.0
+    """Gigabytes (1e9 bytes) that the cache may take."""
     on_split: str | None = None
     """Split whose clips are drawn; default: test, else val, else the run's training split."""
     samples: int = 8
@@ -90,11 +95,11 @@ def judge(argv: Sequence[str]) -> int:
     settings = parse(Settings, argv, prog="ks-eval cam").settings
     run.at_least(settings, samples=1, frames=1)
     facts = run.read_facts(settings.run)
-    shards = settings.shards or str(facts["shards"])
+    shards = settings.shards or run.shards_of(facts)
     dataset = reader.read_dataset(shards)
     on = settings.on_split or run.judged_split(dataset.splits) or facts["train_split"]
     run.check_like(facts, dataset, shards=shards)
-    split = run.open_split(run.reopen(settings.run).settings, shards, on)
+    split = run.open_split(settings, shards, on)
     encoders = load_asked(settings)
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(run.pick_device(settings.device))

@@ -28,6 +28,8 @@ SCHEMA = 1
 
 PASSED_ON = ("video.", "audio.", "amfm.")
 """What one run hands on to another: both encoders, and AVCL's gate where there is one."""
+MOST_BYTES = 1 << 20
+"""state.json is not larger; it says a few dozen settings."""
 REMEDY = "remove that folder to use the checkpoint before it"
 
 log = logging.getLogger("kinetics_sounds")
@@ -98,11 +100,11 @@ def find(folder: Path, name: str) -> Path:
 def read_state(path: Path) -> dict[str, Any]:
     """A checkpoint's JSON; raises RunError where it is damaged or of another schema."""
     try:
-        state: dict[str, Any] = json.loads((path / "state.json").read_bytes())
+        state = files.read_json(path / "state.json", most_bytes=MOST_BYTES)
     except (OSError, ValueError) as error:
         raise RunError(f"{path / 'state.json'}: cannot be read ({error}); {REMEDY}") from error
     schema = state.get("schema") if isinstance(state, dict) else None
-    if schema != SCHEMA:
+    if not isinstance(state, dict) or schema != SCHEMA:
         raise RunError(
             f"{path}: is of schema {schema}, where this version reads {SCHEMA}; use the version that wrote it"
         )

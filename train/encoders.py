@@ -137,8 +137,11 @@ class Encoders:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """What the run's shards say of themselves; raises ShardError where the set is out of reach."""
-        return reader.read_dataset(self.shards)
+        """What the run's shards say of themselves; raises ShardError where the set is out of reach.
+
+        RunError where they are at a URL, which a run may not have us ask: `reader.read_dataset(encoders.shards)` does.
+        """
+        return reader.read_dataset(run.shards_of({"shards": self.shards}))
 
     @cached_property
     def mel(self) -> "Mel":

@@ -24,6 +24,7 @@ from .encoders import Encoders, load_asked
 from .features import Kind, extract
 from .loader import Loading
 from .probes import Features
+from .run import default_cache
 
 PROBES = f"{__package__}.probes"
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
@@ -55,7 +56,11 @@ class Settings:
     untrained: bool = False
     """Judge the same encoders with their initial weights instead: what a score must beat."""
     shards: str | None = None
-    """Folder or URL of the shards; default: the run's own."""
+    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    cache: Path = dataclasses.field(default_factory=default_cache)
+    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    cache_gb: float = 100.0
+    """Gigabytes (1e9 bytes) that the cache may take."""
     fit_split: str | None = None
     """Split that a probe learns from, where it learns; default: train."""
     on_split: str | None = None
@@ -127,7 +132,7 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
     settings = parsed.settings
     run.at_least(settings, clips=1, batch=1, workers=0)
     facts = run.read_facts(settings.run)
-    shards = settings.shards or str(facts["shards"])
+    shards = settings.shards or run.shards_of(facts)
     dataset = reader.read_dataset(shards)
     on = settings.on_split or run.judged_split(dataset.splits) or facts["train_split"]
     fit = _fit_split(settings, dataset, [name for name, probe in probes.items() if probe.FITS], on=on, shards=shards)
@@ -181,11 +186,10 @@ def _features(
     wanted: Mapping[tuple[str, Kind], str], encoders: Encoders, settings: Settings, shards: str, world: World
 ) -> dict[tuple[str, Kind], Features]:
     """The features of each split and kind that is wanted, by all ranks; the name is that of the first probe that wants them."""
-    opened = run.reopen(settings.run).settings
     loading = Loading(workers=settings.workers, device=world.device)
     found = {}
     for (split, kind), name in wanted.items():
-        data = run.open_split(opened, shards, split)
+        data = run.open_split(settings, shards, split)
         with _named(settings.run, name):
             found[split, kind] = extract(
                 encoders, data, clips=settings.clips, batch=settings.batch, loading=loading, kind=kind, world=world

@@ -29,10 +29,12 @@ from .methods import supervised
 from .methods.supervised import Supervised
 from .optim import Optim
 from .probes import bounded, hits
-from .run import Built
+from .run import Built, default_cache
 
 HOW = frozenset(resume.OWN) - {"init"}
 """Settings of ks-train that do not change what is learnt: one fine-tuning may have them different each time it goes on."""
+FLAGS = ("list", "compile", "recompute")
+"""Of ks-train, which are given or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,11 @@ class Settings:
     untrained: bool = False
     """Begin with initial weights instead, without AMFM: the same encoders (separate, or shared), supervised from scratch."""
     shards: str | None = None
-    """Folder or URL of the shards; default: the run's own."""
+    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    cache_gb: float = 100.0
+    """Gigabytes (1e9 bytes) that the cache may take."""
     fit_split: str = "train"
     """Split to learn from."""
     val_split: str | None = None
@@ -80,7 +86,7 @@ class Settings:
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Of the encoders' arithmetic."""
     workers: int | None = None
-    """Loading processes of each device; default: the run's own number."""
+    """Loading processes of each device; default: as ks-train."""
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is one."""
     out: Path | None = None
@@ -95,7 +101,7 @@ def judge(argv: Sequence[str]) -> int:
     settings, classifier = parsed.settings, parsed.groups["supervised"]
     run.at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
     facts = run.read_facts(settings.run)
-    shards = settings.shards or str(facts["shards"])
+    shards = settings.shards or run.shards_of(facts)
     dataset = reader.read_dataset(shards)
     splits = dataset.splits
     on = settings.on_split or run.judged_split(splits) or "test"
@@ -124,7 +130,7 @@ def judge(argv: Sequence[str]) -> int:
     checkpoint.load_model(path, built.model)
     reopened = run.reopen(out)
     own = reopened.settings
-    split = run.open_split(own, shards, on)
+    split = run.open_split(settings, shards, on)
     found = {
         **results.head("finetune", settings.run, facts, first),
         "tuned": path.name,
@@ -141,7 +147,7 @@ def judge(argv: Sequence[str]) -> int:
         "note": dataset.note,
         "settings": {"seed": own.seed, "optim": asdict(own.optim), **asdict(reopened.groups["supervised"])},
         "scores": {
-            **scores(built, split, settings, workers=own.workers),
+            **scores(built, split, settings, workers=words["workers"]),
             **{f"top{k}_chance": 100 * min(1.0, k / len(dataset.labels)) for k in (1, 5)},
             "selected_on_test": float(on == val),
         },
@@ -179,7 +185,7 @@ def _words(
     out: Path,
 ) -> dict[str, Any]:
     """What fine-tuning does otherwise than the run did, as settings of ks-train. Raises SettingsError where it cannot be."""
-    before = run.reopen(settings.run)
+    before = run.model_of(settings.run)
     gate, amfm = classifier.gate, classifier.amfm
     if settings.gate != "auto":
         gate = settings.gate == "on"
@@ -210,6 +216,8 @@ def _words(
         "accumulate": 1,
         "clip_norm": None,
         "resume": "auto",
+        "cache": str(settings.cache),
+        "cache_gb": settings.cache_gb,
         "keep": 1,
         "workers": before.settings.workers if settings.workers is None else settings.workers,
         **{f"optim.{name}": value for name, value in asdict(settings.optim).items()},
@@ -234,7 +242,9 @@ def _check_same(out: Path, words: Mapping[str, Any], *, fingerprint: str) -> Non
 
 
 def _argv(folder: Path, words: Mapping[str, Any]) -> list[str]:
-    """ks-train's words for them, on top of a run's own settings."""
+    """ks-train's words for them, on top of what decides a run's model and view; else its defaults, and not the run's."""
+    plain = {name: None if value is None else str(value) for name, value in run.flat(asdict(run.Settings())).items()}
+    words = {**{name: value for name, value in plain.items() if name not in (*run.MODEL, *FLAGS)}, **words}
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in words.items()}
     return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in told.items())]
 

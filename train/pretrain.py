@@ -61,6 +61,8 @@ def pretrain(argv: Sequence[str]) -> int:
 
 def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> int:
     """As one rank of the world."""
+    if told := run.told_by_config(argv, parsed):
+        world.say(told.rstrip())
     shards = run.find_shards(parsed.settings, parsed.configs)
     split = run.open_split(parsed.settings, shards, parsed.settings.train_split)
     named = bool(parsed.configs)
@@ -149,7 +151,7 @@ def _train(
             "length; the run is like none of either length"
         )
     if world.leads:
-        files.write_bytes(out / "config.yaml", parsed.text.encode())
+        files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
     step, stop = _learn(its, reached)
     distributed.meet()  # nobody leaves before all is saved: torchrun ends the others when one has

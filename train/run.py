@@ -8,23 +8,23 @@ RUN/checkpoints/        see `checkpoint.py`
 """
 
 import dataclasses
-import json
 import math
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 import yaml
 from torch import Tensor, nn
 
-from kinetics_sounds import plugins, remote, stream
+from kinetics_sounds import files, plugins, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.redact import redact
@@ -39,8 +39,14 @@ from .optim import Optim
 
 PACKAGE = __package__
 RECIPES = Path(__file__).parent / "recipes"
+MOST_BYTES = 1 << 20
+"""run.json is not larger."""
 TABLES = "_tables"
 """How the name of a file ends that holds many recipes."""
+MODEL = ("method", "backbone", "encoders", "view", "seed")
+"""Settings that decide, with the options of these modules, a run's model, its initial weights and its view."""
+PATHS = ("shards", "out", "init", "cache")
+"""Settings that say where something lies."""
 FALLBACK = "avcl_k32_recommended"
 """The recipe for a class list that has none of its own."""
 
@@ -112,7 +118,7 @@ class Settings:
     """A bad sample gives way to another and is named in RUN/quarantine.jsonl; more than this share of the split ends the run."""
     window: int | None = None
     """Shards whose samples are shuffled together; default: all of a set on disk, half of what the cache holds of a remote one."""
-    cache: Path = field(default_factory=lambda: Path.home() / ".cache" / "kinetics-sounds")
+    cache: Path = field(default_factory=lambda: default_cache())
     """Folder that keeps the shards of a remote set, shared by every process of this machine."""
     cache_gb: float = 100.0
     """Gigabytes (1e9 bytes) that the cache may take."""
@@ -166,7 +172,7 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
         score = f"the paper's {row['score']:.1f}% top-1 on {table['data']} after fine-tuning, {table['note']}"
     changed = yaml.safe_dump(row["set"], default_flow_style=True, width=math.inf).strip()
     return Recipe(
-        config=Layers(path / name, (str(RECIPES / f"{base}.yaml"), changed)),
+        config=Layers(path / name, (RECIPES / f"{base}.yaml", changed)),
         head=(
             f"{row['is']}.",
             f"command:  ks-train --config {name}",
@@ -220,6 +226,10 @@ def read(argv: Sequence[str] | None) -> Parsed[Settings]:
 def read_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, prog: str) -> Parsed[SomeSettings]:
     """Settings of a command that builds what a run builds."""
     parsed = parse(kind, argv, prog=prog, groups=groups(), find_config=find_recipe)
+    if parsed.settings.resume == "anyway" and not _named(argv, "resume"):
+        raise SettingsError(
+            f"{parsed.configs[-1]}: says resume: anyway, which only the command line may; take it out, or give --resume anyway"
+        )
     at_least(parsed.settings, batch=2, epochs=1, steps=1, seed=0, workers=0, log_every=1, save_every=1, keep=1)
     at_least(parsed.settings, ahead=1, window=1, max_bad_share=0, devices=1, accumulate=1)
     if parsed.settings.batch // parsed.settings.devices < parsed.settings.accumulate:
@@ -231,6 +241,22 @@ def read_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, prog: str) 
         if not 0 < getattr(parsed.settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(parsed.settings, name)}: must be more than 0")
     return parsed
+
+
+def _named(argv: Sequence[str] | None, option: str) -> bool:
+    """Whether the command line says it."""
+    words = sys.argv[1:] if argv is None else argv
+    return any(word == f"--{option}" or word.startswith(f"--{option}=") for word in words)
+
+
+def told_by_config(argv: Sequence[str], parsed: Parsed[SomeSettings]) -> str:
+    """The places that a config has set, and the command line has not: a line each, for the user to see before they are used."""
+    plain, settings = Settings(), parsed.settings
+    return "".join(
+        f"{name}: {redact(str(getattr(settings, name)))}, as {parsed.configs[-1]} says\n"
+        for name in PATHS
+        if not _named(argv, name) and getattr(settings, name) != getattr(plain, name)
+    )
 
 
 def classes_of(recipe: str) -> str | None:
@@ -249,7 +275,26 @@ def find_shards(settings: Settings, configs: Sequence[Path] = ()) -> str:
     return str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent)
 
 
-def open_split(settings: Settings, shards: str, name: str) -> Split:
+class Cached(Protocol):
+    """Settings of a command that reads shards."""
+
+    @property
+    def cache(self) -> Path:
+        """Folder that keeps those of a remote set."""
+        ...
+
+    @property
+    def cache_gb(self) -> float:
+        """Gigabytes that it may take."""
+        ...
+
+
+def default_cache() -> Path:
+    """Of every command."""
+    return Path.home() / ".cache" / "kinetics-sounds"
+
+
+def open_split(settings: Cached, shards: str, name: str) -> Split:
     """A split of a set on disk, or of a remote one through the cache."""
     cache = Cache(settings.cache, most_bytes=int(settings.cache_gb * 1e9)) if remote.is_url(shards) else None
     return stream.open_split(shards, name, cache=cache)
@@ -402,7 +447,9 @@ def _git() -> dict[str, Any] | None:
 def read_facts(folder: Path) -> dict[str, Any]:
     """`run.json` of a run; raises RunError where the folder is none."""
     try:
-        document: dict[str, Any] = json.loads((folder / "run.json").read_bytes())
+        document = files.read_json(folder / "run.json", most_bytes=MOST_BYTES)
+        if not isinstance(document, dict):
+            raise TypeError("run.json holds no table")
         if missing := {"shards", "train_split", "fingerprint", "recipe", "data"}.difference(document):
             raise ValueError(f"run.json lacks {', '.join(sorted(missing))}")
         Data(**document["data"])
@@ -423,9 +470,29 @@ def check_like(facts: Mapping[str, Any], dataset: Dataset, *, shards: str) -> No
 
 
 def reopen(folder: Path) -> Parsed[Settings]:
-    """The settings that a run was made with."""
+    """The settings that a run was made with; to be compared, and not to be done: see `model_of`."""
     read_facts(folder)
-    return read(["--config", str(folder / "config.yaml")])
+    return read(["--config", str(folder / "config.yaml"), "--resume=auto"])
+
+
+def model_of(folder: Path) -> Parsed[Settings]:
+    """What of a run's settings decides its model and view; the others are the defaults.
+
+    A run may come from a stranger: where things lie and how this machine works is not for it to say.
+    """
+    parsed = reopen(folder)
+    kept: dict[str, Any] = {name: getattr(parsed.settings, name) for name in MODEL}
+    return dataclasses.replace(parsed, settings=Settings(**kept), text="")
+
+
+def shards_of(facts: Mapping[str, Any]) -> str:
+    """The folder that a run learnt from; raises RunError for a URL, which a run may not have us ask unless the user names it."""
+    shards = str(facts["shards"])
+    if remote.is_url(shards):
+        raise RunError(
+            f"the run learnt from {redact(shards)}, which is not asked unless you name it: give it with --shards"
+        )
+    return shards
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -443,4 +510,4 @@ def judged_split(splits: Collection[str]) -> str | None:
 
 def rebuild(folder: Path) -> Built:
     """The untrained model of a run."""
-    return build(reopen(folder), Data(**read_facts(folder)["data"]))
+    return build(model_of(folder), Data(**read_facts(folder)["data"]))

@@ -22,6 +22,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from kinetics_sounds.errors import KineticsSoundsError, RunError
+from kinetics_sounds.plugins import ignore_working_folder
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it, not a temporary file of ours
 STRIKES = 2
@@ -127,6 +128,7 @@ def start_method(*preload: str) -> Context:
 
     Where there is a fork server it imports the modules `preload` once for all of them.
     """
+    ignore_working_folder()
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

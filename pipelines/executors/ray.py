@@ -179,13 +179,16 @@ def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
     except ImportError as error:
         raise SettingsError("--executor ray: Ray is not installed; pip install 'kinetics-sounds[ray]'") from error
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Else Ray puts our working folder first on its workers' path, and files there would be imported.
+    job = ray.job_config.JobConfig(_client_job=True)
     try:
         if ":" in address:
             _knock(address)
         if address:
-            ray.init(address=address, **quiet)
+            ray.init(address=address, job_config=job, **quiet)
         else:
-            ray.init("local", num_cpus=workers, include_dashboard=False, object_store_memory=_store_bytes(), **quiet)
+            own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _store_bytes()}
+            ray.init("local", job_config=job, **own, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         raise SettingsError(
             f"--ray.address {address or '(empty)'}: no Ray to work with: {_last_line(error)}; "

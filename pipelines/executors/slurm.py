@@ -7,9 +7,11 @@ out one by one, so its rate limit and its breaker hold for the whole array.
 import logging
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.plugins import ignore_working_folder
 
 from ..mailbox import Claim, Heart, Hello, Mailbox, serve
 from ..watchdog import forget_main
@@ -337,8 +340,12 @@ def _executor(options: Options, folder: Path, workers: int) -> Any:  # noqa: ANN
         "slurm_setup": options.setup.splitlines(),
     }
     submitit = _submitit()
+    ignore_working_folder()  # and -P beside it, for not every cluster hands the environment on
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=options.cluster)
+        python = f"{shlex.quote(sys.executable)} -P"
+        executor = submitit.AutoExecutor(
+            folder=folder, cluster=options.cluster, slurm_python=python, local_python=python
+        )
         executor.update_parameters(
             name="kinetics-sounds",
             timeout_min=options.minutes,

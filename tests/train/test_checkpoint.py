@@ -334,7 +334,7 @@ class TestFaults:
         with pytest.raises(RunError, match="cannot be read"):
             _load(saved)
 
-    @pytest.mark.parametrize("text", ["", "{", "\x00"])
+    @pytest.mark.parametrize("text", ["", "{", "\x00", "[" * 100_000, " " * (2 << 20)])
     def test_a_damaged_state_is_refused(self, text: str, saved: Path) -> None:
         (saved / "state.json").write_text(text)
 

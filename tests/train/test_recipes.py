@@ -126,8 +126,8 @@ class TestEvery:
     def test_sets_only_what_it_means(self, name: str) -> None:
         """A recipe is about learning: where data and runs lie, and what the machine can do, is the user's."""
         config = RECIPES[name].config
-        parts = config.parts if isinstance(config, Layers) else (str(config),)
-        texts = [yaml.safe_load(Path(part).read_text() if part.endswith(".yaml") else part) for part in parts]
+        parts = config.parts if isinstance(config, Layers) else (config,)
+        texts = [yaml.safe_load(part if isinstance(part, str) else part.read_text()) for part in parts]
 
         assert not {"shards", "out", "workers", "device", "seed", "resume", "list"}.intersection(*texts)
 

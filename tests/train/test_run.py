@@ -124,7 +124,7 @@ class TestRecord:
         assert facts["note"] == "made by tests"
         assert set(facts["versions"]) == {"kinetics-sounds", "torch", "python"}
 
-    @pytest.mark.parametrize("text", [None, "", "{"])
+    @pytest.mark.parametrize("text", [None, "", "{", "[]", "[" * 100_000, " " * (2 << 20)])
     def test_another_folder_is_no_run(self, text: str | None, tmp_path: Path) -> None:
         if text is not None:
             (tmp_path / "run.json").write_text(text)

@@ -52,6 +52,20 @@ def test_tasks_survive_the_loss_of_a_node_and_give_their_result_once(cluster: Cl
     assert sorted(found) == [(task, None) for task in tasks]
 
 
+def test_no_worker_has_the_working_folder_on_its_path(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(ray.Pool(eval, workers=1, folder=tmp_path, options=cluster.options)) as pool:
+        pool.submit("__import__('sys').path", timeout_seconds=30)
+        found: list[Any] = []
+        while pool.busy:
+            found += pool.finished(1)
+
+    [(_, path)] = found
+    assert not {"", str(tmp_path)}.intersection(path)
+
+
 def watched_below(pid: int) -> list[psutil.Process]:
     """A node's processes that run tasks."""
     with contextlib.suppress(psutil.NoSuchProcess):
