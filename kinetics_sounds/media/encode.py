@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from ..errors import MediaError
-from . import ffmpeg, frames, hdr, messages
+from . import ffmpeg, frames, hdr, messages, timeline
 from .probe import Probe, Video, check_aspect, frame_rate
 
 SAMPLE_RATE = 24_000
@@ -23,6 +23,9 @@ ENDS_SECONDS = 0.05
 """The stored picture may end this far, or one frame, from where it ends in the clip."""
 STEP_SECONDS = 0.02
 """The stored sound may be this much longer or shorter than the clip's."""
+HOLES_SECONDS = (0.1, 0.01)
+"""Holes in the sound that are filled: in a clip of this version there is none, and its time stamps may be rough; the second
+where the first leaves the sound too short, in a clip that an older version linked."""
 GOP = 16
 """Frames in a closed group of pictures: one model input that decodes alone."""
 AREA_SCALE = "area+accurate_rnd+bitexact"
@@ -122,16 +125,40 @@ def encode(
     if found.video is None or found.audio is None:
         raise MediaError("picture and sound are needed to make a sample")
     check_aspect(found.video)
-    rate = min(frame_rate(found.video, path), Fraction(encoding.max_fps))
+
+    def made(hole: float) -> Encoded:
+        return _encode(path, found, scratch, encoding, timeout_seconds, most_seconds, channel, hole)
+
+    try:
+        return made(HOLES_SECONDS[0])
+    except OutOfSyncError:
+        return made(HOLES_SECONDS[1])
+
+
+def _encode(
+    path: Path,
+    found: Probe,
+    scratch: Path,
+    encoding: Encoding,
+    timeout_seconds: float,
+    most_seconds: float | None,
+    channel: str,
+    hole: float,
+) -> Encoded:
+    """As `encode`, with holes in the sound filled from so many seconds on."""
+    shows, sounds = found.video, found.audio
+    if shows is None or sounds is None:
+        raise MediaError("picture and sound are needed to make a sample")
+    rate = min(frame_rate(shows, path), Fraction(encoding.max_fps))
     most = math.inf if most_seconds is None else most_seconds
     skip = {"skip_loop_filter": "all"} if encoding.fast_decode else {}
-    opened = ffmpeg.source(path, audio_codec=found.audio.codec, **skip)
-    shown = opened[str(found.video.index)].filter("showinfo", checksum=0)
-    heard = opened[str(found.audio.index)].filter("ashowinfo")
+    opened = ffmpeg.source(path, audio_codec=sounds.codec, **skip)
+    shown = opened[str(shows.index)].filter("showinfo", checksum=0)
+    heard = opened[str(sounds.index)].filter("ashowinfo")
     if most_seconds is not None:
         shown, heard = shown.filter("trim", end=most_seconds), heard.filter("atrim", end=most_seconds)
-    picture = _small(shown, found.video, rate=rate, encoding=encoding)
-    sound = mono(heard, MIX if found.audio.channels == 1 else channel)
+    picture = _small(shown, shows, rate=rate, encoding=encoding)
+    sound = mono(heard, MIX if sounds.channels == 1 else channel, hole=hole)
     video, flac = scratch / "clip.video", scratch / "clip.flac"
     x264: dict[str, str | float] = {
         "vcodec": "libx264",
@@ -164,12 +191,15 @@ def channel_name(index: int, count: int) -> str:
     return ("left", "right")[index] if count == 2 else str(index)
 
 
-def mono(sound: Any, channel: str = MIX) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """The sound that a shard keeps: 24 kHz mono from time 0, of all channels or one; a late start and gaps become silence."""
+def mono(sound: Any, channel: str = MIX, *, hole: float = 0.1) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
+    """The sound that a shard keeps: 24 kHz mono from time 0, of all channels or one.
+
+    A late start becomes silence, and so do holes of `hole` seconds and more.
+    """
     if channel != MIX:
         number = {"left": "0", "right": "1"}.get(channel, channel)
         sound = sound.filter("channelmap", map=number, channel_layout="mono")
-    fill = {"async": 1, "min_hard_comp": 0.01, "first_pts": 0}
+    fill = {"async": 1, "min_hard_comp": hole, "first_pts": 0}
     return sound.filter("aresample", str(SAMPLE_RATE), tsf="s16p", osf="s16", ochl="mono", **fill)
 
 
@@ -180,9 +210,9 @@ def _check_ends(told: str, *, pictures: float, sound: float, frame: float, most:
     """
     last, end = max((times for times in messages.frames(told) if times[0] < most), default=(0.0, 0.0))
     earliest, latest = min(last + frame, most), min(max(end, last + frame), most)
-    heard = min(
-        max((block.seconds[1] for block in messages.blocks(told) if block.seconds[0] < most), default=0.0), most
-    )
+    blocks = messages.blocks(told)
+    pieces = timeline.arrange(blocks, end=None if math.isinf(most) else round(most * blocks[0].rate)) if blocks else []
+    heard = (pieces[-1].place + pieces[-1].length) / blocks[0].rate if pieces else 0.0
     near = max(frame, ENDS_SECONDS)
     if not earliest - near <= pictures <= latest + near or abs(sound - heard) > STEP_SECONDS:
         raise OutOfSyncError(
