@@ -51,8 +51,8 @@ class Meta:
 class Sample:
     """One clip of a split: what a view asks of it is read, checked and decoded when it asks.
 
-    Every method raises BadSampleError where the bytes are wrong or are not what the sample's metadata and `dataset.json` say,
-    MediaError where they do not decode, and ShardError where the set has no such part or cannot be read.
+    Every method raises BadSampleError where the bytes are wrong, MediaError where they do not decode, either where they are
+    not what the sample's metadata and `dataset.json` say, and ShardError where the set has no such part or cannot be read.
     """
 
     def __init__(self, parts: Parts) -> None:
