@@ -215,8 +215,7 @@ def _judged_twice(task: ClipTask, fetched: Fetched) -> tuple[Status, str, Trimme
 
 def _judged(task: ClipTask, fetched: Fetched) -> tuple[Status, str, Trimmed]:
     """Cut a clip, or find that its file is its span, and audit it."""
-    limits = {"timeout_seconds": task.timeout_seconds, "min_coverage": task.min_coverage}
-    trimmed = to_span(task.clip, fetched, task.folder, **limits)
+    trimmed = to_span(task.clip, fetched, task.folder, timeout_seconds=task.timeout_seconds)
     status, detail = trimmed.status, trimmed.detail
     if status is Status.OK and trimmed.measured is not None:
         status, detail = audit(task.clip, trimmed.measured, min_coverage=task.min_coverage)

@@ -466,6 +466,26 @@ def test_a_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
     assert found > 50  # without the pages' checksums most went unseen
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("path", "", "leads to no file"),
+        ("path", ".", "leads to no file"),
+        ("path", "clips/a\0b.mp4", "leads to no file"),
+        ("path", "../x.mp4", "leads to no file"),
+        ("sha256", "", "is no checksum"),
+        ("sha256", "AB" * 32, "is no checksum"),
+        ("bytes", -1, "is no size"),
+        ("audio_channel", "0|0", "is none of mix, left, right, a number"),
+    ],
+)
+def test_an_ok_row_that_names_no_file_is_refused(column: str, value: object, said: str, tmp_path: Path) -> None:
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(**{column: table[column].where(table["status"] != "ok", value)})
+
+    assert said in refusal(changed(tmp_path, change))
+
+
 def test_a_clip_that_stands_in_it_twice_is_refused(tmp_path: Path) -> None:
     assert f"{CLIP.key} stands in it twice" in refusal(write(tmp_path, of(OK, OK)))
 

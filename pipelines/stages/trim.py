@@ -30,9 +30,7 @@ class Trimmed:
     """The source's own file, which is left where it lies."""
 
 
-def to_span(
-    clip: Clip, fetched: Fetched, folder: Path, *, timeout_seconds: float, min_coverage: float = 0.9
-) -> Trimmed:
+def to_span(clip: Clip, fetched: Fetched, folder: Path, *, timeout_seconds: float) -> Trimmed:
     """Keep a file that is already cut to its span; cut anything else by decoding and encoding, into `folder`."""
     path = fetched.path
     if path is None:
@@ -41,7 +39,7 @@ def to_span(
         found = probe.probe(path)
         if lack := _lack(found):
             return Trimmed(status=lack[0], detail=lack[1])
-        alone = fetched.trimmed is None and _is_span_alone(path, found, clip, min_coverage)
+        alone = fetched.trimmed is None and _is_span_alone(path, found, clip)
         said = SPAN_ALONE if alone else ""
         trimmed = alone or bool(fetched.trimmed)
         if trimmed and found.video is not None and not found.video.transfer:
@@ -93,7 +91,7 @@ def glance(clip: Clip, fetched: Fetched, *, min_coverage: float) -> tuple[Status
         found = probe.probe(path)
         if lack := _lack(found):
             return lack
-        alone = fetched.trimmed is None and _is_span_alone(path, found, clip, min_coverage)
+        alone = fetched.trimmed is None and _is_span_alone(path, found, clip)
         begin = 0 if alone or fetched.trimmed else clip.time_start
     except MediaError as error:
         return faults.status(error), str(error)
@@ -108,15 +106,17 @@ def _lack(found: Probe) -> tuple[Status, str] | None:
     return None if found.audio else (Status.NO_AUDIO, "the file has no sound stream")
 
 
-def _is_span_alone(path: Path, found: Probe, clip: Clip, min_coverage: float) -> bool:
-    """Whether a file is about as long as the clip's span, and as a whole video would not cover the span.
+def _is_span_alone(path: Path, found: Probe, clip: Clip) -> bool:
+    """Whether a file is about as long as the clip's span, and ends nine tenths of a second or more before the span would.
+
+    Spans are annotated in whole seconds, so that of a whole video may end up to a second after it.
 
     By its packets: a container may claim anything.
     """
 
     def alike(seconds: float) -> bool:
         room = max(LENGTH_SHARE * clip.seconds, LENGTH_SECONDS)
-        return abs(seconds - clip.seconds) <= room and seconds < clip.time_start + min_coverage * clip.seconds
+        return abs(seconds - clip.seconds) <= room and seconds + 0.9 <= clip.time_end
 
     if clip.time_start == 0 or (found.seconds is not None and not alike(found.seconds)):
         return False

@@ -4,13 +4,14 @@ import dataclasses
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from kinetics_sounds import manifest
-from kinetics_sounds.clip import Clip, Fetched
+from kinetics_sounds.clip import Clip, Fetched, Outcome, Status
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.media import ffmpeg, probe
 from kinetics_sounds.pipelines import build, shard
@@ -228,7 +229,8 @@ def test_a_whole_video_is_cut_unless_its_owner_says_that_it_is_trimmed(
         (11.6, 27, 37, False),
         (10.0, 0, 10, False),  # the same thing either way
         (10.0, 1, 11, True),
-        (10.6, 1, 11, False),  # a whole video, whose last second was rounded up
+        (10.05, 1, 11, True),
+        (10.3, 1, 11, False),  # a whole video, whose last second was rounded up
         (2.4, 3, 5, True),
         (2.6, 3, 5, False),
     ],
@@ -462,6 +464,54 @@ def test_a_build_within_the_source_s_folder_does_not_feed_on_itself(there: Place
 
     assert cut.read_bytes() == whole
     assert origin(there) == "videos/a.mp4"
+
+
+@pytest.mark.parametrize("rot", [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: bytes(len(data))])
+def test_rot_in_a_build_within_the_source_s_folder_is_not_taken_for_a_copy(
+    there: Place, long: bytes, rot: Callable[[bytes], bytes]
+) -> None:
+    """The damaged cut lies where the source finds it, under a trimmed clip's name; the video itself is there too."""
+    lay(there, "a.mp4", long)
+    spec = f"local:{there.root}"
+    assert there.build(sources=(spec,)) == 0
+    (made,) = there.out.glob(f"clips/*/{A}.mp4")
+    whole = made.read_bytes()
+    made.write_bytes(rot(whole))
+
+    assert there.build("--check_bytes", sources=(spec,)) == 0
+
+    assert made.read_bytes() == whole
+    assert origin(there) == "videos/a.mp4"
+
+
+def test_rot_that_a_killed_check_has_found_is_not_taken_for_a_copy_by_a_later_run(there: Place, long: bytes) -> None:
+    lay(there, "a.mp4", long)
+    spec = f"local:{there.root}"
+    assert there.build(sources=(spec,)) == 0
+    (made,) = there.out.glob(f"clips/*/{A}.mp4")
+    whole = made.read_bytes()
+    made.write_bytes(bytes(len(whole)))
+    with Ledger(there.out / "ledger.sqlite") as ledger:  # what the check says before the clip is made anew
+        (entry,) = ledger.words()
+        found = Outcome(clip=Clip("a", 3, 5, "humming", "train"), status=Status.NOT_TRIED, source=entry.source)
+        assert found.clip.key == entry.key
+        ledger.record([found])
+
+    assert there.build(sources=(spec,)) == 0
+
+    assert made.read_bytes() == whole
+
+
+def test_an_original_is_left_alone_by_a_later_run_of_other_sources(there: Place, long: bytes, sound: bytes) -> None:
+    own = in_place(there, long)
+    assert there.build(sources=(f"local:{there.out}/clips",)) == 1
+    assert became(there)[0] == "occupied"
+    (there.root / f"videos/{A}.mp4").write_bytes(sound)
+
+    assert there.build() == 1
+
+    assert own.read_bytes() == long
+    assert not own.is_symlink()
 
 
 def test_a_clip_that_a_killed_build_left_in_its_place_is_that_clip(there: Place, long: bytes) -> None:
