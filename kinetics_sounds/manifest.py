@@ -316,8 +316,10 @@ _CHANNEL = re.compile(r"|mix|left|right|[0-9]{1,2}")
 def _check_file(row: Mapping[str, Any]) -> None:
     """Raise ValueError unless an ok row names a file within the build, its size and its checksum."""
     path = row["path"] or ""
-    if not path.strip(".") or "\0" in path or path.startswith("/") or ".." in path.split("/"):
-        raise ValueError(f"{row['key']}: path {path!r} leads to no file in the build's folder")
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"path {path!r} leads out of the build's folder")
+    if not path.strip(".") or "\0" in path:
+        raise ValueError(f"{row['key']}: path {path!r} is no file's")
     if not (isinstance(row["bytes"], int) and row["bytes"] >= 0):
         raise ValueError(f"{row['key']}: bytes {row['bytes']!r} is no size of a clip")
     if not re.fullmatch(r"[0-9a-f]{64}", row["sha256"] or ""):
