@@ -84,6 +84,8 @@ class Encoded:
     """float32, shape (samples,), 24 kHz mono: exactly what `flac` holds."""
     num_frames: int
     fps: Fraction
+    decoded_frames: int
+    """Of the clip, before its rate was changed."""
 
 
 def recipe(encoding: Encoding) -> dict[str, object]:
@@ -183,7 +185,15 @@ def _encode(
     if count == 0 or waveform.size == 0:
         raise MediaError("nothing of its picture or sound could be decoded")
     _check_ends(told, pictures=float(count / rate), sound=waveform.size / SAMPLE_RATE, frame=float(1 / rate), most=most)
-    return Encoded(mp4=mp4, jpegs=jpegs, flac=flac.read_bytes(), waveform=waveform, num_frames=count, fps=rate)
+    return Encoded(
+        mp4=mp4,
+        jpegs=jpegs,
+        flac=flac.read_bytes(),
+        waveform=waveform,
+        num_frames=count,
+        fps=rate,
+        decoded_frames=len(messages.frames(told)),
+    )
 
 
 def channel_name(index: int, count: int) -> str:

@@ -5,7 +5,7 @@ from ..errors import MediaError
 from .encode import OutOfSyncError
 from .ffmpeg import KilledError, TimedOutError, TooLargeError
 from .probe import BadAspectError
-from .trim import EmptySpanError, NoSoundError
+from .trim import EmptySpanError, NoSoundError, UnreadableError
 
 _STATUSES = {
     TimedOutError: Status.TIMEOUT,
@@ -13,6 +13,7 @@ _STATUSES = {
     KilledError: Status.CRASHED,
     EmptySpanError: Status.TOO_SHORT,
     NoSoundError: Status.NO_AUDIO,
+    UnreadableError: Status.UNREADABLE,
     OutOfSyncError: Status.OUT_OF_SYNC,
     BadAspectError: Status.BAD_ASPECT,
 }

@@ -5,6 +5,7 @@ picture seconds ahead of the sound. See `docs/decisions/0003-exact-cuts.md`.
 """
 
 import dataclasses
+import itertools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ class EmptySpanError(MediaError):
 
 class NoSoundError(MediaError):
     """A sound stream holds no samples at all."""
+
+
+class UnreadableError(MediaError):
+    """A file that gives other frames or samples when it is read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +113,15 @@ def cut(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="cut-", ignore_cleanup_errors=True) as name:
         try:
             whole = dataclasses.replace(source, seek={}, begin=start_seconds)
-            sound = _sound(source.sooner(PREROLL_SECONDS) if found.sound_seekable else whole, Path(name))
+            heard = source.sooner(PREROLL_SECONDS) if found.sound_seekable else whole
+            sound = _sound(heard, Path(name))
             told = _picture(source, sound.wav, out, rate=rate)
+            if not _whole(source, sound, told, rate=rate):
+                first = _shown_and_heard(source, sound, told)
+                sound = _sound(heard, Path(name))
+                told = _picture(source, sound.wav, out, rate=rate)
+                if _shown_and_heard(source, sound, told) != first:
+                    raise UnreadableError("two readings of it differ: the disk or the network share fails now and then")
             again = told
             if messages.reconfigured(told):
                 again = _picture(_steady(source, Path(name), told), sound.wav, out, rate=rate)
@@ -213,6 +225,27 @@ def _in_span(source: _Source, frames: Sequence[tuple[float, float]]) -> list[tup
     return [
         (start, end) for (start, _), end in zip(ordered, ends, strict=True) if start < source.end and end > source.begin
     ]
+
+
+def _shown_and_heard(source: _Source, sound: _Sound, told: str) -> tuple[list[tuple[float, float]], ...]:
+    """The frames and the blocks of sound that were decoded in the span."""
+    blocks = [(start, end) for start, end in sound.times if start < source.seconds]
+    return _in_span(source, messages.frames(told)), blocks
+
+
+def _whole(source: _Source, sound: _Sound, told: str, *, rate: Fraction) -> bool:
+    """Whether picture and sound fill the span without a hole.
+
+    Some demuxers (Matroska) pass over what they cannot read without a word, be it damage or a disk that fails for a moment.
+    """
+    frames, blocks = _shown_and_heard(source, sound, told)
+    longest = max(2.5 / float(rate), 0.1)
+    for times, begin, end in ((frames, source.begin, source.end), (blocks, 0.0, source.seconds)):
+        starts = [start for start, _ in times]
+        steps = [later - sooner for sooner, later in itertools.pairwise([begin, *starts[1:], end])]
+        if not times or times[0][0] > begin + longest or max(steps) > longest:
+            return False
+    return True
 
 
 def _shown(source: _Source) -> bool:

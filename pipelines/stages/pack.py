@@ -87,6 +87,7 @@ def pack(task: Task) -> dict[str, bytes] | Left:
         made = _encoded(
             path,
             packing,
+            frames=media.num_frames,
             most_seconds=clip.seconds + 2 * measure.LONGER_SECONDS,
             channel=media.audio_channel or encode.MIX,
         )
@@ -113,16 +114,20 @@ def mending(folder: Path) -> str:
     return f"make it anew with the options of the build ({command}), then run ks-shard again"
 
 
-def _encoded(path: Path, packing: Packing, *, most_seconds: float, channel: str) -> encode.Encoded:
+def _encoded(path: Path, packing: Packing, *, frames: int, most_seconds: float, channel: str) -> encode.Encoded:
     """The clip's stored picture and sound, in a second try where the first one fails: tools are killed, disks stall.
 
+    So too where other than `frames` frames were decoded: some demuxers pass over what they cannot read without a word.
     Raises OSError where the clip cannot be read to its end.
     """
     try:
-        return _once(path, packing, most_seconds, channel)
+        made = _once(path, packing, most_seconds, channel)
     except MediaError:
-        read_through(path)
-        return _once(path, packing, most_seconds, channel)
+        made = None
+    if made is not None and made.decoded_frames == frames:
+        return made
+    read_through(path)
+    return _once(path, packing, most_seconds, channel)
 
 
 def _once(path: Path, packing: Packing, most_seconds: float, channel: str) -> encode.Encoded:
