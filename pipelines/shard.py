@@ -235,7 +235,7 @@ def _prepare(settings: Settings) -> Job:
     if not orders:
         raise SettingsError(f"{path}: no clip of it is ok, so there is nothing to pack; see its status column")
     first = next(outcome.media.path for each in orders.values() for outcome in each if outcome.media)
-    if not (path.parent / Path(first).parts[0]).is_dir():
+    if not (path.parent / Path(first).parts[0]).is_dir() and not (out / layout.DATASET).is_file():
         raise SettingsError(
             f"{path}: its clips ({first} and so on) are not beside it; keep a manifest and copies of it in the build's folder"
         )

@@ -104,7 +104,7 @@ def test_workers_go_when_the_driver_is_killed(executor: Any, tmp_path: Path) -> 
     )
     environ = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     with subprocess.Popen([sys.executable, script], env=environ) as driver:
-        started = soon(lambda: len(sleepers(mark)) == 2, seconds=30)
+        started = soon(lambda: len(sleepers(mark)) == 2, seconds=120)
         below = [each for each in psutil.Process(driver.pid).children(recursive=True) if not is_agent(each)]
         driver.send_signal(signal.SIGKILL)
 
