@@ -29,13 +29,13 @@ OPTIONS = {
     "ks-train": "config print_config shards out train_split method backbone encoders view batch epochs steps optim seed workers "
     "ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every save_every keep resume list "
     "val_split init devices sync_bn precision accumulate clip_norm compile recompute",
-    "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
-    "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
-    "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
-    "ks-eval retrieval": "run checkpoint untrained shards fit_split on_split clips batch workers device out json",
-    "ks-eval cam": "run checkpoint untrained shards on_split samples frames layer device out json",
+    "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
+    "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
+    "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
+    "ks-eval retrieval": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
+    "ks-eval cam": "run checkpoint untrained shards on_split samples frames layer cache cache_gb device out json",
     "ks-eval finetune": "run checkpoint untrained shards fit_split val_split on_split epochs batch optim gate clips vote seed "
-    "devices precision workers device out json",
+    "devices precision workers cache cache_gb device out json",
     "ks-eval sounds": "run folder checkpoint untrained windows seconds features device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
     "ks-doctor": "out live source live_id distributed timeout json",
@@ -199,7 +199,7 @@ CASES = [
     ("ks-shard", "--manifest pipe.csv", "pipe.csv: there is no manifest"),
     ("ks-train", "", "nothing matches data/*/shards/dataset.json here; make it with ks-shard"),
     ("ks-train", "--shards here", "here: has no shard set (dataset.json is missing)"),
-    ("ks-train", "--config bogus.yaml --shards here", "bogus.yaml: Group 'avcl' does not accept option 'bogus'"),
+    ("ks-train", "--config bogus.yaml --shards here", "bogus.yaml: Key 'avcl.bogus' is not accepted"),
     ("ks-train", "--config avcl_k23 --shards here", "did you mean 'avcl_k32'"),
     ("ks-eval", "linear --run here", "here: is no training run"),
     ("ks-eval", "linaer --run here", "did you mean 'linear'"),
