@@ -91,6 +91,8 @@ def glance(clip: Clip, fetched: Fetched, *, min_coverage: float) -> tuple[Status
         found = probe.probe(path)
         if lack := _lack(found):
             return lack
+        if found.video is not None:
+            probe.check_aspect(found.video)
         alone = fetched.trimmed is None and _is_span_alone(path, found, clip)
         begin = 0 if alone or fetched.trimmed else clip.time_start
     except MediaError as error:
