@@ -99,7 +99,11 @@ def write_wav(raw: Path, out: Path, pieces: Iterable[Piece], *, rate: int, chann
     end, size = 0, 4 * channels
     silence = np.zeros((rate, channels), np.float32)
     squares = np.zeros(channels)
-    with raw.open("rb") as samples, soundfile.SoundFile(out, "w", rate, channels, "FLOAT", format="WAV") as wav:
+    with (
+        raw.open("rb") as samples,
+        out.open("w+b") as file,  # soundfile takes no name that is not UTF-8
+        soundfile.SoundFile(file, "w", rate, channels, "FLOAT", format="WAV") as wav,
+    ):
         for piece in pieces:
             if (piece.place + piece.length) * size > ffmpeg.MAX_OUTPUT:
                 raise ffmpeg.TooLargeError(f"its sound takes more than {ffmpeg.MAX_OUTPUT >> 20} MiB")

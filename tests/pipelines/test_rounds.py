@@ -254,7 +254,7 @@ def test_only_a_check_of_bytes_sees_another_byte_and_it_is_made_anew(
     assert [path.read_text() for path in sorted((place.out / "clips").iterdir())] == ["one", "one", "two"]
     for name in "bc":
         path = place.out / f"clips/{name}_000003_000005.mp4"
-        assert f"{path}: its SHA-256 is another; it is made anew" in caplog.text
+        assert f"{path}: its SHA-256 is another; to be made anew" in caplog.text
 
     assert place.build("--check_bytes", sources=("one", "two")) == 0
     assert world.were_asked() == []
@@ -332,7 +332,7 @@ def test_a_clip_that_cannot_be_read_is_made_anew(
     assert place.build("--check_bytes") == 0
 
     assert world.were_asked() == [("one", "b")]
-    assert "b_000003_000005.mp4: cannot be read: Input/output error; it is made anew" in caplog.text
+    assert "b_000003_000005.mp4: cannot be read: Input/output error; to be made anew" in caplog.text
 
 
 def test_a_dry_run_can_check_bytes_and_writes_nothing(
