@@ -1,6 +1,7 @@
 """What a shard keeps of a clip, out of one decoding pass: small frames, and 24 kHz sound."""
 
 import dataclasses
+import io
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -173,7 +174,7 @@ def _encode(
         ffmpeg.sink(sound, path=flac, format="flac", **_FLAC),
         timeout_seconds=timeout_seconds,
     )
-    waveform, _ = soundfile.read(flac, dtype="float32")
+    waveform, _ = soundfile.read(io.BytesIO(flac.read_bytes()), dtype="float32")  # it takes no name that is not UTF-8
     mp4, jpegs = b"", tuple[bytes, ...]()
     if encoding.codec == "h264":
         mp4 = video.read_bytes()
