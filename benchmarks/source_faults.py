@@ -140,7 +140,7 @@ class Plan:
 
 def serve(folder: Path, mount: Path, plan: Plan) -> None:
     """Show a folder at another place, with what the plan fails; until it is unmounted."""
-    import mfusepy  # type: ignore[import-untyped]
+    import mfusepy
 
     class Faulty(mfusepy.Operations):  # type: ignore[misc]
         """The folder, only to be read."""
