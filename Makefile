@@ -1,9 +1,11 @@
-# make install | demo | test | check | test-yt-dlp. Everything lives in .venv; a second run installs nothing again.
+# make install | demo | check | quick | test | test-full | test-yt-dlp. All of it lives in .venv; a second run installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Hundreds of the tests start processes: their modules are compiled once.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 3 --dist worksteal
 
-.PHONY: install libraries demo test check test-yt-dlp clean
+.PHONY: install libraries demo check quick test test-full test-yt-dlp clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -29,9 +31,15 @@ check: $(STAMP)
 	$(BIN)/mypy kinetics_sounds pipelines train tests benchmarks
 	$(BIN)/lint-imports
 
-# Hundreds of the tests start processes: their modules are compiled once.
+quick: $(STAMP)
+	$(PYTEST) -n 2 -m "not slow and not slow_campaign" --hypothesis-profile quick
+
 test: check libraries
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 3 --dist worksteal
+	$(PYTEST)
+
+test-full: check libraries
+	$(PYTEST) -m "" --hypothesis-profile full
+	$(MAKE) test-yt-dlp
 
 test-yt-dlp: $(STAMP)
 	$(BIN)/python benchmarks/yt_dlp_versions.py

@@ -26,6 +26,8 @@ from . import executors, report, serve, world
 from .executors import local
 
 PACKAGE = __package__.rpartition(".")[0]
+QUICK = (48, 8)
+"""Clips and steps of `--quick`."""
 SECONDS = 4
 """Length of a clip; its video is a second longer, so that there is something to cut."""
 PROBES = {
@@ -91,7 +93,7 @@ def demo(settings: Settings) -> int:
     if settings.clips < 48:
         raise SettingsError(f"--clips {settings.clips}: must be at least 48")
     out, began = settings.out or Path("demo-quick" if settings.quick else "demo"), time.monotonic()
-    clips, steps = (48, 8) if settings.quick else (settings.clips, settings.steps)
+    clips, steps = QUICK if settings.quick else (settings.clips, settings.steps)
     videos = [
         Video(class_index, number, settings.seed)
         for number in range(clips // len(world.CLASSES))

@@ -1,9 +1,11 @@
+import gc
 import importlib
 import itertools
 import logging
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import torch
 
@@ -14,7 +16,38 @@ from .wire import Proxy
 torch.set_num_threads(1)  # many small tests on few cores: threads would only wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the processes that they start
 
+for name, count in {"quick": 20, "suite": 50, "full": 100}.items():  # examples where a test does not say how many
+    hypothesis.settings.register_profile(name, max_examples=count)
+hypothesis.settings.load_profile("suite")
+
+SLOW_FIXTURES = {
+    "pipelines": {"folder", "built", "whole", "host", "mirror"},  # clips that are built and packed
+    "train": {"small", "finished", "tune"},  # runs that are trained
+    "tests": {"moto", "serve"},  # servers
+}
+"""By the folder of tests: what uses one of them is slow, and left out of `make quick`."""
+SLOW_FILES = {
+    *("test_encode.py", "test_frames.py", "test_span.py", "test_trim.py", "test_world.py"),  # hundreds of small videos
+    *("test_loader.py", "test_workers.py", "test_watchdog.py", "test_in_order.py"),  # worker processes
+    *("test_probes.py", "test_cluster.py"),  # sweeps over many numbers
+}
+
 BUCKETS = (f"bucket-{number}" for number in itertools.count())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow for what it uses, before anything is selected."""
+    for item in items:
+        slow = [SLOW_FIXTURES.get(part, set()) for part in item.path.parts]
+        if item.path.name in SLOW_FILES or set().union(*slow).intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: the collector need not look at it again after each of thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

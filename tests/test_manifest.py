@@ -146,6 +146,7 @@ OUTCOMES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, phases=(Phase.reuse, Phase.generate))  # to shrink takes minutes here
 @given(outcomes=st.lists(OUTCOMES, max_size=3, unique_by=lambda outcome: outcome.clip.key))
 def test_whatever_the_details_say_is_read_back(
@@ -520,6 +521,7 @@ def test_a_fingerprint_tells_sets_apart_that_spell_the_same() -> None:
 # --- Size -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_twenty_thousand_rows_take_seconds(tmp_path: Path) -> None:
     made = many(20_000)
     began = time.process_time()

@@ -103,8 +103,8 @@ def test_all_decoders_give_the_same_bits_of_clips_of_any_length_and_size(
     "name",
     [
         "k400/C4lCVBZ3ux0_000028_000038.mp4",  # 29.75 frames a second
-        "k400/dAeUFSdYG1I_000010_000020.mp4",
-        "vgg_vas/Diff-Foley__car.mp4",  # 21.5 frames a second
+        pytest.param("k400/dAeUFSdYG1I_000010_000020.mp4", marks=pytest.mark.slow_campaign),
+        pytest.param("vgg_vas/Diff-Foley__car.mp4", marks=pytest.mark.slow_campaign),  # 21.5 frames a second
     ],
 )
 def test_all_decoders_give_the_same_bits_of_real_clips(tmp_path: Path, name: str) -> None:

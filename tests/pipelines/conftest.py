@@ -4,13 +4,44 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from kinetics_sounds.media import ffmpeg, synthesize
+from kinetics_sounds.pipelines import executors
 
 from .mirror import Mirror, Place
+
+
+class Inline:
+    """A pool that carries tasks out one by one, here, when their results are asked for."""
+
+    workers = 1
+
+    def __init__(self, work: Any) -> None:
+        self.work = work
+        self.tasks: list[Any] = []
+
+    @property
+    def busy(self) -> int:
+        return len(self.tasks)
+
+    def submit(self, task: Any, *, timeout_seconds: float) -> None:
+        assert timeout_seconds > 0
+        self.tasks.append(task)
+
+    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
+        return [(task, self.work(task)) for task in (self.tasks.pop(0) for _ in self.tasks[:1])] if seconds else []
+
+    def close(self) -> None:
+        self.tasks.clear()
+
+
+def inline(patch: pytest.MonkeyPatch) -> None:
+    """No worker is started from now on, which saves seconds each: for tests to which processes do not matter."""
+    patch.setattr(executors, "start", lambda _name, function, **_: Inline(function))
 
 
 @dataclass(frozen=True)

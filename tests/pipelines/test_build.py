@@ -16,6 +16,8 @@ from kinetics_sounds.media import probe
 from kinetics_sounds.pipelines import build, serve
 from kinetics_sounds.pipelines.tasks import ClipDone
 
+from .conftest import Inline
+
 if TYPE_CHECKING:
     from .conftest import Folder
 
@@ -177,30 +179,6 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
     assert "opened 14 of them: 8 can be read and are long enough" in said
     assert "would ask youtube: 7 clips" in said  # the six that are no good, and the one that is not there
     assert not (tmp_path / "out").exists()
-
-
-class Inline:
-    """A pool that carries tasks out one by one, here, when their results are asked for."""
-
-    workers = 1
-
-    def __init__(self, work: Any) -> None:
-        self.work = work
-        self.tasks: list[Any] = []
-
-    @property
-    def busy(self) -> int:
-        return len(self.tasks)
-
-    def submit(self, task: Any, *, timeout_seconds: float) -> None:
-        assert timeout_seconds > 0
-        self.tasks.append(task)
-
-    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
-        return [(task, self.work(task)) for task in (self.tasks.pop(0) for _ in self.tasks[:1])] if seconds else []
-
-    def close(self) -> None:
-        self.tasks.clear()
 
 
 def test_a_full_disk_stops_the_build_and_burns_no_clip(

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from .conftest import Folder
 
+from .conftest import inline
 from .test_build import arguments
 from .test_shard import tars
 
-KILLS = 6
+KILLS = pytest.mark.parametrize("kills", [2, pytest.param(6, marks=pytest.mark.slow_campaign)])
 
 
 def run_killed(module: str, argv: list[str], *, kills: int, longest_seconds: float) -> int:
@@ -41,20 +42,22 @@ def run_killed(module: str, argv: list[str], *, kills: int, longest_seconds: flo
 @pytest.fixture(scope="module")
 def undisturbed(folder: "Folder", tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    build.main(arguments(folder, out))
-    assert (
-        shard.main(["--manifest", str(out / "manifest.parquet"), "--short_side", "32", "--shard_bytes", "200000"]) == 0
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        build.main(arguments(folder, out))
+        small = ["--short_side", "32", "--shard_bytes", "200000"]
+        assert shard.main(["--manifest", str(out / "manifest.parquet"), *small]) == 0
     return out
 
 
 @pytest.mark.slow
+@KILLS
 def test_a_build_killed_again_and_again_ends_with_the_same_manifest(
-    folder: "Folder", undisturbed: Path, tmp_path: Path
+    kills: int, folder: "Folder", undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
 
-    code = run_killed("build", arguments(folder, out), kills=KILLS, longest_seconds=4.0)
+    code = run_killed("build", arguments(folder, out), kills=kills, longest_seconds=4.0)
 
     assert code == 1
     assert manifest.read(out / "manifest.parquet") == manifest.read(undisturbed / "manifest.parquet")
@@ -64,11 +67,14 @@ def test_a_build_killed_again_and_again_ends_with_the_same_manifest(
 
 
 @pytest.mark.slow
-def test_a_packing_killed_again_and_again_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
+@KILLS
+def test_a_packing_killed_again_and_again_ends_with_the_same_bytes(
+    kills: int, undisturbed: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "shards"
     argv = ["--manifest", str(undisturbed / "manifest.parquet"), "--short_side", "32", "--shard_bytes", "200000"]
 
-    code = run_killed("shard", [*argv, "--out", str(out)], kills=KILLS, longest_seconds=5.0)
+    code = run_killed("shard", [*argv, "--out", str(out), "--workers", "1"], kills=kills, longest_seconds=5.0)
 
     assert code == 0
     assert tars(out) == tars(undisturbed / "shards")

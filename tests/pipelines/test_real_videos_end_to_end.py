@@ -11,6 +11,8 @@ from kinetics_sounds.clip import Status
 from kinetics_sounds.pipelines import build, shard
 from kinetics_sounds.train import evaluate, pretrain
 
+from .conftest import inline
+
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 pytestmark = [
@@ -22,6 +24,7 @@ pytestmark = [
 SMALL = ["--workers", "0", "--log_every", "1"]
 
 
+@pytest.mark.slow_campaign
 def test_kinetics_clips_of_two_classes(tmp_path: Path) -> None:
     classes, out = tmp_path / "two.txt", tmp_path / "B"
     classes.write_text("arm wrestling\nbungee jumping\n")
@@ -48,12 +51,13 @@ def test_kinetics_clips_of_two_classes(tmp_path: Path) -> None:
     assert (results["samples"], results["on_split"]) == (4, "val")
 
 
-def test_vggsound_clips_in_three_splits(tmp_path: Path) -> None:
+def test_vggsound_clips_in_three_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inline(monkeypatch)
     videos, rows = tmp_path / "videos", ["label,youtube_id,time_start,time_end,split"]
     videos.mkdir()
     with (DATA / "videos/manifest.csv").open(newline="") as lines:
         files = [row for row in csv.DictReader(lines) if row["file"].startswith("vgg_vas/") and int(row["width"]) < 700]
-    for number, row in enumerate(files[:12]):
+    for number, row in enumerate(sorted(files, key=lambda row: int(row["bytes"]))[:12]):
         seconds = int(float(row["duration"]))
         split = ("train", "train", "val", "test")[number % 4]
         rows.append(f"{('one', 'two')[number // 4 % 2]},clip-{number},0,{seconds},{split}")

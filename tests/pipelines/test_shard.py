@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from .conftest import Folder
 
+from .conftest import inline
 from .test_archives import Pool
 from .test_build import arguments
 
@@ -41,14 +42,17 @@ from .test_build import arguments
 @pytest.fixture(scope="module")
 def built(folder: "Folder", tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("build") / "out"
-    build.main(arguments(folder, out))
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        build.main(arguments(folder, out))
     return out
 
 
 @pytest.fixture(scope="module")
 def shards(built: Path) -> Path:
-    manifest_path = built / "manifest.parquet"
-    assert shard.main(["--manifest", str(manifest_path), "--short_side", "32", "--shard_bytes", "400000"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        assert packed(built, built / "shards") == 0
     return built / "shards"
 
 
@@ -125,12 +129,10 @@ def test_the_tars_are_plain_and_end_by_bytes(shards: Path) -> None:
 
 @pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_number_of_workers(built: Path, shards: Path, tmp_path: Path) -> None:
-    common = ["--manifest", str(built / "manifest.parquet"), "--short_side", "32", "--shard_bytes", "400000"]
+    """Three of them, and none; one has been killed and packs them again in other tests."""
+    assert packed(built, tmp_path / "three", "--workers", "3") == 0
 
-    assert shard.main([*common, "--out", str(tmp_path / "one"), "--workers", "1"]) == 0
-    assert shard.main([*common, "--out", str(tmp_path / "three"), "--workers", "3"]) == 0
-
-    assert tars(tmp_path / "one") == tars(tmp_path / "three") == tars(shards)
+    assert tars(tmp_path / "three") == tars(shards)
 
 
 def test_a_second_run_changes_nothing(built: Path, shards: Path) -> None:
@@ -436,8 +438,8 @@ def test_what_is_killed_once_is_packed_all_the_same(
     ("body", "said"),
     [
         ("kill -9 $$", "crashed: ffmpeg"),
-        ("kill -9 $PPID", "its process died"),
-        pytest.param("sleep 60", "timeout: ffmpeg took more than", marks=pytest.mark.slow),
+        pytest.param("kill -9 $PPID", "its process died", marks=pytest.mark.slow_campaign),
+        pytest.param("sleep 60", "timeout: ffmpeg took more than", marks=pytest.mark.slow_campaign),
     ],
 )
 def test_what_is_killed_twice_stops_the_packing_and_settles_nothing(
@@ -457,7 +459,7 @@ def test_what_is_killed_twice_stops_the_packing_and_settles_nothing(
     error = capsys.readouterr().err
     assert said in error
     assert "run the same command to go on" in error
-    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
+    inline(monkeypatch)
     assert packed(built, tmp_path / "out", "--timeout", "60") == 0
     assert tars(tmp_path / "out") == tars(shards)
 
@@ -495,7 +497,9 @@ def others(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same clips with everything chosen that is not the default."""
     out = tmp_path_factory.mktemp("others") / "out"
     options = ["--codec", "jpeg", "--quality", "80", "--fast_decode", "--mel", "authors", "--audio", "none"]
-    assert packed(built, out, *options) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        assert packed(built, out, *options) == 0
     return out
 
 
@@ -581,7 +585,7 @@ def test_a_worker_with_other_tools_packs_nothing(built: Path, tmp_path: Path) ->
 # --- Executors --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.slow_campaign
 @pytest.mark.parametrize("executor", ["ray", "slurm --slurm.cluster local"], ids=["ray", "jobs"])
 def test_the_bytes_do_not_depend_on_the_executor(built: Path, shards: Path, tmp_path: Path, executor: str) -> None:
     """Run as people run it: Ray and submitit leave threads and processes of their own."""
@@ -604,6 +608,12 @@ def puts(wire: Proxy) -> list[str]:
     return list(dict.fromkeys(re.split(r"[? ]", each)[1] for each in wire.requests if each.startswith("PUT ")))
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    inline(monkeypatch)
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_set_is_sent_tar_by_tar_and_its_own_file_last(built: Path, shards: Path, s3: str, wire: Proxy) -> None:
     assert packed(built, f"{s3}/set") == 0
 
@@ -623,6 +633,7 @@ def stream_keys(place: str, cache: Path | None) -> list[bytes]:
     return keys
 
 
+@pytest.mark.usefixtures("quick")
 def test_only_what_is_not_there_is_sent_again(built: Path, shards: Path, s3: str, wire: Proxy) -> None:
     assert packed(built, f"{s3}/set") == 0
     wire.requests.clear()
@@ -636,6 +647,7 @@ def test_only_what_is_not_there_is_sent_again(built: Path, shards: Path, s3: str
     assert [path.rpartition("/")[2] for path in puts(wire)] == ["train-000000.tar", "train-000000.json"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_another_set_at_the_url_is_refused_before_anything_is_packed(
     built: Path, shards: Path, s3: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def write(tar: Path, samples: list[Sample], *, left: tuple[Left, ...] = ()) -> I
         return writer.close()
 
 
+@pytest.mark.slow
 def test_webdataset_alone_reads_the_same_parts(tmp_path: Path) -> None:
     write(tmp_path / "train-000000.tar", SAMPLES)
     code = """

@@ -15,7 +15,8 @@ from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Dataset, SplitFacts
 from kinetics_sounds.shards.writer import Sample, ShardWriter
 from kinetics_sounds.stream import Split, open_split
-from kinetics_sounds.train import pretrain
+from kinetics_sounds.train import launch, pretrain
+from kinetics_sounds.train.workers import start_method
 
 SIDE = 36
 """Pixels of the stored frames."""
@@ -174,6 +175,21 @@ def small(shards: Path) -> Callable[..., list[str]]:
         return [*SMALL, f"--shards={shards}", f"--out={out}", *more]
 
     return argv
+
+
+@pytest.fixture
+def forked_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks come from the fork server, which has imported most once for all: seconds less for each.
+
+    They begin with the server's environment and print where it prints: for tests to which neither matters.
+    """
+    start_method("torch", "torch._dynamo", pretrain.__name__)
+    real = launch.start_processes
+    monkeypatch.setattr(
+        launch,
+        "start_processes",
+        lambda *arguments, **more: real(*arguments, **{**more, "start_method": "forkserver"}),
+    )
 
 
 @pytest.fixture(scope="session")

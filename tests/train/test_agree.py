@@ -14,9 +14,14 @@ from kinetics_sounds.train.distributed import World
 ALONE = World(0, 1, torch.device("cpu"))
 
 
+AGREE = ["-m", "kinetics_sounds.train.agree", "--device=cpu"]
+BY_ITSELF = [sys.executable, *AGREE, "--devices=2"]
+BY_TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *AGREE]
+
+
 @pytest.mark.slow
-def test_two_ranks_learn_what_one_process_would() -> None:
-    words = [sys.executable, "-m", "kinetics_sounds.train.agree", "--devices=2", "--device=cpu"]
+@pytest.mark.parametrize("words", [BY_TORCHRUN, pytest.param(BY_ITSELF, marks=pytest.mark.slow_campaign)])
+def test_two_ranks_learn_what_one_process_would(words: list[str]) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
     report: dict[str, Any] = json.loads(done.stdout)
 

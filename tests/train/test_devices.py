@@ -26,7 +26,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 def test_two_ranks_and_then_four_learn_what_one_learns(
-    small: Argv, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    small: Argv, tmp_path: Path, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     """Two steps by two ranks, two more by four; batches of four, so that batch norms are those of all ranks."""
     out, one = tmp_path / "run", tmp_path / "one"
@@ -35,6 +35,7 @@ def test_two_ranks_and_then_four_learn_what_one_learns(
     capfd.readouterr()
     assert pretrain.main(small(out, "--devices=2", "--steps=2", *same)) == 0
     said = capfd.readouterr().out
+    request.getfixturevalue("forked_ranks")  # what these say is not looked at
     assert pretrain.main(small(out, "--devices=4", "--steps=4", *same)) == 0
 
     assert said.count("shards: ") == said.count("trained: 2 steps") == 1
@@ -49,6 +50,7 @@ def test_two_ranks_and_then_four_learn_what_one_learns(
     assert [line["step"] for line in lines(out) if "val_loss" in line] == [3]
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_an_error_is_told_once_and_a_batch_too_small_for_the_ranks_is_one(
     small: Argv, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +61,7 @@ def test_an_error_is_told_once_and_a_batch_too_small_for_the_ranks_is_one(
     assert capfd.readouterr().err.count("has no split 'nowhere'") == 1
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_what_one_rank_finds_bad_all_know_and_one_writes(small: Argv, shards: Path, tmp_path: Path) -> None:
     from .test_pretrain import damaged
 
@@ -75,15 +78,18 @@ def test_what_one_rank_finds_bad_all_know_and_one_writes(small: Argv, shards: Pa
 def test_a_signal_stops_all_ranks_after_saving_and_the_next_run_goes_on(small: Argv, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [sys.executable, "-m", "kinetics_sounds.train", *small(out, "--devices=2", "--steps=100000")]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
-    while not (out / "metrics.jsonl").exists() or len(lines(out)) < 2:
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            until = time.monotonic() + 200
+            while not (out / "metrics.jsonl").exists() or len(lines(out)) < 2:
+                assert time.monotonic() < until
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()  # its ranks go with it
 
-    said, _ = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "stopped by SIGTERM at step" in said
     done = lines(out)[-1]["step"]
@@ -92,6 +98,7 @@ def test_a_signal_stops_all_ranks_after_saving_and_the_next_run_goes_on(small: A
     assert lines(out)[-1]["step"] == done + 1
 
 
+@pytest.mark.slow_campaign  # test_agree does so too
 def test_torchrun_starts_the_same(small: Argv, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

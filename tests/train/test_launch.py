@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def test_each_rank_knows_its_place_and_the_words_and_takes_its_share_of_the_core
     assert "RANK" not in os.environ
 
 
+@pytest.mark.usefixtures("forked_ranks")
 @pytest.mark.parametrize(
     ("task", "told"),
     [("all_refuse", "ks-train: error: --batch 1: is too small\n"), ("second_fails", "ks-train: error: the cause\n")],
@@ -48,6 +49,7 @@ def test_the_cause_of_an_error_is_told_once(
     assert capsys.readouterr().err == told
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_a_bug_in_one_rank_is_told_with_its_traceback(
     tasks: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +60,7 @@ def test_a_bug_in_one_rank_is_told_with_its_traceback(
     assert "lost the others" not in told
 
 
+@pytest.mark.usefixtures("forked_ranks")
 def test_a_rank_that_is_killed_is_named_and_ends_the_others(tasks: Any, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     assert launch.ranks(tasks.second_is_killed, [], devices=2, prog="ks-train") == 2
@@ -76,20 +79,26 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def waiting(tmp_path: Path) -> Callable[[], tuple[subprocess.Popen[bytes], list[psutil.Process]]]:
+def waiting(tmp_path: Path) -> Iterator[Callable[[], tuple[subprocess.Popen[bytes], list[psutil.Process]]]]:
     """A function that starts two ranks which wait for a signal: the starting process, and the ranks."""
     script = tmp_path / "starter.py"
     script.write_text(STARTER)
 
+    started: list[subprocess.Popen[bytes]] = []
+
     def start() -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
         process = subprocess.Popen([sys.executable, script, HERE, tmp_path])
-        until = time.monotonic() + 60
+        started.append(process)
+        until = time.monotonic() + 200
         while len(list(tmp_path.glob("*.ready"))) < 2:
             assert time.monotonic() < until
             time.sleep(0.05)
         return process, psutil.Process(process.pid).children(recursive=True)
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def test_a_signal_reaches_every_rank_and_the_code_is_theirs(waiting: Any, tmp_path: Path) -> None:

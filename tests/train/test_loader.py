@@ -226,21 +226,19 @@ class TestTrace:
     @pytest.mark.slow
     @pytest.mark.parametrize("killed_after", [2])
     def test_a_world_that_was_killed_goes_on_in_another_one(
-        self, killed_after: int, seven: Path, alone: list[Row], tmp_path: Path
+        self, killed_after: int, seven: Path, seven_split: Split, alone: list[Row], tmp_path: Path
     ) -> None:
-        """Real ranks of two workers each, all killed at once; three others with one worker each go on."""
-        first = _ranks(seven, tmp_path / "first", ranks=2, workers=2, first_step=0)
+        """Real ranks of two workers each, all killed at once; three others with one worker each go on, here."""
+        first = _ranks(seven, tmp_path / "first", ranks=2, workers=2)
         _wait_for(tmp_path / "first", ranks=2, steps=killed_after)
         for each in first:
             each.kill()
             each.wait()
         done = min(_steps(tmp_path / "first" / str(rank)) for rank in range(2))
-        for each in _ranks(seven, tmp_path / "second", ranks=3, workers=1, first_step=done, pause=0.0):
-            assert each.wait(timeout=120) == 0
         before = [row for row in _told(tmp_path / "first", ranks=2) if row[0] < done]
 
         assert killed_after <= done < 7
-        assert before + _told(tmp_path / "second", ranks=3) == alone
+        assert before + world(seven_split, ranks=3, workers=1, first_step=done) == alone
 
 
 RANK = """
@@ -248,24 +246,22 @@ import json, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import tests.train.test_loader as here
-seven, out, rank, ranks, workers, first_step, pause = sys.argv[2:]
+seven, out, rank, ranks, workers = sys.argv[2:]
 split = here.open_split(seven, "train")
-steps = here.order(split, batch=10, steps=7, first_step=int(first_step), window=3, rank=int(rank), ranks=int(ranks))
+steps = here.order(split, batch=10, steps=7, window=3, rank=int(rank), ranks=int(ranks))
 quarantine = here.Quarantine(None, split, most_share=0.0)
 loading = here.Loading(workers=int(workers), ahead=2)
 with (
     open(out, "w") as told,
     here.loader.train_batches(here.samples(split, seed=3), steps, loading=loading, quarantine=quarantine) as batches,
 ):
-    for step, batch in enumerate(batches, start=steps.first_step):
+    for step, batch in enumerate(batches):
         print(json.dumps(here.rows(step, batch)), file=told, flush=True)
-        time.sleep(float(pause))
+        time.sleep(0.5)
 """
 
 
-def _ranks(
-    seven: Path, out: Path, *, ranks: int, workers: int, first_step: int, pause: float = 0.5
-) -> list[subprocess.Popen[bytes]]:
+def _ranks(seven: Path, out: Path, *, ranks: int, workers: int) -> list[subprocess.Popen[bytes]]:
     out.mkdir()
     root = Path(__file__).parents[2]
     return [
@@ -277,7 +273,7 @@ def _ranks(
                 root,
                 seven,
                 out / str(rank),
-                *map(str, (rank, ranks, workers, first_step, pause)),
+                *map(str, (rank, ranks, workers)),
             ]
         )
         for rank in range(ranks)

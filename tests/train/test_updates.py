@@ -137,6 +137,7 @@ def test_what_is_not_kept_takes_less_memory() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile looks at it itself
+@pytest.mark.slow
 def test_what_is_compiled_can_forget_too() -> None:
     """`--compile --recompute`: each block is compiled by itself; the same loss, gradients and statistics."""
 

@@ -19,6 +19,8 @@ import pytest
 
 from kinetics_sounds.pipelines.executors import Cause, Failed
 
+from .conftest import ONE_SLURM
+
 pytestmark = pytest.mark.slow
 SECONDS = 2.0
 
@@ -85,6 +87,15 @@ def test_each_task_of_those_handed_in_together_has_its_outcome_once_and_closing_
     }
 
 
+RAY_TOO = [
+    "local",
+    pytest.param("ray", marks=pytest.mark.slow_campaign),
+    "jobs",
+    pytest.param("slurm", marks=ONE_SLURM),
+]
+
+
+@pytest.mark.parametrize("executor", RAY_TOO, indirect=True)
 def test_workers_go_when_the_driver_is_killed(executor: Any, tmp_path: Path) -> None:
     name, mark = executor.name, executor.seconds(614)
     script = tmp_path / "driver.py"
