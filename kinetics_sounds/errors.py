@@ -12,7 +12,9 @@
     ├── MediaError               a media tool that is missing or failed on a file
     ├── RunError                 a training run or checkpoint that is missing or does not fit
     ├── FolderInUseError         a folder that another process writes to
-    └── StoppedError             work that ended early after saving what was done; commands exit 3
+    ├── StoppedError             work that ended early after saving what was done; commands exit 3
+    └── FaultError               a fault of ours or of a machine that nobody foresaw; commands exit 4
+        └── LostRanksError       another rank ended or hangs
 
 A video that is gone is not an error but an `Outcome` (see `clip.py`).
 """
@@ -62,13 +64,17 @@ class RunError(KineticsSoundsError):
     """A training run or checkpoint that is missing or does not fit."""
 
 
-class LostRanksError(RunError):
-    """Another rank of a run ended or hangs: what follows from an error, not what led to it."""
-
-
 class FolderInUseError(KineticsSoundsError):
     """A folder that another process writes to."""
 
 
 class StoppedError(KineticsSoundsError):
     """Work that ended early after saving what was done: run again to go on."""
+
+
+class FaultError(KineticsSoundsError):
+    """A fault of ours or of a machine that nobody foresaw: nothing is claimed."""
+
+
+class LostRanksError(FaultError):
+    """Another rank of a run ended or hangs: what follows from an error, not what led to it."""

@@ -17,6 +17,7 @@ import reprlib
 import signal
 import sys
 import time
+import traceback
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -35,16 +36,19 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 
 from . import files
-from .errors import KineticsSoundsError, SettingsError, StoppedError
+from .errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from .plugins import ignore_working_folder, nearest
 
-DONE, SOME_FAILED, MISUSE, STOPPED = 0, 1, 2, 3
-"""Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on)."""
+DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
+"""Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on); a bug, or a
+fault that nobody foresaw, after which nothing is claimed."""
 
 MOST_CONFIG_BYTES = 64 << 10
 """A config is not longer; one that says every setting has about 5 KB."""
 MOST_CONFIG_DEPTH = 8
 """Nor nested deeper."""
+BUG = "this is a bug; please report it with the lines above"
+"""What follows the traceback of an exception that nobody foresaw."""
 SAME_SECONDS = 0.5
 """Signals within this time are one request."""
 
@@ -336,7 +340,8 @@ def only_one(pattern: str, *, option: str, make: str, below: Path | None = None)
 def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | None = None) -> int:
     """Run a command's body: a user's error becomes one line on standard error and exit code 2, without a traceback.
 
-    What the system refuses (a full disk, a folder that may not be written) is no bug either. `tell` takes the line instead.
+    What the system refuses (a full disk, a folder that may not be written) is no bug either, nor a disk that fails: that is
+    exit code 4 with its path. Any other exception is a bug: its traceback, and 4. `tell` takes the text instead.
     """
     ignore_working_folder()
     say = _say if tell is None else lambda line, code: (tell(line), code)[1]
@@ -346,6 +351,8 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
         code = run()
     except StoppedError as error:
         return say(f"{prog}: stopped: {error}", STOPPED)
+    except FaultError as error:
+        return say(f"{prog}: error: {error}", FAULT)
     except KineticsSoundsError as error:
         return say(f"{prog}: error: {error}", MISUSE)
     except BrokenPipeError:
@@ -358,7 +365,11 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
             return say(f"{prog}: stopped: {error.strerror}{place}; free some space and run it again", STOPPED)
         if error.errno in _REFUSED and place:
             return say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)
-        raise
+        if error.errno and place:
+            return say(f"{prog}: error: {error.strerror}{place}; see to that disk or network and run it again", FAULT)
+        return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
+    except Exception:  # noqa: BLE001 - told in full, and never with a code that says that something was done
+        return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # as after `| head`: not an error of ours

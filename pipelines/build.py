@@ -45,7 +45,8 @@ class Settings:
       ks-build --classes k32 --source local:/data/k400 --check_bytes
       ks-build --classes mine.txt --annotations val.csv --splits val --limit 20 --dry_run
 
-    exit code: 0 every clip ok; 1 done, some clips have another status; 2 misuse; 3 stopped, run again.
+    exit code: 0 every clip ok; 1 done, some clips have another status; 2 misuse; 3 stopped, run again;
+    4 a bug, or a disk that fails.
     """
 
     classes: str

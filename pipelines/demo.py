@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds import files, progress, stream
-from kinetics_sounds.errors import KineticsSoundsError, SettingsError, StoppedError
+from kinetics_sounds.errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
-from kinetics_sounds.settings import DONE, STOPPED, command, parse, stoppable
+from kinetics_sounds.settings import DONE, MISUSE, STOPPED, command, parse, stoppable
 
 from . import executors, report, serve, world
 from .executors import local
@@ -49,7 +49,7 @@ class Settings:
       ks-demo --out /tmp/demo --seed 1
       ks-demo --quick
 
-    exit code: 0 done; 2 misuse or a step failed; 3 stopped.
+    exit code: 0 done; 2 misuse; 3 stopped; 4 a step failed.
     """
 
     out: Path | None = None
@@ -197,7 +197,8 @@ def _run(module: str, *arguments: object) -> None:
         what = (
             "was stopped; run ks-demo again to go on" if code in (STOPPED, -2, -15) else f"ended with exit code {code}"
         )
-        raise (StoppedError if code in (STOPPED, -2, -15) else KineticsSoundsError)(f"{module} {what}")
+        stopped, misused = code in (STOPPED, -2, -15), code == MISUSE
+        raise (StoppedError if stopped else KineticsSoundsError if misused else FaultError)(f"{module} {what}")
 
 
 def _scores(out: Path, settings: Settings, *, untrained: bool) -> dict[str, Mapping[str, float]]:

@@ -18,11 +18,11 @@ import numpy as np
 
 from kinetics_sounds import files, manifest, progress, remote
 from kinetics_sounds.clip import SPLITS, Media, Outcome
-from kinetics_sounds.errors import ManifestError, SettingsError, ShardError, StoppedError
+from kinetics_sounds.errors import FaultError, ManifestError, SettingsError, ShardError, StoppedError
 from kinetics_sounds.manifest import Manifest
 from kinetics_sounds.media import encode, frames, mel
 from kinetics_sounds.redact import redact
-from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, command, only_one, parse, stoppable
+from kinetics_sounds.settings import BUG, DONE, SOME_FAILED, STOPPED, Stop, command, only_one, parse, stoppable
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Dataset, Index, Left, SplitFacts
 from kinetics_sounds.shards.writer import Sample, ShardWriter
@@ -57,7 +57,7 @@ class Settings:
       ks-shard --verify data/k32/shards --verify_decode
 
     exit code: 0 every ok clip packed, or every sample sound; 1 done, some are not; 2 misuse, no set to verify, or a clip that is
-    not what the manifest says; 3 stopped, run again.
+    not what the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
     """
 
     manifest: Path | None = None
@@ -397,15 +397,16 @@ def _results(
 def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> None:
     """Write what became of a clip.
 
-    Raises ManifestError for what a person must do first, and StoppedError for what is not known to be the clip's own fault:
-    nothing is settled.
+    Raises ManifestError for what a person must do first, StoppedError for what is not known to be the clip's own fault, and
+    FaultError for a bug: nothing is settled.
     """
     key = task.outcome.clip.key
     if isinstance(result, Refused):
-        raise ManifestError(f"{key}: {result.reason}")
+        raise (StoppedError if result.for_now else ManifestError)(f"{key}: {result.reason}")
     if isinstance(result, executors.Failed):
-        again = "" if result.cause is executors.Cause.RAISED else "; run the same command to go on"
-        raise StoppedError(f"{key}: {result.detail}{again}")
+        if result.cause is executors.Cause.RAISED:
+            raise FaultError(f"{key}: {result.detail}; {BUG}")
+        raise StoppedError(f"{key}: {result.detail}; run the same command to go on")
     if isinstance(result, Left):
         writer.leave(result)
     else:

@@ -19,9 +19,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from kinetics_sounds.errors import ClassListError, FolderInUseError, KineticsSoundsError, SettingsError
+from kinetics_sounds.errors import (
+    ClassListError,
+    FolderInUseError,
+    KineticsSoundsError,
+    LostRanksError,
+    SettingsError,
+)
 from kinetics_sounds.settings import (
     DONE,
+    FAULT,
     MISUSE,
     SAME_SECONDS,
     SOME_FAILED,
@@ -529,14 +536,14 @@ def raising(error: BaseException) -> Callable[[], int]:
     return run
 
 
-@pytest.mark.parametrize("code", [DONE, SOME_FAILED, MISUSE, STOPPED])
+@pytest.mark.parametrize("code", [DONE, SOME_FAILED, MISUSE, STOPPED, FAULT])
 def test_a_commands_own_code_is_kept(code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("ks-cook", lambda: code) == code
     assert capsys.readouterr().err == ""
 
 
 def test_exit_codes_are_the_contract() -> None:
-    assert (DONE, SOME_FAILED, MISUSE, STOPPED) == (0, 1, 2, 3)
+    assert (DONE, SOME_FAILED, MISUSE, STOPPED, FAULT) == (0, 1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("kind", [KineticsSoundsError, SettingsError, ClassListError, FolderInUseError])
@@ -574,10 +581,31 @@ def test_a_place_that_cannot_be_is_one_line_and_exit_2(tmp_path: Path, capsys: p
     ]
 
 
-@pytest.mark.parametrize("error", [ValueError("bug"), OSError(errno.EIO, "Input/output error", "/data/a")])
-def test_anything_else_is_a_bug_and_keeps_its_traceback(error: Exception) -> None:
-    with pytest.raises(type(error)):
-        command("ks-cook", raising(error))
+@pytest.mark.parametrize("error", [ValueError("odd"), MemoryError("odd"), OSError("odd"), AssertionError("odd")])
+def test_anything_else_is_a_bug_with_its_traceback_and_exit_4(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("ks-cook", raising(error)) == 4
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback (most recent call last):\n")
+    assert told.endswith(
+        f"{type(error).__name__}: odd\nks-cook: this is a bug; please report it with the lines above\n"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_disk_that_fails_is_one_line_with_its_path_and_exit_4(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("ks-cook", raising(OSError(number, os.strerror(number), "/data/a"))) == 4
+    assert capsys.readouterr().err == (
+        f"ks-cook: error: {os.strerror(number)}: /data/a; see to that disk or network and run it again\n"
+    )
+
+
+def test_a_fault_that_is_no_misuse_is_one_line_and_exit_4(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("ks-cook", raising(LostRanksError("rank 0: lost the others"))) == 4
+    assert capsys.readouterr().err == "ks-cook: error: rank 0: lost the others\n"
 
 
 def test_an_interrupt_is_one_line_and_exit_3(capsys: pytest.CaptureFixture[str]) -> None:

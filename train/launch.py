@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any
 import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
 
-from kinetics_sounds.errors import KineticsSoundsError, LostRanksError
-from kinetics_sounds.settings import MISUSE, command
+from kinetics_sounds.errors import LostRanksError
+from kinetics_sounds.settings import FAULT, command
 
 from .distributed import MEETING
 
@@ -72,17 +71,12 @@ def _rank(rank: int, task: Task, argv: Sequence[str], size: int, folder: str, pr
         except LostRanksError:
             (place / f"{rank}.lost").touch()
             raise
-        except KineticsSoundsError:
-            raise
-        except Exception:  # a bug, or a device's memory: its traceback is the cause
-            (place / f"{rank}.error").write_text(f"rank {rank} of {size}:\n{traceback.format_exc()}")
-            raise
 
     errors: list[str] = []
     code = command(prog, run, tell=errors.append)
     (place / f"{rank}.code").write_text(str(code))
     if errors:
-        (place / f"{rank}.error").write_text("\n".join(errors))
+        (place / f"{rank}.error").write_text("\n".join([f"rank {rank} of {size}:"] * (code == FAULT) + errors))
         sys.exit(code)
 
 
@@ -98,7 +92,7 @@ def _told(folder: Path, size: int, error: ProcessException) -> int:
         )
     first = next(iter(causes), None)
     code = folder / f"{first}.code"
-    return int(code.read_text()) if code.exists() else 1 if causes else MISUSE
+    return int(code.read_text()) if code.exists() else FAULT
 
 
 def _ending(error: ProcessException) -> str:

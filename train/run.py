@@ -63,7 +63,8 @@ class Settings:
       ks-train --list
       ks-train bench --help
 
-    exit code: 0 trained; 2 misuse; 3 stopped by a signal after saving, run again.
+    exit code: 0 trained; 2 misuse; 3 stopped by a signal or a full disk after saving, run again; 4 a bug,
+    or a disk that fails.
     """
 
     shards: str | None = None

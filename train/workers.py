@@ -21,7 +21,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from kinetics_sounds.errors import KineticsSoundsError, RunError
+from kinetics_sounds.errors import FaultError, KineticsSoundsError, RunError
 from kinetics_sounds.plugins import ignore_working_folder
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it, not a temporary file of ours
@@ -363,4 +363,4 @@ def _sendable(error: Exception) -> Exception:
     """An error of ours as it is; any other, which may not survive pickling, by its name and words."""
     if isinstance(error, KineticsSoundsError):
         return error
-    return RunError(f"a loading process raised {type(error).__name__}: {error}")
+    return FaultError(f"a loading process raised {type(error).__name__}: {error}")

@@ -50,17 +50,23 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a clip cannot be packed before a person has done something: running again alone would not help."""
+    """Why a clip cannot be packed: not before a person has done something, or not now."""
 
     reason: str
+    for_now: bool = False
+    """Running again may help."""
 
 
 def attempt(task: Task) -> dict[str, bytes] | Left | Refused:
-    """As `pack`, with what is up to the user as a result: what a worker raises is taken for a fault of its own."""
+    """As `pack`, with what is up to the user, the disk or the machine as a result: what a worker raises is taken for a bug."""
     try:
         return pack(task)
     except (ManifestError, SettingsError) as error:
         return Refused(str(error))
+    except StoppedError as error:
+        return Refused(str(error), for_now=True)
+    except OSError as error:
+        return Refused(f"{error}; free some space and run the same command to go on", for_now=True)
 
 
 def pack(task: Task) -> dict[str, bytes] | Left:

@@ -53,17 +53,18 @@ def test_the_cause_of_an_error_is_told_once(
 def test_a_bug_in_one_rank_is_told_with_its_traceback(
     tasks: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert launch.ranks(tasks.second_has_a_bug, [str(tmp_path)], devices=2, prog="ks-train") == 1
+    assert launch.ranks(tasks.second_has_a_bug, [str(tmp_path)], devices=2, prog="ks-train") == 4
     told = capsys.readouterr().err
     assert told.startswith("rank 1 of 2:\nTraceback")
     assert "ZeroDivisionError: the bug" in told
+    assert told.endswith("ks-train: this is a bug; please report it with the lines above\n")
     assert "lost the others" not in told
 
 
 @pytest.mark.usefixtures("forked_ranks")
 def test_a_rank_that_is_killed_is_named_and_ends_the_others(tasks: Any, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
-    assert launch.ranks(tasks.second_is_killed, [], devices=2, prog="ks-train") == 2
+    assert launch.ranks(tasks.second_is_killed, [], devices=2, prog="ks-train") == 4
     assert "rank 1 of 2 ended: killed by SIGKILL" in capsys.readouterr().err
     assert time.monotonic() - began < 40
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from kinetics_sounds.errors import RunError, ShardError
+from kinetics_sounds.errors import FaultError, RunError, ShardError
 from kinetics_sounds.train.workers import Done, Shared, Workers, start_method
 
 HERE = Path(__file__).parent
@@ -156,7 +156,7 @@ def test_a_bug_is_told_by_its_name(start: Any, fills: Any) -> None:
     workers, _ = start(fills.Double(breaks=2))
     submit(workers)
 
-    with pytest.raises(RunError, match=r"^a loading process raised ZeroDivisionError: a bug$"):
+    with pytest.raises(FaultError, match=r"^a loading process raised ZeroDivisionError: a bug$"):
         collect(workers, ROWS)
 
 
