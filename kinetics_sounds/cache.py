@@ -82,7 +82,7 @@ class Cache:
             )
         path = self._path(size, sha256)
         with self._errors():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(self.folder)
             with _locked(self.folder / ".lock"):
                 claim, busy = self._claimed(path, size)
             if claim is None:
@@ -135,6 +135,8 @@ class Cache:
         try:
             yield
         except OSError as error:
+            if error.errno in files.FULL:
+                raise
             raise RemoteError(
                 f"{self.folder}: cannot be used as a cache: {error.strerror}; give another folder (--cache)"
             ) from error

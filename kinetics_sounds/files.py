@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -72,18 +73,44 @@ def as_text(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of an OSError where there is no room, on the disk or in the user's share of it."""
+
+
+@contextmanager
+def named(path: Path, *, needed: int = 0) -> Iterator[None]:
+    """Let an OSError that knows no path (of a write or a sync) name this one, and what it needs where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        if error.errno in FULL and needed:
+            error.add_note(f"about {needed / 1e6:.1f} MB are needed")
+        raise
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with named(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there; their names survive a power cut."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(new):
+        sync_folder(each.parent)
+
+
 def publish(part: Path, path: Path) -> None:
     """Give a finished temporary file its name: sync the bytes, rename, sync the folder."""
-    with part.open("rb+") as written:
+    with part.open("rb+") as written, named(part):
         os.fsync(written.fileno())
     part.replace(path)
     sync_folder(path.parent)
@@ -92,10 +119,10 @@ def publish(part: Path, path: Path) -> None:
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` only once the block has ended without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     try:
-        with part.open("wb") as out:
+        with named(path), part.open("wb") as out:
             yield out
         publish(part, path)
     finally:
@@ -104,7 +131,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file at once, so that it is complete or not there."""
-    with atomic_writer(path) as out:
+    with named(path, needed=len(data)), atomic_writer(path) as out:
         out.write(data)
 
 
@@ -154,8 +181,12 @@ def in_threads(act: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R
 
 @contextmanager
 def exclusive(folder: Path, *, command: str) -> Iterator[None]:
-    """Hold a folder for this process alone; FolderInUseError where another holds it. A kill lets go of it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold a folder for this process alone; FolderInUseError where another holds it. A kill lets go of it.
+
+    On a file system without locks a file with the host and the process's number says who holds it; that of a process of this
+    host that has ended is taken over.
+    """
+    make_folder(folder)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
@@ -164,13 +195,70 @@ def exclusive(folder: Path, *, command: str) -> Iterator[None]:
             raise FolderInUseError(
                 f"{folder}: another {command} works in this folder; wait for it or stop it"
             ) from error
-        yield
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                error.filename = str(folder / ".lock")
+                raise
+            with _lock_file(folder, command=command):
+                yield
+        else:
+            yield
     finally:
         os.close(descriptor)
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of an OSError where there is no room, on the disk or in the user's share of it."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Numbers of an OSError where a file system has no locks."""
+
+
+@contextmanager
+def _lock_file(folder: Path, *, command: str) -> Iterator[None]:
+    """Hold a folder by a file that says who does."""
+    lock, us = folder / ".lock.held", f"{socket.gethostname()} {os.getpid()}"
+    while True:
+        try:
+            with lock.open("x") as held, named(lock):
+                held.write(us)
+            break
+        except FileExistsError:
+            _take_over(lock, command=command)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _take_over(lock: Path, *, command: str) -> None:
+    """Remove the lock file of a process of this host that has ended; raises FolderInUseError for any other."""
+    try:
+        host, _, number = lock.read_text().partition(" ")
+    except FileNotFoundError:
+        return
+    if host == socket.gethostname() and number.isdecimal() and not is_alive(int(number)):
+        aside = lock.with_name(f"{lock.name}.{os.getpid()}{PART}")
+        with suppress(FileNotFoundError):  # whoever was faster
+            lock.replace(aside)
+            if aside.read_text() == f"{host} {number}":
+                aside.unlink()
+                return
+            aside.replace(lock)  # it was another's by now
+    raise FolderInUseError(
+        f"{lock.parent}: {command} works in this folder (process {number or '?'} on {host or 'another host'}); wait for it or "
+        f"stop it; if it has ended, delete {lock}"
+    )
+
+
+def is_alive(number: int) -> bool:
+    """Whether there is a process of this number on this host."""
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 SCRATCH = ".ks-scratch"
 """Folder of a command's passing files, within its own output; emptied when the command begins."""
 
@@ -185,6 +273,12 @@ def scratch(folder: Path) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def clear(folder: Path) -> None:
+    """Delete what killed runs left in a folder that is held: unfinished files and passing ones."""
+    remove_parts(folder)
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
 
 def remove_parts(folder: Path) -> None:

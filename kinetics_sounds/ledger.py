@@ -1,14 +1,15 @@
 """What each source said of every clip, kept as it comes: what makes a build resumable.
 
 Rows are only ever added; the last one of a clip and a source is that source's word. Only the driver writes (it holds
-`files.exclusive`), and what it has recorded is on disk before it goes on (rollback journal, full sync: the folder may be
-NFS, so no WAL).
+`files.exclusive`), and what it has recorded is on disk before it goes on (rollback journal, whose end is synced too: the
+folder may be NFS, so no WAL).
 """
 
 import dataclasses
 import errno
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from . import files
 from .clip import Clip, Kind, Media, Outcome, Status
 from .errors import ManifestError
 from .redact import redact
@@ -34,6 +36,8 @@ CREATE TABLE IF NOT EXISTS parts (
     keys TEXT NOT NULL, PRIMARY KEY (source, name)
 );
 """
+PAGE_BYTES = 4096
+"""SQLite's unit of room."""
 PAGE = 5000
 """Keys that are read at a time."""
 BUSY_SECONDS = 600.0
@@ -41,6 +45,8 @@ BUSY_SECONDS = 600.0
 _WORD = "SELECT key, status, detail, source, tool_versions, media, MAX(id) FROM outcomes"
 _KEYS = "SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?"
 _LAST_KEY = "SELECT MAX(key) FROM (SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?)"
+_FAILED = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+"""Codes that SQLite has for a full disk too."""
 _BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 
@@ -81,12 +87,12 @@ class Ledger:
         """Open or create; raises ManifestError where the file is something else. `only_read`: beside a driver that writes."""
         self._path = path
         if not only_read:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(path.parent)
         with _told(path):
             address = f"{path.absolute().as_uri()}?mode={'ro' if only_read else 'rwc'}"
             self._database = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
             try:
-                self._database.execute("PRAGMA synchronous = FULL")
+                self._database.execute("PRAGMA synchronous = EXTRA")
                 if not only_read:
                     self._database.executescript(_SCHEMA)
             except sqlite3.DatabaseError:
@@ -104,7 +110,7 @@ class Ledger:
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Append outcomes, all or none; they are on disk when this returns. Of none, nothing is written.
 
-        Raises OSError (ENOSPC) where they do not fit there.
+        Raises OSError where they do not fit there (ENOSPC), or the disk fails (EIO).
         """
         now = time.time()
         rows = [
@@ -224,6 +230,14 @@ def _storable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+def _is_full(folder: Path) -> bool:
+    """Whether not even one more page of the file fits."""
+    try:
+        return shutil.disk_usage(folder).free < PAGE_BYTES
+    except OSError:  # not even that can be told
+        return False
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """What SQLite and a foreign row complain of, in the user's words."""
@@ -231,8 +245,10 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.DatabaseError, TypeError, ValueError) as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # without its extension
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or (code in _FAILED and _is_full(path.parent)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if code == sqlite3.SQLITE_IOERR:
+            raise OSError(errno.EIO, f"{os.strerror(errno.EIO)} ({error})", str(path)) from error
         if code not in _BROKEN:
             raise ManifestError(f"{path}: cannot be used now ({error}); see who holds it, and its disk") from error
         raise ManifestError(f"{path}: is no ledger, or damaged ({error}); move it away to begin anew") from error

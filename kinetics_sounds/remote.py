@@ -121,7 +121,9 @@ def download(url: str, path: Path, *, size: int, sha256: str) -> None:
                 return
         part.unlink()
     except OSError as error:
-        raise RemoteError(f"{part}: cannot be written: {error.strerror}; make room, or give another folder") from error
+        if error.errno in files.FULL:
+            raise OSError(error.errno, error.strerror, str(part)) from error
+        raise RemoteError(f"{part}: cannot be written: {error.strerror}; give another folder") from error
     raise RemoteError(
         f"{_told(url)}: its SHA-256 is not {sha256}: it was damaged or replaced; to send it again, run ks-shard "
         "with the options that made the set, its --out and --check_bytes"

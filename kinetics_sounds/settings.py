@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import functools
 import inspect
+import io
 import itertools
 import logging
 import os
@@ -344,11 +345,40 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
     exit code 4 with its path. Any other exception is a bug: its traceback, and 4. `tell` takes the text instead.
     """
     ignore_working_folder()
-    say = _say if tell is None else lambda line, code: (tell(line), code)[1]
+    _mend_streams()
+    code = _run(prog, run, _say if tell is None else lambda line, code: (tell(line), code)[1])
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError) and code in (
+            DONE,
+            SOME_FAILED,
+        ):  # as after `| head`: no error of ours
+            return _say(f"{prog}: stopped: standard output: {error.strerror}", STOPPED)
+    return code
+
+
+def _mend_streams() -> None:
+    """Have closed standard streams (`>&-`) lead nowhere, or a file of ours would get their number; any path can be printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - it took the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123 - for as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> int:
+    """As `command`, with what it says of an error given to `say`."""
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neither what nor where
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
     try:
-        code = run()
+        return run()
     except StoppedError as error:
         return say(f"{prog}: stopped: {error}", STOPPED)
     except FaultError as error:
@@ -356,13 +386,14 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
     except KineticsSoundsError as error:
         return say(f"{prog}: error: {error}", MISUSE)
     except BrokenPipeError:
-        code = say(f"{prog}: stopped: whoever read its output has gone", STOPPED)
+        return say(f"{prog}: stopped: whoever read its output has gone", STOPPED)
     except KeyboardInterrupt:
         return say(f"{prog}: stopped: interrupted; run it again", STOPPED)
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         if error.errno in files.FULL:
-            return say(f"{prog}: stopped: {error.strerror}{place}; free some space and run it again", STOPPED)
+            told = "; ".join([f"{error.strerror}{place}", *getattr(error, "__notes__", [])])
+            return say(f"{prog}: stopped: {told}; free some space and run it again", STOPPED)
         if error.errno in _REFUSED and place:
             return say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)
         if error.errno and place:
@@ -370,11 +401,6 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
         return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
     except Exception:  # noqa: BLE001 - told in full, and never with a code that says that something was done
         return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # as after `| head`: not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
 
 
 def _say(line: str, code: int) -> int:

@@ -135,6 +135,8 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         Ledger(job.out / "ledger.sqlite") as ledger,
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
     ):
+        for folder in (job.out, job.out / "annotations"):
+            files.clear(folder)
         known = standing(ledger, job.clips, job.again, job.out)
         checked = not settings.check_bytes or _check_bytes(job, ledger, known, stop)
         try:
@@ -152,7 +154,10 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         remedy = "free some space and run" if blocked.status is Status.DISK_FULL else "run"
         print(f"stopped: {blocked.status}: {blocked.detail}; {remedy} the same command later", file=sys.stderr)
     elif stop:
-        print(f"stopped by {stop.by}: what was done is kept; run the same command to go on", file=sys.stderr)
+        print(
+            f"stopped by {stop.by.name if stop.by else 'a signal'}: what was done is kept; run the same command to go on",
+            file=sys.stderr,
+        )
     if account.complete and checked:
         return DONE
     return STOPPED if stop or blocked else SOME_FAILED

@@ -202,7 +202,8 @@ class Mailbox:
         """Complete or not there; raises FileNotFoundError once the folder is gone, and does not bring it back."""
         path = self.folder / name
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{files.PART}")
-        part.write_bytes(data)
+        with files.named(part):
+            part.write_bytes(data)
         files.publish(part, path)
 
     def _load(self, name: str) -> Any:  # noqa: ANN401 - whatever was laid out

@@ -244,7 +244,7 @@ def _place(task: ClipTask, fetched: Fetched, trimmed: Trimmed) -> Media:
     if path is None or measured is None or found is None or found.audio is None:
         raise ValueError(f"{task.clip.key}: an ok clip without a file")
     place = task.out / "clips" / label_folder(task.clip.label) / f"{task.clip.key}{path.suffix.lower()}"
-    place.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(place.parent)
     if not _same(place, path) and not place.is_symlink() and any(_same(place, Path(each)) for each in task.kept):
         raise _OccupiedError(
             f"{place.relative_to(task.out)} is a file of your own, which the clip would be written over; move it out of "

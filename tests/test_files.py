@@ -1,9 +1,11 @@
 """A file that exists is complete, whoever is killed, and a folder has one writer."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -30,6 +32,18 @@ def process(code: str, *argv: str) -> Iterator[subprocess.Popen[str]]:
             yield child
         finally:
             child.kill()
+
+
+def test_the_names_of_new_folders_are_synced_in_the_folders_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+
+    files.make_folder(tmp_path / "a/b")
+    assert synced == [tmp_path, tmp_path / "a"]
+    files.make_folder(tmp_path / "a/b")
+    assert synced == [tmp_path, tmp_path / "a"]
 
 
 # --- Is it there? -----------------------------------------------------------------------------------------------------
@@ -219,6 +233,16 @@ for letter in itertools.cycle([b"b", b"c"]):
 # --- Sweeping ---------------------------------------------------------------------------------------------------------
 
 
+def test_what_killed_runs_left_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / files.SCRATCH / "deep").mkdir(parents=True)
+    (tmp_path / "report.json.7.part").touch()
+    (tmp_path / "report.json").touch()
+
+    files.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    files.clear(tmp_path / "not there")
+
+
 def test_only_the_folder_s_own_parts_are_swept(tmp_path: Path) -> None:
     kept, folder, below = tmp_path / "a" / "b.mp4", tmp_path / "folder.part", tmp_path / "a" / "y.mp4.17.part"
     for path in (kept, tmp_path / "x.part", below):
@@ -304,11 +328,50 @@ def test_a_refused_process_leaves_no_descriptor_open(tmp_path: Path) -> None:
         assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208
 
 
-def test_a_file_system_without_locks_is_not_called_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(37, "No locks available")
+@pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(request.param, os.strerror(request.param))
 
-    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", refuses)
 
-    with pytest.raises(OSError, match="No locks available"), files.exclusive(tmp_path, command="x"):
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_file_says_who_holds_a_folder(tmp_path: Path) -> None:
+    who = f"{socket.gethostname()} {os.getpid()}"
+    with files.exclusive(tmp_path, command="ks-x"):
+        assert (tmp_path / ".lock.held").read_text() == who
+        with pytest.raises(FolderInUseError) as caught, files.exclusive(tmp_path, command="ks-x"):
+            pass
+        assert str(caught.value) == (
+            f"{tmp_path}: ks-x works in this folder (process {os.getpid()} on {socket.gethostname()}); wait for it or stop it; "
+            f"if it has ended, delete {tmp_path}/.lock.held"
+        )
+        assert (tmp_path / ".lock.held").read_text() == who
+    assert not (tmp_path / ".lock.held").exists()
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_folder_of_a_dead_process_of_this_host_alone_is_taken_over(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
         pass
+    (tmp_path / ".lock.held").write_text(f"{socket.gethostname()} {ended.pid}")
+    with files.exclusive(tmp_path, command="ks-x"):
+        assert (tmp_path / ".lock.held").read_text() == f"{socket.gethostname()} {os.getpid()}"
+
+    for held in (f"another.host {ended.pid}", ""):
+        (tmp_path / ".lock.held").write_text(held)
+        with pytest.raises(FolderInUseError, match="if it has ended, delete"), files.exclusive(tmp_path, command="x"):
+            pass
+        assert (tmp_path / ".lock.held").read_text() == held
+
+
+def test_a_lock_that_fails_for_another_reason_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+
+    with pytest.raises(OSError, match="Input/output error") as caught, files.exclusive(tmp_path, command="x"):
+        pass
+    assert caught.value.filename == str(tmp_path / ".lock")

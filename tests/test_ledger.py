@@ -1,5 +1,6 @@
 """What became of a clip is on disk when `record` returns, and the last word on a key holds."""
 
+import contextlib
 import dataclasses
 import errno
 import signal
@@ -263,7 +264,7 @@ def test_every_row_is_synced_and_there_is_no_write_ahead_log(tmp_path: Path) -> 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.record([GONE])
         database = ledger._database
-        assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert database.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
         assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
@@ -278,6 +279,16 @@ def test_a_disk_that_is_full_is_told_as_such(tmp_path: Path) -> None:
         ledger.record([GONE])  # what fits is still taken
 
     assert told(path) == {CLIP.key: GONE}
+
+
+def test_a_ledger_that_cannot_be_begun_on_a_full_disk_says_so(small_disk: Path) -> None:
+    with (small_disk / "rest").open("wb", buffering=0) as rest, contextlib.suppress(OSError):
+        while True:
+            rest.write(bytes(4096))
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        Ledger(small_disk / "ledger.sqlite")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(small_disk / "ledger.sqlite"))
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

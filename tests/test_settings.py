@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from kinetics_sounds import files
 from kinetics_sounds.errors import (
     ClassListError,
     FolderInUseError,
@@ -566,6 +567,42 @@ def test_a_full_disk_is_one_line_and_exit_3(number: int, capsys: pytest.CaptureF
     ]
 
 
+def test_a_full_disk_says_what_is_needed_where_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a sync says it: without a path
+
+    def write() -> int:
+        files.write_bytes(tmp_path / "a", bytes(1_200_000))
+        return DONE
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert command("ks-cook", write) == 3
+    assert list(tmp_path.iterdir()) == []
+    told = capsys.readouterr().err
+    assert told.startswith(f"ks-cook: stopped: No space left on device: {tmp_path}/a")
+    assert told.endswith("; about 1.2 MB are needed; free some space and run it again\n")
+
+
+@pytest.mark.parametrize("act", ["fsync", "replace"])
+def test_a_disk_that_fails_as_a_file_gets_its_name_is_no_success(
+    act: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def write() -> int:
+        files.write_bytes(tmp_path / "manifest.parquet", b"new")
+        return SOME_FAILED
+
+    (tmp_path / "manifest.parquet").write_bytes(b"old")
+    monkeypatch.setattr(os if act == "fsync" else Path, act, fails)
+    assert command("ks-cook", write) == 4
+    assert capsys.readouterr().err.startswith(f"ks-cook: error: Input/output error: {tmp_path}/manifest.parquet")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("manifest.parquet", b"old")]
+
+
 def test_a_place_that_cannot_be_is_one_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
 
@@ -635,6 +672,43 @@ sys.exit(command("ks-cook", run))
 def test_output_that_nobody_reads_to_its_end_is_no_error_of_a_command_that_has_ended() -> None:
     assert shell(PRINT.format(lines=3, code=0), "true") == (0, "", "")
     assert shell(PRINT.format(lines=3, code=1), "true") == (1, "", "")
+
+
+@pytest.mark.parametrize("pipe", ["exec >&-", "exec <&- >&- 2>&-"])
+def test_a_command_whose_streams_are_closed_writes_into_no_file_of_its_own(pipe: str, tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from kinetics_sounds.settings import command
+def run():
+    with Path(sys.argv[1]).open("wb", buffering=0) as out:
+        print("said", flush=True)
+        out.write(b"written")
+    return 1
+sys.exit(command("ks-cook", run))
+"""
+    done = subprocess.run(
+        ["bash", "-c", f'{pipe}; exec "$@"', "-", sys.executable, "-c", script, str(tmp_path / "out")], check=False
+    )
+    assert done.returncode == 1
+    assert (tmp_path / "out").read_bytes() == b"written"
+
+
+def test_a_standard_output_that_is_full_is_no_success() -> None:
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("there is no /dev/full")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        argv = [sys.executable, "-c", PRINT.format(lines=3, code=0)]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, check=False, env=environment)
+    assert done.returncode == 3
+    assert done.stderr == b"ks-cook: stopped: standard output: No space left on device\n"
+
+
+def test_a_name_that_is_no_utf_8_can_be_printed() -> None:
+    script = PRINT.format(lines=1, code=0).replace("print(number)", "print(sys.argv[1])")
+    done = subprocess.run([sys.executable, "-c", script, b"a\xff"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"a\\udcff\n", b"")
 
 
 def test_a_command_that_is_cut_short_by_its_reader_has_not_done_its_work() -> None:

@@ -8,13 +8,16 @@ CHECKPOINTS/step-00000500/model.safetensors
 import json
 import logging
 import os
+import re
 import shutil
+import stat
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -30,6 +33,8 @@ PASSED_ON = ("video.", "audio.", "amfm.")
 """What one run hands on to another: both encoders, and AVCL's gate where there is one."""
 MOST_BYTES = 1 << 20
 """state.json is not larger; it says a few dozen settings."""
+OLD = ".old"
+"""Suffix of a checkpoint whose step is being saved again."""
 REMEDY = "remove that folder to use the checkpoint before it"
 
 log = logging.getLogger("kinetics_sounds")
@@ -47,34 +52,69 @@ def save(
 ) -> Path:
     """Write `step-…` under a temporary name, sync, rename; then drop all but the newest `keep` and that of step `best`.
 
-    Returns its path.
+    Returns its path. Raises OSError where the disk is full or fails: then nothing of it is left. A checkpoint of the same step
+    stays, as `step-….old`, until the new one has its name.
     """
     path = folder / _name(step)
     part = path.with_name(path.name + files.PART)
     for left in folder.glob(f"step-*{files.PART}"):  # by a killed run
         shutil.rmtree(left)
-    part.mkdir(parents=True)
-    # Copies, for safetensors has no word for two names of one tensor.
-    weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
-    save_file(weights, part / "model.safetensors")
-    save_file(_optimizer_tensors(model, optimizer), part / "optimizer.safetensors")
-    (part / "state.json").write_text(json.dumps({"schema": SCHEMA, "step": step, **state}, indent=2) + "\n")
-    for file in part.iterdir():
-        with file.open("rb+") as written:
-            os.fsync(written.fileno())
-    files.sync_folder(part)
+    files.make_folder(folder)
+    try:
+        _write(part, model, optimizer, {"schema": SCHEMA, "step": step, **state})
+    except Exception:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    before = path.with_name(path.name + OLD)
     if path.exists():  # the same step, saved again by a run that went back to before it
-        _drop(path)
+        if before.exists():
+            _drop(before)
+        path.replace(before)
     part.replace(path)
     files.sync_folder(folder)
+    if before.exists():
+        _drop(before)
     for old in _all(folder)[:-keep]:
-        if old.name != _name(best):
+        if old.name.removesuffix(OLD) != _name(best):
             _drop(old)
     return path
 
 
+def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Fill the folder of a checkpoint, and sync it."""
+    part.mkdir()
+    told = part / "state.json"
+    with files.named(told):
+        told.write_text(json.dumps(state, indent=2) + "\n")
+    # Copies, for safetensors has no word for two names of one tensor.
+    weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
+    for name, tensors in (("model", weights), ("optimizer", _optimizer_tensors(model, optimizer))):
+        _save_tensors(tensors, part / f"{name}.safetensors")
+        (part / f"{name}.safetensors").chmod(stat.S_IMODE(told.stat().st_mode))  # safetensors makes it 0600
+    for file in part.iterdir():
+        with file.open("rb+") as written, files.named(file):
+            os.fsync(written.fileno())
+    files.sync_folder(part)
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """As safetensors does; raises the OSError that it hides in the words of its own."""
+    with files.named(path, needed=sum(each.nbytes for each in tensors.values())):
+        try:
+            save_file(tensors, path)
+        except SafetensorError as error:
+            if not (found := re.search(r"\(os error (\d+)\)", str(error))):
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+
+
 def _name(step: int | None) -> str:
     return "" if step is None else f"step-{step:08d}"
+
+
+def _of(folder: Path, name: str) -> Path:
+    """The checkpoint of that name, or the one before it where a kill came as its step was being saved again."""
+    return next((path for path in _all(folder) if path.name == name + OLD), folder / name)
 
 
 def latest(folder: Path) -> Path | None:
@@ -85,12 +125,12 @@ def latest(folder: Path) -> Path | None:
 
 def find(folder: Path, name: str) -> Path:
     """The checkpoint called `last`, `best`, or by its own name; raises RunError that lists those there are."""
-    path = latest(folder) if name in ("last", "best") else folder / name
+    path = latest(folder) if name in ("last", "best") else _of(folder, name)
     if name == "best" and path is not None:
         best = read_state(path).get("best")
         if not isinstance(best, dict):
             raise RunError(f"{folder}: has no best checkpoint, as the run had no --val_split; take --checkpoint last")
-        path = folder / _name(best["step"])
+        path = _of(folder, _name(best["step"]))
     if path is None or not (path / "state.json").is_file():
         there = ", ".join(each.name for each in _all(folder)) or "none"
         raise RunError(f"{folder}: has no checkpoint {name!r}; there are: {there}; train first with ks-train")
@@ -205,11 +245,15 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if path.is_dir() and not path.name.endswith(files.PART))
+    """Every whole checkpoint, oldest first; of a step that was being saved again, the one before where no new one is there."""
+    found = {path.name: path for path in folder.glob("step-*") if path.is_dir() and path.suffix != files.PART}
+    return [
+        found[name] for name in sorted(found) if name.removesuffix(OLD) == name or name.removesuffix(OLD) not in found
+    ]
 
 
 def _drop(path: Path) -> None:
     """Remove a checkpoint so that no half of it is ever taken for a whole one."""
-    doomed = path.with_name(path.name + ".old" + files.PART)
+    doomed = path.with_name(path.name.removesuffix(OLD) + OLD + files.PART)
     path.replace(doomed)
     shutil.rmtree(doomed)

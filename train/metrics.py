@@ -41,13 +41,16 @@ class Metrics:
         kept = [line for line in _lines(path) if _step(line) <= self.first_step]
         files.write_bytes(path, b"".join(kept))
         self._file = path.open("ab")
-        self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first_step + 1)
+        with files.named(self.out / "tensorboard"):
+            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first_step + 1)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.out is not None:
-            self._file.close()
-            self._board.close()
+            with files.named(self.out / "metrics.jsonl"):
+                self._file.close()
+            with files.named(self.out / "tensorboard"):
+                self._board.close()
 
     def timed(self, batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
         """The same batches; the time until each one comes is counted as waiting."""
@@ -88,11 +91,13 @@ class Metrics:
     def _put(self, line: Mapping[str, float]) -> None:
         if self.out is None:
             return
-        self._file.write((json.dumps(line) + "\n").encode())
-        self._file.flush()
-        for name, value in line.items():
-            self._board.add_scalar(name, value, line["step"])
-        self._board.flush()
+        with files.named(self.out / "metrics.jsonl"):
+            self._file.write((json.dumps(line) + "\n").encode())
+            self._file.flush()
+        with files.named(self.out / "tensorboard"):
+            for name, value in line.items():
+                self._board.add_scalar(name, value, line["step"])
+            self._board.flush()
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -88,6 +88,8 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     val = run.open_split(settings, shards, settings.val_split) if settings.val_split else None
     _check(settings, split, val, shards, world)
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
+        if world.leads:
+            files.clear(out)
         return _train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 

@@ -39,7 +39,7 @@ class Quarantine:
             self._untold.append((number, reason))
         if new and self._path and self._writes:
             line = {"key": key, "tar": str(self._split.tars[self._split.shard(number)]), "reason": reason}
-            with self._path.open("ab") as out:
+            with files.named(self._path), self._path.open("ab") as out:
                 out.write((json.dumps(line) + "\n").encode())
         if len(self.keys) > self._most:
             where = f"; see {self._path}" if self._path else ""

@@ -19,7 +19,7 @@ def head(probe: str, run: Path, facts: Mapping[str, Any], checkpoint: Path | Non
     """What results begin with: who was asked what. `facts` are those of the run; without a checkpoint it is untrained."""
     return {
         "probe": probe,
-        "run": str(run),
+        "run": files.as_text(run),
         "recipe": facts["recipe"],
         "checkpoint": "untrained" if checkpoint is None else checkpoint.name,
         "intervals": "_low and _high: 95%, percentile bootstrap over the judged items, 1,000 resamples, seed 0",

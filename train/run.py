@@ -292,11 +292,15 @@ class Cached(Protocol):
 
 def default_cache() -> Path:
     """Of every command."""
-    return Path.home() / ".cache" / "kinetics-sounds"
+    return files.user_path("~/.cache/kinetics-sounds")
 
 
 def open_split(settings: Cached, shards: str, name: str) -> Split:
     """A split of a set on disk, or of a remote one through the cache."""
+    if remote.is_url(shards) and settings.cache.parts[:1] == ("~",):
+        raise SettingsError(
+            "--cache: there is no home folder to keep shards in (no HOME, and no entry of this user); name a folder"
+        )
     cache = Cache(settings.cache, most_bytes=int(settings.cache_gb * 1e9)) if remote.is_url(shards) else None
     return stream.open_split(shards, name, cache=cache)
 

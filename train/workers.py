@@ -360,7 +360,9 @@ def _filled(
 
 
 def _sendable(error: Exception) -> Exception:
-    """An error of ours as it is; any other, which may not survive pickling, by its name and words."""
+    """An error of ours or the system's as it is; any other, which may not survive pickling, by its name and words."""
     if isinstance(error, KineticsSoundsError):
         return error
+    if isinstance(error, OSError) and error.errno:
+        return OSError(error.errno, error.strerror, error.filename)
     return FaultError(f"a loading process raised {type(error).__name__}: {error}")

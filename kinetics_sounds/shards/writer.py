@@ -47,7 +47,7 @@ class ShardWriter:
         from webdataset.writer import TarWriter  # takes two seconds (it imports torch), and workers never need it
 
         self.tar, self.recipe = tar, recipe
-        tar.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(tar.parent)
         self._part = tar.with_name(tar.name + files.PART)
         self._file = self._part.open("wb")
         self._hashed = _Hashed(self._file)
@@ -72,7 +72,8 @@ class ShardWriter:
         for name in names:
             offsets.append(self._position + BLOCK)
             self._position += BLOCK + -(-len(sample.parts[name]) // BLOCK) * BLOCK
-        self._writer.write({"__key__": sample.key, **sample.parts})
+        with files.named(self._part, needed=sum(map(len, sample.parts.values()))):
+            self._writer.write({"__key__": sample.key, **sample.parts})
         sizes = tuple(len(sample.parts[name]) for name in names)
         crcs = tuple(zlib.crc32(sample.parts[name]) for name in names)
         self._rows.append((sample.key, sample.label_index, tuple(offsets), sizes, crcs))
@@ -83,8 +84,9 @@ class ShardWriter:
 
     def close(self) -> Index:
         """Finish: sync and name the tar, then its index."""
-        self._writer.close()
-        self._file.close()
+        with files.named(self._part):
+            self._writer.close()
+            self._file.close()
         files.publish(self._part, self.tar)
         keys, labels, offsets, sizes, crcs = zip(*self._rows, strict=True) if self._rows else ((),) * 5
         made = Index(
@@ -111,5 +113,6 @@ class ShardWriter:
         """Drop what was not closed."""
         with contextlib.suppress(OSError):
             self._writer.close()  # or tarfile would write to the closed file when it is collected
-        self._file.close()
+        with contextlib.suppress(OSError):  # what is still to be written may not fit, and is not wanted
+            self._file.close()
         self._part.unlink(missing_ok=True)

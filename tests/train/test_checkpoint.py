@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back bit for bit, and a kill at any moment leaves a whole one."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -377,3 +379,69 @@ def test_one_encoder_with_a_weight_that_is_no_number_is_still_one(tmp_path: Path
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(RunError, match="has an encoder for each modality"):
         checkpoint.load_common(tmp_path, Shared())
+
+
+def _nothing_is_left_of_a_save_that_does_not_fit(folder: Path) -> None:
+    model = net()
+    save(folder, 1, model, adamw(model))
+    big = nn.Linear(600, 600)  # 1.44 MB
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        save(folder, 2, big, plain_sgd(big))
+    assert caught.value.errno == errno.ENOSPC
+    assert str(caught.value.filename).startswith(str(folder / "step-00000002"))
+    assert caught.value.__notes__ == ["about 1.4 MB are needed"]
+    assert names(folder) == ["step-00000001"]
+
+
+def test_a_full_disk_is_told_with_what_is_needed_and_no_half_checkpoint_is_left(small_disk: Path) -> None:
+    _nothing_is_left_of_a_save_that_does_not_fit(small_disk / "checkpoints")
+
+
+def test_what_safetensors_says_of_a_full_disk_is_the_systems_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpoint.save_file
+
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
+        if sum(each.nbytes for each in tensors.values()) > 1_000_000:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    _nothing_is_left_of_a_save_that_does_not_fit(tmp_path / "checkpoints")
+
+
+def test_a_step_that_is_saved_again_never_leaves_a_moment_without_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = net()
+    optimizer = adamw(model)
+    save(tmp_path, 1, model, optimizer, keep=1, round=1)
+    real, rounds = Path.replace, list[int]()
+
+    def replace(self: Path, target: Path) -> Path:
+        moved = real(self, target)
+        there = checkpoint.latest(tmp_path)
+        assert there is not None
+        assert checkpoint.find(tmp_path, "step-00000001") == there
+        rounds.append(checkpoint.read_state(there)["round"])
+        return moved
+
+    monkeypatch.setattr(Path, "replace", replace)
+    save(tmp_path, 1, model, optimizer, keep=1, round=2)
+    assert rounds == [1, 2, 2]  # moved aside, the new one in its place, the old one dropped
+    assert names(tmp_path) == ["step-00000001"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_the_files_of_a_checkpoint_have_the_mode_that_the_umask_says(mask: int, tmp_path: Path) -> None:
+    model = net()
+    before = os.umask(mask)
+    try:
+        path = save(tmp_path, 1, model, adamw(model))
+    finally:
+        os.umask(before)
+    assert {file.name: file.stat().st_mode & 0o777 for file in path.iterdir()} == dict.fromkeys(
+        ["model.safetensors", "optimizer.safetensors", "state.json"], 0o666 & ~mask
+    )

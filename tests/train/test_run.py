@@ -1,6 +1,7 @@
 """A run's settings: where they come from, what they make, and that a run's own record says them again."""
 
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
@@ -223,3 +224,14 @@ def test_more_devices_than_gpus_are_refused_before_any_is_started(
         return
     with pytest.raises(SettingsError, match=r"^--devices 3: this machine has 2; give --devices 2, or --device cpu$"):
         run.check_devices(settings)
+
+
+def test_whoever_has_no_home_names_a_cache_for_a_remote_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+    with pytest.raises(SettingsError, match=r"^--cache: there is no home folder"):
+        run.open_split(run.Settings(), "https://example.org/shards", "train")
