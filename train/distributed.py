@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -38,6 +39,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kinetics_sounds.errors import LostRanksError, RunError
 from kinetics_sounds.redact import redact
+
+# `torch.distributed.nn.functional` is imported above, though nothing here calls it, because the default arguments of its
+# functions are the process group that there is at its first import, which torch's compiler does whenever it likes. A group
+# held so outlives `destroy_process_group`, and its threads abort the process now and then as Python ends.
 
 MEETING = "KINETICS_SOUNDS_MEETING"
 """Environment variable: the URL where ranks meet that `launch` started; torchrun's have env://."""
