@@ -5,19 +5,20 @@ import hashlib
 import http.client
 import io
 import sys
+import time
 import urllib.error
-import urllib.request
+import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import stamina
 
-from . import files
+from . import files, web
 from .classes import normal
 from .clip import SPLITS, Clip
 from .errors import AnnotationError
-from .redact import redact
+from .redact import of_url, redact
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
 """Kinetics-400, as the public mirror keeps it."""
@@ -25,6 +26,8 @@ OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 _MAX_BYTES = 256 << 20
+_SECONDS = 600.0
+"""In which a list must be there, all tries together; the largest official one has 14 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +135,30 @@ def fetch(place: str, folder: Path) -> Path:
 
 
 def _download(url: str) -> bytes:
+    ends = time.monotonic() + _SECONDS
+
     def transient(error: Exception) -> bool:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-            return error.code >= 500 or error.code == 429
-        return True
+        if isinstance(error, (web.RefusedError, web.SlowError)) or time.monotonic() >= ends:
+            return False
+        return not isinstance(error, urllib.error.HTTPError) or error.code >= 500 or error.code == 429
 
     try:
+        named = web.host(url)
         for attempt in stamina.retry_context(on=transient, attempts=4, timeout=120):
-            with attempt, urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - only http and https come here
-                data: bytes = answer.read(_MAX_BYTES + 1)
+            with attempt, web.open_url(url, named=named, ends=ends) as answer:
+                data = bytearray()
+                for chunk in web.told(url, iter(lambda: answer.read1(1 << 20), b"")):
+                    data += chunk
+                    if len(data) > _MAX_BYTES:
+                        break
                 if len(data) < min(int(answer.headers.get("Content-Length", 0)), _MAX_BYTES):
                     raise ConnectionError(f"cut off after {len(data)} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
+        parts = url.partition("#")[0].partition("?")
+        why = redact(str(error), [*of_url(url), parts[2], urllib.parse.quote(parts[2])])
         raise AnnotationError(
-            f"{redact(url)}: cannot be downloaded ({error}); give a local copy with --annotations PATH"
+            f"{web.shown(url)}: cannot be downloaded ({why}); give a local copy with --annotations PATH"
         ) from error
     if len(data) > _MAX_BYTES:
-        raise AnnotationError(f"{redact(url)}: is larger than {_MAX_BYTES >> 20} MiB; this is no annotation list")
-    return data
+        raise AnnotationError(f"{web.shown(url)}: is larger than {_MAX_BYTES >> 20} MiB; this is no annotation list")
+    return bytes(data)

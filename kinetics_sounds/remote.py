@@ -1,8 +1,10 @@
 """Files at URLs: the only door to fsspec. What is fetched is bounded, checked, and goes on where a broken line left it."""
 
+import contextvars
 import functools
 import hashlib
 import re
+import socket
 import tempfile
 import time
 import urllib.parse
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from . import files, redact
+from . import files, redact, web
 from .errors import RemoteError
 
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "hub", "http": "http", "https": "http", "file": "", "memory": ""}
@@ -187,7 +189,7 @@ def _pieces(url: str, first: int, size: int, *, length: int) -> Iterator[tuple[i
                 first += len(data)
         return
     except ValueError:  # what fsspec raises where a server does not know of ranges
-        if not first or not _scheme(url).startswith("http"):
+        if not first or not _is_http(url):
             raise
     with _open(url, streaming=True) as file:
         for at in range(0, size, length):
@@ -217,6 +219,10 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0]
 
 
+def _is_http(url: str) -> bool:
+    return _scheme(url) in ("http", "https")
+
+
 def _path(url: str) -> str:
     path: str = _system(url)._strip_protocol(url)
     return path
@@ -225,16 +231,50 @@ def _path(url: str) -> str:
 def _system(url: str) -> Any:  # noqa: ANN401 - fsspec has no types
     if not is_url(url):
         raise ValueError(f"{url!r} is a path")
-    return _made(_scheme(url))
+    try:
+        return _made(_scheme(url), web.host(url) if _is_http(url) else None)
+    except ValueError as error:
+        raise RemoteError(f"{_told(url)}: is no URL; see that it is right") from error
 
 
 @functools.cache
-def _made(scheme: str) -> Any:  # noqa: ANN401 - fsspec has no types
-    """A scheme's file system, one a process: each has connections of its own, and takes a moment to make."""
+def _made(scheme: str, host: str | None) -> Any:  # noqa: ANN401 - fsspec has no types
+    """A scheme's file system, one a process, of http one a host: each has connections of its own, and takes a moment to make."""
     import fsspec
 
-    options = OPTIONS.get(scheme, {})
+    options = dict(OPTIONS.get(scheme, {}))
+    if host is not None:
+        options["get_client"] = functools.partial(_client, host)
     return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **options)
+
+
+async def _client(named: str, **options: Any) -> Any:  # noqa: ANN401 - fsspec's own
+    """What fsspec asks http servers with, held to what `web` asks of every hop; `named` is the host that the user named."""
+    import aiohttp
+
+    if not hasattr(aiohttp, "SocketFactoryType"):
+        raise ImportError(f"aiohttp 3.12 or newer; {aiohttp.__version__} cannot be held to public hosts")
+    trusted = contextvars.ContextVar("trusted", default=False)
+
+    async def hop(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """One request of those that redirects lead to."""
+        url, host = str(request.url), request.url.host or ""
+        if why := web.refusal(url, named=named):
+            raise web.RefusedError(f"{_told(url)} {why}")
+        if not web.is_host(host, web.host(url)):
+            raise web.RefusedError(f"{_told(url)} names two hosts, by how it is read")
+        trusted.set(request.proxy is not None or web.is_host(host, named))
+        return await send(request)
+
+    def allowed(address: aiohttp.AddrInfoType) -> socket.socket:
+        """A socket for an address that is about to be connected."""
+        family, kind, protocol, _, place = address
+        if not (trusted.get() or web.is_public(str(place[0]))):
+            raise web.RefusedError(f"what it redirects to {web.PRIVATE}")
+        return socket.socket(family, kind, protocol)
+
+    connector = aiohttp.TCPConnector(socket_factory=allowed)
+    return aiohttp.ClientSession(connector=connector, middlewares=(hop,), **options)
 
 
 def _patiently(url: str, act: Callable[[], T]) -> T:
@@ -254,6 +294,8 @@ def _may_pass(url: str, error: Exception) -> bool:
     """Whether what a library raised may go away by itself; they have no base in common, so bugs are told by elimination."""
     if isinstance(error, _BUGS):
         raise error
+    if _refused(error):
+        return False
     status = _status(error)
     if status is not None and 400 <= status < 500:
         return status in PASSING_STATUSES
@@ -264,7 +306,12 @@ def _may_pass(url: str, error: Exception) -> bool:
 
 def _is_gone(url: str, error: FileNotFoundError) -> bool:
     """Whether there is no such file: fsspec says so of every HTTP request that fails, and why in the cause."""
-    return not _scheme(url).startswith("http") or error.__cause__ is None or _status(error) in (404, 410)
+    return not _is_http(url) or error.__cause__ is None or _status(error) in (404, 410)
+
+
+def _refused(error: BaseException | None) -> web.RefusedError | None:
+    """Why a host was not asked, where that is what a library's error came from."""
+    return error if error is None or isinstance(error, web.RefusedError) else _refused(error.__cause__)
 
 
 def _status(error: Exception) -> int | None:
@@ -277,6 +324,8 @@ def _named(url: str, error: Exception, *, done: str = "") -> RemoteError:
     """The error of ours that says what a library's does, and what to do."""
     if isinstance(error, RemoteError):
         return error
+    if refused := _refused(error):
+        return RemoteError(f"{_told(url)}: is not followed: {refused}; give the URL of the place where the files lie")
     if isinstance(error, ImportError):
         package = f"pip install 'kinetics-sounds[{EXTRAS[_scheme(url)]}]'"
         return RemoteError(f"{_told(url)}: is not to be had without a package that is missing ({error}); {package}")
@@ -291,4 +340,4 @@ def _named(url: str, error: Exception, *, done: str = "") -> RemoteError:
 
 
 def _told(url: str) -> str:
-    return redact.redact(url)
+    return web.shown(url)

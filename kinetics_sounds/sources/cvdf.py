@@ -10,27 +10,23 @@ claim into memory; recurses once for each record in a row; and keeps an object f
 """
 
 import contextlib
-import functools
 import hashlib
 import http.client
-import ipaddress
 import itertools
+import math
 import os
 import re
-import socket
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 import zlib
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import stamina
 
-from .. import files
+from .. import files, web
 from ..clip import SPLITS, Fetched, Kind, Status, parse_key
 from ..errors import SourceError
 from . import Part, PartError, UnreachableError, readable_folder, walk
@@ -47,12 +43,14 @@ MAX_CLIPS = 1_000_000
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 20, 64 << 20
 """A gzip may grow this many times, and by this many bytes more. Videos do not shrink, so ours grow by next to nothing."""
 CHUNK_BYTES = 256 << 10
-TIMEOUT_SECONDS = 30.0
-"""Silence after which a connection counts as broken."""
-SLOW_SECONDS, SLOW_BYTES = 60.0, 64 << 10
-"""So much waiting must bring so many bytes, or the connection counts as broken."""
+MAX_PART_BYTES = 1 << 40
+"""Bytes of a part, packed or unpacked: twice what all parts have together."""
+MEMBER_SECONDS = 3600.0
+"""Waiting for one member of a part, after which the part is given up: the largest clip needs 150 kB/s."""
+LIST_SECONDS = 60.0
+"""A list of parts has some thousand bytes: what takes longer is given up."""
 ATTEMPTS = 6
-"""Connections in a row that break before they bring so many bytes; then the part is given up."""
+"""Connections in a row that break before they bring `web.SLOW_BYTES`; then the part is given up."""
 WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 30.0
 """Before the second try; it doubles up to the other, with up to the first of jitter added."""
 RESTARTS = 3
@@ -100,9 +98,12 @@ class Source:
         self.base, self.notice = OFFICIAL, _NOTICE
         self.downloaded = 0
         self.folder: Path | None = None
+        self.named = web.host(OFFICIAL)
         if re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE):
             self.base = _quoted(argument.rstrip("/"))
-            refusal = _refusal(self.base, named=self.base)
+            with contextlib.suppress(ValueError):  # which is what is wrong with it, and said below
+                self.named = web.host(self.base)
+            refusal = web.refusal(self.base, named=self.named)
             if refusal or self.base != _shown(self.base):
                 refusal = refusal or "is more than an address"
                 raise SourceError(
@@ -119,7 +120,7 @@ class Source:
         Raises SourceError for a list or folder that cannot be read or names no part, UnreachableError where waiting may help.
         """
         wanted = list(splits)
-        found = _on_disk(self.folder, wanted) if self.folder else _listed(self.base, wanted)
+        found = _on_disk(self.folder, wanted) if self.folder else _listed(self.base, wanted, named=self.named)
         return sorted(found, key=lambda part: not part.replacement)
 
     def stream(self, part: Part, wanted: Container[str], folder: Path) -> Iterator[tuple[str, Fetched | None]]:
@@ -148,7 +149,7 @@ class Source:
 
     def _download(self, url: str) -> Generator[bytes, None, None]:
         """The bytes of a URL; all that came is counted, also what came twice."""
-        download = _Download(url)
+        download = _Download(url, named=self.named)
         try:
             yield from download
         finally:
@@ -173,15 +174,15 @@ def _on_disk(folder: Path, splits: Sequence[str]) -> list[Part]:
     return found
 
 
-def _listed(base: str, splits: Sequence[str]) -> Iterator[Part]:
+def _listed(base: str, splits: Sequence[str], *, named: str) -> Iterator[Part]:
     """The parts that each split's list names, and the replacement archive."""
     for split in splits:
         place = f"{base}/{split}/k400_{split}_path.txt"
         urls: dict[str, str] = {}
-        for line, url in enumerate(_urls_in(place), start=1):
+        for line, url in enumerate(_urls_in(place, named=named), start=1):
             if not url:
                 continue
-            if refusal := _refusal(url, named=base):
+            if refusal := web.refusal(url, named=named):
                 raise SourceError(
                     f"{_shown(place)}:{line}: {_shown(url)!r} {refusal}; see that this is the list of parts"
                 )
@@ -192,15 +193,15 @@ def _listed(base: str, splits: Sequence[str]) -> Iterator[Part]:
             raise SourceError(f"{_shown(place)}: names no part; leave {split} out with --splits, or use another mirror")
         yield from (Part(name, url, split, replacement=False) for name, url in urls.items())
     mended = f"{base}/{_REPLACEMENT}_k400.tgz"
-    if not _absent(mended):
+    if not _absent(mended, named=named):
         yield Part(f"{_REPLACEMENT}_k400.tgz", mended, None, replacement=True)
 
 
-def _urls_in(place: str) -> Iterator[str]:
+def _urls_in(place: str, *, named: str) -> Iterator[str]:
     """The absolute URL on each line of a list; nothing for a line that has none."""
     data = b""
     try:
-        for chunk in _Download(place):
+        for chunk in web.told(place, _Download(place, named=named, ends=time.monotonic() + LIST_SECONDS)):
             data += chunk
             if len(data) > _MAX_LIST_BYTES:
                 raise _BreakError(Status.CORRUPT, f"is larger than {_MAX_LIST_BYTES >> 20} MiB")
@@ -222,10 +223,10 @@ def _urls_in(place: str) -> Iterator[str]:
             yield line
 
 
-def _absent(url: str) -> bool:
+def _absent(url: str, *, named: str) -> bool:
     """Whether the server says that there is no such file; where it says neither, streaming it will tell."""
     try:
-        _open(url, method="HEAD").close()
+        web.open_url(url, named=named, method="HEAD", ends=time.monotonic() + LIST_SECONDS).close()
     except urllib.error.HTTPError as error:
         return error.code in (404, 410)
     except (OSError, http.client.HTTPException):
@@ -243,80 +244,6 @@ def _shown(place: str) -> str:
     return re.sub(r"(?<=://)[^/@]*@|[?#].*", "", place) if "://" in place else place
 
 
-def _refusal(url: str, *, named: str) -> str:
-    """Why a URL is not asked; empty where it may be. `named` is the one that led to it."""
-    try:
-        parts, asked = urllib.parse.urlsplit(url), urllib.parse.urlsplit(named).hostname
-        host, _ = (parts.hostname or "").encode("idna").decode(), parts.port
-    except ValueError:
-        return "is no URL"
-    if parts.scheme not in ("http", "https") or not host:
-        return "is no http or https URL"
-    if "@" in parts.netloc:
-        return "holds a password, which would end up in logs"
-    if host != asked and _is_private(host):
-        return "lies on a private network, where only the host that you name is asked"
-    return ""
-
-
-def _is_private(host: str) -> bool:
-    host = host.rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    with contextlib.suppress(OSError, ValueError):
-        host = socket.inet_ntoa(socket.inet_aton(host))  # also 127.1 and 2130706433
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return False
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only where a list could point to."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        """Raise HTTPError for the others."""
-        if refusal := _refusal(newurl, named=req.full_url):
-            raise urllib.error.HTTPError(req.full_url, code, f"redirects to what {refusal}", headers, fp)
-        fp.close()  # or its body would be read to an end that it may not have
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-@functools.cache
-def _opener() -> urllib.request.OpenerDirector:
-    """Knows http and https and nothing else; the usual one opens file: and ftp: too."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        _Redirects,
-    ):
-        opener.add_handler(handler())
-    return opener
-
-
-def _open(url: str, *, method: str = "GET", headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
-    request = urllib.request.Request(url, method=method, headers=headers or {})  # noqa: S310 - see _opener
-    try:
-        answer: http.client.HTTPResponse = _opener().open(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise
-    return answer
-
-
 class _Download:
     """The bytes of a URL in order, over as many connections as that takes.
 
@@ -325,8 +252,8 @@ class _Download:
     its digest, so that a file that changed is never joined to what it was.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, *, named: str, ends: float = math.inf) -> None:
+        self.url, self.named, self.ends = url, named, ends
         self.offset = 0  # bytes handed on
         self.digest = hashlib.sha256()  # of them
         self.position = 0  # of the connection in the file: less than offset where it is read again
@@ -334,7 +261,6 @@ class _Download:
         self.total: int | None = None
         self.etag = ""
         self.barren, self.broken_at = 0, 0  # broken connections in a row that brought little, and where the last broke
-        self.waited, self.arrived = 0.0, 0
         self.received = 0
         self.answer: http.client.HTTPResponse | None = None
 
@@ -344,6 +270,8 @@ class _Download:
             while chunk := self._next():
                 self.digest.update(chunk)
                 self.offset += len(chunk)
+                if self.offset > MAX_PART_BYTES:
+                    raise _BreakError(Status.CORRUPT, f"it has more than {MAX_PART_BYTES} bytes, as no part does")
                 yield chunk
         finally:
             self._hang_up()
@@ -372,8 +300,10 @@ class _Download:
 
     def _may_pass(self, error: Exception) -> bool:
         """Whether another try may help."""
-        self.barren = self.barren + 1 if self.offset - self.broken_at < SLOW_BYTES else 1
+        self.barren = self.barren + 1 if self.offset - self.broken_at < web.SLOW_BYTES else 1
         self.broken_at = self.offset
+        if isinstance(error, web.RefusedError) or time.monotonic() >= self.ends:
+            return False
         if isinstance(error, urllib.error.HTTPError) and error.code == 416:
             self.etag = ""  # there is no such byte, so this is another file: read it again and see
         elif isinstance(error, urllib.error.HTTPError) and error.code not in (408, 429) and error.code < 500:
@@ -389,7 +319,7 @@ class _Download:
 
     def _connect(self) -> http.client.HTTPResponse:
         resume = {"Range": f"bytes={self.offset}-", "If-Range": self.etag} if self.offset and self.etag else {}
-        answer = self.answer = _open(self.url, headers=resume)
+        answer = self.answer = web.open_url(self.url, named=self.named, headers=resume, ends=self.ends)
         etag = answer.headers.get("ETag", "")
         if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
@@ -402,17 +332,14 @@ class _Download:
             self.position, self.again = 0, hashlib.sha256()
             self.total = answer.length
             self.etag = etag if etag.startswith('"') else ""
-        self.waited, self.arrived = 0.0, 0
         return answer
 
     def _receive(self) -> bytes:
         """Bytes from the connection that were not handed on before; none at the end of the file."""
         while True:
             answer = self.answer or self._connect()
-            began = time.monotonic()
             chunk = answer.read1(CHUNK_BYTES)
             self.received += len(chunk)
-            self._watch(len(chunk), time.monotonic() - began)
             known = min(len(chunk), self.offset - self.position)
             self.position += len(chunk)
             if not chunk and self.total is not None and self.position < self.total:
@@ -427,15 +354,6 @@ class _Download:
             if chunk or not known:
                 return chunk
 
-    def _watch(self, size: int, seconds: float) -> None:
-        """Count what the server took its time for, not what the reader did."""
-        self.arrived += size
-        self.waited += seconds
-        if self.waited >= SLOW_SECONDS:
-            if size and self.arrived < SLOW_BYTES:
-                raise TimeoutError(f"{self.arrived} bytes in {self.waited:.0f} seconds")
-            self.waited, self.arrived = 0.0, 0
-
 
 def _classified(error: OSError | http.client.HTTPException) -> _BreakError:
     """The status of what a server did; its own words are left out, since they may hold anything."""
@@ -444,7 +362,11 @@ def _classified(error: OSError | http.client.HTTPException) -> _BreakError:
         return _BreakError(
             Status.RATE_LIMITED if error.code == 429 else status, f"the server answers HTTP {error.code}"
         )
+    if isinstance(error, web.RefusedError):
+        return _BreakError(Status.HTTP_4XX, str(error))
     reason = getattr(error, "reason", error)
+    if isinstance(reason, web.SlowError):
+        return _BreakError(Status.TIMEOUT, f"the server is too slow: {reason}")
     if isinstance(reason, TimeoutError):
         return _BreakError(Status.TIMEOUT, "the server fell silent")
     return _BreakError(Status.NETWORK, f"the connection failed ({reason!r:.200})")
@@ -518,11 +440,20 @@ class _Tape:
         self.chunks = chunks
         self.chunk = memoryview(b"")
         self.position = 0
+        self.waited = 0.0
+        """Seconds since this was last set to 0; what the reader does between two reads is not counted."""
 
     def more(self) -> bool:
-        """Whether any bytes follow."""
+        """Whether any bytes follow; raises _BreakError where they are waited for longer than any member may take."""
         while not self.chunk:
+            began = time.monotonic()
             chunk = next(self.chunks, None)
+            self.waited += time.monotonic() - began
+            if chunk and self.waited > MEMBER_SECONDS:
+                raise _BreakError(
+                    Status.TIMEOUT,
+                    f"a member of the tar was not over after {self.waited:.0f} seconds, {self.position} bytes in",
+                )
             if chunk is None:
                 return False
             self.chunk = memoryview(chunk)
@@ -582,6 +513,12 @@ def _members(tape: _Tape) -> Iterator[_Member]:
         while more_holes:
             more_holes = tape.read(BLOCK_BYTES)[504]
         end = tape.position + size + -size % BLOCK_BYTES
+        if end > MAX_PART_BYTES:
+            raise _BreakError(
+                Status.CORRUPT,
+                f"a member claims {size} bytes at byte {tape.position - BLOCK_BYTES}, more than a part may have",
+            )
+        tape.waited = 0.0
         if kind == b"L":
             name = tape.read(size).partition(b"\0")[0]
         elif kind in (b"x", b"X"):

@@ -27,7 +27,7 @@ import stamina
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kinetics_sounds import sources
+from kinetics_sounds import sources, web
 from kinetics_sounds.clip import Fetched, Status
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.sources import Part, PartError, UnreachableError, cvdf
@@ -266,7 +266,7 @@ def site(running: Site) -> Site:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cvdf, "WAIT_SECONDS", 0.001)
-    monkeypatch.setattr(cvdf, "TIMEOUT_SECONDS", 5.0)
+    monkeypatch.setattr(web, "TIMEOUT_SECONDS", 5.0)
 
 
 class Everything:
@@ -280,13 +280,19 @@ def source(site: Site) -> cvdf.Source:
     return cvdf.Source(site.base)
 
 
+def stream(part: Part, wanted: Container[str], folder: Path) -> Iterator[tuple[str, Fetched | None]]:
+    """A part as its source streams it, whose host the user named."""
+    named = part.place.rpartition("/")[0] if part.place.startswith("http") else ""
+    return cvdf.Source(named).stream(part, wanted, folder)
+
+
 def drained(
     part: Part, folder: Path, wanted: Container[str] | None = None
 ) -> tuple[dict[str, bytes | str], PartError | None]:
     """Each key with its bytes, or why it has none, and the error at the end; sees that no clip is given twice."""
     found: dict[str, bytes | str] = {}
     try:
-        for name, fetched in cvdf.Source("").stream(part, wanted or Everything(), folder):
+        for name, fetched in stream(part, wanted or Everything(), folder):
             if fetched is None:
                 assert wanted is not None
                 assert name not in wanted
@@ -633,7 +639,7 @@ def test_only_the_wanted_clips_are_given(serve: Callable[[bytes], Part], scratch
 
 
 def test_the_other_clips_are_named_without_a_file(serve: Callable[[bytes], Part], scratch: Path) -> None:
-    named = dict(cvdf.Source("").stream(serve(ZIPPED), {key(3)}, scratch))
+    named = dict(stream(serve(ZIPPED), {key(3)}, scratch))
 
     assert set(named) == set(CLIPS)
     assert [name for name, fetched in named.items() if fetched is not None] == [key(3)]
@@ -894,14 +900,14 @@ def test_nothing_of_a_folder_s_part_is_downloaded(tmp_path: Path, scratch: Path)
 def test_a_server_that_recovers_has_lost_nothing(
     site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch, step: Step
 ) -> None:
-    monkeypatch.setattr(cvdf, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(web, "TIMEOUT_SECONDS", 0.5)
     part, _ = site.part(ZIPPED, steps=[Step(cut=3000), step, step, Step()])
 
     assert drained(part, scratch) == (CLIPS, None)
 
 
 def test_a_server_that_stays_silent_times_out(site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cvdf, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(web, "TIMEOUT_SECONDS", 0.3)
     part, file = site.part(PLAIN, steps=[Step(cut=12_000, then="silence"), Step(cut=0, then="silence")])
 
     assert broken(part, scratch)[:2] == (4, Status.TIMEOUT)
@@ -911,7 +917,7 @@ def test_a_server_that_stays_silent_times_out(site: Site, scratch: Path, monkeyp
 def test_a_server_that_sends_a_byte_now_and_then_times_out(
     site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cvdf, "SLOW_SECONDS", 0.3)
+    monkeypatch.setattr(web, "SLOW_SECONDS", 0.3)
     part, file = site.part(PLAIN, steps=[Step(cut=12_000, then="drip"), Step(cut=0, then="drip")])
 
     assert broken(part, scratch)[:2] == (4, Status.TIMEOUT)
@@ -921,7 +927,7 @@ def test_a_server_that_sends_a_byte_now_and_then_times_out(
 def test_a_slow_reader_is_not_taken_for_a_slow_server(
     site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cvdf, "SLOW_SECONDS", 0.5)
+    monkeypatch.setattr(web, "SLOW_SECONDS", 0.5)
     monkeypatch.setattr(cvdf, "CHUNK_BYTES", 1000)
     part, file = site.part(PLAIN)
     found = []
@@ -964,7 +970,7 @@ def test_a_body_without_length_is_truncated_where_the_tar_in_it_is(site: Site, s
 def test_breaks_are_forgiven_while_they_bring_something(
     site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cvdf, "SLOW_BYTES", 1000)
+    monkeypatch.setattr(web, "SLOW_BYTES", 1000)
     part, file = site.part(PLAIN, steps=[Step(cut=1000)])
 
     assert drained(part, scratch) == (CLIPS, None)
@@ -1165,6 +1171,72 @@ def test_a_size_beyond_the_part_s_end_is_a_cut(serve: Callable[[bytes], Part], s
     assert broken(serve(FIRST + claimed), scratch)[:2] == (1, Status.TRUNCATED)
 
 
+def test_a_member_that_claims_more_than_any_part_has_is_corrupt_at_once(
+    serve: Callable[[bytes], Part], scratch: Path
+) -> None:
+    for size in ((1 << 40) + 512).to_bytes(11, "big"), ((1 << 63) - 1).to_bytes(11, "big"):
+        started = time.monotonic()
+        count, status, text = broken(serve(FIRST + with_size(b"\x80" + size) + SECOND + END), scratch)
+
+        assert (count, status) == (1, Status.CORRUPT)
+        assert "claims" in text
+        assert time.monotonic() - started < 5
+
+
+def test_a_part_without_an_end_is_given_up(site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gzip, so that the tar's own headers say nothing of it: what follows its end is read to its end."""
+    monkeypatch.setattr(cvdf, "MAX_PART_BYTES", 8 << 20)
+
+    def endless() -> Iterator[bytes]:
+        yield ZIPPED
+        while True:
+            yield noise(0, 1 << 16)
+
+    part, _ = site.part(endless, size=1 << 50)
+
+    count, status, text = broken(part, scratch)
+
+    assert (count, status) == (len(CLIPS), Status.CORRUPT)
+    assert "more than 8388608 bytes" in text
+
+
+@pytest.mark.parametrize("name", [f"{key(2)}.mp4", f"{key(9)}.mp4", "notes"], ids=["wanted", "unwanted", "no clip"])
+def test_a_member_that_is_slower_than_any_use_is_given_up(
+    site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Fast enough for a connection, and not for a member of this size."""
+    monkeypatch.setattr(cvdf, "MEMBER_SECONDS", 0.3)
+
+    def slow() -> Iterator[bytes]:
+        yield FIRST + header(name.encode(), 100 << 20)
+        while True:
+            time.sleep(0.01)
+            yield bytes(1000)
+
+    part, _ = site.part(slow, size=100 << 20)
+    started = time.monotonic()
+    found, error = drained(part, scratch, {key(1), key(2)})
+
+    assert error is not None
+    assert (list(found), error.status) == ([key(1)], Status.TIMEOUT)
+    assert "was not over after 0 seconds" in str(error)
+    assert time.monotonic() - started < 3
+
+
+def test_many_members_may_take_longer_than_one(site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cvdf, "MEMBER_SECONDS", 0.25)
+
+    def slow() -> Iterator[bytes]:
+        for name, data in CLIPS.items():
+            time.sleep(0.08)
+            yield member(f"{name}.mp4", data)
+        yield END
+
+    part, _ = site.part(slow, size=len(b"".join(slow())))
+
+    assert drained(part, scratch) == (CLIPS, None)
+
+
 def test_ten_thousand_name_records_in_a_row_are_nothing_but_slow(serve: Callable[[bytes], Part], scratch: Path) -> None:
     records = member("x", b"long name\0", kind=b"L") * 10_000
 
@@ -1203,7 +1275,7 @@ def test_a_part_of_more_clips_than_there_can_be_is_corrupt_after_the_first_of_th
     part = serve(PLAIN)
 
     assert broken(part, scratch)[:2] == (5, Status.CORRUPT)
-    asked = cvdf.Source("").stream(part, (), scratch)
+    asked = stream(part, (), scratch)
     assert len(list(itertools.islice(asked, 5))) == 5  # that nobody wants
     with pytest.raises(PartError, match="more than 5 clips"):
         next(asked)
@@ -1280,7 +1352,7 @@ def test_memory_stays_flat_over_a_gzip_that_grows(tmp_path: Path, scratch: Path)
 def test_memory_stays_flat_over_a_large_clip(tmp_path: Path, scratch: Path) -> None:
     part = on_disk(tmp_path / "part.tar", member(f"{key(1)}.mp4", bytes(32 << 20)) + END)
 
-    assert peak(lambda: list(cvdf.Source("").stream(part, {key(1)}, scratch))) < 4 << 20
+    assert peak(lambda: list(stream(part, {key(1)}, scratch))) < 4 << 20
     assert (scratch / f"{key(1)}.mp4").stat().st_size == 32 << 20
 
 
@@ -1296,9 +1368,9 @@ def test_a_stream_that_is_left_closes_its_connection_and_leaves_nothing(site: Si
             hung_up.set()
 
     part, _ = site.part(body, size=len(large))
-    stream = source(site).stream(part, CLIPS, scratch)
-    next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    left = source(site).stream(part, CLIPS, scratch)
+    next(left)
+    left.close()  # type: ignore[attr-defined]
 
     assert hung_up.wait(5)
     assert [path.name for path in scratch.iterdir()] == [f"{key(1)}.mp4"]
@@ -1322,7 +1394,7 @@ def test_a_full_disk_stops_the_world_and_leaves_no_half_file(
 
 def test_a_folder_that_cannot_be_written_to_is_named(serve: Callable[[bytes], Part], tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=f"{tmp_path}/gone: cannot be written to.*give a folder"):
-        list(cvdf.Source("").stream(serve(PLAIN), CLIPS, tmp_path / "gone"))
+        list(stream(serve(PLAIN), CLIPS, tmp_path / "gone"))
 
 
 def test_a_stale_file_of_the_same_name_is_replaced_and_a_link_is_not_followed(
@@ -1332,7 +1404,7 @@ def test_a_stale_file_of_the_same_name_is_replaced_and_a_link_is_not_followed(
     precious.write_bytes(b"precious")
     (scratch / f"{key(1)}.mp4").symlink_to(precious)
 
-    list(cvdf.Source("").stream(serve(PLAIN), {key(1)}, scratch))
+    list(stream(serve(PLAIN), {key(1)}, scratch))
 
     assert (scratch / f"{key(1)}.mp4").read_bytes() == CLIPS[key(1)]
     assert precious.read_bytes() == b"precious"

@@ -1,0 +1,302 @@
+"""http and https: which hosts are asked, and the only place that opens a URL with urllib.
+
+A list, a redirect or a name server may lead anywhere. The host that the user named is asked wherever it lies; any other host only
+at a public address, and what is checked is the address that is connected, at every hop. Behind a proxy (http_proxy, https_proxy,
+no_proxy) that is the proxy, as the user named it: it resolves the names, so only their spelling can be checked here.
+"""
+
+import functools
+import http.client
+import io
+import ipaddress
+import logging
+import math
+import re
+import socket
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any
+
+from .redact import redact
+
+TIMEOUT_SECONDS = 30.0
+"""Silence after which a connection counts as broken."""
+SLOW_SECONDS, SLOW_BYTES = 60.0, 64 << 10
+"""So much waiting must bring so many bytes, headers included, or the connection counts as broken."""
+MOST_BYTES = 1 << 40
+"""Over one connection, headers and trailers included: of those a server may send without end."""
+SECONDS_BETWEEN_LINES = 5.0
+"""Between two lines that say how far a list is."""
+PRIVATE = "lies on a private network, where only the host that you name is asked"
+
+_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+_LOCAL_NAMES = ("localhost", "localdomain", "local", "internal", "lan", "home.arpa")
+"""Ends of names that no public name server knows; a name without a dot is none of theirs either."""
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+log = logging.getLogger("kinetics_sounds")
+
+
+class RefusedError(OSError):
+    """A URL or an address that is not asked; another try meets the same."""
+
+
+class SlowError(TimeoutError):
+    """A server that sends, and so slowly that waiting is of no use."""
+
+
+def host(url: str) -> str:
+    """The host of a URL in one spelling: unquoted, lower case, IDNA, without a dot at its end; "" where it has none.
+
+    Raises ValueError for what is no URL and for a host that is no name and no address.
+    """
+    return _spelt(urllib.parse.unquote(urllib.parse.urlsplit(url).hostname or ""))
+
+
+def is_host(name: str, named: str) -> bool:
+    """Whether a host's name, not quoted, is the one that `host` gave."""
+    try:
+        return _spelt(name) == named
+    except ValueError:
+        return False
+
+
+def _spelt(name: str) -> str:
+    if ":" in name:
+        ipaddress.IPv6Address(name)
+        return name.lower()
+    name = name.encode("idna").decode().lower().removesuffix(".")
+    if name and not _NAME.fullmatch(name):
+        raise ValueError("its host is no name")
+    return name
+
+
+def refusal(url: str, *, named: str) -> str:
+    """Why a URL is not asked, judged by how it is spelt; empty where it may be. `named` is the host that the user named."""
+    try:
+        parts, name = urllib.parse.urlsplit(url), host(url)
+        _ = parts.port
+    except ValueError:
+        return "is no URL"
+    if parts.scheme not in ("http", "https") or not name:
+        return "is no http or https URL"
+    if not re.fullmatch(r"[!-~]+", url):
+        return "is no URL: it holds a space, a control character or a letter beyond ASCII"
+    if "@" in parts.netloc:
+        return "holds a password, which would end up in logs"
+    return PRIVATE if name != named and _is_private(name) else ""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet, and those that it embeds are too; not so for what is none."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour or (found.teredo and found.teredo[1])
+        if found in _NAT64:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        if inner:
+            return is_public(str(inner))
+        if found not in _UNICAST:
+            return False
+    return found.is_global and not found.is_multicast
+
+
+def open_url(
+    url: str,
+    *,
+    named: str,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    ends: float = math.inf,
+) -> http.client.HTTPResponse:
+    """The server's answer, to be closed by the caller. `named` is the host that the user named, as `host` spells it.
+
+    What is read of the answer raises SlowError where it comes too slowly, and TimeoutError after `ends` (of time.monotonic).
+    Raises RefusedError where the URL, a redirect or an address is not asked, urllib's HTTPError (closed) for a status that is
+    an error, another OSError or HTTPException where the connection fails.
+    """
+    if why := refusal(url, named=named):
+        raise RefusedError(f"{shown(url)} {why}")
+    request = _Request(url, method=method, headers=dict(headers or {}), named=named, ends=ends)
+    try:
+        answer: http.client.HTTPResponse = _opener().open(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, RefusedError):
+            raise error.reason from None
+        raise
+    return answer
+
+
+def shown(url: str) -> str:
+    """A URL as a message may hold it, without what may be secret in it, whatever characters are there."""
+    return redact(re.sub(r"""[\s'"<>]""", lambda found: urllib.parse.quote(found[0]), url))
+
+
+def told(url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks as they are; a line in the log every few seconds says how much of a URL there is."""
+    began = spoke = time.monotonic()
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if (now := time.monotonic()) - spoke >= SECONDS_BETWEEN_LINES:
+            spoke = now
+            log.info("%s: %d bytes after %.0f s", shown(url), size, now - began)
+        yield chunk
+
+
+def _is_private(name: str) -> bool:
+    """Whether a host, spelt as `host` does, is private for all that its spelling says."""
+    try:
+        name = socket.inet_ntoa(socket.inet_aton(name))  # also 127.1 and 2130706433
+    except (OSError, ValueError):
+        if ":" not in name:
+            return "." not in name or name.endswith(tuple(f".{end}" for end in _LOCAL_NAMES))
+    return not is_public(name)
+
+
+class _Request(urllib.request.Request):
+    """A request that knows the host that the user named, and until when its answer is waited for."""
+
+    def __init__(self, url: str, *, named: str, ends: float, **more: Any) -> None:  # noqa: ANN401 - urllib's own
+        super().__init__(url, **more)
+        self.named, self.ends = named, ends
+        self.proxied = False
+
+    def set_proxy(self, host: str, type: str) -> None:  # noqa: A002 - urllib's name
+        self.proxied = True
+        super().set_proxy(host, type)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect only where a list could point to."""
+
+    def redirect_request(  # type: ignore[override]  # every request here is one of ours
+        self,
+        req: _Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """Raise RefusedError for the others."""
+        fp.close()  # or its body would be read to an end that it may not have
+        if why := refusal(newurl, named=req.named):
+            raise RefusedError(f"it redirects to {shown(newurl)}, which {why}")
+        made = super().redirect_request(req, fp, code, msg, headers, newurl)
+        return made and _Request(
+            made.full_url, method=req.get_method(), headers=dict(made.headers), named=req.named, ends=req.ends
+        )
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: _Request) -> http.client.HTTPResponse:  # type: ignore[override]
+        return self.do_open(functools.partial(_connection, http.client.HTTPConnection, request=req), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: _Request) -> http.client.HTTPResponse:  # type: ignore[override]
+        return self.do_open(functools.partial(_connection, http.client.HTTPSConnection, request=req), req)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Knows http and https and nothing else; the usual one opens file: and ftp: too."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        _Http,
+        _Https,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        _Redirects,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def _connection(
+    kind: type[http.client.HTTPConnection], address: str, *, timeout: float, request: _Request
+) -> http.client.HTTPConnection:
+    """One of urllib's connections, to an allowed address, with answers that are held to the limits on time."""
+    made = kind(address, timeout=timeout)
+    made._create_connection = functools.partial(_connect, named=None if request.proxied else request.named)  # type: ignore[attr-defined]
+    made.response_class = functools.partial(_Answer, ends=request.ends)  # type: ignore[assignment]
+    return made
+
+
+def _connect(address: tuple[str, int], timeout: float, _source: object = None, *, named: str | None) -> socket.socket:
+    """A socket to the first address of a host that answers and is allowed; to any where it is `named`, or that is None."""
+    name, port = address
+    trusted = named is None or is_host(name, named)
+    failed: OSError = RefusedError(f"{name} {PRIVATE}")
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise RefusedError(f"{name} is no name of a host") from error
+    for family, kind, protocol, _, place in found:
+        if not (trusted or is_public(str(place[0]))):
+            continue
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.settimeout(timeout)
+            made.connect(place)
+        except OSError as error:
+            made.close()
+            failed = error
+        else:
+            return made
+    raise failed
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose every byte is waited for within limits, those of its headers too."""
+
+    def __init__(self, sock: socket.socket, *more: Any, ends: float, **others: Any) -> None:  # noqa: ANN401
+        super().__init__(sock, *more, **others)
+        self.fp = io.BufferedReader(_Timed(self.fp.detach(), sock, ends))
+
+
+class _Timed(io.RawIOBase):
+    """What comes over a socket, while it comes fast enough."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, ends: float) -> None:
+        self.raw, self.sock, self.ends = raw, sock, ends
+        self.waited, self.arrived, self.total = 0.0, 0, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - whatever may be written to
+        """Raises SlowError and TimeoutError as `open_url` says."""
+        began = time.monotonic()
+        if began >= self.ends:
+            raise SlowError("it was not over in the time that it is given")
+        self.sock.settimeout(min(TIMEOUT_SECONDS, self.ends - began))
+        size: int | None = self.raw.readinto(buffer)
+        if size is None:
+            raise TimeoutError("timed out")
+        self.arrived += size
+        self.total += size
+        if self.total > MOST_BYTES:
+            raise ConnectionError(f"it sent more than {MOST_BYTES} bytes")
+        self.waited += time.monotonic() - began  # what the server took its time for, not what the reader did
+        if self.waited >= SLOW_SECONDS:
+            if size and self.arrived < SLOW_BYTES:
+                raise SlowError(f"it sent {self.arrived} bytes in {self.waited:.0f} seconds")
+            self.waited, self.arrived = 0.0, 0
+        return size
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
