@@ -6,6 +6,7 @@ import http.client
 import io
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from . import files
 from .classes import normal
 from .clip import SPLITS, Clip
 from .errors import AnnotationError
-from .redact import redact
+from .redact import of_url, redact
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
 """Kinetics-400, as the public mirror keeps it."""
@@ -125,7 +126,7 @@ def fetch(place: str, folder: Path) -> Path:
     if not place.startswith(("http://", "https://")):
         return files.user_path(place)
     address = hashlib.sha256(place.encode()).hexdigest()[:8]  # two servers may both call theirs val.csv
-    path = folder / f"{address}-{Path(place.partition('?')[0]).name}"
+    path = folder / f"{address}-{Path(urllib.parse.urlsplit(place).path).name}"
     if not path.is_file():
         files.write_bytes(path, _download(place))
     return path
@@ -146,7 +147,7 @@ def _download(url: str) -> bytes:
                     raise ConnectionError(f"cut off after {len(data)} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise AnnotationError(
-            f"{redact(url)}: cannot be downloaded ({error}); give a local copy with --annotations PATH"
+            f"{redact(url)}: cannot be downloaded ({redact(str(error), of_url(url))}); give a local copy with --annotations PATH"
         ) from error
     if len(data) > _MAX_BYTES:
         raise AnnotationError(f"{redact(url)}: is larger than {_MAX_BYTES >> 20} MiB; this is no annotation list")
