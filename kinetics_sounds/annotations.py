@@ -18,7 +18,7 @@ from . import files, web
 from .classes import normal
 from .clip import SPLITS, Clip
 from .errors import AnnotationError
-from .redact import of_url, redact
+from .redact import of_url, redact, redact_url
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
 """Kinetics-400, as the public mirror keeps it."""
@@ -128,7 +128,7 @@ def fetch(place: str, folder: Path) -> Path:
     if not place.startswith(("http://", "https://")):
         return files.user_path(place)
     address = hashlib.sha256(place.encode()).hexdigest()[:8]  # two servers may both call theirs val.csv
-    path = folder / f"{address}-{Path(place.partition('?')[0]).name}"
+    path = folder / f"{address}-{Path(urllib.parse.urlsplit(place).path).name}"
     if not path.is_file():
         files.write_bytes(path, _download(place))
     return path
@@ -154,11 +154,10 @@ def _download(url: str) -> bytes:
                 if len(data) < min(int(answer.headers.get("Content-Length", 0)), _MAX_BYTES):
                     raise ConnectionError(f"cut off after {len(data)} bytes")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        parts = url.partition("#")[0].partition("?")
-        why = redact(str(error), [*of_url(url), parts[2], urllib.parse.quote(parts[2])])
+        why = redact(str(error), of_url(url))
         raise AnnotationError(
-            f"{web.shown(url)}: cannot be downloaded ({why}); give a local copy with --annotations PATH"
+            f"{redact_url(url)}: cannot be downloaded ({why}); give a local copy with --annotations PATH"
         ) from error
     if len(data) > _MAX_BYTES:
-        raise AnnotationError(f"{web.shown(url)}: is larger than {_MAX_BYTES >> 20} MiB; this is no annotation list")
+        raise AnnotationError(f"{redact_url(url)}: is larger than {_MAX_BYTES >> 20} MiB; this is no annotation list")
     return bytes(data)

@@ -29,7 +29,7 @@ class Cache:
     folder: Path
     most_bytes: int
 
-    def open(self, url: str, *, size: int, sha256: str) -> int:
+    def open(self, url: remote.Url, *, size: int, sha256: str) -> int:
         """A file descriptor, for reading, of the copy of a file, which is fetched if need be; it stays good when others evict it.
 
         Raises RemoteError where the file is not to be had or larger than the cache.
@@ -41,7 +41,7 @@ class Cache:
                 return descriptor
             self._bring(url, size, sha256)
 
-    def fetch(self, url: str, *, size: int, sha256: str) -> None:
+    def fetch(self, url: remote.Url, *, size: int, sha256: str) -> None:
         """See that there is a copy, as `open` does."""
         os.close(self.open(url, size=size, sha256=sha256))
 
@@ -73,7 +73,7 @@ class Cache:
             os.utime(descriptor, ns=(now, now))
         return descriptor
 
-    def _bring(self, url: str, size: int, sha256: str) -> None:
+    def _bring(self, url: remote.Url, size: int, sha256: str) -> None:
         """Fetch a copy, or wait until something has changed that this must wait for."""
         if size > self.most_bytes:
             raise RemoteError(

@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Self
 
 from . import files
+from .address import Address
 from .clip import Clip, Kind, Media, Outcome, Status
 from .errors import ManifestError
-from .redact import redact
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outcomes (
@@ -157,7 +157,7 @@ class Ledger:
             rows = self._database.execute(f"{_WORD} WHERE key = ? GROUP BY source", (key,))
             return [_entry(row) for row in rows]
 
-    def outcome(self, clip: Clip, sources: Sequence[str], *, kept: str | None) -> Outcome:
+    def outcome(self, clip: Clip, sources: Sequence[Address | str], *, kept: str | None) -> Outcome:
         """What became of a clip, of what its sources said: the file that one gave, else why there is none.
 
         That is the word of the last source asked, in the order of `sources`, that had it at all. `kept`: the source whose
@@ -180,7 +180,7 @@ class Ledger:
         told = ", ".join(f"{each.source}: {each.status}" for each in sorted(others, key=weight))
         return dataclasses.replace(outcome, detail=f"{outcome.detail} (before: {told})")
 
-    def record_part(self, source: str, name: str, part: PartEntry) -> None:
+    def record_part(self, source: Address | str, name: str, part: PartEntry) -> None:
         """Keep what an archive held, in the place of what was known of it."""
         row = (
             name_of(source),
@@ -193,7 +193,7 @@ class Ledger:
         with _told(self._path), self._database:
             self._database.execute("INSERT OR REPLACE INTO parts VALUES (?,?,?,?,?,?)", row)
 
-    def parts(self, source: str) -> dict[str, PartEntry]:
+    def parts(self, source: Address | str) -> dict[str, PartEntry]:
         """The archives of a source that were read, by name."""
         with _told(self._path):
             rows = self._database.execute(
@@ -220,9 +220,9 @@ def _entry(row: tuple[str, str, str, str, str, str | None, int]) -> Entry:
     )
 
 
-def name_of(source: str) -> str:
-    """A source as the ledger, the manifest and the log call it: its `--source` text without a password in it."""
-    return _storable(redact(source))
+def name_of(source: Address | str) -> str:
+    """A source as the ledger, the manifest and the log call it: its `--source` text without a secret in it."""
+    return _storable(str(Address(source)))
 
 
 def _storable(text: str) -> str:

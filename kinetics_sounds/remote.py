@@ -7,12 +7,12 @@ import re
 import socket
 import tempfile
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from . import files, redact, web
+from .address import Address
 from .errors import RemoteError
 
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "hub", "http": "http", "https": "http", "file": "", "memory": ""}
@@ -42,31 +42,34 @@ _FOR_GOOD = (
 _BUGS = (TypeError, AttributeError, NameError, LookupError, AssertionError, MemoryError)
 
 T = TypeVar("T")
+Url = Address | str
+"""Of a file; a text is as an address: no message tells a secret in it."""
 
 
-def is_url(text: str) -> bool:
-    """Whether a text names something remote rather than a path.
+def is_url(place: Url) -> bool:
+    """Whether an address or a text names something remote rather than a path.
 
     Raises RemoteError for what is neither: an unknown scheme, `pipe:` (it would run a command), a chain (`zip::...`).
     """
+    text = str(place)
     found = _URL.match(text)
     if found and ("::" in text or found["scheme"] not in EXTRAS):
         raise RemoteError(
-            f"{_told(text)}: this kind of URL is not read; give a path, s3://, gs://, hf:// or http(s)://"
+            f"{_told(place)}: this kind of URL is not read; give a path, s3://, gs://, hf:// or http(s)://"
         )
     return found is not None
 
 
-def join(url: str, *names: str) -> str:
-    """The URL of a file below `url`, whose query stays; raises ValueError for a name that might lead elsewhere."""
+def join(url: Url, *names: str) -> Address:
+    """The address of a file below `url`, whose query stays; raises ValueError for a name that might lead elsewhere."""
     for name in names:
         if not re.fullmatch(r"[\w.-]*[\w-][\w.-]*", name, flags=re.ASCII):
             raise ValueError(f"{name!r} is no name of a file")
-    base, mark, query = url.partition("?")
-    return "/".join([base.rstrip("/"), *names]) + mark + query
+    base, mark, query = _text(url).partition("?")
+    return Address("/".join([base.rstrip("/"), *names]) + mark + query)
 
 
-def read(url: str, *, most: int) -> bytes:
+def read(url: Url, *, most: int) -> bytes:
     """A whole file of at most `most` bytes; raises RemoteError where it is larger, not there or not to be had."""
 
     def whole() -> bytes:
@@ -79,7 +82,7 @@ def read(url: str, *, most: int) -> bytes:
     return data
 
 
-def size(url: str) -> int | None:
+def size(url: Url) -> int | None:
     """Bytes of a file, None where there is none; raises RemoteError where that is not to be told."""
 
     def told() -> object:
@@ -97,7 +100,7 @@ def size(url: str) -> int | None:
     return found
 
 
-def upload(path: Path, url: str) -> None:
+def upload(path: Path, url: Url) -> None:
     """Store a file at a URL, over what was there; raises RemoteError where it is not there as a whole afterwards."""
     wanted = path.stat().st_size
     _patiently(url, lambda: _system(url).put_file(str(path), _path(url), **UPLOADS.get(_scheme(url), {})))
@@ -105,7 +108,7 @@ def upload(path: Path, url: str) -> None:
         raise RemoteError(f"{_told(url)}: has {found} bytes after the {wanted} of {path} were sent; send them again")
 
 
-def download(url: str, path: Path, *, size: int, sha256: str) -> None:
+def download(url: Url, path: Path, *, size: int, sha256: str) -> None:
     """Fetch a file of `size` bytes; it appears at `path` only if this is its hexadecimal SHA-256.
 
     What an earlier call got, at `path` + `.part`, is not fetched again; only one call at a time may fetch to a path. Raises
@@ -132,7 +135,7 @@ def download(url: str, path: Path, *, size: int, sha256: str) -> None:
     )
 
 
-def sha256(url: str, *, size: int, folder: Path) -> str:
+def sha256(url: Url, *, size: int, folder: Path) -> str:
     """Hexadecimal SHA-256 of the `size` bytes at a URL, which are fetched into a file without a name in `folder`.
 
     Raises RemoteError as `fill` does, and where they cannot be written there.
@@ -147,7 +150,7 @@ def sha256(url: str, *, size: int, folder: Path) -> str:
         raise RemoteError(f"{what}; make room, or give another folder") from error
 
 
-def fill(out: IO[bytes], url: str, wanted: int) -> None:
+def fill(out: IO[bytes], url: Url, wanted: int) -> None:
     """Write what an open file lacks of the `wanted` bytes at a URL, piece by piece; what they say is not checked.
 
     Raises RemoteError where the file at the URL is not to be had, or of another size: then nothing is fetched. A line that
@@ -179,7 +182,7 @@ def fill(out: IO[bytes], url: str, wanted: int) -> None:
             reached, waits = first + len(data), iter(WAITS)
 
 
-def _pieces(url: str, first: int, size: int, *, length: int) -> Iterator[tuple[int, bytes]]:
+def _pieces(url: Url, first: int, size: int, *, length: int) -> Iterator[tuple[int, bytes]]:
     """The bytes of a file from `first` on, each piece with its place; from 0 on where the server can do no other."""
     try:
         with _open(url) as file:
@@ -211,28 +214,33 @@ def _up_to(file: IO[bytes], count: int) -> bytes:
     return data[:count]
 
 
-def _open(url: str, *, streaming: bool = False) -> Any:  # noqa: ANN401 - fsspec has no types
+def _open(url: Url, *, streaming: bool = False) -> Any:  # noqa: ANN401 - fsspec has no types
     return _system(url).open(_path(url), "rb", block_size=0 if streaming else PIECE, cache_type="none")
 
 
-def _scheme(url: str) -> str:
-    return url.partition("://")[0]
+def _text(url: Url) -> str:
+    """What is asked for."""
+    return url.real if isinstance(url, Address) else url
 
 
-def _is_http(url: str) -> bool:
+def _scheme(url: Url) -> str:
+    return str(url).partition("://")[0]
+
+
+def _is_http(url: Url) -> bool:
     return _scheme(url) in ("http", "https")
 
 
-def _path(url: str) -> str:
-    path: str = _system(url)._strip_protocol(url)
+def _path(url: Url) -> str:
+    path: str = _system(url)._strip_protocol(_text(url))
     return path
 
 
-def _system(url: str) -> Any:  # noqa: ANN401 - fsspec has no types
+def _system(url: Url) -> Any:  # noqa: ANN401 - fsspec has no types
     if not is_url(url):
-        raise ValueError(f"{url!r} is a path")
+        raise ValueError(f"{_told(url)!r} is a path")
     try:
-        return _made(_scheme(url), web.host(url) if _is_http(url) else None)
+        return _made(_scheme(url), web.host(_text(url)) if _is_http(url) else None)
     except ValueError as error:
         raise RemoteError(f"{_told(url)}: is no URL; see that it is right") from error
 
@@ -277,7 +285,7 @@ async def _client(named: str, **options: Any) -> Any:  # noqa: ANN401 - fsspec's
     return aiohttp.ClientSession(connector=connector, middlewares=(hop,), **options)
 
 
-def _patiently(url: str, act: Callable[[], T]) -> T:
+def _patiently(url: Url, act: Callable[[], T]) -> T:
     """What `act` gives, after some waits where it fails and may not the next time."""
     waits = iter(WAITS)
     while True:
@@ -290,7 +298,7 @@ def _patiently(url: str, act: Callable[[], T]) -> T:
         time.sleep(wait)
 
 
-def _may_pass(url: str, error: Exception) -> bool:
+def _may_pass(url: Url, error: Exception) -> bool:
     """Whether what a library raised may go away by itself; they have no base in common, so bugs are told by elimination."""
     if isinstance(error, _BUGS):
         raise error
@@ -304,7 +312,7 @@ def _may_pass(url: str, error: Exception) -> bool:
     )
 
 
-def _is_gone(url: str, error: FileNotFoundError) -> bool:
+def _is_gone(url: Url, error: FileNotFoundError) -> bool:
     """Whether there is no such file: fsspec says so of every HTTP request that fails, and why in the cause."""
     return not _is_http(url) or error.__cause__ is None or _status(error) in (404, 410)
 
@@ -320,7 +328,7 @@ def _status(error: Exception) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _named(url: str, error: Exception, *, done: str = "") -> RemoteError:
+def _named(url: Url, error: Exception, *, done: str = "") -> RemoteError:
     """The error of ours that says what a library's does, and what to do."""
     if isinstance(error, RemoteError):
         return error
@@ -332,12 +340,12 @@ def _named(url: str, error: Exception, *, done: str = "") -> RemoteError:
     if isinstance(error, FileNotFoundError) and _is_gone(url, error):
         return RemoteError(f"{_told(url)}: is not there; see whether the URL is right and all was uploaded")
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-    words = redact.redact(str(cause), [*redact.of_url(url), urllib.parse.urlsplit(url).query])
+    words = redact.redact(str(cause), Address(url).secrets)
     return RemoteError(
         f"{_told(url)}: is not to be had{done} ({type(cause).__name__}: {words}); see that the URL, your keys and the line "
         "are right, then run again"
     )
 
 
-def _told(url: str) -> str:
-    return web.shown(url)
+def _told(url: Url) -> str:
+    return str(Address(url))

@@ -14,6 +14,7 @@ import io
 import itertools
 import logging
 import os
+import re
 import reprlib
 import signal
 import sys
@@ -35,10 +36,13 @@ from jsonargparse import (  # type: ignore[attr-defined]
     get_loader,
     set_parsing_settings,
 )
+from jsonargparse.typing import register_type
 
 from . import files
+from .address import NOTE, Address
 from .errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from .plugins import ignore_working_folder, nearest
+from .redact import HIDDEN, redact
 
 DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
 """Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on); a bug, or a
@@ -67,6 +71,7 @@ _REFUSED = (
 S = TypeVar("S")
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+register_type(Address, serializer=str, deserializer=Address)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +123,11 @@ def parse(
     now = _PARSE.set(_Parse(find, shape))
     try:
         namespace = parser.parse_args(_config_first(list(sys.argv[1:] if argv is None else argv)))
+        for name, value in vars(namespace.as_flat()).items():
+            if isinstance(value, Path) and (url := _as_url(value)):
+                raise ValueError(f"--{name} {url}: is a URL, and this takes a path")
         text = parser.dump(namespace) if find_config else ""
+        text = f"{NOTE}{text}" if HIDDEN in text else text
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
         raise _refusal(configs, str(error), prog) from error
@@ -131,7 +140,7 @@ def parse(
         if typing.get_origin(hint) is tuple:
             if not isinstance(chosen[name], list) or not all(isinstance(word, str) for word in chosen[name]):
                 raise _refusal(configs, f"{name}: {chosen[name]!r} is no list of texts", prog)
-            chosen[name] = tuple(chosen[name])
+            chosen[name] = tuple(map(typing.get_args(hint)[0], chosen[name]))
     made = {name: _with_tuples(values[name]) for name in groups or {}}
     return Parsed(kind(**chosen), made, text, tuple(configs))
 
@@ -146,6 +155,12 @@ def read_config(path: Path) -> str:
     if len(data) > MOST_CONFIG_BYTES:
         raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
     return data.decode()
+
+
+def _as_url(path: Path) -> str:
+    """The URL that was taken for a path, as it may be told; empty where a path is none."""
+    scheme, slash, rest = str(path).partition(":/")
+    return str(Address(f"{scheme}://{rest}")) if slash and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
 
 
 def _with_tuples(group: Any) -> Any:  # noqa: ANN401 - an instance of whatever was asked for
@@ -346,7 +361,7 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
     """
     ignore_working_folder()
     _mend_streams()
-    code = _run(prog, run, _say if tell is None else lambda line, code: (tell(line), code)[1])
+    code = _run(prog, run, _say if tell is None else lambda line, code: (tell(redact(line)), code)[1])
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -376,7 +391,9 @@ def _mend_streams() -> None:
 def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> int:
     """As `command`, with what it says of an error given to `say`."""
     logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neither what nor where
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
     try:
         return run()
     except StoppedError as error:
@@ -403,10 +420,17 @@ def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> i
         return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
 
 
+class _Lines(logging.Formatter):
+    """Log lines, in which no library names an address with its secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 def _say(line: str, code: int) -> int:
-    """Tell whoever still reads standard error; gives back the exit code."""
+    """Tell whoever still reads standard error, no secret of an address; gives back the exit code."""
     with contextlib.suppress(BrokenPipeError):
-        print(line, file=sys.stderr)  # noqa: T201 - this is where commands speak
+        print(redact(line), file=sys.stderr)  # noqa: T201 - this is where commands speak
     return code
 
 

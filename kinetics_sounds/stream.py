@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from .address import Address
 from .cache import Cache
 from .errors import BadSampleError, ShardError
 from .media import frames, sound
@@ -186,7 +187,7 @@ def sample(split: Split, number: int, *, fetching: reader.Fetching = contextlib.
         yield Sample(parts)
 
 
-def open_split(place: str | Path, name: str, *, cache: Cache | None = None) -> Split:
+def open_split(place: str | Path | Address, name: str, *, cache: Cache | None = None) -> Split:
     """Open one split of a shard set, in a folder or at a URL, whose shards then come through the cache.
 
     Raises ShardError where it is not whole, and lists the splits there are.

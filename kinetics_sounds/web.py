@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
-from .redact import redact
+from .redact import redact_url
 
 TIMEOUT_SECONDS = 30.0
 """Silence after which a connection counts as broken."""
@@ -123,7 +123,7 @@ def open_url(
     an error, another OSError or HTTPException where the connection fails.
     """
     if why := refusal(url, named=named):
-        raise RefusedError(f"{shown(url)} {why}")
+        raise RefusedError(f"{redact_url(url)} {why}")
     request = _Request(url, method=method, headers=dict(headers or {}), named=named, ends=ends)
     try:
         answer: http.client.HTTPResponse = _opener().open(request, timeout=TIMEOUT_SECONDS)
@@ -137,11 +137,6 @@ def open_url(
     return answer
 
 
-def shown(url: str) -> str:
-    """A URL as a message may hold it, without what may be secret in it, whatever characters are there."""
-    return redact(re.sub(r"""[\s'"<>]""", lambda found: urllib.parse.quote(found[0]), url))
-
-
 def told(url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The chunks as they are; a line in the log every few seconds says how much of a URL there is."""
     began = spoke = time.monotonic()
@@ -150,7 +145,7 @@ def told(url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         size += len(chunk)
         if (now := time.monotonic()) - spoke >= SECONDS_BETWEEN_LINES:
             spoke = now
-            log.info("%s: %d bytes after %.0f s", shown(url), size, now - began)
+            log.info("%s: %d bytes after %.0f s", redact_url(url), size, now - began)
         yield chunk
 
 
@@ -192,7 +187,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         """Raise RefusedError for the others."""
         fp.close()  # or its body would be read to an end that it may not have
         if why := refusal(newurl, named=req.named):
-            raise RefusedError(f"it redirects to {shown(newurl)}, which {why}")
+            raise RefusedError(f"it redirects to {redact_url(newurl)}, which {why}")
         made = super().redirect_request(req, fp, code, msg, headers, newurl)
         return made and _Request(
             made.full_url, method=req.get_method(), headers=dict(made.headers), named=req.named, ends=req.ends

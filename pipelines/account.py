@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetics_sounds import manifest
+from kinetics_sounds.address import Address
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Outcome, Status
 from kinetics_sounds.errors import SourceError
@@ -155,10 +156,10 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
 
 
 def forecast(
-    asked: Mapping[str, Source | Archive],
+    asked: Mapping[Address, Source | Archive],
     clips: Sequence[Clip],
     known: Standing,
-    read: Mapping[str, Mapping[str, PartEntry]],
+    read: Mapping[Address, Mapping[str, PartEntry]],
     *,
     again: Collection[str],
     workers: int,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetics_sounds import progress
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Fetched, Kind, Outcome, Status
 from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.sources import Archive, Part, UnreachableError
@@ -23,7 +24,7 @@ _DOUBT = "; a sound copy may lie in an archive that was not read to its end: "
 """Between what became of the copies that were had and why there may be another."""
 
 
-def ask_archive(run: Run, spec: str, source: Archive, options: object, clips: Sequence[Clip]) -> Blocked | None:
+def ask_archive(run: Run, spec: Address, source: Archive, options: object, clips: Sequence[Clip]) -> Blocked | None:
     """Stream the archives that may hold the clips; returns why that ended early, if it did.
 
     Raises SourceError where the archives cannot be told and waiting will not help.
@@ -42,7 +43,7 @@ def ask_archive(run: Run, spec: str, source: Archive, options: object, clips: Se
     return None
 
 
-def _parts(run: Run, spec: str, source: Archive, splits: Sequence[str]) -> list[Part] | Blocked:
+def _parts(run: Run, spec: Address, source: Archive, splits: Sequence[str]) -> list[Part] | Blocked:
     """The archives, waited for as long as a source that refuses is; none where the run is stopped meanwhile."""
     breaker = Breaker(run.rules.patience_seconds, random.Random())  # noqa: S311 - jitter, not a secret
     while not run.stop:

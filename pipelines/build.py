@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kinetics_sounds import annotations, classes, files, manifest, sources
+from kinetics_sounds.address import Address
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Status
 from kinetics_sounds.errors import SettingsError, SourceError
 from kinetics_sounds.ledger import Ledger, PartEntry, name_of
-from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, choices, command, parse, stoppable
 from kinetics_sounds.sources import Archive, OnDisk, Source
 
@@ -51,11 +51,11 @@ class Settings:
 
     classes: str
     """Class list: a text file with one Kinetics label a line, or a shipped name (k31, k32, k100, k400)."""
-    annotations: tuple[str, ...] = ()
+    annotations: tuple[Address, ...] = ()
     """Kinetics CSVs, paths or URLs; default: the official Kinetics-400 lists of the splits asked for."""
     splits: str = "train,val,test"
     """Splits to build, separated by commas."""
-    source: tuple[str, ...] = field(default=(), metadata={"repeat": True})
+    source: tuple[Address, ...] = field(default=(), metadata={"repeat": True})
     """Where clips come from, tried in the order given; repeatable: local:DIR, cvdf, cvdf:URL, cvdf:DIR (a folder of the
     mirror's tar parts), youtube. Default: youtube."""
     out: Path | None = None
@@ -106,7 +106,7 @@ class Job:
 
     classes: ClassList
     clips: tuple[Clip, ...]
-    sources: Mapping[str, Source | Archive]
+    sources: Mapping[Address, Source | Archive]
     """By their `--source` texts, in the order in which they are asked."""
     groups: Mapping[str, Any]
     """The own options of sources and executors, by their names."""
@@ -172,20 +172,25 @@ def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
     out = settings.out or Path("data") / class_list.name
     note = f" ({class_list.note})" if class_list.note else ""
     print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}\nout: {out}", file=say)
-    asked = {spec: sources.load(spec, _own(groups, spec)) for spec in settings.source or ("youtube",)}
+    asked = {spec: sources.load(spec, _own(groups, spec)) for spec in settings.source or (Address("youtube"),)}
     asked = {sources.absolute(spec): source for spec, source in asked.items()}
-    _check_groups(groups, {settings.executor, *(spec.partition(":")[0] for spec in asked)})
+    _check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
     _check_classes(class_list, out)
-    lists = settings.annotations or tuple(annotations.OFFICIAL.format(split=split) for split in splits)
+    lists = settings.annotations or tuple(Address(annotations.OFFICIAL.format(split=split)) for split in splits)
     clips = _plan(class_list, lists, splits, settings, out)
-    told, specs = ", ".join(map(redact, lists)), ", ".join(map(name_of, asked))
+    told, specs = ", ".join(map(str, lists)), ", ".join(map(name_of, asked))
     print(f"annotations: {told}: {len(clips)} clips\nsources: {specs}", file=say)
     return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out)
 
 
-def _own(groups: Mapping[str, Any], spec: str) -> object:
+def _name(spec: Address) -> str:
+    """What a `--source` text begins with."""
+    return str(spec).partition(":")[0]
+
+
+def _own(groups: Mapping[str, Any], spec: Address) -> object:
     """A source's own options."""
-    return groups.get(spec.partition(":")[0])
+    return groups.get(_name(spec))
 
 
 def _check_bytes(job: Job, ledger: Ledger, known: Standing, stop: Stop) -> bool:
@@ -298,18 +303,18 @@ def _check_classes(class_list: ClassList, out: Path) -> None:
 
 
 def _plan(
-    class_list: ClassList, lists: Sequence[str], splits: Sequence[str], settings: Settings, out: Path
+    class_list: ClassList, lists: Sequence[Address], splits: Sequence[str], settings: Settings, out: Path
 ) -> tuple[Clip, ...]:
     """The clips to build; lists that had to be downloaded are kept, unless nothing is to be written."""
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(passing) if settings.dry_run else out / "annotations"
-        paths = [annotations.fetch(place, folder) for place in lists]
+        paths = [annotations.fetch(place.real, folder) for place in lists]
         return plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
 
 
 def _forecast(job: Job, settings: Settings) -> dict[str, Any]:
     """What is still to be asked; writes nothing."""
-    known, read = Standing(), dict[str, dict[str, PartEntry]]()
+    known, read = Standing(), dict[Address, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():
         with Ledger(job.out / "ledger.sqlite", only_read=True) as ledger:
             known = standing(ledger, job.clips, job.again, job.out)

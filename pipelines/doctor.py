@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from kinetics_sounds import sources
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import YOUTUBE_ID
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import DONE, SOME_FAILED, command, parse
@@ -69,7 +70,7 @@ class Settings:
     """Folder that data will be written to, whose disk is looked at; it need not exist. Default: the working directory."""
     live: bool = False
     """Also get one real video from each source, into a temporary folder. A source that fails is missing."""
-    source: tuple[str, ...] = field(default=(), metadata={"repeat": True})
+    source: tuple[Address, ...] = field(default=(), metadata={"repeat": True})
     """With --live: the sources to ask, as ks-build takes them; repeatable. Default: youtube."""
     live_id: str = downloads.LIVE_ID
     """With --live: the video to ask for. Default: the first one on YouTube, of 19 seconds; of a folder, any that it has."""
@@ -110,7 +111,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     if settings.distributed:
         yield from apart(ranks.distributed, asked)
     for spec in _specs(settings):
-        yield from apart(downloads.live, replace(asked, subject=spec))
+        yield from apart(downloads.live, replace(asked, subject=spec.real))
 
 
 def lines(finding: Finding) -> str:
@@ -124,8 +125,8 @@ def _plain(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-def _specs(settings: Settings) -> tuple[str, ...]:
-    return (settings.source or ("youtube",)) if settings.live else ()
+def _specs(settings: Settings) -> tuple[Address, ...]:
+    return (settings.source or (Address("youtube"),)) if settings.live else ()
 
 
 def _check(settings: Settings) -> None:

@@ -203,6 +203,7 @@ class Mailbox:
         path = self.folder / name
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{files.PART}")
         with files.named(part):
+            part.touch(mode=0o600)  # a task may hold an address with a secret
             part.write_bytes(data)
         files.publish(part, path)
 

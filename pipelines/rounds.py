@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kinetics_sounds import files, progress
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Fetched, Kind, Outcome, Status, label_folder
 from kinetics_sounds.errors import StoppedError
 from kinetics_sounds.ledger import Entry, Ledger, name_of
@@ -111,7 +112,7 @@ class Turn:
     """A source's turn in a run."""
 
     run: Run
-    spec: str
+    spec: Address
     """The source's `--source` text."""
     options: object
     """The source's own options."""
@@ -148,7 +149,7 @@ class Turn:
 
     def said(self, clip: Clip, status: Status, detail: str) -> Outcome:
         """A word of the source that needs no worker."""
-        return Outcome(clip=clip, status=status, detail=detail, source=self.spec, tool_versions=self.tools)
+        return Outcome(clip=clip, status=status, detail=detail, source=str(self.spec), tool_versions=self.tools)
 
     def absent(self, clip: Clip, near_miss: str = "") -> Outcome:
         """The source has no such clip."""
@@ -261,14 +262,14 @@ def candidates(known: Standing, source: Source, clip: Clip) -> list[str]:
     return [place for place in source.candidates(clip) if made is None or os.path.realpath(place) != made]
 
 
-def wanting(known: Standing, spec: str, clips: Iterable[Clip]) -> list[Clip]:
+def wanting(known: Standing, spec: Address, clips: Iterable[Clip]) -> list[Clip]:
     """The clips that a source is to be asked for: not there yet, and its word does not hold. Refused ones come last."""
     settled = known.settled[name_of(spec)]
     left = [clip for clip in clips if clip.key not in known.ok and clip.key not in settled]
     return sorted(left, key=lambda clip: clip.key in known.refused)
 
 
-def ask(run: Run, spec: str, source: Source, options: object, clips: Sequence[Clip]) -> Blocked | None:
+def ask(run: Run, spec: Address, source: Source, options: object, clips: Sequence[Clip]) -> Blocked | None:
     """Ask a source clip by clip; returns why that ended early, if it did."""
     rules = replace(run.rules, videos_per_hour=source.videos_per_hour, requests_per_hour=source.requests_per_hour)
     limited = source.videos_per_hour is not None or source.requests_per_hour is not None
@@ -376,7 +377,7 @@ def clip_done(task: Task, result: Done | Failed) -> tuple[ClipTask, ClipDone]:
         return task, result
     shutil.rmtree(task.folder, ignore_errors=True)
     outcome = Outcome(
-        clip=task.clip, status=failure(result), detail=result.detail, source=task.spec, tool_versions=versions()
+        clip=task.clip, status=failure(result), detail=result.detail, source=str(task.spec), tool_versions=versions()
     )
     return task, ClipDone(outcome=outcome)
 

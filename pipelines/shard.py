@@ -17,11 +17,11 @@ from typing import Any, Literal
 import numpy as np
 
 from kinetics_sounds import files, manifest, progress, remote
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS, Media, Outcome
 from kinetics_sounds.errors import FaultError, ManifestError, SettingsError, ShardError, StoppedError
 from kinetics_sounds.manifest import Manifest
 from kinetics_sounds.media import encode, frames, mel
-from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import BUG, DONE, SOME_FAILED, STOPPED, Stop, command, only_one, parse, stoppable
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Dataset, Index, Left, SplitFacts
@@ -63,7 +63,7 @@ class Settings:
     manifest: Path | None = None
     """manifest.parquet of a build, or a copy beside it that lacks rows (Parquet, or CSV called *.csv); default: the only
     one under data/."""
-    out: str | None = None
+    out: Address | None = None
     """Folder of the shards, or a URL (s3://, gs://, hf://, http://) to which they are sent once all are made and checked;
     default, and where they are made for a URL: shards beside the manifest."""
     codec: Literal["h264", "jpeg"] = "h264"
@@ -93,7 +93,7 @@ class Settings:
     check_bytes: bool = False
     """Read every shard that is there, at the URL of --out too, and make or send anew those whose SHA-256 is not their index's, or
     whose index is damaged; without this option sizes alone are compared."""
-    verify: str | None = None
+    verify: Address | None = None
     """Check this shard set (a folder or a URL) against its indexes, and pack nothing."""
     verify_decode: bool = False
     """With --verify: also decode every sample."""
@@ -124,7 +124,7 @@ class Job:
     """Fingerprint of all that decides the shards' bytes."""
     shard_bytes: int
     out: Path
-    url: str | None
+    url: Address | None
     """Where the set is sent in the end."""
 
 
@@ -165,7 +165,7 @@ def shard(settings: Settings, groups: Mapping[str, Any]) -> int:
             print(f"left out of {split}: {left.key}: {left.status}: {left.detail}", file=sys.stderr)
     facts = {split: dataclasses.asdict(facts) for split, facts in dataset.splits.items()}
     text = "\n".join(f"{split}: {each['samples']} samples in {each['shards']} shards" for split, each in facts.items())
-    place = redact(remote.join(job.url, layout.DATASET)) if job.url else job.out / layout.DATASET
+    place = remote.join(job.url, layout.DATASET) if job.url else job.out / layout.DATASET
     print(json.dumps(facts) if settings.json else f"{text}\ndataset: {place}")
     return SOME_FAILED if any(facts.left for facts in dataset.splits.values()) else DONE
 
@@ -182,7 +182,7 @@ PACKED_SO = (
 
 def _verify(settings: Settings) -> int:
     """Check a set; returns the exit code."""
-    place = settings.verify or ""
+    place = settings.verify or Address("")
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         found = verify.verify(place, decode=settings.verify_decode, workers=settings.workers, stop=stop.__bool__)
     if stop:
@@ -194,7 +194,7 @@ def _verify(settings: Settings) -> int:
         for fault in found.faults:
             print(f"{fault.place}: {f'sample {fault.key}: ' if fault.key else ''}{fault.what}")
         bad = len({(fault.place, fault.key) for fault in found.faults})
-        print(f"{redact(place)}: {found.samples} samples in {found.shards} shards, {bad or 'nothing'} bad")
+        print(f"{place}: {found.samples} samples in {found.shards} shards, {bad or 'nothing'} bad")
         if not all(fault.packed for fault in found.faults):
             print(MENDING)
         if any(fault.packed for fault in found.faults):
@@ -210,9 +210,9 @@ def _prepare(settings: Settings) -> Job:
     path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
     made = manifest.read(path)
     url = settings.out if settings.out and remote.is_url(settings.out) else None
-    out = Path(settings.out) if settings.out and not url else path.parent / "shards"
+    out = Path(settings.out.real) if settings.out and not url else path.parent / "shards"
     say = sys.stderr if settings.json else sys.stdout
-    print(f"manifest: {path}\nout: {out}" + (f", then {redact(url)}" if url else ""), file=say)
+    print(f"manifest: {path}\nout: {out}" + (f", then {url}" if url else ""), file=say)
     if made.classes.note:
         print(f"classes: {made.classes.name} ({made.classes.note})", file=say)
     encoding = encode.Encoding(
@@ -241,7 +241,7 @@ def _prepare(settings: Settings) -> Job:
         )
     recipe = _recipe(orders, made.classes.labels, packing, settings.shard_bytes)
     if url and upload.holds_another(url, recipe):
-        raise ShardError(f"{redact(url)}: {OTHER}")
+        raise ShardError(f"{url}: {OTHER}")
     return Job(
         made=made, orders=orders, packing=packing, recipe=recipe, shard_bytes=settings.shard_bytes, out=out, url=url
     )

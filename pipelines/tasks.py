@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kinetics_sounds import __version__, files, sources
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Fetched, Kind, Media, Outcome, Status, label_folder
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.media import ffmpeg
@@ -24,7 +25,7 @@ class ClipTask:
     """All that a worker needs for one clip."""
 
     clip: Clip
-    spec: str
+    spec: Address
     """The source's `--source` text."""
     options: object = field(default=None, hash=False)
     """The source's own options."""
@@ -51,7 +52,7 @@ class PartTask:
     """All that a worker needs for one archive."""
 
     part: Part
-    spec: str
+    spec: Address
     options: object = field(default=None, hash=False)
     wanted: Path
     """A file with a key a line."""
@@ -178,7 +179,7 @@ def _obtain(task: ClipTask, location: str) -> ClipDone:
         clip=task.clip,
         status=status,
         detail=detail,
-        source=task.spec,
+        source=str(task.spec),
         media=media,
         tool_versions=tools,
     )

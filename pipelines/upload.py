@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kinetics_sounds import files, progress, remote
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import RemoteError, ShardError
-from kinetics_sounds.redact import redact
 from kinetics_sounds.shards import index, layout, reader
 from kinetics_sounds.shards.index import Index
 
 
-def holds_another(url: str, recipe: str) -> bool:
+def holds_another(url: Address, recipe: str) -> bool:
     """Whether a set of another recipe lies at a URL; raises ShardError or RemoteError where that is not to be told."""
     if remote.size(remote.join(url, layout.DATASET)) is None:
         return False
@@ -24,16 +24,21 @@ def holds_another(url: str, recipe: str) -> bool:
         raise
 
 
-def _first_recipes(url: str) -> Iterator[str]:
+def _first_recipes(url: Address) -> Iterator[str]:
     """The recipes of each split's first shard at a URL, where it can be told."""
     for split in SPLITS:
         place = remote.join(url, *layout.index_path(layout.tar_path(Path(), split, 0)).parts)
         with contextlib.suppress(ShardError, RemoteError):
-            yield index.parse_index(remote.read(place, most=index.MOST_BYTES), redact(place)).recipe
+            yield index.parse_index(remote.read(place, most=index.MOST_BYTES), str(place)).recipe
 
 
 def upload(
-    folder: Path, url: str, done: Mapping[str, Sequence[Index]], *, stop: Callable[[], bool], check_bytes: bool = False
+    folder: Path,
+    url: Address,
+    done: Mapping[str, Sequence[Index]],
+    *,
+    stop: Callable[[], bool],
+    check_bytes: bool = False,
 ) -> None:
     """Send the shards of each split, each tar checked and before its index; that of the set comes last.
 
@@ -46,7 +51,7 @@ def upload(
         for split, indices in done.items()
         for number, made in enumerate(indices)
     ]
-    with progress.bar(f"ks-shard to {redact(url)}", len(tars)) as bar:
+    with progress.bar(f"ks-shard to {url}", len(tars)) as bar:
         for tar, place, made in tars:
             if stop():
                 return
@@ -55,7 +60,7 @@ def upload(
                 if not check_bytes or remote.sha256(there, size=made.bytes, folder=folder) == made.sha256:
                     bar.advance("there already")
                     continue
-                progress.log.warning("%s: its SHA-256 is another; it is sent anew", redact(there))
+                progress.log.warning("%s: its SHA-256 is another; it is sent anew", there)
             if differs := files.difference(tar, size=made.bytes, digest=made.sha256):
                 raise ShardError(f"{tar}: {differs}; run ks-shard again with --check_bytes to make it anew")
             for each in (tar, path):
@@ -65,7 +70,7 @@ def upload(
         remote.upload(folder / layout.DATASET, remote.join(url, layout.DATASET))
 
 
-def _is_there(path: Path, place: str) -> bool:
+def _is_there(path: Path, place: Address) -> bool:
     """Whether the same small file lies below a URL."""
     url, data = remote.join(place, path.name), path.read_bytes()
     return remote.size(url) == len(data) and remote.read(url, most=len(data)) == data

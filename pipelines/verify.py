@@ -15,8 +15,8 @@ from typing import IO
 import numpy as np
 
 from kinetics_sounds import files, manifest, progress, remote, stream
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import KineticsSoundsError, MediaError, ShardError
-from kinetics_sounds.redact import redact
 from kinetics_sounds.shards import index, layout, reader
 from kinetics_sounds.shards.index import Dataset, Index
 from kinetics_sounds.shards.reader import Split, Tar
@@ -64,7 +64,7 @@ class Report:
 class TarTask:
     """One tar to check."""
 
-    place: str
+    place: Address
     """Of the set: a folder or a URL."""
     split: str
     number: int
@@ -84,7 +84,7 @@ class Checked:
     faults: tuple[Fault, ...] = ()
 
 
-def verify(place: str, *, decode: bool, workers: int, stop: Callable[[], bool]) -> Report:
+def verify(place: Address, *, decode: bool, workers: int, stop: Callable[[], bool]) -> Report:
     """Check a set in a folder or at a URL; `decode` tries what every sample holds too. Ends early once `stop()` is true.
 
     Raises ShardError where there is no set at all.
@@ -112,7 +112,7 @@ def verify(place: str, *, decode: bool, workers: int, stop: Callable[[], bool]) 
     return Report(shards=bar.done, samples=samples, faults=tuple(faults))
 
 
-def _tasks(place: str, dataset: Dataset, lost: list[Fault], *, decode: bool) -> Iterator[TarTask]:
+def _tasks(place: Address, dataset: Dataset, lost: list[Fault], *, decode: bool) -> Iterator[TarTask]:
     """A task for each tar, of every split up to its first one without an index, which is then told in `lost`.
 
     They are made as they are asked for: a set may claim any number.
@@ -130,11 +130,11 @@ def _tasks(place: str, dataset: Dataset, lost: list[Fault], *, decode: bool) -> 
 def _has_index(task: TarTask) -> bool:
     name = layout.index_path(task.name)
     if not remote.is_url(task.place):
-        return (Path(task.place) / name).is_file()
+        return (Path(task.place.real) / name).is_file()
     return remote.size(remote.join(task.place, *name.parts)) is not None
 
 
-def _split_faults(place: str, dataset: Dataset, split: str, keys: list[str]) -> Iterator[str]:
+def _split_faults(place: Address, dataset: Dataset, split: str, keys: list[str]) -> Iterator[str]:
     """What no tar shows by itself."""
     facts = dataset.splits[split]
     if len(keys) != facts.samples or manifest.fingerprint(keys) != facts.fingerprint:
@@ -142,7 +142,7 @@ def _split_faults(place: str, dataset: Dataset, split: str, keys: list[str]) -> 
     if len(set(keys)) != len(keys):
         yield "has samples twice"
     if not remote.is_url(place):
-        for tar in sorted((Path(place) / split).glob("*.tar")):
+        for tar in sorted((Path(place.real) / split).glob("*.tar")):
             number = tar.stem.removeprefix(f"{split}-")
             known = number.isdecimal() and layout.tar_path(Path(), split, int(number)).name == tar.name
             if not known or int(number) >= facts.shards:
@@ -189,16 +189,16 @@ def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str,
 def _index(task: TarTask) -> Index:
     name = layout.index_path(task.name)
     if not remote.is_url(task.place):
-        return index.read_index(Path(task.place) / name)
+        return index.read_index(Path(task.place.real) / name)
     url = remote.join(task.place, *name.parts)
-    return index.parse_index(remote.read(url, most=index.MOST_BYTES), redact(url))
+    return index.parse_index(remote.read(url, most=index.MOST_BYTES), str(url))
 
 
 @contextlib.contextmanager
 def _local(task: TarTask, made: Index) -> Iterator[Path]:
     """The tar as a file, good or bad: what is fetched is not checked on the way, as it is for training."""
     if not remote.is_url(task.place):
-        yield Path(task.place) / task.name
+        yield Path(task.place.real) / task.name
         return
     url = remote.join(task.place, *task.name.parts)
     with tempfile.NamedTemporaryFile() as copy:
@@ -286,7 +286,7 @@ def _alone(path: Path, made: Index, dataset: Dataset, split: str) -> Split:
     return Split(
         dataset=dataset,
         name=split,
-        tars=(Tar(place=str(path), bytes=made.bytes, sha256=made.sha256),),
+        tars=(Tar(place=path, bytes=made.bytes, sha256=made.sha256),),
         cache=None,
         count_S=np.array([len(made.keys)]),
         key_N=np.array(made.keys, dtype=np.bytes_),

@@ -28,6 +28,8 @@ from kinetics_sounds.redact import of_url, redact
             "'https://a.example/?x=1' and https://b:c@d.example/?y#z",
             "'https://a.example/?***' and https://***@d.example/?***#***",
         ),
+        ("http://***@host.example/a?***#***: is gone", "http://***@host.example/a?***#***: is gone"),
+        ("http://host.example/a?***&sig=ABC: is", "http://host.example/a?*** is"),
         ("HTTPS://ME:WORD@HOST.EXAMPLE", "HTTPS://***@HOST.EXAMPLE"),
     ],
 )
@@ -47,4 +49,6 @@ def test_the_secrets_of_a_url_are_known_as_written_and_as_meant() -> None:
     assert set(of_url("http://me:p%40ss@host:1")) == {"me:p%40ss", "p%40ss", "me:p@ss", "p@ss"}
     assert set(of_url("me:word@host:1")) == {"me:word", "word"}
     assert of_url("http://host:1/path") == []
+    query = {"sig=ab%2Fcdef.g&n=1", "sig=ab/cdef.g&n=1", "ab%2Fcdef.g", "ab/cdef.g", "2Fcdef", "ab", "cdef", "g", "1"}
+    assert set(of_url("http://host:1/path?sig=ab%2Fcdef.g&n=1#there")) == query | {"there"}
     assert of_url("") == []

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -825,3 +826,22 @@ def test_a_repeatable_option_of_a_group_adds_up_to_a_tuple() -> None:
 
     assert words() == Group()
     assert words("--group.word", "a=[1]", "--group.word=b") == Group(word=("a=[1]", "b"))
+
+
+def test_no_traceback_and_no_line_of_a_log_tells_a_secret() -> None:
+    code = textwrap.dedent("""
+        import logging
+        from kinetics_sounds.settings import command
+
+        def run():
+            logging.getLogger("a.library").warning("asked http://me:CANARY@host.example/a?sig=CANARY")
+            raise LookupError("https://host.example/b?sig=CANARY")
+
+        raise SystemExit(command("ks-x", run))
+    """)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 4
+    assert "asked http://***@host.example/a?***\n" in done.stderr
+    assert "LookupError: https://host.example/b?***\n" in done.stderr
+    assert "CANARY" not in done.stdout + done.stderr

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import stamina
 
-from kinetics_sounds import annotations, remote, web
+from kinetics_sounds import annotations, redact, remote, web
 from kinetics_sounds.clip import Status
 from kinetics_sounds.errors import AnnotationError, KineticsSoundsError, RemoteError, SourceError
 from kinetics_sounds.sources import Part, UnreachableError, cvdf
@@ -295,13 +295,13 @@ def test_the_replacement_archive_is_looked_for_on_no_private_host(mirror: Site, 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://me:pass word@h/a b?token=x#y", "http://***@h/a%20b?***#***"),
-        ("s3://bucket/a'b/c", "s3://bucket/a%27b/c"),
+        ("http://me:pass word@h/a b?token=x#y", "http://***@h/a b?***#***"),
+        ("s3://bucket/a'b/c", "s3://bucket/a'b/c"),
         ("http://h/x", "http://h/x"),
     ],
 )
 def test_a_url_is_shown_without_secrets_whatever_characters_it_holds(url: str, said: str) -> None:
-    assert web.shown(url) == said
+    assert redact.redact_url(url) == said
 
 
 @pytest.mark.parametrize(

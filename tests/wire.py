@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
             data += self.rfile.read(size)
             self.rfile.readline()
         self.rfile.readline()
-        self.owner.files[self.path.strip("/")] = data[: len(data) - self.owner.lost]
+        self.owner.files[self.path.partition("?")[0].strip("/")] = data[: len(data) - self.owner.lost]
         self.send_response(201)
         self.send_header("Content-Length", "0")
         self.end_headers()

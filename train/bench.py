@@ -12,7 +12,6 @@ from torch import Tensor
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import SettingsError
-from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, Parsed
 from kinetics_sounds.stream import Split
 
@@ -92,7 +91,7 @@ def bench(argv: Sequence[str]) -> int:
     device = run.pick_device(settings.device)
     print(
         f"recipe: {run.recipe_name(parsed.configs[-1])}, batch {settings.batch}, {settings.workers} workers, {device}\n"
-        f"shards: {redact(shards)}, {split.name}: {len(split)} samples"
+        f"shards: {shards}, {split.name}: {len(split)} samples"
     )
     result = measure(parsed, split, device)
     print(told(result))

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinetics_sounds import files, stream
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.media.frames import encode_jpeg
 from kinetics_sounds.settings import DONE, parse
@@ -58,7 +59,7 @@ class Settings:
     """Which checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
     """Draw the same encoders with their initial weights instead."""
-    shards: str | None = None
+    shards: Address | None = None
     """Folder or URL of the shards; default: the run's own, where that is a folder."""
     cache: Path = field(default_factory=default_cache)
     """Folder that keeps the shards of a remote set, shared by every process of this machine."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 from kinetics_sounds import plugins
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError, SettingsError, ShardError
-from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, MISUSE, command, parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
@@ -55,7 +55,7 @@ class Settings:
     """Which checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
     """Judge the same encoders with their initial weights instead: what a score must beat."""
-    shards: str | None = None
+    shards: Address | None = None
     """Folder or URL of the shards; default: the run's own, where that is a folder."""
     cache: Path = dataclasses.field(default_factory=default_cache)
     """Folder that keeps the shards of a remote set, shared by every process of this machine."""
@@ -183,7 +183,7 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
 
 
 def _features(
-    wanted: Mapping[tuple[str, Kind], str], encoders: Encoders, settings: Settings, shards: str, world: World
+    wanted: Mapping[tuple[str, Kind], str], encoders: Encoders, settings: Settings, shards: Address, world: World
 ) -> dict[tuple[str, Kind], Features]:
     """The features of each split and kind that is wanted, by all ranks; the name is that of the first probe that wants them."""
     loading = Loading(workers=settings.workers, device=world.device)
@@ -206,7 +206,9 @@ def _named(folder: Path, name: str) -> Iterator[None]:
         raise RunError(f"{folder}: {name} cannot judge it: {error}") from error
 
 
-def _fit_split(settings: Settings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: str) -> str | None:
+def _fit_split(
+    settings: Settings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: Address
+) -> str | None:
     """The split that `learning` probes learn from; raises SettingsError where it cannot be."""
     if not learning:
         if settings.fit_split is not None:
@@ -219,7 +221,7 @@ def _fit_split(settings: Settings, dataset: Dataset, learning: Sequence[str], *,
         )
     if fit not in dataset.splits:
         there = ", ".join(dataset.splits)
-        raise ShardError(f"{redact(shards)}: has no split {fit!r} to fit on; it has: {there}; see --fit_split")
+        raise ShardError(f"{shards}: has no split {fit!r} to fit on; it has: {there}; see --fit_split")
     return fit
 
 

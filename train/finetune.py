@@ -17,8 +17,8 @@ import yaml
 from torch import Tensor
 
 from kinetics_sounds import progress, stream
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
-from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, STOPPED, parse
 from kinetics_sounds.shards import reader
 
@@ -55,7 +55,7 @@ class Settings:
     """Checkpoint to begin with: last, best, or a name such as step-00000500."""
     untrained: bool = False
     """Begin with initial weights instead, without AMFM: the same encoders (separate, or shared), supervised from scratch."""
-    shards: str | None = None
+    shards: Address | None = None
     """Folder or URL of the shards; default: the run's own, where that is a folder."""
     cache: Path = field(default_factory=default_cache)
     """Folder that keeps the shards of a remote set, shared by every process of this machine."""
@@ -112,7 +112,7 @@ def judge(argv: Sequence[str]) -> int:
             raise SettingsError(f"--{option} {split_name}: is the split to learn from (--fit_split); name another")
     for option, needed in (("on_split", on), ("fit_split", settings.fit_split)):
         if needed not in splits or not splits[needed].samples:
-            raise SettingsError(f"--{option} {needed}: is not there; {redact(shards)} has: {', '.join(splits)}")
+            raise SettingsError(f"--{option} {needed}: is not there; {shards} has: {', '.join(splits)}")
     run.check_like(facts, dataset, shards=shards)
     name = asked(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
@@ -180,7 +180,7 @@ def _words(
     classifier: supervised.Settings,
     *,
     first: Path | None,
-    shards: str,
+    shards: Address,
     val: str | None,
     out: Path,
 ) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _words(
     except ValueError as error:
         raise SettingsError(f"--gate {settings.gate}: {error}") from error
     return {
-        "shards": shards,
+        "shards": shards.real,
         "out": str(out),
         "train_split": settings.fit_split,
         "val_split": val,

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from kinetics_sounds import files, progress, stream
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError, SettingsError
-from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import DONE, STOPPED, Parsed, Stop, command, stoppable
 
 from . import bench, checkpoint, distributed, launch, loader, optim, resume, run
@@ -77,12 +77,12 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
         log.warning("the recipe %s is for %s, these shards are of %s", name, asked, there)
     out = parsed.settings.out or Path("runs") / name
     window = resume.window(parsed.settings, split, out)
-    chosen = [f"--shards={shards}", f"--out={out}", *([f"--window={window}"] if window else [])]
+    chosen = [f"--shards={shards.real}", f"--out={out}", *([f"--window={window}"] if window else [])]
     parsed = run.read([*argv, *chosen])  # so that config.yaml says the same again
     settings = parsed.settings
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
-    world.say(f"shards: {redact(shards)}, {of}\nout: {out}")
+    world.say(f"shards: {shards}, {of}\nout: {out}")
     if settings.window is not None:
         world.say(f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
     val = run.open_split(settings, shards, settings.val_split) if settings.val_split else None
@@ -93,11 +93,11 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
         return _train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 
-def _check(settings: Settings, split: stream.Split, val: stream.Split | None, shards: str, world: World) -> None:
+def _check(settings: Settings, split: stream.Split, val: stream.Split | None, shards: Address, world: World) -> None:
     """Raise SettingsError for what cannot be of this split, or in this world."""
     if settings.batch > len(split):
         raise SettingsError(
-            f"--batch {settings.batch}: is larger than the split {split.name!r} of {redact(shards)}, "
+            f"--batch {settings.batch}: is larger than the split {split.name!r} of {shards}, "
             f"which has {len(split)} samples; give --batch {len(split)} or less"
         )
     if settings.batch < max(world.size, 2) * settings.accumulate:
@@ -123,7 +123,7 @@ def _train(
     val: stream.Split | None,
     world: World,
     *,
-    shards: str,
+    shards: Address,
     out: Path,
     recipe: str,
 ) -> int:

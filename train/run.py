@@ -25,9 +25,9 @@ import yaml
 from torch import Tensor, nn
 
 from kinetics_sounds import files, plugins, remote, stream
+from kinetics_sounds.address import Address
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.errors import RunError, SettingsError
-from kinetics_sounds.redact import redact
 from kinetics_sounds.settings import Layers, Parsed, only_one, parse
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
@@ -67,7 +67,7 @@ class Settings:
     or a disk that fails.
     """
 
-    shards: str | None = None
+    shards: Address | None = None
     """Folder of the shards (with dataset.json), or its URL (s3://, gs://, hf://, https://); default: the only set under data/."""
     out: Path | None = None
     """Folder of the run; default: runs/RECIPE."""
@@ -254,7 +254,7 @@ def told_by_config(argv: Sequence[str], parsed: Parsed[SomeSettings]) -> str:
     """The places that a config has set, and the command line has not: a line each, for the user to see before they are used."""
     plain, settings = Settings(), parsed.settings
     return "".join(
-        f"{name}: {redact(str(getattr(settings, name)))}, as {parsed.configs[-1]} says\n"
+        f"{name}: {getattr(settings, name)}, as {parsed.configs[-1]} says\n"
         for name in PATHS
         if not _named(argv, name) and getattr(settings, name) != getattr(plain, name)
     )
@@ -266,14 +266,14 @@ def classes_of(recipe: str) -> str | None:
     return found[1] if found else None
 
 
-def find_shards(settings: Settings, configs: Sequence[Path] = ()) -> str:
+def find_shards(settings: Settings, configs: Sequence[Path] = ()) -> Address:
     """The folder or URL of the shards as it was given, or those of the recipe's classes, or the only ones there are."""
     if settings.shards is not None:
-        return settings.shards
+        return Address(settings.shards.real)
     own = classes_of(recipe_name(configs[-1])) if configs else None
     if own is not None and Path("data", own, "shards", "dataset.json").is_file():
-        return str(Path("data", own, "shards"))
-    return str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent)
+        return Address(str(Path("data", own, "shards")))
+    return Address(str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent))
 
 
 class Cached(Protocol):
@@ -295,7 +295,7 @@ def default_cache() -> Path:
     return files.user_path("~/.cache/kinetics-sounds")
 
 
-def open_split(settings: Cached, shards: str, name: str) -> Split:
+def open_split(settings: Cached, shards: Address, name: str) -> Split:
     """A split of a set on disk, or of a remote one through the cache."""
     if remote.is_url(shards) and settings.cache.parts[:1] == ("~",):
         raise SettingsError(
@@ -406,11 +406,11 @@ def check_devices(settings: Settings) -> None:
         )
 
 
-def facts(split: Split, *, recipe: str, shards: str, versions: Mapping[str, str]) -> dict[str, Any]:
+def facts(split: Split, *, recipe: str, shards: Address, versions: Mapping[str, str]) -> dict[str, Any]:
     """What `run.json` says."""
     return {
         "recipe": recipe,
-        "shards": shards if remote.is_url(shards) else str(Path(shards).absolute()),
+        "shards": str(shards) if remote.is_url(shards) else str(Path(shards.real).absolute()),
         "train_split": split.name,
         "fingerprint": split.dataset.splits[split.name].fingerprint,
         "data_recipe": split.dataset.recipe,
@@ -463,13 +463,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return document
 
 
-def check_like(facts: Mapping[str, Any], dataset: Dataset, *, shards: str) -> None:
+def check_like(facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
     """Raise RunError where a set's mel-spectrograms were made otherwise than those that a run of such facts learnt from."""
     own = facts.get("mel") or dataset.mel
     if differ := [name for name in {**own, **dataset.mel} if own.get(name) != dataset.mel.get(name)]:
         told = ", ".join(f"{name} {dataset.mel.get(name)} rather than {own.get(name)}" for name in differ)
         raise RunError(
-            f"{redact(shards)}: its mel-spectrograms are not like those that the run learnt from: {told}; pack that set with "
+            f"{shards}: its mel-spectrograms are not like those that the run learnt from: {told}; pack that set with "
             "the ks-shard settings of the run's own"
         )
 
@@ -490,13 +490,11 @@ def model_of(folder: Path) -> Parsed[Settings]:
     return dataclasses.replace(parsed, settings=Settings(**kept), text="")
 
 
-def shards_of(facts: Mapping[str, Any]) -> str:
+def shards_of(facts: Mapping[str, Any]) -> Address:
     """The folder that a run learnt from; raises RunError for a URL, which a run may not have us ask unless the user names it."""
-    shards = str(facts["shards"])
+    shards = Address(str(facts["shards"]))
     if remote.is_url(shards):
-        raise RunError(
-            f"the run learnt from {redact(shards)}, which is not asked unless you name it: give it with --shards"
-        )
+        raise RunError(f"the run learnt from {shards}, which is not asked unless you name it: give it with --shards")
     return shards
 
 

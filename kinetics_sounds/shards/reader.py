@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from .. import redact, remote
+from .. import remote
+from ..address import Address
 from ..cache import Cache
 from ..errors import BadSampleError, RemoteError, ShardError
 from . import index, layout
@@ -35,6 +36,7 @@ MOMENTARY = (
 """Numbers of an OSError after which the same read may succeed: shared disks have such moments."""
 WAITS = (0.1, 1.0, 5.0)
 """Seconds between the tries of a read that fails for a moment."""
+WITHOUT_CACHE = "a remote set is read through a cache"
 REQUESTS = 16
 """How many a remote set is asked at once when it is opened."""
 
@@ -49,14 +51,14 @@ Fetching = Callable[[], contextlib.AbstractContextManager[None]]
 class Tar:
     """One shard: where it lies and what it must be."""
 
-    place: str
-    """A path or a URL."""
+    place: Path | Address
+    """A path, or the address of a URL."""
     bytes: int
     sha256: str
 
     def __str__(self) -> str:
         """Where it lies, without what is secret of a URL."""
-        return redact.redact(self.place)
+        return str(self.place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +106,8 @@ class Split:
 
     def fetch(self, shard: int) -> None:
         """See that a shard of a remote set is in the cache; raises ShardError where it is not to be had."""
-        if self.cache is not None:
-            tar = self.tars[shard]
+        tar = self.tars[shard]
+        if self.cache is not None and isinstance(tar.place, Address):
             with _set_errors():
                 self.cache.fetch(tar.place, size=tar.bytes, sha256=tar.sha256)
 
@@ -124,10 +126,13 @@ class Split:
 
     def opened(self, tar: Tar) -> int:
         """A descriptor of a tar, for the caller to close; raises ShardError where it is not to be had."""
+        place = tar.place
+        if isinstance(place, Path):
+            return _patiently(tar, lambda: os.open(place, os.O_RDONLY | os.O_CLOEXEC))
         if self.cache is None:
-            return _patiently(tar, lambda: os.open(tar.place, os.O_RDONLY | os.O_CLOEXEC))
+            raise ValueError(WITHOUT_CACHE)
         with _set_errors():
-            return self.cache.open(tar.place, size=tar.bytes, sha256=tar.sha256)
+            return self.cache.open(place, size=tar.bytes, sha256=tar.sha256)
 
     def open_anew(self, tar: Tar, descriptor: int) -> int:
         """A descriptor of a tar of a remote set, fetched again since its copy, which is open as `descriptor`, is damaged.
@@ -239,7 +244,7 @@ def _set_errors() -> Iterator[None]:
         raise ShardError(str(error)) from error
 
 
-def open_split(place: str | Path, name: str, *, cache: Cache | None = None) -> Split:
+def open_split(place: str | Path | Address, name: str, *, cache: Cache | None = None) -> Split:
     """Open one split of a shard set in a folder, or at a URL, whose tars then come through the cache.
 
     Raises ShardError where it is not whole: a tar or an index that is missing, of another set, or not of the size that the
@@ -251,17 +256,17 @@ def open_split(place: str | Path, name: str, *, cache: Cache | None = None) -> S
         return _split(root, name, _cache_for(root, cache))
 
 
-def read_dataset(place: str | Path) -> Dataset:
+def read_dataset(place: str | Path | Address) -> Dataset:
     """What the set in a folder or at a URL says of itself; raises ShardError where there is none."""
     root = _root(place)
     if isinstance(root, Path):
         return index.read_dataset(root)
     with _set_errors():
         url = remote.join(root, layout.DATASET)
-        return index.parse_dataset(remote.read(url, most=index.MOST_BYTES), _told(url))
+        return index.parse_dataset(remote.read(url, most=index.MOST_BYTES), str(url))
 
 
-def open_shard(place: str | Path, name: str, number: int, *, cache: Cache | None = None) -> Split:
+def open_shard(place: str | Path | Address, name: str, number: int, *, cache: Cache | None = None) -> Split:
     """One shard of a split alone, as `open_split` opens all of them; whether the others are there does not matter."""
     with _set_errors():
         root = _root(place)
@@ -270,32 +275,35 @@ def open_shard(place: str | Path, name: str, number: int, *, cache: Cache | None
         return _joined_split([one], dataset, name, _cache_for(root, cache))
 
 
-def _cache_for(root: Path | str, cache: Cache | None) -> Cache | None:
+def _cache_for(root: Path | Address, cache: Cache | None) -> Cache | None:
     if isinstance(root, Path):
         return None
     if cache is None:
-        raise ValueError("a remote set is read through a cache")
+        raise ValueError(WITHOUT_CACHE)
     return cache
 
 
-def _root(place: str | Path) -> Path | str:
-    """A path, or else the text of a URL."""
-    return str(place) if not isinstance(place, Path) and remote.is_url(place) else Path(place)
+def _root(place: str | Path | Address) -> Path | Address:
+    """A path, or else the address of a URL, in full."""
+    if isinstance(place, Path):
+        return place
+    text = Address(place).real
+    return Address(text) if remote.is_url(text) else Path(text)
 
 
-def _split(root: Path | str, name: str, cache: Cache | None) -> Split:
+def _split(root: Path | Address, name: str, cache: Cache | None) -> Split:
     dataset = read_dataset(root)
     facts = dataset.splits.get(name)
     if facts is None:
-        raise ShardError(f"{_told(root)}: has no split {name!r}; it has: {', '.join(dataset.splits) or 'none'}")
+        raise ShardError(f"{root}: has no split {name!r}; it has: {', '.join(dataset.splits) or 'none'}")
     columns = list(
         _each(lambda number: _columns(root, layout.tar_path(Path(), name, number), dataset), facts.shards, root)
     )
     split = _joined_split(columns, dataset, name, cache)
     if len(split) != facts.samples:
-        raise ShardError(f"{_told(root)}: {name} has {len(split)} samples where {layout.DATASET} says {facts.samples}")
+        raise ShardError(f"{root}: {name} has {len(split)} samples where {layout.DATASET} says {facts.samples}")
     if len(np.unique(split.key_N)) != len(split):
-        raise ShardError(f"{_told(root)}: {name} has samples twice; make the set again with ks-shard")
+        raise ShardError(f"{root}: {name} has samples twice; make the set again with ks-shard")
     return split
 
 
@@ -319,7 +327,7 @@ def _joined(arrays: list[np.ndarray], shape: tuple[int, ...], kind: type[np.gene
     return np.concatenate([np.zeros((0, *shape), dtype=kind), *arrays])
 
 
-def _each(read: Callable[[int], T], count: int, root: Path | str) -> Iterator[T]:
+def _each(read: Callable[[int], T], count: int, root: Path | Address) -> Iterator[T]:
     """What `read` gives for each number below `count`, a few at once where it waits for a server; the first error ends it."""
     if isinstance(root, Path):
         yield from map(read, range(count))
@@ -341,14 +349,14 @@ class _Columns:
     crc_NP: np.ndarray
 
 
-def _columns(root: Path | str, name: Path, dataset: Dataset) -> _Columns:
+def _columns(root: Path | Address, name: Path, dataset: Dataset) -> _Columns:
     """What the index of the tar called `name` says; raises ShardError where that cannot be so."""
-    tar, place = _below(root, name), _told(_below(root, layout.index_path(name)))
+    tar, place = _below(root, name), str(_below(root, layout.index_path(name)))
     read = _index(_below(root, layout.index_path(name)))
     offset_NP, size_NP, crc_NP = tables(read, dataset, place)
     _check_size(tar, read.bytes)
     return _Columns(
-        Tar(place=str(tar), bytes=read.bytes, sha256=read.sha256),
+        Tar(place=tar, bytes=read.bytes, sha256=read.sha256),
         np.array(read.keys, dtype=np.bytes_),
         np.array(read.label_indices, dtype=np.int64),
         offset_NP,
@@ -388,30 +396,23 @@ def _fits(offset_M: np.ndarray, size_M: np.ndarray, bytes_: int) -> bool:
     return bool((offset_M - np.concatenate([[0], end_M])[:-1] >= BLOCK).all())
 
 
-def _check_size(tar: Path | str, size: int) -> None:
+def _check_size(tar: Path | Address, size: int) -> None:
     try:
         found = tar.stat().st_size if isinstance(tar, Path) else remote.size(tar)
     except OSError as error:
         raise ShardError(f"{tar}: cannot be read: {error.strerror}; copy it, or make it with ks-shard") from error
     if found is None:
-        raise ShardError(f"{_told(tar)}: is not there, but its index is; upload it, or make it with ks-shard")
+        raise ShardError(f"{tar}: is not there, but its index is; upload it, or make it with ks-shard")
     if found != size:
         fault = "cut short" if found < size else "not what its index describes"
-        raise ShardError(
-            f"{_told(tar)}: is {fault} ({found} bytes, not {size}); copy both again, or make them with ks-shard"
-        )
+        raise ShardError(f"{tar}: is {fault} ({found} bytes, not {size}); copy both again, or make them with ks-shard")
 
 
-def _index(place: Path | str) -> Index:
+def _index(place: Path | Address) -> Index:
     if isinstance(place, Path):
         return index.read_index(place)
-    return index.parse_index(remote.read(place, most=index.MOST_BYTES), _told(place))
+    return index.parse_index(remote.read(place, most=index.MOST_BYTES), str(place))
 
 
-def _below(root: Path | str, name: Path) -> Path | str:
+def _below(root: Path | Address, name: Path) -> Path | Address:
     return root / name if isinstance(root, Path) else remote.join(root, *name.parts)
-
-
-def _told(place: Path | str) -> str:
-    """A place as a message may tell it."""
-    return redact.redact(str(place))

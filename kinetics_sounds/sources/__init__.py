@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from .. import files, plugins
+from ..address import Address
 from ..clip import Clip, Fetched, Status
 from ..errors import SourceError
 
@@ -133,11 +134,12 @@ class Archive(Protocol):
         """
 
 
-def load(spec: str, options: object = None) -> Source | Archive:
+def load(spec: Address | str, options: object = None) -> Source | Archive:
     """The source named by `NAME` or `NAME:ARGUMENT`; raises SettingsError or SourceError where there is none.
 
     `options` is an instance of the module's `Options`, or None for its defaults.
     """
+    spec = Address(spec).real
     name, _, argument = spec.partition(":")
     if spec and Path(spec).exists() and name not in plugins.names(__name__):
         raise SourceError(f"--source {spec}: a folder is named as local:{spec}")
@@ -177,10 +179,12 @@ def _refuse(error: OSError) -> None:
     raise SourceError(f"{error.filename}: the folder cannot be read: {error.strerror}") from error
 
 
-def absolute(spec: str) -> str:
-    """The same source for whoever works in another folder: a relative path in it is made absolute."""
-    name, colon, argument = spec.partition(":")
-    return f"{name}:{files.user_path(argument).absolute()}" if colon and argument and "://" not in argument else spec
+def absolute(spec: Address) -> Address:
+    """The same source for whoever works in another folder or environment: a path in it is absolute, an address in full."""
+    name, colon, argument = spec.real.partition(":")
+    if colon and argument and "://" not in argument:
+        return Address(f"{name}:{files.user_path(argument).absolute()}")
+    return Address(spec.real)
 
 
 def options() -> dict[str, type]:

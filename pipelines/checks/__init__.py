@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from kinetics_sounds.address import Address
+from kinetics_sounds.redact import redact
+
 PYTHON = (sys.executable, "-P")
 """This interpreter, to which a `torch.py` in the working directory is not torch."""
 _CHILD = f"from {__name__} import answer; answer()"
@@ -62,10 +65,10 @@ Check = Callable[[Asked], Iterable[Finding]]
 def apart(check: Check, asked: Asked) -> list[Finding]:
     """What a check finds in a process of its own; one that raises, dies or hangs is a finding too."""
     name = _name(check.__name__, asked)
-    argv = [*PYTHON, "-c", _CHILD, check.__module__, check.__name__, json.dumps(asdict(asked))]
+    argv = [*PYTHON, "-c", _CHILD, check.__module__, check.__name__]
     pipe = subprocess.PIPE
     try:
-        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True)
+        child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
     except OSError as error:
         remedy = (
             "end other processes, or have their limit or that of memory raised (ulimit -u, docker run --pids-limit)"
@@ -73,7 +76,7 @@ def apart(check: Check, asked: Asked) -> list[Finding]:
         return [Finding(name, Verdict.MISSING, f"no process can be started: {error}", remedy)]
     with child:
         try:
-            output, noise = child.communicate(timeout=asked.timeout_seconds)
+            output, noise = child.communicate(json.dumps(asdict(asked)).encode(), timeout=asked.timeout_seconds)
         except subprocess.TimeoutExpired as error:
             _kill(child)
             return [*_read(error.stdout or b""), _hung(name, asked.timeout_seconds)]
@@ -89,9 +92,12 @@ def apart(check: Check, asked: Asked) -> list[Finding]:
 
 
 def answer() -> None:
-    """In the process apart: run the check that argv names, and print each finding as a line of JSON."""
-    module, name, text = sys.argv[1:]
-    asked = Asked(**json.loads(text))
+    """In the process apart: run the check that argv names, and print each finding as a line of JSON.
+
+    What it is told comes by standard input, for others may read a command line, and an address may carry a secret.
+    """
+    module, name = sys.argv[1:]
+    asked = Asked(**json.loads(sys.stdin.buffer.read()))
     signal.alarm(math.ceil(asked.timeout_seconds) + 1)  # should whoever waits be killed first
     ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no finding
@@ -122,7 +128,7 @@ def ending(code: int) -> str:
 
 def _name(check: str, asked: Asked) -> str:
     """What a failure of a check is called."""
-    return f"{check.replace('_', ' ')} {asked.subject}".strip()
+    return f"{check.replace('_', ' ')} {Address(asked.subject)}".strip()
 
 
 def _read(output: bytes) -> list[Finding]:
@@ -144,10 +150,10 @@ def _hung(name: str, seconds: float) -> Finding:
 
 
 def _died(name: str, code: int, noise: bytes) -> Finding:
-    found = ending(code) + last_words(noise.decode("utf-8", "replace"))
+    found = redact(ending(code) + last_words(noise.decode("utf-8", "replace")))
     return Finding(name, Verdict.MISSING, found, "reinstall what it names; if that does not help, report it")
 
 
 def _raised(name: str, error: Exception) -> Finding:
-    found = f"{type(error).__name__}: {error}"
+    found = redact(f"{type(error).__name__}: {error}")
     return Finding(name, Verdict.MISSING, found, "mend or reinstall what it names; if that does not help, report it")

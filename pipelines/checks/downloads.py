@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kinetics_sounds import sources
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Fetched, Kind, Status
 from kinetics_sounds.errors import MediaError
 from kinetics_sounds.sources import Archive, PartError
@@ -77,7 +78,7 @@ def live(asked: Asked) -> Iterator[Finding]:
                 location = source.first() or ""
             if not location:
                 remedy = "name a video that it has with --live_id"
-                yield Finding(name, Verdict.MISSING, f"{asked.subject} does not have {asked.live_id}", remedy)
+                yield Finding(name, Verdict.MISSING, f"{Address(asked.subject)} does not have {asked.live_id}", remedy)
                 return
             fetched = source.fetch(clip, location, Path(folder))
         if fetched.status is not Status.OK or fetched.path is None:

@@ -170,3 +170,12 @@ def test_a_link_is_not_followed(box: Mailbox, tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="symbolic links"):
         box.read(claim)
+
+
+def test_a_task_and_its_result_are_for_their_owner_alone(box: Mailbox) -> None:
+    box.put(1, None, timeout_seconds=9)
+    box.put(2, None, timeout_seconds=9)
+    box.answer(claimed(box), "done")
+
+    modes = {path.stat().st_mode & 0o777 for name in ("tasks", "results") for path in (box.folder / name).iterdir()}
+    assert modes == {0o600}

@@ -686,7 +686,7 @@ def test_a_check_of_bytes_sends_anew_what_differs_at_the_url_and_nothing_else(
     assert not here.done
 
 
-def damage(path: Path, url: str, at: int, folder: Path) -> None:
+def damage(path: Path, url: remote.Url, at: int, folder: Path) -> None:
     """Store a file's copy with a flipped byte at a URL."""
     shutil.copy(path, folder / "damaged")
     flip(folder / "damaged", at)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kinetics_sounds import manifest, remote
+from kinetics_sounds.address import Address
 from kinetics_sounds.media import encode, mel, probe
 from kinetics_sounds.pipelines import shard, verify
 from kinetics_sounds.pipelines.verify import Checked, TarTask
@@ -45,7 +46,7 @@ def tar_of(folder: Path) -> Path:
 
 
 def check(folder: Path | str, *, decode: bool = False) -> Checked:
-    return verify.check_tar(TarTask(place=str(folder), split="train", number=0, decode=decode))
+    return verify.check_tar(TarTask(place=Address(str(folder)), split="train", number=0, decode=decode))
 
 
 def told(folder: Path | str, *, decode: bool = False) -> list[tuple[str, str]]:
@@ -412,7 +413,7 @@ def test_a_set_with_parts_that_run_code_is_bad(folder: Path) -> None:
     dataset = index.read_dataset(folder)
     index.write(folder / layout.DATASET, dataclasses.replace(dataset, parts=(*dataset.parts, "pickle")))
 
-    report = verify.verify(str(folder), decode=False, workers=1, stop=lambda: True)
+    report = verify.verify(Address(str(folder)), decode=False, workers=1, stop=lambda: True)
 
     assert any("has parts 'pickle'" in fault.what for fault in report.faults)
 
@@ -422,7 +423,7 @@ def test_what_only_the_set_as_a_whole_shows_is_told(folder: Path) -> None:
     dataset = index.read_dataset(folder)
 
     def faults(*keys: str) -> list[str]:
-        return list(verify._split_faults(str(folder), dataset, "train", list(keys)))
+        return list(verify._split_faults(Address(str(folder)), dataset, "train", list(keys)))
 
     assert faults("k_0", "k_1", "k_2") == [
         "train-000001.tar is none of its 1 shards; delete it, or make the set again with ks-shard"
@@ -436,7 +437,7 @@ def test_a_set_that_claims_a_milliard_of_shards_is_checked_up_to_the_first_that_
     claimed = dataclasses.replace(dataset.splits["train"], shards=10**9)
     index.write(folder / layout.DATASET, dataclasses.replace(dataset, splits={"train": claimed}))
 
-    report = verify.verify(str(folder), decode=False, workers=1, stop=lambda: False)
+    report = verify.verify(Address(str(folder)), decode=False, workers=1, stop=lambda: False)
 
     assert (report.shards, report.samples) == (1, 3)
     [fault] = report.faults

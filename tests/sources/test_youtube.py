@@ -57,7 +57,7 @@ def test_youtube_itself_is_asked_by_default_and_tells_its_terms() -> None:
 def test_another_server_is_asked_in_the_same_way_and_has_no_terms_that_we_know() -> None:
     source = loaded("youtube:https://mirror.example:8080/v/{youtube_id}.mp4?x=1")
 
-    assert source.candidates(clip()) == (f"https://mirror.example:8080/v/{ID}.mp4?x=1",)
+    assert source.candidates(clip()) == (f"https://mirror.example:8080/v/{ID}.mp4?***",)
     assert source.notice == ""
 
 

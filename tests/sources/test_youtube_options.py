@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Fetched, Status
 from kinetics_sounds.errors import KineticsSoundsError, SettingsError, SourceError
 from kinetics_sounds.redact import redact
@@ -242,7 +243,7 @@ def test_a_section_is_cut_by_encoding_and_the_whole_video_is_not_cut() -> None:
 @pytest.mark.parametrize(
     ("argument", "options"),
     [
-        ("", {"proxy": "socks5://127.0.0.1:1"}),
+        ("", {"proxy": Address("socks5://127.0.0.1:1")}),
         ("", {"option": ('http_headers={"Authorization": "Bearer x"}',)}),
         ("http://me:word@mirror.example/{youtube_id}", {}),
     ],
@@ -327,9 +328,9 @@ def test_a_proxy_is_used_and_its_password_is_not_told(
     monkeypatch.delenv("no_proxy")
     host = faults.url.partition("://")[2]
 
-    through = fetch("http://mirror.example/407/{youtube_id}", tmp_path, proxy=f"http://me:{SECRET}@{host}")
-    refused = fetch("https://mirror.example/{youtube_id}", tmp_path, proxy=f"http://me:{SECRET}@127.0.0.1:1")
-    broken = fetch("http://mirror.example/{youtube_id}", tmp_path, proxy=f"http://me:{SECRET}@no such host:1")
+    through = fetch("http://mirror.example/407/{youtube_id}", tmp_path, proxy=Address(f"http://me:{SECRET}@{host}"))
+    refused = fetch("https://mirror.example/{youtube_id}", tmp_path, proxy=Address(f"http://me:{SECRET}@127.0.0.1:1"))
+    broken = fetch("http://mirror.example/{youtube_id}", tmp_path, proxy=Address(f"http://me:{SECRET}@no such host:1"))
 
     assert faults.asked[0].endswith(f"/407/{ID}")
     assert [got.status for got in (through, refused)] == [Status.HTTP_4XX, Status.NETWORK]
@@ -351,7 +352,7 @@ def test_the_password_of_the_environments_proxy_is_not_told(name: str, monkeypat
 @pytest.mark.parametrize(
     "options",
     [
-        {"proxy": f"http://me:{SECRET}@host"},
+        {"proxy": Address(f"http://me:{SECRET}@host")},
         {"option": (f"password={SECRET}",)},
     ],
 )
@@ -367,6 +368,16 @@ def test_a_token_in_a_mirrors_address_is_not_told(faults: Any, tmp_path: Path) -
     with pytest.raises(SourceError) as raised:
         Source(f"ftp://me:{SECRET}@mirror.example/")
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_a_secret_that_a_long_message_is_cut_in_is_hidden(length: int, faults: Any, tmp_path: Path) -> None:
+    faults.reason = "x" * length + SECRET * 60
+
+    got = fetch(f"{faults.url}/403/{{youtube_id}}?token={SECRET}", tmp_path)
+
+    assert "HTTP Error 403" in got.detail
+    assert SECRET[:3] not in got.detail
 
 
 def test_a_header_is_sent_and_not_told(faults: Any, tmp_path: Path) -> None:

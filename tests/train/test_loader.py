@@ -368,7 +368,7 @@ def copy(shards: Path, tmp_path: Path) -> Path:
 
 def flip(split: Split, number: int, part: str = layout.FRAMES) -> None:
     """Change one bit of a part of a sample on disk."""
-    tar = Path(split.tars[split.shard(number)].place)
+    tar = Path(str(split.tars[split.shard(number)].place))
     offset = int(split.offset_NP[number, split.dataset.parts.index(part)])
     data = bytearray(tar.read_bytes())
     data[offset + 5] ^= 1

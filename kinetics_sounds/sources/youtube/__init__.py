@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...address import Address
 from ...clip import SPLITS, Clip, Fetched, Status
 from ...errors import KineticsSoundsError, MediaError, SettingsError, SourceError
 from ...media import ffmpeg, probe
@@ -58,6 +59,7 @@ class Source:
             )
         self.options = options or Options()
         self.template = argument or WATCH
+        mirror = Address(argument)
         self.videos_per_hour = limit(
             "videos_per_hour", self.options.videos_per_hour, 0 if argument else VIDEOS_PER_HOUR
         )
@@ -72,10 +74,10 @@ class Source:
         self._passed = passed_on(self.options.option)
         self._cookies, warning = read_cookies(self.options.cookies) if self.options.cookies else ("", "")
         self.notice = " ".join(filter(None, ("" if argument else _NOTICE, warning)))
-        self._secrets = [*of_url(argument), *of_url(self.options.proxy), *cookie_values(self._cookies)]
+        self._secrets = [*mirror.secrets, *(self.options.proxy or Address("")).secrets, *cookie_values(self._cookies)]
         self._secrets += secrets(self._passed)
         self._secrets += (secret for proxy in urllib.request.getproxies().values() for secret in of_url(proxy))
-        to_mirror = not self.own and (self._cookies or of_url(argument))  # YouTube's media hosts are sent no cookies
+        to_mirror = not self.own and (self._cookies or mirror.secrets)  # YouTube's media hosts are sent no cookies
         check(self.options, secret=bool(to_mirror or "http_headers" in self._passed))
 
     @property
@@ -91,10 +93,14 @@ class Source:
         return f"yt-dlp {__version__}"
 
     def candidates(self, clip: Clip) -> Sequence[str]:
-        """The URL: whether the video is still there, only asking can tell."""
-        return (self.template.replace("{youtube_id}", clip.youtube_id),)
+        """The URL without a mirror's secrets: whether the video is still there, only asking can tell."""
+        url = self._url(clip)
+        return (url if self.own else str(Address(url)),)
 
-    def fetch(self, clip: Clip, location: str, folder: Path) -> Fetched:
+    def _url(self, clip: Clip) -> str:
+        return self.template.replace("{youtube_id}", clip.youtube_id)
+
+    def fetch(self, clip: Clip, _location: str, folder: Path) -> Fetched:
         """Download the whole video, or its section, into `folder`; whatever else was written is removed.
 
         With sections, other threads must not start ffmpeg meanwhile: its log goes where an environment variable says. Raises
@@ -106,24 +112,25 @@ class Source:
         path: Path | None = None
         with tempfile.TemporaryDirectory(dir=folder, prefix="youtube-", ignore_cleanup_errors=True) as name:
             try:
-                path = self._download(clip, location, Path(name).absolute(), watch)
+                path = self._download(clip, Path(name).absolute(), watch)
                 status, detail = Status.OK, ""
             except KineticsSoundsError:
                 raise
             except RefusedError as error:
-                status, detail = error.status, str(error)
+                status, detail = error.status, errors.first_words(self._hide(error))
             except (YoutubeDLError, OSError) as error:
                 status = errors.classify(error, there=self.own or watch.settled)
-                detail = errors.first_words(error, warned=watch.warned if status is Status.NO_FORMATS else "")
+                warned = self._hide(watch.warned) if status is Status.NO_FORMATS else ""
+                detail = errors.first_words(self._hide(error), warned=warned)
             except Exception as error:  # noqa: BLE001 - a bug of the tool's, met by one video: its outcome says so
-                status, detail = Status.CRASHED, errors.where(error)
+                status, detail = Status.CRASHED, errors.where(error, self._hide(error))
                 if watch.failed:  # what went wrong before, such as one of several fragments at once
                     status = errors.classify(YoutubeDLError(watch.failed), there=self.own or watch.settled)
-                    detail = f"{errors.first_words(YoutubeDLError(watch.failed))} ({detail})"
+                    detail = f"{errors.first_words(self._hide(watch.failed))} ({detail})"
             if path is not None:
                 path = path.replace(folder / f"video{'.mp4' if self.options.sections else path.suffix}")
         if detail:
-            detail = f"{redact(detail, self._secrets)} [{self.versions}]"
+            detail = f"{detail} [{self.versions}]"
         chosen = watch.chosen if path is not None else formats.Chosen()
         return Fetched(
             status=status,
@@ -137,22 +144,29 @@ class Source:
             bytes=watch.bytes,
         )
 
-    def _download(self, clip: Clip, location: str, work: Path, watch: "_Watch") -> Path:
-        """The file that yt-dlp makes of the location, below `work`."""
+    def _hide(self, said: object) -> str:
+        """A text of others without secrets: all of it, for one that was cut could begin or end within one."""
+        return redact(str(said), self._secrets)
+
+    def _download(self, clip: Clip, work: Path, watch: "_Watch") -> Path:
+        """The file that yt-dlp makes of the clip's video, below `work`."""
         if self.own and len(clip.youtube_id) != ID_LENGTH:
             raise RefusedError(Status.UNAVAILABLE, f"YouTube has no id of {len(clip.youtube_id)} letters, only of 11")
         log = work / "ffmpeg.log"
         logged = sections.logged(log) if self.options.sections else contextlib.nullcontext()
         with logged, self._tool(clip, work, watch) as tool:
-            from yt_dlp.utils import DownloadError
+            from yt_dlp.utils import DownloadError, smuggle_url
 
+            url = self._url(clip)
+            if not self.own:  # else its id is what follows the last slash, query and all, and stands in every message
+                url = smuggle_url(url, {"force_videoid": clip.youtube_id})
             try:
-                info = tool.extract_info(location, download=True) or {}
+                info = tool.extract_info(url, download=True) or {}
             except DownloadError as error:
                 if not log.exists() or "ffmpeg exited" not in str(error):
                     raise
-                raise DownloadError(f"{error}: {sections.told(log)}") from error
-        if broken := sections.broken(log):
+                raise DownloadError(f"{error}: {sections.told(log, hide=self._hide)}") from error
+        if broken := sections.broken(log, hide=self._hide):
             raise DownloadError(f"the section broke off: {broken}")
         downloads = info.get("requested_downloads") or []
         if len(downloads) > 1:
@@ -223,7 +237,7 @@ class Source:
             "allowed_extractors": ["youtube" if self.own else "generic"],
         }
         if self.options.proxy:
-            fixed["proxy"] = self.options.proxy
+            fixed["proxy"] = self.options.proxy.real
         if self._cookies:
             fixed["cookiefile"] = io.StringIO(self._cookies)  # yt-dlp writes the jar back: into this, not into the file
         if self.options.sections:

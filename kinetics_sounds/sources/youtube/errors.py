@@ -43,23 +43,23 @@ class RefusedError(Exception):
     """What this source does not take, although yt-dlp would."""
 
     def __init__(self, status: Status, reason: str) -> None:
-        """The reason is the outcome's detail; it is cut to 450 letters."""
-        super().__init__(reason[:_MOST])
+        """The reason is the outcome's detail."""
+        super().__init__(reason)
         self.status = status
 
 
-def first_words(error: Exception, *, warned: str = "") -> str:
+def first_words(message: str, *, warned: str = "") -> str:
     """The begin of a message, where yt-dlp says what is wrong; the advice that follows can be longer than that."""
-    words = " ".join(str(error).split()).removeprefix("ERROR: ")
+    words = " ".join(message.split()).removeprefix("ERROR: ")
     if warned:
         words = f"{words[:200]} (warned before: {' '.join(warned.split())[:200]})"
     return words[:_MOST]
 
 
-def where(error: Exception) -> str:
-    """An exception that the tool should not have let out: its kind, its words and its place."""
+def where(error: Exception, message: str) -> str:
+    """An exception that the tool should not have let out: its kind, its words (`message`) and its place."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} at {Path(frame.filename).name}:{frame.lineno}"
+    return f"{type(error).__name__}: {' '.join(message.split())[:200]} at {Path(frame.filename).name}:{frame.lineno}"
 
 
 def classify(error: Exception, *, there: bool = False) -> Status:

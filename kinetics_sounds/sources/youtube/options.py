@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import files
+from ...address import Address
 from ...errors import SettingsError, SourceError
 from ...plugins import nearest
 from ...redact import of_url
@@ -82,7 +83,7 @@ class Options:
 
     cookies: Path | None = None
     """Cookies of an account: a Netscape cookies.txt that only you can read; it is never written. Accounts may be banned."""
-    proxy: str = field(default="", repr=False)
+    proxy: Address | None = None
     """URL of a proxy; default: the environment's HTTPS_PROXY, where other users of the machine do not see a password."""
     js_runtime: str = ""
     """JavaScript runtime for YouTube's scripts: deno, node, bun or quickjs, or NAME:PATH; default: the best one found."""
@@ -119,12 +120,12 @@ def check(options: Options, *, secret: bool) -> None:
         raise SettingsError(f"--youtube.max_bytes {options.max_bytes}: must be 0 (no limit) or more")
     if not options.sections:
         return
-    if options.proxy.startswith("socks"):
+    if str(options.proxy).startswith("socks"):
         raise SettingsError("--youtube.sections: ffmpeg reads the span and knows no SOCKS proxy; use an HTTP one")
     if secret:
         raise SettingsError(
             "--youtube.sections: ffmpeg would be given the server's secrets where other users of this machine see them; "
-            "leave out sections, or the cookies, password or headers"
+            "leave out sections, or the cookies, the headers, or what is secret in the mirror's address (user, query, fragment)"
         )
 
 

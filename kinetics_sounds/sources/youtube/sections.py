@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _BROKEN = re.compile(r"ends prematurely|Error during demuxing|Input/output error|Failed to open (?:segment|fragment)")
@@ -35,15 +35,15 @@ def logged(path: Path) -> Iterator[None]:
         del os.environ["FFREPORT"]
 
 
-def told(log: Path, *, most: int = 300) -> str:
+def told(log: Path, *, hide: Callable[[str], str], most: int = 300) -> str:
     """What an ffmpeg log says first, without its command line: all that follows is the same trouble's end."""
-    return " | ".join(_lines(log)[:3])[:most]
+    return hide(" | ".join(_lines(log)[:3]))[:most]
 
 
-def broken(log: Path) -> str:
+def broken(log: Path, *, hide: Callable[[str], str]) -> str:
     """What an ffmpeg log says of a section that is not whole; empty where nothing is wrong, or there is no log."""
     lines = _lines(log) if log.exists() else []
-    return " | ".join(filter(_WHY.search, lines))[:300] if any(map(_BROKEN.search, lines)) else ""
+    return hide(" | ".join(filter(_WHY.search, lines)))[:300] if any(map(_BROKEN.search, lines)) else ""
 
 
 def _lines(log: Path) -> list[str]:

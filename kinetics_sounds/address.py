@@ -1,0 +1,104 @@
+"""Addresses that may carry a secret: whatever writes one down writes it without user part, query and fragment.
+
+`***` stands for each of them, in `config.yaml` as in a message, and may be given so as well: the environment variable
+`KS_ADDRESSES` then says the address in full, so that neither a command line nor a file that is shared has it.
+"""
+
+import os
+import re
+import stat
+from functools import total_ordering
+from pathlib import Path
+
+from . import redact
+from .errors import SettingsError
+
+VARIABLE = "KS_ADDRESSES"
+"""Addresses in full, with spaces between them, or the path of a file with one a line that only its owner can read."""
+NOTE = (
+    f"# *** in an address stands for a secret, which is not kept here. To use this file again, give the option itself, or set\n"
+    f"# {VARIABLE} to the address in full, or to a file (mode 0600) that has it on a line of its own.\n"
+)
+"""What a file says that has such an address in it."""
+MOST_BYTES = 64 << 10
+"""Of a file of addresses."""
+
+
+@total_ordering
+class Address:
+    """A URL, a path, or a text with a URL in it, as a user gave it.
+
+    As text (str, repr, format) it is without its secrets, and JSON does not take it; `real` is for whoever asks for it.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: "str | Address") -> None:
+        """Raises TypeError for what is neither text nor an address."""
+        if not isinstance(text, str | Address):
+            raise TypeError(f"{type(text).__name__} is no address")
+        self._text: str = text._text if isinstance(text, Address) else text
+
+    @property
+    def real(self) -> str:
+        """The whole text; raises SettingsError where `KS_ADDRESSES` does not say what `***` in it stands for."""
+        return redact.ONE.sub(_in_full, self._text) if redact.HIDDEN in self._text else self._text
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no message may tell of it, longest first."""
+        return redact.of_url(self.real)
+
+    def __str__(self) -> str:
+        return redact.redact_url(self._text)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Address) and self._text == other._text
+
+    def __lt__(self, other: "Address") -> bool:
+        return self._text < other._text
+
+    def __hash__(self) -> int:
+        return hash((Address, self._text))
+
+    def __deepcopy__(self, _memo: object) -> "Address":
+        return self
+
+    def __reduce__(self) -> "tuple[type[Address], tuple[str]]":
+        return Address, (self.real,)  # another machine has another environment
+
+
+def _in_full(found: re.Match[str]) -> str:
+    """What stands for a URL with `***` in it; any other stays as it is."""
+    if redact.HIDDEN not in found[0]:
+        return found[0]
+    fit = sorted({each for each in _known() if redact.redact_url(each) == found[0]})
+    if len(fit) != 1:
+        lacks = "names none" if not fit else f"names {len(fit)}"
+        raise SettingsError(
+            f"{found[0]}: *** stands for a secret, and {VARIABLE} {lacks} such address; give the whole address, or set "
+            f"{VARIABLE} to it, or to a file that only you can read with it on a line of its own"
+        )
+    return fit[0]
+
+
+def _known() -> list[str]:
+    """The addresses of the environment."""
+    text = os.environ.get(VARIABLE, "")
+    if not text or "://" in text:
+        return text.split()
+    place = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where nobody has that name
+    try:
+        with place.open(encoding="utf-8") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise SettingsError(f"{VARIABLE}: {place} can be used by others; chmod 600 it")
+            return file.read(MOST_BYTES).split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise SettingsError(f"{VARIABLE}: {place} cannot be read: {reason}") from None

@@ -1,0 +1,69 @@
+"""What an address tells of itself, and where what it hides comes from."""
+
+import copy
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds.address import VARIABLE, Address
+from kinetics_sounds.errors import SettingsError
+
+URL = "http://me:w0rd@host.example:80/a b/{youtube_id}?sig=a'b c#there"
+SHOWN = "http://***@host.example:80/a b/{youtube_id}?***#***"
+
+
+@pytest.mark.parametrize("prefix", ["", "youtube:"])
+def test_no_text_of_an_address_has_its_secrets(prefix: str) -> None:
+    address = Address(f"{prefix}{URL}")
+
+    assert str(address) == f"{address}" == f"{prefix}{SHOWN}"
+    assert repr([address]) == f"[Address({prefix + SHOWN!r})]"
+    with pytest.raises(TypeError):
+        json.dumps(address)
+    assert address.real == f"{prefix}{URL}"
+    assert {address: 1}[Address(f"{prefix}{URL}")] == 1
+    assert address != Address(f"{prefix}{SHOWN}")
+
+
+def test_a_path_is_told_as_it_is() -> None:
+    assert str(Address("/data/a?b#c@d")) == Address("/data/a?b#c@d").real == "/data/a?b#c@d"
+
+
+@pytest.mark.parametrize("prefix", ["", "youtube:"])
+def test_what_is_hidden_comes_from_the_environment(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = "http://me:w0rd@host.example:80/set?sig=ab#there"
+    asked = Address(f"{prefix}http://***@host.example:80/set?***#***")
+    with pytest.raises(
+        SettingsError, match=rf"^http://\*\*\*@host.*{VARIABLE} names none such address; give the whole"
+    ):
+        _ = asked.real
+
+    monkeypatch.setenv(VARIABLE, f"http://me:w0rd@host.example:80/other?sig=ab#there  {whole}")
+    assert asked.real == f"{prefix}{whole}"
+    assert pickle.loads(pickle.dumps(asked)).real == f"{prefix}{whole}"
+    assert copy.deepcopy(asked) is asked
+
+    monkeypatch.setenv(VARIABLE, f"{whole} {whole.replace('ab', 'cd')}")
+    with pytest.raises(SettingsError, match="names 2"):
+        _ = asked.real
+
+
+def test_what_is_hidden_comes_from_a_file_that_nobody_else_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = tmp_path / "addresses"
+    monkeypatch.setenv(VARIABLE, str(book))
+    asked = Address("s3://***@bucket/set")
+    with pytest.raises(SettingsError, match=r"addresses cannot be read: No such file"):
+        _ = asked.real
+
+    book.write_text("s3://key:word@bucket/set\nhttps://host/x?sig=1\n")
+    book.chmod(0o640)
+    with pytest.raises(SettingsError, match=r"addresses can be used by others; chmod 600 it"):
+        _ = asked.real
+
+    book.chmod(0o600)
+    assert asked.real == "s3://key:word@bucket/set"
+    assert Address("https://host/x?***").real == "https://host/x?sig=1"
