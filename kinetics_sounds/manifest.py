@@ -204,7 +204,15 @@ def read_classes(path: Path) -> ClassList:
 
 
 def _classes(facts: Mapping[str, Any]) -> ClassList:
-    return ClassList(facts["classes"], tuple(facts["labels"]), facts["note"])
+    """Raises ValueError, KeyError or TypeError for what is no class list."""
+    labels = facts["labels"]
+    if not isinstance(labels, list) or not all(
+        isinstance(text, str) for text in (*labels, facts["classes"], facts["note"])
+    ):
+        raise ValueError("its classes are no list of labels")
+    if len(set(labels)) < len(labels):
+        raise ValueError("its classes name a label twice")
+    return ClassList(facts["classes"], tuple(labels), facts["note"])
 
 
 def _derived(path: Path, indices: Mapping[str, int]) -> ClassList:
@@ -278,7 +286,7 @@ def _opened(path: Path) -> Iterator[_Table]:
         raise ManifestError(
             f"{path}: cannot be read as Parquet ({error}); give the manifest.parquet of a build"
         ) from error
-    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
         remedy = (
             "leave rows out of a copy, and change nothing" if copy else "run ks-build again (finished clips are kept)"
         )

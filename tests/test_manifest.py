@@ -539,3 +539,30 @@ def test_a_user_s_own_list_of_a_shipped_name_has_no_shipped_note(tmp_path: Path)
     manifest.write(path, ClassList("k100", LABELS), (OK,))
 
     assert manifest.read(path).classes == ClassList("k100", LABELS, note="")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"labels": [["humming"], "clapping"]}, "its classes are no list of labels"),
+        ({"labels": {"humming": 1}}, "its classes are no list of labels"),
+        ({"labels": "humming"}, "its classes are no list of labels"),
+        ({"labels": ["humming", "humming"]}, "its classes name a label twice"),
+        ({"classes": ["k32"]}, "its classes are no list of labels"),
+        ({"note": 3}, "its classes are no list of labels"),
+    ],
+)
+def test_classes_that_no_build_writes_are_refused(facts: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = changed(tmp_path, same, **facts)
+
+    assert f"holds what no build writes ({said}" in refusal(path)
+    with pytest.raises(ManifestError, match=said):
+        manifest.read_classes(path)
+
+
+def test_facts_that_are_nested_without_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.parquet"
+    table = pa.table({"key": ["a"]}).replace_schema_metadata({b"kinetics_sounds": b"[" * 100_000})
+    parquet.write_table(table, path)
+
+    assert "holds what no build writes (" in refusal(path)

@@ -7,17 +7,18 @@ CHECKPOINTS/step-00000500/model.safetensors
 
 import json
 import logging
+import math
 import os
 import re
 import shutil
 import stat
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -148,7 +149,69 @@ def read_state(path: Path) -> dict[str, Any]:
         raise RunError(
             f"{path}: is of schema {schema}, where this version reads {SCHEMA}; use the version that wrote it"
         )
+    for name, (holds, what) in _KINDS.items():
+        if not holds(state.get(name)):
+            raise RunError(
+                f"{path / 'state.json'}: its {name} is {str(state.get(name))[:80]}, which is no {what}; {REMEDY}"
+            )
     return state
+
+
+def _is_count(value: object, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 1 << 53
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_best(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"step", "value"}
+        and _is_count(value["step"])
+        and _is_number(value["value"])
+    )
+
+
+def _is_plateau(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        (name == "best" and (each is None or _is_number(each))) or (name in ("cuts", "waited") and _is_count(each))
+        for name, each in value.items()
+    )
+
+
+def _is_scaler(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values())) and (not value or value.keys() == _SCALER)
+
+
+_SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+_KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "step": (_is_count, "number of steps"),
+    "of_steps": (lambda value: value is None or _is_count(value), "number of steps"),
+    "window": (lambda value: value is None or _is_count(value, 1), "number of shards"),
+    "best": (lambda value: value is None or _is_best(value), "best validation"),
+    "plateau": (lambda value: value is None or _is_plateau(value), "count of validations"),
+    "scaler": (lambda value: value is None or _is_scaler(value), "state of a gradient scaler"),
+}
+"""What state.json may say of how far a run is, where it says it: a file of a stranger's may say anything."""
+
+
+def check_shapes(path: Path, model: nn.Module) -> None:
+    """Raise RunError where a model, of which nothing is in memory, is not the checkpoint's: only its header is read."""
+    file = path / "model.safetensors"
+    try:
+        with safe_open(file, framework="pt") as found:
+            there = {name: tuple(found.get_slice(name).get_shape()) for name in found.keys()}  # noqa: SIM118 - no mapping
+    except Exception as error:
+        raise RunError(f"{file}: cannot be read ({error}); {REMEDY}") from error
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    for name in sorted(own.keys() | there.keys()):
+        if own.get(name) != there.get(name):
+            raise RunError(
+                f"{path}: belongs to another model: its {name} is {there.get(name, 'not there')}, where the run's settings say "
+                f"{own.get(name, 'that there is none')}"
+            )
 
 
 def load_model(path: Path, model: nn.Module) -> None:

@@ -21,6 +21,7 @@ from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
 
 from . import checkpoint, run
+from .methods import Data
 
 if TYPE_CHECKING:
     from kinetics_sounds.media.mel import Mel  # librosa takes its time
@@ -193,6 +194,17 @@ def asked(settings: Asked) -> str | None:
     return None if settings.untrained else settings.checkpoint
 
 
+def check_claims(folder: Path, path: Path | None) -> None:
+    """Raise RunError where a run says that its model is another than that of its checkpoint (default: the last one).
+
+    Done before the model takes memory: a stranger's run may claim any size.
+    """
+    outline = run.outline(run.model_of(folder), Data(**run.read_facts(folder)["data"]))
+    path = path or checkpoint.latest(folder / "checkpoints")
+    if path is not None:
+        checkpoint.check_shapes(path, outline)
+
+
 def load(place: str | Path, name: str | None = "last") -> Encoders:
     """The encoders of a run or of one of its checkpoints: see `kinetics_sounds.train.load`."""
     folder, own = Path(place), None
@@ -201,9 +213,10 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
     if own is not None and name not in ("last", None):
         raise RunError(f"{own}: is a checkpoint already, and {name!r} is another; give {folder} with it")
     facts = run.read_facts(folder)
+    path = None if name is None else own or checkpoint.find(folder / "checkpoints", name)
+    check_claims(folder, path)
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and are nobody else's business
         built = run.rebuild(folder)
-    path = None if name is None else own or checkpoint.find(folder / "checkpoints", name)
     if path is not None:
         checkpoint.read_state(path)
         checkpoint.load_model(path, built.model)

@@ -23,7 +23,7 @@ from kinetics_sounds.settings import DONE, STOPPED, parse
 from kinetics_sounds.shards import reader
 
 from . import checkpoint, launch, loader, pretrain, results, resume, run
-from .encoders import asked
+from .encoders import asked, check_claims
 from .heads import AmfmSettings
 from .methods import supervised
 from .methods.supervised import Supervised
@@ -116,6 +116,7 @@ def judge(argv: Sequence[str]) -> int:
     run.check_like(facts, dataset, shards=shards)
     name = asked(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
+    check_claims(settings.run, first)
     out = settings.out or settings.run / "eval" / ("finetune_untrained" if settings.untrained else "finetune")
     with _out_of_the_way() if settings.json else contextlib.nullcontext():
         words = _words(settings, classifier, first=first, shards=shards, val=val, out=out)

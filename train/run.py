@@ -41,6 +41,10 @@ PACKAGE = __package__
 RECIPES = Path(__file__).parent / "recipes"
 MOST_BYTES = 1 << 20
 """run.json is not larger."""
+MOST_PARAMETERS = 1 << 32
+"""Of a model: 150 times those of the paper."""
+MOST_CLASSES, MOST_SAMPLES = 1 << 20, 1 << 40
+"""Of the data that a run says it learnt from."""
 TABLES = "_tables"
 """How the name of a file ends that holds many recipes."""
 MODEL = ("method", "backbone", "encoders", "view", "seed")
@@ -347,8 +351,33 @@ class Built:
         return self.method({**extras, **self.view.to_model(batch, self.view_settings)})
 
 
+def outline(parsed: Parsed[SomeSettings], data: Data) -> nn.Module:
+    """The model of a run without its numbers, which takes no memory; raises SettingsError for one that nobody could have."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = _build(parsed, data).model
+        count = sum(parameter.numel() for parameter in model.parameters())
+    except (RuntimeError, OverflowError, TypeError) as error:  # sizes that have no product in 64 bits
+        raise SettingsError(f"--{parsed.settings.backbone}: makes no model ({_first_line(error)})") from error
+    if count > MOST_PARAMETERS:
+        raise SettingsError(
+            f"--{parsed.settings.backbone}: the model has {count:.2g} parameters, more than {MOST_PARAMETERS:.2g}; give a "
+            "smaller one"
+        )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def build(parsed: Parsed[SomeSettings], data: Data) -> Built:
-    """The untrained model of a run on such data: its weights are a function of the seed."""
+    """The untrained model of a run on such data: its weights are a function of the seed. Raises as `outline`."""
+    outline(parsed, data)
+    return _build(parsed, data)
+
+
+def _build(parsed: Parsed[SomeSettings], data: Data) -> Built:
     chosen = parsed.settings
     method = plugins.load(f"{PACKAGE}.methods", chosen.method)
     backbone = plugins.load(f"{PACKAGE}.backbones", chosen.backbone)
@@ -457,10 +486,24 @@ def read_facts(folder: Path) -> dict[str, Any]:
             raise TypeError("run.json holds no table")
         if missing := {"shards", "train_split", "fingerprint", "recipe", "data"}.difference(document):
             raise ValueError(f"run.json lacks {', '.join(sorted(missing))}")
-        Data(**document["data"])
+        _check_facts(document)
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
     return document
+
+
+def _check_facts(document: Mapping[str, Any]) -> None:
+    """Raise ValueError or TypeError for facts of another kind than `facts` writes."""
+    for name in ("shards", "train_split", "fingerprint", "recipe"):
+        if not isinstance(document[name], str):
+            raise TypeError(f"run.json: {name} is no text")
+    if not isinstance(document.get("mel", {}), dict):
+        raise TypeError("run.json: mel is no table")
+    data = Data(**document["data"])
+    for name, least, most in (("classes", 1, MOST_CLASSES), ("samples", 0, MOST_SAMPLES)):
+        value = getattr(data, name)
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"run.json: data: {name} {str(value)[:40]} is no number from {least} to {most}")
 
 
 def check_like(facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:

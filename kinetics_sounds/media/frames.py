@@ -26,6 +26,8 @@ alone; auto measures it once a process, on the first clip."""
 
 MAX_PIXELS = 2**23
 """Of a stored frame, just over 4K: small bytes that claim more would take gigabytes of memory."""
+MOST_BYTES = 2**31
+"""Of the frames that are decoded at a time: of a clip that is asked for ten times 16 frames of 1080p it is half."""
 TRIALS = 3
 """Times that `auto` lets each decoder decode the first clip; its best counts."""
 
@@ -66,6 +68,7 @@ def decode_jpegs(jpegs: Sequence[bytes]) -> np.ndarray:
             if height * width > MAX_PIXELS:
                 raise MediaError(f"JPEG {number} is {width} x {height}, more than {MAX_PIXELS} pixels")
             if frames_THWC is None:
+                _check_room(len(jpegs), height, width)
                 frames_THWC = np.empty((len(jpegs), height, width, 3), dtype=np.uint8)
             if (height, width) != frames_THWC.shape[1:3]:
                 _, first_height, first_width, _ = frames_THWC.shape
@@ -172,11 +175,20 @@ def _pyav(mp4: bytes, numbers: list[int]) -> np.ndarray:
         # By default it starts threads for every frame, which takes longer than the conversion.
         rgb_HWC = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
         if found_NHWC is None:
+            _check_room(len(wanted), *rgb_HWC.shape[:2])
             found_NHWC = np.empty((len(wanted), *rgb_HWC.shape), dtype=np.uint8)
         found_NHWC[place[frame.pts]] = rgb_HWC
     if missing or found_NHWC is None:
         raise MediaError(f"frame {min(missing)} of the stored clip is missing")
     return found_NHWC if numbers == wanted else found_NHWC[[place[number] for number in numbers]]
+
+
+def _check_room(count: int, height: int, width: int) -> None:
+    """Raise MediaError for more frames than are decoded at a time."""
+    if count * height * width * 3 > MOST_BYTES:
+        raise MediaError(
+            f"{count} frames of {width} x {height} take more than {MOST_BYTES >> 30} GiB; ask for fewer at a time"
+        )
 
 
 def _check(numbers: list[int], length: int) -> None:

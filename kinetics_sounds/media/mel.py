@@ -17,6 +17,8 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 
+from ..errors import MediaError
+
 BLOCK = 128
 """Columns that are transformed at a time: their spectra stay in the CPU's cache, which halves the time."""
 
@@ -63,10 +65,39 @@ PRESETS: Mapping[str, Mel] = MappingProxyType(
 
 
 def of_set(told: Mapping[str, Any]) -> Mel:
-    """The numbers that a set of shards tells in its `dataset.json`, those that it does not tell as in its preset."""
+    """The numbers that a set of shards tells in its `dataset.json`, those that it does not tell as in its preset.
+
+    Raises MediaError for numbers that no set of ours has.
+    """
     names = {field.name for field in dataclasses.fields(Mel)}
     numbers = {name: value for name, value in told.items() if name in names}
+    for name, value in numbers.items():
+        if not _can_be(name, value):
+            raise MediaError(
+                f"the set's mel-spectrogram has {name} {str(value)[:40]}; make the set again with ks-shard"
+            )
     return dataclasses.replace(PRESETS.get(told.get("preset", ""), Mel()), **numbers)
+
+
+_RANGES = {
+    "sample_rate": (1_000, 192_000),
+    "win_length": (1, 1 << 16),
+    "hop_length": (32, 1 << 16),
+    "n_fft": (1, 1 << 16),
+    "bands": (1, 1 << 12),
+    "columns": (1, 1 << 16),
+}
+"""Least and most of the whole numbers: a stranger's set may say anything."""
+
+
+def _can_be(name: str, value: object) -> bool:
+    """Whether a set may say this of its mel-spectrograms."""
+    if name in _RANGES:
+        least, most = _RANGES[name]
+        return type(value) is int and least <= value <= most
+    if name == "stretch":
+        return isinstance(value, bool)
+    return (name == "floor_db" and value is None) or (type(value) in (int, float) and abs(value) <= 1e6)  # type: ignore[arg-type]
 
 
 def versions() -> dict[str, str]:

@@ -443,3 +443,14 @@ class TestJpegs:
 
         with pytest.raises(MediaError, match="65500 x 65500, more than 8388608 pixels"):
             frames.decode_jpegs([bytes(claim)])
+
+
+def test_more_frames_than_are_decoded_at_a_time_are_refused_before_they_take_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jpeg = frames.encode_jpeg(np.zeros((36, 48, 3), dtype=np.uint8))
+    monkeypatch.setattr(frames, "MOST_BYTES", 2 * 36 * 48 * 3)
+
+    assert frames.decode_jpegs([jpeg, jpeg]).shape == (2, 36, 48, 3)
+    with pytest.raises(MediaError, match="3 frames of 48 x 36 take more than"):
+        frames.decode_jpegs([jpeg] * 3)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.errors import MediaError, StoppedError
 from kinetics_sounds.media import encode, ffmpeg, measure, mel, probe
@@ -37,7 +38,7 @@ def obtained(path: Path, tmp_path: Path) -> Outcome:
     (out / "scratch").mkdir(parents=True, exist_ok=True)
     task = ClipTask(
         clip=CLIP,
-        spec=f"local:{path.parent}",
+        spec=Address(f"local:{path.parent}"),
         locations=(str(path),),
         out=out,
         scratch=out / "scratch",

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from kinetics_sounds import files, sources
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.pipelines import build, rounds
@@ -56,20 +57,21 @@ class World:
         self.asked: list[tuple[str, str]] = []
         self.pools = 0
 
-    def load(self, spec: str, _options: object = None) -> Said:
-        return self.sources[spec]
+    def load(self, spec: Address, _options: object = None) -> Said:
+        return self.sources[str(spec)]
 
     def start(self, *_: object, **__: object) -> Pool:
         self.pools += 1
         return Pool(self.work)
 
     def work(self, task: ClipTask) -> ClipDone | Failed:
-        self.asked.append((task.spec, task.clip.youtube_id))
+        spec = str(task.spec)
+        self.asked.append((spec, task.clip.youtube_id))
         answers = self.answers.get(self.asked[-1], [Status.OK])
         status = answers.pop(0) if len(answers) > 1 else answers[0]
-        media = placed(task.out, task.clip, task.spec) if status is Status.OK else None
-        detail = "" if media else f"{task.spec} says {status}"
-        outcome = Outcome(clip=task.clip, status=status, detail=detail, source=task.spec, media=media)
+        media = placed(task.out, task.clip, spec) if status is Status.OK else None
+        detail = "" if media else f"{spec} says {status}"
+        outcome = Outcome(clip=task.clip, status=status, detail=detail, source=spec, media=media)
         return ClipDone(outcome=outcome, seconds={"cut": 0.5}, requests=2, bytes=100)
 
     def were_asked(self) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.train import run
 from kinetics_sounds.train.backbones import c3d, r2plus1d, r3d
@@ -110,7 +111,7 @@ class TestRecord:
     def test_config_yaml_names_the_shards_and_the_folder(self, finished: Path, shards: Path) -> None:
         kept = run.reopen(finished).settings
 
-        assert (kept.shards, kept.out) == (str(shards), finished)
+        assert (kept.shards, kept.out) == (Address(str(shards)), finished)
 
     def test_a_recipe_is_called_like_its_file_and_a_run_like_its_recipe(self, finished: Path, tmp_path: Path) -> None:
         assert run.recipe_name(run.find_recipe("avcl_k32")) == "avcl_k32"

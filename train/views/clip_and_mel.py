@@ -26,6 +26,8 @@ from kinetics_sounds.stream import Meta, Sample
 
 from ..colours import magma
 
+MOST_PIXELS, MOST_SECONDS = 2**28, 3600
+"""Of one clip, and of one window: settings may come with a stranger's run, and claim any size."""
 TIME_STEPS = 16
 """Of the audio under the layout `repeat16`."""
 
@@ -81,6 +83,14 @@ class Settings:
             raise ValueError("audio_colours magma is for a mel-spectrogram, not for audio waveform")
         if not 0 < self.window_seconds < float("inf"):
             raise ValueError(f"window_seconds {self.window_seconds} must be more than 0")
+        if self.frames * max(self.resize_height * self.resize_width, self.crop**2) > MOST_PIXELS:
+            raise ValueError(
+                f"{self.frames} frames of {self.resize_height} x {self.resize_width} are more than {MOST_PIXELS} pixels"
+            )
+        if TIME_STEPS * self.mel_resize**2 > MOST_PIXELS or self.window_seconds > MOST_SECONDS:
+            raise ValueError(
+                f"mel_resize {self.mel_resize} or window_seconds {self.window_seconds} is larger than any sound"
+            )
 
     @property
     def steps(self) -> int:
@@ -95,7 +105,11 @@ class Settings:
 
 def check(dataset: Dataset, settings: Settings) -> None:
     """Raise ShardError where the stored frames are smaller than the view needs, or a part is missing."""
-    side = dataset.frames["short_side"]
+    side = dataset.frames.get("short_side")
+    if type(side) is not int:
+        raise ShardError(
+            f"dataset.json does not say the frames' short_side ({side!r}); make the set again with ks-shard"
+        )
     needed = min(settings.resize_height, settings.resize_width)
     if side < needed:
         raise ShardError(
