@@ -75,6 +75,8 @@ def as_text(path: str | Path) -> str:
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of an OSError where there is no room, on the disk or in the user's share of it."""
+FAILING = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE)
+"""Numbers of an OSError where the disk, the share or the machine fails: nothing that a user wrote is at fault."""
 
 
 @contextmanager

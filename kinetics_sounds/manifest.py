@@ -275,6 +275,8 @@ def _opened(path: Path) -> Iterator[_Table]:
             rows = (row for batch in batches for row in batch.to_pylist())
             yield _Table(None if facts is None else json.loads(facts), names, rows, file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # of damage it has none
+            raise ManifestError(f"{path}: cannot be read: {error}; see that the disk is there") from error
         raise ManifestError(
             f"{path}: cannot be read as Parquet ({error}); give the manifest.parquet of a build"
         ) from error

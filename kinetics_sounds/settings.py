@@ -37,7 +37,7 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 
 from . import files
-from .errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
+from .errors import FaultError, KineticsSoundsError, RemoteError, SettingsError, StoppedError
 from .plugins import ignore_working_folder, nearest
 
 DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
@@ -342,7 +342,8 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
     """Run a command's body: a user's error becomes one line on standard error and exit code 2, without a traceback.
 
     What the system refuses (a full disk, a folder that may not be written) is no bug either, nor a disk that fails: that is
-    exit code 4 with its path. Any other exception is a bug: its traceback, and 4. `tell` takes the text instead.
+    exit code 4 with its path, also where an error of ours tells of it. Any other exception is a bug: its traceback, and 4.
+    `tell` takes the text instead.
     """
     ignore_working_folder()
     _mend_streams()
@@ -384,7 +385,8 @@ def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> i
     except FaultError as error:
         return say(f"{prog}: error: {error}", FAULT)
     except KineticsSoundsError as error:
-        return say(f"{prog}: error: {error}", MISUSE)
+        code = _code(error)
+        return say(f"{prog}: {'stopped' if code == STOPPED else 'error'}: {error}", code)
     except BrokenPipeError:
         return say(f"{prog}: stopped: whoever read its output has gone", STOPPED)
     except KeyboardInterrupt:
@@ -401,6 +403,21 @@ def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> i
         return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
     except Exception:  # noqa: BLE001 - told in full, and never with a code that says that something was done
         return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
+
+
+def _code(error: KineticsSoundsError) -> int:
+    """Misuse, unless what led to the error is a disk that is full or fails.
+
+    What lies at a URL does not count: some libraries say EIO of whatever a server refuses.
+    """
+    causes: list[BaseException] = [error]
+    while cause := causes[-1].__cause__:
+        causes.append(cause)
+    numbers = {each.errno for each in causes if isinstance(each, OSError)}
+    if numbers.intersection(files.FULL):
+        return STOPPED
+    remote = any(isinstance(each, RemoteError) for each in causes)
+    return FAULT if numbers.intersection(files.FAILING) and not remote else MISUSE
 
 
 def _say(line: str, code: int) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import hashlib
 import json
 import random
@@ -17,7 +18,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from kinetics_sounds import manifest
+from kinetics_sounds import files, manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Media, Outcome, Status
 from kinetics_sounds.errors import ManifestError
@@ -539,3 +540,20 @@ def test_a_user_s_own_list_of_a_shipped_name_has_no_shipped_note(tmp_path: Path)
     manifest.write(path, ClassList("k100", LABELS), (OK,))
 
     assert manifest.read(path).classes == ClassList("k100", LABELS, note="")
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "manifest.csv"])
+def test_a_disk_that_fails_is_no_damage(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build that made the file need not be run again."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / name).touch()
+    monkeypatch.setattr(parquet, "ParquetFile", fails)
+    monkeypatch.setattr(files, "read_text", fails)
+    with pytest.raises(
+        ManifestError, match=rf"{tmp_path}/{name}: cannot be read: .*Input/output error; see that the disk"
+    ) as e:
+        manifest.read(tmp_path / name)
+    assert isinstance(e.value.__cause__, OSError)
