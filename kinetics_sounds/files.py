@@ -88,7 +88,8 @@ def named(path: Path, *, needed: int = 0) -> Iterator[None]:
         if error.errno and error.filename is None:
             error.filename = str(path)
         if error.errno in FULL and needed:
-            error.add_note(f"about {needed / 1e6:.1f} MB are needed")
+            size = f"{needed / 1e6:.1f} MB" if needed >= 1e5 else f"{needed / 1e3:.1f} kB"
+            error.add_note(f"about {size} are needed")
         raise
 
 

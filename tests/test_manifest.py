@@ -4,12 +4,13 @@ import csv
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -540,6 +541,28 @@ def test_a_user_s_own_list_of_a_shipped_name_has_no_shipped_note(tmp_path: Path)
     manifest.write(path, ClassList("k100", LABELS), (OK,))
 
     assert manifest.read(path).classes == ClassList("k100", LABELS, note="")
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "manifest.csv"])
+def test_of_two_files_the_one_that_could_not_be_written_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.FileIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    real = Path.open
+
+    def opened(path: Path, mode: str) -> IO[bytes]:
+        if path.name.startswith(name) and mode == "wb":
+            return cast("IO[bytes]", Broken(path, mode))
+        return cast("IO[bytes]", real(path, mode))
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        manifest.write(tmp_path / "manifest.parquet", ClassList("mine", LABELS), [])
+    assert caught.value.filename == str(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["manifest.parquet", "manifest.csv"])
