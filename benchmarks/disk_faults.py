@@ -424,6 +424,8 @@ def said(path: Path) -> bytes:
         manifest.read(path)
     if path.name == "report.json":
         return json.dumps(json.loads(path.read_text()) | {"this_run": None}).encode()
+    if path.name == "run.json":  # without the state of the code, which somebody may be writing
+        return json.dumps(json.loads(path.read_text()) | {"git": None}).encode()
     if path.name == "metrics.jsonl":
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         return json.dumps([{name: line[name] for name in ("step", "loss", "lr", "epoch")} for line in lines]).encode()

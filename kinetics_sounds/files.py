@@ -68,7 +68,7 @@ def other_separator(text: str) -> str:
     return "" if "," in head else next((mark for mark in ";\t|" if mark in head), "")
 
 
-def as_text(path: str | Path) -> str:
+def as_text(path: str | bytes | Path) -> str:
     """A path for tables and messages: bytes of it that are no UTF-8 are written as backslash, x and two digits."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 

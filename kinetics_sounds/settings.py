@@ -392,7 +392,7 @@ def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> i
     except KeyboardInterrupt:
         return say(f"{prog}: stopped: interrupted; run it again", STOPPED)
     except OSError as error:
-        place = f": {error.filename}" if error.filename else ""
+        place = f": {files.as_text(error.filename)}" if isinstance(error.filename, str | bytes) else ""
         if error.errno in files.FULL:
             told = "; ".join([f"{error.strerror}{place}", *getattr(error, "__notes__", [])])
             return say(f"{prog}: stopped: {told}; free some space and run it again", STOPPED)

@@ -237,9 +237,11 @@ def _unreadable(path: Path, error: Exception) -> RunError:
 
 
 def _os_error(error: Exception, path: Path) -> OSError | None:
-    """The system's error that safetensors hides in the words of its own, be it in an OSError without a number."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1])), str(path)) if found else None
+    """The system's error that safetensors, and torch for it, hide in words of their own."""
+    found = re.search(r"\((?:os error )?(\d+)\)", str(error))
+    if not found or (words := os.strerror(int(found[1]))) not in str(error):
+        return None
+    return OSError(int(found[1]), words, str(path))
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

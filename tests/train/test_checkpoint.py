@@ -324,11 +324,19 @@ class TestFaults:
         with pytest.raises(RunError, match=rf"{name}: cannot be read \(.*\); remove that folder to use the checkpoint"):
             _load(saved)
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            OSError("Input/output error (os error 5)"),
+            SafetensorError("Error while opening: Input/output error (os error 5)"),
+            RuntimeError("unable to open file </a> in read-only mode: Input/output error (5)"),
+        ],
+    )
     @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.safetensors"])
     def test_a_checkpoint_is_not_to_be_removed_because_the_disk_fails(
-        self, name: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+        self, name: str, error: Exception, saved: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Safetensors raises an OSError without a number, whose words have it."""
+        """Safetensors and torch raise what has no number, but words that have it."""
         real, load = files.read_json, checkpoint.load_file
 
         def read(path: Path, **more: Any) -> object:
@@ -338,7 +346,7 @@ class TestFaults:
 
         def tensors(path: Path) -> dict[str, Tensor]:
             if path.name == name:
-                raise OSError("Input/output error (os error 5)")
+                raise error
             loaded: dict[str, Tensor] = load(path)
             return loaded
 
