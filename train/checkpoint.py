@@ -5,6 +5,7 @@ CHECKPOINTS/step-00000500/model.safetensors
 /state.json
 """
 
+import errno
 import json
 import logging
 import os
@@ -238,6 +239,8 @@ def _unreadable(path: Path, error: Exception) -> RunError:
 
 def _os_error(error: Exception, path: Path) -> OSError | None:
     """The system's error that safetensors, and torch for it, hide in words of their own."""
+    if isinstance(error, FileNotFoundError) and path.is_file():  # as is said of any file that cannot be opened
+        return OSError(errno.EIO, os.strerror(errno.EIO), str(path))
     found = re.search(r"\((?:os error )?(\d+)\)", str(error))
     if not found or (words := os.strerror(int(found[1]))) not in str(error):
         return None

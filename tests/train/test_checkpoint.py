@@ -328,6 +328,7 @@ class TestFaults:
         "error",
         [
             OSError("Input/output error (os error 5)"),
+            FileNotFoundError("No such file or directory: /a"),  # which is there
             SafetensorError("Error while opening: Input/output error (os error 5)"),
             RuntimeError("unable to open file </a> in read-only mode: Input/output error (5)"),
         ],
