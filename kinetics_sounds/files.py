@@ -68,13 +68,15 @@ def other_separator(text: str) -> str:
     return "" if "," in head else next((mark for mark in ";\t|" if mark in head), "")
 
 
-def as_text(path: str | Path) -> str:
+def as_text(path: str | bytes | Path) -> str:
     """A path for tables and messages: bytes of it that are no UTF-8 are written as backslash, x and two digits."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of an OSError where there is no room, on the disk or in the user's share of it."""
+FAILING = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE)
+"""Numbers of an OSError where the disk, the share or the machine fails: nothing that a user wrote is at fault."""
 
 
 @contextmanager
@@ -86,7 +88,8 @@ def named(path: Path, *, needed: int = 0) -> Iterator[None]:
         if error.errno and error.filename is None:
             error.filename = str(path)
         if error.errno in FULL and needed:
-            error.add_note(f"about {needed / 1e6:.1f} MB are needed")
+            size = f"{needed / 1e6:.1f} MB" if needed >= 1e5 else f"{needed / 1e3:.1f} kB"
+            error.add_note(f"about {size} are needed")
         raise
 
 

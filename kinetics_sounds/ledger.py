@@ -238,6 +238,12 @@ def _is_full(folder: Path) -> bool:
         return False
 
 
+def _may_be_written(path: Path) -> bool:
+    """Whether nothing that a user could mend keeps a file from being opened."""
+    known = path.is_file() and os.access(path, os.R_OK | os.W_OK)
+    return os.access(path.parent, os.W_OK | os.X_OK) and (known or not os.path.lexists(path))
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """What SQLite and a foreign row complain of, in the user's words."""
@@ -247,7 +253,7 @@ def _told(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # without its extension
         if code == sqlite3.SQLITE_FULL or (code in _FAILED and _is_full(path.parent)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        if code == sqlite3.SQLITE_IOERR:
+        if code == sqlite3.SQLITE_IOERR or (code == sqlite3.SQLITE_CANTOPEN and _may_be_written(path)):
             raise OSError(errno.EIO, f"{os.strerror(errno.EIO)} ({error})", str(path)) from error
         if code not in _BROKEN:
             raise ManifestError(f"{path}: cannot be used now ({error}); see who holds it, and its disk") from error

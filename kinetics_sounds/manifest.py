@@ -106,19 +106,23 @@ def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> None:
     schema = pa.Schema.from_pandas(_table([]), preserve_index=False)  # whose metadata give pandas its types back
     schema = schema.with_metadata(schema.metadata | {_FACTS: json.dumps(facts).encode()})
     rows = (_row(outcome, index) for outcome in outcomes)
+    plain = path.with_suffix(".csv")
     with (
         files.atomic_writer(path) as out,
-        files.atomic_writer(path.with_suffix(".csv")) as text,
+        files.atomic_writer(plain) as text,
+        files.named(path),
         parquet.ParquetWriter(out, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
-        text.write((",".join(COLUMNS) + "\n").encode())
+        with files.named(plain):
+            text.write((",".join(COLUMNS) + "\n").encode())
         while batch := list(itertools.islice(rows, ROWS)):
             table = _table(batch)
             writer.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False))
             for column in _FREE_TEXT:
                 table[column] = table[column].map(_for_people, na_action="ignore")
-            plain = table.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-            text.write(plain.encode())
+            lines = table.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+            with files.named(plain):
+                text.write(lines.encode())
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
@@ -283,6 +287,8 @@ def _opened(path: Path) -> Iterator[_Table]:
             rows = (row for batch in batches for row in batch.to_pylist())
             yield _Table(None if facts is None else json.loads(facts), names, rows, file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # of damage it has none
+            raise ManifestError(f"{path}: cannot be read: {error}; see that the disk is there") from error
         raise ManifestError(
             f"{path}: cannot be read as Parquet ({error}); give the manifest.parquet of a build"
         ) from error

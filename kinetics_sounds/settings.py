@@ -40,7 +40,7 @@ from jsonargparse.typing import register_type
 
 from . import files
 from .address import NOTE, Address
-from .errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
+from .errors import FaultError, KineticsSoundsError, RemoteError, SettingsError, StoppedError
 from .plugins import ignore_working_folder, nearest
 from .redact import HIDDEN, redact
 
@@ -357,7 +357,8 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
     """Run a command's body: a user's error becomes one line on standard error and exit code 2, without a traceback.
 
     What the system refuses (a full disk, a folder that may not be written) is no bug either, nor a disk that fails: that is
-    exit code 4 with its path. Any other exception is a bug: its traceback, and 4. `tell` takes the text instead.
+    exit code 4 with its path, also where an error of ours tells of it. Any other exception is a bug: its traceback, and 4.
+    `tell` takes the text instead.
     """
     ignore_working_folder()
     _mend_streams()
@@ -401,13 +402,14 @@ def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> i
     except FaultError as error:
         return say(f"{prog}: error: {error}", FAULT)
     except KineticsSoundsError as error:
-        return say(f"{prog}: error: {error}", MISUSE)
+        code = _code(error)
+        return say(f"{prog}: {'stopped' if code == STOPPED else 'error'}: {error}", code)
     except BrokenPipeError:
         return say(f"{prog}: stopped: whoever read its output has gone", STOPPED)
     except KeyboardInterrupt:
         return say(f"{prog}: stopped: interrupted; run it again", STOPPED)
     except OSError as error:
-        place = f": {error.filename}" if error.filename else ""
+        place = f": {files.as_text(error.filename)}" if isinstance(error.filename, str | bytes) else ""
         if error.errno in files.FULL:
             told = "; ".join([f"{error.strerror}{place}", *getattr(error, "__notes__", [])])
             return say(f"{prog}: stopped: {told}; free some space and run it again", STOPPED)
@@ -425,6 +427,21 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+
+def _code(error: KineticsSoundsError) -> int:
+    """Misuse, unless what led to the error is a disk that is full or fails.
+
+    What lies at a URL does not count: some libraries say EIO of whatever a server refuses.
+    """
+    causes: list[BaseException] = [error]
+    while cause := causes[-1].__cause__:
+        causes.append(cause)
+    numbers = {each.errno for each in causes if isinstance(each, OSError)}
+    if numbers.intersection(files.FULL):
+        return STOPPED
+    remote = any(isinstance(each, RemoteError) for each in causes)
+    return FAULT if numbers.intersection(files.FAILING) and not remote else MISUSE
 
 
 def _say(line: str, code: int) -> int:

@@ -306,8 +306,10 @@ def _plan(
     class_list: ClassList, lists: Sequence[Address], splits: Sequence[str], settings: Settings, out: Path
 ) -> tuple[Clip, ...]:
     """The clips to build; lists that had to be downloaded are kept, unless nothing is to be written."""
-    with tempfile.TemporaryDirectory() as passing:
-        folder = Path(passing) if settings.dry_run else out / "annotations"
+    with contextlib.ExitStack() as stack:
+        folder = out / "annotations"
+        if settings.dry_run:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         paths = [annotations.fetch(place.real, folder) for place in lists]
         return plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
 

@@ -1,6 +1,7 @@
 """What a worker does: one clip from one source to its place on disk, or one archive to the clips in it."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -164,8 +165,9 @@ def _obtain(task: ClipTask, location: str) -> ClipDone:
             if status is Status.OK:
                 with _timed(seconds, "place"):
                     media = _place(task, fetched, trimmed)
-    except SourceError as error:
-        status, detail, media = Status.NOT_IN_SOURCE, str(error), None
+    except SourceError as error:  # of a folder that the disk does not give, nothing is known
+        unread = isinstance(error.__cause__, OSError) and error.__cause__.errno != errno.ENOENT
+        status, detail, media = Status.UNREADABLE if unread else Status.NOT_IN_SOURCE, str(error), None
     except _OccupiedError as error:
         status, detail, media = Status.OCCUPIED, str(error), None
     except OSError as error:  # a full disk, or a file system that fails or went away

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import errno
+import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -289,6 +291,24 @@ def test_a_ledger_that_cannot_be_begun_on_a_full_disk_says_so(small_disk: Path) 
     with pytest.raises(OSError, match="No space left") as caught:
         Ledger(small_disk / "ledger.sqlite")
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(small_disk / "ledger.sqlite"))
+
+
+def test_a_machine_that_opens_no_more_files_is_no_misuse(tmp_path: Path) -> None:
+    """SQLite opens its journal for each write, and says of any failure alike that it cannot."""
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger.record([GONE])
+        lowest = os.dup(0)
+        os.close(lowest)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+        try:
+            with pytest.raises(OSError, match="Input/output error") as caught:
+                ledger.record([Outcome(clip=CLIP, status=Status.TIMEOUT)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(path))
+    assert told(path) == {CLIP.key: GONE}
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

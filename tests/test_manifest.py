@@ -2,13 +2,15 @@
 
 import csv
 import dataclasses
+import errno
 import hashlib
+import io
 import json
 import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +19,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from kinetics_sounds import manifest
+from kinetics_sounds import files, manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Media, Outcome, Status
 from kinetics_sounds.errors import ManifestError
@@ -566,3 +568,42 @@ def test_facts_that_are_nested_without_end_are_refused(tmp_path: Path) -> None:
     parquet.write_table(table, path)
 
     assert "holds what no build writes (" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "manifest.csv"])
+def test_of_two_files_the_one_that_could_not_be_written_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.FileIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    real = Path.open
+
+    def opened(path: Path, mode: str) -> IO[bytes]:
+        if path.name.startswith(name) and mode == "wb":
+            return cast("IO[bytes]", Broken(path, mode))
+        return cast("IO[bytes]", real(path, mode))
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        manifest.write(tmp_path / "manifest.parquet", ClassList("mine", LABELS), [])
+    assert caught.value.filename == str(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "manifest.csv"])
+def test_a_disk_that_fails_is_no_damage(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build that made the file need not be run again."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / name).touch()
+    monkeypatch.setattr(parquet, "ParquetFile", fails)
+    monkeypatch.setattr(files, "read_text", fails)
+    with pytest.raises(
+        ManifestError, match=rf"{tmp_path}/{name}: cannot be read: .*Input/output error; see that the disk"
+    ) as e:
+        manifest.read(tmp_path / name)
+    assert isinstance(e.value.__cause__, OSError)

@@ -22,11 +22,16 @@ from hypothesis import strategies as st
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import (
+    AnnotationError,
     ClassListError,
     FolderInUseError,
     KineticsSoundsError,
     LostRanksError,
+    ManifestError,
+    RemoteError,
+    RunError,
     SettingsError,
+    ShardError,
 )
 from kinetics_sounds.settings import (
     DONE,
@@ -639,6 +644,30 @@ def test_a_disk_that_fails_is_one_line_with_its_path_and_exit_4(
     assert capsys.readouterr().err == (
         f"ks-cook: error: {os.strerror(number)}: /data/a; see to that disk or network and run it again\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code", "told"),
+    [
+        (errno.EIO, ShardError, 4, "error"),
+        (errno.ESTALE, AnnotationError, 4, "error"),
+        (errno.EMFILE, RunError, 4, "error"),
+        (errno.ENOSPC, ManifestError, 3, "stopped"),
+        (errno.EACCES, ShardError, 2, "error"),  # for the user to mend
+        (errno.EIO, RemoteError, 2, "error"),  # as s3fs says of a bucket that is not there
+    ],
+)
+def test_an_error_of_ours_that_tells_of_a_failing_disk_is_no_misuse(
+    number: int, kind: type[KineticsSoundsError], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read() -> int:
+        try:
+            raise OSError(number, os.strerror(number), "/data/a")
+        except OSError as error:
+            raise kind("/data/a: cannot be read") from error
+
+    assert command("ks-cook", read) == code
+    assert capsys.readouterr().err == f"ks-cook: {told}: /data/a: cannot be read\n"
 
 
 def test_a_fault_that_is_no_misuse_is_one_line_and_exit_4(capsys: pytest.CaptureFixture[str]) -> None:

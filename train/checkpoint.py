@@ -5,6 +5,7 @@ CHECKPOINTS/step-00000500/model.safetensors
 /state.json
 """
 
+import errno
 import json
 import logging
 import math
@@ -104,9 +105,9 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         try:
             save_file(tensors, path)
         except SafetensorError as error:
-            if not (found := re.search(r"\(os error (\d+)\)", str(error))):
-                raise
-            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+            if fault := _os_error(error, path):
+                raise fault from error
+            raise
 
 
 def _name(step: int | None) -> str:
@@ -143,7 +144,7 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = files.read_json(path / "state.json", most_bytes=MOST_BYTES)
     except (OSError, ValueError) as error:
-        raise RunError(f"{path / 'state.json'}: cannot be read ({error}); {REMEDY}") from error
+        raise _unreadable(path / "state.json", error) from error
     schema = state.get("schema") if isinstance(state, dict) else None
     if not isinstance(state, dict) or schema != SCHEMA:
         raise RunError(
@@ -289,7 +290,24 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:
-        raise RunError(f"{path}: cannot be read ({error}); {REMEDY}") from error
+        error = _os_error(error, path) or error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    """That a file cannot be read, and the remedy: a checkpoint is not removed because the disk fails."""
+    fault = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    return RunError(f"{path}: cannot be read ({error}); {'see that the disk is there' if fault else REMEDY}")
+
+
+def _os_error(error: Exception, path: Path) -> OSError | None:
+    """The system's error that safetensors, and torch for it, hide in words of their own."""
+    if isinstance(error, FileNotFoundError) and path.is_file():  # as is said of any file that cannot be opened
+        return OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+    found = re.search(r"\((?:os error )?(\d+)\)", str(error))
+    if not found or (words := os.strerror(int(found[1]))) not in str(error):
+        return None
+    return OSError(int(found[1]), words, str(path))
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

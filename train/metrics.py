@@ -1,8 +1,10 @@
 """metrics.jsonl and TensorBoard: losses, samples a second, and the share of time spent waiting for data."""
 
+import contextlib
 import json
 import logging
 import math
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -40,17 +42,19 @@ class Metrics:
         path = self.out / "metrics.jsonl"
         kept = [line for line in _lines(path) if _step(line) <= self.first_step]
         files.write_bytes(path, b"".join(kept))
-        self._file = path.open("ab")
-        with files.named(self.out / "tensorboard"):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_silent_tensorboard())
+            stack.enter_context(files.named(self.out / "tensorboard"))
             self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first_step + 1)
+            stack.callback(self._board.close)
+            stack.enter_context(files.named(path))
+            self._file = stack.enter_context(path.open("ab"))
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.out is not None:
-            with files.named(self.out / "metrics.jsonl"):
-                self._file.close()
-            with files.named(self.out / "tensorboard"):
-                self._board.close()
+            self._open.close()
 
     def timed(self, batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
         """The same batches; the time until each one comes is counted as waiting."""
@@ -98,6 +102,22 @@ class Metrics:
             for name, value in line.items():
                 self._board.add_scalar(name, value, line["step"])
             self._board.flush()
+
+
+@contextlib.contextmanager
+def _silent_tensorboard() -> Iterator[None]:
+    """Print no traceback of TensorBoard's thread within the block: what it raises is raised where the next value is written."""
+    before = threading.excepthook
+
+    def call(failed: threading.ExceptHookArgs) -> None:
+        if type(failed.thread).__module__ != "tensorboard.summary.writer.event_file_writer":
+            before(failed)
+
+    threading.excepthook = call
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -487,7 +487,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
         if missing := {"shards", "train_split", "fingerprint", "recipe", "data"}.difference(document):
             raise ValueError(f"run.json lacks {', '.join(sorted(missing))}")
         _check_facts(document)
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
+        raise RunError(
+            f"{folder / 'run.json'}: cannot be read: {error.strerror}; see that the disk is there"
+        ) from error
+    except (ValueError, TypeError) as error:
         raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
     return document
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
 
 import numpy as np
 
@@ -256,8 +256,8 @@ class Workers(Generic[Row]):
             worker.process.join()
             self._replace(number, _death(worker.process.exitcode))
             return
-        if isinstance(said, Exception):
-            raise said
+        if isinstance(said, _Raised):
+            raise said.error from said.cause
         del worker.sent[task]
         self._ended += said
         self._deaths = 0
@@ -345,7 +345,7 @@ def _serve(
                     done.append(_filled(fill, task.batch, place, row, out, clock))
                     clock.stop()
             except Exception as error:  # noqa: BLE001 - it is raised where the rows were asked for
-                pipe.send((task.number, _sendable(error)))
+                pipe.send((task.number, _Raised(_sendable(error), _sendable(error.__cause__))))
             else:
                 pipe.send((task.number, done))
 
@@ -359,9 +359,21 @@ def _filled(
         return Done(batch, place, row, None, str(error))
 
 
-def _sendable(error: Exception) -> Exception:
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What a `fill` raised, and what led to it, which pickling the error alone would lose."""
+
+    error: Exception
+    cause: Exception | None
+
+
+@overload
+def _sendable(error: Exception) -> Exception: ...
+@overload
+def _sendable(error: BaseException | None) -> Exception | None: ...
+def _sendable(error: BaseException | None) -> Exception | None:
     """An error of ours or the system's as it is; any other, which may not survive pickling, by its name and words."""
-    if isinstance(error, KineticsSoundsError):
+    if error is None or isinstance(error, KineticsSoundsError):
         return error
     if isinstance(error, OSError) and error.errno:
         return OSError(error.errno, error.strerror, error.filename)

@@ -195,11 +195,12 @@ def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple
             text = _words(process, timeout_seconds)
         finally:
             _kill(process)
-    inputs = [Path(word.removeprefix("file:")) for flag, word in itertools.pairwise(argv) if flag == "-i"]
+    places = [(flag == "-i", Path(word[5:])) for flag, word in itertools.pairwise(argv) if word.startswith("file:")]
+    inputs, made = ([path for is_input, path in places if is_input == wanted] for wanted in (True, False))
     if process.returncode != 0:
         for place in (word for word in argv if word.startswith("file:")):  # folders differ from run to run
             text = text.replace(os.fsencode(place).decode("utf-8", "replace"), Path(place).name)
-        raise _failure(process.returncode, text, inputs)
+        raise _failure(process.returncode, text, inputs, made)
     facts = ((path, path.stat()) for path in inputs if _BROKEN_OFF.search(text))
     return _LEVEL.sub(r"\1", text), {(path, found.st_size, found.st_mtime_ns) for path, found in facts}
 
@@ -286,14 +287,17 @@ def read_through(path: Path) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _failure(code: int, tagged: str, inputs: Sequence[Path] = ()) -> OSError | MediaError:
-    """What a run's exit code and words mean, with or without their levels; raises OSError where an input cannot be read."""
+def _failure(code: int, tagged: str, inputs: Sequence[Path] = (), made: Sequence[Path] = ()) -> OSError | MediaError:
+    """What a run's exit code and words mean, with or without their levels; raises OSError where an input cannot be read.
+
+    An OSError names the first of the inputs, or of the files that were to be made.
+    """
     text = _LEVEL.sub(r"\1", tagged)
     if full := _FULL.search(text):
         number = errno.EDQUOT if full[1].startswith("Disk quota") else errno.ENOSPC
-        return OSError(number, os.strerror(number))
+        return _fault(number, made)
     if code in NOT_STARTED:
-        return OSError(NOT_STARTED[code], f"the tool was not started: {last_words(text)}")
+        return OSError(NOT_STARTED[code], f"the tool was not started: {last_words(text)}", executable())
     if code == -signal.SIGXFSZ:
         return TooLargeError(f"ffmpeg wrote more than {MAX_OUTPUT >> 20} MiB")
     if _NO_MEMORY.search(text):
@@ -301,7 +305,7 @@ def _failure(code: int, tagged: str, inputs: Sequence[Path] = ()) -> OSError | M
     for found in _MACHINE.finditer(text):
         number = next(each for each in MACHINE if os.strerror(each) == found["words"])
         if number != errno.EIO or not found["demuxer"]:
-            return OSError(number, os.strerror(number))
+            return _fault(number, inputs if found["demuxer"] else made)
         for path in inputs:
             read_through(path)
     ended = f"ffmpeg {version()} ended with {code}: {reason(tagged)}"
@@ -309,6 +313,10 @@ def _failure(code: int, tagged: str, inputs: Sequence[Path] = ()) -> OSError | M
     if caught and int(caught[1]) == signal.SIGXCPU:
         return TimedOutError(ended)
     return KilledError(ended) if caught or code < 0 else FailedError(ended, text)
+
+
+def _fault(number: int, places: Sequence[Path]) -> OSError:
+    return OSError(number, os.strerror(number), *map(str, places[:1]))
 
 
 _FOLLOWS = re.compile(

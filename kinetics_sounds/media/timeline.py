@@ -4,14 +4,16 @@ ffmpeg's own filter for this (`aresample=async`) leaves holes shorter than 0.1 s
 begins anew at time 0 when the stream changes its rate or channels.
 """
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, Self
 
 import numpy as np
 import soundfile
 
+from .. import files
 from . import ffmpeg
 from .messages import SILENCE_DB, Block
 
@@ -21,6 +23,37 @@ AGREE_SECONDS = 1.0
 """Times in between may be wrong where one this much later agrees with the number of samples."""
 FIRST_SECONDS = 0.001
 """The first block may lie this far from time 0."""
+
+
+class _Written:
+    """A file to which libsndfile writes, which loses what its callbacks raise: that is raised at the end of the block."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._error: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        return self._kept(lambda: self._file.write(data))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._kept(lambda: self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return self._kept(self._file.tell)
+
+    def _kept(self, act: Callable[[], int]) -> int:
+        try:
+            return act()
+        except BaseException as error:  # noqa: BLE001 - that of a worker that is told to leave, too
+            self._error = self._error or error
+            return 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._error is not None:  # in place of libsndfile's own words, which name no cause
+            raise self._error
 
 
 class Piece(NamedTuple):
@@ -94,15 +127,17 @@ def _agrees(blocks: Sequence[Block], first: int, free: int) -> int:
 def write_wav(raw: Path, out: Path, pieces: Iterable[Piece], *, rate: int, channels: int) -> Track:
     """Write the pieces of raw interleaved float32 samples as a WAV file, silence between them.
 
-    Raises TooLargeError where it would be larger than what ffmpeg may write.
+    Raises TooLargeError where it would be larger than what ffmpeg may write, and OSError where it cannot be written.
     """
     end, size = 0, 4 * channels
     silence = np.zeros((rate, channels), np.float32)
     squares = np.zeros(channels)
     with (
+        files.named(out),
         raw.open("rb") as samples,
         out.open("w+b") as file,  # soundfile takes no name that is not UTF-8
-        soundfile.SoundFile(file, "w", rate, channels, "FLOAT", format="WAV") as wav,
+        _Written(file) as written,
+        soundfile.SoundFile(written, "w", rate, channels, "FLOAT", format="WAV") as wav,
     ):
         for piece in pieces:
             if (piece.place + piece.length) * size > ffmpeg.MAX_OUTPUT:

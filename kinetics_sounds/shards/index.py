@@ -155,7 +155,8 @@ def _read(path: Path, what: str) -> bytes:
             f"{path.parent}: has no {what} ({path.name} is missing); make the set with ks-shard, or let it finish"
         ) from error
     except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror}; make the set again with ks-shard") from error
+        remedy = "make the set again with ks-shard" if path.is_dir() else "see that the disk is there"
+        raise ShardError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
     if len(data) > MOST_BYTES:
         raise ShardError(f"{path}: is larger than any {what}; make the set again with ks-shard")
     return data

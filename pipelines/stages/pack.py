@@ -105,7 +105,8 @@ def pack(task: Task) -> dict[str, bytes] | Left:
     except OSError as error:
         if error.errno in files.FULL:
             raise
-        raise StoppedError(f"{Status.UNREADABLE}: {path}: {error.strerror} (errno {error.errno}); {remedy}") from error
+        place = error.filename or path
+        raise StoppedError(f"{Status.UNREADABLE}: {place}: {error.strerror} (errno {error.errno}); {remedy}") from error
     frames = {layout.JPEGS: b"".join(made.jpegs)} if made.jpegs else {layout.FRAMES: made.mp4}
     parts = frames | {
         layout.MEL: _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16)),

@@ -159,7 +159,7 @@ def test_a_full_disk_is_no_fault_of_the_file(name: str, words: dict[str, str]) -
 
     with pytest.raises(OSError, match="No space left on device") as caught:
         ffmpeg.run(output, timeout_seconds=20)
-    assert caught.value.errno == errno.ENOSPC
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
 
 
 def test_a_title_cannot_claim_that_the_disk_is_full(ramp: Path, tmp_path: Path) -> None:
@@ -279,10 +279,11 @@ def test_a_tool_that_setpriv_cannot_start_is_no_fault_of_the_file(
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EIO])
 def test_the_machine_s_own_faults_are_none_of_the_file(number: int) -> None:
-    found = ffmpeg._failure(1, f"[vf#0:0 @ 0x1] it failed: {os.strerror(number)}\nConversion failed!\n")
+    text = f"[vf#0:0 @ 0x1] it failed: {os.strerror(number)}\nConversion failed!\n"
+    found = ffmpeg._failure(1, text, [Path("in.mp4")], [Path("out.mp4"), Path("out.flac")])
 
     assert isinstance(found, OSError)
-    assert found.errno == number
+    assert (found.errno, found.filename) == (number, "out.mp4")
     assert type(ffmpeg._failure(1, f"  title : [a @ 0x1] {os.strerror(number)}\nFailed!\n")) is ffmpeg.FailedError
 
 

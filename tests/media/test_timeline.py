@@ -1,6 +1,9 @@
 """Every decoded sample lies where its stream says, holes are silence, nothing is there twice."""
 
+import errno
+import io
 from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 import pytest
@@ -118,3 +121,34 @@ def test_a_time_far_away_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ffmpeg.TooLargeError, match="more than 1 MiB"):
         write_wav(tmp_path / "raw", tmp_path / "out.wav", [Piece(2**18, 0, 100)], rate=RATE, channels=1)
     assert (tmp_path / "out.wav").stat().st_size < 2**20
+
+
+class FailsOnce(io.FileIO):
+    """The third write, of many, fails: libsndfile seeks then, and its callbacks lose what is raised in them."""
+
+    writes = 0
+
+    def write(self, data: Any) -> int:
+        FailsOnce.writes += 1
+        if FailsOnce.writes == 3:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().write(data)
+
+
+def test_a_disk_that_fails_once_while_sound_is_written_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    np.zeros(100_000, np.float32).tofile(tmp_path / "raw")
+    real = Path.open
+
+    def opened(path: Path, mode: str) -> IO[bytes]:
+        return (
+            io.BufferedRandom(FailsOnce(path, mode)) if path.name == "out.wav" else cast("IO[bytes]", real(path, mode))
+        )
+
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(FailsOnce, "writes", 0)
+    with pytest.raises(OSError, match=rf"Input/output error: '{tmp_path}/out.wav'"):
+        write_wav(tmp_path / "raw", tmp_path / "out.wav", [Piece(0, 0, 100_000)], rate=RATE, channels=1)
+    assert FailsOnce.writes > 3
+    assert capfd.readouterr().err == ""

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,6 +196,17 @@ def test_a_full_disk_stops_the_build_and_burns_no_clip(
     rows = manifest.read(out / "manifest.parquet").outcomes
     assert Counter(str(row.status) for row in rows) == {"disk_full": 1, "not_tried": len(folder.expected) - 1}
     assert "stopped: disk_full: No space left on device" in capsys.readouterr().err
+
+
+def test_a_build_writes_nothing_outside_of_its_folder(
+    folder: "Folder", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a folder for temporary files that is full, or keeps what was in it, is nothing to it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(build.executors, "start", lambda _name, function, **_: Inline(function))
+    one = [*own_list(tmp_path, "hum,-trimmed_0,7,9,val"), "--source", f"local:{folder.videos}"]
+
+    assert build.main([*one, "--out", str(tmp_path / "out")]) == 0
 
 
 def test_two_builds_in_one_folder_are_refused(

@@ -151,6 +151,18 @@ def test_a_run_whose_input_cannot_be_read_is_the_machines_fault(
     assert caught.value.filename == str(source)
 
 
+def test_of_a_folder_that_cannot_be_opened_for_a_moment_nothing_is_known(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker opens the source's folder anew for each clip."""
+    failing(monkeypatch, os, "scandir", OSError(errno.EIO, "Input/output error"), times=1)
+
+    outcome = obtained(source, tmp_path)
+    assert (outcome.status, outcome.media) == (Status.UNREADABLE, None)
+    assert outcome.detail.endswith("videos: the folder cannot be read: Input/output error")
+    assert obtained(source, tmp_path).status is Status.OK
+
+
 # --- Packing ------------------------------------------------------------------------------------------------------------
 
 
@@ -191,4 +203,15 @@ def test_a_clip_that_fails_twice_is_left_out_and_one_that_cannot_be_read_stops_t
     with pytest.raises(
         StoppedError, match=rf"unreadable: .*{CLIP.key}.mp4: Stale file handle \(errno 116\); run the same"
     ):
+        pack.pack(asked)
+
+
+def test_a_disk_that_fails_where_a_sample_is_made_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = task(source, tmp_path)
+    made = tmp_path / "tmp" / "clip.video"
+    failing(monkeypatch, encode, "encode", OSError(errno.EIO, "Input/output error", str(made)), times=9)
+
+    with pytest.raises(StoppedError, match=rf"unreadable: {made}: Input/output error"):
         pack.pack(asked)

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -302,3 +303,14 @@ def test_no_damage_to_the_bytes_ends_in_anything_but_a_named_error(
     path.write_bytes(whole[:start] + data.draw(st.binary(max_size=4)) + whole[end:])
 
     named_error_or(type(record), reader(record), path)
+
+
+def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The set need not be made again."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", fails)
+    with pytest.raises(ShardError, match=r"a.json: cannot be read: Input/output error; see that the disk is there"):
+        index.read_index(tmp_path / "a.json")

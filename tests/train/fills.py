@@ -1,5 +1,6 @@
 """What workers of `test_workers` do; in a file of its own, for processes import it by name."""
 
+import errno
 import os
 import signal
 import time
@@ -38,7 +39,7 @@ class Double:
         if row == self.crashes:
             os.kill(os.getpid(), signal.SIGSEGV)
         if row == self.raises:
-            raise ShardError("the set is gone")
+            raise ShardError("the set is gone") from OSError(errno.EIO, "Input/output error", "/data/a")
         if row == self.breaks:
             raise ZeroDivisionError("a bug")
         out["twice"][...] = 2 * row

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.train import checkpoint
 
@@ -322,6 +323,40 @@ class TestFaults:
 
         with pytest.raises(RunError, match=rf"{name}: cannot be read \(.*\); remove that folder to use the checkpoint"):
             _load(saved)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            OSError("Input/output error (os error 5)"),
+            FileNotFoundError("No such file or directory: /a"),  # which is there
+            SafetensorError("Error while opening: Input/output error (os error 5)"),
+            RuntimeError("unable to open file </a> in read-only mode: Input/output error (5)"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.safetensors"])
+    def test_a_checkpoint_is_not_to_be_removed_because_the_disk_fails(
+        self, name: str, error: Exception, saved: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Safetensors and torch raise what has no number, but words that have it."""
+        real, load = files.read_json, checkpoint.load_file
+
+        def read(path: Path, **more: Any) -> object:
+            if path.name == name:
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return real(path, **more)
+
+        def tensors(path: Path) -> dict[str, Tensor]:
+            if path.name == name:
+                raise error
+            loaded: dict[str, Tensor] = load(path)
+            return loaded
+
+        monkeypatch.setattr(files, "read_json", read)
+        monkeypatch.setattr(checkpoint, "load_file", tensors)
+        with pytest.raises(RunError, match=rf"{name}: cannot be read \(.*\); see that the disk is there") as caught:
+            checkpoint.read_state(saved) if name == "state.json" else _load(saved)
+        assert isinstance(caught.value.__cause__, OSError)
+        assert caught.value.__cause__.errno == errno.EIO
 
     def test_a_file_that_was_cut_short_is_refused(self, saved: Path) -> None:
         path = saved / "model.safetensors"

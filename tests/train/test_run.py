@@ -1,5 +1,6 @@
 """A run's settings: where they come from, what they make, and that a run's own record says them again."""
 
+import errno
 import os
 import pwd
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kinetics_sounds import files
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.train import run
@@ -125,6 +127,18 @@ class TestRecord:
         assert (facts["shards"], facts["train_split"], facts["classes"]) == (str(shards), "train", "tiny")
         assert facts["note"] == "made by tests"
         assert set(facts["versions"]) == {"kinetics-sounds", "torch", "python"}
+
+    def test_a_run_that_the_disk_does_not_give_is_still_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object, **__: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(files, "read_json", fails)
+        with pytest.raises(
+            RunError, match=rf"{tmp_path}/run.json: cannot be read: Input/output error; see that the disk"
+        ):
+            run.read_facts(tmp_path)
 
     @pytest.mark.parametrize("text", [None, "", "{", "[]", "[" * 100_000, " " * (2 << 20)])
     def test_another_folder_is_no_run(self, text: str | None, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Processes that fill rows: whatever becomes of one, every row ends once, and says how."""
 
+import errno
 import importlib
 import multiprocessing
 import os
@@ -148,8 +149,11 @@ def test_an_error_of_the_set_is_raised_as_it_is(start: Any, fills: Any) -> None:
     workers, _ = start(fills.Double(raises=2))
     submit(workers)
 
-    with pytest.raises(ShardError, match=r"^the set is gone$"):
+    with pytest.raises(ShardError, match=r"^the set is gone$") as caught:
         collect(workers, ROWS)
+    cause = caught.value.__cause__  # by which the command knows that it is no misuse
+    assert isinstance(cause, OSError)
+    assert (cause.errno, cause.filename) == (errno.EIO, "/data/a")
 
 
 def test_a_bug_is_told_by_its_name(start: Any, fills: Any) -> None:
