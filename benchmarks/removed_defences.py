@@ -329,6 +329,14 @@ DEFENCES: tuple[Defence, ...] = (
         "    if not name:",
         "tests/test_plugins.py::test_any_other_name_is_refused_with_the_valid_ones",
     ),
+    Defence(
+        NAMES,
+        "a list of sounds names files within its folder",
+        "train/audio_folders.py",
+        'if not name or inner.is_absolute() or ".." in inner.parts or "\\0" in name:',
+        'if not name or "\\0" in name:',
+        "tests/train/test_audio_folders.py::TestReadList::test_what_cannot_be_is_refused_with_its_place",
+    ),
     # --- Cookies, TLS and yt-dlp ---
     Defence(
         COOKIES,
@@ -683,6 +691,30 @@ DEFENCES: tuple[Defence, ...] = (
         "timeout=None",
         "tests/pipelines/executors/test_watchdog.py::test_a_task_past_its_time_is_killed",
     ),
+    Defence(
+        MEDIA,
+        "what a WAV file's header claims takes no memory",
+        "train/audio_folders.py",
+        "wavfile.read(_Claimed(path.read_bytes()))",
+        "wavfile.read(path)",
+        "tests/train/test_audio_folders.py::TestReadWav::test_a_header_that_claims_more_than_there_is_takes_little_memory",
+    ),
+    Defence(
+        MEDIA,
+        "a WAV file of a strange rate takes little memory as it is resampled",
+        "train/audio_folders.py",
+        ".limit_denominator(MAX_STEPS)",
+        "",
+        "tests/train/test_audio_folders.py::TestReadWav::test_a_strange_rate_takes_little_memory",
+    ),
+    Defence(
+        MEDIA,
+        "a WAV file of more than an hour is refused",
+        "train/audio_folders.py",
+        " or len(sample_TC) > MAX_SECONDS * rate:",
+        ":",
+        "tests/train/test_audio_folders.py::TestReadWav::test_a_recording_of_more_than_an_hour_is_refused",
+    ),
     # --- Archives ---
     Defence(
         ARCHIVES,
@@ -730,7 +762,7 @@ DEFENCES: tuple[Defence, ...] = (
         "kinetics_sounds/sources/cvdf.py",
         " or parse_key(key) is None or key in given:",
         " or parse_key(key) is None:",
-        "tests/sources/test_cvdf.py::test_a_file_is_named_by_key_and_container_in_the_folder_given",
+        "tests/sources/test_cvdf.py::test_a_clip_that_a_part_holds_twice_comes_once_and_nothing_is_written_over",
     ),
     Defence(
         ARCHIVES,
@@ -785,7 +817,7 @@ DEFENCES: tuple[Defence, ...] = (
         "a size below nothing is damage",
         "kinetics_sounds/sources/cvdf.py",
         "if size < 0 or (kind",
-        "if (kind",
+        "size = max(size, 0)\n        if (kind",
         "tests/sources/test_cvdf.py::test_a_header_that_cannot_be_is_corrupt_after_the_clips_before_it",
     ),
     Defence(

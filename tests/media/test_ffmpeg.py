@@ -62,7 +62,7 @@ def nothing(path: Path) -> Any:
 def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tool that starts a child and hangs; the file that then holds both pids."""
     pids = tmp_path / "pids"
-    body = f'sleep 60 &\necho "$$ $!" > {pids}.part; mv {pids}.part {pids}; wait'
+    body = f'sleep 15 &\necho "$$ $!" > {pids}.part; mv {pids}.part {pids}; wait'
     path = script(tmp_path / "tool", body)
     monkeypatch.setattr(ffmpeg, "executable", lambda: str(path))
     return pids
