@@ -68,6 +68,26 @@ def other_separator(text: str) -> str:
     return "" if "," in head else next((mark for mark in ";\t|" if mark in head), "")
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\n")
+"""What a cell begins with that a spreadsheet runs."""
+
+
+def for_people(text: str) -> str:
+    """A cell of a CSV that a spreadsheet does not run as a formula, with line ends that the format knows how to quote."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _is_formula(text) else text
+
+
+def from_people(cell: str) -> str:
+    """The text again, but for its line ends."""
+    return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """A formula, or one that is escaped already."""
+    return text.lstrip("'").startswith(FORMULA)
+
+
 def as_text(path: str | bytes | Path) -> str:
     """A path for tables and messages: bytes of it that are no UTF-8 are written as backslash, x and two digits."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

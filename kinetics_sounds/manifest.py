@@ -74,7 +74,6 @@ ADDED = ("audio_channel", "origin", "format_ids", "audio_language", "audio_track
 """Columns that came with schema 3; empty where a clip was measured by an older version."""
 
 _MEDIA = [field.name for field in dataclasses.fields(Media)]
-_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 _FREE_TEXT = ("label", "detail", *ADDED)
 """Columns that may hold what others wrote: anything."""
 DERIVED = "labels derived from the rows"
@@ -119,7 +118,7 @@ def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> None:
             table = _table(batch)
             writer.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False))
             for column in _FREE_TEXT:
-                table[column] = table[column].map(_for_people, na_action="ignore")
+                table[column] = table[column].map(files.for_people, na_action="ignore")
             lines = table.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
             with files.named(plain):
                 text.write(lines.encode())
@@ -127,22 +126,6 @@ def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> None:
 
 def _table(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-
-
-def _for_people(text: str) -> str:
-    """A CSV cell that a spreadsheet does not run as a formula, with line ends that the format knows how to quote."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if _is_formula(text) else text
-
-
-def _from_people(cell: str) -> str:
-    """The text again, but for its line ends."""
-    return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
-
-
-def _is_formula(text: str) -> bool:
-    """A formula, or one that is escaped already."""
-    return text.lstrip("'").startswith(_FORMULA)
 
 
 def _row(outcome: Outcome, index: dict[str, int]) -> dict[str, object]:
@@ -310,7 +293,7 @@ def _csv_table(path: Path) -> _Table:
 def _from_csv(row: Mapping[str, Any]) -> Mapping[str, Any]:
     if None in row or None in row.values():
         raise ValueError(f"the row of {row.get('key')} has too many cells or too few")
-    return dict(row) | {name: _from_people(row[name]) for name in _FREE_TEXT if name in row}
+    return dict(row) | {name: files.from_people(row[name]) for name in _FREE_TEXT if name in row}
 
 
 def _other(path: Path, facts: Mapping[str, Any] | None, missing: Sequence[str]) -> ManifestError:

@@ -89,6 +89,25 @@ def s3(wire: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
+def disk_acts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What this process syncs and renames, by the last part of each name, in order."""
+    acts: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        acts.append(f"sync {Path(f'/proc/self/fd/{descriptor}').resolve().name}")
+        sync(descriptor)
+
+    def renamed(path: Path, target: Path) -> None:
+        replace(path, target)
+        acts.append(f"rename {Path(path).name} {Path(target).name}")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    return acts
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB, for whoever may mount one."""
     place = tmp_path / "small disk"

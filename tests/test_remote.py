@@ -112,6 +112,13 @@ def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
 # --- There and back -------------------------------------------------------------------------------------------------
 
 
+def test_a_copy_is_on_disk_before_it_has_its_name(local: Path, tmp_path: Path, disk_acts: list[str]) -> None:
+    (tmp_path / "copies").mkdir()
+    fetch(f"file://{local}", tmp_path / "copies/back")
+
+    assert disk_acts[-3:] == ["sync back.part", "rename back.part back", "sync copies"]
+
+
 def test_what_is_uploaded_is_there_and_comes_back(folder: str, local: Path, tmp_path: Path) -> None:
     url = remote.join(folder, "train", "x.tar")
     assert remote.size(url) is None

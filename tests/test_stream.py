@@ -1,5 +1,6 @@
 import io
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from kinetics_sounds import stream
 from kinetics_sounds.errors import BadSampleError, MediaError, ShardError
 from kinetics_sounds.media import frames
 from kinetics_sounds.media.encode import SAMPLE_RATE
+from kinetics_sounds.pipelines import report
 from kinetics_sounds.shards import layout
 from kinetics_sounds.stream import Meta
 
@@ -195,6 +197,32 @@ def test_frames_of_another_size_than_the_set_says_are_a_bad_sample(opened: Calla
     told = "train-000000.tar: sample k_0: its frames are 16 x 6"
     with stream.sample(opened(**wrong), 0) as sample, pytest.raises(BadSampleError, match=told):
         sample.frames([0])
+
+
+class Evil:
+    """Its pickle leaves a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_mel_that_holds_a_pickle_is_a_bad_sample_and_the_pickle_is_not_loaded(
+    opened: Callable[..., stream.Split], tmp_path: Path
+) -> None:
+    """NumPy's own format for objects, and a bare pickle under the name of an array."""
+    ran = tmp_path / "ran"
+    for data in (npy(np.array([[Evil(ran)]], dtype=object)), pickle.dumps(Evil(ran))):
+        with (
+            stream.sample(opened(**{layout.MEL: data}), 0) as sample,
+            pytest.raises(BadSampleError, match="its mel-spectrogram cannot be read"),
+        ):
+            sample.mel()
+        with pytest.raises(ValueError, match="pickle"):
+            report.from_parts("k_0", "a", {layout.MEL: data, layout.FRAMES: b"", layout.AUDIO: b""})
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("bytes_", [[], list(map(len, JPEGS[:4]))])

@@ -35,7 +35,7 @@ def write(out: Path, results: dict[str, Any]) -> None:
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow([*COLUMNS, "metric", "value"])
     for metric, value in results["scores"].items():
-        rows.writerow([*(results[column] for column in COLUMNS), metric, value])
+        rows.writerow([*(files.for_people(str(results[column])) for column in COLUMNS), metric, value])
     files.write_bytes(out / "results.csv", table.getvalue().encode())
 
 

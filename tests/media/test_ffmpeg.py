@@ -1,17 +1,20 @@
+import contextlib
 import errno
 import os
 import re
 import resource
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import ffmpeg as builder
 import pytest
 
@@ -35,6 +38,14 @@ def alive(pid: int) -> bool:
         return False
 
 
+def first_word(pid: int) -> str:
+    """Of a process's command; empty where it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def until(met: Callable[[], bool], *, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not met() and time.monotonic() < deadline:
@@ -51,7 +62,7 @@ def nothing(path: Path) -> Any:
 def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tool that starts a child and hangs; the file that then holds both pids."""
     pids = tmp_path / "pids"
-    body = f'sleep 60 &\necho "$$ $!" > {pids}.part; mv {pids}.part {pids}; wait'
+    body = f'sleep 15 &\necho "$$ $!" > {pids}.part; mv {pids}.part {pids}; wait'
     path = script(tmp_path / "tool", body)
     monkeypatch.setattr(ffmpeg, "executable", lambda: str(path))
     return pids
@@ -131,14 +142,21 @@ def test_a_tool_whose_caller_was_killed_ends_too(
 
         def tools() -> list[int]:
             pids = [int(pid) for pid in children.read_text().split()] if caller.poll() is None else []
-            return [pid for pid in pids if "ffmpeg" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]]
+            return [pid for pid in pids if "ffmpeg" in first_word(pid)]
 
-        assert until(lambda: bool(tools()) or caller.poll() is not None, seconds=30)
-        orphans = tools()
-        caller.kill()
+        try:
+            assert until(lambda: bool(tools()) or caller.poll() is not None, seconds=30)
+            time.sleep(0.5)  # or its first words, which nobody reads, would end it
+            orphans = tools()
+        finally:
+            caller.kill()
 
     assert orphans
-    assert until(lambda: not any(map(alive, orphans)), seconds=most_seconds)
+    try:
+        assert until(lambda: not any(map(alive, orphans)), seconds=most_seconds)
+    finally:
+        for pid in filter(alive, orphans):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_system_whose_setpriv_is_another_goes_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +284,21 @@ def test_a_site_s_lower_limit_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert int(told.read_text()) * 512 == 2**20
 
 
+def test_a_tool_that_crashes_leaves_no_core_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, before = tmp_path / "told", resource.getrlimit(resource.RLIMIT_CORE)
+    if not before[1]:
+        pytest.skip("this machine allows none to anybody")
+    body = f'until [ "$(ulimit -f)" != unlimited ]; do sleep 0.05; done; sleep 0.1; ulimit -c > {told}'
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", body)))
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))  # as a shell's is that wants them
+    try:
+        ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+
+    assert told.read_text() == "0\n"
+
+
 @pytest.mark.parametrize("code", [126, 127])
 def test_a_tool_that_setpriv_cannot_start_is_no_fault_of_the_file(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -321,7 +354,7 @@ def test_a_tool_that_writes_much_does_not_block(tmp_path: Path, monkeypatch: pyt
 
 
 def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ffmpeg._leash()  # found once, and kept
+    ffmpeg._leash(), ffmpeg.executable()  # found once, and kept
     calls: list[tuple[Any, dict[str, Any]]] = []
     real = subprocess.Popen
 
@@ -339,6 +372,7 @@ def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "shell" not in options
     assert options["start_new_session"]
     assert options["stdin"] == subprocess.DEVNULL
+    assert "-nostdin" in argv
 
 
 @pytest.mark.parametrize("folder", [b"\xb5\xaf\xbc\xaa", "é 弹吉".encode()])
@@ -413,6 +447,46 @@ def test_without_the_list_of_formats_the_playlist_would_be_followed(ramp: Path, 
     tool("-i", playlist, "-c", "copy", tmp_path / "leaked.mp4")
 
     assert len(numbers(tmp_path / "leaked.mp4")) == 80
+
+
+@pytest.fixture
+def address() -> Iterator[tuple[str, list[bytes]]]:
+    """A local address, and what it was sent; nobody answers there."""
+    sent: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hear() -> None:
+            with contextlib.suppress(OSError):  # closed at the end of the test
+                while True:
+                    caller, _ = listening.accept()
+                    with caller:
+                        sent.append(caller.recv(4096))
+
+        thread = threading.Thread(target=hear)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/clip.mp4", sent
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_no_address_is_asked_whatever_a_file_leads_to(
+    address: tuple[str, list[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should a container of the list ever follow an address, it would be opened with these options."""
+    url, sent = address
+    opens = av.open
+    monkeypatch.setattr(av, "open", lambda _name, **options: opens(url, **options))
+    monkeypatch.setattr(ffmpeg, "word_of", lambda path: url if path.name == "in.mp4" else f"file:{path}")
+
+    with pytest.raises(MediaError):
+        probe.probe(tmp_path)
+    with pytest.raises(MediaError, match="Error opening input"):
+        ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=20)
+    assert sent == []
+
+    with pytest.raises(av.FFmpegError):
+        opens(url)  # which asks
+    assert sent[0].startswith(b"GET /clip.mp4")
 
 
 def test_last_words_are_one_short_line_without_addresses() -> None:

@@ -452,6 +452,20 @@ def test_a_link_in_the_clip_s_place_is_replaced_and_what_it_leads_to_is_not(ther
     assert not place.is_symlink()
 
 
+@pytest.mark.parametrize("name", [f"{A}.mp4", "a.mp4"], ids=["linked", "cut"])
+def test_a_clip_is_on_disk_with_its_name_before_it_is_told_of(
+    there: Place, disk_acts: list[str], name: str, sound: bytes, long: bytes
+) -> None:
+    lay(there, name, sound if name == f"{A}.mp4" else long)
+
+    assert there.build() == 0
+
+    made = f"{A}.mp4" if name == f"{A}.mp4" else "cut.mp4"
+    place = disk_acts.index(f"rename {made} {A}.mp4")
+    assert disk_acts[place + 1] == "sync humming"
+    assert (disk_acts[place - 1] == "sync cut.mp4") == (made == "cut.mp4")  # a source's own file is not ours to sync
+
+
 def test_a_build_within_the_source_s_folder_does_not_feed_on_itself(there: Place, long: bytes) -> None:
     """A cut that lost its end is found there under a trimmed clip's name; it is made anew from the original."""
     lay(there, "a.mp4", long)

@@ -34,6 +34,16 @@ def test_a_task_goes_to_a_job_and_its_result_comes_back(box: Mailbox) -> None:
     assert box.claims() == []
 
 
+def test_a_task_is_on_disk_before_it_is_there(box: Mailbox, disk_acts: list[str]) -> None:
+    box.put(1, None, timeout_seconds=9)
+
+    written, renamed, named = disk_acts
+    part = written.removeprefix("sync ")
+    assert part.startswith("000000000001.")
+    assert part.endswith(".part")
+    assert (renamed, named) == (f"rename {part} 000000000001", "sync tasks")
+
+
 def test_the_oldest_task_goes_first(box: Mailbox) -> None:
     for number in (10, 9, 100):
         box.put(number, None, timeout_seconds=9)
@@ -179,3 +189,13 @@ def test_a_task_and_its_result_are_for_their_owner_alone(box: Mailbox) -> None:
 
     modes = {path.stat().st_mode & 0o777 for name in ("tasks", "results") for path in (box.folder / name).iterdir()}
     assert modes == {0o600}
+
+
+def test_a_folder_that_is_a_link_is_not_read(box: Mailbox) -> None:
+    box.put(1, None, timeout_seconds=9)
+    claim = claimed(box)
+    box.folder.rename(moved := box.folder.with_name("elsewhere"))
+    box.folder.symlink_to(moved)
+
+    with pytest.raises(SettingsError, match="is open to others"):
+        box.read(claim)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds.pipelines import executors
+from kinetics_sounds.pipelines.checks import Asked, Verdict, apart, machine
 from kinetics_sounds.pipelines.executors import slurm
 
 SHADOWS = ("csv", "pickle", "random", "select", "selectors", "socket", "struct", "tempfile", "threading", "zipfile")
@@ -77,6 +78,27 @@ def test_no_process_of_a_command_imports_them(
 
     assert imported(shadowed) == ""
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("body", [POOL, WORKER], ids=["pool", "fork server"])
+def test_nor_do_workers_whose_machine_ran_no_command_before(
+    body: str, shadowed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    script = tmp_path_factory.mktemp("bin") / "node.py"
+    script.write_text(f"if __name__ == '__main__':\n    {body.strip()}\n")
+
+    done = python(shadowed, str(script))
+
+    assert imported(shadowed) == ""
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_check_of_the_doctor_imports_them(shadowed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shadowed)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+
+    assert [found.verdict for found in apart(machine.clock, Asked())] == [Verdict.OK]
+    assert imported(shadowed) == ""
 
 
 def test_a_rank_of_torchrun_does_not_import_them(shadowed: Path) -> None:

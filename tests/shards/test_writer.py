@@ -261,6 +261,14 @@ def test_an_index_that_cannot_be_written_leaves_a_tar_that_no_one_reads(
     assert [path.name for path in tmp_path.iterdir()] == ["train-000000.tar"]
 
 
+def test_a_tar_is_on_disk_with_its_name_before_its_index(tmp_path: Path, disk_acts: list[str]) -> None:
+    write(tmp_path / "train/train-000000.tar", SAMPLES)
+
+    place = disk_acts.index("sync train-000000.tar.part")
+    assert disk_acts[place + 1 : place + 3] == ["rename train-000000.tar.part train-000000.tar", "sync train"]
+    assert disk_acts[place + 3].startswith("sync train-000000.json.")
+
+
 def test_names_are_one_place_s_business() -> None:
     tar = layout.tar_path(Path("shards"), "train", 7)
 

@@ -632,6 +632,21 @@ def test_a_file_is_named_by_key_and_container_in_the_folder_given(site: Site, sc
     ]
 
 
+def test_a_clip_that_a_part_holds_twice_comes_once_and_nothing_is_written_over(
+    serve: Callable[[bytes], Part], scratch: Path
+) -> None:
+    """Whatever folder the other lies in, and however its ending is spelt."""
+    others = [
+        member(f"{folder}{key(1)}.{ending}", b"other") for folder, ending in (("", "MP4"), ("x/", "mp4"), ("", "mkv"))
+    ]
+    part = serve(member(f"{key(1)}.mp4", b"first") + b"".join(others) + END)
+
+    given = list(cvdf.Source("").stream(part, {key(1)}, scratch))
+
+    assert [name for name, _ in given] == [key(1)]
+    assert {path.name: path.read_bytes() for path in scratch.iterdir()} == {f"{key(1)}.mp4": b"first"}
+
+
 def test_only_the_wanted_clips_are_given(serve: Callable[[bytes], Part], scratch: Path) -> None:
     wanted = {key(3), key(7), key(99)}
 

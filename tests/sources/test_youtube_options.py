@@ -202,10 +202,19 @@ def test_a_number_that_is_none_is_refused_at_once(option: str) -> None:
 
 
 def test_what_is_the_programs_own_is_not_changed_by_any_option() -> None:
-    told = parameters(option=("updatetime=true",))
+    """Whatever `REFUSED` lets through."""
+    source = Source("", Options())
+    names = source._parameters(CLIP, Path("/work"), source._watch(CLIP))
+    source._passed = dict.fromkeys(names, "theirs")
+
+    told = source._parameters(CLIP, Path("/work"), source._watch(CLIP))
 
     assert told["outtmpl"] == {"default": "video.%(ext)s"}
     assert told["paths"] == {"home": "/work", "temp": "/work"}
+    assert {name for name, value in told.items() if value == "theirs"} == {
+        *("format", "socket_timeout", "retries", "fragment_retries", "extractor_retries", "retry_sleep_functions"),
+        *("sleep_interval", "max_sleep_interval", "sleep_interval_requests"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -301,7 +302,48 @@ def test_a_kill_at_any_moment_of_a_save_leaves_the_last_checkpoint_or_the_new_on
     assert after > 8
 
 
+def test_a_checkpoint_is_on_disk_before_it_has_its_name_and_its_name_before_an_older_one_goes(
+    tmp_path: Path, disk_acts: list[str]
+) -> None:
+    model, folder = net(), tmp_path / "checkpoints"
+    save(folder, 1, model, adamw(model), keep=1)
+    disk_acts.clear()
+    save(folder, 2, model, adamw(model), keep=1)
+
+    assert sorted(disk_acts[:3]) == ["sync model.safetensors", "sync optimizer.safetensors", "sync state.json"]
+    assert disk_acts[3:] == [
+        "sync step-00000002.part",  # the names of the files
+        "rename step-00000002.part step-00000002",
+        "sync checkpoints",  # the checkpoint's own
+        "rename step-00000001 step-00000001.old.part",
+    ]
+
+
+class Evil:
+    """Its pickle leaves a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
 class TestFaults:
+    @pytest.mark.parametrize("protocol", [2, 4])
+    @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+    def test_a_pickle_under_a_checkpoints_name_is_not_loaded(self, name: str, protocol: int, saved: Path) -> None:
+        evil = {"out.bias": Evil(saved.parent / "run")}
+        torch.save(evil, saved / name, pickle_protocol=protocol)
+
+        with pytest.raises(RunError, match=rf"{name}: cannot be read"):
+            _load(saved)
+        (saved / name).write_bytes(pickle.dumps(evil, protocol))
+        with pytest.raises(RunError, match=rf"{name}: cannot be read"):
+            _load(saved)
+
+        assert not (saved.parent / "run").exists()
+
     def test_the_checkpoint_of_another_model_is_refused_in_one_line(self, saved: Path) -> None:
         with pytest.raises(RunError, match=r"belongs to another model: .* size mismatch for stem\.weight") as caught:
             checkpoint.load_model(saved, net(width=8))

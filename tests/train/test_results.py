@@ -1,5 +1,6 @@
 """What ks-eval prints of scores."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,23 @@ def test_an_interval_stands_beside_its_score_and_not_on_lines_of_its_own() -> No
         "  c                              5e-05",
         "results: out/results.json",
     ]
+
+
+def test_what_a_strangers_set_says_is_no_formula_in_the_table(tmp_path: Path) -> None:
+    """A spreadsheet runs what begins with one of these; a plain name stays as it is, and so does a negative score."""
+    evil = found({"c": -1.0}) | {"run": "runs/one", "fingerprint": '=HYPERLINK("http://evil.example","top1")'}
+    results.write(tmp_path, evil)
+
+    head, row = list(csv.reader((tmp_path / "results.csv").read_text().splitlines()))
+    assert dict(zip(head, row, strict=True)) == {
+        "probe": "svm",
+        "run": "runs/one",
+        "checkpoint": "last",
+        "on_split": "test",
+        "fingerprint": f"'{evil['fingerprint']}",
+        "metric": "c",
+        "value": "-1.0",
+    }
 
 
 def test_a_score_that_is_called_low_and_bounds_nothing_has_its_own_line() -> None:

@@ -48,6 +48,13 @@ def workers_of_this_process() -> list[psutil.Process]:
     return [each for each in psutil.Process().children() if "spawn_main" in " ".join(cmdline(each))]
 
 
+def test_a_task_past_its_time_is_killed() -> None:
+    with started(time.sleep, workers=1) as processes:
+        processes.submit(4.0, timeout_seconds=0.5)
+
+        assert drain(processes) == [(4.0, Failed(Cause.TIMED_OUT, "the task ran past its time and was killed"))]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("seconds_until_the_next_task", [0.0, 0.5])
 def test_a_worker_that_is_killed_between_tasks_costs_none(workers: int, seconds_until_the_next_task: float) -> None:
