@@ -1,5 +1,6 @@
 """Kinetics CSVs of every kind are read, and what is wrong with one is said with its place and remedy."""
 
+import contextlib
 import http.server
 import os
 import threading
@@ -428,6 +429,20 @@ def test_a_body_that_is_no_annotation_list_by_its_size_is_refused(
     server.answers = [(200, b"x" * 4096, {"Content-Length": length} if length else {})]
 
     assert "this is no annotation list" in failure(server, tmp_path)
+
+
+def test_of_a_body_that_is_too_large_no_more_is_read_than_tells_so(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    memory: Callable[[int], contextlib.AbstractContextManager[None]],
+) -> None:
+    monkeypatch.setattr(annotations, "_MAX_BYTES", 1024)
+    body = bytes(64 << 20)
+    server.answers = [(200, body, {})]
+
+    with memory(8 << 20):
+        assert "this is no annotation list" in failure(server, tmp_path)
 
 
 BAD_URLS: list[Callable[[str], str]] = [
