@@ -150,6 +150,8 @@ def failure(copy: Path, tests: Sequence[str]) -> str:
     if process.exitcode is None:
         os.killpg(process.pid or 0, signal.SIGKILL)
         return f"no end after {SECONDS + 10 * len(tests)} s"
+    if process.exitcode < 0:
+        return f"the process died of signal {-process.exitcode}"
     if not report.exists():
         return f"{DID_NOT_RUN}: {' '.join(output.read_text(errors='replace').split())[-300:]}"
     cases = list(ElementTree.parse(report).iter("testcase"))
