@@ -1447,11 +1447,11 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         FAULTS,
-        "several outcomes are recorded together or not at all",
+        "an outcome that was recorded is committed before anything goes on",
         "kinetics_sounds/ledger.py",
         "with _told(self._path), self._database:\n            self._database.executemany(",
         "with _told(self._path):\n            self._database.executemany(",
-        "tests/test_ledger.py::test_several_outcomes_are_recorded_together_or_not_at_all",
+        "tests/test_ledger.py::test_what_was_recorded_survives_a_kill_right_after",
     ),
     Defence(
         FAULTS,
