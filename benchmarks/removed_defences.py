@@ -1603,7 +1603,7 @@ DEFENCES: tuple[Defence, ...] = (
         "pipelines/watchdog.py",
         "        while _kill_marked(mark):\n            time.sleep(0.05)\n",
         "        pass\n",
-        "tests/pipelines/executors/test_contract.py::test_workers_go_when_the_driver_is_killed[local]",
+        "tests/pipelines/executors/test_watchdog.py::test_the_guard_notices_the_end_where_the_system_knows_no_limit",
     ),
 )
 
