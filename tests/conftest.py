@@ -1,10 +1,12 @@
+import contextlib
 import gc
 import importlib
 import itertools
 import logging
 import os
 import subprocess
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -105,6 +107,22 @@ def disk_acts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", renamed)
     return acts
+
+
+@contextlib.contextmanager
+def _memory(most: int) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def memory() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """A block that fails where Python's own objects take so many bytes within it."""
+    return _memory
 
 
 @pytest.fixture

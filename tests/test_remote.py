@@ -1,8 +1,9 @@
+import contextlib
 import hashlib
 import importlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,16 @@ def test_a_file_larger_than_allowed_is_not_read(folder: str, local: Path) -> Non
 
     with pytest.raises(RemoteError, match=f"x: is larger than {SIZE - 1} bytes"):
         remote.read(url, most=SIZE - 1)
+
+
+def test_of_a_file_larger_than_allowed_no_more_is_read_than_tells_so(
+    tmp_path: Path, memory: Callable[[int], contextlib.AbstractContextManager[None]]
+) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate(64 << 20)  # of zeros, none of which is stored
+
+    with memory(8 << 20), pytest.raises(RemoteError, match="is larger than 1000 bytes"):
+        remote.read(f"file://{tmp_path}/x", most=1000)
 
 
 def test_what_is_not_there_is_named_at_once(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

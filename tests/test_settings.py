@@ -1,5 +1,6 @@
 """Options come from the defaults, a recipe and the command line, in this order, and every misuse is one plain line."""
 
+import contextlib
 import errno
 import itertools
 import json
@@ -46,6 +47,7 @@ from kinetics_sounds.settings import (
     command,
     only_one,
     parse,
+    read_config,
     stoppable,
 )
 
@@ -407,6 +409,16 @@ def test_a_strangers_recipe_is_refused_before_it_costs_anything(text: str, said:
 
 def test_a_recipe_without_end_is_not_read_to_it() -> None:
     assert refusal("--config", "/dev/zero").startswith("/dev/zero: is longer than 64 KiB")
+
+
+def test_of_a_recipe_that_is_too_long_no_more_is_read_than_tells_so(
+    tmp_path: Path, memory: Callable[[int], contextlib.AbstractContextManager[None]]
+) -> None:
+    with (tmp_path / "long.yaml").open("wb") as file:
+        file.truncate(64 << 20)  # of zeros, none of which is stored
+
+    with memory(8 << 20), pytest.raises(ValueError, match="is longer than 64 KiB"):
+        read_config(tmp_path / "long.yaml")
 
 
 @pytest.mark.parametrize(

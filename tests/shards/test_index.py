@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import dataclasses
 import errno
@@ -151,6 +152,17 @@ def test_a_file_larger_than_any_is_not_read(
     monkeypatch.setattr(index, "MOST_BYTES", path.stat().st_size - 1)
     with pytest.raises(ShardError, match=rf"{path}: is larger than any"):
         reader(record)(path)
+
+
+def test_of_a_file_larger_than_any_no_more_is_read_than_tells_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: Callable[[int], contextlib.AbstractContextManager[None]]
+) -> None:
+    with (tmp_path / layout.DATASET).open("wb") as file:
+        file.truncate(64 << 20)  # of zeros, none of which is stored
+    monkeypatch.setattr(index, "MOST_BYTES", 1 << 20)
+
+    with memory(8 << 20), pytest.raises(ShardError, match="is larger than any"):
+        index.read_dataset(tmp_path)
 
 
 def document(record: Index | Dataset) -> dict[str, Any]:

@@ -420,6 +420,13 @@ class TestFaults:
         with pytest.raises(RunError, match=r"state\.json: cannot be read"):
             checkpoint.read_state(saved)
 
+    def test_a_state_of_more_than_a_mebibyte_is_refused_though_it_is_well_formed(self, saved: Path) -> None:
+        path = saved / "state.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "more": "x" * (1 << 20)}))
+
+        with pytest.raises(RunError, match="it is larger than 1048576 bytes"):
+            checkpoint.read_state(saved)
+
     @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"schema": 2}', '{"schema": "1"}'])
     def test_another_schema_is_refused(self, text: str, saved: Path) -> None:
         (saved / "state.json").write_text(text)

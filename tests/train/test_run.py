@@ -1,6 +1,7 @@
 """A run's settings: where they come from, what they make, and that a run's own record says them again."""
 
 import errno
+import json
 import os
 import pwd
 from collections.abc import Callable
@@ -147,6 +148,15 @@ class TestRecord:
 
         with pytest.raises(RunError, match=rf"{tmp_path}: is no training run \(.*\); give the --out of a ks-train"):
             run.reopen(tmp_path)
+
+    def test_a_run_json_of_more_than_a_mebibyte_is_refused_though_it_is_well_formed(
+        self, finished: Path, tmp_path: Path
+    ) -> None:
+        told = {**json.loads((finished / "run.json").read_text()), "more": "x" * (1 << 20)}
+        (tmp_path / "run.json").write_text(json.dumps(told))
+
+        with pytest.raises(RunError, match="it is larger than 1048576 bytes"):
+            run.read_facts(tmp_path)
 
 
 class TestRecipeFor:
