@@ -139,8 +139,9 @@ def shard(settings: Settings, groups: Mapping[str, Any]) -> int:
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
         files.scratch(job.out.absolute()) as scratch,
     ):
-        for folder in (job.out, *(job.out / split for split in SPLITS)):
-            files.remove_parts(folder)
+        files.remove_parts(job.out, layout.DATASET)
+        for split in SPLITS:
+            files.remove_parts(job.out / split, f"{split}-*.tar", f"{split}-*.json")
         kept = _all_kept(job, stop, check_bytes=settings.check_bytes)
         _look_at_clips(job, kept, stop)
 

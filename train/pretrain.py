@@ -89,7 +89,7 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     _check(settings, split, val, shards, world)
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
         if world.leads:
-            files.clear(out)
+            files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
         return _train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 
