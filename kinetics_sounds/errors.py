@@ -19,6 +19,9 @@
 A video that is gone is not an error but an `Outcome` (see `clip.py`).
 """
 
+BUG_BELOW = "this is a bug; please report it with these lines:"
+"""What comes before the traceback of an exception that nobody foresaw, in another process."""
+
 
 class KineticsSoundsError(Exception):
     """Base of all: its text names the thing, the place and the remedy."""

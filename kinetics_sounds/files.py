@@ -6,13 +6,14 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PART = ".part"
-"""Suffix of a file that is being written; whoever finds one may delete it."""
+"""Suffix of a file that is being written."""
 
 
 def user_path(text: str) -> Path:
@@ -124,11 +125,23 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, unless it is there; their names survive a power cut."""
+    """Make a folder, and those above it, unless it is there; their names survive a power cut.
+
+    Not so where the folder above all of them may not be read or synced, as one where anyone may put things, and none list them.
+    """
     new = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in reversed(new):
-        sync_folder(each.parent)
+        try:
+            sync_folder(each.parent)
+        except OSError as error:
+            if each != new[-1] or error.errno not in (errno.EACCES, errno.EINVAL):
+                raise
+
+
+def part_of(path: Path) -> Path:
+    """Where this process writes a file until it is whole."""
+    return path.with_name(f"{path.name}.{os.getpid()}{PART}")
 
 
 def publish(part: Path, path: Path) -> None:
@@ -143,7 +156,7 @@ def publish(part: Path, path: Path) -> None:
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` only once the block has ended without an error."""
     make_folder(path.parent)
-    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    part = part_of(path)
     try:
         with named(path), part.open("wb") as out:
             yield out
@@ -206,25 +219,15 @@ def in_threads(act: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R
 def exclusive(folder: Path, *, command: str) -> Iterator[None]:
     """Hold a folder for this process alone; FolderInUseError where another holds it. A kill lets go of it.
 
-    On a file system without locks a file with the host and the process's number says who holds it; that of a process of this
-    host that has ended is taken over.
+    On a file system without locks a file with the host and the process's number says who holds it. After a kill that file
+    stays, and whoever knows that the process has ended deletes it: from elsewhere (another host, another container) nobody
+    can tell.
     """
     make_folder(folder)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderInUseError(
-                f"{folder}: another {command} works in this folder; wait for it or stop it"
-            ) from error
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                error.filename = str(folder / ".lock")
-                raise
-            with _lock_file(folder, command=command):
-                yield
-        else:
+        locks = _lock(descriptor, folder, command=command)
+        with nullcontext() if locks else _lock_file(folder, command=command):
             yield
     finally:
         os.close(descriptor)
@@ -234,41 +237,51 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """Numbers of an OSError where a file system has no locks."""
 
 
+def _lock(descriptor: int, folder: Path, *, command: str) -> bool:
+    """Lock a folder's file; False on a file system without locks. Raises FolderInUseError where another holds the folder."""
+    try:
+        with named(folder / ".lock"):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FolderInUseError(f"{folder}: another {command} works in this folder; wait for it or stop it") from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
+
+
 @contextmanager
 def _lock_file(folder: Path, *, command: str) -> Iterator[None]:
     """Hold a folder by a file that says who does."""
-    lock, us = folder / ".lock.held", f"{socket.gethostname()} {os.getpid()}"
-    while True:
-        try:
-            with lock.open("x") as held, named(lock):
-                held.write(us)
-            break
-        except FileExistsError:
-            _take_over(lock, command=command)
+    lock = folder / ".lock.held"
+    us = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(8)}"
+    try:
+        held = lock.open("x")
+    except FileExistsError as error:
+        raise FolderInUseError(
+            f"{folder}: {command} works in this folder{_holder(lock)}; wait for it or stop it; if it has ended, delete {lock}"
+        ) from error
+    try:
+        with held, named(lock):
+            held.write(us)
+    except OSError:
+        lock.unlink()
+        raise
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # it was deleted, and another may have taken the folder since
+            if lock.read_text() == us:
+                lock.unlink()
 
 
-def _take_over(lock: Path, *, command: str) -> None:
-    """Remove the lock file of a process of this host that has ended; raises FolderInUseError for any other."""
-    try:
-        host, _, number = lock.read_text().partition(" ")
-    except FileNotFoundError:
-        return
-    if host == socket.gethostname() and number.isdecimal() and not is_alive(int(number)):
-        aside = lock.with_name(f"{lock.name}.{os.getpid()}{PART}")
-        with suppress(FileNotFoundError):  # whoever was faster
-            lock.replace(aside)
-            if aside.read_text() == f"{host} {number}":
-                aside.unlink()
-                return
-            aside.replace(lock)  # it was another's by now
-    raise FolderInUseError(
-        f"{lock.parent}: {command} works in this folder (process {number or '?'} on {host or 'another host'}); wait for it or "
-        f"stop it; if it has ended, delete {lock}"
-    )
+def _holder(lock: Path) -> str:
+    """Who holds a folder, as far as its file says: a kill may have come before it said anything."""
+    with suppress(FileNotFoundError):
+        host, number, *_ = [*lock.read_text(errors="replace")[:200].split(), "", ""]
+        return f" (process {number} on {host})" if number else ""
+    return ""
 
 
 def is_alive(number: int) -> bool:
@@ -298,14 +311,19 @@ def scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def clear(folder: Path) -> None:
-    """Delete what killed runs left in a folder that is held: unfinished files and passing ones."""
-    remove_parts(folder)
+def clear(folder: Path, *names: str) -> None:
+    """Delete what killed runs left in a folder that is held: passing files, and unfinished ones of these names."""
+    remove_parts(folder, *names)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
 
-def remove_parts(folder: Path) -> None:
-    """Delete what a killed writer left behind in a folder of our own, which need not be there yet; not below it."""
-    for part in folder.glob(f"*{PART}"):
-        if part.is_file() or part.is_symlink():
+def remove_parts(folder: Path, *names: str) -> None:
+    """Delete what killed writers of files of these names (patterns) left in a folder, which need not be there yet.
+
+    That is `NAME.PID.part` where no other process has that number, and nothing else: browsers too call a file that is not
+    whole `.part`.
+    """
+    for part in (part for name in names for part in folder.glob(f"{name}.*{PART}")):
+        number = part.name.removesuffix(PART).rpartition(".")[2]
+        if number.isdecimal() and (int(number) == os.getpid() or not is_alive(int(number))) and not part.is_dir():
             part.unlink()

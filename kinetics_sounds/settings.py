@@ -366,12 +366,13 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
     try:
         sys.stdout.flush()
     except OSError as error:
+        error.filename = error.filename or "standard output"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError) and code in (
             DONE,
             SOME_FAILED,
-        ):  # as after `| head`: no error of ours
-            return _say(f"{prog}: stopped: standard output: {error.strerror}", STOPPED)
+        ):  # after `| head` there is no error of ours
+            return _refuse(prog, error, _say)
     return code
 
 
@@ -384,9 +385,25 @@ def _mend_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - it took the lowest free number
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123 - for as long as the process lives
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out is sys.__stdout__:
+        raw: Any = getattr(out.buffer, "raw", out.buffer)
+        named: Any = _StandardOutput(raw.fileno(), "w", closefd=False)
+        named = named if out.buffer is raw else io.BufferedWriter(named)  # as python -u has it, or not
+        sys.stdout = io.TextIOWrapper(
+            named, out.encoding, line_buffering=out.line_buffering, write_through=out.write_through
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+class _StandardOutput(io.FileIO):
+    """Names itself in what the system refuses."""
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - anything that holds bytes
+        with files.named(Path("standard output")):
+            return super().write(data)
 
 
 def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> int:
@@ -409,17 +426,22 @@ def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> i
     except KeyboardInterrupt:
         return say(f"{prog}: stopped: interrupted; run it again", STOPPED)
     except OSError as error:
-        place = f": {files.as_text(error.filename)}" if isinstance(error.filename, str | bytes) else ""
-        if error.errno in files.FULL:
-            told = "; ".join([f"{error.strerror}{place}", *getattr(error, "__notes__", [])])
-            return say(f"{prog}: stopped: {told}; free some space and run it again", STOPPED)
-        if error.errno in _REFUSED and place:
-            return say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)
-        if error.errno and place:
-            return say(f"{prog}: error: {error.strerror}{place}; see to that disk or network and run it again", FAULT)
-        return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
+        return _refuse(prog, error, say)
     except Exception:  # noqa: BLE001 - told in full, and never with a code that says that something was done
         return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
+
+
+def _refuse(prog: str, error: OSError, say: Callable[[str, int], int]) -> int:
+    """Tell what the system refused; while that error is being handled."""
+    place = f": {files.as_text(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+    if error.errno in files.FULL:
+        told = "; ".join([f"{error.strerror}{place}", *getattr(error, "__notes__", [])])
+        return say(f"{prog}: stopped: {told}; free some space and run it again", STOPPED)
+    if error.errno in _REFUSED and place:
+        return say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)
+    if error.errno and place:
+        return say(f"{prog}: error: {error.strerror}{place}; see to that disk or network and run it again", FAULT)
+    return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
 
 
 class _Lines(logging.Formatter):

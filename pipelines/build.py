@@ -135,8 +135,8 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         Ledger(job.out / "ledger.sqlite") as ledger,
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
     ):
-        for folder in (job.out, job.out / "annotations"):
-            files.clear(folder)
+        files.clear(job.out, "manifest.parquet", "manifest.csv", "report.json")
+        files.clear(job.out / "annotations", "????????-*")
         known = standing(ledger, job.clips, job.again, job.out)
         checked = not settings.check_bytes or _check_bytes(job, ledger, known, stop)
         try:

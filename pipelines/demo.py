@@ -146,7 +146,7 @@ def demo(settings: Settings) -> int:
 def _make(videos: Sequence[Video], folder: Path, settings: Settings) -> None:
     """Render and encode what is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    files.remove_parts(folder)
+    files.remove_parts(folder, "*.mp4")
     todo = [(video, folder) for video in videos if not (folder / f"{video.youtube_id}.mp4").exists()]
     with (
         contextlib.closing(local.Pool(render, workers=settings.workers)) as pool,
@@ -165,7 +165,7 @@ def render(task: tuple[Video, Path]) -> None:
     seed = video.seed * 1_000_000 + video.number
     frames, waveform = world.render(video.class_index, seed, its)
     path = folder / f"{video.youtube_id}.mp4"
-    part = path.with_name(path.name + files.PART)
+    part = files.part_of(path)
     synthesize.write_mp4(part, frames, waveform, fps=its.frames_per_second, sample_rate=its.sample_rate_hz)
     part.replace(path)
 

@@ -385,5 +385,5 @@ def clip_done(task: Task, result: Done | Failed) -> tuple[ClipTask, ClipDone]:
 def failure(failed: Failed) -> Status:
     """What the failure of a task says of what it was for."""
     if failed.cause is Cause.RAISED:
-        progress.log.warning("a bug, please report it: %s", failed.detail)
+        progress.log.warning("a bug, please report it: %s", failed.trace or failed.detail)
     return Status.TIMEOUT if failed.cause is Cause.TIMED_OUT else Status.CRASHED

@@ -19,10 +19,10 @@ import numpy as np
 from kinetics_sounds import files, manifest, progress, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS, Media, Outcome
-from kinetics_sounds.errors import FaultError, ManifestError, SettingsError, ShardError, StoppedError
+from kinetics_sounds.errors import BUG_BELOW, FaultError, ManifestError, SettingsError, ShardError, StoppedError
 from kinetics_sounds.manifest import Manifest
 from kinetics_sounds.media import encode, frames, mel
-from kinetics_sounds.settings import BUG, DONE, SOME_FAILED, STOPPED, Stop, command, only_one, parse, stoppable
+from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, command, only_one, parse, stoppable
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Dataset, Index, Left, SplitFacts
 from kinetics_sounds.shards.writer import Sample, ShardWriter
@@ -139,8 +139,9 @@ def shard(settings: Settings, groups: Mapping[str, Any]) -> int:
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
         files.scratch(job.out.absolute()) as scratch,
     ):
-        for folder in (job.out, *(job.out / split for split in SPLITS)):
-            files.remove_parts(folder)
+        files.remove_parts(job.out, layout.DATASET)
+        for split in SPLITS:
+            files.remove_parts(job.out / split, f"{split}-*.tar", f"{split}-*.json")
         kept = _all_kept(job, stop, check_bytes=settings.check_bytes)
         _look_at_clips(job, kept, stop)
 
@@ -398,14 +399,14 @@ def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> No
     """Write what became of a clip.
 
     Raises ManifestError for what a person must do first, StoppedError for what is not known to be the clip's own fault, and
-    FaultError for a bug: nothing is settled.
+    FaultError for a bug or a disk that fails: nothing is settled.
     """
     key = task.outcome.clip.key
     if isinstance(result, Refused):
-        raise (StoppedError if result.for_now else ManifestError)(f"{key}: {result.reason}")
+        raise result.error(f"{key}: {result.reason}")
     if isinstance(result, executors.Failed):
         if result.cause is executors.Cause.RAISED:
-            raise FaultError(f"{key}: {result.detail}; {BUG}")
+            raise FaultError(f"{key}: {result.detail}; {BUG_BELOW}\n{result.trace}")
         raise StoppedError(f"{key}: {result.detail}; run the same command to go on")
     if isinstance(result, Left):
         writer.leave(result)
@@ -426,7 +427,7 @@ def _all_kept(job: Job, stop: Stop, *, check_bytes: bool) -> Mapping[str, Kept]:
             return files.difference(tar, size=made.bytes, digest=made.sha256 if check_bytes else "")
         except OSError as error:
             if not check_bytes:
-                raise _stopped(tar, error) from error
+                raise _unreadable(tar, error) from error
             return f"cannot be read: {error.strerror}"
 
     kept: dict[str, dict[int, Index]] = {split: {} for split in SPLITS}
@@ -458,7 +459,7 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
                 found[path.with_suffix(".tar")] = (split, int(number), index.read_index(path))
             except ShardError as fault:
                 if isinstance(fault.__cause__, OSError):
-                    raise _stopped(path, fault.__cause__) from fault
+                    raise _unreadable(path, fault.__cause__) from fault
                 damaged.append(fault)
     recipes = {made.recipe for _, _, made in found.values()}
     with contextlib.suppress(ShardError):  # not there yet, or damaged: it is written anew
@@ -476,9 +477,10 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
     return found
 
 
-def _stopped(path: Path, error: OSError) -> StoppedError:
+def _unreadable(path: Path, error: OSError) -> StoppedError | FaultError:
     what = f"{path}: cannot be read: {error.strerror}"
-    return StoppedError(f"{what}; see that the disk is there, then run the same command to go on")
+    kind = FaultError if error.errno in files.FAILING else StoppedError
+    return kind(f"{what}; see that the disk is there, then run the same command to go on")
 
 
 def _look_at_clips(job: Job, kept: Mapping[str, Kept], stop: Stop) -> None:
@@ -493,7 +495,7 @@ def _look_at_clips(job: Job, kept: Mapping[str, Kept], stop: Stop) -> None:
         try:
             return files.difference(path, size=media.bytes)
         except OSError as error:
-            raise _stopped(path, error) from error
+            raise _unreadable(path, error) from error
 
     for split, outcomes in job.orders.items():
         packed = {key for made in kept[split].values() for key in (*made.keys, *(left.key for left in made.left))}

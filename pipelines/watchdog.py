@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -61,6 +62,8 @@ class Failed:
 
     cause: Cause
     detail: str
+    trace: str = ""
+    """The traceback of what was raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,8 @@ def _result(future: ProcessFuture[Any]) -> Any:  # noqa: ANN401 - pebble's types
     except ProcessExpired as error:
         return Failed(Cause.DIED, f"its process died with exit code {error.exitcode}")
     except Exception as error:  # noqa: BLE001 - whatever a task raised is that task's outcome, named in its row
-        return Failed(Cause.RAISED, f"{type(error).__name__}: {error}")
+        lines = "".join(traceback.format_exception(error)).rstrip()
+        return Failed(Cause.RAISED, f"{type(error).__name__}: {error}", lines)
 
 
 def _carry_out(function: Callable[[T], R], task: T) -> R:

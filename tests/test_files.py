@@ -205,7 +205,7 @@ with files.atomic_writer(Path(sys.argv[1])) as out:
     (part,) = [other for other in path.parent.iterdir() if other != path]
     assert part.name.endswith(files.PART)
 
-    files.remove_parts(path.parent)
+    files.remove_parts(path.parent, "a.bin")
 
     assert list(path.parent.iterdir()) == [path]
 
@@ -233,32 +233,47 @@ for letter in itertools.cycle([b"b", b"c"]):
 # --- Sweeping ---------------------------------------------------------------------------------------------------------
 
 
+def dead() -> int:
+    """The number of a process that has ended."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    return ended.pid
+
+
 def test_what_killed_runs_left_is_cleared(tmp_path: Path) -> None:
     (tmp_path / files.SCRATCH / "deep").mkdir(parents=True)
-    (tmp_path / "report.json.7.part").touch()
+    (tmp_path / f"report.json.{dead()}.part").touch()
     (tmp_path / "report.json").touch()
 
-    files.clear(tmp_path)
+    files.clear(tmp_path, "report.json")
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
-    files.clear(tmp_path / "not there")
+    files.clear(tmp_path / "not there", "report.json")
 
 
-def test_only_the_folder_s_own_parts_are_swept(tmp_path: Path) -> None:
-    kept, folder, below = tmp_path / "a" / "b.mp4", tmp_path / "folder.part", tmp_path / "a" / "y.mp4.17.part"
-    for path in (kept, tmp_path / "x.part", below):
-        files.write_bytes(path, b"x")
+def test_only_what_dead_writers_of_these_names_left_is_swept(tmp_path: Path) -> None:
+    gone = [f"train-000000.tar.{dead()}.part", f"train-000001.tar.{os.getpid()}.part"]
+    kept = [
+        "film.mp4.part",  # of a browser
+        "train-000000.tar.part",
+        f"film.mp4.{dead()}.part",
+        f"train-000000.tar.{os.getppid()}.part",  # another process writes it
+        f"train-000000.tar.{dead()}",
+        f"below/train-000000.tar.{dead()}.part",
+    ]
+    for name in (*gone, *kept):
+        files.write_bytes(tmp_path / name, b"x")
+    folder = tmp_path / f"train-000009.tar.{dead()}.part"
     folder.mkdir()
-    (tmp_path / "link.part").symlink_to(kept)
-    (tmp_path / "broken.part").symlink_to(tmp_path / "nowhere")
+    (tmp_path / f"train-000008.tar.{dead()}.part").symlink_to(tmp_path / "nowhere")
 
-    files.remove_parts(tmp_path)
+    files.remove_parts(tmp_path, "train-*.tar")
 
-    assert sorted(path for path in tmp_path.rglob("*") if not path.is_dir()) == [kept, below]
+    assert sorted(path for path in tmp_path.rglob("*") if not path.is_dir()) == sorted(tmp_path / each for each in kept)
     assert folder.is_dir()
 
 
 def test_sweeping_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
-    files.remove_parts(tmp_path / "nowhere")
+    files.remove_parts(tmp_path / "nowhere", "*")
 
 
 # --- Hashing and names ------------------------------------------------------------------------------------------------
@@ -338,9 +353,9 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_a_file_says_who_holds_a_folder(tmp_path: Path) -> None:
-    who = f"{socket.gethostname()} {os.getpid()}"
     with files.exclusive(tmp_path, command="ks-x"):
-        assert (tmp_path / ".lock.held").read_text() == who
+        who = (tmp_path / ".lock.held").read_text()
+        assert who.startswith(f"{socket.gethostname()} {os.getpid()} ")
         with pytest.raises(FolderInUseError) as caught, files.exclusive(tmp_path, command="ks-x"):
             pass
         assert str(caught.value) == (
@@ -352,18 +367,89 @@ def test_without_locks_a_file_says_who_holds_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_locks_a_folder_of_a_dead_process_of_this_host_alone_is_taken_over(tmp_path: Path) -> None:
-    with subprocess.Popen(["true"]) as ended:
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [
+        (f"another.host {os.getpid()} 1", f" (process {os.getpid()} on another.host)"),
+        (
+            f"{socket.gethostname()} {os.getpid()} 1",
+            f" (process {os.getpid()} on {socket.gethostname()})",
+        ),  # of a container?
+        (
+            f"{socket.gethostname()} {2**22 + 1} 1",
+            f" (process {2**22 + 1} on {socket.gethostname()})",
+        ),  # or is it dead?
+        ("", ""),  # a kill came before it was written
+    ],
+    ids=["another host", "this host", "dead", "empty"],
+)
+def test_without_locks_a_folder_is_nobody_s_until_the_file_is_deleted(held: str, told: str, tmp_path: Path) -> None:
+    lock = tmp_path / ".lock.held"
+    lock.write_text(held)
+    with pytest.raises(FolderInUseError) as caught, files.exclusive(tmp_path, command="ks-x"):
         pass
-    (tmp_path / ".lock.held").write_text(f"{socket.gethostname()} {ended.pid}")
-    with files.exclusive(tmp_path, command="ks-x"):
-        assert (tmp_path / ".lock.held").read_text() == f"{socket.gethostname()} {os.getpid()}"
+    assert str(caught.value) == (
+        f"{tmp_path}: ks-x works in this folder{told}; wait for it or stop it; if it has ended, delete {lock}"
+    )
+    assert lock.read_text() == held
 
-    for held in (f"another.host {ended.pid}", ""):
-        (tmp_path / ".lock.held").write_text(held)
-        with pytest.raises(FolderInUseError, match="if it has ended, delete"), files.exclusive(tmp_path, command="x"):
-            pass
-        assert (tmp_path / ".lock.held").read_text() == held
+    lock.unlink()
+    with files.exclusive(tmp_path, command="ks-x"):
+        pass
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_the_file_of_another_is_left(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock.held"
+    with files.exclusive(tmp_path, command="ks-x"):
+        lock.write_text(other := f"{socket.gethostname()} {os.getpid()} other")  # deleted, and made anew
+    assert lock.read_text() == other
+    lock.unlink()
+    with files.exclusive(tmp_path, command="ks-x"):
+        lock.unlink()
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_what_happens_within_is_told_alone(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="within") as caught, files.exclusive(tmp_path, command="ks-x"):
+        raise ValueError("within")
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_folder_is_made_where_none_may_list(tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    drop.chmod(0o1733)
+    code = """
+import os, sys
+from pathlib import Path
+from kinetics_sounds import files
+drop = os.open(sys.argv[1], os.O_PATH)
+os.setuid(65534)
+files.make_folder(Path(f"/proc/self/fd/{drop}/new/below"))
+"""
+    subprocess.run([sys.executable, "-c", code, str(drop)], check=True, timeout=30)
+    assert (drop / "new/below").is_dir()
+
+
+def test_only_a_folder_that_was_there_may_refuse_its_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int, *refusing: Path) -> None:
+        def sync(folder: Path) -> None:
+            if folder in refusing:
+                raise OSError(number, os.strerror(number), str(folder))
+
+        monkeypatch.setattr(files, "sync_folder", sync)
+
+    for number in (errno.EACCES, errno.EINVAL):
+        refuse(number, tmp_path)
+        files.make_folder(tmp_path / str(number) / "below")
+        refuse(number, tmp_path / f"{number} again")
+        with pytest.raises(OSError, match=os.strerror(number)):
+            files.make_folder(tmp_path / f"{number} again" / "below")
+    refuse(errno.EIO, tmp_path)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.make_folder(tmp_path / "eio")
 
 
 def test_a_lock_that_fails_for_another_reason_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

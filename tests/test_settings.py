@@ -744,7 +744,46 @@ def test_a_standard_output_that_is_full_is_no_success() -> None:
         argv = [sys.executable, "-c", PRINT.format(lines=3, code=0)]
         done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, check=False, env=environment)
     assert done.returncode == 3
-    assert done.stderr == b"ks-cook: stopped: standard output: No space left on device\n"
+    assert (
+        done.stderr == b"ks-cook: stopped: No space left on device: standard output; free some space and run it again\n"
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_standard_output_that_is_full_before_the_end_is_named(unbuffered: str) -> None:
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("there is no /dev/full")
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        argv = [sys.executable, "-c", PRINT.format(lines=100_000, code=0)]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, check=False, env=environment)
+    assert done.returncode == 3
+    assert (
+        done.stderr == b"ks-cook: stopped: No space left on device: standard output; free some space and run it again\n"
+    )
+
+
+@pytest.mark.parametrize("lines", [3, 100_000])
+def test_a_standard_output_that_fails_is_no_bug(lines: int) -> None:
+    """As where it leads to a file on a disk that fails, once."""
+    failing = """
+import errno, io
+from kinetics_sounds import settings
+class Failing(io.FileIO):
+    left = 1
+    def write(self, data):
+        if Failing.left:
+            Failing.left = 0
+            raise OSError(errno.EIO, "Input/output error")
+        return super().write(data)
+settings._StandardOutput.__bases__ = (Failing,)
+"""
+    argv = [sys.executable, "-c", failing + PRINT.format(lines=lines, code=0)]
+    done = subprocess.run(argv, capture_output=True, check=False, text=True)
+    assert done.returncode == 4
+    assert done.stderr == (
+        "ks-cook: error: Input/output error: standard output; see to that disk or network and run it again\n"
+    )
 
 
 def test_a_name_that_is_no_utf_8_can_be_printed() -> None:

@@ -14,7 +14,8 @@ import re
 import shutil
 import stat
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ MOST_BYTES = 1 << 20
 """state.json is not larger; it says a few dozen settings."""
 OLD = ".old"
 """Suffix of a checkpoint whose step is being saved again."""
+_PASSING = re.compile(rf"step-\d{{8,}}(?:{re.escape(OLD)})?{re.escape(files.PART)}")
+"""Names of folders that are no checkpoint yet, or none any more."""
 REMEDY = "remove that folder to use the checkpoint before it"
+SEE = "see that the disk is there and that you may read it"
 
 log = logging.getLogger("kinetics_sounds")
 
@@ -54,25 +58,23 @@ def save(
 ) -> Path:
     """Write `step-…` under a temporary name, sync, rename; then drop all but the newest `keep` and that of step `best`.
 
-    Returns its path. Raises OSError where the disk is full or fails: then nothing of it is left. A checkpoint of the same step
-    stays, as `step-….old`, until the new one has its name.
+    Returns its path. Raises OSError where the disk is full or fails: then nothing of it is left, and all others are. A checkpoint
+    of the same step stays, as `step-….old`, until the new one has its name.
     """
     path = folder / _name(step)
-    part = path.with_name(path.name + files.PART)
-    for left in folder.glob(f"step-*{files.PART}"):  # by a killed run
-        shutil.rmtree(left)
+    part, before = path.with_name(path.name + files.PART), path.with_name(path.name + OLD)
+    clear(folder)
     files.make_folder(folder)
     try:
         _write(part, model, optimizer, {"schema": SCHEMA, "step": step, **state})
+        if path.exists():  # the same step, saved again by a run that went back to before it
+            path.replace(before)
+        part.replace(path)
     except Exception:
         shutil.rmtree(part, ignore_errors=True)
+        if before.exists() and not path.exists():
+            before.replace(path)
         raise
-    before = path.with_name(path.name + OLD)
-    if path.exists():  # the same step, saved again by a run that went back to before it
-        if before.exists():
-            _drop(before)
-        path.replace(before)
-    part.replace(path)
     files.sync_folder(folder)
     if before.exists():
         _drop(before)
@@ -80,6 +82,15 @@ def save(
         if old.name.removesuffix(OLD) != _name(best):
             _drop(old)
     return path
+
+
+def clear(folder: Path) -> None:
+    """Delete what killed saves left: what is not whole, and of a step that was saved again the checkpoint before."""
+    for path in list(folder.glob("step-*")):
+        if _PASSING.fullmatch(path.name):
+            shutil.rmtree(path)
+        elif path.suffix == OLD and path.with_suffix("").exists():
+            _drop(path)
 
 
 def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -201,11 +212,8 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
 def check_shapes(path: Path, model: nn.Module) -> None:
     """Raise RunError where a model, of which nothing is in memory, is not the checkpoint's: only its header is read."""
     file = path / "model.safetensors"
-    try:
-        with safe_open(file, framework="pt") as found:
-            there = {name: tuple(found.get_slice(name).get_shape()) for name in found.keys()}  # noqa: SIM118 - no mapping
-    except Exception as error:
-        raise RunError(f"{file}: cannot be read ({error}); {REMEDY}") from error
+    with _readable(file), safe_open(file, framework="pt") as found:
+        there = {name: tuple(found.get_slice(name).get_shape()) for name in found.keys()}  # noqa: SIM118 - no mapping
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     for name in sorted(own.keys() | there.keys()):
         if own.get(name) != there.get(name):
@@ -287,8 +295,15 @@ def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimize
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
+    with _readable(path):
         return load_file(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise RunError with the remedy where the block cannot read a file of tensors."""
+    try:
+        yield
     except Exception as error:
         error = _os_error(error, path) or error
         raise _unreadable(path, error) from error
@@ -297,14 +312,18 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 def _unreadable(path: Path, error: Exception) -> RunError:
     """That a file cannot be read, and the remedy: a checkpoint is not removed because the disk fails."""
     fault = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-    return RunError(f"{path}: cannot be read ({error}); {'see that the disk is there' if fault else REMEDY}")
+    return RunError(f"{path}: cannot be read ({error}); {SEE if fault else REMEDY}")
 
 
 def _os_error(error: Exception, path: Path) -> OSError | None:
     """The system's error that safetensors, and torch for it, hide in words of their own."""
-    if isinstance(error, FileNotFoundError) and path.is_file():  # as is said of any file that cannot be opened
+    if isinstance(error, FileNotFoundError):  # as is said of any file that cannot be opened
+        try:
+            path.open("rb").close()
+        except OSError as told:
+            return told
         return OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-    found = re.search(r"\((?:os error )?(\d+)\)", str(error))
+    found = re.search(r"\((?:os error )?(\d{1,4})\)", str(error))
     if not found or (words := os.strerror(int(found[1]))) not in str(error):
         return None
     return OSError(int(found[1]), words, str(path))

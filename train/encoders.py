@@ -195,12 +195,11 @@ def asked(settings: Asked) -> str | None:
 
 
 def check_claims(folder: Path, path: Path | None) -> None:
-    """Raise RunError where a run says that its model is another than that of its checkpoint (default: the last one).
+    """Raise RunError where a run says that its model is another than that of its checkpoint, if there is one to compare.
 
     Done before the model takes memory: a stranger's run may claim any size.
     """
     outline = run.outline(run.model_of(folder), Data(**run.read_facts(folder)["data"]))
-    path = path or checkpoint.latest(folder / "checkpoints")
     if path is not None:
         checkpoint.check_shapes(path, outline)
 

@@ -89,7 +89,8 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     _check(settings, split, val, shards, world)
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
         if world.leads:
-            files.clear(out)
+            files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
+            checkpoint.clear(out / "checkpoints")
         return _train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 

@@ -43,6 +43,8 @@ MOST_BYTES = 1 << 20
 """run.json is not larger."""
 MOST_PARAMETERS = 1 << 32
 """Of a model: 150 times those of the paper."""
+MOST_UNSEEN = 1 << 16
+"""No setting of a model is larger that takes memory before its parameters are counted."""
 MOST_CLASSES, MOST_SAMPLES = 1 << 20, 1 << 40
 """Of the data that a run says it learnt from."""
 TABLES = "_tables"
@@ -352,19 +354,31 @@ class Built:
 
 
 def outline(parsed: Parsed[SomeSettings], data: Data) -> nn.Module:
-    """The model of a run without its numbers, which takes no memory; raises SettingsError for one that nobody could have."""
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    """The model of a run without its numbers, which takes no memory; raises SettingsError for one that nobody could have.
+
+    A model that cannot be made without numbers (one that asks a tensor for its `item()`) is made with them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                model = _build(parsed, data).model
+        except (RuntimeError, OverflowError, TypeError) as error:
+            if _largest(parsed) > MOST_UNSEEN:  # perhaps of sizes that have no product in 64 bits
+                raise SettingsError(f"--{parsed.settings.backbone}: makes no model ({_first_line(error)})") from error
             model = _build(parsed, data).model
-        count = sum(parameter.numel() for parameter in model.parameters())
-    except (RuntimeError, OverflowError, TypeError) as error:  # sizes that have no product in 64 bits
-        raise SettingsError(f"--{parsed.settings.backbone}: makes no model ({_first_line(error)})") from error
+    count = sum(parameter.numel() for parameter in model.parameters())
     if count > MOST_PARAMETERS:
         raise SettingsError(
             f"--{parsed.settings.backbone}: the model has {count:.2g} parameters, more than {MOST_PARAMETERS:.2g}; give a "
             "smaller one"
         )
     return model
+
+
+def _largest(parsed: Parsed[SomeSettings]) -> float:
+    """The largest number among the settings of a run's method and backbone."""
+    groups = (dataclasses.asdict(parsed.groups[name]) for name in (parsed.settings.method, parsed.settings.backbone))
+    return max((value for group in groups for value in group.values() if isinstance(value, int | float)), default=0)
 
 
 def _first_line(error: Exception) -> str:

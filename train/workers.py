@@ -11,17 +11,18 @@ import shutil
 import signal
 import tempfile
 import time
+import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar, overload
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from kinetics_sounds.errors import FaultError, KineticsSoundsError, RunError
+from kinetics_sounds.errors import BUG_BELOW, FaultError, KineticsSoundsError, RunError
 from kinetics_sounds.plugins import ignore_working_folder
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it, not a temporary file of ours
@@ -251,13 +252,13 @@ class Workers(Generic[Row]):
         """What a worker has to say: rows that ended, an error that ends the work, or nothing any more."""
         worker = self._workers[number]
         try:
-            task, said = worker.pipe.recv()
+            task, said, cause = worker.pipe.recv()
         except (EOFError, OSError):  # its end, between two messages or within one
             worker.process.join()
             self._replace(number, _death(worker.process.exitcode))
             return
-        if isinstance(said, _Raised):
-            raise said.error from said.cause
+        if isinstance(said, Exception):
+            raise said from cause
         del worker.sent[task]
         self._ended += said
         self._deaths = 0
@@ -345,9 +346,10 @@ def _serve(
                     done.append(_filled(fill, task.batch, place, row, out, clock))
                     clock.stop()
             except Exception as error:  # noqa: BLE001 - it is raised where the rows were asked for
-                pipe.send((task.number, _Raised(_sendable(error), _sendable(error.__cause__))))
+                cause = error.__cause__ and _sendable(error.__cause__)  # pickling the error alone would lose it
+                pipe.send((task.number, _sendable(error), cause))
             else:
-                pipe.send((task.number, done))
+                pipe.send((task.number, done, None))
 
 
 def _filled(
@@ -359,22 +361,11 @@ def _filled(
         return Done(batch, place, row, None, str(error))
 
 
-@dataclass(frozen=True, slots=True)
-class _Raised:
-    """What a `fill` raised, and what led to it, which pickling the error alone would lose."""
-
-    error: Exception
-    cause: Exception | None
-
-
-@overload
-def _sendable(error: Exception) -> Exception: ...
-@overload
-def _sendable(error: BaseException | None) -> Exception | None: ...
-def _sendable(error: BaseException | None) -> Exception | None:
-    """An error of ours or the system's as it is; any other, which may not survive pickling, by its name and words."""
-    if error is None or isinstance(error, KineticsSoundsError):
+def _sendable(error: BaseException) -> Exception:
+    """An error of ours or the system's as it is; any other, a bug that may not survive pickling, in words with its traceback."""
+    if isinstance(error, KineticsSoundsError):
         return error
     if isinstance(error, OSError) and error.errno:
         return OSError(error.errno, error.strerror, error.filename)
-    return FaultError(f"a loading process raised {type(error).__name__}: {error}")
+    lines = "".join(traceback.format_exception(error)).rstrip()
+    return FaultError(f"a loading process raised {type(error).__name__}: {error}; {BUG_BELOW}\n{lines}")

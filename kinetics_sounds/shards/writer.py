@@ -48,7 +48,7 @@ class ShardWriter:
 
         self.tar, self.recipe = tar, recipe
         files.make_folder(tar.parent)
-        self._part = tar.with_name(tar.name + files.PART)
+        self._part = files.part_of(tar)
         self._file = self._part.open("wb")
         self._hashed = _Hashed(self._file)
         self._writer = TarWriter(self._hashed, encoder=False, mtime=0, user="", group="")

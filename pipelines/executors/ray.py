@@ -137,7 +137,7 @@ class Pool(Generic[T, R]):
         try:
             found: R | Failed | _Unfit = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:  # of our own lines there, or of a package that is missing
-            return [Failed(Cause.RAISED, _last_line(error))]
+            return [Failed(Cause.RAISED, _last_line(error), str(error))]
         except self._ray.exceptions.RayError as error:
             return self._again(job, f"{type(error).__name__}: {_last_line(error)}")
         if isinstance(found, _Unfit):  # a node that joined after the probe

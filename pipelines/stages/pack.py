@@ -15,7 +15,14 @@ import numpy as np
 
 from kinetics_sounds import __version__, files
 from kinetics_sounds.clip import Kind, Outcome, Status
-from kinetics_sounds.errors import ManifestError, MediaError, SettingsError, StoppedError
+from kinetics_sounds.errors import (
+    FaultError,
+    KineticsSoundsError,
+    ManifestError,
+    MediaError,
+    SettingsError,
+    StoppedError,
+)
 from kinetics_sounds.media import encode, faults, measure, mel, probe
 from kinetics_sounds.media.ffmpeg import read_through
 from kinetics_sounds.shards import layout
@@ -50,11 +57,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a clip cannot be packed: not before a person has done something, or not now."""
+    """Why a clip cannot be packed."""
 
     reason: str
-    for_now: bool = False
-    """Running again may help."""
+    error: type[KineticsSoundsError] = ManifestError
+    """What that is: for a person to mend, or StoppedError where running again may help, or FaultError where a disk fails."""
 
 
 def attempt(task: Task) -> dict[str, bytes] | Left | Refused:
@@ -64,17 +71,22 @@ def attempt(task: Task) -> dict[str, bytes] | Left | Refused:
     except (ManifestError, SettingsError) as error:
         return Refused(str(error))
     except StoppedError as error:
-        return Refused(str(error), for_now=True)
+        return Refused(str(error), StoppedError)
     except OSError as error:
-        return Refused(f"{error}; free some space and run the same command to go on", for_now=True)
+        again = "run the same command to go on"
+        if error.errno in files.FULL:
+            return Refused(f"{error}; free some space and {again}", StoppedError)
+        if error.errno in files.FAILING:
+            return Refused(f"{error}; see to that disk or machine and {again}", FaultError)
+        return Refused(f"{error}; {again}", StoppedError)
 
 
 def pack(task: Task) -> dict[str, bytes] | Left:
     """The sample's parts by name, from one decoding pass; or why there never will be any.
 
     Raises ManifestError where the clip is not what the build left, SettingsError where this machine's tools are not the
-    driver's, OSError where there is no room, and StoppedError where the clip cannot be read now, or a tool was killed or ran
-    past its time: none is known to be the clip's own fault, and a set without it is another set.
+    driver's, OSError where there is no room or a disk fails, and StoppedError where the clip cannot be read now, or a tool was
+    killed or ran past its time: none is known to be the clip's own fault, and a set without it is another set.
     """
     packing, clip, media = task.packing, task.outcome.clip, task.outcome.media
     if (ours := versions(packing.encoding)) != packing.versions:
@@ -103,7 +115,8 @@ def pack(task: Task) -> dict[str, bytes] | Left:
             raise StoppedError(f"{status}: {error}; {remedy}") from error
         return Left(key=clip.key, status=status.value, detail=str(error))
     except OSError as error:
-        if error.errno in files.FULL:
+        if error.errno in (*files.FULL, *files.FAILING):
+            error.filename = error.filename or str(path)
             raise
         place = error.filename or path
         raise StoppedError(f"{Status.UNREADABLE}: {place}: {error.strerror} (errno {error.errno}); {remedy}") from error

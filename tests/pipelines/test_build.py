@@ -190,9 +190,13 @@ def test_a_full_disk_stops_the_build_and_burns_no_clip(
 
     monkeypatch.setattr(build.executors, "start", lambda *_, **__: Inline(full))
     out = tmp_path / "out"
+    out.mkdir()
+    for name in ("film.mp4.part", f"report.json.{os.getpid()}.part"):  # a browser's, and that of a killed build
+        (out / name).touch()
 
     assert build.main(arguments(folder, out)) == 3
 
+    assert [path.name for path in out.glob("*.part")] == ["film.mp4.part"]
     rows = manifest.read(out / "manifest.parquet").outcomes
     assert Counter(str(row.status) for row in rows) == {"disk_full": 1, "not_tried": len(folder.expected) - 1}
     assert "stopped: disk_full: No space left on device" in capsys.readouterr().err

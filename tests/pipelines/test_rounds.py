@@ -413,7 +413,7 @@ def test_a_worker_that_fails_is_told_and_tried_again(
 
     def work(task: ClipTask) -> ClipDone | Failed:
         (task.folder / "half").mkdir(parents=True)
-        return Failed(cause, "as it was told") if next(fails) else good(task)
+        return Failed(cause, "as it was told", "the lines of its traceback") if next(fails) else good(task)
 
     monkeypatch.setattr(world, "work", work)
     place.annotate("a")
@@ -421,7 +421,7 @@ def test_a_worker_that_fails_is_told_and_tried_again(
     assert place.build("--attempts", "3") == 1
     assert place.statuses() == {"a": status}
     assert place.outcomes()["a"].detail == "as it was told"
-    assert ("a bug" in caplog.text) is (cause is Cause.RAISED)
+    assert ("a bug, please report it: the lines of its traceback" in caplog.text) is (cause is Cause.RAISED)
     assert place.build() == 0
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -11,7 +12,7 @@ import tarfile
 import wave
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import numpy as np
@@ -21,9 +22,10 @@ from av.video.frame import PictureType
 from kinetics_sounds import files, manifest, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.classes import ClassList
-from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.media import encode, ffmpeg, frames, mel
 from kinetics_sounds.pipelines import build, shard, tasks
+from kinetics_sounds.pipelines.executors import Cause, Failed
 from kinetics_sounds.pipelines.stages import pack
 from kinetics_sounds.shards import index, layout
 
@@ -282,11 +284,76 @@ def test_a_clip_that_cannot_be_read_now_is_no_reason_to_make_it_anew(
 
     monkeypatch.setattr(files, "difference", fails)
     shutil.rmtree(copy / "shards")
-    assert packed(copy, copy / "shards") == 3
+    assert packed(copy, copy / "shards") == 4
 
     error = capsys.readouterr().err
     assert ".mp4: cannot be read: Stale file handle; see that the disk is there, then run the same command" in error
     assert not here.done
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "remedy"),
+    [
+        (errno.EIO, 4, "see to that disk or machine and run the same command to go on"),
+        (errno.EMFILE, 4, "see to that disk or machine and run the same command to go on"),
+        (errno.ENOSPC, 3, "free some space and run the same command to go on"),
+        (errno.EPERM, 3, "run the same command to go on, if need be with fewer --workers or a longer --timeout"),
+    ],
+)
+def test_a_clip_whose_disk_fails_as_it_is_packed_is_told_as_that(
+    number: int,
+    code: int,
+    remedy: str,
+    copy: Path,
+    here: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    difference = files.difference
+
+    def fails(path: Path, *, size: int, digest: str = "") -> str:
+        if digest and path.suffix == ".mp4":
+            raise OSError(number, os.strerror(number))
+        return difference(path, size=size, digest=digest)
+
+    monkeypatch.setattr(files, "difference", fails)
+    shutil.rmtree(copy / "shards")
+    (copy / "shards").mkdir()
+    (copy / "shards/film.mp4.part").touch()  # of a browser
+
+    assert packed(copy, copy / "shards") == code
+
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ks-shard: ")]
+    assert os.strerror(number) in line
+    assert ".mp4" in line
+    assert line.endswith(f"; {remedy}")
+    assert sorted(path.name for path in (copy / "shards").rglob("*") if path.is_file()) == [".lock", "film.mp4.part"]
+
+
+def test_only_a_full_disk_is_told_to_be_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(pack, "pack", fails)
+    found = pack.attempt(cast("pack.Task", None))
+
+    assert found == pack.Refused(
+        "[Errno 11] Resource temporarily unavailable; run the same command to go on", StoppedError
+    )
+
+
+def test_a_bug_in_a_worker_is_told_with_its_traceback(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = 'Traceback (most recent call last):\n  File "pack.py", line 1, in pack\nValueError: odd'
+    pool = Pool(lambda _: Failed(Cause.RAISED, "ValueError: odd", lines))
+    monkeypatch.setattr(shard.executors, "start", lambda *_, **__: pool)
+    shutil.rmtree(copy / "shards")
+
+    assert packed(copy, copy / "shards") == 4
+
+    error = capsys.readouterr().err
+    assert f": ValueError: odd; this is a bug; please report it with these lines:\n{lines}\n" in error
 
 
 def test_a_check_of_bytes_makes_what_differs_anew_and_nothing_else(

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -319,6 +320,44 @@ def test_a_checkpoint_is_on_disk_before_it_has_its_name_and_its_name_before_an_o
     ]
 
 
+def test_what_a_kill_left_beside_a_step_that_was_saved_again_goes(saved: Path) -> None:
+    """It would be a checkpoint again once the step's own is pruned."""
+    folder, model = saved.parent, net()
+    shutil.copytree(saved, folder / "step-00000002.old")
+    for kept in ("step-00000001.old", "step-film.mp4.part"):  # a checkpoint as yet, and a thing of the user's own
+        shutil.copytree(saved, folder / kept)
+    (folder / "step-00000003.old.part").mkdir()
+
+    checkpoint.clear(folder)
+    assert names(folder) == ["step-00000001.old", "step-00000002", "step-film.mp4.part"]
+    checkpoint.clear(folder / "not there")
+
+    shutil.copytree(saved, folder / "step-00000002.old")
+    for step in (7, 8):
+        save(folder, step, model, sgd(model), keep=2)
+    assert names(folder) == ["step-00000007", "step-00000008", "step-film.mp4.part"]
+
+
+@pytest.mark.parametrize("fails", ["step-00000002", "step-00000002.part"])
+def test_a_rename_that_fails_leaves_the_checkpoint_that_was_there_under_its_name(
+    fails: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == fails:
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    model = net(seed=5)
+    with pytest.raises(OSError, match="Input/output error"):
+        save(saved.parent, 2, model, adamw(model))
+
+    assert names(saved.parent) == ["step-00000002"]
+    assert not torch.equal(load_file(saved / "model.safetensors")["out.bias"], model.out.bias)
+
+
 class Evil:
     """Its pickle leaves a file when it is loaded."""
 
@@ -399,6 +438,42 @@ class TestFaults:
             checkpoint.read_state(saved) if name == "state.json" else _load(saved)
         assert isinstance(caught.value.__cause__, OSError)
         assert caught.value.__cause__.errno == errno.EIO
+
+    @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+    def test_why_a_file_cannot_be_opened_is_asked_of_the_system(
+        self, number: int, saved: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Safetensors says of any file that cannot be opened that it is not there."""
+        file, real = saved / "model.safetensors", Path.open
+
+        def fails(path: Path, *args: Any, **more: Any) -> Any:
+            if path == file:
+                raise OSError(number, os.strerror(number), str(file))
+            return real(path, *args, **more)
+
+        def missing(*_: object, **__: object) -> None:
+            raise FileNotFoundError(f"No such file or directory: {file}")
+
+        monkeypatch.setattr(Path, "open", fails)
+        monkeypatch.setattr(checkpoint, "load_file", missing)
+        monkeypatch.setattr(checkpoint, "safe_open", missing)
+        for read in (checkpoint.load_model, checkpoint.check_shapes):
+            with pytest.raises(
+                RunError, match=rf"\({re.escape(f'[Errno {number}]')}.*see that the disk is there"
+            ) as caught:
+                read(saved, net())
+            assert isinstance(caught.value.__cause__, OSError)
+            assert caught.value.__cause__.errno == number
+
+    def test_a_number_that_no_error_of_the_system_has_is_none(
+        self, saved: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object) -> None:
+            raise SafetensorError(f"invalid offset ({'9' * 20})")
+
+        monkeypatch.setattr(checkpoint, "load_file", fails)
+        with pytest.raises(RunError, match=r"invalid offset .*remove that folder"):
+            checkpoint.load_model(saved, net())
 
     def test_a_file_that_was_cut_short_is_refused(self, saved: Path) -> None:
         path = saved / "model.safetensors"

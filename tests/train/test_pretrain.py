@@ -537,13 +537,19 @@ class TestResume:
         self, small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         out = Path(shutil.copytree(finished, tmp_path / "run"))
-        before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != ".lock"}
+        (out / "film.mp4.part").touch()  # of a browser
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
+        for left in ("step-00000006.old", "step-00000007.part"):  # by kills
+            shutil.copytree(out / "checkpoints/step-00000006", out / "checkpoints" / left)
+        (out / f"config.yaml.{os.getpid()}.part").touch()
 
         assert pretrain.main(small(out)) == 0
 
         path = out / "checkpoints" / "step-00000006"
         assert f"trained: 6 steps are done already; checkpoint: {path}" in capsys.readouterr().out
-        assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != ".lock"} == before
+        assert {
+            path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"
+        } == before
 
     def test_more_steps_go_on_from_the_last_and_bend_the_schedule_which_is_told(
         self, small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
-from kinetics_sounds.errors import KineticsSoundsError, MediaError
+from kinetics_sounds.errors import KineticsSoundsError, MediaError, RunError, SettingsError
 from kinetics_sounds.media import mel
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.train import evaluate, load, pretrain, run
+from kinetics_sounds.train.backbones import r3d
 
 Argv = Callable[..., list[str]]
 HUGE = 10**9
@@ -63,9 +65,20 @@ def test_a_run_that_claims_any_size_is_refused_before_it_takes_memory(
 
     with pytest.raises(KineticsSoundsError, match=complaint):
         load(strange)
-    with pytest.raises(KineticsSoundsError, match=complaint):
-        load(strange, None)
+    if not complaint.startswith("belongs to another model: its"):  # there is nothing to compare initial weights with
+        with pytest.raises(KineticsSoundsError, match=complaint):
+            load(strange, None)
     assert peak_bytes() - before < 300e6
+
+
+def test_initial_weights_need_no_checkpoint(strange: Path) -> None:
+    for path in (strange / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+
+    assert load(strange, None).checkpoint is None
+    with pytest.raises(RunError, match="cannot be read"):
+        load(strange)
 
 
 @pytest.mark.parametrize("width", [256, HUGE])
@@ -186,3 +199,38 @@ def test_an_outline_takes_no_memory_and_has_the_model_s_own_shapes(finished: Pat
         name: value.shape for name, value in model.state_dict().items()
     }
     assert {value.device.type for value in outline.state_dict().values()} == {"meta"}
+
+
+@pytest.fixture
+def asks_for_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone that asks a tensor for its numbers as it is made, as those do whose layers are dropped at growing rates."""
+    build = r3d.build
+
+    def made(settings: r3d.Settings) -> r3d.R3D:
+        assert [rate.item() for rate in torch.linspace(0, 1, 3)] == [0, 0.5, 1]
+        return build(settings)
+
+    monkeypatch.setattr(r3d, "build", made)
+
+
+@pytest.mark.usefixtures("asks_for_numbers")
+def test_a_backbone_may_ask_for_numbers_as_it_is_made(finished: Path, strange: Path) -> None:
+    assert load(finished).checkpoint is not None
+    claim(strange, r3d={"width": 5})
+    with pytest.raises(RunError, match="belongs to another model"):
+        load(strange)
+    claim(strange, r3d={"width": HUGE})
+    with pytest.raises(SettingsError, match="r3d: makes no model"):
+        load(strange)
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError])
+def test_a_bug_of_a_backbone_is_no_setting_that_is_wrong(
+    error: type[Exception], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: r3d.Settings) -> r3d.R3D:
+        raise error("a bug")
+
+    monkeypatch.setattr(r3d, "build", broken)
+    with pytest.raises(error, match="a bug"):
+        run.build(run.model_of(finished), run.Data(**run.read_facts(finished)["data"]))

@@ -78,6 +78,8 @@ def test_each_task_of_those_handed_in_together_has_its_outcome_once_and_closing_
     raised = outcomes.pop("raises")
     assert raised.cause is Cause.RAISED
     assert raised.detail.startswith("ValueError: invalid literal")
+    assert "Traceback (most recent call last):" in raised.trace
+    assert raised.trace.splitlines()[-1].startswith("ValueError: invalid literal")
     assert outcomes == {
         "hung": Failed(Cause.TIMED_OUT, "the task ran past its time and was killed"),
         "hung with a child": Failed(Cause.TIMED_OUT, "the task ran past its time and was killed"),
