@@ -7,6 +7,7 @@
 import os
 import re
 import stat
+from collections.abc import Iterable
 from functools import total_ordering
 from pathlib import Path
 
@@ -22,6 +23,11 @@ NOTE = (
 """What a file says that has such an address in it."""
 MOST_BYTES = 64 << 10
 """Of a file of addresses."""
+HELP = (
+    f"*** in an address stands for its user part, query or fragment: {VARIABLE} says the address in full, or names a file\n"
+    "(mode 0600) that has it on a line of its own."
+)
+"""What --help of a command says that takes such an address."""
 
 
 @total_ordering
@@ -61,17 +67,23 @@ class Address:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Address) and self._text == other._text
 
-    def __lt__(self, other: "Address") -> bool:
-        return self._text < other._text
+    def __lt__(self, other: object) -> bool:
+        return self._text < other._text if isinstance(other, Address) else NotImplemented
 
     def __hash__(self) -> int:
         return hash((Address, self._text))
+
+    def __copy__(self) -> "Address":
+        return self
 
     def __deepcopy__(self, _memo: object) -> "Address":
         return self
 
     def __reduce__(self) -> "tuple[type[Address], tuple[str]]":
-        return Address, (self.real,)  # another machine has another environment
+        try:
+            return Address, (self.real,)  # another machine has another environment
+        except SettingsError:  # which whoever asks for all of it there is told
+            return Address, (self._text,)
 
 
 def _in_full(found: re.Match[str]) -> str:
@@ -92,13 +104,23 @@ def _known() -> list[str]:
     """The addresses of the environment."""
     text = os.environ.get(VARIABLE, "")
     if not text or "://" in text:
-        return text.split()
+        return _urls(text.split())
     place = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where nobody has that name
     try:
         with place.open(encoding="utf-8") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise SettingsError(f"{VARIABLE}: {place} can be used by others; chmod 600 it")
-            return file.read(MOST_BYTES).split()
+            lines = file.read(MOST_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise SettingsError(f"{VARIABLE}: {place} cannot be read: {reason}") from None
+    if len(lines) > MOST_BYTES:
+        raise SettingsError(
+            f"{VARIABLE}: {place} is longer than {MOST_BYTES >> 10} KiB; keep only what is asked for in it"
+        )
+    return _urls(lines.splitlines())
+
+
+def _urls(words: Iterable[str]) -> list[str]:
+    """The URL in each word that has one, which may begin with the name of a source, as `youtube:` does."""
+    return [found[0].rstrip() for found in map(redact.ONE.search, words) if found]

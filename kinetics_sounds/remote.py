@@ -277,7 +277,7 @@ async def _client(named: str, **options: Any) -> Any:  # noqa: ANN401 - fsspec's
     def allowed(address: aiohttp.AddrInfoType) -> socket.socket:
         """A socket for an address that is about to be connected."""
         family, kind, protocol, _, place = address
-        if not (trusted.get() or web.is_public(str(place[0]))):
+        if not (trusted.get() or web.is_allowed(str(place[0]), named=named)):
             raise web.RefusedError(f"what it redirects to {web.PRIVATE}")
         return socket.socket(family, kind, protocol)
 

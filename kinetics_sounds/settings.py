@@ -39,10 +39,10 @@ from jsonargparse import (  # type: ignore[attr-defined]
 from jsonargparse.typing import register_type
 
 from . import files
-from .address import NOTE, Address
+from .address import HELP, NOTE, Address
 from .errors import FaultError, KineticsSoundsError, RemoteError, SettingsError, StoppedError
 from .plugins import ignore_working_folder, nearest
-from .redact import HIDDEN, redact
+from .redact import HIDDEN, of_url, redact
 
 DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
 """Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on); a bug, or a
@@ -67,6 +67,9 @@ _REFUSED = (
     errno.EEXIST,
     errno.ENAMETOOLONG,
 )
+
+_SECRETS: set[str] = set()
+"""What the addresses among this command's arguments keep secret, for one may hold blanks, where no URL would end."""
 
 S = TypeVar("S")
 
@@ -118,11 +121,13 @@ def parse(
         parts = found.parts if isinstance(found, Layers) else (found,)
         return tuple(part if isinstance(part, str) else read_config(part) for part in parts)
 
+    words = list(sys.argv[1:] if argv is None else argv)
+    _keep_secret(words)
     parser = _parser(typing.cast("Any", kind), prog, tuple((groups or {}).items()), with_config=find_config is not None)
     shape = _shape(kind) | {name: _shape(group) for name, group in (groups or {}).items()}
     now = _PARSE.set(_Parse(find, shape))
     try:
-        namespace = parser.parse_args(_config_first(list(sys.argv[1:] if argv is None else argv)))
+        namespace = parser.parse_args(_config_first(words))
         for name, value in vars(namespace.as_flat()).items():
             if isinstance(value, Path) and (url := _as_url(value)):
                 raise ValueError(f"--{name} {url}: is a URL, and this takes a path")
@@ -212,6 +217,7 @@ def _parser(kind: type, prog: str, groups: tuple[tuple[str, type], ...], *, with
         formatter_class=_Formatter,
         exit_on_error=False,
         allow_abbrev=False,
+        epilog=HELP if any(map(_takes_address, (kind, *dict(groups).values()))) else None,
     )
     if with_config:
         parser.add_argument("--config", action=_FindConfig, help="A recipe: a YAML file, or a shipped name.")
@@ -237,6 +243,10 @@ def _parser(kind: type, prog: str, groups: tuple[tuple[str, type], ...], *, with
             parser.add_argument(f"--{name}.{repeated}", default=[], action=_Repeated, help=told.get(repeated))
         parser.add_class_arguments(group, name, skip=_repeatable(group))
     return parser
+
+
+def _takes_address(kind: type) -> bool:
+    return any(Address in (hint, *typing.get_args(hint)) for hint in typing.get_type_hints(kind).values())
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -362,7 +372,9 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
     """
     ignore_working_folder()
     _mend_streams()
-    code = _run(prog, run, _say if tell is None else lambda line, code: (tell(redact(line)), code)[1])
+    _SECRETS.clear()
+    _keep_secret(sys.argv)
+    code = _run(prog, run, _say if tell is None else lambda line, code: (tell(redact(line, _SECRETS)), code)[1])
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -374,6 +386,10 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
         ):  # after `| head` there is no error of ours
             return _refuse(prog, error, _say)
     return code
+
+
+def _keep_secret(words: Sequence[str]) -> None:
+    _SECRETS.update(secret for word in words if "://" in word for secret in of_url(word))
 
 
 def _mend_streams() -> None:
@@ -448,7 +464,7 @@ class _Lines(logging.Formatter):
     """Log lines, in which no library names an address with its secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return redact(super().format(record), _SECRETS)
 
 
 def _code(error: KineticsSoundsError) -> int:
@@ -469,7 +485,7 @@ def _code(error: KineticsSoundsError) -> int:
 def _say(line: str, code: int) -> int:
     """Tell whoever still reads standard error, no secret of an address; gives back the exit code."""
     with contextlib.suppress(BrokenPipeError):
-        print(redact(line), file=sys.stderr)  # noqa: T201 - this is where commands speak
+        print(redact(line, _SECRETS), file=sys.stderr)  # noqa: T201 - this is where commands speak
     return code
 
 

@@ -20,6 +20,8 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
+import idna
+
 from .redact import redact_url
 
 TIMEOUT_SECONDS = 30.0
@@ -35,7 +37,11 @@ PRIVATE = "lies on a private network, where only the host that you name is asked
 _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _LOCAL_NAMES = ("localhost", "localdomain", "local", "internal", "lan", "home.arpa")
 """Ends of names that no public name server knows; a name without a dot is none of theirs either."""
+_SPECIAL = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
+"""Of protocols, of 6to4's relays, and of Azure's own services: whether ipaddress calls them global depends on its version."""
 _UNICAST = ipaddress.IPv6Network("2000::/3")
+_PROXYS = ("Proxy-authorization",)
+"""Headers that urllib adds for a proxy, as it spells them: where a redirect leads, there may be none."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 log = logging.getLogger("kinetics_sounds")
@@ -69,14 +75,17 @@ def _spelt(name: str) -> str:
     if ":" in name:
         ipaddress.IPv6Address(name)
         return name.lower()
-    name = name.encode("idna").decode().lower().removesuffix(".")
+    name = (name if name.isascii() else idna.encode(name, uts46=True).decode()).lower().removesuffix(".")
     if name and not _NAME.fullmatch(name):
         raise ValueError("its host is no name")
     return name
 
 
 def refusal(url: str, *, named: str) -> str:
-    """Why a URL is not asked, judged by how it is spelt; empty where it may be. `named` is the host that the user named."""
+    """Why a URL is not asked, judged by how it is spelt; empty where it may be. `named` is the host that the user named.
+
+    Where that is private, so may be another name of it, or its address.
+    """
     try:
         parts, name = urllib.parse.urlsplit(url), host(url)
         _ = parts.port
@@ -88,7 +97,10 @@ def refusal(url: str, *, named: str) -> str:
         return "is no URL: it holds a space, a control character or a letter beyond ASCII"
     if "@" in parts.netloc:
         return "holds a password, which would end up in logs"
-    return PRIVATE if name != named and _is_private(name) else ""
+    if name == named or not _is_private(name):
+        return ""
+    found = _addresses(name) if _is_private(named) else set()
+    return "" if found and found <= _addresses(named) else PRIVATE
 
 
 def is_public(address: str) -> bool:
@@ -105,7 +117,15 @@ def is_public(address: str) -> bool:
             return is_public(str(inner))
         if found not in _UNICAST:
             return False
-    return found.is_global and not found.is_multicast
+    return found.is_global and not found.is_multicast and not any(found in each for each in _SPECIAL)
+
+
+def is_allowed(address: str, *, named: str) -> bool:
+    """Whether an IP address may be connected: a public one, or one of the host that the user named, where that is private.
+
+    A public host is not known by its addresses: its name server could say any of this machine's.
+    """
+    return is_public(address) or (_is_private(named) and address in _addresses(named))
 
 
 def open_url(
@@ -149,6 +169,14 @@ def told(url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
+def _addresses(name: str) -> set[str]:
+    """A host's IP addresses, as far as its name can be resolved here."""
+    try:
+        return {str(place[0]) for *_, place in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return set()
+
+
 def _is_private(name: str) -> bool:
     """Whether a host, spelt as `host` does, is private for all that its spelling says."""
     try:
@@ -189,9 +217,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if why := refusal(newurl, named=req.named):
             raise RefusedError(f"it redirects to {redact_url(newurl)}, which {why}")
         made = super().redirect_request(req, fp, code, msg, headers, newurl)
-        return made and _Request(
-            made.full_url, method=req.get_method(), headers=dict(made.headers), named=req.named, ends=req.ends
-        )
+        kept = {name: value for name, value in (made.headers if made else {}).items() if name not in _PROXYS}
+        return made and _Request(made.full_url, method=req.get_method(), headers=kept, named=req.named, ends=req.ends)
 
 
 class _Http(urllib.request.HTTPHandler):
@@ -233,14 +260,14 @@ def _connection(
 def _connect(address: tuple[str, int], timeout: float, _source: object = None, *, named: str | None) -> socket.socket:
     """A socket to the first address of a host that answers and is allowed; to any where it is `named`, or that is None."""
     name, port = address
-    trusted = named is None or is_host(name, named)
-    failed: OSError = RefusedError(f"{name} {PRIVATE}")
     try:
+        name = _spelt(name)
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:
+    except ValueError as error:
         raise RefusedError(f"{name} is no name of a host") from error
+    failed: OSError = RefusedError(f"{name} {PRIVATE}")
     for family, kind, protocol, _, place in found:
-        if not (trusted or is_public(str(place[0]))):
+        if not (named is None or name == named or is_allowed(str(place[0]), named=named)):
             continue
         made = socket.socket(family, kind, protocol)
         try:

@@ -16,11 +16,15 @@ WORD = "CANARY"
 """Every secret begins so."""
 
 
-def spoiled(url: str, *, user: bool = True) -> str:
-    """A URL with a secret in each part that may hold one; some that a tool may cut at a dot or a slash, or unquote."""
-    at = f"{WORD}u1:{WORD}p1@" if user else ""
+ODD = "'\"<> "
+"""Where a reader may take a URL to end."""
+
+
+def spoiled(url: str, *, user: bool = True, odd: str = "") -> str:
+    """A URL with a secret in each part that may hold one; some that a tool may cut at a dot, a slash or `odd`, or unquote."""
+    at = f"{WORD}u1:{WORD}p1{odd}{WORD}p2@" if user else ""
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{at}{rest}?sig={WORD}q1/{WORD}r1.{WORD}s1%2F{WORD}t1#{WORD}f1"
+    return f"{scheme}://{at}{rest}?sig={WORD}q1{odd}/{WORD}r1.{WORD}s1%2F{WORD}t1#{WORD}f1{odd}{WORD}g1"
 
 
 @dataclass
@@ -31,8 +35,9 @@ class Argv:
 
 
 @pytest.fixture
-def argv(monkeypatch: pytest.MonkeyPatch) -> Argv:
-    """Of every child of this process, however it is started."""
+def argv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Argv:
+    """Of every child of this process, however it is started; in a folder of its own, where a URL may be taken for a path."""
+    monkeypatch.chdir(tmp_path)
     seen = Argv()
     start, spawn = subprocess.Popen.__init__, multiprocessing.util.spawnv_passfds
 

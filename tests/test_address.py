@@ -27,6 +27,23 @@ def test_no_text_of_an_address_has_its_secrets(prefix: str) -> None:
     assert address != Address(f"{prefix}{SHOWN}")
 
 
+@pytest.mark.parametrize("text", ["u:pass@h:80", "//u:pass@h/set", "//token@h", "u:pa s's@h"])
+def test_a_password_is_hidden_though_the_scheme_was_forgotten(text: str) -> None:
+    assert str(Address(text)) == f"***@{text.partition('@')[2]}"
+    assert Address(text).real == text
+    assert Address(text).secrets[0] == text.partition("@")[0].removeprefix("//")
+
+
+def test_an_address_is_no_text_to_compare_and_is_copied_without_its_secret() -> None:
+    hidden = Address("http://h/p?***")
+
+    with pytest.raises(TypeError, match="'<' not supported"):
+        _ = hidden < "http://h"
+    assert sorted([Address("b"), Address("a")]) == [Address("a"), Address("b")]
+    assert copy.copy(hidden) is hidden
+    assert pickle.loads(pickle.dumps(hidden)) == hidden
+
+
 def test_a_path_is_told_as_it_is() -> None:
     assert str(Address("/data/a?b#c@d")) == Address("/data/a?b#c@d").real == "/data/a?b#c@d"
 
@@ -44,6 +61,9 @@ def test_what_is_hidden_comes_from_the_environment(prefix: str, monkeypatch: pyt
     assert asked.real == f"{prefix}{whole}"
     assert pickle.loads(pickle.dumps(asked)).real == f"{prefix}{whole}"
     assert copy.deepcopy(asked) is asked
+
+    monkeypatch.setenv(VARIABLE, f"youtube:{whole}")
+    assert asked.real == f"{prefix}{whole}"
 
     monkeypatch.setenv(VARIABLE, f"{whole} {whole.replace('ab', 'cd')}")
     with pytest.raises(SettingsError, match="names 2"):
@@ -67,3 +87,10 @@ def test_what_is_hidden_comes_from_a_file_that_nobody_else_can_read(
     book.chmod(0o600)
     assert asked.real == "s3://key:word@bucket/set"
     assert Address("https://host/x?***").real == "https://host/x?sig=1"
+
+    book.write_text("youtube:https://me:a b@host/y?sig=1 2\n")
+    assert Address("https://***@host/y?***").real == "https://me:a b@host/y?sig=1 2"
+
+    book.write_text("https://host/x?sig=1\n" + "#" * (64 << 10))
+    with pytest.raises(SettingsError, match=r"addresses is longer than 64 KiB; keep only what is asked for"):
+        _ = asked.real

@@ -67,6 +67,19 @@ def wheel(built: Path) -> Path:
     return path
 
 
+# --- What is kept -----------------------------------------------------------------------------------------------------
+
+
+def test_every_file_that_is_kept_has_a_plain_name() -> None:
+    """A command that took a URL for a path once left a folder `http:` here, and one of its files was added."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    names = run("git", "ls-files", "-z", cwd=ROOT).stdout.split("\0")
+
+    assert "pyproject.toml" in names
+    assert [name for name in names if not re.fullmatch(r"[A-Za-z0-9._/-]*", name)] == []
+
+
 # --- What is installed ----------------------------------------------------------------------------------------------
 
 

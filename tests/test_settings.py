@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from kinetics_sounds import files
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import (
     AnnotationError,
     ClassListError,
@@ -925,3 +927,34 @@ def test_no_traceback_and_no_line_of_a_log_tells_a_secret() -> None:
     assert "asked http://***@host.example/a?***\n" in done.stderr
     assert "LookupError: https://host.example/b?***\n" in done.stderr
     assert "CANARY" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("word", ["--shrads=URL", "URL"])
+def test_no_message_tells_what_an_argument_keeps_secret_whatever_letters_it_has(
+    word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "https://me:CANARY a'b\"<c> d@host/set?sig=CANARY'e f#CANARY g"
+    monkeypatch.setattr(sys, "argv", ["ks-x", word.replace("URL", url)])
+
+    def run() -> int:
+        if word == "URL":
+            raise SettingsError(f"{url!r} is no word")
+        parse(Settings, None, prog="ks-x")
+        return 0
+
+    assert command("ks-x", run) == 2
+    assert re.search(r"d@host|CANARY|e f| g", capsys.readouterr().err) is None
+
+
+def test_help_says_how_an_address_is_given_without_its_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True)
+    class WithAddress:
+        """Settings."""
+
+        place: Address | None = None
+        """Where it lies."""
+
+    for kind in (WithAddress, Settings):
+        with pytest.raises(SystemExit):
+            parse(kind, ["--help"], prog="ks-x")
+        assert ("KS_ADDRESSES says the address in full" in capsys.readouterr().out) == (kind is WithAddress)

@@ -7,7 +7,9 @@ import re
 import socket
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ class Site:
     def __init__(self, address: str) -> None:
         self.files: dict[str, bytes | str | Callable[[Any], None]] = {}
         self.asked: list[str] = []
+        self.headers: list[Message] = []
         site = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -44,6 +47,7 @@ class Site:
             def do_GET(self) -> None:
                 self.close_connection = True
                 site.asked.append(f"{self.command} {self.path}")
+                site.headers.append(self.headers)
                 found = site.files.get(self.path)
                 if callable(found):
                     found(self.wfile)
@@ -86,7 +90,7 @@ def sites() -> Iterator[tuple[Site, Site]]:
 
 
 def emptied(site: Site, address: str) -> Site:
-    site.files, site.asked, site.url = {}, [], f"http://{address}:{site.port}"
+    site.files, site.asked, site.headers, site.url = {}, [], [], f"http://{address}:{site.port}"
     return site
 
 
@@ -240,6 +244,48 @@ def test_the_host_that_is_named_is_asked_wherever_it_lies_and_leads_to_itself(
         assert "GET /x" in private.asked
 
 
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("to", [f"http://{PRIVATE}", "http://localhost", "http://rebind.example.org"])
+def test_a_private_host_that_is_named_leads_to_its_other_names_and_its_address(
+    door: Door, to: str, private: Site, tmp_path: Path
+) -> None:
+    private.url = f"http://localhost.:{private.port}"
+    private.files["/x"] = bytes(1024) if door in (named_in_a_list, streamed) else SECRET
+
+    door(private, f"{to}:{private.port}/x", tmp_path)
+
+    assert "GET /x" in private.asked
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("to", [f"http://{PRIVATE}", "http://localhost"])
+def test_a_public_name_that_is_named_leads_to_no_private_host_at_its_address(
+    door: Door, to: str, private: Site, tmp_path: Path
+) -> None:
+    """Whoever has the name could have it lie at any."""
+    private.url = f"http://rebind.example.org:{private.port}"
+
+    with pytest.raises(KineticsSoundsError):
+        door(private, f"{to}:{private.port}/x", tmp_path)
+    assert "GET /x" not in private.asked
+
+
+def test_a_host_beyond_ascii_is_one_host_for_each_library(private: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = socket.getaddrinfo
+    names: list[str] = []
+
+    def found(host: str, *more: Any, **others: Any) -> Any:
+        names.append(host)
+        return asked(PRIVATE, *more, **others)
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    url = f"http://stra%C3%9Fe.example:{private.port}/x"
+
+    assert remote.read(urllib.parse.unquote(url), most=1000) == SECRET
+    assert web.open_url(url, named=web.host(url)).read() == SECRET
+    assert set(names) == {"xn--strae-oqa.example"}
+
+
 @pytest.mark.parametrize("public", [True, False])
 def test_a_name_is_asked_where_its_address_is_public(
     mirror: Site, private: Site, monkeypatch: pytest.MonkeyPatch, *, public: bool
@@ -371,6 +417,7 @@ def test_what_is_connected_is_what_was_checked(
             "100.64.0.1",
             "192.0.2.1",
         ),
+        *("192.0.0.192", "192.0.0.9", "192.88.99.1", "168.63.129.16", "::ffff:168.63.129.16"),
         *("224.0.0.1", "255.255.255.255", "240.0.0.1", "198.18.0.1"),
         *(
             "::1",
@@ -409,6 +456,8 @@ def test_an_address_that_is(address: str) -> None:
         ("http://m%C3%BCnchen.example/", "xn--mnchen-3ya.example"),
         ("http://[FE80::1%25lo]:80/", "fe80::1%lo"),
         ("http://under_score.example/", "under_score.example"),
+        ("http://stra\N{LATIN SMALL LETTER SHARP S}e.example/", "xn--strae-oqa.example"),
+        ("http://stra%C3%9Fe.example/", "xn--strae-oqa.example"),
         ("relative/path", ""),
     ],
 )
@@ -506,6 +555,22 @@ def test_a_tunnel_is_asked_of_the_proxy_for_no_private_host(proxy: Site, tmp_pat
     with pytest.raises(web.RefusedError, match="private network"):
         web.open_url("https://%31%32%37.0.0.1/x", named="mirror.example.org")
     assert len(proxy.asked) == 1
+
+
+def test_a_proxys_password_goes_nowhere_that_a_redirect_leads_to(
+    proxy: Site, private: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:hunter22@"))
+    monkeypatch.setenv("no_proxy", PRIVATE)
+    monkeypatch.setattr(web, "refusal", lambda *_, **__: "")
+    monkeypatch.setattr(web, "is_public", lambda _: True)
+    proxy.files["http://mirror.example.org/x"] = f"{private.url}/x"
+
+    assert web.open_url("http://mirror.example.org/x", named="mirror.example.org", headers={"Range": "bytes=0-"}).read()
+
+    assert proxy.headers[0]["Proxy-Authorization"]
+    assert private.headers[0]["Proxy-Authorization"] is None
+    assert private.headers[0]["Range"] == "bytes=0-"
 
 
 def test_what_no_proxy_names_is_asked_directly_and_checked(

@@ -11,12 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from kinetics_sounds.address import Address
-from kinetics_sounds.redact import redact
+from kinetics_sounds.redact import of_url, redact
 
 PYTHON = (sys.executable, "-P")
 """This interpreter, to which a `torch.py` in the working directory is not torch."""
@@ -85,7 +85,7 @@ def apart(check: Check, asked: Asked) -> list[Finding]:
             raise
     found = _read(output)
     if child.returncode != 0:
-        found.append(_died(name, child.returncode, noise))
+        found.append(_died(name, child.returncode, noise, of_url(asked.subject)))
     elif not found:
         found.append(Finding(name, Verdict.MISSING, "the check found nothing", "that is a bug: report it"))
     return found
@@ -105,7 +105,7 @@ def answer() -> None:
         for finding in getattr(importlib.import_module(module), name)(asked):
             print(json.dumps(asdict(finding)), file=ours, flush=True)
     except Exception as error:  # noqa: BLE001 - whatever a check raises is what it found
-        print(json.dumps(asdict(_raised(_name(name, asked), error))), file=ours, flush=True)
+        print(json.dumps(asdict(_raised(_name(name, asked), error, of_url(asked.subject)))), file=ours, flush=True)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)  # what a killed tool left behind: this process leads a group of its own
 
@@ -149,11 +149,11 @@ def _hung(name: str, seconds: float) -> Finding:
     return Finding(name, Verdict.MISSING, f"took more than {seconds:g} s and was killed", remedy)
 
 
-def _died(name: str, code: int, noise: bytes) -> Finding:
-    found = redact(ending(code) + last_words(noise.decode("utf-8", "replace")))
+def _died(name: str, code: int, noise: bytes, secrets: Sequence[str]) -> Finding:
+    found = redact(ending(code) + last_words(noise.decode("utf-8", "replace")), secrets)
     return Finding(name, Verdict.MISSING, found, "reinstall what it names; if that does not help, report it")
 
 
-def _raised(name: str, error: Exception) -> Finding:
-    found = redact(f"{type(error).__name__}: {error}")
+def _raised(name: str, error: Exception, secrets: Sequence[str]) -> Finding:
+    found = redact(f"{type(error).__name__}: {error}", secrets)
     return Finding(name, Verdict.MISSING, found, "mend or reinstall what it names; if that does not help, report it")

@@ -11,7 +11,7 @@ import pytest
 from kinetics_sounds import manifest, remote
 from kinetics_sounds.pipelines import build, doctor, shard
 
-from ..canaries import WORD, Argv, argv, sing, spoiled
+from ..canaries import ODD, WORD, Argv, argv, sing, spoiled
 from ..wire import FileServer
 from .conftest import inline, video
 from .mirror import Place
@@ -118,11 +118,13 @@ def test_no_outcome_of_a_mirror_tells_its_secrets(
     assert sing(tmp_path, argv, capsys) == []
 
 
+@pytest.mark.parametrize("odd", ["", ODD])
 @pytest.mark.parametrize(
     "more",
     [
         ("--youtube.sections=true",),
         ("--youtube.max_bytes=-1",),
+        ("--youtube.proxy=CANARYu2:CANARYp2@127.0.0.1:9",),
         ("--youtube.proxy=socks5://CANARYu2:CANARYp2@127.0.0.1:9", "--youtube.videos_per_hour=-1"),
         ("--sources=URL",),
         ("--source=youtube:ftp://CANARYu2:CANARYp2@host/{youtube_id}?CANARYq2",),
@@ -138,9 +140,9 @@ def test_no_outcome_of_a_mirror_tells_its_secrets(
     ],
 )
 def test_no_refusal_of_options_tells_a_secret(
-    more: tuple[str, ...], site: str, tmp_path: Path, argv: Argv, capsys: pytest.CaptureFixture[str]
+    more: tuple[str, ...], odd: str, site: str, tmp_path: Path, argv: Argv, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = spoiled(f"{site}/ok/{TEMPLATE}")
+    url = spoiled(f"{site}/ok/{TEMPLATE}", odd=odd)
     place = Place(tmp_path, f"youtube:{url}").annotate("a_clip")
 
     code = place.build(*(word.replace("URL", url) for word in more))

@@ -1,5 +1,6 @@
 """What a user may ask of the youtube source, what is refused, and what never leaves it."""
 
+import contextlib
 import dataclasses
 import os
 import subprocess
@@ -349,6 +350,19 @@ def test_a_proxy_is_used_and_its_password_is_not_told(
         assert SECRET not in got.detail
 
 
+@pytest.mark.parametrize("proxy", [f"me:{SECRET}@host:8080", "host:8080", f"//me:{SECRET}@host"])
+def test_a_proxy_without_a_scheme_is_refused(proxy: str) -> None:
+    with pytest.raises(SettingsError, match=r"^--youtube\.proxy: has no scheme; begin it with http://") as raised:
+        Source(MIRROR, Options(proxy=Address(proxy)))
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("query", ["?v={youtube_id}", "?v={youtube_id}&sig=ab"])
+def test_the_place_of_the_id_in_a_mirrors_query_is_no_secret_of_a_section(query: str) -> None:
+    with contextlib.nullcontext() if "sig" not in query else pytest.raises(SettingsError, match="secrets where other"):
+        Source(f"http://mirror.example/get{query}", Options(sections=True))
+
+
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"])
 def test_the_password_of_the_environments_proxy_is_not_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, f"http://me:{SECRET}@proxy.example:3128")
@@ -362,6 +376,8 @@ def test_the_password_of_the_environments_proxy_is_not_told(name: str, monkeypat
     "options",
     [
         {"proxy": Address(f"http://me:{SECRET}@host")},
+        {"proxy": Address(f"me:{SECRET}@host:8080")},
+        {"proxy": Address(f"{SECRET}:8080")},
         {"option": (f"password={SECRET}",)},
     ],
 )

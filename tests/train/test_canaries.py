@@ -10,7 +10,7 @@ from kinetics_sounds import address, remote
 from kinetics_sounds.pipelines import shard as packing
 from kinetics_sounds.train import evaluate, pretrain
 
-from ..canaries import Argv, argv, sing, spoiled
+from ..canaries import ODD, Argv, argv, sing, spoiled
 from ..wire import FileServer
 
 __all__ = ["argv"]
@@ -96,6 +96,15 @@ def test_no_failure_of_a_run_tells_a_secret(
 
     words = train(small, tmp_path / "run", url, *(word.replace("URL", url) for word in more))
     assert pretrain.main(words) == code
+    assert sing(tmp_path, argv, capsys) == []
+
+
+@pytest.mark.parametrize("odd", [ODD])
+@pytest.mark.parametrize("word", ["--shrads=URL", "--out=URL", "--config=URL", "--init=URL", "--batch=URL"])
+def test_no_misspelt_option_tells_a_secret_that_holds_quotes_and_blanks(
+    word: str, odd: str, tmp_path: Path, argv: Argv, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main([word.replace("URL", spoiled("https://host.example/set", odd=odd))]) == 2
     assert sing(tmp_path, argv, capsys) == []
 
 

@@ -83,7 +83,7 @@ class Options:
 
     cookies: Path | None = None
     """Cookies of an account: a Netscape cookies.txt that only you can read; it is never written. Accounts may be banned."""
-    proxy: Address | None = None
+    proxy: Address | None = field(default=None, repr=False)
     """URL of a proxy; default: the environment's HTTPS_PROXY, where other users of the machine do not see a password."""
     js_runtime: str = ""
     """JavaScript runtime for YouTube's scripts: deno, node, bun or quickjs, or NAME:PATH; default: the best one found."""
@@ -118,6 +118,8 @@ def check(options: Options, *, secret: bool) -> None:
     """Raise SettingsError where options do not go together; `secret`: the server is sent a secret of the user's."""
     if options.max_bytes < 0:
         raise SettingsError(f"--youtube.max_bytes {options.max_bytes}: must be 0 (no limit) or more")
+    if options.proxy and "://" not in str(options.proxy):
+        raise SettingsError("--youtube.proxy: has no scheme; begin it with http://, https:// or socks5h://")
     if not options.sections:
         return
     if str(options.proxy).startswith("socks"):
