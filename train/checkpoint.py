@@ -58,9 +58,8 @@ def save(
     """
     path = folder / _name(step)
     part = path.with_name(path.name + files.PART)
-    for left in folder.glob(f"step-*{files.PART}"):  # by a killed run
-        shutil.rmtree(left)
     files.make_folder(folder)
+    tidy(folder)
     try:
         _write(part, model, optimizer, {"schema": SCHEMA, "step": step, **state})
     except Exception:
@@ -73,12 +72,24 @@ def save(
         path.replace(before)
     part.replace(path)
     files.sync_folder(folder)
-    if before.exists():
-        _drop(before)
-    for old in _all(folder)[:-keep]:
+    tidy(folder, keep=keep, best=best)
+    return path
+
+
+def tidy(folder: Path, *, keep: int | None = None, best: int | None = None) -> None:
+    """Remove what a save that was killed, or that met a fault, left over; of the checkpoints all but the newest `keep`.
+
+    That of step `best` stays too. None: they all do.
+    """
+    for left in folder.glob(f"step-*{files.PART}"):
+        files.remove_folder(left)
+    there = _all(folder)
+    for old in folder.glob(f"step-*{OLD}"):
+        if old not in there:
+            _drop(old)
+    for old in there[:-keep] if keep else ():
         if old.name.removesuffix(OLD) != _name(best):
             _drop(old)
-    return path
 
 
 def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -274,4 +285,4 @@ def _drop(path: Path) -> None:
     """Remove a checkpoint so that no half of it is ever taken for a whole one."""
     doomed = path.with_name(path.name.removesuffix(OLD) + OLD + files.PART)
     path.replace(doomed)
-    shutil.rmtree(doomed)
+    files.remove_folder(doomed)

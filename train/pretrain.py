@@ -133,6 +133,8 @@ def _train(
     decisive = resume.decisive(parsed, facts)
     reached = resume.restore(out, parsed, decisive, learner, world)
     resume.check_ranks(parsed, decisive, learner.built.model, reached)
+    if world.leads:  # what the last save of a run that met a fault did not come to
+        checkpoint.tidy(out / "checkpoints", keep=settings.keep, best=reached.best_step)
     its = _Run(
         settings=settings,
         split=split,
