@@ -1505,8 +1505,8 @@ DEFENCES: tuple[Defence, ...] = (
         FAULTS,
         "a checkpoint is renamed before it is removed: half of one is never taken for a whole",
         "train/checkpoint.py",
-        "    path.replace(doomed)\n    shutil.rmtree(doomed)",
-        "    shutil.rmtree(path)",
+        "    path.replace(doomed)\n    files.remove_folder(doomed)",
+        "    files.remove_folder(path)",
         "tests/train/test_checkpoint.py::test_a_kill_at_any_moment_of_a_save_leaves_the_last_checkpoint_or_the_new_one",
     ),
     Defence(

@@ -295,6 +295,14 @@ def is_alive(number: int) -> bool:
     return True
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and all that is in it; an OSError names the folder (`shutil.rmtree` has names that lead nowhere)."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
 SCRATCH = ".ks-scratch"
 """Folder of a command's passing files, within its own output; emptied when the command begins."""
 

@@ -47,6 +47,8 @@ _KEYS = "SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?"
 _LAST_KEY = "SELECT MAX(key) FROM (SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?)"
 _FAILED = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 """Codes that SQLite has for a full disk too."""
+_NOT_OPENED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+"""Codes of a file that could not be opened, or only to be read, which SQLite tries next."""
 _BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 
@@ -253,7 +255,7 @@ def _told(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # without its extension
         if code == sqlite3.SQLITE_FULL or (code in _FAILED and _is_full(path.parent)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        if code == sqlite3.SQLITE_IOERR or (code == sqlite3.SQLITE_CANTOPEN and _may_be_written(path)):
+        if code == sqlite3.SQLITE_IOERR or (code in _NOT_OPENED and _may_be_written(path)):
             raise OSError(errno.EIO, f"{os.strerror(errno.EIO)} ({error})", str(path)) from error
         if code not in _BROKEN:
             raise ManifestError(f"{path}: cannot be used now ({error}); see who holds it, and its disk") from error

@@ -321,6 +321,18 @@ def test_a_second_process_is_told_which_folder_is_in_use_and_a_killed_one_lets_g
         pass
 
 
+def test_a_folder_that_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(name: str, **_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", name)
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/state.json").touch()
+    monkeypatch.setattr(os, "unlink", fails)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        files.remove_folder(tmp_path / "a")
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(tmp_path / "a"))
+
+
 def test_a_folder_is_free_again_after_the_block_and_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="x"), files.exclusive(tmp_path, command="ks-build"):
         raise ValueError("x")

@@ -16,7 +16,7 @@ import pytest
 
 from kinetics_sounds.clip import Clip, Media, Outcome, Status
 from kinetics_sounds.errors import ManifestError
-from kinetics_sounds.ledger import Ledger, PartEntry
+from kinetics_sounds.ledger import Ledger, PartEntry, _told
 from kinetics_sounds.manifest import ADDED
 
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
@@ -309,6 +309,24 @@ def test_a_machine_that_opens_no_more_files_is_no_misuse(tmp_path: Path) -> None
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(path))
     assert told(path) == {CLIP.key: GONE}
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY])
+def test_a_file_that_only_a_failing_disk_keeps_from_being_opened_is_no_misuse(code: int, tmp_path: Path) -> None:
+    """Where the disk does not let it be written, SQLite opens it to be read, and complains of that."""
+    told(tmp_path / "ledger.sqlite", GONE)
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    error.sqlite_errorcode = code
+
+    def within(path: Path) -> None:
+        with _told(path):
+            raise error
+
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        within(tmp_path / "ledger.sqlite")
+    assert caught.value.filename == str(tmp_path / "ledger.sqlite")
+    with pytest.raises(ManifestError, match="cannot be used now"):
+        within(tmp_path)  # a folder in its place is for the user to move
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

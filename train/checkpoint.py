@@ -63,8 +63,8 @@ def save(
     """
     path = folder / _name(step)
     part, before = path.with_name(path.name + files.PART), path.with_name(path.name + OLD)
-    clear(folder)
     files.make_folder(folder)
+    tidy(folder)
     try:
         _write(part, model, optimizer, {"schema": SCHEMA, "step": step, **state})
         if path.exists():  # the same step, saved again by a run that went back to before it
@@ -76,21 +76,25 @@ def save(
             before.replace(path)
         raise
     files.sync_folder(folder)
-    if before.exists():
-        _drop(before)
-    for old in _all(folder)[:-keep]:
-        if old.name.removesuffix(OLD) != _name(best):
-            _drop(old)
+    tidy(folder, keep=keep, best=best)
     return path
 
 
-def clear(folder: Path) -> None:
-    """Delete what killed saves left: what is not whole, and of a step that was saved again the checkpoint before."""
-    for path in list(folder.glob("step-*")):
-        if _PASSING.fullmatch(path.name):
-            shutil.rmtree(path)
-        elif path.suffix == OLD and path.with_suffix("").exists():
-            _drop(path)
+def tidy(folder: Path, *, keep: int | None = None, best: int | None = None) -> None:
+    """Remove what a save that was killed, or that met a fault, left over; of the checkpoints all but the newest `keep`.
+
+    That of step `best` stays too. None: they all do.
+    """
+    for left in list(folder.glob(f"step-*{files.PART}")):
+        if _PASSING.fullmatch(left.name):
+            files.remove_folder(left)
+    there = _all(folder)
+    for old in folder.glob(f"step-*{OLD}"):
+        if old not in there:
+            _drop(old)
+    for old in there[:-keep] if keep else ():
+        if old.name.removesuffix(OLD) != _name(best):
+            _drop(old)
 
 
 def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -356,4 +360,4 @@ def _drop(path: Path) -> None:
     """Remove a checkpoint so that no half of it is ever taken for a whole one."""
     doomed = path.with_name(path.name.removesuffix(OLD) + OLD + files.PART)
     path.replace(doomed)
-    shutil.rmtree(doomed)
+    files.remove_folder(doomed)

@@ -90,7 +90,7 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
         if world.leads:
             files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
-            checkpoint.clear(out / "checkpoints")
+            checkpoint.tidy(out / "checkpoints")
         return _train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 
@@ -134,6 +134,8 @@ def _train(
     decisive = resume.decisive(parsed, facts)
     reached = resume.restore(out, parsed, decisive, learner, world)
     resume.check_ranks(parsed, decisive, learner.built.model, reached)
+    if world.leads:  # what the last save of a run that met a fault did not come to
+        checkpoint.tidy(out / "checkpoints", keep=settings.keep, best=reached.best_step)
     its = _Run(
         settings=settings,
         split=split,

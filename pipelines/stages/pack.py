@@ -115,11 +115,12 @@ def pack(task: Task) -> dict[str, bytes] | Left:
             raise StoppedError(f"{status}: {error}; {remedy}") from error
         return Left(key=clip.key, status=status.value, detail=str(error))
     except OSError as error:
+        error.filename = error.filename or str(path)
         if error.errno in (*files.FULL, *files.FAILING):
-            error.filename = error.filename or str(path)
             raise
-        place = error.filename or path
-        raise StoppedError(f"{Status.UNREADABLE}: {place}: {error.strerror} (errno {error.errno}); {remedy}") from error
+        raise StoppedError(
+            f"{Status.UNREADABLE}: {error.filename}: {error.strerror} (errno {error.errno}); {remedy}"
+        ) from error
     frames = {layout.JPEGS: b"".join(made.jpegs)} if made.jpegs else {layout.FRAMES: made.mp4}
     parts = frames | {
         layout.MEL: _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16)),

@@ -13,7 +13,7 @@ import pytest
 
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Outcome, Status
-from kinetics_sounds.errors import MediaError, StoppedError
+from kinetics_sounds.errors import FaultError, MediaError
 from kinetics_sounds.media import encode, ffmpeg, measure, mel, probe
 from kinetics_sounds.pipelines import tasks
 from kinetics_sounds.pipelines.stages import pack
@@ -200,10 +200,11 @@ def test_a_clip_that_fails_twice_is_left_out_and_one_that_cannot_be_read_stops_t
     assert pack.pack(asked) == Left(key=CLIP.key, status="corrupt", detail="Invalid data found")
 
     failing(monkeypatch, pack, "read_through", OSError(errno.ESTALE, "Stale file handle", str(source)), times=9)
-    with pytest.raises(
-        StoppedError, match=rf"unreadable: .*{CLIP.key}.mp4: Stale file handle \(errno 116\); run the same"
-    ):
-        pack.pack(asked)
+    refused = pack.attempt(asked)
+    assert isinstance(refused, pack.Refused)
+    assert refused.error is FaultError
+    assert f"Stale file handle: '{source}'" in refused.reason
+    assert refused.reason.endswith("run the same command to go on")
 
 
 def test_a_disk_that_fails_where_a_sample_is_made_is_named(
@@ -213,5 +214,7 @@ def test_a_disk_that_fails_where_a_sample_is_made_is_named(
     made = tmp_path / "tmp" / "clip.video"
     failing(monkeypatch, encode, "encode", OSError(errno.EIO, "Input/output error", str(made)), times=9)
 
-    with pytest.raises(StoppedError, match=rf"unreadable: {made}: Input/output error"):
-        pack.pack(asked)
+    refused = pack.attempt(asked)
+    assert isinstance(refused, pack.Refused)
+    assert refused.error is FaultError
+    assert f"Input/output error: '{made}'" in refused.reason

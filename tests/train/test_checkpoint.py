@@ -218,6 +218,20 @@ class TestFolder:
             checkpoint.find(saved / "nowhere", "last")
 
 
+def test_what_a_save_that_met_a_fault_left_over_goes(tmp_path: Path) -> None:
+    model = net()
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step, model, adamw(model), keep=4)
+    shutil.copytree(tmp_path / "step-00000004", tmp_path / "step-00000004.old")  # beside the new one
+    shutil.copytree(tmp_path / "step-00000004", tmp_path / "step-00000000.old.part")
+    (tmp_path / "step-00000003").rename(tmp_path / "step-00000003.old")  # the only one of its step
+
+    checkpoint.tidy(tmp_path)
+    assert names(tmp_path) == ["step-00000001", "step-00000002", "step-00000003.old", "step-00000004"]
+    checkpoint.tidy(tmp_path, keep=2, best=1)
+    assert names(tmp_path) == ["step-00000001", "step-00000003.old", "step-00000004"]
+
+
 class KilledError(BaseException):
     """The process ends here."""
 
@@ -328,9 +342,9 @@ def test_what_a_kill_left_beside_a_step_that_was_saved_again_goes(saved: Path) -
         shutil.copytree(saved, folder / kept)
     (folder / "step-00000003.old.part").mkdir()
 
-    checkpoint.clear(folder)
+    checkpoint.tidy(folder)
     assert names(folder) == ["step-00000001.old", "step-00000002", "step-film.mp4.part"]
-    checkpoint.clear(folder / "not there")
+    checkpoint.tidy(folder / "not there")
 
     shutil.copytree(saved, folder / "step-00000002.old")
     for step in (7, 8):

@@ -551,6 +551,18 @@ class TestResume:
             path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"
         } == before
 
+    def test_a_finished_run_whose_last_save_met_a_fault_is_tidied(
+        self, small: Argv, finished: Path, tmp_path: Path
+    ) -> None:
+        """Its last checkpoint was whole before the disk failed, so that no step is left to save another."""
+        out = Path(shutil.copytree(finished, tmp_path / "run"))
+        there = sorted(path.name for path in (out / "checkpoints").iterdir())
+        shutil.copytree(out / "checkpoints" / there[0], out / "checkpoints" / "step-00000001.old.part")
+        shutil.copytree(out / "checkpoints" / there[0], out / "checkpoints" / "step-00000001")
+
+        assert pretrain.main(small(out)) == 0
+        assert sorted(path.name for path in (out / "checkpoints").iterdir()) == there
+
     def test_more_steps_go_on_from_the_last_and_bend_the_schedule_which_is_told(
         self, small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
