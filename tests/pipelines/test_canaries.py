@@ -118,6 +118,30 @@ def test_no_outcome_of_a_mirror_tells_its_secrets(
     assert sing(tmp_path, argv, capsys) == []
 
 
+@pytest.mark.parametrize("name", [TEMPLATE, "get?v={youtube_id}"])
+@pytest.mark.parametrize("fault", ["moved", "ok"])
+def test_no_section_is_cut_from_an_address_with_a_secret_that_a_redirect_leads_to(
+    fault: str,
+    name: str,
+    site: str,
+    tmp_path: Path,
+    argv: Argv,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inline(monkeypatch)
+    place = Place(tmp_path, f"youtube:{site}/{fault}/{name}").annotate("a_clip")
+
+    code = place.build("--youtube.sections=true", "--attempts=1", "--patience=0")
+
+    said = capsys.readouterr().err
+    assert (code == 2) == (fault == "moved")
+    assert any(word.startswith(f"{site}/ok/") for word in argv.words) == (fault == "ok")  # ffmpeg's
+    assert (f"the mirror leads to {site}/ok/other?***, and ffmpeg" in said) == (fault == "moved")
+    assert WORD not in said
+    assert sing(tmp_path, argv, capsys) == []
+
+
 @pytest.mark.parametrize("odd", ["", ODD])
 @pytest.mark.parametrize(
     "more",

@@ -19,7 +19,7 @@ from ...address import Address
 from ...clip import SPLITS, Clip, Fetched, Status
 from ...errors import KineticsSoundsError, MediaError, SettingsError, SourceError
 from ...media import ffmpeg, probe
-from ...redact import of_url, redact
+from ...redact import of_url, redact, redact_url
 from . import answers, errors, formats, sections
 from .errors import RefusedError
 from .options import RUNTIMES, Options, check, cookie_values, limit, passed_on, read_cookies, runtimes_asked, secrets
@@ -104,7 +104,8 @@ class Source:
         """Download the whole video, or its section, into `folder`; whatever else was written is removed.
 
         With sections, other threads must not start ffmpeg meanwhile: its log goes where an environment variable says. Raises
-        SettingsError where the user's own `format` asks for several files.
+        SettingsError where the user's own `format` asks for several files, and where a mirror leads sections to an address with a
+        secret.
         """
         from yt_dlp.utils import YoutubeDLError
 
@@ -199,6 +200,7 @@ class Source:
     def _watch(self, clip: Clip) -> "_Watch":
         return _Watch(
             youtube_id=clip.youtube_id if self.own else "",
+            asked=self._url(clip),
             max_bytes=self.options.max_bytes,
             start=clip.time_start,
             sections=self.options.sections,
@@ -258,6 +260,8 @@ class _Watch:
 
     youtube_id: str
     """The only video that will do; empty where any will."""
+    asked: str = ""
+    """The URL of the video, whose query has no secret where sections are asked for."""
     max_bytes: int
     start: int
     """Of the clip's span, in seconds into the video."""
@@ -308,6 +312,8 @@ class _Watch:
             raise RefusedError(Status.TOO_SHORT, f"the video ends at {seconds:g} s, before the span")
         if incomplete:
             return
+        if self.sections and not self.youtube_id:
+            self._check_addresses(info)
         self.chosen = formats.chosen(info)
         self.cut[:] = sections.cut(hdr=self.chosen.hdr)
         if self.chosen.track not in formats.ORIGINAL and not self.allow_dubbed:
@@ -318,6 +324,16 @@ class _Watch:
             )
         if not self.sections:
             self._hold(sum(each.get("filesize") or 0 for each in info.get("requested_formats") or [info]))
+
+    def _check_addresses(self, info: Mapping[str, Any]) -> None:
+        """Raise SettingsError where ffmpeg would be given an address with a secret that a mirror led to, on its command line."""
+        for each in info.get("requested_formats") or [info]:
+            url = str(each.get("url", ""))
+            if url != self.asked and redact_url(url) != url:
+                raise SettingsError(
+                    f"--youtube.sections: the mirror leads to {redact_url(url)}, and ffmpeg would be given what is hidden here "
+                    "where other users of this machine see it; leave out sections"
+                )
 
     def refuse_file(self, path: Path) -> None:
         """Raise for a file that lacks a stream which its formats were to have: that says nothing of the video."""
