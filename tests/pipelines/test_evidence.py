@@ -214,3 +214,15 @@ def test_a_disk_that_fails_where_a_sample_is_made_is_named(
 
     with pytest.raises(StoppedError, match=rf"unreadable: {made}: Input/output error"):
         pack.pack(asked)
+
+
+def test_a_full_disk_that_names_no_path_is_told_with_the_clip_s(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = task(source, tmp_path)
+    failing(monkeypatch, encode, "encode", OSError(errno.ENOSPC, "No space left on device"), times=9)
+
+    refused = pack.attempt(asked)
+    assert isinstance(refused, pack.Refused)
+    assert refused.for_now
+    assert f"No space left on device: '{tmp_path / 'out'}" in refused.reason
