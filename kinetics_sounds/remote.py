@@ -165,6 +165,8 @@ def fill(out: IO[bytes], url: Url, wanted: int) -> None:
     while True:
         try:
             piece = next(pieces, None)
+        except RemoteError:
+            raise
         except Exception as error:
             wait = next(waits, None) if _may_pass(url, error) else None
             if wait is None:
@@ -291,6 +293,8 @@ def _patiently(url: Url, act: Callable[[], T]) -> T:
     while True:
         try:
             return act()
+        except RemoteError:
+            raise
         except Exception as error:
             wait = next(waits, None) if _may_pass(url, error) else None
             if wait is None:
@@ -307,9 +311,7 @@ def _may_pass(url: Url, error: Exception) -> bool:
     status = _status(error)
     if status is not None and 400 <= status < 500:
         return status in PASSING_STATUSES
-    return not isinstance(error, (*_FOR_GOOD, RemoteError)) or (
-        isinstance(error, FileNotFoundError) and not _is_gone(url, error)
-    )
+    return not isinstance(error, _FOR_GOOD) or (isinstance(error, FileNotFoundError) and not _is_gone(url, error))
 
 
 def _is_gone(url: Url, error: FileNotFoundError) -> bool:
@@ -330,8 +332,6 @@ def _status(error: Exception) -> int | None:
 
 def _named(url: Url, error: Exception, *, done: str = "") -> RemoteError:
     """The error of ours that says what a library's does, and what to do."""
-    if isinstance(error, RemoteError):
-        return error
     if refused := _refused(error):
         return RemoteError(f"{_told(url)}: is not followed: {refused}; give the URL of the place where the files lie")
     if isinstance(error, ImportError):

@@ -473,7 +473,7 @@ def _code(error: KineticsSoundsError) -> int:
     What lies at a URL does not count: some libraries say EIO of whatever a server refuses.
     """
     causes: list[BaseException] = [error]
-    while cause := causes[-1].__cause__:
+    while (cause := causes[-1].__cause__) and cause not in causes:
         causes.append(cause)
     numbers = {each.errno for each in causes if isinstance(each, OSError)}
     if numbers.intersection(files.FULL):

@@ -164,6 +164,13 @@ def test_what_is_not_there_is_named_at_once(folder: str, tmp_path: Path, monkeyp
         fetch(url, tmp_path / "x")
 
 
+def test_an_error_of_ours_is_not_its_own_cause() -> None:
+    with pytest.raises(RemoteError) as caught:
+        remote.size("http:///no-host")
+
+    assert caught.value.__cause__ is not caught.value
+
+
 def test_a_folder_is_no_file(s3: str, local: Path) -> None:
     remote.upload(local, f"{s3}/set/x")
 

@@ -563,6 +563,16 @@ def test_a_commands_own_code_is_kept(code: int, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.timeout(20)
+def test_an_error_that_is_its_own_cause_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse() -> int:
+        error = SettingsError("--out: is not so")
+        raise error from error
+
+    assert command("ks", refuse) == 2
+    assert capsys.readouterr().err == "ks: error: --out: is not so\n"
+
+
 def test_exit_codes_are_the_contract() -> None:
     assert (DONE, SOME_FAILED, MISUSE, STOPPED, FAULT) == (0, 1, 2, 3, 4)
 

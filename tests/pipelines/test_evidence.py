@@ -13,7 +13,7 @@ import pytest
 
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Outcome, Status
-from kinetics_sounds.errors import FaultError, MediaError
+from kinetics_sounds.errors import FaultError, MediaError, StoppedError
 from kinetics_sounds.media import encode, ffmpeg, measure, mel, probe
 from kinetics_sounds.pipelines import tasks
 from kinetics_sounds.pipelines.stages import pack
@@ -218,3 +218,15 @@ def test_a_disk_that_fails_where_a_sample_is_made_is_named(
     assert isinstance(refused, pack.Refused)
     assert refused.error is FaultError
     assert f"Input/output error: '{made}'" in refused.reason
+
+
+def test_a_full_disk_that_names_no_path_is_told_with_the_clip_s(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = task(source, tmp_path)
+    failing(monkeypatch, encode, "encode", OSError(errno.ENOSPC, "No space left on device"), times=9)
+
+    refused = pack.attempt(asked)
+    assert isinstance(refused, pack.Refused)
+    assert refused.error is StoppedError
+    assert f"No space left on device: '{tmp_path / 'out'}" in refused.reason
