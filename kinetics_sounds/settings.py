@@ -192,6 +192,8 @@ def _config_first(argv: list[str]) -> list[str]:
 
 def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsError:
     where = "".join(f"{path}: " for path in configs)
+    if "surrogates not allowed" in complaint:
+        complaint = re.sub(r": '.*", ": its name is no UTF-8; choose another, or a link that is", complaint)
     return SettingsError(f"{where}{' '.join(complaint.split())}; see {prog} --help")
 
 

@@ -49,7 +49,7 @@ class Settings:
       ks-demo --out /tmp/demo --seed 1
       ks-demo --quick
 
-    exit code: 0 done; 2 misuse; 3 stopped; 4 a step failed.
+    exit code: 0 done; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
     """
 
     out: Path | None = None

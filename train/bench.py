@@ -36,6 +36,8 @@ class Settings(run.Settings):
       ks-train bench
       ks-train bench --config avcl_k32 --batch 64 --workers 12
       ks-train bench --config avcl_tiny --seconds 5 --out bench
+
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
     """
 
     seconds: float = 20.0

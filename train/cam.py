@@ -51,6 +51,8 @@ class Settings:
 
     A picture shows frames of the clip and its mel-spectrogram (low bands at the bottom), and below them the same with the
     map over it: bright is where the score comes from.
+
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
     """
 
     run: Path

@@ -105,8 +105,10 @@ def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
         told.write_text(json.dumps(state, indent=2) + "\n")
     # Copies, for safetensors has no word for two names of one tensor.
     weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
-    for name, tensors in (("model", weights), ("optimizer", _optimizer_tensors(model, optimizer))):
-        _save_tensors(tensors, part / f"{name}.safetensors")
+    both = {"model": weights, "optimizer": _optimizer_tensors(model, optimizer)}
+    needed = sum(each.nbytes for tensors in both.values() for each in tensors.values())
+    for name, tensors in both.items():
+        _save_tensors(tensors, part / f"{name}.safetensors", needed=needed)
         (part / f"{name}.safetensors").chmod(stat.S_IMODE(told.stat().st_mode))  # safetensors makes it 0600
     for file in part.iterdir():
         with file.open("rb+") as written, files.named(file):
@@ -114,9 +116,9 @@ def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     files.sync_folder(part)
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """As safetensors does; raises the OSError that it hides in the words of its own."""
-    with files.named(path, needed=sum(each.nbytes for each in tensors.values())):
+def _save_tensors(tensors: dict[str, Tensor], path: Path, *, needed: int) -> None:
+    """As safetensors does; raises the OSError that it hides in the words of its own, and what the checkpoint needs in all."""
+    with files.named(path, needed=needed):
         try:
             save_file(tensors, path)
         except SafetensorError as error:

@@ -199,7 +199,10 @@ def check_claims(folder: Path, path: Path | None) -> None:
 
     Done before the model takes memory: a stranger's run may claim any size.
     """
-    outline = run.outline(run.model_of(folder), Data(**run.read_facts(folder)["data"]))
+    try:
+        outline = run.outline(run.model_of(folder), Data(**run.read_facts(folder)["data"]))
+    except SettingsError as error:
+        raise RunError(f"{folder}: its config.yaml says a model that cannot be: {error}") from error
     if path is not None:
         checkpoint.check_shapes(path, outline)
 

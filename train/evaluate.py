@@ -47,6 +47,8 @@ class Settings:
       torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate knn --run runs/avcl_k32
 
     Features are the encoders' own, before any gate: a gate that saw both modalities makes pairs look learnt.
+
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
     """
 
     run: Path

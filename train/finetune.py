@@ -47,6 +47,8 @@ class Settings:
       ks-eval finetune --run runs/avcl_k32 --epochs 50 --devices 8 --supervised.modalities video
 
     The defaults are AVCL's. The checkpoint that was best on the validation split is judged. Killed, it goes on where it was.
+
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
     """
 
     run: Path

@@ -57,6 +57,8 @@ class Settings:
       evaluation_setup/fold1_train.txt, ...             later years of DCASE: lists of "file label", each with its
                                                         fold1_evaluate.txt (.txt or .csv): the mean over the folds
       train.txt, test.txt                               the same for one division
+
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
     """
 
     run: Path

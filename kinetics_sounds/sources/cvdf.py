@@ -105,7 +105,7 @@ class Source:
                 self.named = web.host(self.base)
             refusal = web.refusal(self.base, named=self.named)
             if refusal or self.base != _shown(self.base):
-                refusal = refusal or "is more than an address"
+                refusal = refusal or "has a query or fragment (?… or #…), which no part of a mirror is asked with"
                 raise SourceError(
                     f"--source cvdf:{_shown(argument)}: {refusal}; give the http(s) URL below which the mirror's folders "
                     "train, val and test lie, or a folder on disk"

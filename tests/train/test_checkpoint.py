@@ -557,13 +557,16 @@ def test_one_encoder_with_a_weight_that_is_no_number_is_still_one(tmp_path: Path
 def _nothing_is_left_of_a_save_that_does_not_fit(folder: Path) -> None:
     model = net()
     save(folder, 1, model, adamw(model))
-    big = nn.Linear(600, 600)  # 1.44 MB
+    big = nn.Linear(600, 600)  # 1.44 MB, and twice that of AdamW's moments
+    optimizer = adamw(big)
+    big(torch.ones(1, 600)).sum().backward()
+    optimizer.step()
 
     with pytest.raises(OSError, match="No space left") as caught:
-        save(folder, 2, big, plain_sgd(big))
+        save(folder, 2, big, optimizer)
     assert caught.value.errno == errno.ENOSPC
     assert str(caught.value.filename).startswith(str(folder / "step-00000002"))
-    assert caught.value.__notes__ == ["about 1.4 MB are needed"]
+    assert caught.value.__notes__ == ["about 4.3 MB are needed"]
     assert names(folder) == ["step-00000001"]
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from kinetics_sounds.errors import KineticsSoundsError, MediaError, RunError, SettingsError
+from kinetics_sounds.errors import KineticsSoundsError, MediaError, RunError
 from kinetics_sounds.media import mel
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.train import evaluate, load, pretrain, run
@@ -220,7 +220,7 @@ def test_a_backbone_may_ask_for_numbers_as_it_is_made(finished: Path, strange: P
     with pytest.raises(RunError, match="belongs to another model"):
         load(strange)
     claim(strange, r3d={"width": HUGE})
-    with pytest.raises(SettingsError, match="r3d: makes no model"):
+    with pytest.raises(RunError, match=r"config\.yaml says a model that cannot be: --r3d: makes no model"):
         load(strange)
 
 
