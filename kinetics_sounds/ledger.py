@@ -87,7 +87,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, only_read: bool = False) -> None:
         """Open or create; raises ManifestError where the file is something else. `only_read`: beside a driver that writes."""
-        self._path = path
+        self._path, self._only_read = path, only_read
         if not only_read:
             files.make_folder(path.parent)
         with _told(path):
@@ -129,6 +129,8 @@ class Ledger:
         ]
         if not rows:
             return
+        if self._only_read:
+            raise ManifestError(f"{self._path}: is open readonly here, and nothing can be recorded")
         with _told(self._path), self._database:
             self._database.executemany(
                 "INSERT INTO outcomes (time, key, status, detail, source, tool_versions, media) VALUES (?,?,?,?,?,?,?)",

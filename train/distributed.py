@@ -129,7 +129,7 @@ def gather(local_BD: Tensor) -> Tensor:
     """Concatenate the rows of all ranks in rank order: (B, ...) to (N, ...), B may differ from rank to rank.
 
     Its gradient is what the losses of all ranks ask of this rank's rows, summed in at least float32. Any dtype and
-    device; the tensor itself where there is one rank. Raises RunError where another rank is lost.
+    device; the tensor itself where there is one rank. Raises LostRanksError where another rank is lost.
     """
     if ranks() == 1:
         return local_BD
@@ -145,7 +145,7 @@ def gather_objects(objects: Sequence[Any]) -> list[Any]:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Give every rank the buffers of rank 0, in place: running statistics; raises RunError where another rank is lost."""
+    """Give every rank the buffers of rank 0, in place: running statistics; raises LostRanksError where another rank is lost."""
     if ranks() > 1:
         for tensor in module.buffers():
             _from_first(tensor)
@@ -162,7 +162,7 @@ def of_first(values: list[float]) -> list[float]:
 
 
 def meet() -> None:
-    """Return once every rank has come here; raises RunError where another rank is lost."""
+    """Return once every rank has come here; raises LostRanksError where another rank is lost."""
     if ranks() > 1:
         _reduce(torch.zeros(1))
 
@@ -178,7 +178,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], *, bucket_bytes: int =
     """Replace every gradient by its mean over the ranks, `bucket_bytes` at a time.
 
     A parameter that no rank has used keeps no gradient, as in one process; one that some have used counts as zero on
-    the others. What is not finite on one rank is so on all. Raises RunError where another rank is lost.
+    the others. What is not finite on one rank is so on all. Raises LostRanksError where another rank is lost.
     """
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     if ranks() == 1 or not learning:
@@ -200,7 +200,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], *, bucket_bytes: int =
 
 @torch.no_grad()
 def broadcast_module(module: nn.Module) -> None:
-    """Give every rank the parameters and buffers of rank 0, in place; raises RunError where another rank is lost."""
+    """Give every rank the parameters and buffers of rank 0, in place; raises LostRanksError where another rank is lost."""
     if ranks() == 1:
         return
     for tensor in (*module.parameters(), *module.buffers()):

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kinetics_sounds.errors import RunError
+from kinetics_sounds.errors import KineticsSoundsError, RunError
 from kinetics_sounds.train import distributed
 from kinetics_sounds.train.backbones import r3d, tied_copy
 from kinetics_sounds.train.distributed import World
@@ -69,10 +69,10 @@ def stuck(rank: int, size: int, folder: Path) -> None:
 
 
 def say(folder: Path, act: Callable[[], object]) -> None:
-    """Leave the text of the RunError that `act` raises."""
+    """Leave the text of the error of ours that `act` raises."""
     try:
         act()
-    except RunError as error:
+    except KineticsSoundsError as error:
         (folder / SAID).write_text(str(error))
 
 
