@@ -467,7 +467,7 @@ def test_a_replacement_archive_is_left_out_only_where_the_server_says_that_it_is
         ("file:///data/k400", "no http or https"),
         ("s3://kinetics/400", "no http or https"),
         ("https://me:secret@example.org/k400", "password"),
-        ("https://example.org/k400?token=secret", "more than an address"),
+        ("https://example.org/k400?token=secret", "has a query or fragment"),
         ("/no/such/folder", "cannot be read"),
         (__file__, "cannot be read"),
     ],
