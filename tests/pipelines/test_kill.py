@@ -110,6 +110,7 @@ def kill_when(module: str, argv: list[str], reached: "Callable[[], bool]") -> No
         process.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.slow_campaign
 @pytest.mark.slow
 def test_a_check_of_bytes_that_is_killed_does_no_harm(folder: "Folder", undisturbed: Path, tmp_path: Path) -> None:
     """The build as it has found what differs, the packing as it makes it anew; the next run ends whole."""

@@ -34,6 +34,7 @@ def nodes_alive() -> int:
     return sum(node["Alive"] for node in tool.nodes())
 
 
+@pytest.mark.slow_campaign
 def test_tasks_survive_the_loss_of_a_node_and_give_their_result_once(cluster: Cluster, tmp_path: Path) -> None:
     assert cluster.add_node is not None
     found: list[Any] = []
@@ -74,6 +75,7 @@ def watched_below(pid: int) -> list[psutil.Process]:
     return []
 
 
+@pytest.mark.slow_campaign
 def test_a_task_that_takes_its_ray_worker_with_it_is_not_run_for_ever(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
