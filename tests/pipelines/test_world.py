@@ -82,7 +82,7 @@ def base_pitch(wave_N: Floats) -> Floats:
     return np.array([(octave_F * power_F).sum() / power_F.sum()])
 
 
-@pytest.mark.parametrize("shortcut", [mean_colour, thumbnail, one_frame])
+@pytest.mark.parametrize("shortcut", [pytest.param(mean_colour, marks=pytest.mark.slow_campaign), thumbnail, one_frame])
 def test_picture_without_time_says_nothing_of_the_class(shortcut: Feature) -> None:
     assert accuracy(np.stack([shortcut(frame.astype(float)) for frame, _ in clips()])) < CHANCE + 0.08
 
