@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Kind, Media, Outcome, Status
 from kinetics_sounds.errors import StoppedError
 from kinetics_sounds.media import encode, ffmpeg, mel
@@ -76,7 +77,7 @@ def build(path: Path, out: Path) -> Callable[[], Result]:
     clip = Clip("AbCdEfGhIjK", 0, 6, "x", "val") if trimmed else Clip(path.stem, 1, 5, "x", "val")
     task = ClipTask(
         clip=clip,
-        spec=f"local:{path.parent}",
+        spec=Address(f"local:{path.parent}"),
         locations=(str(path),),
         out=out,
         scratch=out / "scratch",

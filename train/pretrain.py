@@ -90,7 +90,6 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[Settings], world: World) -> in
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
         if world.leads:
             files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
-            checkpoint.tidy(out / "checkpoints")
         return _train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 

@@ -2,10 +2,9 @@
 
 import contextlib
 import statistics
-import tracemalloc
 import warnings
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,9 @@ from kinetics_sounds.train.probes import interval, svm
 
 RATE = 8000
 SVM = pytest.importorskip("sklearn.svm")
+LITTLE = 64 * 2**20
+"""Bytes, for a file of kilobytes."""
+Memory = Callable[[int], contextlib.AbstractContextManager[None]]
 
 
 def tone(hertz: float, *, rate: int = RATE, seconds: float = 0.25) -> np.ndarray:
@@ -41,17 +43,6 @@ def as_rf64(riff: bytes | bytearray, claimed: int) -> bytes:
     sizes = (len(riff) + 36 - 8, claimed, 0)
     ds64 = b"ds64" + (28).to_bytes(4, "little") + b"".join(size.to_bytes(8, "little") for size in sizes) + bytes(4)
     return b"RF64" + b"\xff" * 4 + b"WAVE" + ds64 + riff[12:40] + b"\xff" * 4 + riff[44:]
-
-
-@contextlib.contextmanager
-def little_memory(most: int = 64 * 2**20) -> Iterator[None]:
-    """See that no more than so many bytes are taken at once within the block."""
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < most
-    finally:
-        tracemalloc.stop()
 
 
 def loudest_band(waveform: np.ndarray) -> Tensor:
@@ -291,10 +282,10 @@ class TestReadWav:
             audio_folders.read_wav(path, sample_rate=RATE)
 
     @pytest.mark.parametrize(("rate", "samples"), [(1_000, 48_000), (999_983, 49)])
-    def test_a_strange_rate_takes_little_memory(self, rate: int, samples: int, tmp_path: Path) -> None:
+    def test_a_strange_rate_takes_little_memory(self, rate: int, samples: int, tmp_path: Path, memory: Memory) -> None:
         path = write_wav(tmp_path / "a.wav", tone(440), rate=rate)
 
-        with little_memory():
+        with memory(LITTLE):
             assert len(audio_folders.read_wav(path, sample_rate=24_000)) == samples
 
     @pytest.mark.parametrize(
@@ -302,7 +293,7 @@ class TestReadWav:
         [("RIFF", 4_001), ("RIFF", 2**32 - 1), ("RF64", 4_001), ("RF64", 2**50), ("RF64", 2**64 - 1)],
     )
     def test_a_header_that_claims_more_than_there_is_takes_little_memory(
-        self, kind: str, claimed: int, tmp_path: Path
+        self, kind: str, claimed: int, tmp_path: Path, memory: Memory
     ) -> None:
         path = write_wav(tmp_path / "a.wav", tone(440))
         data = bytearray(path.read_bytes())
@@ -310,7 +301,7 @@ class TestReadWav:
             data[40:44] = claimed.to_bytes(4, "little")
         path.write_bytes(as_rf64(data, claimed) if kind == "RF64" else data)
 
-        with little_memory(), pytest.raises(MediaError, match=r"a\.wav: cannot be read as a WAV file"):
+        with memory(LITTLE), pytest.raises(MediaError, match=r"a\.wav: cannot be read as a WAV file"):
             audio_folders.read_wav(path, sample_rate=RATE)
 
     def test_a_whole_rf64_file_is_read(self, tmp_path: Path) -> None:
@@ -379,7 +370,7 @@ class TestReadWav:
     @given(seed=st.integers(0, 2**32), cut=st.booleans(), rf64=st.booleans())
     @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_a_damaged_file_is_read_or_refused_and_never_a_bug(
-        self, seed: int, cut: bool, rf64: bool, tmp_path: Path
+        self, seed: int, cut: bool, rf64: bool, tmp_path: Path, memory: Memory
     ) -> None:
         rng = np.random.default_rng(seed)
         data = bytearray(write_wav(tmp_path / "a.wav", tone(440, seconds=0.01)).read_bytes())
@@ -389,7 +380,7 @@ class TestReadWav:
             data[rng.integers(84 if rf64 else 48)] = rng.integers(256)
         (tmp_path / "a.wav").write_bytes(data[: rng.integers(len(data))] if cut else data)
 
-        with little_memory(), contextlib.suppress(MediaError):
+        with memory(LITTLE), contextlib.suppress(MediaError):
             assert np.isfinite(audio_folders.read_wav(tmp_path / "a.wav", sample_rate=RATE)).all()
 
     def test_other_chunks_do_not_warn(self, tmp_path: Path) -> None:
