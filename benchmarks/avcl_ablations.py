@@ -24,9 +24,9 @@ import torch
 
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import load
-from kinetics_sounds.train.encoders import Encoders
-from kinetics_sounds.train.features import extract
-from kinetics_sounds.train.loader import Loading
+from kinetics_sounds.train.data.loader import Loading
+from kinetics_sounds.train.evaluation.encoders import Encoders
+from kinetics_sounds.train.evaluation.features import extract
 from kinetics_sounds.train.probes import Features, crossmodal, linear
 
 SEEDS = (0, 1, 2)

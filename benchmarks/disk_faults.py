@@ -106,9 +106,11 @@ def warm() -> None:
     from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
     from kinetics_sounds.media import ffmpeg, mel
+    from kinetics_sounds.train.data.views import clip_and_mel  # noqa: F401
     from kinetics_sounds.train.methods import avcl  # noqa: F401
-    from kinetics_sounds.train.probes import crossmodal, knn  # noqa: F401
-    from kinetics_sounds.train.views import clip_and_mel  # noqa: F401
+    from kinetics_sounds.train.probes import (
+        knn,  # noqa: F401
+    )
 
     mel.mel_image(np.zeros(24_000, np.float32), mel.Mel())
     ffmpeg.version()
@@ -130,8 +132,8 @@ def fork_workers() -> None:
     """Workers of the commands are forked from now on, where they were spawned."""
     import multiprocessing
 
-    from kinetics_sounds.pipelines import watchdog
-    from kinetics_sounds.train import loader
+    from kinetics_sounds.pipelines import process_pool
+    from kinetics_sounds.train.data import loader
 
     real = multiprocessing.get_context
 
@@ -144,7 +146,7 @@ def fork_workers() -> None:
         def get_context(self, _method: str) -> Any:  # noqa: ANN401 - the types of the module say less
             return real("fork")
 
-    watchdog.multiprocessing = Forked()
+    process_pool.multiprocessing = Forked()
     loader.start_method = lambda *_: real("fork")
 
 

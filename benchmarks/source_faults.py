@@ -31,10 +31,10 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Kind, Media, Outcome, Status
 from kinetics_sounds.errors import StoppedError
 from kinetics_sounds.media import encode, ffmpeg, mel
-from kinetics_sounds.pipelines import tasks
-from kinetics_sounds.pipelines.stages import pack
-from kinetics_sounds.pipelines.tasks import ClipTask
-from kinetics_sounds.shards.index import Left
+from kinetics_sounds.pipelines.fetching import worker
+from kinetics_sounds.pipelines.fetching.worker import ClipTask
+from kinetics_sounds.pipelines.packing import encode_sample
+from kinetics_sounds.shards.index import SkippedClip
 
 MOST = 400
 """Opens or reads of one run that are looked for; a run in which nothing was failed ends the search, a longer one is an error."""
@@ -87,7 +87,7 @@ def build(path: Path, out: Path) -> Callable[[], Result]:
     )
 
     def run() -> Result:
-        outcome = tasks.obtain(task).outcome
+        outcome = worker.process_clip(task).outcome
         return Result(outcome.status.value, outcome.detail, dataclasses.asdict(outcome.media) if outcome.media else {})
 
     return run
@@ -96,24 +96,24 @@ def build(path: Path, out: Path) -> Callable[[], Result]:
 def shard(media: Media, folder: Path, out: Path) -> Callable[[], Result]:
     """What a worker of ks-shard does with a clip."""
     encoding = encode.Encoding(short_side=64)
-    packing = pack.Packing(
+    packing = encode_sample.Packing(
         folder=folder,
         scratch=out,
         encoding=encoding,
         mel=mel.Mel(),
         audio=True,
         timeout_seconds=60,
-        versions=pack.versions(encoding),
+        versions=encode_sample.versions(encoding),
     )
     clip = Clip("AbCdEfGhIjK", 0, 6, "x", "val")
     outcome = Outcome(clip=clip, status=Status.OK, media=media)
 
     def run() -> Result:
         try:
-            made = pack.pack(pack.Task(outcome=outcome, label_index=0, packing=packing))
+            made = encode_sample.pack(encode_sample.Task(outcome=outcome, label_index=0, packing=packing))
         except (StoppedError, OSError) as error:
             return Result("stopped", f"{type(error).__name__}: {error}", {})
-        if isinstance(made, Left):
+        if isinstance(made, SkippedClip):
             return Result(made.status, made.detail, {})
         return Result("ok", "", {name: hashlib.sha256(data).hexdigest() for name, data in made.items()})
 

@@ -22,9 +22,9 @@ from stream_speed import BATCH, FOREVER, make_sets
 from kinetics_sounds import stream
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
-from kinetics_sounds.train import loader
-from kinetics_sounds.train.quarantine import Quarantine
-from kinetics_sounds.train.views import clip_and_mel
+from kinetics_sounds.train.data import fetcher, loader, sampler
+from kinetics_sounds.train.data.bad_samples import BadSampleLog
+from kinetics_sounds.train.data.views import clip_and_mel
 
 PER_SHARD = 250
 """Samples of a shard of 256 MB."""
@@ -130,10 +130,10 @@ def open_once(folder: Path) -> dict[str, float]:
 
 def with_workers(split: stream.Split, workers: int, *, seconds: float = 4.0) -> float:
     """Clips a second of the loader with AVCL's view."""
-    samples = loader.Samples(split=split, view=clip_and_mel.__name__, settings=clip_and_mel.Settings())
+    samples = fetcher.Samples(split=split, view=clip_and_mel.__name__, settings=clip_and_mel.Settings())
     batch = min(BATCH, len(split))
-    order = loader.Order(split=split, batch=batch, seed=0, first_step=0, steps=FOREVER)
-    quarantine = Quarantine(None, split, most_share=0.0)
+    order = sampler.Order(split=split, batch=batch, seed=0, first_step=0, steps=FOREVER)
+    quarantine = BadSampleLog(None, split, most_share=0.0)
     speeds = []
     with loader.train_batches(
         samples, order, loading=loader.Loading(workers=workers, ahead=2 + 2 * workers), quarantine=quarantine

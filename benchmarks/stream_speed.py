@@ -29,9 +29,9 @@ from kinetics_sounds import sampling, stream
 from kinetics_sounds.errors import MediaError
 from kinetics_sounds.media import probe
 from kinetics_sounds.shards import layout
-from kinetics_sounds.train import loader
-from kinetics_sounds.train.quarantine import Quarantine
-from kinetics_sounds.train.views import clip_and_mel
+from kinetics_sounds.train.data import fetcher, loader, sampler
+from kinetics_sounds.train.data.bad_samples import BadSampleLog
+from kinetics_sounds.train.data.views import clip_and_mel
 
 FRAMES = 16
 BATCH = 16
@@ -149,8 +149,8 @@ def starts(split: stream.Split, start: Start) -> Iterator[tuple[int, list[int], 
 
 def taken(length: int, start: Start, generator: np.random.Generator) -> list[int]:
     """The frames of a clip at a start of either kind."""
-    draw = sampling.group_start if start == "gop" else sampling.random_start
-    return sampling.numbers(draw(length, FRAMES, generator), FRAMES, length=length)
+    draw = sampling.gop_aligned_start if start == "gop" else sampling.random_start
+    return sampling.frame_indices(draw(length, FRAMES, generator), FRAMES, length=length)
 
 
 def bare_torchcodec(split: stream.Split, start: Start) -> Iterator[int]:
@@ -196,9 +196,9 @@ def of_stream(split: stream.Split, start: Start) -> Iterator[int]:
 def of_loader(split: stream.Split, start: Start) -> Iterator[int]:
     """Ours as the trainer uses it: another process on the same core, resized, cropped, in batches of 16."""
     settings = clip_and_mel.Settings(start=start)
-    samples = loader.Samples(split=split, view=clip_and_mel.__name__, settings=settings)
-    order = loader.Order(split=split, batch=BATCH, seed=0, first_step=0, steps=FOREVER)
-    quarantine = Quarantine(None, split, most_share=0.0)
+    samples = fetcher.Samples(split=split, view=clip_and_mel.__name__, settings=settings)
+    order = sampler.Order(split=split, batch=BATCH, seed=0, first_step=0, steps=FOREVER)
+    quarantine = BadSampleLog(None, split, most_share=0.0)
     with loader.train_batches(samples, order, loading=loader.Loading(workers=1), quarantine=quarantine) as batches:
         for _ in batches:
             yield BATCH

@@ -129,7 +129,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
+class FetchResult:
     """What a source gave for a clip."""
 
     status: Status
@@ -186,7 +186,7 @@ class Media:
     audio_channel: str = ""
     """Which channel a shard keeps: `mix`, `left`, `right`, or a number from 0; empty where version 0.1.0 measured."""
     origin: str = ""
-    """As `Fetched.origin`."""
+    """As `FetchResult.origin`."""
     format_ids: str = ""
     audio_language: str = ""
     audio_track: str = ""

@@ -144,7 +144,7 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}{PART}")
 
 
-def publish(part: Path, path: Path) -> None:
+def replace_atomically(part: Path, path: Path) -> None:
     """Give a finished temporary file its name: sync the bytes, rename, sync the folder."""
     with part.open("rb+") as written, named(part):
         os.fsync(written.fileno())
@@ -160,7 +160,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     try:
         with named(path), part.open("wb") as out:
             yield out
-        publish(part, path)
+        replace_atomically(part, path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -122,7 +122,7 @@ def download(url: Url, path: Path, *, size: int, sha256: str) -> None:
             with part.open("wb" if fresh else "rb+") as out:
                 fill(out, url, size)
             if files.sha256(part) == sha256:
-                files.publish(part, path)
+                files.replace_atomically(part, path)
                 return
         part.unlink()
     except OSError as error:

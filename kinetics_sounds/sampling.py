@@ -41,7 +41,7 @@ def last_start(length: int, frames: int, *, step: float = 1) -> int:
     return max(length - max(math.ceil(frames * step - _ROUNDING), 1), 0)
 
 
-def numbers(start: int, frames: int, *, length: int, step: float = 1) -> list[int]:
+def frame_indices(start: int, frames: int, *, length: int, step: float = 1) -> list[int]:
     """The stored frames of a view: at each moment the one that is shown then. A short clip begins again."""
     return [(start + math.floor(place * step + _ROUNDING)) % length for place in range(frames)]
 
@@ -51,12 +51,12 @@ def random_start(length: int, frames: int, generator: np.random.Generator, *, st
     return int(generator.integers(last_start(length, frames, step=step) + 1))
 
 
-def group_start(length: int, frames: int, generator: np.random.Generator, *, step: float = 1) -> int:
+def gop_aligned_start(length: int, frames: int, generator: np.random.Generator, *, step: float = 1) -> int:
     """Any start at the beginning of a group of pictures from which the view fits, each as likely; one draw."""
     return GOP * int(generator.integers(last_start(length, frames, step=step) // GOP + 1))
 
 
-def even_starts(length: int, frames: int, clips: int, *, step: float = 1) -> list[int]:
+def uniform_starts(length: int, frames: int, clips: int, *, step: float = 1) -> list[int]:
     """`clips` evenly spaced starts, the first and the last that fit among them; one clip is the middle.
 
     Raises ValueError for no clip.

@@ -7,24 +7,16 @@ defaults. A dataclass nested as a group of options cannot have slots (jsonargpar
 import argparse
 import contextlib
 import dataclasses
-import errno
 import functools
 import inspect
-import io
 import itertools
-import logging
-import os
 import re
 import reprlib
-import signal
 import sys
-import time
-import traceback
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import docstring_parser
@@ -38,38 +30,16 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 from jsonargparse.typing import register_type
 
-from . import files
+from . import command
 from .address import HELP, NOTE, Address
-from .errors import FaultError, KineticsSoundsError, RemoteError, SettingsError, StoppedError
-from .plugins import ignore_working_folder, nearest
-from .redact import HIDDEN, of_url, redact
-
-DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
-"""Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on); a bug, or a
-fault that nobody foresaw, after which nothing is claimed."""
+from .errors import SettingsError
+from .plugins import nearest
+from .redact import HIDDEN
 
 MOST_CONFIG_BYTES = 64 << 10
 """A config is not longer; one that says every setting has about 5 KB."""
 MOST_CONFIG_DEPTH = 8
 """Nor nested deeper."""
-BUG = "this is a bug; please report it with the lines above"
-"""What follows the traceback of an exception that nobody foresaw."""
-SAME_SECONDS = 0.5
-"""Signals within this time are one request."""
-
-_REFUSED = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-)
-
-_SECRETS: set[str] = set()
-"""What the addresses among this command's arguments keep secret, for one may hold blanks, where no URL would end."""
 
 S = TypeVar("S")
 
@@ -122,7 +92,7 @@ def parse(
         return tuple(part if isinstance(part, str) else read_config(part) for part in parts)
 
     words = list(sys.argv[1:] if argv is None else argv)
-    _keep_secret(words)
+    command.keep_secret(words)
     parser = _parser(typing.cast("Any", kind), prog, tuple((groups or {}).items()), with_config=find_config is not None)
     shape = _shape(kind) | {name: _shape(group) for name, group in (groups or {}).items()}
     now = _PARSE.set(_Parse(find, shape))
@@ -363,167 +333,3 @@ def only_one(pattern: str, *, option: str, make: str, below: Path | None = None)
     if not found:
         raise SettingsError(f"nothing matches {pattern} here; make it with {make}, or name it with --{option}")
     raise SettingsError(f"there are {len(found)} of {pattern}: {', '.join(map(str, found))}; choose with --{option}")
-
-
-def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | None = None) -> int:
-    """Run a command's body: a user's error becomes one line on standard error and exit code 2, without a traceback.
-
-    What the system refuses (a full disk, a folder that may not be written) is no bug either, nor a disk that fails: that is
-    exit code 4 with its path, also where an error of ours tells of it. Any other exception is a bug: its traceback, and 4.
-    `tell` takes the text instead.
-    """
-    ignore_working_folder()
-    _mend_streams()
-    _SECRETS.clear()
-    _keep_secret(sys.argv)
-    code = _run(prog, run, _say if tell is None else lambda line, code: (tell(redact(line, _SECRETS)), code)[1])
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        error.filename = error.filename or "standard output"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError) and code in (
-            DONE,
-            SOME_FAILED,
-        ):  # after `| head` there is no error of ours
-            return _refuse(prog, error, _say)
-    return code
-
-
-def _keep_secret(words: Sequence[str]) -> None:
-    _SECRETS.update(secret for word in words if "://" in word for secret in of_url(word))
-
-
-def _mend_streams() -> None:
-    """Have closed standard streams (`>&-`) lead nowhere, or a file of ours would get their number; any path can be printed."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - it took the lowest free number
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123 - for as long as the process lives
-    out = sys.stdout
-    if isinstance(out, io.TextIOWrapper) and out is sys.__stdout__:
-        raw: Any = getattr(out.buffer, "raw", out.buffer)
-        named: Any = _StandardOutput(raw.fileno(), "w", closefd=False)
-        named = named if out.buffer is raw else io.BufferedWriter(named)  # as python -u has it, or not
-        sys.stdout = io.TextIOWrapper(
-            named, out.encoding, line_buffering=out.line_buffering, write_through=out.write_through
-        )
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-class _StandardOutput(io.FileIO):
-    """Names itself in what the system refuses."""
-
-    def write(self, data: Any) -> int:  # noqa: ANN401 - anything that holds bytes
-        with files.named(Path("standard output")):
-            return super().write(data)
-
-
-def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> int:
-    """As `command`, with what it says of an error given to `say`."""
-    logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neither what nor where
-    lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[lines])
-    try:
-        return run()
-    except StoppedError as error:
-        return say(f"{prog}: stopped: {error}", STOPPED)
-    except FaultError as error:
-        return say(f"{prog}: error: {error}", FAULT)
-    except KineticsSoundsError as error:
-        code = _code(error)
-        return say(f"{prog}: {'stopped' if code == STOPPED else 'error'}: {error}", code)
-    except BrokenPipeError:
-        return say(f"{prog}: stopped: whoever read its output has gone", STOPPED)
-    except KeyboardInterrupt:
-        return say(f"{prog}: stopped: interrupted; run it again", STOPPED)
-    except OSError as error:
-        return _refuse(prog, error, say)
-    except Exception:  # noqa: BLE001 - told in full, and never with a code that says that something was done
-        return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
-
-
-def _refuse(prog: str, error: OSError, say: Callable[[str, int], int]) -> int:
-    """Tell what the system refused; while that error is being handled."""
-    place = f": {files.as_text(error.filename)}" if isinstance(error.filename, str | bytes) else ""
-    if error.errno in files.FULL:
-        told = "; ".join([f"{error.strerror}{place}", *getattr(error, "__notes__", [])])
-        return say(f"{prog}: stopped: {told}; free some space and run it again", STOPPED)
-    if error.errno in _REFUSED and place:
-        return say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)
-    if error.errno and place:
-        return say(f"{prog}: error: {error.strerror}{place}; see to that disk or network and run it again", FAULT)
-    return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
-
-
-class _Lines(logging.Formatter):
-    """Log lines, in which no library names an address with its secrets."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record), _SECRETS)
-
-
-def _code(error: KineticsSoundsError) -> int:
-    """Misuse, unless what led to the error is a disk that is full or fails.
-
-    What lies at a URL does not count: some libraries say EIO of whatever a server refuses.
-    """
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__) and cause not in causes:
-        causes.append(cause)
-    numbers = {each.errno for each in causes if isinstance(each, OSError)}
-    if numbers.intersection(files.FULL):
-        return STOPPED
-    remote = any(isinstance(each, RemoteError) for each in causes)
-    return FAULT if numbers.intersection(files.FAILING) and not remote else MISUSE
-
-
-def _say(line: str, code: int) -> int:
-    """Tell whoever still reads standard error, no secret of an address; gives back the exit code."""
-    with contextlib.suppress(BrokenPipeError):
-        print(redact(line, _SECRETS), file=sys.stderr)  # noqa: T201 - this is where commands speak
-    return code
-
-
-class Stop:
-    """Whether someone asked the process to end."""
-
-    def __init__(self) -> None:
-        self.by: signal.Signals | None = None
-
-    def __bool__(self) -> bool:
-        return self.by is not None
-
-
-@contextlib.contextmanager
-def stoppable(*signals: signal.Signals) -> Iterator[Stop]:
-    """Turn the first of these signals into a request to stop after saving; a later one ends the process at once.
-
-    One that comes within the same moment is the same request: some tools send theirs to the process and to its group.
-    """
-    stop = Stop()
-    before: dict[signal.Signals, Any] = {}
-    asked_at = 0.0
-
-    def request(number: int, _frame: FrameType | None) -> None:
-        nonlocal asked_at
-        if not stop:
-            stop.by, asked_at = signal.Signals(number), time.monotonic()
-        elif time.monotonic() - asked_at > SAME_SECONDS:
-            for each, handler in before.items():
-                signal.signal(each, handler)
-            os.kill(os.getpid(), number)
-
-    for each in signals:
-        before[each] = signal.signal(each, request)
-    try:
-        yield stop
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

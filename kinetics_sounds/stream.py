@@ -22,8 +22,7 @@ import numpy as np
 from .address import Address
 from .cache import Cache
 from .errors import BadSampleError, ShardError
-from .media import frames, sound
-from .media.frames import Decoder
+from .media import decode, sound
 from .shards import layout, reader
 from .shards.index import Dataset
 from .shards.reader import Parts, Split
@@ -101,7 +100,7 @@ class Sample:
         self.read_seconds += time.perf_counter() - began
         return data
 
-    def frames(self, numbers: Sequence[int], *, decoder: Decoder = "auto") -> np.ndarray:
+    def frames(self, numbers: Sequence[int], *, decoder: str = "auto") -> np.ndarray:
         """The stored frames of these numbers, in this order: uint8, shape (len(numbers), H, W, 3), RGB.
 
         Of stored JPEGs only the wanted ones are read; `decoder` is for video.
@@ -110,7 +109,7 @@ class Sample:
             found_THWC = self._jpegs(numbers)
         else:
             mp4, length = self.part(layout.FRAMES), self.meta.num_frames
-            found_THWC = frames.decode(mp4, numbers, decoder=decoder, length=length)
+            found_THWC = decode.decode(mp4, numbers, decoder=decoder, length=length)
         height, width = found_THWC.shape[1:3]
         if min(height, width) != self._said(self.dataset.frames, "short_side"):
             raise BadSampleError(f"{self}: its frames are {width} x {height}")
@@ -128,7 +127,7 @@ class Sample:
         pieces = [(starts[number], sizes[number], self.meta.frame_crcs[number]) for number in distinct]
         jpegs = dict(zip(distinct, self._parts.read_pieces(layout.JPEGS, pieces), strict=True))
         self.read_seconds += time.perf_counter() - began
-        return frames.decode_jpegs([jpegs[number] for number in numbers])
+        return decode.decode_jpegs([jpegs[number] for number in numbers])
 
     def mel(self) -> np.ndarray:
         """The stored mel-spectrogram: float16, shape (F, T), low bands first, values from 0 to 1."""

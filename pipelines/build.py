@@ -16,18 +16,19 @@ from kinetics_sounds import annotations, classes, files, manifest, sources
 from kinetics_sounds.address import Address
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Kind, Status
+from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, Stop, command, stoppable
 from kinetics_sounds.errors import SettingsError, SourceError
 from kinetics_sounds.ledger import Ledger, PartEntry, name_of
-from kinetics_sounds.settings import DONE, SOME_FAILED, STOPPED, Stop, choices, command, parse, stoppable
-from kinetics_sounds.sources import Archive, OnDisk, Source
+from kinetics_sounds.settings import choices, parse
+from kinetics_sounds.sources import OnDisk, Source, TarSource
 
 from . import executors
-from .account import Account, forecast, forecast_text, summary
-from .archives import ask_archive
-from .rounds import Blocked, Run, Standing, Tally, ask, drop_changed, standing, wanting
-from .schedule import Rules
-from .stages.plan import plan, shared_videos
-from .tasks import work
+from .fetching.archive_driver import ask_archive
+from .fetching.driver import BuildState, Run, RunStats, StopReason, ask, drop_changed, pending, standing
+from .fetching.plan import plan, shared_videos
+from .fetching.summary import Account, forecast, forecast_text, summary
+from .fetching.throttle import RetryPolicy
+from .fetching.worker import work
 
 RETRIABLE = tuple(dict.fromkeys(each.value for each in (*Kind, *Status) if each.value != "ok"))
 """What `--retry` takes."""
@@ -106,7 +107,7 @@ class Job:
 
     classes: ClassList
     clips: tuple[Clip, ...]
-    sources: Mapping[Address, Source | Archive]
+    sources: Mapping[Address, Source | TarSource]
     """By their `--source` texts, in the order in which they are asked."""
     groups: Mapping[str, Any]
     """The own options of sources and executors, by their names."""
@@ -127,9 +128,9 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         print(json.dumps(expected) if settings.json else forecast_text(expected))
         return DONE
     began = time.monotonic()
-    account, tally = Account(), Tally()
+    account, tally = Account(), RunStats()
     failed: SourceError | None = None
-    blocked: Blocked | None = None
+    blocked: StopReason | None = None
     with (
         files.exclusive(job.out, command="ks-build"),
         Ledger(job.out / "ledger.sqlite") as ledger,
@@ -193,7 +194,7 @@ def _own(groups: Mapping[str, Any], spec: Address) -> object:
     return groups.get(_name(spec))
 
 
-def _check_bytes(job: Job, ledger: Ledger, known: Standing, stop: Stop) -> bool:
+def _check_bytes(job: Job, ledger: Ledger, known: BuildState, stop: Stop) -> bool:
     """Have clips whose bytes changed made anew, by this run or, if it is killed, by any later one; whether all were read."""
     clips = {clip.key: clip for clip in job.clips}
     for entry, found in drop_changed(ledger, known, job.out, stop.__bool__):
@@ -205,7 +206,9 @@ def _check_bytes(job: Job, ledger: Ledger, known: Standing, stop: Stop) -> bool:
     return not stop
 
 
-def _ask_all(job: Job, settings: Settings, ledger: Ledger, known: Standing, tally: Tally, stop: Stop) -> Blocked | None:
+def _ask_all(
+    job: Job, settings: Settings, ledger: Ledger, known: BuildState, tally: RunStats, stop: Stop
+) -> StopReason | None:
     """Ask one source after the other for what is wanting; returns the first that refused, if any did.
 
     What one refuses now another may have; only a full disk ends it all. Workers are started for the first source that has
@@ -213,16 +216,16 @@ def _ask_all(job: Job, settings: Settings, ledger: Ledger, known: Standing, tall
     """
     with contextlib.ExitStack() as stack:
         run: Run | None = None
-        first: Blocked | None = None
+        first: StopReason | None = None
         for spec, source in job.sources.items():
-            todo = wanting(known, spec, job.clips)
+            todo = pending(known, spec, job.clips)
             if stop or not todo:
                 continue
             if source.notice:
                 print(source.notice, file=sys.stderr)
             run = run or _start(job, settings, ledger, known, tally, stop, stack)
             options = _own(job.groups, spec)
-            if isinstance(source, Archive):
+            if isinstance(source, TarSource):
                 blocked = ask_archive(run, spec, source, options, todo)
             else:
                 blocked = ask(run, spec, source, options, todo)
@@ -236,8 +239,8 @@ def _start(
     job: Job,
     settings: Settings,
     ledger: Ledger,
-    known: Standing,
-    tally: Tally,
+    known: BuildState,
+    tally: RunStats,
     stop: Stop,
     stack: contextlib.ExitStack,
 ) -> Run:
@@ -256,7 +259,9 @@ def _start(
         standing=known,
         tally=tally,
         again=job.again,
-        rules=Rules(attempts=settings.attempts, retry_seconds=settings.retry_wait, patience_seconds=settings.patience),
+        rules=RetryPolicy(
+            attempts=settings.attempts, retry_seconds=settings.retry_wait, patience_seconds=settings.patience
+        ),
         min_coverage=settings.min_coverage,
         timeout_seconds=settings.timeout,
         on_disk=tuple(source for source in job.sources.values() if isinstance(source, OnDisk)),
@@ -316,7 +321,7 @@ def _plan(
 
 def _forecast(job: Job, settings: Settings) -> dict[str, Any]:
     """What is still to be asked; writes nothing."""
-    known, read = Standing(), dict[Address, dict[str, PartEntry]]()
+    known, read = BuildState(), dict[Address, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():
         with Ledger(job.out / "ledger.sqlite", only_read=True) as ledger:
             known = standing(ledger, job.clips, job.again, job.out)

@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds import files, progress, stream
+from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, stoppable
 from kinetics_sounds.errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
-from kinetics_sounds.settings import DONE, MISUSE, STOPPED, command, parse, stoppable
+from kinetics_sounds.settings import parse
 
-from . import executors, report, serve, world
+from . import executors, html_page
 from .executors import local
+from .synthetic import http_server, scenes
 
 PACKAGE = __package__.rpartition(".")[0]
 QUICK = (48, 8)
@@ -80,7 +82,7 @@ class Video:
     @property
     def youtube_id(self) -> str:
         """What the world calls it; says nothing of the class."""
-        return f"demo-{self.seed:02d}-{(self.number * len(world.CLASSES) + self.class_index):06d}"
+        return f"demo-{self.seed:02d}-{(self.number * len(scenes.CLASSES) + self.class_index):06d}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,14 +98,14 @@ def demo(settings: Settings) -> int:
     clips, steps = QUICK if settings.quick else (settings.clips, settings.steps)
     videos = [
         Video(class_index, number, settings.seed)
-        for number in range(clips // len(world.CLASSES))
-        for class_index in range(len(world.CLASSES))
+        for number in range(clips // len(scenes.CLASSES))
+        for class_index in range(len(scenes.CLASSES))
     ]
     out.mkdir(parents=True, exist_ok=True)
-    print(f"a world of {len(videos)} videos in {len(world.CLASSES)} classes: {', '.join(world.CLASSES)}")
+    print(f"a world of {len(videos)} videos in {len(scenes.CLASSES)} classes: {', '.join(scenes.CLASSES)}")
     _make(videos, out / "videos", settings)
     _write_lists(videos, out)
-    with serve.videos(out / "videos") as url:
+    with http_server.videos(out / "videos") as url:
         _run(
             *("pipelines.build", "--classes", out / "classes.txt", "--annotations", out / "annotations.csv"),
             *("--splits", "train,test", "--source", f"youtube:{url}/{{youtube_id}}.mp4"),
@@ -161,9 +163,9 @@ def _make(videos: Sequence[Video], folder: Path, settings: Settings) -> None:
 def render(task: tuple[Video, Path]) -> None:
     """One video of the world as an mp4 file, in a worker."""
     video, folder = task
-    its = world.Settings(seconds=SECONDS + 1)
+    its = scenes.Settings(seconds=SECONDS + 1)
     seed = video.seed * 1_000_000 + video.number
-    frames, waveform = world.render(video.class_index, seed, its)
+    frames, waveform = scenes.render(video.class_index, seed, its)
     path = folder / f"{video.youtube_id}.mp4"
     part = files.part_of(path)
     synthesize.write_mp4(part, frames, waveform, fps=its.frames_per_second, sample_rate=its.sample_rate_hz)
@@ -172,11 +174,11 @@ def render(task: tuple[Video, Path]) -> None:
 
 def _write_lists(videos: Sequence[Video], out: Path) -> None:
     """The class list and the annotations: seconds 0 or 1 to four later, seven of ten videos for training."""
-    files.write_bytes(out / "classes.txt", "".join(f"{label}\n" for label in world.CLASSES).encode())
+    files.write_bytes(out / "classes.txt", "".join(f"{label}\n" for label in scenes.CLASSES).encode())
     rows = ["label,youtube_id,time_start,time_end,split"]
     for video in videos:
         start, split = video.number % 2, "test" if video.number % 10 in (2, 5, 8) else "train"
-        rows.append(f"{world.CLASSES[video.class_index]},{video.youtube_id},{start},{start + SECONDS},{split}")
+        rows.append(f"{scenes.CLASSES[video.class_index]},{video.youtube_id},{start},{start + SECONDS},{split}")
     files.write_bytes(out / "annotations.csv", ("\n".join(rows) + "\n").encode())
 
 
@@ -231,17 +233,17 @@ def _report(page: Path, out: Path, rows: Sequence[Mapping[str, str | float]], *,
     metrics = [json.loads(line) for line in (out / "run/metrics.jsonl").read_bytes().splitlines()]
     steps = tuple(float(line["step"]) for line in metrics)
     curves = [
-        report.Curve(name, steps, tuple(float(line[name]) for line in metrics))
+        html_page.Curve(name, steps, tuple(float(line[name]) for line in metrics))
         for name in ("loss", "cgra", "selfcl", "dead_channels", "samples_per_second", "data_wait_share")
     ]
     split = stream.open_split(out / "build/shards", "train")
-    firsts = [int(np.flatnonzero(split.label_index_N == label)[0]) for label in range(len(world.CLASSES))]
+    firsts = [int(np.flatnonzero(split.label_index_N == label)[0]) for label in range(len(scenes.CLASSES))]
     samples = []
     for number in firsts:
         with stream.sample(split, number) as sample:
             parts = {name: sample.part(name) for name in split.dataset.parts}
         label = split.dataset.labels[int(split.label_index_N[number])]
-        samples.append(report.from_parts(split.key(number), label, parts))
+        samples.append(html_page.from_parts(split.key(number), label, parts))
     lines = [
         (
             f"{clips} videos of a made-up world, whose class lives only in motion and in the shape of the sound over time; "
@@ -252,7 +254,7 @@ def _report(page: Path, out: Path, rows: Sequence[Mapping[str, str | float]], *,
             "chance: a random network already sees motion energy and spectra."
         ),
     ]
-    report.write(page, title="kinetics-sounds demo", lines=lines, samples=samples, curves=curves, scores=rows)
+    html_page.write(page, title="kinetics-sounds demo", lines=lines, samples=samples, curves=curves, scores=rows)
 
 
 if __name__ == "__main__":

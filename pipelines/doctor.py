@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from kinetics_sounds import sources
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import YOUTUBE_ID
+from kinetics_sounds.command import DONE, SOME_FAILED, command
 from kinetics_sounds.errors import SettingsError
-from kinetics_sounds.settings import DONE, SOME_FAILED, command, parse
+from kinetics_sounds.settings import parse
+from kinetics_sounds.sources import load
 
 from .checks import (
     Asked,
@@ -20,27 +21,27 @@ from .checks import (
     Finding,
     Verdict,
     apart,
-    arithmetic,
-    downloads,
-    folder,
+    filesystem,
     machine,
+    media_tools,
     packages,
-    ranks,
-    tools,
+    rank_parity,
+    sources,
+    torch_report,
 )
 
 CHECKS: tuple[Check, ...] = (
     packages.python,
     packages.packages,
     packages.commands,
-    tools.ffmpeg,
-    tools.clip,
-    tools.decoders,
-    arithmetic.torch,
-    downloads.yt_dlp,
-    downloads.javascript,
-    folder.disk,
-    folder.file_system,
+    media_tools.ffmpeg,
+    media_tools.clip,
+    media_tools.decoders,
+    torch_report.torch,
+    sources.yt_dlp,
+    sources.javascript,
+    filesystem.disk,
+    filesystem.file_system,
     machine.shared_memory,
     machine.open_files,
     machine.cores,
@@ -72,7 +73,7 @@ class Settings:
     """Also get one real video from each source, into a temporary folder. A source that fails is missing."""
     source: tuple[Address, ...] = field(default=(), metadata={"repeat": True})
     """With --live: the sources to ask, as ks-build takes them; repeatable. Default: youtube."""
-    live_id: str = downloads.LIVE_ID
+    live_id: str = sources.LIVE_ID
     """With --live: the video to ask for. Default: the first one on YouTube, of 19 seconds; of a folder, any that it has."""
     distributed: bool = False
     """Also start a rank for every GPU (two on the CPU) and see that they learn what one process would."""
@@ -109,9 +110,9 @@ def findings(settings: Settings) -> Iterator[Finding]:
     for check in CHECKS:
         yield from apart(check, asked)
     if settings.distributed:
-        yield from apart(ranks.distributed, asked)
+        yield from apart(rank_parity.distributed, asked)
     for spec in _specs(settings):
-        yield from apart(downloads.live, replace(asked, subject=spec.real))
+        yield from apart(sources.live, replace(asked, subject=spec.real))
 
 
 def lines(finding: Finding) -> str:
@@ -138,7 +139,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"--live_id {settings.live_id!r}: is no video id (letters, digits, '_' and '-')")
     for spec in _specs(settings):
         with contextlib.suppress(ImportError):  # the check will say what cannot be imported
-            notice = sources.load(spec).notice
+            notice = load(spec).notice
             if notice:
                 print(notice, file=sys.stderr)
 

@@ -149,7 +149,9 @@ def test_of_a_file_larger_than_allowed_no_more_is_read_than_tells_so(
 ) -> None:
     with (tmp_path / "x").open("wb") as file:
         file.truncate(64 << 20)  # of zeros, none of which is stored
+    (tmp_path / "small").write_bytes(b"x")
 
+    assert remote.read(f"file://{tmp_path}/small", most=1000) == b"x"  # what has to be imported is imported
     with memory(8 << 20), pytest.raises(RemoteError, match="is larger than 1000 bytes"):
         remote.read(f"file://{tmp_path}/x", most=1000)
 

@@ -26,25 +26,25 @@ class TestStep:
         step = sampling.step_of(30, 16)
 
         assert step == 1.875
-        assert sampling.numbers(0, 8, length=300, step=step) == [0, 1, 3, 5, 7, 9, 11, 13]
+        assert sampling.frame_indices(0, 8, length=300, step=step) == [0, 1, 3, 5, 7, 9, 11, 13]
         assert sampling.span(30, 8, fps=30, step=step) == (1.0, 1.5)
 
     def test_a_clip_of_8_shows_every_frame_twice_at_16(self) -> None:
-        assert sampling.numbers(3, 8, length=80, step=sampling.step_of(8, 16)) == [3, 3, 4, 4, 5, 5, 6, 6]
+        assert sampling.frame_indices(3, 8, length=80, step=sampling.step_of(8, 16)) == [3, 3, 4, 4, 5, 5, 6, 6]
 
     def test_32_frames_at_30_of_a_clip_of_29_97_are_consecutive(self) -> None:
         step = sampling.step_of(30_000 / 1001, 30)
 
-        assert sampling.numbers(7, 32, length=300, step=step) == list(range(7, 39))
-        assert sampling.numbers(0, 4, length=300, step=sampling.step_of(29.97, 15)) == [0, 2, 4, 6]
+        assert sampling.frame_indices(7, 32, length=300, step=step) == list(range(7, 39))
+        assert sampling.frame_indices(0, 4, length=300, step=sampling.step_of(29.97, 15)) == [0, 2, 4, 6]
 
     def test_25_of_30_repeats_every_sixth(self) -> None:
-        assert sampling.numbers(0, 7, length=300, step=sampling.step_of(25, 30)) == [0, 0, 1, 2, 3, 4, 5]
+        assert sampling.frame_indices(0, 7, length=300, step=sampling.step_of(25, 30)) == [0, 0, 1, 2, 3, 4, 5]
 
     def test_a_product_just_under_a_whole_number_is_that_number(self) -> None:
         assert (0.58 * 50, 21 * (9 / 7), 0.29 * 100) == (28.999999999999996, 27.000000000000004, 28.999999999999996)
 
-        assert sampling.numbers(0, 51, length=100, step=sampling.step_of(29, 50))[50] == 29
+        assert sampling.frame_indices(0, 51, length=100, step=sampling.step_of(29, 50))[50] == 29
         assert sampling.last_start(30, 21, step=9 / 7) == 3
         assert sampling.start_at(0.29, 1000, 16, fps=100) == 29
 
@@ -58,7 +58,7 @@ class TestStep:
         step = sampling.step_of(fps, rate)
         assume(abs(step - round(step)) > step / 500)
 
-        for place, number in enumerate(sampling.numbers(start, frames, length=10**6, step=step)):
+        for place, number in enumerate(sampling.frame_indices(start, frames, length=10**6, step=step)):
             moment = start / fps + place / rate
             assert number / fps - 1e-6 <= moment < (number + 1) / fps + 1e-6
 
@@ -76,7 +76,7 @@ class TestStarts:
 
         assert sampling.random_start(length, frames, generator) == start
         assert generator.random() == expected.random()
-        assert sampling.numbers(start, frames, length=length) == [
+        assert sampling.frame_indices(start, frames, length=length) == [
             number % length for number in range(start, start + frames)
         ]
 
@@ -87,10 +87,10 @@ class TestStarts:
 
         for start in (
             sampling.random_start(length, frames, rng(seed), step=step),
-            sampling.group_start(length, frames, rng(seed), step=step),
-            *sampling.even_starts(length, frames, 10, step=step),
+            sampling.gop_aligned_start(length, frames, rng(seed), step=step),
+            *sampling.uniform_starts(length, frames, 10, step=step),
         ):
-            taken = sampling.numbers(start, frames, length=length, step=step)
+            taken = sampling.frame_indices(start, frames, length=length, step=step)
             assert taken == sorted(taken)
             assert 0 <= start <= last
             assert start + frames * step <= length + 1e-5
@@ -99,32 +99,32 @@ class TestStarts:
     @given(length=LENGTHS, frames=FRAMES, step=STEPS, seed=SEEDS)
     def test_every_number_lies_in_the_clip(self, length: int, frames: int, step: float, seed: int) -> None:
         start = sampling.random_start(length, frames, rng(seed), step=step)
-        taken = sampling.numbers(start, frames, length=length, step=step)
+        taken = sampling.frame_indices(start, frames, length=length, step=step)
 
         assert len(taken) == frames
         assert all(0 <= number < length for number in taken)
 
     def test_a_clip_that_is_too_short_begins_again(self) -> None:
         assert sampling.random_start(5, 12, rng()) == 0
-        assert sampling.numbers(0, 12, length=5) == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
+        assert sampling.frame_indices(0, 12, length=5) == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
 
     @pytest.mark.parametrize(
         ("length", "starts"), [(15, {0}), (16, {0}), (31, {0}), (32, {0, 16}), (300, set(range(0, 300 - 15, 16)))]
     )
     def test_starts_of_groups(self, length: int, starts: set[int]) -> None:
-        assert {sampling.group_start(length, 16, rng(seed)) for seed in range(400)} == starts
+        assert {sampling.gop_aligned_start(length, 16, rng(seed)) for seed in range(400)} == starts
 
     def test_ten_even_starts_are_those_of_the_centres_of_methods_6_2(self) -> None:
         """Centres at linspace(L/2, T - L/2, 10) for L of 16 and T of 300."""
         centres = np.linspace(8, 292, 10)
 
-        assert sampling.even_starts(300, 16, 10) == [int(centre - 8) for centre in centres]
-        assert sampling.even_starts(300, 16, 1) == [142]
-        assert sampling.even_starts(10, 16, 3) == [0, 0, 0]
+        assert sampling.uniform_starts(300, 16, 10) == [int(centre - 8) for centre in centres]
+        assert sampling.uniform_starts(300, 16, 1) == [142]
+        assert sampling.uniform_starts(10, 16, 3) == [0, 0, 0]
 
     @given(length=LENGTHS, frames=FRAMES, clips=st.integers(2, 30), step=STEPS)
     def test_even_starts_are_even(self, length: int, frames: int, clips: int, step: float) -> None:
-        starts = sampling.even_starts(length, frames, clips, step=step)
+        starts = sampling.uniform_starts(length, frames, clips, step=step)
 
         assert (starts[0], starts[-1]) == (0, sampling.last_start(length, frames, step=step))
         assert max(np.diff(starts)) - min(np.diff(starts)) <= 1
@@ -142,7 +142,7 @@ class TestStarts:
 
     def test_no_clip_is_an_error(self) -> None:
         with pytest.raises(ValueError, match="clips must be at least 1, not 0"):
-            sampling.even_starts(300, 16, 0)
+            sampling.uniform_starts(300, 16, 0)
 
 
 class TestSound:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from kinetics_sounds import stream
 from kinetics_sounds.errors import BadSampleError, MediaError, ShardError
-from kinetics_sounds.media import frames
+from kinetics_sounds.media import decode as media_decode
 from kinetics_sounds.media.encode import SAMPLE_RATE
-from kinetics_sounds.pipelines import report
+from kinetics_sounds.pipelines import html_page
 from kinetics_sounds.shards import layout
 from kinetics_sounds.stream import Meta
 
@@ -106,7 +106,7 @@ def test_video_is_decoded_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         asked.append((mp4, numbers, decoder, length))
         return FRAMES_THWC[numbers]
 
-    monkeypatch.setattr(frames, "decode", decode)
+    monkeypatch.setattr(media_decode, "decode", decode)
     parts = {layout.FRAMES: b"an mp4", layout.META: json.dumps(META).encode()}
     split = stream.open_split(make(tmp_path, (1,), parts=lambda _: parts, **FACTS), "train")
     with stream.sample(split, 0) as sample:
@@ -221,7 +221,7 @@ def test_a_mel_that_holds_a_pickle_is_a_bad_sample_and_the_pickle_is_not_loaded(
         ):
             sample.mel()
         with pytest.raises(ValueError, match="pickle"):
-            report.from_parts("k_0", "a", {layout.MEL: data, layout.FRAMES: b"", layout.AUDIO: b""})
+            html_page.from_parts("k_0", "a", {layout.MEL: data, layout.FRAMES: b"", layout.AUDIO: b""})
     assert not ran.exists()
 
 

@@ -19,6 +19,7 @@ from kinetics_sounds import annotations, remote
 from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import AnnotationError, RemoteError
 from kinetics_sounds.sources import UnreachableError, cvdf, youtube
+from kinetics_sounds.sources.cvdf import http_stream
 
 CLIP = Clip("5JzkrOVhPOw", 0, 1, "bowling", "val")
 
@@ -111,7 +112,7 @@ def a_shard_set(url: str, _folder: Path) -> None:
 def test_an_impostor_is_not_asked(
     ask: Callable[[str, Path], None], impostor: Impostor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cvdf, "ATTEMPTS", 1)
+    monkeypatch.setattr(http_stream, "ATTEMPTS", 1)
     monkeypatch.setattr(remote, "WAITS", ())
 
     ask(impostor.url, tmp_path)

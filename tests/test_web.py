@@ -19,7 +19,8 @@ import stamina
 from kinetics_sounds import annotations, redact, remote, web
 from kinetics_sounds.clip import Status
 from kinetics_sounds.errors import AnnotationError, KineticsSoundsError, RemoteError, SourceError
-from kinetics_sounds.sources import Part, UnreachableError, cvdf
+from kinetics_sounds.sources import TarPart, UnreachableError, cvdf
+from kinetics_sounds.sources.cvdf import http_stream
 
 NAMED, PRIVATE = "127.0.0.1", "127.0.0.2"
 """The host that the user names, and another one that is not public."""
@@ -120,7 +121,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(cvdf, "WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(http_stream, "WAIT_SECONDS", 0.001)
     monkeypatch.setattr(remote, "WAITS", (0.01, 0.01, 0.01))
     remote._made.cache_clear()
     stamina.set_testing(True, attempts=4)
@@ -155,7 +156,7 @@ def named_in_a_list(site: Site, to: str, folder: Path) -> None:
 def streamed(site: Site, to: str, folder: Path) -> None:
     """A mirror's part that is elsewhere."""
     site.files["/val/part_0.tar"] = to
-    part = Part("val/part_0.tar", f"{site.url}/val/part_0.tar", "val", replacement=False)
+    part = TarPart("val/part_0.tar", f"{site.url}/val/part_0.tar", "val", replacement=False)
     list(cvdf.Source(site.url).stream(part, (), folder))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .encoders import Encoders
+    from .evaluation.encoders import Encoders
 
 __all__ = ["load"]
 
@@ -30,13 +30,13 @@ def load(place: str | Path, checkpoint: str | None = "last") -> "Encoders":
 
     and from frames (uint8 THWC) and a waveform (mono float32 at `encoders.mel.sample_rate` hertz) of your own:
 
-        from kinetics_sounds.train.encoders import Raw
+        from kinetics_sounds.train.evaluation.encoders import RawClip
 
-        raw = Raw(frames_THWC=frames_THWC, fps=25.0, mel_FT=encoders.mel_image(waveform))
+        raw = RawClip(frames_THWC=frames_THWC, fps=25.0, mel_FT=encoders.mel_image(waveform))
         video_D, audio_D = encoders.features(raw)
 
     Raises RunError where the folder is no run, has no such checkpoint, or one that is damaged.
     """
-    from .encoders import load as load_encoders
+    from .evaluation.encoders import load as load_encoders
 
     return load_encoders(place, checkpoint)

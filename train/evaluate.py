@@ -13,18 +13,22 @@ from types import ModuleType
 
 from kinetics_sounds import plugins
 from kinetics_sounds.address import Address
+from kinetics_sounds.command import DONE, MISUSE, command
 from kinetics_sounds.errors import RunError, SettingsError, ShardError
-from kinetics_sounds.settings import DONE, MISUSE, command, parse
+from kinetics_sounds.settings import parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
-from . import cam, distributed, finetune, results, run, sounds
-from .distributed import World
-from .encoders import Encoders, load_asked
-from .features import Kind, extract
-from .loader import Loading
+from .config import run_folder
+from .config.settings import at_least
+from .data.dataset import default_cache, open_split
+from .data.loader import Loading
+from .distributed import consistency, devices, process_group
+from .distributed.process_group import World
+from .evaluation import cam, finetune, results, sounds
+from .evaluation.encoders import Encoders, load_asked
+from .evaluation.features import Kind, extract
 from .probes import Features
-from .run import default_cache
 
 PROBES = f"{__package__}.probes"
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
@@ -132,17 +136,17 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
     prog = f"ks-eval {' '.join(asked)}"
     parsed = parse(Settings, argv, prog=prog, groups={name: probe.Settings for name, probe in probes.items()})
     settings = parsed.settings
-    run.at_least(settings, clips=1, batch=1, workers=0)
-    facts = run.read_facts(settings.run)
-    shards = settings.shards or run.shards_of(facts)
+    at_least(settings, clips=1, batch=1, workers=0)
+    facts = run_folder.read_facts(settings.run)
+    shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
-    on = settings.on_split or run.judged_split(dataset.splits) or facts["train_split"]
+    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
     fit = _fit_split(settings, dataset, [name for name, probe in probes.items() if probe.FITS], on=on, shards=shards)
-    run.check_like(facts, dataset, shards=shards)
+    run_folder.check_like(facts, dataset, shards=shards)
     encoders = load_asked(settings)
-    with distributed.start(run.pick_device(settings.device)) as world:
+    with process_group.start(devices.pick_device(settings.device)) as world:
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {on} {fit} {settings.clips}"}
-        distributed.check_equal(told)
+        consistency.check_equal(told)
 
         # All that ranks do together comes before the judging, which one does alone.
         kinds: dict[str, Kind] = {name: getattr(its, "features", "pooled") for name, its in parsed.groups.items()}
@@ -191,7 +195,7 @@ def _features(
     loading = Loading(workers=settings.workers, device=world.device)
     found = {}
     for (split, kind), name in wanted.items():
-        data = run.open_split(settings, shards, split)
+        data = open_split(settings, shards, split)
         with _named(settings.run, name):
             found[split, kind] = extract(
                 encoders, data, clips=settings.clips, batch=settings.batch, loading=loading, kind=kind, world=world

@@ -13,7 +13,8 @@ import numpy as np
 import soundfile
 
 from ..errors import MediaError
-from . import ffmpeg, frames, hdr, messages, timeline
+from . import ffmpeg, hdr, messages, timeline
+from .mp4 import MAX_PIXELS
 from .probe import Probe, Video, check_aspect, frame_rate
 
 SAMPLE_RATE = 24_000
@@ -263,8 +264,8 @@ def _sides(mp4: bytes) -> tuple[int, int]:
 
 def _check_size(width: int, height: int) -> None:
     """Raise TooLargeError for a frame that nobody would read again."""
-    if width * height > frames.MAX_PIXELS:
-        raise ffmpeg.TooLargeError(f"its frames would be {width} x {height}, more than {frames.MAX_PIXELS} pixels")
+    if width * height > MAX_PIXELS:
+        raise ffmpeg.TooLargeError(f"its frames would be {width} x {height}, more than {MAX_PIXELS} pixels")
 
 
 def _jpegs(path: Path, quality: int) -> tuple[bytes, ...]:

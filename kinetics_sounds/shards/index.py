@@ -17,7 +17,7 @@ from .layout import DATASET, SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class SkippedClip:
     """A clip that stood in the manifest as ok and could not be packed."""
 
     key: str
@@ -42,7 +42,7 @@ class Index:
     sizes: tuple[tuple[int, ...], ...]
     crcs: tuple[tuple[int, ...], ...]
     """CRC-32 of each part's data, a row a sample."""
-    left: tuple[Left, ...] = ()
+    left: tuple[SkippedClip, ...] = ()
     """Clips of this stretch of the manifest that are not in the tar, with the reason."""
 
 

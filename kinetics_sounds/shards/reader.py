@@ -48,7 +48,7 @@ Fetching = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tar:
+class ShardInfo:
     """One shard: where it lies and what it must be."""
 
     place: Path | Address
@@ -71,7 +71,7 @@ class Split:
 
     dataset: Dataset
     name: str
-    tars: tuple[Tar, ...]
+    tars: tuple[ShardInfo, ...]
     cache: Cache | None
     """Where copies of the tars are kept; None where they lie on a disk."""
     count_S: np.ndarray
@@ -124,7 +124,7 @@ class Split:
         finally:
             os.close(parts.descriptor)
 
-    def opened(self, tar: Tar) -> int:
+    def opened(self, tar: ShardInfo) -> int:
         """A descriptor of a tar, for the caller to close; raises ShardError where it is not to be had."""
         place = tar.place
         if isinstance(place, Path):
@@ -134,7 +134,7 @@ class Split:
         with _set_errors():
             return self.cache.open(place, size=tar.bytes, sha256=tar.sha256)
 
-    def open_anew(self, tar: Tar, descriptor: int) -> int:
+    def open_anew(self, tar: ShardInfo, descriptor: int) -> int:
         """A descriptor of a tar of a remote set, fetched again since its copy, which is open as `descriptor`, is damaged.
 
         Raises ShardError where it is not to be had.
@@ -151,7 +151,7 @@ class Parts:
 
     split: Split
     number: int
-    tar: Tar
+    tar: ShardInfo
     descriptor: int
     fetching: Fetching
 
@@ -218,7 +218,7 @@ class Parts:
         return _patiently(self.tar, lambda: os.pread(self.descriptor, size, offset))
 
 
-def _patiently(tar: Tar, read: Callable[[], T]) -> T:
+def _patiently(tar: ShardInfo, read: Callable[[], T]) -> T:
     """What `read` gives, after some waits where it fails for a moment."""
     waits = iter(WAITS)
     while True:
@@ -341,7 +341,7 @@ def _each(read: Callable[[int], T], count: int, root: Path | Address) -> Iterato
 class _Columns:
     """One index as arrays: a tenth of the memory that its lists take."""
 
-    tar: Tar
+    tar: ShardInfo
     key_N: np.ndarray
     label_index_N: np.ndarray
     offset_NP: np.ndarray
@@ -356,7 +356,7 @@ def _columns(root: Path | Address, name: Path, dataset: Dataset) -> _Columns:
     offset_NP, size_NP, crc_NP = tables(read, dataset, place)
     _check_size(tar, read.bytes)
     return _Columns(
-        Tar(place=tar, bytes=read.bytes, sha256=read.sha256),
+        ShardInfo(place=tar, bytes=read.bytes, sha256=read.sha256),
         np.array(read.keys, dtype=np.bytes_),
         np.array(read.label_indices, dtype=np.int64),
         offset_NP,

@@ -11,7 +11,7 @@ from typing import IO, Self
 
 from .. import files
 from . import index, layout
-from .index import Index, Left
+from .index import Index, SkippedClip
 
 BLOCK = 512
 """Tar's unit: a header is one, data is padded to it."""
@@ -55,7 +55,7 @@ class ShardWriter:
         self._position = 0
         self._parts: tuple[str, ...] = ()
         self._rows: list[tuple[str, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = []
-        self._left: list[Left] = []
+        self._left: list[SkippedClip] = []
 
     @property
     def bytes(self) -> int:
@@ -78,7 +78,7 @@ class ShardWriter:
         crcs = tuple(zlib.crc32(sample.parts[name]) for name in names)
         self._rows.append((sample.key, sample.label_index, tuple(offsets), sizes, crcs))
 
-    def leave(self, left: Left) -> None:
+    def leave(self, left: SkippedClip) -> None:
         """Record a clip that has no sample, so that a resumed run does not try it again."""
         self._left.append(left)
 
@@ -87,7 +87,7 @@ class ShardWriter:
         with files.named(self._part):
             self._writer.close()
             self._file.close()
-        files.publish(self._part, self.tar)
+        files.replace_atomically(self._part, self.tar)
         keys, labels, offsets, sizes, crcs = zip(*self._rows, strict=True) if self._rows else ((),) * 5
         made = Index(
             recipe=self.recipe,

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from .. import files, plugins
 from ..address import Address
-from ..clip import Clip, Fetched, Status
+from ..clip import Clip, FetchResult, Status
 from ..errors import SourceError
 
 
@@ -32,7 +32,7 @@ class Source(Protocol):
     def candidates(self, clip: Clip) -> Sequence[str]:
         """The places to look for a clip, best first; empty where it has none. Asks no network. Runs in the driver."""
 
-    def fetch(self, clip: Clip, location: str, folder: Path) -> Fetched:
+    def fetch(self, clip: Clip, location: str, folder: Path) -> FetchResult:
         """Get the file of one candidate, into `folder` if it must be made. Runs in a worker.
 
         Bad luck is a status, not an error: the next candidate is fetched then.
@@ -72,7 +72,7 @@ def advice(source: OnDisk, near_misses: Sequence[str], *, found: int) -> list[st
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TarPart:
     """One archive of clips."""
 
     name: str
@@ -107,7 +107,7 @@ class UnreachableError(_StatusError):
 
 
 @runtime_checkable
-class Archive(Protocol):
+class TarSource(Protocol):
     """A place whose clips lie in archives in no order, so that each archive is read once from end to end."""
 
     notice: str
@@ -121,20 +121,20 @@ class Archive(Protocol):
     downloaded: int
     """Bytes of parts that came over the network so far."""
 
-    def parts(self, splits: Iterable[str]) -> list[Part]:
+    def parts(self, splits: Iterable[str]) -> list[TarPart]:
         """The archives to be read for these splits, replacements first.
 
         Raises SourceError where that cannot be told, UnreachableError where it may be later.
         """
 
-    def stream(self, part: Part, wanted: Container[str], folder: Path) -> Iterator[tuple[str, Fetched | None]]:
+    def stream(self, part: TarPart, wanted: Container[str], folder: Path) -> Iterator[tuple[str, FetchResult | None]]:
         """Read a part once and yield the key of each clip in it, with its file in `folder` where it is wanted.
 
         Runs in a worker. Raises PartError when the part breaks off, after the clips before the break.
         """
 
 
-def load(spec: Address | str, options: object = None) -> Source | Archive:
+def load(spec: Address | str, options: object = None) -> Source | TarSource:
     """The source named by `NAME` or `NAME:ARGUMENT`; raises SettingsError or SourceError where there is none.
 
     `options` is an instance of the module's `Options`, or None for its defaults.
@@ -144,7 +144,7 @@ def load(spec: Address | str, options: object = None) -> Source | Archive:
     if spec and Path(spec).exists() and name not in plugins.names(__name__):
         raise SourceError(f"--source {spec}: a folder is named as local:{spec}")
     module = plugins.load(__name__, name)
-    source: Source | Archive = module.Source(argument) if options is None else module.Source(argument, options)
+    source: Source | TarSource = module.Source(argument) if options is None else module.Source(argument, options)
     return source
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from .. import files
-from ..clip import SPLITS, Clip, Fetched, Status
+from ..clip import SPLITS, Clip, FetchResult, Status
 from ..errors import SourceError
 from . import readable_folder, walk
 
@@ -107,7 +107,7 @@ class Source:
         """Some video that is here, the same in every run; None where there is none."""
         return min((path for paths in self._seen.by_stem.values() for path in paths), default=None)
 
-    def fetch(self, clip: Clip, location: str, folder: Path) -> Fetched:
+    def fetch(self, clip: Clip, location: str, folder: Path) -> FetchResult:
         """Hand over the file where it lies; nothing is copied."""
         path, origin = Path(location), self._origin(location)
         try:
@@ -116,15 +116,15 @@ class Source:
             if error.errno not in _GONE:
                 raise
             gone = "is a link that leads nowhere" if path.is_symlink() else "is gone since the folder was read"
-            return Fetched(status=Status.NOT_IN_SOURCE, detail=f"{origin} {gone}", origin=origin)
+            return FetchResult(status=Status.NOT_IN_SOURCE, detail=f"{origin} {gone}", origin=origin)
         if not stat.S_ISREG(mode):
             what = next((name for is_one, name in _NO_FILE.items() if is_one(mode)), "a device")
             detail = f"{origin} is {what} and no file; put the video itself in its place"
-            return Fetched(status=Status.NOT_IN_SOURCE, detail=detail, origin=origin)
+            return FetchResult(status=Status.NOT_IN_SOURCE, detail=detail, origin=origin)
         trimmed = {"auto": None, "yes": True, "no": False}[self.options.trimmed]
         if _stem(path.name) in _trimmed_names(clip):
             trimmed = True
-        return Fetched(status=Status.OK, path=path, trimmed=trimmed, origin=origin)
+        return FetchResult(status=Status.OK, path=path, trimmed=trimmed, origin=origin)
 
     def _origin(self, path: str) -> str:
         """Where a file lies below the folder, for people."""

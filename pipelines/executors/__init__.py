@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from kinetics_sounds import plugins
 
-from ..watchdog import Cause, Failed, R, T
+from ..process_pool import Cause, Failed, R, T
 
 __all__ = ["AHEAD", "Cause", "Failed", "Pool", "R", "T", "in_order", "options", "start"]
 

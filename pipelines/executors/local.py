@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic
 
-from ..watchdog import Processes
+from ..process_pool import SupervisedPool
 from . import R, T
 
 
-class Pool(Processes[T, R], Generic[T, R]):
+class Pool(SupervisedPool[T, R], Generic[T, R]):
     """As many processes as there are workers, started by spawning."""
 
     def __init__(

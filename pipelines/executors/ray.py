@@ -23,7 +23,7 @@ from typing import Any, Generic
 from kinetics_sounds import __version__, files
 from kinetics_sounds.errors import SettingsError
 
-from ..watchdog import Processes, forget_main
+from ..process_pool import SupervisedPool, forget_main
 from . import Cause, Failed, R, T
 
 LIVES = 3
@@ -294,10 +294,10 @@ def _checked(token: _Token) -> str:
 
 
 @functools.cache
-def _process(function: Callable[[T], R]) -> Processes[T, R]:
+def _process(function: Callable[[T], R]) -> SupervisedPool[T, R]:
     """The watched process of a Ray worker, kept from task to task."""
     forget_main()
-    return Processes(function, workers=1)
+    return SupervisedPool(function, workers=1)
 
 
 def _carry_out(function: Callable[[T], R], task: T, timeout_seconds: float, token: _Token) -> "R | Failed | _Unfit":

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import encode, ffmpeg, frames, probe, synthesize
+from kinetics_sounds.media import decode, encode, ffmpeg, probe, synthesize
 from kinetics_sounds.media.encode import GOP, SAMPLE_RATE, Encoded, Encoding
 from kinetics_sounds.media.ffmpeg import TimedOutError
 
@@ -139,9 +139,9 @@ def test_a_frame_that_nobody_would_read_again_is_too_large(
     ramp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
 ) -> None:
     """64 x 48 to a short side of 32 is 44 x 32."""
-    monkeypatch.setattr(frames, "MAX_PIXELS", 44 * 32)
+    monkeypatch.setattr(encode, "MAX_PIXELS", 44 * 32)
     assert encoded(ramp, tmp_path, short_side=32, codec=codec).num_frames == 80
-    monkeypatch.setattr(frames, "MAX_PIXELS", 44 * 32 - 1)
+    monkeypatch.setattr(encode, "MAX_PIXELS", 44 * 32 - 1)
 
     with pytest.raises(ffmpeg.TooLargeError, match="its frames would be 44 x 32, more than 1407 pixels"):
         encoded(ramp, tmp_path, short_side=32, codec=codec)
@@ -202,7 +202,7 @@ def test_a_small_pixel_is_the_mean_of_those_that_it_covers(tmp_path: Path) -> No
     """Other ways to shrink let a pixel's neighbours have a part in it."""
     dot(tmp_path / "dot.mp4")
     made = encoded(tmp_path / "dot.mp4", tmp_path, short_side=32, codec="jpeg", quality=100)
-    grey = frames.decode_jpegs(made.jpegs[:1])[0].mean(axis=2)
+    grey = decode.decode_jpegs(made.jpegs[:1])[0].mean(axis=2)
 
     assert grey[16, 16] > 200
     grey[16, 16] = 40
@@ -225,7 +225,7 @@ def jpegs(ramp: Path, tmp_path_factory: pytest.TempPathFactory) -> Encoded:
 
 
 def test_every_frame_is_a_jpeg_in_its_place(jpegs: Encoded) -> None:
-    shown = frames.decode_jpegs(jpegs.jpegs)
+    shown = decode.decode_jpegs(jpegs.jpegs)
 
     assert shown.shape == (80, 128, 172, 3)
     assert [round((float(picture.mean()) - 8) / 3) for picture in shown] == list(range(80))
@@ -248,11 +248,11 @@ def test_the_sound_beside_jpegs_is_the_same(made: Encoded, jpegs: Encoded) -> No
 def test_a_higher_quality_is_larger_and_nearer(tmp_path: Path) -> None:
     path, sizes, away = tmp_path / "noise.mp4", [], []
     film("testsrc2=size=96x64:rate=10", path)
-    best = frames.decode_jpegs(encoded(path, tmp_path, codec="jpeg", quality=100).jpegs).astype(float)
+    best = decode.decode_jpegs(encoded(path, tmp_path, codec="jpeg", quality=100).jpegs).astype(float)
     for quality in (50, 75, 90):
         made = encoded(path, tmp_path, codec="jpeg", quality=quality)
         sizes.append(sum(map(len, made.jpegs)))
-        away.append(float(np.abs(frames.decode_jpegs(made.jpegs) - best).mean()))
+        away.append(float(np.abs(decode.decode_jpegs(made.jpegs) - best).mean()))
 
     assert sizes == sorted(sizes)
     assert away == sorted(away, reverse=True)
@@ -265,7 +265,7 @@ def test_jpegs_have_the_source_s_colours(tmp_path: Path, colours: str) -> None:
         path = tmp_path / f"{name}.mp4"
         tags = ("-colorspace", colours, "-color_primaries", colours, "-color_trc", colours, "-color_range", "tv")
         film(f"color={name}:size=64x64:rate=10", path, "-vf", f"scale=out_color_matrix={colours}", *tags)
-        shown = frames.decode_jpegs(encoded(path, tmp_path, codec="jpeg").jpegs)
+        shown = decode.decode_jpegs(encoded(path, tmp_path, codec="jpeg").jpegs)
 
         assert np.abs(shown.astype(float) - rgb).max() < 8
 
@@ -281,7 +281,7 @@ def film(source: str, path: Path, *options: str) -> None:
 def test_a_fast_decode_shows_nearly_the_same(tmp_path: Path) -> None:
     film("testsrc2=size=256x256:rate=10", tmp_path / "coarse.mp4", "-crf", "40")
     exact, fast = (encoded(tmp_path / "coarse.mp4", tmp_path, codec="jpeg", fast_decode=skip) for skip in (False, True))
-    away = np.square(frames.decode_jpegs(exact.jpegs).astype(float) - frames.decode_jpegs(fast.jpegs)).mean()
+    away = np.square(decode.decode_jpegs(exact.jpegs).astype(float) - decode.decode_jpegs(fast.jpegs)).mean()
 
     assert fast.flac == exact.flac
     assert 25 < 10 * np.log10(255**2 / away) < 60

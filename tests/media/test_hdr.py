@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from kinetics_sounds.clip import Clip, Fetched, Status
+from kinetics_sounds.clip import Clip, FetchResult, Status
 from kinetics_sounds.media import ffmpeg, hdr, probe
-from kinetics_sounds.pipelines.stages.trim import to_span
+from kinetics_sounds.pipelines.fetching.trim import to_span
 
 GREYS = (16, 64, 100, 128, 154)
 COLOURS = ((140, 50, 50), (50, 140, 50), (50, 50, 140))
@@ -113,7 +113,7 @@ def test_a_clip_is_cut_from_it_with_its_tones_mapped(tmp_path: Path, *, trimmed:
     sound = ("-f", "lavfi", "-i", "sine=d=0.6", "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-t", "0.6")
     argv = [ffmpeg.executable(), "-v", "error", "-i", str(tmp_path / "picture.mp4"), *sound, str(tmp_path / "hdr.mp4")]
     subprocess.run(argv, check=True, timeout=60)
-    fetched = Fetched(status=Status.OK, path=tmp_path / "hdr.mp4", trimmed=trimmed)
+    fetched = FetchResult(status=Status.OK, path=tmp_path / "hdr.mp4", trimmed=trimmed)
 
     done = to_span(Clip("a", 0, 1, "humming", "train"), fetched, tmp_path, timeout_seconds=60)
 

@@ -13,13 +13,13 @@ import av
 import numpy as np
 import pytest
 
-from kinetics_sounds.clip import Clip, Fetched, Status
+from kinetics_sounds.clip import Clip, FetchResult, Status
 from kinetics_sounds.errors import MediaError
-from kinetics_sounds.media import encode, faults, ffmpeg, messages, probe, timeline, trim
+from kinetics_sounds.media import encode, error_status, ffmpeg, messages, probe, timeline, trim
 from kinetics_sounds.media import measure as measuring
 from kinetics_sounds.media.encode import Encoded, Encoding, OutOfSyncError
 from kinetics_sounds.media.measure import Measured
-from kinetics_sounds.pipelines.stages.trim import to_span
+from kinetics_sounds.pipelines.fetching.trim import to_span
 
 from .conftest import tool
 
@@ -141,7 +141,7 @@ def test_after_a_hole_sound_is_still_with_the_picture(
 
 def test_a_clip_with_a_hole_is_cut_though_it_is_named_as_trimmed(fine: Path, tmp_path: Path) -> None:
     hole = without(fine, tmp_path / "hole.mkv", lambda time: 0.5 <= time < 0.56)
-    clips = {path: Fetched(status=Status.OK, path=path, trimmed=True) for path in (fine, hole)}
+    clips = {path: FetchResult(status=Status.OK, path=path, trimmed=True) for path in (fine, hole)}
     clip = Clip("a", 0, 6, "humming", "train")
 
     linked, made = (to_span(clip, fetched, tmp_path, timeout_seconds=30) for fetched in clips.values())
@@ -227,7 +227,7 @@ def test_a_codec_that_changes_is_never_an_ok_with_something_else_in_it(tmp_path:
     path = joined(tmp_path, PLAIN, {"codecs": codecs})
     clip = Clip("a", 1, 5, "humming", "train")
 
-    done = to_span(clip, Fetched(status=Status.OK, path=path), tmp_path, timeout_seconds=30)
+    done = to_span(clip, FetchResult(status=Status.OK, path=path), tmp_path, timeout_seconds=30)
 
     assert done.status in (Status.OK, Status.CORRUPT)  # either may come with another ffmpeg
     if done.status is Status.OK and done.measured is not None and done.path is not None:
@@ -241,7 +241,7 @@ def test_a_linked_clip_that_changes_is_cut(tmp_path: Path) -> None:
     path = joined(tmp_path, PLAIN, {"channels": 2})
     clip = Clip("a", 0, 6, "humming", "train")
 
-    done = to_span(clip, Fetched(status=Status.OK, path=path, trimmed=True), tmp_path, timeout_seconds=30)
+    done = to_span(clip, FetchResult(status=Status.OK, path=path, trimmed=True), tmp_path, timeout_seconds=30)
 
     assert (done.status, done.path) == (Status.OK, tmp_path / "cut.mp4")
     together(tmp_path / "cut.mp4", seconds=6, late=PRIMING)
@@ -254,7 +254,7 @@ def test_packing_refuses_a_clip_that_changes(tmp_path: Path, change: str) -> Non
     assert packed(joined(tmp_path / "same", PLAIN, PLAIN), tmp_path).num_frames == pytest.approx(120, abs=3)
     with pytest.raises(OutOfSyncError) as caught:
         packed(joined(tmp_path, PLAIN, CHANGES[change]), tmp_path)
-    assert faults.status(caught.value) is Status.OUT_OF_SYNC
+    assert error_status.status(caught.value) is Status.OUT_OF_SYNC
 
 
 # --- Low rates, and what our own encoder adds ---------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_a_cut_whose_sound_is_too_short_is_out_of_sync(
     monkeypatch.setattr(timeline, "write_wav", lossy)
     with pytest.raises(OutOfSyncError, match=r"is 4\.000 s long in the source") as caught:
         cut(fine, tmp_path / "cut.mp4")
-    assert faults.status(caught.value) is Status.OUT_OF_SYNC
+    assert error_status.status(caught.value) is Status.OUT_OF_SYNC
 
 
 def test_a_cut_whose_picture_is_too_short_is_out_of_sync(
@@ -327,7 +327,7 @@ def test_a_stream_that_ends_before_the_span_is_too_short(
 ) -> None:
     with pytest.raises(MediaError) as caught:
         cut(early[what], tmp_path / "cut.mp4", 4, 2)
-    assert (faults.status(caught.value), str(caught.value)) == (Status.TOO_SHORT, said)
+    assert (error_status.status(caught.value), str(caught.value)) == (Status.TOO_SHORT, said)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
@@ -346,7 +346,7 @@ def test_a_sound_stream_without_samples_is_no_audio(tmp_path: Path) -> None:
 
     with pytest.raises(trim.NoSoundError) as caught:
         cut(tmp_path / "none.mkv", tmp_path / "cut.mp4", 0, 2)
-    assert faults.status(caught.value) is Status.NO_AUDIO
+    assert error_status.status(caught.value) is Status.NO_AUDIO
 
 
 # --- Which channel is heard ---------------------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ def test_what_packing_refuses_the_audit_refuses(tmp_path: Path, size: str, pixel
     clip = Clip("a", 0, 2, "humming", "train")
 
     for trimmed, act in itertools.product((True, False), (to_span,)):
-        done = act(clip, Fetched(status=Status.OK, path=path, trimmed=trimmed), tmp_path, timeout_seconds=30)
+        done = act(clip, FetchResult(status=Status.OK, path=path, trimmed=trimmed), tmp_path, timeout_seconds=30)
         assert done.status is Status.BAD_ASPECT
         assert "times as wide as high" in done.detail
     with pytest.raises(probe.BadAspectError):
@@ -449,7 +449,7 @@ def test_a_clip_whose_times_do_not_begin_at_0_is_linked_and_packed(tmp_path: Pat
     """MPEG-TS begins at 1.4 s; a last frame may have no duration."""
     codecs = ("mpeg2video", "mp2") if name == "clip.mpg" else ("libx264", "aac")
     path = film(tmp_path / name, seconds=4, fps=25, codecs=codecs, start=0.15 if name == "late.mkv" else 0)
-    fetched = Fetched(status=Status.OK, path=path, trimmed=True)
+    fetched = FetchResult(status=Status.OK, path=path, trimmed=True)
 
     done = to_span(Clip("a", 0, 4, "humming", "train"), fetched, tmp_path, timeout_seconds=30)
 

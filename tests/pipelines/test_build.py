@@ -14,8 +14,9 @@ from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.media import probe
-from kinetics_sounds.pipelines import build, serve
-from kinetics_sounds.pipelines.tasks import ClipDone
+from kinetics_sounds.pipelines import build
+from kinetics_sounds.pipelines.fetching.worker import ClipDone
+from kinetics_sounds.pipelines.synthetic import http_server
 
 from .conftest import Inline
 
@@ -158,7 +159,7 @@ def test_sources_are_tried_in_the_order_given(folder: "Folder", tmp_path: Path) 
     here.mkdir()
     common = ["--classes", str(classes), "--annotations", str(annotations), "--splits", "val", "--workers", "1"]
 
-    with serve.videos(folder.videos) as url:
+    with http_server.videos(folder.videos) as url:
         mirror = f"youtube:{url}/{{youtube_id}}.mp4"
         code = build.main([*common, "--source", f"local:{here}", "--source", mirror, "--out", str(tmp_path / "out")])
 

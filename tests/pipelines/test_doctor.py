@@ -24,21 +24,22 @@ import pytest
 import torch
 
 from kinetics_sounds.media import ffmpeg
-from kinetics_sounds.pipelines import doctor, serve
+from kinetics_sounds.pipelines import doctor
 from kinetics_sounds.pipelines.checks import (
     Asked,
     Finding,
     Verdict,
     apart,
-    arithmetic,
-    downloads,
-    folder,
+    filesystem,
     machine,
+    media_tools,
     packages,
-    tools,
+    sources,
+    torch_report,
 )
-from kinetics_sounds.sources import Part
-from kinetics_sounds.train import examine
+from kinetics_sounds.pipelines.synthetic import http_server
+from kinetics_sounds.sources import TarPart
+from kinetics_sounds.train.diagnostics import torch_report as diagnostics_torch_report
 
 from .conftest import video
 
@@ -296,7 +297,7 @@ def test_an_ffmpeg_without_an_encoder_or_a_filter_is_missing_them(
     body = f'"{ffmpeg.executable()}" "$@" | grep -v -e libx264 -e aac_fixed -e astats'
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(script(tmp_path / "ffmpeg", body)))
 
-    finding = only(apart(tools.ffmpeg, Asked()))
+    finding = only(apart(media_tools.ffmpeg, Asked()))
 
     assert finding.verdict is Verdict.MISSING
     assert f"({tmp_path / 'ffmpeg'}) lacks encoder libx264, decoder aac_fixed, filter astats" in finding.found
@@ -319,7 +320,7 @@ def test_an_ffmpeg_that_does_not_work_is_missing(
     path = script(tmp_path / "ffmpeg", body) if body else tmp_path / "nowhere"
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(path))
 
-    finding = only(apart(tools.ffmpeg, Asked(timeout_seconds=4)))
+    finding = only(apart(media_tools.ffmpeg, Asked(timeout_seconds=4)))
 
     assert (finding.name, finding.verdict) == ("ffmpeg", Verdict.MISSING)
     assert said in finding.found
@@ -331,7 +332,7 @@ def test_an_ffmpeg_that_does_not_work_is_missing(
 def test_a_clip_under_an_ffmpeg_that_fails_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(script(tmp_path / "ffmpeg", "echo broken for good >&2; exit 1")))
 
-    finding = only(apart(tools.clip, Asked()))
+    finding = only(apart(media_tools.clip, Asked()))
 
     assert (finding.name, finding.verdict) == ("clip", Verdict.MISSING)
     assert "Error: " in finding.found
@@ -376,7 +377,7 @@ def test_a_decoder_that_does_not_really_decode_is_named(
     (tmp_path / "decord.py").write_text(body)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    finding = only(apart(tools.decoder, Asked(subject="decord", timeout_seconds=3 if kind == "hangs" else 60)))
+    finding = only(apart(media_tools.decoder, Asked(subject="decord", timeout_seconds=3 if kind == "hangs" else 60)))
 
     assert (finding.name, finding.verdict) == ("decoder decord", verdict)
     assert said in finding.found
@@ -386,12 +387,12 @@ def test_every_decoder_is_asked_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def pretend(check: Any, asked: Asked) -> list[Finding]:
         return [Finding(check.__name__, Verdict.OK, f"{asked.subject} {asked.timeout_seconds:g}")]
 
-    monkeypatch.setattr(tools, "apart", pretend)
+    monkeypatch.setattr(media_tools, "apart", pretend)
 
-    assert [finding.found for finding in tools.decoders(Asked(timeout_seconds=120))] == [
-        "torchcodec 30",
+    assert [finding.found for finding in media_tools.decoders(Asked(timeout_seconds=120))] == [
         "decord 30",
         "pyav 30",
+        "torchcodec 30",
     ]
 
 
@@ -461,7 +462,7 @@ EXAMINED: dict[str, Any] = {"version": "2.13.0", "cuda": "13.0", "threads": 8, "
 
 
 def judged(**changes: Any) -> dict[str, Any]:
-    return {finding.name: finding for finding in arithmetic.judge({**EXAMINED, **changes})}
+    return {finding.name: finding for finding in torch_report.judge({**EXAMINED, **changes})}
 
 
 def test_devices_are_named_with_their_memory() -> None:
@@ -479,7 +480,7 @@ def test_torch_2_9_is_warned_of(version: str, verdict: str) -> None:
 def test_a_gpu_that_torch_does_not_see_is_a_warning(
     driver: bool, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arithmetic, "DRIVER", tmp_path if driver else tmp_path / "none")
+    monkeypatch.setattr(torch_report, "DRIVER", tmp_path if driver else tmp_path / "none")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
     finding = judged()["cuda"]
@@ -513,14 +514,14 @@ def test_a_torch_that_dies_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    finding = only(apart(arithmetic.torch, Asked()))
+    finding = only(apart(torch_report.torch, Asked()))
 
     assert (finding.name, finding.found) == ("torch", "its process died of SIGILL")
     assert finding.verdict is Verdict.MISSING
 
 
 def test_float32_agrees_with_float64_on_this_cpu() -> None:
-    found = examine.agreement(torch.device("cpu"), torch.float32)
+    found = diagnostics_torch_report.agreement(torch.device("cpu"), torch.float32)
 
     assert 0 < found.forward < 1e-4
     assert 0 < found.gradient < 1e-4
@@ -533,16 +534,16 @@ def test_an_agreement_tells_a_wrong_convolution(monkeypatch: pytest.MonkeyPatch)
         shown: torch.Tensor = right(x, kernel, **options)
         return shown * 1.25 if x.dtype == torch.float32 else shown
 
-    monkeypatch.setattr(examine.F, "conv3d", wrong)
-    monkeypatch.setattr(examine, "SHAPES", ((1, 2, 2, 3, 3),))
-    found = examine.agreement(torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(diagnostics_torch_report.F, "conv3d", wrong)
+    monkeypatch.setattr(diagnostics_torch_report, "SHAPES", ((1, 2, 2, 3, 3),))
+    found = diagnostics_torch_report.agreement(torch.device("cpu"), torch.float32)
 
     assert found.forward == pytest.approx(0.25, abs=1e-5)
     assert found.gradient == pytest.approx(0.25, abs=1e-5)
 
 
 def test_a_device_that_refuses_is_an_agreement_with_an_error() -> None:
-    found = examine.agreement(torch.device("cuda", 99), torch.float32)
+    found = diagnostics_torch_report.agreement(torch.device("cuda", 99), torch.float32)
 
     assert found.error
     assert found.forward == float("inf")
@@ -551,10 +552,10 @@ def test_a_device_that_refuses_is_an_agreement_with_an_error() -> None:
 def test_a_difference_is_relative_to_the_largest_value_and_never_nan() -> None:
     true = torch.tensor([4.0, -8.0], dtype=torch.float64)
 
-    assert examine.difference(torch.tensor([4.0, -8.0]), true) == 0
-    assert examine.difference(torch.tensor([2.0, -8.0]), true) == 0.25
-    assert examine.difference(torch.tensor([float("nan"), -8.0]), true) == float("inf")
-    assert examine.difference(torch.tensor([float("-inf"), -8.0]), true) == float("inf")
+    assert diagnostics_torch_report.difference(torch.tensor([4.0, -8.0]), true) == 0
+    assert diagnostics_torch_report.difference(torch.tensor([2.0, -8.0]), true) == 0.25
+    assert diagnostics_torch_report.difference(torch.tensor([float("nan"), -8.0]), true) == float("inf")
+    assert diagnostics_torch_report.difference(torch.tensor([float("-inf"), -8.0]), true) == float("inf")
 
 
 # --- downloads ---
@@ -563,9 +564,9 @@ def test_a_difference_is_relative_to_the_largest_value_and_never_nan() -> None:
 @pytest.mark.parametrize(("days", "verdict"), [(0, "ok"), (90, "ok"), (91, "warning"), (400, "warning")])
 def test_an_old_yt_dlp_is_warned_of(days: int, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
     day = datetime.now(UTC) - timedelta(days=days)
-    monkeypatch.setattr(downloads.metadata, "version", lambda _: f"{day.year}.{day.month}.{day.day}.232811.dev0")
+    monkeypatch.setattr(sources.metadata, "version", lambda _: f"{day.year}.{day.month}.{day.day}.232811.dev0")
 
-    finding = only(downloads.yt_dlp(Asked()))
+    finding = only(sources.yt_dlp(Asked()))
 
     assert finding.verdict == verdict
     assert finding.found.endswith(f"{days} days old")
@@ -588,7 +589,7 @@ def test_youtube_needs_a_javascript_runtime_that_is_new_enough(
     script(tmp_path / name, f"echo '{says}'")
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    finding = only(downloads.javascript(Asked()))
+    finding = only(sources.javascript(Asked()))
 
     assert finding.verdict == verdict
     assert said in finding.found
@@ -600,7 +601,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     videos = tmp_path_factory.mktemp("host")
     video(videos / "good.mp4", seconds=1)
     (videos / "page.mp4").write_bytes(b"<html>please log in</html>" * 100)
-    with serve.videos(videos) as url:
+    with http_server.videos(videos) as url:
         yield f"youtube:{url}/{{youtube_id}}.mp4"
 
 
@@ -642,7 +643,7 @@ def test_a_live_source_that_fails_is_missing(
 def test_a_live_source_without_the_video_is_missing(tmp_path: Path) -> None:
     asked = Asked(subject=f"local:{tmp_path}", live_id="good")
 
-    assert f"local:{tmp_path} does not have good" in only(downloads.live(asked)).found
+    assert f"local:{tmp_path} does not have good" in only(sources.live(asked)).found
 
 
 def test_a_live_folder_of_clips_gives_the_first_that_it_has_unless_one_is_named(tmp_path: Path) -> None:
@@ -650,8 +651,8 @@ def test_a_live_folder_of_clips_gives_the_first_that_it_has_unless_one_is_named(
     shutil.copy(tmp_path / "humming" / "b_000003_000013.mp4", tmp_path / "humming" / "a_000003_000013.mp4")
     spec = f"local:{tmp_path}"
 
-    given = only(downloads.live(Asked(subject=spec, live_id=downloads.LIVE_ID)))
-    named = only(downloads.live(Asked(subject=spec, live_id="c")))
+    given = only(sources.live(Asked(subject=spec, live_id=sources.LIVE_ID)))
+    named = only(sources.live(Asked(subject=spec, live_id="c")))
 
     assert (given.verdict, named.verdict) == ("ok", "missing")
     assert "/humming/a_000003_000013.mp4: ok" in given.found
@@ -664,15 +665,15 @@ def test_a_live_archive_without_a_part_is_missing(monkeypatch: pytest.MonkeyPatc
         share: Mapping[str, float] = {}
         part_bytes = downloaded = 0
 
-        def parts(self, splits: Iterable[str]) -> list[Part]:
-            return [Part(name="mended", place="", split=None, replacement=True) for _ in splits]
+        def parts(self, splits: Iterable[str]) -> list[TarPart]:
+            return [TarPart(name="mended", place="", split=None, replacement=True) for _ in splits]
 
         def stream(self, *_: object) -> Iterator[Any]:
             raise AssertionError
 
-    monkeypatch.setattr(downloads.sources, "load", lambda _spec: Empty())
+    monkeypatch.setattr(sources.sources, "load", lambda _spec: Empty())
 
-    finding = only(downloads.live(Asked(subject="cvdf:/k400", live_id="c")))
+    finding = only(sources.live(Asked(subject="cvdf:/k400", live_id="c")))
 
     assert finding.verdict == "missing"
     assert finding.found == "val: not_in_source: has no archive of val"
@@ -692,7 +693,7 @@ def test_a_full_disk_is_named(free: float, verdict: str, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
 
-    finding = only(folder.disk(Asked(out=str(tmp_path / "not" / "made"))))
+    finding = only(filesystem.disk(Asked(out=str(tmp_path / "not" / "made"))))
 
     assert finding.verdict == verdict
     assert finding.found == f"{free:.1f} GB free of 200.0 GB at {tmp_path}"
@@ -700,7 +701,7 @@ def test_a_full_disk_is_named(free: float, verdict: str, tmp_path: Path, monkeyp
 
 
 def test_a_good_folder_is_left_as_it_was(tmp_path: Path) -> None:
-    finding = only(folder.file_system(Asked(out=str(tmp_path / "not" / "made"))))
+    finding = only(filesystem.file_system(Asked(out=str(tmp_path / "not" / "made"))))
 
     assert finding.verdict is Verdict.OK
     assert list(tmp_path.iterdir()) == []
@@ -731,7 +732,7 @@ def test_a_file_system_without_what_is_relied_on_is_missing(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(place, name, broken)
-        finding = only(folder.file_system(Asked(out=str(tmp_path))))
+        finding = only(filesystem.file_system(Asked(out=str(tmp_path))))
 
     assert finding.verdict is Verdict.MISSING
     assert finding.found == f"{tmp_path}: {said}"
@@ -741,7 +742,7 @@ def test_a_file_system_without_what_is_relied_on_is_missing(
 def test_a_file_where_the_folder_should_be_is_missing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    assert only(folder.file_system(Asked(out=str(tmp_path / "file")))).verdict is Verdict.MISSING
+    assert only(filesystem.file_system(Asked(out=str(tmp_path / "file")))).verdict is Verdict.MISSING
 
 
 # --- the machine ---

@@ -23,10 +23,11 @@ from kinetics_sounds import files, manifest, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.errors import SettingsError, StoppedError
-from kinetics_sounds.media import encode, ffmpeg, frames, mel
-from kinetics_sounds.pipelines import build, shard, tasks
+from kinetics_sounds.media import decode, encode, ffmpeg, mel
+from kinetics_sounds.pipelines import build, shard
 from kinetics_sounds.pipelines.executors import Cause, Failed
-from kinetics_sounds.pipelines.stages import pack
+from kinetics_sounds.pipelines.fetching import worker
+from kinetics_sounds.pipelines.packing import encode_sample, resume
 from kinetics_sounds.shards import index, layout
 
 from ..wire import Proxy
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from .conftest import Folder
 
 from .conftest import inline
-from .test_archives import Pool
+from .fetching.test_archive_driver import Pool
 from .test_build import arguments
 
 
@@ -194,7 +195,7 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Pool:
     """Clips are built and packed in this process, which saves seconds; the pool keeps its tasks for the test to see."""
-    pool = Pool(lambda task: pack.attempt(task) if isinstance(task, pack.Task) else tasks.work(task))
+    pool = Pool(lambda task: encode_sample.attempt(task) if isinstance(task, encode_sample.Task) else worker.work(task))
     monkeypatch.setattr(shard.executors, "start", lambda *_, **__: pool)
     return pool
 
@@ -259,7 +260,7 @@ def test_all_clips_that_are_missing_or_of_another_size_are_named_before_anything
     assert f"\n{clips[0]}: is missing\n" in error
     assert f"\n{clips[1]}: is missing\n" in error
     assert not here.done
-    monkeypatch.setattr(shard, "MOST_NAMED", 1)
+    monkeypatch.setattr(resume, "MOST_NAMED", 1)
     assert packed(copy, copy / "shards") == 2
     assert "\nand 2 more\n" in capsys.readouterr().err
     build.main(arguments(folder, copy))
@@ -334,10 +335,10 @@ def test_only_a_full_disk_is_told_to_be_freed(monkeypatch: pytest.MonkeyPatch) -
     def fails(_: object) -> None:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(pack, "pack", fails)
-    found = pack.attempt(cast("pack.Task", None))
+    monkeypatch.setattr(encode_sample, "pack", fails)
+    found = encode_sample.attempt(cast("encode_sample.Task", None))
 
-    assert found == pack.Refused(
+    assert found == encode_sample.Refused(
         "[Errno 11] Resource temporarily unavailable; run the same command to go on", StoppedError
     )
 
@@ -580,7 +581,7 @@ def test_jpegs_are_stored_one_after_another_with_their_sizes_and_checksums(other
         assert (len(ends), ends[-1]) == (meta["num_frames"], len(sample["mjpeg"])) == (20, len(sample["mjpeg"]))
         jpegs = [sample["mjpeg"][end - size : end] for end, size in zip(ends, meta["frame_bytes"], strict=True)]
         assert [zlib.crc32(jpeg) for jpeg in jpegs] == meta["frame_crcs"]
-        assert frames.decode_jpegs(jpegs).shape == (20, 32, 32, 3)
+        assert decode.decode_jpegs(jpegs).shape == (20, 32, 32, 3)
 
 
 @pytest.mark.slow
@@ -635,7 +636,7 @@ def test_options_that_do_not_go_together_are_refused(
 
 def test_a_worker_with_other_tools_packs_nothing(built: Path, tmp_path: Path) -> None:
     outcome = next(each for each in manifest.read(built / "manifest.parquet").outcomes if each.media)
-    packing = pack.Packing(
+    packing = encode_sample.Packing(
         folder=built,
         scratch=tmp_path,
         encoding=encode.Encoding(),
@@ -646,7 +647,7 @@ def test_a_worker_with_other_tools_packs_nothing(built: Path, tmp_path: Path) ->
     )
 
     with pytest.raises(SettingsError, match=r"has kinetics-sounds .*, not ffmpeg n1.0; install the same on every node"):
-        pack.pack(pack.Task(outcome=outcome, label_index=0, packing=packing))
+        encode_sample.pack(encode_sample.Task(outcome=outcome, label_index=0, packing=packing))
 
 
 # --- Executors --------------------------------------------------------------------------------------------------------

@@ -14,24 +14,24 @@ from kinetics_sounds.pipelines.executors import slurm
 
 SHADOWS = ("csv", "pickle", "random", "select", "selectors", "socket", "struct", "tempfile", "threading", "zipfile")
 COMMAND = """
-from kinetics_sounds import settings
+from kinetics_sounds import command
 
 def run():
     {body}
     return 0
 
 if __name__ == "__main__":
-    raise SystemExit(settings.command("ks", run))
+    raise SystemExit(command.command("ks", run))
 """
 POOL = """
-    from kinetics_sounds.pipelines.watchdog import Processes
-    pool = Processes(abs, workers=1)
+    from kinetics_sounds.pipelines.process_pool import SupervisedPool
+    pool = SupervisedPool(abs, workers=1)
     pool.submit(-1, timeout_seconds=20)
     assert pool.finished(20) == [(-1, 1)]
     pool.close()
 """
 WORKER = """
-    from kinetics_sounds.train.workers import start_method
+    from kinetics_sounds.train.data.workers import start_method
     process = start_method("colorsys").Process(target=abs, args=(-1,))
     process.start()
     process.join(20)

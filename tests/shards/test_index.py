@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.shards import index, layout
-from kinetics_sounds.shards.index import Dataset, Index, Left, SplitFacts
+from kinetics_sounds.shards.index import Dataset, Index, SkippedClip, SplitFacts
 
 INDEX = Index(
     recipe="a recipe",
@@ -25,7 +25,7 @@ INDEX = Index(
     offsets=((512, 1536), (3072, 4096)),
     sizes=((10, 600), (10, 0)),
     crcs=((1, 2), (3, 2**32 - 1)),
-    left=(Left(key="c", status="corrupt", detail='no "picture"\n'),),
+    left=(SkippedClip(key="c", status="corrupt", detail='no "picture"\n'),),
 )
 FACTS = SplitFacts(shards=1, samples=2, bytes=10_240, left=1, fingerprint="cd" * 32)
 DATASET = Dataset(

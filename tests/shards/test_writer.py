@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinetics_sounds.shards import index, layout
-from kinetics_sounds.shards.index import Index, Left
+from kinetics_sounds.shards.index import Index, SkippedClip
 from kinetics_sounds.shards.writer import BLOCK, Sample, ShardWriter
 
 
@@ -43,7 +43,7 @@ def sample(number: int) -> Sample:
 SAMPLES = [sample(number) for number in range(12)]
 
 
-def write(tar: Path, samples: list[Sample], *, left: tuple[Left, ...] = ()) -> Index:
+def write(tar: Path, samples: list[Sample], *, left: tuple[SkippedClip, ...] = ()) -> Index:
     with ShardWriter(tar, recipe="a recipe") as writer:
         for each in samples:
             writer.write(each)
@@ -120,7 +120,9 @@ def test_the_index_knows_the_tar_s_size_and_digest(tmp_path: Path) -> None:
 
 def test_the_same_samples_are_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        write(tmp_path / folder / "train-000000.tar", SAMPLES, left=(Left(key="k", status="corrupt", detail="d"),))
+        write(
+            tmp_path / folder / "train-000000.tar", SAMPLES, left=(SkippedClip(key="k", status="corrupt", detail="d"),)
+        )
 
     for name in ("train-000000.tar", "train-000000.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -165,7 +167,10 @@ def test_a_writer_knows_its_size(tmp_path: Path) -> None:
 
 
 def test_a_shard_without_samples_is_a_tar_all_the_same(tmp_path: Path) -> None:
-    left = (Left(key="k", status="corrupt", detail="no picture"), Left(key="l", status="timeout", detail=""))
+    left = (
+        SkippedClip(key="k", status="corrupt", detail="no picture"),
+        SkippedClip(key="l", status="timeout", detail=""),
+    )
     made = write(tmp_path / "train-000000.tar", [], left=left)
 
     assert (made.keys, made.parts, made.left) == ((), (), left)

@@ -28,9 +28,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kinetics_sounds import sources, web
-from kinetics_sounds.clip import Fetched, Status
+from kinetics_sounds.clip import FetchResult, Status
 from kinetics_sounds.errors import SourceError
-from kinetics_sounds.sources import Part, PartError, UnreachableError, cvdf
+from kinetics_sounds.sources import PartError, TarPart, UnreachableError, cvdf
+from kinetics_sounds.sources.cvdf import common, http_stream, tar_stream
 
 # A tar written by hand, since tarfile refuses to write what must be refused when read.
 
@@ -239,10 +240,10 @@ class Site(http.server.ThreadingHTTPServer):
     def lists(self, split: str, *lines: str) -> None:
         self.put(f"{split}/k400_{split}_path.txt", "".join(f"{line}\n" for line in lines).encode())
 
-    def part(self, data: bytes | Callable[[], Iterator[bytes]], **settings: object) -> tuple[Part, File]:
+    def part(self, data: bytes | Callable[[], Iterator[bytes]], **settings: object) -> tuple[TarPart, File]:
         """A part of the training split, and the file behind it."""
         file = self.put("train/part_0.tar.gz", data, **settings)
-        return Part("train/part_0.tar.gz", f"{self.base}/train/part_0.tar.gz", "train", replacement=False), file
+        return TarPart("train/part_0.tar.gz", f"{self.base}/train/part_0.tar.gz", "train", replacement=False), file
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +266,7 @@ def site(running: Site) -> Site:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cvdf, "WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(http_stream, "WAIT_SECONDS", 0.001)
     monkeypatch.setattr(web, "TIMEOUT_SECONDS", 5.0)
 
 
@@ -280,14 +281,14 @@ def source(site: Site) -> cvdf.Source:
     return cvdf.Source(site.base)
 
 
-def stream(part: Part, wanted: Container[str], folder: Path) -> Iterator[tuple[str, Fetched | None]]:
+def stream(part: TarPart, wanted: Container[str], folder: Path) -> Iterator[tuple[str, FetchResult | None]]:
     """A part as its source streams it, whose host the user named."""
     named = part.place.rpartition("/")[0] if part.place.startswith("http") else ""
     return cvdf.Source(named).stream(part, wanted, folder)
 
 
 def drained(
-    part: Part, folder: Path, wanted: Container[str] | None = None
+    part: TarPart, folder: Path, wanted: Container[str] | None = None
 ) -> tuple[dict[str, bytes | str], PartError | None]:
     """Each key with its bytes, or why it has none, and the error at the end; sees that no clip is given twice."""
     found: dict[str, bytes | str] = {}
@@ -313,7 +314,7 @@ def drained(
     return found, None
 
 
-def broken(part: Part, folder: Path) -> tuple[int, Status, str]:
+def broken(part: TarPart, folder: Path) -> tuple[int, Status, str]:
     """How many whole clips came before a part broke off, and how it broke."""
     found, error = drained(part, folder)
     assert error is not None
@@ -321,10 +322,10 @@ def broken(part: Part, folder: Path) -> tuple[int, Status, str]:
     return len(found), error.status, str(error)
 
 
-def on_disk(path: Path, data: bytes) -> Part:
+def on_disk(path: Path, data: bytes) -> TarPart:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    return Part(path.name, str(path), None, replacement=False)
+    return TarPart(path.name, str(path), None, replacement=False)
 
 
 @pytest.fixture
@@ -356,22 +357,24 @@ def test_parts_come_in_list_order_after_the_replacement_archive(site: Site) -> N
     site.lists("val", "http://mirror.example.org/deep/part_0.tar.gz?token=secret", f"{site.base}/val/part_0.tar.gz")
 
     assert source(site).parts(["train", "val"]) == [
-        Part(
+        TarPart(
             "replacement_for_corrupted_k400.tgz",
             f"{site.base}/replacement_for_corrupted_k400.tgz",
             None,
             replacement=True,
         ),
-        Part("train/part_1.tar.gz", f"{site.base}/train/part_1.tar.gz", "train", replacement=False),
-        Part("train/part_0.tar.gz", f"{site.base}/train/part_0.tar.gz", "train", replacement=False),
-        Part(f"train/{site.base}/elsewhere/a%20b.tar", f"{site.base}/elsewhere/a%20b.tar", "train", replacement=False),
-        Part(
+        TarPart("train/part_1.tar.gz", f"{site.base}/train/part_1.tar.gz", "train", replacement=False),
+        TarPart("train/part_0.tar.gz", f"{site.base}/train/part_0.tar.gz", "train", replacement=False),
+        TarPart(
+            f"train/{site.base}/elsewhere/a%20b.tar", f"{site.base}/elsewhere/a%20b.tar", "train", replacement=False
+        ),
+        TarPart(
             "val/http://mirror.example.org/deep/part_0.tar.gz",
             "http://mirror.example.org/deep/part_0.tar.gz?token=secret",
             "val",
             replacement=False,
         ),
-        Part("val/part_0.tar.gz", f"{site.base}/val/part_0.tar.gz", "val", replacement=False),
+        TarPart("val/part_0.tar.gz", f"{site.base}/val/part_0.tar.gz", "val", replacement=False),
     ]
 
 
@@ -522,8 +525,8 @@ def test_a_folder_without_parts_is_named_with_a_remedy(tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=["url", "dir"])
-def serve(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Callable[[bytes], Part]:
-    def place(data: bytes) -> Part:
+def serve(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Callable[[bytes], TarPart]:
+    def place(data: bytes) -> TarPart:
         return site.part(data)[0] if request.param == "url" else on_disk(tmp_path / "parts" / "part_0.tar.gz", data)
 
     return place
@@ -531,7 +534,7 @@ def serve(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Callabl
 
 @pytest.mark.parametrize("data", [PLAIN, ZIPPED, TWICE_ZIPPED], ids=["tar", "gzip", "gzips"])
 def test_packing_is_told_by_the_first_bytes_and_not_by_the_name(
-    serve: Callable[[bytes], Part], scratch: Path, data: bytes
+    serve: Callable[[bytes], TarPart], scratch: Path, data: bytes
 ) -> None:
     assert drained(serve(data), scratch) == (CLIPS, None)
 
@@ -541,7 +544,7 @@ def test_packing_is_told_by_the_first_bytes_and_not_by_the_name(
 def test_how_the_bytes_come_in_pieces_does_not_matter(
     tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, size: int
 ) -> None:
-    monkeypatch.setattr(cvdf, "CHUNK_BYTES", size)
+    monkeypatch.setattr(common, "CHUNK_BYTES", size)
 
     assert drained(on_disk(tmp_path / "part.tar", data), scratch) == (CLIPS, None)
 
@@ -549,7 +552,7 @@ def test_how_the_bytes_come_in_pieces_does_not_matter(
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
 @pytest.mark.parametrize("folder", [".", "home/someone/kinetics", "/" + "a" * 90 + "/" + "b" * 30, "ä" * 60])
 def test_every_form_of_tar_and_every_depth_gives_the_clips(
-    serve: Callable[[bytes], Part], scratch: Path, form: int, folder: str
+    serve: Callable[[bytes], TarPart], scratch: Path, form: int, folder: str
 ) -> None:
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w", format=form) as tar:
@@ -562,7 +565,7 @@ def test_every_form_of_tar_and_every_depth_gives_the_clips(
 
 
 def test_only_regular_files_named_as_clips_count_and_nothing_is_written_elsewhere(
-    serve: Callable[[bytes], Part], scratch: Path, tmp_path: Path
+    serve: Callable[[bytes], TarPart], scratch: Path, tmp_path: Path
 ) -> None:
     out = str(scratch.parent).encode()
     link, hard, device, pipe, folder = (key(number, "-link") for number in range(5))
@@ -628,12 +631,12 @@ def test_a_file_is_named_by_key_and_container_in_the_folder_given(site: Site, sc
     part, _ = site.part(member(f"../{key(1, '-')}.MkV", b"clip") + END)
 
     assert list(source(site).stream(part, {key(1, "-")}, scratch)) == [
-        (key(1, "-"), Fetched(status=Status.OK, path=scratch / f"{key(1, '-')}.mkv", trimmed=True))
+        (key(1, "-"), FetchResult(status=Status.OK, path=scratch / f"{key(1, '-')}.mkv", trimmed=True))
     ]
 
 
 def test_a_clip_that_a_part_holds_twice_comes_once_and_nothing_is_written_over(
-    serve: Callable[[bytes], Part], scratch: Path
+    serve: Callable[[bytes], TarPart], scratch: Path
 ) -> None:
     """Whatever folder the other lies in, and however its ending is spelt."""
     others = [
@@ -647,13 +650,13 @@ def test_a_clip_that_a_part_holds_twice_comes_once_and_nothing_is_written_over(
     assert {path.name: path.read_bytes() for path in scratch.iterdir()} == {f"{key(1)}.mp4": b"first"}
 
 
-def test_only_the_wanted_clips_are_given(serve: Callable[[bytes], Part], scratch: Path) -> None:
+def test_only_the_wanted_clips_are_given(serve: Callable[[bytes], TarPart], scratch: Path) -> None:
     wanted = {key(3), key(7), key(99)}
 
     assert drained(serve(ZIPPED), scratch, wanted) == ({name: CLIPS[name] for name in (key(3), key(7))}, None)
 
 
-def test_the_other_clips_are_named_without_a_file(serve: Callable[[bytes], Part], scratch: Path) -> None:
+def test_the_other_clips_are_named_without_a_file(serve: Callable[[bytes], TarPart], scratch: Path) -> None:
     named = dict(stream(serve(ZIPPED), {key(3)}, scratch))
 
     assert set(named) == set(CLIPS)
@@ -661,7 +664,7 @@ def test_the_other_clips_are_named_without_a_file(serve: Callable[[bytes], Part]
 
 
 def test_an_empty_or_huge_or_sparse_clip_is_corrupt_unless_a_sound_one_follows(
-    serve: Callable[[bytes], Part], scratch: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[[bytes], TarPart], scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cvdf, "MAX_CLIP_BYTES", 1000)
     sparse = bytearray(header(f"{key(6)}.mp4".encode(), 3, kind=b"S"))
@@ -695,7 +698,7 @@ def test_an_empty_or_huge_or_sparse_clip_is_corrupt_unless_a_sound_one_follows(
         assert fault in text
 
 
-def test_sizes_beyond_octal_are_read(serve: Callable[[bytes], Part], scratch: Path) -> None:
+def test_sizes_beyond_octal_are_read(serve: Callable[[bytes], TarPart], scratch: Path) -> None:
     binary = bytearray(header(f"{key(1)}.mp4".encode(), 0))
     binary[124:136] = b"\x80" + (5).to_bytes(11, "big")
     signed_sum = bytearray(header(f"ä/{key(3)}.mp4".encode(), 2))
@@ -740,7 +743,9 @@ def test_a_whole_part_is_asked_for_once(site: Site, scratch: Path) -> None:
 @pytest.mark.parametrize(("etag", "ranges"), [("strong", True), ("strong", False), ("weak", True), ("none", True)])
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    cuts=st.lists(st.tuples(st.integers(0, 26_000), st.sampled_from(["close", "reset"])), max_size=cvdf.ATTEMPTS - 2)
+    cuts=st.lists(
+        st.tuples(st.integers(0, 26_000), st.sampled_from(["close", "reset"])), max_size=http_stream.ATTEMPTS - 2
+    )
 )
 def test_a_connection_that_breaks_anywhere_loses_and_doubles_nothing(
     site: Site,
@@ -832,11 +837,11 @@ def test_a_file_that_changes_each_time_it_is_asked_for_is_given_up(site: Site, s
     [
         (403, Status.HTTP_4XX, 1),
         (404, Status.HTTP_4XX, 1),
-        (408, Status.HTTP_4XX, cvdf.ATTEMPTS),
-        (416, Status.HTTP_4XX, cvdf.ATTEMPTS),
-        (429, Status.RATE_LIMITED, cvdf.ATTEMPTS),
-        (500, Status.HTTP_5XX, cvdf.ATTEMPTS),
-        (503, Status.HTTP_5XX, cvdf.ATTEMPTS),
+        (408, Status.HTTP_4XX, http_stream.ATTEMPTS),
+        (416, Status.HTTP_4XX, http_stream.ATTEMPTS),
+        (429, Status.RATE_LIMITED, http_stream.ATTEMPTS),
+        (500, Status.HTTP_5XX, http_stream.ATTEMPTS),
+        (503, Status.HTTP_5XX, http_stream.ATTEMPTS),
     ],
 )
 def test_a_refusal_has_its_status_and_is_asked_again_only_where_that_may_help(
@@ -867,7 +872,7 @@ def test_a_refusal_in_the_middle_comes_after_the_clips_before_it(site: Site, scr
     ids=["cut off", "damaged"],
 )
 def test_a_part_that_breaks_off_says_what_helps(
-    serve: Callable[[bytes], Part], scratch: Path, data: bytes, status: Status, remedy: str
+    serve: Callable[[bytes], TarPart], scratch: Path, data: bytes, status: Status, remedy: str
 ) -> None:
     error = drained(serve(data), scratch)[1]
 
@@ -926,7 +931,7 @@ def test_a_server_that_stays_silent_times_out(site: Site, scratch: Path, monkeyp
     part, file = site.part(PLAIN, steps=[Step(cut=12_000, then="silence"), Step(cut=0, then="silence")])
 
     assert broken(part, scratch)[:2] == (4, Status.TIMEOUT)
-    assert file.asked == ["", *["12000-"] * (cvdf.ATTEMPTS - 1)]
+    assert file.asked == ["", *["12000-"] * (http_stream.ATTEMPTS - 1)]
 
 
 def test_a_server_that_sends_a_byte_now_and_then_times_out(
@@ -936,14 +941,14 @@ def test_a_server_that_sends_a_byte_now_and_then_times_out(
     part, file = site.part(PLAIN, steps=[Step(cut=12_000, then="drip"), Step(cut=0, then="drip")])
 
     assert broken(part, scratch)[:2] == (4, Status.TIMEOUT)
-    assert len(file.asked) == cvdf.ATTEMPTS
+    assert len(file.asked) == http_stream.ATTEMPTS
 
 
 def test_a_slow_reader_is_not_taken_for_a_slow_server(
     site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "SLOW_SECONDS", 0.5)
-    monkeypatch.setattr(cvdf, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(common, "CHUNK_BYTES", 1000)
     part, file = site.part(PLAIN)
     found = []
     for name, _ in source(site).stream(part, CLIPS, scratch):
@@ -966,14 +971,14 @@ def test_a_server_that_nobody_answers_for_is_a_network_fault(scratch: Path) -> N
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         place = f"http://127.0.0.1:{unused.getsockname()[1]}/part_0.tar"
-        assert broken(Part("a", place, None, replacement=False), scratch)[:2] == (0, Status.NETWORK)
+        assert broken(TarPart("a", place, None, replacement=False), scratch)[:2] == (0, Status.NETWORK)
 
 
 def test_a_body_shorter_than_announced_is_truncated_though_the_tar_in_it_is_whole(site: Site, scratch: Path) -> None:
     part, file = site.part(PLAIN + bytes(5000), steps=[Step(cut=len(PLAIN)), Step(cut=0)])
 
     assert broken(part, scratch)[:2] == (len(CLIPS), Status.TRUNCATED)
-    assert len(file.asked) == cvdf.ATTEMPTS
+    assert len(file.asked) == http_stream.ATTEMPTS
 
 
 def test_a_body_without_length_is_truncated_where_the_tar_in_it_is(site: Site, scratch: Path) -> None:
@@ -989,17 +994,17 @@ def test_breaks_are_forgiven_while_they_bring_something(
     part, file = site.part(PLAIN, steps=[Step(cut=1000)])
 
     assert drained(part, scratch) == (CLIPS, None)
-    assert len(file.asked) == -(-len(PLAIN) // 1000) > cvdf.ATTEMPTS
+    assert len(file.asked) == -(-len(PLAIN) // 1000) > http_stream.ATTEMPTS
 
     part, file = site.part(PLAIN, steps=[Step(cut=999)])
 
     assert broken(part, scratch)[1] is Status.TRUNCATED
-    assert len(file.asked) == cvdf.ATTEMPTS
+    assert len(file.asked) == http_stream.ATTEMPTS
 
 
 def test_waits_grow_up_to_a_limit_and_have_jitter(site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cvdf, "WAIT_SECONDS", 0.004)
-    monkeypatch.setattr(cvdf, "MAX_WAIT_SECONDS", 0.03)
+    monkeypatch.setattr(http_stream, "WAIT_SECONDS", 0.004)
+    monkeypatch.setattr(http_stream, "MAX_WAIT_SECONDS", 0.03)
     part, _ = site.part(PLAIN, steps=[Step(code=503)])
     waits: list[float] = []
 
@@ -1012,7 +1017,7 @@ def test_waits_grow_up_to_a_limit_and_have_jitter(site: Site, scratch: Path, mon
     finally:
         stamina.instrumentation.set_on_retry_hooks(None)
 
-    assert len(waits) == cvdf.ATTEMPTS - 1
+    assert len(waits) == http_stream.ATTEMPTS - 1
     for wait, least in zip(waits, (0.004, 0.008, 0.016, 0.03, 0.03), strict=True):
         assert least - 1e-9 <= wait <= min(least + 0.004, 0.03) + 1e-9
     assert waits[:3] != [0.004, 0.008, 0.016]
@@ -1041,7 +1046,7 @@ def test_a_redirect_leads_to_no_file_and_into_no_private_network(site: Site, scr
 def test_a_part_that_was_given_a_file_s_url_is_not_opened(scratch: Path, tmp_path: Path) -> None:
     on_disk(tmp_path / "part.tar", PLAIN)
 
-    assert broken(Part("a", f"file://{tmp_path}/part.tar", None, replacement=False), scratch)[0] == 0
+    assert broken(TarPart("a", f"file://{tmp_path}/part.tar", None, replacement=False), scratch)[0] == 0
 
 
 def test_a_redirect_s_own_body_is_not_read(site: Site, scratch: Path) -> None:
@@ -1056,7 +1061,7 @@ def test_a_redirect_s_own_body_is_not_read(site: Site, scratch: Path) -> None:
 
 @pytest.mark.parametrize("size", [len(ZIPPED) - 1, len(ZIPPED) - 8, len(ZIPPED) - 9, 20_000, 3000, 1])
 def test_a_gzip_that_is_cut_off_gives_the_clips_before_the_cut(
-    serve: Callable[[bytes], Part], scratch: Path, size: int
+    serve: Callable[[bytes], TarPart], scratch: Path, size: int
 ) -> None:
     count, status, _ = broken(serve(ZIPPED[:size]), scratch)
 
@@ -1067,7 +1072,7 @@ def test_a_gzip_that_is_cut_off_gives_the_clips_before_the_cut(
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 12_000, len(PLAIN) - 1024])
 def test_a_tar_that_is_cut_off_gives_the_clips_before_the_cut(
-    serve: Callable[[bytes], Part], scratch: Path, size: int
+    serve: Callable[[bytes], TarPart], scratch: Path, size: int
 ) -> None:
     count, status, _ = broken(serve(PLAIN[:size]), scratch)
 
@@ -1076,14 +1081,16 @@ def test_a_tar_that_is_cut_off_gives_the_clips_before_the_cut(
 
 
 def test_a_gzip_whose_checksum_is_wrong_is_corrupt_after_its_clips(
-    serve: Callable[[bytes], Part], scratch: Path
+    serve: Callable[[bytes], TarPart], scratch: Path
 ) -> None:
     wrong = ZIPPED[:-8] + bytes(4) + ZIPPED[-4:]
 
     assert broken(serve(wrong), scratch)[:2] == (len(CLIPS), Status.CORRUPT)
 
 
-def test_a_gzip_damaged_inside_gives_the_clips_before_the_damage(serve: Callable[[bytes], Part], scratch: Path) -> None:
+def test_a_gzip_damaged_inside_gives_the_clips_before_the_damage(
+    serve: Callable[[bytes], TarPart], scratch: Path
+) -> None:
     packer = zlib.compressobj(wbits=31)
     before = packer.compress(PLAIN[:12_000]) + packer.flush(zlib.Z_FULL_FLUSH)
 
@@ -1095,7 +1102,7 @@ def test_a_gzip_damaged_inside_gives_the_clips_before_the_damage(serve: Callable
 )
 @pytest.mark.parametrize("data", [PLAIN, ZIPPED], ids=["tar", "gzip"])
 def test_what_follows_the_end_mark_is_passed_over(
-    serve: Callable[[bytes], Part], scratch: Path, data: bytes, garbage: bytes
+    serve: Callable[[bytes], TarPart], scratch: Path, data: bytes, garbage: bytes
 ) -> None:
     assert drained(serve(data + garbage), scratch) == (CLIPS, None)
 
@@ -1107,16 +1114,16 @@ def test_a_download_that_breaks_in_what_follows_has_broken(site: Site, scratch: 
 
 
 @pytest.mark.parametrize("data", [END, bytes(10240), gzip.compress(END), bytes(512)], ids=["two", "20", "gzip", "one"])
-def test_a_tar_without_members_has_no_clips(serve: Callable[[bytes], Part], scratch: Path, data: bytes) -> None:
+def test_a_tar_without_members_has_no_clips(serve: Callable[[bytes], TarPart], scratch: Path, data: bytes) -> None:
     assert drained(serve(data), scratch) == ({}, None)
 
 
 @pytest.mark.parametrize("data", [b"", gzip.compress(b"")], ids=["nothing", "gzip of nothing"])
-def test_a_part_without_a_byte_is_no_tar(serve: Callable[[bytes], Part], scratch: Path, data: bytes) -> None:
+def test_a_part_without_a_byte_is_no_tar(serve: Callable[[bytes], TarPart], scratch: Path, data: bytes) -> None:
     assert broken(serve(data), scratch)[:2] == (0, Status.TRUNCATED)
 
 
-def test_a_web_page_is_no_part(serve: Callable[[bytes], Part], scratch: Path) -> None:
+def test_a_web_page_is_no_part(serve: Callable[[bytes], TarPart], scratch: Path) -> None:
     count, status, text = broken(serve(b"<html>Sign in to this network</html>" * 100), scratch)
 
     assert (count, status) == (0, Status.CORRUPT)
@@ -1128,7 +1135,7 @@ SECOND = member(f"{key(2)}.mp4", CLIPS[key(2)])
 
 
 def test_a_damaged_header_is_told_of_where_tarfile_would_see_the_end(
-    serve: Callable[[bytes], Part], scratch: Path
+    serve: Callable[[bytes], TarPart], scratch: Path
 ) -> None:
     data = FIRST + b"?" + SECOND[1:] + END
     with tarfile.open(fileobj=io.BytesIO(data), mode="r|") as tar:
@@ -1175,19 +1182,19 @@ def with_size(field_: bytes) -> bytes:
     ],
 )
 def test_a_header_that_cannot_be_is_corrupt_after_the_clips_before_it(
-    serve: Callable[[bytes], Part], scratch: Path, bad: bytes
+    serve: Callable[[bytes], TarPart], scratch: Path, bad: bytes
 ) -> None:
     assert broken(serve(FIRST + bad + END), scratch)[:2] == (1, Status.CORRUPT)
 
 
-def test_a_size_beyond_the_part_s_end_is_a_cut(serve: Callable[[bytes], Part], scratch: Path) -> None:
+def test_a_size_beyond_the_part_s_end_is_a_cut(serve: Callable[[bytes], TarPart], scratch: Path) -> None:
     claimed = header(f"{key(2)}.mp4".encode(), 100_000) + CLIPS[key(2)]
 
     assert broken(serve(FIRST + claimed), scratch)[:2] == (1, Status.TRUNCATED)
 
 
 def test_a_member_that_claims_more_than_any_part_has_is_corrupt_at_once(
-    serve: Callable[[bytes], Part], scratch: Path
+    serve: Callable[[bytes], TarPart], scratch: Path
 ) -> None:
     for size in ((1 << 40) + 512).to_bytes(11, "big"), ((1 << 63) - 1).to_bytes(11, "big"):
         started = time.monotonic()
@@ -1200,7 +1207,7 @@ def test_a_member_that_claims_more_than_any_part_has_is_corrupt_at_once(
 
 def test_a_part_without_an_end_is_given_up(site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gzip, so that the tar's own headers say nothing of it: what follows its end is read to its end."""
-    monkeypatch.setattr(cvdf, "MAX_PART_BYTES", 8 << 20)
+    monkeypatch.setattr(common, "MAX_PART_BYTES", 8 << 20)
 
     def endless() -> Iterator[bytes]:
         yield ZIPPED
@@ -1220,7 +1227,7 @@ def test_a_member_that_is_slower_than_any_use_is_given_up(
     site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Fast enough for a connection, and not for a member of this size."""
-    monkeypatch.setattr(cvdf, "MEMBER_SECONDS", 0.3)
+    monkeypatch.setattr(tar_stream, "MEMBER_SECONDS", 0.3)
 
     def slow() -> Iterator[bytes]:
         yield FIRST + header(name.encode(), 100 << 20)
@@ -1239,7 +1246,7 @@ def test_a_member_that_is_slower_than_any_use_is_given_up(
 
 
 def test_many_members_may_take_longer_than_one(site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cvdf, "MEMBER_SECONDS", 0.25)
+    monkeypatch.setattr(tar_stream, "MEMBER_SECONDS", 0.25)
 
     def slow() -> Iterator[bytes]:
         for name, data in CLIPS.items():
@@ -1252,7 +1259,9 @@ def test_many_members_may_take_longer_than_one(site: Site, scratch: Path, monkey
     assert drained(part, scratch) == (CLIPS, None)
 
 
-def test_ten_thousand_name_records_in_a_row_are_nothing_but_slow(serve: Callable[[bytes], Part], scratch: Path) -> None:
+def test_ten_thousand_name_records_in_a_row_are_nothing_but_slow(
+    serve: Callable[[bytes], TarPart], scratch: Path
+) -> None:
     records = member("x", b"long name\0", kind=b"L") * 10_000
 
     assert drained(serve(records + pax(path=f"{key(1)}.mp4") + member("x", b"clip") + END), scratch) == (
@@ -1261,7 +1270,7 @@ def test_ten_thousand_name_records_in_a_row_are_nothing_but_slow(serve: Callable
     )
 
 
-def test_a_pax_header_of_many_records_is_read_in_linear_time(serve: Callable[[bytes], Part], scratch: Path) -> None:
+def test_a_pax_header_of_many_records_is_read_in_linear_time(serve: Callable[[bytes], TarPart], scratch: Path) -> None:
     many = member("x", b"6 a=b\n" * 170_000, kind=b"x")
     began = time.monotonic()
 
@@ -1269,8 +1278,10 @@ def test_a_pax_header_of_many_records_is_read_in_linear_time(serve: Callable[[by
     assert time.monotonic() - began < 5
 
 
-def test_a_gzip_bomb_is_refused(serve: Callable[[bytes], Part], scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cvdf, "FREE_EXPANSION_BYTES", 1 << 20)
+def test_a_gzip_bomb_is_refused(
+    serve: Callable[[bytes], TarPart], scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tar_stream, "FREE_EXPANSION_BYTES", 1 << 20)
     bomb = FIRST + member("zeros", bytes(8 << 20)) + SECOND + END
 
     count, status, text = broken(serve(gzip.compress(bomb)), scratch)
@@ -1278,13 +1289,13 @@ def test_a_gzip_bomb_is_refused(serve: Callable[[bytes], Part], scratch: Path, m
     assert (count, status) == (1, Status.CORRUPT)
     assert "bomb" in text
 
-    monkeypatch.setattr(cvdf, "FREE_EXPANSION_BYTES", 16 << 20)
+    monkeypatch.setattr(tar_stream, "FREE_EXPANSION_BYTES", 16 << 20)
 
     assert list(drained(serve(gzip.compress(bomb)), scratch)[0]) == [key(1), key(2)]
 
 
 def test_a_part_of_more_clips_than_there_can_be_is_corrupt_after_the_first_of_them(
-    serve: Callable[[bytes], Part], scratch: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[[bytes], TarPart], scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cvdf, "MAX_CLIPS", 5)
     part = serve(PLAIN)
@@ -1393,7 +1404,7 @@ def test_a_stream_that_is_left_closes_its_connection_and_leaves_nothing(site: Si
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_stops_the_world_and_leaves_no_half_file(
-    serve: Callable[[bytes], Part], scratch: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    serve: Callable[[bytes], TarPart], scratch: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def full(self: Path, _target: Path) -> Path:
         raise OSError(number, os.strerror(number), str(self))
@@ -1407,13 +1418,13 @@ def test_a_full_disk_stops_the_world_and_leaves_no_half_file(
     assert str(scratch) in text
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(serve: Callable[[bytes], Part], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_named(serve: Callable[[bytes], TarPart], tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=f"{tmp_path}/gone: cannot be written to.*give a folder"):
         list(stream(serve(PLAIN), CLIPS, tmp_path / "gone"))
 
 
 def test_a_stale_file_of_the_same_name_is_replaced_and_a_link_is_not_followed(
-    serve: Callable[[bytes], Part], scratch: Path, tmp_path: Path
+    serve: Callable[[bytes], TarPart], scratch: Path, tmp_path: Path
 ) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
@@ -1433,7 +1444,7 @@ def test_a_part_that_is_gone_from_its_folder_breaks_off(tmp_path: Path, scratch:
 
 
 def test_a_part_error_says_no_secret_and_survives_the_way_between_processes(site: Site, scratch: Path) -> None:
-    part = Part("a", f"{site.base}/gone.tar?token=secret", None, replacement=False)
+    part = TarPart("a", f"{site.base}/gone.tar?token=secret", None, replacement=False)
     _, error = drained(part, scratch)
 
     copy = pickle.loads(pickle.dumps(error))

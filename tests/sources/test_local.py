@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from kinetics_sounds import sources
-from kinetics_sounds.clip import Clip, Fetched, Status
+from kinetics_sounds.clip import Clip, FetchResult, Status
 from kinetics_sounds.errors import SettingsError, SourceError
 from kinetics_sounds.sources.local import SUFFIXES, Options, Source
 
@@ -220,7 +220,7 @@ def test_a_file_is_handed_over_where_it_lies(name: str, trimmed: bool | None, tm
 
     got = source.fetch(CLIP, location, work)
 
-    assert got == Fetched(status=Status.OK, path=tmp_path / "videos" / name, trimmed=trimmed, origin=name)
+    assert got == FetchResult(status=Status.OK, path=tmp_path / "videos" / name, trimmed=trimmed, origin=name)
     assert list(work.iterdir()) == []
     assert (tmp_path / "videos" / name).read_bytes() == name.encode()
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from kinetics_sounds import sources
-from kinetics_sounds.clip import Clip, Fetched, Kind, Status
+from kinetics_sounds.clip import Clip, FetchResult, Kind, Status
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.media import probe
-from kinetics_sounds.pipelines.serve import videos
+from kinetics_sounds.pipelines.synthetic.http_server import videos
 from kinetics_sounds.sources.youtube import Options, Source
 from kinetics_sounds.sources.youtube.errors import classify
 
@@ -31,7 +31,7 @@ def clip(youtube_id: str = ID) -> Clip:
     return Clip(youtube_id, 0, 1, "bowling", "val")
 
 
-def fetch(argument: str, youtube_id: str, folder: Path, **options: Any) -> Fetched:
+def fetch(argument: str, youtube_id: str, folder: Path, **options: Any) -> FetchResult:
     source = Source(argument, Options(option=(*QUICK, *options.pop("option", ())), **options))
     (location,) = source.candidates(clip(youtube_id))
     return source.fetch(clip(youtube_id), location, folder)
@@ -103,7 +103,7 @@ def test_a_video_is_fetched_whole_into_its_folder(name: str, video: Path, tmp_pa
         got = fetch(f"{url}/{{youtube_id}}.mp4", ID, folder)
 
     size = video.stat().st_size
-    taken = Fetched(status=Status.OK, path=folder / "video.mp4", format_ids="mp4", requests=2, bytes=size)
+    taken = FetchResult(status=Status.OK, path=folder / "video.mp4", format_ids="mp4", requests=2, bytes=size)
     assert (got, got.trimmed) == (taken, False)
     assert [file.name for file in folder.iterdir()] == ["video.mp4"]
     assert (folder / "video.mp4").read_bytes() == video.read_bytes()

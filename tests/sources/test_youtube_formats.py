@@ -8,7 +8,7 @@ from typing import Any
 import av
 import pytest
 
-from kinetics_sounds.clip import Clip, Fetched, Kind, Status
+from kinetics_sounds.clip import Clip, FetchResult, Kind, Status
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.media import ffmpeg, probe
 from kinetics_sounds.sources.youtube import Options, Source, answers
@@ -31,7 +31,7 @@ def source(option: Sequence[str] = (), **options: Any) -> Source:
     return Source("", Options(option=(*QUICK, *option), **options))
 
 
-def fetch(folder: Path, *, option: Sequence[str] = (), **options: Any) -> Fetched:
+def fetch(folder: Path, *, option: Sequence[str] = (), **options: Any) -> FetchResult:
     asked = source(option, **options)
     return asked.fetch(CLIP, asked.candidates(CLIP)[0], folder)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kinetics_sounds.clip import Clip, Fetched, Kind, Status
+from kinetics_sounds.clip import Clip, FetchResult, Kind, Status
 from kinetics_sounds.media import ffmpeg, probe
 from kinetics_sounds.sources.youtube import Options, Source
 
@@ -73,7 +73,7 @@ def offer_dash(tube: Tube, fragments: dict[str, bytes], faults: Faults) -> Any:
     return tube(offered=[], more=fragments | manifest, streaming={"dashManifestUrl": "ok/main.mpd"})
 
 
-def fetch(folder: Path, *, option: tuple[str, ...] = (), **options: Any) -> Fetched:
+def fetch(folder: Path, *, option: tuple[str, ...] = (), **options: Any) -> FetchResult:
     source = Source("", Options(option=(*QUICK, *option), **options))
     return source.fetch(CLIP, source.candidates(CLIP)[0], folder)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kinetics_sounds.address import Address
-from kinetics_sounds.clip import Clip, Fetched, Status
+from kinetics_sounds.clip import Clip, FetchResult, Status
 from kinetics_sounds.errors import KineticsSoundsError, SettingsError, SourceError
 from kinetics_sounds.redact import redact
 from kinetics_sounds.sources.youtube import Options, Source, _Watch
@@ -28,7 +28,7 @@ QUICK = ("retries=0", "extractor_retries=0", "socket_timeout=0.5")
 SECRET = "s3cret-w0rd"
 
 
-def fetch(argument: str, folder: Path, **options: Any) -> Fetched:
+def fetch(argument: str, folder: Path, **options: Any) -> FetchResult:
     source = Source(argument, Options(**{**options, "option": (*QUICK, *options.get("option", ()))}))
     return source.fetch(CLIP, source.candidates(CLIP)[0], folder)
 

@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from kinetics_sounds.clip import Clip, Fetched, Kind, Status
-from kinetics_sounds.pipelines.stages.audit import audit
-from kinetics_sounds.pipelines.stages.trim import to_span
+from kinetics_sounds.clip import Clip, FetchResult, Kind, Status
+from kinetics_sounds.pipelines.fetching.audit import audit
+from kinetics_sounds.pipelines.fetching.trim import to_span
 from kinetics_sounds.sources.youtube import Options, Source
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # yt-dlp forgets the sockets of refused requests
@@ -24,7 +24,7 @@ QUICK = (
 Tube = Callable[..., Any]
 
 
-def fetch(folder: Path, clip: Clip = CLIP, **options: Any) -> Fetched:
+def fetch(folder: Path, clip: Clip = CLIP, **options: Any) -> FetchResult:
     source = Source("", Options(option=QUICK, **options))
     return source.fetch(clip, source.candidates(clip)[0], folder)
 

@@ -15,8 +15,9 @@ from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Dataset, SplitFacts
 from kinetics_sounds.shards.writer import Sample, ShardWriter
 from kinetics_sounds.stream import Split, open_split
-from kinetics_sounds.train import launch, pretrain
-from kinetics_sounds.train.workers import start_method
+from kinetics_sounds.train import pretrain
+from kinetics_sounds.train.data.workers import start_method
+from kinetics_sounds.train.distributed import launch
 
 SIDE = 36
 """Pixels of the stored frames."""

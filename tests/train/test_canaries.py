@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from kinetics_sounds import address, remote
-from kinetics_sounds.pipelines import shard as packing
+from kinetics_sounds.pipelines import shard
 from kinetics_sounds.train import evaluate, pretrain
 
 from ..canaries import ODD, Argv, argv, sing, spoiled
@@ -132,7 +132,7 @@ def test_no_command_that_cannot_have_a_set_tells_a_secret(
         "eval": lambda: evaluate.main(["crossmodal", *judged]),
         "finetune": lambda: evaluate.main(["finetune", *judged]),
         "cam": lambda: evaluate.main(["cam", *judged]),
-        "verify": lambda: packing.main([f"--verify={url}"]),
+        "verify": lambda: shard.main([f"--verify={url}"]),
     }[command]()
 
     assert code == 2
@@ -149,6 +149,6 @@ def test_no_judgement_of_a_set_at_a_url_tells_a_secret(
     tuned = ["--epochs=1", "--batch=4", "--clips=1", f"--out={tmp_path / 'tuned'}"]
     assert evaluate.main(["finetune", *more, *tuned]) == 0
     assert (
-        packing.main([f"--verify={spoiled(server.url('set'))}"]) == 1
+        shard.main([f"--verify={spoiled(server.url('set'))}"]) == 1
     )  # the set of these tests says other keys than it has
     assert sing(tmp_path, argv, capsys) == []

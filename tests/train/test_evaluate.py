@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.stream import Split, open_split, sample
-from kinetics_sounds.train import evaluate, features, pretrain
-from kinetics_sounds.train.encoders import Encoders, load
-from kinetics_sounds.train.loader import Loading
+from kinetics_sounds.train import evaluate, pretrain
+from kinetics_sounds.train.data.loader import Loading
+from kinetics_sounds.train.evaluation import features
+from kinetics_sounds.train.evaluation.encoders import Encoders, load
 from kinetics_sounds.train.probes import Features, crossmodal, knn, linear, retrieval
 
 PROBES = {"linear": linear, "knn": knn, "crossmodal": crossmodal}
@@ -130,15 +131,19 @@ class TestResults:
         assert not torch.allclose(before.video_ND, after.video_ND)
         assert not torch.allclose(before.audio_ND, after.audio_ND)
 
-    def test_each_checkpoint_can_be_judged(self, judge: Callable[..., dict[str, Any]]) -> None:
+    def test_each_checkpoint_can_be_judged(
+        self, judge: Callable[..., dict[str, Any]], finished: Path, shards: Path
+    ) -> None:
         last, named, first = (
             judge("crossmodal", *more)
             for more in ((), ("--checkpoint=step-00000006",), ("--checkpoint=step-00000004",))
         )
+        features = extract(load(finished, "step-00000004"), open_split(shards, "test"))
 
         assert last == named
         assert first["checkpoint"] == "step-00000004"
-        assert first["scores"] != last["scores"]
+        assert first["scores"] == crossmodal.evaluate(features, None, crossmodal.Settings())
+        assert not torch.equal(features.video_ND, extract(load(finished, "last"), open_split(shards, "test")).video_ND)
 
     def test_a_probes_own_options_reach_it(self, judge: Callable[..., dict[str, Any]]) -> None:
         assert "video_to_audio_r2" in judge("crossmodal", "--crossmodal.ks=[1,2]")["scores"]

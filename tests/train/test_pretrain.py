@@ -22,7 +22,9 @@ from safetensors.torch import load_file
 from kinetics_sounds import files
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.stream import open_split
-from kinetics_sounds.train import pretrain, run
+from kinetics_sounds.train import pretrain
+from kinetics_sounds.train.config import recipes, run_folder, settings
+from kinetics_sounds.train.engine import build, checkpoint, trainer
 from kinetics_sounds.train.methods import avcl
 
 Argv = Callable[..., list[str]]
@@ -159,7 +161,7 @@ class TestDefaults:
     def test_recipe_shards_and_folder_are_chosen_and_told(
         self, here: Path, small: Argv, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(run, "FALLBACK", "avcl_tiny")
+        monkeypatch.setattr(recipes, "FALLBACK", "avcl_tiny")
 
         assert pretrain.main(self.bare(small)) == 0
 
@@ -175,7 +177,7 @@ class TestDefaults:
         assert pretrain.main(["--config=runs/avcl_tiny/config.yaml"]) == 0  # says the same again
 
         assert "trained: 6 steps are done already" in capsys.readouterr().out
-        assert run.read_facts(here / "runs" / "avcl_tiny")["recipe"] == "avcl_tiny"
+        assert run_folder.read_facts(here / "runs" / "avcl_tiny")["recipe"] == "avcl_tiny"
 
     def test_the_recommended_recipe_refuses_shards_that_are_too_small_for_it(
         self, here: Path, small: Argv, capsys: pytest.CaptureFixture[str]
@@ -196,8 +198,8 @@ class TestDefaults:
         """The set here is of the list tiny, wherever it lies."""
         (here / "data" / "k100").mkdir()
         (here / "data" / "k100" / "shards").symlink_to(here / "data" / "tiny" / "shards")
-        (here / "avcl_k100_mine.yaml").write_text((run.RECIPES / "avcl_tiny.yaml").read_text())
-        assert "choose with --shards" in find_error(lambda: run.find_shards(run.read([]).settings))
+        (here / "avcl_k100_mine.yaml").write_text((recipes.RECIPES / "avcl_tiny.yaml").read_text())
+        assert "choose with --shards" in find_error(lambda: run_folder.find_shards(settings.read_settings([]).settings))
 
         assert pretrain.main(["--config=avcl_k100_mine.yaml", *self.bare(small), "--steps=1"]) == 0
 
@@ -345,14 +347,14 @@ class TestDivergence:
     def test_dead_channels_are_warned_of_once(
         self, small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        real = run.build
+        real = build.build_model
 
         def closed(parsed: Any, data: Any) -> Any:
             made = real(parsed, data)
             torch.nn.init.constant_(made.method.amfm.excite[0][0].bias, -1e6)  # the ReLU gate never opens
             return made
 
-        monkeypatch.setattr(run, "build", closed)
+        monkeypatch.setattr(build, "build_model", closed)
 
         assert pretrain.main(small(tmp_path, "--avcl.amfm_stage=pretrain")) == 0
 
@@ -380,7 +382,7 @@ def half(small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _signal_at(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> None:
     """Let the process get a signal while it does a step, counted from 0."""
-    real = pretrain.learning_rate
+    real = trainer.learning_rate
 
     def rate(at: int, **how: Any) -> float:
         if at == step:
@@ -388,7 +390,7 @@ def _signal_at(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> 
         found: float = real(at, **how)
         return found
 
-    patch.setattr(pretrain, "learning_rate", rate)
+    patch.setattr(trainer, "learning_rate", rate)
 
 
 class TestSignals:
@@ -505,7 +507,7 @@ class TestKill:
             raise KilledError
 
         with monkeypatch.context() as patch:
-            patch.setattr(pretrain.checkpoint, "save", save)
+            patch.setattr(checkpoint, "save", save)
             with pytest.raises(KilledError):
                 pretrain.main(small(tmp_path))
         assert [line["step"] for line in metrics(tmp_path)] == [1, 2]

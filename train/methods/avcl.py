@@ -10,9 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .. import distributed, objectives
-from ..backbones import Staged, feature_width
-from ..heads import Amfm, AmfmSettings
+from .. import losses
+from ..distributed import gather
+from ..losses.cgra import cgra_loss
+from ..losses.selfcl import selfcl_loss
+from ..models.backbones import Staged, feature_width
+from ..models.heads import Amfm, AmfmSettings
 from . import Data, Step
 
 INNER = ("conv3", "conv4")
@@ -98,7 +101,7 @@ class Avcl(nn.Module):
             pairs.append(gated)
         cgra = torch.stack(
             [
-                objectives.cgra(
+                cgra_loss(
                     *_learnt_from(*pair, weight=_weight(its)),
                     off_diagonal_weight=its.off_diagonal_weight,
                     center=its.center,
@@ -106,7 +109,7 @@ class Avcl(nn.Module):
                 for pair in pairs
             ]
         ).sum()
-        selfcl = objectives.selfcl(
+        selfcl = selfcl_loss(
             *_learnt_from(*gated, weight=its.lambda_self), temperature=its.temperature, reduction=its.reduction
         )
         loss = _weight(its) * cgra + its.lambda_self * selfcl
@@ -114,7 +117,7 @@ class Avcl(nn.Module):
             "loss": loss.detach(),
             "cgra": cgra.detach(),
             "selfcl": selfcl.detach(),
-            "dead_channels": objectives.dead_share(torch.cat(gated, dim=1)),
+            "dead_channels": losses.dead_share(torch.cat(gated, dim=1)),
         }
         return Step(loss, logs)
 
@@ -126,7 +129,7 @@ class Avcl(nn.Module):
         layer = self.settings.cgra_layer
         video, audio = _pooled(self.video, batch["video"], layer), _pooled(self.audio, batch["audio"], layer)
         local = [*video.values(), *audio.values()]
-        all_ND = distributed.gather(torch.cat(local, dim=1))
+        all_ND = gather.gather(torch.cat(local, dim=1))
         columns = torch.split(all_ND, [maps_BD.shape[1] for maps_BD in local], dim=1)
         return dict(zip(video, columns, strict=False)), dict(zip(audio, columns[len(video) :], strict=True))
 

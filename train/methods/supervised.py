@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..backbones import feature_width
-from ..distributed import gather
-from ..heads import Amfm, AmfmSettings
+from ..distributed.gather import gather
+from ..models.backbones import feature_width
+from ..models.heads import Amfm, AmfmSettings
 from . import Data, Step
 
 

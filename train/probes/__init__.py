@@ -85,7 +85,7 @@ def classify(on: Features, fit: Features | None, scorer: Scorer, *, unit: bool =
     for (prefix, on_ND), (_, fit_MD) in zip(on.sides(unit=unit), fit.sides(unit=unit), strict=True):
         score_NC = scorer(on_ND, fit_MD, target_M, classes=len(class_C))
         for k in (1, 5):
-            metrics |= bounded(f"{prefix}top{k}", hits(score_NC, right_NC, k=k))
+            metrics |= bounded(f"{prefix}top{k}", topk_hits(score_NC, right_NC, k=k))
     for k in (1, 5):
         metrics[f"top{k}_chance"] = percent(right_NC.any(dim=1)) * min(k, len(class_C)) / len(class_C)
     return metrics
@@ -98,7 +98,7 @@ def fitted(fit: Features | None) -> Features:
     return fit
 
 
-def hits(score_NC: Tensor, right_NC: Tensor, *, k: int) -> Tensor:
+def topk_hits(score_NC: Tensor, right_NC: Tensor, *, k: int) -> Tensor:
     """Whether each clip's right class, at most one in a row, is among its k best: scores and truths (N, C) to (N,).
 
     Ties count as in `hit_share`; a clip without a right class is a miss. Raises ValueError for a score that is NaN.
@@ -134,7 +134,7 @@ def percent(value_N: Tensor) -> float:
     return 100 * value_N.double().mean().item()
 
 
-def interval(value_N: Tensor, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+def bootstrap_ci(value_N: Tensor, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval (percentile) over clips of what `percent` gives: (low, high), in percent.
 
     `value_N` holds one truth, or value in [0, 1], a clip: (N,). The same for every order of the clips.
@@ -149,5 +149,5 @@ def interval(value_N: Tensor, *, resamples: int = 1000, seed: int = 0) -> tuple[
 
 def bounded(name: str, value_N: Tensor) -> dict[str, float]:
     """The mean in percent of values in [0, 1] of shape (N,) as metric `name`, its `interval` as name_low and name_high."""
-    low, high = interval(value_N)
+    low, high = bootstrap_ci(value_N)
     return {name: percent(value_N), f"{name}_low": low, f"{name}_high": high}

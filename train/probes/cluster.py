@@ -59,7 +59,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
         cluster_N = k_means(on_ND[order_N], clusters=min(clusters, len(on_ND)), settings=settings)
         rng = np.random.default_rng(settings.seed)
         dealt = [rng.permutation(cluster_N) for _ in range(DEALS)]
-        for name, score in (("nmi", nmi), ("acc", assigned)):
+        for name, score in (("nmi", nmi), ("acc", clustering_accuracy)):
             metrics[f"{prefix}{name}"] = 100 * score(label_N, cluster_N)
             metrics[f"{prefix}{name}_chance"] = 100 * float(np.mean([score(label_N, each_N) for each_N in dealt]))
     return metrics
@@ -85,7 +85,7 @@ def nmi(label_N: np.ndarray, cluster_N: np.ndarray) -> float:
     return float(normalized_mutual_info_score(label_N, cluster_N, average_method="arithmetic"))
 
 
-def assigned(label_N: np.ndarray, cluster_N: np.ndarray) -> float:
+def clustering_accuracy(label_N: np.ndarray, cluster_N: np.ndarray) -> float:
     """Share in [0, 1] of rows of two labellings (N,) that agree under the best one-to-one pairing of their values."""
     _, class_N = np.unique(label_N, return_inverse=True)
     _, group_N = np.unique(cluster_N, return_inverse=True)

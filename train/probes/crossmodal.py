@@ -40,7 +40,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
     """Retrieve within `on`; `fit` is not used.
 
     Keys are "video_to_audio_r1" (r5, r10, mrr, map), each bounded by "video_to_audio_r1_low" and "video_to_audio_r1_high"
-    as `probes.interval` does, the same for "audio_to_video", and "r1_chance" and so on, which hold for both directions.
+    as `probes.bootstrap_ci` does, the same for "audio_to_video", and "r1_chance" and so on, which hold for both directions.
     Raises ValueError when the modalities differ in width.
     """
     if on.video_ND.shape != on.audio_ND.shape:

@@ -42,7 +42,7 @@ class Settings:
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
     """Look for the clips of `on` in `fit`: R@k in percent as "r1", "video_r1", "audio_r1" and so on.
 
-    "r1_low" and "r1_high" bound each as `probes.interval` does; "r1_chance" and so on are what a random order of the
+    "r1_low" and "r1_high" bound each as `probes.bootstrap_ci` does; "r1_chance" and so on are what a random order of the
     gallery reaches. Raises ValueError without `fit`.
     """
     fit = fitted(fit)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from . import Features, classify, fitted, hits
+from . import Features, classify, fitted, topk_hits
 
 FITS = True
 
@@ -57,7 +57,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
     "selected_on_test" is 1 where the judged clips chose C, else 0. Raises ValueError without `fit` and as `strength`.
     """
     fit = fitted(fit)
-    part_M = parts(fit.label_N, fit.keys, folds=settings.folds)
+    part_M = folds(fit.label_N, fit.keys, folds=settings.folds)
     chosen: list[float] = []
 
     def scorer(on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int) -> Tensor:
@@ -65,7 +65,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
         right_NC = on.label_N[:, None] == class_C
         right_N = torch.where(right_NC.any(dim=1), right_NC.long().argmax(dim=1), -1)
         trial = Trial(fit_MD[:, None], target_M, on_ND[:, None], right_N)
-        chosen.append(strength(trial, part_M, classes=classes, settings=settings))
+        chosen.append(select_C(trial, part_M, classes=classes, settings=settings))
         return decisions(trial, classes=classes, c=chosen[-1], iterations=settings.iterations)
 
     metrics = classify(on, fit, scorer)
@@ -73,7 +73,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
     return {**metrics, **strengths, "selected_on_test": float(settings.select == "test")}
 
 
-def parts(label_M: Tensor, keys: Sequence[str], *, folds: int) -> Tensor:
+def folds(label_M: Tensor, keys: Sequence[str], *, folds: int) -> Tensor:
     """Part below `folds` of each clip: the clips of each class are dealt out in the order of their keys. (M,) to (M,)."""
     part_M = torch.empty_like(label_M)
     order_M = torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))
@@ -91,7 +91,7 @@ def held_out(fit_MKD: Tensor, target_M: Tensor, part_M: Tensor) -> Iterator[Tria
             yield Trial(fit_MKD[~out_M], target_M[~out_M], fit_MKD[out_M], target_M[out_M])
 
 
-def strength(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) -> float:
+def select_C(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) -> float:
     """The C of `settings.cs` with the best top-1 accuracy; the smallest of equals.
 
     Judged on each part (M,) of the fitted clips in turn, the judged clips unseen, unless `settings.select` is "test".
@@ -115,7 +115,7 @@ def strength(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) 
 def correct(trial: Trial, *, classes: int, c: float, iterations: int) -> Tensor:
     """Whether each judged clip is told right, ties as in `hit_share`: (N,)."""
     score_NC = decisions(trial, classes=classes, c=c, iterations=iterations)
-    return hits(score_NC, trial.right_N[:, None] == torch.arange(classes), k=1)
+    return topk_hits(score_NC, trial.right_N[:, None] == torch.arange(classes), k=1)
 
 
 def decisions(trial: Trial, *, classes: int, c: float, iterations: int) -> Tensor:

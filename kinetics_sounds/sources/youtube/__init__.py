@@ -16,13 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from ...address import Address
-from ...clip import SPLITS, Clip, Fetched, Status
+from ...clip import SPLITS, Clip, FetchResult, Status
 from ...errors import KineticsSoundsError, MediaError, SettingsError, SourceError
 from ...media import ffmpeg, probe
 from ...redact import of_url, redact, redact_url
-from . import answers, errors, formats, sections
-from .errors import RefusedError
-from .options import RUNTIMES, Options, check, cookie_values, limit, passed_on, read_cookies, runtimes_asked, secrets
+from ..youtube import answers, errors, formats, sections
+from ..youtube.errors import RefusedError
+from ..youtube.options import (
+    RUNTIMES,
+    Options,
+    check,
+    cookie_values,
+    limit,
+    passed_on,
+    read_cookies,
+    runtimes_asked,
+    secrets,
+)
 
 __all__ = ["RUNTIMES", "Options", "Runtime", "Source", "runtimes"]
 
@@ -67,7 +77,7 @@ class Source:
         self.requests_per_hour = limit(
             "requests_per_hour", self.options.requests_per_hour, 0 if argument else REQUESTS_PER_HOUR
         )
-        """Requests, as `Fetched.requests` counts them, that all workers together may make in an hour; None: no limit."""
+        """Requests, as `FetchResult.requests` counts them, that all workers together may make in an hour; None: no limit."""
         self.share: Mapping[str, float] = dict.fromkeys(SPLITS, STILL_THERE)
         """Of the clips that are asked for, how many can be expected, by split."""
         self._runtimes = runtimes_asked(self.options.js_runtime)
@@ -100,7 +110,7 @@ class Source:
     def _url(self, clip: Clip) -> str:
         return self.template.replace("{youtube_id}", clip.youtube_id)
 
-    def fetch(self, clip: Clip, _location: str, folder: Path) -> Fetched:
+    def fetch(self, clip: Clip, _location: str, folder: Path) -> FetchResult:
         """Download the whole video, or its section, into `folder`; whatever else was written is removed.
 
         With sections, other threads must not start ffmpeg meanwhile: its log goes where an environment variable says. Raises
@@ -133,7 +143,7 @@ class Source:
         if detail:
             detail = f"{detail} [{self.versions}]"
         chosen = watch.chosen if path is not None else formats.Chosen()
-        return Fetched(
+        return FetchResult(
             status=status,
             detail=detail,
             path=path,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...clip import Status
-from .errors import RefusedError
+from ..youtube.errors import RefusedError
 
 _LISTS = "_extract_formats_and_subtitles"
 """Private to yt-dlp, of its extractor for YouTube: where there is none, nothing is looked at."""

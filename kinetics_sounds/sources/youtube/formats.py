@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...clip import Status
-from .errors import RefusedError
+from ..youtube.errors import RefusedError
 
 Format = Mapping[str, Any]
 """One entry of `formats` in yt-dlp's info dict."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kinetics_sounds.pipelines import mailbox as module
-from kinetics_sounds.pipelines.mailbox import Mailbox, serve
+from kinetics_sounds.pipelines.executors.slurm import mailbox as module
+from kinetics_sounds.pipelines.executors.slurm.mailbox import Mailbox, serve
 
 
 class Stale:

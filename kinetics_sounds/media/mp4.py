@@ -1,0 +1,116 @@
+"""Tables of a stored clip's mp4 (ISO/IEC 14496-12), and bounds on what is decoded from it."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import MediaError
+
+MAX_PIXELS = 2**23
+"""Of a stored frame, just over 4K: small bytes that claim more would take gigabytes of memory."""
+MOST_BYTES = 2**31
+"""Of the frames that are decoded at a time: of a clip that is asked for ten times 16 frames of 1080p it is half."""
+
+
+def check_room(count: int, height: int, width: int) -> None:
+    """Raise MediaError for more frames than are decoded at a time."""
+    if count * height * width * 3 > MOST_BYTES:
+        raise MediaError(
+            f"{count} frames of {width} x {height} take more than {MOST_BYTES >> 30} GiB; ask for fewer at a time"
+        )
+
+
+def check_indices(numbers: list[int], length: int) -> None:
+    """Raise MediaError for no frames, and for one that a clip of this length does not have."""
+    if not numbers or not 0 <= min(numbers) <= max(numbers) < length:
+        raise MediaError(f"frames {numbers[:1]} to {numbers[-1:]} are asked of a stored clip of {length}")
+
+
+def first_line(error: Exception) -> str:
+    """What torchcodec and decord add to it are screens of C++."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Where the packets of a stored clip lie in its mp4, one a frame, in order."""
+
+    offsets: list[int]
+    sizes: list[int]
+    keyframes: list[int]
+    """Numbers of the frames that begin a group."""
+    extradata: bytes
+    """H.264's parameter sets, as the decoder takes them."""
+
+
+def read_track(mp4: bytes) -> Track:
+    """Read the tables of an mp4's first track (ISO/IEC 14496-12, 8.5 to 8.7).
+
+    Raises MediaError where a table is missing, contradicts another, or says more than the bytes can hold.
+    """
+    tables = _boxes(mp4, *_inside(mp4, 0, len(mp4), b"moov", b"trak", b"mdia", b"minf", b"stbl"))
+    if lacking := {b"stsz", b"stco", b"stsc", b"stsd"} - tables.keys():
+        raise MediaError(f"the stored frames lack the tables {sorted(lacking)}")
+    if b"ctts" in tables:
+        raise MediaError("the stored frames are reordered, which ks-shard never does: pack them again")
+    sizes = _sizes(mp4, tables[b"stsz"][0])
+    chunks = _column(mp4, tables[b"stco"][0])
+    runs = _column(mp4, tables[b"stsc"][0], columns=3).reshape(
+        -1, 3
+    )  # from which chunk on, packets a chunk, description
+    chunks_of_run = np.diff(runs[:, 0], append=len(chunks) + 1)
+    if len(sizes) == 0 or len(runs) == 0 or runs[0, 0] != 1 or chunks_of_run.min() < 0:
+        raise MediaError("the stored frames' tables are empty or out of order")
+    if chunks_of_run @ runs[:, 1] != len(sizes):
+        raise MediaError("the stored frames' tables contradict each other")
+    counts = np.repeat(runs[:, 1], chunks_of_run)
+    before = np.cumsum(sizes) - sizes
+    chunk_begins = before[np.minimum(np.cumsum(counts) - counts, len(sizes) - 1)]
+    offsets = before + np.repeat(chunks - chunk_begins, counts)
+    if (offsets + sizes).max() > len(mp4):
+        raise MediaError("the stored frames are cut short")
+    keyframes = _column(mp4, tables[b"stss"][0]) - 1 if b"stss" in tables else np.arange(len(sizes))
+    if len(keyframes) == 0 or keyframes[0] != 0 or (np.diff(keyframes) <= 0).any():
+        raise MediaError("the stored frames do not begin with a keyframe")
+    entry, entry_end = _inside(mp4, tables[b"stsd"][0] + 8, tables[b"stsd"][1], b"avc1")
+    config, config_end = _inside(mp4, entry + 78, entry_end, b"avcC")  # behind the fixed fields of a picture's entry
+    return Track(offsets.tolist(), sizes.tolist(), keyframes.tolist(), mp4[config:config_end])
+
+
+def _inside(mp4: bytes, begin: int, end: int, *names: bytes) -> tuple[int, int]:
+    """Begin and end of the first box of the last name, in the first of the name before it, and so on."""
+    for name in names:
+        boxes = _boxes(mp4, begin, end)
+        if name not in boxes:
+            raise MediaError(f"the stored frames are cut short or no H.264: there is no box {name!r}")
+        begin, end = boxes[name]
+    return begin, end
+
+
+def _boxes(mp4: bytes, begin: int, end: int) -> dict[bytes, tuple[int, int]]:
+    """Begin and end of the first box of each name in a span."""
+    found: dict[bytes, tuple[int, int]] = {}
+    while begin + 8 <= end:
+        size, name = struct.unpack_from(">I4s", mp4, begin)
+        if size < 8 or begin + size > end:
+            raise MediaError(f"the stored frames are cut short: box {name!r} claims {size} bytes")
+        found.setdefault(name, (begin + 8, begin + size))
+        begin += size
+    return found
+
+
+def _column(mp4: bytes, begin: int, *, columns: int = 1) -> np.ndarray:
+    """A table of 32-bit numbers behind its count: int64, shape (count * columns,)."""
+    (count,) = struct.unpack_from(">I", mp4, begin + 4)
+    return np.frombuffer(mp4, ">u4", count * columns, begin + 8).astype(np.int64)
+
+
+def _sizes(mp4: bytes, begin: int) -> np.ndarray:
+    """Bytes of each packet, from a table that may say one size for all: int64, shape (packets,)."""
+    same, count = struct.unpack_from(">II", mp4, begin + 4)
+    if same == 0:
+        return _column(mp4, begin + 4)
+    if same * count > len(mp4):
+        raise MediaError("the stored frames are cut short")
+    return np.full(count, same, dtype=np.int64)

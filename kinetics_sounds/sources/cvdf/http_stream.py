@@ -1,0 +1,147 @@
+"""The bytes of a URL in order, over as many connections as that takes."""
+
+import hashlib
+import http.client
+import math
+import re
+import time
+import urllib.error
+from collections.abc import Generator
+
+import stamina
+
+from ... import web
+from ...clip import Status
+from ..cvdf import common
+from ..cvdf.common import BreakError, ChangedError
+
+ATTEMPTS = 6
+"""Connections in a row that break before they bring `web.SLOW_BYTES`; then the part is given up."""
+WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 30.0
+"""Before the second try; it doubles up to the other, with up to the first of jitter added."""
+
+
+class Download:
+    """The bytes of a URL in order, over as many connections as that takes.
+
+    A broken connection is taken up at the byte where it broke, if the server names the file's version (a strong ETag) and
+    still has that version. Otherwise the file is read from its start again and what was had before is compared by
+    its digest, so that a file that changed is never joined to what it was.
+    """
+
+    def __init__(self, url: str, *, named: str, ends: float = math.inf) -> None:
+        self.url, self.named, self.ends = url, named, ends
+        self.offset = 0  # bytes handed on
+        self.digest = hashlib.sha256()  # of them
+        self.position = 0  # of the connection in the file: less than offset where it is read again
+        self.again = hashlib.sha256()  # of what it has read again
+        self.total: int | None = None
+        self.etag = ""
+        self.barren, self.broken_at = 0, 0  # broken connections in a row that brought little, and where the last broke
+        self.received = 0
+        self.answer: http.client.HTTPResponse | None = None
+
+    def __iter__(self) -> Generator[bytes, None, None]:
+        """Raises BreakError where the file cannot be had to its end."""
+        try:
+            while chunk := self._next():
+                self.digest.update(chunk)
+                self.offset += len(chunk)
+                if self.offset > common.MAX_PART_BYTES:
+                    raise BreakError(Status.CORRUPT, f"it has more than {common.MAX_PART_BYTES} bytes, as no part does")
+                yield chunk
+        finally:
+            self._hang_up()
+
+    def _next(self) -> bytes:
+        """The next bytes, none at the end."""
+        chunk = b""
+        try:
+            for attempt in stamina.retry_context(
+                on=self._may_pass,
+                attempts=None,
+                timeout=None,
+                wait_initial=WAIT_SECONDS,
+                wait_max=MAX_WAIT_SECONDS,
+                wait_jitter=WAIT_SECONDS,
+            ):
+                with attempt:
+                    try:
+                        chunk = self._receive()
+                    except Exception:
+                        self._hang_up()
+                        raise
+        except (OSError, http.client.HTTPException) as error:
+            raise _classified(error) from error
+        return chunk
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether another try may help."""
+        self.barren = self.barren + 1 if self.offset - self.broken_at < web.SLOW_BYTES else 1
+        self.broken_at = self.offset
+        if isinstance(error, web.RefusedError) or time.monotonic() >= self.ends:
+            return False
+        if isinstance(error, urllib.error.HTTPError) and error.code == 416:
+            self.etag = ""  # there is no such byte, so this is another file: read it again and see
+        elif isinstance(error, urllib.error.HTTPError) and error.code not in (408, 429) and error.code < 500:
+            return False
+        return isinstance(error, (OSError, http.client.HTTPException, BreakError)) and (
+            not isinstance(error, ChangedError) and self.barren < ATTEMPTS
+        )
+
+    def _hang_up(self) -> None:
+        if self.answer is not None:
+            self.answer.close()
+            self.answer = None
+
+    def _connect(self) -> http.client.HTTPResponse:
+        resume = {"Range": f"bytes={self.offset}-", "If-Range": self.etag} if self.offset and self.etag else {}
+        answer = self.answer = web.open_url(self.url, named=self.named, headers=resume, ends=self.ends)
+        etag = answer.headers.get("ETag", "")
+        if answer.status == http.HTTPStatus.PARTIAL_CONTENT:
+            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+            total = int(span[2]) if span and span[2] != "*" else self.total
+            if not resume or not span or (int(span[1]), etag, self.total or total) != (self.offset, self.etag, total):
+                self.etag = ""  # a server that does not know what it sends: do not ask it for ranges again
+                raise ConnectionError("the server answered another range than the one asked for")
+            self.position, self.total = self.offset, total
+        else:
+            self.position, self.again = 0, hashlib.sha256()
+            self.total = answer.length
+            self.etag = etag if etag.startswith('"') else ""
+        return answer
+
+    def _receive(self) -> bytes:
+        """Bytes from the connection that were not handed on before; none at the end of the file."""
+        while True:
+            answer = self.answer or self._connect()
+            chunk = answer.read1(common.CHUNK_BYTES)
+            self.received += len(chunk)
+            known = min(len(chunk), self.offset - self.position)
+            self.position += len(chunk)
+            if not chunk and self.total is not None and self.position < self.total:
+                raise BreakError(Status.TRUNCATED, f"ends after {self.position} of {self.total} bytes")
+            if known:
+                self.again.update(memoryview(chunk)[:known])
+                chunk = chunk[known:]
+                if self.position >= self.offset and self.again.digest() != self.digest.digest():
+                    raise ChangedError(Status.TRUNCATED, "the file changed on the server while it was read")
+            elif not chunk and self.position < self.offset:
+                raise ChangedError(Status.TRUNCATED, "the file became shorter on the server while it was read")
+            if chunk or not known:
+                return chunk
+
+
+def _classified(error: OSError | http.client.HTTPException) -> BreakError:
+    """The status of what a server did; its own words are left out, since they may hold anything."""
+    if isinstance(error, urllib.error.HTTPError):
+        status = Status.HTTP_5XX if error.code >= 500 else Status.HTTP_4XX
+        return BreakError(Status.RATE_LIMITED if error.code == 429 else status, f"the server answers HTTP {error.code}")
+    if isinstance(error, web.RefusedError):
+        return BreakError(Status.HTTP_4XX, str(error))
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, web.SlowError):
+        return BreakError(Status.TIMEOUT, f"the server is too slow: {reason}")
+    if isinstance(reason, TimeoutError):
+        return BreakError(Status.TIMEOUT, "the server fell silent")
+    return BreakError(Status.NETWORK, f"the connection failed ({reason!r:.200})")

@@ -1,0 +1,42 @@
+"""Ranks, through the trainer's own comparison with one process (`train.diagnostics.rank_parity`): nothing here imports it."""
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from . import PYTHON, Asked, Finding, Verdict, ending, last_words
+
+AGREE = "kinetics_sounds.train.diagnostics.rank_parity"
+DIFFERS = 1
+"""Exit code where ranks do not learn what one process would."""
+BYTES = 118 * 10**6
+"""That it sums over the ranks: the gradients of AVCL's two R3D."""
+
+
+def distributed(_asked: Asked) -> Iterator[Finding]:
+    """Whether the ranks of this machine learn what one process would, and how fast they exchange it."""
+    compared = subprocess.run([*PYTHON, "-m", AGREE], check=False, capture_output=True, text=True)
+    if compared.returncode not in (0, DIFFERS) or not compared.stdout:
+        found = ending(compared.returncode) + last_words(compared.stderr)
+        remedy = "read what the ranks said; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names the network where there are several"
+        yield Finding("ranks", Verdict.MISSING, found, remedy)
+        return
+    yield from judge(json.loads(compared.stdout), right=compared.returncode == 0)
+
+
+def judge(report: Mapping[str, Any], *, right: bool) -> Iterator[Finding]:
+    """What a `Report` of `kinetics_sounds.train.diagnostics.rank_parity` means."""
+    ranks = f"{report['ranks']} ranks on {report['device']} by {report['backend']}"
+    off = f"off by {report['still']:.1g}, with batch norms over all ranks by {report['synchronised']:.1g}"
+    if right:
+        yield Finding("ranks", Verdict.OK, f"{ranks}: losses and gradients are those of one process ({off})")
+    else:
+        remedy = "train on one device, or install another torch: what these ranks learn is not what one would"
+        yield Finding(
+            "ranks", Verdict.MISSING, f"{ranks}: losses or gradients are not those of one process ({off})", remedy
+        )
+    speed = BYTES / report["seconds"] / 1e9
+    yield Finding(
+        "exchange", Verdict.OK, f"{speed:.2f} GB/s: the gradients of an AVCL step in {report['seconds']:.2f} s"
+    )

@@ -1,0 +1,334 @@
+"""Tasks and results that pass through a folder, between a driver and jobs that share nothing else.
+
+    tasks/NUMBER                 waits for a job
+    claimed/NUMBER@JOB.START     this start of this job works on it
+    results/NUMBER               waits for the driver
+    hello/JOB                    JSON: the job's node, and the token as it reads it there
+    alive                        changes while the driver lives; without it, whoever works here leaves
+
+A file's name is the whole state, and a rename its only change: of two who want a task one gets it, on NFS too.
+
+Tasks and results are pickled, as the work that Slurm is handed is by submitit itself: the folder is its owner's alone
+(mode 0700), and before anything is read from it that is checked, as is each file's owner.
+
+On NFS a file that is replaced or renamed while it is read is stale to the reader, and a server may be away for a while:
+an OSError other than FileNotFoundError is no news, after which the same is tried again for as long as patience lasts.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import pickle
+import secrets
+import signal
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from kinetics_sounds import files
+from kinetics_sounds.errors import SettingsError
+
+from ...process_pool import SupervisedPool
+
+SECONDS_BETWEEN_LOOKS = 0.5
+"""How often a job without work looks for some, and one with work whether the driver lives."""
+BEATS = 10
+"""Signs of life that the driver gives in the time after which jobs take it for dead."""
+
+R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task in the hands of a job."""
+
+    number: int
+    job: str
+    start: str
+    """Differs each time that the job begins: one that was requeued holds none of its earlier claims."""
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{_name(self.number)}@{self.job}.{self.start}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a job says before it takes work."""
+
+    node: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """The folder."""
+
+    folder: Path
+
+    def make(self) -> str:
+        """Create it, for its owner alone; gives back the token that every job must read."""
+        self.folder.mkdir(mode=0o700)
+        for name in ("tasks", "claimed", "results", "hello"):
+            (self.folder / name).mkdir()
+        token = secrets.token_hex(16)
+        self._write("token", token.encode())
+        return token
+
+    def beat(self, count: int) -> None:
+        """Say that the driver lives."""
+        self._write("alive", str(count).encode())
+
+    def dismiss(self) -> None:
+        """Tell the jobs to leave."""
+        (self.folder / "alive").unlink(missing_ok=True)
+
+    def pulse(self) -> bytes | None:
+        """What `beat` wrote last; empty once the jobs are to leave, None while the folder cannot be read."""
+        try:
+            return (self.folder / "alive").read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError:
+            return None
+
+    def put(self, number: int, task: object, *, timeout_seconds: float) -> None:
+        """Lay a task out for whichever job is first."""
+        self._write(f"tasks/{_name(number)}", pickle.dumps((task, timeout_seconds)))
+
+    def claim(self, job: str, start: str) -> Claim | None:
+        """Take the first task that waits; None where none does."""
+        for name in self._names("tasks"):
+            claim = Claim(int(name), job, start)
+            place = self.folder / "claimed" / claim.name
+            with contextlib.suppress(FileNotFoundError):  # another job was first
+                (self.folder / "tasks" / name).rename(place)
+            if (
+                place.exists()
+            ):  # NFS may carry out a rename whose answer was lost, and then say that there is no such file
+                return claim
+        return None
+
+    def claims(self) -> list[Claim]:
+        """All that jobs have in their hands."""
+        parts = (name.partition("@") for name in self._names("claimed"))
+        return [Claim(int(number), *job.rsplit(".", 1)) for number, _, job in parts]
+
+    def held(self, job: str, start: str) -> Claim | None:
+        """The first task in the hands of this start of the job."""
+        return next((claim for claim in self.claims() if (claim.job, claim.start) == (job, start)), None)
+
+    def put_back(self, claim: Claim) -> bool:
+        """Lay a claimed task out again; false where someone has done so, or it has its result."""
+        if (self.folder / "results" / _name(claim.number)).exists():
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / "claimed" / claim.name).rename(self.folder / "tasks" / _name(claim.number))
+            return True
+        return False
+
+    def withdraw(self, number: int) -> bool:
+        """Take back a task that waits; false where a job was first."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / "tasks" / _name(number)).unlink()
+            return True
+        return False
+
+    def drop(self, claim: Claim) -> None:
+        """Forget a claimed task."""
+        (self.folder / "claimed" / claim.name).unlink(missing_ok=True)
+
+    def read(self, claim: Claim) -> tuple[Any, float]:
+        """The claimed task and its seconds."""
+        task, timeout_seconds = self._load(f"claimed/{claim.name}")
+        return task, timeout_seconds
+
+    def answer(self, claim: Claim, result: object) -> None:
+        """Lay out the result of a claimed task."""
+        self._write(f"results/{_name(claim.number)}", pickle.dumps(result))
+        self.drop(claim)
+
+    def take(self, numbers: Collection[int]) -> dict[int, Any]:
+        """The results of these tasks that are there, taken out; any other was given before."""
+        found: dict[int, Any] = {}
+        for name in self._names("results"):
+            with contextlib.suppress(OSError):  # it stays there for the next look
+                if int(name) in numbers:
+                    found[int(name)] = self._load(f"results/{name}")
+                    for claim in self.claims():
+                        if claim.number == int(name):  # its job ended between the two steps of `answer`
+                            self.drop(claim)
+                (self.folder / "results" / name).unlink()
+        return found
+
+    def greet(self, job: str) -> None:
+        """A job's first word; raises FileNotFoundError where this is not the driver's folder."""
+        hello = Hello(socket.gethostname(), (self.folder / "token").read_text())
+        self._write(f"hello/{job}", json.dumps(asdict(hello)).encode())
+
+    def greetings(self) -> dict[str, Hello]:
+        """What each job said."""
+        found: dict[str, Hello] = {}
+        for name in self._names("hello"):
+            with contextlib.suppress(OSError):  # that of a job that was requeued is replaced
+                found[name] = Hello(**json.loads((self.folder / "hello" / name).read_bytes()))
+        return found
+
+    def _names(self, kind: str) -> list[str]:
+        """The complete files of a kind, sorted; none once the folder is gone.
+
+        All begin with a digit; those that NFS leaves behind for who still reads a file that was removed begin with a dot.
+        """
+        folder = self.folder / kind
+        try:
+            os.utime(folder)  # an NFS client then asks for the folder anew, instead of showing it up to a minute old
+            names = [path.name for path in folder.iterdir() if path.suffix != files.PART]
+            return sorted(name for name in names if name[:1].isdigit())
+        except FileNotFoundError:
+            return []
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Complete or not there; raises FileNotFoundError once the folder is gone, and does not bring it back."""
+        path = self.folder / name
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{files.PART}")
+        with files.named(part):
+            part.touch(mode=0o600)  # a task may hold an address with a secret
+            part.write_bytes(data)
+        files.replace_atomically(part, path)
+
+    def _load(self, name: str) -> Any:  # noqa: ANN401 - whatever was laid out
+        folder = self.folder.lstat()
+        with os.fdopen(os.open(self.folder / name, os.O_RDONLY | os.O_NOFOLLOW), "rb") as data:
+            owners = {folder.st_uid, os.fstat(data.fileno()).st_uid}
+            if not stat.S_ISDIR(folder.st_mode) or stat.S_IMODE(folder.st_mode) & 0o077 or owners != {os.geteuid()}:
+                raise SettingsError(
+                    f"{self.folder}: is open to others, so nothing is read from it; see who changed its mode"
+                )
+            return pickle.load(data)  # noqa: S301 - only we can have written it
+
+
+class Heart:
+    """The driver's signs of life, from a thread of its own: the driver may be long at other work."""
+
+    def __init__(self, mailbox: Mailbox, *, patience_seconds: float) -> None:
+        self._mailbox = mailbox
+        self._seconds = patience_seconds / BEATS
+        self._stopped = threading.Event()
+        mailbox.beat(0)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The jobs are to leave."""
+        self._stopped.set()
+        self._thread.join()
+        self._mailbox.dismiss()
+
+    def _run(self) -> None:
+        count = 0
+        while not self._stopped.wait(self._seconds):
+            count += 1
+            try:
+                self._mailbox.beat(count)
+            except OSError as error:  # a disk that is full or away for a moment; should it last, the jobs leave
+                _log.warning("%s: no sign of life could be written: %s", self._mailbox.folder, error)
+
+
+class _Leave:
+    """Whether a job is to leave: it was told to, or the driver is gone."""
+
+    def __init__(self, mailbox: Mailbox, patience_seconds: float) -> None:
+        self._mailbox = mailbox
+        self._patience = patience_seconds
+        self._pulse: bytes | None = None
+        self._felt = time.monotonic()
+        self._told = False
+        for number in (signal.SIGTERM, signal.SIGUSR2):  # Slurm's: cancelled or preempted; soon out of time
+            signal.signal(number, self._tell)
+
+    def __bool__(self) -> bool:
+        pulse = self._mailbox.pulse()
+        if pulse not in (None, self._pulse):
+            self._pulse, self._felt = pulse, time.monotonic()  # a job does not trust another machine's clock
+        return self._told or pulse == b"" or time.monotonic() > self._felt + self._patience
+
+    def _tell(self, _number: int, _frame: FrameType | None) -> None:
+        self._told = True
+
+
+def serve(mailbox: Mailbox, function: Callable[[Any], Any], *, job: str, patience_seconds: float) -> None:
+    """In a job: take tasks and lay out their results, until told to leave or the driver shows no life for so long.
+
+    What an earlier start of the job had in hand is laid out again first, what this one has in hand at the end.
+    """
+    leave, start = _Leave(mailbox, patience_seconds), secrets.token_hex(4)
+    try:
+        _patiently(lambda: _put_back_all(mailbox, job), leave)
+        _patiently(lambda: mailbox.greet(job), leave)
+        with contextlib.closing(SupervisedPool(function, workers=1)) as process:
+            for claim in _claims(mailbox, job, start, leave):
+                if (read := _patiently(partial(mailbox.read, claim), leave)) is None:
+                    break
+                task, timeout_seconds = read
+                process.submit(task, timeout_seconds=timeout_seconds)
+                ended = process.finished(SECONDS_BETWEEN_LOOKS)
+                while not ended and not leave:
+                    ended = process.finished(SECONDS_BETWEEN_LOOKS)
+                if ended and not leave:  # told to leave, a task may have ended of the same signal
+                    _patiently(partial(mailbox.answer, claim, ended[0][1]), leave)
+        _patiently(lambda: _put_back_all(mailbox, job), leave)
+    except FileNotFoundError:
+        if mailbox.folder.exists():
+            raise
+        _log.warning("%s: is gone, and so is the driver", mailbox.folder)
+
+
+def _put_back_all(mailbox: Mailbox, job: str) -> None:
+    for claim in mailbox.claims():
+        if claim.job == job:
+            mailbox.put_back(claim)
+
+
+def _patiently(act: Callable[[], R], leave: _Leave) -> R | None:
+    """What it gives back, tried again while the folder cannot be used; None once the job is to leave."""
+    while True:
+        try:
+            return act()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            _log.warning("the folder of the tasks cannot be used now: %s", error)
+        if leave:
+            return None
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _claims(mailbox: Mailbox, job: str, start: str, leave: _Leave) -> Iterator[Claim]:
+    """Task after task, waiting for the next, until the job is to leave."""
+    in_doubt = False
+    while not leave:
+        try:
+            claim = (mailbox.held(job, start) if in_doubt else None) or mailbox.claim(job, start)
+            in_doubt = False
+        except OSError as error:  # a task may be ours for all that
+            _log.warning("%s: %s", mailbox.folder, error)
+            claim, in_doubt = None, True
+        if claim is None:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        else:
+            yield claim
+
+
+def _name(number: int) -> str:
+    return f"{number:012d}"

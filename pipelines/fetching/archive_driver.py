@@ -1,0 +1,310 @@
+"""A source's turn where its clips lie in archives: each that may hold a wanting clip is read once, replacements first."""
+
+import random
+import shutil
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import progress
+from kinetics_sounds.address import Address
+from kinetics_sounds.clip import Clip, FetchResult, Kind, Outcome, Status
+from kinetics_sounds.ledger import PartEntry, name_of
+from kinetics_sounds.sources import TarPart, TarSource, UnreachableError
+
+from ..executors import SECONDS_BETWEEN_LOOKS, Failed
+from .driver import Done, Ended, Run, SourcePass, StopReason, Task, clip_done, drive, failure, took_clips
+from .throttle import CircuitBreaker, RetryPolicy, Schedule
+from .worker import ClipDone, ClipTask, PartDone, PartTask, versions
+
+_DOUBT = "; a sound copy may lie in an archive that was not read to its end: "
+"""Between what became of the copies that were had and why there may be another."""
+
+
+def ask_archive(
+    run: Run, spec: Address, source: TarSource, options: object, clips: Sequence[Clip]
+) -> StopReason | None:
+    """Stream the archives that may hold the clips; returns why that ended early, if it did.
+
+    Raises SourceError where the archives cannot be told and waiting will not help.
+    """
+    parts = _parts(run, spec, source, sorted({clip.split for clip in clips}))
+    if isinstance(parts, StopReason) or run.stop:
+        return parts if isinstance(parts, StopReason) else None
+    with progress.bar(f"ks-build {name_of(spec)}", len(clips)) as bar:
+        turn = SourcePass(run=run, spec=spec, options=options, tools=versions(source.versions), bar=bar)
+        reading = _Reading(turn, clips, parts)
+        for replacement in (True, False):
+            blocked = reading.read([part for part in parts if part.replacement is replacement])
+            if blocked is not None or run.stop:
+                return blocked
+        reading.settle()
+    return None
+
+
+def _parts(run: Run, spec: Address, source: TarSource, splits: Sequence[str]) -> list[TarPart] | StopReason:
+    """The archives, waited for as long as a source that refuses is; none where the run is stopped meanwhile."""
+    breaker = CircuitBreaker(run.rules.patience_seconds, random.Random())  # noqa: S311 - jitter, not a secret
+    while not run.stop:
+        try:
+            return source.parts(splits)
+        except UnreachableError as error:
+            breaker.refuse(time.monotonic())
+            if breaker.gave_up:
+                return StopReason(error.status, str(error))
+            minutes = max(0.0, breaker.probe_at - time.monotonic()) / 60
+            said = f"{name_of(spec)}: waiting for its list of archives ({error})"
+            progress.log.warning("%s; the next try is in %.1f minutes", said, minutes)
+        while not run.stop and (left := breaker.probe_at - time.monotonic()) > 0:
+            time.sleep(min(left, SECONDS_BETWEEN_LOOKS))
+    return []
+
+
+def unread(
+    parts: Sequence[TarPart],
+    known: Mapping[str, PartEntry],
+    left: Collection[str],
+    again: Collection[str],
+    damaged: Collection[str] = (),
+) -> list[TarPart]:
+    """The parts that may hold more than what is known of them, or are known to hold a key that is wanting.
+
+    `damaged`: keys of which the copies in the parts that are known were had, and are no good.
+    """
+    hoped = frozenset(left).difference(damaged)
+
+    def asked(part: TarPart) -> bool:
+        entry = known.get(part.name)
+        if entry is None or (entry.status is not Status.OK and (entry.status in again or entry.status.kind in again)):
+            return True
+        return not entry.keys.isdisjoint(hoped)
+
+    return [part for part in parts if asked(part)] if left else []
+
+
+class _Cuts(Schedule[Task]):
+    """The clips that are to be cut: by how they ended, whatever the ledger says of it."""
+
+    def __init__(self, rules: RetryPolicy) -> None:
+        super().__init__((), rules)
+        self.ends: dict[Task, Status] = {}
+        """Of tasks of which the ledger says something else."""
+        self.over: deque[Task] = deque()
+        """Tasks that will not be tried again."""
+
+    def took(self, task: Task, status: Status, now: float, **told: Any) -> bool:  # noqa: ANN401 - as it is handed on
+        """Learn what became of a task, and keep it where that was its last word."""
+        final = super().took(task, self.ends.pop(task, status), now, **told)
+        if final:
+            self.over.append(task)
+        return final
+
+
+class _Reading:
+    """Which parts are read, what they gave, and what is left to be said of each clip.
+
+    A damaged clip gets its permanent word only when every part that may hold another copy was read: until then a run that
+    ends early, however that is, leaves it to the next one.
+    """
+
+    def __init__(self, turn: SourcePass, clips: Sequence[Clip], parts: Sequence[TarPart]) -> None:
+        self.turn, self.run = turn, turn.run
+        self.wanted = {clip.key: clip for clip in clips}
+        self.known = self.run.ledger.parts(turn.spec)
+        self.short: dict[TarPart, tuple[Status, str]] = {}  # parts that may hold more than they gave, and why
+        for part in parts:
+            entry = self.known.get(part.name)
+            if entry is None:
+                self._expect(part)
+            elif entry.status is not Status.OK:
+                self.short[part] = (entry.status, entry.detail)
+        self.words = self._words()  # the last of each clip that is not ok
+        self.damaged: dict[str, Outcome] = {}  # what to say of a clip whose copies so far are no good
+        self._recall()
+        self.counted: set[str] = set()  # keys that the bar has counted
+        self.copies: dict[
+            str, deque[FetchResult]
+        ] = {}  # of the clips that are being cut: those that wait behind the first
+        self.filled: set[Path] = set()  # folders with clips that are to be cut
+
+    def _expect(self, part: TarPart) -> None:
+        self.short[part] = (Status.NOT_TRIED, f"part {part.name} was not read yet")
+
+    def _words(self) -> dict[str, Outcome]:
+        """What earlier runs said."""
+        name = name_of(self.turn.spec)
+        return {
+            entry.key: entry.outcome(self.wanted[entry.key])
+            for entry in self.run.ledger.words()
+            if entry.source == name and entry.media is None and entry.key in self.wanted
+        }
+
+    def _recall(self) -> None:
+        """Know again the clips that an earlier run found damaged, so that their parts are not read for them again.
+
+        But for those whose copies lie in several parts: it may have had but one of them.
+        """
+        for key, word in self.words.items():
+            said, doubt, _ = word.detail.partition(_DOUBT)
+            if doubt and sum(key in entry.keys for entry in self.known.values()) < 2:
+                status, _, detail = said.partition(": ")
+                outcome = replace(word, status=Status.of(status), detail=detail)
+                if self.run.again.isdisjoint((outcome.status, outcome.status.kind)):
+                    self.damaged[key] = outcome
+
+    def read(self, parts: Sequence[TarPart]) -> StopReason | None:
+        """Stream those of the parts that may hold a wanting clip, and carry the wanted clips to their places."""
+        left = [key for key in self.wanted if key not in self.run.standing.ok]
+        chosen = unread(parts, self.known, left, self.run.again, self.damaged)
+        if not chosen:
+            return None
+        for part in chosen:
+            self._expect(part)
+        spec, options = self.turn.spec, self.turn.options
+        progress.log.info("%s: %d of %d parts to read for %d clips", name_of(spec), len(chosen), len(parts), len(left))
+        listed = self.run.folder().with_suffix(".txt")
+        listed.write_text("".join(f"{key}\n" for key in left), "ascii")
+        tasks = (
+            PartTask(part=part, spec=spec, options=options, wanted=listed, folder=self.run.folder()) for part in chosen
+        )
+        asked, here = Schedule[Task](tasks, self.run.rules), _Cuts(self.run.rules)
+
+        def took(ended: Ended) -> StopReason | None:
+            blocked: StopReason | None = None
+            clips: list[tuple[ClipTask, ClipDone]] = []
+            for task, result in ended:
+                if isinstance(task, PartTask):
+                    done = self._part_done(task, result)
+                    self._hand_on(done, here)
+                    blocked = self._took_part(task, done, asked) or blocked
+                else:
+                    clips.append(clip_done(task, result))
+            return self._took_clips(clips, here) or blocked
+
+        return drive(self.run, [here, asked], took, ahead=self.run.pool.workers)
+
+    def _part_done(self, task: PartTask, result: Done | Failed) -> PartDone:
+        """A part's result, or what its failure means for it."""
+        if isinstance(result, PartDone):
+            return result
+        if isinstance(result, ClipDone):
+            raise TypeError(f"{task}: is no clip's")
+        for folder in task.folder.glob("*"):
+            if folder not in self.filled:  # by an earlier try
+                shutil.rmtree(folder, ignore_errors=True)
+        return PartDone(status=failure(result), detail=f"part {task.part.name}: {result.detail}")
+
+    def _hand_on(self, done: PartDone, here: _Cuts) -> None:
+        """Have the clips cut that a part gave; another copy of one that is being cut waits for how that ends."""
+        for key, fetched in done.clips:
+            if key not in self.wanted or key in self.run.standing.ok:
+                _let_go(fetched)
+                continue
+            if fetched.path is not None:
+                self.filled.add(fetched.path.parent)
+            if key in self.copies:
+                self.copies[key].append(fetched)
+            else:
+                self._cut(key, fetched, deque(), here)
+
+    def _cut(self, key: str, fetched: FetchResult, others: deque[FetchResult], here: _Cuts) -> None:
+        self.copies[key] = others
+        here.add(self.turn.task(self.wanted[key], fetched=fetched))
+
+    def _took_part(self, task: PartTask, done: PartDone, asked: Schedule[Task]) -> StopReason | None:
+        """Keep what is known of a part now; returns its refusal, if it was one."""
+        self.run.tally.seconds["fetch"] += done.seconds
+        self.run.tally.counts["bytes"] += done.bytes
+        final = asked.took(task, done.status, time.monotonic())
+        self.short.pop(task.part, None)
+        if done.status is not Status.OK:
+            self.short[task.part] = (done.status, done.detail)
+            if final:
+                progress.log.warning("%s: %s", done.status, done.detail)
+        if done.status.kind in (Kind.OK, Kind.PERMANENT):
+            entry = PartEntry(status=done.status, detail=done.detail, keys=done.keys)
+            self.run.ledger.record_part(self.turn.spec, task.part.name, entry)
+        refused = done.status.kind is Kind.STOP or done.status is Status.NETWORK
+        return StopReason(done.status, done.detail) if refused else None
+
+    def _took_clips(self, ended: Iterable[tuple[ClipTask, ClipDone]], here: _Cuts) -> StopReason | None:
+        """Record what became of copies, and have the next one cut of each clip whose copy was no good."""
+        sure: list[tuple[ClipTask, ClipDone]] = []
+        doubtful: list[tuple[ClipTask, ClipDone]] = []
+        for task, done in ended:
+            outcome = word = done.outcome
+            self.damaged.pop(task.clip.key, None)
+            if outcome.status.kind is Kind.PERMANENT:
+                self.damaged[task.clip.key] = outcome
+                word = self._doubted(outcome)
+                here.ends[task] = outcome.status
+            self.words[task.clip.key] = word
+            (sure if word is outcome else doubtful).append((task, replace(done, outcome=word)))
+        took_clips(self.turn, here, doubtful)  # whose words are of parts, and those have refused before
+        blocked = took_clips(self.turn, here, sure)
+        while here.over:
+            self._go_on(here.over.popleft(), here)
+        return blocked
+
+    def _go_on(self, task: Task, here: _Cuts) -> None:
+        """A copy has ended for good: cut the next one of its clip where it was no good, else let go of them."""
+        if not isinstance(task, ClipTask):
+            raise TypeError(f"{task}: is no clip's")
+        key = task.clip.key
+        self.counted.add(key)
+        others = self.copies.pop(key)
+        if key not in self.run.standing.ok and others:
+            self._cut(key, others.popleft(), others, here)
+            return
+        for fetched in others:
+            _let_go(fetched)
+
+    def _suspect(self, clip: Clip) -> tuple[Status, str] | None:
+        """Why a part may hold the clip though it did not give it, first of those that may be read yet."""
+        words = [word for part, word in self.short.items() if part.split in (None, clip.split)]
+        return min(words, key=lambda word: (word[0].kind is Kind.PERMANENT, word[0] is Status.NOT_TRIED), default=None)
+
+    def _doubted(self, outcome: Outcome) -> Outcome:
+        """What to say of a damaged clip for now: that there may be another copy, where some part is not read yet."""
+        suspect = self._suspect(outcome.clip)
+        if suspect is None or suspect[0].kind is Kind.PERMANENT:
+            return outcome
+        status, detail = suspect
+        return replace(
+            outcome,
+            status=status if status.kind is Kind.RETRY else Status.NOT_TRIED,
+            detail=f"{outcome.status}: {outcome.detail}{_DOUBT}{detail}",
+        )
+
+    def _missed(self, clip: Clip) -> Outcome:
+        """What to say of a clip that no part gave: that there is none, or which part may hold it."""
+        suspect = self._suspect(clip)
+        if suspect is None:
+            return self.turn.absent(clip)
+        status, detail = suspect
+        if status.kind is Kind.PERMANENT:  # of the part and not of the clip
+            return self.turn.said(clip, Status.NOT_IN_SOURCE, f"what can be read has no file of it; {detail}")
+        return self.turn.said(clip, status, detail)
+
+    def settle(self) -> None:
+        """Say the last word of each clip that did not get it yet: what its copies were, or that there is none."""
+        changed: list[Outcome] = []
+        for key, clip in self.wanted.items():
+            if key in self.run.standing.ok or (key in self.counted and key not in self.damaged):
+                continue
+            word = self._doubted(self.damaged[key]) if key in self.damaged else self._missed(clip)
+            before = self.words.get(key)
+            if before is None or (before.status, before.detail) != (word.status, word.detail):
+                changed.append(word)
+            if key not in self.counted:
+                self.turn.bar.advance(word.status)
+                self.run.tally.keys.add(key)
+        self.run.ledger.record(changed)
+
+
+def _let_go(fetched: FetchResult) -> None:
+    if fetched.path is not None:
+        fetched.path.unlink(missing_ok=True)

@@ -1,0 +1,391 @@
+"""One source after the other is asked for the clips that are still wanting; every answer goes to the ledger as it comes.
+
+Here a source is asked clip by clip; `archives` reads those whose clips lie in archives.
+"""
+
+import errno
+import itertools
+import os
+import shutil
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kinetics_sounds import files, progress
+from kinetics_sounds.address import Address
+from kinetics_sounds.clip import Clip, FetchResult, Kind, Outcome, Status, label_folder
+from kinetics_sounds.command import Stop
+from kinetics_sounds.errors import StoppedError
+from kinetics_sounds.ledger import Entry, Ledger, name_of
+from kinetics_sounds.sources import OnDisk, Source, advice
+
+from ..executors import AHEAD, SECONDS_BETWEEN_LOOKS, Cause, Failed, Pool
+from .throttle import RetryPolicy, Schedule
+from .worker import ClipDone, ClipTask, PartDone, PartTask, versions
+
+CLIP_SECONDS = 1800.0
+"""A clip's whole task is killed after this; its parts have shorter limits of their own."""
+PART_SECONDS = 6 * 3600.0
+"""An archive's download is killed after this; a connection that stands still ends much sooner."""
+BATCH = 1000
+"""Outcomes that need no worker are recorded so many at a time."""
+MOST_NAMED = 20
+"""Clips with other bytes that are named one by one; the ledger names all."""
+
+Task = ClipTask | PartTask
+Done = ClipDone | PartDone
+Ended = list[tuple[Task, Done | Failed]]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildState:
+    """What is known of the clips that are asked for; it grows as answers come."""
+
+    ok: dict[str, str] = field(default_factory=dict)
+    """Keys whose clips are where they were put, and the source that gave them."""
+    settled: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By source, the keys that it is not asked for again."""
+    absent: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By source, the keys that it had no file of."""
+    refused: set[str] = field(default_factory=set)
+    """Keys at which a source refused everything the last time: it may be their own fault."""
+    made: dict[str, str] = field(default_factory=dict)
+    """By key, the files that earlier runs made and that are no good any more: a source may find them, but they are ours."""
+    occupied: set[str] = field(default_factory=set)
+    """Keys at whose clip's place a file of the user's own was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStats:
+    """What a run took."""
+
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Of workers, by stage."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """`tries`, `requests` and `bytes` downloaded."""
+    keys: set[str] = field(default_factory=set)
+    """Of the clips of which a source said its last word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """All that the rounds of one run share."""
+
+    out: Path
+    scratch: Path
+    ledger: Ledger
+    pool: Pool[Task, Done]
+    stop: Stop
+    standing: BuildState
+    tally: RunStats
+    again: frozenset[str]
+    """Kinds and statuses that are asked again."""
+    rules: RetryPolicy
+    min_coverage: float
+    timeout_seconds: float
+    on_disk: tuple[OnDisk, ...] = ()
+    """The sources whose files are the user's own."""
+    shared: frozenset[str] = frozenset()
+    """Ids of the videos of which several clips are asked for."""
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    """Of this run alone: a worker of a killed one may still be at its end when this begins."""
+
+    def folder(self) -> Path:
+        """A name for a folder that no other task has."""
+        return self.scratch / f"{self.name}-{next(self.numbers):08d}"
+
+
+@dataclass(frozen=True, slots=True)
+class StopReason:
+    """Why a run ended early."""
+
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePass:
+    """A source's turn in a run."""
+
+    run: Run
+    spec: Address
+    """The source's `--source` text."""
+    options: object
+    """The source's own options."""
+    tools: str
+    """The tools that make its clips, with their versions."""
+    bar: progress.Bar
+
+    def task(self, clip: Clip, *, locations: Sequence[str] = (), fetched: FetchResult | None = None) -> ClipTask:
+        """What a worker needs for a clip that is somewhere, or here."""
+        known = self.run.standing
+        return ClipTask(
+            clip=clip,
+            spec=self.spec,
+            options=self.options,
+            locations=tuple(locations),
+            fetched=fetched,
+            out=self.run.out,
+            scratch=self.run.scratch,
+            folder=self.run.folder(),
+            kept=(
+                *(place for source in self.run.on_disk for place in candidates(known, source, clip)),
+                *self._occupied(clip),
+            ),
+            only_clip=clip.youtube_id not in self.run.shared,
+            min_coverage=self.run.min_coverage,
+            timeout_seconds=self.run.timeout_seconds,
+        )
+
+    def _occupied(self, clip: Clip) -> Iterator[str]:
+        """The user's own file at a clip's place, where an earlier run found one."""
+        known = self.run.standing
+        if clip.key in known.occupied and clip.key not in known.made:
+            yield from map(str, (self.run.out / "clips" / label_folder(clip.label)).glob(f"{clip.key}.*"))
+
+    def said(self, clip: Clip, status: Status, detail: str) -> Outcome:
+        """A word of the source that needs no worker."""
+        return Outcome(clip=clip, status=status, detail=detail, source=str(self.spec), tool_versions=self.tools)
+
+    def absent(self, clip: Clip, near_miss: str = "") -> Outcome:
+        """The source has no such clip."""
+        return self.said(clip, Status.NOT_IN_SOURCE, near_miss or "has no file of it")
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Record last words that needed no worker, but for what the ledger says already."""
+        absent = self.run.standing.absent[name_of(self.spec)]
+        self.run.ledger.record(
+            each for each in outcomes if each.status is not Status.NOT_IN_SOURCE or each.clip.key not in absent
+        )
+        for outcome in outcomes:
+            self.bar.advance(outcome.status)
+            self.run.tally.keys.add(outcome.clip.key)
+
+
+def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
+    """What earlier runs left: a clip whose file is there stays, and a word that is not asked again holds."""
+    known = BuildState()
+    asked = {clip.key for clip in clips}
+    placed: dict[str, int] = {}
+    doubted: set[str] = set()
+    for entry in ledger.words():
+        if entry.key not in asked:
+            continue
+        if entry.status is Status.OCCUPIED:
+            known.occupied.add(entry.key)
+        elif entry.status is Status.NOT_TRIED:
+            doubted.add(entry.key)
+        if entry.media is not None:
+            if entry.number > placed.get(entry.key, 0) and not _difference(entry, out):  # a later one replaced the file
+                placed[entry.key] = entry.number
+                known.ok[entry.key] = entry.source
+            elif _was_made(entry, out):
+                known.made[entry.key] = os.path.realpath(out / entry.media.path)
+        elif entry.status not in again and entry.status.kind not in again:
+            known.settled[entry.source].add(entry.key)
+        elif entry.status is Status.NOT_IN_SOURCE:
+            known.absent[entry.source].add(entry.key)
+        elif entry.status.kind is Kind.STOP:
+            known.refused.add(entry.key)
+    for entry in (
+        ledger.words(of_files=True) if doubted else ()
+    ):  # made, and found to be no good by a run that was killed
+        if entry.key in doubted and entry.media and entry.key not in known.ok and _was_made(entry, out):
+            known.made[entry.key] = os.path.realpath(out / entry.media.path)
+    return known
+
+
+def drop_changed(ledger: Ledger, known: BuildState, out: Path, stop: Callable[[], bool]) -> Iterator[tuple[Entry, str]]:
+    """Read every clip that is there, and no longer count those whose bytes are not what was built; yields how they differ.
+
+    Ends early once `stop()` is true.
+    """
+    entries = (entry for entry in ledger.words() if entry.media and known.ok.get(entry.key) == entry.source)
+    changed = 0
+    with progress.bar("ks-build --check_bytes", len(known.ok)) as bar:
+        for entry, found in files.in_threads(lambda each: _difference(each, out, check_bytes=True), entries):
+            bar.advance("changed" if found else "whole")
+            if found and entry.media:
+                changed += 1
+                del known.ok[entry.key]
+                if _was_made(entry, out):
+                    known.made[entry.key] = os.path.realpath(out / entry.media.path)
+                if changed <= MOST_NAMED:
+                    progress.log.warning("%s: %s; to be made anew", out / entry.media.path, found)
+                yield entry, found
+            if stop():
+                break
+    if changed > MOST_NAMED:
+        progress.log.warning("%s: %d clips in all have other bytes than were built; to be made anew", out, changed)
+
+
+def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
+    """What keeps a clip's file from being the one that was built: to be made anew, like one that the disk gives no more.
+
+    Raises StoppedError where the disk or share is away.
+    """
+    media = entry.media
+    if media is None:
+        return "was never built"
+    try:
+        return files.difference(out / media.path, size=media.bytes, digest=media.sha256 if check_bytes else "")
+    except OSError as error:
+        said = f"cannot be read: {error.strerror}"
+        if error.errno == errno.EIO:
+            return said
+        remedy = "see that the disk is there, then run the same command to go on"
+        raise StoppedError(f"{out / media.path}: {said}; {remedy}") from error
+
+
+def _was_made(entry: Entry, out: Path) -> bool:
+    """The file at a clip's place was made there: it is neither a link nor the local source's own file, known by its origin."""
+    name, _, folder = entry.source.partition(":")
+    if entry.media is None or (out / entry.media.path).is_symlink():
+        return False
+    if name != "local":
+        return True
+    if not entry.media.origin:  # version 0.1.0 kept none
+        return False
+    try:
+        return not Path(folder, entry.media.origin).samefile(out / entry.media.path)
+    except OSError:  # either is gone
+        return False
+
+
+def candidates(known: BuildState, source: Source, clip: Clip) -> list[str]:
+    """Where a source may have a clip, but for what an earlier run made of it."""
+    made = known.made.get(clip.key)
+    return [place for place in source.candidates(clip) if made is None or os.path.realpath(place) != made]
+
+
+def pending(known: BuildState, spec: Address, clips: Iterable[Clip]) -> list[Clip]:
+    """The clips that a source is to be asked for: not there yet, and its word does not hold. Refused ones come last."""
+    settled = known.settled[name_of(spec)]
+    left = [clip for clip in clips if clip.key not in known.ok and clip.key not in settled]
+    return sorted(left, key=lambda clip: clip.key in known.refused)
+
+
+def ask(run: Run, spec: Address, source: Source, options: object, clips: Sequence[Clip]) -> StopReason | None:
+    """Ask a source clip by clip; returns why that ended early, if it did."""
+    rules = replace(run.rules, videos_per_hour=source.videos_per_hour, requests_per_hour=source.requests_per_hour)
+    limited = source.videos_per_hour is not None or source.requests_per_hour is not None
+    with progress.bar(f"ks-build {name_of(spec)}", len(clips)) as bar:
+        turn = SourcePass(run=run, spec=spec, options=options, tools=versions(source.versions), bar=bar)
+        asked = Schedule[Task](_tasks(turn, source, clips), rules)
+
+        def took(ended: Ended) -> StopReason | None:
+            return took_clips(turn, asked, [clip_done(*each) for each in ended])
+
+        return drive(run, [asked], took, ahead=run.pool.workers * (1 if limited else AHEAD))
+
+
+def _tasks(turn: SourcePass, source: Source, clips: Iterable[Clip]) -> Iterator[Task]:
+    """A task for each clip that the source may have; settles the others as it comes to them."""
+    absent: list[Outcome] = []
+    near_misses: list[str] = []
+    known = turn.run.standing
+    on_disk = source if isinstance(source, OnDisk) else None
+    found = Counter(known.ok.values())[name_of(turn.spec)]
+    for clip in clips:
+        if locations := candidates(known, source, clip):
+            found += 1
+            yield turn.task(clip, locations=locations)
+            continue
+        if near_miss := on_disk.near_miss(clip) if on_disk else "":
+            near_misses.append(near_miss)
+        absent.append(turn.absent(clip, near_miss))
+        if len(absent) == BATCH:
+            turn.settle(absent)
+            absent.clear()
+    turn.settle(absent)
+    for line in advice(on_disk, near_misses, found=found) if on_disk else ():
+        progress.log.warning("%s: %s", name_of(turn.spec), line)
+
+
+def drive(
+    run: Run, schedules: Sequence[Schedule[Task]], took: Callable[[Ended], StopReason | None], *, ahead: int
+) -> StopReason | None:
+    """Hand out what may be asked now and take what has ended, until nothing is left or nothing can be had.
+
+    Earlier schedules go before later ones. `took` learns of what ended and says who refused, if anyone did.
+    """
+    paused_until = {id(schedule): schedule.breaker.probe_at for schedule in schedules}
+    blocked: StopReason | None = None
+    while not run.stop and not any(schedule.ended for schedule in schedules):
+        while run.pool.busy < ahead and (task := _next(schedules)) is not None:
+            run.pool.submit(task, timeout_seconds=CLIP_SECONDS if isinstance(task, ClipTask) else PART_SECONDS)
+        if not run.pool.busy and all(schedule.empty for schedule in schedules):
+            return None
+        blocked = took(run.pool.finished(SECONDS_BETWEEN_LOOKS)) or blocked
+        for schedule in schedules:
+            if schedule.breaker.probe_at != paused_until[id(schedule)]:
+                paused_until[id(schedule)] = schedule.breaker.probe_at
+                _tell_pause(schedule, blocked)
+    while ended := run.pool.finished(0):  # what is done is not done again
+        blocked = took(ended) or blocked
+    return blocked if any(schedule.ended for schedule in schedules) else None
+
+
+def _next(schedules: Iterable[Schedule[Task]]) -> Task | None:
+    now = time.monotonic()
+    return next((task for schedule in schedules if (task := schedule.next(now)) is not None), None)
+
+
+def _tell_pause(schedule: Schedule[Task], blocked: StopReason | None) -> None:
+    breaker = schedule.breaker
+    if not breaker.paused:
+        progress.log.warning("the source answers again: going on")
+    elif not breaker.gave_up and blocked is not None:
+        minutes = max(0.0, breaker.probe_at - time.monotonic()) / 60
+        said = f"{blocked.status}: {blocked.detail}"
+        progress.log.warning("paused, since the source refuses (%s); the next try is in %.1f minutes", said, minutes)
+
+
+def took_clips(
+    turn: SourcePass, schedule: Schedule[Task], ended: Sequence[tuple[ClipTask, ClipDone]]
+) -> StopReason | None:
+    """Record what became of clips, and let go of what came from an archive; returns the last refusal, if there was one."""
+    run = turn.run
+    run.ledger.record(done.outcome for _, done in ended)
+    blocked: StopReason | None = None
+    for task, done in ended:
+        outcome = done.outcome
+        now = time.monotonic()
+        final = schedule.took(task, outcome.status, now, requests=done.requests, reached=done.reached)
+        for stage, took in done.seconds.items():
+            run.tally.seconds[stage] += took
+        run.tally.counts.update(tries=1, requests=done.requests, bytes=done.bytes)
+        if outcome.media is not None:
+            run.standing.ok[outcome.clip.key] = name_of(outcome.source)
+        if outcome.status.kind is Kind.STOP or outcome.status is Status.NETWORK:
+            blocked = StopReason(outcome.status, outcome.detail)
+        if final:
+            run.tally.keys.add(outcome.clip.key)
+            turn.bar.advance(outcome.status)
+            if task.fetched is not None and task.fetched.path is not None:
+                task.fetched.path.unlink(missing_ok=True)
+    return blocked
+
+
+def clip_done(task: Task, result: Done | Failed) -> tuple[ClipTask, ClipDone]:
+    """A clip's task with its result, or with what its failure means for the clip."""
+    if not isinstance(task, ClipTask) or isinstance(result, PartDone):
+        raise TypeError(f"{task}: is no clip's")
+    if isinstance(result, ClipDone):
+        return task, result
+    shutil.rmtree(task.folder, ignore_errors=True)
+    outcome = Outcome(
+        clip=task.clip, status=failure(result), detail=result.detail, source=str(task.spec), tool_versions=versions()
+    )
+    return task, ClipDone(outcome=outcome)
+
+
+def failure(failed: Failed) -> Status:
+    """What the failure of a task says of what it was for."""
+    if failed.cause is Cause.RAISED:
+        progress.log.warning("a bug, please report it: %s", failed.trace or failed.detail)
+    return Status.TIMEOUT if failed.cause is Cause.TIMED_OUT else Status.CRASHED

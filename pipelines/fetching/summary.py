@@ -1,0 +1,320 @@
+"""What a build has, lacks and took; and, before it begins, what it would ask of whom."""
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import manifest
+from kinetics_sounds.address import Address
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import SPLITS, Clip, Outcome, Status
+from kinetics_sounds.errors import SourceError
+from kinetics_sounds.ledger import PartEntry, name_of
+from kinetics_sounds.sources import OnDisk, Source, TarSource, advice
+
+from .archive_driver import unread
+from .driver import BuildState, RunStats, candidates, pending
+from .plan import shared_videos
+from .trim import glance, unless_shared
+
+CLIP_BYTES = 1_500_000
+"""Of a ten-second clip of 480 lines, cut anew."""
+CLIP_SECONDS = 1.5
+"""Of one core, for a clip to be cut, measured and placed."""
+VIDEO_BYTES = 15_000_000
+"""Of a video of a few minutes, of up to 480 lines."""
+BYTES_PER_SECOND = 20e6
+"""That a mirror is taken to give."""
+LEAST_COVERED = 10
+"""Classes that the summary names."""
+OPENED = 20
+"""Files of a folder that a forecast opens."""
+NAMED = 5
+"""Of them that it names where they are no good, and remarks that the summary tells."""
+
+
+@dataclass(slots=True)
+class Account:
+    """Counts of outcomes, taken as they pass by."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    """Where the ok clips came from."""
+    annotated: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By split and label."""
+    ok: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By split and label."""
+    keys: list[str] = field(default_factory=list)
+    """Of the ok clips."""
+    bytes: int = 0
+    flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0, dubbed=0))
+    """Of the ok clips, those that whoever trains may want to leave out."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """What ok clips were taken for, where that was not sure."""
+
+    def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes, each counted."""
+        for outcome in outcomes:
+            place = (outcome.clip.split, outcome.clip.label)
+            self.statuses[outcome.status.value] += 1
+            self.kinds[outcome.status.kind.value] += 1
+            self.annotated[place] += 1
+            if outcome.media is not None:
+                self.ok[place] += 1
+                self.sources[outcome.source] += 1
+                self.keys.append(outcome.clip.key)
+                self.bytes += outcome.media.bytes
+                dubbed = outcome.media.audio_track not in ("", "original")
+                self.flags.update(silent=outcome.media.silent, still=outcome.media.still, dubbed=dubbed)
+                self.remarks.update([outcome.detail] if outcome.detail else [])
+            yield outcome
+
+    @property
+    def complete(self) -> bool:
+        """Every annotated clip is there."""
+        return len(self.keys) == self.statuses.total()
+
+    def report(self, classes: ClassList, tally: RunStats, *, seconds: float) -> dict[str, Any]:
+        """The document `report.json`."""
+        stages = {
+            stage: round(took, 1) for took, stage in sorted(((t, s) for s, t in tally.seconds.items()), reverse=True)
+        }
+        clips = len(tally.keys)
+        return {
+            "classes": classes.name,
+            "note": classes.note,
+            "annotated": self.statuses.total(),
+            "ok": len(self.keys),
+            "statuses": dict(self.statuses.most_common()),
+            "kinds": dict(self.kinds.most_common()),
+            "sources": dict(self.sources.most_common()),
+            "coverage": {
+                split: {
+                    label: {"annotated": count, "ok": self.ok[split, label]}
+                    for (place, label), count in self.annotated.items()
+                    if place == split
+                }
+                for split in SPLITS
+                if any(place == split for place, _ in self.annotated)
+            },
+            "fingerprint": manifest.fingerprint(self.keys),
+            "bytes": self.bytes,
+            "flags": dict(self.flags),
+            "remarks": dict(self.remarks.most_common()),
+            "this_run": {
+                "clips": clips,
+                "tries": tally.counts["tries"],
+                "seconds": round(seconds, 1),
+                "clips_per_second": round(clips / seconds, 3) if seconds > 0 else 0.0,
+                "requests": tally.counts["requests"],
+                "bytes_downloaded": tally.counts["bytes"],
+                "worker_seconds": stages,
+                "slowest_stage": next(iter(stages), ""),
+            },
+        }
+
+
+def summary(report: Mapping[str, Any], out: Path) -> str:
+    """The report for people."""
+    told = ", ".join(f"{name} {count}" for name, count in report["statuses"].items())
+    lines = [f"{report['ok']} of {report['annotated']} annotated clips are ok ({told})"]
+    kinds = ", ".join(f"{name} {count}" for name, count in report["kinds"].items())
+    lines.append(f"by kind: {kinds}; from: {', '.join(f'{n} {c}' for n, c in report['sources'].items()) or 'nowhere'}")
+    flags = report["flags"]
+    dubbed = f", {flags['dubbed']} with a sound that is not told to be the original" if flags["dubbed"] else ""
+    lines.append(f"flagged among the ok ones: {flags['silent']} silent, {flags['still']} with a still picture{dubbed}")
+    lines += [f"{count} ok ones: {said}" for said, count in itertools.islice(report["remarks"].items(), NAMED)]
+    least: list[tuple[float, str]] = []
+    for split, classes in report["coverage"].items():
+        ok, annotated = (sum(each[what] for each in classes.values()) for what in ("ok", "annotated"))
+        full = sum(each["ok"] == each["annotated"] for each in classes.values())
+        lines.append(
+            f"{split}: {ok} of {annotated} ({ok / annotated:.1%}) in {len(classes)} classes, {full} of them complete"
+        )
+        for label, each in classes.items():
+            if each["ok"] < each["annotated"]:
+                share = each["ok"] / each["annotated"]
+                least.append((share, f"{label} ({split}) {each['ok']}/{each['annotated']}"))
+    if least:
+        lines.append("least covered: " + ", ".join(text for _, text in sorted(least)[:LEAST_COVERED]))
+    run = report["this_run"]
+    if run["clips"]:
+        stages = ", ".join(f"{stage} {took:g} s" for stage, took in run["worker_seconds"].items())
+        size = f", {run['bytes_downloaded'] / 1e6:.1f} MB downloaded" if run["bytes_downloaded"] else ""
+        lines.append(
+            f"this run: {run['clips']} clips in {run['seconds']:g} s ({run['clips_per_second']:g} a second){size}; "
+            f"workers' time: {stages or 'none'}"
+        )
+    lines.append(f"clips: {report['bytes'] / 1e9:.2f} GB\nmanifest: {out / 'manifest.parquet'} (and .csv)")
+    lines.append(f"report: {out / 'report.json'}")
+    return "\n".join(lines)
+
+
+def forecast(
+    asked: Mapping[Address, Source | TarSource],
+    clips: Sequence[Clip],
+    known: BuildState,
+    read: Mapping[Address, Mapping[str, PartEntry]],
+    *,
+    again: Collection[str],
+    workers: int,
+    min_coverage: float,
+) -> dict[str, Any]:
+    """What would be asked of which source in which order, and what may come of it: the document of `--dry_run --json`.
+
+    `read`: by source, the archives that were read before. Of files on a disk some are opened; nothing is written.
+    """
+    chances = {clip.key: 1.0 for clip in clips if clip.key not in known.ok}  # that a clip is still wanting
+    shared = shared_videos(clips)
+    documents: list[dict[str, Any]] = []
+    found_anywhere = set[str]()
+    for spec, source in asked.items():
+        found = [clip for clip in pending(known, spec, clips) if chances[clip.key] > 0]
+        document: dict[str, Any] = {"source": name_of(spec)}
+        shares: Mapping[str, float] = {}
+        hours = 0.0
+        if isinstance(source, TarSource):
+            document["clips"] = sum(chances[clip.key] for clip in found)
+            document |= _streaming(source, found, read.get(spec, {}), again)
+            hours = document.get("bytes", 0) / BYTES_PER_SECOND / 3600
+        else:
+            lacking = [clip for clip in found if not candidates(known, source, clip)]
+            found = [clip for clip in found if candidates(known, source, clip)]
+            count = document["clips"] = sum(chances[clip.key] for clip in found)
+            if isinstance(source, OnDisk):
+                opened = _opened(source, found, known, shared, min_coverage)
+                document |= _folder(source, lacking, found, opened)
+                good = sum(status is Status.OK for status, _ in opened.values())
+                shares = {clip.key: good / len(opened) for clip in found}  # those that were opened are known, though
+                shares |= {key: float(status is Status.OK) for key, (status, _) in opened.items()}
+            if source.videos_per_hour:
+                hours = count / source.videos_per_hour
+                document |= {"videos_per_hour": source.videos_per_hour, "bytes": round(count * VIDEO_BYTES)}
+        gain = 0.0
+        for clip in found:
+            share = source.share[clip.split] * shares.get(clip.key, 1.0)
+            gain += chances[clip.key] * share
+            chances[clip.key] *= 1 - share
+        hours = max(hours, gain * CLIP_SECONDS / workers / 3600)
+        documents.append(document | {"expected": gain, "hours": hours})
+        found_anywhere.update(clip.key for clip in found)
+    gains, hours = (sum(each[what] for each in documents) for what in ("expected", "hours"))
+    return {
+        "annotated": len(clips),
+        "ok": len(known.ok),
+        "sources": documents,
+        "nowhere": len(chances) - len(found_anywhere),
+        "expected": len(known.ok) + gains,
+        "hours": hours,
+        "workers": workers,
+        "bytes": round(gains * CLIP_BYTES),
+    }
+
+
+def _opened(
+    source: OnDisk, found: Sequence[Clip], known: BuildState, shared: Collection[str], min_coverage: float
+) -> dict[str, tuple[Status, str]]:
+    """Status and detail that some of the clips, drawn by chance but always the same, can be expected to get."""
+    drawn = random.Random(0).sample(sorted(found), min(OPENED, len(found)))  # noqa: S311 - no secret
+    return {clip.key: _glance(source, clip, known, shared, min_coverage) for clip in sorted(drawn)}
+
+
+def _glance(
+    source: OnDisk, clip: Clip, known: BuildState, shared: Collection[str], min_coverage: float
+) -> tuple[Status, str]:
+    """What can be expected of the first candidate that seems sound, else of the first."""
+    said: list[tuple[Status, str]] = []
+    for place in candidates(known, source, clip):
+        try:
+            fetched = unless_shared(source.fetch(clip, place, Path()), only_clip=clip.youtube_id not in shared)
+            said.append(glance(clip, fetched, min_coverage=min_coverage))
+        except OSError as error:
+            said.append((Status.UNREADABLE, error.strerror or str(error)))
+        if said[-1][0] is Status.OK:
+            return said[-1]
+    return said[0]
+
+
+def _folder(
+    source: OnDisk, lacking: Sequence[Clip], found: Sequence[Clip], opened: Mapping[str, tuple[Status, str]]
+) -> dict[str, Any]:
+    """What is known of the files on a disk."""
+    files, first = source.seen()
+    bad = {key: f"{status}: {detail}" for key, (status, detail) in opened.items() if status is not Status.OK}
+    near_misses = [near_miss for clip in lacking if (near_miss := source.near_miss(clip))]
+    return {
+        "files": files,
+        "first_files": list(first),
+        "advice": advice(source, near_misses, found=len(found)),
+        "opened": len(opened),
+        "good": len(opened) - len(bad),
+        "bad": bad,
+        "remarks": dict(Counter(detail for status, detail in opened.values() if status is Status.OK and detail)),
+    }
+
+
+def _streaming(
+    source: TarSource, clips: Sequence[Clip], read: Mapping[str, PartEntry], again: Collection[str]
+) -> dict[str, Any]:
+    """How much is to be streamed for some clips."""
+    try:
+        parts = source.parts(sorted({clip.split for clip in clips})) if clips else []
+    except SourceError as error:
+        return {"trouble": str(error)}
+    chosen = unread(parts, read, {clip.key for clip in clips}, again)
+    places = [Path(part.place) for part in chosen]
+    size = sum(place.stat().st_size if place.is_file() else source.part_bytes for place in places)
+    return {"parts": len(parts), "parts_to_read": len(chosen), "bytes": size}
+
+
+def forecast_text(document: Mapping[str, Any]) -> str:
+    """The forecast for people."""
+    lines = [f"{document['ok']} clips are there already"] if document["ok"] else []
+    for each in document["sources"]:
+        lines += _source_lines(each)
+    if document["nowhere"]:
+        lines.append(f"no source has a file of {document['nowhere']} clips, or each has said for good why not")
+    lines.append(
+        f"expect {document['expected']:.0f} of {document['annotated']} clips at most, {_hours(document['hours'])} on "
+        f"{document['workers']} workers, {document['bytes'] / 1e9:.1f} GB more on disk (less where a source's own files "
+        "are linked)"
+    )
+    return "\n".join(lines)
+
+
+def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
+    clips = f"{each['clips']:.0f} clips"
+    if "trouble" in each:
+        yield f"would stream {each['source']} for {clips}: its parts cannot be told now ({each['trouble']})"
+    elif "parts" in each:
+        size = f"{each['bytes'] / 1e9:.0f} GB" if each["bytes"] >= 1e9 else f"{each['bytes'] / 1e6:.0f} MB"
+        parts = f"{each['parts_to_read']} of {each['parts']} parts, about {size}, none of which is stored"
+        yield f"would stream {each['source']} for {clips}: {parts}"
+    else:
+        yield f"would ask {each['source']}: {clips}"
+    if "videos_per_hour" in each:
+        size = f"{each['bytes'] / 1e9:.1f} GB"
+        yield f"  at {each['videos_per_hour']:g} videos an hour from one address, some {size} to download"
+    for line in each.get("advice", ()):
+        yield f"  {line}"
+    if each.get("opened"):
+        yield f"  opened {each['opened']} of them: {each['good']} can be read and are long enough"
+        for key, said in itertools.islice(each["bad"].items(), NAMED):
+            yield f"    {key}: {said}"
+        if len(each["bad"]) > NAMED:
+            yield f"    and {len(each['bad']) - NAMED} more"
+        for remark, count in each["remarks"].items():
+            yield f"    {count} of them {remark}"
+    yield f"  expect {each['expected']:.0f} clips at most, in {_hours(each['hours'])}"
+
+
+def _hours(hours: float) -> str:
+    if hours < 1:
+        minutes = max(1, round(hours * 60))
+        return f"about {minutes} minute{'s' * (minutes > 1)}"
+    return f"about {hours:.1f} hours" if hours < 48 else f"about {hours / 24:.1f} days"

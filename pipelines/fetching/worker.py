@@ -1,0 +1,354 @@
+"""What a worker does: one clip from one source to its place on disk, or one archive to the clips in it."""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kinetics_sounds import __version__, files, sources
+from kinetics_sounds.address import Address
+from kinetics_sounds.clip import Clip, FetchResult, Kind, Media, Outcome, Status, label_folder
+from kinetics_sounds.errors import SourceError
+from kinetics_sounds.media import ffmpeg
+from kinetics_sounds.sources import PartError, TarPart, TarSource
+
+from .audit import audit, silent, still
+from .trim import Trimmed, to_span, unless_shared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipTask:
+    """All that a worker needs for one clip."""
+
+    clip: Clip
+    spec: Address
+    """The source's `--source` text."""
+    options: object = field(default=None, hash=False)
+    """The source's own options."""
+    locations: tuple[str, ...] = ()
+    """The source's candidates, best first."""
+    fetched: FetchResult | None = None
+    """The clip's file where it was fetched already, from an archive."""
+    out: Path
+    """The build's folder."""
+    scratch: Path
+    """A folder of the build's own on the same file system: what lies below it may be moved."""
+    folder: Path
+    """Of this task alone, below `scratch`; the driver sees to it that nothing stays."""
+    kept: tuple[str, ...] = ()
+    """Files of the user's own that may be the clip's: none is written over."""
+    only_clip: bool = True
+    """No other clip of the same video is asked for."""
+    min_coverage: float
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartTask:
+    """All that a worker needs for one archive."""
+
+    part: TarPart
+    spec: Address
+    options: object = field(default=None, hash=False)
+    wanted: Path
+    """A file with a key a line."""
+    folder: Path
+    """Of this task alone; the driver sees to it that nothing stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipDone:
+    """What became of a clip, and what it took."""
+
+    outcome: Outcome
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by stage."""
+    requests: int = 0
+    bytes: int = 0
+    """Downloaded."""
+    reached: bool = False
+    """The source gave its file; whatever failed, failed here."""
+    origin: str = ""
+    """Which of the source's files it was about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartDone:
+    """What an archive gave, and what it took."""
+
+    status: Status
+    """Ok where it was read to its end."""
+    detail: str = ""
+    clips: tuple[tuple[str, FetchResult], ...] = ()
+    """The wanted clips, with their files in the task's folder."""
+    keys: frozenset[str] = frozenset()
+    """Of all clips in it."""
+    seconds: float = 0.0
+    bytes: int = 0
+    """Downloaded."""
+
+
+class _OccupiedError(Exception):
+    """A file of the user's own lies where the clip would go."""
+
+
+def work(task: ClipTask | PartTask) -> ClipDone | PartDone:
+    """Carry out a task; runs in a worker."""
+    return read_part(task) if isinstance(task, PartTask) else process_clip(task)
+
+
+def process_clip(task: ClipTask) -> ClipDone:
+    """Fetch, cut, audit and place one clip, from the first of the source's candidates that is sound."""
+    done: list[ClipDone] = []
+    for location in task.locations or ("",):
+        done.append(_obtain(task, location))
+        if done[-1].outcome.status.kind in (Kind.OK, Kind.STOP):
+            break
+    return done[0] if len(done) == 1 else _of_several(done)
+
+
+_KINDS = (Kind.OK, Kind.STOP, Kind.RETRY, Kind.PERMANENT)
+"""Which of several outcomes is told: a clip is settled for good only where every candidate is."""
+_LESS_TELLING = {Status.TOO_SHORT: 0, Status.CORRUPT: 2, Status.NOT_IN_SOURCE: 2}
+"""Which of those of a kind: a copy that is too short first, since --min_coverage may help it. Any other status is 1."""
+
+
+def _of_several(done: Sequence[ClipDone]) -> ClipDone:
+    """What became of a clip that has several candidates: the sound one, else the failure to be told, and the others."""
+
+    def weight(each: ClipDone) -> tuple[int, int]:
+        status = each.outcome.status
+        return _KINDS.index(status.kind), _LESS_TELLING.get(status, 1)
+
+    told = min(done, key=weight)  # the first of those that weigh the same
+    outcome = told.outcome
+    if outcome.media is None:
+        others = (f"{each.origin}: {each.outcome.status}: {each.outcome.detail}" for each in done if each is not told)
+        outcome = replace(outcome, detail="; ".join((f"{told.origin}: {outcome.detail}", *others)))
+    stages = dict.fromkeys(stage for each in done for stage in each.seconds)
+    return replace(
+        told,
+        outcome=outcome,
+        seconds={stage: sum(each.seconds.get(stage, 0.0) for each in done) for stage in stages},
+        requests=sum(each.requests for each in done),
+        bytes=sum(each.bytes for each in done),
+        reached=any(each.reached for each in done),
+    )
+
+
+def _obtain(task: ClipTask, location: str) -> ClipDone:
+    """Fetch, cut, audit and place one clip, from one candidate."""
+    seconds: dict[str, float] = {}
+    tools = versions()
+    fetched, media = task.fetched, None
+    try:
+        source = sources.load(task.spec, task.options)
+        tools = versions(source.versions)
+        task.folder.mkdir(parents=True, exist_ok=True)
+        if fetched is None:
+            if isinstance(source, TarSource):
+                raise ValueError(f"{task.clip.key}: an archive's clip comes with its file")
+            with _timed(seconds, "fetch"):
+                fetched = source.fetch(task.clip, location, task.folder)
+        elif fetched.path is not None and not fetched.path.is_file():  # an earlier try died while it gave it its place
+            fetched = FetchResult(
+                status=Status.CRASHED, detail="its file is gone; the next run reads its archive again"
+            )
+        fetched = unless_shared(fetched, only_clip=task.only_clip)
+        status, detail = fetched.status, fetched.detail
+        if status is Status.OK:
+            with _timed(seconds, "cut"):
+                status, detail, trimmed = _judged_twice(task, fetched)
+            if status is Status.OK:
+                with _timed(seconds, "place"):
+                    media = _place(task, fetched, trimmed)
+    except SourceError as error:  # of a folder that the disk does not give, nothing is known
+        unread = isinstance(error.__cause__, OSError) and error.__cause__.errno != errno.ENOENT
+        status, detail, media = Status.UNREADABLE if unread else Status.NOT_IN_SOURCE, str(error), None
+    except _OccupiedError as error:
+        status, detail, media = Status.OCCUPIED, str(error), None
+    except OSError as error:  # a full disk, or a file system that fails or went away
+        status, media = Status.DISK_FULL if error.errno in files.FULL else Status.CRASHED, None
+        detail = f"{type(error).__name__}: {error}"
+        if status is Status.CRASHED and fetched is not None and (fault := _unreadable(fetched)):
+            status, detail = Status.UNREADABLE, fault
+    finally:
+        shutil.rmtree(task.folder, ignore_errors=True)
+    outcome = Outcome(
+        clip=task.clip,
+        status=status,
+        detail=detail,
+        source=str(task.spec),
+        media=media,
+        tool_versions=tools,
+    )
+    return ClipDone(
+        outcome=outcome,
+        seconds=seconds,
+        requests=fetched.requests if fetched else 0,
+        bytes=fetched.bytes if fetched else 0,
+        reached=fetched is not None and fetched.status is Status.OK,
+        origin=fetched.origin if fetched else Path(location).name,
+    )
+
+
+def _judged_twice(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Trimmed]:
+    """As `_judged`, but what would be said for good is said only of a file that can be read, and that fails twice.
+
+    A disk or network share that fails for a moment reaches us as a decoder's failure.
+    """
+    status, detail, trimmed = _judged(task, fetched)
+    if status.kind is not Kind.PERMANENT:
+        return status, detail, trimmed
+    if fault := _unreadable(fetched):
+        return Status.UNREADABLE, fault, trimmed
+    before = f"{status}: {detail}"
+    status, detail, trimmed = _judged(task, fetched)
+    if status is Status.OK:
+        return (
+            Status.UNREADABLE,
+            f"{_named(fetched)}: could be decoded when it was tried again; before: {before}",
+            trimmed,
+        )
+    return status, detail, trimmed
+
+
+def _judged(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Trimmed]:
+    """Cut a clip, or find that its file is its span, and audit it."""
+    trimmed = to_span(task.clip, fetched, task.folder, timeout_seconds=task.timeout_seconds)
+    status, detail = trimmed.status, trimmed.detail
+    if status is Status.OK and trimmed.measured is not None:
+        status, detail = audit(task.clip, trimmed.measured, min_coverage=task.min_coverage)
+        detail = "; ".join(filter(None, (detail, trimmed.detail)))
+    return status, detail, trimmed
+
+
+def _unreadable(fetched: FetchResult) -> str:
+    """Why a file cannot be read to its end; empty where it can."""
+    try:
+        if fetched.path is not None:
+            ffmpeg.read_through(fetched.path)
+    except OSError as error:
+        return f"{_named(fetched)}: cannot be read: {error.strerror} (errno {error.errno})"
+    return ""
+
+
+def _named(fetched: FetchResult) -> str:
+    """A file as its source calls it, else by its name: scratch folders differ from run to run."""
+    return fetched.origin or (fetched.path.name if fetched.path else "")
+
+
+def _place(task: ClipTask, fetched: FetchResult, trimmed: Trimmed) -> Media:
+    """Give the clip's file its name: a link to a source's own file, else the file moved."""
+    path, measured, found = trimmed.path, trimmed.measured, trimmed.found
+    if path is None or measured is None or found is None or found.audio is None:
+        raise ValueError(f"{task.clip.key}: an ok clip without a file")
+    place = task.out / "clips" / label_folder(task.clip.label) / f"{task.clip.key}{path.suffix.lower()}"
+    files.make_folder(place.parent)
+    if not _same(place, path) and not place.is_symlink() and any(_same(place, Path(each)) for each in task.kept):
+        raise _OccupiedError(
+            f"{place.relative_to(task.out)} is a file of your own, which the clip would be written over; move it out of "
+            "the build's clips folder, or build with another --out"
+        )
+    size, digest = path.stat().st_size, files.sha256(path)
+    if path.is_relative_to(task.scratch):
+        files.replace_atomically(_spared(task, path), place)
+    elif not _same(place, path):  # it may lie in its place already
+        link = task.folder / place.name
+        link.symlink_to(path.resolve())
+        link.replace(place)
+        files.sync_folder(place.parent)
+    return Media(
+        path=place.relative_to(task.out).as_posix(),
+        bytes=size,
+        sha256=digest,
+        duration_seconds=round(measured.video.last_seconds - measured.video.first_seconds, 6),
+        fps=round(measured.fps, 6),
+        width=measured.width,
+        height=measured.height,
+        num_frames=measured.video.count,
+        audio_rate=found.audio.rate,
+        audio_channels=found.audio.channels,
+        audio_rms_db=round(measured.audio_rms_db, 3),
+        audio_offset_seconds=round(measured.audio_offset_seconds, 6) + 0.0,  # never -0.0
+        silent=silent(measured),
+        still=still(measured),
+        other_streams=trimmed.other_streams,
+        rotation=measured.rotation,
+        decode_errors=measured.decode_errors,
+        audio_channel=measured.audio_channel,
+        origin=fetched.origin,
+        format_ids=fetched.format_ids,
+        audio_language=fetched.audio_language,
+        audio_track=fetched.audio_track,
+    )
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Both are there, and are one file."""
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _spared(task: ClipTask, path: Path) -> Path:
+    """The file under another name where it is an archive's, so that another try still finds it; else the file itself."""
+    if task.fetched is None or task.fetched.path != path:
+        return path
+    other = task.folder / path.name
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:  # a file system without links; where the disk is full, the copy says so
+        shutil.copyfile(path, other)
+    return other
+
+
+def read_part(task: PartTask) -> PartDone:
+    """Stream one archive and keep the wanted clips in the task's folder."""
+    source = sources.load(task.spec, task.options)
+    if not isinstance(source, TarSource):
+        raise TypeError(f"{task.spec}: has no parts")
+    wanted = frozenset(task.wanted.read_text("ascii").split())
+    clips: list[tuple[str, FetchResult]] = []
+    keys: set[str] = set()
+    status, detail, seconds = Status.OK, "", dict[str, float]()
+    try:
+        task.folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=task.folder))  # clips of an earlier try may still be waiting beside it
+        with _timed(seconds, "fetch"):
+            for key, fetched in source.stream(task.part, wanted, folder):
+                keys.add(key)
+                if fetched is not None:
+                    clips.append((key, replace(fetched, origin=fetched.origin or task.part.name)))
+    except PartError as error:
+        status, detail = error.status, str(error)
+    except OSError as error:
+        if error.errno not in files.FULL:
+            raise
+        status, detail = Status.DISK_FULL, str(error)
+    return PartDone(
+        status=status,
+        detail=detail,
+        clips=tuple(clips),
+        keys=frozenset(keys),
+        seconds=sum(seconds.values()),
+        bytes=source.downloaded,
+    )
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - began
+
+
+def versions(*others: str) -> str:
+    """The tools that make a clip, with their versions."""
+    return "; ".join(filter(None, (f"kinetics-sounds {__version__}", f"ffmpeg {ffmpeg.version()}", *others)))

@@ -1,0 +1,136 @@
+"""Pack one split: workers encode clips, and shards are written in order."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import pairwise
+
+from kinetics_sounds import progress
+from kinetics_sounds.clip import Outcome
+from kinetics_sounds.command import Stop
+from kinetics_sounds.errors import BUG_BELOW, FaultError, StoppedError
+from kinetics_sounds.shards import layout
+from kinetics_sounds.shards.index import Index, SkippedClip
+from kinetics_sounds.shards.writer import Sample, ShardWriter
+
+from .. import executors
+from .encode_sample import Refused, Task
+from .job import Job, Made, WholeShards
+
+TASK_SECONDS = 900.0
+"""A clip's whole task is killed after this; ffmpeg has the shorter `--timeout`."""
+
+
+class RetryOnce:
+    """A pool that hands a task in once more whose process died or ran past its time: machines can be busy."""
+
+    def __init__(self, start: Callable[[], executors.Pool[Task, Made]], *, workers: int) -> None:
+        """Nothing is started before the first task."""
+        self.workers = workers
+        self._start = start
+        self._pool: executors.Pool[Task, Made] | None = None
+        self._again: set[Task] = set()
+
+    @property
+    def busy(self) -> int:
+        """Tasks handed in whose results were not taken yet."""
+        return self._pool.busy if self._pool else 0
+
+    def submit(self, task: Task, *, timeout_seconds: float) -> None:
+        """Hand in a task, which is killed once it has run this long."""
+        self._pool = self._pool or self._start()
+        self._pool.submit(task, timeout_seconds=timeout_seconds)
+
+    def finished(self, seconds: float) -> list[tuple[Task, Made | executors.Failed]]:
+        """As the pool's own, without the ends that are no ends yet."""
+        ended = []
+        for task, result in self._pool.finished(seconds) if self._pool else ():
+            lost = isinstance(result, executors.Failed) and result.cause is not executors.Cause.RAISED
+            if lost and task not in self._again:
+                self._again.add(task)
+                self.submit(task, timeout_seconds=TASK_SECONDS)
+            else:
+                ended.append((task, result))
+        return ended
+
+    def close(self) -> None:
+        """End the processes and what they run."""
+        if self._pool:
+            self._pool.close()
+
+
+def pack_split(job: Job, split: str, kept: WholeShards, stop: Stop, pool: executors.Pool[Task, Made]) -> list[Index]:
+    """Every shard of one split, in order: a kept one where it is the next, else it is made."""
+    outcomes = job.orders[split]
+    starts = _starts(outcomes, kept)
+    indices: list[Index] = []
+    position, results = 0, None
+    done = sum(map(clip_count, kept.values()))
+    with progress.bar(f"ks-shard {split}", len(outcomes), done=done, shown=done < len(outcomes)) as bar:
+        while position < len(outcomes):
+            number = len(indices)
+            if starts.get(number) == position:
+                indices.append(kept[number])
+                position, results = position + clip_count(kept[number]), None
+                continue
+            results = results or _results(job, outcomes, position, starts.values(), pool, stop)
+            with ShardWriter(layout.tar_path(job.out, split, number), recipe=job.recipe) as writer:
+                for task, result in results:
+                    position += 1
+                    _add(writer, task, result)
+                    bar.advance("packed" if isinstance(result, dict) else "left out")
+                    if writer.bytes >= job.shard_bytes:
+                        break
+                else:
+                    if position < len(outcomes):  # asked to stop: what is not a whole shard is made again
+                        return indices
+                indices.append(writer.close())
+    return indices
+
+
+def _starts(outcomes: Sequence[Outcome], kept: WholeShards) -> dict[int, int]:
+    """The place in the order at which each kept shard begins."""
+    places = {outcome.clip.key: place for place, outcome in enumerate(outcomes)}
+    keys = {number: [*each.keys, *(left.key for left in each.left)] for number, each in kept.items()}
+    return {number: min((places.get(key, -1) for key in keys[number]), default=-1) for number in kept}
+
+
+def clip_count(made: Index) -> int:
+    """How many clips of the order became a shard."""
+    return len(made.keys) + len(made.left)
+
+
+def _results(
+    job: Job,
+    outcomes: Sequence[Outcome],
+    position: int,
+    starts: Collection[int],
+    pool: executors.Pool[Task, Made],
+    stop: Stop,
+) -> Iterator[tuple[Task, Made | executors.Failed]]:
+    """The clips from `position` on with what becomes of each; those of a shard that is kept are begun only if it is asked for."""
+    label_index = {label: place for place, label in enumerate(job.made.classes.labels)}
+    ends = {start for start in starts if start > position} | {len(outcomes)}
+    for first, end in pairwise([position, *sorted(ends)]):
+        tasks = (
+            Task(outcome=each, label_index=label_index[each.clip.label], packing=job.packing)
+            for each in outcomes[first:end]
+        )
+        yield from executors.in_order(pool, tasks, timeout_seconds=TASK_SECONDS, stop=stop.__bool__)
+
+
+def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> None:
+    """Write what became of a clip.
+
+    Raises ManifestError for what a person must do first, StoppedError for what is not known to be the clip's own fault, and
+    FaultError for a bug or a disk that fails: nothing is settled.
+    """
+    key = task.outcome.clip.key
+    if isinstance(result, Refused):
+        raise result.error(f"{key}: {result.reason}")
+    if isinstance(result, executors.Failed):
+        if result.cause is executors.Cause.RAISED:
+            raise FaultError(f"{key}: {result.detail}; {BUG_BELOW}\n{result.trace}")
+        raise StoppedError(f"{key}: {result.detail}; run the same command to go on")
+    if isinstance(result, SkippedClip):
+        writer.leave(result)
+    else:
+        writer.write(Sample(key=key, label_index=task.label_index, parts=result))

@@ -1,0 +1,214 @@
+"""A clip on disk to the parts of a sample."""
+
+import dataclasses
+import functools
+import io
+import json
+import shlex
+import socket
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kinetics_sounds import __version__, files
+from kinetics_sounds.clip import Kind, Outcome, Status
+from kinetics_sounds.errors import (
+    FaultError,
+    KineticsSoundsError,
+    ManifestError,
+    MediaError,
+    SettingsError,
+    StoppedError,
+)
+from kinetics_sounds.media import encode, error_status, measure, mel, probe
+from kinetics_sounds.media.ffmpeg import read_through
+from kinetics_sounds.shards import layout
+from kinetics_sounds.shards.index import SkippedClip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """What a sample is made of."""
+
+    folder: Path
+    """Of the manifest: clips' paths are relative to it."""
+    scratch: Path
+    """An existing folder for what ffmpeg writes."""
+    encoding: encode.Encoding
+    mel: mel.Mel
+    audio: bool
+    """Whether the sound itself is kept beside the mel-spectrogram."""
+    timeout_seconds: float
+    versions: str
+    """Of the driver's tools (`versions`): a worker that has others would make other bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """All that a worker needs for one sample."""
+
+    outcome: Outcome
+    label_index: int
+    packing: Packing
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a clip cannot be packed."""
+
+    reason: str
+    error: type[KineticsSoundsError] = ManifestError
+    """What that is: for a person to mend, or StoppedError where running again may help, or FaultError where a disk fails."""
+
+
+def attempt(task: Task) -> dict[str, bytes] | SkippedClip | Refused:
+    """As `pack`, with what is up to the user, the disk or the machine as a result: what a worker raises is taken for a bug."""
+    try:
+        return pack(task)
+    except (ManifestError, SettingsError) as error:
+        return Refused(str(error))
+    except StoppedError as error:
+        return Refused(str(error), StoppedError)
+    except OSError as error:
+        again = "run the same command to go on"
+        if error.errno in files.FULL:
+            return Refused(f"{error}; free some space and {again}", StoppedError)
+        if error.errno in files.FAILING:
+            return Refused(f"{error}; see to that disk or machine and {again}", FaultError)
+        return Refused(f"{error}; {again}", StoppedError)
+
+
+def pack(task: Task) -> dict[str, bytes] | SkippedClip:
+    """The sample's parts by name, from one decoding pass; or why there never will be any.
+
+    Raises ManifestError where the clip is not what the build left, SettingsError where this machine's tools are not the
+    driver's, OSError where there is no room or a disk fails, and StoppedError where the clip cannot be read now, or a tool was
+    killed or ran past its time: none is known to be the clip's own fault, and a set without it is another set.
+    """
+    packing, clip, media = task.packing, task.outcome.clip, task.outcome.media
+    if (ours := versions(packing.encoding)) != packing.versions:
+        raise SettingsError(
+            f"{socket.gethostname()} has {ours}, not {packing.versions}; install the same on every node"
+        )
+    if media is None:
+        raise ValueError(f"{clip.key}: only an ok clip can be packed")
+    path = packing.folder / media.path
+    remedy = "run the same command to go on, if need be with fewer --workers or a longer --timeout"
+    try:
+        if found := files.difference(path, size=media.bytes, digest=media.sha256):
+            raise ManifestError(
+                f"{path}: {found}, so it is not the clip that the manifest names; {mending(packing.folder)}"
+            )
+        made = _encoded(
+            path,
+            packing,
+            frames=media.num_frames,
+            most_seconds=clip.seconds + 2 * measure.LONGER_SECONDS,
+            channel=media.audio_channel or encode.MIX,
+        )
+    except MediaError as error:
+        status = error_status.status(error)
+        if status.kind is not Kind.PERMANENT:
+            raise StoppedError(f"{status}: {error}; {remedy}") from error
+        return SkippedClip(key=clip.key, status=status.value, detail=str(error))
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        if error.errno in (*files.FULL, *files.FAILING):
+            raise
+        raise StoppedError(
+            f"{Status.UNREADABLE}: {error.filename}: {error.strerror} (errno {error.errno}); {remedy}"
+        ) from error
+    frames = {layout.JPEGS: b"".join(made.jpegs)} if made.jpegs else {layout.FRAMES: made.mp4}
+    parts = frames | {
+        layout.MEL: _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16)),
+        layout.META: _meta(task, made),
+    }
+    return parts | {layout.AUDIO: made.flac} if packing.audio else parts
+
+
+def mending(folder: Path) -> str:
+    """What to do where the clips of a build are not those that its manifest names."""
+    command = f"ks-build ... --out {shlex.quote(str(folder))} --check_bytes"
+    return f"make it anew with the options of the build ({command}), then run ks-shard again"
+
+
+def _encoded(path: Path, packing: Packing, *, frames: int, most_seconds: float, channel: str) -> encode.Encoded:
+    """The clip's stored picture and sound, in a second try where the first one fails: tools are killed, disks stall.
+
+    So too where other than `frames` frames were decoded: some demuxers pass over what they cannot read without a word.
+    Raises OSError where the clip cannot be read to its end.
+    """
+    try:
+        made = _once(path, packing, most_seconds, channel)
+    except MediaError:
+        made = None
+    if made is not None and made.decoded_frames == frames:
+        return made
+    read_through(path)
+    return _once(path, packing, most_seconds, channel)
+
+
+def _once(path: Path, packing: Packing, most_seconds: float, channel: str) -> encode.Encoded:
+    found = probe.probe(path)
+    if found.audio and channel.isdecimal() and int(channel) >= found.audio.channels > 1:
+        raise ManifestError(
+            f"{path}: has no channel {channel}, which the manifest names as audio_channel; run ks-build again"
+        )
+    with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
+        return encode.encode(
+            path,
+            found=found,
+            scratch=Path(name),
+            encoding=packing.encoding,
+            timeout_seconds=packing.timeout_seconds,
+            most_seconds=most_seconds,
+            channel=channel,
+        )
+
+
+def _meta(task: Task, made: encode.Encoded) -> bytes:
+    clip, media = task.outcome.clip, task.outcome.media
+    document: dict[str, object] = {
+        "key": clip.key,
+        "label": clip.label,
+        "label_index": task.label_index,
+        "split": clip.split,
+        "youtube_id": clip.youtube_id,
+        "time_start": clip.time_start,
+        "time_end": clip.time_end,
+        "fps": float(made.fps),
+        "num_frames": made.num_frames,
+        "audio_samples": int(made.waveform.size),
+        "source_sha256": media.sha256 if media else "",
+        "versions": task.packing.versions,
+    }
+    if made.jpegs:
+        document["frame_bytes"] = [len(jpeg) for jpeg in made.jpegs]
+        document["frame_crcs"] = [zlib.crc32(jpeg) for jpeg in made.jpegs]
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, np.ascontiguousarray(array), allow_pickle=False)
+    return out.getvalue()
+
+
+@functools.cache
+def versions(encoding: encode.Encoding) -> str:
+    """The tools that decide a sample's bytes, such as `ffmpeg n9.0.2; numpy 2.4.1`."""
+    tools = {"kinetics-sounds": __version__, **encode.versions(encoding), **mel.versions()}
+    return "; ".join(f"{tool} {number}" for tool, number in tools.items())
+
+
+def recipe(packing: Packing) -> dict[str, object]:
+    """What decides a sample's bytes besides the clip and its label, for a fingerprint."""
+    return {
+        "encoding": encode.recipe(packing.encoding),
+        "mel": dataclasses.asdict(packing.mel),
+        "audio": packing.audio,
+        "versions": packing.versions,
+    }

@@ -1,0 +1,117 @@
+"""Which shards are there already and whole, and whether the clips still to be packed are those of the manifest."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from kinetics_sounds import files, progress
+from kinetics_sounds.clip import SPLITS, Media
+from kinetics_sounds.command import Stop
+from kinetics_sounds.errors import FaultError, ManifestError, ShardError, StoppedError
+from kinetics_sounds.shards import index, layout
+from kinetics_sounds.shards.index import Index
+
+from . import encode_sample
+from .job import OTHER, Job, WholeShards
+
+MOST_NAMED = 20
+"""Clips that are named of those that are not there."""
+
+
+def whole_shards(job: Job, stop: Stop, *, check_bytes: bool) -> Mapping[str, WholeShards]:
+    """The shards of every split that are there and need not be made: by their sizes, or with `check_bytes` by all their bytes.
+
+    Raises ShardError where anything in the folder is another set's, and without `check_bytes` for what is damaged.
+    """
+    found = _indexes(job, check_bytes=check_bytes)
+
+    def difference(tar: Path) -> str:
+        made = found[tar][2]
+        try:
+            return files.difference(tar, size=made.bytes, digest=made.sha256 if check_bytes else "")
+        except OSError as error:
+            if not check_bytes:
+                raise _unreadable(tar, error) from error
+            return f"cannot be read: {error.strerror}"
+
+    kept: dict[str, dict[int, Index]] = {split: {} for split in SPLITS}
+    with progress.bar("ks-shard --check_bytes", len(found), shown=check_bytes) as bar:
+        for tar, differs in files.in_threads(difference, found):
+            bar.advance("changed" if differs else "whole")
+            split, number, made = found[tar]
+            if not differs:
+                kept[split][number] = made
+            elif check_bytes:
+                progress.log.warning("%s: %s; it is made anew", tar, differs)
+            elif tar.exists():
+                raise ShardError(f"{tar}: {differs}; run ks-shard again with --check_bytes to make it anew")
+            if stop:
+                break
+    return kept
+
+
+def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index]]:
+    """The indexes that are there: of each tar its split, its number in it and what its index says; raises as `whole_shards`."""
+    found: dict[Path, tuple[str, int, Index]] = {}
+    damaged: list[ShardError] = []
+    for split in SPLITS:
+        for path in sorted((job.out / split).glob(f"{split}-*.json")):
+            number = path.stem.removeprefix(f"{split}-")
+            if not number.isdecimal() or layout.tar_path(job.out, split, int(number)).stem != path.stem:
+                continue
+            try:
+                found[path.with_suffix(".tar")] = (split, int(number), index.read_index(path))
+            except ShardError as fault:
+                if isinstance(fault.__cause__, OSError):
+                    raise _unreadable(path, fault.__cause__) from fault
+                damaged.append(fault)
+    recipes = {made.recipe for _, _, made in found.values()}
+    with contextlib.suppress(ShardError):  # not there yet, or damaged: it is written anew
+        recipes.add(index.read_dataset(job.out).recipe)
+    if recipes - {job.recipe}:
+        raise ShardError(f"{job.out}: {OTHER}")
+    if damaged and not check_bytes:
+        raise damaged[0]
+    if damaged and not recipes:
+        raise ShardError(
+            f"{damaged[0]}; but nothing that is whole says that this was the same set: if it was, delete it"
+        )
+    for error in damaged:
+        progress.log.warning("%s; the latter is done now", error)
+    return found
+
+
+def _unreadable(path: Path, error: OSError) -> StoppedError | FaultError:
+    what = f"{path}: cannot be read: {error.strerror}"
+    kind = FaultError if error.errno in files.FAILING else StoppedError
+    return kind(f"{what}; see that the disk is there, then run the same command to go on")
+
+
+def check_clips(job: Job, kept: Mapping[str, WholeShards], stop: Stop) -> None:
+    """Raise ManifestError that names the clips still to be packed that are missing or of another size.
+
+    Their bytes are compared when they are packed, since then they are read. Raises StoppedError where the disk fails.
+    """
+    wrong: list[str] = []
+
+    def difference(media: Media) -> str:
+        path = job.packing.folder / media.path
+        try:
+            return files.difference(path, size=media.bytes)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+    for split, outcomes in job.orders.items():
+        packed = {key for made in kept[split].values() for key in (*made.keys, *(left.key for left in made.left))}
+        wanted = (each.media for each in outcomes if each.media and each.clip.key not in packed)
+        for media, differs in files.in_threads(difference, wanted):
+            if differs:
+                wrong.append(f"{job.packing.folder / media.path}: {differs}")
+            if stop:
+                return
+    if wrong:
+        named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
+        told = "\n".join(named)
+        raise ManifestError(
+            f"of the clips, {len(wrong)} are not what the manifest names; {encode_sample.mending(job.packing.folder)}:\n{told}"
+        )

@@ -1,0 +1,324 @@
+"""ks-shard --verify: a set held against its indexes, tar by tar and member by member; every bad sample is named."""
+
+import contextlib
+import json
+import re
+import tempfile
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from kinetics_sounds import files, manifest, progress, remote, stream
+from kinetics_sounds.address import Address
+from kinetics_sounds.errors import KineticsSoundsError, MediaError, ShardError
+from kinetics_sounds.shards import index, layout, reader
+from kinetics_sounds.shards.index import Dataset, Index
+from kinetics_sounds.shards.reader import ShardInfo, Split
+from kinetics_sounds.shards.writer import BLOCK
+
+from ..executors import Failed, in_order, local
+
+TAR_SECONDS = 3600.0
+"""A tar's whole check is killed after this: a decoder may hang."""
+FRAMES_AT_ONCE = 64
+"""That are decoded together, for all of a clip's would take much memory."""
+MOST_STRANGERS = 20
+"""That are named of one tar: each 512 bytes of rubbish may be one."""
+PARTS = (layout.FRAMES, layout.JPEGS, layout.MEL, layout.AUDIO, layout.META)
+"""What a sample may hold. Nothing else is for a set of ours: loaders run code out of some (`pickle`, `pth`)."""
+
+_KEY = re.compile(r"[\w-]+", re.ASCII)
+_OCTAL = re.compile(rb"([0-7]+)[ \0]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is not as the index says."""
+
+    place: str
+    """Of a tar, such as `train/train-000000.tar`; a split's name, where that as a whole is meant."""
+    key: str
+    """Of the sample; empty where no one sample is meant."""
+    what: str
+    packed: bool = False
+    """The bytes are those of the index: the sample was packed so, and no copy of the tar is better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came of checking a set."""
+
+    shards: int
+    samples: int
+    """That the indexes name."""
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarTask:
+    """One tar to check."""
+
+    place: Address
+    """Of the set: a folder or a URL."""
+    split: str
+    number: int
+    decode: bool
+
+    @property
+    def name(self) -> Path:
+        """Of the tar, within the set."""
+        return layout.tar_path(Path(), self.split, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of checking a tar."""
+
+    keys: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+
+def verify(place: Address, *, decode: bool, workers: int, stop: Callable[[], bool]) -> Report:
+    """Check a set in a folder or at a URL; `decode` tries what every sample holds too. Ends early once `stop()` is true.
+
+    Raises ShardError where there is no set at all.
+    """
+    dataset = reader.read_dataset(place)
+    shards = sum(facts.shards for facts in dataset.splits.values())
+    lost: list[Fault] = []
+    strange = [part for part in dataset.parts if part not in PARTS]
+    faults = [
+        Fault(layout.DATASET, "", f"has parts {part!r}: only {', '.join(PARTS)} are safe to load") for part in strange
+    ]
+    keys: defaultdict[str, list[str]] = defaultdict(list)
+    pool: local.Pool[TarTask, Checked] = local.Pool(check_tar, workers=min(workers, shards or 1))
+    with contextlib.closing(pool), progress.bar("ks-shard --verify", shards) as bar:
+        tasks = _tasks(place, dataset, lost, decode=decode)
+        for task, found in in_order(pool, tasks, timeout_seconds=TAR_SECONDS, stop=stop):
+            checked = Checked(faults=(Fault(str(task.name), "", found.detail),)) if isinstance(found, Failed) else found
+            bar.advance("bad" if checked.faults else "good")
+            faults += checked.faults
+            keys[task.split] += checked.keys
+    faults += lost
+    for split in dataset.splits:
+        faults += [Fault(split, "", what) for what in _split_faults(place, dataset, split, keys[split])]
+    samples = sum(map(len, keys.values()))
+    return Report(shards=bar.done, samples=samples, faults=tuple(faults))
+
+
+def _tasks(place: Address, dataset: Dataset, lost: list[Fault], *, decode: bool) -> Iterator[TarTask]:
+    """A task for each tar, of every split up to its first one without an index, which is then told in `lost`.
+
+    They are made as they are asked for: a set may claim any number.
+    """
+    for split, facts in dataset.splits.items():
+        for number in range(facts.shards):
+            task = TarTask(place=place, split=split, number=number, decode=decode)
+            if not _has_index(task):
+                what = f"has no index: of {facts.shards} shards of {split}, those from here on were not looked at"
+                lost.append(Fault(str(task.name), "", f"{what}; copy it, or make the set again with ks-shard"))
+                break
+            yield task
+
+
+def _has_index(task: TarTask) -> bool:
+    name = layout.index_path(task.name)
+    if not remote.is_url(task.place):
+        return (Path(task.place.real) / name).is_file()
+    return remote.size(remote.join(task.place, *name.parts)) is not None
+
+
+def _split_faults(place: Address, dataset: Dataset, split: str, keys: list[str]) -> Iterator[str]:
+    """What no tar shows by itself."""
+    facts = dataset.splits[split]
+    if len(keys) != facts.samples or manifest.fingerprint(keys) != facts.fingerprint:
+        yield f"its indexes name {len(keys)} samples, which are not the {facts.samples} of {layout.DATASET}"
+    if len(set(keys)) != len(keys):
+        yield "has samples twice"
+    if not remote.is_url(place):
+        for tar in sorted((Path(place.real) / split).glob("*.tar")):
+            number = tar.stem.removeprefix(f"{split}-")
+            known = number.isdecimal() and layout.tar_path(Path(), split, int(number)).name == tar.name
+            if not known or int(number) >= facts.shards:
+                yield f"{tar.name} is none of its {facts.shards} shards; delete it, or make the set again with ks-shard"
+
+
+def check_tar(task: TarTask) -> Checked:
+    """Every fault of one tar; runs in a worker, for a decoder may crash."""
+    try:
+        dataset, made = reader.read_dataset(task.place), _index(task)
+    except KineticsSoundsError as error:
+        return Checked(faults=(Fault(str(task.name), "", str(error)),))
+    try:
+        faults = tuple(dict.fromkeys(_faults(task, dataset, made)))
+    except FileNotFoundError:
+        faults = (("", "is missing, but its index is there; copy it, or make the set again with ks-shard", False),)
+    except (KineticsSoundsError, OSError) as error:
+        faults = (("", f"cannot be read: {error}", False),)
+    return Checked(made.keys, tuple(Fault(str(task.name), *fault) for fault in faults))
+
+
+def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str, str, bool]]:
+    """What a `Fault` says but its place; raises what opening the tar raises."""
+    if made.recipe != dataset.recipe or (made.keys and made.parts != dataset.parts):
+        yield "", f"its index belongs to another set than {layout.DATASET}", False
+        return
+    if names := [key for key in made.keys if not _KEY.fullmatch(key)]:
+        yield from ((key, "is no name that a sample may have", False) for key in names)
+        return
+    try:
+        reader.tables(made, dataset, "its index")
+    except ShardError as error:
+        yield "", str(error), False
+    bad: set[str] = set()
+    with _local(task, made) as path:
+        for key, what in _tar_faults(path, made):
+            bad.add(key)
+            yield key, what, False
+        if task.decode:
+            content = _content_faults(_alone(path, made, dataset, task.split), bad)
+            yield from ((key, what, True) for key, what in content)
+
+
+def _index(task: TarTask) -> Index:
+    name = layout.index_path(task.name)
+    if not remote.is_url(task.place):
+        return index.read_index(Path(task.place.real) / name)
+    url = remote.join(task.place, *name.parts)
+    return index.parse_index(remote.read(url, most=index.MOST_BYTES), str(url))
+
+
+@contextlib.contextmanager
+def _local(task: TarTask, made: Index) -> Iterator[Path]:
+    """The tar as a file, good or bad: what is fetched is not checked on the way, as it is for training."""
+    if not remote.is_url(task.place):
+        yield Path(task.place.real) / task.name
+        return
+    url = remote.join(task.place, *task.name.parts)
+    with tempfile.NamedTemporaryFile() as copy:
+        remote.fill(copy, url, made.bytes)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _tar_faults(path: Path, made: Index) -> Iterator[tuple[str, str]]:
+    """What the tar's own headers, its bytes and the index say of each other."""
+    size = path.stat().st_size
+    if size != made.bytes:
+        fault = "cut short" if size < made.bytes else "too long"
+        yield "", f"is {fault}: {size} bytes, where its index says {made.bytes}"
+    whole = True
+    with path.open("rb") as file:
+        for key, what in _member_faults(file, size, made):
+            whole = False
+            yield key, what
+    if whole and size == made.bytes and files.sha256(path) != made.sha256:
+        yield "", "is not what was written, between or after its samples: its SHA-256 is not its index's"
+
+
+def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[str, str]]:
+    """Each part stands where the index says, is called and holds what it says, and nothing else is there."""
+    rows = zip(made.keys, made.offsets, made.sizes, made.crcs, strict=True)
+    places = ((key, *each) for key, *row in rows for each in zip(made.parts, *row, strict=True))
+    position, gaps = 0, list[tuple[int, int]]()
+    for key, part, offset, length, crc in sorted(places, key=lambda place: place[2]):
+        if offset - BLOCK < position:
+            yield key, f"its {part} overlaps what stands before it, says its index"
+            continue
+        gaps.append((position, min(offset - BLOCK, size)))
+        position = offset + -(-length // BLOCK) * BLOCK
+        if offset + length > size:
+            yield key, f"its {part} is cut short"
+            continue
+        file.seek(offset - BLOCK)
+        header, data = file.read(BLOCK), file.read(length)
+        if wrong := _wrong(header, f"{key}.{part}", length):
+            yield key, f"the header of its {part} {wrong}"
+        elif zlib.crc32(data) != crc:
+            yield key, f"its {part} is damaged"
+    strangers = chain.from_iterable(_strangers(file, *gap) for gap in (*gaps, (position, size)))
+    for name in islice(strangers, MOST_STRANGERS):
+        yield "", f"holds {name!r}, which is not in its index: let nothing open it"
+    if next(strangers, None) is not None:
+        yield "", "holds more that is not in its index"
+
+
+def _strangers(file: IO[bytes], position: int, end: int) -> Iterator[str]:
+    """What is called something between two places of a tar where nothing but zeros should stand."""
+    while position < end:
+        file.seek(position)
+        header = file.read(BLOCK)
+        position += BLOCK
+        if header.strip(b"\0"):
+            length = _OCTAL.match(header[124:136])
+            position += -(-int(length[1], 8) // BLOCK) * BLOCK if length else 0
+            yield _name(header)
+
+
+def _wrong(header: bytes, name: str, size: int) -> str:
+    """What is wrong with a USTAR header of a regular file of this name and size."""
+    length = _OCTAL.match(header[124:136])
+    if header[148:156] != b"%06o\0 " % (sum(header[:148]) + 8 * ord(" ") + sum(header[156:])):
+        return "is damaged"
+    if _name(header) != name:
+        return f"names {_name(header)!r}"
+    if header[156:157] != b"0" or header[157:257].strip(b"\0") or header[257:265] != b"ustar\x0000":
+        return "is no regular file's of USTAR"
+    return "" if length and int(length[1], 8) == size else f"does not say {size} bytes"
+
+
+def _name(header: bytes) -> str:
+    folder, name = (
+        field.rstrip(b"\0").decode("ascii", "backslashreplace") for field in (header[345:500], header[:100])
+    )
+    return f"{folder}/{name}" if folder else name
+
+
+def _alone(path: Path, made: Index, dataset: Dataset, split: str) -> Split:
+    """A tar as a split of its own, whatever is wrong with it."""
+    rows = (len(made.keys), len(dataset.parts))
+    return Split(
+        dataset=dataset,
+        name=split,
+        tars=(ShardInfo(place=path, bytes=made.bytes, sha256=made.sha256),),
+        cache=None,
+        count_S=np.array([len(made.keys)]),
+        key_N=np.array(made.keys, dtype=np.bytes_),
+        label_index_N=np.array(made.label_indices, dtype=np.int64),
+        offset_NP=np.array(made.offsets, dtype=np.int64).reshape(rows),
+        size_NP=np.array(made.sizes, dtype=np.int64).reshape(rows),
+        crc_NP=np.array(made.crcs, dtype=np.int64).reshape(rows),
+    )
+
+
+def _content_faults(split: Split, bad: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Decode every sample whole, as no training does, but those that are known to be bad."""
+    for number in range(len(split)):
+        key = split.key(number)
+        if key in bad:
+            continue
+        with stream.sample(split, number) as sample:
+            try:
+                _decode(sample, split.dataset)
+            except (KineticsSoundsError, KeyError) as error:
+                yield key, str(error).removeprefix(f"{split.tars[0]}: sample {key}: ")
+
+
+def _decode(sample: stream.Sample, dataset: Dataset) -> None:
+    """Read all of it: raises where a part does not decode, or is not what its metadata and `dataset.json` say."""
+    meta = sample.meta
+    if json.loads(sample.part(layout.META))["label_index"] != sample.label_index:
+        raise ShardError(f"its label is not the number {sample.label_index} of its index")
+    if meta.num_frames == 0:
+        raise MediaError("it has no frame")
+    for first in range(0, meta.num_frames, FRAMES_AT_ONCE):
+        sample.frames(range(first, min(first + FRAMES_AT_ONCE, meta.num_frames)), decoder="pyav")
+    sample.mel()
+    if layout.AUDIO in dataset.parts:
+        sample.waveform()

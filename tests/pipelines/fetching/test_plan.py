@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.errors import AnnotationError, ClassListError
+from kinetics_sounds.pipelines.fetching.plan import plan
+
+HEAD = "label,youtube_id,time_start,time_end,split\n"
+CLASSES = ClassList("two", ("b", "a"))
+
+
+def lists(folder: Path, *texts: str) -> list[Path]:
+    paths = [folder / f"{number}.csv" for number in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(HEAD + text)
+    return paths
+
+
+def test_clips_come_by_split_then_label_in_the_lists_order_then_key(tmp_path: Path) -> None:
+    paths = lists(tmp_path, "a,z,0,10,val\na,y,0,10,train\nb,x,0,10,train\nb,w,0,10,train\n")
+
+    keys = [clip.youtube_id for clip in plan(CLASSES, paths, splits=("train", "val"))]
+
+    assert keys == ["w", "x", "y", "z"]
+
+
+def test_a_clip_that_two_lists_tell_alike_counts_once(tmp_path: Path) -> None:
+    paths = lists(tmp_path, "a,x,0,10,val\nb,y,0,10,val\n", "a,x,0,10,validate\n")
+
+    assert len(plan(CLASSES, paths, splits=("val",))) == 2
+
+
+@pytest.mark.parametrize("other", ["b,x,0,10,val", "a,x,0,10,train"])
+def test_a_clip_that_two_rows_tell_differently_is_refused_with_both_places(tmp_path: Path, other: str) -> None:
+    paths = lists(tmp_path, "a,x,0,10,val\nb,y,0,10,val\n", other + "\n")
+
+    with pytest.raises(AnnotationError, match=r"1\.csv:2: x_000000_000010 .*0\.csv:2"):
+        plan(CLASSES, paths, splits=("train", "val"))
+
+
+def test_a_label_that_no_list_knows_is_refused_with_the_closest(tmp_path: Path) -> None:
+    paths = lists(tmp_path, "playing guitar,x,0,10,val\n")
+
+    with pytest.raises(ClassListError, match=r"'playing gitar' \(did you mean 'playing guitar'\?\)"):
+        plan(ClassList("mine", ("playing gitar",)), paths, splits=("val",))
+
+
+def test_nothing_left_is_refused(tmp_path: Path) -> None:
+    paths = lists(tmp_path, "a,x,0,10,val\nb,y,0,10,val\n")
+
+    with pytest.raises(AnnotationError, match="no clip of two in train"):
+        plan(CLASSES, paths, splits=("train",))
+
+
+def test_a_larger_limit_keeps_what_a_smaller_one_had(tmp_path: Path) -> None:
+    rows = "".join(f"{label},{label}{number},0,10,train\n" for label in "ab" for number in range(20))
+    paths = lists(tmp_path, rows)
+
+    few = set(plan(CLASSES, paths, splits=("train",), limit=5))
+    more = set(plan(CLASSES, paths, splits=("train",), limit=9))
+    each = plan(CLASSES, paths, splits=("train",), per_class=3)
+
+    assert len(few) == 5
+    assert few < more
+    assert [clip.label for clip in each] == ["b"] * 3 + ["a"] * 3

@@ -1,0 +1,544 @@
+"""What the encoders see of a clip, mostly on frames whose number or place can be read off a pixel."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from kinetics_sounds import stream
+from kinetics_sounds.errors import ShardError
+from kinetics_sounds.media.mel import PRESETS, Mel, mel_image
+from kinetics_sounds.shards import layout
+from kinetics_sounds.stream import Split
+from kinetics_sounds.train.data.colormap import magma
+from kinetics_sounds.train.data.views import clip_and_mel
+from kinetics_sounds.train.data.views.clip_and_mel import Settings
+
+Frames = npt.NDArray[np.uint8]
+
+SMALL = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=12, mel_crop=8)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A sample whose decoding is exact: frames (T, H, W, 3) and a mel (F, T)."""
+
+    frames_THWC: Frames
+    mel_FT: npt.NDArray[Any] = field(default_factory=lambda: np.full((12, 12), 0.5))
+
+    @property
+    def meta(self) -> stream.Meta:
+        return stream.Meta(num_frames=len(self.frames_THWC), fps=10.0, audio_samples=0)
+
+    def frames(self, numbers: Sequence[int], *, decoder: str) -> Frames:
+        del decoder
+        return self.frames_THWC[list(numbers)]
+
+    def mel(self) -> npt.NDArray[np.float16]:
+        return self.mel_FT.astype(np.float16)
+
+
+def numbered(length: int, side: int = 12) -> Frames:
+    """Frame t is t everywhere."""
+    return np.broadcast_to(np.arange(length, dtype=np.uint8)[:, None, None, None], (length, side, side, 3)).copy()
+
+
+def placed(length: int, side: int = 12) -> Frames:
+    """Red is a pixel's row and green its column, in every frame."""
+    row, column = np.indices((side, side), dtype=np.uint8)
+    return np.broadcast_to(np.stack([row, column, 0 * row], axis=-1), (length, side, side, 3)).copy()
+
+
+@dataclass(frozen=True)
+class Sounding(Exact):
+    """An exact sample with a sound, in a set whose mel-spectrograms are made with the numbers `told`."""
+
+    frames_THWC: Frames = field(default_factory=lambda: numbered(4))
+    sound_S: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    told: dict[str, Any] = field(default_factory=lambda: {"preset": "paper"})
+
+    @property
+    def meta(self) -> stream.Meta:
+        return stream.Meta(num_frames=len(self.frames_THWC), fps=10.0, audio_samples=len(self.sound_S))
+
+    @property
+    def dataset(self) -> SimpleNamespace:
+        return SimpleNamespace(mel=self.told)
+
+    def waveform(self, *, first: int, count: int) -> npt.NDArray[np.float32]:
+        assert 0 <= first <= first + count <= len(self.sound_S)
+        return self.sound_S[first : first + count]
+
+    def mel(self) -> npt.NDArray[np.float16]:
+        raise AssertionError("the stored mel-spectrogram is not asked for")
+
+
+def train(sample: Any, seed: int, settings: Settings = SMALL) -> dict[str, torch.Tensor]:
+    made: dict[str, torch.Tensor] = clip_and_mel.train_view(sample, settings, np.random.default_rng(seed))
+    return made
+
+
+class TestTrainView:
+    @pytest.mark.parametrize(("length", "starts"), [(4, {0}), (5, {0, 1}), (9, {0, 1, 2, 3, 4, 5})])
+    def test_every_start_is_reached_and_none_beyond_the_end(self, length: int, starts: set[int]) -> None:
+        sample = Exact(numbered(length))
+
+        clips = [train(sample, seed)["video"][:, 0, 0, 0].tolist() for seed in range(150)]
+
+        assert {clip[0] for clip in clips} == starts
+        assert all(clip == list(range(clip[0], clip[0] + 4)) for clip in clips)
+
+    def test_starts_are_equally_frequent(self) -> None:
+        sample = Exact(numbered(7))
+
+        starts = [int(train(sample, seed)["video"][0, 0, 0, 0]) for seed in range(1000)]
+
+        assert all(200 < starts.count(start) < 300 for start in range(4))
+
+    def test_a_clip_that_is_too_short_begins_again(self) -> None:
+        settings = dataclasses.replace(SMALL, frames=16)
+
+        assert train(Exact(numbered(6)), 0, settings)["video"][:, 0, 0, 0].tolist() == [
+            *(0, 1, 2, 3, 4, 5),
+            *(0, 1, 2, 3, 4, 5),
+            *(0, 1, 2, 3),
+        ]
+        assert train(Exact(numbered(1)), 0, settings)["video"].max() == 0
+
+    def test_a_still_clip_stays_still(self) -> None:
+        image_HWC = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        sample = Exact(np.repeat(image_HWC[None], 9, axis=0))
+
+        clips = [train(sample, seed)["video"] for seed in range(20)]
+
+        for clip_THWC in clips:
+            assert torch.equal(clip_THWC, clip_THWC[:1].expand_as(clip_THWC))
+        assert any(not torch.equal(clips[0], other) for other in clips)
+
+    def test_the_crop_is_one_square_and_every_place_is_reached(self) -> None:
+        sample = Exact(placed(4))
+        corners = set()
+        for seed in range(300):
+            video_THWC = train(sample, seed)["video"]
+            top, left, _ = video_THWC[0, 0, 0].tolist()
+            corners.add((top, left))
+            assert torch.equal(video_THWC[2], torch.from_numpy(placed(1)[0, top : top + 8, left : left + 8]))
+
+        assert corners == {(top, left) for top in range(5) for left in range(5)}
+
+    def test_the_mels_crop_is_a_square_of_its_own(self) -> None:
+        mel_FT = np.arange(144).reshape(12, 12) / 256
+        sample = Exact(placed(4), mel_FT)
+        views = [train(sample, seed) for seed in range(100)]
+
+        for view in views:
+            top, left = divmod(round(float(view["audio"][0, 0]) * 256), 12)
+            assert torch.equal(view["audio"].double(), torch.from_numpy(mel_FT[top : top + 8, left : left + 8]))
+        assert len({(float(view["audio"][0, 0]), tuple(view["video"][0, 0, 0].tolist())) for view in views}) > 80
+
+    def test_the_same_randomness_gives_the_same_view(self, split: Split) -> None:
+        settings = Settings(resize_height=36, resize_width=36, crop=32)
+        with stream.sample(split, 3) as sample:
+            first, again, other = (train(sample, seed, settings) for seed in (1, 1, 2))
+
+        assert all(torch.equal(first[name], again[name]) for name in ("video", "audio"))
+        assert all(not torch.equal(first[name], other[name]) for name in ("video", "audio"))
+
+    def test_shapes_types_and_ranges_of_a_stored_sample(self, split: Split) -> None:
+        settings = Settings(resize_height=30, resize_width=34, crop=28, mel_resize=64, mel_crop=56)
+
+        with stream.sample(split, 0) as sample:
+            view = train(sample, 0, settings)
+
+        assert (view["video"].shape, view["video"].dtype) == ((16, 28, 28, 3), torch.uint8)
+        assert (view["audio"].shape, view["audio"].dtype) == ((56, 56), torch.float32)
+        assert view["video"].is_contiguous()
+        assert view["audio"].is_contiguous()
+        assert -1e-6 < view["audio"].min() < view["audio"].max() < 1 + 1e-6
+
+    @pytest.mark.parametrize("decoder", ["decord", "torchcodec", "pyav"])
+    def test_stored_frames_are_found_at_their_place(self, decoder: str, split: Split) -> None:
+        settings = Settings(resize_height=36, resize_width=36, crop=36, decoder=decoder)
+        with stream.sample(split, 2) as sample:
+            whole_THWC = torch.from_numpy(sample.frames(range(33), decoder="pyav"))
+            views = [train(sample, seed, settings)["video"] for seed in range(5)]
+
+        for video_THWC in views:
+            assert any(torch.equal(video_THWC, whole_THWC[start : start + 16]) for start in range(18))
+
+    def test_starts_of_groups_are_reached_and_no_others(self) -> None:
+        settings = dataclasses.replace(SMALL, start="gop")
+        starts = {int(train(Exact(numbered(60)), seed, settings)["video"][0, 0, 0, 0]) for seed in range(100)}
+
+        assert starts == {0, 16, 32, 48}  # the last start from which four frames fit is 56
+
+    @pytest.mark.parametrize(("rate", "step"), [(5.0, 2), (2.5, 4), (20.0, 0.5)])
+    def test_frames_at_a_rate_are_those_shown_at_its_moments(self, rate: float, step: float) -> None:
+        """Of ten stored frames a second."""
+        settings = dataclasses.replace(SMALL, rate=rate)
+
+        for seed in range(20):
+            start, *rest = train(Exact(numbered(40)), seed, settings)["video"][:, 0, 0, 0].tolist()
+            assert rest == [start + int(place * step) for place in (1, 2, 3)]
+
+    def test_a_rate_holds_in_tests_too(self) -> None:
+        settings = dataclasses.replace(SMALL, rate=5.0)
+
+        video = clip_and_mel.test_views(Exact(numbered(20)), settings, 3)["video"]
+
+        assert video[:, :, 0, 0, 0].tolist() == [[0, 2, 4, 6], [6, 8, 10, 12], [12, 14, 16, 18]]
+
+
+class TestTestViews:
+    @pytest.mark.parametrize(
+        ("length", "clips", "starts"),
+        [
+            (20, 1, [8]),
+            (13, 10, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            (20, 3, [0, 8, 16]),
+            (21, 3, [0, 8, 17]),
+            (4, 1, [0]),
+            (5, 3, [0, 0, 1]),
+        ],
+    )
+    def test_clips_are_evenly_spaced_from_the_first_frame_to_the_last(
+        self, length: int, clips: int, starts: list[int]
+    ) -> None:
+        video = clip_and_mel.test_views(Exact(numbered(length)), SMALL, clips)["video"]
+
+        assert video[:, :, 0, 0, 0].tolist() == [[start, start + 1, start + 2, start + 3] for start in starts]
+
+    @given(length=st.integers(16, 300), clips=st.integers(2, 12))
+    def test_centres_are_those_of_the_protocol(self, length: int, clips: int) -> None:
+        """Methods 6.2: start = int(centre - L/2) of centres at linspace(L/2, T - L/2, n)."""
+        settings = dataclasses.replace(SMALL, frames=16, resize_height=1, resize_width=1, crop=1)
+        number_T = np.arange(length)[:, None, None, None]  # a frame's red and green tell its number
+        sample = Exact(np.concatenate([number_T // 256, number_T % 256, 0 * number_T], axis=-1).astype(np.uint8))
+
+        video = clip_and_mel.test_views(sample, settings, clips)["video"][:, 0, 0, 0].int()
+
+        centres = np.linspace(8, length - 8, clips)
+        assert (256 * video[:, 0] + video[:, 1]).tolist() == [int(centre - 8 + 1e-9) for centre in centres]
+
+    def test_a_clip_that_is_too_short_begins_again(self) -> None:
+        video = clip_and_mel.test_views(Exact(numbered(3)), SMALL, 2)["video"]
+
+        assert video[:, :, 0, 0, 0].tolist() == [[0, 1, 2, 0], [0, 1, 2, 0]]
+
+    def test_the_crop_is_the_middle(self) -> None:
+        mel_FT = np.arange(144).reshape(12, 12) / 256
+
+        view = clip_and_mel.test_views(Exact(placed(4), mel_FT), SMALL, 2)
+
+        assert torch.equal(view["video"][1, 3], torch.from_numpy(placed(1)[0, 2:10, 2:10]))
+        assert torch.equal(view["audio"].double(), torch.from_numpy(mel_FT[2:10, 2:10]))
+
+    def test_shapes_of_a_stored_sample_and_that_nothing_is_random(self, split: Split) -> None:
+        settings = Settings(resize_height=36, resize_width=36, crop=32)
+        with stream.sample(split, 1) as sample:
+            first, again = (clip_and_mel.test_views(sample, settings, 10) for _ in range(2))
+
+        assert (first["video"].shape, first["video"].dtype) == ((10, 16, 32, 32, 3), torch.uint8)
+        assert (first["audio"].shape, first["audio"].dtype) == ((112, 112), torch.float32)
+        assert all(torch.equal(first[name], again[name]) for name in first)
+
+    def test_ten_clips_are_the_same_as_each_alone(self, split: Split) -> None:
+        with stream.sample(split, 3) as sample:
+            whole_THWC = torch.from_numpy(sample.frames(range(40)))
+            video = clip_and_mel.test_views(sample, Settings(resize_height=36, resize_width=36, crop=32), 10)["video"]
+
+        for place, clip_THWC in enumerate(video):
+            start = 24 * place // 9
+            assert torch.equal(clip_THWC, whole_THWC[start : start + 16, 2:34, 2:34])
+
+
+WAVEFORM = dataclasses.replace(SMALL, audio="waveform", mel_crop=2)
+"""Sixteen images of 2 x 2: a window of 64 samples."""
+
+
+class TestWaveform:
+    def test_a_window_fills_sixteen_images_row_by_row(self) -> None:
+        sample = Sounding(sound_S=np.arange(64, dtype=np.float32))
+
+        audio_THW = train(sample, 0, WAVEFORM)["audio"]
+
+        assert audio_THW.shape == (16, 2, 2)
+        assert audio_THW.flatten().tolist() == list(range(64))
+
+    def test_the_papers_window_has_200_704_samples(self) -> None:
+        (shape, kind) = clip_and_mel.arrays(Settings(audio="waveform"))["audio"]
+
+        assert (shape, kind) == ((16, 112, 112), torch.float32)
+        assert np.prod(shape) == 200_704
+
+    def test_every_start_is_reached_and_none_beyond_the_end(self) -> None:
+        sample = Sounding(sound_S=np.arange(67, dtype=np.float32))
+
+        windows = [train(sample, seed, WAVEFORM)["audio"].flatten().tolist() for seed in range(60)]
+
+        assert {window[0] for window in windows} == {0, 1, 2, 3}
+        assert all(window == [window[0] + place for place in range(64)] for window in windows)
+
+    @pytest.mark.parametrize("clips", [1, 3])
+    def test_in_tests_the_window_is_the_middle_of_the_track(self, clips: int) -> None:
+        sample = Sounding(sound_S=np.arange(70, dtype=np.float32))
+
+        audio_THW = clip_and_mel.test_views(sample, WAVEFORM, clips)["audio"]
+
+        assert audio_THW.flatten().tolist() == list(range(3, 67))
+
+    @pytest.mark.parametrize("length", [0, 1, 62, 63])
+    def test_a_short_track_stands_whole_in_the_middle_of_silence(self, length: int) -> None:
+        sample = Sounding(sound_S=np.full(length, 0.5, dtype=np.float32))
+
+        audio = train(sample, 0, WAVEFORM)["audio"].flatten()
+
+        assert torch.equal(audio, clip_and_mel.test_views(sample, WAVEFORM, 1)["audio"].flatten())
+        before = (64 - length + 1) // 2
+        assert audio.tolist() == [0.0] * before + [0.5] * length + [0.0] * (64 - length - before)
+
+    def test_it_is_the_same_in_every_channel_and_keeps_its_sign(self) -> None:
+        audio_BTHW = torch.linspace(-1, 1, 2 * 64).view(2, 16, 2, 2)
+
+        audio_BCTHW = clip_and_mel.to_model({**BATCH, "audio": audio_BTHW}, WAVEFORM)["audio"]
+
+        assert audio_BCTHW.shape == (2, 3, 16, 2, 2)
+        assert all(torch.equal(audio_BCTHW[:, channel], audio_BTHW) for channel in range(3))
+
+    def test_a_single_step_takes_one_image(self) -> None:
+        settings = dataclasses.replace(WAVEFORM, audio_layout="single")
+
+        assert clip_and_mel.arrays(settings)["audio"][0] == (1, 2, 2)
+        assert train(Sounding(sound_S=np.arange(4, dtype=np.float32)), 0, settings)["audio"].tolist() == [
+            [[0, 1], [2, 3]]
+        ]
+
+
+WINDOW = dataclasses.replace(SMALL, audio="mel_window", window_seconds=0.1, mel_resize=256, mel_crop=256)
+"""2,400 samples, whole."""
+
+
+class TestMelWindow:
+    @pytest.mark.parametrize("preset", ["paper", "authors"])
+    def test_a_window_in_the_middle_has_the_image_that_the_set_would_have_made_of_it(self, preset: str) -> None:
+        sound = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
+        told = dataclasses.asdict(PRESETS[preset]) | {"preset": preset}
+
+        audio_FT = clip_and_mel.test_views(Sounding(sound_S=sound, told=told), WINDOW, 1)["audio"]
+
+        image_FT = torch.from_numpy(mel_image(sound[10_800:13_200], PRESETS[preset]))
+        torch.testing.assert_close(audio_FT, image_FT, rtol=0, atol=1e-6)
+
+    def test_the_sets_own_numbers_beat_its_presets(self) -> None:
+        sound = np.random.default_rng(0).normal(0, 0.1, 2_400).astype(np.float32)
+
+        audio_FT = clip_and_mel.test_views(
+            Sounding(sound_S=sound, told={"preset": "paper", "range_db": 40.0}), WINDOW, 1
+        )
+
+        assert torch.equal(audio_FT["audio"], torch.from_numpy(mel_image(sound, Mel(range_db=40.0))))
+
+    def test_in_training_it_is_anywhere(self) -> None:
+        """A click that only some windows hold."""
+        sound = np.zeros(24_000, dtype=np.float32)
+        sound[5_000] = 1
+        heard = [bool(train(Sounding(sound_S=sound), seed, WINDOW)["audio"].any()) for seed in range(60)]
+
+        assert 0 < sum(heard) < 20  # one in nine
+
+    def test_the_papers_is_1_2_seconds(self) -> None:
+        sound = np.zeros(60_000, dtype=np.float32)
+        settings = dataclasses.replace(WINDOW, window_seconds=Settings().window_seconds)
+        heard = []
+        for click in (15_000, 15_700, 44_200, 44_900):  # 28,800 samples in the middle: 15,600 to 44,400
+            sound[:] = 0
+            sound[click] = 1
+            heard.append(bool(clip_and_mel.test_views(Sounding(sound_S=sound), settings, 1)["audio"].any()))
+
+        assert heard == [False, True, True, False]
+
+    def test_a_track_without_a_sample_is_silence(self) -> None:
+        audio_FT = clip_and_mel.test_views(Sounding(), WINDOW, 1)["audio"]
+
+        assert (audio_FT.shape, int(audio_FT.count_nonzero())) == ((256, 256), 0)
+
+    def test_it_is_cropped_like_the_whole_ones_image(self) -> None:
+        sound = np.random.default_rng(0).normal(0, 0.1, 2_400).astype(np.float32)
+        settings = dataclasses.replace(WINDOW, mel_crop=250)
+        whole_FT = clip_and_mel.test_views(Sounding(sound_S=sound), WINDOW, 1)["audio"]
+
+        assert torch.equal(
+            clip_and_mel.test_views(Sounding(sound_S=sound), settings, 1)["audio"], whole_FT[3:253, 3:253]
+        )
+        assert clip_and_mel.arrays(settings)["audio"] == ((250, 250), torch.float32)
+
+
+@pytest.mark.parametrize("audio", ["mel_window", "waveform"])
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_stored_sound_is_read_and_the_stored_mel_is_not(audio: Any, number: int, sounding: Path) -> None:
+    """2,000 samples are less than a window of mel_window, 5,000 are more."""
+    settings = dataclasses.replace(WINDOW, audio=audio, resize_height=36, resize_width=36, mel_crop=16)
+    split = stream.open_split(sounding, "train")
+    clip_and_mel.check(split.dataset, settings)
+
+    with stream.sample(split, number) as sample:
+        tested, trained = clip_and_mel.test_views(sample, settings, 2), train(sample, 0, settings)
+        exact = Sounding(sample.frames(range(sample.meta.num_frames)), sound_S=sample.waveform())
+
+    assert len(exact.sound_S) == 2_000 + 1_000 * number
+    for views, clips in ((tested, 2), (trained, None)):
+        shapes = {name: (tuple(view.shape), view.dtype) for name, view in views.items()}
+        assert shapes == clip_and_mel.arrays(settings, clips)
+    assert torch.equal(tested["audio"], clip_and_mel.test_views(exact, settings, 2)["audio"])
+    assert torch.equal(trained["audio"], train(exact, 0, settings)["audio"])
+
+
+class TestResize:
+    def test_height_and_width_are_not_swapped(self) -> None:
+        """White on the left half only, before and after."""
+        frames = np.zeros((4, 128, 172, 3), dtype=np.uint8)
+        frames[:, :, :86] = 255
+        settings = Settings(frames=4, resize_height=128, resize_width=171, crop=112)
+
+        video = clip_and_mel.test_views(Exact(frames), settings, 1)["video"][0, 0, :, :, 0]
+
+        assert video.shape == (112, 112)
+        assert (video[:, :55] == 255).all()
+        assert (video[:, 57:] == 0).all()
+
+    @pytest.mark.parametrize(("height", "width"), [(128, 171), (36, 36), (200, 300)])
+    def test_a_frame_is_resized_as_pillow_does(self, height: int, width: int) -> None:
+        """Antialiased, within one level of 256: a still clip of any size looks like its picture."""
+        rng = np.random.default_rng(0)
+        image_HWC = rng.integers(0, 256, (16, 22, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)[:, :172]
+        side = min(height, width)
+        settings = Settings(frames=1, resize_height=height, resize_width=width, crop=side)
+
+        video = clip_and_mel.test_views(Exact(image_HWC[None]), settings, 1)["video"][0, 0]
+
+        left = (width - side) // 2
+        pillow_HWC = np.asarray(Image.fromarray(image_HWC).resize((width, height), Image.Resampling.BILINEAR))
+        difference = np.abs(video.numpy().astype(int) - pillow_HWC[:, left : left + side].astype(int))
+        assert difference.max() <= 1
+
+    def test_low_bands_stay_first_and_early_columns_left(self) -> None:
+        mel_FT = np.zeros((256, 256))
+        mel_FT[:128, :64] = 1  # low bands in the first quarter of the time
+        settings = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=128, mel_crop=128)
+
+        audio_FT = clip_and_mel.test_views(Exact(numbered(4), mel_FT), settings, 1)["audio"]
+
+        assert (audio_FT[:63, :31] == 1).all()
+        assert (audio_FT[65:] == 0).all()
+        assert (audio_FT[:, 33:] == 0).all()
+
+    def test_halving_the_mel_keeps_its_mean_and_its_range(self) -> None:
+        mel_FT = np.random.default_rng(0).integers(0, 2, (256, 256)).astype(float)
+        settings = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=128, mel_crop=128)
+
+        audio_FT = clip_and_mel.test_views(Exact(numbered(4), mel_FT), settings, 1)["audio"]
+
+        assert float(audio_FT.mean()) == pytest.approx(mel_FT.mean(), abs=0.01)
+        assert -1e-6 < audio_FT.min() < audio_FT.max() < 1 + 1e-6
+        assert audio_FT.std() < 0.25  # of single pixels: 0.5, so four and more are averaged
+
+
+BATCH = {
+    "video": torch.arange(2 * 4 * 2 * 2 * 3, dtype=torch.uint8).reshape(2, 4, 2, 2, 3),
+    "audio": torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(0)),
+}
+"""Two samples of four frames of 2 x 2 pixels and a mel of 5 x 5."""
+
+
+class TestToModel:
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize(("audio_layout", "steps"), [("repeat16", 16), ("single", 1)])
+    @pytest.mark.parametrize("frames", [1, 4])
+    def test_the_mel_is_the_same_in_every_channel_and_step(
+        self, channels: int, audio_layout: str, steps: int, frames: int
+    ) -> None:
+        settings = dataclasses.replace(SMALL, audio_layout=audio_layout, audio_channels=channels, frames=frames)
+
+        audio_BCTHW = clip_and_mel.to_model(BATCH, settings)["audio"]
+
+        assert audio_BCTHW.shape == (2, channels, steps, 5, 5)
+        for channel in range(channels):
+            for step in range(steps):
+                assert torch.equal(audio_BCTHW[:, channel, step], BATCH["audio"])
+
+    def test_colours_are_magma_with_low_bands_at_the_bottom(self) -> None:
+        settings = dataclasses.replace(SMALL, audio_colours="magma")
+
+        audio_BCTHW = clip_and_mel.to_model(BATCH, settings)["audio"]
+
+        assert audio_BCTHW.shape == (2, 3, 16, 5, 5)
+        assert torch.equal(audio_BCTHW[:, :, 2], magma(BATCH["audio"].flip(1)))
+
+    def test_pixels_become_shares_of_255_with_channels_first(self) -> None:
+        video_BCTHW = clip_and_mel.to_model(BATCH, SMALL)["video"]
+
+        assert (video_BCTHW.shape, video_BCTHW.dtype) == ((2, 3, 4, 2, 2), torch.float32)
+        assert video_BCTHW[1, 2, 3, 0, 1] == BATCH["video"][1, 3, 0, 1, 2] / 255
+
+    def test_black_is_0_and_white_is_1(self) -> None:
+        video = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1, 1).expand(1, 2, 1, 1, 3)
+
+        assert clip_and_mel.to_model({**BATCH, "video": video}, SMALL)["video"][0, 0, :, 0, 0].tolist() == [0, 1]
+
+    def test_a_still_clip_without_its_mean_over_time_is_0(self) -> None:
+        settings = dataclasses.replace(SMALL, subtract_clip_mean=True)
+        still = BATCH["video"][:, :1].expand(-1, 4, -1, -1, -1)
+
+        assert clip_and_mel.to_model({**BATCH, "video": still}, settings)["video"].abs().max() < 1e-6
+        assert clip_and_mel.to_model(BATCH, settings)["video"].mean(dim=2).abs().max() < 1e-6
+
+
+class TestCheck:
+    def test_a_set_that_suits_passes(self, split: Split) -> None:
+        clip_and_mel.check(split.dataset, Settings(resize_height=36, resize_width=48, crop=32))
+
+    def test_frames_that_are_too_small_are_refused_with_the_command_that_makes_larger_ones(self, split: Split) -> None:
+        with pytest.raises(ShardError, match=r"short side of 36, the view needs 128: ks-shard --short_side 128"):
+            clip_and_mel.check(split.dataset, Settings())
+
+    @pytest.mark.parametrize("audio", ["mel_window", "waveform"])
+    def test_a_set_without_sound_is_refused_with_the_command_that_keeps_it(self, audio: Any, split: Split) -> None:
+        settings = Settings(resize_height=36, resize_width=36, crop=32, audio=audio)
+
+        with pytest.raises(ShardError, match=r"have no flac, which the view reads; .*ks-shard --audio flac$"):
+            clip_and_mel.check(split.dataset, settings)
+
+    def test_a_missing_part_is_named(self, split: Split) -> None:
+        without = dataclasses.replace(split.dataset, parts=(layout.META, layout.FRAMES))
+
+        with pytest.raises(ShardError, match=r"have no mel\.npy.*ks-shard"):
+            clip_and_mel.check(without, Settings(resize_height=36, resize_width=36, crop=32))
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"crop": 129}, "crop 129 is larger than 128 x 171 pixels"),
+            ({"resize_width": 100}, "crop 112 is larger than 128 x 100 pixels"),
+            ({"mel_crop": 129}, "mel_crop 129 is larger than mel_resize 128"),
+            ({"frames": 0}, "must be at least 1"),
+            ({"crop": 0}, "must be at least 1"),
+            ({"rate": 0.0}, r"rate 0\.0 must be more than 0"),
+            ({"audio_colours": "magma", "audio_channels": 1}, "magma gives 3 audio_channels"),
+            ({"audio_colours": "magma", "audio": "waveform"}, "magma is for a mel-spectrogram, not for audio waveform"),
+            ({"window_seconds": 0.0}, r"window_seconds 0\.0 must be more than 0"),
+            ({"window_seconds": float("inf")}, "window_seconds inf must be more than 0"),
+        ],
+    )
+    def test_settings_that_no_sample_could_meet_are_refused(self, change: dict[str, Any], complaint: str) -> None:
+        with pytest.raises(ValueError, match=complaint):
+            Settings(**change)

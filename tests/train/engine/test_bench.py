@@ -1,0 +1,77 @@
+"""ks-train bench: three speeds, and which of them bounds."""
+
+import dataclasses
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds.train import pretrain
+from kinetics_sounds.train.engine.bench import Result, Speed, told
+
+Argv = Callable[..., list[str]]
+ACCOUNT = {
+    "decode_ms_p50": 4.0,
+    "decode_ms_p95": 6.0,
+    "read_ms_p50": 0.5,
+    "read_ms_p95": 0.6,
+    "queue_depth": 3.9,
+    "bad_samples": 0.0,
+}
+
+
+def result(loader: float, model: float, both: float) -> Result:
+    speeds = [Speed(samples_per_second=each, wait_share=0.25) for each in (loader, model, both)]
+    return Result(loader=speeds[0], model=speeds[1], both=speeds[2], account=ACCOUNT, peak_bytes=2_500_000_000)
+
+
+@pytest.mark.parametrize(
+    ("speeds", "bound"),
+    [((500, 100, 96), "the model"), ((100, 500, 90), "the loader"), ((100, 100, 60), "the loader")],
+)
+def test_what_bounds_is_what_both_together_fall_behind(speeds: tuple[float, float, float], bound: str) -> None:
+    """Two that are equally fast, and share the same cores, are bounded by the loader: the model alone could do more."""
+    assert result(*speeds).bound == bound
+    assert f"bound by: {bound} (" in told(result(*speeds))
+
+
+def test_a_model_that_waits_for_nothing_is_not_bounded_by_the_loader() -> None:
+    slow = dataclasses.replace(result(80, 5, 1), both=Speed(samples_per_second=1, wait_share=0.01))
+    assert slow.bound == "the model"
+
+
+def test_all_is_told() -> None:
+    text = told(result(500, 100, 96))
+
+    assert "both:             96.0 samples/s, 96% of the model alone; 25% of the time waiting for data" in text
+    assert "decode 4.0 ms (95%: 6.0), read 0.5 ms (95%: 0.6); 3.9 batches stood ready" in text
+    assert "peak memory of the device: 2.5 GB" in text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_it_measures_and_leaves_no_run_behind(
+    workers: int, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bench"
+
+    assert pretrain.main(["bench", *small(out, f"--workers={workers}", "--seconds=0.2")]) == 0
+
+    told_ = capsys.readouterr().out
+    found = json.loads((out / "bench.json").read_bytes())
+    assert min(found[f"{name}_samples_per_second"] for name in ("loader", "model", "both")) > 0
+    assert found["bound"] in told_
+    assert 0 <= found["data_wait_share"] <= 1
+    assert [path.name for path in out.iterdir()] == ["bench.json"]
+    assert multiprocessing.active_children() == []
+
+
+def test_a_batch_larger_than_the_split_is_refused(
+    small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main(["bench", *small(tmp_path, "--batch=13")]) == 2
+
+    assert (
+        "ks-train bench: error: --batch 13: is larger than the split 'train', which has 12" in capsys.readouterr().err
+    )

@@ -1,0 +1,84 @@
+"""A model made ready to learn, as the trainer and its bench both make it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinetics_sounds import stream
+from kinetics_sounds.train import pretrain
+from kinetics_sounds.train.config import run_folder, settings
+from kinetics_sounds.train.distributed.process_group import World
+from kinetics_sounds.train.distributed.sync_batch_norm import SyncBatchNorm
+from kinetics_sounds.train.engine.setup import TrainComponents, make_components
+
+Argv = Callable[..., list[str]]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def made(small: Argv, tmp_path: Path) -> Callable[..., TrainComponents]:
+    """A small run's learner, of one rank among `ranks`."""
+
+    def make(*options: str, ranks: int = 1) -> TrainComponents:
+        parsed = settings.read_settings(small(tmp_path, *options))
+        split = stream.open_split(run_folder.find_shards(parsed.settings), "train")
+        return make_components(parsed, split, World(0, ranks, CPU))
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile looks at it itself
+@pytest.mark.parametrize("layer", ["conv5", "conv3"])
+def test_a_compiled_run_learns_what_the_same_run_learns(
+    layer: str, small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the compiler's own interpreter, to the bit. A validation has other batches; a loss on conv3 asks for stages."""
+    compiled: list[str] = []
+    compile_ = torch.compile
+
+    def interpreted(function: Callable[..., Any], **how: Any) -> Any:
+        assert how == {"dynamic": False}  # one compilation for any shape fails in Inductor
+        compiled.append(function.__name__)
+        return compile_(function, backend="eager", **how)
+
+    monkeypatch.setattr(torch, "compile", interpreted)
+    saved = {}
+    for name, options in (("plain", ()), ("compiled", ("--compile",))):
+        more = (f"--avcl.cgra_layer={layer}", "--val_split=test", "--steps=3", *options)
+        assert pretrain.main(small(tmp_path / name, *more)) == 0
+        saved[name] = load_file(tmp_path / name / "checkpoints" / "step-00000003" / "model.safetensors")
+
+    assert compiled == ["stages", "stages"]  # of both encoders
+    assert saved["plain"].keys() == saved["compiled"].keys()
+    for name, value in saved["plain"].items():
+        torch.testing.assert_close(saved["compiled"][name], value, rtol=0, atol=0, msg=name.__add__)
+
+
+@pytest.mark.parametrize(
+    ("options", "ranks", "synchronised"),
+    [
+        (("--batch=12",), 1, True),
+        (("--batch=12", "--sync_bn=off"), 1, False),
+        (("--batch=32",), 2, False),
+        (("--batch=31",), 2, True),
+        (("--batch=32", "--accumulate=2"), 2, True),
+        (("--batch=64", "--sync_bn=on"), 2, True),
+    ],
+)
+def test_batch_norms_are_synchronised_where_a_device_has_fewer_than_16_samples(
+    options: tuple[str, ...], ranks: int, synchronised: bool, made: Callable[..., TrainComponents]
+) -> None:
+    modules = list(made(*options, ranks=ranks).built.model.modules())
+
+    assert any(isinstance(each, SyncBatchNorm) for each in modules) == synchronised
+
+
+def test_weights_are_a_function_of_the_seed(made: Callable[..., TrainComponents]) -> None:
+    one, same, other = (made(f"--seed={seed}").built.model.state_dict() for seed in (1, 1, 2))
+
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["video.conv1.0.weight"], other["video.conv1.0.weight"])

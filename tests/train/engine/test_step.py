@@ -1,0 +1,156 @@
+"""One update: what precision, accumulation and clipping change of it, and what they do not."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kinetics_sounds.train.engine.build import ModelBundle
+from kinetics_sounds.train.engine.step import NotFiniteError, TrainStep
+from kinetics_sounds.train.methods import Step
+from kinetics_sounds.train.models.activation_checkpointing import recompute
+from kinetics_sounds.train.models.backbones import c3d, r2plus1d, r3d
+
+CPU = torch.device("cpu")
+
+
+class Regression(nn.Module):
+    """The mean squared output of one layer: a loss that compares no two samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.video = self.audio = nn.Linear(3, 2, bias=False)
+        self.seen: list[torch.dtype] = []
+
+    def forward(self, batch: dict[str, Tensor]) -> Step:
+        output_BD = self.video(batch["video"])
+        self.seen.append(output_BD.dtype)
+        loss = output_BD.float().square().sum(dim=1).mean()
+        return Step(loss, {"loss": loss.detach(), "rows": torch.tensor(float(len(output_BD)))})
+
+
+def updated(model: nn.Module, batch: dict[str, Tensor], *, lr: float = 0.1, **options: Any) -> tuple[Step, Tensor]:
+    """What an update said, and by how much it moved the weights."""
+    view: Any = SimpleNamespace(to_model=lambda arrays, _: arrays)
+    built = ModelBundle(model, model, view, None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    outcome = TrainStep(built, optimizer, device=CPU, **options)(batch)
+    moved = [parameter.detach() - old for parameter, old in zip(model.parameters(), before, strict=True)]
+    return outcome, torch.cat([each.flatten() for each in moved])
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    values = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    return {"video": values, "label": torch.zeros(6), "number": torch.arange(6)}
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 6])
+def test_equal_parts_are_worth_the_whole_where_samples_never_meet(batch: dict[str, Tensor], parts: int) -> None:
+    whole, moved = updated(Regression(), batch)
+    outcome, in_parts = updated(Regression(), batch, accumulate=parts)
+
+    torch.testing.assert_close(in_parts, moved)
+    torch.testing.assert_close(outcome.loss, whole.loss)
+    assert outcome.logs["rows"] == 6 / parts
+    assert not outcome.loss.requires_grad
+
+
+def test_bf16_is_for_the_encoders_and_float32_for_the_loss_and_the_weights(batch: dict[str, Tensor]) -> None:
+    model = Regression()
+    outcome, moved = updated(model, batch, precision="bf16")
+
+    assert model.seen == [torch.bfloat16]
+    assert outcome.loss.dtype == moved.dtype == torch.float32
+    torch.testing.assert_close(moved, updated(Regression(), batch)[1], rtol=0.05, atol=1e-3)
+
+
+def test_a_long_gradient_is_cut_to_its_longest_and_a_short_one_is_left(batch: dict[str, Tensor]) -> None:
+    _, free = updated(Regression(), batch, lr=1.0)
+    told, cut = updated(Regression(), batch, lr=1.0, clip_norm=0.25)
+    _, short = updated(Regression(), batch, lr=1.0, clip_norm=1e6)
+
+    assert free.norm() > 0.25
+    assert cut.norm().item() == pytest.approx(0.25, rel=1e-4)
+    assert told.logs["grad_norm"].item() == pytest.approx(free.norm().item(), rel=1e-4)  # before the cut
+    torch.testing.assert_close(cut, free * 0.25 / free.norm(), rtol=1e-4, atol=0)
+    assert torch.equal(short, free)
+
+
+def test_a_loss_that_is_no_number_changes_nothing(batch: dict[str, Tensor]) -> None:
+    model = Regression()
+    before = model.video.weight.detach().clone()
+    with pytest.raises(NotFiniteError, match=r"^loss$"):
+        updated(model, {**batch, "video": batch["video"] * float("nan")})
+
+    assert torch.equal(model.video.weight, before)
+
+
+@pytest.mark.parametrize("kind", [r3d, c3d, r2plus1d], ids=lambda kind: kind.__name__.rpartition(".")[2])
+def test_what_is_computed_again_has_the_same_gradients_and_statistics_to_the_bit(kind: Any) -> None:
+    """16 frames, for C3D takes no fewer than 8."""
+
+    def learnt(*, again: bool) -> tuple[nn.Module, Tensor]:
+        torch.manual_seed(0)
+        encoder: nn.Module = kind.build(kind.Settings(width=2))
+        if again:
+            recompute(encoder)
+        video_BCTHW = torch.randn(2, 3, 16, 24, 24, generator=torch.Generator().manual_seed(1))
+        feature_BD: Tensor = encoder(video_BCTHW)
+        feature_BD.square().sum().backward()  # type: ignore[no-untyped-call]
+        return encoder, feature_BD
+
+    (plain, features), (kept, same) = learnt(again=False), learnt(again=True)
+
+    assert torch.equal(features, same)
+    for (name, parameter), other in zip(plain.named_parameters(), kept.parameters(), strict=True):
+        assert parameter.grad is not None
+        assert other.grad is not None
+        assert torch.equal(parameter.grad, other.grad), name
+    assert plain.state_dict().keys() == kept.state_dict().keys()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, kept.state_dict()[name]), name
+
+
+def test_what_is_not_kept_takes_less_memory() -> None:
+    """Bytes that autograd keeps between the way there and the way back."""
+
+    def kept(*, again: bool) -> int:
+        encoder = r3d.build(r3d.Settings(width=2))
+        if again:
+            recompute(encoder)
+        sizes: list[int] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            encoder(torch.zeros(2, 3, 8, 32, 32))
+        return sum(sizes)
+
+    assert kept(again=True) < kept(again=False) / 2
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile looks at it itself
+@pytest.mark.slow
+def test_what_is_compiled_can_forget_too() -> None:
+    """`--compile --recompute`: each block is compiled by itself; the same loss, gradients and statistics."""
+
+    def learnt(compiled: str | None) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        encoder = r3d.build(r3d.Settings(width=2))
+        recompute(encoder, compiled=compiled)
+        encoder(torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1))).square().sum().backward()
+        gradients = {f"{name}'": each.grad for name, each in encoder.named_parameters() if each.grad is not None}
+        return {**encoder.state_dict(), **gradients}
+
+    plain, compiled = learnt(None), learnt("aot_eager")
+
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, msg=name.__add__)

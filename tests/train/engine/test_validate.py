@@ -1,0 +1,155 @@
+"""A run that is judged as it goes: every sample counts once, the best checkpoint stays, the rate falls on a plateau."""
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from kinetics_sounds.stream import Split, open_split
+from kinetics_sounds.train import pretrain
+from kinetics_sounds.train.config import run_folder
+from kinetics_sounds.train.data import fetcher, loader, sampler
+from kinetics_sounds.train.distributed.process_group import World
+from kinetics_sounds.train.engine import build, checkpoint, validate
+from kinetics_sounds.train.engine.step import TrainStep
+
+Argv = Callable[..., list[str]]
+CONSTANT = ("--optim.lr=0.01", "--optim.schedule=constant", "--optim.warmup_steps=0")
+"""A cosine and a warm-up would bend to the number of steps."""
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def validations(out: Path) -> dict[int, dict[str, float]]:
+    return {line["step"]: line for line in lines(out) if "val_loss" in line}
+
+
+@given(samples=st.integers(2, 60), batch=st.integers(2, 20), ranks=st.integers(1, 5))
+def test_every_sample_is_asked_for_once_and_none_is_left_to_itself(samples: int, batch: int, ranks: int) -> None:
+    split: Any = range(samples)  # all that is asked of a split here is its length
+    asked = [
+        sampler.shared_requests(split, batch=batch, share=World(rank, ranks, ALONE.device).share)
+        for rank in range(ranks)
+    ]
+    together = [[request.number for rank in asked for request in rank[number]] for number in range(len(asked[0]))]
+
+    assert list(itertools.chain(*together)) == list(range(samples))
+    assert all(2 <= len(each) < 2 * batch for each in together)
+
+
+def test_it_is_the_loss_in_evaluation_mode_and_changes_nothing(finished: Path, shards: Path) -> None:
+    built, split = build.rebuild(finished), open_split(shards, "test")
+    checkpoint.load_model(finished / "checkpoints" / "step-00000006", built.model)
+    before = {name: value.clone() for name, value in built.model.state_dict().items()}
+    updates = TrainStep(built, torch.optim.SGD(built.model.parameters()), device=ALONE.device)
+    loading = loader.Loading(workers=0)
+
+    def found(batch: int) -> dict[str, float]:
+        told: dict[str, float] = validate.validate(
+            built, split, batch=batch, updates=updates, loading=loading, world=ALONE
+        )
+        return told
+
+    whole = found(6)
+    assert found(6) == whole
+    assert built.model.training
+    assert all(torch.equal(before[name], value) for name, value in built.model.state_dict().items())
+
+    samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=1)
+    with loader.test_batches(samples, batch=6, loading=loading) as batches:
+        batch = next(batches)
+    built.model.eval()
+    expected = built.step({**batch, "video": batch["video"][:, 0]}).loss.item()
+    assert whole["val_loss"] == pytest.approx(expected)
+
+
+class TestRun:
+    @pytest.fixture
+    def judged(self, small: Argv, tmp_path: Path) -> Path:
+        """Five epochs of three steps, judged on the other split; the best is the second at least."""
+        out = tmp_path / "judged"
+        argv = small(out, "--val_split=test", "--steps=15", "--save_every=100", "--keep=1", *CONSTANT)
+        assert pretrain.main(argv) == 0
+        return out
+
+    def test_every_epoch_has_its_validation_and_the_best_and_last_are_kept(self, judged: Path) -> None:
+        losses = {step: line["val_loss"] for step, line in validations(judged).items()}
+        best = min(losses, key=lambda step: (losses[step], step))
+        kept = {path.name for path in (judged / "checkpoints").iterdir()}
+
+        assert sorted(losses) == [3, 6, 9, 12, 15]
+        assert kept == {f"step-{best:08d}", "step-00000015"}
+        assert checkpoint.find(judged / "checkpoints", "best").name == f"step-{best:08d}"
+        assert checkpoint.find(judged / "checkpoints", "last").name == "step-00000015"
+
+    def test_a_resumed_run_has_the_same_validations_and_the_same_best(
+        self, judged: Path, small: Argv, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "resumed"
+        argv = small(out, "--val_split=test", "--save_every=4", "--keep=1", *CONSTANT)
+        assert pretrain.main([*argv, "--steps=8"]) == 0
+        assert pretrain.main([*argv, "--steps=15"]) == 0
+
+        assert validations(out) == validations(judged)
+        ours, theirs = (checkpoint.find(each / "checkpoints", "best") for each in (out, judged))
+        assert ours.name == theirs.name
+        left, right = (load_file(each / "model.safetensors") for each in (ours, theirs))
+        assert all(torch.equal(left[name], value) for name, value in right.items())
+
+    def test_the_rate_is_cut_when_nothing_gets_better(self, small: Argv, tmp_path: Path) -> None:
+        """At no rate at all nothing does: after the first value, and then after each one."""
+        more = ("--optim.schedule=plateau", "--optim.patience=0", "--optim.lr=1e-30", "--optim.least_lr=1e-32")
+        assert pretrain.main(small(tmp_path, "--val_split=test", "--steps=12", "--optim.warmup_steps=0", *more)) == 0
+        rates = {line["step"]: line["lr"] for line in lines(tmp_path) if "lr" in line}
+
+        assert [rates[step] for step in (3, 4, 7, 10)] == pytest.approx([1e-30, 1e-30, 1e-31, 1e-32], rel=1e-6)
+
+    def test_without_a_validation_there_is_no_best_and_no_plateau(
+        self, finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(Exception, match="has no best checkpoint, as the run had no --val_split"):
+            checkpoint.find(finished / "checkpoints", "best")
+        assert pretrain.main(small(tmp_path, "--optim.schedule=plateau")) == 2
+        assert "name a --val_split" in capsys.readouterr().err
+
+
+class TestInit:
+    def test_a_run_begins_with_anothers_weights(self, finished: Path, small: Argv, tmp_path: Path) -> None:
+        still = ("--optim.lr=0", "--optim.weight_decay=0", "--steps=1", "--seed=9", f"--init={finished}")
+        assert pretrain.main(small(tmp_path, *still)) == 0
+        before = load_file(finished / "checkpoints" / "step-00000006" / "model.safetensors")
+        after = load_file(tmp_path / "checkpoints" / "step-00000001" / "model.safetensors")
+
+        assert all(torch.equal(before[name], value) for name, value in after.items() if name.endswith("weight"))
+
+    def test_another_network_is_refused(
+        self, finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert pretrain.main(small(tmp_path, f"--init={finished}", "--r3d.width=3")) == 2
+        assert "its encoders are others" in capsys.readouterr().err
+        assert pretrain.main(small(tmp_path, f"--init={tmp_path}")) == 2
+        assert "is no training run" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_other_settings_when_it_is_told_to(
+    finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "copy"))
+    assert pretrain.main(small(out, "--optim.lr=0.5", "--steps=7", "--resume=anyway")) == 0
+    assert "resumed with optim.lr 0.5, where it was 0.002" in capsys.readouterr().out
+    assert [line["step"] for line in lines(out)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_split_says_what_a_method_may_know(split: Split) -> None:
+    assert run_folder.data_of(split) == (2, 12)

@@ -1,0 +1,194 @@
+"""`kinetics_sounds.train.load`: a run's encoders with their preprocessing, from a sample or from arrays of one's own."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinetics_sounds import stream, train
+from kinetics_sounds.errors import RunError, ShardError
+from kinetics_sounds.media import mel
+from kinetics_sounds.train.evaluation.encoders import RawClip
+
+
+def raw(**more: Any) -> RawClip:
+    rng = np.random.default_rng(0)
+    return RawClip(**{"frames_THWC": rng.integers(0, 256, (20, 36, 48, 3), dtype=np.uint8), "fps": 25.0, **more})
+
+
+def test_three_lines_lead_from_a_sample_to_its_features(finished: Path, shards: Path) -> None:
+    encoders = train.load(finished)
+    with stream.sample(stream.open_split(shards, "test"), 0) as sample:
+        video_D, audio_D = encoders.features(sample)
+
+    assert video_D.shape == audio_D.shape == (16,)
+    assert video_D.abs().max() > 0
+    assert not video_D.requires_grad
+
+
+def test_weights_are_those_of_the_checkpoint_and_the_model_is_in_evaluation_mode(finished: Path) -> None:
+    encoders = train.load(str(finished), "step-00000004")
+
+    saved = load_file(finished / "checkpoints" / "step-00000004" / "model.safetensors")
+    assert encoders.checkpoint == finished / "checkpoints" / "step-00000004"
+    assert torch.equal(encoders.video.conv1[0].weight, saved["video.conv1.0.weight"])
+    assert not any(module.training for module in encoders.method.modules())
+
+
+def test_a_checkpoints_own_folder_says_the_same_as_its_run_and_name(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = finished / "checkpoints" / "step-00000006"
+    monkeypatch.chdir(path.parent)
+
+    named, own, last = train.load(path), train.load(path.name), train.load(finished)
+
+    assert own.checkpoint == Path(path.name)
+    for one in (own, named):
+        assert all(
+            torch.equal(value, one.method.state_dict()[name]) for name, value in last.method.state_dict().items()
+        )
+
+
+def test_a_checkpoints_own_folder_is_no_other_checkpoint(finished: Path) -> None:
+    path = finished / "checkpoints" / "step-00000006"
+
+    first = train.load(path, None)
+
+    assert first.checkpoint is None
+    assert torch.equal(first.video.conv1[0].weight, train.load(finished, None).video.conv1[0].weight)
+    with pytest.raises(RunError, match="is a checkpoint already, and 'step-00000004' is another"):
+        train.load(path, "step-00000004")
+
+
+def test_no_checkpoint_is_the_initial_weights_and_draws_nothing_from_the_users_randomness(finished: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+
+    first, last = train.load(finished, None), train.load(finished)
+
+    assert torch.equal(torch.rand(3), expected)
+    assert first.checkpoint is None
+    assert not torch.equal(first.video.conv1[0].weight, last.video.conv1[0].weight)
+
+
+def test_what_the_encoders_take_is_what_the_view_says(finished: Path, shards: Path) -> None:
+    encoders = train.load(finished)
+    with stream.sample(stream.open_split(shards, "test"), 1) as sample:
+        inputs = encoders.preprocess(sample, clips=3)
+        views = encoders.view.test_views(sample, encoders.view_settings, 3)
+
+    assert inputs["video"].shape == (3, 3, 8, 32, 32)
+    assert inputs["audio"].shape == (1, 1, 1, 56, 56)
+    assert torch.equal(inputs["audio"][0, 0, 0], views["audio"])
+
+
+def test_frames_and_a_waveform_of_ones_own_are_rendered_as_the_shards_are(finished: Path) -> None:
+    encoders = train.load(finished)
+    waveform = np.sin(np.arange(24_000, dtype=np.float32) / 3)
+
+    mel_FT = encoders.mel_image(waveform)
+    video_D, audio_D = encoders.features(raw(mel_FT=mel_FT))
+
+    assert encoders.mel == mel.PRESETS["paper"]
+    assert np.array_equal(mel_FT, mel.mel_image(waveform, mel.Mel()).astype(np.float16))
+    assert video_D.shape == audio_D.shape == (16,)
+
+
+def test_the_same_clip_has_the_same_features_from_the_shards_and_as_arrays(finished: Path, shards: Path) -> None:
+    encoders = train.load(finished)
+    with stream.sample(stream.open_split(shards, "test"), 2) as sample:
+        stored = encoders.features(sample)
+        frames_THWC = sample.frames(range(sample.meta.num_frames))
+        own = encoders.features(RawClip(frames_THWC=frames_THWC, fps=sample.meta.fps, mel_FT=sample.mel()))
+
+    assert torch.equal(stored[0], own[0])
+    assert torch.equal(stored[1], own[1])
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ({"frames_THWC": np.zeros((4, 8, 8, 3))}, r"frames must be uint8 \(T, H, W, 3\), got float64"),
+        ({"frames_THWC": np.zeros((0, 8, 8, 3), np.uint8)}, r"frames must be uint8 \(T, H, W, 3\)"),
+        ({"fps": 0.0}, r"fps 0.0 must be more than 0"),
+        ({"mel_FT": np.zeros(3)}, r"must be \(F, T\), got \(3,\)"),
+        (
+            {"mel_FT": np.full((2, 2), np.nan)},
+            r"the mel-spectrogram must be in \[0, 1\], as Encoders.mel_image makes it",
+        ),
+        ({"mel_FT": np.full((2, 2), -80.0)}, r"the mel-spectrogram must be in \[0, 1\]"),
+        ({"sound": np.full(2, np.inf)}, r"the sound must be finite"),
+    ],
+)
+def test_arrays_of_another_shape_or_range_are_refused(more: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        raw(**more)
+
+
+@pytest.mark.parametrize(
+    ("ask", "remedy"),
+    [
+        (lambda clip: clip.mel(), r"give mel_FT="),
+        (lambda clip: clip.waveform(), r"give sound="),
+        (lambda clip: clip.dataset, r"give of=encoders.dataset"),
+    ],
+)
+def test_a_part_that_was_not_given_is_asked_for(ask: Callable[[RawClip], object], remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        ask(raw())
+
+
+def test_a_window_of_the_sound_is_cut() -> None:
+    clip = raw(sound=np.arange(10, dtype=np.float32))
+
+    assert clip.waveform(first=3, count=4).tolist() == [3, 4, 5, 6]
+    assert clip.meta.audio_samples == 10
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=rf"^{tmp_path}: is no training run .*give the --out of a ks-train"):
+        train.load(tmp_path)
+
+
+def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(finished: Path) -> None:
+    with pytest.raises(RunError, match=r"has no checkpoint 'first'; there are: step-00000004, step-00000006"):
+        train.load(finished, "first")
+
+
+def test_a_checkpoint_outside_of_a_run_is_refused(finished: Path, tmp_path: Path) -> None:
+    lost = tmp_path / "a" / "b"
+    lost.mkdir(parents=True)
+    (lost / "state.json").write_bytes((finished / "checkpoints" / "step-00000006" / "state.json").read_bytes())
+
+    with pytest.raises(RunError, match=rf"^{tmp_path}: is no training run"):
+        train.load(lost)
+
+
+def test_shards_that_are_gone_hinder_only_the_mel_spectrogram(finished: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "run"
+    (gone / "checkpoints").mkdir(parents=True)
+    (gone / "checkpoints" / "step-00000006").symlink_to(finished / "checkpoints" / "step-00000006")
+    (gone / "config.yaml").write_bytes((finished / "config.yaml").read_bytes())
+    told = (finished / "run.json").read_text()
+    place = train.load(finished).shards
+    (gone / "run.json").write_text(told.replace(place, "/nowhere"))
+
+    encoders = train.load(gone)
+
+    assert encoders.features(raw(mel_FT=np.zeros((256, 256), np.float16)))[0].shape == (16,)
+    with pytest.raises(ShardError, match="/nowhere: has no shard set"):
+        encoders.mel_image(np.zeros(100, np.float32))
+
+
+def test_importing_the_trainer_does_not_import_torch() -> None:
+    code = "import sys, kinetics_sounds.train as train; print(train.load.__name__, 'torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "load False\n"

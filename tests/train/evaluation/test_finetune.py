@@ -1,0 +1,307 @@
+"""ks-eval finetune: encoders begin as the run left them, the best checkpoint is judged, and clips vote."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kinetics_sounds.errors import RunError
+from kinetics_sounds.shards import reader
+from kinetics_sounds.stream import open_split, sample
+from kinetics_sounds.train import evaluate, pretrain
+from kinetics_sounds.train.config import run_folder
+from kinetics_sounds.train.engine import build
+from kinetics_sounds.train.evaluation import finetune
+
+from ..conftest import write_set
+
+Argv = Callable[..., list[str]]
+
+
+@pytest.fixture
+def tune(finished: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A function from more options to the folder of a fine-tuned run of two epochs."""
+
+    def tuned(*more: str) -> Path:
+        out = tmp_path / "tuned"
+        options = [f"--run={finished}", f"--out={out}", "--workers=0", "--device=cpu", "--clips=2", "--epochs=2"]
+        assert evaluate.main(["finetune", *options, "--batch=4", "--optim.lr=1e-3", *more]) == 0
+        return out
+
+    return tuned
+
+
+def results(out: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return told
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_its_results_name_the_run_the_votes_and_the_scores(tune: Callable[..., Path], finished: Path) -> None:
+    told = results(tune())
+
+    assert (told["probe"], told["run"], told["checkpoint"]) == ("finetune", str(finished), "step-00000006")
+    assert (told["on_split"], told["samples"], told["clips"], told["vote"]) == ("test", 6, 2, "logit")
+    assert (told["tuned"], told["best_on"]) == ("step-00000006", None)  # 12 samples, batches of 4, two epochs
+    scores = told["scores"]
+    assert 0 <= scores["top1_low"] <= scores["top1"] <= scores["top1_high"] <= 100
+    assert scores["top5"] == 100  # of two classes
+
+
+def test_encoders_begin_as_the_run_left_them_and_untrained_as_the_seed_has_them(
+    tune: Callable[..., Path], finished: Path
+) -> None:
+    """At a learning rate of nothing they stay so."""
+    still = ("--optim.lr=0", "--optim.weight_decay=0")
+    before, after = (weights(folder / "checkpoints" / "step-00000006") for folder in (finished, tune(*still)))
+    encoders = [name for name in before if name.startswith(("video.", "audio.")) and name.endswith("weight")]
+
+    assert encoders
+    assert all(torch.equal(before[name], after[name]) for name in encoders)
+
+
+def test_untrained_begins_anew(tune: Callable[..., Path], finished: Path) -> None:
+    out = tune("--untrained", "--optim.lr=0", "--optim.weight_decay=0")
+    first = build.rebuild(finished).model.state_dict()
+    after = weights(out / "checkpoints" / "step-00000006")
+
+    assert results(out)["checkpoint"] == "untrained"
+    assert torch.equal(first["video.conv2.residual.0.weight"], after["video.conv2.residual.0.weight"])
+
+
+def test_the_checkpoint_that_was_best_on_the_validation_is_judged(
+    tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which has the accuracy in one clip that the validation found, for one centred clip is what it looks at."""
+    out = tune("--val_split=test", "--epochs=3", "--clips=1")
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    top1 = {line["step"]: line["val_top1"] for line in lines if "val_top1" in line}
+    best = max(top1, key=lambda step: (top1[step], -step))
+
+    assert sorted(top1) == [3, 6, 9]
+    assert results(out)["tuned"] == f"step-{best:08d}"
+    assert results(out)["scores"]["top1"] == pytest.approx(top1[best])
+    assert results(out)["scores"]["selected_on_test"] == 1
+    told = capsys.readouterr().out
+    assert f"note: step-{best:08d} was chosen on the split 'test', which it is judged on; see --val_split" in told
+
+
+def test_of_the_ranks_that_torchrun_started_the_first_judges(
+    tune: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tune()
+    first = results(out)
+    for rank, judged in (("1", False), ("0", True)):
+        (out / "results.json").unlink(missing_ok=True)
+        with monkeypatch.context() as patched:
+            patched.setenv("WORLD_SIZE", "2")
+            patched.setenv("RANK", rank)
+            patched.setattr(pretrain, "pretrain", lambda _argv: 0)  # they have learnt together
+            tune()
+        assert (out / "results.json").exists() == judged
+    assert results(out) == first
+
+
+def test_a_gate_is_taken_over_from_the_run(small: Argv, finished: Path, tmp_path: Path) -> None:
+    """The recipe has it in fine-tuning; a run with the gate in pretraining hands it on with its weights."""
+    gated = tmp_path / "gated"
+    assert pretrain.main(small(gated, "--avcl.amfm_stage=pretrain", "--avcl.amfm.gate=sigmoid", "--steps=1")) == 0
+    for folder, name, gate in ((finished, "fresh", "relu"), (gated, "own", "sigmoid")):
+        options = ["--workers=0", "--device=cpu", "--clips=1", "--epochs=1", "--batch=12", "--optim.lr=0"]
+        more = ["--optim.weight_decay=0", f"--run={folder}", f"--out={tmp_path / name}"]
+        assert evaluate.main(["finetune", *options, *more]) == 0
+        assert run_folder.reopen(tmp_path / name).groups["supervised"].amfm.gate == gate
+    own = weights(tmp_path / "own" / "checkpoints" / "step-00000001")
+    before = weights(gated / "checkpoints" / "step-00000001")
+    assert torch.equal(own["amfm.squeeze.0.weight"], before["amfm.squeeze.0.weight"])
+
+
+def test_a_finished_one_is_judged_again_without_training(
+    tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = results(tune())
+    capsys.readouterr()
+    again = results(tune())
+
+    assert "steps are done already" in capsys.readouterr().out
+    assert again == first
+
+
+class TestVotes:
+    @pytest.fixture
+    def tuned(self, tune: Callable[..., Path]) -> build.ModelBundle:
+        built = build.rebuild(tune())
+        built.model.eval()
+        return built
+
+    def options(self, **more: Any) -> Any:
+        return finetune.Settings(**{"run": Path(), "device": "cpu", "batch": 4, **more})
+
+    @pytest.mark.parametrize(("vote", "clips"), [("logit", 1), ("logit", 3), ("prob", 3)])
+    def test_are_the_mean_of_what_the_model_says_of_each_clip_and_the_whole_sound(
+        self, vote: Any, clips: int, tuned: build.ModelBundle, shards: Path
+    ) -> None:
+        split = open_split(shards, "test")
+        score_NC, label_N = finetune.votes(tuned, split, self.options(clips=clips, vote=vote))
+
+        assert label_N.tolist() == split.label_index_N.tolist()
+        for number, score_C in enumerate(score_NC):
+            with sample(split, number) as each:
+                views = tuned.view.test_views(each, tuned.view_settings, clips)
+            said = []
+            for clip in range(clips):
+                one = {"video": views["video"][clip : clip + 1], "audio": views["audio"][None]}
+                sides = tuned.view.to_model(one, tuned.view_settings)
+                with torch.no_grad():
+                    logit_C = tuned.model.logits(tuned.model.video(sides["video"]), tuned.model.audio(sides["audio"]))[
+                        0
+                    ]
+                said.append(logit_C if vote == "logit" else logit_C.softmax(dim=0))
+            torch.testing.assert_close(score_C, torch.stack(said).mean(dim=0), rtol=1e-5, atol=1e-6)
+        assert len({tuple(score_C.tolist()) for score_C in score_NC}) == 6  # each video has its own
+
+    def test_that_are_no_numbers_are_refused(self, tuned: build.ModelBundle, shards: Path) -> None:
+        with torch.no_grad():
+            next(tuned.model.parameters()).fill_(torch.nan)
+        with pytest.raises(RunError, match="scores are not finite; lower"):
+            finetune.votes(tuned, open_split(shards, "test"), self.options(clips=1))
+
+    @pytest.mark.parametrize(("vote", "winner"), [("logit", 0), ("prob", 1)])
+    def test_a_clip_that_is_very_sure_wins_by_logits_and_loses_by_probabilities(self, vote: Any, winner: int) -> None:
+        """Logits (9, 0), (0, 3), (0, 3): means 3 against 2; probabilities 0.37 against 0.63."""
+        said = iter([[9.0, 0.0], [0.0, 3.0], [0.0, 3.0]])
+        model: Any = SimpleNamespace(
+            settings=SimpleNamespace(modalities="both"),
+            audio=lambda _: None,
+            video=lambda _: None,
+            logits=lambda *_: torch.tensor([next(said)]),
+        )
+        view: Any = SimpleNamespace(to_model=lambda sides, _: sides)
+        built = build.ModelBundle(model, model, view, None)
+        batch = {"video": torch.zeros(1, 3, 1), "audio": torch.zeros(1)}
+
+        score_BC = finetune._mean_score(model, built, batch, self.options(clips=3, vote=vote))
+
+        assert score_BC.argmax().item() == winner
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--on_split=train"], "--on_split train: is the split to learn from (--fit_split); name another"),
+        (["--val_split=train"], "--val_split train: is the split to learn from (--fit_split); name another"),
+        (["--on_split=nope"], "--on_split nope: is not there; "),
+        (["--fit_split=nope"], "--fit_split nope: is not there; "),
+        (["--untrained", "--checkpoint=best"], "--untrained: judges initial weights, not --checkpoint best"),
+        (["--gate=on", "--supervised.modalities=video"], "--gate on: supervised: a gate needs both modalities"),
+        (["--gate=on", "--supervised.amfm.gate=sigmoid"], "--supervised.amfm: the gate is the run's own"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    options: list[str], complaint: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main(["finetune", f"--run={finished}", f"--out={tmp_path / 'tuned'}", *options]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--checkpoint=step-00000004", "is fine-tuned with init "),
+        ("--epochs=2", "is fine-tuned with epochs 1, not 2"),
+        ("--val_split=test", "is fine-tuned with val_split None, not test"),
+        ("--supervised.hidden=8", "is fine-tuned with supervised.hidden 512, not 8"),
+    ],
+)
+def test_the_scores_of_one_fine_tuning_are_never_told_as_those_of_another(
+    option: str, complaint: str, finished: Path, tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tune("--epochs=1")
+    first = results(out)
+    options = [f"--run={finished}", f"--out={out}", "--workers=0", "--device=cpu", "--clips=2", "--batch=4"]
+
+    assert evaluate.main(["finetune", *options, "--optim.lr=1e-3", "--epochs=1", option]) == 2
+
+    assert f"{out}: {complaint}" in capsys.readouterr().err
+    assert results(out) == first
+
+
+def test_the_same_run_by_another_path_is_the_same(
+    tune: Callable[..., Path], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = results(tune("--epochs=1"))
+    monkeypatch.chdir(finished.parent)
+
+    again = results(tune("--epochs=1", f"--run={finished.name}"))
+
+    assert again == {**first, "run": finished.name}
+
+
+def test_other_clips_are_another_fine_tuning(
+    tune: Callable[..., Path],
+    films: dict[int, bytes],
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_set(tmp_path / "others", {"train": (5, 7), "test": (6,)}, films, classes="tiny")
+    out = tune("--epochs=1")
+    options = [
+        f"--run={finished}",
+        f"--out={out}",
+        "--workers=0",
+        "--device=cpu",
+        "--clips=2",
+        "--batch=4",
+        "--epochs=1",
+    ]
+
+    assert evaluate.main(["finetune", *options, "--optim.lr=1e-3", f"--shards={tmp_path / 'others'}"]) == 2
+
+    assert f"{out}: is fine-tuned on other clips (" in capsys.readouterr().err
+
+
+def test_the_split_that_is_judged_does_not_choose_the_checkpoint(
+    tune: Callable[..., Path], films: dict[int, bytes], tmp_path: Path
+) -> None:
+    """Of a set of train and val, val is judged, and so the last checkpoint is taken."""
+    write_set(tmp_path / "two", {"train": (4, 4), "val": (4,)}, films, classes="tiny")
+    told = results(tune(f"--shards={tmp_path / 'two'}"))
+
+    assert (told["on_split"], told["best_on"], told["tuned"]) == ("val", None, "step-00000004")
+    assert told["scores"]["selected_on_test"] == 0
+    assert (told["scores"]["top1_chance"], told["scores"]["top5_chance"]) == (50, 100)
+
+
+def test_no_password_of_a_url_is_told(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shards: Path
+) -> None:
+    dataset = reader.read_dataset(shards)
+    monkeypatch.setattr(reader, "read_dataset", lambda _: dataset)
+    for name in ("finetune", "linear"):
+        for option in ("--on_split=nope", "--fit_split=nope"):
+            evaluate.main([name, f"--run={finished}", "--shards=https://me:s3cret@host.invalid/k32", option])
+    told = capsys.readouterr()
+    assert "nope" in told.err
+    assert "s3cret" not in told.err + told.out
+
+
+@pytest.mark.parametrize("modalities", ["both", "video"])
+def test_what_it_looks_at_can_be_drawn(modalities: str, tune: Callable[..., Path]) -> None:
+    """A modality that the classifier does not see has nothing to show."""
+    pytest.importorskip("captum")
+    out = tune(f"--supervised.modalities={modalities}", "--epochs=1")
+    assert evaluate.main(["cam", f"--run={out}", "--samples=1", "--device=cpu"]) == 0
+    told: dict[str, Any] = json.loads((out / "eval" / "cam" / "results.json").read_text())
+
+    assert told["score"] == "the predicted class"
+    assert ("audio" in told["clips"][0]["blank"]) >= (modalities == "video")

@@ -1,0 +1,65 @@
+"""What ks-eval prints of scores."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinetics_sounds.train.evaluation import results
+
+
+def found(scores: dict[str, float]) -> dict[str, Any]:
+    facts = {"probe": "svm", "checkpoint": "last", "samples": 6, "on_split": "test", "fingerprint": "f"}
+    return facts | {"scores": scores}
+
+
+def test_an_interval_stands_beside_its_score_and_not_on_lines_of_its_own() -> None:
+    scores = {"top1": 50.0, "top1_low": 25.0, "top1_high": 66.666, "top1_chance": 3.125, "c": 5e-5}
+
+    lines = results.told(found(scores), Path("out")).splitlines()
+
+    assert lines == [
+        "svm of last on 6 clips of test:",
+        "  top1                           50.00  95%: 25.00 to 66.67",
+        "  top1_chance                     3.12",
+        "  c                              5e-05",
+        "results: out/results.json",
+    ]
+
+
+def test_what_a_strangers_set_says_is_no_formula_in_the_table(tmp_path: Path) -> None:
+    """A spreadsheet runs what begins with one of these; a plain name stays as it is, and so does a negative score."""
+    evil = found({"c": -1.0}) | {"run": "runs/one", "fingerprint": '=HYPERLINK("http://evil.example","top1")'}
+    results.write(tmp_path, evil)
+
+    head, row = list(csv.reader((tmp_path / "results.csv").read_text().splitlines()))
+    assert dict(zip(head, row, strict=True)) == {
+        "probe": "svm",
+        "run": "runs/one",
+        "checkpoint": "last",
+        "on_split": "test",
+        "fingerprint": f"'{evil['fingerprint']}",
+        "metric": "c",
+        "value": "-1.0",
+    }
+
+
+def test_a_score_that_is_called_low_and_bounds_nothing_has_its_own_line() -> None:
+    assert "  tide_low                        1.00" in results.told(found({"tide_low": 1.0}), Path("out"))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.00"),
+        (100.0, "100.00"),
+        (0.5, "0.50"),
+        (0.005, "0.005"),
+        (5e-5, "5e-05"),
+        (0.01, "0.01"),
+        (-2.0, "-2.00"),
+    ],
+)
+def test_a_number_that_two_decimals_would_hide_is_shown(value: float, shown: str) -> None:
+    assert results.number(value) == shown

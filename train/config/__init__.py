@@ -1,0 +1,1 @@
+"""Settings of a run, the shipped recipes, and the folder that a run is kept in."""

@@ -1,0 +1,1 @@
+"""From shards to batches: sampler, fetcher, workers, loader, prefetch; `views/` say what of a sample the encoders see."""

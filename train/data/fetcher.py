@@ -1,0 +1,82 @@
+"""A sample's arrays: read, decoded and cropped by its view, in a worker or in this process."""
+
+import importlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinetics_sounds import stream
+from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, ShardError
+from kinetics_sounds.stream import Split
+
+from .sampler import Request
+from .workers import BadRowError, Deadline, Times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """A split seen through a view: what fills a row of a batch."""
+
+    split: Split
+    view: str
+    """The view's module."""
+    settings: Any
+    """The view's own settings."""
+    seed: int = 0
+    clips: int | None = None
+    """Evenly spaced clips a sample in a test."""
+    numbers: range | None = None
+    """The samples that a test looks at; None: all of the split."""
+
+    @property
+    def tested(self) -> range:
+        """The samples that a test looks at."""
+        return range(len(self.split)) if self.numbers is None else self.numbers
+
+    @property
+    def module(self) -> ModuleType:
+        """The view."""
+        return importlib.import_module(self.view)
+
+    def told(self, request: Request) -> str:
+        """Where a request's sample lies, and its key."""
+        return f"{self.split.tars[self.split.shard(request.number)]}: sample {self.split.key(request.number)}"
+
+    def arrays(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and type of a row's arrays."""
+        found: dict[str, tuple[tuple[int, ...], torch.dtype]] = self.module.arrays(self.settings, self.clips)
+        return found
+
+    def __call__(self, request: Request, out: Mapping[str, np.ndarray], clock: Deadline) -> Times:
+        """Write a sample's arrays into `out`; raises BadRowError that names a bad one, ShardError where the set is not there."""
+        with stream.sample(self.split, request.number, fetching=clock.stopped) as sample:
+            clock.start()
+            start = time.perf_counter()
+            try:
+                made = self._made(sample, request.epoch)
+            except MemoryError:
+                raise
+            except Exception as error:
+                if isinstance(error, ShardError) and not isinstance(error, BadSampleError):
+                    raise
+                what = str(error) if isinstance(error, KineticsSoundsError) else f"{type(error).__name__}: {error}"
+                raise BadRowError(what if isinstance(error, ShardError) else f"{sample}: {what}") from error
+            for name, tensor in made.items():
+                if tensor.is_floating_point() and not tensor.isfinite().all():
+                    raise BadRowError(f"{sample}: its {name!r} holds values that are not finite")
+            for name, array in out.items():
+                np.copyto(array, made[name].numpy().reshape(array.shape), casting="no")
+            return Times(sample.read_seconds, time.perf_counter() - start - sample.read_seconds)
+
+    def _made(self, sample: stream.Sample, epoch: int | None) -> dict[str, Tensor]:
+        if epoch is None:
+            made: dict[str, Tensor] = self.module.test_views(sample, self.settings, self.clips)
+        else:
+            made = self.module.train_view(sample, self.settings, stream.rng(self.seed, epoch, sample.key))
+        return made

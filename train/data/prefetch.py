@@ -1,0 +1,47 @@
+"""Fetch the shards of a remote set into the cache, a window before they are read."""
+
+import logging
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from kinetics_sounds.errors import KineticsSoundsError
+from kinetics_sounds.stream import Split
+
+from .sampler import Order
+
+log = logging.getLogger("kinetics_sounds")
+SECONDS_BETWEEN_LOOKS = 0.5
+"""How soon it is seen that another window of shards is being read."""
+
+
+@contextmanager
+def prefetch(split: Split, order: Order) -> Generator[None]:
+    """While the block runs, a thread brings the shards of a remote split into the cache, a window before they are read."""
+    if split.cache is None:
+        yield
+        return
+    over = threading.Event()
+
+    def fetch() -> None:
+        began = order.first_step
+        for first_step, shards in order.windows():
+            while order.reached < began:  # not before the window before it is being read: the cache holds two
+                if over.wait(SECONDS_BETWEEN_LOOKS):
+                    return
+            began = first_step
+            for shard in shards:
+                if over.is_set():
+                    return
+                try:
+                    split.fetch(int(shard))
+                except KineticsSoundsError as error:  # whoever reads the shard meets it too, and it counts there
+                    log.warning("loader: not fetched ahead: %s", error)
+
+    thread = threading.Thread(target=fetch, name="fetch ahead", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

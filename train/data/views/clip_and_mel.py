@@ -1,0 +1,237 @@
+"""AVCL's input (arXiv 2204.13386, section II.A): 16 consecutive frames, and the mel-spectrogram of the whole audio.
+
+For the paper's Table I (docs/decisions/0005) the sound is a short window's mel-spectrogram, or the waveform itself.
+
+Shapes: B batch, C channels, T time, H W pixels, F mel bands.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kinetics_sounds import sampling
+from kinetics_sounds.errors import ShardError
+from kinetics_sounds.media.encode import SAMPLE_RATE
+from kinetics_sounds.media.mel import mel_image, of_set
+from kinetics_sounds.shards import layout
+from kinetics_sounds.shards.index import Dataset
+from kinetics_sounds.stream import Meta, Sample
+
+from ..colormap import magma
+
+MOST_PIXELS, MOST_SECONDS = 2**28, 3600
+"""Of one clip, and of one window: settings may come with a stranger's run, and claim any size."""
+TIME_STEPS = 16
+"""Of the audio under the layout `repeat16`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a sample becomes a pair of model inputs."""
+
+    frames: int = 16
+    """Images of a clip."""
+    start: Literal["random", "gop"] = "random"
+    """Where a training clip begins: anywhere, or with one of the stored groups of 16 frames, which costs half the decoding."""
+    rate: float | None = None
+    """Images a second, for example 16 (AVID, CrissCross) or 30 (IICL); default: consecutive stored frames, as AVCL has it."""
+    resize_height: int = 128
+    """Pixels of a frame before the crop."""
+    resize_width: int = 171
+    """Pixels of a frame before the crop; the aspect is not kept (as in VCOP's code; AVCL's paper does not say)."""
+    crop: int = 112
+    """Pixels of the square crop, the same for all frames of a view."""
+    audio: Literal["mel", "mel_window", "waveform"] = "mel"
+    """The stored mel-spectrogram of the whole track, that of a short window, or the samples of a window as they are."""
+    window_seconds: float = 1.2
+    """Length of the window of mel_window (Table I); at random in training, else centred; a short track has silence around it."""
+    mel_resize: int = 128
+    """Pixels that the mel-spectrogram's both sides are brought to before its crop."""
+    mel_crop: int = 112
+    """Pixels of the mel-spectrogram's square crop; a waveform becomes images of this side, row by row."""
+    audio_layout: Literal["repeat16", "single"] = "repeat16"
+    """The mel-spectrogram repeated to 16 time steps, or one time step (R3D only); a waveform fills as many, one after another."""
+    audio_channels: Literal[1, 3] = 3
+    """Channels that the audio is repeated to, or the mel-spectrogram coloured with."""
+    audio_colours: Literal["none", "magma"] = "none"
+    """magma: colour the mel-spectrogram, low bands at the bottom, as AVCL's authors saved theirs (ks-shard --mel authors)."""
+    subtract_clip_mean: bool = False
+    """Subtract each pixel's mean over the clip, so that what stands still is 0 (TCGL's code; not in AVCL's paper)."""
+    decoder: str = "auto"
+    """Which library decodes the frames; auto: the fastest that decodes right. The frames are the same."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where there is nothing to see or a crop is larger than its image."""
+        if self.frames < 1 or self.crop < 1 or self.mel_crop < 1:
+            raise ValueError("frames, crop and mel_crop must be at least 1")
+        if self.crop > min(self.resize_height, self.resize_width):
+            raise ValueError(f"crop {self.crop} is larger than {self.resize_height} x {self.resize_width} pixels")
+        if self.mel_crop > self.mel_resize:
+            raise ValueError(f"mel_crop {self.mel_crop} is larger than mel_resize {self.mel_resize}")
+        if self.rate is not None and not 0 < self.rate < float("inf"):
+            raise ValueError(f"rate {self.rate} must be more than 0")
+        if self.audio_colours == "magma" and self.audio_channels != 3:
+            raise ValueError("audio_colours magma gives 3 audio_channels")
+        if self.audio_colours == "magma" and self.audio == "waveform":
+            raise ValueError("audio_colours magma is for a mel-spectrogram, not for audio waveform")
+        if not 0 < self.window_seconds < float("inf"):
+            raise ValueError(f"window_seconds {self.window_seconds} must be more than 0")
+        if self.frames * max(self.resize_height * self.resize_width, self.crop**2) > MOST_PIXELS:
+            raise ValueError(
+                f"{self.frames} frames of {self.resize_height} x {self.resize_width} are more than {MOST_PIXELS} pixels"
+            )
+        if TIME_STEPS * self.mel_resize**2 > MOST_PIXELS or self.window_seconds > MOST_SECONDS:
+            raise ValueError(
+                f"mel_resize {self.mel_resize} or window_seconds {self.window_seconds} is larger than any sound"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Time steps of the audio."""
+        return TIME_STEPS if self.audio_layout == "repeat16" else 1
+
+    @property
+    def sound(self) -> str:
+        """The stored part that the audio is made of."""
+        return layout.MEL if self.audio == "mel" else layout.AUDIO
+
+
+def check(dataset: Dataset, settings: Settings) -> None:
+    """Raise ShardError where the stored frames are smaller than the view needs, or a part is missing."""
+    side = dataset.frames.get("short_side")
+    if type(side) is not int:
+        raise ShardError(
+            f"dataset.json does not say the frames' short_side ({side!r}); make the set again with ks-shard"
+        )
+    needed = min(settings.resize_height, settings.resize_width)
+    if side < needed:
+        raise ShardError(
+            f"the shards' frames have a short side of {side}, the view needs {needed}: ks-shard --short_side {needed}"
+        )
+    missing = [part for part in (settings.sound, layout.META) if part not in dataset.parts]
+    if not {layout.FRAMES, layout.JPEGS}.intersection(dataset.parts):
+        missing.append(layout.FRAMES)
+    if missing:
+        raise ShardError(
+            f"the shards have no {', '.join(missing)}, which the view reads; make them again with ks-shard"
+            + (" --audio flac" if layout.AUDIO in missing else "")
+        )
+
+
+def arrays(settings: Settings, clips: int | None = None) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of what one sample's `train_view` gives, or its `test_views` of so many clips."""
+    video = (settings.frames, settings.crop, settings.crop, 3)
+    image = (settings.mel_crop, settings.mel_crop)
+    return {
+        "video": (video if clips is None else (clips, *video), torch.uint8),
+        "audio": ((settings.steps, *image) if settings.audio == "waveform" else image, torch.float32),
+    }
+
+
+def train_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
+    """One random view: `video` uint8 (T, H, W, 3) and `audio` float32 (H, W) in [0, 1], a waveform (T, H, W) in [-1, 1]."""
+    length, step = sample.meta.num_frames, _step(sample.meta, settings)
+    draw = sampling.gop_aligned_start if settings.start == "gop" else sampling.random_start
+    start = draw(length, settings.frames, generator, step=step)
+    numbers = sampling.frame_indices(start, settings.frames, length=length, step=step)
+    frames_THWC = torch.from_numpy(sample.frames(numbers, decoder=settings.decoder))
+    return {
+        "video": _random_crop(_resized(frames_THWC, settings), settings.crop, generator),
+        "audio": _audio(sample, settings, generator),
+    }
+
+
+def test_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
+    """Evenly spaced views, centre crops: `video` uint8 (clips, T, H, W, 3) and one `audio` as in training, centred.
+
+    Centres of the clips lie at linspace(L/2, length - L/2, clips) for clips of L frames; one clip is the middle.
+    """
+    length, step = sample.meta.num_frames, _step(sample.meta, settings)
+    starts = sampling.uniform_starts(length, settings.frames, clips, step=step)
+    numbers = [
+        number
+        for start in starts
+        for number in sampling.frame_indices(start, settings.frames, length=length, step=step)
+    ]
+    distinct = sorted(set(numbers))
+    frames_THWC = torch.from_numpy(sample.frames(distinct, decoder=settings.decoder))
+    video = _centre_crop(_resized(frames_THWC, settings), settings.crop)[np.searchsorted(distinct, numbers)]
+    return {
+        "video": video.reshape(clips, settings.frames, *video.shape[1:]),
+        "audio": _audio(sample, settings, None),
+    }
+
+
+def to_model(batch: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
+    """What the encoders take: float32 (B, C, T, H, W) for `video` (from uint8 (B, T, H, W, 3)) and `audio`.
+
+    In [0, 1], but a waveform is in [-1, 1].
+    """
+    video_BCTHW = batch["video"].permute(0, 4, 1, 2, 3).float() / 255
+    if settings.subtract_clip_mean:
+        video_BCTHW = video_BCTHW - video_BCTHW.mean(dim=2, keepdim=True)
+    audio = batch["audio"]
+    if settings.audio == "waveform":  # (B, T, H, W)
+        audio_BCTHW = audio[:, None]
+    else:  # (B, H, W)
+        audio_BCTHW = (magma(audio.flip(1)) if settings.audio_colours == "magma" else audio[:, None])[:, :, None]
+    return {"video": video_BCTHW, "audio": audio_BCTHW.expand(-1, settings.audio_channels, settings.steps, -1, -1)}
+
+
+def _step(meta: Meta, settings: Settings) -> float:
+    """Stored frames from one image of a clip to the next."""
+    return 1 if settings.rate is None else sampling.step_of(meta.fps, settings.rate)
+
+
+def _resized(frames_THWC: Tensor, settings: Settings) -> Tensor:
+    """Every frame squashed to the same size, antialiased: uint8 (T, H, W, 3)."""
+    size = (settings.resize_height, settings.resize_width)
+    if tuple(frames_THWC.shape[1:3]) == size:
+        return frames_THWC
+    resized = F.interpolate(frames_THWC.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1)
+
+
+def _audio(sample: Sample, settings: Settings, generator: np.random.Generator | None) -> Tensor:
+    """A mel-spectrogram's crop (H, W), or a waveform's images (T, H, W): float32; centred where nothing is random."""
+    if settings.audio == "waveform":
+        shape = (settings.steps, settings.mel_crop, settings.mel_crop)
+        return torch.from_numpy(_window(sample, math.prod(shape), generator)).view(shape)
+    if settings.audio == "mel":
+        mel_FT = sample.mel().astype(np.float32)
+    else:
+        waveform = _window(sample, round(settings.window_seconds * SAMPLE_RATE), generator)
+        mel_FT = mel_image(waveform, of_set(sample.dataset.mel))
+    size = (settings.mel_resize, settings.mel_resize)
+    image_HW = F.interpolate(torch.from_numpy(mel_FT)[None, None], size=size, mode="bilinear", antialias=True)[0, 0]
+    image_THWC = image_HW[None, :, :, None]
+    side = settings.mel_crop
+    crop = _centre_crop(image_THWC, side) if generator is None else _random_crop(image_THWC, side, generator)
+    return crop[0, :, :, 0]
+
+
+def _window(sample: Sample, count: int, generator: np.random.Generator | None) -> np.ndarray:
+    """So many samples of the track: float32, shape (count,); a track that is shorter stands whole in the middle of zeros."""
+    left = sample.meta.audio_samples - count
+    first = int(generator.integers(left + 1)) if generator is not None and left > 0 else left // 2
+    found = sample.waveform(first=max(first, 0), count=min(count, sample.meta.audio_samples))
+    window = np.zeros(count, dtype=np.float32)
+    window[max(-first, 0) :][: len(found)] = found
+    return window
+
+
+def _random_crop(images_THWC: Tensor, side: int, generator: np.random.Generator) -> Tensor:
+    """The same square of every image; drawn once, so that a still clip stays still."""
+    top, left = (int(generator.integers(size - side + 1)) for size in images_THWC.shape[1:3])
+    return images_THWC[:, top : top + side, left : left + side].contiguous()
+
+
+def _centre_crop(images_THWC: Tensor, side: int) -> Tensor:
+    top, left = ((size - side) // 2 for size in images_THWC.shape[1:3])
+    return images_THWC[:, top : top + side, left : left + side].contiguous()

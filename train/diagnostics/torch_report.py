@@ -1,0 +1,117 @@
+"""What torch is and can here, as JSON: `python -m kinetics_sounds.train.diagnostics.torch_report`.
+
+ks-doctor runs it in a process apart.
+
+On some CPUs and with some versions of torch, 3-D convolutions are wrong in bfloat16; see what yours do before a long run.
+"""
+
+import json
+import math
+import sys
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SHAPES = ((2, 256, 2, 7, 7), (2, 64, 4, 14, 14))
+"""Inputs (B, C, T, H, W) as in the last and a middle stage of R3D; the first alone showed infinite gradients on a CPU."""
+FORMATS = (torch.contiguous_format, torch.channels_last_3d)
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A CUDA device."""
+
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far 3-D convolutions on one device, in one type, are from float64 on the CPU."""
+
+    device: str
+    dtype: str
+    forward: float
+    """Largest difference over the largest value; infinite where a value is none."""
+    gradient: float
+    """The same of the gradients of input and weights, whichever is worse."""
+    error: str = ""
+    """Why it could not be computed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything."""
+
+    version: str
+    cuda: str | None
+    """Of CUDA, that torch was built for."""
+    threads: int
+    devices: tuple[Device, ...]
+    agreements: tuple[Agreement, ...]
+
+
+def examine() -> Report:
+    """Look at torch, its devices and their convolutions."""
+    present = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    found = [torch.cuda.get_device_properties(number) for number in present]
+    places = [torch.device("cpu"), *(torch.device("cuda", number) for number in present)]
+    return Report(
+        version=torch.__version__,
+        cuda=torch.version.cuda,
+        threads=torch.get_num_threads(),
+        devices=tuple(Device(name=each.name, memory_bytes=each.total_memory) for each in found),
+        agreements=tuple(agreement(place, dtype) for place in places for dtype in DTYPES),
+    )
+
+
+def agreement(device: torch.device, dtype: torch.dtype) -> Agreement:
+    """Compare every shape and memory format; a device that refuses is an Agreement with an error."""
+    forward = gradient = 0.0
+    name = str(dtype).removeprefix("torch.")
+    try:
+        for seed, shape in enumerate(SHAPES):
+            true = convolve(shape, seed, torch.device("cpu"), torch.float64, FORMATS[0])
+            for memory_format in FORMATS:
+                shown = convolve(shape, seed, device, dtype, memory_format)
+                away = [difference(one, other) for one, other in zip(shown, true, strict=True)]
+                forward, gradient = max(forward, away[0]), max(gradient, *away[1:])
+    except (RuntimeError, AssertionError) as error:  # torch says with either that it cannot
+        lines = str(error).splitlines() or [type(error).__name__]
+        return Agreement(device=str(device), dtype=name, forward=math.inf, gradient=math.inf, error=lines[0])
+    return Agreement(device=str(device), dtype=name, forward=forward, gradient=gradient)
+
+
+def convolve(
+    shape: tuple[int, ...], seed: int, device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, input gradient and weight gradient of a 3 x 3 x 3 convolution that keeps the shape (B, C, T, H, W).
+
+    The same seed gives the same numbers, up to the rounding of `dtype`.
+    """
+    random = torch.Generator().manual_seed(seed)
+    channels = shape[1]
+    x_BCTHW, above_BCTHW = (torch.randn(shape, generator=random) for _ in range(2))
+    kernel = torch.randn(channels, channels, 3, 3, 3, generator=random) / math.sqrt(27 * channels)
+
+    def placed(tensor: Tensor) -> Tensor:
+        return tensor.to(device=device, dtype=dtype, copy=True).contiguous(memory_format=memory_format)
+
+    x_BCTHW, kernel = placed(x_BCTHW).requires_grad_(), placed(kernel).requires_grad_()
+    y_BCTHW = F.conv3d(x_BCTHW, kernel, padding=1)
+    input_gradient, kernel_gradient = torch.autograd.grad(y_BCTHW, (x_BCTHW, kernel), placed(above_BCTHW))
+    return y_BCTHW.detach(), input_gradient, kernel_gradient
+
+
+def difference(shown: Tensor, true: Tensor) -> float:
+    """Largest difference over the largest true value, of tensors of one shape; infinite where `shown` is not finite."""
+    here = shown.to(device="cpu", dtype=torch.float64)
+    away = float((here - true).abs().max() / true.abs().max())
+    return away if math.isfinite(away) else math.inf
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(examine())) + "\n")

@@ -1,0 +1,202 @@
+"""ks-train bench: how fast data comes, how fast the model learns, how fast both are together, and which of them bounds."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinetics_sounds import files
+from kinetics_sounds.command import DONE
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.settings import Parsed
+from kinetics_sounds.stream import Split
+
+from ..config import recipes, run_folder
+from ..config.settings import TrainSettings, read_settings_as, told_by_config
+from ..data import dataset, fetcher, loader, sampler
+from ..data.bad_samples import BadSampleLog
+from ..distributed import devices
+from ..distributed.process_group import World
+from . import build
+from .setup import make_components
+
+WARM_UP = 3
+"""Steps that are not counted: workers start, memory is taken, kernels are chosen."""
+FOREVER = 10**9
+"""Steps of an order that is read for as long as the clock says."""
+DATA_SHARE = 0.05
+"""Both together within this of the model alone: data does not bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(TrainSettings):
+    """Measure the loader alone, the model alone on one cached batch, and both together. Nothing is saved but the result.
+
+    Examples:
+      ks-train bench
+      ks-train bench --config avcl_k32 --batch 64 --workers 12
+      ks-train bench --config avcl_tiny --seconds 5 --out bench
+
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    """
+
+    seconds: float = 20.0
+    """Seconds of each of the three measurements, at least; two steps are always measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Of one of the three."""
+
+    samples_per_second: float
+    wait_share: float
+    """Of the time, spent waiting for data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """All that was measured."""
+
+    loader: Speed
+    model: Speed
+    both: Speed
+    account: Mapping[str, float]
+    """The loader's own, of both together."""
+    peak_bytes: int
+    """Of the device's memory, where it keeps count, else 0."""
+
+    @property
+    def bound(self) -> str:
+        """What more of would make training faster."""
+        if self.both.samples_per_second >= (1 - DATA_SHARE) * self.model.samples_per_second:
+            return "the model"
+        if self.both.wait_share < DATA_SHARE:  # slower than alone, but not for want of data: they share the cores
+            return "the model"
+        return "the loader"
+
+
+def bench(argv: Sequence[str]) -> int:
+    """Measure as argv and recipe say; returns the exit code."""
+    parsed = read_settings_as(Settings, argv, prog="ks-train bench")
+    print(told_by_config(argv, parsed), end="")
+    shards = run_folder.find_shards(parsed.settings, parsed.configs)
+    split = dataset.open_split(parsed.settings, shards, parsed.settings.train_split)
+    if not parsed.configs:
+        parsed = read_settings_as(
+            Settings, ["--config", recipes.recipe_for(split.dataset.classes), *argv], prog="ks-train bench"
+        )
+    settings = parsed.settings
+    if settings.batch > len(split):
+        raise SettingsError(
+            f"--batch {settings.batch}: is larger than the split {split.name!r}, which has {len(split)}"
+        )
+    device = devices.pick_device(settings.device)
+    print(
+        f"recipe: {run_folder.recipe_name(parsed.configs[-1])}, batch {settings.batch}, {settings.workers} workers, {device}\n"
+        f"shards: {shards}, {split.name}: {len(split)} samples"
+    )
+    result = measure(parsed, split, device)
+    print(told(result))
+    if settings.out is not None:
+        document = {"bound": result.bound, **_flat(result)}
+        files.write_bytes(settings.out / "bench.json", (json.dumps(document, indent=2) + "\n").encode())
+        print(f"result: {settings.out / 'bench.json'}")
+    return DONE
+
+
+def measure(parsed: Parsed[Settings], split: Split, device: torch.device) -> Result:
+    """The three speeds, one after the other."""
+    settings = parsed.settings
+    learner = make_components(parsed, split, World(0, 1, device))
+    built, updates = learner.built, learner.updates
+    samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
+    quarantine = BadSampleLog(None, split, most_share=settings.max_bad_share)
+
+    def batches() -> Any:  # noqa: ANN401 - a context manager of Batches
+        order = sampler.Order(
+            split=split,
+            batch=settings.batch,
+            seed=settings.seed,
+            first_step=0,
+            steps=FOREVER,
+            window=build.window(settings, split),
+        )
+        return loader.train_batches(samples, order, loading=build.loading(settings, device), quarantine=quarantine)
+
+    def learn(batch: Mapping[str, Tensor]) -> None:
+        updates(batch)
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with batches() as found:
+        alone = _speed(found, lambda _: None, settings, device)
+        cached = next(found)
+    model_alone = _speed(itertools.repeat(cached), learn, settings, device)
+    with batches() as found:
+        both = _speed(found, learn, settings, device)
+        account = found.account()
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    return Result(loader=alone, model=model_alone, both=both, account=account, peak_bytes=peak)
+
+
+def _speed(batches: Iterable[dict[str, Tensor]], use: Any, settings: Settings, device: torch.device) -> Speed:  # noqa: ANN401
+    """Samples a second that come and are used."""
+    source = iter(batches)
+    for batch in itertools.islice(source, WARM_UP):
+        use(batch)
+    _synchronise(device)
+    began, waited, steps = time.perf_counter(), 0.0, 0
+    while steps < 2 or time.perf_counter() - began < settings.seconds:
+        asked = time.perf_counter()
+        batch = next(source)
+        waited += time.perf_counter() - asked
+        use(batch)
+        steps += 1
+        if device.type == "cuda" and steps % settings.log_every == 0:
+            _synchronise(device)  # as the trainer does when it writes its metrics: the host must not run ahead for ever
+    _synchronise(device)
+    elapsed = time.perf_counter() - began
+    return Speed(samples_per_second=steps * settings.batch / elapsed, wait_share=waited / elapsed)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _flat(result: Result) -> dict[str, float]:
+    speeds = {"loader": result.loader, "model": result.model, "both": result.both}
+    return {
+        **{f"{name}_samples_per_second": each.samples_per_second for name, each in speeds.items()},
+        "data_wait_share": result.both.wait_share,
+        "peak_bytes": result.peak_bytes,
+        **result.account,
+    }
+
+
+def told(result: Result) -> str:
+    """What was measured, in words."""
+    account = result.account
+    share = result.both.samples_per_second / result.model.samples_per_second
+    waiting = f"{result.both.wait_share:.0%} of the time waiting for data"
+    times = [
+        f"{account[f'{what}_ms_p50']:.1f} ms (95%: {account[f'{what}_ms_p95']:.1f})" for what in ("decode", "read")
+    ]
+    lines = [
+        f"loader alone: {result.loader.samples_per_second:8.1f} samples/s",
+        f"model alone:  {result.model.samples_per_second:8.1f} samples/s, on one cached batch",
+        f"both:         {result.both.samples_per_second:8.1f} samples/s, {share:.0%} of the model alone; {waiting}",
+        f"a sample: decode {times[0]}, read {times[1]}; {account['queue_depth']:.1f} batches stood ready",
+    ]
+    if result.peak_bytes:
+        lines.append(f"peak memory of the device: {result.peak_bytes / 1e9:.1f} GB")
+    remedy = {
+        "the model": "more --workers would change nothing",
+        "the loader": "give more --workers, or shards of --codec jpeg, or --clip_and_mel.start gop",
+    }
+    return "\n".join([*lines, f"bound by: {result.bound} ({remedy[result.bound]})"])

@@ -1,0 +1,135 @@
+"""Build a run's model from its settings: bounded, seeded, on whatever data the method is told of."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinetics_sounds import plugins
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.settings import Parsed
+from kinetics_sounds.stream import Split
+
+from ..config import run_folder
+from ..config.settings import PLUGINS, SomeSettings, TrainSettings
+from ..data.loader import Loading
+from ..methods import Data, Method, Step
+from ..models.backbones import tied_copy
+
+MOST_PARAMETERS = 1 << 32
+"""Of a model: 150 times those of the paper."""
+MOST_UNSEEN = 1 << 16
+"""No setting of a model is larger that takes memory before its parameters are counted."""
+
+
+def loading(settings: TrainSettings, device: torch.device) -> Loading:
+    """How batches come to the device."""
+    return Loading(
+        workers=settings.workers, ahead=settings.ahead, sample_seconds=settings.sample_seconds, device=device
+    )
+
+
+def window(settings: TrainSettings, split: Split) -> int | None:
+    """Shards that are shuffled together: None is all of them.
+
+    Of a remote set that does not fit into it, as many as half the cache holds, so that the next ones can come meanwhile.
+    """
+    if settings.window is not None or split.cache is None:
+        return settings.window
+    sizes, room = [tar.bytes for tar in split.tars], int(settings.cache_gb * 1e9)
+    return None if sum(sizes) <= room else max(1, room // (2 * max(sizes)))
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """What a run's settings make: the model, and how its inputs are made."""
+
+    model: nn.Module
+    method: Method
+    """The same object, as what it does."""
+    view: ModuleType
+    view_settings: Any
+
+    def step(self, batch: Mapping[str, Tensor]) -> Step:
+        """What the method says of a batch of the view's arrays, on the model's device."""
+        extras = {name: batch[name] for name in ("label", "number")}
+        return self.method({**extras, **self.view.to_model(batch, self.view_settings)})
+
+
+def outline(parsed: Parsed[SomeSettings], data: Data) -> nn.Module:
+    """The model of a run without its numbers, which takes no memory; raises SettingsError for one that nobody could have.
+
+    A model that cannot be made without numbers (one that asks a tensor for its `item()`) is made with them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                model = _build(parsed, data).model
+        except (RuntimeError, OverflowError, TypeError) as error:
+            if _largest(parsed) > MOST_UNSEEN:  # perhaps of sizes that have no product in 64 bits
+                raise SettingsError(f"--{parsed.settings.backbone}: makes no model ({_first_line(error)})") from error
+            model = _build(parsed, data).model
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > MOST_PARAMETERS:
+        raise SettingsError(
+            f"--{parsed.settings.backbone}: the model has {count:.2g} parameters, more than {MOST_PARAMETERS:.2g}; give a "
+            "smaller one"
+        )
+    return model
+
+
+def _largest(parsed: Parsed[SomeSettings]) -> float:
+    """The largest number among the settings of a run's method and backbone."""
+    groups = (dataclasses.asdict(parsed.groups[name]) for name in (parsed.settings.method, parsed.settings.backbone))
+    return max((value for group in groups for value in group.values() if isinstance(value, int | float)), default=0)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def build_model(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
+    """The untrained model of a run on such data: its weights are a function of the seed. Raises as `outline`."""
+    outline(parsed, data)
+    return _build(parsed, data)
+
+
+def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
+    chosen = parsed.settings
+    method = plugins.load(PLUGINS["method"], chosen.method)
+    backbone = plugins.load(PLUGINS["backbone"], chosen.backbone)
+    view = plugins.load(PLUGINS["view"], chosen.view)
+    view_settings, network = parsed.groups[chosen.view], parsed.groups[chosen.backbone]
+    torch.manual_seed(chosen.seed)
+    video = backbone.build(network)
+    audio = _audio_encoder(parsed, backbone, video)
+    try:
+        model = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
+    except ValueError as error:
+        raise SettingsError(f"--{chosen.method}: {error}") from error
+    return ModelBundle(model, model, view, view_settings)
+
+
+def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn.Module) -> nn.Module:
+    """An encoder for the audio as the view lays it out, or one with the video's own weights."""
+    chosen = parsed.settings
+    network, channels = parsed.groups[chosen.backbone], parsed.groups[chosen.view].audio_channels
+    if chosen.encoders == "separate":
+        audio: nn.Module = backbone.build(dataclasses.replace(network, channels=channels))
+        return audio
+    if channels != network.channels:
+        raise SettingsError(
+            f"--encoders shared: the one encoder takes {network.channels} channels, and the audio has {channels}; "
+            f"give --{chosen.view}.audio_channels {network.channels}"
+        )
+    return tied_copy(video)
+
+
+def rebuild(folder: Path) -> ModelBundle:
+    """The untrained model of a run."""
+    return build_model(run_folder.model_of(folder), Data(**run_folder.read_facts(folder)["data"]))

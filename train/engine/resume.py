@@ -1,0 +1,150 @@
+"""How a run goes on where it was, exactly: how far that is, and what must not have changed since."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from kinetics_sounds import __version__
+from kinetics_sounds.errors import RunError
+from kinetics_sounds.settings import Parsed
+from kinetics_sounds.stream import Split
+
+from ..config import run_folder
+from ..config.settings import TrainSettings, flat
+from ..distributed import consistency
+from ..distributed.process_group import World
+from ..optim.lr_schedule import Plateau
+from ..optim.optimizer import Optim
+from . import build, checkpoint
+from .setup import TrainComponents
+from .step import TrainStep
+
+FREE = (
+    *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
+    *("device", "devices", "sync_bn", "channels_last", "compile", "recompute", "init", "val_split"),
+    *("log_every", "save_every", "keep", "resume", "list", "epochs", "steps"),
+)
+"""Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
+
+OWN = (
+    *("shards", "out", "workers", "ahead", "sample_seconds", "cache", "cache_gb"),
+    *("device", "devices", "keep", "resume", "init"),
+)
+"""Settings that ranks may have of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainProgress:
+    """How far a run is, besides its weights."""
+
+    step: int = 0
+    plateau: Plateau = field(default_factory=Plateau)
+    best: dict[str, float] | None = None
+    """Step and value of the best validation, where a greater value is better."""
+    of_steps: int | None = None
+    """Steps that the run was to have when it was saved."""
+
+    @property
+    def best_step(self) -> int | None:
+        """When the best validation was."""
+        return None if self.best is None else int(self.best["step"])
+
+    def after(self, values: Mapping[str, float], *, step: int, optim: Optim) -> "TrainProgress":
+        """After a validation: accuracy where there is one, else the loss, says what is better."""
+        value = values["val_top1"] if "val_top1" in values else -values["val_loss"]
+        better = math.isfinite(value) and (self.best is None or value > self.best["value"])
+        return replace(
+            self,
+            step=step,
+            plateau=self.plateau.after(value, patience=optim.patience),
+            best={"step": step, "value": value} if better else self.best,
+        )
+
+    def state(self, updates: TrainStep) -> dict[str, Any]:
+        """What a checkpoint tells of it."""
+        return {"plateau": asdict(self.plateau), "best": self.best, "scaler": updates.state()}
+
+
+def window(settings: TrainSettings, split: Split, out: Path) -> int | None:
+    """Shards that are shuffled together: a run that goes on keeps its own, however much the cache holds now."""
+    last = checkpoint.latest(out / "checkpoints")
+    if settings.window is None and last is not None:
+        kept = checkpoint.read_state(last).get("window")
+        return kept if isinstance(kept, int) else None
+    return build.window(settings, split)
+
+
+def resume_invariants(parsed: Parsed[TrainSettings], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides what the next step sees, besides the step: with it a resume is exact."""
+    told, chosen = flat(yaml.safe_load(parsed.text)), parsed.settings
+    idle = set(parsed.groups).difference((chosen.method, chosen.backbone, chosen.view))
+    kept = {name: value for name, value in told.items() if name not in FREE and name.partition(".")[0] not in idle}
+    return {**kept, "fingerprint": facts["fingerprint"], "data_recipe": facts["data_recipe"]}
+
+
+def restore(
+    out: Path, parsed: Parsed[TrainSettings], wanted: Mapping[str, Any], learner: TrainComponents, world: World
+) -> TrainProgress:
+    """Fill model and optimiser from the last checkpoint of `out`, or from `--init` where there is none; returns how far it was.
+
+    Raises RunError where what the run `wanted` is not what it was, unless told to go on anyway.
+    """
+    path = checkpoint.latest(out / "checkpoints")
+    model = learner.built.model
+    if path is None:
+        if parsed.settings.init is not None:
+            world.say(f"init: {checkpoint.load_common(checkpoint_of(parsed.settings.init), model)}")
+        return TrainProgress()
+    if parsed.settings.resume == "none":
+        raise RunError(f"{out}: holds a run at {path.name}; choose another --out, or go on with --resume auto")
+    state = checkpoint.read_state(path)
+    for name, value in wanted.items():
+        if state.get(name) == value:
+            continue
+        if parsed.settings.resume != "anyway":
+            raise RunError(
+                f"{path}: was trained with {name} {state.get(name)}, not {value}; choose another --out, the same {name}, or "
+                "--resume anyway"
+            )
+        world.say(f"resumed with {name} {value}, where it was {state.get(name)}")
+    checkpoint.load_model(path, model)
+    checkpoint.load_optimizer(path, model, learner.optimizer)
+    learner.updates.load(state.get("scaler") or {})
+    world.say(f"resumed: {path}")
+    return TrainProgress(
+        step=int(state["step"]),
+        plateau=Plateau(**state.get("plateau", {})),
+        best=state.get("best"),
+        of_steps=state.get("of_steps"),
+    )
+
+
+def checkpoint_of(place: Path) -> Path:
+    """The last checkpoint of a run, or the checkpoint that a path names."""
+    if (place / "state.json").is_file():
+        return place
+    run_folder.read_facts(place)
+    return checkpoint.find(place / "checkpoints", "last")
+
+
+def check_ranks(
+    parsed: Parsed[TrainSettings], state: Mapping[str, Any], model: nn.Module, reached: TrainProgress
+) -> None:
+    """See that all ranks begin with the same: raises RunError that names what differs."""
+    told = {name: value for name, value in flat(yaml.safe_load(parsed.text)).items() if name not in OWN}
+    so_far = {"reached": [reached.step, asdict(reached.plateau), reached.best], "code": versions()}
+    facts = {name: json.dumps(value) for name, value in {**told, **state, **so_far}.items()}
+    consistency.check_equal({**facts, "weights": consistency.digest(model)})
+
+
+def versions() -> dict[str, str]:
+    """Of the code that a run is made by."""
+    return {"kinetics-sounds": __version__, "torch": torch.__version__, "python": sys.version.split()[0]}

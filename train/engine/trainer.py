@@ -1,0 +1,252 @@
+"""The training loop: steps, validations, checkpoints, and the end that a signal asks for."""
+
+import json
+import signal
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from kinetics_sounds import files, progress, stream
+from kinetics_sounds.address import Address
+from kinetics_sounds.command import DONE, STOPPED, Stop, stoppable
+from kinetics_sounds.errors import RunError
+from kinetics_sounds.settings import Parsed
+
+from ..config import run_folder
+from ..config.settings import TrainSettings
+from ..data import fetcher, loader, sampler
+from ..data.bad_samples import BadSampleLog
+from ..distributed import collectives
+from ..distributed.process_group import World
+from ..optim import optimizer
+from ..optim.lr_schedule import Plateau, learning_rate
+from ..optim.optimizer import Optim
+from . import build, checkpoint, resume
+from .metrics import Metrics
+from .resume import TrainProgress
+from .setup import TrainComponents, make_components
+from .step import NotFiniteError
+from .validate import validate
+
+
+def train(
+    parsed: Parsed[TrainSettings],
+    split: stream.Split,
+    val: stream.Split | None,
+    world: World,
+    *,
+    shards: Address,
+    out: Path,
+    recipe: str,
+) -> int:
+    """Train until the last step or a signal, as one rank; returns the exit code."""
+    settings = parsed.settings
+    learner = make_components(parsed, split, world)
+    facts = run_folder.facts(split, recipe=recipe, shards=shards, versions=resume.versions())
+    decisive = resume.resume_invariants(parsed, facts)
+    reached = resume.restore(out, parsed, decisive, learner, world)
+    resume.check_ranks(parsed, decisive, learner.built.model, reached)
+    if world.leads:  # what the last save of a run that met a fault did not come to
+        checkpoint.tidy(out / "checkpoints", keep=settings.keep, best=reached.best_step)
+    its = _Run(
+        settings=settings,
+        split=split,
+        val=val,
+        world=world,
+        out=out,
+        learner=learner,
+        decisive=decisive,
+        steps=settings.steps or settings.epochs * (len(split) // settings.batch),
+    )
+    if reached.step >= its.steps:
+        last = checkpoint.latest(out / "checkpoints")
+        world.say(f"trained: {reached.step} steps are done already; checkpoint: {last}")
+        return DONE
+    if reached.of_steps not in (None, its.steps) and settings.optim.schedule == "cosine":
+        world.say(
+            f"schedule: {its.steps} steps now, {reached.of_steps} before: learning rates from here on are those of the new "
+            "length; the run is like none of either length"
+        )
+    if world.leads:
+        files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
+        files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
+    step, stop = _learn(its, reached)
+    collectives.barrier()  # nobody leaves before all is saved: torchrun ends the others when one has
+    _farewell(its, step, stop)
+    return DONE if step == its.steps else STOPPED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """A run as one rank sees it."""
+
+    settings: TrainSettings
+    split: stream.Split
+    val: stream.Split | None
+    world: World
+    out: Path
+    learner: TrainComponents
+    decisive: Mapping[str, Any]
+    """What a checkpoint says that a run which goes on from it must have the same."""
+    steps: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps."""
+        return len(self.split) // self.settings.batch
+
+    @property
+    def loading(self) -> loader.Loading:
+        """How batches come."""
+        return build.loading(self.settings, self.world.device)
+
+
+def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
+    """All steps that are left, or those until a signal; returns the last one, which is saved, and the signal."""
+    settings, world, model, updates = its.settings, its.world, its.learner.built.model, its.learner.updates
+    step = reached.step
+    quarantine = BadSampleLog(
+        its.out / "quarantine.jsonl", its.split, most_share=settings.max_bad_share, writes=world.leads
+    )
+    with (
+        stoppable(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as stop,
+        _batches(its, step, quarantine) as batches,
+        Metrics(its.out if world.leads else None, first_step=step) as metrics,
+        progress.bar("ks-train", its.steps, done=step, shown=world.leads) as bar,
+    ):
+        for batch in metrics.timed(batches):
+            rate = _rate(settings.optim, step, its.steps, reached.plateau)
+            optimizer.set_rate(its.learner.optimizer, rate)
+            torch.manual_seed(_seed(settings.seed, step, world.rank))  # of dropout: a resumed run drops the same
+            try:
+                outcome = updates(batch)
+            except NotFiniteError as error:
+                raise _not_finite(its, step, batch, error) from error
+            step += 1
+            metrics.count(settings.batch)
+            bar.advance(note=metrics.note)
+            ends = collectives.all_reduce_any(bool(stop)) or step == its.steps
+            saves = ends or step % settings.save_every == 0
+            if saves or step % settings.log_every == 0:
+                quarantine.share()
+                logs = {name: float(value) for name, value in outcome.logs.items()}
+                metrics.write(step, {**logs, "lr": rate, "epoch": step / its.per_epoch, **batches.account()})
+            judges = its.val if step % its.per_epoch == 0 else None
+            if judges or saves:
+                # The statistics of batch norms that are not synchronised: it is one model that is judged and saved.
+                collectives.broadcast_buffers(model)
+            if judges:
+                reached = _validated(its, judges, step, reached, metrics)
+            if saves or reached.best_step == step:
+                _save(its, step, reached)
+            if ends:
+                break
+    if quarantine.keys:
+        world.say(f"bad samples: {len(quarantine.keys)} gave way to others; see {its.out / 'quarantine.jsonl'}")
+    return step, stop
+
+
+def _batches(its: _Run, first_step: int, quarantine: BadSampleLog) -> AbstractContextManager[loader.Batches]:
+    """Of all steps that are left, the part of this rank."""
+    settings, built = its.settings, its.learner.built
+    samples = fetcher.Samples(
+        split=its.split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed
+    )
+    order = sampler.Order(
+        split=its.split,
+        batch=settings.batch,
+        seed=settings.seed,
+        first_step=first_step,
+        steps=its.steps,
+        window=settings.window,
+        rank=its.world.rank,
+        ranks=its.world.size,
+    )
+    return loader.train_batches(samples, order, loading=its.loading, quarantine=quarantine)
+
+
+def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, metrics: Metrics) -> TrainProgress:
+    """After judging the model on the split that it does not learn from."""
+    values = validate(
+        its.learner.built,
+        val,
+        batch=its.settings.batch,
+        updates=its.learner.updates,
+        loading=its.loading,
+        world=its.world,
+    )
+    metrics.validated(step, values)
+    return reached.after(values, step=step, optim=its.settings.optim)
+
+
+def _save(its: _Run, step: int, reached: TrainProgress) -> None:
+    """A checkpoint; raises RunError, on every rank alike, before weights that are no numbers are saved."""
+    model = its.learner.built.model
+    largest = torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax()
+    if not largest.isfinite():
+        raise RunError(
+            f"step {step}: weights not finite, not saved; begin anew in another --out with a lower --optim.lr (--init takes the "
+            "weights of a checkpoint from before)"
+        )
+    if its.world.leads:
+        checkpoint.save(
+            its.out / "checkpoints",
+            step,
+            model=model,
+            optimizer=its.learner.optimizer,
+            state={**its.decisive, **reached.state(its.learner.updates), "of_steps": its.steps},
+            keep=its.settings.keep,
+            best=reached.best_step,
+        )
+
+
+def _rate(optim: Optim, step: int, steps: int, plateau: Plateau) -> float:
+    rate = learning_rate(
+        step,
+        base=optim.lr,
+        steps=steps,
+        warmup_steps=min(optim.warmup_steps, steps),
+        kind=optim.schedule,
+        final_share=optim.final_share,
+    )
+    return max(rate * optim.cut**plateau.cuts, min(rate, optim.least_lr)) if plateau.cuts else rate
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
+
+
+def _not_finite(its: _Run, step: int, batch: Mapping[str, Tensor], error: NotFiniteError) -> RunError:
+    """Keep what the update after `step` would have been made from: weights, optimiser, each rank's batch with its keys."""
+    folder, world = its.out / "failed", its.world
+    arrays = {name: value.detach().cpu().contiguous() for name, value in batch.items()}
+    keys = {"keys": json.dumps([its.split.key(number) for number in arrays["number"].tolist()])}
+    data = safetensors.torch.save(arrays, metadata=keys)
+    files.write_bytes(folder / f"batch-{world.rank}-of-{world.size}.safetensors", data)
+    if world.leads:
+        learner = its.learner
+        checkpoint.save(folder, step, model=learner.built.model, optimizer=learner.optimizer, state={}, keep=1)
+    collectives.barrier()  # nobody leaves before all is kept
+    return RunError(
+        f"step {step + 1}: {error} not finite; what led here is in {folder}; begin anew in another --out with a lower --optim.lr "
+        "(--init takes the weights of a checkpoint from before)"
+    )
+
+
+def _farewell(its: _Run, step: int, stop: Stop) -> None:
+    path = checkpoint.latest(its.out / "checkpoints")
+    if step < its.steps:
+        by = stop.by.name if stop.by else "a signal to another rank"
+        its.world.say(f"stopped by {by} at step {step} of {its.steps}; saved {path}")
+    else:
+        probe = "linear" if len(its.split.dataset.splits) > 1 else "crossmodal"
+        its.world.say(f"trained: {step} steps\ncheckpoint: {path}")
+        if its.settings.method != "supervised":  # that one is judged by whoever fine-tunes with it
+            its.world.say(f"next: ks-eval {probe} --run {its.out}")

@@ -1,0 +1,309 @@
+"""Folders of labelled sounds that judge an audio encoder: ESC-50's five folds, DCASE's two halves or its lists.
+
+A folder is read into recordings, an encoder of the caller's turns each into features once, and a linear SVM (see
+`probes.svm`) learns from some and is judged on the others.
+
+Shape suffixes: N recordings, K renderings of a recording (crops, augmentations: each is learnt from, and their decision
+values are averaged to judge), D feature channels.
+"""
+
+import csv
+import io
+import re
+import statistics
+import struct
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from scipy.io import wavfile
+from scipy.signal import resample_poly
+from torch import Tensor
+
+from kinetics_sounds.errors import AnnotationError, MediaError
+
+from ..probes import bounded, percent, svm
+
+Encoder = Callable[[np.ndarray], Tensor]
+"""From a waveform, mono float32 in [-1, 1] of shape (samples,), to float32 features (K, D)."""
+
+_UNREADABLE = (
+    OSError,
+    MemoryError,
+    OverflowError,
+    ValueError,
+    TypeError,
+    ZeroDivisionError,
+    UnboundLocalError,
+    struct.error,
+    wavfile.WavFileWarning,
+)
+"""What scipy raises for a file that is no WAV, or a damaged one."""
+MIN_RATE, MAX_RATE = 1_000, 1_000_000
+"""Hertz: what claims less or more is damaged. At 1 Hz a second's file would become hours."""
+MAX_STEPS = 10_000
+"""Greatest denominator of the ratio of two rates: exact for the usual ones, else within 1e-4."""
+SCENES = ("scenes_stereo", "scenes_stereo_testset")
+"""Folders of DCASE 2014's two halves: to learn from, to be judged on."""
+SCENE_RECORDINGS, SCENE_CLASSES = 100, 10
+"""Of either half; each recording has 30 s."""
+MAX_SECONDS = 3600.0
+"""Longer recordings are refused: they would be resampled in memory."""
+
+
+class _Claimed(io.BytesIO):
+    """A file's bytes; ValueError where more are asked than are left, for scipy asks for as many as a header claims."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if found and size is not None and len(found) < size:
+            raise ValueError(f"it ends early: {size} bytes are claimed where {len(found)} are left")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A labelled sound file."""
+
+    path: Path
+    label: str
+    fold: int = 0
+    """The official fold; 0 where there are none."""
+
+
+def read_folds(meta: Path, audio: Path) -> tuple[Recording, ...]:
+    """The recordings of an ESC-50-style CSV (columns filename, fold, target), whose files lie in `audio`, in its order.
+
+    Raises AnnotationError for a CSV that cannot be read, lacks a column, is empty or names a file twice, a fold that is
+    no whole number or the only one, and a file that lies elsewhere or is missing.
+    """
+    rows = csv.DictReader(io.StringIO(_text(meta), newline=""), strict=True)
+    found = []
+    try:
+        missing = [column for column in ("filename", "fold", "target") if column not in (rows.fieldnames or [])]
+        if missing:
+            raise AnnotationError(
+                f"{meta}: has no column {', '.join(missing)}; an ESC-50-style list has filename,fold,target"
+            )
+        for row in rows:
+            where = f"{meta}:{rows.line_num}"
+            fold = (row["fold"] or "").strip()
+            if not (fold.isascii() and fold.isdigit()):
+                raise AnnotationError(f"{where}: fold {fold!r} is no whole number; mend or remove the row")
+            found.append(_recording(row["filename"], row["target"], audio, where=where, fold=int(fold)))
+    except csv.Error as error:
+        raise AnnotationError(f"{meta}:{rows.line_num}: is no CSV: {error}") from error
+    recordings = _checked(found, meta)
+    if len({each.fold for each in recordings}) < 2:
+        raise AnnotationError(f"{meta}: has fold {recordings[0].fold} alone; one teaches and another is judged")
+    return recordings
+
+
+def read_list(path: Path, audio: Path) -> tuple[Recording, ...]:
+    """The recordings of a DCASE-style list (a line: file, white space, label), whose files lie in `audio`, in its order.
+
+    Since 2019 these lists have a first line, which names the columns filename and scene_label.
+    Raises AnnotationError for a list that cannot be read, is empty or names a file twice, a line without a label, and a
+    file that lies elsewhere or is missing.
+    """
+    found = []
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if line.strip() and line.split() != ["filename", "scene_label"]:
+            name, *label = line.split(maxsplit=1)
+            found.append(_recording(name, "".join(label), audio, where=f"{path}:{number}"))
+    return _checked(found, path)
+
+
+def read_scenes(folder: Path) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
+    """The two halves of DCASE 2014 as its archives unpack into `folder`: those to learn from, and those to be judged on.
+
+    Each is a folder of `SCENES`, or one of the same name within it, of files such as `bus01.wav`: the label and two digits.
+    Raises AnnotationError for a half that is missing or has not its number of recordings or classes, a name of another
+    form, and halves of different classes.
+    """
+    fit, on = (_scenes(folder / name) for name in SCENES)
+    if strange := sorted({each.label for each in fit} ^ {each.label for each in on}):
+        raise AnnotationError(
+            f"{folder}: {', '.join(strange)}: is in one of {' and '.join(SCENES)} alone; unpack both again"
+        )
+    return fit, on
+
+
+def _scenes(folder: Path) -> tuple[Recording, ...]:
+    """One half, in the order of its files' names."""
+    inner = folder / folder.name
+    place = inner if inner.is_dir() else folder
+    try:
+        names = sorted(path.name for path in place.iterdir() if path.suffix.lower() == ".wav")
+    except OSError as error:
+        raise AnnotationError(
+            f"{place}: cannot be read: {error.strerror}; DCASE 2014 has two halves, {' and '.join(SCENES)}: unpack both"
+        ) from error
+    names = [name for name in names if not name.startswith(".")]  # macOS leaves ._bus01.wav
+    for name in names:
+        if not re.fullmatch(r"[^\W\d]+\d\d\.wav", name, re.IGNORECASE):
+            raise AnnotationError(
+                f"{place / name}: is not called by a label and two digits (bus01.wav); rename or remove it"
+            )
+    recordings = tuple(Recording(place / name, name[:-6]) for name in names)
+    counts = Counter(each.label for each in recordings)
+    if (len(recordings), len(counts)) != (SCENE_RECORDINGS, SCENE_CLASSES):
+        told = ", ".join(f"{label} {count}" for label, count in sorted(counts.items())) or "none"
+        raise AnnotationError(
+            f"{place}: has {len(recordings)} recordings of {len(counts)} classes ({told}), where DCASE 2014 has "
+            f"{SCENE_RECORDINGS} of {SCENE_CLASSES}; unpack its archive again"
+        )
+    return recordings
+
+
+def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
+    """A WAV file as the mean of its channels, resampled to `sample_rate` hertz: float32 (samples,), full scale is 1.
+
+    Raises MediaError for a file that is no whole WAV of integers or floats, is empty, claims a rate beyond `MIN_RATE` and
+    `MAX_RATE`, is longer than `MAX_SECONDS` or holds samples that are not finite. What its header claims takes no memory.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", wavfile.WavFileWarning)  # of a file that ends early
+            warnings.filterwarnings("ignore", "Chunk .* not understood", wavfile.WavFileWarning)
+            rate, sample_TC = wavfile.read(_Claimed(path.read_bytes()))
+    except _UNREADABLE as error:
+        raise MediaError(
+            f"{path}: cannot be read as a WAV file: {error}; convert it, or remove it from the list"
+        ) from error
+    if not sample_TC.size or not MIN_RATE <= rate <= MAX_RATE or len(sample_TC) > MAX_SECONDS * rate:
+        raise MediaError(f"{path}: holds {sample_TC.size} samples at {rate} Hz; mend it, or remove it from the list")
+    if sample_TC.dtype == np.uint8:
+        sample_TC = (sample_TC.astype(np.float32) - 128) / 128
+    elif np.issubdtype(sample_TC.dtype, np.integer):
+        sample_TC = sample_TC / -float(np.iinfo(sample_TC.dtype).min)
+    wave = np.asarray(sample_TC, dtype=np.float64).reshape(len(sample_TC), -1).mean(axis=1)
+    if not np.isfinite(wave).all():
+        raise MediaError(f"{path}: holds samples that are not finite; remove it from the list")
+    ratio = Fraction(sample_rate, rate).limit_denominator(MAX_STEPS)
+    waveform: np.ndarray = resample_poly(wave, ratio.numerator, ratio.denominator).astype(np.float32)
+    return waveform
+
+
+def encode(recordings: Sequence[Recording], encoder: Encoder, *, sample_rate: int) -> Tensor:
+    """Features of every recording, read at `sample_rate` hertz: float32 (N, K, D).
+
+    Raises MediaError for a file that does not read, ValueError for features of another shape than the first's or that
+    are not finite.
+    """
+    features: list[Tensor] = []
+    for recording in recordings:
+        found_KD = encoder(read_wav(recording.path, sample_rate=sample_rate)).detach().float().cpu()
+        first = features[0].shape if features else found_KD.shape
+        if found_KD.ndim != 2 or 0 in found_KD.shape or found_KD.shape != first:
+            raise ValueError(
+                f"{recording.path}: features must be (K, D) like the first's {tuple(first)}, got {tuple(found_KD.shape)}"
+            )
+        if not found_KD.isfinite().all():
+            raise ValueError(f"{recording.path}: has features that are not finite: the encoder has diverged")
+        features.append(found_KD)
+    return torch.stack(features)
+
+
+def cross_validate(recordings: Sequence[Recording], features_NKD: Tensor, settings: svm.Settings) -> dict[str, float]:
+    """Judge each fold by what the others teach, in percent: "top1" is the mean of the folds.
+
+    "top1_std" is their standard deviation (of a sample), "fold1_top1" and "fold1_c" and so on each fold's accuracy and
+    C, "top1_chance" what guesses reach, "selected_on_test" 1 where the judged fold chose its own C. Otherwise the folds
+    that teach are judged in turn to choose it. Raises ValueError for fewer than two folds and as `svm.select_C`.
+    """
+    fold_N = torch.tensor([each.fold for each in recordings])
+    folds = torch.unique(fold_N).tolist()
+    if len(folds) < 2:
+        raise ValueError(f"cross-validation needs at least two folds, got {folds}")
+    class_N, classes = _classes(recordings, recordings)
+    metrics: dict[str, float] = {}
+    for fold in folds:
+        out_N = fold_N == fold
+        trial = svm.Trial(features_NKD[~out_N], class_N[~out_N], features_NKD[out_N], class_N[out_N])
+        if len(folds) > 2:
+            part_M = fold_N[~out_N]
+        else:
+            teaching = [str(each.path) for each in recordings if each.fold != fold]
+            part_M = svm.folds(trial.target_M, teaching, folds=settings.folds)
+        c = svm.select_C(trial, part_M, classes=classes, settings=settings)
+        hit_N = svm.correct(trial, classes=classes, c=c, iterations=settings.iterations)
+        metrics |= {f"fold{fold}_top1": percent(hit_N), f"fold{fold}_c": c}
+    scores = [metrics[f"fold{fold}_top1"] for fold in folds]
+    return {
+        "top1": statistics.fmean(scores),
+        "top1_std": statistics.stdev(scores),
+        "top1_chance": 100 / classes,
+        **metrics,
+        "selected_on_test": float(settings.select == "test"),
+    }
+
+
+def train_test(
+    fit: Sequence[Recording], fit_MKD: Tensor, on: Sequence[Recording], on_NKD: Tensor, *, settings: svm.Settings
+) -> dict[str, float]:
+    """Learn from the recordings `fit` and judge `on`, in percent: "top1" with its interval "top1_low" and "top1_high".
+
+    Also "c", "top1_chance" and "selected_on_test", 1 where the judged recordings chose C; otherwise cross-validation in
+    `fit` chose it. A recording whose label is not in `fit` is a miss. Raises AnnotationError as `check_apart`, ValueError
+    as `svm.select_C`.
+    """
+    check_apart(fit, on)
+    target_M, classes = _classes(fit, fit)
+    right_N, _ = _classes(on, fit)
+    trial = svm.Trial(fit_MKD, target_M, on_NKD, right_N)
+    part_M = svm.folds(target_M, [str(each.path) for each in fit], folds=settings.folds)
+    c = svm.select_C(trial, part_M, classes=classes, settings=settings)
+    hit_N = svm.correct(trial, classes=classes, c=c, iterations=settings.iterations)
+    return {
+        **bounded("top1", hit_N),
+        "top1_chance": percent(right_N >= 0) / classes,
+        "c": c,
+        "selected_on_test": float(settings.select == "test"),
+    }
+
+
+def check_apart(fit: Sequence[Recording], on: Sequence[Recording]) -> None:
+    """Raise AnnotationError for a recording that is in both lists: it would both teach and be judged."""
+    twice = {each.path for each in fit} & {each.path for each in on}
+    if twice:
+        raise AnnotationError(f"{min(twice)}: is in both lists; a sound must not both teach and be judged")
+
+
+def _classes(recordings: Sequence[Recording], known: Sequence[Recording]) -> tuple[Tensor, int]:
+    """Class index of each recording among the sorted labels of `known`, -1 for another: (N,), and their number."""
+    index = {label: number for number, label in enumerate(sorted({each.label for each in known}))}
+    return torch.tensor([index.get(each.label, -1) for each in recordings]), len(index)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+
+
+def _recording(name: str | None, label: str | None, audio: Path, *, where: str, fold: int = 0) -> Recording:
+    name, label = (name or "").strip(), (label or "").strip()
+    inner = PurePosixPath(name)
+    if not name or inner.is_absolute() or ".." in inner.parts or "\0" in name:
+        raise AnnotationError(f"{where}: {name!r} is no file within {audio}; mend or remove the row")
+    if not label:
+        raise AnnotationError(f"{where}: {name} has no label; mend or remove the row")
+    if not (audio / inner).is_file():
+        raise AnnotationError(f"{where}: {audio / inner} is missing; fetch it, or name the folder that holds {name}")
+    return Recording(audio / inner, label, fold)
+
+
+def _checked(found: list[Recording], place: Path) -> tuple[Recording, ...]:
+    twice = [path for path, count in Counter(each.path for each in found).items() if count > 1]
+    if twice:
+        raise AnnotationError(f"{place}: names {twice[0]} more than once; a sound must not both teach and be judged")
+    if not found:
+        raise AnnotationError(f"{place}: names no sound; a line for each is needed")
+    return tuple(found)

@@ -1,0 +1,268 @@
+"""ks-eval cam: which pixels and which sounds a run's encoders look at, as pictures (Grad-CAM).
+
+The map of a stage's channels A_k is ReLU(sum over k of w_k A_k), with w_k the mean over all positions of the gradient of a
+score with respect to A_k (Selvaraju et al., arXiv 1610.02391). The score needs no label:
+
+* of pretrained encoders, the cosine of the clip's video and audio feature: what makes picture and sound agree;
+* of a method with `logits(video_BD, audio_BD)`, a fine-tuned one: the logit of the predicted class.
+
+Shape suffixes: B clips, C channels, T frames, H and W pixels, L classes.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kinetics_sounds import files, stream
+from kinetics_sounds.address import Address
+from kinetics_sounds.command import DONE
+from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.media.decode import encode_jpeg
+from kinetics_sounds.settings import parse
+from kinetics_sounds.shards import reader
+
+from ..config import run_folder
+from ..config.settings import at_least
+from ..data.colormap import magma
+from ..data.dataset import default_cache, open_split
+from ..distributed import devices
+from ..models.backbones import feature_width
+from . import results
+from .encoders import Encoders, load_asked
+from .features import stage
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""From what both encoders take of B clips to one number each, (B,), that maps explain."""
+GAP = 4
+"""Pixels between two images of a picture."""
+SIDE = 112
+"""Smaller images are drawn so large, by whole factors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Draw what a run's encoders look at: a picture a clip, and results.json.
+
+    Examples:
+      ks-eval cam --run runs/avcl_k32
+      ks-eval cam --run runs/avcl_k32 --samples 32 --on_split val --out maps
+
+    A picture shows frames of the clip and its mel-spectrogram (low bands at the bottom), and below them the same with the
+    map over it: bright is where the score comes from.
+
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    """
+
+    run: Path
+    """Folder of a training run."""
+    checkpoint: str = "last"
+    """Which checkpoint: last, best, or a name such as step-00000500."""
+    untrained: bool = False
+    """Draw the same encoders with their initial weights instead."""
+    shards: Address | None = None
+    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    cache_gb: float = 100.0
+    """Gigabytes (1e9 bytes) that the cache may take."""
+    on_split: str | None = None
+    """Split whose clips are drawn; default: test, else val, else the run's training split."""
+    samples: int = 8
+    """Clips that are drawn, evenly spaced in the split."""
+    frames: int = 4
+    """Frames of a clip that are drawn, evenly spaced."""
+    layer: str = "conv5"
+    """Stage of both encoders whose maps are explained."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
+    out: Path | None = None
+    """Folder of the pictures; default: RUN/eval/cam."""
+    json: bool = False
+    """Print the results as JSON on standard output."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """A clip's maps, each from 0 to 1 and as large as what its encoder took."""
+
+    score: float
+    video_THW: Tensor
+    audio_HW: Tensor
+    """The mean over the time steps that a mel-spectrogram is repeated to."""
+
+
+def judge(argv: Sequence[str]) -> int:
+    """Draw what argv asks for; returns the exit code."""
+    settings = parse(Settings, argv, prog="ks-eval cam").settings
+    at_least(settings, samples=1, frames=1)
+    facts = run_folder.read_facts(settings.run)
+    shards = settings.shards or run_folder.shards_of(facts)
+    dataset = reader.read_dataset(shards)
+    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
+    run_folder.check_like(facts, dataset, shards=shards)
+    split = open_split(settings, shards, on)
+    encoders = load_asked(settings)
+    encoders.view.check(split.dataset, encoders.view_settings)
+    encoders.method.to(devices.pick_device(settings.device))
+    out = settings.out or settings.run / "eval" / ("cam_untrained" if settings.untrained else "cam")
+    try:
+        score, what = score_of(encoders)
+        drawn = []
+        for number in spaced(len(split), settings.samples):
+            with stream.sample(split, number) as sample:
+                inputs = encoders.preprocess(sample)
+                shown = encoders.view.test_views(sample, encoders.view_settings, 1)
+            found = explain(encoders, inputs, score, layer=settings.layer)
+            name = f"{split.key(number)}.jpg"
+            flipped = getattr(encoders.view_settings, "audio_colours", "none") == "magma"
+            files.write_bytes(out / name, encode_jpeg(picture(found, shown, frames=settings.frames, flipped=flipped)))
+            drawn.append(
+                {
+                    "key": split.key(number),
+                    "label": dataset.labels[int(split.label_index_N[number])],
+                    "file": name,
+                    "score": found.score,
+                    "blank": [
+                        side for side, map_ in (("video", found.video_THW), ("audio", found.audio_HW)) if not map_.any()
+                    ],
+                }
+            )
+    except ValueError as error:
+        raise RunError(f"{settings.run}: cannot be explained: {error}") from error
+    document = {
+        **results.head("cam", settings.run, facts, encoders.checkpoint),
+        "on_split": on,
+        "fingerprint": dataset.splits[on].fingerprint,
+        "layer": settings.layer,
+        "score": what,
+        "clips": drawn,
+    }
+    files.write_bytes(out / "results.json", (json.dumps(document, indent=2) + "\n").encode())
+    print(json.dumps(document) if settings.json else f"{len(drawn)} pictures of what {what} comes from: {out}")
+    return DONE
+
+
+def spaced(total: int, wanted: int) -> list[int]:
+    """At most `wanted` of the numbers below `total`, evenly spaced from 0 on."""
+    wanted = min(total, wanted)
+    return [total * place // wanted for place in range(wanted)]
+
+
+def score_of(encoders: Encoders) -> tuple[Score, str]:
+    """What is explained of a run, and its name: see the head of this file. Raises ValueError where there is nothing."""
+    logits = getattr(encoders.method, "logits", None)
+    if logits is not None:
+        return _of_features(encoders, predicted(logits)), "the predicted class"
+    video, audio = feature_width(encoders.video), feature_width(encoders.audio)
+    if video != audio:
+        raise ValueError(f"cosines need equal widths: video {video}, audio {audio}")
+    return cosine(encoders), "the cosine of video and audio"
+
+
+def cosine(encoders: Encoders) -> Score:
+    """The cosine of the two pooled features of each clip."""
+    return lambda video, audio: F.cosine_similarity(encoders.video(video), encoders.audio(audio))
+
+
+def _of_features(encoders: Encoders, score: Score) -> Score:
+    """The score of both pooled features; one that it does not look at has a gradient of 0, not none."""
+
+    def scored(video: Tensor, audio: Tensor) -> Tensor:
+        video_BD: Tensor = encoders.video(video)
+        audio_BD: Tensor = encoders.audio(audio)
+        return score(video_BD, audio_BD) + 0 * (video_BD.sum(dim=1) + audio_BD.sum(dim=1))
+
+    return scored
+
+
+def predicted(logits: Callable[[Tensor, Tensor], Tensor]) -> Score:
+    """The greatest of each clip's logits (B, L)."""
+    return lambda video, audio: logits(video, audio).amax(dim=1)
+
+
+def explain(encoders: Encoders, inputs: dict[str, Tensor], score: Score, *, layer: str = "conv5") -> Explained:
+    """The maps of one clip, given what the encoders take of it.
+
+    Raises SettingsError for a stage that is not there.
+    """
+    video, audio = inputs["video"], inputs["audio"]
+    video_map, audio_map = (
+        unit_range(spread(grad_cam(score, stage(side, layer), (video, audio)), tuple(shown.shape[2:])))[0]
+        for side, shown in ((encoders.video, video), (encoders.audio, audio))
+    )
+    with torch.no_grad():
+        value = float(score(video, audio)[0])
+    audio_HW = audio_map.mean(dim=0) if audio_map.ndim == 3 else audio_map
+    return Explained(value, video_map.cpu(), audio_HW.cpu())
+
+
+def grad_cam(score: Score, layer: nn.Module, inputs: tuple[Tensor, Tensor]) -> Tensor:
+    """Where the score of each clip comes from: maps of the layer's own size, (B, [T,] H, W), at least 0.
+
+    Raises SettingsError where captum is not installed.
+    """
+    try:
+        from captum.attr import LayerGradCam
+    except ImportError as error:
+        raise SettingsError("ks-eval cam needs captum: pip install 'kinetics-sounds[eval]'") from error
+    maps: Tensor = LayerGradCam(score, layer).attribute(inputs, relu_attributions=True)
+    return maps[:, 0].detach()
+
+
+def spread(map_B: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps (B, [T,] H, W) interpolated linearly along every axis to `size`."""
+    mode = "trilinear" if len(size) == 3 else "bilinear"
+    return F.interpolate(map_B[:, None], size=size, mode=mode, align_corners=False)[:, 0]
+
+
+def unit_range(map_B: Tensor) -> Tensor:
+    """Each clip's map from its least, 0, to its greatest value, 1; one without contrast is 0."""
+    flat = map_B.flatten(1)
+    least, most = (bound.view(-1, *[1] * (map_B.ndim - 1)) for bound in (flat.amin(dim=1), flat.amax(dim=1)))
+    return torch.where(most > least, (map_B - least) / (most - least).clamp_min(torch.finfo(map_B.dtype).tiny), 0.0)
+
+
+def picture(found: Explained, shown: dict[str, Tensor], *, frames: int, flipped: bool = False) -> np.ndarray:
+    """Frames and mel-spectrogram of a clip above the same with their maps: uint8 (H, W, 3).
+
+    `shown` are the view's "video", uint8 (1, T, H, W, 3), and "audio", (H, W) with low bands first (of (T, H, W) the mean
+    over T is drawn). `flipped` says that the encoder took the mel-spectrogram with low bands last: so its map has them.
+    """
+    frames_THWC = shown["video"][0].cpu().numpy()
+    numbers = spaced(len(frames_THWC), frames)
+    plain = [frames_THWC[number] for number in numbers]
+    over = [overlaid(frames_THWC[number], found.video_THW[number].numpy()) for number in numbers]
+    audio = shown["audio"].cpu().float()
+    mel_HW = (audio.mean(dim=0) if audio.ndim == 3 else audio).flip(0)
+    least, most = float(mel_HW.min()), float(mel_HW.max())
+    grey_HW = ((mel_HW - least) / max(most - least, 1e-12) * 255).round().byte().numpy()
+    mel_HWC = np.repeat(grey_HW[:, :, None], 3, axis=2)
+    map_HW = found.audio_HW if flipped else found.audio_HW.flip(0)
+    plain, over = [*plain, mel_HWC], [*over, overlaid(mel_HWC, map_HW.numpy())]
+    return _tiled([plain, over])
+
+
+def overlaid(image_HWC: np.ndarray, map_HW: np.ndarray) -> np.ndarray:
+    """Half the image, half the colour of the map: uint8 (H, W, 3)."""
+    heat_HWC = magma(torch.from_numpy(map_HW)[None])[0].permute(1, 2, 0).numpy() * 255
+    mixed: np.ndarray = (image_HWC / 2 + heat_HWC / 2).round().astype(np.uint8)
+    return mixed
+
+
+def _tiled(rows: list[list[np.ndarray]]) -> np.ndarray:
+    """Images beside and below each other on white, small ones blown up."""
+    larger = max(1, SIDE // rows[0][0].shape[0])
+    rows = [[image.repeat(larger, 0).repeat(larger, 1) for image in row] for row in rows]
+    high = max(image.shape[0] for row in rows for image in row)
+    tiles = [[np.pad(each, _margin(high, each.shape[0]), constant_values=255) for each in row] for row in rows]
+    return np.concatenate([np.concatenate(row, axis=1) for row in tiles], axis=0)
+
+
+def _margin(high: int, own: int) -> tuple[tuple[int, int], ...]:
+    return (0, high - own + GAP), (0, GAP), (0, 0)

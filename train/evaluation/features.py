@@ -1,0 +1,106 @@
+"""Features of a whole split, for the probes to judge; by one process, or shared among ranks.
+
+Shape suffixes: B inputs, N samples of the split, C channels, T frames, H and W pixels, D feature channels.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kinetics_sounds import progress, stream
+from kinetics_sounds.errors import SettingsError, ShardError
+
+from ..data import fetcher, loader
+from ..data.loader import Loading
+from ..distributed import gather
+from ..distributed.process_group import World
+from ..probes import Features
+from .encoders import Encoders
+
+Kind = Literal["pooled", "unit", "conv5"]
+"""pooled: the encoders' output. unit: each clip's output scaled to length 1 before the mean over clips. conv5: maps of the
+last stage, the greatest of every 2 x 2 pixels (9216 numbers of 512 x 2 x 7 x 7)."""
+
+
+@torch.inference_mode()
+def extract(
+    encoders: Encoders,
+    split: stream.Split,
+    *,
+    clips: int,
+    batch: int,
+    loading: Loading,
+    kind: Kind = "pooled",
+    world: World | None = None,
+) -> Features:
+    """Features of every sample once, in evaluation mode: video averaged over the clips, audio of the whole track.
+
+    With a `world` each rank sees its own share, and all ranks get all the features. Raises ShardError where the split is
+    empty or the set does not suit the view, RunError for a sample that cannot be read, or where another rank is lost.
+    """
+    if not len(split):
+        raise ShardError(
+            f"split {split.name!r} of the set of {split.dataset.classes} holds no sample; "
+            "name another with --on_split or --fit_split"
+        )
+    encoders.view.check(split.dataset, encoders.view_settings)
+    encoders.method.to(loading.device).eval()
+    world = world or World(0, 1, loading.device)
+    share = world.share(len(split))
+    # A rank without a sample of its own looks at one all the same, to know how wide features are.
+    seen = share or range(1)
+    samples = fetcher.Samples(
+        split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, numbers=seen
+    )
+    video: list[Tensor] = []
+    audio: list[Tensor] = []
+    with (
+        loader.test_batches(samples, batch=batch, loading=loading) as batches,
+        progress.bar(f"ks-eval features of {split.name}", -(-len(seen) // batch), shown=world.leads) as bar,
+    ):
+        for each in batches:
+            views = {"video": each["video"].flatten(0, 1), "audio": each["audio"]}
+            inputs = encoders.view.to_model(views, encoders.view_settings)
+            video_BD = encode(encoders.video, inputs["video"], kind=kind)
+            video.append(torch.stack(torch.split(video_BD, clips)).mean(dim=1).cpu())
+            audio.append(encode(encoders.audio, inputs["audio"], kind=kind).cpu())
+            bar.advance()
+    video_ND, audio_ND = (gather.gather(torch.cat(side)[: len(share)]) for side in (video, audio))
+    return Features(
+        video_ND=video_ND,
+        audio_ND=audio_ND,
+        label_N=torch.from_numpy(split.label_index_N.copy()),
+        keys=tuple(split.key(number) for number in range(len(split))),
+    )
+
+
+def encode(encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind) -> Tensor:
+    """One feature an input: float32 (B, D)."""
+    if kind == "conv5":
+        maps = last_maps(encoder, inputs_BCTHW).float()
+        high, wide = (min(2, side) for side in maps.shape[-2:])
+        pool = F.max_pool3d if maps.ndim == 5 else F.max_pool2d
+        return pool(maps, (1, high, wide)[-(maps.ndim - 2) :]).flatten(1)
+    feature_BD: Tensor = encoder(inputs_BCTHW).float()
+    return F.normalize(feature_BD, dim=1) if kind == "unit" else feature_BD
+
+
+def last_maps(encoder: nn.Module, inputs_BCTHW: Tensor, *, layer: str = "conv5") -> Tensor:
+    """What a stage of the encoder gives on the way: (B, channels, ...); raises SettingsError as `stage`."""
+    found: list[Tensor] = []
+    handle = stage(encoder, layer).register_forward_hook(lambda _module, _inputs, maps: found.append(maps))
+    try:
+        encoder(inputs_BCTHW)
+    finally:
+        handle.remove()
+    return found[0]
+
+
+def stage(encoder: nn.Module, layer: str) -> nn.Module:
+    """The part of an encoder that is called so; raises SettingsError that lists those there are."""
+    parts = dict(encoder.named_children())
+    if layer not in parts:
+        raise SettingsError(f"{type(encoder).__name__} has no stage {layer!r}; it has: {', '.join(parts)}")
+    return parts[layer]

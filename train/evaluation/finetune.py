@@ -1,0 +1,309 @@
+"""ks-eval finetune: all weights of a run's encoders learn the labels, and many clips a video vote (AVCL, section III.B).
+
+Shape suffixes: N videos, K clips a video, C classes, D feature channels, B videos of a batch.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from torch import Tensor
+
+from kinetics_sounds import progress, stream
+from kinetics_sounds.address import Address
+from kinetics_sounds.command import DONE, STOPPED
+from kinetics_sounds.errors import RunError, SettingsError, StoppedError
+from kinetics_sounds.settings import parse
+from kinetics_sounds.shards import reader
+
+from .. import pretrain
+from ..config import run_folder
+from ..config.settings import TrainSettings, at_least, flat
+from ..data import fetcher, loader
+from ..data.dataset import default_cache, open_split
+from ..distributed import launch
+from ..distributed.devices import pick_device
+from ..engine import build, checkpoint, resume
+from ..engine.build import ModelBundle
+from ..methods import supervised
+from ..methods.supervised import Supervised
+from ..models.heads import AmfmSettings
+from ..optim.optimizer import Optim
+from ..probes import bounded, topk_hits
+from . import results
+from .encoders import asked, check_claims
+
+HOW = frozenset(resume.OWN) - {"init"}
+"""Settings of ks-train that do not change what is learnt: one fine-tuning may have them different each time it goes on."""
+FLAGS = ("list", "compile", "recompute")
+"""Of ks-train, which are given or not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Fine-tune a run's encoders with a classifier, then let many clips a video vote; writes results.json and .csv.
+
+    Examples:
+      ks-eval finetune --run runs/avcl_k32
+      ks-eval finetune --run runs/avcl_k32 --untrained
+      ks-eval finetune --run runs/avcl_k32 --epochs 50 --devices 8 --supervised.modalities video
+
+    The defaults are AVCL's. The checkpoint that was best on the validation split is judged. Killed, it goes on where it was.
+
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    """
+
+    run: Path
+    """Folder of a training run."""
+    checkpoint: str = "last"
+    """Checkpoint to begin with: last, best, or a name such as step-00000500."""
+    untrained: bool = False
+    """Begin with initial weights instead, without AMFM: the same encoders (separate, or shared), supervised from scratch."""
+    shards: Address | None = None
+    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    cache_gb: float = 100.0
+    """Gigabytes (1e9 bytes) that the cache may take."""
+    fit_split: str = "train"
+    """Split to learn from."""
+    val_split: str | None = None
+    """Split that chooses the checkpoint; default: val, unless that is judged or missing: then the last one is taken."""
+    on_split: str | None = None
+    """Split to be judged on; default: test, else val."""
+    epochs: int = 150
+    """Times through the split."""
+    batch: int = 16
+    """Samples a step, of all devices together."""
+    optim: Optim = field(default_factory=lambda: Optim(weight_decay=5e-3))
+    """How weights move."""
+    gate: Literal["auto", "on", "off"] = "auto"
+    """AMFM before the classifier, as the run has it; auto: where its AVCL has it in pretraining or asks for it in fine-tuning."""
+    clips: int = 10
+    """Evenly spaced clips of a video that vote."""
+    vote: Literal["logit", "prob"] = "logit"
+    """What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
+    seed: int = 0
+    """Of the classifier's initial weights, the order, every view and dropout."""
+    devices: int = 1
+    """GPUs of this machine, or processes on its CPUs, that learn together."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """Of the encoders' arithmetic."""
+    workers: int | None = None
+    """Loading processes of each device; default: as ks-train."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
+    out: Path | None = None
+    """Folder of the fine-tuned run and its results; default: RUN/eval/finetune."""
+    json: bool = False
+    """Print the results as JSON on standard output."""
+
+
+def judge(argv: Sequence[str]) -> int:
+    """Fine-tune and judge as argv says; returns the exit code. Raises StoppedError where a signal ended it, after saving."""
+    parsed = parse(Settings, argv, prog="ks-eval finetune", groups={"supervised": supervised.Settings})
+    settings, classifier = parsed.settings, parsed.groups["supervised"]
+    at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
+    facts = run_folder.read_facts(settings.run)
+    shards = settings.shards or run_folder.shards_of(facts)
+    dataset = reader.read_dataset(shards)
+    splits = dataset.splits
+    on = settings.on_split or run_folder.judged_split(splits) or "test"
+    spare = "val" in splits and "val" not in (on, settings.fit_split)
+    val = settings.val_split or ("val" if spare else None)
+    for option, split_name in (("on_split", on), ("val_split", val)):
+        if split_name == settings.fit_split:
+            raise SettingsError(f"--{option} {split_name}: is the split to learn from (--fit_split); name another")
+    for option, needed in (("on_split", on), ("fit_split", settings.fit_split)):
+        if needed not in splits or not splits[needed].samples:
+            raise SettingsError(f"--{option} {needed}: is not there; {shards} has: {', '.join(splits)}")
+    run_folder.check_like(facts, dataset, shards=shards)
+    name = asked(settings)
+    first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
+    check_claims(settings.run, first)
+    out = settings.out or settings.run / "eval" / ("finetune_untrained" if settings.untrained else "finetune")
+    with _out_of_the_way() if settings.json else contextlib.nullcontext():
+        words = _words(settings, classifier, first=first, shards=shards, val=val, out=out)
+        _check_same(out, words, fingerprint=splits[settings.fit_split].fingerprint)
+        code = pretrain.pretrain(_argv(settings.run, words))
+    if code == STOPPED:
+        raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
+    if code != DONE or not launch.leads():
+        return code
+    path = checkpoint.find(out / "checkpoints", "best" if val else "last")
+    built = build.rebuild(out)
+    checkpoint.load_model(path, built.model)
+    reopened = run_folder.reopen(out)
+    own = reopened.settings
+    split = open_split(settings, shards, on)
+    found = {
+        **results.head("finetune", settings.run, facts, first),
+        "tuned": path.name,
+        "best_on": val,
+        "epochs": settings.epochs,
+        "on_split": on,
+        "fit_split": settings.fit_split,
+        "samples": len(split),
+        "clips": settings.clips,
+        "vote": settings.vote,
+        "fingerprint": splits[on].fingerprint,
+        "fit_fingerprint": splits[settings.fit_split].fingerprint,
+        "classes": dataset.classes,
+        "note": dataset.note,
+        "settings": {"seed": own.seed, "optim": asdict(own.optim), **asdict(reopened.groups["supervised"])},
+        "scores": {
+            **scores(built, split, settings, workers=words["workers"]),
+            **{f"top{k}_chance": 100 * min(1.0, k / len(dataset.labels)) for k in (1, 5)},
+            "selected_on_test": float(on == val),
+        },
+    }
+    results.write(out, found)
+    print(json.dumps(found) if settings.json else results.told(found, out))
+    if on == val and not settings.json:
+        print(
+            f"note: {path.name} was chosen on the split {on!r}, which it is judged on; see --val_split and --on_split"
+        )
+    return DONE
+
+
+@contextlib.contextmanager
+def _out_of_the_way() -> Iterator[None]:
+    """Send what this process and those it starts print to standard error: standard output is for the results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _words(
+    settings: Settings,
+    classifier: supervised.Settings,
+    *,
+    first: Path | None,
+    shards: Address,
+    val: str | None,
+    out: Path,
+) -> dict[str, Any]:
+    """What fine-tuning does otherwise than the run did, as settings of ks-train. Raises SettingsError where it cannot be."""
+    before = run_folder.model_of(settings.run)
+    gate, amfm = classifier.gate, classifier.amfm
+    if settings.gate != "auto":
+        gate = settings.gate == "on"
+    elif before.settings.method == "avcl" and classifier.modalities == "both" and not settings.untrained:
+        gate = before.groups["avcl"].amfm_stage != "off"
+    if gate and before.settings.method == "avcl":
+        if amfm not in (AmfmSettings(), before.groups["avcl"].amfm):
+            raise SettingsError("--supervised.amfm: the gate is the run's own, as its AVCL has it; leave these out")
+        amfm = before.groups["avcl"].amfm
+    try:
+        classifier = replace(classifier, gate=gate, amfm=amfm)
+    except ValueError as error:
+        raise SettingsError(f"--gate {settings.gate}: {error}") from error
+    return {
+        "shards": shards.real,
+        "out": str(out),
+        "train_split": settings.fit_split,
+        "val_split": val,
+        "init": None if first is None else str(first),
+        "method": "supervised",
+        "epochs": settings.epochs,
+        "steps": None,
+        "batch": settings.batch,
+        "seed": settings.seed,
+        "devices": settings.devices,
+        "device": settings.device,
+        "precision": settings.precision,
+        "accumulate": 1,
+        "clip_norm": None,
+        "resume": "auto",
+        "cache": str(settings.cache),
+        "cache_gb": settings.cache_gb,
+        "keep": 1,
+        "workers": before.settings.workers if settings.workers is None else settings.workers,
+        **{f"optim.{name}": value for name, value in asdict(settings.optim).items()},
+        **flat(asdict(classifier), "supervised."),
+    }
+
+
+def _check_same(out: Path, words: Mapping[str, Any], *, fingerprint: str) -> None:
+    """Raise RunError where `out` holds another fine-tuning: its scores would be told as this one's."""
+    if checkpoint.latest(out / "checkpoints") is None:
+        return
+    before, now = flat(yaml.safe_load(run_folder.reopen(out).text)), flat(words)
+    if (was := run_folder.read_facts(out)["fingerprint"]) != fingerprint:
+        raise RunError(
+            f"{out}: is fine-tuned on other clips ({was}, not {fingerprint}); choose another --out, or remove it"
+        )
+    factors = {name for name in before if name.startswith("optim.factors.")}
+    for name in sorted({*now, *factors} - HOW):
+        was, is_ = before.get(name), now.get(name)
+        if was != is_ and not (name == "init" and was and is_ and Path(was).resolve() == Path(is_).resolve()):
+            raise RunError(f"{out}: is fine-tuned with {name} {was}, not {is_}; choose another --out, or remove it")
+
+
+def _argv(folder: Path, words: Mapping[str, Any]) -> list[str]:
+    """ks-train's words for them, on top of what decides a run's model and view; else its defaults, and not the run's."""
+    plain = {name: None if value is None else str(value) for name, value in flat(asdict(TrainSettings())).items()}
+    words = {**{name: value for name, value in plain.items() if name not in (*run_folder.MODEL, *FLAGS)}, **words}
+    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in words.items()}
+    return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in told.items())]
+
+
+def scores(built: ModelBundle, split: stream.Split, settings: Settings, *, workers: int) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent of the votes, with their intervals."""
+    score_NC, label_N = votes(built, split, settings, workers=workers)
+    right_NC = label_N[:, None] == torch.arange(score_NC.shape[1])
+    return bounded("top1", topk_hits(score_NC, right_NC, k=1)) | bounded("top5", topk_hits(score_NC, right_NC, k=5))
+
+
+@torch.inference_mode()
+def votes(built: ModelBundle, split: stream.Split, settings: Settings, *, workers: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean logits, or probabilities, of the clips of every video once, float32 (N, C), and the labels (N,)."""
+    model = built.model
+    if not isinstance(model, Supervised):
+        raise TypeError(f"{type(model).__name__} has no classifier")
+    built.view.check(split.dataset, built.view_settings)
+    device = pick_device(settings.device)
+    model.to(device).eval()
+    samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=settings.clips)
+    loading = loader.Loading(workers=workers, device=device)
+    scores, labels = [], []
+    with (
+        loader.test_batches(samples, batch=settings.batch, loading=loading) as batches,
+        progress.bar(f"ks-eval votes of {split.name}", -(-len(split) // settings.batch)) as bar,
+    ):
+        for batch in batches:
+            scores.append(_mean_score(model, built, batch, settings).float().cpu())
+            labels.append(batch["label"].cpu())
+            bar.advance()
+    score_NC = torch.cat(scores)
+    if not score_NC.isfinite().all():
+        raise RunError(
+            f"{settings.run}: the fine-tuned model's scores are not finite; lower --optim.lr or take --precision bf16"
+        )
+    return score_NC, torch.cat(labels)
+
+
+def _mean_score(model: Supervised, built: ModelBundle, batch: dict[str, Tensor], settings: Settings) -> Tensor:
+    """(B, C), one clip after another, for as many at once as fine-tuning had would not fit."""
+    total, audio_BD = torch.zeros(()), None
+    for clip in range(settings.clips):
+        sides = built.view.to_model({"video": batch["video"][:, clip], "audio": batch["audio"]}, built.view_settings)
+        if audio_BD is None and model.settings.modalities != "video":
+            audio_BD = model.audio(sides["audio"])  # the same for all of them
+        video_BD = model.video(sides["video"]) if model.settings.modalities != "audio" else None
+        logit_BC = model.logits(video_BD, audio_BD)
+        total = total.to(logit_BC.device) + (logit_BC if settings.vote == "logit" else logit_BC.softmax(dim=1))
+    return total / settings.clips

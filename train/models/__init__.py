@@ -1,0 +1,1 @@
+"""Networks: `backbones/` encode, heads sit between encoders and losses."""

@@ -1,0 +1,134 @@
+"""How weights move: SGD, Adam, AdamW and LARS, with a rate of its own for whichever parameters need one."""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+import torch
+from torch import nn
+
+from .lr_schedule import Kind
+
+TRUST = 1e-3
+"""Of LARS: how far a layer may move against the length of its weights (You et al. 2017)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """How weights move."""
+
+    name: Literal["sgd", "adam", "adamw", "lars"] = "sgd"
+    """SGD with momentum, Adam (decay added to the gradient), AdamW (decay apart), or LARS."""
+    lr: float = 1e-3
+    """Learning rate at its highest."""
+    momentum: float = 0.9
+    """Of SGD and LARS; of Adam and AdamW the first moment's (beta 1)."""
+    beta2: float = 0.999
+    """Of Adam and AdamW: the second moment's."""
+    weight_decay: float = 5e-4
+    """On every parameter, or see `decay_all`."""
+    decay_all: bool = True
+    """Whether biases and norms (parameters of one dimension) decay too, and LARS adapts their rates."""
+    factors: dict[str, float] = field(default_factory=dict)
+    """Multiples of `lr` for parameters whose name fits a pattern, {"*predictor*": 10}; of several the last one counts."""
+    schedule: Kind = "constant"
+    """After the warm-up. plateau: `lr` is cut whenever the validation has not become better for a while."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up."""
+    final_share: float = 0.0
+    """Of `lr`, that a cosine ends at."""
+    cut: float = 0.1
+    """Of plateau: what the rate is multiplied with."""
+    patience: int = 50
+    """Of plateau: validations without a better value that are borne."""
+    least_lr: float = 1e-7
+    """Of plateau: the rate is never cut below this."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a number is negative, or a share is more than all."""
+        for name in ("lr", "momentum", "weight_decay", "warmup_steps", "final_share", "patience", "least_lr"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"optim: {name} {getattr(self, name)} must be at least 0")
+        if min(self.factors.values(), default=0) < 0:
+            raise ValueError("optim: factors must be at least 0")
+        if not 0 <= self.beta2 < 1 or not 0 < self.cut < 1 or self.final_share > 1:
+            raise ValueError("optim: beta2 and final_share must be shares, and cut between 0 and 1")
+
+
+def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    """The optimiser over all parameters that learn, in groups by their `factor` of the rate and their decay.
+
+    Raises ValueError for a pattern of `factors` that no parameter's name fits.
+    """
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for pattern in optim.factors:
+        if not fnmatch.filter(named, pattern):
+            raise ValueError(f"optim.factors: no parameter's name fits {pattern!r}; the first is {next(iter(named))!r}")
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        place = (_factor(name, optim.factors), optim.decay_all or parameter.ndim > 1)
+        groups.setdefault(place, []).append(parameter)
+    found = [
+        {
+            "params": parameters,
+            "lr": optim.lr * factor,
+            "factor": factor,
+            "weight_decay": optim.weight_decay if decays else 0.0,
+        }
+        | ({"adapts": decays} if optim.name == "lars" else {})
+        for (factor, decays), parameters in groups.items()
+    ]
+    if optim.name == "sgd":
+        return torch.optim.SGD(found, lr=optim.lr, momentum=optim.momentum)
+    if optim.name == "lars":
+        return Lars(found, lr=optim.lr, momentum=optim.momentum)
+    kind = torch.optim.Adam if optim.name == "adam" else torch.optim.AdamW
+    return kind(found, lr=optim.lr, betas=(optim.momentum, optim.beta2))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group the rate, times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+
+
+def _factor(name: str, factors: Mapping[str, float]) -> float:
+    return ([1.0] + [factor for pattern, factor in factors.items() if fnmatch.fnmatchcase(name, pattern)])[-1]
+
+
+class Lars(torch.optim.Optimizer):
+    """SGD whose rate is, layer by layer, in proportion to the length of the weights over that of their change.
+
+    u = g + decay * w;  u *= TRUST * |w| / |u|, where both are not 0;  m = momentum * m + u;  w -= lr * m, as in the code
+    of Barlow Twins. A group that does not adapt goes without the second step.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], *, lr: float, momentum: float) -> None:
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "adapts": True})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                change = parameter.grad.add(parameter, alpha=group["weight_decay"])
+                if group["adapts"]:
+                    length, moved = torch.linalg.vector_norm(parameter), torch.linalg.vector_norm(change)
+                    change *= torch.where((length > 0) & (moved > 0), TRUST * length / moved, 1.0)
+                state = self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                state["momentum_buffer"].mul_(group["momentum"]).add_(change)
+                parameter.sub_(state["momentum_buffer"], alpha=group["lr"])
+        return loss
