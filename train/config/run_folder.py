@@ -20,7 +20,7 @@ from kinetics_sounds.settings import Parsed, only_one
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
 
-from ..methods import Data
+from ..interface import Data
 from . import recipes
 from .settings import TrainSettings, read_settings
 
@@ -49,7 +49,7 @@ def find_shards(settings: TrainSettings, configs: Sequence[Path] = ()) -> Addres
     return Address(str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent))
 
 
-def facts(split: Split, *, recipe: str, shards: Address, versions: Mapping[str, str]) -> dict[str, Any]:
+def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: Mapping[str, str]) -> dict[str, Any]:
     """What `run.json` says."""
     return {
         "recipe": recipe,
@@ -58,7 +58,7 @@ def facts(split: Split, *, recipe: str, shards: Address, versions: Mapping[str, 
         "fingerprint": split.dataset.splits[split.name].fingerprint,
         "data_recipe": split.dataset.recipe,
         "classes": split.dataset.classes,
-        "data": data_of(split)._asdict(),
+        "data": data._asdict(),
         "mel": split.dataset.mel,
         "note": split.dataset.note,
         "versions": dict(versions),
@@ -66,9 +66,21 @@ def facts(split: Split, *, recipe: str, shards: Address, versions: Mapping[str, 
     }
 
 
-def data_of(split: Split) -> Data:
-    """What a method may know of a split."""
-    return Data(classes=len(split.dataset.labels), samples=len(split))
+def data_of(split: Split, settings: TrainSettings) -> Data:
+    """What a method may know of a run on a split."""
+    per_epoch = len(split) // settings.batch
+    return Data(
+        classes=len(split.dataset.labels),
+        samples=len(split),
+        steps=settings.steps or settings.epochs * per_epoch,
+        steps_per_epoch=per_epoch,
+        batch=settings.batch,
+    )
+
+
+def evaluated(facts: Mapping[str, Any]) -> Data:
+    """What a method is told that is built to be evaluated: as in training, without rows that a memory bank would have."""
+    return Data(**facts["data"])._replace(samples=0)
 
 
 def _git() -> dict[str, Any] | None:
@@ -120,8 +132,8 @@ def _check_facts(document: Mapping[str, Any]) -> None:
     if not isinstance(document.get("mel", {}), dict):
         raise TypeError("run.json: mel is no table")
     data = Data(**document["data"])
-    for name, least, most in (("classes", 1, MOST_CLASSES), ("samples", 0, MOST_SAMPLES)):
-        value = getattr(data, name)
+    for name, value in data._asdict().items():
+        least, most = (1, MOST_CLASSES) if name == "classes" else (0, MOST_SAMPLES)
         if type(value) is not int or not least <= value <= most:
             raise ValueError(f"run.json: data: {name} {str(value)[:40]} is no number from {least} to {most}")
 

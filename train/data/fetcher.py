@@ -4,17 +4,16 @@ import importlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from kinetics_sounds import stream
 from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, ShardError
 from kinetics_sounds.stream import Split
 
+from ..interface import Arrays, View, as_view
 from .sampler import Request
 from .workers import BadRowError, Deadline, Times
 
@@ -30,7 +29,7 @@ class Samples:
     """The view's own settings."""
     seed: int = 0
     clips: int | None = None
-    """Evenly spaced clips a sample in a test."""
+    """Evenly spaced clips a sample in an evaluation; None: the views of training, and of validation."""
     numbers: range | None = None
     """The samples that a test looks at; None: all of the split."""
 
@@ -40,18 +39,17 @@ class Samples:
         return range(len(self.split)) if self.numbers is None else self.numbers
 
     @property
-    def module(self) -> ModuleType:
+    def module(self) -> View:
         """The view."""
-        return importlib.import_module(self.view)
+        return as_view(importlib.import_module(self.view))
 
     def told(self, request: Request) -> str:
         """Where a request's sample lies, and its key."""
         return f"{self.split.tars[self.split.shard(request.number)]}: sample {self.split.key(request.number)}"
 
-    def arrays(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    def arrays(self) -> Arrays:
         """Shape and type of a row's arrays."""
-        found: dict[str, tuple[tuple[int, ...], torch.dtype]] = self.module.arrays(self.settings, self.clips)
-        return found
+        return self.module.arrays(self.settings, self.clips)
 
     def __call__(self, request: Request, out: Mapping[str, np.ndarray], clock: Deadline) -> Times:
         """Write a sample's arrays into `out`; raises BadRowError that names a bad one, ShardError where the set is not there."""
@@ -75,8 +73,8 @@ class Samples:
             return Times(sample.read_seconds, time.perf_counter() - start - sample.read_seconds)
 
     def _made(self, sample: stream.Sample, epoch: int | None) -> dict[str, Tensor]:
-        if epoch is None:
-            made: dict[str, Tensor] = self.module.test_views(sample, self.settings, self.clips)
-        else:
-            made = self.module.train_view(sample, self.settings, stream.rng(self.seed, epoch, sample.key))
-        return made
+        if epoch is not None:
+            return self.module.train_view(sample, self.settings, stream.rng(self.seed, epoch, sample.key))
+        if self.clips is None:
+            return self.module.val_view(sample, self.settings)
+        return self.module.eval_views(sample, self.settings, self.clips)

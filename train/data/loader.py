@@ -97,7 +97,7 @@ class Batches:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        """The next batch: the view's arrays with `label` and `number`, which are the caller's to keep.
+        """The next batch: the view's arrays, `label`, `number` and `place` (in the epoch's order); they are the caller's to keep.
 
         Raises ShardError where the set cannot be read, and RunError where too many samples are bad or the workers die.
         """
@@ -249,7 +249,8 @@ class Batches:
         """The batch on the device."""
         numbers = torch.tensor([request.number for request in taken])
         labels = torch.from_numpy(self.samples.split.label_index_N[numbers.numpy()])
-        batch = {**arrays, "label": labels, "number": numbers}
+        places = torch.tensor([request.place for request in taken])
+        batch = {**arrays, "label": labels, "number": numbers, "place": places}
         device = self.loading.device
         if device.type == "cuda":
             return {name: array.pin_memory().to(device, non_blocking=True) for name, array in batch.items()}
@@ -283,8 +284,9 @@ def train_batches(samples: Samples, order: Order, *, loading: Loading, quarantin
 
     Of a remote set the shards are fetched before they are read. All that this starts ends with the block.
     """
-    rows = -(-order.batch // order.ranks)
-    batches = Batches(samples, order, rows=rows, loading=loading, stand_ins=order.stand_ins, quarantine=quarantine)
+    batches = Batches(
+        samples, order, rows=len(order.places), loading=loading, stand_ins=order.stand_ins, quarantine=quarantine
+    )
     with closing(batches), prefetch.prefetch(samples.split, order):
         yield batches
 

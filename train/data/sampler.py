@@ -1,5 +1,6 @@
 """Order of samples: which sample a rank reads at which step, a pure function of seed, epoch and step."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,9 +19,20 @@ class Request:
     place: int
 
 
+def micro_batches(batch: int, *, accumulate: int, rank: int, ranks: int) -> tuple[range, ...]:
+    """Places in a step's global batch that a rank takes, micro-batch by micro-batch.
+
+    Micro-batch m is the places from batch * m // accumulate to batch * (m + 1) // accumulate, and the rank takes its slice of
+    those: so the samples that meet in a micro-batch do not depend on the number of ranks.
+    """
+    ends = [batch * micro // accumulate for micro in range(accumulate + 1)]
+    spans = [(first, last - first) for first, last in itertools.pairwise(ends)]
+    return tuple(range(first + size * rank // ranks, first + size * (rank + 1) // ranks) for first, size in spans)
+
+
 @dataclass(slots=True, kw_only=True)
 class Order:
-    """The requests of one rank, step by step: step s of an epoch takes `order[s * batch : (s + 1) * batch]`, rank r its slice.
+    """The requests of one rank, step by step: step s of an epoch takes `order[s * batch : (s + 1) * batch]`, rank r its places.
 
     Every rank has the same number of steps; what does not fill a batch is left out of an epoch.
     """
@@ -34,15 +46,22 @@ class Order:
     """Of the whole run."""
     window: int | None = None
     """Shards that are shuffled together; None: all."""
+    accumulate: int = 1
+    """Micro-batches of a step, of each of which a rank takes its slice."""
     rank: int = 0
     ranks: int = 1
     reached: int = field(default=-1, init=False)
     """The last step whose requests were asked for."""
 
+    @property
+    def places(self) -> list[int]:
+        """Places in a step's global batch that the rank takes."""
+        micros = micro_batches(self.batch, accumulate=self.accumulate, rank=self.rank, ranks=self.ranks)
+        return [*itertools.chain(*micros)]
+
     def __iter__(self) -> Iterator[list[Request]]:
         """The rank's requests of every step that is left."""
-        per_epoch = len(self.split) // self.batch
-        first, last = (self.batch * rank // self.ranks for rank in (self.rank, self.rank + 1))
+        per_epoch, places = len(self.split) // self.batch, self.places
         epoch, order = -1, np.zeros(0, dtype=np.int64)
         for step in range(self.first_step, self.steps):
             if step // per_epoch != epoch:
@@ -50,7 +69,7 @@ class Order:
                 order = self._order(epoch)
             place = (step % per_epoch) * self.batch
             self.reached = step
-            yield [Request(int(order[each]), epoch, each) for each in range(place + first, place + last)]
+            yield [Request(int(order[place + each]), epoch, place + each) for each in places]
 
     def windows(self) -> Iterator[tuple[int, np.ndarray]]:
         """The shards that are shuffled together, in the order that they are needed, each with the first step that needs it."""

@@ -22,10 +22,13 @@ def is_main() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def broadcast_buffers(module: nn.Module) -> None:
-    """Give every rank the buffers of rank 0, in place: running statistics; raises LostRanksError where another rank is lost."""
-    if ranks() > 1:
-        for tensor in module.buffers():
+def broadcast_buffers(module: nn.Module, *, but: tuple[str, ...] = ()) -> None:
+    """Give every rank the buffers of rank 0, in place: running statistics; raises LostRanksError where another rank is lost.
+
+    Those whose names begin with one of `but` are equal already.
+    """
+    for name, tensor in module.named_buffers():
+        if not name.startswith(but):
             broadcast(tensor)
 
 

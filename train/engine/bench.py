@@ -22,6 +22,7 @@ from ..data import dataset, fetcher, loader, sampler
 from ..data.bad_samples import BadSampleLog
 from ..distributed import devices
 from ..distributed.process_group import World
+from ..interface import Moment
 from . import build
 from .setup import make_components
 
@@ -112,7 +113,8 @@ def bench(argv: Sequence[str]) -> int:
 def measure(parsed: Parsed[Settings], split: Split, device: torch.device) -> Result:
     """The three speeds, one after the other."""
     settings = parsed.settings
-    learner = make_components(parsed, split, World(0, 1, device))
+    data = run_folder.data_of(split, settings)
+    learner = make_components(parsed, split, data, World(0, 1, device))
     built, updates = learner.built, learner.updates
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
     quarantine = BadSampleLog(None, split, most_share=settings.max_bad_share)
@@ -125,11 +127,12 @@ def measure(parsed: Parsed[Settings], split: Split, device: torch.device) -> Res
             first_step=0,
             steps=FOREVER,
             window=build.window(settings, split),
+            accumulate=settings.accumulate,
         )
         return loader.train_batches(samples, order, loading=build.loading(settings, device), quarantine=quarantine)
 
     def learn(batch: Mapping[str, Tensor]) -> None:
-        updates(batch)
+        updates(batch, Moment(settings.seed, 0, 0))
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -18,7 +18,7 @@ from kinetics_sounds.stream import Split
 from ..config import run_folder
 from ..config.settings import PLUGINS, SomeSettings, TrainSettings
 from ..data.loader import Loading
-from ..methods import Data, Method, Step
+from ..interface import Batch, Data, Method, Moment, Output
 from ..models.backbones import tied_copy
 
 MOST_PARAMETERS = 1 << 32
@@ -49,19 +49,28 @@ def window(settings: TrainSettings, split: Split) -> int | None:
 class ModelBundle:
     """What a run's settings make: the model, and how its inputs are made."""
 
-    model: nn.Module
     method: Method
-    """The same object, as what it does."""
     view: ModuleType
     view_settings: Any
 
-    def step(self, batch: Mapping[str, Tensor]) -> Step:
-        """What the method says of a batch of the view's arrays, on the model's device."""
-        extras = {name: batch[name] for name in ("label", "number")}
-        return self.method({**extras, **self.view.to_model(batch, self.view_settings)})
+    def output(self, arrays: Mapping[str, Tensor], moment: Moment, *, trains: bool = True) -> Output:
+        """What the method says of a micro-batch of the loader's arrays, on the model's device.
+
+        `trains` says that they are rows of the training split.
+        """
+        made = self.view.augment(arrays, self.view_settings)
+        batch = Batch(
+            video=made.get("video"),
+            audio=made.get("audio"),
+            label=arrays["label"],
+            place=arrays["place"],
+            row=arrays["number"] if trains else None,
+        )
+        output: Output = self.method(batch, moment)
+        return output
 
 
-def outline(parsed: Parsed[SomeSettings], data: Data) -> nn.Module:
+def outline(parsed: Parsed[SomeSettings], data: Data) -> Method:
     """The model of a run without its numbers, which takes no memory; raises SettingsError for one that nobody could have.
 
     A model that cannot be made without numbers (one that asks a tensor for its `item()`) is made with them.
@@ -69,11 +78,11 @@ def outline(parsed: Parsed[SomeSettings], data: Data) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                model = _build(parsed, data).model
+                model = _build(parsed, data).method
         except (RuntimeError, OverflowError, TypeError) as error:
             if _largest(parsed) > MOST_UNSEEN:  # perhaps of sizes that have no product in 64 bits
                 raise SettingsError(f"--{parsed.settings.backbone}: makes no model ({_first_line(error)})") from error
-            model = _build(parsed, data).model
+            model = _build(parsed, data).method
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > MOST_PARAMETERS:
         raise SettingsError(
@@ -112,7 +121,13 @@ def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
         model = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
     except ValueError as error:
         raise SettingsError(f"--{chosen.method}: {error}") from error
-    return ModelBundle(model, model, view, view_settings)
+    given = view.inputs(view_settings).views
+    if model.views != given:
+        raise SettingsError(
+            f"--{chosen.view}.views {given}: --method {chosen.method} compares {model.views} views of a sample; give "
+            f"--{chosen.view}.views {model.views}"
+        )
+    return ModelBundle(model, view, view_settings)
 
 
 def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn.Module) -> nn.Module:
@@ -131,5 +146,5 @@ def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn
 
 
 def rebuild(folder: Path) -> ModelBundle:
-    """The untrained model of a run."""
-    return build_model(run_folder.model_of(folder), Data(**run_folder.read_facts(folder)["data"]))
+    """The untrained model of a run, for evaluation: without memory banks."""
+    return build_model(run_folder.model_of(folder), run_folder.evaluated(run_folder.read_facts(folder)))

@@ -1,8 +1,9 @@
 """Checkpoints as folders: safetensors for every tensor, JSON for the rest, no pickle, so a stranger's is safe to load.
 
 CHECKPOINTS/step-00000500/model.safetensors
-/optimizer.safetensors
-/state.json
+                         /replicated.safetensors    of methods that have such buffers (`interface.Method.REPLICATED`)
+                         /optimizer.safetensors
+                         /state.json
 """
 
 import errno
@@ -28,12 +29,11 @@ from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
 
 from ..distributed import collectives
+from ..interface import replicated
 
 SCHEMA = 1
 """Raised when a file changes its meaning; a reader refuses any other."""
 
-PASSED_ON = ("video.", "audio.", "amfm.")
-"""What one run hands on to another: both encoders, and AVCL's gate where there is one."""
 MOST_BYTES = 1 << 20
 """state.json is not larger; it says a few dozen settings."""
 OLD = ".old"
@@ -104,10 +104,13 @@ def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     with files.named(told):
         told.write_text(json.dumps(state, indent=2) + "\n")
     # Copies, for safetensors has no word for two names of one tensor.
-    weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
-    both = {"model": weights, "optimizer": _optimizer_tensors(model, optimizer)}
-    needed = sum(each.nbytes for tensors in both.values() for each in tensors.values())
-    for name, tensors in both.items():
+    values = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
+    apart = {name: values.pop(name) for name in [*values] if name.startswith(replicated(model))}
+    all_files = {"model": values, "optimizer": _optimizer_tensors(model, optimizer)}
+    if apart:
+        all_files["replicated"] = apart
+    needed = sum(each.nbytes for tensors in all_files.values() for each in tensors.values())
+    for name, tensors in all_files.items():
         _save_tensors(tensors, part / f"{name}.safetensors", needed=needed)
         (part / f"{name}.safetensors").chmod(stat.S_IMODE(told.stat().st_mode))  # safetensors makes it 0600
     for file in part.iterdir():
@@ -220,7 +223,8 @@ def check_shapes(path: Path, model: nn.Module) -> None:
     file = path / "model.safetensors"
     with _readable(file), safe_open(file, framework="pt") as found:
         there = {name: tuple(found.get_slice(name).get_shape()) for name in found.keys()}  # noqa: SIM118 - no mapping
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    apart = replicated(model)
+    own = {name: tuple(each.shape) for name, each in model.state_dict().items() if not name.startswith(apart)}
     for name in sorted(own.keys() | there.keys()):
         if own.get(name) != there.get(name):
             raise RunError(
@@ -230,8 +234,13 @@ def check_shapes(path: Path, model: nn.Module) -> None:
 
 
 def load_model(path: Path, model: nn.Module) -> None:
-    """Fill the model's weights and buffers; raises RunError where names or shapes differ."""
+    """Fill the model's weights and buffers; raises RunError where names or shapes differ.
+
+    Replicated buffers (banks, queues) are read where the model has them, which one built for evaluation has not.
+    """
     found = _tensors(path / "model.safetensors")
+    if any(name.startswith(replicated(model)) for name in model.state_dict()):
+        found |= _tensors(path / "replicated.safetensors")
     _check_encoders(path, found, model)
     try:
         model.load_state_dict(found)
@@ -239,14 +248,16 @@ def load_model(path: Path, model: nn.Module) -> None:
         raise RunError(f"{path}: belongs to another model: {textwrap.shorten(str(error), 300)}") from error
 
 
-def load_common(path: Path, model: nn.Module) -> str:
-    """Fill a model's encoders from a checkpoint, and its gate where both have one; says what.
+def load_common(path: Path, model: nn.Module, prefixes: tuple[str, ...]) -> str:
+    """Fill what begins with these prefixes from a checkpoint, encoders first, where both have it; says what.
 
     Raises RunError where the checkpoint has no such encoders, or of other shapes.
     """
     own, found = model.state_dict(), _tensors(path / "model.safetensors")
-    common = {name: tensor for name, tensor in found.items() if name in own and name.startswith(PASSED_ON)}
-    missing = [name for name in own if name.startswith(PASSED_ON[:2]) and name not in common]
+    if (path / "replicated.safetensors").is_file():
+        found |= _tensors(path / "replicated.safetensors")
+    common = {name: tensor for name, tensor in found.items() if name in own and name.startswith(prefixes)}
+    missing = [name for name in own if name.startswith(prefixes[:2]) and name not in common]
     if missing:
         raise RunError(f"{path}: has no {missing[0]}, nor {len(missing) - 1} others; give a run of the same --backbone")
     _check_encoders(path, common, model)

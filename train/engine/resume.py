@@ -91,21 +91,30 @@ def resume_invariants(parsed: Parsed[TrainSettings], facts: Mapping[str, Any]) -
 
 
 def restore(
-    out: Path, parsed: Parsed[TrainSettings], wanted: Mapping[str, Any], learner: TrainComponents, world: World
+    out: Path,
+    parsed: Parsed[TrainSettings],
+    wanted: Mapping[str, Any],
+    learner: TrainComponents,
+    world: World,
+    *,
+    facts: Mapping[str, Any],
 ) -> TrainProgress:
     """Fill model and optimiser from the last checkpoint of `out`, or from `--init` where there is none; returns how far it was.
 
     Raises RunError where what the run `wanted` is not what it was, unless told to go on anyway.
     """
     path = checkpoint.latest(out / "checkpoints")
-    model = learner.built.model
+    model = learner.built.method
     if path is None:
         if parsed.settings.init is not None:
-            world.say(f"init: {checkpoint.load_common(checkpoint_of(parsed.settings.init), model)}")
+            source = checkpoint_of(parsed.settings.init)
+            world.say(f"init: {checkpoint.load_common(source, model, model.INIT)}")
+            its_run = source.absolute().parents[1]
+            model.adopt(run_folder.read_facts(its_run) if (its_run / "run.json").is_file() else {}, facts)
         return TrainProgress()
     if parsed.settings.resume == "none":
         raise RunError(f"{out}: holds a run at {path.name}; choose another --out, or go on with --resume auto")
-    state = checkpoint.read_state(path)
+    state = {**_defaults(parsed), **checkpoint.read_state(path)}
     for name, value in wanted.items():
         if state.get(name) == value:
             continue
@@ -125,6 +134,12 @@ def restore(
         best=state.get("best"),
         of_steps=state.get("of_steps"),
     )
+
+
+def _defaults(parsed: Parsed[TrainSettings]) -> dict[str, Any]:
+    """Of every setting its default: what a run did that was saved before there was such a setting."""
+    groups = {name: asdict(type(chosen)()) for name, chosen in parsed.groups.items()}
+    return flat(json.loads(json.dumps({**groups, "optim": asdict(Optim())})))
 
 
 def checkpoint_of(place: Path) -> Path:

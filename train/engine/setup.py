@@ -9,12 +9,12 @@ from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
-from ..config import run_folder
 from ..config.settings import SomeSettings
+from ..data.sampler import micro_batches
 from ..distributed import sync_batch_norm
 from ..distributed.process_group import World
+from ..interface import Data, Encoder
 from ..models.activation_checkpointing import recompute
-from ..models.backbones import Staged
 from ..optim.optimizer import make_optimizer
 from . import build
 from .build import ModelBundle
@@ -36,45 +36,46 @@ class TrainComponents:
 
 
 def _compile(encoder: nn.Module) -> None:
-    """Compile what losses ask of an encoder, anew for each shape of input: convolutions of any shape are not compiled well."""
-    if isinstance(encoder, Staged):
-        encoder.stages = torch.compile(encoder.stages, dynamic=False)  # type: ignore[method-assign]  # a call asks for them too
+    """Compile an encoder's maps, anew for each shape of input: convolutions of any shape are not compiled well."""
+    if isinstance(encoder, Encoder):
+        encoder.maps = torch.compile(encoder.maps, dynamic=False)  # type: ignore[method-assign]  # a call asks for them too
     else:
         encoder.compile(dynamic=False)
 
 
-def make_components(parsed: Parsed[SomeSettings], split: Split, world: World) -> TrainComponents:
+def make_components(parsed: Parsed[SomeSettings], split: Split, data: Data, world: World) -> TrainComponents:
     """With initial weights, which are a function of the seed.
 
     Raises ShardError where the set does not suit the view, SettingsError for settings that make no model or no optimiser.
     """
     settings = parsed.settings
-    built = build.build_model(parsed, run_folder.data_of(split))
+    built = build.build_model(parsed, data)
     built.view.check(split.dataset, built.view_settings)
     few = settings.batch < FEW * world.size * settings.accumulate
     if settings.sync_bn == "on" or (settings.sync_bn == "auto" and few):
-        sync_batch_norm.convert_sync_batchnorm(built.model)
-    built.model.to(world.device).train()
+        sync_batch_norm.convert_sync_batchnorm(built.method)
+    built.method.to(world.device).train()
     if settings.channels_last:
-        built.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        built.method.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     try:
-        optimizer = make_optimizer(built.model, settings.optim)
+        optimizer = make_optimizer(built.method, settings.optim)
     except ValueError as error:
         raise SettingsError(f"--{error}") from error
     if (
         settings.compile
     ):  # the stages of both encoders share their code: each shape, in training and out of it, is one more
         torch._dynamo.config.recompile_limit = SHAPES
-    for encoder in (built.method.video, built.method.audio):
+    for encoder in built.method.encoders():
         if settings.recompute:
             recompute(encoder, compiled="inductor" if settings.compile else None)
         elif settings.compile:
             _compile(encoder)
+    micros = micro_batches(settings.batch, accumulate=settings.accumulate, rank=world.rank, ranks=world.size)
     updates = TrainStep(
         built,
         optimizer,
         precision=settings.precision,
-        accumulate=settings.accumulate,
+        micro_sizes=[len(places) for places in micros],
         clip_norm=settings.clip_norm,
         device=world.device,
     )

@@ -4,14 +4,14 @@ Shape suffixes: B samples of this rank's batch.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..distributed import gradients
-from ..methods import Step
+from ..distributed import gather, gradients
+from ..interface import Moment, Output
 from .build import ModelBundle
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -31,29 +31,28 @@ class TrainStep:
         optimizer: torch.optim.Optimizer,
         *,
         precision: Precision = "float32",
-        accumulate: int = 1,
+        micro_sizes: Sequence[int] | None = None,
         clip_norm: float | None = None,
         device: torch.device,
     ) -> None:
-        """`accumulate` parts of a batch go through the model one after another: less memory, but each is compared alone."""
+        """`micro_sizes` are this rank's rows of each micro-batch (`sampler.micro_batches`); None: one micro-batch of all.
+
+        Gradients are accumulated over micro-batches: less memory, but samples of two are not compared.
+        """
         self._built, self._optimizer = built, optimizer
-        self._accumulate, self._clip_norm, self._device = accumulate, clip_norm, device
+        self._sizes, self._clip_norm, self._device = micro_sizes, clip_norm, device
         self._dtype = DTYPES[precision]
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
-    def __call__(self, batch: Mapping[str, Tensor]) -> Step:
+    def __call__(self, arrays: Mapping[str, Tensor], moment: Moment) -> Output:
         """Learn from this rank's part of a batch, on the device; raises NotFiniteError for a loss that is no number.
 
-        Where gradients are cut, the logs have their length before the cut, "grad_norm".
+        `after_update` follows a step that was taken. Where gradients are cut, the logs have their length before the cut,
+        "grad_norm".
         """
         self._optimizer.zero_grad(set_to_none=True)
-        steps = []
-        for part in _parts(batch, self._accumulate):
-            with self.autocast():
-                step = self._built.step(part)
-            self._scaler.scale(step.loss / self._accumulate).backward()  # type: ignore[no-untyped-call]
-            steps.append(step)
-        outcome = _mean(steps)
+        outputs = [self._backward(part, moment._replace(micro=micro)) for micro, part in enumerate(self._parts(arrays))]
+        outcome = _mean(outputs)
         learning = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         gradients.average_gradients(learning)
         if not math.isfinite(outcome.loss.item()):
@@ -63,10 +62,29 @@ class TrainStep:
             self._scaler.unscale_(self._optimizer)
             length = nn.utils.clip_grad_norm_(learning, self._clip_norm)
             if length.isfinite():  # else fp16 leaves this step out
-                outcome = Step(outcome.loss, {**outcome.logs, "grad_norm": length.detach()})
+                outcome = Output(outcome.loss, {**outcome.logs, "grad_norm": length.detach()})
+        before = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        if self._scaler.get_scale() >= before:  # a scale that shrinks says that the step was left out
+            self._built.method.after_update(_by_place(outputs, arrays["place"]), moment)
         return outcome
+
+    def _parts(self, arrays: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """The micro-batches."""
+        if self._sizes is None:
+            yield dict(arrays)
+            return
+        pieces = {name: torch.split(value_B, list(self._sizes)) for name, value_B in arrays.items()}
+        for micro in range(len(self._sizes)):
+            yield {name: piece[micro] for name, piece in pieces.items()}
+
+    def _backward(self, part: Mapping[str, Tensor], moment: Moment) -> Output:
+        with self.autocast():
+            output = self._built.output(part, moment)
+        loss = output.loss / (1 if self._sizes is None else len(self._sizes))
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return output
 
     def autocast(self) -> torch.autocast:
         """The precision of the encoders, for validation too."""
@@ -82,15 +100,18 @@ class TrainStep:
             self._scaler.load_state_dict(dict(state))
 
 
-def _parts(batch: Mapping[str, Tensor], count: int) -> Iterator[dict[str, Tensor]]:
-    """A batch in `count` parts, which differ by one sample at most."""
-    pieces = {name: value_B.tensor_split(count) for name, value_B in batch.items()}
-    for number in range(count):
-        yield {name: piece[number] for name, piece in pieces.items()}
+def _mean(outputs: list[Output]) -> Output:
+    if len(outputs) == 1:
+        return Output(outputs[0].loss.detach(), outputs[0].logs)
+    logs = {name: torch.stack([output.logs[name] for output in outputs]).mean() for name in outputs[0].logs}
+    return Output(torch.stack([output.loss.detach() for output in outputs]).mean(), logs)
 
 
-def _mean(steps: list[Step]) -> Step:
-    if len(steps) == 1:
-        return Step(steps[0].loss.detach(), steps[0].logs)
-    logs = {name: torch.stack([step.logs[name] for step in steps]).mean() for name in steps[0].logs}
-    return Step(torch.stack([step.loss.detach() for step in steps]).mean(), logs)
+@torch.no_grad()
+def _by_place(outputs: list[Output], place_B: Tensor) -> dict[str, Tensor]:
+    """What was kept of all ranks' rows of a step, in the order of their places: (N, ...) each."""
+    names = sorted(outputs[0].kept)
+    if not names:
+        return {}
+    order_N = gather.gather(place_B).argsort()
+    return {name: gather.gather(torch.cat([output.kept[name] for output in outputs]))[order_N] for name in names}

@@ -25,9 +25,8 @@ from ..data import fetcher, loader, sampler
 from ..data.bad_samples import BadSampleLog
 from ..distributed import collectives
 from ..distributed.process_group import World
+from ..interface import Data, Moment
 from ..optim import optimizer
-from ..optim.lr_schedule import Plateau, learning_rate
-from ..optim.optimizer import Optim
 from . import build, checkpoint, resume
 from .metrics import Metrics
 from .resume import TrainProgress
@@ -48,11 +47,12 @@ def train(
 ) -> int:
     """Train until the last step or a signal, as one rank; returns the exit code."""
     settings = parsed.settings
-    learner = make_components(parsed, split, world)
-    facts = run_folder.facts(split, recipe=recipe, shards=shards, versions=resume.versions())
+    data = run_folder.data_of(split, settings)
+    learner = make_components(parsed, split, data, world)
+    facts = run_folder.facts(split, data, recipe=recipe, shards=shards, versions=resume.versions())
     decisive = resume.resume_invariants(parsed, facts)
-    reached = resume.restore(out, parsed, decisive, learner, world)
-    resume.check_ranks(parsed, decisive, learner.built.model, reached)
+    reached = resume.restore(out, parsed, decisive, learner, world, facts=facts)
+    resume.check_ranks(parsed, decisive, learner.built.method, reached)
     if world.leads:  # what the last save of a run that met a fault did not come to
         checkpoint.tidy(out / "checkpoints", keep=settings.keep, best=reached.best_step)
     its = _Run(
@@ -63,16 +63,20 @@ def train(
         out=out,
         learner=learner,
         decisive=decisive,
-        steps=settings.steps or settings.epochs * (len(split) // settings.batch),
+        data=data,
     )
     if reached.step >= its.steps:
         last = checkpoint.latest(out / "checkpoints")
         world.say(f"trained: {reached.step} steps are done already; checkpoint: {last}")
         return DONE
-    if reached.of_steps not in (None, its.steps) and settings.optim.schedule == "cosine":
+    bends = learner.built.method.follows_steps or "cosine" in (
+        settings.optim.schedule,
+        *settings.optim.schedules.values(),
+    )
+    if reached.of_steps not in (None, its.steps) and bends:
         world.say(
-            f"schedule: {its.steps} steps now, {reached.of_steps} before: learning rates from here on are those of the new "
-            "length; the run is like none of either length"
+            f"schedule: {its.steps} steps now, {reached.of_steps} before: rates from here on are those of the new length; the "
+            "run is like none of either length"
         )
     if world.leads:
         files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
@@ -95,12 +99,21 @@ class _Run:
     learner: TrainComponents
     decisive: Mapping[str, Any]
     """What a checkpoint says that a run which goes on from it must have the same."""
-    steps: int
+    data: Data
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.data.steps
 
     @property
     def per_epoch(self) -> int:
         """Steps."""
-        return len(self.split) // self.settings.batch
+        return self.data.steps_per_epoch
+
+    def moment(self, step: int) -> Moment:
+        """Where the update after `step` updates lies."""
+        return Moment(seed=self.settings.seed, step=step, epoch=step // self.per_epoch)
 
     @property
     def loading(self) -> loader.Loading:
@@ -110,8 +123,8 @@ class _Run:
 
 def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
     """All steps that are left, or those until a signal; returns the last one, which is saved, and the signal."""
-    settings, world, model, updates = its.settings, its.world, its.learner.built.model, its.learner.updates
-    step = reached.step
+    settings, world, model, updates = its.settings, its.world, its.learner.built.method, its.learner.updates
+    step, labels = reached.step, torch.from_numpy(its.split.label_index_N)
     quarantine = BadSampleLog(
         its.out / "quarantine.jsonl", its.split, most_share=settings.max_bad_share, writes=world.leads
     )
@@ -122,11 +135,13 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
         progress.bar("ks-train", its.steps, done=step, shown=world.leads) as bar,
     ):
         for batch in metrics.timed(batches):
-            rate = _rate(settings.optim, step, its.steps, reached.plateau)
-            optimizer.set_rate(its.learner.optimizer, rate)
+            if step % its.per_epoch == 0:
+                model.on_epoch(its.moment(step), labels)
+            rates = optimizer.rates(settings.optim, step, steps=its.steps, plateau=reached.plateau)
+            optimizer.set_rates(its.learner.optimizer, rates)
             torch.manual_seed(_seed(settings.seed, step, world.rank))  # of dropout: a resumed run drops the same
             try:
-                outcome = updates(batch)
+                outcome = updates(batch, its.moment(step))
             except NotFiniteError as error:
                 raise _not_finite(its, step, batch, error) from error
             step += 1
@@ -137,11 +152,14 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
             if saves or step % settings.log_every == 0:
                 quarantine.share()
                 logs = {name: float(value) for name, value in outcome.logs.items()}
-                metrics.write(step, {**logs, "lr": rate, "epoch": step / its.per_epoch, **batches.account()})
+                metrics.write(
+                    step,
+                    {**logs, "lr": rates[settings.optim.schedule], "epoch": step / its.per_epoch, **batches.account()},
+                )
             judges = its.val if step % its.per_epoch == 0 else None
             if judges or saves:
                 # The statistics of batch norms that are not synchronised: it is one model that is judged and saved.
-                collectives.broadcast_buffers(model)
+                collectives.broadcast_buffers(model, but=model.REPLICATED)
             if judges:
                 reached = _validated(its, judges, step, reached, metrics)
             if saves or reached.best_step == step:
@@ -166,6 +184,7 @@ def _batches(its: _Run, first_step: int, quarantine: BadSampleLog) -> AbstractCo
         first_step=first_step,
         steps=its.steps,
         window=settings.window,
+        accumulate=settings.accumulate,
         rank=its.world.rank,
         ranks=its.world.size,
     )
@@ -177,6 +196,7 @@ def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, 
     values = validate(
         its.learner.built,
         val,
+        its.moment(step),
         batch=its.settings.batch,
         updates=its.learner.updates,
         loading=its.loading,
@@ -188,7 +208,7 @@ def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, 
 
 def _save(its: _Run, step: int, reached: TrainProgress) -> None:
     """A checkpoint; raises RunError, on every rank alike, before weights that are no numbers are saved."""
-    model = its.learner.built.model
+    model = its.learner.built.method
     largest = torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax()
     if not largest.isfinite():
         raise RunError(
@@ -207,18 +227,6 @@ def _save(its: _Run, step: int, reached: TrainProgress) -> None:
         )
 
 
-def _rate(optim: Optim, step: int, steps: int, plateau: Plateau) -> float:
-    rate = learning_rate(
-        step,
-        base=optim.lr,
-        steps=steps,
-        warmup_steps=min(optim.warmup_steps, steps),
-        kind=optim.schedule,
-        final_share=optim.final_share,
-    )
-    return max(rate * optim.cut**plateau.cuts, min(rate, optim.least_lr)) if plateau.cuts else rate
-
-
 def _seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
 
@@ -232,7 +240,7 @@ def _not_finite(its: _Run, step: int, batch: Mapping[str, Tensor], error: NotFin
     files.write_bytes(folder / f"batch-{world.rank}-of-{world.size}.safetensors", data)
     if world.leads:
         learner = its.learner
-        checkpoint.save(folder, step, model=learner.built.model, optimizer=learner.optimizer, state={}, keep=1)
+        checkpoint.save(folder, step, model=learner.built.method, optimizer=learner.optimizer, state={}, keep=1)
     collectives.barrier()  # nobody leaves before all is kept
     return RunError(
         f"step {step + 1}: {error} not finite; what led here is in {folder}; begin anew in another --out with a lower --optim.lr "

@@ -9,34 +9,41 @@ from kinetics_sounds.stream import Split
 from ..data import fetcher, loader, sampler
 from ..distributed import collectives, gather
 from ..distributed.process_group import World
+from ..interface import Moment
 from .build import ModelBundle
 from .step import TrainStep
 
 
 @torch.no_grad()
 def validate(
-    built: ModelBundle, split: Split, *, batch: int, updates: TrainStep, loading: loader.Loading, world: World
+    built: ModelBundle,
+    split: Split,
+    moment: Moment,
+    *,
+    batch: int,
+    updates: TrainStep,
+    loading: loader.Loading,
+    world: World,
 ) -> dict[str, float]:
-    """The method's logs as "val_…": means over the samples, each once, in evaluation mode, one centred clip a sample.
+    """The method's logs as "val_…": means over the samples, each once, in evaluation mode, the centred clip of a sample.
 
     A loss that compares samples with each other does so within even batches of `batch` or a few more, of all ranks together,
     in the stored order. Every rank returns the same.
     """
-    samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=1)
+    samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings)
     requests = sampler.shared_requests(split, batch=batch, share=world.share)
     sums: dict[str, float] = defaultdict(float)
-    built.model.eval()
+    built.method.eval()
     try:
         with loader.listed_batches(samples, requests, loading=loading) as batches:
             for arrays in batches:
-                arrays["video"] = arrays["video"][:, 0]
                 with updates.autocast():
-                    logs = built.step(arrays).logs
+                    logs = built.output(arrays, moment, trains=False).logs
                 count = len(gather.gather(arrays["number"]))
                 for name, value in logs.items():
                     sums[f"val_{name}"] += float(value) * count
     finally:
-        built.model.train()
+        built.method.train()
     means = {name: total / len(split) for name, total in sums.items()}
     return dict(
         zip(means, collectives.broadcast_from_main(list(means.values())), strict=True)

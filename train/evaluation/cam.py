@@ -117,7 +117,8 @@ def judge(argv: Sequence[str]) -> int:
         for number in spaced(len(split), settings.samples):
             with stream.sample(split, number) as sample:
                 inputs = encoders.preprocess(sample)
-                shown = encoders.view.test_views(sample, encoders.view_settings, 1)
+                views = encoders.view.eval_views(sample, encoders.view_settings, 1)
+            shown = {"video": views["video"], "audio": views["audio"][0]}
             found = explain(encoders, inputs, score, layer=settings.layer)
             name = f"{split.key(number)}.jpg"
             flipped = getattr(encoders.view_settings, "audio_colours", "none") == "magma"

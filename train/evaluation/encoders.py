@@ -22,7 +22,6 @@ from kinetics_sounds.stream import Meta, Sample
 
 from ..config import run_folder
 from ..engine import build, checkpoint
-from ..methods import Data
 
 if TYPE_CHECKING:
     from kinetics_sounds.media.mel import Mel  # librosa takes its time
@@ -121,12 +120,9 @@ class Encoders:
 
         Raises as the sample does whose part is missing or damaged.
         """
-        views = self.view.test_views(sample, self.view_settings, clips)
-        batch = {"video": views["video"], "audio": views["audio"][None]}
-        inputs: dict[str, Tensor] = self.view.to_model(
-            {name: value.to(self.device) for name, value in batch.items()}, self.view_settings
-        )
-        return inputs
+        views = self.view.eval_views(sample, self.view_settings, clips)
+        arrays = {name: value[None].to(self.device) for name, value in views.items()}
+        return {name: value[0] for name, value in self.view.augment(arrays, self.view_settings).items()}
 
     @torch.no_grad()
     def features(self, sample: Sample | RawClip, *, clips: int = 10) -> tuple[Tensor, Tensor]:
@@ -201,7 +197,7 @@ def check_claims(folder: Path, path: Path | None) -> None:
     Done before the model takes memory: a stranger's run may claim any size.
     """
     try:
-        outline = build.outline(run_folder.model_of(folder), Data(**run_folder.read_facts(folder)["data"]))
+        outline = build.outline(run_folder.model_of(folder), run_folder.evaluated(run_folder.read_facts(folder)))
     except SettingsError as error:
         raise RunError(f"{folder}: its config.yaml says a model that cannot be: {error}") from error
     if path is not None:
@@ -222,9 +218,9 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
         built = build.rebuild(folder)
     if path is not None:
         checkpoint.read_state(path)
-        checkpoint.load_model(path, built.model)
+        checkpoint.load_model(path, built.method)
     return Encoders(
-        method=built.model.eval(),
+        method=built.method.eval(),
         video=built.method.video,
         audio=built.method.audio,
         view=built.view,

@@ -61,11 +61,10 @@ def extract(
         progress.bar(f"ks-eval features of {split.name}", -(-len(seen) // batch), shown=world.leads) as bar,
     ):
         for each in batches:
-            views = {"video": each["video"].flatten(0, 1), "audio": each["audio"]}
-            inputs = encoders.view.to_model(views, encoders.view_settings)
-            video_BD = encode(encoders.video, inputs["video"], kind=kind)
+            inputs = encoders.view.augment(each, encoders.view_settings)
+            video_BD = encode(encoders.video, inputs["video"].flatten(0, 1), kind=kind)
             video.append(torch.stack(torch.split(video_BD, clips)).mean(dim=1).cpu())
-            audio.append(encode(encoders.audio, inputs["audio"], kind=kind).cpu())
+            audio.append(encode(encoders.audio, inputs["audio"][:, 0], kind=kind).cpu())
             bar.advance()
     video_ND, audio_ND = (gather.gather(torch.cat(side)[: len(share)]) for side in (video, audio))
     return Features(

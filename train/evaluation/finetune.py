@@ -139,7 +139,7 @@ def judge(argv: Sequence[str]) -> int:
         return code
     path = checkpoint.find(out / "checkpoints", "best" if val else "last")
     built = build.rebuild(out)
-    checkpoint.load_model(path, built.model)
+    checkpoint.load_model(path, built.method)
     reopened = run_folder.reopen(out)
     own = reopened.settings
     split = open_split(settings, shards, on)
@@ -271,7 +271,7 @@ def scores(built: ModelBundle, split: stream.Split, settings: Settings, *, worke
 @torch.inference_mode()
 def votes(built: ModelBundle, split: stream.Split, settings: Settings, *, workers: int = 0) -> tuple[Tensor, Tensor]:
     """Mean logits, or probabilities, of the clips of every video once, float32 (N, C), and the labels (N,)."""
-    model = built.model
+    model = built.method
     if not isinstance(model, Supervised):
         raise TypeError(f"{type(model).__name__} has no classifier")
     built.view.check(split.dataset, built.view_settings)
@@ -300,7 +300,8 @@ def _mean_score(model: Supervised, built: ModelBundle, batch: dict[str, Tensor],
     """(B, C), one clip after another, for as many at once as fine-tuning had would not fit."""
     total, audio_BD = torch.zeros(()), None
     for clip in range(settings.clips):
-        sides = built.view.to_model({"video": batch["video"][:, clip], "audio": batch["audio"]}, built.view_settings)
+        arrays = {"video": batch["video"][:, clip : clip + 1], "audio": batch["audio"]}
+        sides = {name: each[:, 0] for name, each in built.view.augment(arrays, built.view_settings).items()}
         if audio_BD is None and model.settings.modalities != "video":
             audio_BD = model.audio(sides["audio"])  # the same for all of them
         video_BD = model.video(sides["video"]) if model.settings.modalities != "audio" else None

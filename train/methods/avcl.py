@@ -3,7 +3,6 @@
 Shape suffixes: B samples of this rank, N of all ranks, C channels, T frames, H and W pixels, D feature channels.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,11 +11,11 @@ from torch import Tensor, nn
 
 from .. import losses
 from ..distributed import gather
+from ..interface import Batch, Data, Encoder, Method, Moment, Output
 from ..losses.cgra import cgra_loss
 from ..losses.selfcl import selfcl_loss
-from ..models.backbones import Staged, feature_width
+from ..models.backbones import feature_width
 from ..models.heads import Amfm, AmfmSettings
-from . import Data, Step
 
 INNER = ("conv3", "conv4")
 """Layers of CGRA that lie within the encoders."""
@@ -62,8 +61,10 @@ def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data 
     return Avcl(settings, video=video, audio=audio)
 
 
-class Avcl(nn.Module):
+class Avcl(Method):
     """Audio-visual contrastive learning (arXiv 2204.13386)."""
+
+    INIT = (*Method.INIT, "amfm.")
 
     def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module) -> None:
         super().__init__()
@@ -75,17 +76,17 @@ class Avcl(nn.Module):
                 "lambda_cor and lambda_self are both 0, so there is nothing to learn from (cgra_layer off is lambda_cor 0)"
             )
         for encoder in (video, audio):
-            if settings.cgra_layer in INNER and not isinstance(encoder, Staged):
+            if settings.cgra_layer in INNER and not isinstance(encoder, Encoder):
                 raise ValueError(
-                    f"{type(encoder).__name__} tells no stages: cgra_layer {settings.cgra_layer} needs them"
+                    f"{type(encoder).__name__} tells no maps of its layers: cgra_layer {settings.cgra_layer} needs them"
                 )
         self.settings = settings
         self.video = video
         self.audio = audio
         self.amfm = Amfm(width, settings.amfm) if settings.amfm_stage == "pretrain" else None
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Step:
-        """Compare "video" and "audio" of a batch, each float (B, C, T, H, W) in [0, 1] and laid out for its encoder.
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        """Compare video and audio of a batch, one view of each.
 
         The losses are of the batches of all ranks together. Logs the loss, both terms without their weights, and the
         share of channels dead for the whole batch among the features that SelfCL sees. Raises ValueError for fewer
@@ -119,27 +120,29 @@ class Avcl(nn.Module):
             "selfcl": selfcl.detach(),
             "dead_channels": losses.dead_share(torch.cat(gated, dim=1)),
         }
-        return Step(loss, logs)
+        return Output(loss, logs)
 
-    def _features(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _features(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Pooled maps of all ranks that the losses use, by stage, for video and audio: (N, channels) each.
 
         They cross the ranks side by side, in one exchange.
         """
         layer = self.settings.cgra_layer
-        video, audio = _pooled(self.video, batch["video"], layer), _pooled(self.audio, batch["audio"], layer)
+        video, audio = _pooled(self.video, batch.video, layer), _pooled(self.audio, batch.audio, layer)
         local = [*video.values(), *audio.values()]
         all_ND = gather.gather(torch.cat(local, dim=1))
         columns = torch.split(all_ND, [maps_BD.shape[1] for maps_BD in local], dim=1)
         return dict(zip(video, columns, strict=False)), dict(zip(audio, columns[len(video) :], strict=True))
 
 
-def _pooled(encoder: nn.Module, given_BCTHW: Tensor, layer: str) -> dict[str, Tensor]:
-    """The pooled maps that the losses use, by stage: (B, channels) each."""
-    if layer in INNER and isinstance(encoder, Staged):
-        stages = encoder.stages(given_BCTHW)
-        return {name: stages[name] for name in (layer, "conv5")}
-    return {"conv5": encoder(given_BCTHW)}
+def _pooled(encoder: nn.Module, given_BVCTHW: Tensor | None, layer: str) -> dict[str, Tensor]:
+    """The pooled maps of the first view that the losses use, by stage: (B, channels) each; raises ValueError without a view."""
+    if given_BVCTHW is None:
+        raise ValueError("avcl: needs video and audio; the view gives one of them alone")
+    if layer in INNER and isinstance(encoder, Encoder):
+        maps = encoder.maps(given_BVCTHW[:, 0], (layer, "conv5"))
+        return {name: encoder.pool(each) for name, each in maps.items()}
+    return {"conv5": encoder(given_BVCTHW[:, 0])}
 
 
 def _weight(settings: Settings) -> float:

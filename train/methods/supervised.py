@@ -5,7 +5,6 @@ pretrained run's weights it is fine-tuning (AVCL, section III.B: cross-entropy a
 samples of this rank, N of all ranks, D feature channels, C classes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distributed.gather import gather
+from ..interface import Batch, Data, Method, Moment, Output
 from ..models.backbones import feature_width
 from ..models.heads import Amfm, AmfmSettings
-from . import Data, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +48,10 @@ def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data)
     return Supervised(settings, video=video, audio=audio, classes=data.classes)
 
 
-class Supervised(nn.Module):
+class Supervised(Method):
     """Cross-entropy of a classifier on pooled features."""
+
+    INIT = (*Method.INIT, "amfm.")
 
     def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module, classes: int) -> None:
         super().__init__()
@@ -73,16 +74,16 @@ class Supervised(nn.Module):
                 nn.Linear(settings.hidden, classes),
             )
 
-    def forward(self, batch: Mapping[str, Tensor]) -> Step:
-        """Compare the logits of "video" and "audio" with "label", int64 (B,); logs the loss and the top-1 in percent."""
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        """Compare the logits of one view with the labels; logs the loss and the top-1 in percent."""
         seen = self.settings.modalities
-        video_BD = self.video(batch["video"]) if seen != "audio" else None
-        audio_BD = self.audio(batch["audio"]) if seen != "video" else None
-        logit_NC, label_N = gather(self.logits(video_BD, audio_BD)), gather(batch["label"])
+        video_BD = self.video(batch.video[:, 0]) if seen != "audio" and batch.video is not None else None
+        audio_BD = self.audio(batch.audio[:, 0]) if seen != "video" and batch.audio is not None else None
+        logit_NC, label_N = gather(self.logits(video_BD, audio_BD)), gather(batch.label)
         with torch.autocast(logit_NC.device.type, enabled=False):
             loss = F.cross_entropy(logit_NC.float() if logit_NC.dtype != torch.float64 else logit_NC, label_N)
         right_N = logit_NC.detach().argmax(dim=1) == label_N
-        return Step(loss, {"loss": loss.detach(), "top1": 100 * right_N.float().mean()})
+        return Output(loss, {"loss": loss.detach(), "top1": 100 * right_N.float().mean()})
 
     def logits(self, video_BD: Tensor | None, audio_BD: Tensor | None) -> Tensor:
         """Classify pooled features (B, D), of which the modality that is not looked at may be None: (B, C)."""

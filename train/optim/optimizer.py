@@ -3,12 +3,14 @@
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import nn
 
-from .lr_schedule import Kind
+from .lr_schedule import Kind, Plateau, learning_rate
+
+T = TypeVar("T")
 
 TRUST = 1e-3
 """Of LARS: how far a layer may move against the length of its weights (You et al. 2017)."""
@@ -34,12 +36,16 @@ class Optim:
     """Multiples of `lr` for parameters whose name fits a pattern, {"*predictor*": 10}; of several the last one counts."""
     schedule: Kind = "constant"
     """After the warm-up. plateau: `lr` is cut whenever the validation has not become better for a while."""
+    schedules: dict[str, Kind] = field(default_factory=dict)
+    """Another schedule for parameters whose name fits a pattern, {"*predictor*": constant}; of several the last one counts."""
+    milestones: tuple[float, ...] = ()
+    """Of multistep: shares of the run after which the rate is multiplied with `cut`, [0.6, 0.8]."""
     warmup_steps: int = 0
     """Steps of linear warm-up."""
     final_share: float = 0.0
     """Of `lr`, that a cosine ends at."""
     cut: float = 0.1
-    """Of plateau: what the rate is multiplied with."""
+    """Of plateau and multistep: what the rate is multiplied with."""
     patience: int = 50
     """Of plateau: validations without a better value that are borne."""
     least_lr: float = 1e-7
@@ -52,32 +58,38 @@ class Optim:
                 raise ValueError(f"optim: {name} {getattr(self, name)} must be at least 0")
         if min(self.factors.values(), default=0) < 0:
             raise ValueError("optim: factors must be at least 0")
+        if any(not 0 < share < 1 for share in self.milestones):
+            raise ValueError(f"optim: milestones {[*self.milestones]} must be shares of the run, between 0 and 1")
         if not 0 <= self.beta2 < 1 or not 0 < self.cut < 1 or self.final_share > 1:
             raise ValueError("optim: beta2 and final_share must be shares, and cut between 0 and 1")
 
 
 def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """The optimiser over all parameters that learn, in groups by their `factor` of the rate and their decay.
+    """The optimiser over all parameters that learn, in groups by their `factor` of the rate, their schedule and their decay.
 
-    Raises ValueError for a pattern of `factors` that no parameter's name fits.
+    Raises ValueError for a pattern of `factors` or `schedules` that no parameter's name fits.
     """
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    for pattern in optim.factors:
-        if not fnmatch.filter(named, pattern):
-            raise ValueError(f"optim.factors: no parameter's name fits {pattern!r}; the first is {next(iter(named))!r}")
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for option, patterns in (("factors", optim.factors), ("schedules", optim.schedules)):
+        for pattern in patterns:
+            if not fnmatch.filter(named, pattern):
+                first = next(iter(named))
+                raise ValueError(f"optim.{option}: no parameter's name fits {pattern!r}; the first is {first!r}")
+    groups: dict[tuple[float, Kind, bool], list[nn.Parameter]] = {}
     for name, parameter in named.items():
-        place = (_factor(name, optim.factors), optim.decay_all or parameter.ndim > 1)
+        factor, schedule = _of(name, optim.factors, 1.0), _of(name, optim.schedules, optim.schedule)
+        place = (factor, schedule, optim.decay_all or parameter.ndim > 1)
         groups.setdefault(place, []).append(parameter)
     found = [
         {
             "params": parameters,
             "lr": optim.lr * factor,
             "factor": factor,
+            "schedule": schedule,
             "weight_decay": optim.weight_decay if decays else 0.0,
         }
         | ({"adapts": decays} if optim.name == "lars" else {})
-        for (factor, decays), parameters in groups.items()
+        for (factor, schedule, decays), parameters in groups.items()
     ]
     if optim.name == "sgd":
         return torch.optim.SGD(found, lr=optim.lr, momentum=optim.momentum)
@@ -87,14 +99,35 @@ def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     return kind(found, lr=optim.lr, betas=(optim.momentum, optim.beta2))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group the rate, times its factor."""
+def rates(optim: Optim, step: int, *, steps: int, plateau: Plateau) -> dict[Kind, float]:
+    """The learning rate of update number `step` by each schedule that is used; `plateau` says how often that one was cut."""
+    found: dict[Kind, float] = {}
+    for kind in {optim.schedule, *optim.schedules.values()}:
+        rate = learning_rate(
+            step,
+            base=optim.lr,
+            steps=steps,
+            warmup_steps=min(optim.warmup_steps, steps),
+            kind=kind,
+            final_share=optim.final_share,
+            milestones=optim.milestones,
+            factor=optim.cut,
+        )
+        if kind == "plateau" and plateau.cuts:
+            rate = max(rate * optim.cut**plateau.cuts, min(rate, optim.least_lr))
+        found[kind] = rate
+    return found
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rates: Mapping[Kind, float]) -> None:
+    """Give every group the rate of its schedule, times its factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
+        group["lr"] = rates[group["schedule"]] * group["factor"]
 
 
-def _factor(name: str, factors: Mapping[str, float]) -> float:
-    return ([1.0] + [factor for pattern, factor in factors.items() if fnmatch.fnmatchcase(name, pattern)])[-1]
+def _of(name: str, patterns: Mapping[str, T], default: T) -> T:
+    """What the last pattern says that a name fits."""
+    return ([default] + [value for pattern, value in patterns.items() if fnmatch.fnmatchcase(name, pattern)])[-1]
 
 
 class Lars(torch.optim.Optimizer):

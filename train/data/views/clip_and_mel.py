@@ -23,6 +23,7 @@ from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
 
+from ...interface import Arrays, Inputs
 from ..colormap import magma
 
 MOST_PIXELS, MOST_SECONDS = 2**28, 3600
@@ -35,6 +36,8 @@ TIME_STEPS = 16
 class Settings:
     """How a sample becomes a pair of model inputs."""
 
+    views: int = 1
+    """Random renderings of a sample, each a clip and a crop of the sound, for methods that compare them."""
     frames: int = 16
     """Images of a clip."""
     start: Literal["random", "gop"] = "random"
@@ -68,8 +71,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise ValueError where there is nothing to see or a crop is larger than its image."""
-        if self.frames < 1 or self.crop < 1 or self.mel_crop < 1:
-            raise ValueError("frames, crop and mel_crop must be at least 1")
+        if self.views < 1 or self.frames < 1 or self.crop < 1 or self.mel_crop < 1:
+            raise ValueError("views, frames, crop and mel_crop must be at least 1")
         if self.crop > min(self.resize_height, self.resize_width):
             raise ValueError(f"crop {self.crop} is larger than {self.resize_height} x {self.resize_width} pixels")
         if self.mel_crop > self.mel_resize:
@@ -82,11 +85,12 @@ class Settings:
             raise ValueError("audio_colours magma is for a mel-spectrogram, not for audio waveform")
         if not 0 < self.window_seconds < float("inf"):
             raise ValueError(f"window_seconds {self.window_seconds} must be more than 0")
-        if self.frames * max(self.resize_height * self.resize_width, self.crop**2) > MOST_PIXELS:
+        if self.views * self.frames * max(self.resize_height * self.resize_width, self.crop**2) > MOST_PIXELS:
             raise ValueError(
-                f"{self.frames} frames of {self.resize_height} x {self.resize_width} are more than {MOST_PIXELS} pixels"
+                f"{self.views} x {self.frames} frames of {self.resize_height} x {self.resize_width} are more than "
+                f"{MOST_PIXELS} pixels"
             )
-        if TIME_STEPS * self.mel_resize**2 > MOST_PIXELS or self.window_seconds > MOST_SECONDS:
+        if self.views * TIME_STEPS * self.mel_resize**2 > MOST_PIXELS or self.window_seconds > MOST_SECONDS:
             raise ValueError(
                 f"mel_resize {self.mel_resize} or window_seconds {self.window_seconds} is larger than any sound"
             )
@@ -114,7 +118,7 @@ def check(dataset: Dataset, settings: Settings) -> None:
         raise ShardError(
             f"the shards' frames have a short side of {side}, the view needs {needed}: ks-shard --short_side {needed}"
         )
-    missing = [part for part in (settings.sound, layout.META) if part not in dataset.parts]
+    missing = [part for part in inputs(settings).parts if part not in dataset.parts]
     if not {layout.FRAMES, layout.JPEGS}.intersection(dataset.parts):
         missing.append(layout.FRAMES)
     if missing:
@@ -124,31 +128,52 @@ def check(dataset: Dataset, settings: Settings) -> None:
         )
 
 
-def arrays(settings: Settings, clips: int | None = None) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and type of what one sample's `train_view` gives, or its `test_views` of so many clips."""
+def inputs(settings: Settings) -> Inputs:
+    """What the encoders take, and which parts of a sample it is made of."""
+    return Inputs(
+        views=settings.views,
+        video=(3, settings.frames, settings.crop, settings.crop),
+        audio=(settings.audio_channels, settings.steps, settings.mel_crop, settings.mel_crop),
+        parts=(settings.sound, layout.META),
+    )
+
+
+def arrays(settings: Settings, clips: int | None = None) -> Arrays:
+    """Shape and type of what one sample's `train_view` and `val_view` give, or its `eval_views` of so many clips."""
     video = (settings.frames, settings.crop, settings.crop, 3)
     image = (settings.mel_crop, settings.mel_crop)
+    audio = (settings.steps, *image) if settings.audio == "waveform" else image
     return {
-        "video": (video if clips is None else (clips, *video), torch.uint8),
-        "audio": ((settings.steps, *image) if settings.audio == "waveform" else image, torch.float32),
+        "video": ((clips or settings.views, *video), torch.uint8),
+        "audio": ((1 if clips else settings.views, *audio), torch.float32),
     }
 
 
 def train_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
-    """One random view: `video` uint8 (T, H, W, 3) and `audio` float32 (H, W) in [0, 1], a waveform (T, H, W) in [-1, 1]."""
+    """Random views: `video` uint8 (V, T, H, W, 3), `audio` float32 (V, H, W) in [0, 1], a waveform (V, T, H, W) in [-1, 1]."""
+    made = [_random_view(sample, settings, generator) for _ in range(settings.views)]
+    return {"video": torch.stack([video for video, _ in made]), "audio": torch.stack([audio for _, audio in made])}
+
+
+def _random_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """One of them."""
     length, step = sample.meta.num_frames, _step(sample.meta, settings)
     draw = sampling.gop_aligned_start if settings.start == "gop" else sampling.random_start
     start = draw(length, settings.frames, generator, step=step)
     numbers = sampling.frame_indices(start, settings.frames, length=length, step=step)
     frames_THWC = torch.from_numpy(sample.frames(numbers, decoder=settings.decoder))
-    return {
-        "video": _random_crop(_resized(frames_THWC, settings), settings.crop, generator),
-        "audio": _audio(sample, settings, generator),
-    }
+    video_THWC = _random_crop(_resized(frames_THWC, settings), settings.crop, generator)
+    return video_THWC, _audio(sample, settings, generator)
 
 
-def test_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
-    """Evenly spaced views, centre crops: `video` uint8 (clips, T, H, W, 3) and one `audio` as in training, centred.
+def val_view(sample: Sample, settings: Settings) -> dict[str, Tensor]:
+    """As `train_view`, with nothing random: evenly spaced clips, centre crops, and the same sound in each view."""
+    found = eval_views(sample, settings, settings.views)
+    return {"video": found["video"], "audio": found["audio"].expand(settings.views, *found["audio"].shape[1:])}
+
+
+def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
+    """Evenly spaced clips, centre crops: `video` uint8 (clips, T, H, W, 3) and one `audio` (1, ...), centred.
 
     Centres of the clips lie at linspace(L/2, length - L/2, clips) for clips of L frames; one clip is the middle.
     """
@@ -164,24 +189,25 @@ def test_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
     video = _centre_crop(_resized(frames_THWC, settings), settings.crop)[np.searchsorted(distinct, numbers)]
     return {
         "video": video.reshape(clips, settings.frames, *video.shape[1:]),
-        "audio": _audio(sample, settings, None),
+        "audio": _audio(sample, settings, None)[None],
     }
 
 
-def to_model(batch: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """What the encoders take: float32 (B, C, T, H, W) for `video` (from uint8 (B, T, H, W, 3)) and `audio`.
+def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
+    """What the encoders take: float32 (B, V, C, T, H, W) for `video` (from uint8 (B, V, T, H, W, 3)) and `audio`.
 
     In [0, 1], but a waveform is in [-1, 1].
     """
-    video_BCTHW = batch["video"].permute(0, 4, 1, 2, 3).float() / 255
+    video_BVCTHW = arrays["video"].permute(0, 1, 5, 2, 3, 4).float() / 255
     if settings.subtract_clip_mean:
-        video_BCTHW = video_BCTHW - video_BCTHW.mean(dim=2, keepdim=True)
-    audio = batch["audio"]
-    if settings.audio == "waveform":  # (B, T, H, W)
+        video_BVCTHW = video_BVCTHW - video_BVCTHW.mean(dim=3, keepdim=True)
+    audio = arrays["audio"].flatten(0, 1)
+    if settings.audio == "waveform":  # (B V, T, H, W)
         audio_BCTHW = audio[:, None]
-    else:  # (B, H, W)
+    else:  # (B V, H, W)
         audio_BCTHW = (magma(audio.flip(1)) if settings.audio_colours == "magma" else audio[:, None])[:, :, None]
-    return {"video": video_BCTHW, "audio": audio_BCTHW.expand(-1, settings.audio_channels, settings.steps, -1, -1)}
+    audio_BCTHW = audio_BCTHW.expand(-1, settings.audio_channels, settings.steps, -1, -1)
+    return {"video": video_BVCTHW, "audio": audio_BCTHW.view(*arrays["audio"].shape[:2], *audio_BCTHW.shape[1:])}
 
 
 def _step(meta: Meta, settings: Settings) -> float:

@@ -1,45 +1,43 @@
-"""Encoders, one file each: `Settings` and `build(settings)`, which returns an `nn.Module` that is a `Backbone`."""
+"""Encoders, one file each: `Settings` and `build(settings)`, which returns an `nn.Module` that is an `interface.Encoder`."""
 
 import copy
-from typing import Protocol, TypeVar, runtime_checkable
+from collections.abc import Sequence
+from typing import TypeVar
 
 from torch import Tensor, nn
 
-Encoder = TypeVar("Encoder", bound=nn.Module)
+Network = TypeVar("Network", bound=nn.Module)
 
 
-@runtime_checkable
-class Backbone(Protocol):
-    """Turns (B, C, T, H, W) into pooled features (B, dim)."""
+class Trunk(nn.Module):
+    """A network of stages, one after another: an `Encoder` whose layers are its children conv1 to conv5."""
 
     dim: int
+    layers: tuple[str, ...] = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
-    def __call__(self, video_BCTHW: Tensor, /) -> Tensor:
-        """Encode a batch."""
-        ...
+    def forward(self, inputs_BCTHW: Tensor) -> Tensor:
+        """Encode (B, C, T, H, W) as the mean over time and space of the last stage: (B, D)."""
+        last = self.layers[-1]
+        return self.pool(self.maps(inputs_BCTHW, (last,))[last])
 
+    def maps(self, inputs_BCTHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """What these stages give, in one pass: (B, channels, T, H, W) each, by name; raises KeyError for another name."""
+        wanted, found = set(layers), dict[str, Tensor]()
+        maps_BCTHW = inputs_BCTHW
+        for name in self.layers:
+            maps_BCTHW = self.get_submodule(name)(maps_BCTHW)
+            if name in wanted:
+                found[name] = maps_BCTHW
+            if len(found) == len(wanted):
+                break
+        return {name: found[name] for name in layers}
 
-@runtime_checkable
-class Staged(Backbone, Protocol):
-    """A backbone that also tells what its earlier stages see."""
-
-    def stages(self, video_BCTHW: Tensor, /) -> dict[str, Tensor]:
-        """In one pass, the means over time and space of "conv3", "conv4" and "conv5" (B, channels); a call returns the last."""
-        ...
-
-
-def pooled_stages(encoder: nn.Module, video_BCTHW: Tensor) -> dict[str, Tensor]:
-    """What `Staged.stages` says, of an encoder whose stages are its children conv1 to conv5, one after another."""
-    found: dict[str, Tensor] = {}
-    maps_BCTHW = video_BCTHW
-    for name in ("conv1", "conv2", "conv3", "conv4", "conv5"):
-        maps_BCTHW = encoder.get_submodule(name)(maps_BCTHW)
-        if name in ("conv3", "conv4", "conv5"):
-            found[name] = maps_BCTHW.mean(dim=(2, 3, 4))
-    return found
+    def pool(self, maps_BCTHW: Tensor) -> Tensor:
+        """The mean over time and space: (B, channels)."""
+        return maps_BCTHW.mean(dim=(2, 3, 4))
 
 
-def tied_copy(encoder: Encoder) -> Encoder:
+def tied_copy(encoder: Network) -> Network:
     """An encoder with the very same parameters (weight tying) and buffers of its own, which begin equal.
 
     So batch norms share their affine parameters, and each keeps the running statistics of what it is given itself: one
@@ -50,6 +48,7 @@ def tied_copy(encoder: Encoder) -> Encoder:
 
 def feature_width(encoder: nn.Module) -> int:
     """Channels of an encoder's pooled feature; raises ValueError when the encoder does not declare `dim`."""
-    if not isinstance(encoder, Backbone):
+    width = getattr(encoder, "dim", None)
+    if type(width) is not int:
         raise ValueError(f"{type(encoder).__name__} is no backbone: set its attribute dim to the width of its output")
-    return encoder.dim
+    return width

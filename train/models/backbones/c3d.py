@@ -6,11 +6,12 @@ parameters, 77.0 GFLOP a sample. It needs at least 8 frames, for three pools hal
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from . import pooled_stages
+from . import Trunk
 
 LEAST_FRAMES = 8
 
@@ -35,7 +36,7 @@ def build(settings: Settings) -> "C3D":
     return C3D(settings)
 
 
-class C3D(nn.Module):
+class C3D(Trunk):
     """Plain 3-D network; its features are non-negative, for a ReLU is the last thing before the mean."""
 
     def __init__(self, settings: Settings) -> None:
@@ -48,21 +49,13 @@ class C3D(nn.Module):
         self.conv4 = nn.Sequential(nn.MaxPool3d(2), *_stage(4 * width, 8 * width, 8 * width))
         self.conv5 = nn.Sequential(nn.MaxPool3d(2), *_stage(8 * width, 8 * width, 8 * width))
 
-    def forward(self, video_BCTHW: Tensor) -> Tensor:
-        """Encode (B, C, T, H, W) as the mean over time and space of the last stage: (B, D).
-
-        Raises ValueError for fewer than 8 frames.
-        """
-        return self.stages(video_BCTHW)["conv5"]
-
-    def stages(self, video_BCTHW: Tensor) -> dict[str, Tensor]:
-        """Encode (B, C, T, H, W) as the means over time and space of conv3, conv4 and conv5, by name.
-
-        (B, D / 2), (B, D) and (B, D). Raises ValueError for fewer than 8 frames.
-        """
-        if video_BCTHW.shape[2] < LEAST_FRAMES:
-            raise ValueError(f"c3d halves the time three times and needs 8 frames, got {video_BCTHW.shape[2]}: use r3d")
-        return pooled_stages(self, video_BCTHW)
+    def maps(self, inputs_BCTHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """As `Trunk`; raises ValueError for fewer than 8 frames."""
+        if inputs_BCTHW.shape[2] < LEAST_FRAMES:
+            raise ValueError(
+                f"c3d halves the time three times and needs 8 frames, got {inputs_BCTHW.shape[2]}: use r3d"
+            )
+        return super().maps(inputs_BCTHW, layers)
 
 
 def _stage(*widths: int) -> nn.Sequential:

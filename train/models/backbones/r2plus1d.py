@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import pooled_stages
+from . import Trunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def middle_channels(inputs: int, outputs: int, *, time: int, space: int) -> int:
     return max(1, weights // (space * space * inputs + time * outputs))
 
 
-class R2Plus1D(nn.Module):
+class R2Plus1D(Trunk):
     """Residual (2+1)-D network; its features are non-negative, for a ReLU is the last thing before the mean."""
 
     def __init__(self, settings: Settings) -> None:
@@ -55,17 +55,6 @@ class R2Plus1D(nn.Module):
         self.conv3 = Block(width, 2 * width, stride=2)
         self.conv4 = Block(2 * width, 4 * width, stride=2)
         self.conv5 = Block(4 * width, 8 * width, stride=2)
-
-    def forward(self, video_BCTHW: Tensor) -> Tensor:
-        """Encode (B, C, T, H, W), any T >= 1, as the mean over time and space of the last stage: (B, D)."""
-        return self.stages(video_BCTHW)["conv5"]
-
-    def stages(self, video_BCTHW: Tensor) -> dict[str, Tensor]:
-        """Encode (B, C, T, H, W), any T >= 1, as the means over time and space of conv3, conv4 and conv5, by name.
-
-        (B, D / 4), (B, D / 2) and (B, D).
-        """
-        return pooled_stages(self, video_BCTHW)
 
 
 class Block(nn.Module):
