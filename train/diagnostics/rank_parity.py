@@ -27,6 +27,7 @@ from ..distributed import gather, launch, process_group, sync_batch_norm
 from ..distributed.devices import pick_device
 from ..distributed.gradients import average_gradients
 from ..distributed.process_group import World
+from ..interface import Batch, Moment
 from ..methods import avcl
 from ..models.backbones import r3d
 
@@ -116,8 +117,9 @@ def learnt(world: World, batch: int, *, training: bool) -> dict[str, Tensor]:
     inputs: dict[str, Tensor] = {}
     for name in ("video", "audio"):
         whole = torch.rand(batch, 3, 4, 16, 16, dtype=torch.float64, generator=generator)
-        inputs[name] = whole[rows.start : rows.stop].to(world.device)
-    step = model(inputs)
+        inputs[name] = whole[rows.start : rows.stop, None].to(world.device)
+    place = torch.arange(rows.start, rows.stop, device=world.device)
+    step = model(Batch(**inputs, label=place.new_full((len(rows),), -1), place=place, row=None), Moment(0, 0, 0))
     step.loss.backward()
     average_gradients(model.parameters())
     gradients = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
