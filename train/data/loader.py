@@ -97,7 +97,7 @@ class Batches:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        """The next batch: the view's arrays, `label`, `number` and `place` (in the epoch's order); they are the caller's to keep.
+        """The next batch: the view's arrays, `label`, `number` and `place` (in the global batch); they are the caller's to keep.
 
         Raises ShardError where the set cannot be read, and RunError where too many samples are bad or the workers die.
         """
@@ -249,7 +249,7 @@ class Batches:
         """The batch on the device."""
         numbers = torch.tensor([request.number for request in taken])
         labels = torch.from_numpy(self.samples.split.label_index_N[numbers.numpy()])
-        places = torch.tensor([request.place for request in taken])
+        places = torch.tensor([request.batch_place for request in taken])
         batch = {**arrays, "label": labels, "number": numbers, "place": places}
         device = self.loading.device
         if device.type == "cuda":
