@@ -79,12 +79,16 @@ class Batches:
         requests: Iterable[list[Request]],
         *,
         rows: int,
+        batch: int | None = None,
         loading: Loading,
         stand_ins: Callable[[Request], Iterator[int]],
         quarantine: BadSampleLog,
     ) -> None:
-        """`rows` are the most that a batch has; `stand_ins` gives what may take the place of a bad sample."""
-        self.samples, self.rows, self.loading = samples, rows, loading
+        """`rows` are the most that a batch has, and `batch` those of a step of all ranks.
+
+        `stand_ins` gives what may take the place of a bad sample.
+        """
+        self.samples, self.rows, self.batch, self.loading = samples, rows, batch, loading
         self._requests = iter(requests)
         self._stand_ins, self._quarantine = stand_ins, quarantine
         self._choices: dict[tuple[int | None, int], Iterator[int]] = {}
@@ -97,7 +101,7 @@ class Batches:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        """The next batch: the view's arrays, `label`, `number` and `place` (in the epoch's order); they are the caller's to keep.
+        """The next batch: the view's arrays, `label`, `number` and `place` (in the step's global batch); they are the caller's to keep.
 
         Raises ShardError where the set cannot be read, and RunError where too many samples are bad or the workers die.
         """
@@ -249,7 +253,7 @@ class Batches:
         """The batch on the device."""
         numbers = torch.tensor([request.number for request in taken])
         labels = torch.from_numpy(self.samples.split.label_index_N[numbers.numpy()])
-        places = torch.tensor([request.place for request in taken])
+        places = torch.tensor([request.place % self.batch if self.batch else row for row, request in enumerate(taken)])
         batch = {**arrays, "label": labels, "number": numbers, "place": places}
         device = self.loading.device
         if device.type == "cuda":
@@ -285,7 +289,13 @@ def train_batches(samples: Samples, order: Order, *, loading: Loading, quarantin
     Of a remote set the shards are fetched before they are read. All that this starts ends with the block.
     """
     batches = Batches(
-        samples, order, rows=len(order.places), loading=loading, stand_ins=order.stand_ins, quarantine=quarantine
+        samples,
+        order,
+        rows=len(order.places),
+        batch=order.batch,
+        loading=loading,
+        stand_ins=order.stand_ins,
+        quarantine=quarantine,
     )
     with closing(batches), prefetch.prefetch(samples.split, order):
         yield batches
