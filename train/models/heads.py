@@ -1,5 +1,6 @@
 """What sits between the encoders and the losses. Shape suffixes: B samples of the batch, D feature channels."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,3 +40,11 @@ class Amfm(nn.Module):
         joint_BD = self.squeeze(torch.cat([video_BD, audio_BD], dim=1))
         gates = [excite(joint_BD) for excite in self.excite]
         return gates[0] * video_BD, gates[-1] * audio_BD
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Linear layers from width to width with a ReLU between two: a projection head."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])

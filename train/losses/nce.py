@@ -1,0 +1,27 @@
+"""Noise-contrastive estimation against rows of a memory bank (AVID, arXiv 2004.12943, Eq. 2 to 4).
+
+Shape suffixes: B rows of this rank, K negatives, D feature channels.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def scores(feature_BD: Tensor, target_BD: Tensor, noise_BKD: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+    """Cosines over the temperature of unit vectors with their targets, (B,), and with their negatives, (B, K)."""
+    with torch.autocast(feature_BD.device.type, enabled=False):
+        feature_BD = feature_BD.to(torch.promote_types(feature_BD.dtype, torch.float32))
+        own_B = (feature_BD * target_BD).sum(dim=1) / temperature
+        return own_B, torch.einsum("bd,bkd->bk", feature_BD, noise_BKD.to(feature_BD.dtype)) / temperature
+
+
+def nce_loss(own_B: Tensor, noise_BK: Tensor, *, partition: Tensor) -> Tensor:
+    """-log P(own) - sum over the negatives of log(1 - P(negative)), with P(s) = e^s / (e^s + K Z): (B,).
+
+    `partition` is Z, the mean of e^s over random rows. With all s equal it is log(1 + K) + K log(1 + 1 / K) where Z = e^s.
+    """
+    offset = partition.log() + math.log(noise_BK.shape[1])
+    return F.softplus(offset - own_B) + F.softplus(noise_BK - offset).sum(dim=1)

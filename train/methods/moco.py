@@ -1,0 +1,135 @@
+"""MoCo between modalities, within them, or both: contrast with a queue of a momentum encoder's keys (arXiv 1911.05722).
+
+Shape suffixes: B rows of this rank, N rows of all ranks, D channels of the embedding.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..distributed.gather import gather
+from ..interface import Batch, Data, Method, Moment, Output
+from ..losses.queue import queue_loss
+from ..models.backbones import feature_width
+from ..models.heads import mlp
+from ..models.memory import Queue
+from ..models.momentum import momentum_copy, momentum_update
+
+MODALITIES = ("video", "audio")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Size and speed of the dictionary; the defaults are those of MoCo's paper."""
+
+    mode: Literal["cross", "intra", "joint"] = "cross"
+    """Queries against keys of the other modality, of another view of the same one, or the mean of both."""
+    head: Literal["linear", "mlp"] = "linear"
+    """After each encoder: one layer (v1), or two with a ReLU between (v2)."""
+    dim: int = 128
+    """Channels of the embedding."""
+    queue: int = 65_536
+    """Keys that a query is compared with; fewer than the split has samples, or a sample meets itself."""
+    momentum: float = 0.999
+    """Of the key encoders: how much of themselves they keep at each update."""
+    temperature: float = 0.07
+    """Divisor of the cosines."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a dictionary that cannot be."""
+        if self.dim < 1 or self.queue < 1 or not 0 <= self.momentum <= 1 or self.temperature <= 0:
+            raise ValueError("moco: dim and queue must be at least 1, momentum from 0 to 1, temperature more than 0")
+
+
+def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Moco":
+    """Make the method around two encoders; raises ValueError for a queue that is not shorter than the split."""
+    return Moco(settings, video=video, audio=audio, data=data)
+
+
+class Moco(Method):
+    """A query encoder and a slow copy of it for each modality, with a queue for each pair that is compared."""
+
+    INIT = (*Method.INIT, "heads.")
+    REPLICATED = ("queues.",)
+
+    def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> None:
+        super().__init__()
+        if data.samples and settings.queue >= data.samples:
+            raise ValueError(
+                f"queue {settings.queue}: must be smaller than the split, which has {data.samples} samples; give half of that"
+            )
+        self.settings = settings
+        self.views = 1 if settings.mode == "cross" else 2
+        self.video, self.audio = video, audio
+        widths = {name: feature_width(encoder) for name, encoder in zip(MODALITIES, (video, audio), strict=True)}
+        inner = {name: [width] if settings.head == "mlp" else [] for name, width in widths.items()}
+        self.heads = nn.ModuleDict({name: mlp(width, *inner[name], settings.dim) for name, width in widths.items()})
+        self.key_encoders = nn.ModuleDict({name: momentum_copy(getattr(self, name)) for name in MODALITIES})
+        self.key_heads = nn.ModuleDict({name: momentum_copy(head) for name, head in self.heads.items()})
+        self.pairs = [
+            (query, key)
+            for query, key in itertools.product(MODALITIES, MODALITIES)
+            if settings.mode == "joint" or (query == key) is (settings.mode == "intra")
+        ]
+        self.queues = nn.ModuleDict(
+            {f"{query}_{key}": Queue(settings.queue, settings.dim) for query, key in self.pairs if data.samples}
+        )
+
+    def encoders(self) -> list[nn.Module]:
+        """The query encoders, and the key encoders."""
+        return [*super().encoders(), *self.key_encoders.values()]
+
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        """Queries of the first view against keys of the last one: the only one, or the second.
+
+        Logs the loss, and how often a query is nearest to its own key, in percent.
+        """
+        inputs = {"video": batch.video, "audio": batch.audio}
+        query = {name: self._embedded(getattr(self, name), self.heads[name], inputs[name], 0) for name in MODALITIES}
+        with torch.no_grad():
+            key = {
+                name: self._embedded(self.key_encoders[name], self.key_heads[name], inputs[name], -1)
+                for name in MODALITIES
+            }
+        losses_B = [
+            queue_loss(query[one], key[other], self._queue(one, other).rows_KD, temperature=self.settings.temperature)
+            for one, other in self.pairs
+        ]
+        loss = gather(torch.stack(losses_B, dim=1)).sum(dim=1).mean() * (0.5 if self.settings.mode == "joint" else 1)
+        return Output(loss, {"loss": loss.detach(), "key_top1": self._found(query, key)}, key)
+
+    def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
+        """The key encoders follow, and the keys of this step go into the queues."""
+        for name in MODALITIES:
+            momentum_update(getattr(self, name), self.key_encoders[name], momentum=self.settings.momentum)
+            momentum_update(self.heads[name], self.key_heads[name], momentum=self.settings.momentum)
+        for one, other in self.pairs:
+            self._queue(one, other).push(kept[other])
+
+    def _queue(self, query: str, key: str) -> Queue:
+        queue = self.queues[f"{query}_{key}"]
+        if not isinstance(queue, Queue):
+            raise TypeError(f"{query}_{key}: is no queue")
+        return queue
+
+    def _embedded(self, encoder: nn.Module, head: nn.Module, given_BVCTHW: Tensor | None, view: int) -> Tensor:
+        """Unit vectors of one view: (B, D)."""
+        if given_BVCTHW is None:
+            raise ValueError("moco: needs video and audio; the view gives one of them alone")
+        features_BD = head(encoder(given_BVCTHW[:, view]))
+        return F.normalize(features_BD.float() if features_BD.dtype != torch.float64 else features_BD, dim=1)
+
+    @torch.no_grad()
+    def _found(self, query: Mapping[str, Tensor], key: Mapping[str, Tensor]) -> Tensor:
+        """Of all ranks' queries, the percentage whose own key is nearer than the whole queue: the mean over the pairs."""
+        shares = []
+        for one, other in self.pairs:
+            own_B = (query[one] * key[other]).sum(dim=1)
+            nearest_B = (query[one] @ self._queue(one, other).rows_KD.to(query[one].dtype).T).amax(dim=1)
+            shares.append(gather((own_B > nearest_B).float()).mean())
+        return 100 * torch.stack(shares).mean()

@@ -1,0 +1,52 @@
+"""What losses compare with besides the batch: a queue of the last keys, and a bank with a row a sample of the training split.
+
+Both are buffers that every rank computes alike (`interface.Method.REPLICATED`). Shape suffixes: N rows of a step, K rows of a
+queue, S samples of the split, D channels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Queue(nn.Module):
+    """The last `size` keys, unit vectors; the oldest go first. It begins with random ones."""
+
+    rows_KD: Tensor
+    place: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("rows_KD", F.normalize(torch.randn(size, dim), dim=1))
+        self.register_buffer("place", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def push(self, key_ND: Tensor) -> None:
+        """Put keys in place of the oldest."""
+        size = len(self.rows_KD)
+        kept = key_ND[-size:]
+        places = (self.place + len(key_ND) - len(kept) + torch.arange(len(kept), device=kept.device)) % size
+        self.rows_KD[places] = kept.to(self.rows_KD.dtype)
+        self.place.add_(len(key_ND)).remainder_(size)
+
+
+class MemoryBank(nn.Module):
+    """A unit vector for every sample of the training split, which follows what the sample's features were."""
+
+    rows_SD: Tensor
+
+    def __init__(self, samples: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("rows_SD", F.normalize(torch.randn(samples, dim), dim=1))
+
+    @torch.no_grad()
+    def update(self, row_N: Tensor, feature_ND: Tensor, *, momentum: float) -> None:
+        """Move these rows: row = normalise(momentum * row + (1 - momentum) * feature).
+
+        Of a row that is there twice the last counts.
+        """
+        last = torch.full((len(self.rows_SD),), -1, device=row_N.device)
+        last.scatter_reduce_(0, row_N, torch.arange(len(row_N), device=row_N.device), "amax")
+        chosen = last[last >= 0]
+        rows, features_ND = row_N[chosen], feature_ND[chosen].to(self.rows_SD.dtype)
+        self.rows_SD[rows] = F.normalize(momentum * self.rows_SD[rows] + (1 - momentum) * features_ND, dim=1)
