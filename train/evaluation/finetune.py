@@ -241,13 +241,13 @@ def _check_same(out: Path, words: Mapping[str, Any], *, fingerprint: str) -> Non
     """Raise RunError where `out` holds another fine-tuning: its scores would be told as this one's."""
     if checkpoint.latest(out / "checkpoints") is None:
         return
-    before, now = flat(yaml.safe_load(run_folder.reopen(out).text)), flat(words)
+    before, now = flat(yaml.safe_load(run_folder.reopen(out).text)), flat(json.loads(json.dumps(words)))
     if (was := run_folder.read_facts(out)["fingerprint"]) != fingerprint:
         raise RunError(
             f"{out}: is fine-tuned on other clips ({was}, not {fingerprint}); choose another --out, or remove it"
         )
-    factors = {name for name in before if name.startswith("optim.factors.")}
-    for name in sorted({*now, *factors} - HOW):
+    by_name = {name for name in before if name.startswith(("optim.factors.", "optim.schedules."))}
+    for name in sorted({*now, *by_name} - HOW):
         was, is_ = before.get(name), now.get(name)
         if was != is_ and not (name == "init" and was and is_ and Path(was).resolve() == Path(is_).resolve()):
             raise RunError(f"{out}: is fine-tuned with {name} {was}, not {is_}; choose another --out, or remove it")

@@ -70,7 +70,7 @@ def test_encoders_begin_as_the_run_left_them_and_untrained_as_the_seed_has_them(
 
 def test_untrained_begins_anew(tune: Callable[..., Path], finished: Path) -> None:
     out = tune("--untrained", "--optim.lr=0", "--optim.weight_decay=0")
-    first = build.rebuild(finished).model.state_dict()
+    first = build.rebuild(finished).method.state_dict()
     after = weights(out / "checkpoints" / "step-00000006")
 
     assert results(out)["checkpoint"] == "untrained"
@@ -139,7 +139,7 @@ class TestVotes:
     @pytest.fixture
     def tuned(self, tune: Callable[..., Path]) -> build.ModelBundle:
         built = build.rebuild(tune())
-        built.model.eval()
+        built.method.eval()
         return built
 
     def options(self, **more: Any) -> Any:
@@ -151,26 +151,25 @@ class TestVotes:
     ) -> None:
         split = open_split(shards, "test")
         score_NC, label_N = finetune.votes(tuned, split, self.options(clips=clips, vote=vote))
+        model: Any = tuned.method
 
         assert label_N.tolist() == split.label_index_N.tolist()
         for number, score_C in enumerate(score_NC):
             with sample(split, number) as each:
-                views = tuned.view.test_views(each, tuned.view_settings, clips)
+                views = tuned.view.eval_views(each, tuned.view_settings, clips)
             said = []
             for clip in range(clips):
-                one = {"video": views["video"][clip : clip + 1], "audio": views["audio"][None]}
-                sides = tuned.view.to_model(one, tuned.view_settings)
+                one = {"video": views["video"][None, clip : clip + 1], "audio": views["audio"][None]}
+                sides = {name: side[0] for name, side in tuned.view.augment(one, tuned.view_settings).items()}
                 with torch.no_grad():
-                    logit_C = tuned.model.logits(tuned.model.video(sides["video"]), tuned.model.audio(sides["audio"]))[
-                        0
-                    ]
+                    logit_C = model.logits(model.video(sides["video"]), model.audio(sides["audio"]))[0]
                 said.append(logit_C if vote == "logit" else logit_C.softmax(dim=0))
             torch.testing.assert_close(score_C, torch.stack(said).mean(dim=0), rtol=1e-5, atol=1e-6)
         assert len({tuple(score_C.tolist()) for score_C in score_NC}) == 6  # each video has its own
 
     def test_that_are_no_numbers_are_refused(self, tuned: build.ModelBundle, shards: Path) -> None:
         with torch.no_grad():
-            next(tuned.model.parameters()).fill_(torch.nan)
+            next(tuned.method.parameters()).fill_(torch.nan)
         with pytest.raises(RunError, match="scores are not finite; lower"):
             finetune.votes(tuned, open_split(shards, "test"), self.options(clips=1))
 
@@ -184,9 +183,9 @@ class TestVotes:
             video=lambda _: None,
             logits=lambda *_: torch.tensor([next(said)]),
         )
-        view: Any = SimpleNamespace(to_model=lambda sides, _: sides)
-        built = build.ModelBundle(model, model, view, None)
-        batch = {"video": torch.zeros(1, 3, 1), "audio": torch.zeros(1)}
+        view: Any = SimpleNamespace(augment=lambda sides, _: sides)
+        built = build.ModelBundle(model, view, None)
+        batch = {"video": torch.zeros(1, 3, 1), "audio": torch.zeros(1, 1)}
 
         score_BC = finetune._mean_score(model, built, batch, self.options(clips=3, vote=vote))
 
@@ -220,6 +219,8 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
         ("--epochs=2", "is fine-tuned with epochs 1, not 2"),
         ("--val_split=test", "is fine-tuned with val_split None, not test"),
         ("--supervised.hidden=8", "is fine-tuned with supervised.hidden 512, not 8"),
+        ("--optim.milestones=[0.5]", "is fine-tuned with optim.milestones [], not [0.5]"),
+        ('--optim.schedules={"audio.*": cosine}', "is fine-tuned with optim.schedules.audio.* None, not cosine"),
     ],
 )
 def test_the_scores_of_one_fine_tuning_are_never_told_as_those_of_another(
