@@ -253,7 +253,7 @@ class Batches:
         """The batch on the device."""
         numbers = torch.tensor([request.number for request in taken])
         labels = torch.from_numpy(self.samples.split.label_index_N[numbers.numpy()])
-        places = torch.tensor([request.place % self.batch if self.batch else row for row, request in enumerate(taken)])
+        places = torch.tensor([each.place % self.batch if self.batch else row for row, each in enumerate(taken)])
         batch = {**arrays, "label": labels, "number": numbers, "place": places}
         device = self.loading.device
         if device.type == "cuda":
