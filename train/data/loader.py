@@ -101,7 +101,7 @@ class Batches:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        """The next batch: the view's arrays, `label`, `number` and `place` (in the step's global batch); they are the caller's to keep.
+        """The next batch: the view's arrays, `label`, `number` and `place` in the step's global batch; the caller's to keep.
 
         Raises ShardError where the set cannot be read, and RunError where too many samples are bad or the workers die.
         """
