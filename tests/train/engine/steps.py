@@ -82,7 +82,7 @@ class Training:
             elif case.compiled:
                 encoder.maps = torch.compile(encoder.maps, dynamic=False)
         learning = [each for each in self.method.parameters() if each.requires_grad]
-        self.optimizer = torch.optim.SGD(learning, lr=0.01, momentum=0.9, weight_decay=0.01)
+        self.optimizer = torch.optim.SGD(learning, lr=1e-3, momentum=0.9, weight_decay=0.01)
         shape = (SAMPLES, self.method.views, 3, 4, 16, 16)
         generator = torch.Generator().manual_seed(1)
         self.inputs = {name: torch.rand(shape, generator=generator, dtype=torch.float64) for name in ("video", "audio")}
