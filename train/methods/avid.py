@@ -92,7 +92,7 @@ class Avid(Method):
             raise ValueError("avid: needs video, audio and rows of the training split")
         given = {"video": batch.video[:, 0], "audio": batch.audio[:, 0]}
         feature = {name: self._embedded(name, each_BCTHW) for name, each_BCTHW in given.items()}
-        noise_BK = self._negatives(batch, moment)
+        noise_BK = self.negatives(batch, moment)
         compared = [
             scores(feature[one], rows[batch.row], rows[noise_BK], temperature=self.settings.temperature)
             for one, rows in ((one, self._bank(other).rows_SD) for one, other in PAIRS[self.settings.mode])
@@ -120,7 +120,7 @@ class Avid(Method):
         features_BD = self.heads[name](self.get_submodule(name)(given_BCTHW))
         return F.normalize(features_BD.float() if features_BD.dtype != torch.float64 else features_BD, dim=1)
 
-    def _negatives(self, batch: Batch, moment: Moment) -> Tensor:
+    def negatives(self, batch: Batch, moment: Moment) -> Tensor:
         """Rows of other samples, drawn uniformly with replacement for the step's whole batch: (B, K)."""
         if batch.row is None:
             raise ValueError("avid: needs rows of the training split")
