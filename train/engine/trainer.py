@@ -16,7 +16,7 @@ from torch import Tensor
 from kinetics_sounds import files, progress, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, STOPPED, Stop, stoppable
-from kinetics_sounds.errors import RunError
+from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.settings import Parsed
 
 from ..config import run_folder
@@ -49,6 +49,11 @@ def train(
     settings = parsed.settings
     data = run_folder.data_of(split, settings)
     learner = make_components(parsed, split, data, world)
+    if val is not None and not learner.built.method.validates:
+        raise SettingsError(
+            f"--val_split {settings.val_split}: --method {settings.method} has no loss for clips that it is not trained on; "
+            "leave --val_split out"
+        )
     facts = run_folder.facts(split, data, recipe=recipe, shards=shards, versions=resume.versions())
     decisive = resume.resume_invariants(parsed, facts)
     reached = resume.restore(out, parsed, decisive, learner, world, facts=facts)

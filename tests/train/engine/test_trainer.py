@@ -189,6 +189,16 @@ def test_a_view_of_too_few_views_is_refused_with_what_to_give(
     assert pretrain.main(small(tmp_path, "--clip_and_mel.views=2", "--steps=1")) == 0
 
 
+def test_a_method_that_cannot_be_asked_of_other_clips_has_no_validation(
+    small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main(small(tmp_path, "--method=avid", "--avid.negatives=4", "--val_split=test")) == 2
+    assert (
+        "--val_split test: --method avid has no loss for clips that it is not trained on; leave --val_split out"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(("schedule", "told"), [("constant", False), ("cosine", True)])
 def test_other_steps_are_told_of_where_anything_follows_them(
     schedule: str, told: bool, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
