@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("kinetics_sounds", "pipelines", "train")
-DOCUMENTS = ("CONTRIBUTING.md", "docs/architecture.md")
+DOCUMENTS = ("CONTRIBUTING.md", "docs/architecture.md", "docs/extending.md")
 NO_CODE = (".csv", ".json", ".jsonl", ".md", ".toml", ".txt", ".yaml")
 """How other names with a dot in them end."""
 
