@@ -561,7 +561,7 @@ DEFENCES: tuple[Defence, ...] = (
         MEDIA,
         "ffmpeg dies with whoever started it",
         "kinetics_sounds/media/ffmpeg.py",
-        "argv = [*_leash(), executable(),",
+        "argv = [*leash(), executable(),",
         "argv = [executable(),",
         "tests/media/test_ffmpeg.py::test_a_tool_whose_caller_was_killed_ends_too[setpriv-300-2]",
     ),

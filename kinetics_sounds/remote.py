@@ -242,13 +242,13 @@ def _system(url: Url) -> Any:  # noqa: ANN401 - fsspec has no types
     if not is_url(url):
         raise ValueError(f"{_told(url)!r} is a path")
     try:
-        return _made(_scheme(url), web.host(_text(url)) if _is_http(url) else None)
+        return file_system(_scheme(url), web.host(_text(url)) if _is_http(url) else None)
     except ValueError as error:
         raise RemoteError(f"{_told(url)}: is no URL; see that it is right") from error
 
 
 @functools.cache
-def _made(scheme: str, host: str | None) -> Any:  # noqa: ANN401 - fsspec has no types
+def file_system(scheme: str, host: str | None) -> Any:  # noqa: ANN401 - fsspec has no types
     """A scheme's file system, one a process, of http one a host: each has connections of its own, and takes a moment to make."""
     import fsspec
 

@@ -396,10 +396,10 @@ def test_no_secret_of_a_url_is_in_a_message(server: FileServer) -> None:
 def test_a_missing_package_says_how_to_install_it(
     url: str, package: str, extra: str, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote._made.cache_clear()
+    remote.file_system.cache_clear()
     monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, url.partition("://")[0], raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     for act in (lambda: remote.read(url, most=1), lambda: remote.size(url), lambda: remote.upload(local, url)):
         with pytest.raises(RemoteError, match=rf"pip install 'kinetics-sounds\[{extra}\]'"):
             act()
-    remote._made.cache_clear()
+    remote.file_system.cache_clear()

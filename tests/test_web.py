@@ -123,11 +123,11 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setattr(http_stream, "WAIT_SECONDS", 0.001)
     monkeypatch.setattr(remote, "WAITS", (0.01, 0.01, 0.01))
-    remote._made.cache_clear()
+    remote.file_system.cache_clear()
     stamina.set_testing(True, attempts=4)
     yield
     stamina.set_testing(False)
-    remote._made.cache_clear()
+    remote.file_system.cache_clear()
 
 
 # --- The doors ----------------------------------------------------------------------------------------------------------

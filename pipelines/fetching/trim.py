@@ -39,7 +39,7 @@ def to_span(clip: Clip, fetched: FetchResult, folder: Path, *, timeout_seconds: 
         found = probe.probe(path)
         if lack := _lack(found):
             return Trimmed(status=lack[0], detail=lack[1])
-        alone = fetched.trimmed is None and _is_span_alone(path, found, clip)
+        alone = fetched.trimmed is None and is_span_alone(path, found, clip)
         said = SPAN_ALONE if alone else ""
         trimmed = alone or bool(fetched.trimmed)
         if trimmed and found.video is not None and not found.video.transfer:
@@ -93,7 +93,7 @@ def glance(clip: Clip, fetched: FetchResult, *, min_coverage: float) -> tuple[St
             return lack
         if found.video is not None:
             probe.check_aspect(found.video)
-        alone = fetched.trimmed is None and _is_span_alone(path, found, clip)
+        alone = fetched.trimmed is None and is_span_alone(path, found, clip)
         begin = 0 if alone or fetched.trimmed else clip.time_start
     except MediaError as error:
         return error_status.status(error), str(error)
@@ -108,7 +108,7 @@ def _lack(found: Probe) -> tuple[Status, str] | None:
     return None if found.audio else (Status.NO_AUDIO, "the file has no sound stream")
 
 
-def _is_span_alone(path: Path, found: Probe, clip: Clip) -> bool:
+def is_span_alone(path: Path, found: Probe, clip: Clip) -> bool:
     """Whether a file is about as long as the clip's span, and ends nine tenths of a second or more before the span would.
 
     Spans are annotated in whole seconds, so that of a whole video may end up to a second after it.

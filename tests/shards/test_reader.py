@@ -539,7 +539,7 @@ def test_a_server_that_goes_away_is_no_bad_sample(url: str, cache: Cache, wire: 
     ],
 )
 def test_what_is_missing_at_a_url_is_named(url: str, cache: Cache, name: str, match: str) -> None:
-    remote._system(url).rm_file(remote._path(f"{url}/{name}"))
+    remote.file_system("s3", None).rm_file(f"{url}/{name}")
 
     with pytest.raises(ShardError, match=match):
         open_split(url, "train", cache=cache)

@@ -245,7 +245,7 @@ class Heart:
                 _log.warning("%s: no sign of life could be written: %s", self._mailbox.folder, error)
 
 
-class _Leave:
+class Leave:
     """Whether a job is to leave: it was told to, or the driver is gone."""
 
     def __init__(self, mailbox: Mailbox, patience_seconds: float) -> None:
@@ -272,7 +272,7 @@ def serve(mailbox: Mailbox, function: Callable[[Any], Any], *, job: str, patienc
 
     What an earlier start of the job had in hand is laid out again first, what this one has in hand at the end.
     """
-    leave, start = _Leave(mailbox, patience_seconds), secrets.token_hex(4)
+    leave, start = Leave(mailbox, patience_seconds), secrets.token_hex(4)
     try:
         _patiently(lambda: _put_back_all(mailbox, job), leave)
         _patiently(lambda: mailbox.greet(job), leave)
@@ -300,7 +300,7 @@ def _put_back_all(mailbox: Mailbox, job: str) -> None:
             mailbox.put_back(claim)
 
 
-def _patiently(act: Callable[[], R], leave: _Leave) -> R | None:
+def _patiently(act: Callable[[], R], leave: Leave) -> R | None:
     """What it gives back, tried again while the folder cannot be used; None once the job is to leave."""
     while True:
         try:
@@ -314,7 +314,7 @@ def _patiently(act: Callable[[], R], leave: _Leave) -> R | None:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _claims(mailbox: Mailbox, job: str, start: str, leave: _Leave) -> Iterator[Claim]:
+def _claims(mailbox: Mailbox, job: str, start: str, leave: Leave) -> Iterator[Claim]:
     """Task after task, waiting for the next, until the job is to leave."""
     in_doubt = False
     while not leave:
