@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,25 +20,25 @@ from kinetics_sounds import progress, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, STOPPED
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
-from kinetics_sounds.settings import parse
+from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
 
-from .. import pretrain
-from ..config import run_folder
-from ..config.settings import TrainSettings, at_least, flat
-from ..data import fetcher, loader
-from ..data.dataset import default_cache, open_split
-from ..distributed import launch
-from ..distributed.devices import pick_device
-from ..engine import build, checkpoint, resume
-from ..engine.build import ModelBundle
-from ..methods import supervised
-from ..methods.supervised import Supervised
-from ..models.heads import AmfmSettings
-from ..optim.optimizer import Optim
-from ..probes import bounded, topk_hits
-from . import results
-from .encoders import asked, check_claims
+from ... import pretrain
+from ...config import run_folder
+from ...config.settings import TrainSettings, at_least, flat
+from ...data import fetcher, loader
+from ...data.dataset import default_cache, open_split
+from ...distributed import launch
+from ...distributed.devices import pick_device
+from ...engine import build, checkpoint, resume
+from ...engine.build import ModelBundle
+from ...methods import supervised
+from ...methods.supervised import Supervised
+from ...models.heads import AmfmSettings
+from ...optim.optimizer import Optim
+from ...probes import bounded, topk_hits
+from .. import results
+from ..encoders import asked, check_claims
 
 HOW = frozenset(resume.OWN) - {"init"}
 """Settings of ks-train that do not change what is learnt: one fine-tuning may have them different each time it goes on."""
@@ -106,9 +106,11 @@ class Settings:
     """Print the results as JSON on standard output."""
 
 
-def judge(argv: Sequence[str]) -> int:
-    """Fine-tune and judge as argv says; returns the exit code. Raises StoppedError where a signal ended it, after saving."""
-    parsed = parse(Settings, argv, prog="ks-eval finetune", groups={"supervised": supervised.Settings})
+GROUPS = {"supervised": supervised.Settings}
+
+
+def evaluate(parsed: Parsed[Settings]) -> int:
+    """Fine-tune and judge as the settings say; returns the exit code. Raises StoppedError after a signal and a save."""
     settings, classifier = parsed.settings, parsed.groups["supervised"]
     at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
     facts = run_folder.read_facts(settings.run)
@@ -128,7 +130,7 @@ def judge(argv: Sequence[str]) -> int:
     name = asked(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     check_claims(settings.run, first)
-    out = settings.out or settings.run / "eval" / ("finetune_untrained" if settings.untrained else "finetune")
+    out = results.folder(settings, "finetune")
     with _out_of_the_way() if settings.json else contextlib.nullcontext():
         words = _words(settings, classifier, first=first, shards=shards, val=val, out=out)
         _check_same(out, words, fingerprint=splits[settings.fit_split].fingerprint)
@@ -143,17 +145,16 @@ def judge(argv: Sequence[str]) -> int:
     reopened = run_folder.reopen(out)
     own = reopened.settings
     split = open_split(settings, shards, on)
+    head = results.head("finetune", settings.run, facts, first, on_split=on, fingerprint=splits[on].fingerprint)
     found = {
-        **results.head("finetune", settings.run, facts, first),
+        **head,
         "tuned": path.name,
         "best_on": val,
         "epochs": settings.epochs,
-        "on_split": on,
         "fit_split": settings.fit_split,
         "samples": len(split),
         "clips": settings.clips,
         "vote": settings.vote,
-        "fingerprint": splits[on].fingerprint,
         "fit_fingerprint": splits[settings.fit_split].fingerprint,
         "classes": dataset.classes,
         "note": dataset.note,

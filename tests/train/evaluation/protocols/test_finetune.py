@@ -16,9 +16,9 @@ from kinetics_sounds.stream import open_split, sample
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder
 from kinetics_sounds.train.engine import build
-from kinetics_sounds.train.evaluation import finetune
+from kinetics_sounds.train.evaluation.protocols import finetune
 
-from ..conftest import write_set
+from ...conftest import write_set
 
 Argv = Callable[..., list[str]]
 
