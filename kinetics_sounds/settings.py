@@ -54,10 +54,27 @@ class Parsed(Generic[S]):
     settings: S
     groups: Mapping[str, Any]
     """An instance of each group's dataclass, by name."""
-    text: str
-    """All of it as YAML that `--config` reads back."""
     configs: tuple[Path, ...] = ()
     """The files that `--config` named, and the `name` of what lies in no file of its own."""
+
+    @property
+    def text(self) -> str:
+        """All of it but what is None, as YAML that `--config` reads back."""
+        values = {**_plain(self.settings), **{name: _plain(group) for name, group in self.groups.items()}}
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        return f"{NOTE}{text}" if HIDDEN in text else text
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any setting
+    """What YAML says of a setting: tables, lists, texts, numbers and truths."""
+    if dataclasses.is_dataclass(value):
+        named = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: _plain(each) for name, each in named.items() if each is not None}
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path | Address) else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +118,6 @@ def parse(
         for name, value in vars(namespace.as_flat()).items():
             if isinstance(value, Path) and (url := _as_url(value)):
                 raise ValueError(f"--{name} {url}: is a URL, and this takes a path")
-        text = parser.dump(namespace) if find_config else ""
-        text = f"{NOTE}{text}" if HIDDEN in text else text
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
         raise _refusal(configs, str(error), prog) from error
@@ -117,7 +132,7 @@ def parse(
                 raise _refusal(configs, f"{name}: {chosen[name]!r} is no list of texts", prog)
             chosen[name] = tuple(map(typing.get_args(hint)[0], chosen[name]))
     made = {name: _with_tuples(values[name]) for name in groups or {}}
-    return Parsed(kind(**chosen), made, text, tuple(configs))
+    return Parsed(kind(**chosen), made, tuple(configs))
 
 
 def read_config(path: Path) -> str:

@@ -16,9 +16,9 @@ from kinetics_sounds.stream import open_split, sample
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder
 from kinetics_sounds.train.engine import build
-from kinetics_sounds.train.evaluation import finetune
+from kinetics_sounds.train.evaluation.protocols import finetune
 
-from ..conftest import write_set
+from ...conftest import write_set
 
 Argv = Callable[..., list[str]]
 
@@ -104,10 +104,47 @@ def test_of_the_ranks_that_torchrun_started_the_first_judges(
         with monkeypatch.context() as patched:
             patched.setenv("WORLD_SIZE", "2")
             patched.setenv("RANK", rank)
-            patched.setattr(pretrain, "pretrain", lambda _argv: 0)  # they have learnt together
+            patched.setattr(pretrain, "train", lambda _parsed, **_how: 0)  # they have learnt together
             tune()
         assert (out / "results.json").exists() == judged
     assert results(out) == first
+
+
+def test_with_json_the_ranks_leave_standard_output_to_the_results(
+    tune: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two processes, which say on standard error what they do."""
+    out = tune("--json", "--devices=2", "--epochs=1")
+    said = capfd.readouterr()
+
+    assert json.loads(said.out) == results(out)
+    assert said.err.count("trained: 3 steps") == 1
+
+
+def test_a_model_of_another_shape_is_another_fine_tuning(
+    small: Argv, tune: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no checkpoint says so, as both begin untrained."""
+    tune("--untrained", "--epochs=1")
+    assert pretrain.main(small(tmp_path / "wide", "--r3d.width=4", "--steps=1")) == 0
+    options = [f"--run={tmp_path / 'wide'}", f"--out={tmp_path / 'tuned'}", "--untrained", "--epochs=1"]
+
+    assert evaluate.main(["finetune", *options, "--batch=4", "--optim.lr=1e-3", "--device=cpu"]) == 2
+
+    assert "is fine-tuned with r3d.width 2, not 4; choose another --out" in capsys.readouterr().err
+
+
+def test_what_cannot_be_trained_is_refused_as_by_ks_train(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, complaint in (
+        ("--cache_gb=0", "--cache_gb 0.0: must be more"),
+        ("--devices=3", "--batch 2: is too sm"),
+    ):
+        options = [f"--run={finished}", f"--out={tmp_path / 'tuned'}", "--batch=2", option]
+        assert evaluate.main(["finetune", *options]) == 2
+        assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "tuned").exists()
 
 
 def test_a_gate_is_taken_over_from_the_run(small: Argv, finished: Path, tmp_path: Path) -> None:

@@ -3,11 +3,8 @@
 Shape suffixes: N videos, K clips a video, C classes, D feature channels, B videos of a batch.
 """
 
-import contextlib
 import json
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,30 +17,29 @@ from kinetics_sounds import progress, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, STOPPED
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
-from kinetics_sounds.settings import parse
+from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
+from kinetics_sounds.shards.index import Dataset, SplitFacts
 
-from .. import pretrain
-from ..config import run_folder
-from ..config.settings import TrainSettings, at_least, flat
-from ..data import fetcher, loader
-from ..data.dataset import default_cache, open_split
-from ..distributed import launch
-from ..distributed.devices import pick_device
-from ..engine import build, checkpoint, resume
-from ..engine.build import ModelBundle
-from ..methods import supervised
-from ..methods.supervised import Supervised
-from ..models.heads import AmfmSettings
-from ..optim.optimizer import Optim
-from ..probes import bounded, topk_hits
-from . import results
-from .encoders import asked, check_claims
+from ... import pretrain
+from ...config import run_folder
+from ...config.settings import TrainSettings, at_least, check, flat
+from ...data import fetcher, loader
+from ...data.dataset import default_cache, open_split
+from ...distributed import launch
+from ...distributed.devices import pick_device
+from ...engine import build, checkpoint, resume
+from ...engine.build import ModelBundle
+from ...methods import supervised
+from ...methods.supervised import Supervised
+from ...models.heads import AmfmSettings
+from ...optim.optimizer import Optim
+from ...probes import bounded, topk_hits
+from .. import results
+from ..encoders import asked, check_claims
 
-HOW = frozenset(resume.OWN) - {"init"}
-"""Settings of ks-train that do not change what is learnt: one fine-tuning may have them different each time it goes on."""
-FLAGS = ("list", "compile", "recompute")
-"""Of ks-train, which are given or not."""
+HOW = frozenset(resume.FREE) - {"init", "val_split", "epochs", "steps"} | {"window"}
+"""Settings of ks-train that one fine-tuning may have different each time it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,88 +102,58 @@ class Settings:
     """Print the results as JSON on standard output."""
 
 
-def judge(argv: Sequence[str]) -> int:
-    """Fine-tune and judge as argv says; returns the exit code. Raises StoppedError where a signal ended it, after saving."""
-    parsed = parse(Settings, argv, prog="ks-eval finetune", groups={"supervised": supervised.Settings})
+GROUPS = {"supervised": supervised.Settings}
+
+
+def evaluate(parsed: Parsed[Settings]) -> int:
+    """Fine-tune and judge as the settings say; returns the exit code. Raises StoppedError after a signal and a save."""
     settings, classifier = parsed.settings, parsed.groups["supervised"]
     at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
-    splits = dataset.splits
-    on = settings.on_split or run_folder.judged_split(splits) or "test"
-    spare = "val" in splits and "val" not in (on, settings.fit_split)
-    val = settings.val_split or ("val" if spare else None)
-    for option, split_name in (("on_split", on), ("val_split", val)):
-        if split_name == settings.fit_split:
-            raise SettingsError(f"--{option} {split_name}: is the split to learn from (--fit_split); name another")
-    for option, needed in (("on_split", on), ("fit_split", settings.fit_split)):
-        if needed not in splits or not splits[needed].samples:
-            raise SettingsError(f"--{option} {needed}: is not there; {shards} has: {', '.join(splits)}")
+    val, on = _val_and_on(settings, dataset.splits, shards=shards)
     run_folder.check_like(facts, dataset, shards=shards)
     name = asked(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     check_claims(settings.run, first)
-    out = settings.out or settings.run / "eval" / ("finetune_untrained" if settings.untrained else "finetune")
-    with _out_of_the_way() if settings.json else contextlib.nullcontext():
-        words = _words(settings, classifier, first=first, shards=shards, val=val, out=out)
-        _check_same(out, words, fingerprint=splits[settings.fit_split].fingerprint)
-        code = pretrain.pretrain(_argv(settings.run, words))
+    out = results.folder(settings, "finetune")
+    tuning = _tuning(settings, classifier, first=first, shards=shards, val=val, out=out)
+    _check_same(out, tuning, fingerprint=dataset.splits[settings.fit_split].fingerprint)
+    code = pretrain.train(tuning, prog="ks-eval", to_stderr=settings.json)
     if code == STOPPED:
         raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
     if code != DONE or not launch.leads():
         return code
-    path = checkpoint.find(out / "checkpoints", "best" if val else "last")
-    built = build.rebuild(out)
-    checkpoint.load_model(path, built.method)
-    reopened = run_folder.reopen(out)
-    own = reopened.settings
-    split = open_split(settings, shards, on)
-    found = {
-        **results.head("finetune", settings.run, facts, first),
-        "tuned": path.name,
-        "best_on": val,
-        "epochs": settings.epochs,
-        "on_split": on,
-        "fit_split": settings.fit_split,
-        "samples": len(split),
-        "clips": settings.clips,
-        "vote": settings.vote,
-        "fingerprint": splits[on].fingerprint,
-        "fit_fingerprint": splits[settings.fit_split].fingerprint,
-        "classes": dataset.classes,
-        "note": dataset.note,
-        "settings": {"seed": own.seed, "optim": asdict(own.optim), **asdict(reopened.groups["supervised"])},
-        "scores": {
-            **scores(built, split, settings, workers=words["workers"]),
-            **{f"top{k}_chance": 100 * min(1.0, k / len(dataset.labels)) for k in (1, 5)},
-            "selected_on_test": float(on == val),
-        },
-    }
+    head = results.head("finetune", settings.run, facts, first, on_split=on, fingerprint=dataset.splits[on].fingerprint)
+    found = {**head, **_judged(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.told(found, out))
     if on == val and not settings.json:
         print(
-            f"note: {path.name} was chosen on the split {on!r}, which it is judged on; see --val_split and --on_split"
+            f"note: {found['tuned']} was chosen on the split {on!r}, which it is judged on; see --val_split and --on_split"
         )
     return DONE
 
 
-@contextlib.contextmanager
-def _out_of_the_way() -> Iterator[None]:
-    """Send what this process and those it starts print to standard error: standard output is for the results."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+def _val_and_on(settings: Settings, splits: Mapping[str, SplitFacts], *, shards: Address) -> tuple[str | None, str]:
+    """The split that chooses the checkpoint, where one does, and the one to be judged on.
+
+    Raises SettingsError where one is missing, empty, or the one that is learnt from.
+    """
+    on = settings.on_split or run_folder.judged_split(splits) or "test"
+    spare = "val" in splits and "val" not in (on, settings.fit_split)
+    val = settings.val_split or ("val" if spare else None)
+    for option, name in (("on_split", on), ("val_split", val)):
+        if name == settings.fit_split:
+            raise SettingsError(f"--{option} {name}: is the split to learn from (--fit_split); name another")
+    for option, needed in (("on_split", on), ("fit_split", settings.fit_split)):
+        if needed not in splits or not splits[needed].samples:
+            raise SettingsError(f"--{option} {needed}: is not there; {shards} has: {', '.join(splits)}")
+    return val, on
 
 
-def _words(
+def _tuning(
     settings: Settings,
     classifier: supervised.Settings,
     *,
@@ -195,9 +161,41 @@ def _words(
     shards: Address,
     val: str | None,
     out: Path,
-) -> dict[str, Any]:
-    """What fine-tuning does otherwise than the run did, as settings of ks-train. Raises SettingsError where it cannot be."""
+) -> Parsed[TrainSettings]:
+    """What ks-train is to do: a run's model and view, and else its defaults rather than the run's settings.
+
+    Raises SettingsError where it cannot be.
+    """
     before = run_folder.model_of(settings.run)
+    tuning = replace(
+        before.settings,
+        shards=shards,
+        out=out,
+        train_split=settings.fit_split,
+        val_split=val,
+        init=first,
+        method="supervised",
+        epochs=settings.epochs,
+        batch=settings.batch,
+        optim=settings.optim,
+        seed=settings.seed,
+        devices=settings.devices,
+        device=settings.device,
+        precision=settings.precision,
+        cache=settings.cache,
+        cache_gb=settings.cache_gb,
+        keep=1,
+        workers=before.settings.workers if settings.workers is None else settings.workers,
+    )
+    check(tuning)
+    groups = {**before.groups, "supervised": _classifier(settings, classifier, before)}
+    return replace(before, settings=tuning, groups=groups)
+
+
+def _classifier(
+    settings: Settings, classifier: supervised.Settings, before: Parsed[TrainSettings]
+) -> supervised.Settings:
+    """The classifier, with the gate that the run has before it; raises SettingsError where it cannot be."""
     gate, amfm = classifier.gate, classifier.amfm
     if settings.gate != "auto":
         gate = settings.gate == "on"
@@ -208,57 +206,66 @@ def _words(
             raise SettingsError("--supervised.amfm: the gate is the run's own, as its AVCL has it; leave these out")
         amfm = before.groups["avcl"].amfm
     try:
-        classifier = replace(classifier, gate=gate, amfm=amfm)
+        return replace(classifier, gate=gate, amfm=amfm)
     except ValueError as error:
         raise SettingsError(f"--gate {settings.gate}: {error}") from error
-    return {
-        "shards": shards.real,
-        "out": str(out),
-        "train_split": settings.fit_split,
-        "val_split": val,
-        "init": None if first is None else str(first),
-        "method": "supervised",
-        "epochs": settings.epochs,
-        "steps": None,
-        "batch": settings.batch,
-        "seed": settings.seed,
-        "devices": settings.devices,
-        "device": settings.device,
-        "precision": settings.precision,
-        "accumulate": 1,
-        "clip_norm": None,
-        "resume": "auto",
-        "cache": str(settings.cache),
-        "cache_gb": settings.cache_gb,
-        "keep": 1,
-        "workers": before.settings.workers if settings.workers is None else settings.workers,
-        **{f"optim.{name}": value for name, value in asdict(settings.optim).items()},
-        **flat(asdict(classifier), "supervised."),
-    }
 
 
-def _check_same(out: Path, words: Mapping[str, Any], *, fingerprint: str) -> None:
+def _check_same(out: Path, tuning: Parsed[TrainSettings], *, fingerprint: str) -> None:
     """Raise RunError where `out` holds another fine-tuning: its scores would be told as this one's."""
     if checkpoint.latest(out / "checkpoints") is None:
         return
-    before, now = flat(yaml.safe_load(run_folder.reopen(out).text)), flat(words)
     if (was := run_folder.read_facts(out)["fingerprint"]) != fingerprint:
         raise RunError(
             f"{out}: is fine-tuned on other clips ({was}, not {fingerprint}); choose another --out, or remove it"
         )
-    factors = {name for name in before if name.startswith("optim.factors.")}
-    for name in sorted({*now, *factors} - HOW):
+    before, now = (_decisive(each) for each in (run_folder.reopen(out), tuning))
+    for name in sorted({*before, *now}):
         was, is_ = before.get(name), now.get(name)
         if was != is_ and not (name == "init" and was and is_ and Path(was).resolve() == Path(is_).resolve()):
             raise RunError(f"{out}: is fine-tuned with {name} {was}, not {is_}; choose another --out, or remove it")
 
 
-def _argv(folder: Path, words: Mapping[str, Any]) -> list[str]:
-    """ks-train's words for them, on top of what decides a run's model and view; else its defaults, and not the run's."""
-    plain = {name: None if value is None else str(value) for name, value in flat(asdict(TrainSettings())).items()}
-    words = {**{name: value for name, value in plain.items() if name not in (*run_folder.MODEL, *FLAGS)}, **words}
-    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in words.items()}
-    return [f"--config={folder / 'config.yaml'}", *(f"--{name}={value}" for name, value in told.items())]
+def _decisive(tuning: Parsed[TrainSettings]) -> dict[str, Any]:
+    """What of a fine-tuning's settings decides its scores, by name."""
+    chosen = (tuning.settings.method, tuning.settings.backbone, tuning.settings.view)
+    idle = set(tuning.groups).difference(chosen)
+    told = flat(yaml.safe_load(tuning.text))
+    return {name: value for name, value in told.items() if name not in HOW and name.partition(".")[0] not in idle}
+
+
+def _judged(
+    settings: Settings, dataset: Dataset, shards: Address, *, workers: int, val: str | None, on: str
+) -> dict[str, Any]:
+    """What the results say of the fine-tuned run besides their head."""
+    out = results.folder(settings, "finetune")
+    path = checkpoint.find(out / "checkpoints", "best" if val else "last")
+    built = build.rebuild(out)
+    checkpoint.load_model(path, built.method)
+    tuned = run_folder.reopen(out)
+    split = open_split(settings, shards, on)
+    return {
+        "tuned": path.name,
+        "best_on": val,
+        "epochs": settings.epochs,
+        "fit_split": settings.fit_split,
+        "samples": len(split),
+        "clips": settings.clips,
+        "vote": settings.vote,
+        "fit_fingerprint": dataset.splits[settings.fit_split].fingerprint,
+        "classes": dataset.classes,
+        "note": dataset.note,
+        "settings": {
+            "seed": tuned.settings.seed,
+            "optim": asdict(tuned.settings.optim),
+            **asdict(tuned.groups["supervised"]),
+        },
+        "scores": {
+            **scores(built, split, settings, workers=workers),
+            **{f"top{k}_chance": 100 * min(1.0, k / len(dataset.labels)) for k in (1, 5)},
+            "selected_on_test": float(on == val),
+        },
+    }
 
 
 def scores(built: ModelBundle, split: stream.Split, settings: Settings, *, workers: int) -> dict[str, float]:
