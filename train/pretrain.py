@@ -119,7 +119,7 @@ def _check(
         raise SettingsError(
             f"--val_split {settings.val_split}: has {len(val)} samples, fewer than {max(world.size, 2)} to compare; name another"
         )
-    if settings.optim.schedule == "plateau" and settings.val_split is None:
+    if "plateau" in (settings.optim.schedule, *settings.optim.schedules.values()) and settings.val_split is None:
         raise SettingsError("--optim.schedule plateau: waits for a better validation; name a --val_split")
     if settings.precision != "float32" and world.device.type == "cpu":
         raise SettingsError(

@@ -79,16 +79,12 @@ class Batches:
         requests: Iterable[list[Request]],
         *,
         rows: int,
-        batch: int | None = None,
         loading: Loading,
         stand_ins: Callable[[Request], Iterator[int]],
         quarantine: BadSampleLog,
     ) -> None:
-        """`rows` are the most that a batch has, and `batch` those of a step of all ranks.
-
-        `stand_ins` gives what may take the place of a bad sample.
-        """
-        self.samples, self.rows, self.batch, self.loading = samples, rows, batch, loading
+        """`rows` are the most that a batch has; `stand_ins` gives what may take the place of a bad sample."""
+        self.samples, self.rows, self.loading = samples, rows, loading
         self._requests = iter(requests)
         self._stand_ins, self._quarantine = stand_ins, quarantine
         self._choices: dict[tuple[int | None, int], Iterator[int]] = {}
@@ -101,7 +97,7 @@ class Batches:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        """The next batch: the view's arrays, `label`, `number` and `place` in the step's global batch; the caller's to keep.
+        """The next batch: the view's arrays, `label`, `number` and `place` (in the global batch); they are the caller's to keep.
 
         Raises ShardError where the set cannot be read, and RunError where too many samples are bad or the workers die.
         """
@@ -253,7 +249,7 @@ class Batches:
         """The batch on the device."""
         numbers = torch.tensor([request.number for request in taken])
         labels = torch.from_numpy(self.samples.split.label_index_N[numbers.numpy()])
-        places = torch.tensor([each.place % self.batch if self.batch else row for row, each in enumerate(taken)])
+        places = torch.tensor([request.batch_place for request in taken])
         batch = {**arrays, "label": labels, "number": numbers, "place": places}
         device = self.loading.device
         if device.type == "cuda":
@@ -289,13 +285,7 @@ def train_batches(samples: Samples, order: Order, *, loading: Loading, quarantin
     Of a remote set the shards are fetched before they are read. All that this starts ends with the block.
     """
     batches = Batches(
-        samples,
-        order,
-        rows=len(order.places),
-        batch=order.batch,
-        loading=loading,
-        stand_ins=order.stand_ins,
-        quarantine=quarantine,
+        samples, order, rows=len(order.places), loading=loading, stand_ins=order.stand_ins, quarantine=quarantine
     )
     with closing(batches), prefetch.prefetch(samples.split, order):
         yield batches

@@ -12,11 +12,12 @@ from kinetics_sounds.stream import Split
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Which sample, in which epoch (None: a test), and at which place of the epoch's order."""
+    """Which sample, in which epoch (None: a test), at which place of the epoch's order and of its global batch."""
 
     number: int
     epoch: int | None
     place: int
+    batch_place: int
 
 
 def micro_batches(batch: int, *, accumulate: int, rank: int, ranks: int) -> tuple[range, ...]:
@@ -69,7 +70,7 @@ class Order:
                 order = self._order(epoch)
             place = (step % per_epoch) * self.batch
             self.reached = step
-            yield [Request(int(order[place + each]), epoch, place + each) for each in places]
+            yield [Request(int(order[place + each]), epoch, place + each, each) for each in places]
 
     def windows(self) -> Iterator[tuple[int, np.ndarray]]:
         """The shards that are shuffled together, in the order that they are needed, each with the first step that needs it."""
@@ -99,7 +100,7 @@ class Order:
 def test_requests(numbers: range, *, batch: int) -> Iterator[list[Request]]:
     """Each of these samples once; the last batch may be smaller."""
     for first in range(0, len(numbers), batch):
-        yield [Request(number, None, number) for number in numbers[first : first + batch]]
+        yield [Request(number, None, number, place) for place, number in enumerate(numbers[first : first + batch])]
 
 
 def shared_requests(split: Split, *, batch: int, share: Callable[[int], range]) -> list[list[Request]]:
@@ -108,4 +109,6 @@ def shared_requests(split: Split, *, batch: int, share: Callable[[int], range]) 
     So no batch is left with fewer samples than can be compared, on any number of ranks.
     """
     pieces = np.array_split(np.arange(len(split)), max(1, len(split) // batch))
-    return [[Request(int(piece[place]), None, int(piece[place])) for place in share(len(piece))] for piece in pieces]
+    return [
+        [Request(int(piece[place]), None, int(piece[place]), place) for place in share(len(piece))] for piece in pieces
+    ]

@@ -17,7 +17,7 @@ from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder
 from kinetics_sounds.train.config.settings import Optim, flat, read_settings
 from kinetics_sounds.train.engine import build
-from kinetics_sounds.train.methods import Data
+from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.models.heads import AmfmSettings
 
 RECIPES = recipes.recipes()
@@ -87,7 +87,7 @@ def read(name: str) -> Parsed[Any]:
 
 def built(name: str) -> nn.Module:
     with torch.device("meta"):  # shapes without weights
-        model: nn.Module = build.build_model(read(name), Data(34, 16_100)).model
+        model: nn.Module = build.build_model(read(name), Data(34, 16_100)).method
     return model
 
 

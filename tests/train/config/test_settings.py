@@ -20,7 +20,8 @@ from kinetics_sounds.train.data import dataset
 from kinetics_sounds.train.data.views import clip_and_mel
 from kinetics_sounds.train.distributed import devices
 from kinetics_sounds.train.engine import build
-from kinetics_sounds.train.methods import Data, avcl, supervised
+from kinetics_sounds.train.interface import Data
+from kinetics_sounds.train.methods import avcl, avid, moco, supervised
 from kinetics_sounds.train.models.backbones import c3d, r2plus1d, r3d
 
 
@@ -31,6 +32,8 @@ class TestRead:
         assert parsed.settings == TrainSettings()
         assert parsed.groups == {
             "avcl": avcl.Settings(),
+            "avid": avid.Settings(),
+            "moco": moco.Settings(),
             "c3d": c3d.Settings(),
             "r2plus1d": r2plus1d.Settings(),
             "r3d": r3d.Settings(),
@@ -177,7 +180,7 @@ class TestRecipeFor:
 
 def weights(*argv: str) -> dict[str, torch.Tensor]:
     parsed = read_settings(["--config=avcl_tiny", "--r3d.width=2", *argv])
-    found: dict[str, torch.Tensor] = build.build_model(parsed, Data(2, 12)).model.state_dict()
+    found: dict[str, torch.Tensor] = build.build_model(parsed, Data(2, 12)).method.state_dict()
     return found
 
 
@@ -209,7 +212,7 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("option", "complaint"),
         [
-            ("--method=avlc", r"no method is called 'avlc'; there are: .*avcl.* \(did you mean 'avcl'\?\)"),
+            ("--method=avlc", r"no method is called 'avlc'; there are: .*avcl.* \(did you mean 'avcl' or 'avid'\?\)"),
             ("--backbone=r4d", r"no backbone is called 'r4d'; there are: .*r3d.* \(did you mean 'r3d'\?\)"),
             ("--view=clip", r"no view is called 'clip'; there are: .*clip_and_mel"),
         ],

@@ -138,6 +138,44 @@ class TestOrder:
         assert first != other
 
 
+class TestMicroBatches:
+    @given(batch=st.integers(1, 60), accumulate=st.integers(1, 8), ranks=st.integers(1, 8))
+    def test_ranks_share_each_micro_batch_in_order_and_its_span_does_not_depend_on_them(
+        self, batch: int, accumulate: int, ranks: int
+    ) -> None:
+        (*alone,) = sampler.micro_batches(batch, accumulate=accumulate, rank=0, ranks=1)
+        shares = [sampler.micro_batches(batch, accumulate=accumulate, rank=rank, ranks=ranks) for rank in range(ranks)]
+
+        assert [*itertools.chain(*alone)] == list(range(batch))
+        assert max(map(len, alone)) - min(map(len, alone)) <= 1
+        for micro, span in enumerate(alone):
+            sizes = [len(share[micro]) for share in shares]
+            assert [*itertools.chain(*(share[micro] for share in shares))] == list(span)
+            assert max(sizes) - min(sizes) <= 1
+
+    def test_ten_samples_in_two_micro_batches_on_two_ranks(self) -> None:
+        first, second = (sampler.micro_batches(10, accumulate=2, rank=rank, ranks=2) for rank in range(2))
+
+        assert [list(places) for places in first] == [[0, 1], [5, 6]]
+        assert [list(places) for places in second] == [[2, 3, 4], [7, 8, 9]]
+
+    def test_a_ranks_requests_are_its_places_of_each_step_micro_batch_by_micro_batch(self, split: Split) -> None:
+        whole = numbers(order(split, batch=5, steps=3))
+        part = list(order(split, batch=5, steps=3, accumulate=2, rank=1, ranks=2))
+
+        assert [[request.batch_place for request in requests] for requests in part] == [[1, 3, 4]] * 3
+        assert numbers(part) == [[step[place] for place in (1, 3, 4)] for step in whole]
+        assert [[request.place for request in requests] for requests in part] == [[1, 3, 4], [6, 8, 9], [1, 3, 4]]
+
+    def test_a_batch_says_which_places_of_the_steps_global_batch_it_holds(self, split: Split) -> None:
+        steps = order(split, batch=5, steps=3, accumulate=2, rank=1, ranks=2)
+        quarantine = BadSampleLog(None, split, most_share=0.0)
+        with loader.train_batches(samples(split), steps, loading=HERE, quarantine=quarantine) as batches:
+            found = [batch["place"].tolist() for batch in batches]
+
+        assert found == [[1, 3, 4]] * 3
+
+
 class TestTestRequests:
     @given(batch=st.integers(1, 15))
     def test_every_sample_comes_once_and_in_order(self, split: Split, batch: int) -> None:
@@ -306,16 +344,17 @@ class TestBatches:
         assert first["number"].tolist() == list(range(8))
         assert second["number"].tolist() == [8, 9, 10, 11]
         assert first["label"].tolist() == [0, 1, 0, 1, 0, 1, 0, 1]  # sample n is of class n % 2
+        assert (first["place"].tolist(), second["place"].tolist()) == ([*range(8)], [0, 1, 2, 3])
         assert (first["video"].shape, first["video"].dtype) == ((8, 3, 8, 32, 32, 3), torch.uint8)
-        assert (second["audio"].shape, second["audio"].dtype) == ((4, 12, 12), torch.float32)
+        assert (second["audio"].shape, second["audio"].dtype) == ((4, 1, 12, 12), torch.float32)
         with stream.sample(split, 2) as sample:
-            assert torch.equal(first["video"][2], clip_and_mel.test_views(sample, VIEW, 3)["video"])
+            assert torch.equal(first["video"][2], clip_and_mel.eval_views(sample, VIEW, 3)["video"])
 
     def test_a_view_depends_on_seed_epoch_and_sample_and_on_nothing_else(self, split: Split) -> None:
         def view(number: int, epoch: int, seed: int) -> npt.NDArray[np.uint8]:
             some = samples(split, seed=seed)
             made = {name: np.zeros(shape, _numpy(dtype)) for name, (shape, dtype) in some.arrays().items()}
-            some(Request(number, epoch, 0), made, Deadline())
+            some(Request(number, epoch, 0, 0), made, Deadline())
             return made["video"]
 
         assert (view(3, 2, 1) == view(3, 2, 1)).all()
@@ -492,7 +531,7 @@ class TestBadSamples:
         made = {name: np.zeros(shape, _numpy(dtype)) for name, (shape, dtype) in wrong.arrays().items()}
 
         with pytest.raises(loader.BadRowError, match=rf"^{tmp_path}/train/train-000000.tar: sample alone"):
-            wrong(Request(0, epoch, 0), made, Deadline())
+            wrong(Request(0, epoch, 0, 0), made, Deadline())
 
     def test_a_mel_that_is_no_plane_is_told(
         self, split: Split, tmp_path: Path, npy: Callable[[npt.NDArray[Any]], bytes]
@@ -501,7 +540,7 @@ class TestBadSamples:
         made = {name: np.zeros(shape, _numpy(dtype)) for name, (shape, dtype) in wrong.arrays().items()}
 
         with pytest.raises(loader.BadRowError, match="sample alone: its mel-spectrogram cannot be read"):
-            wrong(Request(0, 0, 0), made, Deadline())
+            wrong(Request(0, 0, 0, 0), made, Deadline())
 
     def test_a_whole_batch_of_bad_ones_is_replaced_while_there_are_others(self, copy: Path) -> None:
         split = open_split(copy, "train")

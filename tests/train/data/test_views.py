@@ -84,8 +84,17 @@ class Sounding(Exact):
 
 
 def train(sample: Any, seed: int, settings: Settings = SMALL) -> dict[str, torch.Tensor]:
+    """The one view that is made."""
     made: dict[str, torch.Tensor] = clip_and_mel.train_view(sample, settings, np.random.default_rng(seed))
-    return made
+    assert {len(each) for each in made.values()} == {1}
+    return {name: each[0] for name, each in made.items()}
+
+
+def sound_heard(sample: Any, settings: Settings, clips: int = 1) -> torch.Tensor:
+    """The one sound that an evaluation hears."""
+    audio: torch.Tensor = clip_and_mel.eval_views(sample, settings, clips)["audio"]
+    assert len(audio) == 1
+    return audio[0]
 
 
 class TestTrainView:
@@ -194,12 +203,12 @@ class TestTrainView:
     def test_a_rate_holds_in_tests_too(self) -> None:
         settings = dataclasses.replace(SMALL, rate=5.0)
 
-        video = clip_and_mel.test_views(Exact(numbered(20)), settings, 3)["video"]
+        video = clip_and_mel.eval_views(Exact(numbered(20)), settings, 3)["video"]
 
         assert video[:, :, 0, 0, 0].tolist() == [[0, 2, 4, 6], [6, 8, 10, 12], [12, 14, 16, 18]]
 
 
-class TestTestViews:
+class TestEvalViews:
     @pytest.mark.parametrize(
         ("length", "clips", "starts"),
         [
@@ -214,7 +223,7 @@ class TestTestViews:
     def test_clips_are_evenly_spaced_from_the_first_frame_to_the_last(
         self, length: int, clips: int, starts: list[int]
     ) -> None:
-        video = clip_and_mel.test_views(Exact(numbered(length)), SMALL, clips)["video"]
+        video = clip_and_mel.eval_views(Exact(numbered(length)), SMALL, clips)["video"]
 
         assert video[:, :, 0, 0, 0].tolist() == [[start, start + 1, start + 2, start + 3] for start in starts]
 
@@ -225,41 +234,112 @@ class TestTestViews:
         number_T = np.arange(length)[:, None, None, None]  # a frame's red and green tell its number
         sample = Exact(np.concatenate([number_T // 256, number_T % 256, 0 * number_T], axis=-1).astype(np.uint8))
 
-        video = clip_and_mel.test_views(sample, settings, clips)["video"][:, 0, 0, 0].int()
+        video = clip_and_mel.eval_views(sample, settings, clips)["video"][:, 0, 0, 0].int()
 
         centres = np.linspace(8, length - 8, clips)
         assert (256 * video[:, 0] + video[:, 1]).tolist() == [int(centre - 8 + 1e-9) for centre in centres]
 
     def test_a_clip_that_is_too_short_begins_again(self) -> None:
-        video = clip_and_mel.test_views(Exact(numbered(3)), SMALL, 2)["video"]
+        video = clip_and_mel.eval_views(Exact(numbered(3)), SMALL, 2)["video"]
 
         assert video[:, :, 0, 0, 0].tolist() == [[0, 1, 2, 0], [0, 1, 2, 0]]
 
     def test_the_crop_is_the_middle(self) -> None:
         mel_FT = np.arange(144).reshape(12, 12) / 256
 
-        view = clip_and_mel.test_views(Exact(placed(4), mel_FT), SMALL, 2)
+        view = clip_and_mel.eval_views(Exact(placed(4), mel_FT), SMALL, 2)
 
         assert torch.equal(view["video"][1, 3], torch.from_numpy(placed(1)[0, 2:10, 2:10]))
-        assert torch.equal(view["audio"].double(), torch.from_numpy(mel_FT[2:10, 2:10]))
+        assert torch.equal(view["audio"][0].double(), torch.from_numpy(mel_FT[2:10, 2:10]))
 
     def test_shapes_of_a_stored_sample_and_that_nothing_is_random(self, split: Split) -> None:
         settings = Settings(resize_height=36, resize_width=36, crop=32)
         with stream.sample(split, 1) as sample:
-            first, again = (clip_and_mel.test_views(sample, settings, 10) for _ in range(2))
+            first, again = (clip_and_mel.eval_views(sample, settings, 10) for _ in range(2))
 
         assert (first["video"].shape, first["video"].dtype) == ((10, 16, 32, 32, 3), torch.uint8)
-        assert (first["audio"].shape, first["audio"].dtype) == ((112, 112), torch.float32)
+        assert (first["audio"].shape, first["audio"].dtype) == ((1, 112, 112), torch.float32)
         assert all(torch.equal(first[name], again[name]) for name in first)
 
     def test_ten_clips_are_the_same_as_each_alone(self, split: Split) -> None:
         with stream.sample(split, 3) as sample:
             whole_THWC = torch.from_numpy(sample.frames(range(40)))
-            video = clip_and_mel.test_views(sample, Settings(resize_height=36, resize_width=36, crop=32), 10)["video"]
+            video = clip_and_mel.eval_views(sample, Settings(resize_height=36, resize_width=36, crop=32), 10)["video"]
 
         for place, clip_THWC in enumerate(video):
             start = 24 * place // 9
             assert torch.equal(clip_THWC, whole_THWC[start : start + 16, 2:34, 2:34])
+
+
+TWO = dataclasses.replace(SMALL, views=2)
+
+
+class TestSeveralViews:
+    def test_the_first_view_is_the_one_that_a_single_view_is_and_the_second_is_the_next(self) -> None:
+        """Both are drawn from one generator, one after the other."""
+        sample = Exact(placed(9), np.arange(144).reshape(12, 12) / 256)
+
+        both = clip_and_mel.train_view(sample, TWO, np.random.default_rng(5))
+
+        rng = np.random.default_rng(5)
+        for view in range(2):
+            one = clip_and_mel.train_view(sample, SMALL, rng)
+            assert torch.equal(both["video"][view], one["video"][0])
+            assert torch.equal(both["audio"][view], one["audio"][0])
+        assert not torch.equal(both["video"][0], both["video"][1])
+        assert not torch.equal(both["audio"][0], both["audio"][1])
+
+    def test_in_validation_they_are_evenly_spaced_clips_and_twice_the_same_sound(self) -> None:
+        sample = Exact(numbered(20), np.arange(144).reshape(12, 12) / 256)
+
+        first, again = (clip_and_mel.val_view(sample, TWO) for _ in range(2))
+
+        assert first["video"][:, :, 0, 0, 0].tolist() == [[0, 1, 2, 3], [16, 17, 18, 19]]
+        assert torch.equal(first["audio"], sound_heard(sample, SMALL).expand(2, 8, 8))
+        assert all(torch.equal(first[name], again[name]) for name in first)
+
+    def test_one_view_of_a_validation_is_the_middle(self) -> None:
+        made = clip_and_mel.val_view(Exact(numbered(20)), SMALL)
+
+        assert made["video"][:, :, 0, 0, 0].tolist() == [[8, 9, 10, 11]]
+        assert made["audio"].shape == (1, 8, 8)
+
+    @pytest.mark.parametrize("audio", ["mel", "waveform"])
+    def test_shapes_are_those_that_are_told(self, audio: Any) -> None:
+        settings = dataclasses.replace(TWO, audio=audio)
+        sample = (Sounding if audio == "waveform" else Exact)(numbered(9))
+
+        made = [
+            clip_and_mel.train_view(sample, settings, np.random.default_rng(0)),
+            clip_and_mel.val_view(sample, settings),
+        ]
+
+        for views in made:
+            found = {name: (tuple(view.shape), view.dtype) for name, view in views.items()}
+            assert found == clip_and_mel.arrays(settings)
+        assert clip_and_mel.arrays(settings, 3)["video"][0] == (3, 4, 8, 8, 3)
+        assert clip_and_mel.arrays(settings, 3)["audio"][0][0] == 1
+
+    @pytest.mark.parametrize("change", [{}, {"subtract_clip_mean": True}, {"audio_colours": "magma"}])
+    def test_on_the_device_each_view_is_as_it_would_be_alone_and_of_the_shape_that_is_told(
+        self, change: dict[str, Any]
+    ) -> None:
+        settings = dataclasses.replace(TWO, **change)
+        made = clip_and_mel.train_view(Exact(placed(9)), settings, np.random.default_rng(0))
+        arrays = {name: torch.stack([each, each.flip(0)]) for name, each in made.items()}  # 2 samples of 2 views
+
+        sides = clip_and_mel.augment(arrays, settings)
+
+        told = clip_and_mel.inputs(settings)
+        assert told.views == 2
+        assert (sides["video"].shape[2:], sides["audio"].shape[2:]) == (told.video, told.audio)
+        for view in range(2):
+            alone = augmented({name: each[:, view] for name, each in arrays.items()}, settings)
+            assert all(torch.equal(sides[name][:, view], alone[name]) for name in alone)
+
+    def test_the_parts_that_are_read_are_told(self) -> None:
+        assert clip_and_mel.inputs(TWO).parts == (layout.MEL, layout.META)
+        assert clip_and_mel.inputs(dataclasses.replace(TWO, audio="waveform")).parts == (layout.AUDIO, layout.META)
 
 
 WAVEFORM = dataclasses.replace(SMALL, audio="waveform", mel_crop=2)
@@ -278,7 +358,7 @@ class TestWaveform:
     def test_the_papers_window_has_200_704_samples(self) -> None:
         (shape, kind) = clip_and_mel.arrays(Settings(audio="waveform"))["audio"]
 
-        assert (shape, kind) == ((16, 112, 112), torch.float32)
+        assert (shape, kind) == ((1, 16, 112, 112), torch.float32)
         assert np.prod(shape) == 200_704
 
     def test_every_start_is_reached_and_none_beyond_the_end(self) -> None:
@@ -293,7 +373,7 @@ class TestWaveform:
     def test_in_tests_the_window_is_the_middle_of_the_track(self, clips: int) -> None:
         sample = Sounding(sound_S=np.arange(70, dtype=np.float32))
 
-        audio_THW = clip_and_mel.test_views(sample, WAVEFORM, clips)["audio"]
+        audio_THW = sound_heard(sample, WAVEFORM, clips)
 
         assert audio_THW.flatten().tolist() == list(range(3, 67))
 
@@ -303,14 +383,14 @@ class TestWaveform:
 
         audio = train(sample, 0, WAVEFORM)["audio"].flatten()
 
-        assert torch.equal(audio, clip_and_mel.test_views(sample, WAVEFORM, 1)["audio"].flatten())
+        assert torch.equal(audio, sound_heard(sample, WAVEFORM).flatten())
         before = (64 - length + 1) // 2
         assert audio.tolist() == [0.0] * before + [0.5] * length + [0.0] * (64 - length - before)
 
     def test_it_is_the_same_in_every_channel_and_keeps_its_sign(self) -> None:
         audio_BTHW = torch.linspace(-1, 1, 2 * 64).view(2, 16, 2, 2)
 
-        audio_BCTHW = clip_and_mel.to_model({**BATCH, "audio": audio_BTHW}, WAVEFORM)["audio"]
+        audio_BCTHW = augmented({**BATCH, "audio": audio_BTHW}, WAVEFORM)["audio"]
 
         assert audio_BCTHW.shape == (2, 3, 16, 2, 2)
         assert all(torch.equal(audio_BCTHW[:, channel], audio_BTHW) for channel in range(3))
@@ -318,7 +398,7 @@ class TestWaveform:
     def test_a_single_step_takes_one_image(self) -> None:
         settings = dataclasses.replace(WAVEFORM, audio_layout="single")
 
-        assert clip_and_mel.arrays(settings)["audio"][0] == (1, 2, 2)
+        assert clip_and_mel.arrays(settings)["audio"][0] == (1, 1, 2, 2)
         assert train(Sounding(sound_S=np.arange(4, dtype=np.float32)), 0, settings)["audio"].tolist() == [
             [[0, 1], [2, 3]]
         ]
@@ -334,7 +414,7 @@ class TestMelWindow:
         sound = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
         told = dataclasses.asdict(PRESETS[preset]) | {"preset": preset}
 
-        audio_FT = clip_and_mel.test_views(Sounding(sound_S=sound, told=told), WINDOW, 1)["audio"]
+        audio_FT = sound_heard(Sounding(sound_S=sound, told=told), WINDOW)
 
         image_FT = torch.from_numpy(mel_image(sound[10_800:13_200], PRESETS[preset]))
         torch.testing.assert_close(audio_FT, image_FT, rtol=0, atol=1e-6)
@@ -342,11 +422,9 @@ class TestMelWindow:
     def test_the_sets_own_numbers_beat_its_presets(self) -> None:
         sound = np.random.default_rng(0).normal(0, 0.1, 2_400).astype(np.float32)
 
-        audio_FT = clip_and_mel.test_views(
-            Sounding(sound_S=sound, told={"preset": "paper", "range_db": 40.0}), WINDOW, 1
-        )
+        audio_FT = sound_heard(Sounding(sound_S=sound, told={"preset": "paper", "range_db": 40.0}), WINDOW)
 
-        assert torch.equal(audio_FT["audio"], torch.from_numpy(mel_image(sound, Mel(range_db=40.0))))
+        assert torch.equal(audio_FT, torch.from_numpy(mel_image(sound, Mel(range_db=40.0))))
 
     def test_in_training_it_is_anywhere(self) -> None:
         """A click that only some windows hold."""
@@ -363,24 +441,22 @@ class TestMelWindow:
         for click in (15_000, 15_700, 44_200, 44_900):  # 28,800 samples in the middle: 15,600 to 44,400
             sound[:] = 0
             sound[click] = 1
-            heard.append(bool(clip_and_mel.test_views(Sounding(sound_S=sound), settings, 1)["audio"].any()))
+            heard.append(bool(sound_heard(Sounding(sound_S=sound), settings).any()))
 
         assert heard == [False, True, True, False]
 
     def test_a_track_without_a_sample_is_silence(self) -> None:
-        audio_FT = clip_and_mel.test_views(Sounding(), WINDOW, 1)["audio"]
+        audio_FT = sound_heard(Sounding(), WINDOW)
 
         assert (audio_FT.shape, int(audio_FT.count_nonzero())) == ((256, 256), 0)
 
     def test_it_is_cropped_like_the_whole_ones_image(self) -> None:
         sound = np.random.default_rng(0).normal(0, 0.1, 2_400).astype(np.float32)
         settings = dataclasses.replace(WINDOW, mel_crop=250)
-        whole_FT = clip_and_mel.test_views(Sounding(sound_S=sound), WINDOW, 1)["audio"]
+        whole_FT = sound_heard(Sounding(sound_S=sound), WINDOW)
 
-        assert torch.equal(
-            clip_and_mel.test_views(Sounding(sound_S=sound), settings, 1)["audio"], whole_FT[3:253, 3:253]
-        )
-        assert clip_and_mel.arrays(settings)["audio"] == ((250, 250), torch.float32)
+        assert torch.equal(sound_heard(Sounding(sound_S=sound), settings), whole_FT[3:253, 3:253])
+        assert clip_and_mel.arrays(settings)["audio"] == ((1, 250, 250), torch.float32)
 
 
 @pytest.mark.parametrize("audio", ["mel_window", "waveform"])
@@ -392,14 +468,15 @@ def test_a_stored_sound_is_read_and_the_stored_mel_is_not(audio: Any, number: in
     clip_and_mel.check(split.dataset, settings)
 
     with stream.sample(split, number) as sample:
-        tested, trained = clip_and_mel.test_views(sample, settings, 2), train(sample, 0, settings)
+        tested, trained = clip_and_mel.eval_views(sample, settings, 2), train(sample, 0, settings)
         exact = Sounding(sample.frames(range(sample.meta.num_frames)), sound_S=sample.waveform())
 
     assert len(exact.sound_S) == 2_000 + 1_000 * number
-    for views, clips in ((tested, 2), (trained, None)):
+    one = {name: view[None] for name, view in trained.items()}
+    for views, clips in ((tested, 2), (one, None)):
         shapes = {name: (tuple(view.shape), view.dtype) for name, view in views.items()}
         assert shapes == clip_and_mel.arrays(settings, clips)
-    assert torch.equal(tested["audio"], clip_and_mel.test_views(exact, settings, 2)["audio"])
+    assert torch.equal(tested["audio"], clip_and_mel.eval_views(exact, settings, 2)["audio"])
     assert torch.equal(trained["audio"], train(exact, 0, settings)["audio"])
 
 
@@ -410,7 +487,7 @@ class TestResize:
         frames[:, :, :86] = 255
         settings = Settings(frames=4, resize_height=128, resize_width=171, crop=112)
 
-        video = clip_and_mel.test_views(Exact(frames), settings, 1)["video"][0, 0, :, :, 0]
+        video = clip_and_mel.eval_views(Exact(frames), settings, 1)["video"][0, 0, :, :, 0]
 
         assert video.shape == (112, 112)
         assert (video[:, :55] == 255).all()
@@ -424,7 +501,7 @@ class TestResize:
         side = min(height, width)
         settings = Settings(frames=1, resize_height=height, resize_width=width, crop=side)
 
-        video = clip_and_mel.test_views(Exact(image_HWC[None]), settings, 1)["video"][0, 0]
+        video = clip_and_mel.eval_views(Exact(image_HWC[None]), settings, 1)["video"][0, 0]
 
         left = (width - side) // 2
         pillow_HWC = np.asarray(Image.fromarray(image_HWC).resize((width, height), Image.Resampling.BILINEAR))
@@ -436,7 +513,7 @@ class TestResize:
         mel_FT[:128, :64] = 1  # low bands in the first quarter of the time
         settings = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=128, mel_crop=128)
 
-        audio_FT = clip_and_mel.test_views(Exact(numbered(4), mel_FT), settings, 1)["audio"]
+        audio_FT = sound_heard(Exact(numbered(4), mel_FT), settings)
 
         assert (audio_FT[:63, :31] == 1).all()
         assert (audio_FT[65:] == 0).all()
@@ -446,7 +523,7 @@ class TestResize:
         mel_FT = np.random.default_rng(0).integers(0, 2, (256, 256)).astype(float)
         settings = Settings(frames=4, resize_height=12, resize_width=12, crop=8, mel_resize=128, mel_crop=128)
 
-        audio_FT = clip_and_mel.test_views(Exact(numbered(4), mel_FT), settings, 1)["audio"]
+        audio_FT = sound_heard(Exact(numbered(4), mel_FT), settings)
 
         assert float(audio_FT.mean()) == pytest.approx(mel_FT.mean(), abs=0.01)
         assert -1e-6 < audio_FT.min() < audio_FT.max() < 1 + 1e-6
@@ -460,7 +537,14 @@ BATCH = {
 """Two samples of four frames of 2 x 2 pixels and a mel of 5 x 5."""
 
 
-class TestToModel:
+def augmented(arrays: dict[str, torch.Tensor], settings: Settings) -> dict[str, torch.Tensor]:
+    """What the encoders take of samples of one view."""
+    made = clip_and_mel.augment({name: each[:, None] for name, each in arrays.items()}, settings)
+    assert {each.shape[1] for each in made.values()} == {1}
+    return {name: each[:, 0] for name, each in made.items()}
+
+
+class TestAugment:
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize(("audio_layout", "steps"), [("repeat16", 16), ("single", 1)])
     @pytest.mark.parametrize("frames", [1, 4])
@@ -469,7 +553,7 @@ class TestToModel:
     ) -> None:
         settings = dataclasses.replace(SMALL, audio_layout=audio_layout, audio_channels=channels, frames=frames)
 
-        audio_BCTHW = clip_and_mel.to_model(BATCH, settings)["audio"]
+        audio_BCTHW = augmented(BATCH, settings)["audio"]
 
         assert audio_BCTHW.shape == (2, channels, steps, 5, 5)
         for channel in range(channels):
@@ -479,13 +563,13 @@ class TestToModel:
     def test_colours_are_magma_with_low_bands_at_the_bottom(self) -> None:
         settings = dataclasses.replace(SMALL, audio_colours="magma")
 
-        audio_BCTHW = clip_and_mel.to_model(BATCH, settings)["audio"]
+        audio_BCTHW = augmented(BATCH, settings)["audio"]
 
         assert audio_BCTHW.shape == (2, 3, 16, 5, 5)
         assert torch.equal(audio_BCTHW[:, :, 2], magma(BATCH["audio"].flip(1)))
 
     def test_pixels_become_shares_of_255_with_channels_first(self) -> None:
-        video_BCTHW = clip_and_mel.to_model(BATCH, SMALL)["video"]
+        video_BCTHW = augmented(BATCH, SMALL)["video"]
 
         assert (video_BCTHW.shape, video_BCTHW.dtype) == ((2, 3, 4, 2, 2), torch.float32)
         assert video_BCTHW[1, 2, 3, 0, 1] == BATCH["video"][1, 3, 0, 1, 2] / 255
@@ -493,14 +577,14 @@ class TestToModel:
     def test_black_is_0_and_white_is_1(self) -> None:
         video = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 2, 1, 1, 1).expand(1, 2, 1, 1, 3)
 
-        assert clip_and_mel.to_model({**BATCH, "video": video}, SMALL)["video"][0, 0, :, 0, 0].tolist() == [0, 1]
+        assert augmented({**BATCH, "video": video}, SMALL)["video"][0, 0, :, 0, 0].tolist() == [0, 1]
 
     def test_a_still_clip_without_its_mean_over_time_is_0(self) -> None:
         settings = dataclasses.replace(SMALL, subtract_clip_mean=True)
         still = BATCH["video"][:, :1].expand(-1, 4, -1, -1, -1)
 
-        assert clip_and_mel.to_model({**BATCH, "video": still}, settings)["video"].abs().max() < 1e-6
-        assert clip_and_mel.to_model(BATCH, settings)["video"].mean(dim=2).abs().max() < 1e-6
+        assert augmented({**BATCH, "video": still}, settings)["video"].abs().max() < 1e-6
+        assert augmented(BATCH, settings)["video"].mean(dim=2).abs().max() < 1e-6
 
 
 class TestCheck:
@@ -532,6 +616,8 @@ class TestCheck:
             ({"mel_crop": 129}, "mel_crop 129 is larger than mel_resize 128"),
             ({"frames": 0}, "must be at least 1"),
             ({"crop": 0}, "must be at least 1"),
+            ({"views": 0}, "must be at least 1"),
+            ({"views": 1000}, "1000 x 16 frames of 128 x 171 are more than 268435456 pixels"),
             ({"rate": 0.0}, r"rate 0\.0 must be more than 0"),
             ({"audio_colours": "magma", "audio_channels": 1}, "magma gives 3 audio_channels"),
             ({"audio_colours": "magma", "audio": "waveform"}, "magma is for a mel-spectrogram, not for audio waveform"),

@@ -6,9 +6,10 @@ this rank's slice of the batch, and returns tensors by name.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -18,15 +19,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kinetics_sounds.errors import KineticsSoundsError, RunError
+from kinetics_sounds.train.data import sampler
 from kinetics_sounds.train.distributed import collectives, consistency, gather, process_group, sync_batch_norm
 from kinetics_sounds.train.distributed.gradients import average_gradients
 from kinetics_sounds.train.distributed.process_group import World
+from kinetics_sounds.train.engine.build import ModelBundle
+from kinetics_sounds.train.engine.step import TrainStep
+from kinetics_sounds.train.interface import Batch, Method, Moment, Output
 from kinetics_sounds.train.methods import avcl
 from kinetics_sounds.train.models.backbones import r3d, tied_copy
 from kinetics_sounds.train.models.heads import AmfmSettings
 
 BATCH = 10
 CHANNELS = 3
+MOMENT = Moment(seed=0, step=0, epoch=0)
 DIED = 7
 """Exit code of the rank that is told to die."""
 FOUND = "found.safetensors"
@@ -99,6 +105,7 @@ def everything(world: World) -> dict[str, Tensor]:
         "frozen": lambda: frozen(world),
         "gathered": lambda: gathered(world),
         "averaged": lambda: averaged(world),
+        "accumulated": lambda: accumulated(world),
         "broadcast": lambda: broadcast(world),
         "facts": lambda: facts(world),
     }
@@ -131,19 +138,56 @@ def model(gate: Any, layer: Any, *, shared: bool = False) -> avcl.Avcl:
     return avcl.build(settings, video=video, audio=tied_copy(video) if shared else r3d.build(network)).double()
 
 
-def inputs(world: World, seed: int) -> dict[str, Tensor]:
-    """The rank's slice of a batch of 4-frame pictures; no two samples are equal."""
+def inputs(world: World, seed: int) -> Batch:
+    """The rank's slice of a batch of 4-frame pictures of one view; no two samples are equal."""
     rng = torch.Generator().manual_seed(seed)
-    return {
-        name: own_rows(world, torch.rand(BATCH, 3, 4, 16, 16, generator=rng, dtype=torch.float64))
-        for name in ("video", "audio")
-    }
+    video, audio = (
+        own_rows(world, torch.rand(BATCH, 3, 4, 16, 16, generator=rng, dtype=torch.float64))[:, None] for _ in range(2)
+    )
+    place = own_rows(world, torch.arange(BATCH))
+    return Batch(video=video, audio=audio, label=torch.full_like(place, -1), place=place, row=None)
+
+
+class Spread(Method):
+    """The variance over the rows of a micro-batch, which meet in it; keeps each row's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.video = self.audio = nn.Linear(CHANNELS, 2, dtype=torch.float64)
+        self.kept: dict[str, Tensor] = {}
+
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        assert batch.video is not None
+        output_BD = self.video(batch.video[:, 0])
+        loss = gather.gather(output_BD).var(dim=0).sum()
+        micro_B = torch.full_like(batch.place, moment.micro)
+        kept = {"output": output_BD.detach(), "row": batch.row, "micro": micro_B, "big": output_BD.detach() > 0}
+        return Output(loss, {"loss": loss.detach()}, kept)
+
+    def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
+        self.kept = {f"kept {name}": value for name, value in kept.items()}
+
+
+def accumulated(world: World) -> dict[str, Tensor]:
+    """An update of two micro-batches: the loss, the weights after it, and what the method got of all that it had kept."""
+    torch.manual_seed(3)
+    learner = Spread()
+    micros = sampler.micro_batches(BATCH, accumulate=2, rank=world.rank, ranks=world.size)
+    place = torch.tensor([each for places in micros for each in places])
+    values = torch.randn(BATCH, 1, CHANNELS, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    arrays = {"video": values[place], "label": 0 * place, "number": 100 + place, "place": place}
+    view: Any = SimpleNamespace(augment=lambda arrays, _: arrays)
+    optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
+    sizes = [len(places) for places in micros]
+    update = TrainStep(ModelBundle(learner, view, None), optimizer, micro_sizes=sizes, device=world.device)
+    outcome = update(arrays, MOMENT)
+    return {"loss": outcome.loss, **learner.video.state_dict(), **learner.kept}
 
 
 def avcl_gradients(world: World, *, gate: str, layer: str) -> dict[str, Tensor]:
     """AVCL's loss and the gradient of every parameter, batch norm in evaluation mode."""
     learner = model(gate, layer).eval()
-    step = learner(inputs(world, seed=0))
+    step = learner(inputs(world, seed=0), MOMENT)
     step.loss.backward()
     average_gradients(learner.parameters())
     return {"loss": step.loss.detach(), **gradients(learner)}
@@ -163,7 +207,7 @@ def trained(world: World, *, shared: bool = False) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for number in range(3):
         optimizer.zero_grad(set_to_none=True)
-        step = learner(inputs(world, seed=number))
+        step = learner(inputs(world, seed=number), MOMENT)
         step.loss.backward()
         average_gradients(learner.parameters(), bucket_bytes=1000)
         found |= {f"loss {number}": step.loss.detach()}

@@ -102,6 +102,18 @@ def assert_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
 
 
 @pytest.mark.slow
+def test_micro_batches_and_what_is_kept_of_them_are_those_of_one_process(alone: Found, together: list[Found]) -> None:
+    """Rows meet within a micro-batch whatever the ranks; a method gets those of all ranks, in the order of places."""
+    expected = case(alone, "accumulated")
+
+    assert expected["kept row"].tolist() == list(range(100, 110))
+    assert expected["kept micro"].tolist() == [0] * 5 + [1] * 5
+    assert expected["kept big"].dtype == torch.bool
+    for found in together:
+        assert_equal(case(found, "accumulated"), expected)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AVCL)
 def test_avcl_has_the_loss_and_the_gradients_of_one_process(alone: Found, together: list[Found], name: str) -> None:
     expected = case(alone, name)

@@ -26,7 +26,8 @@ def made(small: Argv, tmp_path: Path) -> Callable[..., TrainComponents]:
     def make(*options: str, ranks: int = 1) -> TrainComponents:
         parsed = settings.read_settings(small(tmp_path, *options))
         split = stream.open_split(run_folder.find_shards(parsed.settings), "train")
-        return make_components(parsed, split, World(0, ranks, CPU))
+        data = run_folder.data_of(split, parsed.settings)
+        return make_components(parsed, split, data, World(0, ranks, CPU))
 
     return make
 
@@ -36,7 +37,7 @@ def made(small: Argv, tmp_path: Path) -> Callable[..., TrainComponents]:
 def test_a_compiled_run_learns_what_the_same_run_learns(
     layer: str, small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the compiler's own interpreter, to the bit. A validation has other batches; a loss on conv3 asks for stages."""
+    """By the compiler's own interpreter, to the bit. A validation has other batches; a loss on conv3 asks for its maps."""
     compiled: list[str] = []
     compile_ = torch.compile
 
@@ -52,7 +53,7 @@ def test_a_compiled_run_learns_what_the_same_run_learns(
         assert pretrain.main(small(tmp_path / name, *more)) == 0
         saved[name] = load_file(tmp_path / name / "checkpoints" / "step-00000003" / "model.safetensors")
 
-    assert compiled == ["stages", "stages"]  # of both encoders
+    assert compiled == ["maps", "maps"]  # of both encoders
     assert saved["plain"].keys() == saved["compiled"].keys()
     for name, value in saved["plain"].items():
         torch.testing.assert_close(saved["compiled"][name], value, rtol=0, atol=0, msg=name.__add__)
@@ -72,13 +73,13 @@ def test_a_compiled_run_learns_what_the_same_run_learns(
 def test_batch_norms_are_synchronised_where_a_device_has_fewer_than_16_samples(
     options: tuple[str, ...], ranks: int, synchronised: bool, made: Callable[..., TrainComponents]
 ) -> None:
-    modules = list(made(*options, ranks=ranks).built.model.modules())
+    modules = list(made(*options, ranks=ranks).built.method.modules())
 
     assert any(isinstance(each, SyncBatchNorm) for each in modules) == synchronised
 
 
 def test_weights_are_a_function_of_the_seed(made: Callable[..., TrainComponents]) -> None:
-    one, same, other = (made(f"--seed={seed}").built.model.state_dict() for seed in (1, 1, 2))
+    one, same, other = (made(f"--seed={seed}").built.method.state_dict() for seed in (1, 1, 2))
 
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["video.conv1.0.weight"], other["video.conv1.0.weight"])

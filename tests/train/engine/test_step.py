@@ -1,7 +1,9 @@
 """One update: what precision, accumulation and clipping change of it, and what they do not."""
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -9,14 +11,16 @@ from torch import Tensor, nn
 
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import NotFiniteError, TrainStep
-from kinetics_sounds.train.methods import Step
+from kinetics_sounds.train.interface import Batch, Method, Moment, Output
 from kinetics_sounds.train.models.activation_checkpointing import recompute
 from kinetics_sounds.train.models.backbones import c3d, r2plus1d, r3d
+
+from ..batches import MOMENT
 
 CPU = torch.device("cpu")
 
 
-class Regression(nn.Module):
+class Regression(Method):  # type: ignore[misc]
     """The mean squared output of one layer: a loss that compares no two samples."""
 
     def __init__(self) -> None:
@@ -25,20 +29,27 @@ class Regression(nn.Module):
         self.video = self.audio = nn.Linear(3, 2, bias=False)
         self.seen: list[torch.dtype] = []
 
-    def forward(self, batch: dict[str, Tensor]) -> Step:
-        output_BD = self.video(batch["video"])
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        assert batch.video is not None
+        output_BD = self.video(batch.video[:, 0])
         self.seen.append(output_BD.dtype)
         loss = output_BD.float().square().sum(dim=1).mean()
-        return Step(loss, {"loss": loss.detach(), "rows": torch.tensor(float(len(output_BD)))})
+        return Output(loss, {"loss": loss.detach(), "rows": torch.tensor(float(len(output_BD)))})
 
 
-def updated(model: nn.Module, batch: dict[str, Tensor], *, lr: float = 0.1, **options: Any) -> tuple[Step, Tensor]:
+def as_given() -> Any:
+    """A view whose arrays are what the model takes."""
+    return SimpleNamespace(augment=lambda arrays, _: arrays)
+
+
+def updated(
+    model: Method, batch: dict[str, Tensor], *, lr: float = 0.1, moment: Moment = MOMENT, **options: Any
+) -> tuple[Output, Tensor]:
     """What an update said, and by how much it moved the weights."""
-    view: Any = SimpleNamespace(to_model=lambda arrays, _: arrays)
-    built = ModelBundle(model, model, view, None)
+    built = ModelBundle(model, as_given(), None)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    outcome = TrainStep(built, optimizer, device=CPU, **options)(batch)
+    outcome = TrainStep(built, optimizer, device=CPU, **options)(batch, moment)
     moved = [parameter.detach() - old for parameter, old in zip(model.parameters(), before, strict=True)]
     return outcome, torch.cat([each.flatten() for each in moved])
 
@@ -46,13 +57,13 @@ def updated(model: nn.Module, batch: dict[str, Tensor], *, lr: float = 0.1, **op
 @pytest.fixture
 def batch() -> dict[str, Tensor]:
     values = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
-    return {"video": values, "label": torch.zeros(6), "number": torch.arange(6)}
+    return {"video": values[:, None], "label": torch.zeros(6), "number": torch.arange(6), "place": torch.arange(6)}
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 6])
 def test_equal_parts_are_worth_the_whole_where_samples_never_meet(batch: dict[str, Tensor], parts: int) -> None:
     whole, moved = updated(Regression(), batch)
-    outcome, in_parts = updated(Regression(), batch, accumulate=parts)
+    outcome, in_parts = updated(Regression(), batch, micro_sizes=[6 // parts] * parts)
 
     torch.testing.assert_close(in_parts, moved)
     torch.testing.assert_close(outcome.loss, whole.loss)
@@ -88,6 +99,89 @@ def test_a_loss_that_is_no_number_changes_nothing(batch: dict[str, Tensor]) -> N
         updated(model, {**batch, "video": batch["video"] * float("nan")})
 
     assert torch.equal(model.video.weight, before)
+
+
+class Keeping(Regression):
+    """Keeps its inputs and their places, and notes what it is told and given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moments: list[Moment] = []
+        self.updates: list[tuple[dict[str, Tensor], Moment]] = []
+        self.weights: list[Tensor] = []
+
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        self.moments.append(moment)
+        assert batch.video is not None
+        return super().forward(batch, moment)._replace(kept={"place": batch.place, "video": batch.video.detach()})
+
+    def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
+        self.updates.append((dict(kept), moment))
+        self.weights.append(self.video.weight.detach().clone())
+
+
+@pytest.mark.parametrize("sizes", [None, [6], [2, 4], [1, 2, 3]])
+def test_after_an_update_a_method_gets_what_it_kept_of_all_micro_batches_in_the_order_of_places(
+    batch: dict[str, Tensor], sizes: list[int] | None
+) -> None:
+    model, places = Keeping(), torch.tensor([4, 2, 0, 5, 1, 3])
+    moment = Moment(seed=7, step=3, epoch=1)
+
+    updated(model, {**batch, "place": places}, micro_sizes=sizes, moment=moment)
+
+    [(kept, then)] = model.updates
+    assert kept["place"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert torch.equal(kept["video"][places], batch["video"])
+    assert then == moment
+    assert model.moments == [moment._replace(micro=micro) for micro in range(len(sizes or [6]))]
+    assert torch.equal(model.weights[0], model.video.weight)  # it comes after the step
+
+
+def test_a_method_that_keeps_nothing_is_told_of_the_update_too(batch: dict[str, Tensor]) -> None:
+    model = Regression()
+    told = mock.Mock()
+    model.after_update = told  # type: ignore[method-assign]
+
+    updated(model, batch)
+
+    told.assert_called_once_with({}, MOMENT)
+
+
+def test_where_fp16_leaves_a_step_out_nothing_comes_after_it(batch: dict[str, Tensor]) -> None:
+    """The first scales are too large for its gradients; each is half of the one before, until a step is taken."""
+    model = Keeping()
+    built = ModelBundle(model, as_given(), None)
+    update = TrainStep(built, torch.optim.SGD(model.parameters(), lr=1e-9), precision="fp16", device=CPU)
+    large = {**batch, "video": 300 * batch["video"]}
+
+    moved = []
+    for step in range(20):
+        before = model.video.weight.detach().clone()
+        update(large, MOMENT._replace(step=step))
+        moved.append(not torch.equal(before, model.video.weight))
+
+    first = moved.index(True)
+    assert first > 0
+    assert all(moved[first:])
+    assert [moment.step for _, moment in model.updates] == list(range(first, 20))
+
+
+def test_a_batch_of_another_split_has_no_rows_of_the_training_split(batch: dict[str, Tensor]) -> None:
+    seen: list[Batch] = []
+
+    class Seeing(Regression):
+        def forward(self, batch: Batch, moment: Moment) -> Output:
+            seen.append(batch)
+            return super().forward(batch, moment)
+
+    built = ModelBundle(Seeing(), as_given(), None)
+    built.output({**batch, "number": torch.arange(6) + 40}, MOMENT)
+    built.output(batch, MOMENT, trains=False)
+
+    assert seen[0].row is not None
+    assert seen[0].row.tolist() == [40, 41, 42, 43, 44, 45]
+    assert seen[1].row is None
+    assert seen[0].audio is None
 
 
 @pytest.mark.parametrize("kind", [r3d, c3d, r2plus1d], ids=lambda kind: kind.__name__.rpartition(".")[2])

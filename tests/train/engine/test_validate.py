@@ -1,5 +1,6 @@
 """A run that is judged as it goes: every sample counts once, the best checkpoint stays, the rate falls on a plateau."""
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -15,11 +16,13 @@ from safetensors.torch import load_file
 
 from kinetics_sounds.stream import Split, open_split
 from kinetics_sounds.train import pretrain
-from kinetics_sounds.train.config import run_folder
+from kinetics_sounds.train.config import run_folder, settings
 from kinetics_sounds.train.data import fetcher, loader, sampler
 from kinetics_sounds.train.distributed.process_group import World
 from kinetics_sounds.train.engine import build, checkpoint, validate
 from kinetics_sounds.train.engine.step import TrainStep
+
+from ..batches import MOMENT
 
 Argv = Callable[..., list[str]]
 CONSTANT = ("--optim.lr=0.01", "--optim.schedule=constant", "--optim.warmup_steps=0")
@@ -50,27 +53,27 @@ def test_every_sample_is_asked_for_once_and_none_is_left_to_itself(samples: int,
 
 def test_it_is_the_loss_in_evaluation_mode_and_changes_nothing(finished: Path, shards: Path) -> None:
     built, split = build.rebuild(finished), open_split(shards, "test")
-    checkpoint.load_model(finished / "checkpoints" / "step-00000006", built.model)
-    before = {name: value.clone() for name, value in built.model.state_dict().items()}
-    updates = TrainStep(built, torch.optim.SGD(built.model.parameters()), device=ALONE.device)
+    checkpoint.load_model(finished / "checkpoints" / "step-00000006", built.method)
+    before = {name: value.clone() for name, value in built.method.state_dict().items()}
+    updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
     loading = loader.Loading(workers=0)
 
     def found(batch: int) -> dict[str, float]:
         told: dict[str, float] = validate.validate(
-            built, split, batch=batch, updates=updates, loading=loading, world=ALONE
+            built, split, MOMENT, batch=batch, updates=updates, loading=loading, world=ALONE
         )
         return told
 
     whole = found(6)
     assert found(6) == whole
-    assert built.model.training
-    assert all(torch.equal(before[name], value) for name, value in built.model.state_dict().items())
+    assert built.method.training
+    assert all(torch.equal(before[name], value) for name, value in built.method.state_dict().items())
 
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=1)
     with loader.test_batches(samples, batch=6, loading=loading) as batches:
         batch = next(batches)
-    built.model.eval()
-    expected = built.step({**batch, "video": batch["video"][:, 0]}).loss.item()
+    built.method.eval()
+    expected = built.output(batch, MOMENT, trains=False).loss.item()
     assert whole["val_loss"] == pytest.approx(expected)
 
 
@@ -115,13 +118,22 @@ class TestRun:
 
         assert [rates[step] for step in (3, 4, 7, 10)] == pytest.approx([1e-30, 1e-30, 1e-31, 1e-32], rel=1e-6)
 
+    def test_a_rate_whose_schedule_is_no_plateau_is_never_cut(self, small: Argv, tmp_path: Path) -> None:
+        """Though nothing gets better either."""
+        still = ("--optim.patience=0", "--optim.lr=1e-30", "--optim.least_lr=1e-32", "--optim.warmup_steps=0")
+        more = ("--val_split=test", "--steps=12", "--optim.schedule=constant")
+        assert pretrain.main(small(tmp_path, *more, *still)) == 0
+
+        assert {line["lr"] for line in lines(tmp_path) if "lr" in line} == {1e-30}
+
     def test_without_a_validation_there_is_no_best_and_no_plateau(
         self, finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(Exception, match="has no best checkpoint, as the run had no --val_split"):
             checkpoint.find(finished / "checkpoints", "best")
-        assert pretrain.main(small(tmp_path, "--optim.schedule=plateau")) == 2
-        assert "name a --val_split" in capsys.readouterr().err
+        for some in ("--optim.schedule=plateau", '--optim.schedules={"audio.*": plateau}'):
+            assert pretrain.main(small(tmp_path, some)) == 2
+            assert "name a --val_split" in capsys.readouterr().err
 
 
 class TestInit:
@@ -151,5 +163,10 @@ def test_a_run_goes_on_with_other_settings_when_it_is_told_to(
     assert [line["step"] for line in lines(out)] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_the_split_says_what_a_method_may_know(split: Split) -> None:
-    assert run_folder.data_of(split) == (2, 12)
+def test_the_split_and_the_settings_say_what_a_method_may_know(split: Split, small: Argv, tmp_path: Path) -> None:
+    """2 classes, 12 samples; 6 steps, 3 an epoch, of 4 samples. Batches of 5 leave 2 steps an epoch."""
+    asked = settings.read_settings(small(tmp_path)).settings
+    epochs = dataclasses.replace(asked, batch=5, epochs=4, steps=None)
+
+    assert run_folder.data_of(split, asked) == (2, 12, 6, 3, 4)
+    assert run_folder.data_of(split, epochs) == (2, 12, 8, 2, 5)

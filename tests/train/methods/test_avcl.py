@@ -1,6 +1,6 @@
 """Truths about the whole of AVCL, mostly with encoders that a reader can compute: means of the pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import FrozenInstanceError
 from typing import Any, Literal
 from unittest import mock
@@ -11,11 +11,14 @@ from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from kinetics_sounds.train.distributed import gather as distributed_gather
+from kinetics_sounds.train.interface import Method, Output
 from kinetics_sounds.train.losses.cgra import cgra_loss
 from kinetics_sounds.train.losses.selfcl import selfcl_loss
-from kinetics_sounds.train.methods import Method, avcl
+from kinetics_sounds.train.methods import avcl
 from kinetics_sounds.train.models.backbones import r3d
 from kinetics_sounds.train.models.heads import AmfmSettings
+
+from ..batches import MOMENT, as_batch
 
 
 @pytest.fixture(autouse=True)
@@ -39,18 +42,29 @@ class Pixels(nn.Module):
         return video.flatten(1) * self.weight
 
 
-class Staged(Pixels):
+class Layered(Pixels):
     """Pixels that tell their first quarter as conv3 and their first half as conv4."""
 
-    def stages(self, video: Tensor) -> dict[str, Tensor]:
+    layers = ("conv3", "conv4", "conv5")
+
+    def maps(self, video: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         pixels = self(video)
-        return {"conv3": pixels[:, : self.dim // 4], "conv4": pixels[:, : self.dim // 2], "conv5": pixels}
+        found = {"conv3": pixels[:, : self.dim // 4], "conv4": pixels[:, : self.dim // 2], "conv5": pixels}
+        return {name: found[name] for name in layers}
+
+    def pool(self, maps: Tensor) -> Tensor:
+        return maps
 
 
 def batch(samples: int = 4, frames: int = 2, size: int = 2) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(0)
     video, audio = torch.rand(2, samples, 3, frames, size, size, generator=rng)
     return {"video": video, "audio": audio}
+
+
+def said(method: avcl.Avcl, arrays: dict[str, Tensor]) -> Output:
+    output: Output = method(as_batch(arrays), MOMENT)
+    return output
 
 
 def model(settings: avcl.Settings, dim: int = 24) -> avcl.Avcl:
@@ -95,7 +109,7 @@ def test_loss_is_nine_tenths_cgra_and_one_tenth_selfcl_of_the_gated_features(
     cgra = cgra_loss(*gated, center=center)
     selfcl = selfcl_loss(*gated, temperature=0.5, reduction=reduction)
 
-    step = method(data)
+    step = said(method, data)
 
     torch.testing.assert_close(step.loss, 0.9 * cgra + 0.1 * selfcl)
     torch.testing.assert_close(step.logs["cgra"], cgra.detach())
@@ -110,7 +124,7 @@ def test_outside_pretraining_the_gate_does_not_exist_and_the_losses_see_bare_fea
     method = model(avcl.Settings(amfm_stage=stage))
     data = batch()
 
-    step = method(data)
+    step = said(method, data)
 
     assert {name for name, _ in method.named_parameters()} == {"video.weight", "audio.weight"}
     torch.testing.assert_close(step.logs["cgra"], cgra_loss(data["video"].flatten(1), data["audio"].flatten(1)))
@@ -122,7 +136,7 @@ class TestCgraLayer:
     @staticmethod
     def staged(layer: Any, **more: Any) -> avcl.Avcl:
         torch.manual_seed(0)
-        return avcl.build(avcl.Settings(cgra_layer=layer, **more), video=Staged(24), audio=Staged(24))
+        return avcl.build(avcl.Settings(cgra_layer=layer, **more), video=Layered(24), audio=Layered(24))
 
     @pytest.mark.parametrize(("layer", "width"), [("conv3", 6), ("conv4", 12), ("conv5", 24)])
     def test_a_stage_is_correlated_before_the_gate_and_contrasted_behind_it(self, layer: str, width: int) -> None:
@@ -132,7 +146,7 @@ class TestCgraLayer:
         cgra = cgra_loss(bare[0][:, :width], bare[1][:, :width])
         selfcl = selfcl_loss(*method.amfm(*bare), temperature=0.5)
 
-        step = method(data)
+        step = said(method, data)
 
         torch.testing.assert_close(step.logs["cgra"], cgra)
         torch.testing.assert_close(step.loss, 0.9 * cgra + 0.1 * selfcl)
@@ -140,21 +154,21 @@ class TestCgraLayer:
     def test_both_terms_are_added(self) -> None:
         data = batch()
 
-        both, conv5, pool = (self.staged(layer)(data).logs["cgra"] for layer in ("conv5+pool", "conv5", "pool"))
+        both, conv5, pool = (said(self.staged(layer), data).logs["cgra"] for layer in ("conv5+pool", "conv5", "pool"))
 
         assert conv5 != pool
         assert both == conv5 + pool
 
     def test_without_a_gate_conv5_is_the_final_feature(self) -> None:
         """GAP(conv5) differs from it only by the gate."""
-        conv5, pool = (self.staged(layer, amfm_stage="off")(batch()).loss for layer in ("conv5", "pool"))
+        conv5, pool = (said(self.staged(layer, amfm_stage="off"), batch()).loss for layer in ("conv5", "pool"))
 
         assert conv5 == pool
 
     def test_off_is_the_same_as_no_weight(self) -> None:
         off, weightless = self.staged("off"), self.staged("pool", lambda_cor=0.0)
 
-        steps = off(batch()), weightless(batch())
+        steps = said(off, batch()), said(weightless, batch())
         gradients = [
             torch.autograd.grad(step.loss, list(method.parameters()))
             for step, method in zip(steps, (off, weightless), strict=True)
@@ -168,15 +182,15 @@ class TestCgraLayer:
         settings = avcl.Settings(cgra_layer="conv3", lambda_cor=1.0, lambda_self=0.0)
         method = avcl.build(settings, video=video, audio=audio)
 
-        method(batch(frames=4, size=16)).loss.backward()
+        said(method, batch(frames=4, size=16)).loss.backward()
 
         moved = [name for name, each in method.named_parameters() if each.grad is not None and each.grad.any()]
         learnt = {name.split(".")[1] for name in moved}
         assert learnt == {"conv1", "conv2", "conv3"}
 
     @pytest.mark.parametrize("layer", ["conv3", "conv4"])
-    def test_an_encoder_that_tells_no_stages_is_refused(self, layer: Literal["conv3", "conv4"]) -> None:
-        with pytest.raises(ValueError, match=f"Pixels tells no stages: cgra_layer {layer} needs them"):
+    def test_an_encoder_that_tells_no_maps_is_refused(self, layer: Literal["conv3", "conv4"]) -> None:
+        with pytest.raises(ValueError, match=f"Pixels tells no maps of its layers: cgra_layer {layer} needs them"):
             model(avcl.Settings(cgra_layer=layer))
 
     def test_nothing_at_all_is_refused(self) -> None:
@@ -190,7 +204,7 @@ class TestCgraLayer:
         gather = mock.Mock(side_effect=lambda local_BD: local_BD)
         monkeypatch.setattr(distributed_gather, "gather", gather)
 
-        self.staged(layer)(batch())
+        said(self.staged(layer), batch())
 
         assert [call.args[0].shape for call in gather.call_args_list] == [(4, columns)]
 
@@ -200,7 +214,7 @@ def test_settings_reach_both_losses() -> None:
     data = batch()
     features = data["video"].flatten(1), data["audio"].flatten(1)
 
-    logs = model(settings)(data).logs
+    logs = said(model(settings), data).logs
 
     torch.testing.assert_close(logs["cgra"], cgra_loss(*features, off_diagonal_weight=0.5, center=False))
     torch.testing.assert_close(logs["selfcl"], selfcl_loss(*features, temperature=0.07))
@@ -215,7 +229,7 @@ def test_a_term_without_weight_is_logged_but_not_learnt_from(lambda_cor: float, 
     losses = {"cgra": cgra_loss(*features), "selfcl": selfcl_loss(*features, temperature=0.5)}
     (expected,) = torch.autograd.grad(losses[alone], weight)
 
-    step = method(data)
+    step = said(method, data)
     (gradient,) = torch.autograd.grad(step.loss, [method.get_parameter("video.weight")])
 
     assert step.loss == step.logs[alone]
@@ -224,7 +238,7 @@ def test_a_term_without_weight_is_logged_but_not_learnt_from(lambda_cor: float, 
 
 
 def test_logs_are_detached_scalars() -> None:
-    logs = model(avcl.Settings())(batch()).logs
+    logs = said(model(avcl.Settings()), batch()).logs
 
     assert set(logs) == {"loss", "cgra", "selfcl", "dead_channels"}
     assert all(value.shape == () and not value.requires_grad for value in logs.values())
@@ -234,14 +248,14 @@ def test_dead_channels_are_counted_over_both_features_that_the_losses_see() -> N
     data = batch()
     data["video"][:, 0] = 0  # one of three colours: 8 of 24 pixels
 
-    assert model(avcl.Settings(amfm_stage="off"))(data).logs["dead_channels"] == pytest.approx(8 / 48)
+    assert said(model(avcl.Settings(amfm_stage="off")), data).logs["dead_channels"] == pytest.approx(8 / 48)
     method = model(avcl.Settings())
     assert method.amfm is not None
     for parameter in method.amfm.excite.parameters():
         nn.init.constant_(parameter, -1)
     nn.init.ones_(method.amfm.get_parameter("squeeze.0.weight"))
 
-    assert method(data).logs["dead_channels"] == 1
+    assert said(method, data).logs["dead_channels"] == 1
 
 
 def test_the_death_of_the_literal_gate_has_known_values() -> None:
@@ -253,7 +267,7 @@ def test_the_death_of_the_literal_gate_has_known_values() -> None:
     nn.init.constant_(method.amfm.get_parameter("excite.0.0.bias"), -10)
     dead = torch.rand(2, 16, 512, 1, 1, 1, generator=torch.Generator().manual_seed(0))
 
-    step = method({"video": dead[0], "audio": dead[1]})
+    step = said(method, {"video": dead[0], "audio": dead[1]})
     step.loss.backward()
 
     assert step.logs["dead_channels"] == 1
@@ -277,7 +291,7 @@ def test_thirty_steps_overfit_four_samples(
 
     losses = []
     for _ in range(30):
-        step = method(data)
+        step = said(method, data)
         optimizer.zero_grad()
         step.loss.backward()
         optimizer.step()
@@ -298,4 +312,4 @@ def test_two_losses_without_weight_are_refused() -> None:
 
 def test_a_single_sample_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 samples"):
-        model(avcl.Settings())(batch(samples=1))
+        said(model(avcl.Settings()), batch(samples=1))

@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kinetics_sounds.train.methods import Data, supervised
+from kinetics_sounds.train.interface import Batch, Data
+from kinetics_sounds.train.methods import supervised
 from kinetics_sounds.train.methods.supervised import Supervised
 from kinetics_sounds.train.models.heads import Amfm
+
+from ..batches import MOMENT, as_batch
 
 
 class Pixels(nn.Module):
@@ -32,10 +35,10 @@ def made(*, classes: int = 3, dim: int = 4, **settings: Any) -> Supervised:
     )
 
 
-def batch(label: list[int]) -> dict[str, Tensor]:
+def batch(label: list[int]) -> Batch:
     generator = torch.Generator().manual_seed(0)
     sides = {name: torch.rand(len(label), 1, 1, 2, 2, generator=generator) for name in ("video", "audio")}
-    return {**sides, "label": torch.tensor(label)}
+    return as_batch({**sides, "label": torch.tensor(label)})
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(34, 542_242), (100, 576_100)])
@@ -56,7 +59,7 @@ def test_a_classifier_that_knows_nothing_loses_log_c_and_hits_a_class_of_c() -> 
     for parameter in model.classifier.parameters():
         nn.init.zeros_(parameter)
 
-    step = model(batch([0, 0, 1, 2]))
+    step = model(batch([0, 0, 1, 2]), MOMENT)
 
     assert step.loss.item() == pytest.approx(math.log(3))
     assert step.logs["top1"] == 50  # all equal: the first class is named, which two of four are
@@ -65,7 +68,7 @@ def test_a_classifier_that_knows_nothing_loses_log_c_and_hits_a_class_of_c() -> 
 def test_only_the_wanted_encoder_learns() -> None:
     for modalities, learns in (("both", (True, True)), ("video", (True, False)), ("audio", (False, True))):
         model = made(modalities=modalities)
-        model(batch([0, 1, 2])).loss.backward()
+        model(batch([0, 1, 2]), MOMENT).loss.backward()
         assert tuple(each.scale.grad is not None for each in (model.video, model.audio)) == learns
 
 
@@ -73,10 +76,10 @@ def test_dropout_is_for_training_alone() -> None:
     model = made(dropout=0.9, hidden=64)
     inputs = batch([0, 1, 2])
     torch.manual_seed(0)
-    assert model(inputs).loss != model(inputs).loss
+    assert model(inputs, MOMENT).loss != model(inputs, MOMENT).loss
 
     model.eval()
-    assert model(inputs).loss == model(inputs).loss
+    assert model(inputs, MOMENT).loss == model(inputs, MOMENT).loss
 
 
 def test_a_gate_of_ones_is_no_gate() -> None:
@@ -89,7 +92,7 @@ def test_a_gate_of_ones_is_no_gate() -> None:
     without.classifier.load_state_dict(with_gate.classifier.state_dict())
     inputs = batch([0, 1, 2])
 
-    assert torch.equal(with_gate(inputs).loss, without(inputs).loss)
+    assert torch.equal(with_gate(inputs, MOMENT).loss, without(inputs, MOMENT).loss)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kinetics_sounds.train.models.backbones import Backbone, Staged, c3d, feature_width, r2plus1d, r3d
+from kinetics_sounds.train.interface import Encoder
+from kinetics_sounds.train.models.backbones import c3d, feature_width, r2plus1d, r3d
 
 ALL: tuple[ModuleType, ...] = (c3d, r2plus1d, r3d)
 TOTALS = {
@@ -79,38 +80,53 @@ def test_the_pooled_feature_is_512_wide(backbone: ModuleType) -> None:
 
     assert encoder(torch.empty(2, 3, 16, 112, 112, device="meta")).shape == (2, 512)
     assert encoder.dim == feature_width(encoder) == 512
-    assert isinstance(encoder, Backbone)
+    assert isinstance(encoder, Encoder)
 
 
 @each
-def test_the_pooled_maps_of_three_stages_are_as_wide_as_their_channels(backbone: ModuleType) -> None:
+def test_the_pooled_maps_of_its_layers_are_as_wide_as_their_channels(backbone: ModuleType) -> None:
     encoder = paper(backbone)
     width = {name: shape[0] for name, _, shape in STAGES[backbone]}
 
-    pooled = encoder.stages(torch.empty(2, 3, 16, 112, 112, device="meta"))
+    maps = encoder.maps(torch.empty(2, 3, 16, 112, 112, device="meta"), encoder.layers)
 
-    assert {name: each.shape for name, each in pooled.items()} == {
-        name: (2, width[name]) for name in ("conv3", "conv4", "conv5")
+    assert {name: encoder.pool(each).shape for name, each in maps.items()} == {
+        name: (2, channels) for name, channels in width.items()
     }
-    assert isinstance(encoder, Staged)
 
 
 @each
-def test_pooled_maps_are_the_means_of_what_each_stage_gives_and_the_last_is_the_feature(backbone: ModuleType) -> None:
+def test_maps_are_what_each_stage_gives_pooled_as_means_and_the_last_is_the_feature(backbone: ModuleType) -> None:
     torch.manual_seed(0)
     encoder = backbone.build(backbone.Settings(width=2)).eval()
     video_BCTHW = torch.rand(2, 3, 8, 16, 16)
-    means: dict[str, Tensor] = {}
+    given: dict[str, Tensor] = {}
     for name in ("conv3", "conv4", "conv5"):
         encoder.get_submodule(name).register_forward_hook(
-            lambda _module, _inputs, output, name=name: means.__setitem__(name, output.mean(dim=(2, 3, 4)))
+            lambda _module, _inputs, output, name=name: given.__setitem__(name, output)
         )
 
-    pooled = encoder.stages(video_BCTHW)
+    maps = encoder.maps(video_BCTHW, ("conv3", "conv4", "conv5"))
 
-    assert list(pooled) == ["conv3", "conv4", "conv5"]
-    assert all(torch.equal(pooled[name], means[name]) for name in means)
-    assert torch.equal(pooled["conv5"], encoder(video_BCTHW))
+    assert list(maps) == ["conv3", "conv4", "conv5"]
+    assert all(torch.equal(maps[name], given[name]) for name in given)
+    assert all(torch.equal(encoder.pool(maps[name]), given[name].mean(dim=(2, 3, 4))) for name in given)
+    assert torch.equal(encoder.pool(maps["conv5"]), encoder(video_BCTHW))
+
+
+@each
+def test_no_layer_behind_the_last_one_that_is_asked_for_is_computed(backbone: ModuleType) -> None:
+    encoder = backbone.build(backbone.Settings(width=2))
+    ran: list[str] = []
+    for name in encoder.layers:
+        encoder.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
+
+    maps = encoder.maps(torch.rand(2, 3, 8, 16, 16), ("conv3", "conv1"))
+
+    assert list(maps) == ["conv3", "conv1"]  # as they were asked for
+    assert ran == ["conv1", "conv2", "conv3"]
+    with pytest.raises(KeyError, match="conv6"):
+        encoder.maps(torch.rand(2, 3, 8, 16, 16), ("conv6",))
 
 
 @each

@@ -16,9 +16,11 @@ from kinetics_sounds.train.config import settings
 from kinetics_sounds.train.distributed.sync_batch_norm import convert_sync_batchnorm
 from kinetics_sounds.train.engine import build, checkpoint
 from kinetics_sounds.train.engine.build import ModelBundle
-from kinetics_sounds.train.methods import Data
+from kinetics_sounds.train.interface import Batch, Data
 from kinetics_sounds.train.models.activation_checkpointing import recompute
 from kinetics_sounds.train.models.backbones import tied_copy
+
+from ..batches import MOMENT, as_batch
 
 SHARED = ("--encoders=shared", "--clip_and_mel.audio_channels=3")
 CONSTANT = ("--optim.schedule=constant", "--optim.warmup_steps=0")
@@ -33,9 +35,9 @@ def built(*argv: str) -> ModelBundle:
     return found
 
 
-def pair() -> dict[str, Tensor]:
+def pair() -> Batch:
     video, audio = torch.rand(2, 4, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    return {"video": video, "audio": audio}
+    return as_batch({"video": video, "audio": audio})
 
 
 def buffers(encoder: nn.Module) -> dict[str, Tensor]:
@@ -54,7 +56,7 @@ def test_both_modalities_have_the_same_weights_and_begin_as_the_videos_own() -> 
     sides = one.method.video, one.method.audio
     assert all(here is there for here, there in zip(*(each.parameters() for each in sides), strict=True))
     assert not any(here is there for here, there in zip(*(each.buffers() for each in sides), strict=True))
-    assert len(list(one.model.parameters())) == len(list(sides[0].parameters()))  # an optimiser sees each weight once
+    assert len(list(one.method.parameters())) == len(list(sides[0].parameters()))  # an optimiser sees each weight once
     assert not {*map(id, two.method.video.parameters())} & {*map(id, two.method.audio.parameters())}
     for side in sides:
         assert_same(side.state_dict(), two.method.video.state_dict())
@@ -111,11 +113,11 @@ def test_in_evaluation_each_modality_is_encoded_as_by_a_separate_encoder_of_the_
 
 def test_one_set_of_weights_learns_from_both_modalities() -> None:
     """Its gradient is the sum of what two equal encoders would get."""
-    one, two = (built(*more, "--avcl.amfm_stage=pretrain").model.eval() for more in (SHARED, SHARED[1:]))
+    one, two = (built(*more, "--avcl.amfm_stage=pretrain").method.eval() for more in (SHARED, SHARED[1:]))
     two.load_state_dict(one.state_dict())
 
     for model in (one, two):
-        model(pair()).loss.backward()
+        model(pair(), MOMENT).loss.backward()
 
     for name, weight in one.get_submodule("video").named_parameters():
         parts = [two.get_parameter(f"{side}.{name}").grad for side in ("video", "audio")]
@@ -127,9 +129,9 @@ def test_one_set_of_weights_learns_from_both_modalities() -> None:
 def test_a_checkpoint_holds_both_names_and_gives_the_one_set_of_weights_and_both_of_statistics_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, other = built(*SHARED).model, built(*SHARED, "--seed=1").model
+    one, other = built(*SHARED).method, built(*SHARED, "--seed=1").method
     optimizer = torch.optim.SGD(one.parameters(), lr=0.1, momentum=0.9)
-    one(pair()).loss.backward()
+    one(pair(), MOMENT).loss.backward()
     optimizer.step()
     path = checkpoint.save(tmp_path, 1, model=one, optimizer=optimizer, state={}, keep=1)
     later = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9)
@@ -207,7 +209,7 @@ MIXED = "was trained with one set of batch-norm statistics for both modalities"
 def test_a_runs_features_are_those_of_two_encoders_with_its_weights_and_statistics(trained: Path, shards: Path) -> None:
     """Loaded as a run is, and into two separate encoders from the file, name by name."""
     encoders = load(trained)
-    two = built(SHARED[1], "--clip_and_mel.frames=8").model.eval()
+    two = built(SHARED[1], "--clip_and_mel.frames=8").method.eval()
     two.load_state_dict(load_file(trained / "checkpoints" / "step-00000002" / "model.safetensors"))
 
     with sample(open_split(shards, "test"), 0) as clip:

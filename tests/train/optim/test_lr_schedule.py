@@ -34,6 +34,20 @@ def test_cosine_ends_at_its_final_share(step: int, share: float) -> None:
     assert learning_rate(step, **COSINE, final_share=0.1) == pytest.approx(share)
 
 
+@pytest.mark.parametrize(("step", "share"), [(4, 1), (51, 1), (52, 0.5), (77, 0.5), (78, 0.25), (104, 0.25)])
+def test_multistep_is_multiplied_by_its_factor_at_each_milestone(step: int, share: float) -> None:
+    """Half of 104 steps is 52, three quarters are 78."""
+    multistep: dict[str, Any] = {**CONSTANT, "kind": "multistep", "milestones": (0.75, 0.5), "factor": 0.5}
+
+    assert learning_rate(step, **multistep) == share
+
+
+def test_multistep_without_milestones_is_constant_and_rises_as_the_others_do() -> None:
+    rates = [learning_rate(step, **{**CONSTANT, "kind": "multistep"}) for step in range(104)]
+
+    assert rates == [learning_rate(step, **CONSTANT) for step in range(104)]
+
+
 def test_without_warm_up_the_first_step_has_the_base_rate() -> None:
     assert learning_rate(0, base=1e-3, steps=10, warmup_steps=0, kind="cosine") == 1e-3
 
@@ -67,7 +81,7 @@ def test_rate_lies_between_zero_and_base_and_scales_with_it(
         (-1, {}, "step"),
         (0, {"warmup_steps": 105}, "warmup"),
         (0, {"warmup_steps": -1}, "warmup"),
-        (0, {"kind": "step"}, "'step'"),
+        (0, {"kind": "step"}, "unknown schedule 'step'; there are constant, cosine, multistep, plateau"),
     ],
 )
 def test_nonsense_is_refused(step: int, changes: dict[str, Any], message: str) -> None:

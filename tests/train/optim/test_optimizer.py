@@ -12,7 +12,7 @@ from torch import nn
 
 from kinetics_sounds.train.engine import checkpoint
 from kinetics_sounds.train.optim.lr_schedule import Plateau
-from kinetics_sounds.train.optim.optimizer import Lars, Optim, make_optimizer, set_rate
+from kinetics_sounds.train.optim.optimizer import Lars, Optim, make_optimizer, rates, set_rates
 
 
 def net() -> nn.Sequential:
@@ -72,6 +72,12 @@ class TestLars:
         assert parameter.item() == pytest.approx(2 - 0.002)
 
 
+def by_name(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The learning rate of each parameter."""
+    found = {id(each): group["lr"] for group in optimizer.param_groups for each in group["params"]}
+    return {name: found[id(each)] for name, each in model.named_parameters()}
+
+
 class TestGroups:
     def test_all_parameters_are_there_once_with_the_same_rate_and_decay(self) -> None:
         (group,) = make_optimizer(net(), Optim(lr=0.1, weight_decay=0.01)).param_groups
@@ -87,9 +93,8 @@ class TestGroups:
     def test_the_last_pattern_that_fits_names_the_factor(self) -> None:
         model = net()
         optimizer = make_optimizer(model, Optim(lr=0.1, factors={"2.*": 10.0, "*.bias": 0.5}))
-        set_rate(optimizer, 0.01)
-        rates = {id(each): group["lr"] for group in optimizer.param_groups for each in group["params"]}
-        assert {name: round(rates[id(each)], 9) for name, each in model.named_parameters()} == {
+        set_rates(optimizer, {"constant": 0.01})
+        assert {name: round(rate, 9) for name, rate in by_name(model, optimizer).items()} == {
             "0.weight": 0.01,
             "0.bias": 0.005,
             "1.weight": 0.01,
@@ -101,6 +106,37 @@ class TestGroups:
     def test_a_pattern_that_fits_nothing_is_told(self) -> None:
         with pytest.raises(ValueError, match=r"no parameter's name fits 'predictor\.\*'; the first is '0.weight'"):
             make_optimizer(net(), Optim(factors={"predictor.*": 10.0}))
+
+    def test_a_pattern_of_schedules_that_fits_nothing_is_told(self) -> None:
+        with pytest.raises(ValueError, match=r"optim\.schedules: no parameter's name fits 'predictor\.\*'"):
+            make_optimizer(net(), Optim(schedules={"predictor.*": "constant"}))
+
+    def test_the_last_pattern_that_fits_names_the_schedule_and_factors_and_decay_stay_what_they_are(self) -> None:
+        """A predictor (2.*) at ten times the rate, which stays, while the rest follows a cosine: at its end 0."""
+        model = net()
+        how = Optim(
+            lr=0.1,
+            schedule="cosine",
+            schedules={"*": "multistep", "0.*": "cosine", "2.*": "constant", "1.*": "cosine"},
+            factors={"2.*": 10.0},
+            weight_decay=0.01,
+            decay_all=False,
+        )
+        optimizer = make_optimizer(model, how)
+        schedules = {id(each): group["schedule"] for group in optimizer.param_groups for each in group["params"]}
+        assert {name: schedules[id(each)] for name, each in model.named_parameters()} == {
+            **dict.fromkeys(["0.weight", "0.bias", "1.weight", "1.bias"], "cosine"),
+            **dict.fromkeys(["2.weight", "2.bias"], "constant"),
+        }
+        assert {
+            id(each) for group in optimizer.param_groups if not group["weight_decay"] for each in group["params"]
+        } == {id(each) for each in model.parameters() if each.ndim == 1}
+
+        for step, cosine in ((0, 0.1), (5, 0.05), (10, 0.0)):
+            set_rates(optimizer, rates(how, step, steps=10, plateau=Plateau()))
+            found = by_name(model, optimizer)
+            assert [found[name] for name in found if name[0] != "2"] == pytest.approx([cosine] * 4)
+            assert found["2.weight"] == found["2.bias"] == 1.0
 
     def test_what_does_not_learn_is_left_out(self) -> None:
         model = net()
@@ -140,7 +176,16 @@ class TestGroups:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": -1.0}, {"factors": {"*": -1.0}}, {"beta2": 1.0}, {"cut": 1.0}, {"final_share": 2.0}, {"patience": -1}],
+    [
+        {"lr": -1.0},
+        {"factors": {"*": -1.0}},
+        {"beta2": 1.0},
+        {"cut": 1.0},
+        {"final_share": 2.0},
+        {"patience": -1},
+        {"milestones": (0.5, 1.0)},
+        {"milestones": (0.0,)},
+    ],
 )
 def test_numbers_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="optim: "):
@@ -153,6 +198,33 @@ def test_a_rate_is_cut_once_patience_is_over() -> None:
     for value in (1.0, 2.0, 2.0, 1.0, 2.0, 3.0):
         states.append(states[-1].after(value, patience=2))
     assert [(each.cuts, each.waited) for each in states] == [(0, 0), (0, 0), (0, 0), (0, 1), (0, 2), (1, 0), (1, 0)]
+
+
+class TestRates:
+    def test_there_is_one_of_each_schedule_that_is_used(self) -> None:
+        how = Optim(lr=0.1, schedule="cosine", schedules={"a": "constant", "b": "constant"})
+        assert rates(how, 10, steps=10, plateau=Plateau()) == {"cosine": 0.0, "constant": 0.1}
+
+    def test_multistep_is_multiplied_with_the_cut_at_its_milestones(self) -> None:
+        how = Optim(lr=1.0, schedule="multistep", milestones=(0.5, 0.75), cut=0.5)
+        found = [rates(how, step, steps=8, plateau=Plateau())["multistep"] for step in range(8)]
+        assert found == [1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
+
+    def test_a_plateau_cuts_its_own_schedule_alone(self) -> None:
+        """Twice by ten; the others stay what they would be."""
+        how = Optim(
+            lr=0.1, schedule="constant", schedules={"a": "plateau", "b": "cosine", "c": "multistep"}, milestones=(0.5,)
+        )
+        found = rates(how, 5, steps=10, plateau=Plateau(cuts=2))
+        assert found == pytest.approx({"constant": 0.1, "plateau": 0.001, "cosine": 0.05, "multistep": 0.01})
+
+    def test_a_plateau_ends_at_its_least_rate_but_a_warm_up_below_it_is_left(self) -> None:
+        how = Optim(lr=0.1, schedule="plateau", least_lr=0.05, warmup_steps=9)
+        assert rates(how, 9, steps=10, plateau=Plateau(cuts=2)) == {"plateau": 0.05}
+        assert rates(how, 0, steps=10, plateau=Plateau(cuts=2)) == {"plateau": pytest.approx(0.01)}
+
+    def test_a_warm_up_is_no_longer_than_the_run(self) -> None:
+        assert rates(Optim(lr=0.4, warmup_steps=99), 2, steps=3, plateau=Plateau()) == {"constant": pytest.approx(0.3)}
 
 
 @given(values=st.lists(st.integers(0, 5), max_size=40), patience=st.integers(0, 4))
