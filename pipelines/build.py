@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kinetics_sounds import annotations, classes, files, manifest, sources
 from kinetics_sounds.address import Address
@@ -65,7 +65,7 @@ class Settings:
     """At most this many clips a split, drawn by their keys."""
     per_class: int | None = None
     """At most this many clips a class and split, drawn by their keys."""
-    executor: Literal["local", "ray", "slurm"] = "local"
+    executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes here, a Ray cluster, or Slurm array jobs. --out must be seen by all of them."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes; each uses one core."""
