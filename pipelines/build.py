@@ -173,8 +173,8 @@ def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
     out = settings.out or Path("data") / class_list.name
     note = f" ({class_list.note})" if class_list.note else ""
     print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}\nout: {out}", file=say)
-    asked = {spec: sources.load(spec, _own(groups, spec)) for spec in settings.source or (Address("youtube"),)}
-    asked = {sources.absolute(spec): source for spec, source in asked.items()}
+    chosen = map(sources.absolute, settings.source or (Address("youtube"),))
+    asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
     _check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
     _check_classes(class_list, out)
     lists = settings.annotations or tuple(Address(annotations.OFFICIAL.format(split=split)) for split in splits)

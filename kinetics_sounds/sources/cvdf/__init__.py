@@ -23,7 +23,7 @@ from pathlib import Path
 from ... import files, web
 from ...clip import SPLITS, FetchResult, Kind, Status, parse_key
 from ...errors import SourceError
-from .. import PartError, TarPart, UnreachableError, readable_folder, walk
+from .. import PartError, TarPart, UnreachableError, absolute_folder, readable_folder, walk
 from ..cvdf import tar_stream
 from ..cvdf.common import BreakError, ChangedError
 from ..cvdf.http_stream import Download
@@ -51,6 +51,15 @@ _NOTICE = (
 )
 
 
+def absolute(argument: str) -> str:
+    """A folder's path for whoever works in another one; a URL as it is."""
+    return argument if _is_url(argument) else absolute_folder(argument)
+
+
+def _is_url(argument: str) -> bool:
+    return re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE) is not None
+
+
 class Source:
     """The parts of one place."""
 
@@ -66,7 +75,7 @@ class Source:
         self.downloaded = 0
         self.folder: Path | None = None
         self.named = web.host(OFFICIAL)
-        if re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE):
+        if _is_url(argument):
             self.base = _quoted(argument.rstrip("/"))
             with contextlib.suppress(ValueError):  # which is what is wrong with it, and said below
                 self.named = web.host(self.base)

@@ -97,6 +97,7 @@ def placed(out: Path, clip: Clip, text: str) -> Media:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     here = World()
+    monkeypatch.setattr(sources, "absolute", Address)
     monkeypatch.setattr(sources, "load", here.load)
     monkeypatch.setattr(build.executors, "start", here.start)
     monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.01)
