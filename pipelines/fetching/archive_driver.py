@@ -78,7 +78,7 @@ def unread(
 
     def asked(part: TarPart) -> bool:
         entry = known.get(part.name)
-        if entry is None or (entry.status is not Status.OK and (entry.status in again or entry.status.kind in again)):
+        if entry is None or (entry.status is not Status.OK and entry.status.is_named(again)):
             return True
         return not entry.keys.isdisjoint(hoped)
 
@@ -152,7 +152,7 @@ class _Reading:
             if doubt and sum(key in entry.keys for entry in self.known.values()) < 2:
                 status, _, detail = said.partition(": ")
                 outcome = replace(word, status=Status.of(status), detail=detail)
-                if self.run.again.isdisjoint((outcome.status, outcome.status.kind)):
+                if not outcome.status.is_named(self.run.again):
                     self.damaged[key] = outcome
 
     def read(self, parts: Sequence[TarPart]) -> StopReason | None:
@@ -227,8 +227,7 @@ class _Reading:
         if done.status.kind in (Kind.OK, Kind.PERMANENT):
             entry = PartEntry(status=done.status, detail=done.detail, keys=done.keys)
             self.run.ledger.record_part(self.turn.spec, task.part.name, entry)
-        refused = done.status.kind is Kind.STOP or done.status is Status.NETWORK
-        return StopReason(done.status, done.detail) if refused else None
+        return StopReason(done.status, done.detail) if done.status.is_blocking else None
 
     def _took_clips(self, ended: Iterable[tuple[ClipTask, ClipDone]], here: _Cuts) -> StopReason | None:
         """Record what became of copies, and have the next one cut of each clip whose copy was no good."""

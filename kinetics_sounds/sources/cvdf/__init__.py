@@ -43,8 +43,6 @@ LIST_SECONDS = 60.0
 RESTARTS = 3
 """How often a part is begun again because its file changed before it gave a clip."""
 _REPLACEMENT = "replacement_for_corrupted"
-_PASSING = (Status.NETWORK, Status.TIMEOUT, Status.TRUNCATED, Status.HTTP_5XX, Status.RATE_LIMITED)
-"""Why a list may be read later."""
 _NOTICE = (
     "The mirror's parts hold clips of all classes: every part of the splits asked for is streamed whole (the official "
     "three splits are 436 GB together) and only the wanted clips are kept."
@@ -189,7 +187,7 @@ def _urls_in(place: str, *, named: str) -> Iterator[str]:
             f"{_shown(place)}: the list of parts cannot be read: {error}; see that the address is right and the server "
             "answers, or download the parts and give their folder with --source cvdf:DIR"
         )
-        if isinstance(error, BreakError) and error.status in _PASSING:
+        if isinstance(error, BreakError) and _may_pass(error.status):
             raise UnreachableError(error.status, text) from error
         raise SourceError(text) from error
     for line in lines:
@@ -197,6 +195,11 @@ def _urls_in(place: str, *, named: str) -> Iterator[str]:
             yield urllib.parse.urljoin(place, _quoted(line)) if line and not line.startswith("#") else ""
         except ValueError:
             yield line
+
+
+def _may_pass(status: Status) -> bool:
+    """Whether a list may be read later: a server that has none (404) is waited for in vain."""
+    return status.is_refusal or (status.is_transient and status is not Status.HTTP_4XX)
 
 
 def _absent(url: str, *, named: str) -> bool:
