@@ -218,6 +218,14 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A status and its reason."""
+
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one clip."""
 
@@ -229,6 +237,8 @@ class Outcome:
     media: Media | None = None
     """Present exactly where the status is ok."""
     tool_versions: str = ""
+    provisional: Verdict | None = None
+    """What holds for good unless another copy of the clip turns up, in an archive that was not read to its end."""
 
     def __post_init__(self) -> None:
         """An ok clip has a file; no other has."""
