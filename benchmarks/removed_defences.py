@@ -874,7 +874,7 @@ DEFENCES: tuple[Defence, ...] = (
         ARCHIVES,
         "an annotation list has at most 256 MiB",
         "kinetics_sounds/annotations.py",
-        "if len(data) > _MAX_BYTES:\n                        break",
+        "if len(data) > _MAX_BYTES:\n                    break",
         "pass",
         "tests/test_annotations.py::test_of_a_body_that_is_too_large_no_more_is_read_than_tells_so",
     ),
