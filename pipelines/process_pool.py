@@ -35,7 +35,7 @@ MARK = "KINETICS_SOUNDS_WORKER"
 SECONDS_TO_LEAVE = 2.0
 """What a worker has for its `finally` blocks when whoever drives it is gone."""
 LIVES = 3
-"""Pools that may be lost with a task in hand before it is held for the cause."""
+"""Times that a task is begun, on whichever executor, before it is held for the cause of its losses."""
 SECONDS_TO_STALL = 60.0
 """Beyond the longest time that a task has: when no task ended for so long, the pool is stuck."""
 

@@ -68,7 +68,7 @@ class Settings:
     """A shard is closed once it holds this many bytes."""
     seed: int = 0
     """Of the one shuffle that decides the samples' order in the tars."""
-    executor: Literal["local", "ray", "slurm"] = "local"
+    executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes here, a Ray cluster, or Slurm array jobs. The clips and the shards' folder must be seen by
     all of them."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)

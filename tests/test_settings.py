@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import command
+from kinetics_sounds.config_text import read_config
 from kinetics_sounds.errors import (
     SettingsError,
 )
-from kinetics_sounds.settings import Layers, Parsed, choices, only_one, parse, read_config
+from kinetics_sounds.settings import Layers, Parsed, choices, only_one, parse
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,9 @@ from typing import Any, Generic
 from kinetics_sounds import __version__, files
 from kinetics_sounds.errors import SettingsError
 
-from ..process_pool import SupervisedPool, forget_main
+from ..process_pool import LIVES, SupervisedPool, forget_main
 from . import Cause, Failed, R, T
 
-LIVES = 3
-"""Times that a task is begun before it is held for the cause of its losses."""
 NOTICE_SECONDS = 20.0
 """What Ray takes to call a node dead whose tasks are lost already."""
 PROBE_SECONDS = 60.0

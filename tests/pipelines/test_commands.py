@@ -165,7 +165,7 @@ CASES = [
     ("ks-build", BUILD + " --workrs 2", "--workrs"),
     ("ks-build", BUILD + " --attempts 0", "--attempts 0: must be more than 0"),
     ("ks-build", BUILD + " --patience -1", "--patience -1.0: must be 0 or more seconds"),
-    ("ks-build", BUILD + " --executor slrm", "slrm"),
+    ("ks-build", BUILD + " --executor slrm", "'slrm' is none of local, ray, slurm (did you mean 'slurm'?)"),
     (
         "ks-build",
         BUILD + " --slurm.partition cpu",

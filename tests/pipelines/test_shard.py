@@ -624,7 +624,7 @@ def test_what_is_packed_is_sound(shards: Path, others: Path, capsys: pytest.Capt
         ("--check_bytes --verify x", "--verify reads every byte already"),
         ("--slurm.partition cpu", "add --executor slurm, or leave them out"),
         ("--out zip::s3://bucket/x", "this kind of URL is not read"),
-        ("--executor slrm", "slrm"),
+        ("--executor slrm", "--executor: 'slrm' is none of local, ray, slurm (did you mean 'slurm'?)"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -359,7 +359,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[OSError | bytes]:
         return end.ljust(size)
 
     monkeypatch.setattr("os.pread", read_or_fail)
-    monkeypatch.setattr(reader, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(reader, "BACKOFF", dataclasses.replace(reader.BACKOFF, longest_seconds=0.0))
     return ends
 
 
@@ -424,7 +424,7 @@ def url(folder: Path, s3: str) -> str:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "WAITS", (0.01,))
+    monkeypatch.setattr(remote, "BACKOFF", dataclasses.replace(remote.BACKOFF, attempts=2, longest_seconds=0.01))
     monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
 
 

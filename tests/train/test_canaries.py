@@ -1,6 +1,7 @@
 """No secret of the address of a set is told by the commands that read one: not in a file, an output or a command line."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ __all__ = ["argv"]
 @pytest.fixture
 def server(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """The set `set` over HTTP."""
-    monkeypatch.setattr(remote, "WAITS", ())
+    monkeypatch.setattr(remote, "BACKOFF", replace(remote.BACKOFF, attempts=1))
     server = FileServer(ranges=True)
     server.files.update(
         {f"set/{path.relative_to(shards)}": path.read_bytes() for path in shards.rglob("*") if path.is_file()}

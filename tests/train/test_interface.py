@@ -33,7 +33,7 @@ def test_a_methods_encoders_are_its_two_each_once() -> None:
 
 
 def test_what_is_no_method_replicates_nothing() -> None:
-    class Bank(Method):
+    class Bank(Method):  # type: ignore[misc]
         REPLICATED = ("bank.",)
 
     assert replicated(Bank()) == ("bank.",)

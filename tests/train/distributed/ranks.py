@@ -148,7 +148,7 @@ def inputs(world: World, seed: int) -> Batch:
     return Batch(video=video, audio=audio, label=torch.full_like(place, -1), place=place, row=None)
 
 
-class Spread(Method):
+class Spread(Method):  # type: ignore[misc]
     """The variance over the rows of a micro-batch, which meet in it; keeps each row's output."""
 
     def __init__(self) -> None:

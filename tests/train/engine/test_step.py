@@ -140,7 +140,7 @@ def test_after_an_update_a_method_gets_what_it_kept_of_all_micro_batches_in_the_
 def test_a_method_that_keeps_nothing_is_told_of_the_update_too(batch: dict[str, Tensor]) -> None:
     model = Regression()
     told = mock.Mock()
-    model.after_update = told  # type: ignore[method-assign]
+    model.after_update = told
 
     updated(model, batch)
 
