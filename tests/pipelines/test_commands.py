@@ -36,6 +36,7 @@ OPTIONS = {
     "ks-eval cam": "run checkpoint untrained shards on_split samples frames layer cache cache_gb device out json",
     "ks-eval finetune": "run checkpoint untrained shards fit_split val_split on_split epochs batch optim gate clips vote seed "
     "devices precision workers cache cache_gb device out json",
+    "ks-eval vote": "run checkpoint shards on_split clips vote batch workers cache cache_gb device out json",
     "ks-eval sounds": "run folder checkpoint untrained windows seconds features device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
     "ks-doctor": "out live source live_id distributed timeout json",

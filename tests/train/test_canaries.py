@@ -110,7 +110,7 @@ def test_no_misspelt_option_tells_a_secret_that_holds_quotes_and_blanks(
 
 
 @pytest.mark.parametrize("fault", ["refused", "denied", "busy", "unknown", "nowhere"])
-@pytest.mark.parametrize("command", ["train", "bench", "eval", "finetune", "cam", "verify"])
+@pytest.mark.parametrize("command", ["train", "bench", "eval", "finetune", "vote", "cam", "verify"])
 def test_no_command_that_cannot_have_a_set_tells_a_secret(
     command: str,
     fault: str,
@@ -132,6 +132,7 @@ def test_no_command_that_cannot_have_a_set_tells_a_secret(
         "bench": lambda: pretrain.main(["bench", *train(small, tmp_path / "run", url)]),
         "eval": lambda: evaluate.main(["crossmodal", *judged]),
         "finetune": lambda: evaluate.main(["finetune", *judged]),
+        "vote": lambda: evaluate.main(["vote", *judged]),
         "cam": lambda: evaluate.main(["cam", *judged]),
         "verify": lambda: shard.main([f"--verify={url}"]),
     }[command]()

@@ -1,7 +1,4 @@
-"""ks-eval finetune: all weights of a run's encoders learn the labels, and many clips a video vote (AVCL, section III.B).
-
-Shape suffixes: N videos, K clips a video, C classes, D feature channels, B videos of a batch.
-"""
+"""ks-eval finetune: all weights of a run's encoders learn the labels, and many clips a video vote (AVCL, section III.B)."""
 
 import json
 from collections.abc import Mapping
@@ -9,11 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
-from torch import Tensor
 
-from kinetics_sounds import progress, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, STOPPED
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
@@ -24,19 +18,17 @@ from kinetics_sounds.shards.index import Dataset, SplitFacts
 from ... import pretrain
 from ...config import run_folder
 from ...config.settings import TrainSettings, at_least, check, flat
-from ...data import fetcher, loader
 from ...data.dataset import default_cache, open_split
+from ...data.loader import Loading
 from ...distributed import launch
 from ...distributed.devices import pick_device
-from ...engine import build, checkpoint, resume
-from ...engine.build import ModelBundle
+from ...engine import checkpoint, resume
 from ...methods import supervised
-from ...methods.supervised import Supervised
 from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
-from ...probes import bounded, topk_hits
-from .. import results
-from ..encoders import asked, check_claims
+from .. import results, votes
+from ..encoders import asked, check_claims, load
+from ..votes import How
 
 HOW = frozenset(resume.FREE) - {"init", "val_split", "epochs", "steps"} | {"window"}
 """Settings of ks-train that one fine-tuning may have different each time it goes on."""
@@ -84,7 +76,7 @@ class Settings:
     """AMFM before the classifier, as the run has it; auto: where its AVCL has it in pretraining or asks for it in fine-tuning."""
     clips: int = 10
     """Evenly spaced clips of a video that vote."""
-    vote: Literal["logit", "prob"] = "logit"
+    vote: How = "logit"
     """What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
     seed: int = 0
     """Of the classifier's initial weights, the order, every view and dropout."""
@@ -239,13 +231,13 @@ def _judged(
 ) -> dict[str, Any]:
     """What the results say of the fine-tuned run besides their head."""
     out = results.folder(settings, "finetune")
-    path = checkpoint.find(out / "checkpoints", "best" if val else "last")
-    built = build.rebuild(out)
-    checkpoint.load_model(path, built.method)
+    encoders = load(out, "best" if val else "last")
+    loading = Loading(workers=workers, device=pick_device(settings.device))
     tuned = run_folder.reopen(out)
     split = open_split(settings, shards, on)
+    logit_NKC, label_N = votes.clip_logits(encoders, split, clips=settings.clips, batch=settings.batch, loading=loading)
     return {
-        "tuned": path.name,
+        "tuned": None if encoders.checkpoint is None else encoders.checkpoint.name,
         "best_on": val,
         "epochs": settings.epochs,
         "fit_split": settings.fit_split,
@@ -261,57 +253,7 @@ def _judged(
             **asdict(tuned.groups["supervised"]),
         },
         "scores": {
-            **scores(built, split, settings, workers=workers),
-            **{f"top{k}_chance": 100 * min(1.0, k / len(dataset.labels)) for k in (1, 5)},
+            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N),
             "selected_on_test": float(on == val),
         },
     }
-
-
-def scores(built: ModelBundle, split: stream.Split, settings: Settings, *, workers: int) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent of the votes, with their intervals."""
-    score_NC, label_N = votes(built, split, settings, workers=workers)
-    right_NC = label_N[:, None] == torch.arange(score_NC.shape[1])
-    return bounded("top1", topk_hits(score_NC, right_NC, k=1)) | bounded("top5", topk_hits(score_NC, right_NC, k=5))
-
-
-@torch.inference_mode()
-def votes(built: ModelBundle, split: stream.Split, settings: Settings, *, workers: int = 0) -> tuple[Tensor, Tensor]:
-    """Mean logits, or probabilities, of the clips of every video once, float32 (N, C), and the labels (N,)."""
-    model = built.method
-    if not isinstance(model, Supervised):
-        raise TypeError(f"{type(model).__name__} has no classifier")
-    built.view.check(split.dataset, built.view_settings)
-    device = pick_device(settings.device)
-    model.to(device).eval()
-    samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=settings.clips)
-    loading = loader.Loading(workers=workers, device=device)
-    scores, labels = [], []
-    with (
-        loader.test_batches(samples, batch=settings.batch, loading=loading) as batches,
-        progress.bar(f"ks-eval votes of {split.name}", -(-len(split) // settings.batch)) as bar,
-    ):
-        for batch in batches:
-            scores.append(_mean_score(model, built, batch, settings).float().cpu())
-            labels.append(batch["label"].cpu())
-            bar.advance()
-    score_NC = torch.cat(scores)
-    if not score_NC.isfinite().all():
-        raise RunError(
-            f"{settings.run}: the fine-tuned model's scores are not finite; lower --optim.lr or take --precision bf16"
-        )
-    return score_NC, torch.cat(labels)
-
-
-def _mean_score(model: Supervised, built: ModelBundle, batch: dict[str, Tensor], settings: Settings) -> Tensor:
-    """(B, C), one clip after another, for as many at once as fine-tuning had would not fit."""
-    total, audio_BD = torch.zeros(()), None
-    for clip in range(settings.clips):
-        arrays = {"video": batch["video"][:, clip : clip + 1], "audio": batch["audio"]}
-        sides = {name: each[:, 0] for name, each in built.view.augment(arrays, built.view_settings).items()}
-        if audio_BD is None and model.settings.modalities != "video":
-            audio_BD = model.audio(sides["audio"])  # the same for all of them
-        video_BD = model.video(sides["video"]) if model.settings.modalities != "audio" else None
-        logit_BC = model.logits(video_BD, audio_BD)
-        total = total.to(logit_BC.device) + (logit_BC if settings.vote == "logit" else logit_BC.softmax(dim=1))
-    return total / settings.clips

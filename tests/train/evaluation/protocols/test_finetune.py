@@ -3,20 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from kinetics_sounds.errors import RunError
 from kinetics_sounds.shards import reader
-from kinetics_sounds.stream import open_split, sample
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder
 from kinetics_sounds.train.engine import build
-from kinetics_sounds.train.evaluation.protocols import finetune
 
 from ...conftest import write_set
 
@@ -170,64 +166,6 @@ def test_a_finished_one_is_judged_again_without_training(
 
     assert "steps are done already" in capsys.readouterr().out
     assert again == first
-
-
-class TestVotes:
-    @pytest.fixture
-    def tuned(self, tune: Callable[..., Path]) -> build.ModelBundle:
-        built = build.rebuild(tune())
-        built.model.eval()
-        return built
-
-    def options(self, **more: Any) -> Any:
-        return finetune.Settings(**{"run": Path(), "device": "cpu", "batch": 4, **more})
-
-    @pytest.mark.parametrize(("vote", "clips"), [("logit", 1), ("logit", 3), ("prob", 3)])
-    def test_are_the_mean_of_what_the_model_says_of_each_clip_and_the_whole_sound(
-        self, vote: Any, clips: int, tuned: build.ModelBundle, shards: Path
-    ) -> None:
-        split = open_split(shards, "test")
-        score_NC, label_N = finetune.votes(tuned, split, self.options(clips=clips, vote=vote))
-
-        assert label_N.tolist() == split.label_index_N.tolist()
-        for number, score_C in enumerate(score_NC):
-            with sample(split, number) as each:
-                views = tuned.view.test_views(each, tuned.view_settings, clips)
-            said = []
-            for clip in range(clips):
-                one = {"video": views["video"][clip : clip + 1], "audio": views["audio"][None]}
-                sides = tuned.view.to_model(one, tuned.view_settings)
-                with torch.no_grad():
-                    logit_C = tuned.model.logits(tuned.model.video(sides["video"]), tuned.model.audio(sides["audio"]))[
-                        0
-                    ]
-                said.append(logit_C if vote == "logit" else logit_C.softmax(dim=0))
-            torch.testing.assert_close(score_C, torch.stack(said).mean(dim=0), rtol=1e-5, atol=1e-6)
-        assert len({tuple(score_C.tolist()) for score_C in score_NC}) == 6  # each video has its own
-
-    def test_that_are_no_numbers_are_refused(self, tuned: build.ModelBundle, shards: Path) -> None:
-        with torch.no_grad():
-            next(tuned.model.parameters()).fill_(torch.nan)
-        with pytest.raises(RunError, match="scores are not finite; lower"):
-            finetune.votes(tuned, open_split(shards, "test"), self.options(clips=1))
-
-    @pytest.mark.parametrize(("vote", "winner"), [("logit", 0), ("prob", 1)])
-    def test_a_clip_that_is_very_sure_wins_by_logits_and_loses_by_probabilities(self, vote: Any, winner: int) -> None:
-        """Logits (9, 0), (0, 3), (0, 3): means 3 against 2; probabilities 0.37 against 0.63."""
-        said = iter([[9.0, 0.0], [0.0, 3.0], [0.0, 3.0]])
-        model: Any = SimpleNamespace(
-            settings=SimpleNamespace(modalities="both"),
-            audio=lambda _: None,
-            video=lambda _: None,
-            logits=lambda *_: torch.tensor([next(said)]),
-        )
-        view: Any = SimpleNamespace(to_model=lambda sides, _: sides)
-        built = build.ModelBundle(model, model, view, None)
-        batch = {"video": torch.zeros(1, 3, 1), "audio": torch.zeros(1)}
-
-        score_BC = finetune._mean_score(model, built, batch, self.options(clips=3, vote=vote))
-
-        assert score_BC.argmax().item() == winner
 
 
 @pytest.mark.parametrize(
