@@ -207,8 +207,9 @@ class TestFeatures:
     def test_a_videos_feature_is_the_mean_over_its_clips(self, finished: Path, shards: Path) -> None:
         made, split = load(finished), open_split(shards, "test")
         with sample(split, 2) as second:
-            views = made.view.test_views(second, made.view_settings, 3)
-        sides = made.view.to_model({"video": views["video"], "audio": views["audio"][None]}, made.view_settings)
+            views = made.view.eval_views(second, made.view_settings, 3)
+        arrays = {name: each[None] for name, each in views.items()}
+        sides = {name: each[0] for name, each in made.view.augment(arrays, made.view_settings).items()}
         with torch.inference_mode():
             video_D, audio_D = made.video(sides["video"]).mean(0), made.audio(sides["audio"])[0]
 

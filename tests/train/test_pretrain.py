@@ -24,8 +24,9 @@ from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder, settings
-from kinetics_sounds.train.engine import build, checkpoint, trainer
+from kinetics_sounds.train.engine import build, checkpoint
 from kinetics_sounds.train.methods import avcl
+from kinetics_sounds.train.optim import optimizer
 
 Argv = Callable[..., list[str]]
 
@@ -319,8 +320,8 @@ class TestDivergence:
         real = avcl.Avcl.forward
         losses = iter([0.0, 0.0, 0.0, 0.0, math.nan])
 
-        def forward(self: Any, batch: Any) -> Any:
-            step = real(self, batch)
+        def forward(self: Any, batch: Any, moment: Any) -> Any:
+            step = real(self, batch, moment)
             loss = step.loss + next(losses)
             return step._replace(loss=loss, logs={**step.logs, "loss": loss.detach()})
 
@@ -382,7 +383,7 @@ def half(small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _signal_at(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> None:
     """Let the process get a signal while it does a step, counted from 0."""
-    real = trainer.learning_rate
+    real = optimizer.learning_rate
 
     def rate(at: int, **how: Any) -> float:
         if at == step:
@@ -390,7 +391,7 @@ def _signal_at(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> 
         found: float = real(at, **how)
         return found
 
-    patch.setattr(trainer, "learning_rate", rate)
+    patch.setattr(optimizer, "learning_rate", rate)
 
 
 class TestSignals:
@@ -577,7 +578,7 @@ class TestResume:
 
         assert pretrain.main(small(out, "--steps=8")) == 0
 
-        assert "schedule: 8 steps now, 6 before: learning rates from here on" in capsys.readouterr().out
+        assert "schedule: 8 steps now, 6 before: rates from here on" in capsys.readouterr().out
 
         assert [line["step"] for line in metrics(out)] == [1, 2, 3, 4, 5, 6, 7, 8]
         assert learnt(out)[:6] == learnt(finished)

@@ -545,13 +545,13 @@ def test_one_encoder_with_a_weight_that_is_no_number_is_still_one(tmp_path: Path
     save_file(weights, tmp_path / "model.safetensors")
 
     model = Shared()
-    checkpoint.load_common(tmp_path, model)
+    checkpoint.load_common(tmp_path, model, ("video.", "audio."))
 
     assert torch.equal(model.video.weight.detach().isnan(), torch.tensor([[True, False], [False, False]]))
     weights["audio.weight"][1, 1] = 4.0
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(RunError, match="has an encoder for each modality"):
-        checkpoint.load_common(tmp_path, Shared())
+        checkpoint.load_common(tmp_path, Shared(), ("video.", "audio."))
 
 
 def _nothing_is_left_of_a_save_that_does_not_fit(folder: Path) -> None:

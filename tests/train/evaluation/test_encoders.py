@@ -83,11 +83,11 @@ def test_what_the_encoders_take_is_what_the_view_says(finished: Path, shards: Pa
     encoders = train.load(finished)
     with stream.sample(stream.open_split(shards, "test"), 1) as sample:
         inputs = encoders.preprocess(sample, clips=3)
-        views = encoders.view.test_views(sample, encoders.view_settings, 3)
+        views = encoders.view.eval_views(sample, encoders.view_settings, 3)
 
     assert inputs["video"].shape == (3, 3, 8, 32, 32)
     assert inputs["audio"].shape == (1, 1, 1, 56, 56)
-    assert torch.equal(inputs["audio"][0, 0, 0], views["audio"])
+    assert torch.equal(inputs["audio"][0, 0, 0], views["audio"][0])
 
 
 def test_frames_and_a_waveform_of_ones_own_are_rendered_as_the_shards_are(finished: Path) -> None:

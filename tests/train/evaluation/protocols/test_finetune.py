@@ -66,7 +66,7 @@ def test_encoders_begin_as_the_run_left_them_and_untrained_as_the_seed_has_them(
 
 def test_untrained_begins_anew(tune: Callable[..., Path], finished: Path) -> None:
     out = tune("--untrained", "--optim.lr=0", "--optim.weight_decay=0")
-    first = build.rebuild(finished).model.state_dict()
+    first = build.rebuild(finished).method.state_dict()
     after = weights(out / "checkpoints" / "step-00000006")
 
     assert results(out)["checkpoint"] == "untrained"
@@ -195,6 +195,8 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
         ("--epochs=2", "is fine-tuned with epochs 1, not 2"),
         ("--val_split=test", "is fine-tuned with val_split None, not test"),
         ("--supervised.hidden=8", "is fine-tuned with supervised.hidden 512, not 8"),
+        ("--optim.milestones=[0.5]", "is fine-tuned with optim.milestones [], not [0.5]"),
+        ('--optim.schedules={"audio.*": cosine}', "is fine-tuned with optim.schedules.audio.* None, not cosine"),
     ],
 )
 def test_the_scores_of_one_fine_tuning_are_never_told_as_those_of_another(
