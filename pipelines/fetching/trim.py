@@ -21,13 +21,12 @@ class Trimmed:
     detail: str = ""
     """Why not; of an ok one, what it was taken for."""
     path: Path | None = None
+    """The source's own file where that is its span, else one of the folder that was given."""
     measured: measure.Measured | None = None
     found: Probe | None = None
     """Of the clip's file."""
     other_streams: str = ""
     """Of the fetched file."""
-    linked: bool = False
-    """The source's own file, which is left where it lies."""
 
 
 def to_span(clip: Clip, fetched: FetchResult, folder: Path, *, timeout_seconds: float) -> Trimmed:
@@ -56,7 +55,6 @@ def to_span(clip: Clip, fetched: FetchResult, folder: Path, *, timeout_seconds: 
                     measured=measured,
                     found=found,
                     other_streams=found.other_streams,
-                    linked=True,
                 )
         out, start = folder / "cut.mp4", 0 if trimmed else clip.time_start
         measured = trim.cut(
