@@ -561,7 +561,7 @@ DEFENCES: tuple[Defence, ...] = (
         MEDIA,
         "ffmpeg dies with whoever started it",
         "kinetics_sounds/media/ffmpeg.py",
-        "argv = [*_leash(), executable(),",
+        "argv = [*leash(), executable(),",
         "argv = [executable(),",
         "tests/media/test_ffmpeg.py::test_a_tool_whose_caller_was_killed_ends_too[setpriv-300-2]",
     ),
@@ -874,7 +874,7 @@ DEFENCES: tuple[Defence, ...] = (
         ARCHIVES,
         "an annotation list has at most 256 MiB",
         "kinetics_sounds/annotations.py",
-        "if len(data) > _MAX_BYTES:\n                        break",
+        "if len(data) > _MAX_BYTES:\n                    break",
         "pass",
         "tests/test_annotations.py::test_of_a_body_that_is_too_large_no_more_is_read_than_tells_so",
     ),
@@ -1093,7 +1093,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         RUNS,
         "a config of more than 64 KiB is not read",
-        "kinetics_sounds/settings.py",
+        "kinetics_sounds/config_text.py",
         "data = file.read(MOST_CONFIG_BYTES + 1)",
         "data = file.read()",
         "tests/test_settings.py::test_of_a_recipe_that_is_too_long_no_more_is_read_than_tells_so",
@@ -1101,7 +1101,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         RUNS,
         "a config has no aliases, by which a kilobyte becomes gigabytes",
-        "kinetics_sounds/settings.py",
+        "kinetics_sounds/config_text.py",
         "if isinstance(event, yaml.AliasEvent):",
         "if False:",
         "tests/test_settings.py::test_a_strangers_recipe_is_refused_before_it_costs_anything",
@@ -1109,7 +1109,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         RUNS,
         "a config is not nested deeper than 8",
-        "kinetics_sounds/settings.py",
+        "kinetics_sounds/config_text.py",
         "if depth > MOST_CONFIG_DEPTH:",
         "if False:",
         "tests/test_settings.py::test_a_strangers_recipe_is_refused_before_it_costs_anything",
@@ -1117,7 +1117,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         RUNS,
         "bounds hold for a text within a config, which is read as YAML again",
-        "kinetics_sounds/settings.py",
+        "kinetics_sounds/config_text.py",
         "if isinstance(each, str):  # jsonargparse tries each text as YAML",
         "if False:",
         "tests/test_settings.py::test_a_strangers_recipe_is_refused_before_it_costs_anything",
@@ -1125,7 +1125,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         RUNS,
         "a config is held against the settings before jsonargparse sees it, which imports what a `class_path` names",
-        "kinetics_sounds/settings.py",
+        "kinetics_sounds/config_text.py",
         '    _check_shape(document, shape, "")\n',
         "",
         "tests/test_settings.py::test_what_a_recipe_names_is_never_imported",

@@ -103,7 +103,7 @@ def shard(media: Media, folder: Path, out: Path) -> Callable[[], Result]:
         mel=mel.Mel(),
         audio=True,
         timeout_seconds=60,
-        versions=encode_sample.versions(encoding),
+        versions=encode_sample.versions(encoding)[0],
     )
     clip = Clip("AbCdEfGhIjK", 0, 6, "x", "val")
     outcome = Outcome(clip=clip, status=Status.OK, media=media)

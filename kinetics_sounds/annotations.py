@@ -12,9 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import stamina
-
-from . import files, web
+from . import files, retry, web
 from .classes import normal
 from .clip import SPLITS, Clip
 from .errors import AnnotationError
@@ -26,6 +24,10 @@ OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 _MAX_BYTES = 256 << 20
+BACKOFF = retry.Backoff(attempts=4, first_seconds=0.1, longest_seconds=5.0, jitter_seconds=1.0)
+"""Of a download that failed."""
+_RETRY_SECONDS = 120.0
+"""After which it is not begun again."""
 _SECONDS = 600.0
 """In which a list must be there, all tries together; the largest official one has 14 MB."""
 
@@ -135,24 +137,29 @@ def fetch(place: str, folder: Path) -> Path:
 
 
 def _download(url: str) -> bytes:
-    ends = time.monotonic() + _SECONDS
+    began = time.monotonic()
 
-    def transient(error: Exception) -> bool:
-        if isinstance(error, (web.RefusedError, web.SlowError)) or time.monotonic() >= ends:
+    def may_pass(error: Exception) -> bool:
+        if isinstance(error, (web.RefusedError, web.SlowError)) or time.monotonic() >= began + min(
+            _RETRY_SECONDS, _SECONDS
+        ):
             return False
-        return not isinstance(error, urllib.error.HTTPError) or error.code >= 500 or error.code == 429
+        return not isinstance(error, urllib.error.HTTPError) or web.may_pass(error.code)
+
+    def receive() -> bytearray:
+        with web.open_url(url, named=named, ends=began + _SECONDS) as answer:
+            data = bytearray()
+            for chunk in web.told(url, iter(lambda: answer.read1(1 << 20), b"")):
+                data += chunk
+                if len(data) > _MAX_BYTES:
+                    break
+            if len(data) < min(int(answer.headers.get("Content-Length", 0)), _MAX_BYTES):
+                raise ConnectionError(f"cut off after {len(data)} bytes")
+        return data
 
     try:
         named = web.host(url)
-        for attempt in stamina.retry_context(on=transient, attempts=4, timeout=120):
-            with attempt, web.open_url(url, named=named, ends=ends) as answer:
-                data = bytearray()
-                for chunk in web.told(url, iter(lambda: answer.read1(1 << 20), b"")):
-                    data += chunk
-                    if len(data) > _MAX_BYTES:
-                        break
-                if len(data) < min(int(answer.headers.get("Content-Length", 0)), _MAX_BYTES):
-                    raise ConnectionError(f"cut off after {len(data)} bytes")
+        data = retry.call(receive, may_pass=may_pass, backoff=BACKOFF)
     except (OSError, ValueError, http.client.HTTPException) as error:
         why = redact(str(error), of_url(url))
         raise AnnotationError(

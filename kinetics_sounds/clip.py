@@ -1,6 +1,7 @@
 """The nouns: a clip, what may become of it, and what did."""
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +92,30 @@ class Status(StrEnum):
         if not isinstance(found, cls):
             raise ValueError(f"{value!r} is no status")
         return found
+
+    @property
+    def is_transient(self) -> bool:
+        """Another try within the same run may mend it."""
+        return self.is_outage or self in (Status.HTTP_4XX, Status.TRUNCATED, Status.CRASHED)
+
+    @property
+    def is_outage(self) -> bool:
+        """It is what a dead line or a host in trouble looks like; many in a row are no fault of the clips."""
+        return self in (Status.NETWORK, Status.HTTP_5XX, Status.TIMEOUT)
+
+    @property
+    def is_refusal(self) -> bool:
+        """The source refuses everything for now."""
+        return self.kind is Kind.STOP and self is not Status.DISK_FULL
+
+    @property
+    def is_blocking(self) -> bool:
+        """While it lasts, nothing more can be had of the source."""
+        return self.kind is Kind.STOP or self.is_outage
+
+    def is_named(self, words: Container[str]) -> bool:
+        """Whether the status itself or its kind is among some words, such as those of `--retry`."""
+        return self in words or self.kind in words
 
     OK = "ok", Kind.OK
 
@@ -193,6 +218,14 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A status and its reason."""
+
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one clip."""
 
@@ -204,6 +237,8 @@ class Outcome:
     media: Media | None = None
     """Present exactly where the status is ok."""
     tool_versions: str = ""
+    provisional: Verdict | None = None
+    """What holds for good unless another copy of the clip turns up, in an archive that was not read to its end."""
 
     def __post_init__(self) -> None:
         """An ok clip has a file; no other has."""

@@ -104,7 +104,6 @@ class _StandardOutput(io.FileIO):
 
 def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> int:
     """As `command`, with what it says of an error given to `say`."""
-    logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neither what nor where
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[lines])

@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -21,13 +22,13 @@ from typing import Self
 
 from . import files
 from .address import Address
-from .clip import Clip, Kind, Media, Outcome, Status
+from .clip import Clip, Kind, Media, Outcome, Status, Verdict
 from .errors import ManifestError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outcomes (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL,
-    detail TEXT NOT NULL, source TEXT NOT NULL, tool_versions TEXT NOT NULL, media TEXT
+    detail TEXT NOT NULL, source TEXT NOT NULL, tool_versions TEXT NOT NULL, media TEXT, provisional TEXT
 );
 CREATE INDEX IF NOT EXISTS outcomes_word ON outcomes (key, source);
 DROP INDEX IF EXISTS outcomes_key;
@@ -42,7 +43,9 @@ PAGE = 5000
 """Keys that are read at a time."""
 BUSY_SECONDS = 600.0
 """How long to wait for another process that has the file open, such as a dry run on a slow disk."""
-_WORD = "SELECT key, status, detail, source, tool_versions, media, MAX(id) FROM outcomes"
+_WORD = "SELECT key, status, detail, source, tool_versions, media, provisional, MAX(id) FROM outcomes"
+_OLD_DOUBT = "; a sound copy may lie in an archive that was not read to its end: "
+"""In details of a ledger that has no column `provisional`: what stands there now stood before it, as `STATUS: DETAIL`."""
 _KEYS = "SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?"
 _LAST_KEY = "SELECT MAX(key) FROM (SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?)"
 _FAILED = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
@@ -64,6 +67,7 @@ class Entry:
     source: str
     tool_versions: str
     media: Media | None
+    provisional: Verdict | None
 
     def outcome(self, clip: Clip) -> Outcome:
         """The same, said of a clip."""
@@ -86,7 +90,10 @@ class Ledger:
     """`ledger.sqlite` of a build, open for the one driver."""
 
     def __init__(self, path: Path, *, only_read: bool = False) -> None:
-        """Open or create; raises ManifestError where the file is something else. `only_read`: beside a driver that writes."""
+        """Open or create; raises ManifestError where the file is something else. `only_read`: beside a driver that writes.
+
+        A ledger of before the column `provisional` gets it, except where it is only read.
+        """
         self._path, self._only_read = path, only_read
         if not only_read:
             files.make_folder(path.parent)
@@ -97,6 +104,8 @@ class Ledger:
                 self._database.execute("PRAGMA synchronous = EXTRA")
                 if not only_read:
                     self._database.executescript(_SCHEMA)
+                    _migrate(self._database)
+                self._word = _WORD if _is_new(self._database) else _WORD.replace("provisional", "NULL")
             except sqlite3.DatabaseError:
                 self._database.close()
                 raise
@@ -124,6 +133,7 @@ class Ledger:
                 name_of(outcome.source),
                 outcome.tool_versions,
                 json.dumps(dataclasses.asdict(outcome.media)) if outcome.media else None,
+                json.dumps(dataclasses.asdict(outcome.provisional)) if outcome.provisional else None,
             )
             for outcome in outcomes
         ]
@@ -133,7 +143,8 @@ class Ledger:
             raise ManifestError(f"{self._path}: is open readonly here, and nothing can be recorded")
         with _told(self._path), self._database:
             self._database.executemany(
-                "INSERT INTO outcomes (time, key, status, detail, source, tool_versions, media) VALUES (?,?,?,?,?,?,?)",
+                "INSERT INTO outcomes (time, key, status, detail, source, tool_versions, media, provisional) "
+                "VALUES (?,?,?,?,?,?,?,?)",
                 rows,
             )
 
@@ -147,7 +158,7 @@ class Ledger:
         while True:  # a page at a time: whoever reads slowly does not keep the driver from writing
             with _told(self._path):
                 page = self._database.execute(
-                    f"{_WORD} WHERE {only} key IN ({_KEYS}) GROUP BY key, source", (last, PAGE)
+                    f"{self._word} WHERE {only} key IN ({_KEYS}) GROUP BY key, source", (last, PAGE)
                 )
                 entries = [_entry(row) for row in page.fetchall()]
                 last = self._database.execute(_LAST_KEY, (last, PAGE)).fetchone()[0]
@@ -158,7 +169,7 @@ class Ledger:
     def of(self, key: str) -> list[Entry]:
         """The last entry of each source on a key."""
         with _told(self._path):
-            rows = self._database.execute(f"{_WORD} WHERE key = ? GROUP BY source", (key,))
+            rows = self._database.execute(f"{self._word} WHERE key = ? GROUP BY source", (key,))
             return [_entry(row) for row in rows]
 
     def outcome(self, clip: Clip, sources: Sequence[Address | str], *, kept: str | None) -> Outcome:
@@ -211,8 +222,29 @@ class Ledger:
             }
 
 
-def _entry(row: tuple[str, str, str, str, str, str | None, int]) -> Entry:
-    key, status, detail, source, versions, media, number = row
+def _is_new(database: sqlite3.Connection) -> bool:
+    """Whether it has the column `provisional`."""
+    return bool(database.execute("SELECT 1 FROM pragma_table_info('outcomes') WHERE name = 'provisional'").fetchall())
+
+
+def _migrate(database: sqlite3.Connection) -> None:
+    """Give an old ledger the column `provisional`, and what its details say of it; all or nothing."""
+    if _is_new(database):
+        return
+    kinds = "|".join(status.value for status in Status if status.kind is Kind.PERMANENT)
+    said = re.compile(rf"({kinds}): (.*?){re.escape(_OLD_DOUBT)}.*", re.DOTALL)
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("ALTER TABLE outcomes ADD COLUMN provisional TEXT")
+        rows = database.execute("SELECT id, detail FROM outcomes WHERE instr(detail, ?)", (_OLD_DOUBT,)).fetchall()
+        found = ((number, said.fullmatch(detail)) for number, detail in rows)
+        told = [(json.dumps({"status": word[1], "detail": word[2]}), number) for number, word in found if word]
+        database.executemany("UPDATE outcomes SET provisional = ? WHERE id = ?", told)
+
+
+def _entry(row: tuple[str, str, str, str, str, str | None, str | None, int]) -> Entry:
+    key, status, detail, source, versions, media, provisional, number = row
+    verdict = json.loads(provisional) if provisional else None
     return Entry(
         number=number,
         key=key,
@@ -221,6 +253,7 @@ def _entry(row: tuple[str, str, str, str, str, str | None, int]) -> Entry:
         source=source,
         tool_versions=versions,
         media=Media(**json.loads(media)) if media else None,
+        provisional=Verdict(status=Status.of(verdict["status"]), detail=verdict["detail"]) if verdict else None,
     )
 
 

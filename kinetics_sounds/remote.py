@@ -1,17 +1,17 @@
 """Files at URLs: the only door to fsspec. What is fetched is bounded, checked, and goes on where a broken line left it."""
 
 import contextvars
+import dataclasses
 import functools
 import hashlib
 import re
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from . import files, redact, web
+from . import files, redact, retry, web
 from .address import Address
 from .errors import RemoteError
 
@@ -25,10 +25,8 @@ PIECE = 16 * 2**20
 """Bytes that are asked for at a time: a request costs tens of milliseconds."""
 SMALLEST_PIECE = 256 * 2**10
 """Bytes that are asked for at a time on a line that broke again and again."""
-WAITS = (0.5, 2.0, 8.0)
-"""Seconds between the tries of a request that failed and may not the next time."""
-PASSING_STATUSES = (408, 425, 429)
-"""Of an HTTP server that refuses for now; the other 4xx are for good."""
+BACKOFF = retry.Backoff(attempts=4, first_seconds=0.5, factor=4, longest_seconds=8.0)
+"""Of a request that failed and may not the next time."""
 
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)(?:://|::)|pipe:", flags=re.IGNORECASE)
 _FOR_GOOD = (
@@ -76,7 +74,7 @@ def read(url: Url, *, most: int) -> bytes:
         with _open(url) as file:
             return _up_to(file, most + 1)
 
-    data = _patiently(url, whole)
+    data = _with_retry(url, whole)
     if len(data) > most:
         raise RemoteError(f"{_told(url)}: is larger than {most} bytes, and so not what is looked for; give another URL")
     return data
@@ -94,7 +92,7 @@ def size(url: Url) -> int | None:
             return None
         return info["size"] if info["type"] == "file" else None
 
-    found = _patiently(url, told)
+    found = _with_retry(url, told)
     if found is not None and not isinstance(found, int):
         raise RemoteError(f"{_told(url)}: the server does not say its size; serve it by one that does")
     return found
@@ -103,7 +101,7 @@ def size(url: Url) -> int | None:
 def upload(path: Path, url: Url) -> None:
     """Store a file at a URL, over what was there; raises RemoteError where it is not there as a whole afterwards."""
     wanted = path.stat().st_size
-    _patiently(url, lambda: _system(url).put_file(str(path), _path(url), **UPLOADS.get(_scheme(url), {})))
+    _with_retry(url, lambda: _system(url).put_file(str(path), _path(url), **UPLOADS.get(_scheme(url), {})))
     if (found := size(url)) != wanted:
         raise RemoteError(f"{_told(url)}: has {found} bytes after the {wanted} of {path} were sent; send them again")
 
@@ -154,34 +152,38 @@ def fill(out: IO[bytes], url: Url, wanted: int) -> None:
     """Write what an open file lacks of the `wanted` bytes at a URL, piece by piece; what they say is not checked.
 
     Raises RemoteError where the file at the URL is not to be had, or of another size: then nothing is fetched. A line that
-    breaks is tried again, as often as there are `WAITS`, counted anew whenever more came than ever before.
+    breaks is tried again as `BACKOFF` says, counted anew whenever more came than ever before.
     """
     found = size(url)
     if found != wanted:
         what = "is not there" if found is None else f"has {found} bytes where its index says {wanted}"
         raise RemoteError(f"{_told(url)}: {what}; upload it again, with its index")
-    reached, length, waits = out.seek(0, 2), PIECE, iter(WAITS)
+    reached, length, broken = out.seek(0, 2), PIECE, 0
     pieces = _pieces(url, reached, wanted, length=length)
+
+    def may_pass(error: Exception) -> bool:
+        """Whether smaller pieces may come, from here on."""
+        nonlocal length, broken, pieces
+        broken += 1
+        length = max(length // 4, SMALLEST_PIECE)
+        pieces = _pieces(url, reached, wanted, length=length)
+        return _may_pass(url, error) and broken != BACKOFF.attempts
+
+    uncounted = dataclasses.replace(BACKOFF, attempts=None)
     while True:
         try:
-            piece = next(pieces, None)
+            piece = retry.call(lambda: next(pieces, None), may_pass=may_pass, backoff=uncounted)
         except RemoteError:
             raise
         except Exception as error:
-            wait = next(waits, None) if _may_pass(url, error) else None
-            if wait is None:
-                raise _named(url, error, done=f" after {reached} of {wanted} bytes") from error
-            time.sleep(wait)
-            length = max(length // 4, SMALLEST_PIECE)
-            pieces = _pieces(url, reached, wanted, length=length)
-            continue
+            raise _named(url, error, done=f" after {reached} of {wanted} bytes") from error
         if piece is None:
             return
         first, data = piece
         out.seek(first)
         out.write(data)
         if first + len(data) > reached:
-            reached, waits = first + len(data), iter(WAITS)
+            reached, broken = first + len(data), 0
 
 
 def _pieces(url: Url, first: int, size: int, *, length: int) -> Iterator[tuple[int, bytes]]:
@@ -242,13 +244,13 @@ def _system(url: Url) -> Any:  # noqa: ANN401 - fsspec has no types
     if not is_url(url):
         raise ValueError(f"{_told(url)!r} is a path")
     try:
-        return _made(_scheme(url), web.host(_text(url)) if _is_http(url) else None)
+        return file_system(_scheme(url), web.host(_text(url)) if _is_http(url) else None)
     except ValueError as error:
         raise RemoteError(f"{_told(url)}: is no URL; see that it is right") from error
 
 
 @functools.cache
-def _made(scheme: str, host: str | None) -> Any:  # noqa: ANN401 - fsspec has no types
+def file_system(scheme: str, host: str | None) -> Any:  # noqa: ANN401 - fsspec has no types
     """A scheme's file system, one a process, of http one a host: each has connections of its own, and takes a moment to make."""
     import fsspec
 
@@ -287,30 +289,25 @@ async def _client(named: str, **options: Any) -> Any:  # noqa: ANN401 - fsspec's
     return aiohttp.ClientSession(connector=connector, middlewares=(hop,), **options)
 
 
-def _patiently(url: Url, act: Callable[[], T]) -> T:
-    """What `act` gives, after some waits where it fails and may not the next time."""
-    waits = iter(WAITS)
-    while True:
-        try:
-            return act()
-        except RemoteError:
-            raise
-        except Exception as error:
-            wait = next(waits, None) if _may_pass(url, error) else None
-            if wait is None:
-                raise _named(url, error) from error
-        time.sleep(wait)
+def _with_retry(url: Url, act: Callable[[], T]) -> T:
+    """What `act` returns, called with retry and exponential backoff on transient errors."""
+    try:
+        return retry.call(act, may_pass=lambda error: _may_pass(url, error), backoff=BACKOFF)
+    except RemoteError:
+        raise
+    except Exception as error:
+        raise _named(url, error) from error
 
 
 def _may_pass(url: Url, error: Exception) -> bool:
     """Whether what a library raised may go away by itself; they have no base in common, so bugs are told by elimination."""
     if isinstance(error, _BUGS):
         raise error
-    if _refused(error):
+    if isinstance(error, RemoteError) or _refused(error):
         return False
     status = _status(error)
     if status is not None and 400 <= status < 500:
-        return status in PASSING_STATUSES
+        return web.may_pass(status)
     return not isinstance(error, _FOR_GOOD) or (isinstance(error, FileNotFoundError) and not _is_gone(url, error))
 
 

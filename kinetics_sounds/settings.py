@@ -5,13 +5,11 @@ defaults. A dataclass nested as a group of options cannot have slots (jsonargpar
 """
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import inspect
 import itertools
 import re
-import reprlib
 import sys
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,21 +23,15 @@ from jsonargparse import (  # type: ignore[attr-defined]
     ActionConfigFile,
     ArgumentParser,
     DefaultHelpFormatter,
-    get_loader,
     set_parsing_settings,
 )
 from jsonargparse.typing import register_type
 
-from . import command
+from . import command, plugins
 from .address import HELP, NOTE, Address
+from .config_text import check_config, read_config
 from .errors import SettingsError
-from .plugins import nearest
 from .redact import HIDDEN
-
-MOST_CONFIG_BYTES = 64 << 10
-"""A config is not longer; one that says every setting has about 5 KB."""
-MOST_CONFIG_DEPTH = 8
-"""Nor nested deeper."""
 
 S = TypeVar("S")
 
@@ -54,10 +46,27 @@ class Parsed(Generic[S]):
     settings: S
     groups: Mapping[str, Any]
     """An instance of each group's dataclass, by name."""
-    text: str
-    """All of it as YAML that `--config` reads back."""
     configs: tuple[Path, ...] = ()
     """The files that `--config` named, and the `name` of what lies in no file of its own."""
+
+    @property
+    def text(self) -> str:
+        """All of it but what is None, as YAML that `--config` reads back."""
+        values = {**_plain(self.settings), **{name: _plain(group) for name, group in self.groups.items()}}
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        return f"{NOTE}{text}" if HIDDEN in text else text
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any setting
+    """What YAML says of a setting: tables, lists, texts, numbers and truths."""
+    if dataclasses.is_dataclass(value):
+        named = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: _plain(each) for name, each in named.items() if each is not None}
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path | Address) else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +90,8 @@ def parse(
     """Read `kind`'s fields, and each group's under its name, from `argv` (None: the process's own).
 
     The parser's description is `kind`'s docstring. `find_config` turns what follows `--config` into a file or
-    layers; without it there is no `--config`. Raises SettingsError naming the option and the remedy.
+    layers; without it there is no `--config`. A field whose metadata name a `package` takes a name of one of its modules.
+    Raises SettingsError naming the option and the remedy.
     """
     configs: list[Path] = []
 
@@ -93,7 +103,10 @@ def parse(
 
     words = list(sys.argv[1:] if argv is None else argv)
     command.keep_secret(words)
-    parser = _parser(typing.cast("Any", kind), prog, tuple((groups or {}).items()), with_config=find_config is not None)
+    modules = _modules(kind)
+    parser = _parser(
+        typing.cast("Any", kind), prog, tuple((groups or {}).items()), modules, with_config=find_config is not None
+    )
     shape = _shape(kind) | {name: _shape(group) for name, group in (groups or {}).items()}
     now = _PARSE.set(_Parse(find, shape))
     try:
@@ -101,8 +114,6 @@ def parse(
         for name, value in vars(namespace.as_flat()).items():
             if isinstance(value, Path) and (url := _as_url(value)):
                 raise ValueError(f"--{name} {url}: is a URL, and this takes a path")
-        text = parser.dump(namespace) if find_config else ""
-        text = f"{NOTE}{text}" if HIDDEN in text else text
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
         raise _refusal(configs, str(error), prog) from error
@@ -116,20 +127,10 @@ def parse(
             if not isinstance(chosen[name], list) or not all(isinstance(word, str) for word in chosen[name]):
                 raise _refusal(configs, f"{name}: {chosen[name]!r} is no list of texts", prog)
             chosen[name] = tuple(map(typing.get_args(hint)[0], chosen[name]))
+    for name, valid in modules:
+        _check_choice(chosen[name], valid, option=name)
     made = {name: _with_tuples(values[name]) for name in groups or {}}
-    return Parsed(kind(**chosen), made, text, tuple(configs))
-
-
-def read_config(path: Path) -> str:
-    """The text of a config, and never much more than it may have; raises ValueError where there is none."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise ValueError(error.strerror) from error
-    if len(data) > MOST_CONFIG_BYTES:
-        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
-    return data.decode()
+    return Parsed(kind(**chosen), made, tuple(configs))
 
 
 def _as_url(path: Path) -> str:
@@ -145,6 +146,12 @@ def _with_tuples(group: Any) -> Any:  # noqa: ANN401 - an instance of whatever w
 
 def _repeatable(kind: type) -> set[str]:
     return {field.name for field in dataclasses.fields(kind) if field.metadata.get("repeat")}
+
+
+def _modules(kind: type) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each field that takes the name of a package's module, with those names."""
+    packages = {field.name: field.metadata.get("package") for field in dataclasses.fields(kind)}
+    return tuple((name, tuple(plugins.names(package))) for name, package in packages.items() if package)
 
 
 def _config_first(argv: list[str]) -> list[str]:
@@ -182,7 +189,14 @@ _PARSE: ContextVar[_Parse] = ContextVar("parse")
 
 
 @functools.cache
-def _parser(kind: type, prog: str, groups: tuple[tuple[str, type], ...], *, with_config: bool) -> ArgumentParser:
+def _parser(
+    kind: type,
+    prog: str,
+    groups: tuple[tuple[str, type], ...],
+    modules: tuple[tuple[str, tuple[str, ...]], ...],
+    *,
+    with_config: bool,
+) -> ArgumentParser:
     parser = ArgumentParser(
         prog=prog,
         description=inspect.cleandoc(kind.__doc__ or ""),
@@ -196,12 +210,15 @@ def _parser(kind: type, prog: str, groups: tuple[tuple[str, type], ...], *, with
     own = {field.name: field for field in dataclasses.fields(kind)}
     helps = {item.arg_name: item.description for item in docstring_parser.parse_from_object(kind).params}
     hints = typing.get_type_hints(kind)
-    special: set[str] = set()
+    special = {name for name, _ in modules}
+    for name, valid in modules:
+        how: dict[str, Any] = {"metavar": f"{{{','.join(valid)}}}", "default": own[name].default}
+        parser.add_argument(f"--{name}", type=str, help=helps.get(name), **how)
     for name, field in own.items():
         if hints[name] is bool and field.default is False:
             parser.add_argument(f"--{name}", action="store_true", help=helps.get(name))
         elif typing.get_origin(hints[name]) is tuple:
-            how: dict[str, Any] = {"action": _Repeated} if field.metadata.get("repeat") else {"nargs": "+"}
+            how = {"action": _Repeated} if field.metadata.get("repeat") else {"nargs": "+"}
             parser.add_argument(
                 f"--{name}", default=list(typing.cast("Any", field.default)), help=helps.get(name), **how
             )
@@ -257,56 +274,6 @@ class _FindConfig(ActionConfigFile):
             super().__call__(parser, namespace, f"{text}\n# {'-' * 4096}", option_string)  # type: ignore[no-untyped-call]
 
 
-def check_config(text: str, shape: Mapping[str, Any]) -> None:
-    """Raise ValueError that names the key where a config is other than the settings of this `shape`.
-
-    Done before jsonargparse sees it, which imports what a `class_path` names, opens files and follows aliases without
-    bound. A shape is a type by each name, or a shape for a group.
-    """
-    if len(text.encode()) > MOST_CONFIG_BYTES:
-        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
-    _check_bounds(text)
-    document = get_loader("yaml")(text)
-    if not isinstance(document, dict):
-        raise ValueError("Unexpected config: it is no table of settings")
-    _check_shape(document, shape, "")
-
-
-def _check_bounds(text: str) -> None:
-    """Raise ValueError for YAML that grows as it is read: without building anything."""
-    depth = 0
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        place = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"{place}aliases (*{event.anchor}) are not read; say it twice")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_CONFIG_DEPTH:
-            raise ValueError(f"{place}nested deeper than {MOST_CONFIG_DEPTH}")
-
-
-def _check_shape(document: Mapping[Any, Any], shape: Mapping[str, Any], prefix: str) -> None:
-    for name, value in document.items():
-        if name not in shape:
-            raise ValueError(f"Key '{prefix}{name}' is not accepted{nearest(str(name), shape)}")
-        kind, key = shape[name], f"{prefix}{name}"
-        if isinstance(kind, Mapping):
-            if not isinstance(value, dict):
-                raise ValueError(f"{key}: {reprlib.repr(value)} is no group of settings")
-            _check_shape(value, kind, f"{key}.")
-            continue
-        values = [value]
-        if isinstance(value, dict) and typing.get_origin(kind) is dict:
-            values = [*value, *value.values()]
-        elif isinstance(value, list):
-            values = value
-        for each in values:
-            if not isinstance(each, str | int | float | None):
-                raise ValueError(f"{key}: is neither text, number, truth nor a list of these")
-            if isinstance(each, str):  # jsonargparse tries each text as YAML
-                with contextlib.suppress(yaml.YAMLError):
-                    _check_bounds(each)
-
-
 def _shape(kind: type) -> dict[str, Any]:
     """The settings of a dataclass by name: their types, and the shapes of groups."""
     hints = typing.get_type_hints(kind)
@@ -318,11 +285,15 @@ def choices(text: str, valid: Collection[str], *, option: str) -> tuple[str, ...
     """The words of a comma-separated option, in their order; raises SettingsError for one that is not valid."""
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     for word in words:
-        if word not in valid:
-            raise SettingsError(f"--{option}: {word!r} is none of {', '.join(valid)}{nearest(word, valid)}")
+        _check_choice(word, valid, option=option)
     if not words:
         raise SettingsError(f"--{option}: is empty; give one or more of {', '.join(valid)}")
     return words
+
+
+def _check_choice(word: str, valid: Collection[str], *, option: str) -> None:
+    if word not in valid:
+        raise SettingsError(f"--{option}: {word!r} is none of {', '.join(valid)}{plugins.nearest(word, valid)}")
 
 
 def only_one(pattern: str, *, option: str, make: str, below: Path | None = None) -> Path:

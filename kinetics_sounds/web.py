@@ -81,6 +81,11 @@ def _spelt(name: str) -> str:
     return name
 
 
+def may_pass(code: int) -> bool:
+    """Whether the same request may succeed after an answer with this HTTP status: the other 4xx are for good."""
+    return code >= 500 or code in (408, 425, 429)
+
+
 def refusal(url: str, *, named: str) -> str:
     """Why a URL is not asked, judged by how it is spelt; empty where it may be. `named` is the host that the user named.
 

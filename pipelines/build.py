@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kinetics_sounds import annotations, classes, files, manifest, sources
 from kinetics_sounds.address import Address
@@ -65,7 +65,7 @@ class Settings:
     """At most this many clips a split, drawn by their keys."""
     per_class: int | None = None
     """At most this many clips a class and split, drawn by their keys."""
-    executor: Literal["local", "ray", "slurm"] = "local"
+    executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes here, a Ray cluster, or Slurm array jobs. --out must be seen by all of them."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes; each uses one core."""
@@ -173,8 +173,8 @@ def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
     out = settings.out or Path("data") / class_list.name
     note = f" ({class_list.note})" if class_list.note else ""
     print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}\nout: {out}", file=say)
-    asked = {spec: sources.load(spec, _own(groups, spec)) for spec in settings.source or (Address("youtube"),)}
-    asked = {sources.absolute(spec): source for spec, source in asked.items()}
+    chosen = map(sources.absolute, settings.source or (Address("youtube"),))
+    asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
     _check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
     _check_classes(class_list, out)
     lists = settings.annotations or tuple(Address(annotations.OFFICIAL.format(split=split)) for split in splits)

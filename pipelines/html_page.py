@@ -167,11 +167,11 @@ def _chart(curve: Curve) -> str:
     marks = [
         f'<line x1="{left}" x2="{end}" y1="{down(tick):.1f}" y2="{down(tick):.1f}"/>'
         f'<text x="{left - 6}" y="{down(tick) + 4:.1f}" text-anchor="end">{_text(tick)}</text>'
-        for tick in _ticks(y_low, y_high)
+        for tick in ticks(y_low, y_high)
     ] + [
         f'<line x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="{floor}" y2="{floor + 4}"/>'
         f'<text x="{across(tick):.1f}" y="{floor + 15}" text-anchor="middle">{_text(tick)}</text>'
-        for tick in _ticks(x_low, x_high)
+        for tick in ticks(x_low, x_high)
     ]
     track = " ".join(f"{across(step):.1f},{down(value):.1f}" for step, value in points)
     last_step, last_value = points[-1]
@@ -191,7 +191,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers from low to high: two to five of them, 1, 2 or 5 of a power of ten apart."""
     power = 10.0 ** math.floor(math.log10((high - low) / 4))
     apart = next(power * digit for digit in (1, 2, 5, 10) if power * digit >= (high - low) / 4)
@@ -202,7 +202,7 @@ def _card(sample: Sample) -> str:
     label, key = html.escape(sample.label), html.escape(sample.key)
     return (
         f'<figure><video controls loop playsinline preload="metadata" src="{_data("video/mp4", sample.video)}"></video>'
-        f'<img alt="mel spectrogram of {key}" src="{_data("image/png", _png(sample.mel_FT))}">'
+        f'<img alt="mel spectrogram of {key}" src="{_data("image/png", png(sample.mel_FT))}">'
         f'<audio controls preload="metadata" src="{_data("audio/flac", sample.audio)}"></audio>'
         f"<figcaption><b>{label}</b><small>{key}</small></figcaption></figure>"
     )
@@ -212,7 +212,7 @@ def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _png(mel_FT: npt.NDArray[np.floating]) -> bytes:
+def png(mel_FT: npt.NDArray[np.floating]) -> bytes:
     """An indexed-colour PNG of values from 0 to 1 [shape=(bands, columns)], low bands at the bottom."""
     index_FT = np.asarray(np.rint(255 * np.clip(np.nan_to_num(mel_FT[::-1]), 0, 1)), np.uint8)
     knots = np.linspace(0, 255, len(_GLOW))

@@ -35,7 +35,7 @@ MARK = "KINETICS_SOUNDS_WORKER"
 SECONDS_TO_LEAVE = 2.0
 """What a worker has for its `finally` blocks when whoever drives it is gone."""
 LIVES = 3
-"""Pools that may be lost with a task in hand before it is held for the cause."""
+"""Times that a task is begun, on whichever executor, before it is held for the cause of its losses."""
 SECONDS_TO_STALL = 60.0
 """Beyond the longest time that a task has: when no task ended for so long, the pool is stuck."""
 
@@ -251,7 +251,7 @@ def _leave_a_guard(mark: bytes) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for each, copy in ((ours, 0), (null, 1), (null, 2)):
             os.dup2(each, copy)
-        os.closerange(3, _descriptors())
+        os.closerange(3, most_descriptors())
         os.read(0, 1)
         while _kill_marked(mark):
             time.sleep(0.05)
@@ -259,7 +259,7 @@ def _leave_a_guard(mark: bytes) -> None:
         os._exit(0)
 
 
-def _descriptors() -> int:
+def most_descriptors() -> int:
     """How many there may be; the system may say -1 for no limit, or a thousand million."""
     return min(max(os.sysconf("SC_OPEN_MAX"), 256), 65536)
 

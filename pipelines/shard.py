@@ -68,7 +68,7 @@ class Settings:
     """A shard is closed once it holds this many bytes."""
     seed: int = 0
     """Of the one shuffle that decides the samples' order in the tars."""
-    executor: Literal["local", "ray", "slurm"] = "local"
+    executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes here, a Ray cluster, or Slurm array jobs. The clips and the shards' folder must be seen by
     all of them."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -198,7 +198,7 @@ def _prepare(settings: Settings) -> Job:
         mel=mel.PRESETS[settings.mel],
         audio=settings.audio == "flac",
         timeout_seconds=settings.timeout,
-        versions=encode_sample.versions(encoding),
+        versions=encode_sample.versions(encoding)[0],
     )
     orders = {split: clip_order(made, split, settings.seed) for split in SPLITS}
     orders = {split: outcomes for split, outcomes in orders.items() if outcomes}
@@ -209,12 +209,25 @@ def _prepare(settings: Settings) -> Job:
         raise SettingsError(
             f"{path}: its clips ({first} and so on) are not beside it; keep a manifest and copies of it in the build's folder"
         )
-    recipe = packing_job.recipe(orders, made.classes.labels, packing, settings.shard_bytes)
-    if url and upload.holds_another(url, recipe):
-        raise ShardError(f"{url}: {packing_job.OTHER}")
-    return Job(
-        made=made, orders=orders, packing=packing, recipe=recipe, shard_bytes=settings.shard_bytes, out=out, url=url
+    return _with_recipe(
+        Job(made=made, orders=orders, packing=packing, recipe="", shard_bytes=settings.shard_bytes, out=out, url=url)
     )
+
+
+def _with_recipe(job: Job) -> Job:
+    """The same with its recipe: that of the set which lies there already, where that has the bytes of this job.
+
+    Raises ShardError where another set lies at the URL.
+    """
+    recipes: dict[str, Packing] = {}
+    for versions in encode_sample.versions(job.packing.encoding):
+        packing = dataclasses.replace(job.packing, versions=versions)
+        recipes[packing_job.recipe(job.orders, job.made.classes.labels, packing, job.shard_bytes)] = packing
+    there = resume.recipe_of(job.out)
+    for recipe in [there] if there in recipes else recipes:
+        if not (job.url and upload.holds_another(job.url, recipe)):
+            return dataclasses.replace(job, recipe=recipe, packing=recipes[recipe])
+    raise ShardError(f"{job.url}: {packing_job.OTHER}")
 
 
 def _check(settings: Settings, groups: Mapping[str, Any]) -> None:

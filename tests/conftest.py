@@ -83,11 +83,11 @@ def s3(wire: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_MAX_ATTEMPTS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    remote._made.cache_clear()
+    remote.file_system.cache_clear()
     url = f"s3://{next(BUCKETS)}"
-    remote._system(url).mkdir(url)
+    remote.file_system("s3", None).mkdir(url)
     yield url
-    remote._made.cache_clear()
+    remote.file_system.cache_clear()
 
 
 @pytest.fixture

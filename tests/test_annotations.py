@@ -6,10 +6,10 @@ import os
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -309,9 +309,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         script.url = f"http://127.0.0.1:{listening.server_port}"
         thread = threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True)
         thread.start()
-        stamina.set_testing(True, attempts=4)  # as many as the code asks for, without the waits
+        monkeypatch.setattr(annotations, "BACKOFF", replace(annotations.BACKOFF, longest_seconds=0.0))
         yield script
-        stamina.set_testing(False)
         listening.shutdown()
         thread.join()
 

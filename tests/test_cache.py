@@ -67,7 +67,7 @@ def shards(tmp_path: Path) -> list[Shard]:
 
 
 def stored(url: str, data: bytes) -> Shard:
-    remote._system(url).pipe_file(remote._path(url), data)
+    remote.file_system(url.partition(":")[0], None).pipe_file(url, data)
     return Shard(url, data)
 
 

@@ -188,6 +188,24 @@ def test_a_status_keeps_its_kind_on_the_way_between_processes(status: Status) ->
     assert arrived.kind is status.kind
 
 
+def test_what_a_status_says_of_another_try_and_of_its_source() -> None:
+    outages = {"network", "http_5xx", "timeout"}
+
+    assert {status.value for status in Status if status.is_outage} == outages
+    assert {status.value for status in Status if status.is_transient} == outages | {"http_4xx", "truncated", "crashed"}
+    assert {status.value for status in Status if status.is_refusal} == {"bot_check", "rate_limited"}
+    assert {status.value for status in Status if status.is_blocking} == outages | {
+        "bot_check",
+        "rate_limited",
+        "disk_full",
+    }
+
+
+@pytest.mark.parametrize(("word", "named"), [("timeout", True), ("retry", True), ("stop", False), ("network", False)])
+def test_a_status_is_named_by_itself_or_by_its_kind(word: str, named: bool) -> None:
+    assert Status.TIMEOUT.is_named({word}) is named
+
+
 @pytest.mark.parametrize("text", ["", "OK", "gone", "permanent"])
 def test_what_is_no_status_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no status"):

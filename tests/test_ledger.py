@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_sounds.clip import Clip, Media, Outcome, Status
+from kinetics_sounds.clip import Clip, Media, Outcome, Status, Verdict
 from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.ledger import Ledger, PartEntry, _told
 from kinetics_sounds.manifest import ADDED
@@ -59,6 +59,33 @@ def told(path: Path, *outcomes: Outcome) -> dict[str, Outcome]:
         return {entry.key: entry.outcome(CLIP) for entry in ledger.words()}
 
 
+OLD = """
+CREATE TABLE outcomes (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL,
+    detail TEXT NOT NULL, source TEXT NOT NULL, tool_versions TEXT NOT NULL, media TEXT
+);
+CREATE INDEX outcomes_word ON outcomes (key, source);
+CREATE TABLE parts (
+    source TEXT NOT NULL, name TEXT NOT NULL, time REAL NOT NULL, status TEXT NOT NULL, detail TEXT NOT NULL,
+    keys TEXT NOT NULL, PRIMARY KEY (source, name)
+);
+INSERT INTO outcomes VALUES
+    (1, 1.5, 'a_000000_000010', 'http_5xx', 'corrupt: no moov: atom; a sound copy may lie in an archive that was not read to'
+     || ' its end: part x: HTTP 503; a sound copy may lie in an archive that was not read to its end: ', 'cvdf', 'v 1', NULL),
+    (2, 2.5, 'b_000000_000010', 'private', 'corrupt: as it was told', 'cvdf', 'v 1', NULL),
+    (3, 3.5, 'c_000000_000010', 'network', 'gone: x; a sound copy may lie in an archive that was not read to its end: y',
+     'youtube', 'v 1', NULL);
+INSERT INTO parts VALUES ('cvdf', 'train/part.tar.gz', 4.5, 'ok', '', 'a_000000_000010');
+"""
+"""A ledger of version 0.1.0, whose only word of a damaged copy is prose."""
+
+
+def old(path: Path) -> Path:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(OLD)
+    return path
+
+
 # --- What is kept -----------------------------------------------------------------------------------------------------
 
 
@@ -77,6 +104,65 @@ def test_every_status_comes_back(status: Status, tmp_path: Path) -> None:
     outcome = Outcome(clip=CLIP, status=status, detail="é\u2019\0\r\n")
 
     assert told(tmp_path / "ledger.sqlite", outcome) == {CLIP.key: outcome}
+
+
+def test_a_verdict_that_waits_for_other_copies_comes_back(tmp_path: Path) -> None:
+    verdict = Verdict(status=Status.CORRUPT, detail="no moov: atom; a sound copy")
+    waits = dataclasses.replace(GONE, status=Status.NOT_TRIED, provisional=verdict)
+
+    assert told(tmp_path / "ledger.sqlite", waits) == {CLIP.key: waits}
+
+
+def test_an_old_ledger_keeps_its_rows_and_its_prose_is_understood_once(tmp_path: Path) -> None:
+    path = old(tmp_path / "ledger.sqlite")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        before = database.execute("SELECT * FROM outcomes").fetchall()
+
+    with Ledger(path) as ledger:
+        words = {entry.key[0]: entry for entry in ledger.words()}
+        assert list(ledger.parts("cvdf")) == ["train/part.tar.gz"]
+        ledger.record([GONE])
+
+    assert words["a"].provisional == Verdict(status=Status.CORRUPT, detail="no moov: atom")
+    assert (words["b"].provisional, words["c"].provisional) == (None, None)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        after = database.execute("SELECT * FROM outcomes").fetchall()
+        assert [row[:-1] for row in after[:3]] == before
+        database.execute("UPDATE outcomes SET provisional = NULL")
+        database.commit()
+    with Ledger(path) as ledger:  # whose column says all there is
+        assert {entry.provisional for entry in ledger.words()} == {None}
+
+
+def test_an_old_ledger_that_is_only_read_stays_as_it_is(tmp_path: Path) -> None:
+    path = old(tmp_path / "ledger.sqlite")
+    before = path.read_bytes()
+
+    with Ledger(path, only_read=True) as ledger:
+        assert [(entry.key[0], entry.status) for entry in ledger.words()] == [
+            ("a", Status.HTTP_5XX),
+            ("b", Status.PRIVATE),
+            ("c", Status.NETWORK),
+        ]
+
+    assert path.read_bytes() == before
+
+
+def test_a_kill_while_an_old_ledger_gets_its_column_leaves_it_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = old(tmp_path / "ledger.sqlite")
+
+    def killed(_verdict: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kinetics_sounds.ledger.json.dumps", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Ledger(path)
+
+    with Ledger(path) as ledger:
+        assert next(ledger.words()).provisional == Verdict(status=Status.CORRUPT, detail="no moov: atom")
 
 
 AGAIN = dataclasses.replace(GONE, status=Status.NETWORK, detail="refused")

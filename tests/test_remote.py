@@ -4,6 +4,7 @@ import importlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little patience, small pieces, and none of s3fs's own tries, so that ours are what is seen."""
-    monkeypatch.setattr(remote, "WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(remote, "BACKOFF", replace(remote.BACKOFF, longest_seconds=0.01))
     monkeypatch.setattr(remote, "PIECE", 200_000)
     monkeypatch.setattr(remote, "SMALLEST_PIECE", 50_000)
     monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
@@ -267,7 +268,7 @@ def test_a_download_goes_on_after_every_cut(s3: str, wire: Proxy, local: Path, t
     fetch(f"{s3}/x.tar", tmp_path / "back")
 
     assert (tmp_path / "back").read_bytes() == DATA
-    assert wire.cuts > len(remote.WAITS) + 1  # tries are counted anew when more came
+    assert wire.cuts > (remote.BACKOFF.attempts or 0)  # tries are counted anew when more came
 
 
 def test_a_download_gives_up_and_the_next_goes_on(s3: str, wire: Proxy, local: Path, tmp_path: Path) -> None:
@@ -396,10 +397,10 @@ def test_no_secret_of_a_url_is_in_a_message(server: FileServer) -> None:
 def test_a_missing_package_says_how_to_install_it(
     url: str, package: str, extra: str, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote._made.cache_clear()
+    remote.file_system.cache_clear()
     monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, url.partition("://")[0], raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     for act in (lambda: remote.read(url, most=1), lambda: remote.size(url), lambda: remote.upload(local, url)):
         with pytest.raises(RemoteError, match=rf"pip install 'kinetics-sounds\[{extra}\]'"):
             act()
-    remote._made.cache_clear()
+    remote.file_system.cache_clear()

@@ -4,7 +4,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kinetics_sounds import sampling
-from kinetics_sounds.media import encode
 
 LENGTHS = st.integers(1, 400)
 FRAMES = st.integers(1, 64)
@@ -15,10 +14,6 @@ SECONDS = st.floats(0, 12)
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-def test_rates_and_groups_are_those_that_are_stored() -> None:
-    assert (encode.SAMPLE_RATE, encode.GOP) == (sampling.SAMPLE_RATE, sampling.GOP)
 
 
 class TestStep:

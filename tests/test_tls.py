@@ -7,7 +7,7 @@ import ipaddress
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -113,7 +113,7 @@ def test_an_impostor_is_not_asked(
     ask: Callable[[str, Path], None], impostor: Impostor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_stream, "ATTEMPTS", 1)
-    monkeypatch.setattr(remote, "WAITS", ())
+    monkeypatch.setattr(remote, "BACKOFF", replace(remote.BACKOFF, attempts=1))
 
     ask(impostor.url, tmp_path)
 

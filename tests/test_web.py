@@ -9,12 +9,12 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
-import stamina
 
 from kinetics_sounds import annotations, redact, remote, web
 from kinetics_sounds.clip import Status
@@ -121,13 +121,11 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(http_stream, "WAIT_SECONDS", 0.001)
-    monkeypatch.setattr(remote, "WAITS", (0.01, 0.01, 0.01))
-    remote._made.cache_clear()
-    stamina.set_testing(True, attempts=4)
+    for module in (annotations, http_stream, remote):
+        monkeypatch.setattr(module, "BACKOFF", replace(module.BACKOFF, longest_seconds=0.01))
+    remote.file_system.cache_clear()
     yield
-    stamina.set_testing(False)
-    remote._made.cache_clear()
+    remote.file_system.cache_clear()
 
 
 # --- The doors ----------------------------------------------------------------------------------------------------------

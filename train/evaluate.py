@@ -1,15 +1,16 @@
-"""ks-eval: judge a run's frozen encoders by one protocol."""
+"""ks-eval: judge a run by probes, which share the features of its frozen encoders, or by a protocol with options of its own."""
 
 import dataclasses
 import inspect
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from kinetics_sounds import plugins
 from kinetics_sounds.address import Address
@@ -25,18 +26,13 @@ from .data.dataset import default_cache, open_split
 from .data.loader import Loading
 from .distributed import consistency, devices, process_group
 from .distributed.process_group import World
-from .evaluation import cam, finetune, results, sounds
+from .evaluation import results
 from .evaluation.encoders import Encoders, load_asked
 from .evaluation.features import Kind, extract
 from .probes import Features
 
 PROBES = f"{__package__}.probes"
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
-    "cam": cam.judge,
-    "finetune": finetune.judge,
-    "sounds": sounds.judge,
-}
-"""What is asked of a run besides the probes: each reads the rest of argv and gives back the exit code."""
+PROTOCOLS = f"{__package__}.evaluation.protocols"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,95 +88,96 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not asked:
         print(f"usage: ks-eval {{{','.join(names())}}} [...] --run RUN [options]\n\n{_what_there_is()}")
         return DONE if words and words[0] in ("-h", "--help") else MISUSE
-    return command("ks-eval", lambda: judge(asked, words[len(asked) :]))
+    return command("ks-eval", lambda: evaluate(asked, words[len(asked) :]))
 
 
 def names() -> list[str]:
-    """Everything that can be asked of a run."""
-    return sorted([*plugins.names(PROBES), *COMMANDS])
+    """Everything that can be asked of a run: probes and protocols."""
+    return sorted([*plugins.names(PROBES), *plugins.names(PROTOCOLS)])
 
 
 def _what_there_is() -> str:
     """Everything that can be asked, a line each, and how."""
-    modules = {name: plugins.load(PROBES, name) for name in plugins.names(PROBES)}
-    modules |= {name: sys.modules[judging.__module__] for name, judging in COMMANDS.items()}
-    lines = [f"  {name:12} {_first_line(module, name)}" for name, module in sorted(modules.items())]
-    examples = [
+    lines = [
+        "Probes of frozen features, several at once:",
+        *_first_lines(PROBES),
+        "",
+        "Protocols with options of their own:",
+        *_first_lines(PROTOCOLS),
+        "",
+        "Examples:",
         "  ks-eval linear knn crossmodal --run runs/avcl_k32_recommended",
         "  ks-eval finetune --run runs/avcl_k32",
         "  ks-eval linear --help",
     ]
-    return "\n".join([*lines, "", "Examples:", *examples])
+    return "\n".join(lines)
 
 
-def _first_line(module: ModuleType, name: str) -> str:
-    line = (inspect.getdoc(module) or "").partition("\n")[0].removeprefix(f"ks-eval {name}: ")
-    return line[:1].upper() + line[1:]
+def _first_lines(package: str) -> list[str]:
+    """What the modules of a package say of themselves first."""
+    lines = []
+    for name in plugins.names(package):
+        line = (inspect.getdoc(plugins.load(package, name)) or "").partition("\n")[0].removeprefix(f"ks-eval {name}: ")
+        lines.append(f"  {name:12} {line[:1].upper()}{line[1:]}")
+    return lines
 
 
-def judge(asked: Sequence[str], argv: Sequence[str]) -> int:
-    """Do what is called so; returns the exit code. Raises SettingsError where there is no such thing."""
+def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
+    """Run the probes, or the one protocol, of these names; returns the exit code.
+
+    Raises SettingsError where there is no such thing.
+    """
+    protocols = plugins.names(PROTOCOLS)
     for name in asked:
         if name not in names():
             raise SettingsError(
                 f"nothing is called {name!r}; there are: {', '.join(names())}{plugins.nearest(name, names())}"
             )
-        if name in COMMANDS and len(asked) > 1:
+        if name in protocols and len(asked) > 1:
             raise SettingsError(f"{name}: has options of its own; ask for it alone")
-    return COMMANDS[asked[0]](argv) if asked[0] in COMMANDS else evaluate(list(dict.fromkeys(asked)), argv)
+    if asked[0] not in protocols:
+        return probe(list(dict.fromkeys(asked)), argv)
+    protocol = plugins.load(PROTOCOLS, asked[0])
+    groups = getattr(protocol, "GROUPS", {})
+    code: int = protocol.evaluate(parse(protocol.Settings, argv, prog=f"ks-eval {asked[0]}", groups=groups))
+    return code
 
 
-def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
+def probe(asked: Sequence[str], argv: Sequence[str]) -> int:
     """Run probes on the same features, by all the ranks that torchrun started; returns the exit code."""
-    probes = {name: plugins.load(PROBES, name) for name in asked}
-    prog = f"ks-eval {' '.join(asked)}"
-    parsed = parse(Settings, argv, prog=prog, groups={name: probe.Settings for name, probe in probes.items()})
+    modules = {name: plugins.load(PROBES, name) for name in asked}
+    groups = {name: module.Settings for name, module in modules.items()}
+    parsed = parse(Settings, argv, prog=f"ks-eval {' '.join(asked)}", groups=groups)
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
-    fit = _fit_split(settings, dataset, [name for name, probe in probes.items() if probe.FITS], on=on, shards=shards)
+    fit = _fit_split(settings, dataset, [name for name, module in modules.items() if module.FITS], on=on, shards=shards)
     run_folder.check_like(facts, dataset, shards=shards)
     encoders = load_asked(settings)
+    probes = [
+        _Probe(name=name, module=module, settings=parsed.groups[name], on=on, fit=fit if module.FITS else None)
+        for name, module in modules.items()
+    ]
     with process_group.start(devices.pick_device(settings.device)) as world:
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {on} {fit} {settings.clips}"}
         consistency.check_equal(told)
 
         # All that ranks do together comes before the judging, which one does alone.
-        kinds: dict[str, Kind] = {name: getattr(its, "features", "pooled") for name, its in parsed.groups.items()}
-        fits_of = {name: fit if probe.FITS else None for name, probe in probes.items()}
-        wanted: dict[tuple[str, Kind], str] = {}
-        for name, kind in kinds.items():
-            for split in (on, fits_of[name]):
-                if split is not None:
-                    wanted.setdefault((split, kind), name)
-        features = _features(wanted, encoders, settings, shards, world)
+        features = _features(probes, encoders, settings, shards, world)
         if not world.leads:
             return DONE
-        for name, probe in probes.items():
-            its, kind, fits = parsed.groups[name], kinds[name], fits_of[name]
-            test, train = features[on, kind], None if fits is None else features[fits, kind]
-            with _named(settings.run, name):
-                scores = probe.evaluate(test, train, its)
-            found = {
-                **results.head(name, settings.run, facts, encoders.checkpoint),
-                "on_split": on,
-                "fit_split": fits,
-                "samples": len(test.keys),
-                "clips": settings.clips,
-                "features": kind,
-                "settings": dataclasses.asdict(its),
-                "fingerprint": dataset.splits[on].fingerprint,
-                "fit_fingerprint": None if fits is None else dataset.splits[fits].fingerprint,
-                "classes": dataset.classes,
-                "note": dataset.note,
-                "scores": scores,
-            }
-            out = settings.out or settings.run / "eval" / (f"{name}_untrained" if settings.untrained else name)
+        for each in probes:
+            fingerprint = dataset.splits[on].fingerprint
+            head = results.head(
+                each.name, settings.run, facts, encoders.checkpoint, on_split=on, fingerprint=fingerprint
+            )
+            found = {**head, **_judged(each, features, settings, dataset)}
+            out = results.folder(settings, each.name)
             if settings.out is not None and len(probes) > 1:
-                out /= name
+                out /= each.name
             results.write(out, found)
             print(json.dumps(found) if settings.json else results.told(found, out))
     if not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
@@ -188,19 +185,68 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
     return DONE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Probe:
+    """A probe with its settings and the splits that it looks at."""
+
+    name: str
+    module: ModuleType
+    settings: Any
+    on: str
+    fit: str | None
+
+    @property
+    def kind(self) -> Kind:
+        """Of the features."""
+        kind: Kind = getattr(self.settings, "features", "pooled")
+        return kind
+
+
+_FeaturesOf = Mapping[tuple[str, Kind], Features]
+"""By split and kind."""
+
+
 def _features(
-    wanted: Mapping[tuple[str, Kind], str], encoders: Encoders, settings: Settings, shards: Address, world: World
-) -> dict[tuple[str, Kind], Features]:
-    """The features of each split and kind that is wanted, by all ranks; the name is that of the first probe that wants them."""
+    probes: Sequence[_Probe], encoders: Encoders, settings: Settings, shards: Address, world: World
+) -> _FeaturesOf:
+    """The features that the probes look at, each extracted once, by all ranks."""
     loading = Loading(workers=settings.workers, device=world.device)
-    found = {}
-    for (split, kind), name in wanted.items():
-        data = open_split(settings, shards, split)
-        with _named(settings.run, name):
-            found[split, kind] = extract(
-                encoders, data, clips=settings.clips, batch=settings.batch, loading=loading, kind=kind, world=world
-            )
+    found: dict[tuple[str, Kind], Features] = {}
+    for each in probes:
+        for split in (each.on, each.fit):
+            if split is None or (split, each.kind) in found:
+                continue
+            data = open_split(settings, shards, split)
+            with _named(settings.run, each.name):
+                found[split, each.kind] = extract(
+                    encoders,
+                    data,
+                    clips=settings.clips,
+                    batch=settings.batch,
+                    loading=loading,
+                    kind=each.kind,
+                    world=world,
+                )
     return found
+
+
+def _judged(probe: _Probe, features: _FeaturesOf, settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What the results of a probe say besides their head."""
+    test = features[probe.on, probe.kind]
+    train = None if probe.fit is None else features[probe.fit, probe.kind]
+    with _named(settings.run, probe.name):
+        scores = probe.module.evaluate(test, train, probe.settings)
+    return {
+        "fit_split": probe.fit,
+        "samples": len(test.keys),
+        "clips": settings.clips,
+        "features": probe.kind,
+        "settings": dataclasses.asdict(probe.settings),
+        "fit_fingerprint": None if probe.fit is None else dataset.splits[probe.fit].fingerprint,
+        "classes": dataset.classes,
+        "note": dataset.note,
+        "scores": scores,
+    }
 
 
 @contextmanager

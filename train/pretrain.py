@@ -1,6 +1,8 @@
 """ks-train: the loop. Shards in, checkpoints out; killed at any moment, it goes on from the last checkpoint exactly."""
 
 import contextlib
+import dataclasses
+import functools
 import logging
 import sys
 from collections.abc import Sequence
@@ -8,12 +10,13 @@ from pathlib import Path
 
 from kinetics_sounds import files, stream
 from kinetics_sounds.address import Address
-from kinetics_sounds.command import DONE, command
+from kinetics_sounds.command import DONE, command, keep_secret
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed
+from kinetics_sounds.shards import reader
 
 from .config import recipes, run_folder
-from .config.settings import TrainSettings, read_settings, told_by_config
+from .config.settings import TrainSettings, at_least, read_settings, told_by_config
 from .data import dataset
 from .distributed import devices, launch, process_group
 from .distributed.process_group import World
@@ -42,34 +45,48 @@ def pretrain(argv: Sequence[str]) -> int:
             )
         )
         return DONE
-    if parsed.settings.devices > 1 and not launch.is_rank():
-        devices.check_devices(parsed.settings.devices, parsed.settings.device)
-        return launch.ranks(pretrain, argv, devices=parsed.settings.devices, prog="ks-train")
-    with process_group.start(devices.pick_device(parsed.settings.device)) as world:
-        return _pretrain(argv, parsed, world)
+    told = told_by_config(argv, parsed)
+    if not parsed.configs:
+        recipe = recipes.recipe_for(reader.read_dataset(run_folder.find_shards(parsed.settings)).classes)
+        told += f"recipe: {recipe} (the recommended one; see --list)\n"
+        parsed = read_settings(["--config", recipe, *argv])
+    if launch.leads():
+        print(told, end="", flush=True)  # before ranks print
+    return train(parsed)
 
 
-def _pretrain(argv: Sequence[str], parsed: Parsed[TrainSettings], world: World) -> int:
+def train(parsed: Parsed[TrainSettings], *, prog: str = "ks-train", to_stderr: bool = False) -> int:
+    """Train as these settings say, which name a config, on as many devices; returns the exit code.
+
+    `prog` is what ranks call themselves in an error. `to_stderr` leaves standard output to whoever asks for it.
+    """
+    settings = parsed.settings
+    if settings.shards is not None:
+        keep_secret([settings.shards.real])
+    if settings.devices > 1 and not launch.is_rank():
+        devices.check_devices(settings.devices, settings.device)
+        task = functools.partial(train, prog=prog, to_stderr=to_stderr)
+        return launch.ranks(task, parsed, devices=settings.devices, prog=prog)
+    with contextlib.ExitStack() as stack:
+        if to_stderr:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        return _train(parsed, stack.enter_context(process_group.start(devices.pick_device(settings.device))))
+
+
+def _train(parsed: Parsed[TrainSettings], world: World) -> int:
     """As one rank of the world."""
-    if told := told_by_config(argv, parsed):
-        world.say(told.rstrip())
-    shards = run_folder.find_shards(parsed.settings, parsed.configs)
-    split = dataset.open_split(parsed.settings, shards, parsed.settings.train_split)
-    named = bool(parsed.configs)
-    if not named:
-        recipe = recipes.recipe_for(split.dataset.classes)
-        world.say(f"recipe: {recipe} (the recommended one; see --list)")
-        argv = ["--config", recipe, *argv]
-        parsed = read_settings(argv)
+    settings = parsed.settings
+    shards = run_folder.find_shards(settings, parsed.configs)
+    split = dataset.open_split(settings, shards, settings.train_split)
     name = run_folder.recipe_name(parsed.configs[-1])
     asked, there = recipes.classes_of(name), split.dataset.classes
-    if world.leads and named and parsed.settings.init is None and asked not in (None, there):
+    recommended = name == recipes.recipe_for(there)
+    if world.leads and settings.init is None and asked not in (None, there) and not recommended:
         log.warning("the recipe %s is for %s, these shards are of %s", name, asked, there)
-    out = parsed.settings.out or Path("runs") / name
-    window = resume.window(parsed.settings, split, out)
-    chosen = [f"--shards={shards.real}", f"--out={out}", *([f"--window={window}"] if window else [])]
-    parsed = read_settings([*argv, *chosen])  # so that config.yaml says the same again
-    settings = parsed.settings
+    out = settings.out or Path("runs") / name
+    # What config.yaml says, so that it says the same again.
+    settings = dataclasses.replace(settings, shards=shards, out=out, window=resume.window(settings, split, out))
+    at_least(settings, window=1)
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
     world.say(f"shards: {shards}, {of}\nout: {out}")
@@ -80,6 +97,7 @@ def _pretrain(argv: Sequence[str], parsed: Parsed[TrainSettings], world: World) 
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
         if world.leads:
             files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
+        parsed = dataclasses.replace(parsed, settings=settings)
         return trainer.train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 

@@ -12,12 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import soundfile
 
+from .. import sampling
 from ..errors import MediaError
 from . import ffmpeg, hdr, messages, timeline
 from .mp4 import MAX_PIXELS
 from .probe import Probe, Video, check_aspect, frame_rate
 
-SAMPLE_RATE = 24_000
+SAMPLE_RATE = sampling.SAMPLE_RATE
 """Hertz, mono: what every method's sound is made from (AVCL's own rate)."""
 MIX = "mix"
 """All channels together."""
@@ -28,7 +29,7 @@ STEP_SECONDS = 0.02
 HOLES_SECONDS = (0.1, 0.01)
 """Holes in the sound that are filled: in a clip of this version there is none, and its time stamps may be rough; the second
 where the first leaves the sound too short, in a clip that an older version linked."""
-GOP = 16
+GOP = sampling.GOP
 """Frames in a closed group of pictures: one model input that decodes alone."""
 AREA_SCALE = "area+accurate_rnd+bitexact"
 """Means of the pixels that fall together, as exact on every CPU as `ffmpeg.BIT_EXACT_SCALE`, at a third of its cost."""

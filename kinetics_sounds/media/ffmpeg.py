@@ -186,7 +186,7 @@ def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple
     cpu_seconds = (int(timeout_seconds) + 1) * (BUSY_THREADS + 1)
     graph = graph.global_args("-nostdin", "-hide_banner", "-nostats", "-y", "-timelimit", str(cpu_seconds))
     words = map(_path_word, graph.get_args())
-    argv = [*_leash(), executable(), "-v", "repeat+level+info", "-filter_complex_threads", "1", *words]
+    argv = [*leash(), executable(), "-v", "repeat+level+info", "-filter_complex_threads", "1", *words]
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
@@ -200,13 +200,13 @@ def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple
     if process.returncode != 0:
         for place in (word for word in argv if word.startswith("file:")):  # folders differ from run to run
             text = text.replace(os.fsencode(place).decode("utf-8", "replace"), Path(place).name)
-        raise _failure(process.returncode, text, inputs, made)
+        raise failure(process.returncode, text, inputs, made)
     facts = ((path, path.stat()) for path in inputs if _BROKEN_OFF.search(text))
     return _LEVEL.sub(r"\1", text), {(path, found.st_size, found.st_mtime_ns) for path, found in facts}
 
 
 @functools.cache
-def _leash() -> tuple[str, ...]:
+def leash() -> tuple[str, ...]:
     """What stands before a command so that the kernel kills it with the thread that started it; nothing off Linux.
 
     Some small systems have a `setpriv` that lacks the option.
@@ -287,7 +287,7 @@ def read_through(path: Path) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _failure(code: int, tagged: str, inputs: Sequence[Path] = (), made: Sequence[Path] = ()) -> OSError | MediaError:
+def failure(code: int, tagged: str, inputs: Sequence[Path] = (), made: Sequence[Path] = ()) -> OSError | MediaError:
     """What a run's exit code and words mean, with or without their levels; raises OSError where an input cannot be read.
 
     An OSError names the first of the inputs, or of the files that were to be made.

@@ -110,8 +110,8 @@ def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
 
     1 is the loudest band and column of the track (or the floor, if that is louder), 0 lies `range_db` under it.
     """
-    power_FT = np.maximum(_power(waveform, mel).astype(np.float64), mel.least_power)
-    reference = max(float(power_FT.max()), _floor_power(mel))
+    power_FT = np.maximum(power(waveform, mel).astype(np.float64), mel.least_power)
+    reference = max(float(power_FT.max()), floor_power(mel))
     if reference == 0:
         return np.zeros((mel.bands, mel.columns), dtype=np.float32)
     decibels_FT = 10 * np.log10(np.maximum(power_FT / reference, 10 ** (-mel.range_db / 10)))
@@ -123,7 +123,7 @@ def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
     return image
 
 
-def _power(waveform: np.ndarray, mel: Mel) -> np.ndarray:
+def power(waveform: np.ndarray, mel: Mel) -> np.ndarray:
     """Power in each band: float32, shape (bands, time); column t is centred on sample t * hop_length."""
     missing = max(mel.win_length - waveform.size, 0)
     half = mel.win_length // 2  # where in the n_fft samples the window lies does not change the power
@@ -148,13 +148,13 @@ def _filters(mel: Mel) -> scipy.sparse.csr_array:
 
 
 @functools.lru_cache(maxsize=8)
-def _floor_power(mel: Mel) -> float:
+def floor_power(mel: Mel) -> float:
     """Power that a 1 kHz tone at `floor_db` has in its band; none where there is no floor."""
     if mel.floor_db is None:
         return 0.0
     seconds = np.arange(mel.sample_rate) / mel.sample_rate  # float64: the last bits of a float32 sine depend on the CPU
     tone = 10 ** (mel.floor_db / 20) * np.sin(2 * np.pi * 1000 * seconds)
-    return float(_power(tone.astype(np.float32), mel).max())
+    return float(power(tone.astype(np.float32), mel).max())
 
 
 def adaptive_mean(image_FT: np.ndarray, columns: int) -> np.ndarray:

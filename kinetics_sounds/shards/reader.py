@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import re
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from .. import remote
+from .. import remote, retry
 from ..address import Address
 from ..cache import Cache
 from ..errors import BadSampleError, RemoteError, ShardError
@@ -34,8 +33,8 @@ MOMENTARY = (
     errno.ENETUNREACH,
 )
 """Numbers of an OSError after which the same read may succeed: shared disks have such moments."""
-WAITS = (0.1, 1.0, 5.0)
-"""Seconds between the tries of a read that fails for a moment."""
+BACKOFF = retry.Backoff(attempts=4, first_seconds=0.1, factor=10, longest_seconds=5.0)
+"""Of a read that fails for a moment."""
 WITHOUT_CACHE = "a remote set is read through a cache"
 REQUESTS = 16
 """How many a remote set is asked at once when it is opened."""
@@ -128,7 +127,7 @@ class Split:
         """A descriptor of a tar, for the caller to close; raises ShardError where it is not to be had."""
         place = tar.place
         if isinstance(place, Path):
-            return _patiently(tar, lambda: os.open(place, os.O_RDONLY | os.O_CLOEXEC))
+            return _with_retry(tar, lambda: os.open(place, os.O_RDONLY | os.O_CLOEXEC))
         if self.cache is None:
             raise ValueError(WITHOUT_CACHE)
         with _set_errors():
@@ -215,20 +214,15 @@ class Parts:
         return data
 
     def _pread(self, offset: int, size: int) -> bytes:
-        return _patiently(self.tar, lambda: os.pread(self.descriptor, size, offset))
+        return _with_retry(self.tar, lambda: os.pread(self.descriptor, size, offset))
 
 
-def _patiently(tar: ShardInfo, read: Callable[[], T]) -> T:
-    """What `read` gives, after some waits where it fails for a moment."""
-    waits = iter(WAITS)
-    while True:
-        try:
-            return read()
-        except OSError as error:
-            wait = next(waits, None) if error.errno in MOMENTARY else None
-            if wait is None:
-                raise ShardError(f"{tar}: cannot be read: {error.strerror}; see that the disk is there") from error
-        time.sleep(wait)
+def _with_retry(tar: ShardInfo, read: Callable[[], T]) -> T:
+    """What `read` returns, called again where it fails for a moment."""
+    try:
+        return retry.call(read, may_pass=lambda error: getattr(error, "errno", None) in MOMENTARY, backoff=BACKOFF)
+    except OSError as error:
+        raise ShardError(f"{tar}: cannot be read: {error.strerror}; see that the disk is there") from error
 
 
 def _is(data: bytes, size: int, crc: int) -> bool:

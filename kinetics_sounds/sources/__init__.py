@@ -4,6 +4,7 @@ import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 from .. import files, plugins
@@ -16,6 +17,8 @@ class Source(Protocol):
     """A place that is asked clip by clip. Built from what follows the colon in `--source NAME:ARGUMENT`.
 
     A module with a dataclass `Options` gets it as `Source(argument, options)`; its fields are the command's `--NAME.FIELD`.
+    Workers may run in another folder: a module whose argument may be a path has a function `absolute(argument)`, which makes
+    it one that means the same there (`absolute_folder` does so for a folder).
     """
 
     notice: str
@@ -139,18 +142,36 @@ def load(spec: Address | str, options: object = None) -> Source | TarSource:
 
     `options` is an instance of the module's `Options`, or None for its defaults.
     """
-    spec = Address(spec).real
-    name, _, argument = spec.partition(":")
-    if spec and Path(spec).exists() and name not in plugins.names(__name__):
-        raise SourceError(f"--source {spec}: a folder is named as local:{spec}")
-    module = plugins.load(__name__, name)
+    module, _, argument = _parsed(spec)
     source: Source | TarSource = module.Source(argument) if options is None else module.Source(argument, options)
     return source
 
 
+def absolute(spec: Address | str) -> Address:
+    """The same source for whoever works in another folder or environment; raises as `load` does where there is none."""
+    module, name, argument = _parsed(spec)
+    if not argument or not hasattr(module, "absolute"):
+        return Address(Address(spec).real)
+    return Address(f"{name}:{module.absolute(argument)}")
+
+
+def _parsed(spec: Address | str) -> tuple[ModuleType, str, str]:
+    """A source's module, its name and its argument."""
+    spec = Address(spec).real
+    name, _, argument = spec.partition(":")
+    if spec and Path(spec).exists() and name not in plugins.names(__name__):
+        raise SourceError(f"--source {spec}: a folder is named as local:{spec}")
+    return plugins.load(__name__, name), name, argument
+
+
+def absolute_folder(argument: str) -> str:
+    """The path of a folder, as a user writes it, for whoever works in another one."""
+    return str(files.user_path(argument).absolute())
+
+
 def readable_folder(argument: str, *, spec: str) -> Path:
     """The folder that a user names; raises SourceError where it cannot be read."""
-    folder = files.user_path(argument).absolute()
+    folder = Path(absolute_folder(argument))
     try:
         with os.scandir(folder):
             pass
@@ -177,14 +198,6 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _refuse(error: OSError) -> None:
     raise SourceError(f"{error.filename}: the folder cannot be read: {error.strerror}") from error
-
-
-def absolute(spec: Address) -> Address:
-    """The same source for whoever works in another folder or environment: a path in it is absolute, an address in full."""
-    name, colon, argument = spec.real.partition(":")
-    if colon and argument and "://" not in argument:
-        return Address(f"{name}:{files.user_path(argument).absolute()}")
-    return Address(spec.real)
 
 
 def options() -> dict[str, type]:

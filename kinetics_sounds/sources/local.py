@@ -17,7 +17,7 @@ from typing import Literal
 from .. import files
 from ..clip import SPLITS, Clip, FetchResult, Status
 from ..errors import SourceError
-from . import readable_folder, walk
+from . import absolute_folder, readable_folder, walk
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
 """Containers that count, best first where a clip is there twice."""
@@ -25,6 +25,8 @@ PATTERNS = ("ID_000027_000037.mp4", "ID_27_37.mp4", "ID_27000_37000.mp4 (millise
 """File names that are read; a second suffix (`ID.mp4.mkv`) does no harm."""
 NAMED = 3
 """Files that are named where nothing was found."""
+
+absolute = absolute_folder
 
 _STEM = re.compile(r"[A-Za-z0-9_-]+")
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)

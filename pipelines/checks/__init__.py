@@ -20,6 +20,7 @@ from kinetics_sounds.redact import of_url, redact
 
 PYTHON = (sys.executable, "-P")
 """This interpreter, to which a `torch.py` in the working directory is not torch."""
+GIGABYTE = 1e9
 _CHILD = f"from {__name__} import answer; answer()"
 
 

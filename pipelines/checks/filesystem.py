@@ -8,9 +8,8 @@ from pathlib import Path
 
 from kinetics_sounds import files
 
-from . import Asked, Finding, Verdict
+from . import GIGABYTE, Asked, Finding, Verdict
 
-GIGABYTE = 1e9
 LITTLE, TOO_LITTLE = 50 * GIGABYTE, 1 * GIGABYTE
 """Bytes free below which a build of one of the papers' sets does not fit, and below which nothing does."""
 

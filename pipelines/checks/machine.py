@@ -12,9 +12,8 @@ from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
-from . import Asked, Finding, Verdict
+from . import GIGABYTE, Asked, Finding, Verdict
 
-GIGABYTE = 1e9
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
 FEW_FILES = 1024
 """Open files that a loader with many workers soon needs."""

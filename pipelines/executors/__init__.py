@@ -17,7 +17,7 @@ __all__ = ["AHEAD", "Cause", "Failed", "Pool", "R", "T", "in_order", "options", 
 AHEAD = 2
 """Tasks handed out per worker before the first result is taken: memory stays flat however many there are."""
 SECONDS_BETWEEN_LOOKS = 0.5
-"""How soon a request to stop is seen while no task ends."""
+"""How soon a request to stop is seen while no task ends; how often a job without work looks for some."""
 
 
 class Pool(Protocol[T, R]):

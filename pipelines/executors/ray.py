@@ -23,11 +23,9 @@ from typing import Any, Generic
 from kinetics_sounds import __version__, files
 from kinetics_sounds.errors import SettingsError
 
-from ..process_pool import SupervisedPool, forget_main
+from ..process_pool import LIVES, SupervisedPool, forget_main
 from . import Cause, Failed, R, T
 
-LIVES = 3
-"""Times that a task is begun before it is held for the cause of its losses."""
 NOTICE_SECONDS = 20.0
 """What Ray takes to call a node dead whose tasks are lost already."""
 PROBE_SECONDS = 60.0
@@ -47,7 +45,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
     """What a node must read to show that it sees the folder, and the version that it must have."""
 
     path: Path
@@ -56,7 +54,7 @@ class _Token:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unfit:
+class Unfit:
     """A node that cannot take part."""
 
     node: str
@@ -73,9 +71,7 @@ class Pool(Generic[T, R]):
         self._function = function
         self._ray = _connect(options.address if isinstance(options, Options) else "", workers)
         try:
-            self._token = _Token(
-                folder.absolute() / f"token-{secrets.token_hex(8)}", secrets.token_hex(16), __version__
-            )
+            self._token = Token(folder.absolute() / f"token-{secrets.token_hex(8)}", secrets.token_hex(16), __version__)
             files.write_bytes(self._token.path, self._token.text.encode())
             self._remote = self._ray.remote(num_cpus=1, max_retries=0)(_carry_out)
             _probe(self._ray, self._token)
@@ -84,7 +80,7 @@ class Pool(Generic[T, R]):
             raise
         self._waiting: deque[_Job[T]] = deque()
         self._running: dict[Any, _Job[T]] = {}
-        self._unfit: dict[str, _Unfit] = {}
+        self._unfit: dict[str, Unfit] = {}
 
     @property
     def busy(self) -> int:
@@ -130,17 +126,17 @@ class Pool(Generic[T, R]):
 
     def _fit(self) -> set[str]:
         """The nodes that can take part, as far as is known."""
-        return {node["NodeID"] for node in _nodes_with_cpus(self._ray)} - set(self._unfit)
+        return {node["NodeID"] for node in nodes_with_cpus(self._ray)} - set(self._unfit)
 
     def _results(self, job: "_Job[T]", reference: Any) -> list[R | Failed]:  # noqa: ANN401 - Ray is imported late
         """What became of it; nothing where it was lost and is handed in again."""
         try:
-            found: R | Failed | _Unfit = self._ray.get(reference)
+            found: R | Failed | Unfit = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:  # of our own lines there, or of a package that is missing
             return [Failed(Cause.RAISED, _last_line(error), str(error))]
         except self._ray.exceptions.RayError as error:
             return self._again(job, f"{type(error).__name__}: {_last_line(error)}")
-        if isinstance(found, _Unfit):  # a node that joined after the probe
+        if isinstance(found, Unfit):  # a node that joined after the probe
             if found.node_id not in self._unfit:
                 _log.warning("ray: node %s %s: it is given no more tasks", found.node, found.why)
             self._unfit[found.node_id] = found
@@ -227,18 +223,17 @@ def _store_bytes() -> int:
     return min(STORE_BYTES, shutil.disk_usage(shared).free // 2) if shared.is_dir() else STORE_BYTES
 
 
-def _probe(ray: Any, token: _Token) -> None:  # noqa: ANN401 - a module
+def _probe(ray: Any, token: Token) -> None:  # noqa: ANN401 - a module
     """Have every node that is to work read the token, before there is any."""
     alive = {
-        node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        for node in _nodes_with_cpus(ray)
+        node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in nodes_with_cpus(ray)
     }
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    look = ray.remote(num_cpus=0, max_retries=0)(_unfit)
+    look = ray.remote(num_cpus=0, max_retries=0)(why_unfit)
     asked = {look.options(scheduling_strategy=affinity(each, soft=False)).remote(token): each for each in alive}
     done, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
     unfit = [
-        _Unfit(alive[asked[each]], f"started no worker within {PROBE_SECONDS:g} s")
+        Unfit(alive[asked[each]], f"started no worker within {PROBE_SECONDS:g} s")
         for each in silent
         if not _is_lost(ray, asked[each], seconds=0)
     ]
@@ -247,9 +242,9 @@ def _probe(ray: Any, token: _Token) -> None:  # noqa: ANN401 - a module
             why = ray.get(each)
         except ray.exceptions.RayError as error:
             if not _is_lost(ray, asked[each], seconds=NOTICE_SECONDS):
-                unfit.append(_Unfit(alive[asked[each]], f"could not be asked: {_last_line(error)}"))
+                unfit.append(Unfit(alive[asked[each]], f"could not be asked: {_last_line(error)}"))
         else:
-            unfit += [_Unfit(alive[asked[each]], why)] if why else []
+            unfit += [Unfit(alive[asked[each]], why)] if why else []
     if unfit:
         raise _refusal(unfit, token)
 
@@ -264,12 +259,12 @@ def _is_lost(ray: Any, node: str, *, seconds: float) -> bool:  # noqa: ANN401 - 
     return True
 
 
-def _nodes_with_cpus(ray: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a module
+def nodes_with_cpus(ray: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a module
     """A cluster's head may have none, and need see no folder."""
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0)]
 
 
-def _refusal(unfit: Iterable[_Unfit], token: _Token) -> SettingsError:
+def _refusal(unfit: Iterable[Unfit], token: Token) -> SettingsError:
     told = "; ".join(f"node {each.node} {each.why}" for each in unfit)
     return SettingsError(
         f"--executor ray: {told}; give an --out below a folder that every node sees under the same path, and install "
@@ -277,7 +272,7 @@ def _refusal(unfit: Iterable[_Unfit], token: _Token) -> SettingsError:
     )
 
 
-def _unfit(token: _Token) -> str:
+def why_unfit(token: Token) -> str:
     """On a node: why it cannot take part; empty where it can."""
     if __version__ != token.version:
         return f"has kinetics-sounds {__version__}, not {token.version}"
@@ -289,8 +284,8 @@ def _unfit(token: _Token) -> str:
 
 
 @functools.cache
-def _checked(token: _Token) -> str:
-    return _unfit(token)
+def _checked(token: Token) -> str:
+    return why_unfit(token)
 
 
 @functools.cache
@@ -300,10 +295,10 @@ def _process(function: Callable[[T], R]) -> SupervisedPool[T, R]:
     return SupervisedPool(function, workers=1)
 
 
-def _carry_out(function: Callable[[T], R], task: T, timeout_seconds: float, token: _Token) -> "R | Failed | _Unfit":
+def _carry_out(function: Callable[[T], R], task: T, timeout_seconds: float, token: Token) -> "R | Failed | Unfit":
     """In a Ray worker: run the task in its watched process."""
     if why := _checked(token):
-        return _Unfit(socket.gethostname(), why, _node_id())
+        return Unfit(socket.gethostname(), why, _node_id())
     process = _process(function)
     process.submit(task, timeout_seconds=timeout_seconds)
     while not (ended := process.finished(60)):

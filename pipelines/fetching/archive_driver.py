@@ -11,7 +11,7 @@ from typing import Any
 
 from kinetics_sounds import progress
 from kinetics_sounds.address import Address
-from kinetics_sounds.clip import Clip, FetchResult, Kind, Outcome, Status
+from kinetics_sounds.clip import Clip, FetchResult, Kind, Outcome, Status, Verdict
 from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.sources import TarPart, TarSource, UnreachableError
 
@@ -19,9 +19,6 @@ from ..executors import SECONDS_BETWEEN_LOOKS, Failed
 from .driver import Done, Ended, Run, SourcePass, StopReason, Task, clip_done, drive, failure, took_clips
 from .throttle import CircuitBreaker, RetryPolicy, Schedule
 from .worker import ClipDone, ClipTask, PartDone, PartTask, versions
-
-_DOUBT = "; a sound copy may lie in an archive that was not read to its end: "
-"""Between what became of the copies that were had and why there may be another."""
 
 
 def ask_archive(
@@ -78,7 +75,7 @@ def unread(
 
     def asked(part: TarPart) -> bool:
         entry = known.get(part.name)
-        if entry is None or (entry.status is not Status.OK and (entry.status in again or entry.status.kind in again)):
+        if entry is None or (entry.status is not Status.OK and entry.status.is_named(again)):
             return True
         return not entry.keys.isdisjoint(hoped)
 
@@ -148,12 +145,11 @@ class _Reading:
         But for those whose copies lie in several parts: it may have had but one of them.
         """
         for key, word in self.words.items():
-            said, doubt, _ = word.detail.partition(_DOUBT)
-            if doubt and sum(key in entry.keys for entry in self.known.values()) < 2:
-                status, _, detail = said.partition(": ")
-                outcome = replace(word, status=Status.of(status), detail=detail)
-                if self.run.again.isdisjoint((outcome.status, outcome.status.kind)):
-                    self.damaged[key] = outcome
+            found = word.provisional
+            if found is None or found.status.is_named(self.run.again):
+                continue
+            if sum(key in entry.keys for entry in self.known.values()) < 2:
+                self.damaged[key] = replace(word, status=found.status, detail=found.detail, provisional=None)
 
     def read(self, parts: Sequence[TarPart]) -> StopReason | None:
         """Stream those of the parts that may hold a wanting clip, and carry the wanted clips to their places."""
@@ -227,8 +223,7 @@ class _Reading:
         if done.status.kind in (Kind.OK, Kind.PERMANENT):
             entry = PartEntry(status=done.status, detail=done.detail, keys=done.keys)
             self.run.ledger.record_part(self.turn.spec, task.part.name, entry)
-        refused = done.status.kind is Kind.STOP or done.status is Status.NETWORK
-        return StopReason(done.status, done.detail) if refused else None
+        return StopReason(done.status, done.detail) if done.status.is_blocking else None
 
     def _took_clips(self, ended: Iterable[tuple[ClipTask, ClipDone]], here: _Cuts) -> StopReason | None:
         """Record what became of copies, and have the next one cut of each clip whose copy was no good."""
@@ -272,11 +267,13 @@ class _Reading:
         suspect = self._suspect(outcome.clip)
         if suspect is None or suspect[0].kind is Kind.PERMANENT:
             return outcome
-        status, detail = suspect
+        status, why = suspect
+        copy = "a sound copy may lie in an archive that was not read to its end"
         return replace(
             outcome,
             status=status if status.kind is Kind.RETRY else Status.NOT_TRIED,
-            detail=f"{outcome.status}: {outcome.detail}{_DOUBT}{detail}",
+            detail=f"{outcome.status}: {outcome.detail}; {copy}: {why}",
+            provisional=Verdict(status=outcome.status, detail=outcome.detail),
         )
 
     def _missed(self, clip: Clip) -> Outcome:

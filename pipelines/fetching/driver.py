@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kinetics_sounds import files, progress
 from kinetics_sounds.address import Address
-from kinetics_sounds.clip import Clip, FetchResult, Kind, Outcome, Status, label_folder
+from kinetics_sounds.clip import Clip, FetchResult, Outcome, Status, label_folder
 from kinetics_sounds.command import Stop
 from kinetics_sounds.errors import StoppedError
 from kinetics_sounds.ledger import Entry, Ledger, name_of
@@ -185,11 +185,11 @@ def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out:
                 known.ok[entry.key] = entry.source
             elif _was_made(entry, out):
                 known.made[entry.key] = os.path.realpath(out / entry.media.path)
-        elif entry.status not in again and entry.status.kind not in again:
+        elif not entry.status.is_named(again):
             known.settled[entry.source].add(entry.key)
         elif entry.status is Status.NOT_IN_SOURCE:
             known.absent[entry.source].add(entry.key)
-        elif entry.status.kind is Kind.STOP:
+        elif entry.status.is_refusal:
             known.refused.add(entry.key)
     for entry in (
         ledger.words(of_files=True) if doubted else ()
@@ -361,7 +361,7 @@ def took_clips(
         run.tally.counts.update(tries=1, requests=done.requests, bytes=done.bytes)
         if outcome.media is not None:
             run.standing.ok[outcome.clip.key] = name_of(outcome.source)
-        if outcome.status.kind is Kind.STOP or outcome.status is Status.NETWORK:
+        if outcome.status.is_blocking and not (outcome.status.is_outage and done.reached):
             blocked = StopReason(outcome.status, outcome.detail)
         if final:
             run.tally.keys.add(outcome.clip.key)

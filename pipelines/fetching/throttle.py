@@ -12,21 +12,15 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from kinetics_sounds.clip import Kind, Status
+from kinetics_sounds.clip import Status
 
 T = TypeVar("T", bound=Hashable)
 
-TRANSIENT = frozenset(
-    (Status.NETWORK, Status.HTTP_4XX, Status.HTTP_5XX, Status.TRUNCATED, Status.TIMEOUT, Status.CRASHED)
-)
-"""What another try within the same run may mend."""
 FIRST_PROBE_SECONDS = 600.0
 """A source that refuses is left alone this long, then asked for one task; twice as long before the next one, and so on."""
 LONGEST_RETRY_SECONDS = 1800.0
-OUTAGE = frozenset((Status.NETWORK, Status.HTTP_5XX, Status.TIMEOUT))
-"""What a dead line or a host in trouble looks like."""
 OFFLINE = 10
-"""So many of them without an answer in between are the line's or the host's doing, not the tasks'."""
+"""So many outages without an answer in between are the line's or the host's doing, not the tasks'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,13 +164,13 @@ class Schedule(Generic[T]):
         if status is Status.DISK_FULL:
             self.full = True
             return True
-        if status.kind is Kind.STOP:
+        if status.is_refusal:
             return self._took_refusal(task, now, probing=probing)
-        if status in OUTAGE and not reached:
+        if status.is_outage and not reached:
             self._offline += 1
         elif status is not Status.CRASHED:
             self._offline = 0
-        if status in TRANSIENT:
+        if status.is_transient:
             if probing or (self._offline >= OFFLINE and not self.breaker.paused):
                 self.breaker.refuse(now)
             return not self._try_again(task, now)

@@ -21,13 +21,12 @@ class Trimmed:
     detail: str = ""
     """Why not; of an ok one, what it was taken for."""
     path: Path | None = None
+    """The source's own file where that is its span, else one of the folder that was given."""
     measured: measure.Measured | None = None
     found: Probe | None = None
     """Of the clip's file."""
     other_streams: str = ""
     """Of the fetched file."""
-    linked: bool = False
-    """The source's own file, which is left where it lies."""
 
 
 def to_span(clip: Clip, fetched: FetchResult, folder: Path, *, timeout_seconds: float) -> Trimmed:
@@ -39,7 +38,7 @@ def to_span(clip: Clip, fetched: FetchResult, folder: Path, *, timeout_seconds: 
         found = probe.probe(path)
         if lack := _lack(found):
             return Trimmed(status=lack[0], detail=lack[1])
-        alone = fetched.trimmed is None and _is_span_alone(path, found, clip)
+        alone = fetched.trimmed is None and is_span_alone(path, found, clip)
         said = SPAN_ALONE if alone else ""
         trimmed = alone or bool(fetched.trimmed)
         if trimmed and found.video is not None and not found.video.transfer:
@@ -56,7 +55,6 @@ def to_span(clip: Clip, fetched: FetchResult, folder: Path, *, timeout_seconds: 
                     measured=measured,
                     found=found,
                     other_streams=found.other_streams,
-                    linked=True,
                 )
         out, start = folder / "cut.mp4", 0 if trimmed else clip.time_start
         measured = trim.cut(
@@ -93,7 +91,7 @@ def glance(clip: Clip, fetched: FetchResult, *, min_coverage: float) -> tuple[St
             return lack
         if found.video is not None:
             probe.check_aspect(found.video)
-        alone = fetched.trimmed is None and _is_span_alone(path, found, clip)
+        alone = fetched.trimmed is None and is_span_alone(path, found, clip)
         begin = 0 if alone or fetched.trimmed else clip.time_start
     except MediaError as error:
         return error_status.status(error), str(error)
@@ -108,7 +106,7 @@ def _lack(found: Probe) -> tuple[Status, str] | None:
     return None if found.audio else (Status.NO_AUDIO, "the file has no sound stream")
 
 
-def _is_span_alone(path: Path, found: Probe, clip: Clip) -> bool:
+def is_span_alone(path: Path, found: Probe, clip: Clip) -> bool:
     """Whether a file is about as long as the clip's span, and ends nine tenths of a second or more before the span would.
 
     Spans are annotated in whole seconds, so that of a whole video may end up to a second after it.

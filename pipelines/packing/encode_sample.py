@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_sounds import __version__, files
+from kinetics_sounds import files
 from kinetics_sounds.clip import Kind, Outcome, Status
 from kinetics_sounds.errors import (
     FaultError,
@@ -27,6 +27,12 @@ from kinetics_sounds.media import encode, error_status, measure, mel, probe
 from kinetics_sounds.media.ffmpeg import read_through
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import SkippedClip
+
+PACKING = 1
+"""Number of what this code makes of a clip: raised only when the bytes change, so that a release keeps shards."""
+NAMES = (f"packing {PACKING}", "kinetics-sounds 0.1.0")
+"""How a set says that it has these bytes: first as it is said now, then as sets did before there was the number. Of the
+latter there is none once it is raised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +49,7 @@ class Packing:
     """Whether the sound itself is kept beside the mel-spectrogram."""
     timeout_seconds: float
     versions: str
-    """Of the driver's tools (`versions`): a worker that has others would make other bytes."""
+    """Of the driver's tools (one of `versions`): a worker that has others would make other bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +95,9 @@ def pack(task: Task) -> dict[str, bytes] | SkippedClip:
     killed or ran past its time: none is known to be the clip's own fault, and a set without it is another set.
     """
     packing, clip, media = task.packing, task.outcome.clip, task.outcome.media
-    if (ours := versions(packing.encoding)) != packing.versions:
+    if packing.versions not in (ours := versions(packing.encoding)):
         raise SettingsError(
-            f"{socket.gethostname()} has {ours}, not {packing.versions}; install the same on every node"
+            f"{socket.gethostname()} has {ours[0]}, not {packing.versions}; install the same on every node"
         )
     if media is None:
         raise ValueError(f"{clip.key}: only an ok clip can be packed")
@@ -198,10 +204,10 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 @functools.cache
-def versions(encoding: encode.Encoding) -> str:
-    """The tools that decide a sample's bytes, such as `ffmpeg n9.0.2; numpy 2.4.1`."""
-    tools = {"kinetics-sounds": __version__, **encode.versions(encoding), **mel.versions()}
-    return "; ".join(f"{tool} {number}" for tool, number in tools.items())
+def versions(encoding: encode.Encoding) -> tuple[str, ...]:
+    """What decides a sample's bytes, such as `packing 1; ffmpeg n9.0.2; numpy 2.4.1`, by each of `NAMES`."""
+    tools = {**encode.versions(encoding), **mel.versions()}
+    return tuple("; ".join((name, *(f"{tool} {number}" for tool, number in tools.items()))) for name in NAMES)
 
 
 def recipe(packing: Packing) -> dict[str, object]:

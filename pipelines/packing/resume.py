@@ -1,7 +1,7 @@
 """Which shards are there already and whole, and whether the clips still to be packed are those of the manifest."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kinetics_sounds import files, progress
@@ -54,17 +54,13 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
     """The indexes that are there: of each tar its split, its number in it and what its index says; raises as `whole_shards`."""
     found: dict[Path, tuple[str, int, Index]] = {}
     damaged: list[ShardError] = []
-    for split in SPLITS:
-        for path in sorted((job.out / split).glob(f"{split}-*.json")):
-            number = path.stem.removeprefix(f"{split}-")
-            if not number.isdecimal() or layout.tar_path(job.out, split, int(number)).stem != path.stem:
-                continue
-            try:
-                found[path.with_suffix(".tar")] = (split, int(number), index.read_index(path))
-            except ShardError as fault:
-                if isinstance(fault.__cause__, OSError):
-                    raise _unreadable(path, fault.__cause__) from fault
-                damaged.append(fault)
+    for split, number, path in _index_paths(job.out):
+        try:
+            found[path.with_suffix(".tar")] = (split, number, index.read_index(path))
+        except ShardError as fault:
+            if isinstance(fault.__cause__, OSError):
+                raise _unreadable(path, fault.__cause__) from fault
+            damaged.append(fault)
     recipes = {made.recipe for _, _, made in found.values()}
     with contextlib.suppress(ShardError):  # not there yet, or damaged: it is written anew
         recipes.add(index.read_dataset(job.out).recipe)
@@ -79,6 +75,25 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
     for error in damaged:
         progress.log.warning("%s; the latter is done now", error)
     return found
+
+
+def _index_paths(folder: Path) -> Iterator[tuple[str, int, Path]]:
+    """The indexes below a folder: of each the split, the number of its tar, and its path."""
+    for split in SPLITS:
+        for path in sorted((folder / split).glob(f"{split}-*.json")):
+            number = path.stem.removeprefix(f"{split}-")
+            if number.isdecimal() and layout.tar_path(folder, split, int(number)).stem == path.stem:
+                yield split, int(number), path
+
+
+def recipe_of(folder: Path) -> str:
+    """The recipe of the set in a folder, by the first of its files that says it; empty where none does."""
+    with contextlib.suppress(ShardError):
+        return index.read_dataset(folder).recipe
+    for _, _, path in _index_paths(folder):
+        with contextlib.suppress(ShardError):
+            return index.read_index(path).recipe
+    return ""
 
 
 def _unreadable(path: Path, error: OSError) -> StoppedError | FaultError:

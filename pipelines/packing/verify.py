@@ -107,7 +107,7 @@ def verify(place: Address, *, decode: bool, workers: int, stop: Callable[[], boo
             keys[task.split] += checked.keys
     faults += lost
     for split in dataset.splits:
-        faults += [Fault(split, "", what) for what in _split_faults(place, dataset, split, keys[split])]
+        faults += [Fault(split, "", what) for what in split_faults(place, dataset, split, keys[split])]
     samples = sum(map(len, keys.values()))
     return Report(shards=bar.done, samples=samples, faults=tuple(faults))
 
@@ -134,7 +134,7 @@ def _has_index(task: TarTask) -> bool:
     return remote.size(remote.join(task.place, *name.parts)) is not None
 
 
-def _split_faults(place: Address, dataset: Dataset, split: str, keys: list[str]) -> Iterator[str]:
+def split_faults(place: Address, dataset: Dataset, split: str, keys: list[str]) -> Iterator[str]:
     """What no tar shows by itself."""
     facts = dataset.splits[split]
     if len(keys) != facts.samples or manifest.fingerprint(keys) != facts.fingerprint:
@@ -178,7 +178,7 @@ def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str,
         yield "", str(error), False
     bad: set[str] = set()
     with _local(task, made) as path:
-        for key, what in _tar_faults(path, made):
+        for key, what in tar_faults(path, made):
             bad.add(key)
             yield key, what, False
         if task.decode:
@@ -207,7 +207,7 @@ def _local(task: TarTask, made: Index) -> Iterator[Path]:
         yield Path(copy.name)
 
 
-def _tar_faults(path: Path, made: Index) -> Iterator[tuple[str, str]]:
+def tar_faults(path: Path, made: Index) -> Iterator[tuple[str, str]]:
     """What the tar's own headers, its bytes and the index say of each other."""
     size = path.stat().st_size
     if size != made.bytes:

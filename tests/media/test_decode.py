@@ -311,9 +311,9 @@ def test_what_is_not_installed_is_told(ramp_mp4: bytes, monkeypatch: pytest.Monk
 class TestAuto:
     @pytest.fixture(autouse=True)
     def _unmeasured(self) -> Iterator[None]:
-        media_decode._choice.cache_clear()
+        media_decode.measured.cache_clear()
         yield
-        media_decode._choice.cache_clear()
+        media_decode.measured.cache_clear()
 
     def watch(self, monkeypatch: pytest.MonkeyPatch, **seconds: float) -> list[str]:
         """Let every decoder tell that it is called, and take so long; what has no time is not installed."""
@@ -366,7 +366,7 @@ class TestAuto:
 
     def test_a_clip_that_the_fastest_refuses_is_pyavs_to_judge(self, tmp_path: Path) -> None:
         small = stored(tmp_path, np.zeros((2, 36, 48, 3), np.uint8))
-        media_decode._choice().append("decord")
+        media_decode.measured().append("decord")
         with pytest.raises(MediaError, match="decord cannot decode"):
             media_decode.decode(small, [1, 0], decoder="decord")
 
@@ -374,7 +374,7 @@ class TestAuto:
 
     @pytest.mark.parametrize("choice", DECODERS)
     def test_says_what_pyav_says_of_damage(self, coloured_mp4: bytes, choice: str) -> None:
-        media_decode._choice().append(choice)
+        media_decode.measured().append(choice)
 
         with pytest.raises(MediaError, match="asked of a stored clip of 40"):
             media_decode.decode(coloured_mp4, [COUNT])
@@ -385,7 +385,7 @@ class TestAuto:
         with pytest.raises(MediaError):
             media_decode.decode(ramp_mp4[:-200], [0])
 
-        assert media_decode._choice() == []
+        assert media_decode.measured() == []
 
 
 def test_torch_is_not_imported_unless_torchcodec_is_chosen(ramp_mp4: bytes) -> None:

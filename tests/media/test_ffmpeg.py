@@ -122,7 +122,7 @@ from pathlib import Path
 import ffmpeg as builder
 from kinetics_sounds.media import ffmpeg
 if sys.argv[2] == "none":
-    ffmpeg._leash = lambda: ()
+    ffmpeg.leash = lambda: ()
 endless = builder.input("testsrc2=size=640x480", format="lavfi")
 ffmpeg.run(ffmpeg.sink(endless, path=Path(sys.argv[1]), format="null"), timeout_seconds=float(sys.argv[3]))
 """
@@ -134,7 +134,7 @@ def test_a_tool_whose_caller_was_killed_ends_too(
     tmp_path: Path, leash: str, timeout_seconds: float, most_seconds: float
 ) -> None:
     """At once where there is a leash; else when it has used its time."""
-    if leash == "setpriv" and not ffmpeg._leash():
+    if leash == "setpriv" and not ffmpeg.leash():
         pytest.skip("no setpriv here that can do it")
     argv = [sys.executable, "-c", ENDLESS, str(tmp_path / "out"), leash, str(timeout_seconds)]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as caller:
@@ -163,7 +163,7 @@ def test_a_system_whose_setpriv_is_another_goes_without(tmp_path: Path, monkeypa
     script(tmp_path / "setpriv", "exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert ffmpeg._leash.__wrapped__() == ()
+    assert ffmpeg.leash.__wrapped__() == ()
 
 
 def lavfi(graph: str) -> Any:
@@ -260,8 +260,8 @@ def test_a_signal_that_the_tool_catches_is_no_fault_of_the_file(
 def test_a_title_cannot_claim_that_the_tool_was_killed() -> None:
     text = "    title           : Exiting normally, received signal 15.\nError opening output files: Invalid argument\n"
 
-    assert type(ffmpeg._failure(255, text)) is ffmpeg.FailedError
-    assert type(ffmpeg._failure(234, "Exiting normally, received signal 15.\n")) is ffmpeg.FailedError
+    assert type(ffmpeg.failure(255, text)) is ffmpeg.FailedError
+    assert type(ffmpeg.failure(234, "Exiting normally, received signal 15.\n")) is ffmpeg.FailedError
 
 
 def test_a_site_s_lower_limit_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,20 +313,20 @@ def test_a_tool_that_setpriv_cannot_start_is_no_fault_of_the_file(
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EIO])
 def test_the_machine_s_own_faults_are_none_of_the_file(number: int) -> None:
     text = f"[vf#0:0 @ 0x1] it failed: {os.strerror(number)}\nConversion failed!\n"
-    found = ffmpeg._failure(1, text, [Path("in.mp4")], [Path("out.mp4"), Path("out.flac")])
+    found = ffmpeg.failure(1, text, [Path("in.mp4")], [Path("out.mp4"), Path("out.flac")])
 
     assert isinstance(found, OSError)
     assert (found.errno, found.filename) == (number, "out.mp4")
-    assert type(ffmpeg._failure(1, f"  title : [a @ 0x1] {os.strerror(number)}\nFailed!\n")) is ffmpeg.FailedError
+    assert type(ffmpeg.failure(1, f"  title : [a @ 0x1] {os.strerror(number)}\nFailed!\n")) is ffmpeg.FailedError
 
 
 def test_a_file_that_is_cut_short_is_at_fault_though_its_demuxer_speaks_of_the_disk(ramp: Path, tmp_path: Path) -> None:
     """Matroska's says so of a file that ends early. A folder stands for a file that the disk does not give."""
     text = "[in#0 @ 0x1] Error opening input: Input/output error\nError opening input files: Input/output error\n"
 
-    assert type(ffmpeg._failure(251, text, [ramp])) is ffmpeg.FailedError
+    assert type(ffmpeg.failure(251, text, [ramp])) is ffmpeg.FailedError
     with pytest.raises(IsADirectoryError):
-        ffmpeg._failure(251, text, [tmp_path])
+        ffmpeg.failure(251, text, [tmp_path])
 
 
 def test_several_threads_reach_the_wall_clock_before_the_limit_of_cpu_time(
@@ -354,7 +354,7 @@ def test_a_tool_that_writes_much_does_not_block(tmp_path: Path, monkeypatch: pyt
 
 
 def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ffmpeg._leash(), ffmpeg.executable()  # found once, and kept
+    ffmpeg.leash(), ffmpeg.executable()  # found once, and kept
     calls: list[tuple[Any, dict[str, Any]]] = []
     real = subprocess.Popen
 
@@ -367,7 +367,7 @@ def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ffmpeg.run(nothing(name), timeout_seconds=1)
 
     [(argv, options)] = calls
-    assert argv[: argv.index(ffmpeg.executable())] == list(ffmpeg._leash())
+    assert argv[: argv.index(ffmpeg.executable())] == list(ffmpeg.leash())
     assert f"file:{name}" in argv
     assert "shell" not in options
     assert options["start_new_session"]

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kinetics_sounds import ledger, manifest
+from kinetics_sounds import ledger, manifest, sources
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.ledger import Ledger
@@ -18,7 +19,7 @@ from kinetics_sounds.pipelines import build
 from kinetics_sounds.pipelines.fetching.worker import ClipDone
 from kinetics_sounds.pipelines.synthetic import http_server
 
-from .conftest import Inline
+from .conftest import Inline, inline
 
 if TYPE_CHECKING:
     from .conftest import Folder
@@ -314,6 +315,66 @@ def test_a_source_s_folder_may_be_told_from_where_one_stands(
 
     (row,) = manifest.read(tmp_path / "manifest.parquet").outcomes
     assert row.source == f"local:{folder.videos}"
+
+
+TOY = """
+import pathlib
+from kinetics_sounds.clip import SPLITS, FetchResult, Status
+
+built = []
+
+
+class Source:
+    notice, versions, videos_per_hour, requests_per_hour = "", "", None, None
+    share = dict.fromkeys(SPLITS, 1.0)
+
+    def __init__(self, argument):
+        built.append(argument)
+
+    def candidates(self, clip):
+        return ["anywhere"]
+
+    def fetch(self, clip, location, folder):
+        return FetchResult(status=Status.REMOVED, detail="a toy has nothing")
+"""
+
+
+def test_an_argument_that_is_no_path_stays_what_it_is_for_driver_and_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy.py").write_text(TOY)
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
+    inline(monkeypatch)
+
+    assert build.main([*own_list(tmp_path, "hum,a,1,3,val"), "--source", "toy:x", "--out", str(tmp_path / "out")]) == 1
+
+    module = sys.modules.pop("kinetics_sounds.sources.toy")
+    del sources.toy  # type: ignore[attr-defined]
+    assert module.built == ["x", "x"]  # the driver's, and the worker's
+    (row,) = manifest.read(tmp_path / "out/manifest.parquet").outcomes
+    assert (row.source, row.status) == ("toy:x", Status.REMOVED)
+
+
+@pytest.mark.parametrize(
+    ("spec", "absolute"),
+    [
+        ("local:videos", "local:HERE/videos"),
+        ("local:/data/videos", "local:/data/videos"),
+        ("local:~/videos", "local:/home/me/videos"),
+        ("cvdf", "cvdf"),
+        ("cvdf:parts", "cvdf:HERE/parts"),
+        ("cvdf:HTTPS://host.example/k400", "cvdf:HTTPS://host.example/k400"),
+        ("youtube", "youtube"),
+        ("youtube:http://host/{youtube_id}", "youtube:http://host/{youtube_id}"),
+    ],
+)
+def test_a_source_says_how_its_argument_is_told_in_another_folder(
+    spec: str, absolute: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+
+    assert sources.absolute(spec).real == absolute.replace("HERE", str(tmp_path))
 
 
 def test_whoever_reads_a_ledger_slowly_does_not_keep_the_driver_from_writing(

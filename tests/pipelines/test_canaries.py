@@ -3,6 +3,7 @@
 import http.server
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -214,7 +215,7 @@ def test_no_sending_of_a_set_tells_a_secret(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote, "WAITS", ())
+    monkeypatch.setattr(remote, "BACKOFF", replace(remote.BACKOFF, attempts=1))
     server = FileServer(ranges=True)
     server.lost = 1 if fault == "lost" else 0
     server.statuses = [403] * 9 if fault == "denied" else []

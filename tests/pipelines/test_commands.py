@@ -36,6 +36,7 @@ OPTIONS = {
     "ks-eval cam": "run checkpoint untrained shards on_split samples frames layer cache cache_gb device out json",
     "ks-eval finetune": "run checkpoint untrained shards fit_split val_split on_split epochs batch optim gate clips vote seed "
     "devices precision workers cache cache_gb device out json",
+    "ks-eval vote": "run checkpoint shards on_split clips vote batch workers cache cache_gb device out json",
     "ks-eval sounds": "run folder checkpoint untrained windows seconds features device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
     "ks-doctor": "out live source live_id distributed timeout json",
@@ -165,7 +166,7 @@ CASES = [
     ("ks-build", BUILD + " --workrs 2", "--workrs"),
     ("ks-build", BUILD + " --attempts 0", "--attempts 0: must be more than 0"),
     ("ks-build", BUILD + " --patience -1", "--patience -1.0: must be 0 or more seconds"),
-    ("ks-build", BUILD + " --executor slrm", "slrm"),
+    ("ks-build", BUILD + " --executor slrm", "'slrm' is none of local, ray, slurm (did you mean 'slurm'?)"),
     (
         "ks-build",
         BUILD + " --slurm.partition cpu",

@@ -115,7 +115,7 @@ def decode(png: bytes) -> npt.NDArray[np.uint8]:
 
 
 def test_mel_picture_has_low_bands_at_the_bottom_and_grows_lighter_with_loudness() -> None:
-    picture = decode(html_page._png(np.linspace(0, 1, 64)[:, None].repeat(3, axis=1)))
+    picture = decode(html_page.png(np.linspace(0, 1, 64)[:, None].repeat(3, axis=1)))
 
     assert picture.shape == (64, 3, 3)
     brightness = picture[:, 0] @ [0.299, 0.587, 0.114]
@@ -125,8 +125,8 @@ def test_mel_picture_has_low_bands_at_the_bottom_and_grows_lighter_with_loudness
 
 
 def test_mel_values_outside_zero_to_one_or_not_numbers_still_draw() -> None:
-    odd = decode(html_page._png(np.array([[-3.0, math.nan, 7.0]])))
-    even = decode(html_page._png(np.array([[0.0, 0.0, 1.0]])))
+    odd = decode(html_page.png(np.array([[-3.0, math.nan, 7.0]])))
+    even = decode(html_page.png(np.array([[0.0, 0.0, 1.0]])))
 
     assert odd.tolist() == even.tolist()
 
@@ -169,7 +169,7 @@ def test_curve_of_unequal_lengths_is_refused_and_nothing_written(tmp_path: Path)
     [(0, 1, [0, 0.5, 1]), (0, 200, [0, 50, 100, 150, 200]), (-0.3, 4.1, [0, 2, 4]), (93, 97, [93, 94, 95, 96, 97])],
 )
 def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
-    assert html_page._ticks(low, high) == expected
+    assert html_page.ticks(low, high) == expected
 
 
 def test_scores_have_the_union_of_columns_in_order_of_appearance(tmp_path: Path) -> None:

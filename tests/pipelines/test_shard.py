@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
+import kinetics_sounds
 from kinetics_sounds import files, manifest, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.classes import ClassList
@@ -27,7 +28,7 @@ from kinetics_sounds.media import decode, encode, ffmpeg, mel
 from kinetics_sounds.pipelines import build, shard
 from kinetics_sounds.pipelines.executors import Cause, Failed
 from kinetics_sounds.pipelines.fetching import worker
-from kinetics_sounds.pipelines.packing import encode_sample, resume
+from kinetics_sounds.pipelines.packing import encode_sample, job, resume
 from kinetics_sounds.shards import index, layout
 
 from ..wire import Proxy
@@ -145,6 +146,59 @@ def test_a_second_run_changes_nothing(built: Path, shards: Path) -> None:
     assert shard.main(common) == 0
 
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in shards.rglob("*.tar")} == before
+
+
+def test_a_release_changes_no_byte_and_no_recipe(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = next(each for each in manifest.read(built / "manifest.parquet").outcomes if each.media)
+
+    def made() -> tuple[Any, str]:
+        encode_sample.versions.cache_clear()
+        packing = encode_sample.Packing(
+            folder=built,
+            scratch=tmp_path,
+            encoding=encode.Encoding(short_side=32),
+            mel=mel.PRESETS["paper"],
+            audio=True,
+            timeout_seconds=30,
+            versions=encode_sample.versions(encode.Encoding(short_side=32))[0],
+        )
+        task = encode_sample.Task(outcome=outcome, label_index=0, packing=packing)
+        return encode_sample.pack(task), job.recipe({"train": [outcome]}, ["hum"], packing, 10**6)
+
+    before = made()
+    for module in (kinetics_sounds, encode_sample):
+        monkeypatch.setattr(module, "__version__", "9.9.9", raising=False)
+
+    assert made() == before
+    assert json.loads(before[0]["json"])["versions"].startswith("packing 1; ffmpeg ")
+
+
+def test_a_set_of_before_there_was_the_packing_number_is_gone_on_with(
+    built: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: str
+) -> None:
+    """It keeps its recipe, and what its samples say of how they were made."""
+    inline(monkeypatch)
+    copy, out, url = tmp_path / "build", tmp_path / "out", f"{s3}/before"
+    shutil.copytree(built, copy, symlinks=True, ignore=shutil.ignore_patterns("shards"))
+    with monkeypatch.context() as patch:
+        patch.setattr(encode_sample, "NAMES", ("kinetics-sounds 0.1.0",))
+        encode_sample.versions.cache_clear()
+        assert packed(built, out) == 0
+        assert packed(copy, url) == 0
+    encode_sample.versions.cache_clear()
+    before, recipe = tars(out), index.read_dataset(out).recipe
+    assert recipe != index.read_dataset(shards).recipe
+    assert before != tars(shards)
+
+    for lost in ("train/train-000000.tar", "dataset.json"):
+        (out / lost).unlink()
+        assert packed(built, out) == 0
+    shutil.rmtree(copy / "shards")
+    assert packed(copy, url) == 0  # made anew here, for what lies there
+
+    assert tars(out) == tars(copy / "shards") == before
+    assert (out / "dataset.json").read_bytes() == remote.read(f"{url}/dataset.json", most=10**6)
+    assert index.read_dataset(out).versions["kinetics-sounds"] == "0.1.0"
 
 
 def test_other_settings_in_the_same_folder_are_refused(
@@ -557,7 +611,7 @@ def test_the_set_says_every_number_that_made_it(shards: Path) -> None:
     assert made.frames.items() >= (expected | {"fast_decode": False}).items()
     assert "quality" not in made.frames
     assert (made.mel["preset"], made.mel["win_length"], made.mel["hop_length"]) == ("paper", 240, 240)
-    assert set(made.versions) == {"kinetics-sounds", "ffmpeg", "av", "librosa", "numpy", "scipy"}
+    assert set(made.versions) == {"packing", "ffmpeg", "av", "librosa", "numpy", "scipy"}
 
 
 @pytest.fixture(scope="module")
@@ -624,7 +678,7 @@ def test_what_is_packed_is_sound(shards: Path, others: Path, capsys: pytest.Capt
         ("--check_bytes --verify x", "--verify reads every byte already"),
         ("--slurm.partition cpu", "add --executor slurm, or leave them out"),
         ("--out zip::s3://bucket/x", "this kind of URL is not read"),
-        ("--executor slrm", "slrm"),
+        ("--executor slrm", "--executor: 'slrm' is none of local, ray, slurm (did you mean 'slurm'?)"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
@@ -646,7 +700,9 @@ def test_a_worker_with_other_tools_packs_nothing(built: Path, tmp_path: Path) ->
         versions="ffmpeg n1.0",
     )
 
-    with pytest.raises(SettingsError, match=r"has kinetics-sounds .*, not ffmpeg n1.0; install the same on every node"):
+    with pytest.raises(
+        SettingsError, match=r"has packing 1; ffmpeg .*, not ffmpeg n1.0; install the same on every node"
+    ):
         encode_sample.pack(encode_sample.Task(outcome=outcome, label_index=0, packing=packing))
 
 
@@ -710,7 +766,7 @@ def test_only_what_is_not_there_is_sent_again(built: Path, shards: Path, s3: str
     assert puts(wire) == []
 
     lost = remote.join(f"{s3}/set", "train", "train-000000.json")  # as after a kill between a tar and its index
-    remote._system(lost).rm(lost.real)
+    remote.file_system("s3", None).rm(lost.real)
     assert packed(built, f"{s3}/set") == 0
     assert [path.rpartition("/")[2] for path in puts(wire)] == ["train-000000.tar", "train-000000.json"]
 

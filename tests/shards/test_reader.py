@@ -359,7 +359,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[OSError | bytes]:
         return end.ljust(size)
 
     monkeypatch.setattr("os.pread", read_or_fail)
-    monkeypatch.setattr(reader, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(reader, "BACKOFF", dataclasses.replace(reader.BACKOFF, longest_seconds=0.0))
     return ends
 
 
@@ -424,7 +424,7 @@ def url(folder: Path, s3: str) -> str:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "WAITS", (0.01,))
+    monkeypatch.setattr(remote, "BACKOFF", dataclasses.replace(remote.BACKOFF, attempts=2, longest_seconds=0.01))
     monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
 
 
@@ -539,7 +539,7 @@ def test_a_server_that_goes_away_is_no_bad_sample(url: str, cache: Cache, wire: 
     ],
 )
 def test_what_is_missing_at_a_url_is_named(url: str, cache: Cache, name: str, match: str) -> None:
-    remote._system(url).rm_file(remote._path(f"{url}/{name}"))
+    remote.file_system("s3", None).rm_file(f"{url}/{name}")
 
     with pytest.raises(ShardError, match=match):
         open_split(url, "train", cache=cache)

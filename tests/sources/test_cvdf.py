@@ -19,7 +19,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from kinetics_sounds import sources, web
 from kinetics_sounds.clip import FetchResult, Status
 from kinetics_sounds.errors import SourceError
+from kinetics_sounds.retry import Backoff
 from kinetics_sounds.sources import PartError, TarPart, UnreachableError, cvdf
 from kinetics_sounds.sources.cvdf import common, http_stream, tar_stream
 
@@ -266,7 +267,7 @@ def site(running: Site) -> Site:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_stream, "WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(http_stream, "BACKOFF", replace(http_stream.BACKOFF, longest_seconds=0.001))
     monkeypatch.setattr(web, "TIMEOUT_SECONDS", 5.0)
 
 
@@ -1003,8 +1004,8 @@ def test_breaks_are_forgiven_while_they_bring_something(
 
 
 def test_waits_grow_up_to_a_limit_and_have_jitter(site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_stream, "WAIT_SECONDS", 0.004)
-    monkeypatch.setattr(http_stream, "MAX_WAIT_SECONDS", 0.03)
+    backoff = Backoff(attempts=None, first_seconds=0.004, longest_seconds=0.03, jitter_seconds=0.004)
+    monkeypatch.setattr(http_stream, "BACKOFF", backoff)
     part, _ = site.part(PLAIN, steps=[Step(code=503)])
     waits: list[float] = []
 

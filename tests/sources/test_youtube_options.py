@@ -367,7 +367,7 @@ def test_the_place_of_the_id_in_a_mirrors_query_is_no_secret_of_a_section(query:
 def test_the_password_of_the_environments_proxy_is_not_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, f"http://me:{SECRET}@proxy.example:3128")
 
-    assert redact(f"proxy me:{SECRET}@proxy.example:3128 refused", Source(MIRROR)._secrets) == (
+    assert redact(f"proxy me:{SECRET}@proxy.example:3128 refused", Source(MIRROR).secrets) == (
         "proxy ***@proxy.example:3128 refused"
     )
 
@@ -419,7 +419,7 @@ def test_a_header_is_sent_and_not_told(faults: Any, tmp_path: Path) -> None:
 def test_a_token_of_the_extractor_is_hidden_and_the_name_of_a_client_is_not() -> None:
     arguments = '{"youtube": {"po_token": ["web.gvs+MnToKeNMnToKeNMnToKeN"], "player_client": ["web_safari"]}}'
 
-    secrets = Source("", Options(option=(f"extractor_args={arguments}",)))._secrets
+    secrets = Source("", Options(option=(f"extractor_args={arguments}",))).secrets
 
     assert {"web.gvs+MnToKeNMnToKeNMnToKeN", "MnToKeNMnToKeNMnToKeN"} <= set(secrets)
     assert "web_safari" not in secrets

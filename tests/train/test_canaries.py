@@ -1,6 +1,7 @@
 """No secret of the address of a set is told by the commands that read one: not in a file, an output or a command line."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ __all__ = ["argv"]
 @pytest.fixture
 def server(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """The set `set` over HTTP."""
-    monkeypatch.setattr(remote, "WAITS", ())
+    monkeypatch.setattr(remote, "BACKOFF", replace(remote.BACKOFF, attempts=1))
     server = FileServer(ranges=True)
     server.files.update(
         {f"set/{path.relative_to(shards)}": path.read_bytes() for path in shards.rglob("*") if path.is_file()}
@@ -109,7 +110,7 @@ def test_no_misspelt_option_tells_a_secret_that_holds_quotes_and_blanks(
 
 
 @pytest.mark.parametrize("fault", ["refused", "denied", "busy", "unknown", "nowhere"])
-@pytest.mark.parametrize("command", ["train", "bench", "eval", "finetune", "cam", "verify"])
+@pytest.mark.parametrize("command", ["train", "bench", "eval", "finetune", "vote", "cam", "verify"])
 def test_no_command_that_cannot_have_a_set_tells_a_secret(
     command: str,
     fault: str,
@@ -131,6 +132,7 @@ def test_no_command_that_cannot_have_a_set_tells_a_secret(
         "bench": lambda: pretrain.main(["bench", *train(small, tmp_path / "run", url)]),
         "eval": lambda: evaluate.main(["crossmodal", *judged]),
         "finetune": lambda: evaluate.main(["finetune", *judged]),
+        "vote": lambda: evaluate.main(["vote", *judged]),
         "cam": lambda: evaluate.main(["cam", *judged]),
         "verify": lambda: shard.main([f"--verify={url}"]),
     }[command]()

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from kinetics_sounds.shards import index, layout
 from kinetics_sounds.stream import Split, open_split, sample
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.data.loader import Loading
-from kinetics_sounds.train.evaluation import features
+from kinetics_sounds.train.evaluation import features, protocols
 from kinetics_sounds.train.evaluation.encoders import Encoders, load
 from kinetics_sounds.train.probes import Features, crossmodal, knn, linear, retrieval
 
@@ -412,6 +412,58 @@ class TestMisuse:
 
         assert caught.value.code == 0
         assert "--knn.k" in capsys.readouterr().out
+
+
+PROTOCOL = '''"""ks-eval nothing: what a new file is enough for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinetics_sounds.settings import Parsed
+
+from .. import results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Judge nothing."""
+
+    run: Path
+    untrained: bool = False
+    out: Path | None = None
+
+
+def evaluate(parsed: Parsed[Settings]) -> int:
+    print(results.folder(parsed.settings, "nothing"))
+    return 1
+'''
+
+
+class TestProtocols:
+    @pytest.fixture(autouse=True)
+    def dropped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """A file in a folder where protocols are looked for, and nothing else."""
+        (tmp_path / "nothing.py").write_text(PROTOCOL)
+        monkeypatch.setattr(protocols, "__path__", [*protocols.__path__, str(tmp_path)])
+        yield
+        sys.modules.pop(f"{protocols.__name__}.nothing", None)
+
+    def test_a_new_file_is_asked_for_by_its_name(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert evaluate.main(["nothing", "--run=runs/one", "--untrained"]) == 1
+        assert capsys.readouterr().out == "runs/one/eval/nothing_untrained\n"
+
+    def test_it_is_listed_apart_from_the_probes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert evaluate.main(["--help"]) == 0
+        probes, own = capsys.readouterr().out.split("Protocols with options of their own:\n")
+        assert "\n  nothing      What a new file is enough for.\n" in own
+        assert "\n  linear  " in probes
+        assert "nothing  " not in probes
+
+    def test_what_it_does_not_know_is_refused_under_its_name(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "--clips=2; see ks-eval nothing --help" in refused(["nothing", "--run=x", "--clips=2"], capsys)
+
+    def test_no_name_is_that_of_a_probe_too(self) -> None:
+        assert len(evaluate.names()) == len(set(evaluate.names()))
 
 
 class TestSplits:

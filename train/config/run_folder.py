@@ -162,7 +162,7 @@ def model_of(folder: Path) -> Parsed[TrainSettings]:
     """
     parsed = reopen(folder)
     kept: dict[str, Any] = {name: getattr(parsed.settings, name) for name in MODEL}
-    return dataclasses.replace(parsed, settings=TrainSettings(**kept), text="")
+    return dataclasses.replace(parsed, settings=TrainSettings(**kept))
 
 
 def shards_of(facts: Mapping[str, Any]) -> Address:

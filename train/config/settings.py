@@ -138,17 +138,22 @@ def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, pr
         raise SettingsError(
             f"{parsed.configs[-1]}: says resume: anyway, which only the command line may; take it out, or give --resume anyway"
         )
-    at_least(parsed.settings, batch=2, epochs=1, steps=1, seed=0, workers=0, log_every=1, save_every=1, keep=1)
-    at_least(parsed.settings, ahead=1, window=1, max_bad_share=0, devices=1, accumulate=1)
-    if parsed.settings.batch // parsed.settings.devices < parsed.settings.accumulate:
+    check(parsed.settings)
+    return parsed
+
+
+def check(settings: TrainSettings) -> None:
+    """Raise SettingsError for settings of the right kinds that cannot be."""
+    at_least(settings, batch=2, epochs=1, steps=1, seed=0, workers=0, log_every=1, save_every=1, keep=1)
+    at_least(settings, ahead=1, window=1, max_bad_share=0, devices=1, accumulate=1)
+    if settings.batch // settings.devices < settings.accumulate:
         raise SettingsError(
-            f"--batch {parsed.settings.batch}: is too small for {parsed.settings.devices} devices and --accumulate "
-            f"{parsed.settings.accumulate}; each part needs a sample"
+            f"--batch {settings.batch}: is too small for {settings.devices} devices and --accumulate "
+            f"{settings.accumulate}; each part needs a sample"
         )
     for name in ("sample_seconds", "cache_gb"):
-        if not 0 < getattr(parsed.settings, name) < float("inf"):
-            raise SettingsError(f"--{name} {getattr(parsed.settings, name)}: must be more than 0")
-    return parsed
+        if not 0 < getattr(settings, name) < float("inf"):
+            raise SettingsError(f"--{name} {getattr(settings, name)}: must be more than 0")
 
 
 def named(argv: Sequence[str] | None, option: str) -> bool:

@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
@@ -26,7 +26,7 @@ GRACE_SECONDS = 10.0
 """For ranks to end by themselves when another has failed."""
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-Task = Callable[[Sequence[str]], int]
+Told = TypeVar("Told")
 
 
 def is_rank() -> bool:
@@ -39,15 +39,15 @@ def leads() -> bool:
     return not is_rank() or os.environ.get("RANK") == "0"
 
 
-def ranks(task: Task, argv: Sequence[str], *, devices: int, prog: str) -> int:
-    """Run `task(argv)`, a function of a module, in so many ranks; returns the exit code of all of them.
+def ranks(task: Callable[[Told], int], told: Told, *, devices: int, prog: str) -> int:
+    """Run `task(told)` in so many ranks, both of which can be pickled; returns the exit code of all of them.
 
     A signal that asks to stop goes to every rank. Where the starting process is killed the ranks are interrupted.
     """
     with tempfile.TemporaryDirectory(prefix="ks-ranks-") as name:
         folder = Path(name)
         started: Any = start_processes(  # type: ignore[no-untyped-call]
-            _rank, args=(task, list(argv), devices, name, prog), nprocs=devices, join=False, start_method="spawn"
+            _rank, args=(task, told, devices, name, prog), nprocs=devices, join=False, start_method="spawn"
         )
         with _forwarding(started):
             try:
@@ -58,7 +58,7 @@ def ranks(task: Task, argv: Sequence[str], *, devices: int, prog: str) -> int:
         return max(int((folder / f"{rank}.code").read_text()) for rank in range(devices))
 
 
-def _rank(rank: int, task: Task, argv: Sequence[str], size: int, folder: str, prog: str) -> None:
+def _rank(rank: int, task: Callable[[Told], int], told: Told, size: int, folder: str, prog: str) -> None:
     """In a rank: do the task; an error is left in a file for the starting process to tell."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), **{MEETING: f"file://{folder}/meet"})
     if "OMP_NUM_THREADS" not in os.environ:  # else each would take all cores, and they would wait for each other
@@ -67,7 +67,7 @@ def _rank(rank: int, task: Task, argv: Sequence[str], size: int, folder: str, pr
 
     def run() -> int:
         try:
-            return task(argv)
+            return task(told)
         except LostRanksError:
             (place / f"{rank}.lost").touch()
             raise

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -15,17 +15,48 @@ COLUMNS = ("probe", "run", "checkpoint", "on_split", "fingerprint")
 """What a row of the CSV says besides its metric and value."""
 
 
-def head(probe: str, run: Path, facts: Mapping[str, Any], checkpoint: Path | None) -> dict[str, Any]:
-    """What results begin with: who was asked what. `facts` are those of the run; without a checkpoint it is untrained."""
+class Placed(Protocol):
+    """Settings of a command that judges a run."""
+
+    @property
+    def run(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the initial weights are judged."""
+        ...
+
+    @property
+    def out(self) -> Path | None:
+        """Folder of the results, where the user names one."""
+        ...
+
+
+def head(
+    probe: str, run: Path, facts: Mapping[str, Any], checkpoint: Path | None, *, on_split: str, fingerprint: str
+) -> dict[str, Any]:
+    """What all results begin with: the probe or protocol, the run, and the data that it is judged on.
+
+    `facts` are those of the run; without a checkpoint it is untrained. `fingerprint` is that of `on_split`.
+    """
     return {
         "probe": probe,
         "run": files.as_text(run),
         "recipe": facts["recipe"],
         "checkpoint": "untrained" if checkpoint is None else checkpoint.name,
         "intervals": "_low and _high: 95%, percentile bootstrap over the judged items, 1,000 resamples, seed 0",
+        "on_split": on_split,
+        "fingerprint": fingerprint,
         "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
         "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
     }
+
+
+def folder(settings: Placed, name: str) -> Path:
+    """Where the results of a probe or protocol lie."""
+    return settings.out or settings.run / "eval" / (f"{name}_untrained" if settings.untrained else name)
 
 
 def write(out: Path, results: dict[str, Any]) -> None:

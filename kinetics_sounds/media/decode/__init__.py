@@ -124,13 +124,13 @@ def _seconds(decoder: Callable[[bytes, list[int]], np.ndarray], mp4: bytes, numb
 
 
 @functools.cache
-def _choice() -> list[str]:
-    """What `auto` has measured in this process: nothing yet, or one decoder."""
+def measured() -> list[str]:
+    """What `auto` found to be the fastest in this process: nothing yet, or one decoder."""
     return []
 
 
 def _auto(mp4: bytes, numbers: list[int]) -> np.ndarray:
-    choice = _choice()
+    choice = measured()
     if not choice:
         choice.append(fastest(mp4, numbers))
     try:

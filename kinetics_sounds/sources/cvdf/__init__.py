@@ -23,7 +23,7 @@ from pathlib import Path
 from ... import files, web
 from ...clip import SPLITS, FetchResult, Kind, Status, parse_key
 from ...errors import SourceError
-from .. import PartError, TarPart, UnreachableError, readable_folder, walk
+from .. import PartError, TarPart, UnreachableError, absolute_folder, readable_folder, walk
 from ..cvdf import tar_stream
 from ..cvdf.common import BreakError, ChangedError
 from ..cvdf.http_stream import Download
@@ -43,12 +43,19 @@ LIST_SECONDS = 60.0
 RESTARTS = 3
 """How often a part is begun again because its file changed before it gave a clip."""
 _REPLACEMENT = "replacement_for_corrupted"
-_PASSING = (Status.NETWORK, Status.TIMEOUT, Status.TRUNCATED, Status.HTTP_5XX, Status.RATE_LIMITED)
-"""Why a list may be read later."""
 _NOTICE = (
     "The mirror's parts hold clips of all classes: every part of the splits asked for is streamed whole (the official "
     "three splits are 436 GB together) and only the wanted clips are kept."
 )
+
+
+def absolute(argument: str) -> str:
+    """A folder's path for whoever works in another one; a URL as it is."""
+    return argument if _is_url(argument) else absolute_folder(argument)
+
+
+def _is_url(argument: str) -> bool:
+    return re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE) is not None
 
 
 class Source:
@@ -66,7 +73,7 @@ class Source:
         self.downloaded = 0
         self.folder: Path | None = None
         self.named = web.host(OFFICIAL)
-        if re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE):
+        if _is_url(argument):
             self.base = _quoted(argument.rstrip("/"))
             with contextlib.suppress(ValueError):  # which is what is wrong with it, and said below
                 self.named = web.host(self.base)
@@ -180,7 +187,7 @@ def _urls_in(place: str, *, named: str) -> Iterator[str]:
             f"{_shown(place)}: the list of parts cannot be read: {error}; see that the address is right and the server "
             "answers, or download the parts and give their folder with --source cvdf:DIR"
         )
-        if isinstance(error, BreakError) and error.status in _PASSING:
+        if isinstance(error, BreakError) and _may_pass(error.status):
             raise UnreachableError(error.status, text) from error
         raise SourceError(text) from error
     for line in lines:
@@ -188,6 +195,11 @@ def _urls_in(place: str, *, named: str) -> Iterator[str]:
             yield urllib.parse.urljoin(place, _quoted(line)) if line and not line.startswith("#") else ""
         except ValueError:
             yield line
+
+
+def _may_pass(status: Status) -> bool:
+    """Whether a list may be read later: a server that has none (404) is waited for in vain."""
+    return status.is_refusal or (status.is_transient and status is not Status.HTTP_4XX)
 
 
 def _absent(url: str, *, named: str) -> bool:

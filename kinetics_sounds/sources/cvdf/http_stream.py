@@ -8,17 +8,16 @@ import time
 import urllib.error
 from collections.abc import Generator
 
-import stamina
-
-from ... import web
+from ... import retry, web
 from ...clip import Status
+from ...retry import Backoff
 from ..cvdf import common
 from ..cvdf.common import BreakError, ChangedError
 
 ATTEMPTS = 6
 """Connections in a row that break before they bring `web.SLOW_BYTES`; then the part is given up."""
-WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 30.0
-"""Before the second try; it doubles up to the other, with up to the first of jitter added."""
+BACKOFF = Backoff(attempts=None, first_seconds=1.0, longest_seconds=30.0, jitter_seconds=1.0)
+"""The waits between them, begun anew after each that brought something."""
 
 
 class Download:
@@ -55,35 +54,21 @@ class Download:
 
     def _next(self) -> bytes:
         """The next bytes, none at the end."""
-        chunk = b""
         try:
-            for attempt in stamina.retry_context(
-                on=self._may_pass,
-                attempts=None,
-                timeout=None,
-                wait_initial=WAIT_SECONDS,
-                wait_max=MAX_WAIT_SECONDS,
-                wait_jitter=WAIT_SECONDS,
-            ):
-                with attempt:
-                    try:
-                        chunk = self._receive()
-                    except Exception:
-                        self._hang_up()
-                        raise
+            return retry.call(self._receive, may_pass=self._may_pass, backoff=BACKOFF)
         except (OSError, http.client.HTTPException) as error:
             raise _classified(error) from error
-        return chunk
 
     def _may_pass(self, error: Exception) -> bool:
-        """Whether another try may help."""
+        """Whether another connection may help; this one is closed."""
+        self._hang_up()
         self.barren = self.barren + 1 if self.offset - self.broken_at < web.SLOW_BYTES else 1
         self.broken_at = self.offset
         if isinstance(error, web.RefusedError) or time.monotonic() >= self.ends:
             return False
         if isinstance(error, urllib.error.HTTPError) and error.code == 416:
             self.etag = ""  # there is no such byte, so this is another file: read it again and see
-        elif isinstance(error, urllib.error.HTTPError) and error.code not in (408, 429) and error.code < 500:
+        elif isinstance(error, urllib.error.HTTPError) and not web.may_pass(error.code):
             return False
         return isinstance(error, (OSError, http.client.HTTPException, BreakError)) and (
             not isinstance(error, ChangedError) and self.barren < ATTEMPTS

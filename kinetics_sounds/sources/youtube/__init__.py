@@ -84,9 +84,10 @@ class Source:
         self._passed = passed_on(self.options.option)
         self._cookies, warning = read_cookies(self.options.cookies) if self.options.cookies else ("", "")
         self.notice = " ".join(filter(None, ("" if argument else _NOTICE, warning)))
-        self._secrets = [*mirror.secrets, *(self.options.proxy or Address("")).secrets, *cookie_values(self._cookies)]
-        self._secrets += secrets(self._passed)
-        self._secrets += (secret for proxy in urllib.request.getproxies().values() for secret in of_url(proxy))
+        self.secrets = [*mirror.secrets, *(self.options.proxy or Address("")).secrets, *cookie_values(self._cookies)]
+        self.secrets += secrets(self._passed)
+        self.secrets += (secret for proxy in urllib.request.getproxies().values() for secret in of_url(proxy))
+        """Texts that no message may tell."""
         to_mirror = not self.own and (self._cookies or mirror.secrets)  # YouTube's media hosts are sent no cookies
         check(self.options, secret=bool(to_mirror or "http_headers" in self._passed))
 
@@ -157,7 +158,7 @@ class Source:
 
     def _hide(self, said: object) -> str:
         """A text of others without secrets: all of it, for one that was cut could begin or end within one."""
-        return redact(str(said), self._secrets)
+        return redact(str(said), self.secrets)
 
     def _download(self, clip: Clip, work: Path, watch: "_Watch") -> Path:
         """The file that yt-dlp makes of the clip's video, below `work`."""

@@ -22,12 +22,10 @@ from typing import Any, Generic
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.plugins import ignore_working_folder
 
-from ...process_pool import forget_main
+from ...process_pool import LIVES, forget_main
 from .. import Cause, Failed, R, T
 from .mailbox import Claim, Heart, Hello, Mailbox, serve
 
-LIVES = 3
-"""Jobs that may end with a task in hand before it is held for the cause."""
 SECONDS_TO_GREET = 180.0
 """What a job that runs has to say its first word: Python may come slowly from a shared disk."""
 SECONDS_BETWEEN_NEWS = 60.0
@@ -39,6 +37,7 @@ SECONDS_TO_END = 30.0
 LEAST_PATIENCE = 10.0
 """Seconds: with less a driver that is busy for a moment, or a slow disk, would look dead."""
 SECONDS_BETWEEN_LOOKS = 0.1
+"""At the mailbox, of the driver, which waits for results."""
 SECONDS_AFTER_TROUBLE = 1.0
 SECONDS_TO_ANSWER = 60.0
 """What Slurm's own commands have."""

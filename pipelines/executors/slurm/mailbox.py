@@ -33,13 +33,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from kinetics_sounds import files
+from kinetics_sounds import files, retry
 from kinetics_sounds.errors import SettingsError
 
 from ...process_pool import SupervisedPool
+from .. import SECONDS_BETWEEN_LOOKS
 
-SECONDS_BETWEEN_LOOKS = 0.5
-"""How often a job without work looks for some, and one with work whether the driver lives."""
 BEATS = 10
 """Signs of life that the driver gives in the time after which jobs take it for dead."""
 
@@ -245,7 +244,7 @@ class Heart:
                 _log.warning("%s: no sign of life could be written: %s", self._mailbox.folder, error)
 
 
-class _Leave:
+class Leave:
     """Whether a job is to leave: it was told to, or the driver is gone."""
 
     def __init__(self, mailbox: Mailbox, patience_seconds: float) -> None:
@@ -272,13 +271,13 @@ def serve(mailbox: Mailbox, function: Callable[[Any], Any], *, job: str, patienc
 
     What an earlier start of the job had in hand is laid out again first, what this one has in hand at the end.
     """
-    leave, start = _Leave(mailbox, patience_seconds), secrets.token_hex(4)
+    leave, start = Leave(mailbox, patience_seconds), secrets.token_hex(4)
     try:
-        _patiently(lambda: _put_back_all(mailbox, job), leave)
-        _patiently(lambda: mailbox.greet(job), leave)
+        _with_retry(lambda: _put_back_all(mailbox, job), leave)
+        _with_retry(lambda: mailbox.greet(job), leave)
         with contextlib.closing(SupervisedPool(function, workers=1)) as process:
             for claim in _claims(mailbox, job, start, leave):
-                if (read := _patiently(partial(mailbox.read, claim), leave)) is None:
+                if (read := _with_retry(partial(mailbox.read, claim), leave)) is None:
                     break
                 task, timeout_seconds = read
                 process.submit(task, timeout_seconds=timeout_seconds)
@@ -286,8 +285,8 @@ def serve(mailbox: Mailbox, function: Callable[[Any], Any], *, job: str, patienc
                 while not ended and not leave:
                     ended = process.finished(SECONDS_BETWEEN_LOOKS)
                 if ended and not leave:  # told to leave, a task may have ended of the same signal
-                    _patiently(partial(mailbox.answer, claim, ended[0][1]), leave)
-        _patiently(lambda: _put_back_all(mailbox, job), leave)
+                    _with_retry(partial(mailbox.answer, claim, ended[0][1]), leave)
+        _with_retry(lambda: _put_back_all(mailbox, job), leave)
     except FileNotFoundError:
         if mailbox.folder.exists():
             raise
@@ -300,21 +299,27 @@ def _put_back_all(mailbox: Mailbox, job: str) -> None:
             mailbox.put_back(claim)
 
 
-def _patiently(act: Callable[[], R], leave: _Leave) -> R | None:
-    """What it gives back, tried again while the folder cannot be used; None once the job is to leave."""
-    while True:
-        try:
-            return act()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            _log.warning("the folder of the tasks cannot be used now: %s", error)
-        if leave:
-            return None
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+def _with_retry(act: Callable[[], R], leave: Leave) -> R | None:
+    """What it returns, called again while the folder cannot be used; None once the job is to leave."""
+
+    def may_pass(error: Exception) -> bool:
+        if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+            return False
+        _log.warning("the folder of the tasks cannot be used now: %s", error)
+        return not leave
+
+    every_look = retry.Backoff(
+        attempts=None, first_seconds=SECONDS_BETWEEN_LOOKS, longest_seconds=SECONDS_BETWEEN_LOOKS
+    )
+    try:
+        return retry.call(act, may_pass=may_pass, backoff=every_look)
+    except FileNotFoundError:
+        raise
+    except OSError:  # it was told
+        return None
 
 
-def _claims(mailbox: Mailbox, job: str, start: str, leave: _Leave) -> Iterator[Claim]:
+def _claims(mailbox: Mailbox, job: str, start: str, leave: Leave) -> Iterator[Claim]:
     """Task after task, waiting for the next, until the job is to leave."""
     in_doubt = False
     while not leave:

@@ -180,14 +180,14 @@ def test_the_guard_counts_on_no_more_descriptors_than_there_can_be(
 ) -> None:
     monkeypatch.setattr(os, "sysconf", lambda _name: said)
 
-    assert process_pool._descriptors() == taken
+    assert process_pool.most_descriptors() == taken
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the guard reads /proc")
 def test_the_guard_notices_the_end_where_the_system_knows_no_limit(tmp_path: Path) -> None:
     code = (
         "import os, subprocess\nfrom kinetics_sounds.pipelines import process_pool\n"
-        "process_pool._descriptors = lambda: 3\n"  # as if the pipe were beyond the last that it closes
+        "process_pool.most_descriptors = lambda: 3\n"  # as if the pipe were beyond the last that it closes
         "process_pool._leave_a_guard(b'GUARDED=623')\n"
         "subprocess.Popen(['sleep', '623.8'], env={'GUARDED': '623'}, close_fds=True)\n"
     )

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections import deque
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,23 +132,25 @@ def test_where_no_node_is_left_that_can_take_part_all_are_named(
             drain(pool)
 
 
-def test_results_come_before_the_refusal(tmp_path: Path) -> None:
+def test_results_come_before_the_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node's word that it is unfit is no reason to drop what came with it."""
-    pool = ray.Pool.__new__(ray.Pool)
-    pool.workers = 2
-    answers = {"first": -1, "second": ray._Unfit("n1", "does not see it", "id"), "third": -3}
-    pool._ray = SimpleNamespace(
+    answers = {-1: 1, -2: ray.Unfit("n1", "does not see it", "id"), -3: 3}
+    remote: Any = SimpleNamespace(remote=lambda _function, task, *_: task, options=lambda **_: remote)
+    node = {"NodeID": "id", "NodeManagerHostname": "n1", "Alive": True, "Resources": {"CPU": 1.0}}
+    tool = SimpleNamespace(
+        remote=lambda **_: lambda _function: remote,
         wait=lambda references, **_: (references, []),
         get=answers.__getitem__,
-        nodes=lambda: [{"NodeID": "id", "Alive": True, "Resources": {"CPU": 1.0}}],
+        nodes=lambda: [node],
         exceptions=SimpleNamespace(RayTaskError=ArithmeticError, RayError=LookupError),
     )
-    pool._remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: "again"))
-    pool._function, pool._token = abs, ray._Token(tmp_path / "token", "", "")
-    pool._waiting, pool._unfit = deque(), {}
-    pool._running = {name: ray._Job(name, 9.0, 3) for name in answers}
+    monkeypatch.setattr(ray, "_connect", lambda *_: tool)
+    monkeypatch.setattr(ray, "_probe", lambda *_: None)
+    pool = ray.Pool(abs, workers=3, folder=tmp_path)
+    for task in answers:
+        pool.submit(task, timeout_seconds=9)
 
-    assert pool.finished(1) == [("first", -1), ("third", -3)]
+    assert pool.finished(1) == [(-1, 1), (-3, 3)]
     assert pool.busy == 1
     with pytest.raises(SettingsError, match="node n1 does not see it"):
         pool.finished(1)
@@ -162,7 +163,7 @@ def test_a_node_without_a_cpu_to_give_need_not_see_the_folder() -> None:
         {"NodeID": "gone", "Alive": False, "Resources": {"CPU": 2.0}},
     ]
 
-    assert ray._nodes_with_cpus(SimpleNamespace(nodes=lambda: nodes)) == [nodes[1]]
+    assert ray.nodes_with_cpus(SimpleNamespace(nodes=lambda: nodes)) == [nodes[1]]
 
 
 def drain(pool: Any) -> list[Any]:
@@ -176,9 +177,9 @@ def test_a_node_with_another_version_or_another_folder_is_unfit(tmp_path: Path) 
     path = tmp_path / "token"
     path.write_text("mine")
 
-    assert ray._unfit(ray._Token(path, "mine", ray.__version__)) == ""
-    assert ray._unfit(ray._Token(path, "yours", ray.__version__)) == f"has another folder at {tmp_path}"
-    assert ray._unfit(ray._Token(path, "mine", "9.9")).endswith(", not 9.9")
+    assert ray.why_unfit(ray.Token(path, "mine", ray.__version__)) == ""
+    assert ray.why_unfit(ray.Token(path, "yours", ray.__version__)) == f"has another folder at {tmp_path}"
+    assert ray.why_unfit(ray.Token(path, "mine", "9.9")).endswith(", not 9.9")
 
 
 def test_an_address_where_no_ray_is_is_named_with_the_remedy(tmp_path: Path) -> None:

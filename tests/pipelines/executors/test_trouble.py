@@ -39,7 +39,7 @@ def box(tmp_path: Path) -> Mailbox:
 
 def test_no_news_of_the_driver_is_not_its_death(box: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
-    leave = module._Leave(box, patience_seconds=0.3)
+    leave = module.Leave(box, patience_seconds=0.3)
     assert not leave
     monkeypatch.setattr(Path, "read_bytes", method(Stale(Path.read_bytes, "alive", 1000)))
 

@@ -13,6 +13,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from ..mirror import Fault, Mirror, Place, clips, key, link, tar
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_stream, "WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(http_stream, "BACKOFF", replace(http_stream.BACKOFF, longest_seconds=0.001))
     monkeypatch.setattr(http_stream, "ATTEMPTS", 2)
     monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.01)
 

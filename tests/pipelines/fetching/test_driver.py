@@ -55,6 +55,8 @@ class World:
         self.sources: dict[str, Said] = defaultdict(Said)
         self.answers: dict[tuple[str, str], list[Status]] = {}
         """By source and id; the last one stays. Ok where there is none."""
+        self.reached = set[str]()
+        """Ids whose files the source gave, so that what they say is of something else."""
         self.asked: list[tuple[str, str]] = []
         self.pools = 0
 
@@ -73,7 +75,8 @@ class World:
         media = placed(task.out, task.clip, spec) if status is Status.OK else None
         detail = "" if media else f"{spec} says {status}"
         outcome = Outcome(clip=task.clip, status=status, detail=detail, source=spec, media=media)
-        return ClipDone(outcome=outcome, seconds={"cut": 0.5}, requests=2, bytes=100)
+        reached = task.clip.youtube_id in self.reached
+        return ClipDone(outcome=outcome, seconds={"cut": 0.5}, requests=2, bytes=100, reached=reached)
 
     def were_asked(self) -> list[tuple[str, str]]:
         """Source and id of all that was asked since the last call."""
@@ -97,6 +100,7 @@ def placed(out: Path, clip: Clip, text: str) -> Media:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     here = World()
+    monkeypatch.setattr(sources, "absolute", Address)
     monkeypatch.setattr(sources, "load", here.load)
     monkeypatch.setattr(build.executors, "start", here.start)
     monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.01)
@@ -472,18 +476,46 @@ def test_a_source_that_refuses_for_a_while_is_probed_with_one_clip_until_it_answ
     assert said[-1] == "the source answers again: going on"
 
 
-def test_a_network_that_fails_pauses_and_ends_the_run(
-    place: Place, world: World, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("outage", [Status.NETWORK, Status.HTTP_5XX, Status.TIMEOUT])
+def test_a_network_or_host_that_fails_pauses_and_ends_the_run(
+    outage: Status, place: Place, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = [f"a{number:02d}" for number in range(30)]
-    world.answers = {("one", name): [Status.NETWORK] for name in names}
+    world.answers = {("one", name): [outage] for name in names}
     place.annotate(*names)
 
     assert place.build("--patience", "0", "--retry_wait", "60") == 3
 
     assert 10 <= len(world.were_asked()) <= 12
-    assert "stopped: network: one says network" in capsys.readouterr().err
+    assert f"stopped: {outage}: one says {outage}" in capsys.readouterr().err
     assert Counter(place.statuses().values())["not_tried"] >= 18
+
+
+class AllAtOnce(Pool):
+    """Two tasks are handed out at a time, and both end together."""
+
+    def finished(self, seconds: float) -> list[tuple[Any, Any]]:
+        ended: list[tuple[Any, Any]] = []
+        while self.busy and seconds:
+            ended += super().finished(seconds)
+        return ended
+
+
+def test_what_fails_here_is_not_told_for_why_the_source_gives_no_more(
+    place: Place, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tenth outage in a row ends with a clip whose file came, and which took too long to cut."""
+    names = [f"a{number:02d}" for number in range(12)]
+    world.answers = {("one", name): [Status.NETWORK] for name in names}
+    world.answers |= {("one", "a00"): [Status.CRASHED], ("one", "a11"): [Status.TIMEOUT]}
+    world.reached = {"a11"}
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: AllAtOnce(world.work))
+    place.annotate(*names)
+
+    assert place.build("--patience", "0", "--retry_wait", "60") == 3
+
+    assert world.were_asked()[-1] == ("one", "a11")
+    assert "stopped: network: one says network" in capsys.readouterr().err
 
 
 def test_what_is_done_when_a_stop_is_asked_for_is_kept(

@@ -176,7 +176,7 @@ def task(source: Path, tmp_path: Path) -> encode_sample.Task:
         mel=mel.Mel(),
         audio=True,
         timeout_seconds=60,
-        versions=encode_sample.versions(encoding),
+        versions=encode_sample.versions(encoding)[0],
     )
     return encode_sample.Task(outcome=outcome, label_index=0, packing=packing)
 

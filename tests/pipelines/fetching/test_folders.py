@@ -243,7 +243,7 @@ def test_which_lengths_can_only_be_those_of_a_span(
     monkeypatch.setattr(trim.probe, "spans", lambda _: (span, span))
     found = probe.Probe(video=None, audio=None, seconds=None, seekable=True, sound_seekable=True, other_streams="")
 
-    assert trim._is_span_alone(Path(), found, Clip("a", start, end, "humming", "val")) is taken
+    assert trim.is_span_alone(Path(), found, Clip("a", start, end, "humming", "val")) is taken
 
 
 def test_a_container_that_claims_the_span_s_length_and_holds_more_is_a_whole_video(there: Place, long: bytes) -> None:

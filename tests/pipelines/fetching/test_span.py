@@ -42,7 +42,7 @@ def two_seconds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_that_is_its_span_is_linked(two_seconds: Path) -> None:
     done = given(two_seconds)
 
-    assert (done.status, done.linked, done.path, done.other_streams) == (Status.OK, True, two_seconds, "")
+    assert (done.status, done.path, done.other_streams) == (Status.OK, two_seconds, "")
 
 
 def turned(source: Path, path: Path, degrees: int) -> Path:
@@ -63,14 +63,16 @@ def paced(source: Path, path: Path, times: str) -> Path:
 
 @pytest.mark.parametrize("degrees", [90, 180])
 def test_a_file_that_is_shown_turned_is_cut_upright(two_seconds: Path, tmp_path: Path, degrees: int) -> None:
-    done = given(turned(two_seconds, tmp_path / "turned.mp4", degrees))
+    path = turned(two_seconds, tmp_path / "turned.mp4", degrees)
 
-    assert (done.status, done.linked) == (Status.OK, False)
-    assert done.path is not None
+    done = given(path)
+
+    assert done.status is Status.OK
+    assert done.path not in (None, path)
     assert done.measured is not None
     assert done.measured.rotation == 360 - degrees
     again = given(done.path)
-    assert again.linked
+    assert again.path == done.path
     assert again.measured is not None
     assert again.measured.rotation == 0
 
@@ -93,7 +95,7 @@ def test_a_file_whose_frames_come_unevenly_is_cut_to_a_constant_rate(
 
     done = given(path)
 
-    assert (done.status, done.linked) == (Status.OK, linked)
+    assert (done.status, done.path == path) == (Status.OK, linked)
     assert probe.constant_rate(path) is linked
     assert done.path is not None
     assert probe.constant_rate(done.path)
@@ -104,10 +106,12 @@ def test_sound_that_begins_apart_from_the_picture_is_put_in_its_place(
     two_seconds: Path, tmp_path: Path, late: float, linked: bool
 ) -> None:
     """More than 0.1 s apart is cut anew: silence is put before the sound, and both begin at 0."""
-    done = given(remade(two_seconds, tmp_path / "late.mkv", late=late, codec="pcm_s16le"))
+    path = remade(two_seconds, tmp_path / "late.mkv", late=late, codec="pcm_s16le")
+
+    done = given(path)
 
     assert done.measured is not None
-    assert done.linked is linked
+    assert (done.path == path) is linked
     assert done.measured.audio_offset_seconds == pytest.approx(late, abs=0.01)
     assert audit(CLIP, done.measured, min_coverage=0.9) == (Status.OK, "")
     if done.path is not None and not linked:
@@ -134,7 +138,8 @@ def test_sound_that_outlasts_the_span_is_cut(tmp_path: Path) -> None:
 
     done = given(tmp_path / "long.mp4")
 
-    assert (done.status, done.linked) == (Status.OK, False)
+    assert done.status is Status.OK
+    assert done.path not in (None, tmp_path / "long.mp4")
     assert done.measured is not None
     assert done.measured.audio is not None
     assert done.measured.audio.last_seconds == pytest.approx(2, abs=0.03)
@@ -151,7 +156,8 @@ def test_a_file_whose_last_sound_says_it_comes_much_later_is_cut(two_seconds: Pa
 
     done = given(tmp_path / "late.mkv")
 
-    assert (done.status, done.linked) == (Status.OK, False)
+    assert done.status is Status.OK
+    assert done.path not in (None, tmp_path / "late.mkv")
 
 
 def test_a_long_video_under_a_trimmed_name_is_not_decoded_to_its_end(
@@ -171,7 +177,7 @@ def test_a_long_video_under_a_trimmed_name_is_not_decoded_to_its_end(
     done = given(tmp_path / "long.mp4")
 
     assert done.status is Status.OK
-    assert not done.linked
+    assert done.path != tmp_path / "long.mp4"
     assert [each.video.count for each in seen] == [40, 40]  # twice, since a disk may fail for a moment
 
 
@@ -180,8 +186,8 @@ def test_other_streams_of_the_source_are_told_though_the_cut_has_none(two_second
 
     linked, cut = given(many), given(many, trimmed=False)
 
-    assert (linked.linked, linked.other_streams) == (True, "2 audio")
-    assert (cut.linked, cut.other_streams) == (False, "2 audio")
+    assert (linked.path == many, linked.other_streams) == (True, "2 audio")
+    assert (cut.path == many, cut.other_streams) == (False, "2 audio")
     assert cut.found is not None
     assert cut.found.other_streams == ""
 

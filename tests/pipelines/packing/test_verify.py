@@ -199,7 +199,7 @@ def test_of_much_rubbish_twenty_are_named(folder: Path) -> None:
 
     found = told(folder)
     assert found.count(("", "holds more that is not in its index")) == 1
-    assert len(list(verify._tar_faults(tar_of(folder), index_of(folder)))) == 22  # with the size
+    assert len(list(verify.tar_faults(tar_of(folder), index_of(folder)))) == 22  # with the size
 
 
 def test_swapped_members_are_named(folder: Path) -> None:
@@ -424,7 +424,7 @@ def test_what_only_the_set_as_a_whole_shows_is_told(folder: Path) -> None:
     dataset = index.read_dataset(folder)
 
     def faults(*keys: str) -> list[str]:
-        return list(verify._split_faults(Address(str(folder)), dataset, "train", list(keys)))
+        return list(verify.split_faults(Address(str(folder)), dataset, "train", list(keys)))
 
     assert faults("k_0", "k_1", "k_2") == [
         "train-000001.tar is none of its 1 shards; delete it, or make the set again with ks-shard"

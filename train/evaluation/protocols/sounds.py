@@ -18,14 +18,14 @@ from torch import Tensor
 
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import AnnotationError, RunError, SettingsError
-from kinetics_sounds.settings import parse
+from kinetics_sounds.settings import Parsed
 
-from ..config import run_folder
-from ..config.settings import at_least
-from ..distributed import devices
-from ..probes import svm
-from . import results
-from .audio_datasets import (
+from ...config import run_folder
+from ...config.settings import at_least
+from ...distributed import devices
+from ...probes import svm
+from .. import results
+from ..audio_datasets import (
     SCENES,
     Recording,
     check_apart,
@@ -36,9 +36,9 @@ from .audio_datasets import (
     read_scenes,
     train_test,
 )
-from .encoders import Encoders, RawClip, load_asked
-from .features import Kind
-from .features import encode as encode_inputs
+from ..encoders import Encoders, RawClip, load_asked
+from ..features import Kind
+from ..features import encode as encode_inputs
 
 _LISTS = (".txt", ".csv")
 """Suffixes of DCASE's lists, whose form is the same."""
@@ -87,6 +87,9 @@ class Settings:
     """Print the results as JSON on standard output."""
 
 
+GROUPS = {"svm": svm.Settings}
+
+
 @dataclass(frozen=True, slots=True)
 class Sounds:
     """A folder's recordings, and how it wants to be judged."""
@@ -97,9 +100,8 @@ class Sounds:
     """What is learnt from and what is judged, where the folder lists it."""
 
 
-def judge(argv: Sequence[str]) -> int:
-    """Judge as argv asks; returns the exit code."""
-    parsed = parse(Settings, argv, prog="ks-eval sounds", groups={"svm": svm.Settings})
+def evaluate(parsed: Parsed[Settings]) -> int:
+    """Judge as the settings ask; returns the exit code."""
     settings = parsed.settings
     at_least(settings, windows=1)
     if settings.seconds is None and settings.windows > 1:
@@ -125,17 +127,23 @@ def judge(argv: Sequence[str]) -> int:
         scores = score(sounds, features_NKD, parsed.groups["svm"])
     except ValueError as error:  # features that are not finite, or too few sounds to choose C
         raise RunError(f"{settings.run}: cannot be judged on {settings.folder}: {error}") from error
+    head = results.head(
+        "sounds",
+        settings.run,
+        facts,
+        encoders.checkpoint,
+        on_split=str(settings.folder),
+        fingerprint=fingerprint(sounds, settings.folder),
+    )
     found = {
-        **results.head("sounds", settings.run, facts, encoders.checkpoint),
-        "on_split": str(settings.folder),
+        **head,
         "samples": len(sounds.recordings),
         "windows": settings.windows,
         "seconds": settings.seconds,
         "features": settings.features,
-        "fingerprint": fingerprint(sounds, settings.folder),
         "scores": scores,
     }
-    out = settings.out or settings.run / "eval" / ("sounds_untrained" if settings.untrained else "sounds")
+    out = results.folder(settings, "sounds")
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.told(found, out, what="recordings"))
     return DONE

@@ -15,7 +15,7 @@ from kinetics_sounds import stream
 from kinetics_sounds.media.decode import decode_jpegs, encode_jpeg
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import evaluate, load
-from kinetics_sounds.train.evaluation import cam
+from kinetics_sounds.train.evaluation.protocols import cam
 from kinetics_sounds.train.models.backbones import tied_copy
 
 pytest.importorskip("captum")

@@ -3,22 +3,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from kinetics_sounds.errors import RunError
 from kinetics_sounds.shards import reader
-from kinetics_sounds.stream import open_split, sample
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder
 from kinetics_sounds.train.engine import build
-from kinetics_sounds.train.evaluation import finetune
 
-from ..conftest import write_set
+from ...conftest import write_set
 
 Argv = Callable[..., list[str]]
 
@@ -104,10 +100,47 @@ def test_of_the_ranks_that_torchrun_started_the_first_judges(
         with monkeypatch.context() as patched:
             patched.setenv("WORLD_SIZE", "2")
             patched.setenv("RANK", rank)
-            patched.setattr(pretrain, "pretrain", lambda _argv: 0)  # they have learnt together
+            patched.setattr(pretrain, "train", lambda _parsed, **_how: 0)  # they have learnt together
             tune()
         assert (out / "results.json").exists() == judged
     assert results(out) == first
+
+
+def test_with_json_the_ranks_leave_standard_output_to_the_results(
+    tune: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two processes, which say on standard error what they do."""
+    out = tune("--json", "--devices=2", "--epochs=1")
+    said = capfd.readouterr()
+
+    assert json.loads(said.out) == results(out)
+    assert said.err.count("trained: 3 steps") == 1
+
+
+def test_a_model_of_another_shape_is_another_fine_tuning(
+    small: Argv, tune: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no checkpoint says so, as both begin untrained."""
+    tune("--untrained", "--epochs=1")
+    assert pretrain.main(small(tmp_path / "wide", "--r3d.width=4", "--steps=1")) == 0
+    options = [f"--run={tmp_path / 'wide'}", f"--out={tmp_path / 'tuned'}", "--untrained", "--epochs=1"]
+
+    assert evaluate.main(["finetune", *options, "--batch=4", "--optim.lr=1e-3", "--device=cpu"]) == 2
+
+    assert "is fine-tuned with r3d.width 2, not 4; choose another --out" in capsys.readouterr().err
+
+
+def test_what_cannot_be_trained_is_refused_as_by_ks_train(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, complaint in (
+        ("--cache_gb=0", "--cache_gb 0.0: must be more"),
+        ("--devices=3", "--batch 2: is too sm"),
+    ):
+        options = [f"--run={finished}", f"--out={tmp_path / 'tuned'}", "--batch=2", option]
+        assert evaluate.main(["finetune", *options]) == 2
+        assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "tuned").exists()
 
 
 def test_a_gate_is_taken_over_from_the_run(small: Argv, finished: Path, tmp_path: Path) -> None:
@@ -133,63 +166,6 @@ def test_a_finished_one_is_judged_again_without_training(
 
     assert "steps are done already" in capsys.readouterr().out
     assert again == first
-
-
-class TestVotes:
-    @pytest.fixture
-    def tuned(self, tune: Callable[..., Path]) -> build.ModelBundle:
-        built = build.rebuild(tune())
-        built.method.eval()
-        return built
-
-    def options(self, **more: Any) -> Any:
-        return finetune.Settings(**{"run": Path(), "device": "cpu", "batch": 4, **more})
-
-    @pytest.mark.parametrize(("vote", "clips"), [("logit", 1), ("logit", 3), ("prob", 3)])
-    def test_are_the_mean_of_what_the_model_says_of_each_clip_and_the_whole_sound(
-        self, vote: Any, clips: int, tuned: build.ModelBundle, shards: Path
-    ) -> None:
-        split = open_split(shards, "test")
-        score_NC, label_N = finetune.votes(tuned, split, self.options(clips=clips, vote=vote))
-        model: Any = tuned.method
-
-        assert label_N.tolist() == split.label_index_N.tolist()
-        for number, score_C in enumerate(score_NC):
-            with sample(split, number) as each:
-                views = tuned.view.eval_views(each, tuned.view_settings, clips)
-            said = []
-            for clip in range(clips):
-                one = {"video": views["video"][None, clip : clip + 1], "audio": views["audio"][None]}
-                sides = {name: side[0] for name, side in tuned.view.augment(one, tuned.view_settings).items()}
-                with torch.no_grad():
-                    logit_C = model.logits(model.video(sides["video"]), model.audio(sides["audio"]))[0]
-                said.append(logit_C if vote == "logit" else logit_C.softmax(dim=0))
-            torch.testing.assert_close(score_C, torch.stack(said).mean(dim=0), rtol=1e-5, atol=1e-6)
-        assert len({tuple(score_C.tolist()) for score_C in score_NC}) == 6  # each video has its own
-
-    def test_that_are_no_numbers_are_refused(self, tuned: build.ModelBundle, shards: Path) -> None:
-        with torch.no_grad():
-            next(tuned.method.parameters()).fill_(torch.nan)
-        with pytest.raises(RunError, match="scores are not finite; lower"):
-            finetune.votes(tuned, open_split(shards, "test"), self.options(clips=1))
-
-    @pytest.mark.parametrize(("vote", "winner"), [("logit", 0), ("prob", 1)])
-    def test_a_clip_that_is_very_sure_wins_by_logits_and_loses_by_probabilities(self, vote: Any, winner: int) -> None:
-        """Logits (9, 0), (0, 3), (0, 3): means 3 against 2; probabilities 0.37 against 0.63."""
-        said = iter([[9.0, 0.0], [0.0, 3.0], [0.0, 3.0]])
-        model: Any = SimpleNamespace(
-            settings=SimpleNamespace(modalities="both"),
-            audio=lambda _: None,
-            video=lambda _: None,
-            logits=lambda *_: torch.tensor([next(said)]),
-        )
-        view: Any = SimpleNamespace(augment=lambda sides, _: sides)
-        built = build.ModelBundle(model, view, None)
-        batch = {"video": torch.zeros(1, 3, 1), "audio": torch.zeros(1, 1)}
-
-        score_BC = finetune._mean_score(model, built, batch, self.options(clips=3, vote=vote))
-
-        assert score_BC.argmax().item() == winner
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ Shape suffixes: B clips, C channels, T frames, H and W pixels, L classes.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,18 +24,18 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.media.decode import encode_jpeg
-from kinetics_sounds.settings import parse
+from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
 
-from ..config import run_folder
-from ..config.settings import at_least
-from ..data.colormap import magma
-from ..data.dataset import default_cache, open_split
-from ..distributed import devices
-from ..models.backbones import feature_width
-from . import results
-from .encoders import Encoders, load_asked
-from .features import stage
+from ...config import run_folder
+from ...config.settings import at_least
+from ...data.colormap import magma
+from ...data.dataset import default_cache, open_split
+from ...distributed import devices
+from ...models.backbones import feature_width
+from .. import results
+from ..encoders import Encoders, load_asked
+from ..features import stage
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """From what both encoders take of B clips to one number each, (B,), that maps explain."""
@@ -97,9 +97,9 @@ class Explained:
     """The mean over the time steps that a mel-spectrogram is repeated to."""
 
 
-def judge(argv: Sequence[str]) -> int:
-    """Draw what argv asks for; returns the exit code."""
-    settings = parse(Settings, argv, prog="ks-eval cam").settings
+def evaluate(parsed: Parsed[Settings]) -> int:
+    """Draw what the settings ask for; returns the exit code."""
+    settings = parsed.settings
     at_least(settings, samples=1, frames=1)
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
@@ -110,7 +110,7 @@ def judge(argv: Sequence[str]) -> int:
     encoders = load_asked(settings)
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(devices.pick_device(settings.device))
-    out = settings.out or settings.run / "eval" / ("cam_untrained" if settings.untrained else "cam")
+    out = results.folder(settings, "cam")
     try:
         score, what = score_of(encoders)
         drawn = []
@@ -136,10 +136,11 @@ def judge(argv: Sequence[str]) -> int:
             )
     except ValueError as error:
         raise RunError(f"{settings.run}: cannot be explained: {error}") from error
+    head = results.head(
+        "cam", settings.run, facts, encoders.checkpoint, on_split=on, fingerprint=dataset.splits[on].fingerprint
+    )
     document = {
-        **results.head("cam", settings.run, facts, encoders.checkpoint),
-        "on_split": on,
-        "fingerprint": dataset.splits[on].fingerprint,
+        **head,
         "layer": settings.layer,
         "score": what,
         "clips": drawn,

@@ -1,0 +1,80 @@
+"""The text of a config, which may be a stranger's: bounded, and held against the settings before anything is made of it."""
+
+import contextlib
+import reprlib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader
+
+from .plugins import nearest
+
+MOST_CONFIG_BYTES = 64 << 10
+"""A config is not longer; one that says every setting has about 5 KB."""
+MOST_CONFIG_DEPTH = 8
+"""Nor nested deeper."""
+
+
+def read_config(path: Path) -> str:
+    """The text of a config, and never much more than it may have; raises ValueError where there is none."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    if len(data) > MOST_CONFIG_BYTES:
+        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
+    return data.decode()
+
+
+def check_config(text: str, shape: Mapping[str, Any]) -> None:
+    """Raise ValueError that names the key where a config is other than the settings of this `shape`.
+
+    Done before jsonargparse sees it, which imports what a `class_path` names, opens files and follows aliases without
+    bound. A shape is a type by each name, or a shape for a group.
+    """
+    if len(text.encode()) > MOST_CONFIG_BYTES:
+        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
+    _check_bounds(text)
+    document = get_loader("yaml")(text)
+    if not isinstance(document, dict):
+        raise ValueError("Unexpected config: it is no table of settings")
+    _check_shape(document, shape, "")
+
+
+def _check_bounds(text: str) -> None:
+    """Raise ValueError for YAML that grows as it is read: without building anything."""
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        place = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"{place}aliases (*{event.anchor}) are not read; say it twice")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_CONFIG_DEPTH:
+            raise ValueError(f"{place}nested deeper than {MOST_CONFIG_DEPTH}")
+
+
+def _check_shape(document: Mapping[Any, Any], shape: Mapping[str, Any], prefix: str) -> None:
+    for name, value in document.items():
+        if name not in shape:
+            raise ValueError(f"Key '{prefix}{name}' is not accepted{nearest(str(name), shape)}")
+        kind, key = shape[name], f"{prefix}{name}"
+        if isinstance(kind, Mapping):
+            if not isinstance(value, dict):
+                raise ValueError(f"{key}: {reprlib.repr(value)} is no group of settings")
+            _check_shape(value, kind, f"{key}.")
+            continue
+        values = [value]
+        if isinstance(value, dict) and typing.get_origin(kind) is dict:
+            values = [*value, *value.values()]
+        elif isinstance(value, list):
+            values = value
+        for each in values:
+            if not isinstance(each, str | int | float | None):
+                raise ValueError(f"{key}: is neither text, number, truth nor a list of these")
+            if isinstance(each, str):  # jsonargparse tries each text as YAML
+                with contextlib.suppress(yaml.YAMLError):
+                    _check_bounds(each)

@@ -1,0 +1,60 @@
+"""What docs/extending.md says of sources, done as it says."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kinetics_sounds import manifest
+from kinetics_sounds.clip import Outcome
+from kinetics_sounds.pipelines import build
+
+from ..documents import EXAMPLES, installed
+from .conftest import inline
+
+if TYPE_CHECKING:
+    from .conftest import Folder
+
+SOURCE = "kinetics_sounds/sources/table.py"
+Build = Callable[..., tuple[Outcome, ...]]
+
+
+@pytest.fixture
+def built(folder: "Folder", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Build]:
+    """A function that builds the two spans of one video, and one of a video whose file is gone, from a relative table."""
+    (tmp_path / "classes.txt").write_text("humming\n")
+    lines = [
+        "label,youtube_id,time_start,time_end,split",
+        *(f"humming,{each},val" for each in ("a,1,3", "a,2,4", "b,0,2")),
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "table.csv").write_text(f"a,{folder.videos / 'whole.mp4'}\nb,{tmp_path / 'gone.mp4'}\n")
+    monkeypatch.chdir(tmp_path)
+
+    def outcomes(*more: str) -> tuple[Outcome, ...]:
+        lists = ["--classes=classes.txt", "--annotations=list.csv", "--splits=val"]
+        assert build.main([*lists, "--source=table:table.csv", "--out=out", *more]) == 1
+        return manifest.read(Path("out/manifest.parquet")).outcomes
+
+    with installed(SOURCE, tmp_path):
+        yield outcomes
+
+
+def test_a_source_gives_its_clips_and_says_what_it_lacks(
+    built: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inline(monkeypatch)
+
+    found = {row.clip.key: row for row in built()}
+
+    assert {key: str(row.status) for key, row in found.items()} == {
+        "a_000001_000003": "ok",
+        "a_000002_000004": "ok",
+        "b_000000_000002": "not_in_source",
+    }
+    assert {row.source for row in found.values()} == {f"table:{tmp_path / 'table.csv'}"}
+
+
+def test_every_example_is_used_by_a_test() -> None:
+    assert {path for path in EXAMPLES if path.startswith(("kinetics_sounds/sources", "pipelines"))} == {SOURCE}

@@ -1,0 +1,38 @@
+"""What is checked before a commit: the same as `make check`, and the length of the subject."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / ".pre-commit-config.yaml"
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="hooks are git's")
+
+
+def test_the_hooks_run_what_make_check_runs() -> None:
+    [repository] = yaml.safe_load(CONFIG.read_text())["repos"]
+    hooks = [hook["entry"] for hook in repository["hooks"] if "stages" not in hook]
+    recipe = re.search(r"(?m)^check: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text())
+
+    assert recipe is not None
+    assert hooks == [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+
+
+@pytest.mark.parametrize(("length", "code"), [(71, 0), (72, 1)])
+def test_a_long_subject_is_refused(length: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRE_COMMIT_HOME", str(tmp_path / "cache"))
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    shutil.copy(CONFIG, tmp_path)
+    subprocess.run(["git", "-C", tmp_path, "add", CONFIG.name], check=True)
+    (tmp_path / "message").write_text("s" * length + f"\n\n{'a long line of the body ' * 9}\n")
+    words = ["run", "--hook-stage", "commit-msg", "--commit-msg-filename", "message"]
+    done = subprocess.run(
+        [Path(sys.executable).parent / "pre-commit", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == code, done.stdout + done.stderr

@@ -1,0 +1,80 @@
+"""What docs/extending.md says of decoders, views, backbones and probes, done as it says."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kinetics_sounds.errors import MediaError
+from kinetics_sounds.media import decode
+from kinetics_sounds.train import evaluate, pretrain
+from kinetics_sounds.train.config import settings
+
+from ..documents import EXAMPLES, installed
+
+DECODER = "kinetics_sounds/media/decode/from_start.py"
+VIEW, BACKBONE = "train/data/views/still.py", "train/models/backbones/small.py"
+PROBE = "train/probes/centroid.py"
+
+
+@pytest.fixture
+def added(tmp_path: Path) -> Iterator[None]:
+    """A view and a backbone."""
+    with installed(VIEW, tmp_path), installed(BACKBONE, tmp_path):
+        yield
+
+
+def test_a_decoder_gives_the_frames_and_refuses_what_is_outside(films: dict[int, bytes], tmp_path: Path) -> None:
+    """Film 0 has 20 frames."""
+    wanted = decode.decode(films[0], [7, 3], decoder="pyav")
+
+    with installed(DECODER, tmp_path):
+        assert "from_start" in decode.names()
+        np.testing.assert_array_equal(decode.decode(films[0], [7, 3], decoder="from_start"), wanted)
+        with pytest.raises(MediaError):
+            decode.decode(films[0], [20], decoder="from_start")
+    assert "from_start" not in decode.names()
+
+
+def test_a_run_decodes_with_it(small: Callable[..., list[str]], finished: Path, tmp_path: Path) -> None:
+    with installed(DECODER, tmp_path):
+        assert pretrain.main(small(tmp_path / "run", "--clip_and_mel.decoder=from_start")) == 0
+
+    names = ["checkpoints/step-00000006/model.safetensors"] * 2
+    made, wanted = ((run / name).read_bytes() for run, name in zip((tmp_path / "run", finished), names, strict=True))
+    assert made == wanted
+
+
+@pytest.mark.usefixtures("added")
+def test_a_view_and_a_backbone_are_trained_and_judged_by_a_probe(
+    shards: Path, small: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "results"
+    assert pretrain.main(small(run, "--view=still", "--still.side=32", "--backbone=small", "--small.width=4")) == 0
+    with installed(PROBE, tmp_path):
+        argv = [f"--run={run}", f"--shards={shards}", f"--out={out}", "--workers=0", "--device=cpu", "--clips=2"]
+        assert evaluate.main(["centroid", *argv, "--centroid.power=1"]) == 0
+
+    told: dict[str, Any] = json.loads((out / "results.json").read_text())
+    assert (told["probe"], told["settings"], told["fit_split"]) == ("centroid", {"power": 1.0}, "train")
+    assert told["scores"]["top1_chance"] == 50  # two classes
+    assert 0 <= told["scores"]["top1"] <= 100
+
+
+@pytest.mark.usefixtures("added")
+def test_settings_are_read_from_the_command_line() -> None:
+    parsed = settings.read_settings(["--config=avcl_tiny", "--view=still", "--backbone=small", "--still.side=8"])
+
+    assert (parsed.groups["still"].side, parsed.groups["small"].width) == (8, 16)
+
+
+def test_every_example_is_used_by_a_test() -> None:
+    assert {path for path in EXAMPLES if not path.startswith(("kinetics_sounds/sources", "pipelines"))} == {
+        DECODER,
+        VIEW,
+        BACKBONE,
+        PROBE,
+    }

@@ -1,0 +1,125 @@
+"""ks-eval vote: how well a run's classifier tells the classes apart, by one clip a video and by the vote of ten."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds.address import Address
+from kinetics_sounds.command import DONE
+from kinetics_sounds.errors import RunError
+from kinetics_sounds.settings import Parsed
+from kinetics_sounds.shards import reader
+from kinetics_sounds.shards.index import Dataset
+
+from ...config import run_folder
+from ...config.settings import at_least
+from ...data.dataset import default_cache, open_split
+from ...data.loader import Loading
+from ...distributed import consistency, devices, process_group
+from .. import results, votes
+from ..encoders import load
+from ..votes import How
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Judge a run that has a classifier, as it is, by the vote of many clips a video; writes results.json and results.csv.
+
+    Examples:
+      ks-eval vote --run runs/supervised
+      ks-eval vote --run runs/avcl_k32/eval/finetune --checkpoint best --vote prob
+      torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate vote --run runs/supervised
+
+    top1 and top5 are those of the vote, clip_top1 and clip_top5 those of its clips one by one.
+
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    """
+
+    run: Path
+    """Folder of a training run with a classifier, as --method supervised has it, or of a fine-tuning by ks-eval finetune."""
+    checkpoint: str = "last"
+    """Which checkpoint: last, best, or a name such as step-00000500."""
+    shards: Address | None = None
+    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    cache_gb: float = 100.0
+    """Gigabytes (1e9 bytes) that the cache may take."""
+    on_split: str | None = None
+    """Split to be judged on; default: test, else val, else the run's training split."""
+    clips: int = 10
+    """Evenly spaced clips of a video that vote."""
+    vote: How = "logit"
+    """What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
+    batch: int = 16
+    """Videos whose clips go through the model together, a clip of each at a time."""
+    workers: int = 1
+    """Loading processes; 0 loads within this one."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
+    out: Path | None = None
+    """Folder of the results; default: RUN/eval/vote."""
+    json: bool = False
+    """Print the results as JSON on standard output."""
+
+
+def evaluate(parsed: Parsed[Settings]) -> int:
+    """Let the clips vote, by all the ranks that torchrun started; returns the exit code."""
+    settings = parsed.settings
+    at_least(settings, clips=1, batch=1, workers=0)
+    facts = run_folder.read_facts(settings.run)
+    shards = settings.shards or run_folder.shards_of(facts)
+    dataset = reader.read_dataset(shards)
+    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
+    run_folder.check_like(facts, dataset, shards=shards)
+    split = open_split(settings, shards, on)
+    encoders = load(settings.run, settings.checkpoint)
+    votes.classifier_of(encoders)
+    _check_classes(facts, dataset, shards=shards)
+    fingerprint = dataset.splits[on].fingerprint
+    with process_group.start(devices.pick_device(settings.device)) as world:
+        told = {"checkpoint": str(encoders.checkpoint), "clips": f"{fingerprint} {on} {settings.clips}"}
+        consistency.check_equal(told)
+        loading = Loading(workers=settings.workers, device=world.device)
+        logit_NKC, label_N = votes.clip_logits(
+            encoders, split, clips=settings.clips, batch=settings.batch, loading=loading, world=world
+        )
+        if not world.leads:
+            return DONE
+    found = {
+        **results.head("vote", settings.run, facts, encoders.checkpoint, on_split=on, fingerprint=fingerprint),
+        "samples": len(split),
+        "clips": settings.clips,
+        "vote": settings.vote,
+        "classes": dataset.classes,
+        "note": dataset.note,
+        "scores": {
+            **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N),
+            **votes.clip_accuracies(logit_NKC, label_N),
+            "selected_on_test": float(_selected_on(settings) == on),
+        },
+    }
+    out = settings.out or settings.run / "eval" / "vote"
+    results.write(out, found)
+    print(json.dumps(found) if settings.json else results.told(found, out))
+    if not settings.json and fingerprint == facts["fingerprint"]:
+        print("note: the classifier was trained on these very clips")
+    return DONE
+
+
+def _check_classes(facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
+    """Raise RunError where the set's classes are not those that the run's classifier tells apart."""
+    own = (facts.get("classes", dataset.classes), facts["data"]["classes"])
+    theirs = (dataset.classes, len(dataset.labels))
+    if own != theirs:
+        raise RunError(
+            f"{shards}: is of {theirs[1]} classes ({theirs[0]}), and the run's classifier tells {own[1]} apart ({own[0]}); "
+            "give the shards of the run's own classes with --shards"
+        )
+
+
+def _selected_on(settings: Settings) -> str | None:
+    """The split that the checkpoint was chosen on, where it is asked for as the best."""
+    return run_folder.reopen(settings.run).settings.val_split if settings.checkpoint == "best" else None

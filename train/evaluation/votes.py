@@ -1,0 +1,128 @@
+"""What a run's classifier says of several clips of each video, and how they vote.
+
+Shape suffixes: N videos, K clips a video, C classes, D feature channels, B videos of a batch.
+"""
+
+from typing import Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from kinetics_sounds import progress, stream
+from kinetics_sounds.errors import RunError, ShardError
+
+from ..data import fetcher, loader
+from ..data.loader import Loading
+from ..distributed import gather
+from ..distributed.process_group import World
+from ..probes import bounded, topk_hits
+from .encoders import Encoders
+
+How = Literal["logit", "prob"]
+"""What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
+
+
+class Classifier(Protocol):
+    """A method that tells classes apart by pooled features."""
+
+    classifier: nn.Module
+
+    def logits(self, video_BD: Tensor | None, audio_BD: Tensor | None) -> Tensor:
+        """(B, C); a modality that its settings leave out may be None."""
+        ...
+
+
+def classifier_of(encoders: Encoders) -> Classifier:
+    """The run's method as a classifier; raises RunError where it has none."""
+    method = encoders.method
+    if not isinstance(getattr(method, "classifier", None), nn.Module) or not callable(getattr(method, "logits", None)):
+        raise RunError(
+            f"{encoders.checkpoint}: its method ({type(method).__name__}) has no classifier, so no clip can vote; make one of "
+            "its run with ks-eval finetune, or judge it by a probe"
+        )
+    return cast("Classifier", method)
+
+
+@torch.inference_mode()
+def clip_logits(
+    encoders: Encoders,
+    split: stream.Split,
+    *,
+    clips: int,
+    batch: int,
+    loading: Loading,
+    world: World | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Logits of evenly spaced clips of every video, beside the whole sound: float32 (N, K, C), and the labels (N,).
+
+    With a `world` each rank sees its own share, and all ranks get all of them. Raises RunError for a run without a
+    classifier, logits that are not finite and a sample that cannot be read, ShardError where the split is empty.
+    """
+    classifier = classifier_of(encoders)
+    if not len(split):
+        raise ShardError(f"split {split.name!r} of the set of {split.dataset.classes} holds no sample; see --on_split")
+    encoders.view.check(split.dataset, encoders.view_settings)
+    encoders.method.to(loading.device).eval()
+    world = world or World(0, 1, loading.device)
+    share = world.share(len(split))
+    # A rank without a sample of its own looks at one all the same, to know how many classes there are.
+    seen = share or range(1)
+    samples = fetcher.Samples(
+        split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, numbers=seen
+    )
+    found: list[Tensor] = []
+    with (
+        loader.test_batches(samples, batch=batch, loading=loading) as batches,
+        progress.bar(f"ks-eval votes of {split.name}", -(-len(seen) // batch), shown=world.leads) as bar,
+    ):
+        for each in batches:
+            found.append(_of_batch(encoders, classifier, each, clips=clips).float().cpu())
+            bar.advance()
+    logit_NKC = gather.gather(torch.cat(found)[: len(share)])
+    if not logit_NKC.isfinite().all():
+        raise RunError(
+            f"{encoders.checkpoint}: its scores are not finite; lower --optim.lr or take --precision bf16 in training"
+        )
+    return logit_NKC, torch.from_numpy(split.label_index_N.copy())
+
+
+def _of_batch(encoders: Encoders, classifier: Classifier, batch: dict[str, Tensor], *, clips: int) -> Tensor:
+    """(B, K, C), one clip after another, for as many at once as training had would not fit."""
+    modalities = getattr(getattr(classifier, "settings", None), "modalities", "both")
+    logits, audio_BD = [], None
+    for clip in range(clips):
+        views = {"video": batch["video"][:, clip : clip + 1], "audio": batch["audio"]}
+        sides = {name: each[:, 0] for name, each in encoders.view.augment(views, encoders.view_settings).items()}
+        if audio_BD is None and modalities != "video":
+            audio_BD = encoders.audio(sides["audio"])  # the same for all of them
+        video_BD = encoders.video(sides["video"]) if modalities != "audio" else None
+        logits.append(classifier.logits(video_BD, audio_BD))
+    return torch.stack(logits, dim=1)
+
+
+def vote(logit_NKC: Tensor, how: How) -> Tensor:
+    """The mean of the clips' logits or probabilities: (N, C)."""
+    return (logit_NKC if how == "logit" else logit_NKC.softmax(dim=2)).mean(dim=1)
+
+
+def accuracies(score_NC: Tensor, label_N: Tensor) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent, with their intervals, and what uniform guesses reach."""
+    classes = score_NC.shape[1]
+    right_NC = label_N[:, None] == torch.arange(classes)
+    hits = {k: topk_hits(score_NC, right_NC, k=k) for k in (1, 5)}
+    chance = {f"top{k}_chance": 100 * min(1.0, k / classes) for k in (1, 5)}
+    return {**bounded("top1", hits[1]), **bounded("top5", hits[5]), **chance}
+
+
+def clip_accuracies(logit_NKC: Tensor, label_N: Tensor) -> dict[str, float]:
+    """The same of single clips, as "clip_top1" and "clip_top5": means over all of them.
+
+    Intervals are over videos, for clips of one video are no independent items.
+    """
+    clips, classes = logit_NKC.shape[1:]
+    right_NC = label_N[:, None] == torch.arange(classes)
+    found: dict[str, float] = {}
+    for k in (1, 5):
+        hit_M = topk_hits(logit_NKC.flatten(0, 1), right_NC.repeat_interleave(clips, dim=0), k=k)
+        found |= bounded(f"clip_top{k}", hit_M.view(-1, clips).mean(dim=1))
+    return found
