@@ -1,4 +1,4 @@
-"""What docs/extending.md says of decoders, views, backbones and probes, done as it says."""
+"""What docs/extending.md says of decoders, views, backbones, methods, probes and protocols, done as it says."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from ..documents import EXAMPLES, installed
 DECODER = "kinetics_sounds/media/decode/from_start.py"
 VIEW, BACKBONE = "train/data/views/still.py", "train/models/backbones/small.py"
 PROBE = "train/probes/centroid.py"
+METHOD, PROTOCOL = "train/methods/agree.py", "train/evaluation/protocols/widths.py"
 
 
 @pytest.fixture
@@ -64,6 +65,22 @@ def test_a_view_and_a_backbone_are_trained_and_judged_by_a_probe(
     assert 0 <= told["scores"]["top1"] <= 100
 
 
+def test_a_method_is_trained_with_its_own_settings_and_asked_by_a_protocol(
+    small: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1 - cosine is at most 2, and its square 4."""
+    run = tmp_path / "run"
+    with installed(METHOD, tmp_path), installed(PROTOCOL, tmp_path):
+        assert pretrain.main(small(run, "--method=agree", "--agree.power=2", "--r3d.width=2")) == 0
+        capsys.readouterr()
+        assert evaluate.main(["widths", f"--run={run}"]) == 0
+
+    assert capsys.readouterr().out == "video 16, audio 16\n"
+    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert losses
+    assert all(0 < loss <= 4 for loss in losses)
+
+
 @pytest.mark.usefixtures("added")
 def test_settings_are_read_from_the_command_line() -> None:
     parsed = settings.read_settings(["--config=avcl_tiny", "--view=still", "--backbone=small", "--still.side=8"])
@@ -77,4 +94,6 @@ def test_every_example_is_used_by_a_test() -> None:
         VIEW,
         BACKBONE,
         PROBE,
+        METHOD,
+        PROTOCOL,
     }
