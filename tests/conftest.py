@@ -31,10 +31,11 @@ SLOW_FIXTURES = {
 }
 """By the folder of tests: what uses one of them is slow, and left out of `make quick`."""
 SLOW_FILES = {
-    *("test_encode.py", "test_frames.py", "test_span.py", "test_trim.py", "test_world.py"),  # hundreds of small videos
-    *("test_loader.py", "test_workers.py", "test_watchdog.py", "test_in_order.py"),  # worker processes
-    *("test_probes.py", "test_cluster.py"),  # sweeps over many numbers
+    *("test_decode.py", "test_encode.py", "test_scenes.py", "test_span.py", "test_sync.py", "test_trim.py"),  # videos
+    *("test_in_order.py", "test_loader.py", "test_process_pool.py", "test_workers.py"),  # worker processes
+    *("test_cluster.py", "test_probes.py"),  # sweeps over many numbers
 }
+"""Of which all tests are slow; each name is that of a file."""
 
 BUCKETS = (f"bucket-{number}" for number in itertools.count())
 

@@ -1,4 +1,4 @@
-"""What is checked before a commit: the same as `make check`, and the length of the subject."""
+"""What is checked before a commit: the same as `make check`, and the length of the subject; and what `make quick` leaves out."""
 
 import re
 import shutil
@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from .conftest import SLOW_FILES
+
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / ".pre-commit-config.yaml"
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="hooks are git's")
 
 
 def test_the_hooks_run_what_make_check_runs() -> None:
@@ -23,6 +24,7 @@ def test_the_hooks_run_what_make_check_runs() -> None:
     assert hooks == [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="hooks are git's")
 @pytest.mark.parametrize(("length", "code"), [(71, 0), (72, 1)])
 def test_a_long_subject_is_refused(length: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRE_COMMIT_HOME", str(tmp_path / "cache"))
@@ -36,3 +38,8 @@ def test_a_long_subject_is_refused(length: int, code: int, tmp_path: Path, monke
     )
 
     assert done.returncode == code, done.stdout + done.stderr
+
+
+def test_every_file_that_is_slow_is_there() -> None:
+    """Else `make quick` takes it in again where it was renamed."""
+    assert {path.name for path in (ROOT / "tests").rglob("test_*.py")} >= SLOW_FILES
