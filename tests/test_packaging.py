@@ -222,6 +222,7 @@ VIOLATIONS = [
     (TRAINER, "train/models/backbones/r3d.py", "from ...methods import avcl"),
     (TRAINER, "train/data/loader.py", "from ..config import settings"),
     ("Fetching, top to bottom", "pipelines/fetching/worker.py", "from . import driver"),
+    ("Fetching, top to bottom", "pipelines/fetching/task.py", "from . import worker"),
     ("Packing, top to bottom", "pipelines/packing/encode_sample.py", "from . import upload"),
     (SIBLINGS, "pipelines/executors/local.py", "from . import ray"),
     (SIBLINGS, "kinetics_sounds/media/decode/decord.py", "from . import pyav"),
