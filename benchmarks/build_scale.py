@@ -27,7 +27,7 @@ from unittest import mock
 from kinetics_sounds import classes
 from kinetics_sounds.clip import Media, Outcome, Status, label_folder
 from kinetics_sounds.pipelines import build
-from kinetics_sounds.pipelines.fetching.worker import ClipDone
+from kinetics_sounds.pipelines.fetching.task import ClipDone
 
 DEAD = (Status.PRIVATE, Status.REMOVED, Status.UNAVAILABLE)
 ROWS = (62_500, 125_000, 250_000, 306_245, 500_000, 1_000_000)

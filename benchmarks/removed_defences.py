@@ -278,7 +278,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         NAMES,
         "another video than the one asked for is refused",
-        "kinetics_sounds/sources/youtube/__init__.py",
+        "kinetics_sounds/sources/youtube/watch.py",
         'if self.youtube_id and info.get("id") != self.youtube_id:',
         "if False:",
         "tests/sources/test_youtube_player.py::test_a_trailer_in_a_videos_place_is_not_the_video",
@@ -632,7 +632,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         MEDIA,
         "a download that grows past `--youtube.max_bytes` is broken off, whatever the server had said",
-        "kinetics_sounds/sources/youtube/__init__.py",
+        "kinetics_sounds/sources/youtube/watch.py",
         "if 0 < self.max_bytes < size:",
         "if False:",
         "tests/sources/test_youtube.py::test_a_video_that_is_too_large_is_refused_whether_the_server_says_so_or_not",
@@ -947,7 +947,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         SHARDS,
         "a decoder sees only bytes whose CRC-32 is right",
-        "kinetics_sounds/shards/reader.py",
+        "kinetics_sounds/shards/split.py",
         "return len(data) == size and zlib.crc32(data) == crc",
         "return len(data) == size",
         "tests/shards/test_reader.py::test_any_flipped_bit_is_found_and_named",

@@ -32,7 +32,7 @@ from kinetics_sounds.clip import Clip, Kind, Media, Outcome, Status
 from kinetics_sounds.errors import StoppedError
 from kinetics_sounds.media import encode, ffmpeg, mel
 from kinetics_sounds.pipelines.fetching import worker
-from kinetics_sounds.pipelines.fetching.worker import ClipTask
+from kinetics_sounds.pipelines.fetching.task import ClipTask
 from kinetics_sounds.pipelines.packing import encode_sample
 from kinetics_sounds.shards.index import SkippedClip
 

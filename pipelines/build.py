@@ -24,7 +24,8 @@ from kinetics_sounds.sources import OnDisk, Source, TarSource
 
 from . import executors
 from .fetching.archive_driver import ask_archive
-from .fetching.driver import BuildState, Run, RunStats, StopReason, ask, drop_changed, pending, standing
+from .fetching.build_state import BuildState, drop_changed, pending, standing
+from .fetching.driver import Run, RunStats, StopReason, ask
 from .fetching.plan import plan, shared_videos
 from .fetching.summary import Account, forecast, forecast_text, summary
 from .fetching.throttle import RetryPolicy

@@ -17,8 +17,9 @@ from kinetics_sounds.sources import TarPart, TarSource, UnreachableError
 
 from ..executors import SECONDS_BETWEEN_LOOKS, Failed
 from .driver import Done, Ended, Run, SourcePass, StopReason, Task, clip_done, drive, failure, took_clips
+from .task import ClipDone, ClipTask, PartDone, PartTask
 from .throttle import CircuitBreaker, RetryPolicy, Schedule
-from .worker import ClipDone, ClipTask, PartDone, PartTask, versions
+from .worker import versions
 
 
 def ask_archive(

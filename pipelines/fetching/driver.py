@@ -1,30 +1,29 @@
 """One source after the other is asked for the clips that are still wanting; every answer goes to the ledger as it comes.
 
-Here a source is asked clip by clip; `archives` reads those whose clips lie in archives.
+Here a source is asked clip by clip; `archive_driver` reads those whose clips lie in archives.
 """
 
-import errno
 import itertools
-import os
 import shutil
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kinetics_sounds import files, progress
+from kinetics_sounds import progress
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, FetchResult, Outcome, Status, label_folder
 from kinetics_sounds.command import Stop
-from kinetics_sounds.errors import StoppedError
-from kinetics_sounds.ledger import Entry, Ledger, name_of
+from kinetics_sounds.ledger import Ledger, name_of
 from kinetics_sounds.sources import OnDisk, Source, advice
 
 from ..executors import AHEAD, SECONDS_BETWEEN_LOOKS, Cause, Failed, Pool
+from .build_state import BuildState, candidates
+from .task import ClipDone, ClipTask, PartDone, PartTask
 from .throttle import RetryPolicy, Schedule
-from .worker import ClipDone, ClipTask, PartDone, PartTask, versions
+from .worker import versions
 
 CLIP_SECONDS = 1800.0
 """A clip's whole task is killed after this; its parts have shorter limits of their own."""
@@ -32,30 +31,9 @@ PART_SECONDS = 6 * 3600.0
 """An archive's download is killed after this; a connection that stands still ends much sooner."""
 BATCH = 1000
 """Outcomes that need no worker are recorded so many at a time."""
-MOST_NAMED = 20
-"""Clips with other bytes that are named one by one; the ledger names all."""
-
 Task = ClipTask | PartTask
 Done = ClipDone | PartDone
 Ended = list[tuple[Task, Done | Failed]]
-
-
-@dataclass(frozen=True, slots=True)
-class BuildState:
-    """What is known of the clips that are asked for; it grows as answers come."""
-
-    ok: dict[str, str] = field(default_factory=dict)
-    """Keys whose clips are where they were put, and the source that gave them."""
-    settled: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By source, the keys that it is not asked for again."""
-    absent: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By source, the keys that it had no file of."""
-    refused: set[str] = field(default_factory=set)
-    """Keys at which a source refused everything the last time: it may be their own fault."""
-    made: dict[str, str] = field(default_factory=dict)
-    """By key, the files that earlier runs made and that are no good any more: a source may find them, but they are ours."""
-    occupied: set[str] = field(default_factory=set)
-    """Keys at whose clip's place a file of the user's own was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,109 +142,6 @@ class SourcePass:
         for outcome in outcomes:
             self.bar.advance(outcome.status)
             self.run.tally.keys.add(outcome.clip.key)
-
-
-def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
-    """What earlier runs left: a clip whose file is there stays, and a word that is not asked again holds."""
-    known = BuildState()
-    asked = {clip.key for clip in clips}
-    placed: dict[str, int] = {}
-    doubted: set[str] = set()
-    for entry in ledger.words():
-        if entry.key not in asked:
-            continue
-        if entry.status is Status.OCCUPIED:
-            known.occupied.add(entry.key)
-        elif entry.status is Status.NOT_TRIED:
-            doubted.add(entry.key)
-        if entry.media is not None:
-            if entry.number > placed.get(entry.key, 0) and not _difference(entry, out):  # a later one replaced the file
-                placed[entry.key] = entry.number
-                known.ok[entry.key] = entry.source
-            elif _was_made(entry, out):
-                known.made[entry.key] = os.path.realpath(out / entry.media.path)
-        elif not entry.status.is_named(again):
-            known.settled[entry.source].add(entry.key)
-        elif entry.status is Status.NOT_IN_SOURCE:
-            known.absent[entry.source].add(entry.key)
-        elif entry.status.is_refusal:
-            known.refused.add(entry.key)
-    for entry in (
-        ledger.words(of_files=True) if doubted else ()
-    ):  # made, and found to be no good by a run that was killed
-        if entry.key in doubted and entry.media and entry.key not in known.ok and _was_made(entry, out):
-            known.made[entry.key] = os.path.realpath(out / entry.media.path)
-    return known
-
-
-def drop_changed(ledger: Ledger, known: BuildState, out: Path, stop: Callable[[], bool]) -> Iterator[tuple[Entry, str]]:
-    """Read every clip that is there, and no longer count those whose bytes are not what was built; yields how they differ.
-
-    Ends early once `stop()` is true.
-    """
-    entries = (entry for entry in ledger.words() if entry.media and known.ok.get(entry.key) == entry.source)
-    changed = 0
-    with progress.bar("ks-build --check_bytes", len(known.ok)) as bar:
-        for entry, found in files.in_threads(lambda each: _difference(each, out, check_bytes=True), entries):
-            bar.advance("changed" if found else "whole")
-            if found and entry.media:
-                changed += 1
-                del known.ok[entry.key]
-                if _was_made(entry, out):
-                    known.made[entry.key] = os.path.realpath(out / entry.media.path)
-                if changed <= MOST_NAMED:
-                    progress.log.warning("%s: %s; to be made anew", out / entry.media.path, found)
-                yield entry, found
-            if stop():
-                break
-    if changed > MOST_NAMED:
-        progress.log.warning("%s: %d clips in all have other bytes than were built; to be made anew", out, changed)
-
-
-def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
-    """What keeps a clip's file from being the one that was built: to be made anew, like one that the disk gives no more.
-
-    Raises StoppedError where the disk or share is away.
-    """
-    media = entry.media
-    if media is None:
-        return "was never built"
-    try:
-        return files.difference(out / media.path, size=media.bytes, digest=media.sha256 if check_bytes else "")
-    except OSError as error:
-        said = f"cannot be read: {error.strerror}"
-        if error.errno == errno.EIO:
-            return said
-        remedy = "see that the disk is there, then run the same command to go on"
-        raise StoppedError(f"{out / media.path}: {said}; {remedy}") from error
-
-
-def _was_made(entry: Entry, out: Path) -> bool:
-    """The file at a clip's place was made there: it is neither a link nor the local source's own file, known by its origin."""
-    name, _, folder = entry.source.partition(":")
-    if entry.media is None or (out / entry.media.path).is_symlink():
-        return False
-    if name != "local":
-        return True
-    if not entry.media.origin:  # version 0.1.0 kept none
-        return False
-    try:
-        return not Path(folder, entry.media.origin).samefile(out / entry.media.path)
-    except OSError:  # either is gone
-        return False
-
-
-def candidates(known: BuildState, source: Source, clip: Clip) -> list[str]:
-    """Where a source may have a clip, but for what an earlier run made of it."""
-    made = known.made.get(clip.key)
-    return [place for place in source.candidates(clip) if made is None or os.path.realpath(place) != made]
-
-
-def pending(known: BuildState, spec: Address, clips: Iterable[Clip]) -> list[Clip]:
-    """The clips that a source is to be asked for: not there yet, and its word does not hold. Refused ones come last."""
-    settled = known.settled[name_of(spec)]
-    left = [clip for clip in clips if clip.key not in known.ok and clip.key not in settled]
-    return sorted(left, key=lambda clip: clip.key in known.refused)
 
 
 def ask(run: Run, spec: Address, source: Source, options: object, clips: Sequence[Clip]) -> StopReason | None:

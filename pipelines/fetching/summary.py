@@ -17,7 +17,8 @@ from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.sources import OnDisk, Source, TarSource, advice
 
 from .archive_driver import unread
-from .driver import BuildState, RunStats, candidates, pending
+from .build_state import BuildState, candidates, pending
+from .driver import RunStats
 from .plan import shared_videos
 from .trim import glance, unless_shared
 

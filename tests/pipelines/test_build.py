@@ -16,7 +16,7 @@ from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.media import probe
 from kinetics_sounds.pipelines import build
-from kinetics_sounds.pipelines.fetching.worker import ClipDone
+from kinetics_sounds.pipelines.fetching.task import ClipDone
 from kinetics_sounds.pipelines.synthetic import http_server
 
 from .conftest import Inline, inline

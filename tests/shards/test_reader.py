@@ -18,7 +18,8 @@ import pytest
 from kinetics_sounds import remote
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.errors import BadSampleError, ShardError
-from kinetics_sounds.shards import index, layout, reader
+from kinetics_sounds.shards import index, layout
+from kinetics_sounds.shards import split as split_module
 from kinetics_sounds.shards.reader import Split, open_shard, open_split
 
 from ..wire import FileServer, Proxy
@@ -359,7 +360,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[OSError | bytes]:
         return end.ljust(size)
 
     monkeypatch.setattr("os.pread", read_or_fail)
-    monkeypatch.setattr(reader, "BACKOFF", dataclasses.replace(reader.BACKOFF, longest_seconds=0.0))
+    monkeypatch.setattr(split_module, "BACKOFF", dataclasses.replace(split_module.BACKOFF, longest_seconds=0.0))
     return ends
 
 

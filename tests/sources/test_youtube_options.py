@@ -16,8 +16,9 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, FetchResult, Status
 from kinetics_sounds.errors import KineticsSoundsError, SettingsError, SourceError
 from kinetics_sounds.redact import redact
-from kinetics_sounds.sources.youtube import Options, Source, _Watch
+from kinetics_sounds.sources.youtube import Options, Source
 from kinetics_sounds.sources.youtube.options import REFUSED, known
+from kinetics_sounds.sources.youtube.watch import Watch
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # yt-dlp forgets the sockets of refused requests
 
@@ -103,7 +104,7 @@ def test_a_limit_below_nothing_is_refused(name: str) -> None:
     ],
 )
 def test_requests_are_counted_as_youtube_counts_them(url: str, counted: int) -> None:
-    watch = _Watch(youtube_id="", max_bytes=0, start=0, sections=False)
+    watch = Watch(youtube_id="", max_bytes=0, start=0, sections=False)
 
     assert watch.counting(lambda request: request)(url) == url
     assert watch.requests == counted

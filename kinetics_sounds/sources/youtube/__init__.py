@@ -10,16 +10,16 @@ import os
 import re
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...address import Address
 from ...clip import SPLITS, Clip, FetchResult, Status
-from ...errors import KineticsSoundsError, MediaError, SettingsError, SourceError
-from ...media import ffmpeg, probe
-from ...redact import of_url, redact, redact_url
+from ...errors import KineticsSoundsError, SettingsError, SourceError
+from ...media import ffmpeg
+from ...redact import of_url, redact
 from ..youtube import answers, errors, formats, sections
 from ..youtube.errors import RefusedError
 from ..youtube.options import (
@@ -33,6 +33,7 @@ from ..youtube.options import (
     runtimes_asked,
     secrets,
 )
+from ..youtube.watch import Watch
 
 __all__ = ["RUNTIMES", "Options", "Runtime", "Source", "runtimes"]
 
@@ -51,8 +52,6 @@ _NOTICE = (
     "Videos will be asked of YouTube. Its terms of service restrict downloading; see that your use is covered, keep the "
     "clips to yourself (publish keys, not videos), and expect some 300 videos an hour from one address."
 )
-_FREE = re.compile(r"https?://(?:[^/]+\.)?(?:googlevideo\.com/|youtube\.com/s/)")
-"""Media and scripts: YouTube's limit on requests does not count them."""
 
 
 class Source:
@@ -160,7 +159,7 @@ class Source:
         """A text of others without secrets: all of it, for one that was cut could begin or end within one."""
         return redact(str(said), self.secrets)
 
-    def _download(self, clip: Clip, work: Path, watch: "_Watch") -> Path:
+    def _download(self, clip: Clip, work: Path, watch: Watch) -> Path:
         """The file that yt-dlp makes of the clip's video, below `work`."""
         if self.own and len(clip.youtube_id) != ID_LENGTH:
             raise RefusedError(Status.UNAVAILABLE, f"YouTube has no id of {len(clip.youtube_id)} letters, only of 11")
@@ -194,7 +193,7 @@ class Source:
         return path
 
     @contextlib.contextmanager
-    def _tool(self, clip: Clip, work: Path, watch: "_Watch") -> Iterator[Any]:
+    def _tool(self, clip: Clip, work: Path, watch: Watch) -> Iterator[Any]:
         """yt-dlp, told what it may do for this clip, and watched."""
         # A user's plugins are code that nobody asked for; who asks sets the variable to nothing.
         os.environ.setdefault("YTDLP_NO_PLUGINS", "1")
@@ -208,8 +207,8 @@ class Source:
                 answers.inspect(tool.get_info_extractor("Youtube"))
             yield tool
 
-    def _watch(self, clip: Clip) -> "_Watch":
-        return _Watch(
+    def _watch(self, clip: Clip) -> Watch:
+        return Watch(
             youtube_id=clip.youtube_id if self.own else "",
             asked=self._url(clip),
             max_bytes=self.options.max_bytes,
@@ -218,7 +217,7 @@ class Source:
             allow_dubbed=self.options.allow_dubbed,
         )
 
-    def _parameters(self, clip: Clip, work: Path, watch: "_Watch") -> dict[str, Any]:
+    def _parameters(self, clip: Clip, work: Path, watch: Watch) -> dict[str, Any]:
         """All that yt-dlp is told: what may be changed, the user's own options, what may not."""
         pauses = {"sleep_interval": 10, "max_sleep_interval": 20, "sleep_interval_requests": 0.75} if self.own else {}
         backoff = {kind: lambda n: min(2.0**n, 30.0) for kind in ("http", "fragment", "extractor")}
@@ -263,120 +262,6 @@ class Source:
                 "ffmpeg_o": watch.cut,
             }
         return {**usual, **self._passed, **fixed}
-
-
-@dataclass(kw_only=True)
-class _Watch:
-    """What one task asked for and was told, and what it must not get: yt-dlp's logger, filter and hook."""
-
-    youtube_id: str
-    """The only video that will do; empty where any will."""
-    asked: str = ""
-    """The URL of the video, whose query has no secret where sections are asked for."""
-    max_bytes: int
-    start: int
-    """Of the clip's span, in seconds into the video."""
-    sections: bool
-    """The span alone is downloaded, whose size nobody knows before."""
-    allow_dubbed: bool = False
-    requests: int = 0
-    warned: str = ""
-    """The first warning: where no format is left, it says why."""
-    failed: str = ""
-    """The first error."""
-    chosen: formats.Chosen = field(default_factory=formats.Chosen)
-    """The formats that are downloaded, once that is settled."""
-    cut: list[str] = field(default_factory=lambda: sections.cut(hdr=False))
-    """ffmpeg's options for a section of them, which yt-dlp reads when it starts it."""
-    received: dict[str, int] = field(default_factory=dict)
-    """Bytes by file."""
-
-    @property
-    def settled(self) -> bool:
-        """The video was found and its formats were chosen: what is missing from then on is a part of it."""
-        return bool(self.chosen.format_ids)
-
-    @property
-    def bytes(self) -> int:
-        return sum(self.received.values())
-
-    def counting(self, urlopen: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """The same function, counted; a redirect and what ffmpeg reads of a section are not seen."""
-
-        def counted(request: Any) -> Any:  # noqa: ANN401 - a URL or one of yt-dlp's requests
-            self.requests += not _FREE.match(str(getattr(request, "url", request)))
-            return urlopen(request)
-
-        return counted
-
-    def refuse(self, info: Mapping[str, Any], *, incomplete: object = False) -> None:
-        """Raise for a stream that has not ended, another video, one too short, or one that says it is too large.
-
-        Once the formats are chosen, also for a sound that is not told to be the original.
-        """
-        if self.youtube_id and info.get("id") != self.youtube_id:
-            raise RefusedError(Status.UNAVAILABLE, f"another video was given in its place: {info.get('id')}")
-        if info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
-            raise RefusedError(Status.LIVE, f"live status: {info['live_status']}")
-        seconds = info.get("duration")
-        if seconds and seconds <= self.start:
-            raise RefusedError(Status.TOO_SHORT, f"the video ends at {seconds:g} s, before the span")
-        if incomplete:
-            return
-        if self.sections and not self.youtube_id:
-            self._check_addresses(info)
-        self.chosen = formats.chosen(info)
-        self.cut[:] = sections.cut(hdr=self.chosen.hdr)
-        if self.chosen.track not in formats.ORIGINAL and not self.allow_dubbed:
-            raise RefusedError(
-                Status.DUBBED,
-                f"no sound is told to be the original one ({formats.offered(info)}); "
-                "--youtube.allow_dubbed true takes what there is",
-            )
-        if not self.sections:
-            self._hold(sum(each.get("filesize") or 0 for each in info.get("requested_formats") or [info]))
-
-    def _check_addresses(self, info: Mapping[str, Any]) -> None:
-        """Raise SettingsError where ffmpeg would be given an address with a secret that a mirror led to, on its command line."""
-        for each in info.get("requested_formats") or [info]:
-            url = str(each.get("url", ""))
-            if url != self.asked and redact_url(url) != url:
-                raise SettingsError(
-                    f"--youtube.sections: the mirror leads to {redact_url(url)}, and ffmpeg would be given what is hidden here "
-                    "where other users of this machine see it; leave out sections"
-                )
-
-    def refuse_file(self, path: Path) -> None:
-        """Raise for a file that lacks a stream which its formats were to have: that says nothing of the video."""
-        with contextlib.suppress(MediaError):  # what cannot be opened is judged like any other file
-            found = probe.probe(path)
-            there = {"picture": found.video, "sound": found.audio}
-            for what in self.chosen.told:
-                if there[what] is None:
-                    raise RefusedError(Status.NO_FORMATS, f"the file of format {self.chosen.format_ids} has no {what}")
-
-    def progress(self, update: Mapping[str, Any]) -> None:
-        """Count what came; raise where it is too much, whatever the server had said."""
-        name = str(update.get("filename"))
-        self.received[name] = max(self.received.get(name, 0), int(update.get("downloaded_bytes") or 0))
-        self._hold(max(self.bytes, int(update.get("total_bytes") or 0)))
-
-    def _hold(self, size: int) -> None:
-        if 0 < self.max_bytes < size:
-            raise RefusedError(
-                Status.TOO_LARGE, f"{size:,} bytes or more, and --youtube.max_bytes is {self.max_bytes:,}"
-            )
-
-    def debug(self, _message: str) -> None:
-        """Say nothing: the outcome carries the messages."""
-
-    def error(self, message: str) -> None:
-        """Keep the first."""
-        self.failed = self.failed or message
-
-    def warning(self, message: str) -> None:
-        """Keep the first."""
-        self.warned = self.warned or message
 
 
 def _verbatim(path: Path) -> str:

@@ -24,7 +24,8 @@ from kinetics_sounds.clip import Status
 from kinetics_sounds.pipelines import build
 from kinetics_sounds.pipelines.executors import Cause, Failed
 from kinetics_sounds.pipelines.fetching import driver
-from kinetics_sounds.pipelines.fetching.worker import PartTask, work
+from kinetics_sounds.pipelines.fetching.task import PartTask
+from kinetics_sounds.pipelines.fetching.worker import work
 from kinetics_sounds.pipelines.synthetic import http_server
 from kinetics_sounds.sources.cvdf import http_stream
 

@@ -22,8 +22,8 @@ from kinetics_sounds.clip import SPLITS, Clip, Kind, Media, Outcome, Status
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.pipelines import build
 from kinetics_sounds.pipelines.executors import Cause, Failed
-from kinetics_sounds.pipelines.fetching import driver
-from kinetics_sounds.pipelines.fetching.worker import ClipDone, ClipTask
+from kinetics_sounds.pipelines.fetching import build_state, driver
+from kinetics_sounds.pipelines.fetching.task import ClipDone, ClipTask
 
 from ..conftest import video
 from ..mirror import Place
@@ -364,7 +364,7 @@ def test_a_dry_run_can_check_bytes_and_writes_nothing(
 def test_of_many_clips_that_changed_some_are_named_and_all_are_counted(
     place: Place, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(driver, "MOST_NAMED", 2)
+    monkeypatch.setattr(build_state, "MOST_NAMED", 2)
     place.annotate(*"abcde")
     assert place.build() == 0
     for name in "abcd":
@@ -550,9 +550,9 @@ def test_planning_a_build_again_is_linear(place: Place, tmp_path: Path) -> None:
         with Ledger(out / "ledger.sqlite") as ledger:
             ledger.record(Outcome(clip=clip, status=Status.PRIVATE, source="one") for clip in clips)
             began = time.process_time()
-            known = driver.standing(ledger, clips, {"retry"}, out)
-            assert driver.pending(known, "one", clips) == []
-            assert len(driver.pending(known, "two", clips)) == count
+            known = build_state.standing(ledger, clips, {"retry"}, out)
+            assert build_state.pending(known, "one", clips) == []
+            assert len(build_state.pending(known, "two", clips)) == count
         return time.process_time() - began
 
     assert seconds(30_000) < 40 * max(seconds(3000), 0.01)

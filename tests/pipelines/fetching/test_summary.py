@@ -11,7 +11,8 @@ from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip, Media, Outcome, Status
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.ledger import Ledger, PartEntry
-from kinetics_sounds.pipelines.fetching.driver import BuildState, RunStats
+from kinetics_sounds.pipelines.fetching.build_state import BuildState
+from kinetics_sounds.pipelines.fetching.driver import RunStats
 from kinetics_sounds.pipelines.fetching.summary import LEAST_COVERED, Account, _hours, forecast, forecast_text, summary
 from kinetics_sounds.sources import TarPart
 
