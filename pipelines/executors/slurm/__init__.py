@@ -5,16 +5,14 @@ out one by one, so its rate limit and its breaker hold for the whole array.
 """
 
 import logging
-import os
 import secrets
 import shlex
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -24,6 +22,8 @@ from kinetics_sounds.plugins import ignore_working_folder
 
 from ...process_pool import LIVES, forget_main
 from .. import Cause, Failed, R, T
+from . import jobs
+from .jobs import GONE, WAITING, State, ask, one_line
 from .mailbox import Claim, Heart, Hello, Mailbox, serve
 
 SECONDS_TO_GREET = 180.0
@@ -39,9 +39,6 @@ LEAST_PATIENCE = 10.0
 SECONDS_BETWEEN_LOOKS = 0.1
 """At the mailbox, of the driver, which waits for results."""
 SECONDS_AFTER_TROUBLE = 1.0
-SECONDS_TO_ANSWER = 60.0
-"""What Slurm's own commands have."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -65,42 +62,6 @@ class Options:
     """Seconds without a sign of life from the driver after which jobs leave."""
     cluster: str = "slurm"
     """`slurm`; `local` runs the jobs as processes of this machine, to try this out."""
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What Slurm says of a job."""
-
-    word: str
-    node: str = ""
-    reason: str = ""
-
-    @property
-    def ended(self) -> bool:
-        return self.word in _ENDED
-
-    @property
-    def working(self) -> bool:
-        return not self.ended and self.word not in _WAITING
-
-
-_ENDED = {
-    *(
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PREEMPTED",
-        "TIMEOUT",
-    ),
-    *("REVOKED", "GONE", "SILENT"),
-}
-_WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
-"""States of Slurm's and two of ours: a job that Slurm knows no more, and one that runs but says nothing."""
-_GONE = _State("GONE")
 
 
 class Pool(Generic[T, R]):
@@ -170,11 +131,11 @@ class Pool(Generic[T, R]):
         """End the jobs and what they run."""
         self._heart.stop()
         if self._jobs and self._options.cluster == "slurm":
-            _ask(["scancel", *sorted({name.partition("_")[0] for name in self._jobs})])
+            ask(["scancel", *sorted({name.partition("_")[0] for name in self._jobs})])
         deadline = time.monotonic() + SECONDS_TO_END
         while time.monotonic() < deadline:
             states = self._states()
-            if states is not None and all(states.get(name, _GONE).ended for name in self._jobs):
+            if states is not None and all(states.get(name, GONE).ended for name in self._jobs):
                 break
             time.sleep(0.3)
         shutil.rmtree(self._mailbox.folder, ignore_errors=True)
@@ -182,30 +143,25 @@ class Pool(Generic[T, R]):
     def _submit(self, count: int) -> None:
         arguments = (self._mailbox, self._function, self._options.patience)
         try:
-            jobs = self._executor.map_array(_work, *zip(*[arguments] * count, strict=True))
+            submitted = self._executor.map_array(_work, *zip(*[arguments] * count, strict=True))
         except (OSError, RuntimeError, ValueError) as error:
-            raise SettingsError(f"--executor slurm: the jobs were refused: {_one_line(str(error))}") from error
-        self._newest = [job.job_id for job in jobs]
-        self._jobs.update(zip(self._newest, jobs, strict=True))
+            raise SettingsError(f"--executor slurm: the jobs were refused: {one_line(str(error))}") from error
+        self._newest = [job.job_id for job in submitted]
+        self._jobs.update(zip(self._newest, submitted, strict=True))
         self._submitted = self._told = time.monotonic()
         _log.info(
             "slurm: %d jobs submitted: %s", count, ", ".join(sorted({name.partition("_")[0] for name in self._newest}))
         )
 
-    def _states(self) -> Mapping[str, _State] | None:
+    def _states(self) -> Mapping[str, State] | None:
         """Of the jobs by name; None while Slurm does not answer."""
         if self._options.cluster != "slurm":
             node = socket.gethostname()
             return {
-                name: _State("RUNNING" if job.state == "RUNNING" else "COMPLETED", node)
+                name: State("RUNNING" if job.state == "RUNNING" else "COMPLETED", node)
                 for name, job in self._jobs.items()
             }
-        argv = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%N|%r"]
-        said = _ask(argv)
-        if said is None:
-            return None
-        rows = (line.strip().split("|") for line in said.splitlines())
-        return {row[0]: _State(*row[1:]) for row in rows if len(row) == 4}
+        return jobs.states()
 
     def _tend(self) -> None:
         """Look after the jobs: what ended ones had in hand is laid out again, and new ones follow them."""
@@ -214,20 +170,20 @@ class Pool(Generic[T, R]):
         if states is None or not self._jobs:
             return
         greetings = self._mailbox.greetings()
-        now = self._checked({name: states.get(name, _GONE) for name in self._jobs}, greetings)
+        now = self._checked({name: states.get(name, GONE) for name in self._jobs}, greetings)
         for claim in claims:
-            state = now.get(claim.job, _GONE)
+            state = now.get(claim.job, GONE)
             if not state.working and self._mailbox.put_back(claim) and state.ended:
                 self._count(claim, state)
         self._replace(now, greetings)
-        waiting = [state for state in now.values() if state.word in _WAITING]
+        waiting = [state for state in now.values() if state.word in WAITING]
         if waiting and not greetings and time.monotonic() > self._told + SECONDS_BETWEEN_NEWS:
             self._told = time.monotonic()
             why = ", ".join(sorted({state.reason for state in waiting}))
             minutes = (self._told - self._submitted) / 60
             _log.info("slurm: %d jobs wait to start for %.0f minutes now (%s)", len(waiting), minutes, why)
 
-    def _count(self, claim: Claim, state: _State) -> None:
+    def _count(self, claim: Claim, state: State) -> None:
         """A task whose jobs end again and again is not laid out for ever."""
         self._lost[claim.number] += 1
         _log.warning("slurm: job %s ended (%s) with a task in hand", claim.job, state.word)
@@ -235,7 +191,7 @@ class Pool(Generic[T, R]):
             detail = f"the job that ran it ended {LIVES} times, last {claim.job} ({state.word})"
             self._failed[claim.number] = Failed(Cause.DIED, detail)
 
-    def _checked(self, now: Mapping[str, _State], greetings: Mapping[str, Hello]) -> dict[str, _State]:
+    def _checked(self, now: Mapping[str, State], greetings: Mapping[str, Hello]) -> dict[str, State]:
         """The states, in which a job that runs but says nothing has ended.
 
         Raises SettingsError for a node that does not see the folder; where others do, a silent one costs its job alone.
@@ -266,7 +222,7 @@ class Pool(Generic[T, R]):
                 )
                 if not greetings:
                     raise SettingsError(f"--executor slurm: {told}; {remedy}{self._last_words(name)}")
-                checked[name] = _State("SILENT", state.node)
+                checked[name] = State("SILENT", state.node)
                 self._give_up(name, told)
         return checked
 
@@ -276,9 +232,9 @@ class Pool(Generic[T, R]):
         self._silent.add(name)
         _log.warning("slurm: %s: it is cancelled%s", told, self._last_words(name))
         if self._options.cluster == "slurm":
-            _ask(["scancel", name])
+            ask(["scancel", name])
 
-    def _replace(self, now: Mapping[str, _State], greetings: Mapping[str, Hello]) -> None:
+    def _replace(self, now: Mapping[str, State], greetings: Mapping[str, Hello]) -> None:
         """Submit as many jobs as ended, while there is work; raises SettingsError where the newest died at once."""
         living = sum(not state.ended for state in now.values())
         missing = min(self.workers, self.busy) - living
@@ -301,7 +257,7 @@ class Pool(Generic[T, R]):
             words = path.read_text(errors="replace").strip()
         except OSError:
             return f"; it left no log: its node may not see {self._mailbox.folder.parent}"
-        return f"; its last words: {_one_line(words[-400:])}" if words else ""
+        return f"; its last words: {one_line(words[-400:])}" if words else ""
 
 
 def _check(options: Options) -> None:
@@ -354,21 +310,5 @@ def _executor(options: Options, folder: Path, workers: int) -> Any:  # noqa: ANN
             **{name: value for name, value in chosen.items() if value},
         )
     except (RuntimeError, ValueError) as error:
-        raise SettingsError(f"--executor slurm: {_one_line(str(error))}") from error
+        raise SettingsError(f"--executor slurm: {one_line(str(error))}") from error
     return executor
-
-
-def _ask(argv: Sequence[str]) -> str | None:
-    """What a command of Slurm's says; None, with a line on the log, where it fails: its controller may be away."""
-    try:
-        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=SECONDS_TO_ANSWER).stdout
-    except subprocess.CalledProcessError as error:
-        why = _one_line(error.stderr)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        why = str(error)
-    _log.warning("slurm: %s does not answer: %s", argv[0], why)
-    return None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -18,6 +18,7 @@ import pytest
 
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.pipelines.executors import Cause, slurm
+from kinetics_sounds.pipelines.executors.slurm.jobs import State
 
 from .conftest import CAN_HIDE, ONE_SLURM, PATIENCE_SECONDS, Cluster, wait_for
 
@@ -154,7 +155,7 @@ def silent(folder: Path, *jobs: str) -> Iterator["slurm.Pool[Any, Any]"]:
     pool.close()
 
 
-RUNNING, PENDING = slurm._State("RUNNING", "n1"), slurm._State("PENDING")
+RUNNING, PENDING = State("RUNNING", "n1"), State("PENDING")
 
 
 def test_a_job_that_is_requeued_before_its_first_word_has_its_time_anew(
