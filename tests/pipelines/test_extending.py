@@ -1,4 +1,4 @@
-"""What docs/extending.md says of sources, done as it says."""
+"""What docs/extending.md says of sources and executors, done as it says."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from kinetics_sounds import manifest
 from kinetics_sounds.clip import Outcome
-from kinetics_sounds.pipelines import build
+from kinetics_sounds.pipelines import build, shard
 
 from ..documents import EXAMPLES, installed
 from .conftest import inline
@@ -16,7 +16,7 @@ from .conftest import inline
 if TYPE_CHECKING:
     from .conftest import Folder
 
-SOURCE = "kinetics_sounds/sources/table.py"
+SOURCE, EXECUTOR = "kinetics_sounds/sources/table.py", "pipelines/executors/debug.py"
 Build = Callable[..., tuple[Outcome, ...]]
 
 
@@ -56,5 +56,16 @@ def test_a_source_gives_its_clips_and_says_what_it_lacks(
     assert {row.source for row in found.values()} == {f"table:{tmp_path / 'table.csv'}"}
 
 
+def test_an_executor_builds_and_packs(built: Build, tmp_path: Path) -> None:
+    with installed(EXECUTOR, tmp_path):
+        assert sorted(str(row.status) for row in built("--executor=debug")) == ["not_in_source", "ok", "ok"]
+        assert shard.main(["--manifest=out/manifest.parquet", "--executor=debug"]) == 0
+
+    assert Path("out/shards/val/val-000000.tar").is_file()
+
+
 def test_every_example_is_used_by_a_test() -> None:
-    assert {path for path in EXAMPLES if path.startswith(("kinetics_sounds/sources", "pipelines"))} == {SOURCE}
+    assert {path for path in EXAMPLES if path.startswith(("kinetics_sounds/sources", "pipelines"))} == {
+        SOURCE,
+        EXECUTOR,
+    }
