@@ -1069,7 +1069,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         RUNS,
         "`state.json` of more than 1 MiB is not read",
-        "train/engine/checkpoint.py",
+        "train/engine/checkpoint_state.py",
         "most_bytes=MOST_BYTES",
         "most_bytes=1 << 26",
         "tests/train/engine/test_checkpoint.py::TestFaults::test_a_state_of_more_than_a_mebibyte_is_refused_though_it_is_well_formed",

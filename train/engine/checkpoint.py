@@ -9,13 +9,12 @@ CHECKPOINTS/step-00000500/model.safetensors
 import errno
 import json
 import logging
-import math
 import os
 import re
 import shutil
 import stat
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,20 +29,13 @@ from kinetics_sounds.errors import RunError
 
 from ..distributed import collectives
 from ..interface import replicated
+from . import checkpoint_state
 
-SCHEMA = 1
-"""Raised when a file changes its meaning; a reader refuses any other."""
-
-MOST_BYTES = 1 << 20
-"""state.json is not larger; it says a few dozen settings."""
+log = logging.getLogger("kinetics_sounds")
 OLD = ".old"
 """Suffix of a checkpoint whose step is being saved again."""
 _PASSING = re.compile(rf"step-\d{{8,}}(?:{re.escape(OLD)})?{re.escape(files.PART)}")
 """Names of folders that are no checkpoint yet, or none any more."""
-REMEDY = "remove that folder to use the checkpoint before it"
-SEE = "see that the disk is there and that you may read it"
-
-log = logging.getLogger("kinetics_sounds")
 
 
 def save(
@@ -66,7 +58,7 @@ def save(
     files.make_folder(folder)
     tidy(folder)
     try:
-        _write(part, model, optimizer, {"schema": SCHEMA, "step": step, **state})
+        _write(part, model, optimizer, {"schema": checkpoint_state.SCHEMA, "step": step, **state})
         if path.exists():  # the same step, saved again by a run that went back to before it
             path.replace(before)
         part.replace(path)
@@ -149,7 +141,7 @@ def find(folder: Path, name: str) -> Path:
     """The checkpoint called `last`, `best`, or by its own name; raises RunError that lists those there are."""
     path = latest(folder) if name in ("last", "best") else _of(folder, name)
     if name == "best" and path is not None:
-        best = read_state(path).get("best")
+        best = checkpoint_state.read_state(path).get("best")
         if not isinstance(best, dict):
             raise RunError(f"{folder}: has no best checkpoint, as the run had no --val_split; take --checkpoint last")
         path = _of(folder, _name(best["step"]))
@@ -157,65 +149,6 @@ def find(folder: Path, name: str) -> Path:
         there = ", ".join(each.name for each in _all(folder)) or "none"
         raise RunError(f"{folder}: has no checkpoint {name!r}; there are: {there}; train first with ks-train")
     return path
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """A checkpoint's JSON; raises RunError where it is damaged or of another schema."""
-    try:
-        state = files.read_json(path / "state.json", most_bytes=MOST_BYTES)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path / "state.json", error) from error
-    schema = state.get("schema") if isinstance(state, dict) else None
-    if not isinstance(state, dict) or schema != SCHEMA:
-        raise RunError(
-            f"{path}: is of schema {schema}, where this version reads {SCHEMA}; use the version that wrote it"
-        )
-    for name, (holds, what) in _KINDS.items():
-        if not holds(state.get(name)):
-            raise RunError(
-                f"{path / 'state.json'}: its {name} is {str(state.get(name))[:80]}, which is no {what}; {REMEDY}"
-            )
-    return state
-
-
-def _is_count(value: object, least: int = 0) -> bool:
-    return type(value) is int and least <= value < 1 << 53
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _is_best(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() == {"step", "value"}
-        and _is_count(value["step"])
-        and _is_number(value["value"])
-    )
-
-
-def _is_plateau(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        (name == "best" and (each is None or _is_number(each))) or (name in ("cuts", "waited") and _is_count(each))
-        for name, each in value.items()
-    )
-
-
-def _is_scaler(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values())) and (not value or value.keys() == _SCALER)
-
-
-_SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
-_KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "step": (_is_count, "number of steps"),
-    "of_steps": (lambda value: value is None or _is_count(value), "number of steps"),
-    "window": (lambda value: value is None or _is_count(value, 1), "number of shards"),
-    "best": (lambda value: value is None or _is_best(value), "best validation"),
-    "plateau": (lambda value: value is None or _is_plateau(value), "count of validations"),
-    "scaler": (lambda value: value is None or _is_scaler(value), "state of a gradient scaler"),
-}
-"""What state.json may say of how far a run is, where it says it: a file of a stranger's may say anything."""
 
 
 def check_shapes(path: Path, model: nn.Module) -> None:
@@ -323,13 +256,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         error = _os_error(error, path) or error
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> RunError:
-    """That a file cannot be read, and the remedy: a checkpoint is not removed because the disk fails."""
-    fault = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-    return RunError(f"{path}: cannot be read ({error}); {SEE if fault else REMEDY}")
+        raise checkpoint_state.unreadable(path, error) from error
 
 
 def _os_error(error: Exception, path: Path) -> OSError | None:

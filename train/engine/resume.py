@@ -23,7 +23,7 @@ from ..distributed import consistency
 from ..distributed.process_group import World
 from ..optim.lr_schedule import Plateau
 from ..optim.optimizer import Optim
-from . import build, checkpoint
+from . import build, checkpoint, checkpoint_state
 from .setup import TrainComponents
 from .step import TrainStep
 
@@ -77,7 +77,7 @@ def window(settings: TrainSettings, split: Split, out: Path) -> int | None:
     """Shards that are shuffled together: a run that goes on keeps its own, however much the cache holds now."""
     last = checkpoint.latest(out / "checkpoints")
     if settings.window is None and last is not None:
-        kept = checkpoint.read_state(last).get("window")
+        kept = checkpoint_state.read_state(last).get("window")
         return kept if isinstance(kept, int) else None
     return build.window(settings, split)
 
@@ -114,7 +114,7 @@ def restore(
         return TrainProgress()
     if parsed.settings.resume == "none":
         raise RunError(f"{out}: holds a run at {path.name}; choose another --out, or go on with --resume auto")
-    state = {**_defaults(parsed), **checkpoint.read_state(path)}
+    state = {**_defaults(parsed), **checkpoint_state.read_state(path)}
     for name, value in wanted.items():
         if state.get(name) == value:
             continue

@@ -21,7 +21,7 @@ from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
 
 from ..config import run_folder
-from ..engine import build, checkpoint
+from ..engine import build, checkpoint, checkpoint_state
 
 if TYPE_CHECKING:
     from kinetics_sounds.media.mel import Mel  # librosa takes its time
@@ -217,7 +217,7 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and are nobody else's business
         built = build.rebuild(folder)
     if path is not None:
-        checkpoint.read_state(path)
+        checkpoint_state.read_state(path)
         checkpoint.load_model(path, built.method)
     return Encoders(
         method=built.method.eval(),

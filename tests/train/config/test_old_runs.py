@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from kinetics_sounds import stream, train
 from kinetics_sounds.train import evaluate, pretrain
-from kinetics_sounds.train.engine import checkpoint
+from kinetics_sounds.train.engine import checkpoint, checkpoint_state
 from kinetics_sounds.train.engine.step import TrainStep
 
 OLD = Path(__file__).parent / "runs_0_1_0"
@@ -69,7 +69,7 @@ def test_a_stopped_run_ends_as_it_would_have_ended(
 
 def test_the_best_checkpoint_and_the_plateau_are_taken_over(stopped: Path, shards: Path) -> None:
     """Validated at steps 3, 6 and, by today's code, 9: the second was no better, so the rate was cut tenfold."""
-    was = checkpoint.read_state(STOPPED)
+    was = checkpoint_state.read_state(STOPPED)
     assert (was["best"]["step"], was["plateau"]["cuts"]) == (3, 1)
     assert checkpoint.find(stopped / "checkpoints", "best").name == "step-00000003"
 
@@ -79,7 +79,7 @@ def test_the_best_checkpoint_and_the_plateau_are_taken_over(stopped: Path, shard
     rates = {line["step"]: line["lr"] for line in lines if "lr" in line}
     assert (rates[8], rates[9]) == pytest.approx((0.02, 0.02))
     value = next(-line["val_loss"] for line in lines if "val_loss" in line)
-    best = checkpoint.read_state(stopped / "checkpoints/step-00000010")["best"]
+    best = checkpoint_state.read_state(stopped / "checkpoints/step-00000010")["best"]
     assert best == ({"step": 9, "value": value} if value > was["best"]["value"] else was["best"])
 
 
@@ -101,6 +101,6 @@ def test_the_scale_of_fp16_is_taken_over(tmp_path: Path) -> None:
     built: Any = None  # no update is made
     step = TrainStep(built, torch.optim.SGD([torch.zeros(1)], lr=1), precision="fp16", device=torch.device("cpu"))
 
-    step.load(checkpoint.read_state(tmp_path)["scaler"])
+    step.load(checkpoint_state.read_state(tmp_path)["scaler"])
 
     assert step.state()["scale"] == 2**11

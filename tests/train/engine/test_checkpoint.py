@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
-from kinetics_sounds.train.engine import checkpoint
+from kinetics_sounds.train.engine import checkpoint, checkpoint_state
 
 Optimizer = torch.optim.Optimizer
 
@@ -307,7 +307,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_the_last_checkpoint_or_the_new_on
             assert name.endswith(".part") or len(names(folder / name)) == 3
         assert latest.name == (f"step-{before:08d}" if acts.count("replace") == 0 else "step-00000009")
         _load(latest)
-        assert checkpoint.read_state(latest)["step"] in (before, 9)
+        assert checkpoint_state.read_state(latest)["step"] in (before, 9)
 
         killed_at(10**9)
         save(folder, 10, model, optimizer, keep=keep)  # the next run goes on, and cleans up
@@ -449,7 +449,7 @@ class TestFaults:
         monkeypatch.setattr(files, "read_json", read)
         monkeypatch.setattr(checkpoint, "load_file", tensors)
         with pytest.raises(RunError, match=rf"{name}: cannot be read \(.*\); see that the disk is there") as caught:
-            checkpoint.read_state(saved) if name == "state.json" else _load(saved)
+            checkpoint_state.read_state(saved) if name == "state.json" else _load(saved)
         assert isinstance(caught.value.__cause__, OSError)
         assert caught.value.__cause__.errno == errno.EIO
 
@@ -507,21 +507,21 @@ class TestFaults:
         (saved / "state.json").write_text(text)
 
         with pytest.raises(RunError, match=r"state\.json: cannot be read"):
-            checkpoint.read_state(saved)
+            checkpoint_state.read_state(saved)
 
     def test_a_state_of_more_than_a_mebibyte_is_refused_though_it_is_well_formed(self, saved: Path) -> None:
         path = saved / "state.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "more": "x" * (1 << 20)}))
 
         with pytest.raises(RunError, match="it is larger than 1048576 bytes"):
-            checkpoint.read_state(saved)
+            checkpoint_state.read_state(saved)
 
     @pytest.mark.parametrize("text", ["[]", "3", "{}", '{"schema": 2}', '{"schema": "1"}'])
     def test_another_schema_is_refused(self, text: str, saved: Path) -> None:
         (saved / "state.json").write_text(text)
 
         with pytest.raises(RunError, match=r"is of schema .*, where this version reads 1"):
-            checkpoint.read_state(saved)
+            checkpoint_state.read_state(saved)
 
 
 def _load(path: Path) -> None:
@@ -601,7 +601,7 @@ def test_a_step_that_is_saved_again_never_leaves_a_moment_without_a_checkpoint(
         there = checkpoint.latest(tmp_path)
         assert there is not None
         assert checkpoint.find(tmp_path, "step-00000001") == there
-        rounds.append(checkpoint.read_state(there)["round"])
+        rounds.append(checkpoint_state.read_state(there)["round"])
         return moved
 
     monkeypatch.setattr(Path, "replace", replace)

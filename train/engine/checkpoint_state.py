@@ -1,0 +1,82 @@
+"""`state.json` of a checkpoint: how far a run was and what decided it. A stranger may say anything, so kinds are checked."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import files
+from kinetics_sounds.errors import RunError
+
+SCHEMA = 1
+"""Raised when a file changes its meaning; a reader refuses any other."""
+
+MOST_BYTES = 1 << 20
+"""state.json is not larger; it says a few dozen settings."""
+REMEDY = "remove that folder to use the checkpoint before it"
+SEE = "see that the disk is there and that you may read it"
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """A checkpoint's JSON; raises RunError where it is damaged or of another schema."""
+    try:
+        state = files.read_json(path / "state.json", most_bytes=MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise unreadable(path / "state.json", error) from error
+    schema = state.get("schema") if isinstance(state, dict) else None
+    if not isinstance(state, dict) or schema != SCHEMA:
+        raise RunError(
+            f"{path}: is of schema {schema}, where this version reads {SCHEMA}; use the version that wrote it"
+        )
+    for name, (holds, what) in _KINDS.items():
+        if not holds(state.get(name)):
+            raise RunError(
+                f"{path / 'state.json'}: its {name} is {str(state.get(name))[:80]}, which is no {what}; {REMEDY}"
+            )
+    return state
+
+
+def _is_count(value: object, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 1 << 53
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_best(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"step", "value"}
+        and _is_count(value["step"])
+        and _is_number(value["value"])
+    )
+
+
+def _is_plateau(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        (name == "best" and (each is None or _is_number(each))) or (name in ("cuts", "waited") and _is_count(each))
+        for name, each in value.items()
+    )
+
+
+def _is_scaler(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values())) and (not value or value.keys() == _SCALER)
+
+
+_SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+_KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "step": (_is_count, "number of steps"),
+    "of_steps": (lambda value: value is None or _is_count(value), "number of steps"),
+    "window": (lambda value: value is None or _is_count(value, 1), "number of shards"),
+    "best": (lambda value: value is None or _is_best(value), "best validation"),
+    "plateau": (lambda value: value is None or _is_plateau(value), "count of validations"),
+    "scaler": (lambda value: value is None or _is_scaler(value), "state of a gradient scaler"),
+}
+"""What state.json may say of how far a run is, where it says it: a file of a stranger's may say anything."""
+
+
+def unreadable(path: Path, error: Exception) -> RunError:
+    """That a file cannot be read, and the remedy: a checkpoint is not removed because the disk fails."""
+    fault = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    return RunError(f"{path}: cannot be read ({error}); {SEE if fault else REMEDY}")
