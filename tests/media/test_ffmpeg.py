@@ -105,7 +105,7 @@ def test_an_interrupt_kills_the_tool_with_its_children(hanging: Path, tmp_path: 
 
     pids = [int(pid) for pid in hanging.read_text().split()]
     assert len(pids) == 2
-    assert until(lambda: not any(map(alive, pids)), seconds=1)
+    assert until(lambda: not any(map(alive, pids)), seconds=20)
 
 
 def test_a_tool_that_hangs_on_its_input_is_killed(tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
     found = set(re.findall(r"^  (?:-h, )?--([a-z_]+)\b(?!\.)", shown.stdout, flags=re.MULTILINE)) - {"help"}
     groups = {
         "avcl",
+        "avid",
+        "moco",
         "supervised",
         "r3d",
         "clip_and_mel",
