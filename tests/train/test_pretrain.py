@@ -613,6 +613,21 @@ class TestResume:
 
         assert (half / "config.yaml").read_bytes() == before
 
+    @pytest.mark.parametrize(
+        ("option", "complaint"),
+        [
+            ("--clip_norm=0.5", "was trained with clip_norm 0.5, not None"),
+            ("--clip_and_mel.rate=12.5", "was trained with clip_and_mel.rate 12.5, not None"),
+            ('--optim.factors={"video.*": 2}', "was trained with optim.factors.video.* 2.0, not None"),
+        ],
+    )
+    def test_a_run_that_lacks_a_setting_of_before_is_refused(
+        self, option: str, complaint: str, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert pretrain.main(small(tmp_path, option, "--steps=1")) == 0
+
+        assert complaint in refused(small(tmp_path), capsys)
+
     def test_damaged_checkpoints_are_refused_with_the_remedy(
         self, half: Path, small: Argv, finished: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

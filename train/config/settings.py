@@ -52,7 +52,7 @@ class TrainSettings:
     val_split: str | None = None
     """Split that is judged at the end of every epoch, in evaluation mode; the best checkpoint is kept beside the last ones."""
     init: Path | None = None
-    """Run, or checkpoint of one, whose weights of the same names the model begins with: its encoders, and its gate."""
+    """Run, or checkpoint of one, whose encoders the model begins with, and its gate or heads where they are the same."""
     method: str = "avcl"
     """How to learn: a module of methods/; its options begin with its name."""
     backbone: str = "r3d"

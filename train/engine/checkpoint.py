@@ -97,7 +97,7 @@ def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
         told.write_text(json.dumps(state, indent=2) + "\n")
     # Copies, for safetensors has no word for two names of one tensor.
     values = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
-    apart = {name: values.pop(name) for name in [*values] if name.startswith(replicated(model))}
+    apart = {name: values.pop(name).cpu() for name in [*values] if name.startswith(replicated(model))}
     all_files = {"model": values, "optimizer": _optimizer_tensors(model, optimizer)}
     if apart:
         all_files["replicated"] = apart
@@ -182,17 +182,29 @@ def load_model(path: Path, model: nn.Module) -> None:
 
 
 def load_common(path: Path, model: nn.Module, prefixes: tuple[str, ...]) -> str:
-    """Fill what begins with these prefixes from a checkpoint, encoders first, where both have it; says what.
+    """Fill what begins with these prefixes from a checkpoint; says what.
 
-    Raises RunError where the checkpoint has no such encoders, or of other shapes.
+    The first two are the encoders', which have to be there. Of the others (a gate, heads) each is taken whole, where the
+    checkpoint has all of it in the same shapes. Raises RunError where it has no such encoders, or of other shapes.
     """
     own, found = model.state_dict(), _tensors(path / "model.safetensors")
-    if (path / "replicated.safetensors").is_file():
+    if any(name.startswith(prefixes) for name in replicated(model)) and (path / "replicated.safetensors").is_file():
         found |= _tensors(path / "replicated.safetensors")
-    common = {name: tensor for name, tensor in found.items() if name in own and name.startswith(prefixes)}
-    missing = [name for name in own if name.startswith(prefixes[:2]) and name not in common]
+    encoders = [name for name in own if name.startswith(prefixes[:2])]
+    missing = [name for name in encoders if name not in found]
     if missing:
         raise RunError(f"{path}: has no {missing[0]}, nor {len(missing) - 1} others; give a run of the same --backbone")
+    others: dict[str, list[str]] = {}
+    for name in own:
+        if name.startswith(prefixes[2:]):
+            others.setdefault(name.partition(".")[0], []).append(name)
+    fitting = [
+        name
+        for names in others.values()
+        if all(name in found and found[name].shape == own[name].shape for name in names)
+        for name in names
+    ]
+    common = {name: found[name] for name in (*encoders, *fitting)}
     _check_encoders(path, common, model)
     try:
         model.load_state_dict(common, strict=False)

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ FREE = (
 )
 """Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
 
+MICRO_BATCHES = "micro_batches"
+"""What state.json says since micro-batches are parts of the global batch, and not of each rank's rows (decision 15)."""
 OWN = (
     *("shards", "out", "workers", "ahead", "sample_seconds", "cache", "cache_gb"),
     *("device", "devices", "keep", "resume", "init"),
@@ -70,7 +72,12 @@ class TrainProgress:
 
     def state(self, updates: TrainStep) -> dict[str, Any]:
         """What a checkpoint tells of it."""
-        return {"plateau": asdict(self.plateau), "best": self.best, "scaler": updates.state()}
+        return {
+            "plateau": asdict(self.plateau),
+            "best": self.best,
+            "scaler": updates.state(),
+            MICRO_BATCHES: "of the global batch",
+        }
 
 
 def window(settings: TrainSettings, split: Split, out: Path) -> int | None:
@@ -84,8 +91,8 @@ def window(settings: TrainSettings, split: Split, out: Path) -> int | None:
 
 def resume_invariants(parsed: Parsed[TrainSettings], facts: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides what the next step sees, besides the step: with it a resume is exact."""
-    told, chosen = flat(yaml.safe_load(parsed.text)), parsed.settings
-    idle = set(parsed.groups).difference((chosen.method, chosen.backbone, chosen.view))
+    told = flat(yaml.safe_load(parsed.text))
+    idle = set(parsed.groups).difference(_chosen(parsed))
     kept = {name: value for name, value in told.items() if name not in FREE and name.partition(".")[0] not in idle}
     return {**kept, "fingerprint": facts["fingerprint"], "data_recipe": facts["data_recipe"]}
 
@@ -114,8 +121,10 @@ def restore(
         return TrainProgress()
     if parsed.settings.resume == "none":
         raise RunError(f"{out}: holds a run at {path.name}; choose another --out, or go on with --resume auto")
-    state = {**_defaults(parsed), **checkpoint_state.read_state(path)}
-    for name, value in wanted.items():
+    told = checkpoint_state.read_state(path)
+    state = {**_defaults(parsed), **told}
+    for name in (*wanted, *(name for name in told if name not in wanted and _is_setting(name, parsed))):
+        value = wanted.get(name)
         if state.get(name) == value:
             continue
         if parsed.settings.resume != "anyway":
@@ -124,6 +133,10 @@ def restore(
                 "--resume anyway"
             )
         world.say(f"resumed with {name} {value}, where it was {state.get(name)}")
+    if parsed.settings.accumulate > 1 and MICRO_BATCHES not in told:
+        world.say(
+            "accumulate: from here on other samples meet in a micro-batch, as kinetics-sounds 0.1.0 shared them out otherwise"
+        )
     checkpoint.load_model(path, model)
     checkpoint.load_optimizer(path, model, learner.optimizer)
     learner.updates.load(state.get("scaler") or {})
@@ -136,10 +149,22 @@ def restore(
     )
 
 
+def _chosen(parsed: Parsed[TrainSettings]) -> tuple[str, str, str]:
+    """The groups of settings that a run has."""
+    return parsed.settings.method, parsed.settings.backbone, parsed.settings.view
+
+
 def _defaults(parsed: Parsed[TrainSettings]) -> dict[str, Any]:
     """Of every setting its default: what a run did that was saved before there was such a setting."""
-    groups = {name: asdict(type(chosen)()) for name, chosen in parsed.groups.items()}
+    groups = {name: asdict(type(parsed.groups[name])()) for name in _chosen(parsed)}
     return flat(json.loads(json.dumps({**groups, "optim": asdict(Optim())})))
+
+
+def _is_setting(name: str, parsed: Parsed[TrainSettings]) -> bool:
+    """Whether a name of state.json is a setting that decides what is learnt: one that is None or empty now is not told."""
+    first = name.partition(".")[0]
+    own = {each.name for each in fields(TrainSettings)}
+    return name not in FREE and (first in (*_chosen(parsed), "optim") or name in own)
 
 
 def checkpoint_of(place: Path) -> Path:

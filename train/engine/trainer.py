@@ -74,10 +74,8 @@ def train(
         last = checkpoint.latest(out / "checkpoints")
         world.say(f"trained: {reached.step} steps are done already; checkpoint: {last}")
         return DONE
-    bends = learner.built.method.follows_steps or "cosine" in (
-        settings.optim.schedule,
-        *settings.optim.schedules.values(),
-    )
+    schedules = {settings.optim.schedule, *settings.optim.schedules.values()}
+    bends = learner.built.method.follows_steps or not schedules.isdisjoint(("cosine", "multistep"))
     if reached.of_steps not in (None, its.steps) and bends:
         world.say(
             f"schedule: {its.steps} steps now, {reached.of_steps} before: rates from here on are those of the new length; the "
@@ -201,7 +199,7 @@ def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, 
     values = validate(
         its.learner.built,
         val,
-        its.moment(step),
+        its.moment(step - 1),  # of the epoch that has ended
         batch=its.settings.batch,
         updates=its.learner.updates,
         loading=its.loading,

@@ -16,6 +16,7 @@ from ..data import fetcher, loader
 from ..data.loader import Loading
 from ..distributed import gather
 from ..distributed.process_group import World
+from ..interface import Encoder
 from ..probes import Features
 from .encoders import Encoders
 
@@ -87,14 +88,11 @@ def encode(encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind) -> Tensor:
 
 
 def last_maps(encoder: nn.Module, inputs_BCTHW: Tensor, *, layer: str = "conv5") -> Tensor:
-    """What a stage of the encoder gives on the way: (B, channels, ...); raises SettingsError as `stage`."""
-    found: list[Tensor] = []
-    handle = stage(encoder, layer).register_forward_hook(lambda _module, _inputs, maps: found.append(maps))
-    try:
-        encoder(inputs_BCTHW)
-    finally:
-        handle.remove()
-    return found[0]
+    """The maps of an encoder's layer: (B, channels, ...); raises SettingsError that lists those there are."""
+    there = encoder.layers if isinstance(encoder, Encoder) else ()
+    if not isinstance(encoder, Encoder) or layer not in there:
+        raise SettingsError(f"{type(encoder).__name__} has no layer {layer!r}; it has: {', '.join(there) or 'none'}")
+    return encoder.maps(inputs_BCTHW, (layer,))[layer]
 
 
 def stage(encoder: nn.Module, layer: str) -> nn.Module:

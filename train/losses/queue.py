@@ -8,16 +8,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def queue_loss(query_BD: Tensor, key_BD: Tensor, queue_KD: Tensor, *, temperature: float) -> Tensor:
-    """Cross-entropy of each query's own key among that and the queue, (B,) in at least float32.
+def queue_logits(query_BD: Tensor, key_BD: Tensor, queue_KD: Tensor, *, temperature: float) -> Tensor:
+    """Cosines over the temperature of each query with its own key, first, and with the queue: (B, 1 + K), at least float32.
 
-    Rows are unit vectors. log(K + 1) where all are equal; log(1 + K exp(-1 / temperature)) where a query is its key and
-    orthogonal to the queue.
+    Rows are unit vectors.
     """
     with torch.autocast(query_BD.device.type, enabled=False):
         wide = torch.promote_types(query_BD.dtype, torch.float32)
         query_BD, key_BD, queue_KD = query_BD.to(wide), key_BD.to(wide), queue_KD.to(wide)
         own_B1 = (query_BD * key_BD).sum(dim=1, keepdim=True)
-        logit_BK = torch.cat([own_B1, query_BD @ queue_KD.T], dim=1) / temperature
-        target_B = torch.zeros(len(logit_BK), dtype=torch.int64, device=logit_BK.device)
-        return F.cross_entropy(logit_BK, target_B, reduction="none")
+        return torch.cat([own_B1, query_BD @ queue_KD.T], dim=1) / temperature
+
+
+def own_key_loss(logit_BK: Tensor) -> Tensor:
+    """Cross-entropy of the first of each row's logits: (B,).
+
+    log(K + 1) where all K + 1 are equal; log(1 + K exp(-1 / temperature)) where a query is its key and orthogonal to the queue.
+    """
+    target_B = torch.zeros(len(logit_BK), dtype=torch.int64, device=logit_BK.device)
+    return F.cross_entropy(logit_BK, target_B, reduction="none")
+
+
+def queue_loss(query_BD: Tensor, key_BD: Tensor, queue_KD: Tensor, *, temperature: float) -> Tensor:
+    """Cross-entropy of each query's own key among that and the queue: (B,)."""
+    return own_key_loss(queue_logits(query_BD, key_BD, queue_KD, temperature=temperature))

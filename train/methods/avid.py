@@ -27,6 +27,10 @@ PAIRS = {
 """Of each mode, whose features are compared with whose bank; the first of them estimates the partition."""
 
 
+MOST_SCORES = 2**28
+"""Of a step: each has a row of the bank beside it while gradients are computed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What is compared with what; the defaults are those of the paper's Cross-AVID."""
@@ -61,14 +65,19 @@ class Avid(Method):
     """Instance discrimination with a memory bank a modality. A split that is not trained on has no rows in it."""
 
     validates = False
-    INIT = (*Method.INIT, "heads.", "banks.", "partition")
+    INIT = (*Method.INIT, "heads.")
     REPLICATED = ("banks.",)
     partition: Tensor
 
     def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> None:
         super().__init__()
         if data.samples == 1:
-            raise ValueError("avid: the split has one sample, and no other to tell it from")
+            raise ValueError("the split has one sample, and no other to tell it from")
+        if data.batch * settings.negatives > MOST_SCORES:
+            raise ValueError(
+                f"{data.batch} samples a step with {settings.negatives} negatives each are more than {MOST_SCORES} scores; "
+                "give a smaller --avid.negatives"
+            )
         self.settings, self.data = settings, data
         self.video, self.audio = video, audio
         hidden = settings.hidden
@@ -81,6 +90,7 @@ class Avid(Method):
         names = ("video", "audio") if data.samples else ()
         self.banks = nn.ModuleDict({name: MemoryBank(data.samples, settings.dim) for name in names})
         self.register_buffer("partition", torch.zeros(()))
+        self._drawn: tuple[int, Tensor] | None = None
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
         """The mean over the samples of the sum over the pairs (Eq. 5 to 7).
@@ -124,7 +134,9 @@ class Avid(Method):
         """Rows of other samples, drawn uniformly with replacement for the step's whole batch: (B, K)."""
         if batch.row is None:
             raise ValueError("avid: needs rows of the training split")
-        shape = (self.data.batch, self.settings.negatives)
-        drawn: np.ndarray = moment.rng("negatives").integers(self.data.samples - 1, size=shape)
-        others_BK = torch.from_numpy(drawn)[batch.place.cpu()].to(batch.row.device)
+        if self._drawn is None or self._drawn[0] != moment.step:  # once for all micro-batches of a step
+            shape = (self.data.batch, self.settings.negatives)
+            drawn: np.ndarray = moment.rng("negatives").integers(self.data.samples - 1, size=shape)
+            self._drawn = moment.step, torch.from_numpy(drawn).to(batch.row.device)
+        others_BK = self._drawn[1][batch.place]
         return others_BK + (others_BK >= batch.row[:, None])

@@ -1,12 +1,12 @@
 """MoCo between modalities, within them, or both: contrast with a queue of a momentum encoder's keys (arXiv 1911.05722).
 
-Shape suffixes: B rows of this rank, N rows of all ranks, D channels of the embedding.
+Shape suffixes: B rows of this rank, K keys, P pairs of modalities that are compared, D channels of the embedding.
 """
 
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..distributed.gather import gather
 from ..interface import Batch, Data, Method, Moment, Output
-from ..losses.queue import queue_loss
+from ..losses.queue import own_key_loss, queue_logits
 from ..models.backbones import feature_width
 from ..models.heads import mlp
 from ..models.memory import Queue
@@ -34,7 +34,7 @@ class Settings:
     dim: int = 128
     """Channels of the embedding."""
     queue: int = 65_536
-    """Keys that a query is compared with; fewer than the split has samples, or a sample meets itself."""
+    """Keys that a query is compared with. The larger a share of the split, the more often a sample meets a key of its own."""
     momentum: float = 0.999
     """Of the key encoders: how much of themselves they keep at each update."""
     temperature: float = 0.07
@@ -61,7 +61,8 @@ class Moco(Method):
         super().__init__()
         if data.samples and settings.queue >= data.samples:
             raise ValueError(
-                f"queue {settings.queue}: must be smaller than the split, which has {data.samples} samples; give half of that"
+                f"its queue of {settings.queue} keys must be smaller than the split, which has {data.samples} samples; give "
+                f"--moco.queue {max(1, data.samples // 4)}"
             )
         self.settings = settings
         self.views = 1 if settings.mode == "cross" else 2
@@ -80,6 +81,12 @@ class Moco(Method):
             {f"{query}_{key}": Queue(settings.queue, settings.dim) for query, key in self.pairs if data.samples}
         )
 
+    def adopt(self, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        """The key encoders begin where the query encoders now do."""
+        for name in MODALITIES:
+            self.key_encoders[name].load_state_dict(getattr(self, name).state_dict())
+            self.key_heads[name].load_state_dict(self.heads[name].state_dict())
+
     def encoders(self) -> list[nn.Module]:
         """The query encoders, and the key encoders."""
         return [*super().encoders(), *self.key_encoders.values()]
@@ -96,12 +103,15 @@ class Moco(Method):
                 name: self._embedded(self.key_encoders[name], self.key_heads[name], inputs[name], -1)
                 for name in MODALITIES
             }
-        losses_B = [
-            queue_loss(query[one], key[other], self._queue(one, other).rows_KD, temperature=self.settings.temperature)
+        logits = [
+            queue_logits(query[one], key[other], self._queue(one, other).rows_KD, temperature=self.settings.temperature)
             for one, other in self.pairs
         ]
-        loss = gather(torch.stack(losses_B, dim=1)).sum(dim=1).mean() * (0.5 if self.settings.mode == "joint" else 1)
-        return Output(loss, {"loss": loss.detach(), "key_top1": self._found(query, key)}, key)
+        loss_BP = torch.stack([own_key_loss(logit_BK) for logit_BK in logits], dim=1)
+        found_BP = torch.stack([logit_BK[:, 0] > logit_BK[:, 1:].amax(dim=1) for logit_BK in logits], dim=1)
+        loss = gather(loss_BP).sum(dim=1).mean() * (0.5 if self.settings.mode == "joint" else 1)
+        top1 = 100 * gather(found_BP.to(loss.dtype)).mean()
+        return Output(loss, {"loss": loss.detach(), "key_top1": top1}, key)
 
     def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
         """The key encoders follow, and the keys of this step go into the queues."""
@@ -123,13 +133,3 @@ class Moco(Method):
             raise ValueError("moco: needs video and audio; the view gives one of them alone")
         features_BD = head(encoder(given_BVCTHW[:, view]))
         return F.normalize(features_BD.float() if features_BD.dtype != torch.float64 else features_BD, dim=1)
-
-    @torch.no_grad()
-    def _found(self, query: Mapping[str, Tensor], key: Mapping[str, Tensor]) -> Tensor:
-        """Of all ranks' queries, the percentage whose own key is nearer than the whole queue: the mean over the pairs."""
-        shares = []
-        for one, other in self.pairs:
-            own_B = (query[one] * key[other]).sum(dim=1)
-            nearest_B = (query[one] @ self._queue(one, other).rows_KD.to(query[one].dtype).T).amax(dim=1)
-            shares.append(gather((own_B > nearest_B).float()).mean())
-        return 100 * torch.stack(shares).mean()

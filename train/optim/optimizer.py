@@ -60,6 +60,8 @@ class Optim:
             raise ValueError("optim: factors must be at least 0")
         if any(not 0 < share < 1 for share in self.milestones):
             raise ValueError(f"optim: milestones {[*self.milestones]} must be shares of the run, between 0 and 1")
+        if "multistep" in (self.schedule, *self.schedules.values()) and not self.milestones:
+            raise ValueError("optim: schedule multistep needs milestones, shares of the run such as [0.6, 0.8]")
         if not 0 <= self.beta2 < 1 or not 0 < self.cut < 1 or self.final_share > 1:
             raise ValueError("optim: beta2 and final_share must be shares, and cut between 0 and 1")
 

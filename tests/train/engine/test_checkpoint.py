@@ -554,6 +554,29 @@ def test_one_encoder_with_a_weight_that_is_no_number_is_still_one(tmp_path: Path
         checkpoint.load_common(tmp_path, Shared(), ("video.", "audio."))
 
 
+class Headed(Shared):
+    """With heads of this width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, width))
+
+
+def test_heads_are_carried_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Half of a head would be neither a beginning nor what was learnt."""
+    source = Headed(4)
+    save(tmp_path, 1, source, adamw(source))
+    path = checkpoint.find(tmp_path, "last")
+    same, other = Headed(4), Headed(5)
+    before = [value.clone() for value in other.heads.state_dict().values()]
+
+    assert checkpoint.load_common(path, same, ("video.", "audio.", "heads.")).startswith("audio, heads, video from")
+    assert checkpoint.load_common(path, other, ("video.", "audio.", "heads.")).startswith("audio, video from")
+    assert torch.equal(same.state_dict()["heads.1.weight"], source.state_dict()["heads.1.weight"])
+    assert torch.equal(other.video.weight, source.video.weight)
+    assert all(torch.equal(*pair) for pair in zip(before, other.heads.state_dict().values(), strict=True))
+
+
 def _nothing_is_left_of_a_save_that_does_not_fit(folder: Path) -> None:
     model = net()
     save(folder, 1, model, adamw(model))

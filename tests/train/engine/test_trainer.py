@@ -84,8 +84,8 @@ class TestMoments:
         assert method.get_buffer("bank").tolist() == [2.0] * 12
         learnt = [moment for moment, trains in method.trains if trains]
         assert learnt == [Moment(seed=5, step=step, epoch=step // 3) for step in range(6)]
-        judged = {moment.step for moment, trains in method.trains if not trains}
-        assert judged == {3, 6}
+        judged = {(moment.step, moment.epoch) for moment, trains in method.trains if not trains}
+        assert judged == {(2, 0), (5, 1)}  # after the last step of its epoch
 
     def test_micro_batches_are_numbered_within_their_step(self, plugged: Plugged, small: Argv, tmp_path: Path) -> None:
         made = plugged(Noting)
@@ -199,12 +199,12 @@ def test_a_method_that_cannot_be_asked_of_other_clips_has_no_validation(
     )
 
 
-@pytest.mark.parametrize(("schedule", "told"), [("constant", False), ("cosine", True)])
+@pytest.mark.parametrize(("schedule", "told"), [("constant", False), ("cosine", True), ("multistep", True)])
 def test_other_steps_are_told_of_where_anything_follows_them(
     schedule: str, told: bool, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Here the rate of one group alone."""
-    more = (*CONSTANT, f'--optim.schedules={{"audio.*": {schedule}}}')
+    more = (*CONSTANT, f'--optim.schedules={{"audio.*": {schedule}}}', "--optim.milestones=[0.5]")
     for steps in (1, 2):
         assert pretrain.main(small(tmp_path, *more, f"--steps={steps}")) == 0
 

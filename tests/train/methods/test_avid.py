@@ -142,3 +142,16 @@ def test_each_head_has_the_papers_size() -> None:
     made = avid.build(avid.Settings(negatives=3), video=Wide(), audio=Wide(), data=DATA)
 
     assert [sum(each.numel() for each in head.parameters()) for head in made.heads.values()] == [590_976, 590_976]
+
+
+def test_more_scores_than_memory_is_for_are_refused() -> None:
+    with pytest.raises(ValueError, match="8 samples a step with 1000000000 negatives each are more than"):
+        method(negatives=10**9)
+
+
+def test_another_run_hands_on_no_rows_of_its_own_split() -> None:
+    assert not [
+        name
+        for name in method().state_dict()
+        if name.startswith(("banks.", "partition")) and name.startswith(avid.Avid.INIT)
+    ]

@@ -129,7 +129,9 @@ def test_a_model_for_evaluation_has_no_queue() -> None:
 
 
 def test_a_queue_that_a_sample_would_meet_itself_in_is_refused() -> None:
-    with pytest.raises(ValueError, match="queue 20: must be smaller than the split, which has 20 samples"):
+    with pytest.raises(
+        ValueError, match=r"queue of 20 keys must be smaller than the split, which has 20 samples; give --moco\.queue 5"
+    ):
         method(queue=20)
 
 
@@ -147,3 +149,38 @@ def test_the_second_head_has_a_hidden_layer() -> None:
         counts.append(sum(each.numel() for each in made.heads["video"].parameters()))
 
     assert counts == [512 * 128 + 128, 328_320]
+
+
+def test_weights_that_are_taken_over_are_the_key_encoders_beginning_too() -> None:
+    """Else each query would be compared with what random encoders say, for as long as their momentum lasts."""
+    made = method()
+    with torch.no_grad():
+        for parameter in (*made.video.parameters(), *made.audio.parameters(), *made.heads.parameters()):
+            parameter.normal_()
+    made.adopt({}, {})
+    output = made(batch(), NOW)
+    given = batch()
+    assert given.audio is not None
+
+    torch.testing.assert_close(output.kept["audio"], embedded(made.audio, made.heads["audio"], given.audio[:, 0]))
+
+
+def test_how_often_a_query_is_nearest_to_its_own_key_is_told() -> None:
+    """Keys of the query encoders themselves, and a queue that points the other way: always; a queue that holds them: never."""
+    made, given = method(), batch()
+    video, audio = (
+        embedded(getattr(made, name), made.heads[name], getattr(given, name)[:, 0]).detach() for name in moco.MODALITIES
+    )
+    found = []
+    for sign in (-1, 1):
+        made.queues["video_audio"].rows_KD.copy_((sign * video).repeat(2, 1))
+        made.queues["audio_video"].rows_KD.copy_((sign * audio).repeat(2, 1))
+        found.append(made(given, NOW).logs["key_top1"].item())
+
+    own = (video * audio).sum(dim=1)
+    assert found[1] == 0
+    assert found[0] == pytest.approx(
+        100
+        * ((own > (-video @ video.T).amax(1)).float().mean() + (own > (-audio @ audio.T).amax(1)).float().mean())
+        / 2
+    )

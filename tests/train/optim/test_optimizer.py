@@ -119,6 +119,7 @@ class TestGroups:
             schedule="cosine",
             schedules={"*": "multistep", "0.*": "cosine", "2.*": "constant", "1.*": "cosine"},
             factors={"2.*": 10.0},
+            milestones=(0.5,),
             weight_decay=0.01,
             decay_all=False,
         )
@@ -204,6 +205,11 @@ class TestRates:
     def test_there_is_one_of_each_schedule_that_is_used(self) -> None:
         how = Optim(lr=0.1, schedule="cosine", schedules={"a": "constant", "b": "constant"})
         assert rates(how, 10, steps=10, plateau=Plateau()) == {"cosine": 0.0, "constant": 0.1}
+
+    def test_multistep_without_milestones_is_refused(self) -> None:
+        for how in ({"schedule": "multistep"}, {"schedules": {"a": "multistep"}}):
+            with pytest.raises(ValueError, match="schedule multistep needs milestones"):
+                Optim(**how)
 
     def test_multistep_is_multiplied_with_the_cut_at_its_milestones(self) -> None:
         how = Optim(lr=1.0, schedule="multistep", milestones=(0.5, 0.75), cut=0.5)

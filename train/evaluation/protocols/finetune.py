@@ -180,7 +180,10 @@ def _tuning(
         workers=before.settings.workers if settings.workers is None else settings.workers,
     )
     check(tuning)
-    groups = {**before.groups, "supervised": _classifier(settings, classifier, before)}
+    view = before.groups[before.settings.view]
+    if getattr(view, "views", 1) != 1:  # a run that compares views of a sample; the classifier sees one
+        view = replace(view, views=1)
+    groups = {**before.groups, before.settings.view: view, "supervised": _classifier(settings, classifier, before)}
     return replace(before, settings=tuning, groups=groups)
 
 

@@ -157,6 +157,16 @@ def test_a_gate_is_taken_over_from_the_run(small: Argv, finished: Path, tmp_path
     assert torch.equal(own["amfm.squeeze.0.weight"], before["amfm.squeeze.0.weight"])
 
 
+def test_a_run_that_compares_two_views_is_fine_tuned_with_one(small: Argv, tmp_path: Path) -> None:
+    run, out = tmp_path / "joint", tmp_path / "tuned"
+    two = ("--method=moco", "--moco.mode=joint", "--moco.queue=4", "--clip_and_mel.views=2", "--steps=1")
+    assert pretrain.main(small(run, *two)) == 0
+    options = ["--workers=0", "--device=cpu", "--clips=1", "--epochs=1", "--batch=4"]
+
+    assert evaluate.main(["finetune", *options, f"--run={run}", f"--out={out}"]) == 0
+    assert run_folder.reopen(out).groups["clip_and_mel"].views == 1
+
+
 def test_a_finished_one_is_judged_again_without_training(
     tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
