@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, overload
 import torch
 from torch import nn
 
+from . import larc
 from .lr_schedule import Kind, Plateau, learning_rate
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class Optim:
     """Whether biases and norms (parameters of one dimension) decay too, and LARS adapts their rates."""
     factors: dict[str, float] = field(default_factory=dict)
     """Multiples of `lr` for parameters whose name fits a pattern, {"*predictor*": 10}; of several the last one counts."""
+    larc: float = 0.0
+    """Trust of LARC before SGD, Adam or AdamW: the share of its length that a weight may move at a step (0.001); 0: no LARC."""
     schedule: Kind = "constant"
     """After the warm-up. plateau: `lr` is cut whenever the validation has not become better for a while."""
     schedules: dict[str, Kind] = field(default_factory=dict)
@@ -58,6 +61,10 @@ class Optim:
                 raise ValueError(f"optim: {name} {getattr(self, name)} must be at least 0")
         if min(self.factors.values(), default=0) < 0:
             raise ValueError("optim: factors must be at least 0")
+        if self.larc < 0:
+            raise ValueError(f"optim: larc {self.larc} must be at least 0")
+        if self.larc and self.name == "lars":
+            raise ValueError("optim: larc is for sgd, adam and adamw; lars adapts rates itself")
         if any(not 0 < share < 1 for share in self.milestones):
             raise ValueError(f"optim: milestones {[*self.milestones]} must be shares of the run, between 0 and 1")
         if "multistep" in (self.schedule, *self.schedules.values()) and not self.milestones:
@@ -93,12 +100,19 @@ def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
         | ({"adapts": decays} if optim.name == "lars" else {})
         for (factor, schedule, decays), parameters in groups.items()
     ]
+    optimizer = _optimizer(found, optim)
+    if optim.larc:
+        larc.wrap(optimizer, trust=optim.larc)
+    return optimizer
+
+
+def _optimizer(groups: list[dict[str, Any]], optim: Optim) -> torch.optim.Optimizer:
     if optim.name == "sgd":
-        return torch.optim.SGD(found, lr=optim.lr, momentum=optim.momentum)
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum)
     if optim.name == "lars":
-        return Lars(found, lr=optim.lr, momentum=optim.momentum)
+        return Lars(groups, lr=optim.lr, momentum=optim.momentum)
     kind = torch.optim.Adam if optim.name == "adam" else torch.optim.AdamW
-    return kind(found, lr=optim.lr, betas=(optim.momentum, optim.beta2))
+    return kind(groups, lr=optim.lr, betas=(optim.momentum, optim.beta2))
 
 
 def rates(optim: Optim, step: int, *, steps: int, plateau: Plateau) -> dict[Kind, float]:
