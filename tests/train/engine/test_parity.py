@@ -127,7 +127,9 @@ def test_fifty_steps_differ_by_rounding_alone(
 
 
 @pytest.mark.slow_campaign
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, at its first import
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning"
+)  # of torch's compiler, which would fail on them
 @pytest.mark.parametrize("compiled", ["avcl-2-3-compiled", "moco-1-3-recomputed-compiled"])
 def test_compiled_encoders_learn_the_same(
     steps: Any, alone: Callable[[Any], Found], tmp_path: Path, compiled: str
