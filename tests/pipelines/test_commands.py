@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds import plugins
+
 ROOT = Path(__file__).parents[2]
 MODULES = {
     "ks-build": "pipelines.build",
@@ -53,6 +55,13 @@ NESTED = {
     "slurm.setup",
 }
 """The options of sources and executors, which scripts rely on as well."""
+OURS = {name.partition(".")[0] for names in NESTED.values() for name in names.split()}
+"""The sources and executors that have options: another that you add is no business of these tests."""
+PLUGINS = (
+    *("sources", "pipelines.executors"),
+    *("train.methods", "train.models.backbones", "train.data.views", "train.probes"),
+)
+"""Packages whose modules have options of their own."""
 
 
 def run(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -87,23 +96,7 @@ def test_help_names_exactly_the_options_of_the_contract(command: str) -> None:
     shown = call(command, "--help")
 
     found = set(re.findall(r"^  (?:-h, )?--([a-z_]+)\b(?!\.)", shown.stdout, flags=re.MULTILINE)) - {"help"}
-    groups = {
-        "avcl",
-        "avid",
-        "moco",
-        "supervised",
-        "r3d",
-        "clip_and_mel",
-        "linear",
-        "knn",
-        "crossmodal",
-        "retrieval",
-        "svm",
-        "local",
-        "youtube",
-        "ray",
-        "slurm",
-    }
+    groups = {name for package in PLUGINS for name in plugins.names(f"kinetics_sounds.{package}")}
     assert shown.returncode == 0
     assert found - groups == set(OPTIONS[command].split())
 
@@ -113,7 +106,7 @@ def test_help_names_exactly_the_options_of_sources_and_executors(command: str) -
     shown = call(command, "--help")
 
     found = re.findall(r"^  --([a-z_]+\.[a-z_]+)\b", shown.stdout, flags=re.MULTILINE)
-    assert sorted(found) == NESTED[command].split()
+    assert sorted(name for name in found if name.partition(".")[0] in OURS) == NESTED[command].split()
 
 
 @pytest.mark.parametrize("command", ["ks-build", "ks-shard", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"])
