@@ -60,10 +60,16 @@ class Case:
         return "-".join([self.method, str(self.accumulate), str(self.steps), *more])
 
 
+ALL = tuple(Case(method=method, accumulate=accumulate) for method in METHODS for accumulate in (1, 2, 4))
 CASES = (
-    *(Case(method=method, accumulate=accumulate) for method in METHODS for accumulate in (1, 2, 4)),
+    *(
+        case
+        for case in ALL
+        if str(case) in ("avcl-1-3", "avcl-2-3", "avcl-4-3", "supervised-2-3", "moco-2-3", "avid-1-3", "avid-4-3")
+    ),
     Case(method="moco", accumulate=2, recomputed=True),
 )
+OTHERS = tuple(case for case in ALL if case not in CASES)
 LONG = (Case(method="avcl", accumulate=2, steps=50), Case(method="moco", steps=50))
 COMPILED = (Case(method="avcl", accumulate=2, compiled=True), Case(method="moco", compiled=True, recomputed=True))
 

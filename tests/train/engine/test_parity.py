@@ -117,6 +117,16 @@ def test_a_run_goes_on_in_another_world_from_the_middle_of_an_epoch(
 
 
 @pytest.mark.slow_campaign
+@pytest.mark.parametrize("size", [2, 4])
+def test_so_do_all_other_methods_and_numbers(
+    steps: Any, alone: Callable[[Any], Found], tmp_path: Path, size: int
+) -> None:
+    found = spawn(steps, size, tmp_path, steps.OTHERS)
+    for case in steps.OTHERS:
+        assert_close(of(found, str(case)), alone(case), tolerance=1e-8)
+
+
+@pytest.mark.slow_campaign
 @pytest.mark.parametrize("long", ["avcl-2-50", "moco-1-50"])
 def test_fifty_steps_differ_by_rounding_alone(
     steps: Any, alone: Callable[[Any], Found], tmp_path: Path, long: str
