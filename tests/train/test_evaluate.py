@@ -21,6 +21,7 @@ from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.data.loader import Loading
 from kinetics_sounds.train.evaluation import features, protocols
 from kinetics_sounds.train.evaluation.encoders import Encoders, load
+from kinetics_sounds.train.models.backbones import Trunk
 from kinetics_sounds.train.probes import Features, crossmodal, knn, linear, retrieval
 
 PROBES = {"linear": linear, "knn": knn, "crossmodal": crossmodal}
@@ -233,8 +234,7 @@ class TestFeatures:
 
     def test_conv5_is_the_greatest_of_every_two_by_two_pixels_of_the_last_maps(self) -> None:
         """512 x 2 x 7 x 7 become 512 x 2 x 3 x 3 = 9216 numbers, as VCOP, TCGL and IIC compare them."""
-        encoder = torch.nn.Sequential()
-        encoder.add_module("conv5", torch.nn.Identity())
+        encoder = Through()
         maps_BDTHW = torch.arange(2 * 512 * 2 * 7 * 7, dtype=torch.float32).reshape(2, 512, 2, 7, 7)
 
         found_BD = features.encode(encoder, maps_BDTHW, kind="conv5")
@@ -244,15 +244,17 @@ class TestFeatures:
         assert found_BD[1, -1] == maps_BDTHW[1, -1, -1, 5, 5]  # the seventh row and column have no partner
 
     def test_maps_without_time_and_of_one_pixel_are_taken_as_they_are(self) -> None:
-        encoder = torch.nn.Sequential()
-        encoder.add_module("conv5", torch.nn.Identity())
+        encoder = Through()
 
         assert features.encode(encoder, torch.tensor([[[[1.0, 2, 3], [4, 5, 6]]]]), kind="conv5").tolist() == [[5]]
         assert features.encode(encoder, torch.tensor([[[[[7.0]]]]]), kind="conv5").tolist() == [[7]]
 
-    def test_an_encoder_without_the_stage_is_named_with_those_it_has(self) -> None:
-        with pytest.raises(SettingsError, match=r"Sequential has no stage 'conv5'; it has: 0"):
-            features.encode(torch.nn.Sequential(torch.nn.Identity()), torch.zeros(1, 1, 1, 1, 1), kind="conv5")
+    @pytest.mark.parametrize(("layers", "told"), [(("conv1", "conv2"), "conv1, conv2"), ((), "none")])
+    def test_an_encoder_without_the_layer_is_named_with_those_it_has(self, layers: tuple[str, ...], told: str) -> None:
+        encoder = Through()
+        encoder.layers = layers
+        with pytest.raises(SettingsError, match=f"Through has no layer 'conv5'; it has: {told}"):
+            features.encode(encoder, torch.zeros(1, 1, 1, 1, 1), kind="conv5")
 
     @pytest.mark.parametrize("kind", ["unit", "conv5"])
     def test_retrieval_compares_the_features_that_it_is_told(
@@ -278,6 +280,17 @@ class TestFeatures:
 
         assert torch.equal(first.video_ND, second.video_ND)
         assert first.video_ND.abs().max() > 0
+
+
+class Through(Trunk):  # type: ignore[misc]
+    """An encoder whose one layer is what it is given."""
+
+    dim = 1
+    layers: tuple[str, ...] = ("conv5",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv5 = torch.nn.Identity()
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
