@@ -7,7 +7,6 @@ pixels, D feature channels.
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -200,8 +199,3 @@ class View(Protocol):
 def replicated(model: nn.Module) -> tuple[str, ...]:
     """`Method.REPLICATED` of a model; none of a module that is no method."""
     return tuple(getattr(model, "REPLICATED", ()))
-
-
-def as_view(module: ModuleType) -> View:
-    """A module of `data/views/` as what it does."""
-    return module

@@ -13,7 +13,7 @@ from kinetics_sounds import stream
 from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, ShardError
 from kinetics_sounds.stream import Split
 
-from ..interface import Arrays, View, as_view
+from ..interface import Arrays, View
 from .sampler import Request
 from .workers import BadRowError, Deadline, Times
 
@@ -41,7 +41,7 @@ class Samples:
     @property
     def module(self) -> View:
         """The view."""
-        return as_view(importlib.import_module(self.view))
+        return importlib.import_module(self.view)
 
     def told(self, request: Request) -> str:
         """Where a request's sample lies, and its key."""

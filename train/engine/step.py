@@ -4,7 +4,7 @@ Shape suffixes: B samples of this rank's batch.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -40,7 +40,7 @@ class TrainStep:
         Gradients are accumulated over micro-batches: less memory, but samples of two are not compared.
         """
         self._built, self._optimizer = built, optimizer
-        self._sizes, self._clip_norm, self._device = micro_sizes, clip_norm, device
+        self._sizes, self._clip_norm, self._device = list(micro_sizes or ()), clip_norm, device
         self._dtype = DTYPES[precision]
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
@@ -51,7 +51,14 @@ class TrainStep:
         "grad_norm".
         """
         self._optimizer.zero_grad(set_to_none=True)
-        outputs = [self._backward(part, moment._replace(micro=micro)) for micro, part in enumerate(self._parts(arrays))]
+        sizes = self._sizes or [len(arrays["place"])]
+        pieces = {name: torch.split(value_B, sizes) for name, value_B in arrays.items()}
+        outputs = []
+        for micro in range(len(sizes)):
+            with self.autocast():
+                part = {name: piece[micro] for name, piece in pieces.items()}
+                outputs.append(self._built.output(part, moment._replace(micro=micro)))
+            self._scaler.scale(outputs[-1].loss / len(sizes)).backward()  # type: ignore[no-untyped-call]
         outcome = _mean(outputs)
         learning = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         gradients.average_gradients(learning)
@@ -69,22 +76,6 @@ class TrainStep:
         if self._scaler.get_scale() >= before:  # a scale that shrinks says that the step was left out
             self._built.method.after_update(_by_place(outputs, arrays["place"]), moment)
         return outcome
-
-    def _parts(self, arrays: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """The micro-batches."""
-        if self._sizes is None:
-            yield dict(arrays)
-            return
-        pieces = {name: torch.split(value_B, list(self._sizes)) for name, value_B in arrays.items()}
-        for micro in range(len(self._sizes)):
-            yield {name: piece[micro] for name, piece in pieces.items()}
-
-    def _backward(self, part: Mapping[str, Tensor], moment: Moment) -> Output:
-        with self.autocast():
-            output = self._built.output(part, moment)
-        loss = output.loss / (1 if self._sizes is None else len(self._sizes))
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return output
 
     def autocast(self) -> torch.autocast:
         """The precision of the encoders, for validation too."""

@@ -27,8 +27,3 @@ def own_key_loss(logit_BK: Tensor) -> Tensor:
     """
     target_B = torch.zeros(len(logit_BK), dtype=torch.int64, device=logit_BK.device)
     return F.cross_entropy(logit_BK, target_B, reduction="none")
-
-
-def queue_loss(query_BD: Tensor, key_BD: Tensor, queue_KD: Tensor, *, temperature: float) -> Tensor:
-    """Cross-entropy of each query's own key among that and the queue: (B,)."""
-    return own_key_loss(queue_logits(query_BD, key_BD, queue_KD, temperature=temperature))

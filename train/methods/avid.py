@@ -9,14 +9,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distributed.gather import gather
 from ..interface import Batch, Data, Method, Moment, Output
 from ..losses.nce import nce_loss, scores
 from ..models.backbones import feature_width
-from ..models.heads import mlp
+from ..models.heads import mlp, unit_embedding
 from ..models.memory import MemoryBank
 
 PAIRS = {
@@ -25,8 +24,6 @@ PAIRS = {
     "joint": (("video", "audio"), ("audio", "video"), ("video", "video"), ("audio", "audio")),
 }
 """Of each mode, whose features are compared with whose bank; the first of them estimates the partition."""
-
-
 MOST_SCORES = 2**28
 """Of a step: each has a row of the bank beside it while gradients are computed."""
 
@@ -101,7 +98,7 @@ class Avid(Method):
         if batch.row is None or batch.video is None or batch.audio is None:
             raise ValueError("avid: needs video, audio and rows of the training split")
         given = {"video": batch.video[:, 0], "audio": batch.audio[:, 0]}
-        feature = {name: self._embedded(name, each_BCTHW) for name, each_BCTHW in given.items()}
+        feature = {name: unit_embedding(getattr(self, name), self.heads[name], each) for name, each in given.items()}
         noise_BK = self.negatives(batch, moment)
         compared = [
             scores(feature[one], rows[batch.row], rows[noise_BK], temperature=self.settings.temperature)
@@ -124,11 +121,6 @@ class Avid(Method):
         if not isinstance(bank, MemoryBank):
             raise TypeError(f"{name}: is no bank")
         return bank
-
-    def _embedded(self, name: str, given_BCTHW: Tensor) -> Tensor:
-        """Unit vectors: (B, D)."""
-        features_BD = self.heads[name](self.get_submodule(name)(given_BCTHW))
-        return F.normalize(features_BD.float() if features_BD.dtype != torch.float64 else features_BD, dim=1)
 
     def negatives(self, batch: Batch, moment: Moment) -> Tensor:
         """Rows of other samples, drawn uniformly with replacement for the step's whole batch: (B, K)."""

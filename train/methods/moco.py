@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distributed.gather import gather
 from ..interface import Batch, Data, Method, Moment, Output
 from ..losses.queue import own_key_loss, queue_logits
 from ..models.backbones import feature_width
-from ..models.heads import mlp
+from ..models.heads import mlp, unit_embedding
 from ..models.memory import Queue
 from ..models.momentum import momentum_copy, momentum_update
 
@@ -131,5 +130,4 @@ class Moco(Method):
         """Unit vectors of one view: (B, D)."""
         if given_BVCTHW is None:
             raise ValueError("moco: needs video and audio; the view gives one of them alone")
-        features_BD = head(encoder(given_BVCTHW[:, view]))
-        return F.normalize(features_BD.float() if features_BD.dtype != torch.float64 else features_BD, dim=1)
+        return unit_embedding(encoder, head, given_BVCTHW[:, view])

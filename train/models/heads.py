@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -40,6 +41,12 @@ class Amfm(nn.Module):
         joint_BD = self.squeeze(torch.cat([video_BD, audio_BD], dim=1))
         gates = [excite(joint_BD) for excite in self.excite]
         return gates[0] * video_BD, gates[-1] * audio_BD
+
+
+def unit_embedding(encoder: nn.Module, head: nn.Module, given_BCTHW: Tensor) -> Tensor:
+    """What a projection head makes of an encoder's features, scaled to length 1: (B, D), at least float32."""
+    embedding_BD: Tensor = head(encoder(given_BCTHW))
+    return F.normalize(embedding_BD.to(torch.promote_types(embedding_BD.dtype, torch.float32)), dim=1)
 
 
 def mlp(*widths: int) -> nn.Sequential:

@@ -45,8 +45,7 @@ class MemoryBank(nn.Module):
 
         Of a row that is there twice the last counts.
         """
-        last = torch.full((len(self.rows_SD),), -1, device=row_N.device)
-        last.scatter_reduce_(0, row_N, torch.arange(len(row_N), device=row_N.device), "amax")
-        chosen = last[last >= 0]
-        rows, features_ND = row_N[chosen], feature_ND[chosen].to(self.rows_SD.dtype)
+        rows, inverse_N = torch.unique(row_N, return_inverse=True)
+        last = torch.zeros_like(rows).scatter_reduce(0, inverse_N, torch.arange(len(row_N), device=rows.device), "amax")
+        features_ND = feature_ND[last].to(self.rows_SD.dtype)
         self.rows_SD[rows] = F.normalize(momentum * self.rows_SD[rows] + (1 - momentum) * features_ND, dim=1)

@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from info_nce import info_nce
 
-from kinetics_sounds.train.losses.queue import queue_loss
+from kinetics_sounds.train.losses.queue import own_key_loss, queue_logits
+
+
+def queue_loss(
+    query_BD: torch.Tensor, key_BD: torch.Tensor, queue_KD: torch.Tensor, *, temperature: float
+) -> torch.Tensor:
+    loss_B: torch.Tensor = own_key_loss(queue_logits(query_BD, key_BD, queue_KD, temperature=temperature))
+    return loss_B
 
 
 def unit(*shape: int, seed: int) -> torch.Tensor:

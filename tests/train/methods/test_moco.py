@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinetics_sounds.train.interface import Batch, Data, Moment
-from kinetics_sounds.train.losses.queue import queue_loss
+from kinetics_sounds.train.losses.queue import own_key_loss, queue_logits
 from kinetics_sounds.train.methods import moco
 
 DATA = Data(classes=2, samples=20, batch=4)
@@ -52,8 +52,8 @@ def test_across_modalities_each_is_compared_with_the_others_key_and_queue() -> N
         embedded(getattr(made, name), made.heads[name], getattr(given, name)[:, 0]) for name in moco.MODALITIES
     )
     queues = {name: queue.rows_KD for name, queue in made.queues.items()}
-    expected = queue_loss(video, audio, queues["video_audio"], temperature=0.5) + queue_loss(
-        audio, video, queues["audio_video"], temperature=0.5
+    expected = own_key_loss(queue_logits(video, audio, queues["video_audio"], temperature=0.5)) + own_key_loss(
+        queue_logits(audio, video, queues["audio_video"], temperature=0.5)
     )
 
     assert sorted(queues) == ["audio_video", "video_audio"]
