@@ -81,3 +81,8 @@ class FaultError(KineticsSoundsError):
 
 class LostRanksError(FaultError):
     """Another rank of a run ended or hangs: what follows from an error, not what led to it."""
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message, or its type: what some libraries add to it are screens of C++."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -27,11 +27,6 @@ def check_indices(numbers: list[int], length: int) -> None:
         raise MediaError(f"frames {numbers[:1]} to {numbers[-1:]} are asked of a stored clip of {length}")
 
 
-def first_line(error: Exception) -> str:
-    """What torchcodec and decord add to it are screens of C++."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 @dataclass(frozen=True, slots=True)
 class Track:
     """Where the packets of a stored clip lie in its mp4, one a frame, in order."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import yaml
+
 from kinetics_sounds import plugins
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import SettingsError
@@ -116,6 +118,18 @@ class TrainSettings:
 
 
 SomeSettings = TypeVar("SomeSettings", bound=TrainSettings)
+
+
+def chosen_groups(settings: TrainSettings) -> tuple[str, str, str]:
+    """Names of the groups of settings that a run has: its method's, its backbone's and its view's."""
+    return settings.method, settings.backbone, settings.view
+
+
+def chosen_settings(parsed: Parsed[SomeSettings]) -> dict[str, Any]:
+    """All settings of a run by their names on the command line, without the groups that it does not have."""
+    idle = set(parsed.groups).difference(chosen_groups(parsed.settings))
+    told = flat(yaml.safe_load(parsed.text))
+    return {name: value for name, value in told.items() if name.partition(".")[0] not in idle}
 
 
 def groups() -> dict[str, type]:

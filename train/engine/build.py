@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kinetics_sounds import plugins
-from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.errors import SettingsError, first_line
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
@@ -81,7 +81,7 @@ def outline(parsed: Parsed[SomeSettings], data: Data) -> Method:
                 model = _build(parsed, data).method
         except (RuntimeError, OverflowError, TypeError) as error:
             if _largest(parsed) > MOST_UNSEEN:  # perhaps of sizes that have no product in 64 bits
-                raise SettingsError(f"--{parsed.settings.backbone}: makes no model ({_first_line(error)})") from error
+                raise SettingsError(f"--{parsed.settings.backbone}: makes no model ({first_line(error)})") from error
             model = _build(parsed, data).method
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > MOST_PARAMETERS:
@@ -96,10 +96,6 @@ def _largest(parsed: Parsed[SomeSettings]) -> float:
     """The largest number among the settings of a run's method and backbone."""
     groups = (dataclasses.asdict(parsed.groups[name]) for name in (parsed.settings.method, parsed.settings.backbone))
     return max((value for group in groups for value in group.values() if isinstance(value, int | float)), default=0)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def build_model(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:

@@ -18,7 +18,7 @@ from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
 from ..config import run_folder
-from ..config.settings import TrainSettings, flat
+from ..config.settings import TrainSettings, chosen_groups, chosen_settings, flat
 from ..distributed import consistency
 from ..distributed.process_group import World
 from ..optim.lr_schedule import Plateau
@@ -91,9 +91,7 @@ def window(settings: TrainSettings, split: Split, out: Path) -> int | None:
 
 def resume_invariants(parsed: Parsed[TrainSettings], facts: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides what the next step sees, besides the step: with it a resume is exact."""
-    told = flat(yaml.safe_load(parsed.text))
-    idle = set(parsed.groups).difference(_chosen(parsed))
-    kept = {name: value for name, value in told.items() if name not in FREE and name.partition(".")[0] not in idle}
+    kept = {name: value for name, value in chosen_settings(parsed).items() if name not in FREE}
     return {**kept, "fingerprint": facts["fingerprint"], "data_recipe": facts["data_recipe"]}
 
 
@@ -149,14 +147,9 @@ def restore(
     )
 
 
-def _chosen(parsed: Parsed[TrainSettings]) -> tuple[str, str, str]:
-    """The groups of settings that a run has."""
-    return parsed.settings.method, parsed.settings.backbone, parsed.settings.view
-
-
 def _defaults(parsed: Parsed[TrainSettings]) -> dict[str, Any]:
     """Of every setting its default: what a run did that was saved before there was such a setting."""
-    groups = {name: asdict(type(parsed.groups[name])()) for name in _chosen(parsed)}
+    groups = {name: asdict(type(parsed.groups[name])()) for name in chosen_groups(parsed.settings)}
     return flat(json.loads(json.dumps({**groups, "optim": asdict(Optim())})))
 
 
@@ -164,7 +157,7 @@ def _is_setting(name: str, parsed: Parsed[TrainSettings]) -> bool:
     """Whether a name of state.json is a setting that decides what is learnt: one that is None or empty now is not told."""
     first = name.partition(".")[0]
     own = {each.name for each in fields(TrainSettings)}
-    return name not in FREE and (first in (*_chosen(parsed), "optim") or name in own)
+    return name not in FREE and (first in (*chosen_groups(parsed.settings), "optim") or name in own)
 
 
 def checkpoint_of(place: Path) -> Path:

@@ -9,16 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinetics_sounds import progress, stream
+from kinetics_sounds import stream
 from kinetics_sounds.errors import SettingsError, ShardError
 
-from ..data import fetcher, loader
 from ..data.loader import Loading
-from ..distributed import gather
 from ..distributed.process_group import World
 from ..interface import Encoder
 from ..probes import Features
 from .encoders import Encoders
+from .split_pass import over_split
 
 Kind = Literal["pooled", "unit", "conv5"]
 """pooled: the encoders' output. unit: each clip's output scaled to length 1 before the mean over clips. conv5: maps of the
@@ -46,28 +45,17 @@ def extract(
             f"split {split.name!r} of the set of {split.dataset.classes} holds no sample; "
             "name another with --on_split or --fit_split"
         )
-    encoders.view.check(split.dataset, encoders.view_settings)
-    encoders.method.to(loading.device).eval()
-    world = world or World(0, 1, loading.device)
-    share = world.share(len(split))
-    # A rank without a sample of its own looks at one all the same, to know how wide features are.
-    seen = share or range(1)
-    samples = fetcher.Samples(
-        split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, numbers=seen
+
+    def pooled(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        inputs = encoders.view.augment(batch, encoders.view_settings)
+        video_BD = encode(encoders.video, inputs["video"].flatten(0, 1), kind=kind)
+        audio_BD = encode(encoders.audio, inputs["audio"][:, 0], kind=kind)
+        return torch.stack(torch.split(video_BD, clips)).mean(dim=1), audio_BD
+
+    title = f"ks-eval features of {split.name}"
+    video_ND, audio_ND = over_split(
+        encoders, split, pooled, clips=clips, batch=batch, loading=loading, world=world, title=title
     )
-    video: list[Tensor] = []
-    audio: list[Tensor] = []
-    with (
-        loader.test_batches(samples, batch=batch, loading=loading) as batches,
-        progress.bar(f"ks-eval features of {split.name}", -(-len(seen) // batch), shown=world.leads) as bar,
-    ):
-        for each in batches:
-            inputs = encoders.view.augment(each, encoders.view_settings)
-            video_BD = encode(encoders.video, inputs["video"].flatten(0, 1), kind=kind)
-            video.append(torch.stack(torch.split(video_BD, clips)).mean(dim=1).cpu())
-            audio.append(encode(encoders.audio, inputs["audio"][:, 0], kind=kind).cpu())
-            bar.advance()
-    video_ND, audio_ND = (gather.gather(torch.cat(side)[: len(share)]) for side in (video, audio))
     return Features(
         video_ND=video_ND,
         audio_ND=audio_ND,

@@ -8,15 +8,14 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from kinetics_sounds import progress, stream
+from kinetics_sounds import stream
 from kinetics_sounds.errors import RunError, ShardError
 
-from ..data import fetcher, loader
 from ..data.loader import Loading
-from ..distributed import gather
 from ..distributed.process_group import World
 from ..probes import bounded, topk_hits
 from .encoders import Encoders
+from .split_pass import over_split
 
 How = Literal["logit", "prob"]
 """What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
@@ -61,24 +60,14 @@ def clip_logits(
     classifier = classifier_of(encoders)
     if not len(split):
         raise ShardError(f"split {split.name!r} of the set of {split.dataset.classes} holds no sample; see --on_split")
-    encoders.view.check(split.dataset, encoders.view_settings)
-    encoders.method.to(loading.device).eval()
-    world = world or World(0, 1, loading.device)
-    share = world.share(len(split))
-    # A rank without a sample of its own looks at one all the same, to know how many classes there are.
-    seen = share or range(1)
-    samples = fetcher.Samples(
-        split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, numbers=seen
+
+    def logits(arrays: dict[str, Tensor]) -> tuple[Tensor]:
+        return (_of_batch(encoders, classifier, arrays, clips=clips).float(),)
+
+    title = f"ks-eval votes of {split.name}"
+    (logit_NKC,) = over_split(
+        encoders, split, logits, clips=clips, batch=batch, loading=loading, world=world, title=title
     )
-    found: list[Tensor] = []
-    with (
-        loader.test_batches(samples, batch=batch, loading=loading) as batches,
-        progress.bar(f"ks-eval votes of {split.name}", -(-len(seen) // batch), shown=world.leads) as bar,
-    ):
-        for each in batches:
-            found.append(_of_batch(encoders, classifier, each, clips=clips).float().cpu())
-            bar.advance()
-    logit_NKC = gather.gather(torch.cat(found)[: len(share)])
     if not logit_NKC.isfinite().all():
         raise RunError(
             f"{encoders.checkpoint}: its scores are not finite; lower --optim.lr or take --precision bf16 in training"

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ... import plugins
-from ...errors import MediaError
-from ..mp4 import MAX_PIXELS, check_room, first_line, read_track
+from ...errors import MediaError, first_line
+from ..mp4 import MAX_PIXELS, check_room, read_track
 
 TRIALS = 3
 """Times that `auto` lets each decoder decode the first clip; its best counts."""

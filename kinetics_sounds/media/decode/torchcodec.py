@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..mp4 import check_indices, first_line
+from ...errors import first_line
+from ..mp4 import check_indices
 
 IMPORTS_SLOWLY = True
 """Whether `auto` tries it only where it is imported already: that takes two seconds."""

@@ -10,7 +10,7 @@ from kinetics_sounds.errors import RunError
 from kinetics_sounds.stream import open_split, sample
 from kinetics_sounds.train.data.loader import Loading
 from kinetics_sounds.train.distributed.process_group import World
-from kinetics_sounds.train.evaluation import votes
+from kinetics_sounds.train.evaluation import split_pass, votes
 from kinetics_sounds.train.evaluation.encoders import load
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def test_two_ranks_share_the_videos(classified: Path, shards: Path, monkeypatch:
         parts.append(own_NKC)
         return own_NKC
 
-    monkeypatch.setattr(votes.gather, "gather", kept)
+    monkeypatch.setattr(split_pass.gather, "gather", kept)
 
     for rank in range(2):
         votes.clip_logits(encoders, split, clips=1, batch=2, loading=LOADING, world=World(rank, 2, CPU))

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, STOPPED
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
@@ -17,7 +15,7 @@ from kinetics_sounds.shards.index import Dataset, SplitFacts
 
 from ... import pretrain
 from ...config import run_folder
-from ...config.settings import TrainSettings, at_least, check, flat
+from ...config.settings import TrainSettings, at_least, check, chosen_settings
 from ...data.dataset import default_cache, open_split
 from ...data.loader import Loading
 from ...distributed import launch
@@ -223,10 +221,7 @@ def _check_same(out: Path, tuning: Parsed[TrainSettings], *, fingerprint: str) -
 
 def _decisive(tuning: Parsed[TrainSettings]) -> dict[str, Any]:
     """What of a fine-tuning's settings decides its scores, by name."""
-    chosen = (tuning.settings.method, tuning.settings.backbone, tuning.settings.view)
-    idle = set(tuning.groups).difference(chosen)
-    told = flat(yaml.safe_load(tuning.text))
-    return {name: value for name, value in told.items() if name not in HOW and name.partition(".")[0] not in idle}
+    return {name: value for name, value in chosen_settings(tuning).items() if name not in HOW}
 
 
 def _judged(

@@ -1,0 +1,50 @@
+"""One pass of a run's encoders over all samples of a split, by one process or shared among ranks."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kinetics_sounds import progress, stream
+
+from ..data import fetcher, loader
+from ..data.loader import Loading
+from ..distributed import gather
+from ..distributed.process_group import World
+from .encoders import Encoders
+
+
+def over_split(
+    encoders: Encoders,
+    split: stream.Split,
+    of_batch: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
+    *,
+    clips: int,
+    batch: int,
+    loading: Loading,
+    world: World | None,
+    title: str,
+) -> tuple[Tensor, ...]:
+    """What `of_batch` makes of the view's arrays of every sample, in the stored order: each of its tensors (N, ...), on the CPU.
+
+    With a `world` each rank sees its own share, and all ranks get all of it. Raises ShardError where the set does not suit the
+    view, RunError for a sample that cannot be read, or where another rank is lost.
+    """
+    encoders.view.check(split.dataset, encoders.view_settings)
+    encoders.method.to(loading.device).eval()
+    world = world or World(0, 1, loading.device)
+    share = world.share(len(split))
+    # A rank without a sample of its own looks at one all the same, to know the shapes.
+    seen = share or range(1)
+    samples = fetcher.Samples(
+        split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, numbers=seen
+    )
+    found: list[tuple[Tensor, ...]] = []
+    with (
+        loader.test_batches(samples, batch=batch, loading=loading) as batches,
+        progress.bar(title, -(-len(seen) // batch), shown=world.leads) as bar,
+    ):
+        for each in batches:
+            found.append(tuple(made.cpu() for made in of_batch(each)))
+            bar.advance()
+    return tuple(gather.gather(torch.cat(parts)[: len(share)]) for parts in zip(*found, strict=True))
