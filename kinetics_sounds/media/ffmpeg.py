@@ -23,6 +23,7 @@ import imageio_ffmpeg
 
 from .. import files
 from ..errors import MediaError
+from . import messages
 
 PROTOCOLS = "file,pipe"
 """A playlist inside a video must not make the tool open anything else."""
@@ -47,7 +48,6 @@ BUSY_THREADS = min(os.cpu_count() or 1, 8)
 """That a run can keep busy at once: a reader, a decoder and an encoder a stream, their filters, a writer."""
 MAX_MESSAGES = 2**28
 """Bytes that a run may say: some hours of frames, told one by one."""
-
 BIT_EXACT_SCALE = "bicubic+accurate_rnd+bitexact"
 """The only scaler flags that give the same bytes on every x86-64 CPU."""
 _FIXED_POINT_DECODERS = {"aac": "aac_fixed", "ac3": "ac3_fixed", "mp2": "mp2", "mp3": "mp3"}
@@ -88,7 +88,7 @@ class KilledError(MediaError):
 
 @functools.cache
 def executable() -> str:
-    """The ffmpeg to run: the one that the package brings, unless `IMAGEIO_FFMPEG_EXE` names another."""
+    """The ffmpeg to run: the package's own, unless `IMAGEIO_FFMPEG_EXE` names another."""
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
@@ -159,21 +159,29 @@ def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-
     The tool ends well where its input breaks off, be it that the file ends early or that the disk fails for a moment: such
     a run is done once more, after the input was read to its end. Raises TimedOutError when the wall clock runs out,
     TooLargeError past a limit, KilledError where something else killed the tool, OSError where the fault is the machine's
-    (ENOSPC, EDQUOT: the disk is full; `MACHINE`; an input that cannot be read; a tool that does not start), and FailedError
-    with the tool's own errors for other failures.
+    (a full disk; `MACHINE`; an input that cannot be read; a tool that does not start), and FailedError with the tool's own
+    errors for other failures.
     """
-    messages, broken = _run(outputs, timeout_seconds)
+    text, broken = _whole_words(outputs, timeout_seconds)
     if not broken or broken <= _ENDS_EARLY:
-        return messages
+        return text
     for path, _, _ in broken:
         read_through(path)
-    messages, again = _run(outputs, timeout_seconds)
+    text, again = _whole_words(outputs, timeout_seconds)
     _ENDS_EARLY.update(again)
-    return messages
+    return text
 
 
 _ENDS_EARLY: set[tuple[Path, int, int]] = set()
 """Files, with their sizes and times, that break off each time they are read: the fault is theirs."""
+
+
+def _whole_words(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple[Path, int, int]]]:
+    for _ in range(5):
+        text, broken = _run(outputs, timeout_seconds)
+        if not messages.torn(text):
+            return text, broken
+    raise OSError(errno.EAGAIN, "its messages came torn five times in a row", executable())
 
 
 def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple[Path, int, int]]]:

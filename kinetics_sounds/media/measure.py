@@ -123,7 +123,7 @@ def measure(
         audio_channel=heard.channel if heard else "mix",
         audio_offset_seconds=audio.first_seconds - video.first_seconds if audio else 0.0,
         still_seconds=messages.still_seconds(seen, end=video.last_seconds),
-        rotation=messages.rotation(seen, found.video),
+        rotation=messages.rotation(seen, found.video.index),
         steady=not messages.reconfigured(seen) and (heard is None or steady(heard.blocks)),
         **damage(seen, heard.messages if heard else "", frames=video.count, blocks=audio.count if audio else 0),
     )

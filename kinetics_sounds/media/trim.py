@@ -315,7 +315,7 @@ def _finished(source: _Source, sound: _Sound, out: Path, *, rate: Fraction, told
         audio_channel=heard.channel if sound.channel == MIX else sound.channel,
         audio_offset_seconds=max(sound.times[0][0], 0.0) - first,
         still_seconds=messages.still_seconds(again, end=video.last_seconds),
-        rotation=messages.rotation(told, source.video),
+        rotation=messages.rotation(told, source.video.index),
         **damage(told, sound.messages, frames=len(frames), blocks=sound.decoded),
     )
 
