@@ -192,6 +192,7 @@ def tables(rows: Sequence[Defence]) -> str:
 NAMES, COOKIES, MEDIA, ARCHIVES = "Names", "Cookies, TLS and yt-dlp", "Media", "Archives"
 SHARDS, RUNS, TABLES, CODE = "Shards", "Checkpoints, runs and configs", "Tables and pages", "Code from elsewhere"
 FAULTS = "Faults and kills"
+PUBLISHED = "Published folders"
 
 DEFENCES: tuple[Defence, ...] = (
     # --- Names ---
@@ -1381,6 +1382,110 @@ DEFENCES: tuple[Defence, ...] = (
         "tests/pipelines/executors/test_mailbox.py::test_a_folder_that_is_a_link_is_not_read",
     ),
     # --- Faults and kills ---
+    Defence(
+        PUBLISHED,
+        "a note of a class list that names a local file is not published",
+        "pipelines/publishing/folder.py",
+        "note = DERIVED_NOTE if classes.note.startswith(manifest.DERIVED) else classes.note",
+        "note = classes.note",
+        "tests/pipelines/publishing/test_publish.py::TestAllowList::test_nothing_of_the_machine_is_told",
+    ),
+    Defence(
+        PUBLISHED,
+        "labels in a published CSV are no formulas",
+        "pipelines/publishing/tables.py",
+        'files.for_people(str(value)) if name == "label" else str(value)',
+        "str(value)",
+        "tests/pipelines/publishing/test_documents.py::test_no_cell_of_a_csv_is_a_formula",
+    ),
+    Defence(
+        PUBLISHED,
+        "a label is no HTML in the card",
+        "pipelines/publishing/markdown.py",
+        "_ENTITIES.get(letter, letter)",
+        "letter",
+        "tests/pipelines/publishing/test_documents.py::test_nothing_in_markdown_is_html_a_link_or_hidden[README.md]",
+    ),
+    Defence(
+        PUBLISHED,
+        "a label is no link and no mark of Markdown in the card",
+        "pipelines/publishing/markdown.py",
+        '_SPECIAL.sub(lambda mark: f"\\\\{mark[0]}", visible)',
+        "visible",
+        "tests/pipelines/publishing/test_documents.py::test_nothing_in_markdown_is_html_a_link_or_hidden[README.md]",
+    ),
+    Defence(
+        PUBLISHED,
+        "marks that turn the direction of what follows are written as their numbers",
+        "pipelines/publishing/markdown.py",
+        " if hidden else letter",
+        " if False else letter",
+        "tests/pipelines/publishing/test_documents.py::test_json_and_yaml_hold_texts_and_nothing_else",
+    ),
+    Defence(
+        PUBLISHED,
+        "a label that would add a line to the class list is refused",
+        "pipelines/publishing/folder.py",
+        "if fault := tables.label_fault(label):",
+        'if fault := "":',
+        "tests/pipelines/publishing/test_publish.py::test_a_label_that_no_class_list_can_name_is_refused",
+    ),
+    Defence(
+        PUBLISHED,
+        "a stranger's Croissant that names an address is not loaded",
+        "pipelines/publishing/croissant.py",
+        '    _check_distribution(path, document.get("distribution"), splits)\n',
+        "",
+        "tests/pipelines/publishing/test_check.py::TestCroissant::test_a_stranger_s_document_is_not_given_to_mlcroissant",
+    ),
+    Defence(
+        PUBLISHED,
+        "a stranger's Croissant of another context is not loaded",
+        "pipelines/publishing/croissant.py",
+        'document.get("@context") != CONTEXT',
+        "False",
+        "tests/pipelines/publishing/test_check.py::TestCroissant::test_a_stranger_s_document_is_not_given_to_mlcroissant",
+    ),
+    Defence(
+        PUBLISHED,
+        "SHA256SUMS names no file outside of its folder",
+        "pipelines/publishing/contents.py",
+        "not _is_inside(match[2])",
+        "False",
+        "tests/pipelines/publishing/test_check.py::test_sums_that_lead_out_of_the_folder_are_refused",
+    ),
+    Defence(
+        PUBLISHED,
+        "a stranger's file names write no lines or colours on the terminal of `ks-publish check`",
+        "pipelines/publishing/check.py",
+        'print(plain(f"{each.kind}: {each.place}: {each.what}"))',
+        'print(f"{each.kind}: {each.place}: {each.what}")',
+        "tests/pipelines/publishing/test_check.py::test_what_a_stranger_calls_a_file_writes_no_line_of_the_terminal",
+    ),
+    Defence(
+        PUBLISHED,
+        "a published file that was changed by hand is not written over",
+        "pipelines/publishing/previous.py",
+        "if changed or lost:",
+        "if lost:",
+        "tests/pipelines/publishing/test_publish.py::TestOthersFiles::test_what_was_changed_by_hand_is_not_written_over",
+    ),
+    Defence(
+        PUBLISHED,
+        "files that ks-publish did not write stay in the folder",
+        "pipelines/publishing/swap.py",
+        "        _keep_others(out, new, set(own))\n",
+        "        pass\n",
+        "tests/pipelines/publishing/test_publish.py::TestOthersFiles::test_a_file_of_somebody_else_s_stays",
+    ),
+    Defence(
+        PUBLISHED,
+        "a published folder changes as a whole, at one moment",
+        "pipelines/publishing/swap.py",
+        "elif _exchanged(new, out):",
+        "elif False:",
+        "tests/pipelines/publishing/test_publish.py::test_a_kill_leaves_the_old_folder_or_the_new_one[before]",
+    ),
     Defence(
         FAULTS,
         "a file is written under a temporary name",

@@ -11,6 +11,7 @@
     ├── RemoteError              a URL that cannot be read or written, or a cache of what lies there
     ├── MediaError               a media tool that is missing or failed on a file
     ├── RunError                 a training run or checkpoint that is missing or does not fit
+    ├── PublishError             a published folder that is missing, damaged, or not to be written over
     ├── FolderInUseError         a folder that another process writes to
     ├── StoppedError             work that ended early after saving what was done; commands exit 3
     └── FaultError               a fault of ours or of a machine that nobody foresaw; commands exit 4
@@ -65,6 +66,10 @@ class MediaError(KineticsSoundsError):
 
 class RunError(KineticsSoundsError):
     """A training run or checkpoint that is missing or does not fit."""
+
+
+class PublishError(KineticsSoundsError):
+    """A published folder that is missing, damaged, or not to be written over."""
 
 
 class FolderInUseError(KineticsSoundsError):

@@ -22,6 +22,7 @@ MODULES = {
     "ks-eval": "train.evaluate",
     "ks-demo": "pipelines.demo",
     "ks-doctor": "pipelines.doctor",
+    "ks-publish": "pipelines.publish",
 }
 OPTIONS = {
     "ks-build": "classes annotations splits source out limit per_class executor workers min_coverage timeout retry attempts "
@@ -42,6 +43,9 @@ OPTIONS = {
     "ks-eval sounds": "run folder checkpoint untrained windows seconds features device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
     "ks-doctor": "out live source live_id distributed timeout json",
+    "ks-publish": "manifest out name version creator url license date shards media no_hashes timeout workers json",
+    "ks-publish check": "no_croissant json",
+    "ks-publish diff": "out json",
 }
 """Every option of every command but those of nested groups; taking one away breaks somebody's script."""
 

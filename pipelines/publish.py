@@ -1,0 +1,178 @@
+"""ks-publish: from a build's manifest to a folder that others can rebuild, compare and cite."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import manifest, remote
+from kinetics_sounds.address import Address
+from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.settings import only_one, parse
+from kinetics_sounds.shards import reader
+from kinetics_sounds.shards.index import Dataset
+
+from .publishing import check, diff, options, versions
+from .publishing.card import WITH_MEDIA
+from .publishing.facts import LICENSES
+from .publishing.folder import Made, Stopped, publish_folder
+from .publishing.options import CREATOR, Options
+
+MOST_NAMED = 20
+"""Clips that are named of those without hashes."""
+
+NEXT = """\
+next steps, for a DOI:
+  Hugging Face: upload the folder as a dataset; on its page, Settings, "Generate DOI"
+  Zenodo: upload the folder's files (it reads CITATION.cff), "Reserve DOI", publish; give --url with that page next time"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Publish a build: splits, card, Croissant, checksums and fingerprints, without media. Run again, it writes what changed.
+
+    Examples:
+      ks-publish
+      ks-publish --manifest data/k32/manifest.parquet --out published/k32 --creator "A. Name" --url https://example.org/k32
+      ks-publish --shards data/k32/shards --workers 16
+      ks-publish diff published/k32 paper_list.csv --out common
+      ks-publish check published/k32
+
+    exit code: 0 done; 1 done, some clips have no hashes; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    """
+
+    manifest: Path | None = None
+    """manifest.parquet of a build, or a copy beside it that lacks rows; default: the only one under data/."""
+    out: Path | None = None
+    """Folder to be written; default: published/NAME."""
+    name: str | None = None
+    """Name of the set; default: that of the class list."""
+    version: str | None = None
+    """MAJOR.MINOR.PATCH; default: 1.0.0, then what follows: MAJOR where records are removed or moved, MINOR where some are
+    added, else PATCH. Another may be given where it is later."""
+    creator: str | None = None
+    """Who publishes it; default: what the folder says already, else anonymous."""
+    url: str | None = None
+    """Page of the set; default: what the folder says already."""
+    license: str | None = None
+    """Of the lists: CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0, ODC-By-1.0; default: what the folder says already, else CC-BY-4.0."""
+    date: str | None = None
+    """Day of this version, as 2026-11-28; default: today, or that of the folder where nothing changed."""
+    shards: Address | None = None
+    """Shard set (a folder or a URL) whose facts are told of too; its address is not."""
+    media: bool = False
+    """Copy the clips into the folder. YouTube's terms restrict passing them on."""
+    no_hashes: bool = False
+    """Leave picture_hash and sound_hash empty, by which new encodings of a clip are recognised; they are computed from the
+    clips, once, at about a quarter of a second of a core each."""
+    timeout: float = 120.0
+    """Seconds that one ffmpeg run may take."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that compute hashes; each uses one core."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+
+SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"check": check.main, "diff": diff.main}
+"""What `ks-publish WORD` does besides publishing."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `ks-publish`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in SUBCOMMANDS:
+        return command(f"ks-publish {words[0]}", lambda: SUBCOMMANDS[words[0]](words[1:]))
+    return command("ks-publish", lambda: publish(parse(Settings, words, prog="ks-publish").settings))
+
+
+def publish(settings: Settings) -> int:
+    """Write the folder, unless it says the same already; returns the exit code."""
+    if not 0 < settings.timeout < float("inf") or settings.workers < 1:
+        raise SettingsError("--timeout and --workers: must be more than 0")
+    path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
+    made = manifest.read(path)
+    chosen = _options(settings, made)
+    say = sys.stderr if settings.json else sys.stdout
+    note = f" ({made.classes.note})" if made.classes.note else ""
+    print(f"manifest: {path}\nclasses: {made.classes.name}{note}\nout: {chosen.out}", file=say)
+    if settings.media:
+        print(f"--media: {WITH_MEDIA}", file=sys.stderr)
+    with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
+        try:
+            done = publish_folder(made, path.parent, chosen, stop.__bool__)
+        except Stopped:
+            print("stopped: the folder is as it was, hashes are kept; run the same command to go on", file=sys.stderr)
+            return STOPPED
+    _tell(done, as_json=settings.json)
+    return SOME_FAILED if done.failed else DONE
+
+
+def _options(settings: Settings, made: manifest.Manifest) -> Options:
+    name = options.checked_name(settings.name or options.default_name(made.classes))
+    if settings.license is not None and settings.license not in LICENSES:
+        raise SettingsError(f"--license {settings.license!r}: is none of {', '.join(LICENSES)}")
+    return Options(
+        out=settings.out or Path("published") / name,
+        name=name,
+        version=None if settings.version is None else versions.parse(settings.version),
+        creator=options.checked_creator(settings.creator),
+        url=options.checked_url(settings.url),
+        license=settings.license,
+        date=options.checked_date(settings.date),
+        shards=None if settings.shards is None else _shards(settings.shards),
+        media=settings.media,
+        hashes=not settings.no_hashes,
+        workers=settings.workers,
+        timeout_seconds=settings.timeout,
+    )
+
+
+def _shards(place: Address) -> Dataset:
+    """What a shard set says of itself, with a word where it has no fingerprints."""
+    dataset = reader.read_dataset(place if remote.is_url(place) else Path(place.real))
+    if not dataset.selection:
+        print(
+            f"{place}: has no selection and content; run ks-shard again to add them (it keeps the tars)",
+            file=sys.stderr,
+        )
+    return dataset
+
+
+def _tell(done: Made, *, as_json: bool) -> None:
+    for key, why in list(done.failed.items())[:MOST_NAMED]:
+        print(f"no hashes: {key}: {why}", file=sys.stderr)
+    if len(done.failed) > MOST_NAMED:
+        print(f"no hashes: and {len(done.failed) - MOST_NAMED} more; --no_hashes leaves all out", file=sys.stderr)
+    facts, published = done.facts, done.facts.published
+    if as_json:
+        document: dict[str, Any] = {
+            "folder": str(done.folder),
+            "name": published.name,
+            "version": published.version,
+            "changed": done.changed,
+            "selection": published.selection,
+            "content": published.content,
+            "splits": published.splits,
+            "without_hashes": len(done.failed),
+        }
+        print(json.dumps(document))
+        return
+    splits = ", ".join(f"{split} {each['clips']}" for split, each in published.splits.items())
+    print(
+        f"version: {published.version}\nclips: {splits or 'none'}\nselection: {published.selection}\ncontent: {published.content}"
+    )
+    if not done.changed:
+        print(f"nothing changed: {done.folder} is as it was")
+        return
+    if facts.creator == CREATOR or facts.url.startswith("urn:"):
+        print("not said yet: --creator (who publishes it) and --url (its page)")
+    print(f"published: {done.folder}\n{NEXT}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

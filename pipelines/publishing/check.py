@@ -1,0 +1,249 @@
+"""ks-publish check: whether a published folder is whole, says the same everywhere, and leaks nothing between its splits."""
+
+import dataclasses
+import itertools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinetics_sounds import classes, files
+from kinetics_sounds.command import DONE, SOME_FAILED
+from kinetics_sounds.errors import ClassListError, PublishError, SettingsError
+from kinetics_sounds.settings import parse
+
+from . import contents, croissant, likeness, tables
+from .contents import CLASSES, CROISSANT, FINGERPRINTS, SUMS
+from .markdown import plain
+from .tables import Row
+
+MOST_FINDINGS = 200
+"""Of one kind that are named; the rest are counted."""
+
+
+OF_THE_HUB = (".gitattributes", ".git/", ".cache/huggingface/")
+"""What a folder that comes from the Hub has besides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Check a published folder: checksums, tables, fingerprints, Croissant, and leaks between splits. Nothing is written.
+
+    Examples:
+      ks-publish check published/k32
+      ks-publish check published/k32 --no_croissant --json
+
+    exit code: 0 clean; 1 not, each finding is named; 2 misuse; 3 stopped; 4 a bug, or a disk that fails.
+    """
+
+    no_croissant: bool = False
+    """Do not load croissant.json with mlcroissant (pip install 'kinetics-sounds[publish]'), which is slow."""
+    json: bool = False
+    """Print the findings as JSON on standard output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be."""
+
+    kind: str
+    """missing, changed, extra, sums, table, fingerprint, classes, croissant, video_leak, same_content, alike."""
+    place: str
+    """A file of the folder, or a key."""
+    what: str
+
+
+def main(argv: Sequence[str]) -> int:
+    """`ks-publish check FOLDER`; returns the exit code."""
+    if not argv or argv[0].startswith("-"):
+        parse(Settings, argv, prog="ks-publish check FOLDER")
+        raise SettingsError("say which folder: ks-publish check published/k32")
+    settings = parse(Settings, argv[1:], prog="ks-publish check FOLDER").settings
+    folder = files.user_path(argv[0])
+    if not folder.is_dir():
+        raise PublishError(f"{folder}: is no folder; give one that ks-publish made")
+    if not contents.is_published(folder) and not (folder / SUMS).is_file():
+        raise PublishError(f"{folder}: holds no published set ({FINGERPRINTS} and {SUMS} are missing)")
+    findings = list(bounded(check(folder, with_croissant=not settings.no_croissant)))
+    if settings.json:
+        print(json.dumps({"folder": str(folder), "findings": [dataclasses.asdict(each) for each in findings]}))
+    else:
+        for each in findings:
+            print(plain(f"{each.kind}: {each.place}: {each.what}"))
+        print(f"{plain(files.as_text(folder))}: {len(findings) or 'nothing'} found")
+    return SOME_FAILED if findings else DONE
+
+
+def bounded(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings, of each kind no more than `MOST_FINDINGS`, and how many more there are."""
+    counts = Counter[str]()
+    for each in findings:
+        counts[each.kind] += 1
+        if counts[each.kind] <= MOST_FINDINGS:
+            yield each
+    for kind, count in counts.items():
+        if count > MOST_FINDINGS:
+            yield Finding(kind, "", f"and {count - MOST_FINDINGS} more")
+
+
+def check(folder: Path, *, with_croissant: bool) -> Iterator[Finding]:
+    """Every finding; what cannot be read is one, and what builds on it is left out."""
+    yield from _sums(folder)
+    rows: dict[str, list[Row]] = {}
+    for split in contents.splits_of(folder):
+        try:
+            rows[split] = _read(folder, split)
+        except PublishError as error:
+            yield _finding("table", folder, error)
+    if not contents.splits_of(folder):
+        yield Finding("table", "splits", "there is no split")
+    whole = len(rows) == len(contents.splits_of(folder))
+    for split, table in rows.items():
+        yield from _parquet(folder, split, table)
+    yield from _fingerprints(folder, rows)
+    everything = [row for table in rows.values() for row in table]
+    yield from _classes(folder, everything)
+    yield from leaks(everything)
+    if with_croissant and whole and rows:
+        yield from _croissant(folder, rows)
+
+
+def _finding(kind: str, folder: Path, error: Exception) -> Finding:
+    text = str(error).removeprefix(f"{folder}/")
+    place, colon, what = text.partition(": ")
+    return Finding(kind, place if colon else "", what if colon else text)
+
+
+def _sums(folder: Path) -> Iterator[Finding]:
+    try:
+        sums = contents.read_sums(folder)
+    except PublishError as error:
+        yield _finding("sums", folder, error)
+        return
+    for name, fault in files.in_threads(lambda name: _fault(folder / name, sums[name]), sums):
+        if fault:
+            yield Finding("missing" if fault == "is missing" else "changed", name, fault)
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name in sums or name == SUMS or name.startswith(OF_THE_HUB):
+            continue
+        if path.is_symlink() or not path.is_dir():
+            yield Finding("extra", name, f"is not in {SUMS}")
+
+
+def _fault(path: Path, sha256: str) -> str:
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        return "is no plain file"
+    if not path.exists():
+        return "is missing"
+    return "" if files.sha256(path) == sha256 else f"its SHA-256 is not that of {SUMS}"
+
+
+def _read(folder: Path, split: str) -> list[Row]:
+    path = contents.csv_path(folder, split)
+    rows = list(tables.read_csv(path))
+    for row in rows:
+        if row["split"] != split:
+            raise PublishError(f"{path}: {row['key']} is of the split {row['split']}")
+    if twice := [key for key, count in Counter(row["key"] for row in rows).items() if count > 1]:
+        raise PublishError(f"{path}: {twice[0]} stands in it twice")
+    return rows
+
+
+def _parquet(folder: Path, split: str, rows: Sequence[Row]) -> Iterator[Finding]:
+    """The Parquet file says the same, row by row."""
+    path = contents.csv_path(folder, split).with_suffix(".parquet")
+    try:
+        pairs = itertools.zip_longest(rows, tables.read_parquet(path))
+        for number, (ours, theirs) in enumerate(pairs, start=1):
+            if ours != theirs:
+                columns = [name for name in tables.COLUMNS if ours and theirs and ours[name] != theirs[name]]
+                told = f"in {', '.join(columns)}" if columns else "one of them has no such row"
+                yield Finding("table", f"splits/{path.name}", f"row {number} is not that of {split}.csv: {told}")
+                return
+    except PublishError as error:
+        yield _finding("table", folder, error)
+
+
+def _fingerprints(folder: Path, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
+    try:
+        told = contents.read_fingerprints(folder)
+    except PublishError as error:
+        yield _finding("fingerprint", folder, error)
+        return
+    if set(told.splits) != set(rows):
+        yield Finding(
+            "fingerprint", FINGERPRINTS, f"has the splits {', '.join(told.splits)}, the tables {', '.join(rows)}"
+        )
+        return
+    tables_ = {split: {**_clips(table), **tables.both_fingerprints(table)} for split, table in rows.items()}
+    everything = tables.both_fingerprints(row for table in rows.values() for row in table)
+    for split, found in tables_.items():
+        for name, value in found.items():
+            if told.splits[split][name] != value:
+                yield Finding("fingerprint", FINGERPRINTS, f"{name} of {split} is not that of its rows ({value})")
+    for name, text in everything.items():
+        if getattr(told, name) != text:
+            yield Finding("fingerprint", FINGERPRINTS, f"{name} is not that of the rows ({text})")
+
+
+def _clips(rows: Sequence[Row]) -> dict[str, int]:
+    return {"clips": sum(row["status"] == "ok" for row in rows)}
+
+
+def _classes(folder: Path, rows: Iterable[Row]) -> Iterator[Finding]:
+    path = folder / CLASSES
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > contents.MOST_BYTES:
+            raise PublishError(f"{path}: is no plain file of some labels")
+        labels = classes.read(str(path.absolute())).labels
+    except (ClassListError, PublishError, OSError) as error:
+        yield _finding("classes", folder, error)
+        return
+    for index, label in sorted({(int(row["label_index"] or 0), str(row["label"])) for row in rows}):
+        if index >= len(labels) or labels[index] != label:
+            yield Finding("classes", CLASSES, f"has another label at the place {index} than the rows: {label!r}")
+
+
+def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
+    """What stands in two splits: a video, a key, the same bytes, or a new encoding of the same. Time is near linear."""
+    splits = defaultdict[str, set[str]](set)
+    keys = defaultdict[str, set[str]](set)
+    contents_ = defaultdict[str, list[Row]](list)
+    for row in rows:
+        splits[str(row["youtube_id"])].add(str(row["split"]))
+        keys[str(row["key"])].add(str(row["split"]))
+        if row["status"] == "ok":
+            contents_[str(row["sha256"])].append(row)
+    for video, where in splits.items():
+        if len(where) > 1:
+            yield Finding("video_leak", video, f"the video is in {' and '.join(sorted(where))}")
+    for key, where in keys.items():
+        if len(where) > 1:
+            yield Finding("video_leak", key, f"the clip is in {' and '.join(sorted(where))}")
+    for same in contents_.values():
+        if len({row["key"] for row in same}) > 1:
+            told = ", ".join(f"{row['key']} ({row['split']})" for row in same[:MOST_FINDINGS])
+            yield Finding("same_content", str(same[0]["key"]), f"the same bytes under several keys: {told}")
+    ok = [row for same in contents_.values() for row in same[:1]]  # equal bytes are told of above
+    for first, second in likeness.alike_pairs(ok):
+        if first["split"] != second["split"]:
+            told = f"{first['split']} is alike {second['key']} in {second['split']}"
+            yield Finding("alike", str(first["key"]), f"in {told}: the same scene, encoded anew")
+
+
+def _croissant(folder: Path, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
+    """The records that mlcroissant loads are as many as the rows, and the files those of SHA256SUMS."""
+    try:
+        croissant.check_shape(folder)
+        for name, sha256 in croissant.sums(folder).items():
+            if _fault(folder / name, sha256):
+                yield Finding("croissant", CROISSANT, f"has another SHA-256 of {name} than the file")
+        loaded = croissant.count(folder)
+    except PublishError as error:
+        yield _finding("croissant", folder, error)
+        return
+    expected = {split: len(table) for split, table in rows.items() if table}
+    if loaded != expected:
+        yield Finding("croissant", CROISSANT, f"loads {dict(loaded)} records, where the tables have {expected}")

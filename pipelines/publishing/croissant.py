@@ -1,0 +1,282 @@
+"""croissant.json: the lists in Croissant 1.1, for machines; and the one door for mlcroissant, which loads its records.
+
+mlcroissant fetches whatever address a document names, so only documents of exactly our own shape are given to it.
+"""
+
+import contextlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from kinetics_sounds import files
+from kinetics_sounds.errors import PublishError
+
+from . import contents
+from .card import NO_MEDIA, TAKE_DOWN, WITH_MEDIA
+from .contents import CLASSES, CROISSANT, FINGERPRINTS
+from .facts import Facts, shard_facts
+from .markdown import plain
+from .tables import COLUMNS
+
+CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+TERMS = "https://www.youtube.com/t/terms"
+"""Of the videos."""
+SPLIT_REGEX = r"^(?:.*/)?(train|val|test)(?:\.csv)?$"
+"""Of a file's path; and of what it gave, for mlcroissant applies it twice."""
+SPLIT_URLS = {"train": "cr:TrainingSplit", "val": "cr:ValidationSplit", "test": "cr:TestSplit"}
+
+_TERMS_OF_CROISSANT = (
+    "arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field", "fileProperty", "fileObject",
+    "fileSet", "format", "includes", "isArray", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet",
+    "references", "regex", "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
+)  # fmt: skip
+CONTEXT: Mapping[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    **{term: f"cr:{term}" for term in _TERMS_OF_CROISSANT},
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "prov": "http://www.w3.org/ns/prov#",
+    "sc": "https://schema.org/",
+}
+_TYPES: Mapping[pa.DataType, str] = {
+    pa.string(): "sc:Text",
+    pa.int64(): "sc:Integer",
+    pa.float64(): "sc:Float",
+    pa.bool_(): "sc:Boolean",
+}
+MEANINGS = {
+    "label": "The Kinetics label.",
+    "youtube_id": "The video.",
+    "time_start": "Of the annotated span in the video, in seconds.",
+    "time_end": "Of the annotated span in the video, in seconds.",
+    "split": "train, val or test.",
+    "key": "youtube_id, start and end: unique.",
+    "status": "What became of the clip: ok, or why it could not be had. The rows that are ok are the set.",
+    "label_index": "The label's place in classes.txt, from 0.",
+    "bytes": "Of the clip's file as built.",
+    "sha256": "Of the clip's file as built.",
+    "duration_seconds": "Of the picture, as decoded.",
+    "fps": "Frames a second, as decoded.",
+    "width": "Pixels.",
+    "height": "Pixels.",
+    "num_frames": "As decoded.",
+    "audio_rate": "Hertz.",
+    "audio_channels": "Channels of the sound.",
+    "audio_rms_db": "Level over the whole clip in decibels under full scale; -200 is digital silence.",
+    "audio_offset_seconds": "Start of the sound minus start of the picture in the source.",
+    "silent": "audio_rms_db is below -60.",
+    "still": "The picture does not change.",
+    "rotation": "Degrees clockwise that the source was turned upright by.",
+    "decode_errors": "Frames that were patched up, and packets that could not be decoded.",
+    "audio_channel": "What a shard keeps of the sound: mix, left, right, or a channel's number.",
+    "picture_hash": "Perceptual hash of the picture; empty where not computed.",
+    "sound_hash": "Perceptual hash of the sound; empty where not computed.",
+}
+"""Of each column."""
+
+
+def croissant(facts: Facts) -> bytes:
+    """The document."""
+    published = facts.published
+    kind = "A reconstruction: the class list was never published. " if facts.is_reconstruction else ""
+    media = WITH_MEDIA if facts.media else NO_MEDIA
+    description = (
+        f"Which clips of Kinetics the set {plain(published.name)} holds, split by split, and what became of each. {kind}{media} "
+        f"Selection {published.selection}; content {published.content}."
+    )
+    packed = f" Shards: {'; '.join(map(plain, shard_facts(facts.shards, published)))}." if facts.shards else ""
+    document = {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "name": f"kinetics-sounds-{published.name}",
+        "conformsTo": CONFORMS_TO,
+        "description": description,
+        "license": facts.license.url,
+        "url": facts.url,
+        "version": published.version,
+        "datePublished": facts.date,
+        "creator": {"@type": "sc:Organization", "name": plain(facts.creator)},
+        "keywords": ["Kinetics", "Kinetics-Sounds", "audio-visual", "action recognition"],
+        "citeAs": f"Kinetics-Sounds {plain(published.name)} {published.version}, selection {published.selection}",
+        "usageInfo": TERMS,
+        "isLiveDataset": False,
+        "rai:dataCollection": "Built by ks-build from annotations of Kinetics; every row says what became of its clip.",
+        "rai:dataCollectionType": ["Web Scraping", "Secondary Data Analysis"],
+        "rai:dataPreprocessingProtocol": f"Clips are cut to the annotated span by decoding, and audited.{packed}",
+        "rai:dataAnnotationProtocol": "Labels are those of the crowd workers of Kinetics, one a clip.",
+        "rai:dataLimitations": "Videos vanish; those that are missing are missing not at random.",
+        "rai:dataBiases": "Videos and labels reflect who uploads to YouTube and what was searched for.",
+        "rai:dataUseCases": "Audio-visual learning and action recognition; not the recognition of people.",
+        "rai:personalSensitiveInformation": "Ids of public YouTube videos that show people, whose owners may remove them.",
+        "rai:dataReleaseMaintenancePlan": TAKE_DOWN,
+        "distribution": _distribution(facts),
+        "recordSet": _record_sets(facts.counts.splits),
+    }
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def _distribution(facts: Facts) -> list[dict[str, Any]]:
+    splits = facts.counts.splits
+    types = dict.fromkeys((f"splits/{split}.csv" for split in splits), "text/csv")
+    types |= {f"splits/{split}.parquet": "application/x-parquet" for split in splits}
+    types |= {CLASSES: "text/plain", FINGERPRINTS: "application/json"}
+    objects = [
+        {
+            "@type": "cr:FileObject",
+            "@id": Path(name).name,
+            "name": Path(name).name,
+            "contentUrl": name,
+            "encodingFormat": kind,
+            "contentSize": f"{facts.sizes[name]} B",
+            "sha256": facts.sums[name],
+        }
+        for name, kind in types.items()
+    ]
+    return [*objects, _FILE_SET]
+
+
+_FILE_SET = {
+    "@type": "cr:FileSet",
+    "@id": "split-files",
+    "name": "split-files",
+    "encodingFormat": "text/csv",
+    "includes": "splits/*.csv",
+}
+"""Without `containedIn`: with it mlcroissant validates the document and cannot load it."""
+
+
+def _record_sets(splits: list[str]) -> list[dict[str, Any]]:
+    names = {
+        "@type": "cr:RecordSet",
+        "@id": "splits",
+        "name": "splits",
+        "dataType": "cr:Split",
+        "key": {"@id": "splits/name"},
+        "field": [
+            {"@type": "cr:Field", "@id": "splits/name", "name": "name", "dataType": "sc:Text"},
+            {"@type": "cr:Field", "@id": "splits/url", "name": "url", "dataType": "sc:URL"},
+        ],
+        "data": [{"splits/name": split, "splits/url": SPLIT_URLS[split]} for split in splits],
+    }
+    clips = {
+        "@type": "cr:RecordSet",
+        "@id": "clips",
+        "name": "clips",
+        "description": "One record an annotated clip.",
+        "key": {"@id": "clips/key"},
+        "field": [_field(name, kind) for name, kind in COLUMNS.items()],
+    }
+    return [names, clips]
+
+
+def _field(name: str, kind: pa.DataType) -> dict[str, Any]:
+    source: dict[str, Any] = {"fileSet": {"@id": "split-files"}, "extract": {"column": name}}
+    field = {
+        "@type": "cr:Field",
+        "@id": f"clips/{name}",
+        "name": name,
+        "description": MEANINGS[name],
+        "dataType": ["sc:Text", "cr:Label"] if name == "label" else _TYPES[kind],
+        "source": source,
+    }
+    if name == "split":  # by the file's name, for mlcroissant filters by nothing else
+        source["extract"] = {"fileProperty": "fullpath"}
+        source["transform"] = {"regex": SPLIT_REGEX}
+        field["references"] = {"field": {"@id": "splits/name"}}
+    return field
+
+
+def check_shape(folder: Path) -> None:
+    """Raise PublishError unless a folder's croissant.json has our own context, files and records, whatever its texts say."""
+    path = folder / CROISSANT
+    try:
+        document = files.read_json(path, most_bytes=contents.MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise PublishError(f"{path}: cannot be read as JSON: {error}") from error
+    splits = contents.splits_of(folder)
+    if not isinstance(document, dict) or document.get("@context") != CONTEXT or document.get("@type") != "sc:Dataset":
+        raise PublishError(f"{path}: is no Croissant of ks-publish: its context or type is another")
+    if document.get("conformsTo") != CONFORMS_TO:
+        raise PublishError(f"{path}: conforms to {document.get('conformsTo')!r}, not {CONFORMS_TO}")
+    if document.get("recordSet") != _record_sets(splits):
+        raise PublishError(f"{path}: its record sets are not those of the splits {', '.join(splits)}")
+    _check_distribution(path, document.get("distribution"), splits)
+    known = {"@context", "@type", "recordSet", "distribution", "creator"}
+    texts = {name: value for name, value in document.items() if name not in known}
+    if not all(re.fullmatch(r"[A-Za-z]+(:[A-Za-z]+)?", name) and _is_plain(value) for name, value in texts.items()):
+        raise PublishError(f"{path}: says more than texts of the set")
+    if set(document.get("creator") or {}) != {"@type", "name"}:
+        raise PublishError(f"{path}: its creator is none")
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | bool) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _check_distribution(path: Path, distribution: object, splits: list[str]) -> None:
+    allowed = {f"splits/{split}.{kind}" for split in splits for kind in ("csv", "parquet")} | {CLASSES, FINGERPRINTS}
+    keys = {"@type", "@id", "name", "contentUrl", "encodingFormat", "contentSize", "sha256"}
+    objects = [each for each in distribution if each != _FILE_SET] if isinstance(distribution, list) else []
+    if not isinstance(distribution, list) or distribution.count(_FILE_SET) != 1:
+        raise PublishError(f"{path}: has another set of files than the splits' CSVs")
+    for each in objects:
+        if not isinstance(each, dict) or set(each) != keys or each["@type"] != "cr:FileObject":
+            raise PublishError(f"{path}: names a file in another way than ks-publish does")
+        if not all(isinstance(value, str) for value in each.values()) or each["contentUrl"] not in allowed:
+            raise PublishError(
+                f"{path}: names the file {str(each['contentUrl'])[:100]!r}, which is none of the folder's"
+            )
+    if {each["contentUrl"] for each in objects} != allowed or len(objects) != len(allowed):
+        raise PublishError(f"{path}: does not name each file of the splits once")
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file that a folder's croissant.json names; its shape must have been checked."""
+    document: Any = files.read_json(folder / CROISSANT, most_bytes=contents.MOST_BYTES)
+    return {each["contentUrl"]: each["sha256"] for each in document["distribution"] if "sha256" in each}
+
+
+def records(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """The records of the clips as mlcroissant loads them, texts as bytes; a folder of another shape is refused.
+
+    Raises PublishError where they cannot be loaded, or mlcroissant is not installed.
+    """
+    check_shape(folder)
+    try:
+        import mlcroissant  # takes seconds, and needs an extra
+    except ImportError as error:
+        raise PublishError("mlcroissant is not installed: pip install 'kinetics-sounds[publish]'") from error
+    with _quiet():
+        try:
+            loaded = mlcroissant.Dataset(jsonld=str(folder / CROISSANT))
+            yield from loaded.records("clips")
+        except (mlcroissant.ValidationError, mlcroissant.GenerationError, ValueError, KeyError) as error:
+            raise PublishError(f"{folder / CROISSANT}: cannot be loaded by mlcroissant: {error}") from error
+
+
+def count(folder: Path) -> dict[str, int]:
+    """How many records of each split mlcroissant loads; raises as `records`."""
+    return dict(Counter(record["clips/split"].decode() for record in records(folder)))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what mlcroissant logs of its own ways, a line a record at times, from whoever watches."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

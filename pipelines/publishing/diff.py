@@ -1,0 +1,194 @@
+"""ks-publish diff: which clips two sets share, and what each says otherwise: published folders, manifests or lists."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import files
+from kinetics_sounds.command import DONE, SOME_FAILED
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.settings import parse
+
+from . import common, likeness, sets
+from .likeness import Verdict
+from .markdown import plain
+from .sets import ClipSet
+from .tables import Row
+
+SHOWN = 5
+"""Clips of each kind that are told of where not as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Compare two sets: published folders, manifests (Parquet or CSV), or lists of papers. Only their ok clips count.
+
+    Examples:
+      ks-publish diff published/k32 data/k32/manifest.parquet
+      ks-publish diff published/k32 paper_test.csv --out common
+      ks-publish diff ours theirs --json
+
+    exit code: 0 the same clips, labels, splits and bytes (as far as both say); 1 not; 2 misuse; 3 stopped; 4 a bug, or a
+    disk that fails.
+    """
+
+    out: Path | None = None
+    """New folder for the common split: clips that both have with the same label and split, as ks-build --clips reads it."""
+    json: bool = False
+    """Print all differences as JSON on standard output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What two sets, a and b, do not share."""
+
+    only_in_a: tuple[Row, ...]
+    only_in_b: tuple[Row, ...]
+    label: tuple[tuple[Row, Row], ...]
+    """Clips of both, with another label."""
+    split: tuple[tuple[Row, Row], ...]
+    """Clips of both, in another split."""
+    content: tuple[tuple[Row, Row, Verdict], ...]
+    """Clips of both whose bytes are others: alike, different, or unknown."""
+    common: frozenset[str]
+    """Keys of the clips that both have with the same label and split."""
+    same_content: int = field(default=0)
+    """Clips of both with the same bytes."""
+
+    @property
+    def same(self) -> bool:
+        """There is no difference that either could tell of."""
+        return not (self.only_in_a or self.only_in_b or self.label or self.split or self.content)
+
+
+def main(argv: Sequence[str]) -> int:
+    """`ks-publish diff A B`; returns the exit code."""
+    places = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    settings = parse(Settings, argv[len(places) :], prog="ks-publish diff A B").settings
+    if len(places) != 2:
+        raise SettingsError("compare two sets: ks-publish diff A B; each a published folder, a manifest or a list")
+    a, b = (sets.read(files.user_path(place)) for place in places)
+    found = difference(a, b)
+    if settings.out is not None:
+        common.write(settings.out, a if a.is_full or not b.is_full else b, found.common, names=(a.name, b.name))
+    if settings.json:
+        print(json.dumps(document(a, b, found)))
+    else:
+        print(told(a, b, found))
+        if settings.out is not None:
+            print(f"common split: {settings.out} ({len(found.common)} clips); rebuild it with ks-build --clips")
+    return DONE if found.same else SOME_FAILED
+
+
+def difference(a: ClipSet, b: ClipSet) -> Difference:
+    """Compare two sets clip by clip."""
+    both = [(row, b.rows[key]) for key, row in a.rows.items() if key in b.rows]
+    differ = [(ours, theirs) for ours, theirs in both if _both_say(ours, theirs, "sha256")]
+    return Difference(
+        only_in_a=tuple(row for key, row in a.rows.items() if key not in b.rows),
+        only_in_b=tuple(row for key, row in b.rows.items() if key not in a.rows),
+        label=tuple(pair for pair in both if _both_say(*pair, "label")),
+        split=tuple(pair for pair in both if _both_say(*pair, "split")),
+        content=tuple((ours, theirs, likeness.compare(ours, theirs)) for ours, theirs in differ),
+        common=frozenset(
+            str(ours["key"])
+            for ours, theirs in both
+            if (ours["label"], ours["split"]) == (theirs["label"], theirs["split"])
+        ),
+        same_content=sum(ours["sha256"] is not None and ours["sha256"] == theirs["sha256"] for ours, theirs in both),
+    )
+
+
+def _both_say(ours: Row, theirs: Row, column: str) -> bool:
+    """Whether both say something of a column, and not the same."""
+    return None not in (ours[column], theirs[column]) and ours[column] != theirs[column]
+
+
+def document(a: ClipSet, b: ClipSet, found: Difference) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "a": _head(a),
+        "b": _head(b),
+        "same": found.same,
+        "common": len(found.common),
+        "same_content": found.same_content,
+        "only_in_a": [_clip(row) | _missing(row, b) for row in found.only_in_a],
+        "only_in_b": [_clip(row) | _missing(row, a) for row in found.only_in_b],
+        "label": [{"key": ours["key"], "a": ours["label"], "b": theirs["label"]} for ours, theirs in found.label],
+        "split": [{"key": ours["key"], "a": ours["split"], "b": theirs["split"]} for ours, theirs in found.split],
+        "content": [_clip(ours) | {"likeness": verdict} for ours, _, verdict in found.content],
+        "by_class": _by_class(found),
+    }
+
+
+def _head(each: ClipSet) -> dict[str, Any]:
+    return {"name": each.name, "kind": each.kind, "clips": len(each.rows), **each.fingerprints}
+
+
+def _clip(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in ("key", "label", "split")}
+
+
+def _missing(row: Row, other: ClipSet) -> dict[str, str]:
+    """What became of the clip in the other set, where that says it."""
+    status = other.lost.get(str(row["key"]))
+    return {"status_there": status} if status else {}
+
+
+def _by_class(found: Difference) -> dict[str, dict[str, dict[str, int]]]:
+    """By split and label (those of a, else of b): how many clips differ in which way."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    kinds: Mapping[str, Sequence[Row]] = {
+        "only_in_a": found.only_in_a,
+        "only_in_b": found.only_in_b,
+        "label": [ours for ours, _ in found.label],
+        "split": [ours for ours, _ in found.split],
+        "content": [ours for ours, _, _ in found.content],
+    }
+    for kind, rows in kinds.items():
+        counts.update((str(row["split"]), str(row["label"]), kind) for row in rows)
+    table: dict[str, dict[str, dict[str, int]]] = {}
+    for (split, label, kind), count in sorted(counts.items()):
+        table.setdefault(split, {}).setdefault(label, {})[kind] = count
+    return table
+
+
+def told(a: ClipSet, b: ClipSet, found: Difference) -> str:
+    """The same for people: counts, and some clips of each kind."""
+    return "\n".join(map(plain, _lines(a, b, found)))
+
+
+def _lines(a: ClipSet, b: ClipSet, found: Difference) -> Iterator[str]:
+    for letter, each in (("a", a), ("b", b)):
+        yield f"{letter}: {each.name} ({each.kind}): {len(each.rows)} clips"
+    yield f"in both, with the same label and split: {len(found.common)}; with the same bytes: {found.same_content}"
+    verdicts = Counter(verdict for _, _, verdict in found.content)
+    kinds: Mapping[str, Sequence[str]] = {
+        "only in a": [_line(row, _missing(row, b)) for row in found.only_in_a],
+        "only in b": [_line(row, _missing(row, a)) for row in found.only_in_b],
+        "another label": [f"{x['key']}: {x['label']!r}, {y['label']!r}" for x, y in found.label],
+        "another split": [f"{x['key']}: {x['split']}, {y['split']}" for x, y in found.split],
+        "other bytes": [f"{x['key']}: {verdict}" for x, _, verdict in found.content],
+    }
+    for kind, lines in kinds.items():
+        if lines:
+            more = (
+                f" ({', '.join(f'{count} {verdict}' for verdict, count in verdicts.items())})"
+                if kind == "other bytes"
+                else ""
+            )
+            yield f"{kind}: {len(lines)}{more}"
+            yield from (f"  {line}" for line in lines[:SHOWN])
+            if len(lines) > SHOWN:
+                yield f"  and {len(lines) - SHOWN} more; see --json"
+    if found.same:
+        yield "no difference"
+
+
+def _line(row: Row, missing: Mapping[str, str]) -> str:
+    there = f"; there: {missing['status_there']}" if missing else ""
+    return f"{row['key']}: {row['label']!r}, {row['split']}{there}"

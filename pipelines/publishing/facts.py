@@ -1,0 +1,176 @@
+"""All that the documents of a published folder say: counted while its rows pass by, so that none is held."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from kinetics_sounds import fingerprints
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import SPLITS
+from kinetics_sounds.shards.index import Dataset
+
+from .contents import Published
+from .tables import Row
+from .versions import Changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class License:
+    """Terms of the lists; the videos have their own."""
+
+    spdx: str
+    hub: str
+    """What the Hub calls it."""
+    title: str
+    url: str
+
+
+LICENSES = {
+    each.spdx: each
+    for each in (
+        License(
+            spdx="CC-BY-4.0",
+            hub="cc-by-4.0",
+            title="Creative Commons Attribution 4.0 International",
+            url="https://creativecommons.org/licenses/by/4.0/",
+        ),
+        License(
+            spdx="CC-BY-SA-4.0",
+            hub="cc-by-sa-4.0",
+            title="Creative Commons Attribution-ShareAlike 4.0 International",
+            url="https://creativecommons.org/licenses/by-sa/4.0/",
+        ),
+        License(
+            spdx="CC0-1.0",
+            hub="cc0-1.0",
+            title="CC0 1.0 Universal",
+            url="https://creativecommons.org/publicdomain/zero/1.0/",
+        ),
+        License(
+            spdx="ODC-By-1.0",
+            hub="odc-by",
+            title="Open Data Commons Attribution License 1.0",
+            url="https://opendatacommons.org/licenses/by/1-0/",
+        ),
+    )
+}
+"""By their SPDX names."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counted of the rows of a set."""
+
+    annotated: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By split and label."""
+    ok: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By split and label."""
+    statuses: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By split and status."""
+    flags: Counter[str] = field(default_factory=Counter)
+    """Of the ok rows: silent, still, hashed."""
+    bytes: int = 0
+    """Of the ok clips."""
+    clips: dict[str, list[tuple[str, str, str, str]]] = field(default_factory=dict)
+    """By split: key, label, split and SHA-256 of the ok clips."""
+
+    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same rows, each counted."""
+        for row in rows:
+            split, label = str(row["split"]), str(row["label"])
+            self.annotated[split, label] += 1
+            self.statuses[split, str(row["status"])] += 1
+            clips = self.clips.setdefault(split, [])
+            if row["status"] == "ok":
+                self.ok[split, label] += 1
+                self.bytes += int(row["bytes"] or 0)
+                clips.append((str(row["key"]), label, split, str(row["sha256"])))
+                self.flags.update(
+                    silent=bool(row["silent"]), still=bool(row["still"]), hashed=bool(row["picture_hash"])
+                )
+            yield row
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits of the set."""
+        return [split for split in SPLITS if split in self.clips]
+
+    def published(self, name: str, version: str, classes: str) -> Published:
+        """What fingerprints.json says."""
+        everything = [clip for split in self.splits for clip in self.clips[split]]
+        return Published(
+            name=name,
+            version=version,
+            classes=classes,
+            **_both(everything),
+            splits={split: {"clips": len(self.clips[split]), **_both(self.clips[split])} for split in self.splits},
+        )
+
+
+def _both(clips: list[tuple[str, str, str, str]]) -> dict[str, str]:
+    return {
+        "selection": fingerprints.selection(clip[:3] for clip in clips),
+        "content": fingerprints.content(clips),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the documents are made of."""
+
+    published: Published
+    classes: ClassList
+    """Labels in Unicode's form NFC."""
+    counts: Counts
+    creator: str
+    url: str
+    license: License
+    date: str
+    """Of this version: YYYY-MM-DD."""
+    media: bool
+    """The clips' files are in the folder."""
+    shards: Dataset | None
+    changes: Changes
+    """Against the version before; empty for the first."""
+    history: str = ""
+    """Of CHANGES.md: the entries of the versions before."""
+    sums: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that are written already, by their paths in the folder."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the same."""
+
+    @property
+    def ok(self) -> int:
+        """Clips that are there."""
+        return self.counts.ok.total()
+
+    @property
+    def annotated(self) -> int:
+        """Clips that were asked for."""
+        return self.counts.annotated.total()
+
+    @property
+    def is_reconstruction(self) -> bool:
+        """The class list is a proposal for one that was never published."""
+        return "reconstruction" in self.classes.note
+
+
+def shard_facts(dataset: Dataset, published: Published) -> list[str]:
+    """What of a shard set may be told of: numbers and names of transforms, no address."""
+    samples = ", ".join(
+        f"{split} {each.samples} samples in {each.shards} shards" for split, each in dataset.splits.items()
+    )
+    lines = [samples]
+    frames, mel, audio = dataset.frames, dataset.mel, dataset.audio
+    told = {
+        "frames": [str(frames.get("codec", "")), f"short side {frames.get('short_side', '?')}"],
+        "mel-spectrogram": [f"{mel.get('bands', '?')} bands", f"preset {mel.get('preset', '?')}"],
+        "sound": [str(audio.get("codec", "")), f"{audio.get('sample_rate', '?')} Hz"],
+    }
+    lines += [f"{what}: {', '.join(words)}" for what, words in told.items()]
+    if not dataset.selection:
+        lines.append("selection and content: not known, the set was packed by an older version (run ks-shard again)")
+        return lines
+    same = "the same clips" if dataset.selection == published.selection else "not the same clips"
+    lines += [f"selection: {dataset.selection} ({same} as these lists)", f"content: {dataset.content}"]
+    return lines

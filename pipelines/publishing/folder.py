@@ -1,0 +1,285 @@
+"""Make a published folder out of a build's manifest: as a whole, or not at all, and not again where nothing changed."""
+
+import hashlib
+import re
+import shutil
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kinetics_sounds import files, manifest, progress
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import SPLITS, Media, Outcome
+from kinetics_sounds.errors import ManifestError, PublishError
+from kinetics_sounds.manifest import Manifest
+
+from . import card, contents, croissant, datasheet, likeness, swap, tables, versions
+from .contents import CHANGES, SUMS
+from .facts import LICENSES, Counts, Facts
+from .likeness import Hashes
+from .options import CREATOR, Options
+from .previous import MOST_NAMED, Previous, previous
+from .versions import Changes
+
+DERIVED_NOTE = "labels derived from the rows of a copy of a manifest"
+"""In place of a note that names a local file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came of it."""
+
+    folder: Path
+    facts: Facts
+    changed: bool
+    """Something was written."""
+    failed: Mapping[str, str]
+    """Keys of ok clips without hashes, and why."""
+
+
+class Stopped(Exception):  # noqa: N818 - no error: someone asked for it
+    """A signal came; what was computed is kept for the next run."""
+
+
+def publish_folder(made: Manifest, build: Path, options: Options, stop: Callable[[], bool]) -> Made:
+    """Write the published folder of a manifest whose clips lie below `build`; raises `Stopped` after a signal.
+
+    Raises PublishError where what lies there is no published folder or was changed by hand, ManifestError for labels that
+    cannot be published and for clips that `--media` cannot copy, SettingsError for a version that breaks the rule.
+    """
+    if not made.outcomes:
+        raise ManifestError(
+            "the manifest has no row, so there is nothing to publish; see that ks-build was asked for clips"
+        )
+    classes = publishable(made.classes)
+    out = options.out.resolve()
+    with swap.staging(out) as new:
+        before = previous(out)
+        known = dict(before.hashes) if before else {}
+        failed: dict[str, str] = {}
+        if options.hashes:
+            failed = _add_hashes(known, made, build, options, new.parent, stop)
+        counts = _write_tables(new, made, known if options.hashes else {})
+        sums = _copy_media(new, out, made, build, before, stop) if options.media else {}
+        if stop():
+            raise Stopped
+        sums |= {name: files.sha256(new / name) for name in _names(new) if name.startswith("splits/")}
+        base = _base(counts=counts, classes=classes, options=options, before=before, sums=sums)
+        facts, changed = _write_documents(new, out, base, options, before)
+        if changed:
+            _refuse_strangers(new, out, before)
+            swap.exchange(new, out, own=[*before.sums, SUMS] if before else [])
+        else:
+            swap.discard(out)
+    return Made(folder=options.out, facts=facts, changed=changed, failed=failed)
+
+
+def publishable(classes: ClassList) -> ClassList:
+    """The class list as it is published: labels in form NFC, no local file's name; ManifestError where it cannot be."""
+    labels = tuple(unicodedata.normalize("NFC", label) for label in classes.labels)
+    for label in labels:
+        if fault := tables.label_fault(label):
+            raise ManifestError(
+                f"the label {label!r} {fault}, so no list can name it; build again with another class list"
+            )
+    if len(set(labels)) < len(labels):
+        raise ManifestError(
+            "two labels differ in Unicode's form alone; build again with a class list that has one of them"
+        )
+    note = DERIVED_NOTE if classes.note.startswith(manifest.DERIVED) else classes.note
+    return ClassList(classes.name, labels, note)
+
+
+def _add_hashes(
+    known: dict[str, Hashes], made: Manifest, build: Path, options: Options, folder: Path, stop: Callable[[], bool]
+) -> dict[str, str]:
+    """Compute the hashes that are not known; returns the keys that have none, and why."""
+    media = [(outcome.clip.key, outcome.media) for outcome in made.outcomes if outcome.media]
+    wanted = {each.sha256: build / each.path for _, each in media if each.sha256 not in known}
+    computed, failed = likeness.compute(
+        wanted, workers=options.workers, timeout_seconds=options.timeout_seconds, folder=folder, stop=stop
+    )
+    if stop():
+        raise Stopped
+    known.update(computed)
+    return {key: failed[each.sha256] for key, each in media if each.sha256 in failed}
+
+
+def _write_tables(new: Path, made: Manifest, hashes: Mapping[str, Hashes]) -> Counts:
+    """Write CSV and Parquet of each split that has rows."""
+    indices = {label: place for place, label in enumerate(made.classes.labels)}
+    counts = Counts()
+    by_split: defaultdict[str, list[Outcome]] = defaultdict(list)
+    for outcome in made.outcomes:
+        by_split[outcome.clip.split].append(outcome)
+    for split in (split for split in SPLITS if split in by_split):
+        outcomes = sorted(by_split[split], key=lambda each: (indices[each.clip.label], each.clip.key))
+        rows = (
+            tables.row_of(
+                each,
+                indices[each.clip.label],
+                hashes.get(each.media.sha256, ("", "")) if each.media else ("", ""),
+            )
+            for each in outcomes
+        )
+        tables.write(contents.csv_path(new, split), counts.counted(rows))
+    return counts
+
+
+def media_name(outcome: Outcome, media: Media) -> str:
+    """Where `--media` puts a clip, in the folder."""
+    suffix = Path(media.path).suffix
+    suffix = suffix if re.fullmatch(r"\.[a-z0-9]{1,5}", suffix) else ".mp4"
+    return f"{contents.MEDIA}/{outcome.clip.split}/{outcome.clip.key}{suffix}"
+
+
+def _copy_media(
+    new: Path, out: Path, made: Manifest, build: Path, before: Previous | None, stop: Callable[[], bool]
+) -> dict[str, str]:
+    """Put the clips into the new folder, linked from the version before where they are the same; returns their SHA-256."""
+    sums: dict[str, str] = {}
+    clips = [(outcome, outcome.media) for outcome in made.outcomes if outcome.media]
+    with progress.bar("ks-publish --media", len(clips)) as bar:
+        for outcome, media in clips:
+            name = media_name(outcome, media)
+            files.make_folder((new / name).parent)
+            if before and before.sums.get(name) == media.sha256 and (out / name).is_file():
+                _link(out / name, new / name)
+                bar.advance("there already")
+            else:
+                _copy(build / media.path, new / name, media.sha256)
+                bar.advance("copied")
+            sums[name] = media.sha256
+            if stop():
+                raise Stopped
+    return sums
+
+
+def _link(path: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(path)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, place)
+
+
+def _copy(path: Path, place: Path, sha256: str) -> None:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as source, place.open("wb") as out, files.named(place):
+            while data := source.read(1 << 20):
+                digest.update(data)
+                out.write(data)
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{path}: is missing; run ks-build again with --check_bytes, or leave --media out"
+        ) from error
+    if digest.hexdigest() != sha256:
+        raise ManifestError(
+            f"{path}: its SHA-256 is not the manifest's; run ks-build again with --check_bytes, or leave --media out"
+        )
+
+
+def _base(
+    *, counts: Counts, classes: ClassList, options: Options, before: Previous | None, sums: Mapping[str, str]
+) -> Facts:
+    """What the documents say where nothing but the version's number and date may follow."""
+    version = before.published.version if before else options.version or versions.FIRST
+    return Facts(
+        published=counts.published(options.name, version, classes.name),
+        classes=classes,
+        counts=counts,
+        creator=options.creator or (before.creator if before else CREATOR),
+        url=options.url or (before.url if before else f"urn:kinetics-sounds:{options.name}"),
+        license=LICENSES[options.license or (before.license if before else next(iter(LICENSES)))],
+        date=options.date or (before.date if before else _today()),
+        media=options.media,
+        shards=options.shards,
+        changes=Changes(),
+        history=before.history if before else "",
+        sums=sums,
+    )
+
+
+def _write_documents(
+    new: Path, out: Path, base: Facts, options: Options, before: Previous | None
+) -> tuple[Facts, bool]:
+    """Write the rest with the version that follows; returns what it says, and whether anything is another than before."""
+    if before is None:
+        return _written(new, base, card.changes(base)), True
+    old_changes = f"# Changes\n\n{base.history}".encode() if base.history else card.changes(base)
+    same = _written(new, base, old_changes)
+    if options.version in (None, before.published.version) and _is_unchanged(new, same, out, before):
+        return same, not before.whole
+    changes = versions.changes(before.records, versions.records(contents.rows_of(new)))
+    version = options.version or versions.following(before.published.version, changes.least)
+    versions.check(version, before.published.version, changes.least)
+    published = replace(base.published, version=version)
+    facts = replace(base, published=published, date=options.date or _today(), changes=changes)
+    return _written(new, facts, card.changes(facts)), True
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def _names(folder: Path) -> list[str]:
+    """The files below a folder, by their paths in it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _written(new: Path, facts: Facts, changes: bytes) -> Facts:
+    """Write the documents, over those of another version, and the checksums; returns the facts with all of these."""
+    early = {
+        contents.CLASSES: card.classes_text(facts),
+        contents.FINGERPRINTS: contents.fingerprints_text(facts.published),
+    }
+    sums = dict(facts.sums) | _write_all(new, early)
+    facts = replace(facts, sums=sums, sizes={name: (new / name).stat().st_size for name in sums})
+    late = {
+        contents.CARD: card.card(facts),
+        contents.CROISSANT: croissant.croissant(facts),
+        contents.CITATION: card.citation(facts),
+        contents.DATASHEET: datasheet.datasheet(facts),
+        contents.LICENSE: card.license_text(facts),
+        CHANGES: changes,
+    }
+    facts = replace(facts, sums=sums | _write_all(new, late))
+    files.write_bytes(new / SUMS, contents.sums_text(facts.sums))
+    return facts
+
+
+def _write_all(folder: Path, documents: Mapping[str, bytes]) -> dict[str, str]:
+    """Write files; returns their SHA-256."""
+    for name, data in documents.items():
+        files.write_bytes(folder / name, data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in documents.items()}
+
+
+def _is_unchanged(new: Path, facts: Facts, out: Path, before: Previous) -> bool:
+    """Whether the folder that is there says the same: its Parquet files may come from another version of pyarrow."""
+    compared = [name for name in facts.sums if not name.endswith((".parquet", contents.CROISSANT))]
+    if set(facts.sums) != set(before.sums) or any(facts.sums[name] != before.sums[name] for name in compared):
+        return False
+    return _without_parquet(new / contents.CROISSANT) == _without_parquet(out / contents.CROISSANT)
+
+
+def _without_parquet(path: Path) -> object:
+    document = files.read_json(path, most_bytes=contents.MOST_BYTES) if path.is_file() else None
+    if isinstance(document, dict) and isinstance(document.get("distribution"), list):
+        kept = [each for each in document["distribution"] if not str(each.get("contentUrl")).endswith(".parquet")]
+        return document | {"distribution": kept}
+    return document
+
+
+def _refuse_strangers(new: Path, out: Path, before: Previous | None) -> None:
+    """Raise PublishError where a file that ks-publish did not write lies where one is to be."""
+    own = {*before.sums, SUMS} if before else set()
+    taken = [name for name in _names(new) if name not in own and ((out / name).exists() or (out / name).is_symlink())]
+    if taken:
+        raise PublishError(
+            f"{out}: {', '.join(taken[:MOST_NAMED])} was not written by ks-publish and lies where this version has a file; "
+            "move it elsewhere"
+        )

@@ -1,0 +1,96 @@
+"""The version of a set that lies in a folder already, which the next one follows."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinetics_sounds import files
+from kinetics_sounds.clip import SPLITS
+from kinetics_sounds.errors import PublishError
+
+from . import contents, versions
+from .contents import CHANGES, Published
+from .facts import LICENSES
+from .likeness import Hashes
+from .tables import Row
+
+MOST_NAMED = 20
+"""Files that a message names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previous:
+    """The version that lies in the folder."""
+
+    published: Published
+    records: Mapping[str, versions.Record]
+    hashes: Mapping[str, Hashes]
+    """By the SHA-256 of the clip."""
+    sums: Mapping[str, str]
+    whole: bool
+    """Every file of it is there."""
+    date: str
+    creator: str
+    url: str
+    license: str
+    """SPDX."""
+    history: str
+    """Of CHANGES.md, the entries."""
+
+
+def previous(out: Path) -> Previous | None:
+    """The version that lies in a folder; None where there is nothing; PublishError where it is not for us to write over."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not out.is_dir() or not contents.is_published(out):
+        raise PublishError(f"{out}: holds files, but no published folder; choose another --out")
+    published, sums = contents.read_fingerprints(out), contents.read_sums(out)
+    missing = _check_unchanged(out, sums)
+    splits = [split for split in SPLITS if f"splits/{split}.csv" in sums]
+    hashes: dict[str, Hashes] = {}
+
+    def noted(rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            if row["picture_hash"] or row["sound_hash"]:
+                hashes[str(row["sha256"])] = (str(row["picture_hash"] or ""), str(row["sound_hash"] or ""))
+            yield row
+
+    records = versions.records(noted(contents.rows_of(out, splits)))
+    url = contents.text_of_croissant(out, "license")
+    history = (out / CHANGES).read_text("utf-8").partition("\n\n")[2] if CHANGES not in missing else ""
+    return Previous(
+        published=published,
+        records=records,
+        hashes=hashes,
+        sums=sums,
+        whole=not missing,
+        date=contents.read_date(out),
+        creator=contents.text_of_croissant(out, "creator", "name"),
+        url=contents.text_of_croissant(out, "url"),
+        license=next((spdx for spdx, each in LICENSES.items() if each.url == url), next(iter(LICENSES))),
+        history=history,
+    )
+
+
+def _check_unchanged(out: Path, sums: Mapping[str, str]) -> set[str]:
+    """Files of SHA256SUMS that are not there; raises PublishError where one was changed, or a table is missing."""
+    differ = {
+        name: path.exists() or path.is_symlink()
+        for name, same in files.in_threads(lambda name: _is_same(out / name, sums[name]), sums)
+        if not same
+        for path in [out / name]
+    }
+    changed = [name for name, there in differ.items() if there]
+    lost = [name for name, there in differ.items() if not there and name.startswith("splits/")]
+    if changed or lost:
+        told = ", ".join(
+            [f"{name} was changed" for name in changed] + [f"{name} is missing" for name in lost][:MOST_NAMED]
+        )
+        raise PublishError(
+            f"{out}: is not as ks-publish left it: {told}; what was changed by hand goes elsewhere, or choose another --out"
+        )
+    return set(differ)
+
+
+def _is_same(path: Path, sha256: str) -> bool:
+    return path.is_file() and not path.is_symlink() and files.sha256(path) == sha256

@@ -1,0 +1,121 @@
+"""A set of clips to be compared, from a published folder, a manifest or a list."""
+
+import csv
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kinetics_sounds import classes, files, fingerprints, manifest
+from kinetics_sounds.errors import PublishError
+
+from . import contents, tables
+from .tables import COLUMNS, Row
+
+Kind = Literal["published", "manifest", "list"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSet:
+    """The ok clips of something."""
+
+    name: str
+    """The path's last part."""
+    kind: Kind
+    rows: Mapping[str, Row]
+    """By key: the clips that are there; of a list, those that it names, with None for what it does not say."""
+    lost: Mapping[str, str]
+    """Status of the others by key."""
+    labels: tuple[str, ...]
+    """Of the class list, or those of the rows, sorted."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the rows say all that a published one says."""
+        return self.kind != "list"
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Selection, and content where all bytes are known; empty where the rows do not say enough."""
+        rows = [tuple(row[name] for name in ("key", "label", "split", "sha256")) for row in self.rows.values()]
+        texts = [tuple(str(value) for value in row) for row in rows if None not in row[:3]]
+        if len(texts) < len(rows):
+            return {"selection": "", "content": ""}
+        full = [(key, label, split, sha256) for key, label, split, sha256 in texts]
+        known = all(row[3] is not None for row in rows)
+        return {
+            "selection": fingerprints.selection(row[:3] for row in full),
+            "content": fingerprints.content(full) if known else "",
+        }
+
+
+def read(path: Path) -> ClipSet:
+    """The set at a path; raises PublishError, ManifestError or ListError where it is none."""
+    if path.is_dir():
+        if not contents.is_published(path) and not contents.splits_of(path):
+            raise PublishError(
+                f"{path}: is a folder, but no published one; give a published folder, a manifest or a list"
+            )
+        return _made(path, "published", contents.rows_of(path), _labels(path))
+    if path.suffix.lower() == ".parquet" or _is_manifest(path):
+        made = manifest.read(path)
+        indices = {label: place for place, label in enumerate(made.classes.labels)}
+        rows = (tables.row_of(each, indices[each.clip.label]) for each in made.outcomes)
+        return _made(path, "manifest", rows, made.classes.labels)
+    return read_list(path)
+
+
+def read_list(path: Path) -> ClipSet:
+    """A paper's list; raises PublishError where it is none."""
+    raise PublishError(f"{path}: is no published folder and no manifest")
+
+
+def _made(path: Path, kind: Kind, rows: Iterable[Row], labels: tuple[str, ...]) -> ClipSet:
+    there: dict[str, Row] = {}
+    lost: dict[str, str] = {}
+    for row in rows:
+        key = str(row["key"])
+        if key in there or key in lost:
+            raise PublishError(f"{path}: {key} stands in it twice; see ks-publish check")
+        if row["status"] == "ok":
+            there[key] = row
+        else:
+            lost[key] = str(row["status"])
+    found = tuple(sorted({str(row["label"]) for row in there.values() if row["label"] is not None}))
+    return ClipSet(name=files.as_text(path.absolute().name), kind=kind, rows=there, lost=lost, labels=labels or found)
+
+
+def _labels(folder: Path) -> tuple[str, ...]:
+    path = folder / contents.CLASSES
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > contents.MOST_BYTES:
+        return ()
+    return classes.read(str(path.absolute())).labels
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a file begins as a manifest's CSV does: its columns, and no other table's."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            header = next(csv.reader(itertools.islice(iter(lambda: text.readline(1 << 16), ""), 1)), [])
+    except OSError as error:
+        raise PublishError(
+            f"{path}: cannot be read: {error.strerror}; give a published folder, a manifest or a list"
+        ) from error
+    except (UnicodeDecodeError, csv.Error):
+        return False
+    return {"key", "status", "detail", "source", "tool_versions"} <= set(header)
+
+
+def list_row(*, key: str, youtube_id: str, start: int, end: int, label: str | None, split: str | None) -> Row:
+    """A row of what a list says of a clip; it names the clip, and so has the status ok."""
+    said: dict[str, tables.Value] = {
+        "label": label,
+        "youtube_id": youtube_id,
+        "time_start": start,
+        "time_end": end,
+        "split": split,
+        "key": key,
+        "status": "ok",
+    }
+    return dict.fromkeys(COLUMNS) | said

@@ -1,0 +1,108 @@
+"""A folder in the place of another at one moment: a kill leaves the old one or the new one, never a mixture."""
+
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kinetics_sounds import files
+
+_EXCHANGE = 2
+_AT_FDCWD = -100
+_NOT_HERE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
+"""Numbers of an OSError where a kernel or a file system cannot exchange two names."""
+_NEW, _OLD = "new", "old"
+
+
+def staging_of(out: Path) -> Path:
+    """Where the folder `out` is made: beside it, on the same disk."""
+    return out.with_name(f".{out.name}.ks-publish")
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """An empty folder in which to make `out`, held for this process; what a killed run left half made goes first.
+
+    It is removed at the end, unless it was exchanged. What lies beside it in the staging folder stays until `exchange` has
+    ended, so that a stopped run can go on.
+    """
+    place = staging_of(out)
+    with files.exclusive(place, command="ks-publish"):
+        if (place / _OLD).exists():  # killed between two renames, or while the old folder was removed
+            if not out.exists():
+                (place / _OLD).rename(out)
+            else:
+                files.remove_folder(place / _OLD)
+        if (place / _NEW).exists():
+            files.remove_folder(place / _NEW)
+        new = place / _NEW
+        files.make_folder(new)
+        try:
+            yield new
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+            if not {path.name for path in place.glob("*")} - {".lock", ".lock.held"}:
+                discard(out)
+
+
+def discard(out: Path) -> None:
+    """Remove the staging folder of `out`."""
+    shutil.rmtree(staging_of(out), ignore_errors=True)
+
+
+def exchange(new: Path, out: Path, *, own: Iterable[str]) -> None:
+    """Give the finished folder `new` the place of `out`; files there that are not among `own` are taken along.
+
+    On a file system that cannot exchange two folders there is a moment without either, and the next run mends a kill then.
+    """
+    if out.exists():
+        _keep_others(out, new, set(own))
+    for path in [new, *(path for path in new.rglob("*") if path.is_dir())]:
+        files.sync_folder(path)
+    files.make_folder(out.parent)
+    old = new.with_name(_OLD)
+    if not out.exists():
+        new.rename(out)
+    elif _exchanged(new, out):
+        new.rename(old)
+    else:
+        out.rename(old)
+        try:
+            new.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
+    files.sync_folder(out.parent)
+    discard(out)
+
+
+def _keep_others(out: Path, new: Path, own: set[str]) -> None:
+    """Link what ks-publish did not write into the new folder."""
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out)
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                (new / name).mkdir(parents=True, exist_ok=True)
+            continue
+        if name.as_posix() in own:
+            continue
+        (new / name.parent).mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, new / name, follow_symlinks=False)
+        except OSError:
+            shutil.copy2(path, new / name, follow_symlinks=False)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Exchange two names at one moment; False where that cannot be done here."""
+    with suppress(AttributeError):  # a C library without it
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+        if call(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _EXCHANGE) == 0:
+            return True
+        number = ctypes.get_errno()
+        if number not in _NOT_HERE:
+            raise OSError(number, os.strerror(number), str(second))
+    return False

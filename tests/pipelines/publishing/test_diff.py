@@ -1,0 +1,142 @@
+"""ks-publish diff: every planted difference is named once, and what two sets share can be built."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinetics_sounds.clip import Status
+from kinetics_sounds.pipelines import publish
+from kinetics_sounds.pipelines.publishing import check, contents, diff, likeness, sets
+
+from .builds import LABELS, clip, hashes, outcome, outcomes, published, sha256, write
+
+
+def compared(a: Path, b: Path, capsys: pytest.CaptureFixture[str], *more: str, code: int = 1) -> dict[str, Any]:
+    capsys.readouterr()
+    assert publish.main(["diff", str(a), str(b), "--json", *more]) == code
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_set_is_the_same_as_itself_in_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = published(tmp_path, outcomes())
+    build = tmp_path / "build/manifest.parquet"
+
+    for other in (out, build, build.with_suffix(".csv")):
+        found = compared(out, other, capsys, code=0)
+        assert (found["same"], found["common"], found["same_content"]) == (True, 16, 16)
+        assert found["a"]["selection"] == found["b"]["selection"] == contents.read_fingerprints(out).selection
+        assert found["by_class"] == {}
+    assert publish.main(["diff", str(out), str(build)]) == 0
+    assert "no difference" in capsys.readouterr().out
+
+
+def test_each_difference_is_named_once_by_class_and_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made: dict[int, Any] = dict(enumerate(outcomes()))
+    a = write(tmp_path / "a", list(made.values()))
+    changes = {
+        1: None,
+        2: outcome(clip(2), Status.REMOVED),
+        3: outcome(clip(3, label=LABELS[1])),
+        4: outcome(clip(4, split="test")),
+        6: outcome(clip(6), sha256="0" * 64),
+        5: outcome(clip(5)),  # was private
+        30: outcome(clip(30)),
+    }
+    b = write(tmp_path / "b", [each for each in {**made, **changes}.values() if each])
+
+    found = compared(a, b, capsys)
+
+    assert [(each["key"], each.get("status_there")) for each in found["only_in_a"]] == [
+        (clip(2).key, "removed"),
+        (clip(1).key, None),
+    ]
+    assert [(each["key"], each.get("status_there")) for each in found["only_in_b"]] == [
+        (clip(5).key, "private"),
+        (clip(30).key, None),
+    ]
+    assert found["label"] == [{"key": clip(3).key, "a": LABELS[0], "b": LABELS[1]}]
+    assert found["split"] == [{"key": clip(4).key, "a": "val", "b": "test"}]
+    assert [(each["key"], each["likeness"]) for each in found["content"]] == [(clip(6).key, "unknown")]
+    assert found["by_class"]["val"] == {LABELS[1]: {"only_in_a": 1, "split": 1}} | {
+        label: counts for label, counts in found["by_class"]["val"].items() if label != LABELS[1]
+    }
+    assert found["common"] == 16 - 2 - 2
+    assert publish.main(["diff", str(a), str(b)]) == 1
+    told = capsys.readouterr().out
+    assert "only in a: 2" in told
+    assert "another label: 1" in told
+    assert "other bytes: 1 (1 unknown)" in told
+
+
+def test_other_bytes_are_alike_or_different_by_their_hashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [outcome(clip(n)) for n in range(3)]
+    again = [outcome(clip(n), sha256=sha256(f"again {n}")) for n in range(3)]
+    of = {sha256(clip(n).key): hashes(n) for n in range(3)}
+    of |= {sha256("again 0"): hashes(0, flips=9), sha256("again 1"): hashes(9), sha256("again 2"): ("", "")}
+    monkeypatch.setattr(likeness, "compute", lambda wanted, **_: ({each: of[each] for each in wanted}, {}))
+    for name, clips in (("a", made), ("b", again)):
+        path = write(tmp_path / name, clips)
+        assert publish.main(["--manifest", str(path), "--out", str(tmp_path / name / "out")]) == 0
+
+    found = compared(tmp_path / "a/out", tmp_path / "b/out", capsys)
+
+    assert {each["key"]: each["likeness"] for each in found["content"]} == {
+        clip(0).key: "alike",
+        clip(1).key: "different",
+        clip(2).key: "unknown",
+    }
+    assert found["a"]["selection"] == found["b"]["selection"]
+    assert found["a"]["content"] != found["b"]["content"]
+
+
+def test_the_common_split_is_what_both_say_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = published(tmp_path, outcomes())
+    other = [each for each in outcomes() if each.clip not in (clip(1), clip(3))]
+    b = write(tmp_path / "b", [*other, outcome(clip(3, label=LABELS[1])), outcome(clip(30))])
+    out = tmp_path / "common"
+
+    compared(a, b, capsys, "--out", str(out))
+
+    keys = {str(row["key"]) for row in contents.rows_of(out)}
+    assert keys == {each.clip.key for each in other if each.media}
+    assert list(check.check(out, with_croissant=False)) == []
+    assert compared(out, out, capsys, code=0)["common"] == len(keys)
+    assert publish.main(["diff", str(a), str(b), "--out", str(out)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_what_is_no_set_is_a_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = published(tmp_path, outcomes())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.csv").write_text("a,b\n1,2\n")
+    for words in ([out], [out, tmp_path / "empty"], [out, tmp_path / "none.csv"], [out, tmp_path / "text.csv"], []):
+        assert publish.main(["diff", *map(str, words)]) == 2
+        assert "error: " in capsys.readouterr().err
+
+
+def test_a_list_says_what_it_says_and_no_more(tmp_path: Path) -> None:
+    """Whatever a list lacks is no difference."""
+    full = sets.read(write(tmp_path, [outcome(clip(1)), outcome(clip(2))]))
+    made = clip(1)
+    row = sets.list_row(key=made.key, youtube_id=made.youtube_id, start=1, end=11, label=made.label, split=None)
+    few = sets.ClipSet(name="list", kind="list", rows={made.key: row}, lost={}, labels=())
+
+    found = diff.difference(full, few)
+    assert [each["key"] for each in found.only_in_a] == [clip(2).key]
+    assert (found.only_in_b, found.label, found.split, found.content) == ((), (), (), ())
+    assert few.fingerprints == {"selection": "", "content": ""}
+
+
+def test_a_hostile_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = published(tmp_path, outcomes())
+    shutil.copytree(out, tmp_path / "evil")
+    path = contents.csv_path(tmp_path / "evil", "val")
+    path.write_bytes(path.read_bytes().replace(clip(4).key.encode(), b"../../etc/passwd"))
+    assert publish.main(["diff", str(out), str(tmp_path / "evil")]) == 2
+    assert "is not that of its youtube_id" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""Card, datasheet, citation: complete, and nothing that a label or a name holds does anything in them."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kinetics_sounds import classes
+from kinetics_sounds.pipelines.publishing import check, contents, markdown, tables
+
+from .builds import clip, outcome, outcomes, published
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '=HYPERLINK("http://evil.example","x")',
+    "'=escaped",
+    "../../etc/passwd",
+    "a | b",
+    "[x](javascript:alert(1))",
+    "![](http://evil.example/x.png)",
+    "www.evil.example",
+    "**bold** `code` @someone",
+    "\u202eesrever",
+    '"quoted", comma',
+    "${jndi} {{x}}",
+    "---",
+)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = [outcome(clip(n, label=label)) for n, label in enumerate(HOSTILE)]
+    folder = tmp_path_factory.mktemp("hostile")
+    note = "<img src=x onerror=alert(1)> ---\n# heading \u202e"
+    options = ["--creator", "</script><b>\u202eA: 'Name'\"", "--name", "evil"]
+    return published(folder, made, *options, labels=HOSTILE, name='"><b>\nx', note=note)
+
+
+def test_hostile_labels_come_back_as_they_are(hostile: Path) -> None:
+    rows = list(contents.rows_of(hostile))
+    assert {str(row["label"]) for row in rows} == set(HOSTILE)
+    assert classes.read(str(hostile / "classes.txt")).labels == HOSTILE
+    assert list(check.check(hostile, with_croissant=False)) == []
+
+
+def test_no_cell_of_a_csv_is_a_formula(hostile: Path) -> None:
+    for split in contents.splits_of(hostile):
+        with contents.csv_path(hostile, split).open(newline="") as text:
+            labels = [row["label"] for row in csv.DictReader(text)]
+        assert [label for label in labels if label.startswith(("=", "+", "-", "@"))] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "DATASHEET.md", "LICENSE.md", "CHANGES.md"])
+def test_nothing_in_markdown_is_html_a_link_or_hidden(hostile: Path, name: str) -> None:
+    text = (hostile / name).read_text("utf-8")
+    assert not re.search(r"<[a-zA-Z/!]", text)
+    assert "\u202e" not in text
+    links = re.findall(r"(?<!\\)\]\(([^)]*)\)", text)
+    assert all(link.startswith("https://creativecommons.org/") for link in links)
+    assert not re.search(r"(?<![\\\w/.])(https?://|www\.)evil", text)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    heads = {line.replace(r"\|", "").count("|") for line in rows}
+    assert heads <= {4, 5}
+
+
+def test_the_head_of_the_card_is_what_the_hub_reads(hostile: Path, tmp_path: Path) -> None:
+    for folder, name in ((hostile, "evil"), (published(tmp_path, outcomes(), note="a reconstruction: x"), "few")):
+        text = (folder / "README.md").read_text("utf-8")
+        _, head, body = text.split("---\n", 2)
+        read = yaml.safe_load(head)
+        assert read["pretty_name"] == f"Kinetics-Sounds {name}"
+        assert read["license"] == "cc-by-4.0"
+        [config] = read["configs"]
+        assert [each["path"] for each in config["data_files"]] == [
+            f"splits/{split}.parquet" for split in contents.splits_of(folder)
+        ]
+        assert all((folder / each["path"]).is_file() for each in config["data_files"])
+        assert ("reconstruction" in body) == (name == "few")
+        for word in ("ks-build --clips FOLDER", "Fingerprints", "Whoever wants a row removed", "No media"):
+            assert word in body
+
+
+def test_json_and_yaml_hold_texts_and_nothing_else(hostile: Path) -> None:
+    croissant = json.loads((hostile / "croissant.json").read_text())
+    assert "\u202e" not in json.dumps(croissant, ensure_ascii=False)
+    assert croissant["license"] == "https://creativecommons.org/licenses/by/4.0/"
+    assert croissant["usageInfo"].startswith("https://")
+    assert {field["name"] for field in croissant["recordSet"][1]["field"]} == set(tables.COLUMNS)
+    citation = yaml.safe_load((hostile / "CITATION.cff").read_text("utf-8"))
+    assert citation["authors"] == [{"name": "</script><b>U+202EA: 'Name'\""}]
+
+
+def test_the_citation_has_all_that_cff_1_2_asks_for(tmp_path: Path) -> None:
+    out = published(tmp_path, outcomes(), "--date", "2026-11-28", "--creator", "A. Name")
+    read = yaml.safe_load((out / "CITATION.cff").read_text())
+
+    assert {"cff-version", "message", "title", "authors"} <= set(read)
+    assert (read["cff-version"], read["type"], read["version"]) == ("1.2.0", "dataset", "1.0.0")
+    assert read["date-released"] == "2026-11-28"
+    assert read["license"] == "CC-BY-4.0"
+    for each in read["references"]:
+        assert {"type", "title", "authors"} <= set(each)
+
+
+def test_the_datasheet_has_the_headings_of_its_authors(tmp_path: Path) -> None:
+    text = (published(tmp_path, outcomes()) / "DATASHEET.md").read_text()
+    assert re.findall(r"(?m)^## (.*)$", text) == [
+        "Motivation",
+        "Composition",
+        "Collection process",
+        "Preprocessing, cleaning, labeling",
+        "Uses",
+        "Distribution",
+        "Maintenance",
+    ]
+    assert "Not known." in text
+
+
+@given(st.text())
+def test_an_escaped_text_has_no_mark_left(text: str) -> None:
+    escaped = markdown.escape(text)
+    assert not re.search(r"[<>\"\n\r\u202e]", escaped)
+    assert not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]|]", escaped)
+    assert escaped.isprintable() or set(escaped) - {" "}
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="#"), min_size=1)
+        .map(str.strip)
+        .filter(lambda label: label and not tables.label_fault(label)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_any_label_goes_through_csv_and_parquet(labels: list[str]) -> None:
+    import tempfile
+
+    rows = [tables.row_of(outcome(clip(n, label=label)), n) for n, label in enumerate(labels)]
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "a.csv"
+        assert tables.write(path, rows) == len(rows)
+        assert list(tables.read_csv(path)) == list(tables.read_parquet(path.with_suffix(".parquet"))) == rows
