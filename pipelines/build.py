@@ -28,7 +28,7 @@ from .fetching import list_report
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, Settings, check, check_groups
 from .fetching.build_state import BuildState, drop_changed, pending, standing
-from .fetching.comparison import compare
+from .fetching.comparison import How, compare
 from .fetching.driver import Run, RunStats, StopReason, ask
 from .fetching.list_classes import class_list_of, name_of
 from .fetching.list_plan import Asked, ListPlan, plan_lists
@@ -101,7 +101,8 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         report = account.report(job.classes, tally, seconds=time.monotonic() - began)
         if job.lists:
             report["lists"] = list_report.report(job.lists, became)
-            if compared := compare(job.lists, became, job.out, judge=None, stop=stop.__bool__):
+            how = How(judge=None, workers=settings.workers, timeout_seconds=settings.timeout)
+            if compared := compare(job.lists, became, job.out, how=how, stop=stop.__bool__):
                 report["compared"] = compared
             checked = checked and not stop
         files.write_bytes(job.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())

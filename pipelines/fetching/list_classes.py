@@ -46,8 +46,8 @@ class Labels:
     def label(self, entry: Entry, indexed: Sequence[str], path: Path) -> str | None:
         """What a row says of its label, in the class list's spelling; None where it says nothing.
 
-        Of several the first that the class list holds, else the first. Raises ListError for a class index without a class
-        list, and for one that the class list does not have.
+        Of several the first that the class list holds, else the first. Raises ListError for a class index that the class
+        list does not have.
         """
         if entry.labels:
             spelt = [self.spelt(label) for label in entry.labels]
@@ -56,14 +56,10 @@ class Labels:
             return self.spelt(self._by_folder.get(_folder(entry.folder), entry.folder.replace("_", " ")))
         if entry.label_index is None:
             return None
-        if self.class_list is None:
-            raise ListError(
-                f"{path}: has class indices, not labels; name the class list that they are of with --classes"
-            )
         if entry.label_index >= len(indexed):
             raise ListError(
-                f"{path}:{entry.line}: class index {entry.label_index} is not one of the {len(indexed)} labels of "
-                f"{self.class_list.name}; name the class list that the indices are of with --classes"
+                f"{path}:{entry.line}: class index {entry.label_index} is not one of the {len(indexed)} labels of the class "
+                "list; name the class list that the indices are of with --classes"
             )
         return indexed[entry.label_index]
 
@@ -105,7 +101,7 @@ def _folder(label: str) -> str:
 
 def published_folder(clip_list: ClipList) -> Path | None:
     """The published folder that a list is a split of; None where it is none."""
-    folder = clip_list.path.absolute().parent
+    folder = clip_list.path.resolve().parent
     published = clip_list.format == "published" and folder.name == "splits" and (folder.parent / FINGERPRINTS).is_file()
     return folder.parent if published else None
 

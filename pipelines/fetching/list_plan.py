@@ -106,8 +106,9 @@ def plan_lists(
     `always`. Raises ListError for a clip that is named twice differently, for class indices that are of another class list,
     and where nothing is left; AnnotationError as `plan.plan` does.
     """
-    youtube_ids, needed = _survey(clip_lists, asked)
+    youtube_ids, needed = _survey(clip_lists, asked, indexed=class_list is not None)
     annotated = _annotated(annotation_lists(), youtube_ids) if always or needed else None
+    del youtube_ids
     rows = _Rows(Labels.of(class_list, annotated), annotated or {}, asked)
     for clip_list in clip_lists:
         rows.take(clip_list)
@@ -128,8 +129,11 @@ def plan_lists(
     )
 
 
-def _survey(clip_lists: Iterable[ClipList], asked: Asked) -> tuple[set[str], bool]:
-    """The videos that the lists name, and whether the annotations must be asked for anything."""
+def _survey(clip_lists: Iterable[ClipList], asked: Asked, *, indexed: bool) -> tuple[set[str], bool]:
+    """The videos that the lists name, and whether the annotations must be asked for anything.
+
+    Raises ListError for class indices where no class list is `indexed` by them.
+    """
     youtube_ids: set[str] = set()
     needed = False
     for clip_list in clip_lists:
@@ -137,6 +141,10 @@ def _survey(clip_lists: Iterable[ClipList], asked: Asked) -> tuple[set[str], boo
         for entry in lists.read(clip_list):
             if entry.trouble:
                 continue
+            if entry.label_index is not None and not indexed:
+                raise ListError(
+                    f"{clip_list.path}: has class indices, not labels; name the class list that they are of with --classes"
+                )
             youtube_ids.add(entry.youtube_id)
             labelled = bool(entry.labels or entry.folder)  # an index is compared with what the annotations say
             timed = entry.time_start is not None and entry.time_end is not None
@@ -224,7 +232,7 @@ class _Rows:
                 "not_in_annotations", "is not in the annotations, and nothing says its split; say it with --clips_split"
             )
         try:
-            return Clip(sys.intern(entry.youtube_id), start, end, sys.intern(label), sys.intern(split)), known
+            return Clip(entry.youtube_id, start, end, sys.intern(label), sys.intern(split)), known
         except ValueError as error:
             raise _LeftOut("unusable", str(error)) from error
 

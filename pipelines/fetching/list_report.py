@@ -42,15 +42,15 @@ class Became:
     def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         """The same outcomes, each counted."""
         for outcome in outcomes:
-            clip = outcome.clip
+            clip, key = outcome.clip, outcome.clip.key
             if outcome.media is not None:
                 self.counts[clip.split]["ok"] += 1
-                self.built[clip.key] = outcome.media.sha256, outcome.media.path
-                self.rows.append((clip.key, clip.label, clip.split))
+                self.built[key] = outcome.media.sha256, outcome.media.path
+                self.rows.append((key, clip.label, clip.split))
             else:
                 gone = outcome.status.kind is Kind.PERMANENT
                 self.counts[clip.split]["vanished" if gone else "not_had"] += 1
-                self.lacking[clip.key] = outcome.status.value
+                self.lacking[key] = outcome.status.value
             yield outcome
 
 

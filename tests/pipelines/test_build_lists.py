@@ -11,11 +11,13 @@ import pytest
 
 from kinetics_sounds import files, fingerprints, manifest
 from kinetics_sounds.ledger import Ledger
-from kinetics_sounds.pipelines import build
+from kinetics_sounds.pipelines import build, executors
+from kinetics_sounds.pipelines.executors import Failed
 from kinetics_sounds.pipelines.fetching import comparison, list_report
 from kinetics_sounds.pipelines.fetching.list_plan import Asked, plan_lists
+from kinetics_sounds.pipelines.process_pool import Cause
 
-from .conftest import inline, video
+from .conftest import Inline, inline, video
 
 if TYPE_CHECKING:
     from .conftest import Folder
@@ -216,7 +218,7 @@ def test_a_published_folder_gives_the_same_selection_and_bytes(
     shown = capsys.readouterr().out
     assert "the selection is that of the lists" in shown
     assert "rows of clips that the publisher never had: 1" in shown
-    assert "bytes of the clips beside the published ones: 3 same, 0 different" in shown
+    assert "clips beside the published ones: 3 same, 0 different" in shown
 
 
 def test_a_rerun_gives_the_same_manifest_byte_for_byte(published: Path, videos: Path, tmp_path: Path) -> None:
@@ -250,24 +252,63 @@ def test_other_bytes_and_lacking_clips_are_told(
     assert "  unknown: bbbbbbbbbbb_000000_000002" in shown
 
 
-@pytest.mark.parametrize("verdict", ["alike", "different", "unknown"])
-def test_a_judge_is_asked_only_of_other_bytes(published: Path, tmp_path: Path, verdict: Any) -> None:
+def judge_by_hash(task: comparison.Task) -> comparison.Verdict:
+    """What the published row's hash says; stands in for a look at the file."""
+    assert task.path.is_absolute()
+    assert task.timeout_seconds == 5
+    return "alike" if task.row["picture_hash"] == "p1:00" else "different"
+
+
+def compared(published: Path, hashes: dict[str, str], *, stop: bool = False) -> dict[str, Any] | None:
+    """The published folder beside a build in which all clips have other bytes; hashes of its rows by their ids."""
+    for path in (published / "splits").glob("*.csv"):
+        head, *lines = path.read_text().splitlines()
+        told = [f"{line},{next((h for youtube_id, h in hashes.items() if youtube_id in line), '')}" for line in lines]
+        path.write_text("\n".join([f"{head},picture_hash", *told, ""]))
     found = build._lists(build.Settings(clips=(str(published),)))
     plan = plan_lists(found, None, Asked(splits=("train", "val")), annotation_lists=list, always=False)
     became = list_report.Became()
-    became.built["aaaaaaaaaaa_000007_000009"] = "0" * 64, "a.mp4"
-    asked: list[tuple[str, Path]] = []
+    became.built.update({clip.key: ("0" * 64, f"{clip.key}.mp4") for clip in plan.clips})
+    how = comparison.How(judge=judge_by_hash, workers=1, timeout_seconds=5)
+    document: dict[str, Any] | None = comparison.compare(plan, became, published / "out", how=how, stop=lambda: stop)
+    return document
 
-    def judge(row: Any, path: Path) -> Any:
-        asked.append((row["key"], path))
-        return verdict
 
-    document = comparison.compare(plan, became, tmp_path, judge=judge, stop=lambda: False)
+def test_only_clips_of_other_bytes_with_hashes_are_looked_at(published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(published, folder)
 
-    assert asked == [("aaaaaaaaaaa_000007_000009", tmp_path / "a.mp4")]
+    document = compared(folder, {"aaaaaaaaaaa": "p1:00", "bbbbbbbbbbb": "p1:ff"})
+
     assert document is not None
-    assert document["counts"] == dict.fromkeys(document["counts"], 0) | {"lacking": 2} | {verdict: 1}
-    assert comparison.compare(plan, became, tmp_path, judge=judge, stop=lambda: True) is None
+    assert document["counts"] == {"same": 0, "alike": 1, "different": 1, "unknown": 1, "lacking": 0}
+    assert document["clips"] == {
+        "-cccccccccc_000003_000005": "unknown",
+        "aaaaaaaaaaa_000007_000009": "alike",
+        "bbbbbbbbbbb_000000_000002": "different",
+    }
+    assert "  different: bbbbbbbbbbb_000000_000002" in comparison.text(document)
+
+
+def test_a_comparison_that_is_stopped_claims_nothing(published: Path, tmp_path: Path) -> None:
+    shutil.copytree(published, tmp_path / "mine")
+
+    assert compared(tmp_path / "mine", {"aaaaaaaaaaa": "p1:00"}, stop=True) is None
+
+
+def test_what_crashes_a_worker_is_unknown(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of three clips one is looked at, and no worker lives to say what it saw."""
+    failed = Failed(Cause.TIMED_OUT, "it took too long")
+    monkeypatch.setattr(executors, "start", lambda *_, **__: Inline(lambda _task: failed))
+    shutil.copytree(published, tmp_path / "mine")
+
+    document = compared(tmp_path / "mine", {"aaaaaaaaaaa": "p1:00"})
+
+    assert document is not None
+    assert document["counts"] == {"same": 0, "alike": 0, "different": 0, "unknown": 3, "lacking": 0}
+    assert "aaaaaaaaaaa_000007_000009.mp4: cannot be compared: it took too long" in caplog.text
 
 
 def test_a_list_of_strangers_has_nothing_to_compare(videos: Path, tmp_path: Path) -> None:

@@ -230,8 +230,8 @@ def test_a_clip_takes_the_first_of_its_labels_that_the_class_list_holds(tmp_path
 
 def test_class_indices_need_their_class_list(tmp_path: Path) -> None:
     with pytest.raises(ListError, match=r"one\.txt: has class indices, not labels; name the class list .* --classes"):
-        planned(tmp_path, "aaaaaaaaaaa_0,10,0\n", classes=None)
-    with pytest.raises(ListError, match=r"one\.txt:1: class index 3 is not one of the 3 labels of three"):
+        planned(tmp_path, "aaaaaaaaaaa_0,10,0\n", classes=None, annotations=None)
+    with pytest.raises(ListError, match=r"one\.txt:1: class index 3 is not one of the 3 labels of the class list"):
         planned(tmp_path, "aaaaaaaaaaa_0,10,3\n")
 
 
