@@ -895,6 +895,30 @@ DEFENCES: tuple[Defence, ...] = (
         "pass",
         "tests/test_annotations.py::test_of_a_body_that_is_too_large_no_more_is_read_than_tells_so",
     ),
+    Defence(
+        ARCHIVES,
+        "a list of clips has at most 2 GiB",
+        "kinetics_sounds/lists/__init__.py",
+        "if path.stat().st_size > MAX_BYTES:",
+        "if False:",
+        "tests/lists/test_lists.py::test_a_list_has_a_bounded_length",
+    ),
+    Defence(
+        ARCHIVES,
+        "a list of clips has at most five million rows",
+        "kinetics_sounds/lists/__init__.py",
+        "if count > MAX_ROWS:",
+        "if False:",
+        "tests/lists/test_lists.py::test_a_list_has_a_bounded_length",
+    ),
+    Defence(
+        ARCHIVES,
+        "a line of a list of clips has at most 65536 characters",
+        "kinetics_sounds/lists/__init__.py",
+        'if len(line) == MAX_LINE and line[-1] not in "\\r\\n":',
+        "if False:",
+        "tests/lists/test_lists.py::test_what_is_no_text_is_refused",
+    ),
     # --- Shards ---
     Defence(
         SHARDS,
@@ -1285,6 +1309,14 @@ DEFENCES: tuple[Defence, ...] = (
         "tests/pipelines/test_doctor.py::test_a_stranger_s_words_cannot_write_lines_or_colours",
     ),
     # --- Code from elsewhere ---
+    Defence(
+        CODE,
+        "a list of clips that is or may hold a pickle is never opened",
+        "kinetics_sounds/lists/__init__.py",
+        "_check_text(path, file.read(8))",
+        "pass",
+        "tests/lists/test_lists.py::test_a_pickle_is_refused_and_never_opened",
+    ),
     Defence(
         CODE,
         "no Python that a command starts imports a file of the working folder",

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
 """Kinetics-400, as the public mirror keeps it."""
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
-_SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+"""What lists call the splits; DeepMind's re-release says "validate"."""
 _MAX_BYTES = 256 << 20
 BACKOFF = retry.Backoff(attempts=4, first_seconds=0.1, longest_seconds=5.0, jitter_seconds=1.0)
 """Of a download that failed."""
@@ -42,15 +43,21 @@ class Annotations:
     """Every label of the list, wanted or not."""
 
 
-def read(place: str | Path, *, labels: Iterable[str], splits: Iterable[str] = SPLITS) -> Annotations:
-    """The clips of the wanted labels and splits, in the file's order.
+def read(
+    place: str | Path,
+    *,
+    labels: Iterable[str] | None,
+    splits: Iterable[str] = SPLITS,
+    youtube_ids: Container[str] | None = None,
+) -> Annotations:
+    """The clips of the wanted labels, splits and videos, in the file's order; None stands for all.
 
     Both header styles are read (with and without `is_cc`; other columns are ignored) and "validate" is val. A label is
     spelt as in `labels`, whichever of Unicode's forms the file has it in. Raises AnnotationError for a file that cannot be
     read, a missing column, a list without labels, and a wanted row that is no clip.
     """
     path, wanted = Path(place), set(splits)
-    spelt = {normal(label): label for label in labels}
+    spelt = {normal(label): label for label in labels or ()}
     try:
         text = files.read_text(path)
     except (OSError, ValueError) as error:
@@ -69,10 +76,12 @@ def read(place: str | Path, *, labels: Iterable[str], splits: Iterable[str] = SP
             label = (row["label"] or "").strip()
             label = spelt.get(normal(label), label)
             seen.add(label)
-            if normal(label) not in spelt:
+            if labels is not None and normal(label) not in spelt:
+                continue
+            if youtube_ids is not None and (row["youtube_id"] or "").strip() not in youtube_ids:
                 continue
             where = f"{path}:{rows.line_num}"
-            split = _SPLIT_NAMES.get((row["split"] or "").strip().lower())
+            split = SPLIT_NAMES.get((row["split"] or "").strip().lower())
             lacks = [column for column in _COLUMNS if row[column] is None]
             if lacks and (split is None or split in wanted):
                 raise AnnotationError(
@@ -80,7 +89,7 @@ def read(place: str | Path, *, labels: Iterable[str], splits: Iterable[str] = SP
                     'must stand in "quotes")'
                 )
             if split is None:
-                raise AnnotationError(f"{where}: split {row['split']!r} is none of {', '.join(_SPLIT_NAMES)}")
+                raise AnnotationError(f"{where}: split {row['split']!r} is none of {', '.join(SPLIT_NAMES)}")
             if split in wanted:
                 found.append((_clip(row, sys.intern(label), split, where), rows.line_num))
     except csv.Error as error:

@@ -4,6 +4,7 @@
     ├── SettingsError            an option or recipe that cannot be
     ├── ClassListError           a class list that cannot be read or used
     ├── AnnotationError          an annotation CSV that cannot be read or used
+    ├── ListError                a published list of clips that cannot be read or used
     ├── SourceError              a source that cannot be opened at all
     ├── ManifestError            a manifest that is missing, damaged or of another schema
     ├── ShardError               a shard set that is missing, damaged or of another schema
@@ -38,6 +39,10 @@ class ClassListError(KineticsSoundsError):
 
 class AnnotationError(KineticsSoundsError):
     """An annotation CSV that cannot be read or used."""
+
+
+class ListError(KineticsSoundsError):
+    """A published list of clips that cannot be read or used."""
 
 
 class SourceError(KineticsSoundsError):

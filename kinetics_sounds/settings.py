@@ -90,7 +90,8 @@ def parse(
     """Read `kind`'s fields, and each group's under its name, from `argv` (None: the process's own).
 
     The parser's description is `kind`'s docstring. `find_config` turns what follows `--config` into a file or
-    layers; without it there is no `--config`. A field whose metadata name a `package` takes a name of one of its modules.
+    layers; without it there is no `--config`. A field whose metadata name a `package` takes a name of one of its modules, or
+    one of the words `also`.
     Raises SettingsError naming the option and the remedy.
     """
     configs: list[Path] = []
@@ -150,8 +151,11 @@ def _repeatable(kind: type) -> set[str]:
 
 def _modules(kind: type) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Each field that takes the name of a package's module, with those names."""
-    packages = {field.name: field.metadata.get("package") for field in dataclasses.fields(kind)}
-    return tuple((name, tuple(plugins.names(package))) for name, package in packages.items() if package)
+    return tuple(
+        (field.name, (*field.metadata.get("also", ()), *plugins.names(field.metadata["package"])))
+        for field in dataclasses.fields(kind)
+        if field.metadata.get("package")
+    )
 
 
 def _config_first(argv: list[str]) -> list[str]:

@@ -2,94 +2,41 @@
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from kinetics_sounds import annotations, classes, files, manifest, sources
+from kinetics_sounds import annotations, classes, files, lists, manifest, sources
 from kinetics_sounds.address import Address
 from kinetics_sounds.classes import ClassList
-from kinetics_sounds.clip import SPLITS, Clip, Kind, Status
+from kinetics_sounds.clip import SPLITS, Clip, Status
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, Stop, command, stoppable
 from kinetics_sounds.errors import SettingsError, SourceError
-from kinetics_sounds.ledger import Ledger, PartEntry, name_of
+from kinetics_sounds.ledger import Ledger, PartEntry
+from kinetics_sounds.ledger import name_of as source_name
+from kinetics_sounds.lists import ClipList
 from kinetics_sounds.settings import choices, parse
 from kinetics_sounds.sources import OnDisk, Source, TarSource
 
 from . import executors
+from .fetching import list_report
 from .fetching.archive_driver import ask_archive
+from .fetching.build_settings import RETRIABLE, Settings, check, check_groups
 from .fetching.build_state import BuildState, drop_changed, pending, standing
+from .fetching.comparison import How, compare
 from .fetching.driver import Run, RunStats, StopReason, ask
+from .fetching.list_classes import class_list_of, name_of
+from .fetching.list_plan import Asked, ListPlan, plan_lists
+from .fetching.list_report import Became
 from .fetching.plan import plan, shared_videos
 from .fetching.summary import Account, forecast, forecast_text, summary
 from .fetching.throttle import RetryPolicy
 from .fetching.worker import work
-
-RETRIABLE = tuple(dict.fromkeys(each.value for each in (*Kind, *Status) if each.value != "ok"))
-"""What `--retry` takes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Build clips and their manifest from a class list. Run it again to go on where it stopped.
-
-    Examples:
-      ks-build --classes k100.txt
-      ks-build --classes k32 --source local:/data/k400 --source cvdf --source youtube --workers 8
-      ks-build --classes k32 --source youtube --youtube.cookies cookies.txt --youtube.proxy socks5://127.0.0.1:1080
-      ks-build --classes k100 --source cvdf --executor slurm --slurm.partition cpu --workers 32
-      ks-build --classes k32 --source local:/data/k400 --check_bytes
-      ks-build --classes mine.txt --annotations val.csv --splits val --limit 20 --dry_run
-
-    exit code: 0 every clip ok; 1 done, some clips have another status; 2 misuse; 3 stopped, run again;
-    4 a bug, or a disk that fails.
-    """
-
-    classes: str
-    """Class list: a text file with one Kinetics label a line, or a shipped name (k31, k32, k100, k400)."""
-    annotations: tuple[Address, ...] = ()
-    """Kinetics CSVs, paths or URLs; default: the official Kinetics-400 lists of the splits asked for."""
-    splits: str = "train,val,test"
-    """Splits to build, separated by commas."""
-    source: tuple[Address, ...] = field(default=(), metadata={"repeat": True})
-    """Where clips come from, tried in the order given; repeatable: local:DIR, cvdf, cvdf:URL, cvdf:DIR (a folder of the
-    mirror's tar parts), youtube. Default: youtube."""
-    out: Path | None = None
-    """Folder of the build; default: data/NAME after the class list."""
-    limit: int | None = None
-    """At most this many clips a split, drawn by their keys."""
-    per_class: int | None = None
-    """At most this many clips a class and split, drawn by their keys."""
-    executor: str = field(default="local", metadata={"package": executors.__name__})
-    """Where workers run: processes here, a Ray cluster, or Slurm array jobs. --out must be seen by all of them."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes; each uses one core."""
-    min_coverage: float = 0.9
-    """Share of the annotated span that picture and sound must each cover; clips that are there already stay."""
-    timeout: float = 300.0
-    """Seconds that one ffmpeg run may take."""
-    retry: str = "retry,stop"
-    """What an earlier run left that is tried again: kinds (retry, stop, permanent) or statuses, separated by commas."""
-    attempts: int = 3
-    """Tries of one clip within a run, where trying again may help."""
-    retry_wait: float = 15.0
-    """Seconds before the second try; it trebles for each next one, with jitter."""
-    patience: float = 7200.0
-    """Seconds that a source may refuse everything (bot check, rate limit, no network), probed now and then with one clip,
-    before the build stops with exit code 3."""
-    check_bytes: bool = False
-    """Read every clip that is there and make anew those whose SHA-256 is not the one that was built, or whose source's own file
-    (where that is linked) has changed; without this option sizes alone are compared."""
-    dry_run: bool = False
-    """Only say what would be asked of which source, and what to expect; opens some of a folder's files."""
-    json: bool = False
-    """Print the report, or the forecast of --dry_run, as JSON on standard output."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,6 +62,8 @@ class Job:
     again: frozenset[str]
     """Kinds and statuses of an earlier run that are asked again."""
     out: Path
+    lists: ListPlan | None = None
+    """What the lists ask for, where the clips are those of lists."""
 
 
 def build(settings: Settings, groups: Mapping[str, Any]) -> int:
@@ -122,12 +71,12 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
 
     `groups` holds the own options of sources and executors, by their names.
     """
-    _check(settings)
+    check(settings)
     job = _prepare(settings, groups)
     if settings.dry_run:
         expected = _forecast(job, settings)
         print(json.dumps(expected) if settings.json else forecast_text(expected))
-        return DONE
+        return SOME_FAILED if job.lists and job.lists.unbuilt else DONE
     began = time.monotonic()
     account, tally = Account(), RunStats()
     failed: SourceError | None = None
@@ -146,8 +95,16 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         except SourceError as error:  # told once what is done has its manifest
             failed = error
         outcomes = (ledger.outcome(clip, tuple(job.sources), kept=known.ok.get(clip.key)) for clip in job.clips)
-        manifest.write(job.out / "manifest.parquet", job.classes, account.counted(outcomes))
+        became = Became()
+        counted = became.counted(outcomes) if job.lists else outcomes
+        manifest.write(job.out / "manifest.parquet", job.classes, account.counted(counted))
         report = account.report(job.classes, tally, seconds=time.monotonic() - began)
+        if job.lists:
+            report["lists"] = list_report.report(job.lists, became)
+            how = How(judge=None, workers=settings.workers, timeout_seconds=settings.timeout)
+            if compared := compare(job.lists, became, job.out, how=how, stop=stop.__bool__):
+                report["compared"] = compared
+            checked = checked and not stop
         files.write_bytes(job.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     print(json.dumps(report) if settings.json else summary(report, job.out))
     if failed is not None:
@@ -160,7 +117,7 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
             f"stopped by {stop.by.name if stop.by else 'a signal'}: what was done is kept; run the same command to go on",
             file=sys.stderr,
         )
-    if account.complete and checked:
+    if account.complete and checked and not (job.lists and job.lists.unbuilt):
         return DONE
     return STOPPED if stop or blocked else SOME_FAILED
 
@@ -168,21 +125,45 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
 def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
     """Read what the settings name, and print what was chosen; nothing is written but lists that had to be downloaded."""
     say = sys.stderr if settings.json else sys.stdout
-    class_list = classes.read(settings.classes)
     splits = choices(settings.splits, SPLITS, option="splits")
     again = frozenset(choices(settings.retry, RETRIABLE, option="retry"))
-    out = settings.out or Path("data") / class_list.name
-    note = f" ({class_list.note})" if class_list.note else ""
-    print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}\nout: {out}", file=say)
+    clip_lists = _lists(settings)
+    class_list = classes.read(settings.classes) if settings.classes else class_list_of(clip_lists)
+    out = settings.out or Path("data") / (name_of(clip_lists) if clip_lists or not class_list else class_list.name)
+    if class_list:
+        _tell_classes(class_list, say)
+        _check_classes(class_list, out)
+    print(f"out: {out}", file=say)
     chosen = map(sources.absolute, settings.source or (Address("youtube"),))
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
-    _check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
-    _check_classes(class_list, out)
-    lists = settings.annotations or tuple(Address(annotations.OFFICIAL.format(split=split)) for split in splits)
-    clips = _plan(class_list, lists, splits, settings, out)
-    told, specs = ", ".join(map(str, lists)), ", ".join(map(name_of, asked))
-    print(f"annotations: {told}: {len(clips)} clips\nsources: {specs}", file=say)
-    return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out)
+    check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
+    planned, clips = None, tuple[Clip, ...]()
+    if clip_lists or not class_list:
+        planned = _plan_lists(clip_lists, class_list, splits, settings, out, say)
+        clips = planned.clips
+        if not class_list:
+            class_list = replace(planned.classes, name=out.name, note=f"the labels of the lists {out.name}, sorted.")
+            _tell_classes(class_list, say)
+            _check_classes(class_list, out)
+    else:
+        places = settings.annotations or _official(splits)
+        with _annotations_folder(settings, out) as folder:
+            paths = [annotations.fetch(place.real, folder) for place in places]
+            clips = plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
+        print(f"annotations: {', '.join(map(str, places))}: {len(clips)} clips", file=say)
+    print(f"sources: {', '.join(map(source_name, asked))}", file=say)
+    return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out, lists=planned)
+
+
+def _tell_classes(class_list: ClassList, say: TextIO) -> None:
+    note = f" ({class_list.note})" if class_list.note else ""
+    print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}", file=say)
+
+
+def _lists(settings: Settings) -> tuple[ClipList, ...]:
+    """The files of the lists, each of a format that was recognised."""
+    name = "" if settings.clips_format == "auto" else settings.clips_format
+    return tuple(lists.recognise(path, name=name) for place in settings.clips for path in lists.find(place))
 
 
 def _name(spec: Address) -> str:
@@ -270,29 +251,6 @@ def _start(
     )
 
 
-def _check(settings: Settings) -> None:
-    for name in ("limit", "per_class", "workers", "timeout", "attempts"):
-        value = getattr(settings, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise SettingsError(f"--{name} {value}: must be more than 0")
-    for name in ("retry_wait", "patience"):
-        if not 0 <= getattr(settings, name) < float("inf"):
-            raise SettingsError(f"--{name} {getattr(settings, name)}: must be 0 or more seconds")
-    if not 0 <= settings.min_coverage <= 1:
-        raise SettingsError(f"--min_coverage {settings.min_coverage}: is a share, from 0 to 1")
-
-
-def _check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
-    """Refuse options of a source or executor that is not asked: whoever gave them believes that it is."""
-    for name, chosen in groups.items():
-        if name not in used and chosen != type(chosen)():
-            kind = "executor" if name in executors.options() else "source"
-            a_kind = f"an {kind}" if kind == "executor" else f"a {kind}"
-            raise SettingsError(
-                f"--{name}.*: options of {a_kind} that is not asked; add --{kind} {name}, or leave them out"
-            )
-
-
 def _check_classes(class_list: ClassList, out: Path) -> None:
     """Refuse to put another class list's manifest over one that is there."""
     path = out / "manifest.parquet"
@@ -308,16 +266,49 @@ def _check_classes(class_list: ClassList, out: Path) -> None:
         )
 
 
-def _plan(
-    class_list: ClassList, lists: Sequence[Address], splits: Sequence[str], settings: Settings, out: Path
-) -> tuple[Clip, ...]:
-    """The clips to build; lists that had to be downloaded are kept, unless nothing is to be written."""
-    with contextlib.ExitStack() as stack:
-        folder = out / "annotations"
-        if settings.dry_run:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        paths = [annotations.fetch(place.real, folder) for place in lists]
-        return plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
+def _official(splits: Iterable[str]) -> tuple[Address, ...]:
+    return tuple(Address(annotations.OFFICIAL.format(split=split)) for split in splits)
+
+
+@contextlib.contextmanager
+def _annotations_folder(settings: Settings, out: Path) -> Iterator[Path]:
+    """Where lists that have to be downloaded are kept, unless nothing is to be written."""
+    if not settings.dry_run:
+        yield out / "annotations"
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _plan_lists(
+    clip_lists: Sequence[ClipList],
+    class_list: ClassList | None,
+    splits: Sequence[str],
+    settings: Settings,
+    out: Path,
+    say: TextIO,
+) -> ListPlan:
+    """What the lists ask for; says what was read."""
+    asked = Asked(splits=splits, split=settings.clips_split, limit=settings.limit, per_class=settings.per_class)
+    for each in clip_lists:
+        told = (
+            f"; split {each.split}, after the file's name, where rows say none"
+            if each.split and not asked.split
+            else ""
+        )
+        print(f"list: {each.path} ({each.format}{told})", file=say)
+    with _annotations_folder(settings, out) as folder:
+
+        def annotation_lists() -> list[Path]:
+            places = settings.annotations or _official(SPLITS)
+            print(f"annotations: {', '.join(map(str, places))}", file=say)
+            return [annotations.fetch(place.real, folder) for place in places]
+
+        planned = plan_lists(
+            clip_lists, class_list, asked, annotation_lists=annotation_lists, always=bool(settings.annotations)
+        )
+    print(list_report.text(list_report.report(planned, None)), file=say)
+    return planned
 
 
 def _forecast(job: Job, settings: Settings) -> dict[str, Any]:
@@ -329,7 +320,7 @@ def _forecast(job: Job, settings: Settings) -> dict[str, Any]:
             if settings.check_bytes:
                 list(drop_changed(ledger, known, job.out, lambda: False))
             read = {spec: ledger.parts(spec) for spec in job.sources}
-    return forecast(
+    expected = forecast(
         job.sources,
         job.clips,
         known,
@@ -338,6 +329,7 @@ def _forecast(job: Job, settings: Settings) -> dict[str, Any]:
         workers=settings.workers,
         min_coverage=settings.min_coverage,
     )
+    return expected | ({"lists": list_report.report(job.lists, None)} if job.lists else {})
 
 
 if __name__ == "__main__":

@@ -42,7 +42,14 @@ def plan(
         raise AnnotationError(
             f"the annotations hold no clip of {classes.name} in {', '.join(splits)}; see --splits and --annotations"
         )
-    clips = _few((clip for clip, _, _ in found.values()), per_class, by_label=True)
+    return select(classes, (clip for clip, _, _ in found.values()), limit=limit, per_class=per_class)
+
+
+def select(
+    classes: ClassList, clips: Iterable[Clip], *, limit: int | None = None, per_class: int | None = None
+) -> tuple[Clip, ...]:
+    """The clips in the manifest's order, or as many of them as are asked for: see `plan`."""
+    clips = _few(clips, per_class, by_label=True)
     clips = _few(clips, limit, by_label=False)
     index = {label: number for number, label in enumerate(classes.labels)}
     return tuple(sorted(clips, key=lambda clip: (SPLITS.index(clip.split), index[clip.label], clip.key)))

@@ -16,6 +16,7 @@ from kinetics_sounds.errors import SourceError
 from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.sources import OnDisk, Source, TarSource, advice
 
+from . import comparison, list_report
 from .archive_driver import unread
 from .build_state import BuildState, candidates, pending
 from .driver import RunStats
@@ -153,6 +154,8 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
             f"this run: {run['clips']} clips in {run['seconds']:g} s ({run['clips_per_second']:g} a second){size}; "
             f"workers' time: {stages or 'none'}"
         )
+    lines += [list_report.text(report["lists"])] if "lists" in report else []
+    lines += [comparison.text(report["compared"])] if "compared" in report else []
     lines.append(f"clips: {report['bytes'] / 1e9:.2f} GB\nmanifest: {out / 'manifest.parquet'} (and .csv)")
     lines.append(f"report: {out / 'report.json'}")
     return "\n".join(lines)

@@ -25,8 +25,8 @@ MODULES = {
     "ks-publish": "pipelines.publish",
 }
 OPTIONS = {
-    "ks-build": "classes annotations splits source out limit per_class executor workers min_coverage timeout retry attempts "
-    "retry_wait patience check_bytes dry_run json",
+    "ks-build": "classes clips clips_format clips_split annotations splits source out limit per_class executor workers "
+    "min_coverage timeout retry attempts retry_wait patience check_bytes dry_run json",
     "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout "
     "check_bytes verify verify_decode json",
     "ks-train": "config print_config shards out train_split method backbone encoders view batch epochs steps optim seed workers "
@@ -175,7 +175,15 @@ CASES = [
     ("ks-build", BUILD + " --executor ray --ray.address 127.0.0.1:1", "no Ray to work with"),
     ("ks-build", BUILD + " --youtube.cookies nowhere.txt --source youtube", "nowhere.txt"),
     ("ks-build", BUILD + " --source cvdf:nowhere", "nowhere: the folder cannot be read"),
-    ("ks-build", "", "classes"),
+    ("ks-build", "", "--classes (such as k32), or a published list with --clips"),
+    ("ks-build", BUILD + " --clips_split val", "--clips_split and --clips_format are of lists; name one with --clips"),
+    ("ks-build", "--clips good.csv --clips_split dev", "--clips_split: 'dev' is none of train, val, test, annotations"),
+    ("ks-build", "--clips good.csv --clips_format ogmge", "'ogmge' is none of auto, audioset, crisscross"),
+    ("ks-build", "--clips pipe.csv", "pipe.csv: there is no such list of clips"),
+    ("ks-build", "--clips text.parquet", "text.parquet: is of no known format: it begins with 'no parquet'"),
+    ("ks-build", "--clips utf16.csv", "utf16.csv: is UTF-16"),
+    ("ks-build", "--clips semicolons.csv", "are its columns separated by ';'? save it with commas"),
+    ("ks-build", "--clips here", "here: is a folder without splits/*.csv"),
     ("ks-shard", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
     (
         "ks-build",

@@ -69,7 +69,11 @@ def alone(steps: Any) -> Callable[[Any], Found]:
     return found
 
 
-@pytest.fixture(scope="module", params=(2, 4), ids=lambda size: f"ranks{size}")
+@pytest.fixture(
+    scope="module",
+    params=(2, pytest.param(4, marks=pytest.mark.slow_campaign)),  # 4 ranks take 40 s of two cores
+    ids=lambda size: f"ranks{size}",
+)
 def together(steps: Any, folder: Path, request: pytest.FixtureRequest) -> tuple[int, Found]:
     """How many ranks there are, and what they find."""
     return request.param, spawn(steps, request.param, folder, steps.CASES)

@@ -1,0 +1,35 @@
+"""Any CSV with a column `key`, such as the selection that ks-view saves; `label` and `split` are read where they are there."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from . import Entry, entry, header, label_named, parse_name, split_named, table, whole
+
+SHAPE = "key[,label][,split] (a header with these columns; others are ignored)"
+SORTED = False
+
+
+def fits(lines: Sequence[str]) -> bool:
+    """A header with keys, and nothing of what became of the clips."""
+    columns = header(lines[0])
+    return "key" in columns and "status" not in columns
+
+
+def read(lines: Iterable[str]) -> Iterator[Entry]:
+    """One entry a row."""
+    for number, row in table(lines):
+        yield entry(_entry, number, row, name=row.get("key", ""))
+
+
+def _entry(number: int, row: Mapping[str, str]) -> Entry:
+    cells = whole(row)
+    youtube_id, start, end = parse_name(cells["key"])
+    labels, split = label_named(cells.get("label")), split_named(cells.get("split"))
+    return Entry(
+        line=number,
+        name=cells["key"],
+        youtube_id=youtube_id,
+        time_start=start,
+        time_end=end,
+        labels=labels,
+        split=split,
+    )

@@ -1,0 +1,36 @@
+"""The Kinetics annotation CSVs (400, 600, 700): the first release with `is_cc`, DeepMind's re-release, subsets of either.
+
+A row may lack its times, label or split, and the original test list has no labels: they come from the annotations.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from . import Entry, entry, header, label_named, seconds, split_named, table, whole
+
+SHAPE = "label,youtube_id,time_start,time_end,split (a header with these columns; others are ignored)"
+SORTED = False
+
+
+def fits(lines: Sequence[str]) -> bool:
+    """A header with the id and the times, and none of ours."""
+    columns = header(lines[0])
+    return "key" not in columns and {"youtube_id", "time_start", "time_end"} <= set(columns)
+
+
+def read(lines: Iterable[str]) -> Iterator[Entry]:
+    """One entry a row."""
+    for number, row in table(lines):
+        yield entry(_entry, number, row, name=row.get("youtube_id", ""))
+
+
+def _entry(number: int, row: Mapping[str, str]) -> Entry:
+    cells = whole(row)
+    return Entry(
+        line=number,
+        name=cells["youtube_id"],
+        youtube_id=cells["youtube_id"],
+        time_start=seconds(cells["time_start"]),
+        time_end=seconds(cells["time_end"]),
+        labels=label_named(cells.get("label")),
+        split=split_named(cells.get("split")),
+    )

@@ -1,0 +1,49 @@
+"""Our own splits: the CSVs of a published folder, or a build's `manifest.csv`.
+
+All annotated rows are in them, and `status` says what became of each; only `ok` rows belong to the split.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from . import Entry, entry, header, label_named, seconds, split_named, table, whole
+
+SHAPE = "label,youtube_id,time_start,time_end,split,key,status,... (a split of a folder that ks-publish made)"
+SORTED = False
+_COLUMNS = {"label", "youtube_id", "time_start", "time_end", "split", "key", "status"}
+
+
+def fits(lines: Sequence[str]) -> bool:
+    """A header with keys and what became of each clip."""
+    return set(header(lines[0])) >= _COLUMNS
+
+
+def read(lines: Iterable[str]) -> Iterator[Entry]:
+    """One entry a row, whatever its status."""
+    for number, row in table(lines):
+        yield entry(_entry, number, row, name=row.get("key", ""))
+
+
+def facts(lines: Iterable[str]) -> Iterator[Mapping[str, str]]:
+    """The rows whose clips belong to the split, by column, with all that was measured on them."""
+    return (row for _, row in table(lines) if "" not in row and row.get("status") == "ok")
+
+
+def _entry(number: int, row: Mapping[str, str]) -> Entry:
+    cells = whole(row)
+    if not cells["status"]:
+        raise ValueError("has no status")
+    made = Entry(
+        line=number,
+        name=cells["key"],
+        youtube_id=cells["youtube_id"],
+        time_start=seconds(cells["time_start"]),
+        time_end=seconds(cells["time_end"]),
+        labels=label_named(cells["label"]),
+        split=split_named(cells["split"]),
+        status=cells["status"],
+    )
+    if made.time_start is None or made.time_end is None or not made.labels or made.split is None:
+        raise ValueError("lacks a time, a label or a split")
+    if cells["key"] != f"{made.youtube_id}_{made.time_start:06d}_{made.time_end:06d}":
+        raise ValueError(f"key {cells['key']!r} is not that of its video id and times")
+    return made

@@ -1,0 +1,138 @@
+"""A build from a published list beside what was published: the same bytes, alike, or different, clip by clip."""
+
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kinetics_sounds import files, lists, progress
+from kinetics_sounds.lists import ClipList, published
+
+from .. import executors
+from ..executors import Failed
+from .list_plan import ListPlan
+from .list_report import Became
+
+Verdict = Literal["same", "alike", "different", "unknown"]
+"""Same: the very bytes. Alike, different: by what is seen and heard. Unknown: the published row does not tell enough."""
+HASHES = ("picture_hash", "sound_hash")
+"""Columns of a published row by which clips of other bytes are compared."""
+COLUMNS = ("key", "sha256", "duration_seconds", "num_frames", "audio_rms_db", *HASHES)
+"""Of a published row, what a comparison looks at."""
+TASK_SECONDS = 600.0
+"""Within which a clip must be compared."""
+NAMED = 3
+"""Clips of a kind that are printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A clip whose bytes are not the published ones."""
+
+    cells: tuple[str, ...]
+    """Of the published row: `COLUMNS`, empty where it has none."""
+    path: Path
+    """The clip's file here."""
+    timeout_seconds: float
+    """Of each run of ffmpeg."""
+
+    @property
+    def row(self) -> dict[str, str]:
+        """The published row, by column."""
+        return dict(zip(COLUMNS, self.cells, strict=True))
+
+
+Judge = Callable[[Task], Verdict]
+"""Compares a clip's file with what a published row tells of it. Runs in a worker, so it can be imported by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How clips of other bytes are compared."""
+
+    judge: Judge | None
+    """Without one they are unknown."""
+    workers: int
+    timeout_seconds: float
+    """Of each run of ffmpeg."""
+
+
+def compare(plan: ListPlan, became: Became, out: Path, *, how: How, stop: Callable[[], bool]) -> dict[str, Any] | None:
+    """The part `compared` of `report.json`; None where no list is a published one, or once `stop()` is true.
+
+    `out` is the folder of the build, held by this process.
+    """
+    given = [each for each in plan.lists if each.format == "published"]
+    if not given:
+        return None
+    counts: Counter[str] = Counter(dict.fromkeys(("same", "alike", "different", "unknown", "lacking"), 0))
+    clips: dict[str, str] = {}
+    keys = {clip.key for clip in plan.clips}
+    with progress.bar("ks-build: comparing with the published clips", len(keys)) as bar:
+
+        def put(key: str, found: str) -> None:
+            bar.advance(found)
+            counts[found] += 1
+            if found != "same":
+                clips[key] = found
+
+        with contextlib.closing(_others(_rows(given, keys), became, out, how, put)) as tasks:
+            _judge(tasks, out, how, put, stop)
+    return None if stop() else {"counts": dict(counts), "clips": dict(sorted(clips.items()))}
+
+
+def _rows(given: Sequence[ClipList], keys: set[str]) -> Iterator[Mapping[str, str]]:
+    """The published rows of the clips asked for, each once."""
+    for row in itertools.chain.from_iterable(published.facts(lists.lines(each.path)) for each in given):
+        if row["key"] in keys:
+            keys.remove(row["key"])
+            yield row
+
+
+def _others(
+    rows: Iterator[Mapping[str, str]], became: Became, out: Path, how: How, put: Callable[[str, str], None]
+) -> Generator[Task]:
+    """The clips that somebody has to look at; of all others it is put what they are."""
+    for row in rows:
+        digest, path = became.built.get(row["key"], ("", ""))
+        if not digest:
+            put(row["key"], "lacking")
+        elif row.get("sha256") == digest:
+            put(row["key"], "same")
+        elif how.judge is None or not any(row.get(name) for name in HASHES):
+            put(row["key"], "unknown")
+        else:
+            yield Task(tuple(row.get(name, "") for name in COLUMNS), (out / path).absolute(), how.timeout_seconds)
+
+
+def _judge(
+    tasks: Iterator[Task], out: Path, how: How, put: Callable[[str, str], None], stop: Callable[[], bool]
+) -> None:
+    """Have workers look at clips; they are started for the first one, and what crashes one is unknown."""
+    first = next(tasks, None)
+    if first is None or how.judge is None:
+        return
+    with (
+        files.scratch(out) as folder,
+        contextlib.closing(executors.start("local", how.judge, workers=how.workers, folder=folder)) as pool,
+    ):
+        everything = itertools.chain([first], tasks)
+        for task, found in executors.in_order(pool, everything, timeout_seconds=TASK_SECONDS, stop=stop):
+            if isinstance(found, Failed):
+                progress.log.warning("%s: cannot be compared: %s", task.path, found.detail)
+            put(task.row["key"], "unknown" if isinstance(found, Failed) else found)
+
+
+def text(document: Mapping[str, Any]) -> str:
+    """The part `compared` of a report for people."""
+    counts = document["counts"]
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind in ("same", "different"))
+    lines = [f"clips beside the published ones: {told}"]
+    for kind in ("different", "unknown"):
+        keys = [key for key, found in document["clips"].items() if found == kind]
+        lines += [f"  {kind}: {key}" for key in keys[:NAMED]]
+        lines += [f"  and {len(keys) - NAMED} more that are {kind}"] if len(keys) > NAMED else []
+    return "\n".join(lines)

@@ -1,0 +1,287 @@
+"""Published lists to the clips that a build asks for: what a row does not say, the annotations do."""
+
+import itertools
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kinetics_sounds import annotations, fingerprints, lists
+from kinetics_sounds.classes import ClassList, normal
+from kinetics_sounds.clip import Clip
+from kinetics_sounds.errors import AnnotationError, ListError
+from kinetics_sounds.lists import ClipList, Entry
+
+from .list_classes import IndexCheck, Labels, stated_selection
+from .plan import select
+
+FROM_ANNOTATIONS = "annotations"
+"""What `--clips_split` takes beside the splits."""
+EXAMPLES = 3
+"""Rows that an error shows."""
+UNKNOWN = "unknown"
+"""In place of the split of a row that has none."""
+BAD = ("ambiguous", "not_in_annotations", "unusable")
+"""Kinds of rows that no clip can be made of."""
+
+Annotated = Mapping[str, tuple[Clip, ...]]
+"""The annotated clips of each video that the lists name."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the rows of the lists, before anything is built."""
+
+    rows: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By split, how many rows came to what."""
+    named: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """By kind, the rows that no clip can be made of, and those that the annotations contradict."""
+
+    def put(self, split: str, kind: str, text: str = "") -> None:
+        """Count a row, and name it where there is a text."""
+        self.rows[split or UNKNOWN][kind] += 1
+        if text:
+            self.named[kind].append(text)
+
+    @property
+    def left_out(self) -> bool:
+        """Rows were left out that are of other classes or splits than those asked for."""
+        return any(counts["other_classes"] or counts["other_splits"] for counts in self.rows.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPlan:
+    """What some lists ask for."""
+
+    lists: tuple[ClipList, ...]
+    classes: ClassList
+    clips: tuple[Clip, ...]
+    tally: Tally
+    labels: frozenset[str]
+    """Of all clips that the lists name, those of other splits than the ones asked for too."""
+    annotated: bool
+    """The annotations were read: what they know was compared."""
+    selection: str
+    """Fingerprint of all clips that the lists name, before --limit and --per_class leave some out."""
+    stated: str
+    """The same as the published folder says it; empty where there is none, or only a part of it was asked for."""
+
+    @property
+    def unbuilt(self) -> int:
+        """Rows that no clip could be made of."""
+        return sum(counts[kind] for counts in self.tally.rows.values() for kind in BAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How the lists are to be taken."""
+
+    splits: Sequence[str]
+    split: str = ""
+    """Of rows that say none; `annotations`: that of the annotations; empty: what the file's name tells, else those."""
+    limit: int | None = None
+    per_class: int | None = None
+
+
+class _LeftOut(Exception):  # noqa: N818 - a row that is left out is no error
+    """No clip is made of a row."""
+
+    def __init__(self, kind: str, why: str = "") -> None:
+        super().__init__(why)
+        self.kind, self.why = kind, why
+
+
+def plan_lists(
+    clip_lists: Sequence[ClipList],
+    class_list: ClassList | None,
+    asked: Asked,
+    *,
+    annotation_lists: Callable[[], Iterable[Path]],
+    always: bool,
+) -> ListPlan:
+    """The clips that some lists name, each once, in the manifest's order: split, label, key.
+
+    Without a class list it is that of the lists' labels, sorted. The annotations are asked for where rows need them, or
+    `always`. Raises ListError for a clip that is named twice differently, for class indices that are of another class list,
+    and where nothing is left; AnnotationError as `plan.plan` does.
+    """
+    youtube_ids, needed = _survey(clip_lists, asked, indexed=class_list is not None)
+    annotated = _annotated(annotation_lists(), youtube_ids) if always or needed else None
+    del youtube_ids
+    rows = _Rows(Labels.of(class_list, annotated), annotated or {}, asked)
+    for clip_list in clip_lists:
+        rows.take(clip_list)
+    if not rows.found:
+        told = ", ".join(str(each.path) for each in clip_lists)
+        raise ListError(f"{told}: no clip is left to build; {_why(rows.tally)}")
+    classes = class_list or ClassList("", tuple(sorted(rows.seen)))
+    clips = select(classes, (clip for clip, _, _ in rows.found.values()), limit=asked.limit, per_class=asked.per_class)
+    return ListPlan(
+        lists=tuple(clip_lists),
+        classes=classes,
+        clips=clips,
+        tally=rows.tally,
+        labels=frozenset(rows.seen),
+        annotated=annotated is not None,
+        selection=fingerprints.selection((clip.key, clip.label, clip.split) for clip, _, _ in rows.found.values()),
+        stated="" if rows.tally.left_out else stated_selection(clip_lists),
+    )
+
+
+def _survey(clip_lists: Iterable[ClipList], asked: Asked, *, indexed: bool) -> tuple[set[str], bool]:
+    """The videos that the lists name, and whether the annotations must be asked for anything.
+
+    Raises ListError for class indices where no class list is `indexed` by them.
+    """
+    youtube_ids: set[str] = set()
+    needed = False
+    for clip_list in clip_lists:
+        split = _default_split(clip_list, asked)
+        for entry in lists.read(clip_list):
+            if entry.trouble:
+                continue
+            if entry.label_index is not None and not indexed:
+                raise ListError(
+                    f"{clip_list.path}: has class indices, not labels; name the class list that they are of with --classes"
+                )
+            youtube_ids.add(entry.youtube_id)
+            labelled = bool(entry.labels or entry.folder)  # an index is compared with what the annotations say
+            timed = entry.time_start is not None and entry.time_end is not None
+            needed = needed or not (timed and labelled and (entry.split or split))
+    return youtube_ids, needed
+
+
+def _default_split(clip_list: ClipList, asked: Asked) -> str:
+    """The split of rows that say none; empty where the annotations say it."""
+    return "" if asked.split == FROM_ANNOTATIONS else asked.split or clip_list.split
+
+
+def _annotated(paths: Iterable[Path], youtube_ids: set[str]) -> Annotated:
+    """The annotated clips of some videos. Raises AnnotationError as `plan.plan` does."""
+    found: dict[str, dict[str, tuple[Clip, Path, int]]] = {}
+    for path in paths:
+        for clip, line in annotations.read(path, labels=None, youtube_ids=youtube_ids).clips:
+            other, there, its = found.setdefault(clip.youtube_id, {}).setdefault(clip.key, (clip, path, line))
+            if other != clip:
+                raise AnnotationError(
+                    f"{path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there}:{its} says "
+                    f"{other.label!r} in {other.split}; remove one of the two rows"
+                )
+    return {youtube_id: tuple(clip for clip, _, _ in clips.values()) for youtube_id, clips in found.items()}
+
+
+class _Rows:
+    """The clips of the rows taken so far."""
+
+    def __init__(self, labels: Labels, annotated: Annotated, asked: Asked) -> None:
+        self.labels, self.annotated, self.asked = labels, annotated, asked
+        self.found: dict[str, tuple[Clip, ClipList, int]] = {}
+        self.seen: set[str] = set()  # labels, also of clips of splits that are not asked for
+        self.tally = Tally()
+
+    def take(self, clip_list: ClipList) -> None:
+        """Make clips of a list's rows."""
+        split, indexed = _default_split(clip_list, self.asked), self.labels.indexed(clip_list)
+        indices = IndexCheck()
+        for entry in lists.read(clip_list):
+            where = f"{clip_list.path}:{entry.line}: {entry.name!r}"
+            try:
+                label = self._label(entry, indexed, clip_list.path)
+                clip, known = self._clip(entry, label, split)
+            except _LeftOut as row:
+                self.tally.put(entry.split or split, "rows")
+                self.tally.put(entry.split or split, row.kind, row.why and f"{where}: {row.why}")
+                continue
+            self.tally.put(clip.split, "rows")
+            if known is not None:
+                self._compare(clip, known, where)
+                if entry.label_index is not None:
+                    indices.put(entry.label_index, clip, known, where)
+            self._put(clip, clip_list, entry.line)
+        if shown := indices.contradicted():
+            raise ListError(
+                f"{clip_list.path}: its class indices are not of the class list given; choose another with --classes: {shown}"
+            )
+
+    def _label(self, entry: Entry, indexed: Sequence[str], path: Path) -> str | None:
+        """The label that a row says; None where it says none. Raises _LeftOut."""
+        if entry.trouble:
+            raise _LeftOut("unusable", entry.trouble)
+        label = self.labels.label(entry, indexed, path)
+        if label is not None and not self.labels.holds(label):
+            raise _LeftOut("other_classes")
+        if entry.status not in (None, "ok"):
+            raise _LeftOut("never_published")
+        return label
+
+    def _clip(self, entry: Entry, label: str | None, split: str) -> tuple[Clip, Clip | None]:
+        """A row's clip, and the annotated one; raises _LeftOut."""
+        start, end = self._span(entry)
+        here = self.annotated.get(entry.youtube_id, ())
+        known = next((clip for clip in here if (clip.time_start, clip.time_end) == (start, end)), None)
+        if label is None:
+            if known is None:
+                raise _LeftOut("not_in_annotations", "is not in the annotations, and the list has no label of it")
+            label = self.labels.spelt(known.label)
+            if not self.labels.holds(label):
+                raise _LeftOut("other_classes")
+        split = entry.split or split or (known.split if known else "")
+        if not split:
+            raise _LeftOut(
+                "not_in_annotations", "is not in the annotations, and nothing says its split; say it with --clips_split"
+            )
+        try:
+            return Clip(entry.youtube_id, start, end, sys.intern(label), sys.intern(split)), known
+        except ValueError as error:
+            raise _LeftOut("unusable", str(error)) from error
+
+    def _span(self, entry: Entry) -> tuple[int, int]:
+        """Start and end of a row's clip: its own, else those of the one annotation that fits; raises _LeftOut."""
+        if entry.time_start is not None and entry.time_end is not None:
+            return entry.time_start, entry.time_end
+        spans = sorted(
+            {
+                (clip.time_start, clip.time_end)
+                for clip in self.annotated.get(entry.youtube_id, ())
+                if entry.time_start in (None, clip.time_start) and entry.time_end in (None, clip.time_end)
+            }
+        )
+        if not spans:
+            raise _LeftOut("not_in_annotations", "is not in the annotations, and the list does not say its times")
+        if len(spans) > 1:
+            told = ", ".join(f"{start} to {end}" for start, end in itertools.islice(spans, EXAMPLES))
+            raise _LeftOut("ambiguous", f"may be any of {len(spans)} annotated clips ({told} s)")
+        return spans[0]
+
+    def _compare(self, clip: Clip, known: Clip, where: str) -> None:
+        """Count a row that the annotations have, and how they differ; the list's own word holds."""
+        self.tally.put(clip.split, "in_annotations")
+        if known.split != clip.split:
+            self.tally.put(clip.split, "other_split")
+        if normal(known.label) != normal(clip.label):
+            self.tally.put(clip.split, "other_label", f"{where}: {clip.label!r}, by the annotations {known.label!r}")
+
+    def _put(self, clip: Clip, clip_list: ClipList, line: int) -> None:
+        """Keep a clip; raises ListError where an earlier row tells it otherwise."""
+        self.seen.add(clip.label)
+        if clip.split not in self.asked.splits:
+            self.tally.put(clip.split, "other_splits")
+            return
+        other, there, its = self.found.setdefault(clip.key, (clip, clip_list, line))
+        if other != clip:
+            raise ListError(
+                f"{clip_list.path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there.path}:{its} says "
+                f"{other.label!r} in {other.split}; remove one of the two rows"
+            )
+        self.tally.put(clip.split, "repeated" if (there, its) != (clip_list, line) else "clips")
+
+
+def _why(tally: Tally) -> str:
+    """What became of the rows of lists that leave nothing to build."""
+    total: Counter[str] = sum(tally.rows.values(), Counter())
+    told = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in total.items() if kind != "rows")
+    first = next(itertools.chain.from_iterable(tally.named.values()), "")
+    return (
+        f"of {total['rows']} rows: {told or 'none'}; see --classes, --splits and --annotations{first and f' ({first})'}"
+    )

@@ -1,0 +1,131 @@
+"""What became of the rows of published lists: in a build's report, and for people."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kinetics_sounds import fingerprints
+from kinetics_sounds.clip import SPLITS, Kind, Outcome
+
+from .list_plan import BAD, UNKNOWN, ListPlan
+
+NAMED = 3
+"""Rows of a kind that are printed; the report names all."""
+_KINDS = {
+    "ambiguous": "rows that may be any of several annotated clips",
+    "not_in_annotations": "rows that are not in the annotations, which they need",
+    "unusable": "rows that name no clip",
+    "never_published": "rows of clips that the publisher never had",
+    "other_classes": "rows of other classes",
+    "other_splits": "rows of other splits than those asked for",
+    "repeated": "rows that name a clip again",
+    "other_split": "rows with another split in the annotations, where the list's own is kept",
+    "other_label": "rows with another label in the annotations, where the list's own is kept",
+}
+"""What is said of each kind of rows."""
+
+
+@dataclass(slots=True)
+class Became:
+    """What became of the clips that lists ask for, taken as they pass by."""
+
+    counts: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By split: ok, vanished (for good), not_had (asking again may help)."""
+    lacking: dict[str, str] = field(default_factory=dict)
+    """Keys of the clips that are not ok, and their statuses."""
+    built: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """SHA-256 and path of the ok ones, by key."""
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    """Key, label and split of the ok ones."""
+
+    def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """The same outcomes, each counted."""
+        for outcome in outcomes:
+            clip, key = outcome.clip, outcome.clip.key
+            if outcome.media is not None:
+                self.counts[clip.split]["ok"] += 1
+                self.built[key] = outcome.media.sha256, outcome.media.path
+                self.rows.append((key, clip.label, clip.split))
+            else:
+                gone = outcome.status.kind is Kind.PERMANENT
+                self.counts[clip.split]["vanished" if gone else "not_had"] += 1
+                self.lacking[key] = outcome.status.value
+            yield outcome
+
+
+def report(plan: ListPlan, became: Became | None) -> dict[str, Any]:
+    """The part `lists` of `report.json`, and of a forecast, where nothing became of anything yet."""
+    asked = Counter(clip.split for clip in plan.clips)
+    named = sum(counts["clips"] for counts in plan.tally.rows.values())
+    splits = [split for split in (*SPLITS, UNKNOWN) if split in plan.tally.rows]
+    document: dict[str, Any] = {
+        "files": [{"file": str(each.path), "format": each.format, "split": each.split} for each in plan.lists],
+        "annotations": "read" if plan.annotated else "not needed",
+        "splits": {split: _counts(plan, became, split, asked[split]) for split in splits},
+        "classes_without_clips": [label for label in plan.classes.labels if label not in plan.labels],
+        "beyond_limit": named - len(plan.clips),
+        "named": dict(plan.tally.named),
+        "selection": plan.selection,
+    }
+    if plan.stated:
+        document["selection_stated"] = plan.stated
+    if became is not None:
+        document["selection_built"] = fingerprints.selection(became.rows)
+        document["lacking"] = became.lacking
+    return document
+
+
+def _counts(plan: ListPlan, became: Became | None, split: str, asked: int) -> dict[str, int]:
+    rows = plan.tally.rows[split]
+    found = {"in_annotations": rows["in_annotations"]} if plan.annotated else {}
+    done = {name: became.counts[split][name] for name in ("ok", "vanished", "not_had")} if became else {}
+    some = {kind: rows[kind] for kind in _KINDS if rows[kind] and kind not in BAD}
+    return {"rows": rows["rows"], **found, **{kind: rows[kind] for kind in BAD}, **some, "asked": asked, **done}
+
+
+def text(document: Mapping[str, Any]) -> str:
+    """The part `lists` of a report or forecast for people."""
+    lines = []
+    for split, counts in document["splits"].items():
+        told = [f"{counts['rows']} rows of the lists"]
+        if "in_annotations" in counts:
+            told.append(f"{counts['in_annotations']} in the annotations")
+        told.append(f"{counts['asked']} clips asked for")
+        told += [f"{counts[name]} {name.replace('_', ' ')}" for name in ("ok", "vanished", "not_had") if name in counts]
+        lines.append(f"{split}: {', '.join(told)}")
+    totals: Counter[str] = sum((Counter(counts) for counts in document["splits"].values()), Counter())
+    for kind, said in _KINDS.items():
+        if not totals[kind]:
+            continue
+        lines.append(f"{said}: {totals[kind]}")
+        if "selection_built" not in document:  # else they were told before the build
+            lines += _first(document["named"].get(kind, ()))
+    if document["beyond_limit"]:
+        lines.append(f"clips that --limit or --per_class leave out: {document['beyond_limit']}")
+    if empty := document["classes_without_clips"]:
+        more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
+        lines.append(f"classes of which the lists name no clip: {', '.join(map(repr, empty[:NAMED]))}{more}")
+    stated = document.get("selection_stated")
+    if stated and stated != document["selection"]:
+        lines.append(
+            "the published folder's rows are not those that its fingerprints.json is of: somebody changed them"
+        )
+    if "selection_built" in document:
+        lines.append(_selection(document))
+    return "\n".join(lines)
+
+
+def _first(rows: Sequence[str]) -> list[str]:
+    more = [f"  and {len(rows) - NAMED} more, which the report names"] if len(rows) > NAMED else []
+    return [f"  {row}" for row in rows[:NAMED]] + more
+
+
+def _selection(document: Mapping[str, Any]) -> str:
+    if document["selection_built"] == document["selection"]:
+        bad = sum(counts[kind] for counts in document["splits"].values() for kind in BAD)
+        but = f", but for the rows of which no clip could be made ({bad})" if bad else ""
+        return f"the selection is that of the lists{but}"
+    why = [f"{len(document['lacking'])} of the clips asked for are lacking"] if document["lacking"] else []
+    why += ["--limit or --per_class leave some out"] if document["beyond_limit"] else []
+    return f"the selection is not that of the lists: {' and '.join(why)}"
