@@ -19,6 +19,8 @@ def write(out: Path, shared: ClipSet, keys: Collection[str], *, names: tuple[str
     """Write the rows of these keys as splits, with class list, fingerprints and checksums, into a folder that is not there."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PublishError(f"{out}: is there already; choose another --out")
+    if any(shared.rows[key][name] is None for key in keys for name in ("label", "split", "time_end")):
+        raise PublishError("two lists say too little of their clips for a split of their own; compare with a manifest")
     out = out.absolute()
     with swap.staging(out) as new:
         counts = Counts()

@@ -27,6 +27,9 @@ SHOWN = 5
 class Settings:
     """Compare two sets: published folders, manifests (Parquet or CSV), or lists of papers. Only their ok clips count.
 
+    What a list does not say is no difference. Its class indices are read by the other's class list: with another than the
+    list's own, many labels differ.
+
     Examples:
       ks-publish diff published/k32 data/k32/manifest.parquet
       ks-publish diff published/k32 paper_test.csv --out common
@@ -71,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     settings = parse(Settings, argv[len(places) :], prog="ks-publish diff A B").settings
     if len(places) != 2:
         raise SettingsError("compare two sets: ks-publish diff A B; each a published folder, a manifest or a list")
-    a, b = (sets.read(files.user_path(place)) for place in places)
+    a, b = sets.read_both(*(files.user_path(place) for place in places))
     found = difference(a, b)
     if settings.out is not None:
         common.write(settings.out, a if a.is_full or not b.is_full else b, found.common, names=(a.name, b.name))

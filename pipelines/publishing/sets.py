@@ -11,7 +11,8 @@ from kinetics_sounds import classes, files, fingerprints, manifest
 from kinetics_sounds.errors import PublishError
 
 from . import contents, tables
-from .tables import COLUMNS, Row
+from .list_rows import rows_of_list
+from .tables import Row
 
 Kind = Literal["published", "manifest", "list"]
 
@@ -50,8 +51,19 @@ class ClipSet:
         }
 
 
-def read(path: Path) -> ClipSet:
-    """The set at a path; raises PublishError, ManifestError or ListError where it is none."""
+def read_both(first: Path, second: Path) -> tuple[ClipSet, ClipSet]:
+    """Two sets, of which a list may leave out what the other knows: ends of spans, and the labels of class indices.
+
+    Raises PublishError, ManifestError or ListError where one is none.
+    """
+    made = {path: _read_full(path) for path in (first, second)}
+    full = next((each for each in made.values() if each is not None), None)
+    a, b = (made[path] or read_list(path, full) for path in (first, second))
+    return a, b
+
+
+def _read_full(path: Path) -> ClipSet | None:
+    """A published folder or a manifest; None for what may be a list."""
     if path.is_dir():
         if not contents.is_published(path) and not contents.splits_of(path):
             raise PublishError(
@@ -63,12 +75,13 @@ def read(path: Path) -> ClipSet:
         indices = {label: place for place, label in enumerate(made.classes.labels)}
         rows = (tables.row_of(each, indices[each.clip.label]) for each in made.outcomes)
         return _made(path, "manifest", rows, made.classes.labels)
-    return read_list(path)
+    return None
 
 
-def read_list(path: Path) -> ClipSet:
-    """A paper's list; raises PublishError where it is none."""
-    raise PublishError(f"{path}: is no published folder and no manifest")
+def read_list(path: Path, other: ClipSet | None) -> ClipSet:
+    """A paper's list; what it does not say is None, or what the `other` set knows."""
+    known = dict.fromkeys([*other.rows, *other.lost]) if other else {}
+    return _made(path, "list", rows_of_list(path, known=known, labels=other.labels if other else ()), ())
 
 
 def _made(path: Path, kind: Kind, rows: Iterable[Row], labels: tuple[str, ...]) -> ClipSet:
@@ -105,17 +118,3 @@ def _is_manifest(path: Path) -> bool:
     except (UnicodeDecodeError, csv.Error):
         return False
     return {"key", "status", "detail", "source", "tool_versions"} <= set(header)
-
-
-def list_row(*, key: str, youtube_id: str, start: int, end: int, label: str | None, split: str | None) -> Row:
-    """A row of what a list says of a clip; it names the clip, and so has the status ok."""
-    said: dict[str, tables.Value] = {
-        "label": label,
-        "youtube_id": youtube_id,
-        "time_start": start,
-        "time_end": end,
-        "split": split,
-        "key": key,
-        "status": "ok",
-    }
-    return dict.fromkeys(COLUMNS) | said

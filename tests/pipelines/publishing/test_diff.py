@@ -9,7 +9,7 @@ import pytest
 
 from kinetics_sounds.clip import Status
 from kinetics_sounds.pipelines import publish
-from kinetics_sounds.pipelines.publishing import check, contents, diff, likeness, sets
+from kinetics_sounds.pipelines.publishing import check, contents, likeness
 
 from .builds import LABELS, clip, hashes, outcome, outcomes, published, sha256, write
 
@@ -120,17 +120,66 @@ def test_what_is_no_set_is_a_misuse(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert "error: " in capsys.readouterr().err
 
 
-def test_a_list_says_what_it_says_and_no_more(tmp_path: Path) -> None:
-    """Whatever a list lacks is no difference."""
-    full = sets.read(write(tmp_path, [outcome(clip(1)), outcome(clip(2))]))
-    made = clip(1)
-    row = sets.list_row(key=made.key, youtube_id=made.youtube_id, start=1, end=11, label=made.label, split=None)
-    few = sets.ClipSet(name="list", kind="list", rows={made.key: row}, lost={}, labels=())
+@pytest.fixture
+def full(tmp_path: Path) -> Path:
+    """A manifest of four ok clips and a private one, all in val."""
+    made = [outcome(clip(n, split="val"), Status.PRIVATE if n == 3 else Status.OK) for n in range(5)]
+    return write(tmp_path / "full", made)
 
-    found = diff.difference(full, few)
-    assert [each["key"] for each in found.only_in_a] == [clip(2).key]
-    assert (found.only_in_b, found.label, found.split, found.content) == ((), (), (), ())
-    assert few.fingerprints == {"selection": "", "content": ""}
+
+def listed(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_a_list_says_what_it_says_and_no_more(full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """OGM-GE's test list: video and start, and a class index; its name says the split. Whatever it lacks is no difference."""
+    indices = {label: place for place, label in enumerate(sorted(LABELS))}
+    lines = [f"{clip(n).youtube_id}_{n},10,{indices[clip(n).label]}" for n in (0, 1, 3)]
+    few = listed(tmp_path / "val.txt", "\n".join([*lines, "elsewhere11_7,10,0"]) + "\n")
+
+    found = compared(full, few, capsys)
+    assert [each["key"] for each in found["only_in_a"]] == [clip(2).key, clip(4).key]
+    assert [(each["key"], each.get("status_there")) for each in found["only_in_b"]] == [
+        (clip(3).key, "private"),
+        ("elsewhere11_000007", None),
+    ]
+    assert (found["label"], found["split"], found["content"]) == ([], [], [])
+    assert (found["common"], found["b"]["kind"], found["b"]["content"]) == (2, "list", "")
+    out = tmp_path / "common"
+    compared(few, full, capsys, "--out", str(out))
+    assert {row["key"] for row in contents.rows_of(out)} == {clip(0).key, clip(1).key}
+    assert list(check.check(out, with_croissant=False)) == []
+
+
+def test_a_list_with_other_labels_or_splits_differs(
+    full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{LABELS[0]},{clip(n).youtube_id},{n},{n + 10},{split}" for n, split in ((0, "test"), (1, "validate"))]
+    header = "label,youtube_id,time_start,time_end,split"
+    theirs = listed(tmp_path / "theirs.csv", "\n".join([header, *rows]) + "\n")
+
+    found = compared(full, theirs, capsys)
+    assert [(each["key"], each["a"], each["b"]) for each in found["split"]] == [(clip(0).key, "val", "test")]
+    assert [(each["key"], each["b"]) for each in found["label"]] == [(clip(1).key, LABELS[0])]
+    assert compared(theirs, theirs, capsys, code=0)["b"]["selection"] != ""
+
+    again = f"{LABELS[1]},{clip(0).youtube_id},0,10,test\n"
+    assert publish.main(["diff", str(full), str(listed(theirs, theirs.read_text() + again))]) == 2
+    assert "stands on the lines 2 and 4" in capsys.readouterr().err
+
+
+def test_two_lists_alone_are_compared_by_what_they_call_their_clips(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = listed(tmp_path / "val.txt", "abcdefghij0_000001_000011,10,0\nabcdefghij1_000002_000012,10,1\n")
+    other = listed(tmp_path / "val2.txt", "abcdefghij0_000001_000011,10,0\nabcdefghij2_000002_000012,10,1\n")
+
+    found = compared(one, other, capsys)
+    assert [each["key"] for each in found["only_in_a"]] == ["abcdefghij1_000002_000012"]
+    assert found["a"]["selection"] == ""
+    assert publish.main(["diff", str(one), str(other), "--out", str(tmp_path / "out")]) == 2
+    assert "say too little" in capsys.readouterr().err
 
 
 def test_a_hostile_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

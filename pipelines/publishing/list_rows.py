@@ -1,0 +1,81 @@
+"""The rows of a paper's list, in the form of published ones: None for what the list does not say."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from kinetics_sounds import lists
+from kinetics_sounds.classes import normal
+from kinetics_sounds.clip import parse_key
+from kinetics_sounds.errors import PublishError
+from kinetics_sounds.lists import ClipList, Entry
+
+from .tables import COLUMNS, Row, Value
+
+Starts = dict[tuple[str, int | None], list[str]]
+"""Keys by video and start, and by video alone (None)."""
+
+
+def rows_of_list(path: Path, *, known: Collection[str], labels: Sequence[str]) -> Iterator[Row]:
+    """One row a clip that the list names; rows that name none are left out.
+
+    A clip without an end, or without times, is the one of the `known` keys that fits, where one alone does; else its key is
+    what the list calls it. Folders and class indices are read by `labels`. Raises ListError for what is no list, and
+    PublishError where it names a clip twice, not alike.
+    """
+    clip_list = lists.recognise(path)
+    starts = _starts(known)
+    seen: dict[str, tuple[int, Row]] = {}
+    for entry in lists.read(clip_list):
+        if entry.trouble:
+            continue
+        row = _row(entry, clip_list, starts, labels)
+        key = str(row["key"])
+        line, before = seen.setdefault(key, (entry.line, row))
+        if before != row:
+            raise PublishError(f"{path}: {key} stands on the lines {line} and {entry.line} with other labels or splits")
+    yield from (row for _, row in seen.values())
+
+
+def _starts(known: Collection[str]) -> Starts:
+    starts: Starts = defaultdict(list)
+    for key in known:
+        if parsed := parse_key(key):
+            video, start, _ = parsed
+            starts[video, start].append(key)
+            starts[video, None].append(key)
+    return starts
+
+
+def _row(entry: Entry, clip_list: ClipList, starts: Starts, labels: Sequence[str]) -> Row:
+    start, end = entry.time_start, entry.time_end
+    key = entry.youtube_id if start is None else f"{entry.youtube_id}_{start:06d}"
+    if start is not None and end is not None:
+        key = f"{key}_{end:06d}"
+    elif len(fitting := starts.get((entry.youtube_id, start), [])) == 1:
+        key = fitting[0]
+        _, start, end = parse_key(key) or (entry.youtube_id, start, end)
+    said: dict[str, Value] = {
+        "label": _label(entry, clip_list, labels),
+        "youtube_id": entry.youtube_id,
+        "time_start": start,
+        "time_end": end,
+        "split": entry.split or clip_list.split or None,
+        "key": key,
+        "status": entry.status or "ok",
+    }
+    return dict.fromkeys(COLUMNS) | said
+
+
+def _label(entry: Entry, clip_list: ClipList, labels: Sequence[str]) -> str | None:
+    """The label that an entry names, by its text, its folder or its index; None where that cannot be told."""
+    if entry.labels:
+        own = {normal(label): label for label in labels}
+        found = [own[normal(label)] for label in entry.labels if normal(label) in own]
+        return found[0] if found else normal(entry.labels[0])
+    if entry.folder is not None:
+        return next((label for label in labels if label.replace(" ", "_") == entry.folder), None)
+    ordered = sorted(labels) if clip_list.sorted_indices else labels
+    if entry.label_index is not None and entry.label_index < len(ordered):
+        return ordered[entry.label_index]
+    return None
