@@ -58,7 +58,7 @@ class Difference:
     content: tuple[tuple[Row, Row, Verdict], ...]
     """Clips of both whose bytes are others: alike, different, or unknown."""
     common: frozenset[str]
-    """Keys of the clips that both have with the same label and split."""
+    """Keys of the clips that both have, with the same label and split where both say them."""
     same_content: int = field(default=0)
     """Clips of both with the same bytes."""
 
@@ -100,7 +100,7 @@ def difference(a: ClipSet, b: ClipSet) -> Difference:
         common=frozenset(
             str(ours["key"])
             for ours, theirs in both
-            if (ours["label"], ours["split"]) == (theirs["label"], theirs["split"])
+            if not (_both_say(ours, theirs, "label") or _both_say(ours, theirs, "split"))
         ),
         same_content=sum(ours["sha256"] is not None and ours["sha256"] == theirs["sha256"] for ours, theirs in both),
     )

@@ -58,8 +58,11 @@ def read_both(first: Path, second: Path) -> tuple[ClipSet, ClipSet]:
     """
     made = {path: _read_full(path) for path in (first, second)}
     full = next((each for each in made.values() if each is not None), None)
-    a, b = (made[path] or read_list(path, full) for path in (first, second))
-    return a, b
+    if full is not None:
+        return made[first] or read_list(first, full), made[second] or read_list(second, full)
+    a = read_list(first, None)
+    b = read_list(second, a if a.labels else None)
+    return (a if a.labels or not b.labels else read_list(first, b)), b
 
 
 def _read_full(path: Path) -> ClipSet | None:
