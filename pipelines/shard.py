@@ -22,9 +22,9 @@ from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
 
 from . import executors
+from .attempts import RetryOnce
 from .packing import driver, encode_sample, resume, upload, verify
 from .packing import job as packing_job
-from .packing.driver import RetryOnce
 from .packing.encode_sample import Packing, Task
 from .packing.job import Job, Made, clip_order
 

@@ -31,7 +31,8 @@ SLOW_FIXTURES = {
 }
 """By the folder of tests: what uses one of them is slow, and left out of `make quick`."""
 SLOW_FILES = {
-    *("test_decode.py", "test_encode.py", "test_scenes.py", "test_span.py", "test_sync.py", "test_trim.py"),  # videos
+    *("test_decode.py", "test_encode.py", "test_extract.py", "test_scenes.py"),  # videos
+    *("test_span.py", "test_sync.py", "test_trim.py"),  # videos
     *("test_in_order.py", "test_loader.py", "test_process_pool.py", "test_workers.py"),  # worker processes
     *("test_cluster.py", "test_probes.py"),  # sweeps over many numbers
     *("test_cvdf.py", "test_doctor.py"),  # waits for what hangs

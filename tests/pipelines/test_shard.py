@@ -26,6 +26,7 @@ from kinetics_sounds.classes import ClassList
 from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.media import decode, encode, ffmpeg, mel
 from kinetics_sounds.pipelines import build, shard
+from kinetics_sounds.pipelines.attempts import Refused
 from kinetics_sounds.pipelines.executors import Cause, Failed
 from kinetics_sounds.pipelines.fetching import worker
 from kinetics_sounds.pipelines.packing import encode_sample, job, resume
@@ -392,9 +393,7 @@ def test_only_a_full_disk_is_told_to_be_freed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(encode_sample, "pack", fails)
     found = encode_sample.attempt(cast("encode_sample.Task", None))
 
-    assert found == encode_sample.Refused(
-        "[Errno 11] Resource temporarily unavailable; run the same command to go on", StoppedError
-    )
+    assert found == Refused("[Errno 11] Resource temporarily unavailable; run the same command to go on", StoppedError)
 
 
 def test_a_bug_in_a_worker_is_told_with_its_traceback(
