@@ -306,6 +306,8 @@ class Handler(BaseHTTPRequestHandler):
                 message = value["summary"]
             elif each["key"] == "file":
                 files[value["path"]] = Blob(base64.b64decode(value["content"]), lfs=False)
+            elif each["key"] == "deletedFile":
+                del files[value["path"]]
             elif value["oid"] in self.hub.objects:
                 files[value["path"]] = Blob(self.hub.objects[value["oid"]], lfs=True)
             else:

@@ -67,13 +67,16 @@ def push(
     what: str,
     message: str,
     private: bool = True,
+    drop: Sequence[str] = (),
     check: Callable[[Item], None] = lambda item: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Pushed:
     """Have these files at a place, those of `last` in a commit after all others; a repository that is not there is made.
 
-    What lies there already, by its SHA-256, is not sent; what a killed push had sent is not sent again. `check` may raise
-    before a file is sent. Raises RemoteError with the remedy where they cannot be sent, StoppedError once `stop()`.
+    What lies there already, by its SHA-256, is not sent; what a killed push had sent is not sent again. In the end, other files
+    there whose names match `drop`, patterns with `*`, are deleted. `check` may raise before a file is sent.
+
+    Raises RemoteError with the remedy where they cannot be sent, StoppedError once `stop()`.
     """
     with connect() as api, progress.bar(what, len(items) + len(last)) as bar:
         if asked(place, lambda: _info(api, place), stop=stop) is None:
@@ -97,6 +100,12 @@ def push(
                     bar.advance("sent")
                 if stop():
                     raise stopped(place)
+        names = {place.below(each.name) for each in (*items, *last)}
+        patterns = [place.below(each) for each in drop]
+        stale = [name for name in there if name not in names and _matches(name, patterns)]
+        if stale:
+            _delete(api, place, stale, message=message, stop=stop)
+            commits += 1
         if sent:
             _check_sent(place, [*items, *last], asked(place, lambda: _listing(api, place), stop=stop))
     return Pushed(sent=sent, there=len(items) + len(last) - sent, commits=commits)
@@ -119,7 +128,7 @@ def fetch(place: Place, *, wanted: Sequence[str], most_bytes: Mapping[str, int],
         revision = ask(lambda: api.resolve_revision(**where, revision=place.revision))
         try:
             there = ask(lambda: _listing(api, place, revision=revision.resolved))
-            names = sorted(name for name in there if any(fnmatch.fnmatchcase(name, each) for each in patterns))
+            names = sorted(name for name in there if _matches(name, patterns))
             _check_claims(place, {name: there[name].size for name in names}, most_bytes, most_files)
             more: dict[str, Any] = {"allow_patterns": names or ["*/none"]}
         except RemoteError as error:
@@ -172,6 +181,35 @@ def _send(
         )
 
     asked(place, commit, stop=stop)
+
+
+def _delete(
+    api: Any,  # noqa: ANN401 - huggingface_hub's
+    place: Place,
+    names: Sequence[str],
+    *,
+    message: str,
+    stop: Callable[[], bool],
+) -> None:
+    """Take files out of a repository by one commit, those that are still there."""
+    from huggingface_hub import CommitOperationDelete
+
+    def commit() -> None:
+        left = set(names).intersection(_listing(api, place))
+        if left:
+            api.create_commit(
+                repo_id=place.repo,
+                repo_type=place.kind,
+                revision=place.revision,
+                operations=[CommitOperationDelete(name, is_folder=False) for name in sorted(left)],
+                commit_message=message,
+            )
+
+    asked(place, commit, stop=stop)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, each) for each in patterns)
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:

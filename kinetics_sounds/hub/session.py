@@ -54,11 +54,13 @@ def connect() -> Iterator[Any]:
 
         api = HfApi(library_name="kinetics-sounds", library_version=__version__)
         api.resolve_revision  # noqa: B018 - since 2.4
+        make = getattr(
+            http, "_GLOBAL_CLIENT_FACTORY", http.default_client_factory
+        )  # the user's own, where they set one
     except (ImportError, AttributeError) as error:
         raise RemoteError(
             f"the Hub is not to be had without huggingface_hub 2.4 or newer ({error}); {PACKAGE}"
         ) from error
-    make = http._GLOBAL_CLIENT_FACTORY  # the user's own, where their code has set one
 
     def client() -> Any:  # noqa: ANN401 - httpx2's
         made = make()
