@@ -15,7 +15,10 @@ import torch
 
 from kinetics_sounds import remote
 
+from .hub_server import hub_server
 from .wire import Proxy
+
+__all__ = ["hub_server"]
 
 torch.set_num_threads(1)  # many small tests on few cores: threads would only wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the processes that they start
@@ -27,7 +30,7 @@ hypothesis.settings.load_profile("suite")
 SLOW_FIXTURES = {
     "pipelines": {"folder", "built", "whole", "host", "mirror"},  # clips that are built and packed
     "train": {"small", "finished", "tune"},  # runs that are trained
-    "tests": {"moto", "serve"},  # servers
+    "tests": {"moto", "serve", "hub_server"},  # servers
 }
 """By the folder of tests: what uses one of them is slow, and left out of `make quick`."""
 SLOW_FILES = {
