@@ -6,14 +6,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kinetics_sounds import files, manifest, remote
+from kinetics_sounds import files, fingerprints, manifest, remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.clip import SPLITS
+from kinetics_sounds.clip import SPLITS, Outcome
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable
 from kinetics_sounds.errors import SettingsError, ShardError
 from kinetics_sounds.media import encode, mel, mp4
@@ -261,6 +261,8 @@ def _check(settings: Settings, groups: Mapping[str, Any]) -> None:
 
 def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: Settings) -> Dataset:
     keys = {split: [key for each in indices for key in each.keys] for split, indices in done.items()}
+    packed = {split: _packed(job.orders[split], keys[split]) for split in done}
+    clips = [row for rows in packed.values() for row in rows]
     classes, packing = job.made.classes, job.packing
     return Dataset(
         recipe=job.recipe,
@@ -276,6 +278,8 @@ def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: Settings) 
                 bytes=sum(each.bytes for each in indices),
                 left=sum(len(each.left) for each in indices),
                 fingerprint=manifest.fingerprint(keys[split]),
+                selection=fingerprints.selection(row[:3] for row in packed[split]),
+                content=fingerprints.content(packed[split]),
             )
             for split, indices in done.items()
         },
@@ -285,7 +289,19 @@ def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: Settings) 
         shuffle_seed=settings.seed,
         shard_bytes=job.shard_bytes,
         versions=dict(each.split(" ", 1) for each in packing.versions.split("; ")),
+        selection=fingerprints.selection(row[:3] for row in clips),
+        content=fingerprints.content(clips),
     )
+
+
+def _packed(outcomes: Sequence[Outcome], keys: Collection[str]) -> list[tuple[str, str, str, str]]:
+    """Key, label, split and the clip's SHA-256 of the outcomes that have a sample, in shards made now or kept."""
+    keys = set(keys)
+    return [
+        (each.clip.key, each.clip.label, each.clip.split, each.media.sha256)
+        for each in outcomes
+        if each.media is not None and each.clip.key in keys
+    ]
 
 
 if __name__ == "__main__":

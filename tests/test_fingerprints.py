@@ -1,13 +1,19 @@
 """Fingerprints, held against sort and sha256sum, as anyone has them."""
 
+import os
 import random
+import re
 import shutil
 import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 
-from kinetics_sounds import fingerprints
+from kinetics_sounds import fingerprints, manifest
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import SPLITS, Clip, Media, Outcome, Status
 
 ROWS = [
     ("-a_000001_000011", "playing drums", "train"),
@@ -52,4 +58,60 @@ def test_nothing_is_the_hash_of_nothing() -> None:
         fingerprints.selection([])
         == fingerprints.content([])
         == ("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+    )
+
+
+def recipe() -> str:
+    """The line of docs/formats.md."""
+    (found,) = re.findall(
+        r"(?ms)^```sh\n(python3 .*?)\n```$", (Path(__file__).parents[1] / "docs/formats.md").read_text()
+    )
+    return str(found)
+
+
+@pytest.mark.skipif(not shutil.which("sha256sum"), reason="no sha256sum here")
+def test_the_line_of_the_documents_makes_both_of_a_manifest(tmp_path: Path) -> None:
+    labels = ['playing "guitar", loud', "=cmd()", "'=quoted", "'tis", "playing accorde\u0301on", "clapping"]
+    clips = [Clip(f"-id{n}", n, n + 10, label, SPLITS[n % 3]) for n, label in enumerate(labels)]
+    outcomes = [Outcome(clip=clip, status=Status.OK, detail='a, "b"\n,,ok,', media=media(clip)) for clip in clips]
+    outcomes += [Outcome(clip=Clip("gone", 0, 10, "clapping", "val"), status=Status.PRIVATE)]
+    manifest.write(tmp_path / "manifest.parquet", ClassList("odd", tuple(labels)), outcomes)
+    rows = [(each.clip.key, each.clip.label, each.clip.split, each.media.sha256) for each in outcomes if each.media]
+
+    for what, expected in (
+        ("selection", fingerprints.selection(row[:3] for row in rows)),
+        ("content", fingerprints.content(rows)),
+    ):
+        line = recipe().replace(" selection manifest.csv ", f" {what} manifest.csv ").replace("python3", sys.executable)
+        out = subprocess.run(
+            line,
+            shell=True,
+            cwd=tmp_path,
+            capture_output=True,
+            check=True,
+            env={"PYTHONUTF8": "1", "PATH": os.environ["PATH"]},
+        )
+        assert out.stdout.decode().split()[0] == expected, out.stderr
+
+
+def media(clip: Clip) -> Media:
+    """What an audit may measure of a clip."""
+    return Media(
+        path=f"clips/{clip.key}.mp4",
+        bytes=1,
+        sha256=f"{clip.time_start:064x}",
+        duration_seconds=10.0,
+        fps=10.0,
+        width=48,
+        height=48,
+        num_frames=100,
+        audio_rate=24_000,
+        audio_channels=1,
+        audio_rms_db=-20.0,
+        audio_offset_seconds=0.0,
+        silent=False,
+        still=False,
+        other_streams="",
+        rotation=0,
+        decode_errors=0,
     )

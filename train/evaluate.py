@@ -170,10 +170,8 @@ def probe(asked: Sequence[str], argv: Sequence[str]) -> int:
         if not world.leads:
             return DONE
         for each in probes:
-            fingerprint = dataset.splits[on].fingerprint
-            head = results.head(
-                each.name, settings.run, facts, encoders.checkpoint, on_split=on, fingerprint=fingerprint
-            )
+            of_split = results.of_split(dataset, on)
+            head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)
             found = {**head, **_judged(each, features, settings, dataset)}
             out = results.folder(settings, each.name)
             if settings.out is not None and len(probes) > 1:

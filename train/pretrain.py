@@ -90,6 +90,10 @@ def _train(parsed: Parsed[TrainSettings], world: World) -> int:
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
     world.say(f"shards: {shards}, {of}\nout: {out}")
+    if not split.dataset.splits[split.name].selection:
+        world.say(
+            "note: the set has no selection and content for run.json; run ks-shard again to add them (it keeps the tars)"
+        )
     if settings.window is not None:
         world.say(f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
     val = dataset.open_split(settings, shards, settings.val_split) if settings.val_split else None

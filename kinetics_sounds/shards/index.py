@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from .. import files
 from ..clip import SPLITS
 from ..errors import ShardError
-from .layout import DATASET, SCHEMA
+from .layout import DATASET, DATASET_SCHEMA, SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,10 @@ class SplitFacts:
     """Clips that could not be packed."""
     fingerprint: str
     """SHA-256 over the sorted keys."""
+    selection: str = ""
+    """`fingerprints.selection` of the packed clips; empty in a set of schema 1."""
+    content: str = ""
+    """`fingerprints.content` of the packed clips, with the SHA-256 of the clip files; empty in a set of schema 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +87,21 @@ class Dataset:
     shuffle_seed: int
     shard_bytes: int
     versions: dict[str, str]
-    schema: int = field(default=SCHEMA)
+    selection: str = ""
+    """As `SplitFacts.selection`, of all splits."""
+    content: str = ""
+    """As `SplitFacts.content`, of all splits."""
+    schema: int = field(default=DATASET_SCHEMA)
 
 
 MOST_BYTES = 64 * 2**20
 """Of either file, which has some hundred bytes a sample or class."""
+
+READABLE = (1, DATASET_SCHEMA)
+"""Schemas of `dataset.json` that are read."""
+
+FINGERPRINTS = ("selection", "content")
+"""Fields that `dataset.json` has since schema 2, for the set and for each split."""
 
 MENDING = "copy it again, or make it anew with ks-shard --check_bytes"
 """What to do about either file when its bytes are wrong."""
@@ -106,7 +120,7 @@ def seal(document: Mapping[str, Any]) -> bytes:
 
     The checksum is the SHA-256 of the file with 64 zeros in the checksum's place.
     """
-    said = {"schema": SCHEMA} | dict(document) | {"checksum": "0" * 64}
+    said: dict[str, Any] = {"schema": SCHEMA} | dict(document) | {"checksum": "0" * 64}
     text = (
         json.dumps({name: said[name] for name in ("schema", "checksum", *said)}, separators=(",", ":")) + "\n"
     ).encode()
@@ -167,21 +181,37 @@ def _parse(data: bytes, place: str, kind: type[Record], what: str) -> Record:
         document = json.loads(data, object_pairs_hook=_object, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ShardError(f"{place}: cannot be read as JSON ({error}); {MENDING}") from error
-    schema = document.pop("schema", None) if isinstance(document, dict) else None
-    if schema != SCHEMA:
+    schema = document.get("schema") if isinstance(document, dict) else None
+    readable = READABLE if kind is Dataset else (SCHEMA,)
+    if type(schema) is not int or schema not in readable:
+        told = " and ".join(map(str, readable))
         raise ShardError(
-            f"{place}: is of schema {schema}, where this version reads {SCHEMA}; make the set again with ks-shard"
+            f"{place}: is of schema {schema}, where this version reads {told}; make the set again with ks-shard"
         )
     told = document.pop("checksum", None)
+    if kind is not Dataset:
+        del document["schema"]
     if not isinstance(told, str) or not told.isascii() or told != _digest(data.replace(told.encode(), b"0" * 64, 1)):
         raise ShardError(f"{place}: is damaged (its checksum is another); {MENDING}")
     try:
+        if kind is Dataset:
+            _check_fingerprints(document)
         record: Record = _reader(cast("Any", kind))(document)  # mypy takes a class for one that has no hash
     except (KeyError, TypeError) as error:
         raise ShardError(
             f"{place}: is not what describes a {what} ({error}); make the set again with ks-shard"
         ) from error
     return record
+
+
+def _check_fingerprints(document: dict[str, Any]) -> None:
+    """Raise KeyError where a `dataset.json` of schema 2 lacks a fingerprint; one of schema 1 gets empty ones."""
+    splits = _one(dict, document["splits"])
+    for table in (document, *(each for each in splits.values() if isinstance(each, dict))):
+        for name in FINGERPRINTS:
+            if document["schema"] == 1:
+                table.setdefault(name, "")
+            table[name]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,10 @@ SHARDS/{split}/{split}-000000.json the tar's index: where each part lies, and th
 from pathlib import Path
 
 SCHEMA = 1
-"""Raised when a file changes its meaning; a reader refuses any other."""
+"""Of an index. Raised when it changes its meaning; a reader refuses any other."""
+
+DATASET_SCHEMA = 2
+"""Of `dataset.json`. Schema 1 (before 0.2.0) has no selection and content, and is read."""
 
 FRAMES = "mp4"
 """H.264, every 16 frames one closed group of pictures, short side as `dataset.json` says."""

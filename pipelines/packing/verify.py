@@ -6,7 +6,7 @@ import re
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from kinetics_sounds import files, manifest, progress, remote, stream
+from kinetics_sounds import files, fingerprints, manifest, progress, remote, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import KineticsSoundsError, MediaError, ShardError
 from kinetics_sounds.shards import index, layout, reader
@@ -81,6 +81,8 @@ class Checked:
     """What came of checking a tar."""
 
     keys: tuple[str, ...] = ()
+    label_indices: tuple[int, ...] = ()
+    """Of the keys, in their order."""
     faults: tuple[Fault, ...] = ()
 
 
@@ -96,7 +98,7 @@ def verify(place: Address, *, decode: bool, workers: int, stop: Callable[[], boo
     faults = [
         Fault(layout.DATASET, "", f"has parts {part!r}: only {', '.join(PARTS)} are safe to load") for part in strange
     ]
-    keys: defaultdict[str, list[str]] = defaultdict(list)
+    clips: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
     pool: local.Pool[TarTask, Checked] = local.Pool(check_tar, workers=min(workers, shards or 1))
     with contextlib.closing(pool), progress.bar("ks-shard --verify", shards) as bar:
         tasks = _tasks(place, dataset, lost, decode=decode)
@@ -104,11 +106,15 @@ def verify(place: Address, *, decode: bool, workers: int, stop: Callable[[], boo
             checked = Checked(faults=(Fault(str(task.name), "", found.detail),)) if isinstance(found, Failed) else found
             bar.advance("bad" if checked.faults else "good")
             faults += checked.faults
-            keys[task.split] += checked.keys
+            clips[task.split] += zip(checked.keys, checked.label_indices, strict=True)
     faults += lost
-    for split in dataset.splits:
-        faults += [Fault(split, "", what) for what in split_faults(place, dataset, split, keys[split])]
-    samples = sum(map(len, keys.values()))
+    of_splits = [
+        Fault(split, "", what) for split in dataset.splits for what in split_faults(place, dataset, split, clips[split])
+    ]
+    faults += of_splits
+    if not lost and not of_splits:
+        faults += [Fault(layout.DATASET, "", what) for what in _set_faults(dataset, clips)]
+    samples = sum(map(len, clips.values()))
     return Report(shards=bar.done, samples=samples, faults=tuple(faults))
 
 
@@ -134,11 +140,26 @@ def _has_index(task: TarTask) -> bool:
     return remote.size(remote.join(task.place, *name.parts)) is not None
 
 
-def split_faults(place: Address, dataset: Dataset, split: str, keys: list[str]) -> Iterator[str]:
-    """What no tar shows by itself."""
-    facts = dataset.splits[split]
+def _selection(dataset: Dataset, split: str, clips: Sequence[tuple[str, int]]) -> list[tuple[str, str, str]]:
+    """Key, label and split of each key and label index; a label that the set does not have is told of its tar."""
+    named = dict(enumerate(dataset.labels))
+    return [(key, named.get(label_index, ""), split) for key, label_index in clips]
+
+
+def _set_faults(dataset: Dataset, clips: Mapping[str, Sequence[tuple[str, int]]]) -> Iterator[str]:
+    """What no split shows by itself: where each has the samples that it should, the set's selection is that of them all."""
+    rows = [row for split in dataset.splits for row in _selection(dataset, split, clips.get(split, ()))]
+    if dataset.selection and fingerprints.selection(rows) != dataset.selection:
+        yield f"its selection is not that of the samples that the indexes name ({len(rows)} in all splits)"
+
+
+def split_faults(place: Address, dataset: Dataset, split: str, clips: Sequence[tuple[str, int]]) -> Iterator[str]:
+    """What no tar shows by itself; `clips` are the keys and label indices of the split's indexes."""
+    facts, keys = dataset.splits[split], [key for key, _ in clips]
     if len(keys) != facts.samples or manifest.fingerprint(keys) != facts.fingerprint:
         yield f"its indexes name {len(keys)} samples, which are not the {facts.samples} of {layout.DATASET}"
+    elif facts.selection and fingerprints.selection(_selection(dataset, split, clips)) != facts.selection:
+        yield f"its indexes name other labels than {layout.DATASET}: its selection is another"
     if len(set(keys)) != len(keys):
         yield "has samples twice"
     if not remote.is_url(place):
@@ -161,7 +182,7 @@ def check_tar(task: TarTask) -> Checked:
         faults = (("", "is missing, but its index is there; copy it, or make the set again with ks-shard", False),)
     except (KineticsSoundsError, OSError) as error:
         faults = (("", f"cannot be read: {error}", False),)
-    return Checked(made.keys, tuple(Fault(str(task.name), *fault) for fault in faults))
+    return Checked(made.keys, made.label_indices, tuple(Fault(str(task.name), *fault) for fault in faults))
 
 
 def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str, str, bool]]:

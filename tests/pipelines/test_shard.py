@@ -20,7 +20,7 @@ import pytest
 from av.video.frame import PictureType
 
 import kinetics_sounds
-from kinetics_sounds import files, manifest, remote, stream
+from kinetics_sounds import files, fingerprints, manifest, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.errors import SettingsError, StoppedError
@@ -599,6 +599,8 @@ def test_a_fault_of_the_clip_itself_is_left_out_with_its_reason(
     ]
     assert left.status == "corrupt"
     assert "the picture cannot be decoded" in left.detail
+    rows = [row for row in rows_of(built, "train", "val") if row[0] != left.key]
+    assert index.read_dataset(tmp_path / "out").content == fingerprints.content(rows)
 
 
 # --- Codecs, mels, decoding -------------------------------------------------------------------------------------------
@@ -612,6 +614,38 @@ def test_the_set_says_every_number_that_made_it(shards: Path) -> None:
     assert "quality" not in made.frames
     assert (made.mel["preset"], made.mel["win_length"], made.mel["hop_length"]) == ("paper", 240, 240)
     assert set(made.versions) == {"packing", "ffmpeg", "av", "librosa", "numpy", "scipy"}
+
+
+def rows_of(built: Path, *splits: str) -> list[tuple[str, str, str, str]]:
+    """What a fingerprint is taken of: the ok clips of some splits."""
+    ok = [(each.clip, each.media) for each in manifest.read(built / "manifest.parquet").outcomes if each.media]
+    return [(clip.key, clip.label, clip.split, media.sha256) for clip, media in ok if clip.split in splits]
+
+
+def test_the_set_and_its_splits_have_the_fingerprints_of_their_clips(built: Path, shards: Path) -> None:
+    made = index.read_dataset(shards)
+
+    told: dict[tuple[str, ...], tuple[str, str]] = {("train", "val"): (made.selection, made.content)}
+    told |= {(name,): (facts.selection, facts.content) for name, facts in made.splits.items()}
+    assert len(told) == 3
+    for splits, both in told.items():
+        rows = rows_of(built, *splits)
+        assert both == (fingerprints.selection(row[:3] for row in rows), fingerprints.content(rows))
+
+
+def test_a_set_that_is_gone_on_with_has_the_fingerprints_of_one_made_at_once(shards: Path, copy: Path) -> None:
+    """Also one that an older version made, which had none."""
+    whole = (shards / layout.DATASET).read_bytes()
+    old = json.loads(whole) | {"schema": 1}
+    for table in (old, *old["splits"].values()):
+        del table["selection"], table["content"]
+    (copy / "shards" / layout.DATASET).write_bytes(index.seal(old))
+    (copy / "shards/train/train-000000.tar").unlink()
+
+    assert packed(copy, copy / "shards") == 0
+
+    assert (copy / "shards" / layout.DATASET).read_bytes() == whole
+    assert tars(copy / "shards") == tars(shards)
 
 
 @pytest.fixture(scope="module")

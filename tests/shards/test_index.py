@@ -76,7 +76,7 @@ def test_the_file_is_one_line_of_json_with_its_schema(record: Index | Dataset, t
     text = (tmp_path / "x.json").read_text()
 
     assert text.count("\n") == 1
-    assert json.loads(text)["schema"] == layout.SCHEMA == 1
+    assert json.loads(text)["schema"] == (layout.DATASET_SCHEMA if isinstance(record, Dataset) else layout.SCHEMA)
 
 
 @BOTH
@@ -100,12 +100,16 @@ def test_what_is_no_json_is_named(record: Index | Dataset, tmp_path: Path, conte
 
 
 @BOTH
-@pytest.mark.parametrize("content", ["[]", "null", "3", '"text"', "{}", '{"schema": 2}', '{"schema": null}'])
+@pytest.mark.parametrize(
+    "content", ["[]", "null", "3", '"text"', "{}", '{"schema": 3}', '{"schema": true}', '{"schema": null}']
+)
 def test_another_schema_is_refused(record: Index | Dataset, tmp_path: Path, content: str) -> None:
     path = tmp_path / layout.DATASET
     path.write_text(content)
 
-    with pytest.raises(ShardError, match=rf"{path}: is of schema .*, where this version reads 1; make the set again"):
+    with pytest.raises(
+        ShardError, match=rf"{path}: is of schema .*, where this version reads (1|1 and 2); make the set again"
+    ):
         reader(record)(path)
 
 
@@ -234,6 +238,28 @@ def test_a_split_of_another_name_is_no_way_out_of_the_folder(tmp_path: Path) -> 
     (tmp_path / layout.DATASET).write_bytes(index.seal(changed))
 
     assert list(index.read_dataset(tmp_path).splits) == ["train", "val"]
+
+
+def test_a_set_of_schema_1_opens_without_fingerprints(tmp_path: Path) -> None:
+    old = document(DATASET) | {"schema": 1}
+    for table in (old, *old["splits"].values()):
+        del table["selection"], table["content"]
+    (tmp_path / layout.DATASET).write_bytes(index.seal(old))
+
+    read = index.read_dataset(tmp_path)
+    assert (read.schema, read.selection, read.content, read.splits) == (1, "", "", DATASET.splits)
+
+
+@pytest.mark.parametrize("name", ["selection", "content"])
+def test_a_split_of_schema_2_has_its_fingerprints(tmp_path: Path, name: str) -> None:
+    changed = document(DATASET)
+    del changed["splits"]["val"][name]
+    refused(DATASET, changed, tmp_path)
+
+
+def test_the_schema_of_an_index_is_what_it_was() -> None:
+    """Sets of before have the same indexes and recipes; `dataset.json` alone is another."""
+    assert (layout.SCHEMA, layout.DATASET_SCHEMA, index.READABLE) == (1, 2, (1, 2))
 
 
 def test_one_is_not_read_as_the_other(tmp_path: Path) -> None:

@@ -103,7 +103,13 @@ def write_set(
                     number += 1
                 writer.close()
         facts[split] = SplitFacts(
-            shards=len(sizes), samples=sum(sizes), bytes=0, left=0, fingerprint=f"{split} of {counts}"
+            shards=len(sizes),
+            samples=sum(sizes),
+            bytes=0,
+            left=0,
+            fingerprint=f"{split} of {counts}",
+            selection=f"selection of {split}",
+            content=f"content of {split}",
         )
     dataset = Dataset(
         recipe=RECIPE,

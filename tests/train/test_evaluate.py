@@ -58,6 +58,9 @@ class TestResults:
         assert (told["on_split"], told["samples"]) == ("test", 6)
         assert told["fit_split"] == ("train" if PROBES[probe].FITS else None)
         assert told["fingerprint"] == open_split(shards, "test").dataset.splits["test"].fingerprint
+        assert (told["selection"], told["content"]) == ("selection of test", "content of test")
+        of_train = {"selection": "selection of train", "content": "content of train"}
+        assert told["trained_on"].items() >= ({"split": "train"} | of_train).items()
         assert (told["classes"], told["note"]) == ("tiny", "made by tests")
         assert told["settings"] == json.loads(json.dumps(dataclasses.asdict(PROBES[probe].Settings())))
         assert told["scores"]

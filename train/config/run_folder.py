@@ -1,7 +1,7 @@
 """The folder of a run, and what it says of the run.
 
 RUN/config.yaml         every setting; `ks-train --config RUN/config.yaml` says the same again
-RUN/run.json            the data (folder, split, fingerprint), the recipe's name, versions
+RUN/run.json            the data (folder, split, fingerprints), the recipe's name, versions
 RUN/metrics.jsonl       a line every `log_every` steps and at every checkpoint
 RUN/tensorboard/        the same for TensorBoard
 RUN/checkpoints/        see `engine/checkpoint.py`
@@ -17,7 +17,7 @@ from kinetics_sounds import files, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.settings import Parsed, only_one
-from kinetics_sounds.shards.index import Dataset
+from kinetics_sounds.shards.index import FINGERPRINTS, Dataset
 from kinetics_sounds.stream import Split
 
 from ..interface import Data
@@ -50,12 +50,15 @@ def find_shards(settings: TrainSettings, configs: Sequence[Path] = ()) -> Addres
 
 
 def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: Mapping[str, str]) -> dict[str, Any]:
-    """What `run.json` says."""
+    """What `run.json` says; selection and content are empty where the set is of schema 1."""
+    of_split = split.dataset.splits[split.name]
     return {
         "recipe": recipe,
         "shards": str(shards) if remote.is_url(shards) else str(Path(shards.real).absolute()),
         "train_split": split.name,
-        "fingerprint": split.dataset.splits[split.name].fingerprint,
+        "fingerprint": of_split.fingerprint,
+        "selection": of_split.selection,
+        "content": of_split.content,
         "data_recipe": split.dataset.recipe,
         "classes": split.dataset.classes,
         "data": data._asdict(),
@@ -105,13 +108,14 @@ def _git() -> dict[str, Any] | None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """`run.json` of a run; raises RunError where the folder is none."""
+    """`run.json` of a run; raises RunError where the folder is none. Runs before 0.2.0 have empty `FINGERPRINTS`."""
     try:
         document = files.read_json(folder / "run.json", most_bytes=MOST_BYTES)
         if not isinstance(document, dict):
             raise TypeError("run.json holds no table")
         if missing := {"shards", "train_split", "fingerprint", "recipe", "data"}.difference(document):
             raise ValueError(f"run.json lacks {', '.join(sorted(missing))}")
+        document = dict.fromkeys(FINGERPRINTS, "") | document
         _check_facts(document)
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -126,7 +130,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def _check_facts(document: Mapping[str, Any]) -> None:
     """Raise ValueError or TypeError for facts of another kind than `facts` writes."""
-    for name in ("shards", "train_split", "fingerprint", "recipe"):
+    for name in ("shards", "train_split", "fingerprint", "recipe", *FINGERPRINTS):
         if not isinstance(document[name], str):
             raise TypeError(f"run.json: {name} is no text")
     if not isinstance(document.get("mel", {}), dict):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from kinetics_sounds import __version__, files
+from kinetics_sounds.shards.index import Dataset
 
 COLUMNS = ("probe", "run", "checkpoint", "on_split", "fingerprint")
 """What a row of the CSV says besides its metric and value."""
@@ -35,11 +36,20 @@ class Placed(Protocol):
 
 
 def head(
-    probe: str, run: Path, facts: Mapping[str, Any], checkpoint: Path | None, *, on_split: str, fingerprint: str
+    probe: str,
+    run: Path,
+    facts: Mapping[str, Any],
+    checkpoint: Path | None,
+    *,
+    on_split: str,
+    fingerprint: str,
+    selection: str = "",
+    content: str = "",
 ) -> dict[str, Any]:
     """What all results begin with: the probe or protocol, the run, and the data that it is judged on.
 
-    `facts` are those of the run; without a checkpoint it is untrained. `fingerprint` is that of `on_split`.
+    `facts` are those of the run; without a checkpoint it is untrained. The fingerprints are those of `on_split`,
+    see `of_split`.
     """
     return {
         "probe": probe,
@@ -49,8 +59,22 @@ def head(
         "intervals": "_low and _high: 95%, percentile bootstrap over the judged items, 1,000 resamples, seed 0",
         "on_split": on_split,
         "fingerprint": fingerprint,
-        "trained_on": {"split": facts["train_split"], "fingerprint": facts["fingerprint"]},
+        "selection": selection,
+        "content": content,
+        "trained_on": {"split": facts["train_split"]}
+        | {name: facts[name] for name in ("fingerprint", "selection", "content")},
         "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
+    }
+
+
+def of_split(dataset: Dataset, name: str) -> dict[str, str]:
+    """The arguments of `head` that say which data a split of a set is; selection and content may be empty."""
+    facts = dataset.splits[name]
+    return {
+        "on_split": name,
+        "fingerprint": facts.fingerprint,
+        "selection": facts.selection,
+        "content": facts.content,
     }
 
 

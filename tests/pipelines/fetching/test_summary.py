@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_sounds import manifest
+from kinetics_sounds import fingerprints, manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip, Media, Outcome, Status
 from kinetics_sounds.errors import SourceError
@@ -74,6 +74,8 @@ def tally() -> RunStats:
 
 def test_the_report_adds_up() -> None:
     report = counted(OUTCOMES).report(CLASSES, tally(), seconds=8.0)
+    ok = [(each.clip, each.media) for each in OUTCOMES if each.media]
+    rows = [(clip.key, clip.label, clip.split, media.sha256) for clip, media in ok]
 
     assert report == {
         "classes": "mine",
@@ -88,6 +90,8 @@ def test_the_report_adds_up() -> None:
             "val": {"tapping": {"annotated": 1, "ok": 1}},
         },
         "fingerprint": manifest.fingerprint(clip(number).key for number in (0, 1, 4)),
+        "selection": fingerprints.selection(row[:3] for row in rows),
+        "content": fingerprints.content(rows),
         "bytes": 3_000_000_000,
         "flags": {"silent": 2, "still": 1, "dubbed": 0},
         "remarks": {},

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kinetics_sounds import manifest, remote
+from kinetics_sounds import fingerprints, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.media import encode, mel, probe
 from kinetics_sounds.pipelines import shard
@@ -72,7 +72,7 @@ def flip(path: Path, at: int) -> None:
 
 
 def test_a_sound_tar_has_no_fault(folder: Path) -> None:
-    assert check(folder) == Checked(keys=("k_0", "k_1", "k_2"))
+    assert check(folder) == Checked(keys=("k_0", "k_1", "k_2"), label_indices=(0, 1, 2))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -424,13 +424,45 @@ def test_what_only_the_set_as_a_whole_shows_is_told(folder: Path) -> None:
     dataset = index.read_dataset(folder)
 
     def faults(*keys: str) -> list[str]:
-        return list(verify.split_faults(Address(str(folder)), dataset, "train", list(keys)))
+        clips = [(key, label_index) for label_index, key in enumerate(keys)]
+        return list(verify.split_faults(Address(str(folder)), dataset, "train", clips))
 
     assert faults("k_0", "k_1", "k_2") == [
         "train-000001.tar is none of its 1 shards; delete it, or make the set again with ks-shard"
     ]
     assert faults("k_0", "k_1", "k_1")[0] == "its indexes name 3 samples, which are not the 3 of dataset.json"
     assert faults("k_0", "k_1", "k_1")[1] == "has samples twice"
+
+
+def with_selection(folder: Path, **of_set: Any) -> index.Dataset:
+    """The set with the selection of its three samples, and `of_set` besides."""
+    dataset = index.read_dataset(folder)
+    rows = [(f"k_{number}", dataset.labels[number], "train") for number in range(COUNT)]
+    facts = dataclasses.replace(dataset.splits["train"], selection=fingerprints.selection(rows))
+    changed = dataclasses.replace(dataset, splits={"train": facts}, selection=facts.selection)
+    index.write(folder / layout.DATASET, dataclasses.replace(changed, **of_set))
+    return index.read_dataset(folder)
+
+
+def test_a_sample_whose_label_the_selection_does_not_have_is_told(folder: Path) -> None:
+    dataset, place = with_selection(folder), Address(str(folder))
+
+    assert list(verify.split_faults(place, dataset, "train", [("k_0", 0), ("k_1", 1), ("k_2", 2)])) == []
+    assert list(verify.split_faults(place, dataset, "train", [("k_0", 0), ("k_1", 2), ("k_2", 2)])) == [
+        "its indexes name other labels than dataset.json: its selection is another"
+    ]
+
+
+def test_a_selection_of_the_set_that_is_not_that_of_its_splits_is_told(folder: Path) -> None:
+    with_selection(folder)
+    assert verify.verify(Address(str(folder)), decode=False, workers=1, stop=lambda: False).faults == ()
+
+    with_selection(folder, selection="0" * 64)
+    (fault,) = verify.verify(Address(str(folder)), decode=False, workers=1, stop=lambda: False).faults
+    assert (fault.place, fault.what) == (
+        "dataset.json",
+        "its selection is not that of the samples that the indexes name (3 in all splits)",
+    )
 
 
 def test_a_set_that_claims_a_milliard_of_shards_is_checked_up_to_the_first_that_is_not_there(folder: Path) -> None:

@@ -47,7 +47,9 @@ def test_scores_are_what_they_were(run: str, shards: Path, tmp_path: Path) -> No
     argv = [f"--run={OLD / run}", f"--out={tmp_path}", f"--shards={shards}", "--workers=0", "--device=cpu", "--clips=2"]
     assert evaluate.main(["knn", *argv]) == 0
 
-    assert json.loads((tmp_path / "results.json").read_text())["scores"] == pytest.approx(FOUND[run]["knn"])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["scores"] == pytest.approx(FOUND[run]["knn"])
+    assert (results["trained_on"]["selection"], results["trained_on"]["content"]) == ("", "")
 
 
 def test_a_stopped_run_ends_as_it_would_have_ended(

@@ -117,6 +117,8 @@ def test_a_config_of_any_size_is_refused_before_it_takes_memory(
         ("shards", ["a"]),
         ("train_split", {"a": 1}),
         ("fingerprint", None),
+        ("selection", ["a"]),
+        ("content", None),
         ("recipe", 3),
         ("mel", [1]),
     ],

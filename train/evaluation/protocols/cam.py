@@ -136,9 +136,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
             )
     except ValueError as error:
         raise RunError(f"{settings.run}: cannot be explained: {error}") from error
-    head = results.head(
-        "cam", settings.run, facts, encoders.checkpoint, on_split=on, fingerprint=dataset.splits[on].fingerprint
-    )
+    head = results.head("cam", settings.run, facts, encoders.checkpoint, **results.of_split(dataset, on))
     document = {
         **head,
         "layer": settings.layer,

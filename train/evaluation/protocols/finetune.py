@@ -115,7 +115,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
     if code != DONE or not launch.leads():
         return code
-    head = results.head("finetune", settings.run, facts, first, on_split=on, fingerprint=dataset.splits[on].fingerprint)
+    head = results.head("finetune", settings.run, facts, first, **results.of_split(dataset, on))
     found = {**head, **_judged(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.told(found, out))

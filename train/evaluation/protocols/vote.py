@@ -89,7 +89,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         if not world.leads:
             return DONE
     found = {
-        **results.head("vote", settings.run, facts, encoders.checkpoint, on_split=on, fingerprint=fingerprint),
+        **results.head("vote", settings.run, facts, encoders.checkpoint, **results.of_split(dataset, on)),
         "samples": len(split),
         "clips": settings.clips,
         "vote": settings.vote,
