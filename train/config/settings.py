@@ -42,6 +42,7 @@ class TrainSettings:
       ks-train --config avcl_k32 --devices 8 --precision bf16 --val_split val
       ks-train --list
       ks-train bench --help
+      ks-train compare --help
 
     exit code: 0 trained; 2 misuse; 3 stopped by a signal or a full disk after saving, run again; 4 a bug,
     or a disk that fails.
