@@ -35,7 +35,7 @@ OPTIONS = {
     "ks-export videofolder": "manifest shards out executor workers timeout check_bytes json link",
     "ks-train": "config print_config shards out train_split method backbone encoders view batch epochs steps optim seed workers "
     "ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every save_every keep resume list "
-    "val_split init devices sync_bn precision accumulate clip_norm compile recompute",
+    "val_split probe_every probe probe_samples init devices sync_bn precision accumulate clip_norm compile recompute",
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
@@ -83,7 +83,7 @@ def call(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.C
     name, *words = command.split()
     argv = [*words, *arguments]
     out, err = io.StringIO(), io.StringIO()
-    main = importlib.import_module(f"kinetics_sounds.{'train.pretrain' if name == 'ks-train' else MODULES[name]}").main
+    main = importlib.import_module(f"kinetics_sounds.{'train.__main__' if name == 'ks-train' else MODULES[name]}").main
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(cwd or Path.cwd()):
         try:
             code = main(argv)
