@@ -719,6 +719,22 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         MEDIA,
+        "a file to describe that is longer than 600 s, or has time stamps there, is refused",
+        "kinetics_sounds/media/likeness.py",
+        'shown = opened[str(video.index)].filter("showinfo", checksum=0).filter("trim", end=MAX_SECONDS + 1)',
+        'shown = opened[str(video.index)].filter("trim", end=MAX_SECONDS + 1).filter("showinfo", checksum=0)',
+        "tests/media/test_likeness.py::test_a_clip_of_hours_is_too_large[jump]",
+    ),
+    Defence(
+        MEDIA,
+        "a file to describe has 36,000 frames at most",
+        "kinetics_sounds/media/likeness.py",
+        "len(times) > MAX_FRAMES",
+        "False",
+        "tests/media/test_likeness.py::test_too_many_frames_are_too_large",
+    ),
+    Defence(
+        MEDIA,
         "a worker that hangs is killed",
         "pipelines/process_pool.py",
         "timeout=job.timeout_seconds",

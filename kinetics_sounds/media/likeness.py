@@ -1,0 +1,328 @@
+"""Do two files show and play the same clip? Their bytes differ with every encoder, source and version; this does not.
+
+Each file is described by its duration, its loudness and two hashes that a new encoding changes little (`describe`); two
+descriptions are compared (`compare`); among many, those that are alike are found without comparing all (`pairs`).
+
+What is no evidence: a black picture, a picture that does not change, silence. Their bits are 0 (`perceptual_hash`), and a
+distance counts only bits that are 1 in either hash: two clips are not alike for both being nearly empty, and one that is
+empty is unlike one that is not.
+
+The bounds are chosen by `benchmarks/likeness.py` on real videos; what they gave is in `benchmarks/likeness.md`.
+"""
+
+import math
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ..errors import MediaError
+from . import encode, ffmpeg, hdr, messages
+from .measure import CANCELLED_DB
+from .perceptual_hash import BANDS, COLUMNS, MOMENTS, PATTERNS, SIDE, SILENT_DB, loudness_db, picture_bits, sound_bits
+from .probe import Audio, Probe, Video, probe
+
+MAX_SECONDS = 600
+"""Of a file: a clip is some seconds."""
+MAX_FRAMES = 60 * MAX_SECONDS
+
+MOST_DURATION_SECONDS = 0.5
+MOST_LOUDNESS_DB = 12.0
+MOST_PICTURE = 0.45
+MOST_MOTION = 0.64
+MOST_SOUND = 0.7
+"""Bounds of what a new encoding changes, from `benchmarks/likeness.md`. The last three are distances."""
+LEAST_EVIDENCE = 24
+"""Bits that must be 1 in either of two hashes, or their distance says nothing."""
+NEIGHBOURS = 8
+"""Of each clip, in each order of `pairs`, with which it is compared."""
+
+_MOTION_BITS = (MOMENTS - 1) * PATTERNS
+_DIGITS = {"p": (MOMENTS * PATTERNS + _MOTION_BITS) // 4, "s": (COLUMNS - 1) * (BANDS - 1) // 4}
+_FORM = re.compile(r"([ps])([1-9][0-9]?):([0-9a-f]{1,512})")
+
+Part = Literal["duration", "loudness", "picture", "motion", "sound"]
+Verdict = Literal["alike", "different", "unknown"]
+_HASH_BOUNDS: Mapping[Part, float] = {"picture": MOST_PICTURE, "motion": MOST_MOTION, "sound": MOST_SOUND}
+_BOUNDS: Mapping[Part, float] = {"duration": MOST_DURATION_SECONDS, "loudness": MOST_LOUDNESS_DB, **_HASH_BOUNDS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """What of a clip a new encoding hardly changes; ValueError where a number or hash cannot be one.
+
+    Hashes are texts of a kind (p, s), a version and hexadecimal digits, such as `p1:0a…`; empty where not computed. One of
+    another version is kept and cannot be compared.
+    """
+
+    duration_seconds: float
+    """Of the picture."""
+    frames: int
+    """Told and not compared: another frame rate is the same clip."""
+    loudness_db: float
+    """Decibels under full scale, as the manifest's `audio_rms_db`; -200 for digital silence or no sound."""
+    picture_hash: str = ""
+    sound_hash: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.duration_seconds) and self.duration_seconds >= 0 and self.frames >= 0):
+            raise ValueError(f"{self.frames} frames in {self.duration_seconds} s are no clip's")
+        if not math.isfinite(self.loudness_db):
+            raise ValueError(f"{self.loudness_db} is no loudness in decibels")
+        parse(self.picture_hash, "p")
+        parse(self.sound_hash, "s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What two descriptions have in common."""
+
+    verdict: Verdict
+    """Alike: nothing differs, all hashes are there, and picture, motion or sound is evidence of it. Where the picture is
+    still and there is no sound, the picture is all there is: two spans of one such video are alike."""
+    broken: tuple[Part, ...]
+    """What differs by more than its bound; empty where nothing does."""
+    lacking: tuple[Part, ...]
+    """What could not be compared: a hash that was not computed or is of another version, or too little in both files."""
+    distances: Mapping[Part, float]
+    """0 is the same; for duration in seconds, for loudness in decibels, else the share of the bits in either that differ."""
+
+
+def parse(text: str, kind: Literal["p", "s"]) -> int | None:
+    """The bits of a hash of this version; None where it is empty or of another version.
+
+    Raises ValueError where the text is no hash of this kind.
+    """
+    if not text:
+        return None
+    found = _FORM.fullmatch(text)
+    if found is None or found[1] != kind or (found[2] == "1" and len(found[3]) != _DIGITS[kind]):
+        what = "picture" if kind == "p" else "sound"
+        raise ValueError(
+            f"{text[:40]!r} is no hash of a {what}, which is {kind}1: and {_DIGITS[kind]} digits of 0-9a-f"
+        )
+    return int(found[3], 16) if found[2] == "1" else None
+
+
+def write(bits: np.ndarray, kind: Literal["p", "s"]) -> str:
+    """Booleans as a hash of this version; ValueError for another number of them."""
+    if bits.size != 4 * _DIGITS[kind]:
+        raise ValueError(f"a hash of kind {kind} has {4 * _DIGITS[kind]} bits, not {bits.size}")
+    return f"{kind}1:{np.packbits(bits.ravel()).tobytes().hex()}"
+
+
+def from_row(row: Mapping[str, Any]) -> Likeness:
+    """From the columns of a published CSV or of a manifest; ValueError where they do not tell of a clip that exists."""
+    names = ("duration_seconds", "num_frames", "audio_rms_db")
+    if missing := [name for name in names if row.get(name) in (None, "")]:
+        raise ValueError(f"the row has no {', '.join(missing)}: only rows with status ok have")
+    return Likeness(
+        duration_seconds=float(row["duration_seconds"]),
+        frames=int(row["num_frames"]),
+        loudness_db=float(row["audio_rms_db"]),
+        picture_hash=row.get("picture_hash") or "",
+        sound_hash=row.get("sound_hash") or "",
+    )
+
+
+def to_row(likeness: Likeness) -> dict[str, float | int | str]:
+    """The columns that `from_row` reads."""
+    return {
+        "duration_seconds": likeness.duration_seconds,
+        "num_frames": likeness.frames,
+        "audio_rms_db": likeness.loudness_db,
+        "picture_hash": likeness.picture_hash,
+        "sound_hash": likeness.sound_hash,
+    }
+
+
+def alike(a: Likeness, b: Likeness) -> bool:
+    """Whether the two are the same clip as far as can be told; False where that is unknown, too."""
+    return compare(a, b).verdict == "alike"
+
+
+def compare(a: Likeness, b: Likeness) -> Comparison:
+    """Which bounds two descriptions break, and what follows."""
+    distances: dict[Part, float] = {
+        "duration": abs(a.duration_seconds - b.duration_seconds),
+        "loudness": abs(max(a.loudness_db, SILENT_DB) - max(b.loudness_db, SILENT_DB)),
+    }
+    ours, theirs = _parts(a), _parts(b)
+    lacking: list[Part] = []
+    for part in _HASH_BOUNDS:
+        found = _distance(ours[part], theirs[part]) if part in ours and part in theirs else None
+        if found is None:
+            lacking.append(part)
+        else:
+            distances[part] = found
+    broken = tuple(part for part, distance in distances.items() if distance > _BOUNDS[part])
+    all_there = len(ours) == len(theirs) == len(_HASH_BOUNDS)
+    verdict: Verdict = "alike" if all_there and len(lacking) < len(_HASH_BOUNDS) else "unknown"
+    return Comparison(
+        verdict="different" if broken else verdict, broken=broken, lacking=tuple(lacking), distances=distances
+    )
+
+
+def _parts(likeness: Likeness) -> dict[Part, int]:
+    """The bits of each part that was computed by this version."""
+    picture, sound = parse(likeness.picture_hash, "p"), parse(likeness.sound_hash, "s")
+    parts: dict[Part, int] = {}
+    if picture is not None:
+        parts |= {"picture": picture >> _MOTION_BITS, "motion": picture & ((1 << _MOTION_BITS) - 1)}
+    return parts if sound is None else parts | {"sound": sound}
+
+
+def _distance(a: int, b: int) -> float | None:
+    """Share of the bits that are 1 in either which differ; None where those are too few to tell."""
+    either = (a | b).bit_count()
+    return (a ^ b).bit_count() / either if either >= LEAST_EVIDENCE else None
+
+
+def pairs(likenesses: Sequence[Likeness]) -> Iterator[tuple[int, int]]:
+    """Places (i < j) of clips that are `alike`, in order, found in time that grows with n log n.
+
+    Locality-sensitive hashing: the clips are sorted by 64 bits of their hashes, once from each 16 on, and each is compared with
+    the next `NEIGHBOURS` that share the first 16, unless these are all 0. So of a group of many that are alike not all pairs
+    are named: a hundred black clips with one sound are chained, each to its next ones. A pair may be missed
+    (`benchmarks/likeness.md`). Clips without one of the hashes are in no pair.
+    """
+    there = [place for place, each in enumerate(likenesses) if len(_parts(each)) == len(_HASH_BOUNDS)]
+    if not there:
+        return
+    table = _table([likenesses[place] for place in there])
+    found = np.zeros(0, dtype=np.int64)
+    for sorted_by in (table.hashes["picture"], table.hashes["sound"]):
+        for band in range(sorted_by.shape[1]):
+            near = _neighbours(np.roll(sorted_by, -band, axis=1))
+            codes = [_alike(table, np.minimum(one, other), np.maximum(one, other)) for one, other in near]
+            found = np.unique(np.concatenate([found, *codes]))
+    for code in found.tolist():
+        yield there[code // len(there)], there[code % len(there)]
+
+
+class _Table(NamedTuple):
+    """Descriptions by column."""
+
+    numbers: Mapping[Part, np.ndarray]
+    hashes: Mapping[Part, np.ndarray]
+    """Of each clip a row of 16 bits each."""
+
+
+def _table(likenesses: Sequence[Likeness]) -> _Table:
+    def words(name: str) -> np.ndarray:
+        joined = b"".join(bytes.fromhex(getattr(each, name)[3:]) for each in likenesses)
+        return np.frombuffer(joined, ">u2").reshape(len(likenesses), -1).astype(np.uint16)
+
+    picture, motion = np.split(words("picture_hash"), [MOMENTS * PATTERNS // 16], axis=1)
+    loudness = np.array([max(each.loudness_db, SILENT_DB) for each in likenesses])
+    numbers: dict[Part, np.ndarray] = {
+        "duration": np.array([each.duration_seconds for each in likenesses]),
+        "loudness": loudness,
+    }
+    return _Table(numbers, {"picture": picture, "motion": motion, "sound": words("sound_hash")})
+
+
+def _alike(table: _Table, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The pairs of rows that `compare` calls alike, each as first row times number of rows plus second row."""
+    keep = np.ones(len(first), dtype=bool)
+    evidence = np.zeros(len(first), dtype=bool)
+    for part, column in table.numbers.items():
+        keep &= np.abs(column[first] - column[second]) <= _BOUNDS[part]
+    for part, words in table.hashes.items():
+        ours, theirs = words[first], words[second]
+        either = np.bitwise_count(ours | theirs).sum(axis=1, dtype=np.int64)
+        differ = np.bitwise_count(ours ^ theirs).sum(axis=1, dtype=np.int64)
+        told = either >= LEAST_EVIDENCE
+        keep &= ~told | (differ / np.maximum(either, 1) <= _BOUNDS[part])
+        evidence |= told
+    chosen = keep & evidence
+    rows = len(table.numbers["duration"])
+    codes: np.ndarray = first[chosen].astype(np.int64) * rows + second[chosen]
+    return codes
+
+
+def _neighbours(table: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows that lie near each other when sorted by their first four numbers, and share the first, which is not 0."""
+    rows = np.flatnonzero(table[:, 0])
+    key = table[rows, 0].astype(np.uint64)
+    for column in range(1, 4):
+        key = key << np.uint64(16) | table[rows, column]
+    order = rows[np.argsort(key, kind="stable")]
+    shared = table[order, 0]
+    for step in range(1, min(NEIGHBOURS, len(order) - 1) + 1):
+        same = shared[:-step] == shared[step:]
+        yield order[:-step][same], order[step:][same]
+
+
+def describe(path: Path, *, timeout_seconds: float) -> Likeness:
+    """Decode a clip from end to end and describe it.
+
+    `timeout_seconds` is of each run of ffmpeg, of which there are two where the channels cancel each other out. Raises
+    MediaError where there is no picture or it does not decode, TooLargeError for more than `MAX_SECONDS` or `MAX_FRAMES`,
+    TimedOutError, and OSError where the fault is the machine's.
+    """
+    found = probe(path)
+    if found.video is None:
+        raise MediaError("it has no picture stream")
+    with tempfile.TemporaryDirectory(prefix="ks-likeness-", ignore_cleanup_errors=True) as name:
+        times, pictures, waveform = _decoded(path, found, found.video, Path(name), timeout_seconds)
+    return Likeness(
+        duration_seconds=round(float(times.max() - times.min()), 6),
+        frames=len(times),
+        loudness_db=round(loudness_db(waveform), 3),
+        picture_hash=write(picture_bits(times, pictures), "p"),
+        sound_hash=write(sound_bits(waveform, float(times.max())), "s"),
+    )
+
+
+def _decoded(
+    path: Path, found: Probe, video: Video, scratch: Path, timeout_seconds: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Start and end of each frame in seconds, the frames (T, `SIDE`, `SIDE`), and 24 kHz mono sound, 16 bit."""
+    raw, samples = scratch / "frames.gray", scratch / "sound.s16"
+    opened = ffmpeg.source(path, audio_codec=found.audio.codec if found.audio else "")
+    shown = opened[str(video.index)].filter("showinfo", checksum=0).filter("trim", end=MAX_SECONDS + 1)
+    small = shown.filter("scale", SIDE, SIDE, flags=encode.AREA_SCALE)
+    small = (hdr.to_sdr(small, video.transfer) if video.transfer else small).filter("format", "gray")
+    most = {"frames:v": MAX_FRAMES + 1}
+    outputs = [ffmpeg.sink(small, path=raw, format="rawvideo", fps_mode="passthrough", **most)]
+    if found.audio:
+        both = opened[str(found.audio.index)].filter("atrim", end=MAX_SECONDS + 1).filter_multi_output("asplit")
+        apart = both[0].filter("aresample", str(encode.SAMPLE_RATE), osf="s16")
+        apart = apart.filter("astats", measure_perchannel="RMS_level", measure_overall="none")
+        outputs += [_samples(encode.mono(both[1]), samples)]
+        outputs += [ffmpeg.sink(apart, path=scratch / "none", format="null")]
+    told = ffmpeg.run(*outputs, timeout_seconds=timeout_seconds)
+    times = np.array(messages.frames(told), dtype=np.float64).reshape(-1, 2)
+    if len(times) > MAX_FRAMES or (len(times) and times.max() > MAX_SECONDS):
+        raise ffmpeg.TooLargeError(f"it has more than {MAX_SECONDS} s or {MAX_FRAMES} frames; cut a clip of it first")
+    pictures = np.frombuffer(raw.read_bytes(), np.uint8).reshape(-1, SIDE, SIDE)
+    if not len(pictures):
+        raise MediaError("no frame of its picture stream can be decoded")
+    if len(pictures) != len(times):
+        raise MediaError(f"ffmpeg told of {len(times)} frames and wrote {len(pictures)}")
+    waveform = _read(samples)
+    levels = messages.levels_db(told)
+    if found.audio and levels and loudness_db(waveform) < max(levels) - CANCELLED_DB:
+        waveform = _of_channel(path, found.audio, levels, samples, timeout_seconds)
+    return times, pictures, waveform
+
+
+def _samples(sound: Any, path: Path) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
+    return ffmpeg.sink(sound, path=path, format="s16le", acodec="pcm_s16le")
+
+
+def _of_channel(path: Path, audio: Audio, levels: list[float], samples: Path, timeout_seconds: float) -> np.ndarray:
+    """The loudest channel, where the mix cancels it out."""
+    channel = encode.channel_name(levels.index(max(levels)), len(levels))
+    opened = ffmpeg.source(path, audio_codec=audio.codec)[str(audio.index)].filter("atrim", end=MAX_SECONDS + 1)
+    ffmpeg.run(_samples(encode.mono(opened, channel), samples), timeout_seconds=timeout_seconds)
+    return _read(samples)
+
+
+def _read(samples: Path) -> np.ndarray:
+    return np.frombuffer(samples.read_bytes(), "<i2") if samples.exists() else np.zeros(0, np.int16)
