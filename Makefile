@@ -28,7 +28,7 @@ demo: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy kinetics_sounds pipelines train tests benchmarks
+	$(BIN)/mypy kinetics_sounds pipelines train tests benchmarks examples
 	$(BIN)/lint-imports
 
 quick: $(STAMP)

@@ -342,6 +342,38 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     # --- Cookies, TLS and yt-dlp ---
     Defence(
+        NAMES,
+        "a class folder of an export is harmless",
+        "pipelines/layouts/mmaction2.py",
+        "label_folder(label).translate(_RENAMED)",
+        "label.translate(_RENAMED)",
+        "tests/pipelines/layouts/test_readers.py::test_a_class_folder_is_mmaction2_s_and_harmless[../../etc/passwd-_.._etc_passwd]",
+    ),
+    Defence(
+        NAMES,
+        "the journal of an export names no file but its clips' own",
+        "pipelines/export.py",
+        "if set(made.places) != set(layout.places(item.entry, settings)):",
+        "if not made.places:",
+        "tests/pipelines/layouts/test_export.py::test_a_journal_that_names_other_files_is_not_believed",
+    ),
+    Defence(
+        NAMES,
+        "files that are not of an export are not mixed into it",
+        "pipelines/export.py",
+        "    if found:\n        more",
+        "    if False:\n        more",
+        "tests/pipelines/layouts/test_export.py::test_what_lies_among_the_clips_and_is_none_of_them_is_named",
+    ),
+    Defence(
+        NAMES,
+        "a % in a folder's name is no number of a frame",
+        "kinetics_sounds/media/extract.py",
+        '.replace("%", "%%")',
+        "",
+        "tests/media/test_extract.py::test_a_folder_may_be_called_like_a_number",
+    ),
+    Defence(
         COOKIES,
         "the user's cookies file is read, and never written",
         "kinetics_sounds/sources/youtube/__init__.py",

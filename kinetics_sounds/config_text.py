@@ -38,14 +38,14 @@ def check_config(text: str, shape: Mapping[str, Any]) -> None:
     """
     if len(text.encode()) > MOST_CONFIG_BYTES:
         raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
-    _check_bounds(text)
+    check_bounds(text)
     document = get_loader("yaml")(text)
     if not isinstance(document, dict):
         raise ValueError("Unexpected config: it is no table of settings")
     _check_shape(document, shape, "")
 
 
-def _check_bounds(text: str) -> None:
+def check_bounds(text: str) -> None:
     """Raise ValueError for YAML that grows as it is read: without building anything."""
     depth = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -77,4 +77,4 @@ def _check_shape(document: Mapping[Any, Any], shape: Mapping[str, Any], prefix: 
                 raise ValueError(f"{key}: is neither text, number, truth nor a list of these")
             if isinstance(each, str):  # jsonargparse tries each text as YAML
                 with contextlib.suppress(yaml.YAMLError):
-                    _check_bounds(each)
+                    check_bounds(each)

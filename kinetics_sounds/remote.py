@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from . import files, redact, retry, web
+from . import answers, files, redact, retry, web
 from .address import Address
 from .errors import RemoteError
 
@@ -305,26 +305,21 @@ def _may_pass(url: Url, error: Exception) -> bool:
         raise error
     if isinstance(error, RemoteError) or _refused(error):
         return False
-    status = _status(error)
+    status = answers.status(error)
     if status is not None and 400 <= status < 500:
-        return web.may_pass(status)
+        return web.may_pass(status) and answers.waited(error)
     return not isinstance(error, _FOR_GOOD) or (isinstance(error, FileNotFoundError) and not _is_gone(url, error))
 
 
 def _is_gone(url: Url, error: FileNotFoundError) -> bool:
-    """Whether there is no such file: fsspec says so of every HTTP request that fails, and why in the cause."""
-    return not _is_http(url) or error.__cause__ is None or _status(error) in (404, 410)
+    """Whether there is no such file: fsspec says so of every HTTP request that fails, the Hub's of many, and why in the cause."""
+    status = answers.status(error)
+    return status in (404, 410) or (status is None and (not _is_http(url) or error.__cause__ is None))
 
 
 def _refused(error: BaseException | None) -> web.RefusedError | None:
     """Why a host was not asked, where that is what a library's error came from."""
     return error if error is None or isinstance(error, web.RefusedError) else _refused(error.__cause__)
-
-
-def _status(error: Exception) -> int | None:
-    """HTTP's status, where that is why."""
-    status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
-    return status if isinstance(status, int) else None
 
 
 def _named(url: Url, error: Exception, *, done: str = "") -> RemoteError:

@@ -212,7 +212,7 @@ def _parser(
     if with_config:
         parser.add_argument("--config", action=_FindConfig, help="A recipe: a YAML file, or a shipped name.")
     own = {field.name: field for field in dataclasses.fields(kind)}
-    helps = {item.arg_name: item.description for item in docstring_parser.parse_from_object(kind).params}
+    helps = _helps(kind)
     hints = typing.get_type_hints(kind)
     special = {name for name, _ in modules}
     for name, valid in modules:
@@ -231,11 +231,19 @@ def _parser(
         special.add(name)
     parser.add_class_arguments(kind, None, skip=special)
     for name, group in groups:
-        told = {item.arg_name: item.description for item in docstring_parser.parse_from_object(group).params}
+        told = _helps(group)
         for repeated in sorted(_repeatable(group)):
             parser.add_argument(f"--{name}.{repeated}", default=[], action=_Repeated, help=told.get(repeated))
         parser.add_class_arguments(group, name, skip=_repeatable(group))
     return parser
+
+
+def _helps(kind: type) -> dict[str, str | None]:
+    """The docstring of each field, of those too that a dataclass has from the one that it is built on."""
+    kinds = [each for each in reversed(kind.__mro__) if dataclasses.is_dataclass(each)]
+    return {
+        item.arg_name: item.description for each in kinds for item in docstring_parser.parse_from_object(each).params
+    }
 
 
 def _takes_address(kind: type) -> bool:

@@ -101,7 +101,7 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         report = account.report(job.classes, tally, seconds=time.monotonic() - began)
         if job.lists:
             report["lists"] = list_report.report(job.lists, became)
-            how = How(judge=None, workers=settings.workers, timeout_seconds=settings.timeout)
+            how = How(workers=settings.workers, timeout_seconds=settings.timeout)
             if compared := compare(job.lists, became, job.out, how=how, stop=stop.__bool__):
                 report["compared"] = compared
             checked = checked and not stop

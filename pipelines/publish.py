@@ -17,7 +17,7 @@ from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
-from .publishing import check, diff, options, versions
+from .publishing import check, diff, options, push, run, versions
 from .publishing.card import WITH_MEDIA
 from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
@@ -28,7 +28,7 @@ MOST_NAMED = 20
 
 NEXT = """\
 next steps, for a DOI:
-  Hugging Face: upload the folder as a dataset; on its page, Settings, "Generate DOI"
+  Hugging Face: send the folder with --push hf://datasets/USER/NAME; on its page, Settings, "Generate DOI"
   Zenodo: upload the folder's files (it reads CITATION.cff), "Reserve DOI", publish; give --url with that page next time"""
 
 
@@ -42,6 +42,8 @@ class Settings:
       ks-publish --shards data/k32/shards --workers 16
       ks-publish diff published/k32 paper_list.csv --out common
       ks-publish check published/k32
+      ks-publish --push hf://datasets/USER/k32
+      ks-publish run runs/avcl_k32 --license cc-by-4.0 --push hf://USER/avcl-k32
 
     exit code: 0 done; 1 done, some clips have no hashes; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
     """
@@ -74,11 +76,21 @@ class Settings:
     """Seconds that one ffmpeg run may take."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes that compute hashes; each uses one core."""
+    push: Address | None = None
+    """hf://datasets/USER/NAME: send the folder there, after saying what it is and asking."""
+    yes: bool = False
+    """With --push: send without asking."""
+    public: bool = False
+    """With --push: a repository that is not there is made public, and not private."""
     json: bool = False
     """Print the result as JSON on standard output."""
 
 
-SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"check": check.main, "diff": diff.main}
+SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "check": check.main,
+    "diff": diff.main,
+    "run": run.publish_run,
+}
 """What `ks-publish WORD` does besides publishing."""
 
 
@@ -94,6 +106,7 @@ def publish(settings: Settings) -> int:
     """Write the folder, unless it says the same already; returns the exit code."""
     if not 0 < settings.timeout < float("inf") or settings.workers < 1:
         raise SettingsError("--timeout and --workers: must be more than 0")
+    _check_push(settings)
     path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
     made = manifest.read(path)
     chosen = _options(settings, made)
@@ -108,8 +121,22 @@ def publish(settings: Settings) -> int:
         except Stopped:
             print("stopped: the folder is as it was, hashes are kept; run the same command to go on", file=sys.stderr)
             return STOPPED
-    _tell(done, as_json=settings.json)
+    _tell(done, as_json=settings.json, pushed=settings.push is not None)
+    if settings.push is not None:
+        code = push.push(done.folder, settings.push, kind="dataset", yes=settings.yes, public=settings.public)
+        if code != DONE:
+            return code
     return SOME_FAILED if done.failed else DONE
+
+
+def _check_push(settings: Settings) -> None:
+    """Raise SettingsError for what cannot be sent, before hours of work."""
+    if settings.push is None and (settings.yes or settings.public):
+        raise SettingsError("--yes and --public: are of --push; add it, or leave them out")
+    if settings.push is not None:
+        push.check_place(settings.push, "dataset")
+        if not settings.yes and not sys.stdin.isatty():
+            raise SettingsError("--push: asks before it sends, and there is no terminal to ask on; add --yes to send")
 
 
 def _options(settings: Settings, made: manifest.Manifest) -> Options:
@@ -143,7 +170,7 @@ def _shards(place: Address) -> Dataset:
     return dataset
 
 
-def _tell(done: Made, *, as_json: bool) -> None:
+def _tell(done: Made, *, as_json: bool, pushed: bool) -> None:
     for key, why in list(done.failed.items())[:MOST_NAMED]:
         print(f"no hashes: {key}: {why}", file=sys.stderr)
     if len(done.failed) > MOST_NAMED:
@@ -171,7 +198,7 @@ def _tell(done: Made, *, as_json: bool) -> None:
         return
     if facts.creator == CREATOR or facts.url.startswith("urn:"):
         print("not said yet: --creator (who publishes it) and --url (its page)")
-    print(f"published: {done.folder}\n{NEXT}")
+    print(f"published: {done.folder}" + ("" if pushed else f"\n{NEXT}"))
 
 
 if __name__ == "__main__":

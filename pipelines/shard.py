@@ -22,9 +22,9 @@ from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
 
 from . import executors
+from .attempts import RetryOnce
 from .packing import driver, encode_sample, resume, upload, verify
 from .packing import job as packing_job
-from .packing.driver import RetryOnce
 from .packing.encode_sample import Packing, Task
 from .packing.job import Job, Made, clip_order
 
@@ -49,8 +49,9 @@ class Settings:
     """manifest.parquet of a build, or a copy beside it that lacks rows (Parquet, or CSV called *.csv); default: the only
     one under data/."""
     out: Address | None = None
-    """Folder of the shards, or a URL (s3://, gs://, hf://, http://) to which they are sent once all are made and checked;
-    default, and where they are made for a URL: shards beside the manifest."""
+    """Folder of the shards, or a URL (s3://, gs://, http://, hf://datasets/USER/NAME) to which they are sent once all are made
+    and checked; default, and where they are made for a URL: shards beside the manifest. On the Hub a repository that is not
+    there is made, private."""
     codec: Literal["h264", "jpeg"] = "h264"
     """How frames are stored: video in closed groups of 16, or each a JPEG: seven times the bytes, a third of the work to
     read."""
@@ -77,7 +78,8 @@ class Settings:
     """Seconds that one ffmpeg run may take."""
     check_bytes: bool = False
     """Read every shard that is there, at the URL of --out too, and make or send anew those whose SHA-256 is not their index's, or
-    whose index is damaged; without this option sizes alone are compared."""
+    whose index is damaged; without this option sizes alone are compared. (The Hub tells the SHA-256 of what it has: that is
+    compared with and without this option, and nothing fetched.)"""
     verify: Address | None = None
     """Check this shard set (a folder or a URL) against its indexes, and pack nothing."""
     verify_decode: bool = False

@@ -15,7 +15,10 @@ import torch
 
 from kinetics_sounds import remote
 
+from .hub_server import hub_server
 from .wire import Proxy
+
+__all__ = ["hub_server"]
 
 torch.set_num_threads(1)  # many small tests on few cores: threads would only wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the processes that they start
@@ -27,11 +30,12 @@ hypothesis.settings.load_profile("suite")
 SLOW_FIXTURES = {
     "pipelines": {"folder", "built", "whole", "host", "mirror"},  # clips that are built and packed
     "train": {"small", "finished", "tune"},  # runs that are trained
-    "tests": {"moto", "serve"},  # servers
+    "tests": {"moto", "serve", "hub_server"},  # servers
 }
 """By the folder of tests: what uses one of them is slow, and left out of `make quick`."""
 SLOW_FILES = {
-    *("test_decode.py", "test_encode.py", "test_scenes.py", "test_span.py", "test_sync.py", "test_trim.py"),  # videos
+    *("test_decode.py", "test_encode.py", "test_extract.py", "test_scenes.py"),  # videos
+    *("test_span.py", "test_sync.py", "test_trim.py"),  # videos
     *("test_in_order.py", "test_loader.py", "test_process_pool.py", "test_workers.py"),  # worker processes
     *("test_cluster.py", "test_probes.py"),  # sweeps over many numbers
     *("test_cvdf.py", "test_doctor.py"),  # waits for what hangs

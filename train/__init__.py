@@ -22,7 +22,8 @@ def load(place: str | Path, checkpoint: str | None = "last") -> "Encoders":
     """The encoders of a run, in evaluation mode on the CPU, with the preprocessing that belongs to them.
 
     `place` is the folder of a run, of which `checkpoint` is "last", "best", a name such as "step-00000500", or None for
-    the initial weights; or `place` is a checkpoint's own folder. The whole way from a sample of the shards to features:
+    the initial weights; or `place` is a checkpoint's own folder, or `hf://USER/NAME[@REVISION]`, a run that `ks-publish run`
+    sent to the Hub. The whole way from a sample of the shards to features:
 
         encoders = train.load("runs/avcl_k32")
         with stream.sample(stream.open_split("data/k32/shards", "test"), 0) as sample:
@@ -35,7 +36,8 @@ def load(place: str | Path, checkpoint: str | None = "last") -> "Encoders":
         raw = RawClip(frames_THWC=frames_THWC, fps=25.0, mel_FT=encoders.mel_image(waveform))
         video_D, audio_D = encoders.features(raw)
 
-    Raises RunError where the folder is no run, has no such checkpoint, or one that is damaged.
+    Raises RunError where the folder is no run, has no such checkpoint, or one that is damaged; RemoteError where the Hub gives
+    none.
     """
     from .evaluation.encoders import load as load_encoders
 

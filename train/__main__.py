@@ -1,7 +1,22 @@
-"""`python -m kinetics_sounds.train`: the same as `ks-train`."""
+"""`ks-train` and `python -m kinetics_sounds.train`: pretraining, or one of the commands beside it."""
 
 import sys
+from collections.abc import Sequence
 
-from .pretrain import main
+from kinetics_sounds.command import command
 
-sys.exit(main())
+from . import pretrain
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `ks-train`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["compare"]:
+        from .compare import compare
+
+        return command("ks-train compare", lambda: compare(words[1:]))
+    return pretrain.main(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -204,8 +204,8 @@ def channel_name(index: int, count: int) -> str:
     return ("left", "right")[index] if count == 2 else str(index)
 
 
-def mono(sound: Any, channel: str = MIX, *, hole: float = 0.1) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """The sound that a shard keeps: 24 kHz mono from time 0, of all channels or one.
+def mono(sound: Any, channel: str = MIX, *, hole: float = 0.1, rate: int = SAMPLE_RATE) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
+    """The sound that a shard keeps: mono from time 0 at `rate` Hz, of all channels or one.
 
     A late start becomes silence, and so do holes of `hole` seconds and more.
     """
@@ -213,7 +213,7 @@ def mono(sound: Any, channel: str = MIX, *, hole: float = 0.1) -> Any:  # noqa: 
         number = {"left": "0", "right": "1"}.get(channel, channel)
         sound = sound.filter("channelmap", map=number, channel_layout="mono")
     fill = {"async": 1, "min_hard_comp": hole, "first_pts": 0}
-    return sound.filter("aresample", str(SAMPLE_RATE), tsf="s16p", osf="s16", ochl="mono", **fill)
+    return sound.filter("aresample", str(rate), tsf="s16p", osf="s16", ochl="mono", **fill)
 
 
 def _check_ends(told: str, *, pictures: float, sound: float, frame: float, most: float) -> None:
@@ -240,15 +240,18 @@ def _small(picture: Any, video: Video, *, rate: Fraction, encoding: Encoding) ->
     pixels, more = ("yuv420p", "") if encoding.codec == "h264" else ("rgb24", f"+{FULL_CHROMA}")
     small = (
         picture.filter("fps", fps=f"{rate.numerator}/{rate.denominator}", start_time=0)
-        .filter(
-            "scale",
-            w=f"if(gte(dar,1),2*ceil({side}*dar/2-0.001),{side})",
-            h=f"if(gte(dar,1),{side},2*ceil({side}/dar/2-0.001))",
-            flags=flags + more,
-        )
+        .filter("scale", **sides(side), flags=flags + more)
         .filter("setsar", 1)
     )
     return (hdr.to_sdr(small, video.transfer) if video.transfer else small).filter("format", pixels)
+
+
+def sides(short_side: int) -> dict[str, str]:
+    """What `scale` is told so that the shorter side has so many pixels, the longer an even number, and pixels are square."""
+    return {
+        "w": f"if(gte(dar,1),2*ceil({short_side}*dar/2-0.001),{short_side})",
+        "h": f"if(gte(dar,1),{short_side},2*ceil({short_side}/dar/2-0.001))",
+    }
 
 
 def _samples(mp4: bytes) -> int:

@@ -3,6 +3,7 @@
 from ..clip import Status
 from ..errors import MediaError
 from .encode import OutOfSyncError
+from .extract import TooFewFramesError
 from .ffmpeg import KilledError, TimedOutError, TooLargeError
 from .probe import BadAspectError
 from .trim import EmptySpanError, NoSoundError, UnreadableError
@@ -12,6 +13,7 @@ _STATUSES = {
     TooLargeError: Status.TOO_LARGE,
     KilledError: Status.CRASHED,
     EmptySpanError: Status.TOO_SHORT,
+    TooFewFramesError: Status.TOO_SHORT,
     NoSoundError: Status.NO_AUDIO,
     UnreadableError: Status.UNREADABLE,
     OutOfSyncError: Status.OUT_OF_SYNC,

@@ -54,7 +54,7 @@ _FIXED_POINT_DECODERS = {"aac": "aac_fixed", "ac3": "ac3_fixed", "mp2": "mp2", "
 """Audio decoders whose output does not depend on the CPU."""
 
 NEEDED: Mapping[str, tuple[str, ...]] = {
-    "encoders": ("libx264", "aac", "flac", "pcm_f32le"),
+    "encoders": ("libx264", "mjpeg", "aac", "flac", "pcm_f32le", "pcm_s16le"),
     "decoders": ("h264", *_FIXED_POINT_DECODERS.values()),
     "filters": (
         *("showinfo", "freezedetect", "fps", "trim", "setpts", "crop", "scale", "setsar", "format"),

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kinetics_sounds import files, lists, progress
+from kinetics_sounds.errors import MediaError
 from kinetics_sounds.lists import ClipList, published
+from kinetics_sounds.media import likeness
 
 from .. import executors
 from ..executors import Failed
@@ -49,12 +51,22 @@ Judge = Callable[[Task], Verdict]
 """Compares a clip's file with what a published row tells of it. Runs in a worker, so it can be imported by its name."""
 
 
+def judge(task: Task) -> Verdict:
+    """What the hashes of both say; unknown where the published ones are none, or the clip cannot be decoded."""
+    try:
+        theirs = likeness.from_row(task.row)
+        ours = likeness.describe(task.path, timeout_seconds=task.timeout_seconds)
+    except (ValueError, MediaError) as error:
+        progress.log.warning("%s: cannot be compared: %s", task.path, error)
+        return "unknown"
+    return likeness.compare(theirs, ours).verdict
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
     """How clips of other bytes are compared."""
 
-    judge: Judge | None
-    """Without one they are unknown."""
+    judge: Judge = judge
     workers: int
     timeout_seconds: float
     """Of each run of ffmpeg."""
@@ -102,7 +114,7 @@ def _others(
             put(row["key"], "lacking")
         elif row.get("sha256") == digest:
             put(row["key"], "same")
-        elif how.judge is None or not any(row.get(name) for name in HASHES):
+        elif not any(row.get(name) for name in HASHES):
             put(row["key"], "unknown")
         else:
             yield Task(tuple(row.get(name, "") for name in COLUMNS), (out / path).absolute(), how.timeout_seconds)
@@ -113,7 +125,7 @@ def _judge(
 ) -> None:
     """Have workers look at clips; they are started for the first one, and what crashes one is unknown."""
     first = next(tasks, None)
-    if first is None or how.judge is None:
+    if first is None:
         return
     with (
         files.scratch(out) as folder,

@@ -1,60 +1,19 @@
 """Pack one split: workers encode clips, and shards are written in order."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 
 from kinetics_sounds import progress
 from kinetics_sounds.clip import Outcome
 from kinetics_sounds.command import Stop
-from kinetics_sounds.errors import BUG_BELOW, FaultError, StoppedError
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Index, SkippedClip
 from kinetics_sounds.shards.writer import Sample, ShardWriter
 
-from .. import executors
-from .encode_sample import Refused, Task
+from .. import attempts, executors
+from ..attempts import TASK_SECONDS
+from .encode_sample import Task
 from .job import Job, Made, WholeShards
-
-TASK_SECONDS = 900.0
-"""A clip's whole task is killed after this; ffmpeg has the shorter `--timeout`."""
-
-
-class RetryOnce:
-    """A pool that hands a task in once more whose process died or ran past its time: machines can be busy."""
-
-    def __init__(self, start: Callable[[], executors.Pool[Task, Made]], *, workers: int) -> None:
-        """Nothing is started before the first task."""
-        self.workers = workers
-        self._start = start
-        self._pool: executors.Pool[Task, Made] | None = None
-        self._again: set[Task] = set()
-
-    @property
-    def busy(self) -> int:
-        """Tasks handed in whose results were not taken yet."""
-        return self._pool.busy if self._pool else 0
-
-    def submit(self, task: Task, *, timeout_seconds: float) -> None:
-        """Hand in a task, which is killed once it has run this long."""
-        self._pool = self._pool or self._start()
-        self._pool.submit(task, timeout_seconds=timeout_seconds)
-
-    def finished(self, seconds: float) -> list[tuple[Task, Made | executors.Failed]]:
-        """As the pool's own, without the ends that are no ends yet."""
-        ended = []
-        for task, result in self._pool.finished(seconds) if self._pool else ():
-            lost = isinstance(result, executors.Failed) and result.cause is not executors.Cause.RAISED
-            if lost and task not in self._again:
-                self._again.add(task)
-                self.submit(task, timeout_seconds=TASK_SECONDS)
-            else:
-                ended.append((task, result))
-        return ended
-
-    def close(self) -> None:
-        """End the processes and what they run."""
-        if self._pool:
-            self._pool.close()
 
 
 def pack_split(job: Job, split: str, kept: WholeShards, stop: Stop, pool: executors.Pool[Task, Made]) -> list[Index]:
@@ -124,13 +83,8 @@ def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> No
     FaultError for a bug or a disk that fails: nothing is settled.
     """
     key = task.outcome.clip.key
-    if isinstance(result, Refused):
-        raise result.error(f"{key}: {result.reason}")
-    if isinstance(result, executors.Failed):
-        if result.cause is executors.Cause.RAISED:
-            raise FaultError(f"{key}: {result.detail}; {BUG_BELOW}\n{result.trace}")
-        raise StoppedError(f"{key}: {result.detail}; run the same command to go on")
+    attempts.check(key, result)
     if isinstance(result, SkippedClip):
         writer.leave(result)
-    else:
+    elif isinstance(result, dict):
         writer.write(Sample(key=key, label_index=task.label_index, parts=result))

@@ -15,18 +15,14 @@ import numpy as np
 
 from kinetics_sounds import files
 from kinetics_sounds.clip import Kind, Outcome, Status
-from kinetics_sounds.errors import (
-    FaultError,
-    KineticsSoundsError,
-    ManifestError,
-    MediaError,
-    SettingsError,
-    StoppedError,
-)
+from kinetics_sounds.errors import ManifestError, MediaError, SettingsError, StoppedError
 from kinetics_sounds.media import encode, error_status, measure, mel, probe
 from kinetics_sounds.media.ffmpeg import read_through
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import SkippedClip
+
+from .. import attempts
+from ..attempts import Refused
 
 PACKING = 1
 """Number of what this code makes of a clip: raised only when the bytes change, so that a release keeps shards."""
@@ -61,30 +57,9 @@ class Task:
     packing: Packing
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Why a clip cannot be packed."""
-
-    reason: str
-    error: type[KineticsSoundsError] = ManifestError
-    """What that is: for a person to mend, or StoppedError where running again may help, or FaultError where a disk fails."""
-
-
 def attempt(task: Task) -> dict[str, bytes] | SkippedClip | Refused:
     """As `pack`, with what is up to the user, the disk or the machine as a result: what a worker raises is taken for a bug."""
-    try:
-        return pack(task)
-    except (ManifestError, SettingsError) as error:
-        return Refused(str(error))
-    except StoppedError as error:
-        return Refused(str(error), StoppedError)
-    except OSError as error:
-        again = "run the same command to go on"
-        if error.errno in files.FULL:
-            return Refused(f"{error}; free some space and {again}", StoppedError)
-        if error.errno in files.FAILING:
-            return Refused(f"{error}; see to that disk or machine and {again}", FaultError)
-        return Refused(f"{error}; {again}", StoppedError)
+    return attempts.attempt(pack, task)
 
 
 def pack(task: Task) -> dict[str, bytes] | SkippedClip:

@@ -16,8 +16,9 @@ from kinetics_sounds.media import encode
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Index, SkippedClip
 
+from ..attempts import Refused
 from . import encode_sample
-from .encode_sample import Packing, Refused
+from .encode_sample import Packing
 
 OTHER = "holds shards of another manifest, other settings or another ffmpeg; choose another --out, or delete it to make them anew"
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = {
     "ks-build": "pipelines.build",
     "ks-shard": "pipelines.shard",
+    "ks-export": "pipelines.export",
     "ks-train": "train",
     "ks-eval": "train.evaluate",
     "ks-demo": "pipelines.demo",
@@ -29,9 +30,13 @@ OPTIONS = {
     "min_coverage timeout retry attempts retry_wait patience check_bytes dry_run json",
     "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout "
     "check_bytes verify verify_decode json",
+    "ks-export ogm": "manifest shards out executor workers timeout check_bytes json audio sample_rate short_side",
+    "ks-export ogm_vggsound": "manifest shards out executor workers timeout check_bytes json test_split sample_rate short_side",
+    "ks-export mmaction2": "manifest shards out executor workers timeout check_bytes json rawframes short_side link",
+    "ks-export videofolder": "manifest shards out executor workers timeout check_bytes json link",
     "ks-train": "config print_config shards out train_split method backbone encoders view batch epochs steps optim seed workers "
     "ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every save_every keep resume list "
-    "val_split init devices sync_bn precision accumulate clip_norm compile recompute",
+    "val_split probe_every probe probe_samples init devices sync_bn precision accumulate clip_norm compile recompute",
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
@@ -43,7 +48,9 @@ OPTIONS = {
     "ks-eval sounds": "run folder checkpoint untrained windows seconds features device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
     "ks-doctor": "out live source live_id distributed timeout json",
-    "ks-publish": "manifest out name version creator url license date shards media no_hashes timeout workers json",
+    "ks-publish": "manifest out name version creator url license date shards media no_hashes timeout workers push yes "
+    "public json",
+    "ks-publish run": "run checkpoint out push yes public license dataset json",
     "ks-publish check": "no_croissant json",
     "ks-publish diff": "out json",
 }
@@ -57,6 +64,8 @@ NESTED = {
     "youtube.requests_per_hour youtube.sections youtube.videos_per_hour",
     "ks-shard": "ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition slurm.patience slurm.qos "
     "slurm.setup",
+    "ks-export ogm": "ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition slurm.patience "
+    "slurm.qos slurm.setup",
 }
 """The options of sources and executors, which scripts rely on as well."""
 OURS = {name.partition(".")[0] for names in NESTED.values() for name in names.split()}
@@ -80,7 +89,7 @@ def call(command: str, *arguments: str, cwd: Path | None = None) -> subprocess.C
     name, *words = command.split()
     argv = [*words, *arguments]
     out, err = io.StringIO(), io.StringIO()
-    main = importlib.import_module(f"kinetics_sounds.{'train.pretrain' if name == 'ks-train' else MODULES[name]}").main
+    main = importlib.import_module(f"kinetics_sounds.{'train.__main__' if name == 'ks-train' else MODULES[name]}").main
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(cwd or Path.cwd()):
         try:
             code = main(argv)
@@ -113,7 +122,9 @@ def test_help_names_exactly_the_options_of_sources_and_executors(command: str) -
     assert sorted(name for name in found if name.partition(".")[0] in OURS) == NESTED[command].split()
 
 
-@pytest.mark.parametrize("command", ["ks-build", "ks-shard", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"])
+@pytest.mark.parametrize(
+    "command", ["ks-build", "ks-shard", "ks-export ogm", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"]
+)
 def test_help_shows_examples_and_exit_codes_or_defaults(command: str) -> None:
     shown = call(command, "--help").stdout
 
@@ -205,6 +216,20 @@ CASES = [
     ),
     ("ks-shard", "--manifest semicolons.csv", "its columns are separated by ';'"),
     ("ks-shard", "--manifest pipe.csv", "pipe.csv: there is no manifest"),
+    ("ks-export", "ogm --out out", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
+    ("ks-export", "ogn --out out", "no layout is called 'ogn'; there are: mmaction2, ogm, ogm_vggsound, videofolder"),
+    ("ks-export", "ogm --manifest text.parquet", "the following arguments are required: out"),
+    ("ks-export", "ogm --manifest text.parquet --out out", "text.parquet: cannot be read as Parquet"),
+    (
+        "ks-export",
+        "ogm --manifest text.parquet --shards here --out out",
+        "--manifest and --shards: clips come from one",
+    ),
+    ("ks-export", "ogm --shards here --out out", "here: has no shard set (dataset.json is missing)"),
+    ("ks-export", "ogm --shards s3://bucket/k32 --out out", "is a URL, and this takes a path"),
+    ("ks-export", "videofolder --shards here --out out", "videofolder needs whole clips, which shards do not keep"),
+    ("ks-export", "ogm --workers 0 --out out", "--workers 0: must be more than 0"),
+    ("ks-export", "ogm --slurm.partition cpu --out out", "add --executor slurm"),
     ("ks-train", "", "nothing matches data/*/shards/dataset.json here; make it with ks-shard"),
     ("ks-train", "--shards here", "here: has no shard set (dataset.json is missing)"),
     ("ks-train", "--config bogus.yaml --shards here", "bogus.yaml: Key 'avcl.bogus' is not accepted"),
@@ -237,7 +262,7 @@ def test_bad_input_names_the_thing_the_place_and_the_remedy(
 @pytest.mark.slow
 @pytest.mark.parametrize("command", MODULES)
 def test_as_a_process_of_its_own_a_command_says_and_returns_the_same(place: Path, command: str) -> None:
-    first = "linear " if command == "ks-eval" else ""
+    first = {"ks-eval": "linear ", "ks-export": "ogm "}.get(command, "")
     alone, within = (how(command, *first.split(), "--nonsense=1", cwd=place) for how in (run, call))
 
     assert (alone.returncode, alone.stdout) == (within.returncode, within.stdout) == (2, "")

@@ -1,5 +1,6 @@
-"""What docs/extending.md says of sources and executors, done as it says."""
+"""What docs/extending.md says of sources, executors and layouts, done as it says."""
 
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ import pytest
 
 from kinetics_sounds import manifest
 from kinetics_sounds.clip import Outcome
-from kinetics_sounds.pipelines import build, shard
+from kinetics_sounds.pipelines import build, export, shard
 
 from ..documents import EXAMPLES, installed
 from .conftest import inline
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .conftest import Folder
 
 SOURCE, EXECUTOR = "kinetics_sounds/sources/table.py", "pipelines/executors/debug.py"
+LAYOUT = "pipelines/layouts/wavs.py"
 Build = Callable[..., tuple[Outcome, ...]]
 
 
@@ -64,8 +66,27 @@ def test_an_executor_builds_and_packs(built: Build, tmp_path: Path) -> None:
     assert Path("out/shards/val/val-000000.tar").is_file()
 
 
+def test_a_layout_is_found_by_its_name(
+    built: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inline(monkeypatch)
+    built()
+
+    with installed(LAYOUT, tmp_path):
+        assert export.main(["wavs", "--manifest=out/manifest.parquet", "--out=sounds", "--sample_rate=8000"]) == 0
+        assert export.main(["--help"]) == 0
+
+    assert "  wavs           The sound alone" in capsys.readouterr().out
+    keys = ["a_000001_000003", "a_000002_000004"]
+    assert [path.stem for path in sorted(Path("sounds/val").iterdir())] == keys
+    assert Path("sounds/labels.csv").read_text() == "".join(f"{key},0,'humming'\n" for key in keys)
+    with wave.open("sounds/val/a_000001_000003.wav") as sound:
+        assert (sound.getframerate(), sound.getnframes()) == (8000, 16_000)
+
+
 def test_every_example_is_used_by_a_test() -> None:
     assert {path for path in EXAMPLES if path.startswith(("kinetics_sounds/sources", "pipelines"))} == {
         SOURCE,
         EXECUTOR,
+        LAYOUT,
     }

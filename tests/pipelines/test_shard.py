@@ -26,11 +26,13 @@ from kinetics_sounds.classes import ClassList
 from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.media import decode, encode, ffmpeg, mel
 from kinetics_sounds.pipelines import build, shard
+from kinetics_sounds.pipelines.attempts import Refused
 from kinetics_sounds.pipelines.executors import Cause, Failed
 from kinetics_sounds.pipelines.fetching import worker
 from kinetics_sounds.pipelines.packing import encode_sample, job, resume
 from kinetics_sounds.shards import index, layout
 
+from ..hub_server import Blob, Hub
 from ..wire import Proxy
 
 if TYPE_CHECKING:
@@ -392,9 +394,7 @@ def test_only_a_full_disk_is_told_to_be_freed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(encode_sample, "pack", fails)
     found = encode_sample.attempt(cast("encode_sample.Task", None))
 
-    assert found == encode_sample.Refused(
-        "[Errno 11] Resource temporarily unavailable; run the same command to go on", StoppedError
-    )
+    assert found == Refused("[Errno 11] Resource temporarily unavailable; run the same command to go on", StoppedError)
 
 
 def test_a_bug_in_a_worker_is_told_with_its_traceback(
@@ -789,6 +789,58 @@ def stream_keys(place: str, cache: Path | None) -> list[bytes]:
     kept = Cache(cache, most_bytes=10**8) if cache else None
     keys: list[bytes] = stream.open_split(place, "train", cache=kept).key_N.tolist()
     return keys
+
+
+@pytest.mark.usefixtures("quick")
+def test_to_the_hub_a_set_goes_in_two_commits_and_only_what_differs_goes_again(
+    built: Path, shards: Path, hub_server: Hub
+) -> None:
+    """Of which the second has dataset.json: a tar and an index each would be more commits than the Hub takes in an hour."""
+    url, name = "hf://datasets/ann/k32/shards", "datasets/ann/k32"
+    assert packed(built, url) == 0
+
+    repo = hub_server.repos[name]
+    sent = {
+        path.relative_to(shards.parent).as_posix() for path in shards.rglob("*.*") if path.suffix in (".tar", ".json")
+    }
+    assert [set(files) for files in repo.commits] == [set(), sent - {"shards/dataset.json"}, sent]
+    assert repo.private
+    assert stream_keys(url, built / "cache of the hub") == stream_keys(str(shards), None)
+
+    tar = "shards/train/train-000001.tar"
+    repo.files[tar] = Blob(bytes(len(repo.files[tar].data)), lfs=True)
+    hub_server.puts.clear()
+    assert packed(built, url, "--check_bytes") == 0
+    assert repo.files[tar].data == (shards.parent / tar).read_bytes()
+    assert len(repo.commits) == 4
+    assert not hub_server.puts  # the Hub has its bytes still
+    assert packed(built, url) == 0
+    assert len(repo.commits) == 4
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_the_hub_does_not_know_is_told_before_anything_is_packed(
+    built: Path, hub_server: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "")
+
+    assert packed(built, "hf://datasets/ann/k32", "--mel", "authors") == 2
+    assert "log in with `hf auth login`, or set HF_TOKEN" in capsys.readouterr().err
+    assert packed(built, "hf://k32") == 2
+    assert "hf://k32: is no place on the Hub" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_tar_that_was_damaged_here_is_not_sent_to_the_hub(
+    built: Path, shards: Path, hub_server: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(built, copy, symlinks=True)
+    flip(copy / "shards/train/train-000000.tar", 1000)
+
+    assert packed(copy, "hf://datasets/ann/k32") == 2
+    assert "train-000000.tar: its SHA-256 is another; run ks-shard again with --check_bytes" in capsys.readouterr().err
+    assert hub_server.commits("datasets/ann/k32") == 0
 
 
 @pytest.mark.usefixtures("quick")

@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kinetics_sounds.errors import MediaError
 from kinetics_sounds.media import decode
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import settings
+from kinetics_sounds.train.data import augment
 
 from ..documents import EXAMPLES, installed
 
 DECODER = "kinetics_sounds/media/decode/from_start.py"
 VIEW, BACKBONE = "train/data/views/still.py", "train/models/backbones/small.py"
 PROBE = "train/probes/centroid.py"
+AUGMENTATION = "train/data/augment/fade.py"
 METHOD, PROTOCOL = "train/methods/agree.py", "train/evaluation/protocols/widths.py"
 
 
@@ -47,6 +50,19 @@ def test_a_run_decodes_with_it(small: Callable[..., list[str]], finished: Path, 
     names = ["checkpoints/step-00000006/model.safetensors"] * 2
     made, wanted = ((run / name).read_bytes() for run, name in zip((tmp_path / "run", finished), names, strict=True))
     assert made == wanted
+
+
+def test_an_augmentation_is_drawn_and_done(small: Callable[..., list[str]], finished: Path, tmp_path: Path) -> None:
+    """A run that uses it learns something else, and one view of a whole white clip is half of it at the darkest."""
+    name = "checkpoints/step-00000006/model.safetensors"
+    with installed(AUGMENTATION, tmp_path):
+        assert pretrain.main(small(tmp_path / "run", "--clip_and_mel.video_augment=flip,fade")) == 0
+        chosen = augment.find("fade", modality="video")
+        white = torch.ones(2, 3, 2, 4, 4)
+        faded = augment.apply_all(chosen, white, torch.tensor([[1.0, 0.5], [0.0, 0.5]]))
+
+    assert (tmp_path / "run" / name).read_bytes() != (finished / name).read_bytes()
+    assert faded.amax(dim=(1, 2, 3, 4)).tolist() == [0.5, 1.0]
 
 
 @pytest.mark.usefixtures("added")
@@ -95,6 +111,7 @@ def test_every_example_is_used_by_a_test() -> None:
         VIEW,
         BACKBONE,
         PROBE,
+        AUGMENTATION,
         METHOD,
         PROTOCOL,
     }

@@ -25,6 +25,8 @@ PLUGINS = {
     "view": f"{_TRAIN}.data.views",
 }
 """Packages whose modules a run chooses by name: of a setting, its package."""
+PROBES = ("knn", "linear")
+"""Probes that may be asked while a run learns."""
 PATHS = ("shards", "out", "init", "cache")
 """Settings that say where something lies."""
 
@@ -40,6 +42,7 @@ class TrainSettings:
       ks-train --config avcl_k32 --devices 8 --precision bf16 --val_split val
       ks-train --list
       ks-train bench --help
+      ks-train compare --help
 
     exit code: 0 trained; 2 misuse; 3 stopped by a signal or a full disk after saving, run again; 4 a bug,
     or a disk that fails.
@@ -53,6 +56,13 @@ class TrainSettings:
     """Split to train on."""
     val_split: str | None = None
     """Split that is judged at the end of every epoch, in evaluation mode; the best checkpoint is kept beside the last ones."""
+    probe_every: int | None = None
+    """Steps between two looks at what frozen features are worth, on --val_split after a fit on the training split; also before
+    the first step. Logged as probe_..., with the features' effective rank; default: no look."""
+    probe: str = "knn"
+    """How: knn or linear."""
+    probe_samples: int = 2000
+    """Samples of each split that a look takes, evenly spread, one clip each."""
     init: Path | None = None
     """Run, or checkpoint of one, whose encoders the model begins with, and its gate or heads where they are the same."""
     method: str = "avcl"
@@ -159,12 +169,17 @@ def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, pr
 def check(settings: TrainSettings) -> None:
     """Raise SettingsError for settings of the right kinds that cannot be."""
     at_least(settings, batch=2, epochs=1, steps=1, seed=0, workers=0, log_every=1, save_every=1, keep=1)
+    at_least(settings, probe_every=1, probe_samples=2)
     at_least(settings, ahead=1, window=1, max_bad_share=0, devices=1, accumulate=1)
     if settings.batch // settings.devices < settings.accumulate:
         raise SettingsError(
             f"--batch {settings.batch}: is too small for {settings.devices} devices and --accumulate "
             f"{settings.accumulate}; each part needs a sample"
         )
+    if settings.probe not in PROBES:
+        raise SettingsError(f"--probe {settings.probe}: must be {' or '.join(PROBES)}")
+    if settings.probe_every is not None and settings.val_split is None:
+        raise SettingsError("--probe_every: looks at a split that is not trained on; name a --val_split")
     for name in ("sample_seconds", "cache_gb"):
         if not 0 < getattr(settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be more than 0")

@@ -30,6 +30,7 @@ from .step import TrainStep
 FREE = (
     *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
     *("device", "devices", "sync_bn", "channels_last", "compile", "recompute", "init", "val_split"),
+    *("probe_every", "probe", "probe_samples"),
     *("log_every", "save_every", "keep", "resume", "list", "epochs", "steps"),
 )
 """Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
@@ -53,6 +54,8 @@ class TrainProgress:
     """Step and value of the best validation, where a greater value is better."""
     of_steps: int | None = None
     """Steps that the run was to have when it was saved."""
+    untrained: dict[str, float] | None = None
+    """What the first probe found, before any step."""
 
     @property
     def best_step(self) -> int | None:
@@ -75,6 +78,7 @@ class TrainProgress:
         return {
             "plateau": asdict(self.plateau),
             "best": self.best,
+            **({"untrained": self.untrained} if self.untrained else {}),
             "scaler": updates.state(),
             MICRO_BATCHES: "of the global batch",
         }
@@ -144,6 +148,7 @@ def restore(
         plateau=Plateau(**state.get("plateau", {})),
         best=state.get("best"),
         of_steps=state.get("of_steps"),
+        untrained=state.get("untrained"),
     )
 
 

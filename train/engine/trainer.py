@@ -1,5 +1,6 @@
 """The training loop: steps, validations, checkpoints, and the end that a signal asks for."""
 
+import dataclasses
 import json
 import signal
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from ..interface import Data, Moment
 from ..optim import optimizer
 from . import build, checkpoint, resume
 from .metrics import Metrics
+from .probing import Probing, probe, say
 from .resume import TrainProgress
 from .setup import TrainComponents, make_components
 from .step import NotFiniteError
@@ -49,10 +51,10 @@ def train(
     settings = parsed.settings
     data = run_folder.data_of(split, settings)
     learner = make_components(parsed, split, data, world)
-    if val is not None and not learner.built.method.validates:
+    if val is not None and not learner.built.method.validates and settings.probe_every is None:
         raise SettingsError(
             f"--val_split {settings.val_split}: --method {settings.method} has no loss for clips that it is not trained on; "
-            "leave --val_split out"
+            "leave --val_split out, or look at its features there with --probe_every"
         )
     facts = run_folder.facts(split, data, recipe=recipe, shards=shards, versions=resume.versions())
     decisive = resume.resume_invariants(parsed, facts)
@@ -137,6 +139,8 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
         Metrics(its.out if world.leads else None, first_step=step) as metrics,
         progress.bar("ks-train", its.steps, done=step, shown=world.leads) as bar,
     ):
+        if step == 0:
+            reached = _probed(its, step, reached, metrics)
         for batch in metrics.timed(batches):
             if step % its.per_epoch == 0:
                 model.on_epoch(its.moment(step), labels)
@@ -159,12 +163,15 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
                     step,
                     {**logs, "lr": rates[settings.optim.schedule], "epoch": step / its.per_epoch, **batches.account()},
                 )
-            judges = its.val if step % its.per_epoch == 0 else None
-            if judges or saves:
+            judges = its.val if step % its.per_epoch == 0 and model.validates else None
+            probes = settings.probe_every is not None and (step % settings.probe_every == 0 or step == its.steps)
+            if judges or saves or probes:
                 # The statistics of batch norms that are not synchronised: it is one model that is judged and saved.
                 collectives.broadcast_buffers(model, but=model.REPLICATED)
             if judges:
                 reached = _validated(its, judges, step, reached, metrics)
+            if probes:
+                reached = _probed(its, step, reached, metrics)
             if saves or reached.best_step == step:
                 _save(its, step, reached)
             if ends:
@@ -207,6 +214,25 @@ def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, 
     )
     metrics.validated(step, values)
     return reached.after(values, step=step, optim=its.settings.optim)
+
+
+def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> TrainProgress:
+    """After a look at the features, where that is asked for. A method without a loss for other clips is judged by it."""
+    settings, built = its.settings, its.learner.built
+    if settings.probe_every is None or its.val is None:
+        return reached
+    asked = Probing(
+        name=settings.probe, fit=its.split, on=its.val, samples=settings.probe_samples, batch=settings.batch
+    )
+    values = probe(built, asked, updates=its.learner.updates, loading=its.loading, world=its.world)
+    metrics.validated(step, values)
+    untrained = reached.untrained or (values if step == 0 else None)
+    if untrained is not None:
+        say(step, values, untrained, its.world)
+    reached = dataclasses.replace(reached, untrained=untrained)
+    if step and not built.method.validates:
+        return reached.after({"val_top1": values["probe_top1"]}, step=step, optim=settings.optim)
+    return reached
 
 
 def _save(its: _Run, step: int, reached: TrainProgress) -> None:

@@ -4,7 +4,7 @@ Shape suffixes: B inputs, C channels, T frames (of a mel-spectrogram: columns), 
 channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kinetics_sounds import hub
+from kinetics_sounds.config_text import MOST_CONFIG_BYTES
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
@@ -22,6 +24,13 @@ from kinetics_sounds.stream import Meta, Sample
 
 from ..config import run_folder
 from ..engine import build, checkpoint, checkpoint_state
+
+WANTED = ("config.yaml", "run.json", "checkpoints/*/state.json", "checkpoints/*/model.safetensors")
+"""Files of a run that are read, and so all that is fetched of one on the Hub."""
+MOST_BYTES = {".yaml": MOST_CONFIG_BYTES, ".json": run_folder.MOST_BYTES, ".safetensors": 8 << 30}
+"""Of each such file on the Hub, by its suffix."""
+MOST_FILES = 42
+"""Of a run on the Hub: twenty checkpoints."""
 
 if TYPE_CHECKING:
     from kinetics_sounds.media.mel import Mel  # librosa takes its time
@@ -109,6 +118,8 @@ class Encoders:
     """Folder or URL of the set that the run was trained on."""
     checkpoint: Path | None
     """Where the weights come from; None: the initial ones."""
+    own_mel: Mapping[str, Any]
+    """What the run says of the mel-spectrograms of that set; empty where it is older than that."""
 
     @property
     def device(self) -> torch.device:
@@ -143,10 +154,13 @@ class Encoders:
 
     @cached_property
     def mel(self) -> "Mel":
-        """How the mel-spectrograms of the run's shards were made; raises as `dataset`."""
+        """How the mel-spectrograms of the run's shards were made; raises MediaError for numbers that none of ours has.
+
+        Where an older run does not say it, the set is asked, and this raises as `dataset`.
+        """
         from kinetics_sounds.media.mel import of_set
 
-        return of_set(self.dataset.mel)
+        return of_set(self.own_mel or self.dataset.mel)
 
     def mel_image(self, waveform: np.ndarray) -> np.ndarray:
         """The mel-spectrogram that the run's shards hold of such a sound: float16 (F, T).
@@ -206,7 +220,7 @@ def check_claims(folder: Path, path: Path | None) -> None:
 
 def load(place: str | Path, name: str | None = "last") -> Encoders:
     """The encoders of a run or of one of its checkpoints: see `kinetics_sounds.train.load`."""
-    folder, own = Path(place), None
+    folder, own = _folder(place), None
     if (folder / "state.json").is_file():  # RUN/checkpoints/step-...
         folder, own = folder.absolute().parents[1], folder
     if own is not None and name not in ("last", None):
@@ -227,4 +241,12 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
         view_settings=built.view_settings,
         shards=str(facts["shards"]),
         checkpoint=path,
+        own_mel=facts.get("mel") or {},
     )
+
+
+def _folder(place: str | Path) -> Path:
+    """A run's folder: here, or in the Hub's cache once it was fetched."""
+    if isinstance(place, Path) or not hub.is_hub(place):
+        return Path(place)
+    return hub.fetch(hub.parse(place), wanted=WANTED, most_bytes=MOST_BYTES, most_files=MOST_FILES)

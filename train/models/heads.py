@@ -49,6 +49,15 @@ def unit_embedding(encoder: nn.Module, head: nn.Module, given_BCTHW: Tensor) -> 
     return F.normalize(embedding_BD.to(torch.promote_types(embedding_BD.dtype, torch.float32)), dim=1)
 
 
+def norm_mlp(*widths: int, hidden_bias: bool = False, last_bias: bool = False) -> nn.Sequential:
+    """Linear layers from width to width, with batch norm and a ReLU between two: a head of BYOL, SimSiam or Barlow Twins."""
+    *hidden, (inputs, outputs) = itertools.pairwise(widths)
+    layers: list[nn.Module] = []
+    for before, after in hidden:
+        layers += [nn.Linear(before, after, bias=hidden_bias), nn.BatchNorm1d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs, bias=last_bias))
+
+
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers from width to width with a ReLU between two: a projection head."""
     layers: list[nn.Module] = []

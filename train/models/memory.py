@@ -4,6 +4,8 @@ Both are buffers that every rank computes alike (`interface.Method.REPLICATED`).
 queue, S samples of the split, D channels.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,13 +33,18 @@ class Queue(nn.Module):
 
 
 class MemoryBank(nn.Module):
-    """A unit vector for every sample of the training split, which follows what the sample's features were."""
+    """A unit vector for every sample of the training split, which follows what the sample's features were.
+
+    It begins with random ones; those of `uniform` have each channel between -sqrt(3 / dim) and that, and only about unit length
+    until they are first moved, as in CMC's code.
+    """
 
     rows_SD: Tensor
 
-    def __init__(self, samples: int, dim: int) -> None:
+    def __init__(self, samples: int, dim: int, *, uniform: bool = False) -> None:
         super().__init__()
-        self.register_buffer("rows_SD", F.normalize(torch.randn(samples, dim), dim=1))
+        rows_SD = (2 * torch.rand(samples, dim) - 1) * math.sqrt(3 / dim) if uniform else torch.randn(samples, dim)
+        self.register_buffer("rows_SD", rows_SD if uniform else F.normalize(rows_SD, dim=1))
 
     @torch.no_grad()
     def update(self, row_N: Tensor, feature_ND: Tensor, *, momentum: float) -> None:

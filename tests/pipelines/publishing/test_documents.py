@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinetics_sounds import classes
@@ -121,6 +121,7 @@ def test_the_datasheet_has_the_headings_of_its_authors(tmp_path: Path) -> None:
     assert "Not known." in text
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_an_escaped_text_has_no_mark_left(text: str) -> None:
     escaped = markdown.escape(text)
@@ -129,6 +130,7 @@ def test_an_escaped_text_has_no_mark_left(text: str) -> None:
     assert escaped.isprintable() or set(escaped) - {" "}
 
 
+@settings(deadline=None, max_examples=30)
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="#"), min_size=1)

@@ -25,6 +25,7 @@ from kinetics_sounds.pipelines.publishing import check, contents, likeness, swap
 from kinetics_sounds.shards import index, layout
 
 from ...canaries import WORD, told
+from ...hub_server import Hub
 from ...shards.sets import make
 from ..conftest import inline, video
 from .builds import LABELS, clip, hashes, outcome, outcomes, published, sha256, write
@@ -464,9 +465,24 @@ def _with_canaries(each: Any) -> Any:
     return dataclasses.replace(each, **said)
 
 
+def test_push_sends_the_folder_as_it_was_written(
+    hub_server: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = "hf://datasets/ann/few"
+    out = published(tmp_path, outcomes(), "--push", place, "--yes")
+    assert set(hub_server.repos["datasets/ann/few"].commits[-1]) == set(bytes_of(out))
+    assert "Zenodo: upload" not in capsys.readouterr().out
+    published(tmp_path, outcomes(), "--push", place, "--yes")
+    assert "0 files sent" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (["--push", "hf://datasets/ann/few"], "add --yes"),
+        (["--push", "hf://ann/few", "--yes"], "give hf://datasets/USER/NAME"),
+        (["--push", "s3://bucket/few", "--yes"], "no place on the Hub"),
+        (["--yes"], "add it, or leave them out"),
         (["--name", "../x"], "--name"),
         (["--name", "<b>"], "--name"),
         (["--license", "mine"], "none of CC-BY-4.0"),

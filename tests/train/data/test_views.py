@@ -628,3 +628,73 @@ class TestCheck:
     def test_settings_that_no_sample_could_meet_are_refused(self, change: dict[str, Any], complaint: str) -> None:
         with pytest.raises(ValueError, match=complaint):
             Settings(**change)
+
+
+AUGMENTED = dataclasses.replace(
+    SMALL,
+    views=2,
+    video_augment="multi_scale_crop,flip,colour_jitter,grey,gaussian_blur,cutout",
+    audio_augment="volume_jitter,spec_mask,resize_crop",
+)
+
+
+class TestAugmented:
+    """With a list of augmentations a training view draws what the device then does."""
+
+    SAMPLE = Exact(placed(20, side=16), mel_FT=np.linspace(0, 1, 144).reshape(12, 12))
+
+    def test_what_a_worker_gives_has_the_shapes_it_says(self) -> None:
+        shapes = clip_and_mel.arrays(AUGMENTED)
+        generator = np.random.default_rng(0)
+        for made in (
+            clip_and_mel.train_view(self.SAMPLE, AUGMENTED, generator),
+            clip_and_mel.val_view(self.SAMPLE, AUGMENTED),
+        ):
+            assert {name: (tuple(each.shape), each.dtype) for name, each in made.items()} == shapes
+
+    def test_the_same_generator_gives_the_same_and_another_one_does_not(self) -> None:
+        made = [
+            clip_and_mel.train_view(self.SAMPLE, AUGMENTED, np.random.default_rng(seed))["draws"] for seed in (0, 0, 1)
+        ]
+
+        assert torch.equal(made[0], made[1])
+        assert not torch.equal(made[0], made[2])
+        assert not torch.equal(made[0][0], made[0][1])
+
+    def test_validation_and_evaluation_are_not_augmented(self) -> None:
+        plain = dataclasses.replace(AUGMENTED, video_augment="", audio_augment="")
+        for views in (
+            (clip_and_mel.val_view(self.SAMPLE, AUGMENTED), clip_and_mel.val_view(self.SAMPLE, plain)),
+            (clip_and_mel.eval_views(self.SAMPLE, AUGMENTED, 2), clip_and_mel.eval_views(self.SAMPLE, plain, 2)),
+        ):
+            found, expected = (
+                clip_and_mel.augment({name: each[None] for name, each in arrays.items()}, settings)
+                for arrays, settings in zip(views, (AUGMENTED, plain), strict=True)
+            )
+            assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+    def test_training_is(self) -> None:
+        arrays = clip_and_mel.train_view(self.SAMPLE, AUGMENTED, np.random.default_rng(0))
+        batch = {name: each[None] for name, each in arrays.items()}
+        found = clip_and_mel.augment(batch, AUGMENTED)
+        plain = clip_and_mel.augment({name: batch[name] for name in ("video", "audio")}, AUGMENTED)
+
+        assert not torch.allclose(found["video"], plain["video"])
+        assert not torch.allclose(found["audio"], plain["audio"])
+        assert found["video"].shape == plain["video"].shape
+
+    def test_without_a_list_the_arrays_are_what_they_were(self) -> None:
+        assert set(clip_and_mel.arrays(SMALL)) == {"video", "audio"}
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"video_augment": "volume_jitter"},
+            {"audio_augment": "flip"},
+            {"video_augment": "nothing"},
+            {"audio_augment": "spec_mask", "audio": "waveform"},
+        ],
+    )
+    def test_a_list_that_cannot_be_is_refused(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="augment"):
+            dataclasses.replace(SMALL, **wrong)

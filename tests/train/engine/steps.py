@@ -21,7 +21,7 @@ from kinetics_sounds.train.engine import checkpoint
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import TrainStep
 from kinetics_sounds.train.interface import Data, Method, Moment
-from kinetics_sounds.train.methods import avcl, avid, moco, supervised
+from kinetics_sounds.train.methods import avcl, avid, barlow, byol, iic, moco, simclr, simsiam, supervised
 from kinetics_sounds.train.models.activation_checkpointing import recompute
 from kinetics_sounds.train.models.backbones import r3d
 
@@ -41,6 +41,11 @@ METHODS: Mapping[str, Callable[[nn.Module, nn.Module], Method]] = {
     "avcl": _build(avcl, avcl.Settings(cgra_layer="conv5+pool", amfm_stage="off")),
     "supervised": _build(supervised, supervised.Settings(dropout=0.0)),
     "moco": _build(moco, moco.Settings(mode="joint", queue=32, dim=8, momentum=0.9)),
+    "simclr": _build(simclr, simclr.Settings(mode="joint", dim=8)),
+    "byol": _build(byol, byol.Settings(mode="joint", dim=8, hidden=8, momentum=0.9)),
+    "simsiam": _build(simsiam, simsiam.Settings(mode="joint", dim=8, hidden=4)),
+    "barlow": _build(barlow, barlow.Settings(mode="joint", dim=8)),
+    "iic": _build(iic, iic.Settings(mode="joint", negatives=6)),
     "avid": _build(avid, avid.Settings(mode="joint", dim=8, hidden=8, negatives=6)),
 }
 
@@ -65,7 +70,11 @@ CASES = (
     *(
         case
         for case in ALL
-        if str(case) in ("avcl-1-3", "avcl-2-3", "avcl-4-3", "supervised-2-3", "moco-2-3", "avid-1-3", "avid-4-3")
+        if str(case)
+        in (
+            *("avcl-1-3", "avcl-2-3", "avcl-4-3", "supervised-2-3", "moco-2-3", "avid-1-3", "avid-4-3"),
+            *("simclr-2-3", "byol-2-3", "iic-1-3"),
+        )
     ),
     Case(method="moco", accumulate=2, recomputed=True),
 )

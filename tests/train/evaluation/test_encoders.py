@@ -172,7 +172,7 @@ def test_a_checkpoint_outside_of_a_run_is_refused(finished: Path, tmp_path: Path
         train.load(lost)
 
 
-def test_shards_that_are_gone_hinder_only_the_mel_spectrogram(finished: Path, tmp_path: Path) -> None:
+def test_shards_that_are_gone_hinder_only_who_asks_for_them(finished: Path, tmp_path: Path) -> None:
     gone = tmp_path / "run"
     (gone / "checkpoints").mkdir(parents=True)
     (gone / "checkpoints" / "step-00000006").symlink_to(finished / "checkpoints" / "step-00000006")
@@ -184,8 +184,9 @@ def test_shards_that_are_gone_hinder_only_the_mel_spectrogram(finished: Path, tm
     encoders = train.load(gone)
 
     assert encoders.features(raw(mel_FT=np.zeros((256, 256), np.float16)))[0].shape == (16,)
+    assert encoders.mel == train.load(finished).mel
     with pytest.raises(ShardError, match="/nowhere: has no shard set"):
-        encoders.mel_image(np.zeros(100, np.float32))
+        _ = encoders.dataset
 
 
 def test_importing_the_trainer_does_not_import_torch() -> None:

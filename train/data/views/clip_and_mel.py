@@ -24,12 +24,16 @@ from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
 
 from ...interface import Arrays, Inputs
+from .. import crops
+from ..augment import Augmentation, apply_all, draw_all, draws_width, find
 from ..colormap import magma
 
 MOST_PIXELS, MOST_SECONDS = 2**28, 3600
 """Of one clip, and of one window: settings may come with a stranger's run, and claim any size."""
 TIME_STEPS = 16
 """Of the audio under the layout `repeat16`."""
+WORKER_AUGMENT = ("multi_scale_crop", "flip")
+"""What of `video_augment` is done before a clip leaves the worker, so that all have one size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,11 @@ class Settings:
     """Channels that the audio is repeated to, or the mel-spectrogram coloured with."""
     audio_colours: Literal["none", "magma"] = "none"
     """magma: colour the mel-spectrogram, low bands at the bottom, as AVCL's authors saved theirs (ks-shard --mel authors)."""
+    video_augment: str = ""
+    """Random changes of a training clip, separated by commas: multi_scale_crop, flip, and modules of augment/ such as
+    colour_jitter,grey,gaussian_blur,cutout; in this order, the same for every frame."""
+    audio_augment: str = ""
+    """Of a training mel-spectrogram: volume_jitter,spec_mask,resize_crop,time_warp."""
     subtract_clip_mean: bool = False
     """Subtract each pixel's mean over the clip, so that what stands still is 0 (TCGL's code; not in AVCL's paper)."""
     decoder: str = "auto"
@@ -77,6 +86,9 @@ class Settings:
             raise ValueError(f"crop {self.crop} is larger than {self.resize_height} x {self.resize_width} pixels")
         if self.mel_crop > self.mel_resize:
             raise ValueError(f"mel_crop {self.mel_crop} is larger than mel_resize {self.mel_resize}")
+        find(self._device_augment, modality="video")
+        if find(self.audio_augment, modality="audio") and self.audio == "waveform":
+            raise ValueError("audio_augment changes a mel-spectrogram, not audio waveform")
         if self.rate is not None and not 0 < self.rate < float("inf"):
             raise ValueError(f"rate {self.rate} must be more than 0")
         if self.audio_colours == "magma" and self.audio_channels != 3:
@@ -94,6 +106,22 @@ class Settings:
             raise ValueError(
                 f"mel_resize {self.mel_resize} or window_seconds {self.window_seconds} is larger than any sound"
             )
+
+    @property
+    def _device_augment(self) -> str:
+        """What of `video_augment` is not done in the worker."""
+        return ",".join(word for word in self.video_words if word not in WORKER_AUGMENT)
+
+    @property
+    def video_words(self) -> tuple[str, ...]:
+        """The names of `video_augment`."""
+        return tuple(word.strip() for word in self.video_augment.split(",") if word.strip())
+
+    @property
+    def augmentations(self) -> tuple[tuple[Augmentation, ...], tuple[Augmentation, ...]]:
+        """What is done on the device, of video and of audio."""
+        video = find(self._device_augment, modality="video")
+        return video, find(self.audio_augment, modality="audio")
 
     @property
     def steps(self) -> int:
@@ -143,33 +171,47 @@ def arrays(settings: Settings, clips: int | None = None) -> Arrays:
     video = (settings.frames, settings.crop, settings.crop, 3)
     image = (settings.mel_crop, settings.mel_crop)
     audio = (settings.steps, *image) if settings.audio == "waveform" else image
-    return {
+    found: Arrays = {
         "video": ((clips or settings.views, *video), torch.uint8),
         "audio": ((1 if clips else settings.views, *audio), torch.float32),
     }
+    if clips is None and (chosen := _changes(settings)):
+        found["draws"] = ((settings.views, draws_width(chosen)), torch.float32)
+    return found
 
 
 def train_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
     """Random views: `video` uint8 (V, T, H, W, 3), `audio` float32 (V, H, W) in [0, 1], a waveform (V, T, H, W) in [-1, 1]."""
     made = [_random_view(sample, settings, generator) for _ in range(settings.views)]
-    return {"video": torch.stack([video for video, _ in made]), "audio": torch.stack([audio for _, audio in made])}
+    return {name: torch.stack([each[name] for each in made]) for name in made[0]}
 
 
-def _random_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _random_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
     """One of them."""
     length, step = sample.meta.num_frames, _step(sample.meta, settings)
     draw = sampling.gop_aligned_start if settings.start == "gop" else sampling.random_start
     start = draw(length, settings.frames, generator, step=step)
     numbers = sampling.frame_indices(start, settings.frames, length=length, step=step)
     frames_THWC = torch.from_numpy(sample.frames(numbers, decoder=settings.decoder))
-    video_THWC = _random_crop(_resized(frames_THWC, settings), settings.crop, generator)
-    return video_THWC, _audio(sample, settings, generator)
+    if "multi_scale_crop" in settings.video_words:
+        video_THWC = crops.multi_scale_crop(frames_THWC, settings.crop, generator)
+    else:
+        video_THWC = crops.random_crop(_resized(frames_THWC, settings), settings.crop, generator)
+    if "flip" in settings.video_words:
+        video_THWC = crops.random_flip(video_THWC, generator)
+    found = {"video": video_THWC, "audio": _audio(sample, settings, generator)}
+    if chosen := _changes(settings):
+        found["draws"] = draw_all(chosen, generator)
+    return found
 
 
 def val_view(sample: Sample, settings: Settings) -> dict[str, Tensor]:
     """As `train_view`, with nothing random: evenly spaced clips, centre crops, and the same sound in each view."""
     found = eval_views(sample, settings, settings.views)
-    return {"video": found["video"], "audio": found["audio"].expand(settings.views, *found["audio"].shape[1:])}
+    made = {"video": found["video"], "audio": found["audio"].expand(settings.views, *found["audio"].shape[1:])}
+    if chosen := _changes(settings):
+        made["draws"] = torch.zeros(settings.views, draws_width(chosen))
+    return made
 
 
 def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
@@ -186,7 +228,7 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
     ]
     distinct = sorted(set(numbers))
     frames_THWC = torch.from_numpy(sample.frames(distinct, decoder=settings.decoder))
-    video = _centre_crop(_resized(frames_THWC, settings), settings.crop)[np.searchsorted(distinct, numbers)]
+    video = crops.centre_crop(_resized(frames_THWC, settings), settings.crop)[np.searchsorted(distinct, numbers)]
     return {
         "video": video.reshape(clips, settings.frames, *video.shape[1:]),
         "audio": _audio(sample, settings, None)[None],
@@ -199,9 +241,15 @@ def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
     In [0, 1], but a waveform is in [-1, 1].
     """
     video_BVCTHW = arrays["video"].permute(0, 1, 5, 2, 3, 4).float() / 255
+    audio = arrays["audio"].flatten(0, 1)
+    if "draws" in arrays:
+        video, sound = settings.augmentations
+        draws_RK = arrays["draws"].flatten(0, 1)
+        changed = apply_all(video, video_BVCTHW.flatten(0, 1), draws_RK)
+        video_BVCTHW = changed.view(video_BVCTHW.shape)
+        audio = apply_all(sound, audio, draws_RK[:, draws_width(video) :])
     if settings.subtract_clip_mean:
         video_BVCTHW = video_BVCTHW - video_BVCTHW.mean(dim=3, keepdim=True)
-    audio = arrays["audio"].flatten(0, 1)
     if settings.audio == "waveform":  # (B V, T, H, W)
         audio_BCTHW = audio[:, None]
     else:  # (B V, H, W)
@@ -210,18 +258,19 @@ def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
     return {"video": video_BVCTHW, "audio": audio_BCTHW.view(*arrays["audio"].shape[:2], *audio_BCTHW.shape[1:])}
 
 
+def _changes(settings: Settings) -> tuple[Augmentation, ...]:
+    """All that is done on the device, of video and then of audio."""
+    video, audio = settings.augmentations
+    return *video, *audio
+
+
 def _step(meta: Meta, settings: Settings) -> float:
     """Stored frames from one image of a clip to the next."""
     return 1 if settings.rate is None else sampling.step_of(meta.fps, settings.rate)
 
 
 def _resized(frames_THWC: Tensor, settings: Settings) -> Tensor:
-    """Every frame squashed to the same size, antialiased: uint8 (T, H, W, 3)."""
-    size = (settings.resize_height, settings.resize_width)
-    if tuple(frames_THWC.shape[1:3]) == size:
-        return frames_THWC
-    resized = F.interpolate(frames_THWC.permute(0, 3, 1, 2), size=size, mode="bilinear", antialias=True)
-    return resized.permute(0, 2, 3, 1)
+    return crops.resized(frames_THWC, settings.resize_height, settings.resize_width)
 
 
 def _audio(sample: Sample, settings: Settings, generator: np.random.Generator | None) -> Tensor:
@@ -238,7 +287,7 @@ def _audio(sample: Sample, settings: Settings, generator: np.random.Generator | 
     image_HW = F.interpolate(torch.from_numpy(mel_FT)[None, None], size=size, mode="bilinear", antialias=True)[0, 0]
     image_THWC = image_HW[None, :, :, None]
     side = settings.mel_crop
-    crop = _centre_crop(image_THWC, side) if generator is None else _random_crop(image_THWC, side, generator)
+    crop = crops.centre_crop(image_THWC, side) if generator is None else crops.random_crop(image_THWC, side, generator)
     return crop[0, :, :, 0]
 
 
@@ -250,14 +299,3 @@ def _window(sample: Sample, count: int, generator: np.random.Generator | None) -
     window = np.zeros(count, dtype=np.float32)
     window[max(-first, 0) :][: len(found)] = found
     return window
-
-
-def _random_crop(images_THWC: Tensor, side: int, generator: np.random.Generator) -> Tensor:
-    """The same square of every image; drawn once, so that a still clip stays still."""
-    top, left = (int(generator.integers(size - side + 1)) for size in images_THWC.shape[1:3])
-    return images_THWC[:, top : top + side, left : left + side].contiguous()
-
-
-def _centre_crop(images_THWC: Tensor, side: int) -> Tensor:
-    top, left = ((size - side) // 2 for size in images_THWC.shape[1:3])
-    return images_THWC[:, top : top + side, left : left + side].contiguous()

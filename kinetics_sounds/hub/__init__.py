@@ -1,0 +1,279 @@
+"""The Hugging Face Hub: the only door to huggingface_hub. Files are sent in few commits, and fetched into the Hub's own cache."""
+
+import fnmatch
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .. import answers, files, progress
+from ..errors import RemoteError
+from .place import Place, is_hub, is_name, parse
+from .session import SHORT_BACKOFF, asked, connect, stopped
+
+__all__ = ["Item", "Place", "Pushed", "fetch", "is_hub", "is_name", "is_private", "page", "parse", "push"]
+
+BATCH_FILES, BATCH_BYTES = 250, 8_000_000_000
+"""Most files and bytes of a commit, of which the Hub takes 128 an hour."""
+INLINE_BYTES, BATCH_INLINE_BYTES = 10_000_000, 64_000_000
+"""Smaller files stand in the commit itself, which has so many bytes of them at most."""
+MOST_LISTED = 1_000_000
+"""Files of a repository that are looked at."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A file that is to be there."""
+
+    path: Path
+    name: str
+    """Its path below the place, with slashes."""
+    sha256: str = ""
+    """Hexadecimal, where it is known already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What a push did."""
+
+    sent: int
+    there: int
+    """Files that were there already, and so were not sent."""
+    commits: int
+
+
+def page(place: Place) -> str:
+    """The web page of a repository; raises RemoteError where huggingface_hub is missing."""
+    with connect() as api:
+        return f"{api.endpoint}/{'datasets/' * (place.kind == 'dataset')}{place.repo}"
+
+
+def is_private(place: Place) -> bool | None:
+    """Whether the repository is; None where there is none yet. Raises RemoteError where that is not to be told."""
+    with connect() as api:
+        found = asked(place, lambda: _info(api, place))
+        return None if found is None else bool(found.private)
+
+
+def push(
+    place: Place,
+    items: Sequence[Item],
+    *,
+    last: Sequence[Item] = (),
+    what: str,
+    message: str,
+    private: bool = True,
+    drop: Sequence[str] = (),
+    check: Callable[[Item], None] = lambda item: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Pushed:
+    """Have these files at a place, those of `last` in a commit after all others; a repository that is not there is made.
+
+    What lies there already, by its SHA-256, is not sent; what a killed push had sent is not sent again. In the end, other files
+    there whose names match `drop`, patterns with `*`, are deleted. `check` may raise before a file is sent.
+
+    Raises RemoteError with the remedy where they cannot be sent, StoppedError once `stop()`.
+    """
+    with connect() as api, progress.bar(what, len(items) + len(last)) as bar:
+        if asked(place, lambda: _info(api, place), stop=stop) is None:
+            make = {"repo_id": place.repo, "repo_type": place.kind, "private": private, "exist_ok": True}
+            asked(place, lambda: api.create_repo(**make), stop=stop)
+        there = asked(place, lambda: _listing(api, place), stop=stop)
+        commits, sent = 0, 0
+        for group in (items, last):
+            lacking = []
+            for item in group:
+                if _is_same(item, there.get(place.below(item.name))):
+                    bar.advance("there already")
+                else:
+                    lacking.append(item)
+            for batch in _batches(lacking):
+                for item in batch:
+                    check(item)
+                _send(api, place, batch, message=message, stop=stop)
+                commits, sent = commits + 1, sent + len(batch)
+                for _ in batch:
+                    bar.advance("sent")
+                if stop():
+                    raise stopped(place)
+        names = {place.below(each.name) for each in (*items, *last)}
+        patterns = [place.below(each) for each in drop]
+        stale = [name for name in there if name not in names and _matches(name, patterns)]
+        if stale:
+            _delete(api, place, stale, message=message, stop=stop)
+            commits += 1
+        if sent:
+            _check_sent(place, [*items, *last], asked(place, lambda: _listing(api, place), stop=stop))
+    return Pushed(sent=sent, there=len(items) + len(last) - sent, commits=commits)
+
+
+def fetch(place: Place, *, wanted: Sequence[str], most_bytes: Mapping[str, int], most_files: int) -> Path:
+    """The folder in the Hub's cache that holds the files of a place whose names match `wanted`, patterns with `*`.
+
+    `most_bytes` says how large a file may be, by its suffix: all sizes are looked at before anything is fetched. What is there
+    is not fetched again; without a line to the Hub, what an earlier call got is taken. Raises RemoteError with the remedy, and
+    StoppedError where the Hub gives no more for now.
+    """
+    where = {"repo_id": place.repo, "repo_type": place.kind}
+    patterns = [place.below(each) for each in wanted]
+
+    def ask(act: Callable[[], T]) -> T:
+        return asked(place, act, backoff=SHORT_BACKOFF)
+
+    with connect() as api:
+        revision = ask(lambda: api.resolve_revision(**where, revision=place.revision))
+        try:
+            there = ask(lambda: _listing(api, place, revision=revision.resolved))
+            names = sorted(name for name in there if _matches(name, patterns))
+            _check_claims(place, {name: there[name].size for name in names}, most_bytes, most_files)
+            more: dict[str, Any] = {"allow_patterns": names or ["*/none"]}
+        except RemoteError as error:
+            if error.__cause__ is None or answers.status(error) is not None:
+                raise
+            more = {"allow_patterns": patterns, "local_files_only": True}
+        folder = Path(ask(lambda: api.snapshot_download(**where, revision=revision, **more)))
+    found = folder / place.path
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for each in wanted for path in found.glob(each)}
+    _check_claims(place, sizes, most_bytes, most_files)
+    return found
+
+
+def _check_claims(place: Place, sizes: Mapping[str, int], most_bytes: Mapping[str, int], most_files: int) -> None:
+    """Raise RemoteError where a repository has more than what is looked for has."""
+    if len(sizes) > most_files:
+        raise RemoteError(
+            f"{place}: has {len(sizes)} files where at most {most_files} are read; see that it is the right one"
+        )
+    for name, size in sizes.items():
+        if size > (most := most_bytes[Path(name).suffix]):
+            raise RemoteError(
+                f"{place}: its {name} has {size} bytes where at most {most} are read; see that it is the right one"
+            )
+
+
+def _send(
+    api: Any,  # noqa: ANN401 - huggingface_hub's
+    place: Place,
+    batch: Sequence[Item],
+    *,
+    message: str,
+    stop: Callable[[], bool],
+) -> None:
+    """Have these files there by one commit; when it is tried again, none is summed anew and none sent that arrived."""
+    from huggingface_hub import CommitOperationAdd
+
+    summed: dict[str, Any] = {}
+
+    def commit() -> object:
+        operations = [CommitOperationAdd(place.below(each.name), each.path) for each in batch]
+        for operation in operations:
+            operation.upload_info = summed.setdefault(operation.path_in_repo, operation.upload_info)
+        return api.create_commit(
+            repo_id=place.repo,
+            repo_type=place.kind,
+            revision=place.revision,
+            operations=operations,
+            commit_message=message,
+        )
+
+    asked(place, commit, stop=stop)
+
+
+def _delete(
+    api: Any,  # noqa: ANN401 - huggingface_hub's
+    place: Place,
+    names: Sequence[str],
+    *,
+    message: str,
+    stop: Callable[[], bool],
+) -> None:
+    """Take files out of a repository by one commit, those that are still there."""
+    from huggingface_hub import CommitOperationDelete
+
+    def commit() -> None:
+        left = set(names).intersection(_listing(api, place))
+        if left:
+            api.create_commit(
+                repo_id=place.repo,
+                repo_type=place.kind,
+                revision=place.revision,
+                operations=[CommitOperationDelete(name, is_folder=False) for name in sorted(left)],
+                commit_message=message,
+            )
+
+    asked(place, commit, stop=stop)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, each) for each in patterns)
+
+
+def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """The files of each commit, in their order."""
+    batch: list[Item] = []
+    total, inline = 0, 0
+    for item in items:
+        size = item.path.stat().st_size
+        small = size if size <= INLINE_BYTES else 0
+        if len(batch) == BATCH_FILES or (batch and (total + size > BATCH_BYTES or inline + small > BATCH_INLINE_BYTES)):
+            yield batch
+            batch, total, inline = [], 0, 0
+        batch.append(item)
+        total, inline = total + size, inline + small
+    if batch:
+        yield batch
+
+
+def _is_same(item: Item, entry: Any) -> bool:  # noqa: ANN401 - the Hub's own
+    """Whether the Hub says that it has these bytes: the SHA-256 of large files, Git's id of others."""
+    if entry is None or entry.size != item.path.stat().st_size:
+        return False
+    if entry.lfs is not None:
+        return bool(entry.lfs.sha256 == (item.sha256 or files.sha256(item.path)))
+    data = item.path.read_bytes()
+    return bool(entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest())
+
+
+def _check_sent(place: Place, items: Sequence[Item], there: Mapping[str, Any]) -> None:
+    """Raise RemoteError where the Hub left files out: it does so, in silence, with those that its .gitignore names."""
+    lacks = [each.name for each in items if place.below(each.name) not in there]
+    if lacks:
+        raise RemoteError(
+            f"{place}: lacks {lacks[0]} and {len(lacks) - 1} others after all were sent; see whether its .gitignore names them"
+        )
+
+
+def _info(api: Any, place: Place) -> Any:  # noqa: ANN401 - the Hub's own
+    """What the Hub says of a repository; None where it is not there."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return api.repo_info(place.repo, repo_type=place.kind)
+    except RepositoryNotFoundError as error:
+        if error.response.status_code != 404:
+            raise
+        return None
+
+
+def _listing(
+    api: Any,  # noqa: ANN401 - huggingface_hub's
+    place: Place,
+    *,
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """The files below a place, by their paths in the repository."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    where = {"repo_id": place.repo, "repo_type": place.kind, "revision": revision or place.revision}
+    try:
+        found = api.list_repo_tree(**where, path_in_repo=place.path or None, recursive=True)
+        entries = list(itertools.islice(found, MOST_LISTED + 1))
+    except EntryNotFoundError:
+        return {}
+    if len(entries) > MOST_LISTED:
+        raise RemoteError(f"{place}: has more than {MOST_LISTED} files; give another repository")
+    return {each.path: each for each in entries if hasattr(each, "lfs")}

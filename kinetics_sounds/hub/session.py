@@ -1,0 +1,149 @@
+"""How the Hub is asked: in silence, again where that may help, after the wait that it asks for, and with errors of ours."""
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from .. import __version__, answers, files, redact, retry, web
+from ..errors import KineticsSoundsError, RemoteError, StoppedError
+from .place import Place
+
+PACKAGE = "pip install 'kinetics-sounds[publish]'"
+BACKOFF = retry.Backoff(attempts=6, first_seconds=1.0, factor=3.0, longest_seconds=60.0)
+"""Of what failed as files were sent, and may not the next time."""
+SHORT_BACKOFF = retry.Backoff(attempts=3, first_seconds=0.5, factor=4.0, longest_seconds=8.0)
+"""Of the same as files are fetched, which may lie in the cache already."""
+
+_BUGS = (TypeError, AttributeError, NameError, AssertionError, MemoryError)
+_FOR_GOOD = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, ValueError)
+_SETTINGS = "https://huggingface.co/settings/tokens"
+_REMEDIES = {
+    401: "is not there, or it needs to know who you are; see that the name is right, and log in with `hf auth login`, or set "
+    "HF_TOKEN",
+    403: f"your token may not do that; see that it has the right ({_SETTINGS}), or give another place",
+    404: "is not there, or is private to others; see that name and revision are right",
+}
+_REMEDY = "is not to be had; see that the address and the line are right, then run again"
+
+T = TypeVar("T")
+
+
+class _RefusedError(Exception):
+    """An answer after which the same request may succeed: it is ours to wait, for huggingface_hub does so without a bound."""
+
+    def __init__(self, response: Any) -> None:  # noqa: ANN401 - httpx2's
+        super().__init__(f"HTTP status {response.status_code}")
+        self.response = response
+
+
+def _refuse(response: Any) -> None:  # noqa: ANN401 - httpx2's
+    if web.may_pass(response.status_code):
+        raise _RefusedError(response)
+
+
+@contextlib.contextmanager
+def connect() -> Iterator[Any]:
+    """What asks the Hub, in silence; raises RemoteError where huggingface_hub is missing or too old."""
+    try:
+        from huggingface_hub import HfApi, set_client_factory
+        from huggingface_hub.utils import _http as http
+        from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+        api = HfApi(library_name="kinetics-sounds", library_version=__version__)
+        api.resolve_revision  # noqa: B018 - since 2.4
+        make = getattr(
+            http, "_GLOBAL_CLIENT_FACTORY", http.default_client_factory
+        )  # the user's own, where they set one
+    except (ImportError, AttributeError) as error:
+        raise RemoteError(
+            f"the Hub is not to be had without huggingface_hub 2.4 or newer ({error}); {PACKAGE}"
+        ) from error
+
+    def client() -> Any:  # noqa: ANN401 - httpx2's
+        made = make()
+        made.event_hooks = {**made.event_hooks, "response": [*made.event_hooks.get("response", ()), _refuse]}
+        return made
+
+    own_log = logging.getLogger("huggingface_hub")
+    level, shown = own_log.level, not are_progress_bars_disabled()
+    set_client_factory(client)
+    own_log.setLevel(logging.CRITICAL)  # its lines have addresses with signatures
+    if shown:
+        disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Use 'content=")  # of its own upload
+            yield api
+    finally:
+        if shown:
+            enable_progress_bars()
+        own_log.setLevel(level)
+        set_client_factory(make)
+
+
+def asked(
+    place: Place,
+    act: Callable[[], T],
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    backoff: retry.Backoff | None = None,
+) -> T:
+    """What `act` returns, called again on errors that may pass, after the wait that the Hub asks for.
+
+    Raises RemoteError with the remedy; StoppedError once `stop()`, and where the Hub takes no more for now.
+    """
+
+    def may_pass(error: Exception) -> bool:
+        passes = _may_pass(error) and answers.waited(error, stop=stop)
+        if passes and stop():
+            raise stopped(place) from error
+        return passes
+
+    try:
+        return retry.call(act, may_pass=may_pass, backoff=backoff or BACKOFF)
+    except KineticsSoundsError:
+        raise
+    except Exception as error:
+        raise _named(place, error) from error
+
+
+def stopped(place: Place) -> StoppedError:
+    """That a push ended early."""
+    return StoppedError(f"{place}: what was sent is kept; run the same command to go on")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether what a library raised may go away by itself; bugs are raised."""
+    if isinstance(error, _BUGS):
+        raise error
+    if isinstance(error, KineticsSoundsError):
+        return False
+    if (status := answers.status(error)) is not None:
+        return web.may_pass(status) or status in (409, 412)  # another commit came between
+    offline = any(type(each).__name__ == "OfflineModeIsEnabled" for each in answers.causes(error))
+    full = isinstance(error, OSError) and error.errno in (*files.FULL, *files.FAILING)
+    return not isinstance(error, _FOR_GOOD) and not full and not offline
+
+
+def _named(place: Place, error: Exception) -> KineticsSoundsError:
+    """The error of ours that says what the Hub's does, and what to do; no token is in it."""
+    status = answers.status(error)
+    if status == 429:
+        return StoppedError(
+            f"{place}: the Hub takes no more for now (HTTP status 429); run the same again in an hour to go on"
+        )
+    *_, first = answers.causes(error)
+    words = getattr(first, "server_message", None) or next(iter(str(first).strip().splitlines()), "")
+    told = redact.redact("".join(each if each.isprintable() else " " for each in str(words)), _tokens())
+    kind = f"{type(first).__name__}{f', HTTP status {status}' if status else ''}"
+    return RemoteError(f"{place}: {_REMEDIES.get(status or 0, _REMEDY)} ({kind}: {told[:300]})")
+
+
+def _tokens() -> list[str]:
+    """What no message may tell."""
+    from huggingface_hub import get_token
+
+    return [token for token in (get_token(), os.environ.get("HF_TOKEN")) if token]

@@ -1,0 +1,100 @@
+"""A clip's task as its worker tries it, and what the driver makes of what comes back: of ks-shard and ks-export alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic
+
+from kinetics_sounds import files
+from kinetics_sounds.errors import (
+    BUG_BELOW,
+    FaultError,
+    KineticsSoundsError,
+    ManifestError,
+    SettingsError,
+    ShardError,
+    StoppedError,
+)
+
+from . import executors
+from .executors import R, T
+
+TASK_SECONDS = 900.0
+"""A clip's whole task is killed after this; ffmpeg has the shorter `--timeout`."""
+AGAIN = "run the same command to go on"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a clip's task cannot be done."""
+
+    reason: str
+    error: type[KineticsSoundsError] = ManifestError
+    """What that is: for a person to mend, or StoppedError where running again may help, or FaultError where a disk fails."""
+
+
+def attempt(act: Callable[[T], R], task: T) -> R | Refused:
+    """What `act` gives, with what is up to the user, the disk or the machine as a result: what a worker raises is a bug."""
+    try:
+        return act(task)
+    except (ManifestError, SettingsError, ShardError) as error:
+        return Refused(str(error))
+    except StoppedError as error:
+        return Refused(str(error), StoppedError)
+    except OSError as error:
+        if error.errno in files.FULL:
+            return Refused(f"{error}; free some space and {AGAIN}", StoppedError)
+        if error.errno in files.FAILING:
+            return Refused(f"{error}; see to that disk or machine and {AGAIN}", FaultError)
+        return Refused(f"{error}; {AGAIN}", StoppedError)
+
+
+def check(key: str, result: object) -> None:
+    """See that a clip's task made something, which is then no `Refused` nor `Failed`.
+
+    Raises ManifestError for what a person must do first, StoppedError for what is not known to be the clip's own fault, and
+    FaultError for a bug or a disk that fails: nothing is settled.
+    """
+    if isinstance(result, Refused):
+        raise result.error(f"{key}: {result.reason}")
+    if isinstance(result, executors.Failed):
+        if result.cause is executors.Cause.RAISED:
+            raise FaultError(f"{key}: {result.detail}; {BUG_BELOW}\n{result.trace}")
+        raise StoppedError(f"{key}: {result.detail}; {AGAIN}")
+
+
+class RetryOnce(Generic[T, R]):
+    """A pool that hands a task in once more whose process died or ran past its time: machines can be busy."""
+
+    def __init__(self, start: Callable[[], executors.Pool[T, R]], *, workers: int) -> None:
+        """Nothing is started before the first task."""
+        self.workers = workers
+        self._start = start
+        self._pool: executors.Pool[T, R] | None = None
+        self._again: set[T] = set()
+
+    @property
+    def busy(self) -> int:
+        """Tasks handed in whose results were not taken yet."""
+        return self._pool.busy if self._pool else 0
+
+    def submit(self, task: T, *, timeout_seconds: float) -> None:
+        """Hand in a task, which is killed once it has run this long."""
+        self._pool = self._pool or self._start()
+        self._pool.submit(task, timeout_seconds=timeout_seconds)
+
+    def finished(self, seconds: float) -> list[tuple[T, R | executors.Failed]]:
+        """As the pool's own, without the ends that are no ends yet."""
+        ended = []
+        for task, result in self._pool.finished(seconds) if self._pool else ():
+            lost = isinstance(result, executors.Failed) and result.cause is not executors.Cause.RAISED
+            if lost and task not in self._again:
+                self._again.add(task)
+                self.submit(task, timeout_seconds=TASK_SECONDS)
+            else:
+                ended.append((task, result))
+        return ended
+
+    def close(self) -> None:
+        """End the processes and what they run."""
+        if self._pool:
+            self._pool.close()

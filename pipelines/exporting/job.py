@@ -1,0 +1,216 @@
+"""What is to be laid out: the clips in order, and the facts that an export's folder says of itself."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinetics_sounds import files, fingerprints, manifest, stream
+from kinetics_sounds.clip import SPLITS, Clip, Media, parse_key
+from kinetics_sounds.errors import ManifestError, SettingsError, ShardError
+from kinetics_sounds.settings import only_one
+from kinetics_sounds.shards import index
+from kinetics_sounds.shards import layout as parts
+
+from .. import layouts
+from ..layouts import Entry
+
+NAME = "export.json"
+SCHEMA = 1
+MOST_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A clip and where it is had."""
+
+    entry: Entry
+    media: Media | None
+    """Of a build's clip."""
+    number: int = 0
+    """Of a sample in its split of a shard set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is to be laid out."""
+
+    layout: str
+    settings: layouts.CommonSettings
+    place: Path
+    """The manifest, or the folder of shards."""
+    clips: Path
+    """The folder that clips' paths are relative to, or of the shards; absolute."""
+    labels: tuple[str, ...]
+    """Sorted."""
+    items: Sequence[Item]
+    """Sorted by split and key."""
+    facts: Mapping[str, object]
+    """All that decides the export's bytes: what `export.json` says."""
+
+
+def prepare(layout: str, settings: layouts.CommonSettings) -> Job:
+    """Read what the settings name; nothing is written.
+
+    Raises SettingsError, ManifestError or ShardError where there is nothing to lay out, or not so.
+    """
+    if settings.manifest and settings.shards:
+        raise SettingsError("--manifest and --shards: clips come from one of them; leave the other out")
+    found = _of_shards(layout, settings) if settings.shards else _of_manifest(layout, settings)
+    module, entries = layouts.load(layout), [item.entry for item in found.items]
+    module.check(settings, entries)
+    facts = {
+        "schema": SCHEMA,
+        "layout": layout,
+        "options": layouts.options(settings),
+        "recipe": module.recipe(settings),
+        **found.facts,
+        "selection": fingerprints.selection((each.key, each.clip.label, each.clip.split) for each in entries),
+    }
+    return dataclasses.replace(found, facts=facts)
+
+
+def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
+    path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
+    made = manifest.read(path)
+    labels = tuple(sorted(made.classes.labels))
+    place = {label: number for number, label in enumerate(labels)}
+    clips = [(outcome.clip, outcome.media) for outcome in made.outcomes if outcome.media]
+    if not clips:
+        raise SettingsError(f"{path}: no clip of it is ok, so there is nothing to lay out; see its status column")
+    items = [
+        Item(entry=Entry(clip=clip, index=place[clip.label], suffix=_suffix(media)), media=media)
+        for clip, media in clips
+    ]
+    channels = sorted(
+        (clip.key, media.audio_channel) for clip, media in clips if media.audio_channel not in ("", "mix")
+    )
+    content = fingerprints.content((clip.key, clip.label, clip.split, media.sha256) for clip, media in clips)
+    facts = {
+        "from": "clips",
+        "classes": made.classes.name,
+        "labels": labels,
+        "content": content,
+        "channels": _digest(channels),
+    }
+    return Job(
+        layout=layout,
+        settings=settings,
+        place=path,
+        clips=path.parent.absolute(),
+        labels=labels,
+        items=_in_order(items),
+        facts=facts,
+    )
+
+
+def _of_shards(layout: str, settings: layouts.CommonSettings) -> Job:
+    folder = settings.shards or Path()
+    if not layouts.load(layout).SHARDS:
+        raise SettingsError(f"--shards: {layout} needs whole clips, which shards do not keep; give --manifest")
+    dataset = index.read_dataset(folder)
+    if parts.FRAMES not in dataset.parts:
+        raise SettingsError(
+            f"--shards {folder}: holds single JPEGs (--codec jpeg); give shards of --codec h264, or --manifest"
+        )
+    labels = tuple(sorted(dataset.labels))
+    place = {label: number for number, label in enumerate(labels)}
+    items: list[Item] = []
+    for name in dataset.splits:
+        split = stream.open_split(folder, name)
+        for number in range(len(split)):
+            clip = _clip(split.key(number), dataset.labels[int(split.label_index_N[number])], name, folder)
+            items.append(Item(entry=Entry(clip=clip, index=place[clip.label]), media=None, number=number))
+    if not items:
+        raise SettingsError(f"{folder}: holds no sample, so there is nothing to lay out")
+    facts = {"from": "shards", "classes": dataset.classes, "labels": labels, "content": dataset.recipe}
+    return Job(
+        layout=layout,
+        settings=settings,
+        place=folder,
+        clips=folder.absolute(),
+        labels=labels,
+        items=_in_order(items),
+        facts=facts,
+    )
+
+
+def _clip(key: str, label: str, split: str, folder: Path) -> Clip:
+    parsed = parse_key(key)
+    try:
+        return Clip(*(parsed or ("", 0, 0)), label, split)
+    except ValueError as error:
+        raise ShardError(f"{folder}: {key} is no key of a clip; make the set again with ks-shard") from error
+
+
+def _in_order(items: Sequence[Item]) -> Sequence[Item]:
+    return sorted(items, key=lambda item: (SPLITS.index(item.entry.clip.split), item.entry.key))
+
+
+def _suffix(media: Media) -> str:
+    """Of a clip's file, as part of a name that other people's code reads."""
+    suffix = Path(media.path).suffix.lower()
+    return suffix if re.fullmatch(r"\.[a-z0-9]{2,5}", suffix) else ".mp4"
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+MOST_NAMED = 20
+"""Clips that are named of those that are not there."""
+
+
+def check_clips(job: Job, known: Container[str]) -> None:
+    """Raise ManifestError that names the clips still to be laid out that are missing or of another size.
+
+    Their bytes are compared when they are laid out, since then they are read.
+    """
+
+    def difference(item: Item) -> str:
+        return files.difference(job.clips / item.media.path, size=item.media.bytes) if item.media else ""
+
+    missing = (item for item in job.items if item.entry.key not in known)
+    found = files.in_threads(difference, missing)
+    wrong = [f"{job.clips / item.media.path}: {differs}" for item, differs in found if item.media and differs]
+    if wrong:
+        named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
+        raise ManifestError(
+            f"of the clips, {len(wrong)} are not what the manifest names; {mending(job.clips)}:\n" + "\n".join(named)
+        )
+
+
+def mending(folder: Path) -> str:
+    """What to do where the clips of a build are not those that its manifest names."""
+    command = f"ks-build ... --out {shlex.quote(str(folder))} --check_bytes"
+    return f"make it anew with the options of the build ({command}), then run ks-export again"
+
+
+def claim(out: Path, facts: Mapping[str, object]) -> None:
+    """See that a folder is this export's, and say so in it.
+
+    Raises SettingsError where it holds another export, or anything else.
+    """
+    path = out / NAME
+    data = (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode()
+    if not path.exists():
+        if others := sorted(each.name for each in out.iterdir() if not each.name.startswith(".")):
+            raise SettingsError(f"{out}: holds {others[0]!r} and no export; choose another --out, or an empty one")
+        files.write_bytes(path, data)
+        return
+    try:
+        there = files.read_json(path, most_bytes=MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: cannot be read ({error}); choose another --out, or delete that folder") from error
+    if there != json.loads(data):
+        differs = [
+            name for name, value in json.loads(data).items() if not isinstance(there, dict) or there.get(name) != value
+        ]
+        raise SettingsError(
+            f"{out}: holds an export of another manifest, other settings or other tools (other {', '.join(differs) or 'facts'}); "
+            "choose another --out, or delete it to make it anew"
+        )

@@ -1,0 +1,97 @@
+"""A clip's files get their names when they are whole, and are told again from what was recorded."""
+
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinetics_sounds import files
+
+MOST_FILES = 1_000_000
+"""Below one place: what has more is not what was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A file or a folder of files that a clip became."""
+
+    files: int
+    bytes: int
+    sha256: str
+    """Of a file, its own; of a folder, over a line `sha256 TAB name` for each file, sorted by name."""
+
+
+def describe(path: Path) -> Place:
+    """What lies at a path; raises OSError where nothing does."""
+    if not path.is_dir():
+        return Place(files=1, bytes=path.stat().st_size, sha256=files.sha256(path))
+    found = dict(_below(path))
+    lines = "".join(f"{files.sha256(path / name)}\t{name}\n" for name in sorted(found))
+    return Place(files=len(found), bytes=sum(found.values()), sha256=hashlib.sha256(lines.encode()).hexdigest())
+
+
+def _below(folder: Path) -> Iterator[tuple[str, int]]:
+    """Name and size of each file of a folder; a link or a folder in it has the size -1, which none of ours has."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = entry.stat(follow_symlinks=False)
+            yield entry.name, found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def difference(path: Path, recorded: Place, *, check_bytes: bool) -> str:
+    """What keeps what lies at a path from being what was recorded; empty where nothing does.
+
+    Raises OSError where the disk fails.
+    """
+    try:
+        if path.is_dir():
+            sizes = [size for _, size in _below(path)]
+            if (len(sizes), sum(sizes)) != (recorded.files, recorded.bytes) or -1 in sizes:
+                return f"has {len(sizes)} files of {sum(sizes)} bytes instead of {recorded.files} of {recorded.bytes}"
+        elif recorded.files != 1 or path.stat().st_size != recorded.bytes:
+            return f"is not a file of {recorded.bytes} bytes"
+        return "its bytes are others" if check_bytes and describe(path) != recorded else ""
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+
+
+def put(staged: Path, target: Path, *, trash: Path) -> None:
+    """Give a finished file or folder its name, synced; what lay there goes to `trash`, a folder on the same disk."""
+    for path in [*staged.iterdir(), staged] if staged.is_dir() else [staged]:
+        if path.is_dir():
+            files.sync_folder(path)
+        else:
+            with path.open("rb") as written, files.named(path):
+                os.fsync(written.fileno())
+    files.make_folder(target.parent)
+    if target.is_dir() or (staged.is_dir() and target.exists()):
+        target.rename(trash / f"replaced-{secrets.token_hex(8)}")
+    staged.replace(target)
+    files.sync_folder(target.parent)
+
+
+def strangers(out: Path, places: set[str]) -> list[str]:
+    """What lies where clips do and belongs to none of them, by its path below `out`, sorted; hidden files aside.
+
+    Only folders that hold clips of `places` are looked into, never the places themselves.
+    """
+    tops = {place.partition("/")[0] for place in places}
+    found: list[str] = []
+    folders = [out / top for top in tops if (out / top).is_dir()]
+    inner = {
+        "/".join(parts[:depth]) for place in places for parts in [place.split("/")] for depth in range(1, len(parts))
+    }
+    while folders:
+        folder = folders.pop()
+        for path in folder.iterdir():
+            name = path.relative_to(out).as_posix()
+            if name in places or path.name.startswith("."):
+                continue
+            if name in inner and path.is_dir():
+                folders.append(path)
+            else:
+                found.append(name)
+    return sorted(found)

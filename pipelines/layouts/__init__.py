@@ -1,0 +1,252 @@
+"""The folders that other people's loaders read: one file a layout, found by its name as executors are.
+
+A layout's module has what `Layout` asks for. It says where a clip's files lie and what its lists say; which clips are made,
+by whom, and that what lies there is whole, is seen to by `exporting`.
+"""
+
+import dataclasses
+import errno
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from kinetics_sounds import plugins
+from kinetics_sounds.clip import Clip
+from kinetics_sounds.errors import MediaError, SettingsError
+from kinetics_sounds.media import encode, extract, ffmpeg
+from kinetics_sounds.media.ffmpeg import read_through
+
+from .. import executors
+from ..executors import R
+
+MOST_SIDE = 4096
+"""Pixels of a `--short_side`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonSettings:
+    """What every layout is told; a layout's own `Settings` are built on it."""
+
+    manifest: Path | None = None
+    """manifest.parquet of a build, or a copy beside it that lacks rows; default: the only one under data/, unless --shards."""
+    shards: Path | None = None
+    """Take frames and sound from this folder of shards (of --codec h264) instead: small, and at 24 kHz."""
+    out: Path
+    """Folder of the export; it holds nothing else."""
+    executor: str = field(default="local", metadata={"package": executors.__name__})
+    """Where workers run: processes here, a Ray cluster, or Slurm array jobs."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes; each uses one core. The bytes do not depend on it."""
+    timeout: float = 300.0
+    """Seconds that one ffmpeg run may take."""
+    check_bytes: bool = False
+    """Read every file that is there and make anew what differs; without it names, counts and sizes are compared."""
+    json: bool = False
+    """Print the result as JSON on standard output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A clip to be laid out."""
+
+    clip: Clip
+    index: int
+    """Place of its label among the sorted labels of the class list: what other people's code calls the class."""
+    suffix: str = ".mp4"
+    """Of the clip's file, with its dot, in lower case."""
+
+    @property
+    def key(self) -> str:
+        """The clip's key."""
+        return self.clip.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A clip that was laid out."""
+
+    entry: Entry
+    counts: Mapping[str, int]
+    """What `make` gave for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One clip's picture and sound, as a worker gives them to a layout."""
+
+    entry: Entry
+    picture: Path
+    """The clip's file, or the frames of a shard as one."""
+    sound: Path | None
+    """The same file, or the sound of a shard; None where a set has none."""
+    channel: str = encode.MIX
+    """What of the sound is taken: as for `encode.encode`."""
+    num_frames: int = 0
+    """That decoding must show; 0 where it is not known."""
+    timeout_seconds: float
+
+    @property
+    def _most_seconds(self) -> float:
+        return self.entry.clip.seconds + 2.0
+
+    def frames(self, folder: Path, *, name: str, fps: Fraction | None = None, short_side: int = 0) -> int:
+        """Write frames below `folder`, which is made, as `extract.frames` does; how many."""
+        folder.mkdir(parents=True)
+
+        def made() -> tuple[int, int]:
+            for each in folder.iterdir():
+                each.unlink()
+            return extract.frames(
+                self.picture,
+                folder,
+                name=name,
+                fps=fps,
+                short_side=short_side,
+                most_seconds=self._most_seconds,
+                timeout_seconds=self.timeout_seconds,
+            )
+
+        return _twice(made, self.picture, good=lambda found: self.num_frames in (0, found[1]))[0]
+
+    def whole(self, path: Path, *, link: bool) -> None:
+        """A copy of the clip's file, or another name of it; raises SettingsError where the disk has no such names."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not link:
+            shutil.copyfile(self.picture, path)
+            return
+        try:
+            path.hardlink_to(self.picture.resolve())
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+                raise
+            raise SettingsError(
+                f"{self.picture}: cannot be linked there ({error.strerror}); leave out --link"
+            ) from error
+
+    def wav(self, path: Path, *, rate: int) -> None:
+        """Write the sound as 16-bit mono at `rate` Hz; raises SettingsError where the set has none."""
+        if self.sound is None:
+            raise SettingsError(f"{self.entry.key}: these shards have no sound; make them with --audio flac")
+        sound = self.sound
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _twice(
+            lambda: extract.wav(
+                sound,
+                path,
+                rate=rate,
+                channel=self.channel,
+                most_seconds=self._most_seconds,
+                timeout_seconds=self.timeout_seconds,
+            ),
+            sound,
+        )
+
+
+def _twice(act: Callable[[], R], path: Path, *, good: Callable[[R], bool] = lambda _: True) -> R:
+    """What `act` gives, in a second try where the first fails or is no good: tools are killed, disks stall."""
+    try:
+        made = act()
+        if good(made):
+            return made
+    except MediaError:
+        pass
+    read_through(path)
+    return act()
+
+
+class Layout(Protocol):
+    """What a layout's module holds."""
+
+    Settings: type[CommonSettings]
+    """Built on `CommonSettings`: the layout's own options; its docstring is the help. A field that decides no byte of any file
+    has `same_bytes` in its metadata."""
+    SHARDS: bool
+    """Whether what a shard keeps of a clip suffices."""
+
+    def check(self, settings: Any, entries: Sequence[Entry]) -> None:  # noqa: ANN401 - of the layout's own Settings
+        """Raise SettingsError for options or clips that cannot be laid out so."""
+
+    def recipe(self, settings: Any) -> dict[str, object]:  # noqa: ANN401
+        """What decides the files' bytes besides the clips and the options: numbers, and the versions of tools."""
+
+    def places(self, entry: Entry, settings: Any) -> tuple[str, ...]:  # noqa: ANN401
+        """The files and folders that a clip becomes, relative to the export's; no other clip has them."""
+
+    def make(self, source: Source, folder: Path, settings: Any) -> dict[str, int]:  # noqa: ANN401
+        """Write these below `folder`, which is empty; what the lists need to know of them.
+
+        Raises MediaError where the clip can never be laid out so: it is named and left out.
+        """
+
+    def lists(self, done: Sequence[Exported], labels: Sequence[str], settings: Any) -> dict[str, bytes]:  # noqa: ANN401
+        """The lists by their names, from all clips (sorted by split and key) and the sorted labels."""
+
+
+def names() -> list[str]:
+    """Every layout."""
+    return plugins.names(__name__)
+
+
+def load(name: str) -> Layout:
+    """The layout of this name; raises SettingsError that lists the valid ones."""
+    layout: Any = plugins.load(__name__, name)
+    return layout  # type: ignore[no-any-return]
+
+
+def options(settings: CommonSettings) -> dict[str, object]:
+    """A layout's own options that decide what is made."""
+    common = {each.name for each in dataclasses.fields(CommonSettings)}
+    return {
+        each.name: getattr(settings, each.name)
+        for each in dataclasses.fields(settings)
+        if each.name not in common and not each.metadata.get("same_bytes")
+    }
+
+
+def media_tools() -> dict[str, str]:
+    """The versions of what decodes and encodes, for a `recipe`."""
+    return {"ffmpeg": ffmpeg.version(), "av": version("av")}
+
+
+def check_side(short_side: int) -> None:
+    """Raise SettingsError for frames that cannot be made; 0 leaves them as they are."""
+    if short_side and (not 16 <= short_side <= MOST_SIDE or short_side % 2):
+        raise SettingsError(f"--short_side {short_side}: must be even, from 16 to {MOST_SIDE}, or 0")
+
+
+def check_names(entries: Sequence[Entry], name: Callable[[Entry], str]) -> None:
+    """Raise SettingsError where two clips would have the same name."""
+    first: dict[str, str] = {}
+    for entry in entries:
+        other = first.setdefault(name(entry), entry.key)
+        if other != entry.key:
+            raise SettingsError(
+                f"{other} and {entry.key} would both be called {name(entry)}; leave one of them out by a --manifest without it"
+            )
+
+
+def check_folders(labels: Sequence[str], folder: Callable[[str], str]) -> None:
+    """Raise SettingsError where two labels would share a folder."""
+    first: dict[str, str] = {}
+    for label in labels:
+        other = first.setdefault(unicodedata.normalize("NFC", folder(label)), label)
+        if other != label:
+            raise SettingsError(
+                f"the labels {other!r} and {label!r} would share the folder {folder(label)!r}; give one another name"
+            )
+
+
+def text(lines: Sequence[str]) -> bytes:
+    """A list of one line each, in UTF-8."""
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def one_line(label: str) -> str:
+    """A label in a list of one a line: a line end or another control character within it is a blank."""
+    return "".join(" " if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter for letter in label)

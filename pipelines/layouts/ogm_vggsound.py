@@ -1,0 +1,103 @@
+"""ks-export ogm_vggsound: a set as OGM-GE's loader of VGGSound reads it.
+
+`train-videos/train-set-img/Image-01-FPS/ID_START.mp4/00000.jpg` (a folder of that name; one frame a second, called as their
+script calls those of a video of 30 frames a second: 00000, 00030 …), `train-audios/train-set/ID_START.wav` (16 kHz), the same
+for `test`, and `vggsound.csv` without a header: `ID,START,LABEL,train or test`. Their loader numbers the classes as they come
+among the rows of `train`, so the rows are sorted by label.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from kinetics_sounds import files
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.media import extract
+
+from . import CommonSettings, Entry, Exported, Source, check_names, check_side, media_tools
+
+SHARDS = True
+LEAST = 4
+"""Frames of a clip: their loader passes over one that has not more than three."""
+STEP = 30
+"""Between the numbers of two frames."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(CommonSettings):
+    """A set as OGM-GE's loader of VGGSound reads it: one frame a second, and WAV files. Run it again to go on.
+
+    Examples:
+      ks-export ogm_vggsound --manifest data/k31/manifest.parquet --out /data/VGGsound
+      ks-export ogm_vggsound --manifest data/k31/manifest.parquet --out /data/VGGsound --test_split val
+
+    exit code: 0 every ok clip is there; 1 done, some are left out; 2 misuse, another export there, or a clip that is not what
+    the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
+    """
+
+    test_split: Literal["test", "val"] = "test"
+    """Which split of the manifest becomes their `test`; the other one of these two is laid out as `val`, which they pass over."""
+    sample_rate: int = 16_000
+    """Hertz of the sound, 16-bit mono; 16000 is what their scripts make."""
+    short_side: int = 0
+    """Pixels of the frames' shorter side, even; 0: as in the clip. Their loader crops 224 x 224."""
+
+
+def check(settings: Settings, entries: Sequence[Entry]) -> None:
+    """Raise SettingsError for sizes and rates that cannot be, and for two clips of a video that begin at the same second."""
+    check_side(settings.short_side)
+    if not 8_000 <= settings.sample_rate <= 192_000:
+        raise SettingsError(f"--sample_rate {settings.sample_rate}: must be from 8000 to 192000")
+    check_names(entries, _name)
+
+
+def recipe(settings: Settings) -> dict[str, object]:
+    """Numbers and tools."""
+    del settings
+    return {"tools": media_tools(), "frames": extract.recipe(), "least": LEAST, "step": STEP}
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.clip.youtube_id}_{entry.clip.time_start}"
+
+
+def _split(entry: Entry, settings: Settings) -> str:
+    split = entry.clip.split
+    return split if split == "train" else "test" if split == settings.test_split else "val"
+
+
+def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
+    """The folder of frames and the file of sound."""
+    split, name = _split(entry, settings), _name(entry)
+    return (
+        f"{split}-videos/{split}-set-img/Image-01-FPS/{name}.mp4",
+        f"{split}-audios/{split}-set/{name}.wav",
+    )
+
+
+def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
+    """Frames and sound; raises TooFewFramesError where their loader would pass over the clip."""
+    pictures, sound = (folder / place for place in places(source.entry, settings))
+    count = source.frames(pictures, name="made_%05d.jpg", fps=Fraction(1), short_side=settings.short_side)
+    if count < LEAST:
+        raise extract.TooFewFramesError(f"has {count} frames at one a second; their loader needs {LEAST}")
+    for number in range(count):
+        (pictures / f"made_{number + 1:05d}.jpg").rename(pictures / f"{number * STEP:05d}.jpg")
+    source.wav(sound, rate=settings.sample_rate)
+    return {"frames": count}
+
+
+def lists(done: Sequence[Exported], labels: Sequence[str], settings: Settings) -> dict[str, bytes]:
+    """`vggsound.csv`; a label that a spreadsheet would run as a formula has a `'` before it."""
+    del labels
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    for each in sorted(done, key=lambda each: (each.entry.clip.label, each.entry.clip.split, each.entry.key)):
+        clip = each.entry.clip
+        label = files.for_people(clip.label)
+        table.writerow([clip.youtube_id, clip.time_start, label, _split(each.entry, settings)])
+    return {"vggsound.csv": out.getvalue().encode()}

@@ -1,0 +1,92 @@
+"""ks-export videofolder: the clips as Hugging Face datasets' `videofolder` reads them.
+
+`SPLIT/KEY.mp4` and, in each split's folder, `metadata.csv` with a row a clip: `load_dataset("videofolder", data_dir=OUT)` gives
+splits train, validation and test with the columns of that table beside `video`.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kinetics_sounds import files
+from kinetics_sounds.clip import SPLITS
+from kinetics_sounds.errors import MediaError
+
+from . import CommonSettings, Entry, Exported, Source
+
+SHARDS = False
+SUFFIXES = {".mp4": ".mp4", ".mkv": ".mkv", ".webm": ".mkv", ".avi": ".avi", ".mpeg": ".mpeg", ".mpg": ".mpeg"} | {
+    ".mov": ".mov",
+    ".m4v": ".mp4",
+}
+"""Of clips that `videofolder` reads, and what they are called there: WebM is Matroska."""
+COLUMNS = ("file_name", "label", "label_index", "key", "youtube_id", "time_start", "time_end")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(CommonSettings):
+    """The clips as Hugging Face datasets' videofolder reads them: files, and a table of their labels. Run it again to go on.
+
+    Examples:
+      ks-export videofolder --manifest data/k32/manifest.parquet --out /data/k32_videofolder
+      ks-export videofolder --manifest data/k32/manifest.parquet --out /data/k32_videofolder --link
+
+    exit code: 0 every ok clip is there; 1 done, some are left out; 2 misuse, another export there, or a clip that is not what
+    the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
+    """
+
+    link: bool = field(default=False, metadata={"same_bytes": True})
+    """Give each clip's file a second name (a hard link) in place of a copy: no room is taken, and whoever changes one changes
+    both. On one disk only."""
+
+
+def check(settings: Settings, entries: Sequence[Entry]) -> None:
+    """Any clip can be tried."""
+    del settings, entries
+
+
+def recipe(settings: Settings) -> dict[str, object]:
+    """Nothing: videos are the clips' own bytes."""
+    del settings
+    return {}
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.key}{SUFFIXES.get(entry.suffix, '.mp4')}"
+
+
+def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
+    """The video."""
+    del settings
+    return (f"{entry.clip.split}/{_name(entry)}",)
+
+
+def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
+    """A copy of the clip, or a link to it; raises MediaError for a container that `videofolder` does not read."""
+    if source.entry.suffix not in SUFFIXES:
+        raise MediaError(f"is a {source.entry.suffix} file, which videofolder does not read")
+    [place] = places(source.entry, settings)
+    source.whole(folder / place, link=settings.link)
+    return {}
+
+
+def lists(done: Sequence[Exported], labels: Sequence[str], settings: Settings) -> dict[str, bytes]:
+    """`metadata.csv` of each split that has a clip; a label that a spreadsheet would run as a formula has a `'` before it."""
+    del labels, settings
+    found = {}
+    for split in SPLITS:
+        rows = [each.entry for each in done if each.entry.clip.split == split]
+        out = io.StringIO()
+        table = csv.writer(out, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for entry in rows:
+            clip = entry.clip
+            label = files.for_people(clip.label)
+            table.writerow(
+                [_name(entry), label, entry.index, clip.key, clip.youtube_id, clip.time_start, clip.time_end]
+            )
+        if rows:
+            found[f"{split}/metadata.csv"] = out.getvalue().encode()
+    return found

@@ -1,0 +1,146 @@
+"""ks-publish run: of a training run what others need, in a folder and on the Hub: weights, settings, data, scores and a card.
+
+OUT/README.md            the card, see `run_card`
+   /config.yaml          the settings, without what is this machine's
+   /run.json             the data, without where it lay
+   /checkpoints/step-…/  the weights of one checkpoint, and how far it was
+   /results/NAME.json    what ks-eval found of that checkpoint, and of the untrained encoders
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinetics_sounds import files, hub
+from kinetics_sounds.address import Address
+from kinetics_sounds.command import DONE
+from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.settings import parse
+
+from . import run_card, run_facts
+from .push import push
+
+OURS = {"README.md", "config.yaml", "run.json", "checkpoints", "results"}
+"""All that a published run's folder holds."""
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Publish a training run: its weights, settings, data and scores, without anything of this machine.
+
+    Examples:
+      ks-publish run runs/avcl_k32 --out published
+      ks-publish run runs/avcl_k32 --license cc-by-4.0 --push hf://USER/avcl-k32
+      ks-publish run runs/avcl_k32 --checkpoint best --dataset hf://datasets/USER/k32 --push hf://USER/avcl-k32 --yes --public
+
+    exit code: 0 written and, with --push, sent (or the answer was no); 2 misuse, or a run that is damaged; 3 stopped, run again;
+    4 a bug, or a disk that fails.
+    """
+
+    run: Path
+    """Folder of the training run; may be said without --run, before all options."""
+    checkpoint: str = "last"
+    """Which one: last, best, or a name such as step-00000500."""
+    out: Path | None = None
+    """Folder that is written; default: RUN/published."""
+    push: Address | None = None
+    """hf://USER/NAME: send the folder there, after saying what it is and asking."""
+    yes: bool = False
+    """With --push: send without asking."""
+    public: bool = False
+    """With --push: a repository that is not there is made public, and not private."""
+    license: str | None = None
+    """Of the weights, as the Hub calls it (cc-by-4.0, mit, apache-2.0); without one nobody may use them."""
+    dataset: Address | None = None
+    """hf://datasets/USER/NAME of the clips that it was trained on, for the card."""
+    json: bool = False
+    """Print what was written as JSON on standard output."""
+
+
+def publish_run(argv: Sequence[str] | None = None) -> int:
+    """The body of `ks-publish run`, whose words begin after `run`; returns the exit code."""
+    words = list(sys.argv[2:] if argv is None else argv)
+    if words and not words[0].startswith("-"):
+        words[0] = f"--run={words[0]}"
+    settings = parse(Settings, words, prog="ks-publish run").settings
+    _check(settings)
+    out = settings.out or settings.run / "published"
+    found = run_facts.collect(settings.run, settings.checkpoint)
+    dataset = hub.parse(settings.dataset).repo if settings.dataset else ""
+    place = str(hub.parse(settings.push)) if settings.push else "hf://USER/NAME"
+    card = run_card.card(found, place=place, licence=settings.license or "", dataset=dataset)
+    names = _write(out, found, card)
+    say = sys.stderr if settings.json else sys.stdout
+    print(f"{out}: {found.name} of {settings.run}, {len(found.results)} results, {len(names)} files", file=say)
+    for each in found.left_out:
+        print(f"left out: {each}", file=sys.stderr)
+    if not settings.license:
+        print("note: no licence is said, so nobody may use it; give one with --license", file=sys.stderr)
+    if settings.json:
+        print(json.dumps({"folder": files.as_text(out), "checkpoint": found.name, "files": names}))
+    if settings.push is None:
+        return DONE
+    return push(out, settings.push, kind="model", yes=settings.yes, public=settings.public)
+
+
+def _check(settings: Settings) -> None:
+    """Raise SettingsError for what cannot be, before anything is written; RemoteError for what is no address on the Hub."""
+    if settings.license is not None and not _LICENCE.fullmatch(settings.license):
+        raise SettingsError(
+            f"--license {settings.license!r}: is no name of a licence on the Hub; give one such as cc-by-4.0"
+        )
+    if settings.push is None and (settings.yes or settings.public):
+        raise SettingsError("--yes, --public: say how to send; add --push hf://USER/NAME, or leave them out")
+    if settings.push is not None and hub.parse(settings.push).kind != "model":
+        raise SettingsError(f"--push {settings.push}: is for a dataset, and this is a model; give hf://USER/NAME")
+    if settings.dataset is not None and hub.parse(settings.dataset).kind != "dataset":
+        raise SettingsError(f"--dataset {settings.dataset}: is no dataset; give hf://datasets/USER/NAME")
+    if settings.out is None or not settings.out.exists():
+        return
+    if settings.out.resolve() == settings.run.resolve() or (settings.out / "metrics.jsonl").exists():
+        raise SettingsError(f"--out {settings.out}: is a training run; give another folder")
+    strange = sorted({each.name for each in settings.out.iterdir()}.difference(OURS))
+    if strange:
+        raise SettingsError(
+            f"--out {settings.out}: holds {strange[0]!r}, which is of no published run; give another folder"
+        )
+
+
+def _write(out: Path, found: "run_facts.Published", card: str) -> list[str]:
+    """Write the folder, the weights first and the card last, and remove what an earlier one left; returns the names."""
+    documents: dict[str, bytes] = {
+        f"checkpoints/{found.name}/state.json": _json(found.state),
+        "config.yaml": yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True).encode(),
+        "run.json": _json(found.facts),
+        **{f"results/{name}.json": _json(each) for name, each in found.results.items()},
+        "README.md": card.encode(),
+    }
+    weights = f"checkpoints/{found.name}/model.safetensors"
+    names = sorted([weights, *documents])
+    with found.weights.open("rb") as read, files.atomic_writer(out / weights) as written:
+        shutil.copyfileobj(read, written, 1 << 20)
+    for name, data in documents.items():
+        files.write_bytes(out / name, data)
+    for path in sorted([*(out / "checkpoints").rglob("*"), *(out / "results").rglob("*")], reverse=True):
+        if path.is_file() and path.relative_to(out).as_posix() not in names:
+            path.unlink()
+        elif path.is_dir():
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+    return names
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    try:
+        return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except ValueError as error:  # a NaN, or half of a letter
+        raise RunError(f"the run says a number or a text that cannot be written: {error}") from error

@@ -1,0 +1,139 @@
+"""The model card of a published run: what it is, how it is loaded, what it learnt from, and what it reaches beside untrained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from .markdown import escape, plain, table
+from .run_facts import Published
+
+TITLES = {
+    "fingerprint": "fingerprint (SHA-256 over the sorted keys)",
+    "selection": "selection (keys, labels, splits)",
+    "content": "content (the same with the SHA-256 of each clip)",
+    "data_recipe": "recipe of the shards",
+}
+PARTS = ("_low", "_high", "_chance", "selected_on_test")
+"""Ends of the names of what stands beside a score."""
+
+
+def card(found: Published, *, place: str, licence: str, dataset: str) -> str:
+    """The text of README.md, with the head that the Hub reads.
+
+    `place` is the address that it is loaded from, `dataset` USER/NAME of its clips on the Hub, or empty.
+    """
+    config, facts = found.config, found.facts
+    head: dict[str, Any] = {"library_name": "kinetics-sounds"}
+    if licence:
+        head["license"] = licence
+    head["tags"] = ["kinetics-sounds", "audio-visual", "video", "audio"]
+    head["tags"] += [str(config[name]) for name in ("method", "backbone") if config.get(name)]
+    if dataset:
+        head["datasets"] = [dataset]
+    lines = [
+        "---",
+        yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        "",
+        f"# {escape(facts['recipe'])}",
+        "",
+        _what(found),
+        "",
+        *_loading(place),
+        *_data(facts, dataset),
+        *_scores(found.results),
+        *_settings(config),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _what(found: Published) -> str:
+    """What the weights are."""
+    config, of_steps = found.config, found.state.get("of_steps")
+    method, backbone, batch = (escape(str(config.get(name, "?"))) for name in ("method", "backbone", "batch"))
+    version = escape(str(found.facts["versions"].get("kinetics-sounds", "")))
+    return (
+        f"A video and an audio encoder ({backbone}), trained by {method} with kinetics-sounds {version}: {found.state['step']:,}"
+        f"{f' of {of_steps:,}' if of_steps else ''} steps of {batch} clips; {found.parameters:,} weights (safetensors)."
+    )
+
+
+def _loading(place: str) -> list[str]:
+    return [
+        "## Load it",
+        "",
+        "```sh",
+        "pip install 'kinetics-sounds[publish]'",
+        "```",
+        "",
+        "```python",
+        "from kinetics_sounds import train",
+        "",
+        f'encoders = train.load("{place}")',
+        "```",
+        "",
+        "`encoders.video` and `encoders.audio` are plain `nn.Module`s; `encoders.preprocess` makes of a clip what they take.",
+        "",
+    ]
+
+
+def _data(facts: Mapping[str, Any], dataset: str) -> list[str]:
+    """What it learnt from."""
+    data = facts["data"]
+    rows: list[list[object]] = [
+        ["clips", f"{data.get('samples', 0):,} of the split {escape(facts['train_split'])}"],
+        ["classes", f"{data.get('classes', 0)} ({escape(facts['classes'])})"],
+    ]
+    if facts["note"]:
+        rows.append(["note", escape(facts["note"])])
+    if dataset:
+        rows.append(["on the Hub", f"[{escape(dataset)}](https://huggingface.co/datasets/{dataset})"])
+    rows += [[title, f"`{plain(facts[name]).replace('`', '')}`"] for name, title in TITLES.items() if facts[name]]
+    return ["## What it learnt from", "", *table(["", "training split"], rows), ""]
+
+
+def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A table a probe and data: each score with its interval, beside the untrained encoders' and chance."""
+    lines = ["## What it reaches", ""]
+    untrained = {_asked(each): each for each in results.values() if each.get("checkpoint") == "untrained"}
+    trained = [each for each in results.values() if each.get("checkpoint") != "untrained"]
+    if not trained:
+        return [*lines, "No result of this checkpoint was published with it.", ""]
+    note = next((str(each["intervals"]) for each in trained if each.get("intervals")), "")
+    lines += [f"In percent, by `ks-eval`; files in `results/`. In brackets the intervals ({escape(note)}).", ""]
+    for each in trained:
+        beside = untrained.get(_asked(each), {})
+        told = f"{escape(str(each.get('probe', '')))} on {each.get('samples', '?')} of {escape(str(each.get('on_split', '')))}"
+        lines += [f"### {told}", ""]
+        scores, others = each["scores"], beside.get("scores", {})
+        names = [name for name in scores if not name.endswith(PARTS)]
+        rows: list[list[object]] = [
+            [escape(name), _score(scores, name), _score(others, name), _score(scores, f"{name}_chance")]
+            for name in names
+        ]
+        lines += [*table(["score", "this run", "untrained", "chance"], rows), ""]
+        if scores.get("selected_on_test"):
+            lines += ["What is judged here was chosen on the split that it is judged on: the scores are too high.", ""]
+        if not beside:
+            lines += ["What untrained encoders reach was not asked (`ks-eval … --untrained`).", ""]
+    return lines
+
+
+def _asked(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """What two results have in common that may stand beside each other."""
+    return tuple(str(result.get(name)) for name in ("probe", "on_split", "fingerprint", "samples", "clips", "settings"))
+
+
+def _score(scores: Mapping[str, float], name: str) -> str:
+    if name not in scores:
+        return ""
+    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+    return f"{scores[name]:.2f}" + ("" if low is None or high is None else f" ({low:.2f} to {high:.2f})")
+
+
+def _settings(config: Mapping[str, Any]) -> list[str]:
+    named = [
+        f"{name} {escape(str(config[name]))}" for name in ("view", "encoders", "precision", "seed") if name in config
+    ]
+    return ["## Settings", "", f"{', '.join(named)}; all that decides what is learnt is in `config.yaml`.", ""]

@@ -1,0 +1,279 @@
+"""What a training run says that may be published: read by lists of what is let through, so that nothing of this machine is."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinetics_sounds import config_text, files, redact
+from kinetics_sounds.errors import RunError
+
+MOST_BYTES = 1 << 20
+"""Of a file of JSON."""
+MOST_HEADER_BYTES = 16 << 20
+"""Of a safetensors file."""
+MOST_RESULTS = 200
+MOST_LETTERS = 500
+"""Of a text."""
+TEXTS = ("recipe", "train_split", "fingerprint", "selection", "content", "data_recipe", "classes", "note")
+"""Of run.json; the first three are in every run's."""
+DATA = ("classes", "samples", "steps", "steps_per_epoch", "batch")
+STATE = ("schema", "step", "of_steps")
+CONFIG = (
+    *(
+        "train_split",
+        "val_split",
+        "method",
+        "backbone",
+        "encoders",
+        "view",
+        "batch",
+        "epochs",
+        "steps",
+        "optim",
+        "seed",
+    ),
+    *("sync_bn", "precision", "accumulate", "compile", "recompute", "channels_last", "max_bad_share", "window"),
+)
+"""Of config.yaml, with the options of the run's method, backbone and view: what decides what is learnt."""
+RESULT = (
+    *("probe", "recipe", "checkpoint", "intervals", "on_split", "fingerprint", "selection", "content", "trained_on"),
+    *(
+        "versions",
+        "fit_split",
+        "fit_fingerprint",
+        "samples",
+        "clips",
+        "features",
+        "settings",
+        "classes",
+        "note",
+        "scores",
+    ),
+    *("tuned", "best_on", "epochs", "vote", "windows", "seconds"),
+)
+"""Of a results.json."""
+
+_STEP = re.compile(r"(step-\d{8,})(?:\.old)?")
+_KEY = re.compile(r"[\w.*+\[\]-]{1,100}", flags=re.ASCII)
+_WORD = re.compile(r"[\w.*+-]{0,100}", flags=re.ASCII)
+_PATH = re.compile(r"(?<![\w.:/\\])(?:~|\.{1,2}|[A-Za-z]:)?[/\\](?:[^/\\\n]+[/\\])+")
+"""The folders of a path within a text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What is published of a run."""
+
+    name: str
+    """Of the checkpoint."""
+    weights: Path
+    facts: dict[str, Any]
+    """run.json."""
+    config: dict[str, Any]
+    state: dict[str, Any]
+    results: dict[str, dict[str, Any]]
+    """By the names of their files."""
+    parameters: int
+    """Numbers among the weights."""
+    left_out: list[str]
+    """Results that are of something else, each with the reason."""
+
+
+def collect(run: Path, checkpoint: str) -> Published:
+    """Read a run; raises RunError where it is none, has no such checkpoint, or says what no run of ours does."""
+    facts, config = _facts(run), _config(run)
+    path = _checkpoint(run, checkpoint)
+    name = path.name.removesuffix(".old")
+    results, left_out = _results(run, name, facts)
+    return Published(
+        name=name,
+        weights=path / "model.safetensors",
+        facts=facts,
+        config=config,
+        state=_state(path),
+        results=results,
+        parameters=_parameters(path / "model.safetensors"),
+        left_out=left_out,
+    )
+
+
+def _facts(run: Path) -> dict[str, Any]:
+    told = _read(run / "run.json", "give the --out of a ks-train")
+    facts: dict[str, Any] = {}
+    for name in TEXTS:
+        if not isinstance(value := told.get(name, None if name in TEXTS[:3] else ""), str):
+            raise RunError(f"{run / 'run.json'}: its {name} is no text; give the --out of a ks-train")
+        facts[name] = _text(value)
+    facts["recipe"] = Path(facts["recipe"]).name or "run"
+    data = told.get("data")
+    if not isinstance(data, dict) or not all(type(data.get(name, 0)) is int for name in DATA):
+        raise RunError(f"{run / 'run.json'}: its data is no table of numbers; give the --out of a ks-train")
+    classes = facts["classes"] if _WORD.fullmatch(facts["classes"]) and facts["classes"] else "NAME"
+    facts["shards"] = f"data/{classes}/shards"  # where ks-shard packs such a set unless told otherwise
+    facts["data"] = {name: data[name] for name in DATA if name in data}
+    for name in ("mel", "versions"):
+        facts[name] = _clean(told[name]) if isinstance(told.get(name), dict) else {}
+    git = told.get("git")
+    if (
+        isinstance(git, dict)
+        and git.get("changed") is False
+        and re.fullmatch(r"[0-9a-f]{40,64}", str(git.get("commit")))
+    ):
+        facts["git"] = {"commit": git["commit"], "changed": False}
+    return facts
+
+
+def _config(run: Path) -> dict[str, Any]:
+    """The settings that decide what is learnt; raises RunError for values that no setting of ours has."""
+    path = run / "config.yaml"
+    try:
+        text = config_text.read_config(path)
+        config_text.check_bounds(text)
+        told = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise RunError(
+            f"{path}: cannot be read: {str(error).partition(chr(10))[0]}; give the --out of a ks-train"
+        ) from error
+    if not isinstance(told, dict):
+        raise RunError(f"{path}: is no table of settings; give the --out of a ks-train")
+    chosen = [str(told.get(name)) for name in ("method", "backbone", "view")]
+    kept = {name: told[name] for name in (*CONFIG, *chosen) if name in told}
+    if (strange := _strange(kept)) is not None:
+        raise RunError(f"{path}: says {strange[:80]!r}, which no setting of a model is; it is not published")
+    return kept
+
+
+def _strange(value: object, depth: int = 0) -> str | None:
+    """What of a setting is none that we write: texts but words, deep tables; None where all is well."""
+    if isinstance(value, dict) and depth < 6:
+        keys = (str(key) for key in value if not (isinstance(key, str) and _KEY.fullmatch(key)))
+        return next(keys, None) or next(
+            (found for each in value.values() if (found := _strange(each, depth + 1))), None
+        )
+    if isinstance(value, list) and depth < 6:
+        return next((found for each in value if (found := _strange(each, depth + 1))), None)
+    if isinstance(value, str):
+        return None if _WORD.fullmatch(value) else value
+    return None if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    told = _read(path / "state.json", "take another --checkpoint")
+    if not all(type(told.get(name)) is int for name in STATE[:2]):
+        raise RunError(f"{path / 'state.json'}: does not say its schema and step; take another --checkpoint")
+    kept = {name: told[name] for name in STATE if type(told.get(name)) is int}
+    best = told.get("best")
+    if isinstance(best, dict) and best.get("step") == kept["step"] and _is_number(best.get("value")):
+        kept["best"] = {"step": best["step"], "value": best["value"]}
+    return kept
+
+
+def _checkpoint(run: Path, name: str) -> Path:
+    """The folder of a checkpoint; of a step that was being saved again, the one before where no new one is there."""
+    found: dict[str, Path] = {}
+    for path in sorted((run / "checkpoints").glob("step-*"), reverse=True):  # step-….old comes before step-…
+        named = _STEP.fullmatch(path.name)
+        if named and (path / "state.json").is_file() and (path / "model.safetensors").is_file():
+            found[named[1]] = path
+    wanted = max(found, default="") if name in ("last", "best") else name
+    if name == "best" and found:
+        best = _read(found[wanted] / "state.json", "take --checkpoint last").get("best")
+        step = best.get("step") if isinstance(best, dict) else None
+        if type(step) is not int:
+            raise RunError(f"{run}: has no best checkpoint, as the run had no --val_split; take --checkpoint last")
+        wanted = f"step-{step:08d}"
+    if wanted not in found:
+        there = ", ".join(sorted(found)) or "none"
+        raise RunError(f"{run}: has no checkpoint {name!r}; there are: {there}; train first with ks-train")
+    return found[wanted]
+
+
+def _parameters(path: Path) -> int:
+    """Numbers among the weights, by the header alone; raises RunError where the file is not what we write."""
+    damaged = f"{path}: is damaged; take another --checkpoint"
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= MOST_HEADER_BYTES:
+            raise RunError(damaged)
+        data = file.read(length)
+    try:
+        header = json.loads(data)
+        if header.pop("__metadata__", {}) not in ({}, {"format": "pt"}):
+            raise RunError(
+                f"{path}: has notes among its weights, which ks-train does not write; they are not published"
+            )
+        shapes = [each["shape"] for each in header.values()]
+        ends = max((each["data_offsets"][1] for each in header.values()), default=0)
+        counts = [math.prod(shape) for shape in shapes]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise RunError(damaged) from error
+    if path.stat().st_size != 8 + length + ends:
+        raise RunError(damaged)
+    return sum(counts)
+
+
+def _results(run: Path, checkpoint: str, facts: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What ks-eval found of a checkpoint and of the untrained encoders; and what was left out, with the reason."""
+    found: dict[str, dict[str, Any]] = {}
+    left_out = []
+    for path in sorted(run.glob("eval/**/results.json"))[:MOST_RESULTS]:
+        told = _read(path, "make it anew with ks-eval, or remove it")
+        place = files.as_text(path.relative_to(run))
+        if not isinstance(told.get("scores"), dict):  # pictures of what a score comes from
+            continue
+        learnt = told.get("trained_on")
+        if not isinstance(learnt, dict) or learnt.get("fingerprint") != facts["fingerprint"]:
+            left_out.append(f"{place}: is of another run")
+        elif told.get("checkpoint") not in (checkpoint, "untrained"):
+            left_out.append(f"{place}: is of {str(told.get('checkpoint'))[:40]}, and {checkpoint} is published")
+        else:
+            name = re.sub(r"[^\w.-]+", "-", "-".join(path.parent.relative_to(run / "eval").parts), flags=re.ASCII)
+            found[name.strip(".-") or "results"] = _result(told)
+    return found, left_out
+
+
+def _result(told: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = _clean({name: told[name] for name in RESULT if name in told})
+    kept["on_split"] = Path(str(told.get("on_split", ""))).name  # of sounds it is their folder
+    kept["scores"] = {name: value for name, value in kept["scores"].items() if _is_number(value)}
+    return kept
+
+
+def _clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON
+    """A value of JSON whose texts name no folder and no secret, and whose keys are words."""
+    if isinstance(value, dict) and depth < 6:
+        return {key: _clean(each, depth + 1) for key, each in value.items() if _KEY.fullmatch(str(key))}
+    if isinstance(value, list) and depth < 6:
+        return [_clean(each, depth + 1) for each in value[:1000]]
+    if isinstance(value, str):
+        return _text(value)
+    return value if value is None or isinstance(value, bool) or _is_number(value) else ""
+
+
+def _text(text: str) -> str:
+    """In one line, without the folders of a path or what an address keeps secret."""
+    line = "".join(each if each.isprintable() else " " for each in redact.redact(text[: 4 * MOST_LETTERS]))
+    return _PATH.sub("", line)[:MOST_LETTERS]
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _read(path: Path, remedy: str) -> dict[str, Any]:
+    """A table of JSON; raises RunError where there is none."""
+    try:
+        told = files.read_json(path, most_bytes=MOST_BYTES)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: is not there; {remedy}") from error
+    except ValueError as error:
+        raise RunError(f"{path}: cannot be read ({error}); {remedy}") from error
+    if not isinstance(told, dict):
+        raise RunError(f"{path}: is no table; {remedy}")
+    return told

@@ -1,0 +1,317 @@
+"""ks-publish run: what of a run is published, and what never is."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+from kinetics_sounds.command import command
+from kinetics_sounds.pipelines.publishing import run
+from kinetics_sounds.pipelines.publishing.run_facts import _text
+
+from ...canaries import WORD, told
+from ...hub_server import Hub
+
+FACTS: dict[str, Any] = {
+    "recipe": "avcl_k32",
+    "shards": f"/home/{WORD}/data/k32/shards",
+    "train_split": "train",
+    "fingerprint": "f" * 64,
+    "selection": "5" * 64,
+    "content": "c" * 64,
+    "data_recipe": "d" * 64,
+    "classes": "k32",
+    "data": {"classes": 32, "samples": 14_799, "steps": 500, "steps_per_epoch": 50, "batch": 64, "host": WORD},
+    "mel": {"preset": "paper", "bands": 256},
+    "note": f"of /home/{WORD}/lists/k32.txt",
+    "versions": {"kinetics-sounds": "0.2.0", "torch": "2.9.0+cpu"},
+    "git": {"commit": "a" * 40, "changed": True},
+    "host": WORD,
+}
+CONFIG: dict[str, Any] = {
+    "shards": f"s3://{WORD}/k32",
+    "out": f"/home/{WORD}/runs",
+    "cache": f"/home/{WORD}/.cache",
+    "init": f"/home/{WORD}/runs/first",
+    "workers": 8,
+    "method": "avcl",
+    "backbone": "r3d",
+    "view": "clip_and_mel",
+    "batch": 64,
+    "seed": 0,
+    "optim": {"name": "adamw", "lr": 1e-3, "factors": {"audio.*": 0.1}, "milestones": [1, 2]},
+    "avcl": {"temperature": 0.1, "amfm": {"gate": "relu"}},
+    "avid": {"negatives": 1024},
+    "r3d": {"width": 64},
+}
+
+
+def result(**more: Any) -> dict[str, Any]:
+    return {
+        "probe": "knn",
+        "run": f"/home/{WORD}/runs/avcl",
+        "checkpoint": "step-00000500",
+        "intervals": "95%",
+        "on_split": "test",
+        "fingerprint": "e" * 64,
+        "trained_on": {"split": "train", "fingerprint": "f" * 64},
+        "samples": 2000,
+        "settings": {"k": 20},
+        "host": WORD,
+        "scores": {"top1": 61.25, "top1_low": 60.0, "top1_high": 62.5, "top1_chance": 3.125, "loss": float("nan")},
+        **more,
+    }
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A run with two checkpoints, of which the first is the best, and a secret in all that is this machine's."""
+    made = tmp_path / "run"
+    for step in (400, 500):
+        folder = made / f"checkpoints/step-{step:08d}"
+        folder.mkdir(parents=True)
+        save_file({"video.conv1.weight": np.full((2, 3), step, np.float32)}, folder / "model.safetensors")
+        (folder / "optimizer.safetensors").write_bytes(WORD.encode())
+        state = {"schema": 1, "step": step, "of_steps": 500, "best": {"step": 400, "value": 0.5}, "host": WORD}
+        (folder / "state.json").write_text(json.dumps(state))
+    (made / "run.json").write_text(json.dumps(FACTS))
+    (made / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (made / "metrics.jsonl").write_text(WORD)
+    write(made, "knn", result())
+    write(
+        made, "knn_untrained", result(checkpoint="untrained", scores={"top1": 9.5, "top1_low": 9.0, "top1_high": 10.0})
+    )
+    return made
+
+
+def write(made: Path, name: str, document: object) -> None:
+    (made / f"eval/{name}").mkdir(parents=True, exist_ok=True)
+    (made / f"eval/{name}/results.json").write_text(json.dumps(document))
+
+
+def publish(trained: Path, *options: str) -> int:
+    return command("ks-publish", lambda: run.publish_run([str(trained), *options]))
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text())
+
+
+def test_weights_settings_data_scores_and_a_card_are_written(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    assert publish(trained, "--out", str(out)) == 0
+
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()) == [
+        "README.md",
+        "checkpoints/step-00000500/model.safetensors",
+        "checkpoints/step-00000500/state.json",
+        "config.yaml",
+        "results/knn.json",
+        "results/knn_untrained.json",
+        "run.json",
+    ]
+    assert (out / "checkpoints/step-00000500/model.safetensors").read_bytes() == (
+        trained / "checkpoints/step-00000500/model.safetensors"
+    ).read_bytes()
+    assert read(out, "checkpoints/step-00000500/state.json") == {"schema": 1, "step": 500, "of_steps": 500}
+    assert read(out, "run.json")["shards"] == "data/k32/shards"
+
+
+def test_nothing_of_this_machine_is_published(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    publish(trained, "--out", str(tmp_path / "out"))
+
+    assert [place for place, text in told(tmp_path / "out") if WORD in text] == []
+    assert WORD not in "".join(capfd.readouterr())
+    config = yaml.safe_load((tmp_path / "out/config.yaml").read_text())
+    assert {name: CONFIG[name] for name in config} == config
+    assert {"avcl", "optim", "r3d", "method"} < set(config)
+    assert not {"avid", "workers", "shards"} & set(config)
+    assert "git" not in read(tmp_path / "out", "run.json")
+
+
+def test_a_commit_is_named_where_nothing_was_changed_since(trained: Path, tmp_path: Path) -> None:
+    facts = FACTS | {"git": {"commit": "a" * 40, "changed": False}}
+    (trained / "run.json").write_text(json.dumps(facts))
+
+    publish(trained, "--out", str(tmp_path / "out"))
+    assert read(tmp_path / "out", "run.json")["git"] == {"commit": "a" * 40, "changed": False}
+
+
+def test_the_card_says_what_it_learnt_from_and_reaches_beside_untrained(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert publish(trained, f"--out={out}", "--license=cc-by-4.0", "--dataset=hf://datasets/ann/k32") == 0
+
+    card = (out / "README.md").read_text()
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["license"] == "cc-by-4.0"
+    assert head["datasets"] == ["ann/k32"]
+    assert head["library_name"] == "kinetics-sounds"
+    assert "| top1 | 61.25 (60.00 to 62.50) | 9.50 (9.00 to 10.00) | 3.12 |" in card
+    assert "14,799 of the split train" in card
+    for digest in ("f", "5", "c"):
+        assert f"`{digest * 64}`" in card
+    assert 'train.load("hf://USER/NAME")' in card
+
+
+def test_a_second_time_gives_the_same_bytes_and_another_checkpoint_takes_the_place_of_the_first(
+    trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    publish(trained, f"--out={out}")
+    before = dict(told(out))
+
+    publish(trained, f"--out={out}")
+    assert dict(told(out)) == before
+    assert publish(trained, f"--out={out}", "--checkpoint=best") == 0
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000400"]
+    assert read(out, "checkpoints/step-00000400/state.json")["best"] == {"step": 400, "value": 0.5}
+    assert [path.name for path in (out / "results").iterdir()] == ["knn_untrained.json"]
+
+
+def test_results_of_something_else_are_left_out_and_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(trained, "linear", result(checkpoint="step-00000400"))
+    write(trained, "svm", result(trained_on={"split": "train", "fingerprint": "0" * 64}))
+    write(trained, "cam", {"probe": "cam"})
+    write(trained, "sounds", result(on_split=f"/home/{WORD}/ESC-50-master"))
+
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+    err = capsys.readouterr().err
+    assert "left out: eval/linear/results.json: is of step-00000400, and step-00000500 is published" in err
+    assert "left out: eval/svm/results.json: is of another run" in err
+    assert sorted(path.name for path in (tmp_path / "out/results").iterdir()) == [
+        "knn.json",
+        "knn_untrained.json",
+        "sounds.json",
+    ]
+    assert read(tmp_path / "out", "results/sounds.json")["on_split"] == "ESC-50-master"
+
+
+def test_no_text_of_a_run_is_more_than_text_in_the_card(trained: Path, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script> [x](javascript:1) | `y`\n# head \u202e"
+    (trained / "run.json").write_text(json.dumps(FACTS | {"note": evil, "classes": evil, "data_recipe": evil}))
+
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+    card = (tmp_path / "out/README.md").read_text()
+    assert "<script>" not in card.replace("`<script>", "")
+    assert "](javascript" not in card.replace("`", "") or "\\](javascript" in card
+    assert "\u202e" not in card
+    assert read(tmp_path / "out", "run.json")["shards"] == "data/NAME/shards"
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "told"),
+    [
+        ("run.json", b"{", r"run.json: cannot be read"),
+        ("run.json", b"[]", r"run.json: is no table"),
+        ("run.json", json.dumps(FACTS | {"recipe": 7}).encode(), r"its recipe is no text"),
+        ("run.json", json.dumps(FACTS | {"data": {"samples": "x"}}).encode(), r"its data is no table of numbers"),
+        ("config.yaml", b"method: &x [*x]", r"config.yaml: cannot be read"),
+        ("config.yaml", b"- a", r"is no table of settings"),
+        ("config.yaml", b"method: avcl\navcl: {path: /home/x}", r"says '/home/x', which no setting of a model is"),
+        ("checkpoints/step-00000500/state.json", b"{}", r"does not say its schema and step"),
+        ("checkpoints/step-00000500/model.safetensors", b"\xff" * 40, r"model.safetensors: is damaged"),
+        (
+            "checkpoints/step-00000500/model.safetensors",
+            b"\x02" + bytes(7) + b"{}more",
+            r"model.safetensors: is damaged",
+        ),
+        (
+            "checkpoints/step-00000500/model.safetensors",
+            (header := b'{"__metadata__":{"by":"me"}}') and len(header).to_bytes(8, "little") + header,
+            r"has notes among its weights",
+        ),
+        ("eval/knn/results.json", b"[", r"results.json: cannot be read"),
+    ],
+)
+def test_what_no_run_of_ours_says_is_refused_and_nothing_is_written(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, data: bytes, told: str
+) -> None:
+    (trained / file).write_bytes(data)
+
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 2
+    assert re.search(told, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--checkpoint=step-00000001"], "has no checkpoint 'step-00000001'; there are: step-00000400, step-00000500"),
+        (["--license=Our Own"], "is no name of a licence on the Hub"),
+        (["--yes"], "say how to send; add --push"),
+        (["--push=hf://datasets/ann/x"], "is for a dataset, and this is a model; give hf://USER/NAME"),
+        (["--push=https://host/x"], "is no place on the Hub"),
+        (["--dataset=hf://ann/x"], "is no dataset; give hf://datasets/USER/NAME"),
+        (["--push=hf://ann/x"], "there is no terminal to ask on; add --yes"),
+    ],
+)
+def test_misuse_says_what_to_do(
+    trained: Path, capsys: pytest.CaptureFixture[str], options: list[str], told: str
+) -> None:
+    assert publish(trained, *options) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_no_other_folder_is_written_over(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("mine")
+
+    assert publish(trained, f"--out={tmp_path / 'mine'}") == 2
+    assert "holds 'thesis.tex', which is of no published run; give another folder" in capsys.readouterr().err
+    assert publish(trained, f"--out={trained}") == 2
+    assert "is a training run; give another folder" in capsys.readouterr().err
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run.publish_run(["--help"])
+
+    assert ended.value.code == 0
+    assert "ks-publish run runs/avcl_k32 --license cc-by-4.0 --push hf://USER/avcl-k32" in capsys.readouterr().out
+
+
+def test_json_says_what_was_written(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert publish(trained, "--json") == 0
+
+    said = json.loads(capsys.readouterr().out)
+    assert said["folder"] == str(trained / "published")
+    assert said["checkpoint"] == "step-00000500"
+    assert "README.md" in said["files"]
+
+
+def test_another_checkpoint_takes_the_place_of_the_first_on_the_hub_too(hub_server: Hub, trained: Path) -> None:
+    """`last` is the one with the most steps, so an earlier one that is published later may not lie beside it."""
+    for which in ("last", "best"):
+        assert publish(trained, "--push=hf://ann/avcl", "--yes", f"--checkpoint={which}") == 0
+
+    there = sorted(name for name in hub_server.repos["models/ann/avcl"].files if "/" in name)
+    assert there == [
+        "checkpoints/step-00000400/model.safetensors",
+        "checkpoints/step-00000400/state.json",
+        "results/knn_untrained.json",
+    ]
+    assert 'train.load("hf://ann/avcl")' in hub_server.repos["models/ann/avcl"].files["README.md"].data.decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("of /home/ann/lists/k32.txt", "of k32.txt"),
+        ("~/my runs/x", "x"),
+        ("./y/z and ../other/x", "x"),  # a folder may have blanks in its name
+        (r"C:\Users\ann\x", "x"),
+        ("n/a, 1/2", "n/a, 1/2"),
+        ("s3://user:word@bucket/set?sig=1", "s3://***@bucket/set?***"),
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_a_text_names_no_folder_and_no_secret(text: str, left: str) -> None:
+    assert _text(text) == left

@@ -1,0 +1,118 @@
+"""A probe while training: what it finds, when it looks, what it says, and that it changes nothing."""
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kinetics_sounds.train import pretrain
+from kinetics_sounds.train.engine import probing
+
+Argv = Callable[..., list[str]]
+PROBED = ("--val_split=test", "--probe_every=3", "--optim.schedule=constant")
+
+
+def looks(run: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if "probe_top1" in line]
+
+
+class TestEffectiveRank:
+    def test_of_features_that_are_all_equal_it_is_0(self) -> None:
+        assert probing.effective_rank(torch.full((5, 3), 0.7)) == 0
+
+    def test_of_features_on_a_line_it_is_1(self) -> None:
+        assert probing.effective_rank(torch.arange(6.0)[:, None] * torch.tensor([[1.0, 2.0]]) + 3) == pytest.approx(1)
+
+    def test_of_features_that_vary_alike_in_d_directions_it_is_d(self) -> None:
+        corners = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
+
+        assert probing.effective_rank(corners) == pytest.approx(3)
+
+    def test_of_two_directions_one_three_times_as_long_it_is_e_to_their_entropy(self) -> None:
+        """Shares 3/4 and 1/4: exp(0.5623) = 1.7548."""
+        features = torch.tensor([[3.0, 0], [-3, 0], [0, 1], [0, -1]])
+        expected = math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+
+        assert probing.effective_rank(features) == pytest.approx(expected)
+        assert expected == pytest.approx(1.7548, abs=1e-4)
+
+
+def test_it_looks_before_the_first_step_then_every_so_often_and_at_the_end(
+    small: Argv, finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert pretrain.main(small(run, *PROBED[:2])) == 0
+
+    found = looks(run)
+    assert [line["step"] for line in found] == [0, 3, 6]
+    for line in found:
+        assert 0 <= line["probe_top1_low"] <= line["probe_top1"] <= line["probe_top1_high"] <= 100
+        assert line["probe_top1_chance"] == 50
+        assert 0 <= line["video_dead"] <= 1
+        assert line["video_rank"] >= 1
+    name = "checkpoints/step-00000006/model.safetensors"
+    assert (run / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_what_it_finds_does_not_depend_on_the_number_of_ranks(small: Argv, tmp_path: Path, forked_ranks: None) -> None:
+    found = []
+    for devices in (1, 2):
+        run = tmp_path / str(devices)
+        assert pretrain.main(small(run, *PROBED, "--steps=1", f"--devices={devices}", "--sync_bn=on")) == 0
+        found.append(looks(run)[0])
+
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+
+
+def test_features_that_have_not_become_better_are_told_of(
+    small: Argv, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a rate of 0 nothing is learnt."""
+    with caplog.at_level(logging.WARNING):
+        assert pretrain.main(small(tmp_path / "run", *PROBED, "--optim.lr=0", "--optim.warmup_steps=0")) == 0
+
+    assert "step 6: the features tell classes no better than before training" in caplog.text
+    assert "step 0: probe top-1" in capsys.readouterr().out
+
+
+def test_a_run_that_goes_on_knows_what_untrained_features_were_worth(
+    small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert pretrain.main(small(run, *PROBED, "--steps=3", "--optim.warmup_steps=0")) == 0
+    untrained = looks(run)[0]["probe_top1"]
+    capsys.readouterr()
+    assert pretrain.main(small(run, *PROBED, "--steps=6", "--optim.warmup_steps=0")) == 0
+
+    assert f"(untrained {untrained:.1f}%, chance 50.0%)" in capsys.readouterr().out
+    assert [line["step"] for line in looks(run)] == [0, 3, 6]
+
+
+def test_a_method_without_a_loss_for_other_clips_is_judged_by_it(small: Argv, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    argv = small(run, "--method=avid", "--avid.negatives=4", *PROBED, "--probe=linear")
+    assert pretrain.main(argv) == 0
+
+    best = json.loads((run / "checkpoints" / "step-00000006" / "state.json").read_text())["best"]
+    assert best["value"] == max(line["probe_top1"] for line in looks(run)[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--probe_every=3",), "name a --val_split"),
+        (("--probe_every=0", "--val_split=test"), "--probe_every 0: must be at least 1"),
+        (("--probe=svm",), "--probe svm: must be knn or linear"),
+    ],
+)
+def test_a_look_that_cannot_be_is_refused(
+    words: tuple[str, ...], said: str, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main(small(tmp_path / "run", *words)) == 2
+    assert said in capsys.readouterr().err

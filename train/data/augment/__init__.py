@@ -1,0 +1,90 @@
+"""Random changes of what encoders see, one file each: drawn in a worker with the sample's own generator, done on the device.
+
+A module has `MODALITY`, `PROBABILITY`, `DRAWS`, `draw(generator)` and `apply(inputs, draws_RK)`; its name is what a view's
+setting says. Parameters are CrissCross's (arXiv 2111.05329, and its code). Every frame of a clip is changed alike.
+
+Shape suffixes: R renderings (views of all samples), K numbers drawn, C channels, T time, H and W pixels; of a mel-spectrogram H
+is bands and W time.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinetics_sounds import plugins
+from kinetics_sounds.errors import SettingsError
+
+
+class Augmentation(Protocol):
+    """A module of this package."""
+
+    MODALITY: str
+    """video: float (R, C, T, H, W) in [0, 1]; audio: a mel-spectrogram, float (R, H, W) in [0, 1]."""
+    PROBABILITY: float
+    """How often it is done."""
+    DRAWS: int
+    """How many numbers decide what it does."""
+
+    def draw(self, generator: np.random.Generator) -> Sequence[float]:
+        """These numbers, for one rendering."""
+        ...
+
+    def apply(self, inputs: Tensor, draws_RK: Tensor) -> Tensor:
+        """All renderings changed, each by its own numbers."""
+        ...
+
+
+def find(text: str, *, modality: str) -> tuple[Augmentation, ...]:
+    """The augmentations that a comma-separated setting names, in its order; ValueError for a name of none of the modality."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        found = tuple(cast("Augmentation", plugins.load(__name__, word)) for word in words)
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+    for word, each in zip(words, found, strict=True):
+        if modality != each.MODALITY:
+            raise ValueError(f"{word} is an augmentation of {each.MODALITY}, not of {modality}")
+    return found
+
+
+def draws_width(chosen: Sequence[Augmentation]) -> int:
+    """K: for each, whether it is done, and its own numbers."""
+    return sum(1 + each.DRAWS for each in chosen)
+
+
+def draw_all(chosen: Sequence[Augmentation], generator: np.random.Generator) -> Tensor:
+    """What decides one rendering: float32 (K,). Zeros would leave it as it is."""
+    numbers: list[float] = []
+    for each in chosen:
+        numbers += [float(generator.random() < each.PROBABILITY), *each.draw(generator)]
+    return torch.tensor(numbers, dtype=torch.float32)
+
+
+def apply_all(chosen: Sequence[Augmentation], inputs: Tensor, draws_RK: Tensor) -> Tensor:
+    """The renderings (R, ...), changed by one after the other where it is to be done."""
+    first = 0
+    for each in chosen:
+        done_R, own_RK = draws_RK[:, first] > 0, draws_RK[:, first + 1 : first + 1 + each.DRAWS]
+        inputs = torch.where(done_R.view(-1, *[1] * (inputs.ndim - 1)), each.apply(inputs, own_RK), inputs)
+        first += 1 + each.DRAWS
+    return inputs
+
+
+def square(inputs_RCTHW: Tensor, draws_RK: Tensor) -> Tensor:
+    """Which pixels a square covers whose side in pixels and two places, 0 to 1, were drawn: bool (R, 1, 1, H, W)."""
+    covers = []
+    for axis, place_R in ((3, draws_RK[:, 1]), (4, draws_RK[:, 2])):
+        size = inputs_RCTHW.shape[axis]
+        side_R = draws_RK[:, 0].clamp(max=size)
+        first_R1 = torch.floor(place_R * (size - side_R + 1)).clamp(max=size - 1)[:, None]
+        pixel_S = torch.arange(size, device=inputs_RCTHW.device)
+        covers.append((pixel_S >= first_R1) & (pixel_S < first_R1 + side_R[:, None]))
+    return (covers[0][:, :, None] & covers[1][:, None, :])[:, None, None]
+
+
+def draw_square(generator: np.random.Generator) -> Sequence[float]:
+    """The side of CrissCross's square, 1 to 20 pixels, and where it lies: 0 is the first place, 1 the last."""
+    return [float(generator.integers(1, 21)), generator.random(), generator.random()]

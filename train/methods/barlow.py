@@ -1,0 +1,67 @@
+"""Barlow Twins between modalities, within them, or both: channels that agree and do not repeat each other (arXiv 2103.03230).
+
+Shape suffixes: B rows of this rank, N rows of all ranks, D channels of the embedding.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..interface import Batch, Data, Method, Moment, Output
+from ..losses.cgra import cgra_loss
+from ..models import pairs
+from ..models.backbones import feature_width
+from ..models.heads import norm_mlp
+from ..models.pairs import Mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Width of the projector and weight of the loss."""
+
+    mode: Mode = "cross"
+    """Compare the modalities, two views of each modality, or the mean of both losses."""
+    dim: int = 2048
+    """Channels of the projector's three layers; the paper's 8,192 would be 138 million weights a modality."""
+    off_diagonal_weight: float = 0.0051
+    """Lambda: what the correlations of different channels weigh."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a projector that cannot be."""
+        if self.dim < 1 or self.off_diagonal_weight < 0:
+            raise ValueError("barlow: dim must be at least 1, off_diagonal_weight at least 0")
+
+
+def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "BarlowTwins":
+    """Make the method around two encoders."""
+    return BarlowTwins(settings, video=video, audio=audio)
+
+
+class BarlowTwins(Method):
+    """A projector a modality, and the cross-correlation of the embeddings of each pair over the batch."""
+
+    INIT = (*Method.INIT, "heads.")
+
+    def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module) -> None:
+        super().__init__()
+        self.settings = settings
+        self.views = pairs.views(settings.mode)
+        self.video, self.audio = video, audio
+        self.heads = nn.ModuleDict(
+            {
+                name: norm_mlp(feature_width(encoder), *[settings.dim] * 3)
+                for name, encoder in (("video", video), ("audio", audio))
+            }
+        )
+
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        """The sum of (1 - C_ii)^2 and of lambda C_ij^2, C the correlation of standardised channels (Eq. 1, 2); over the pairs."""
+        its = self.settings
+        found = pairs.gathered(pairs.embeddings(self, self.heads, batch, its.mode))
+        terms = [
+            cgra_loss(found[one], found[other], off_diagonal_weight=its.off_diagonal_weight)
+            for one, other in pairs.compared(its.mode)
+        ]
+        loss = pairs.weight(its.mode) * torch.stack(terms).sum()
+        return Output(loss, {"loss": loss.detach()})

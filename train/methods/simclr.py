@@ -1,0 +1,72 @@
+"""SimCLR between modalities, within them, or both: contrast with the other samples of the batch (arXiv 2002.05709).
+
+Shape suffixes: B rows of this rank, N rows of all ranks, D channels of the embedding.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..interface import Batch, Data, Method, Moment, Output
+from ..losses.selfcl import selfcl_loss
+from ..models import pairs
+from ..models.backbones import feature_width
+from ..models.heads import mlp, norm_mlp
+from ..models.pairs import Mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Head and temperature; the defaults are those of SimCLR's paper (section 4 and appendix B)."""
+
+    mode: Mode = "cross"
+    """Compare the modalities, two views of each modality, or the mean of both losses."""
+    dim: int = 128
+    """Channels of the embedding."""
+    layers: int = 2
+    """Linear layers of the projector; its hidden layers are as wide as the encoder's feature."""
+    batch_norm: bool = False
+    """Batch norm between the projector's layers, which then have no bias, as in the official code (with 3 layers)."""
+    temperature: float = 0.1
+    """Divisor of the cosines."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a head that cannot be."""
+        if self.dim < 1 or not 1 <= self.layers <= 8 or self.temperature <= 0:
+            raise ValueError("simclr: dim must be at least 1, layers from 1 to 8, temperature more than 0")
+
+
+def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "SimClr":
+    """Make the method around two encoders."""
+    return SimClr(settings, video=video, audio=audio)
+
+
+class SimClr(Method):
+    """A projector a modality, and NT-Xent over the 2 N embeddings of each pair."""
+
+    INIT = (*Method.INIT, "heads.")
+
+    def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module) -> None:
+        super().__init__()
+        self.settings = settings
+        self.views = pairs.views(settings.mode)
+        self.video, self.audio = video, audio
+        head = norm_mlp if settings.batch_norm else mlp
+        self.heads = nn.ModuleDict(
+            {
+                name: head(*[feature_width(encoder)] * settings.layers, settings.dim)
+                for name, encoder in (("video", video), ("audio", audio))
+            }
+        )
+
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        """The mean over the 2 N embeddings of -log softmax at the positive (Eq. 1), added over the pairs."""
+        its = self.settings
+        found = pairs.gathered(pairs.embeddings(self, self.heads, batch, its.mode))
+        terms = [
+            selfcl_loss(found[one], found[other], temperature=its.temperature, reduction="mean") / 2
+            for one, other in pairs.compared(its.mode)
+        ]
+        loss = pairs.weight(its.mode) * torch.stack(terms).sum()
+        return Output(loss, {"loss": loss.detach()})
