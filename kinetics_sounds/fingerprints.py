@@ -5,7 +5,8 @@ Anyone can make them again with sort and sha256sum: `docs/formats.md` has the li
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import TypedDict
 
 
 def selection(rows: Iterable[tuple[str, str, str]]) -> str:
@@ -19,6 +20,18 @@ def selection(rows: Iterable[tuple[str, str, str]]) -> str:
 def content(rows: Iterable[tuple[str, str, str, str]]) -> str:
     """The same with each clip's SHA-256 as a fourth column: equal exactly where the bytes of all clips are too."""
     return _digest(rows)
+
+
+class Both(TypedDict):
+    """The two of one set."""
+
+    selection: str
+    content: str
+
+
+def both(rows: Collection[tuple[str, str, str, str]]) -> Both:
+    """`selection` and `content` of the same clips."""
+    return {"selection": selection(row[:3] for row in rows), "content": content(rows)}
 
 
 def _digest(rows: Iterable[tuple[str, ...]]) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from . import files
+from . import files, fingerprints
 from .classes import ClassList
 from .clip import Clip, Media, Outcome, Status, parse_key
 from .errors import ManifestError
@@ -104,7 +104,8 @@ def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> None:
     facts = {"schema": SCHEMA, "classes": classes.name, "note": classes.note, "labels": list(classes.labels)}
     schema = pa.Schema.from_pandas(_table([]), preserve_index=False)  # whose metadata give pandas its types back
     schema = schema.with_metadata(schema.metadata | {_FACTS: json.dumps(facts).encode()})
-    rows = (_row(outcome, index) for outcome in outcomes)
+    ok: list[tuple[str, str, str, str]] = []
+    rows = (_row(outcome, index) for outcome in _noted(outcomes, ok))
     plain = path.with_suffix(".csv")
     with (
         files.atomic_writer(path) as out,
@@ -122,6 +123,15 @@ def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> None:
             lines = table.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
             with files.named(plain):
                 text.write(lines.encode())
+        writer.add_key_value_metadata({f"kinetics_sounds.{name}": text for name, text in fingerprints.both(ok).items()})
+
+
+def _noted(outcomes: Iterable[Outcome], ok: list[tuple[str, str, str, str]]) -> Iterator[Outcome]:
+    """The same outcomes; key, label, split and SHA-256 of those that are ok go into a list."""
+    for outcome in outcomes:
+        if outcome.media is not None:
+            ok.append((outcome.clip.key, outcome.clip.label, outcome.clip.split, outcome.media.sha256))
+        yield outcome
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:

@@ -278,8 +278,7 @@ def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: Settings) 
                 bytes=sum(each.bytes for each in indices),
                 left=sum(len(each.left) for each in indices),
                 fingerprint=manifest.fingerprint(keys[split]),
-                selection=fingerprints.selection(row[:3] for row in packed[split]),
-                content=fingerprints.content(packed[split]),
+                **fingerprints.both(packed[split]),
             )
             for split, indices in done.items()
         },
@@ -289,8 +288,7 @@ def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: Settings) 
         shuffle_seed=settings.seed,
         shard_bytes=job.shard_bytes,
         versions=dict(each.split(" ", 1) for each in packing.versions.split("; ")),
-        selection=fingerprints.selection(row[:3] for row in clips),
-        content=fingerprints.content(clips),
+        **fingerprints.both(clips),
     )
 
 

@@ -19,7 +19,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from kinetics_sounds import files, manifest
+from kinetics_sounds import files, fingerprints, manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Media, Outcome, Status
 from kinetics_sounds.errors import ManifestError
@@ -94,6 +94,14 @@ def many(count: int) -> Manifest:
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert manifest.read(write(tmp_path)) == of(OK, GONE)
+
+
+def test_its_metadata_tell_the_fingerprints_of_the_clips_that_are_ok(tmp_path: Path) -> None:
+    told = parquet.read_metadata(write(tmp_path)).metadata
+    row = (CLIP.key, "bowling", "val", MEDIA.sha256)
+
+    assert told[b"kinetics_sounds.selection"].decode() == fingerprints.selection([row[:3]])
+    assert told[b"kinetics_sounds.content"].decode() == fingerprints.content([row])
 
 
 def test_an_empty_manifest_keeps_its_classes(tmp_path: Path) -> None:

@@ -105,8 +105,7 @@ class Account:
                 if any(place == split for place, _ in self.annotated)
             },
             "fingerprint": manifest.fingerprint(clip[0] for clip in self.clips),
-            "selection": fingerprints.selection(clip[:3] for clip in self.clips),
-            "content": fingerprints.content(self.clips),
+            **fingerprints.both(self.clips),
             "bytes": self.bytes,
             "flags": dict(self.flags),
             "remarks": dict(self.remarks.most_common()),

@@ -105,7 +105,9 @@ def check(folder: Path, *, with_croissant: bool) -> Iterator[Finding]:
     everything = [row for table in rows.values() for row in table]
     yield from _classes(folder, everything)
     yield from leaks(everything)
-    described = (folder / CROISSANT).exists() or (folder / DATASHEET).exists()  # the common split of ks-publish diff is not
+    described = (folder / CROISSANT).exists() or (
+        folder / DATASHEET
+    ).exists()  # the common split of ks-publish diff is not
     if with_croissant and whole and rows and described:
         yield from _croissant(folder, rows)
 

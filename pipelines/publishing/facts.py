@@ -102,16 +102,12 @@ class Counts:
             name=name,
             version=version,
             classes=classes,
-            **_both(everything),
-            splits={split: {"clips": len(self.clips[split]), **_both(self.clips[split])} for split in self.splits},
+            **fingerprints.both(everything),
+            splits={
+                split: {"clips": len(self.clips[split]), **fingerprints.both(self.clips[split])}
+                for split in self.splits
+            },
         )
-
-
-def _both(clips: list[tuple[str, str, str, str]]) -> dict[str, str]:
-    return {
-        "selection": fingerprints.selection(clip[:3] for clip in clips),
-        "content": fingerprints.content(clips),
-    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

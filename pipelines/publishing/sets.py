@@ -9,6 +9,7 @@ from typing import Literal
 
 from kinetics_sounds import classes, files, fingerprints, manifest
 from kinetics_sounds.errors import PublishError
+from kinetics_sounds.fingerprints import Both
 
 from . import contents, tables
 from .list_rows import rows_of_list
@@ -37,18 +38,16 @@ class ClipSet:
         return self.kind != "list"
 
     @property
-    def fingerprints(self) -> dict[str, str]:
+    def fingerprints(self) -> Both:
         """Selection, and content where all bytes are known; empty where the rows do not say enough."""
         rows = [tuple(row[name] for name in ("key", "label", "split", "sha256")) for row in self.rows.values()]
         texts = [tuple(str(value) for value in row) for row in rows if None not in row[:3]]
         if len(texts) < len(rows):
-            return {"selection": "", "content": ""}
+            return Both(selection="", content="")
         full = [(key, label, split, sha256) for key, label, split, sha256 in texts]
         known = all(row[3] is not None for row in rows)
-        return {
-            "selection": fingerprints.selection(row[:3] for row in full),
-            "content": fingerprints.content(full) if known else "",
-        }
+        found = fingerprints.both(full)
+        return found if known else Both(selection=found["selection"], content="")
 
 
 def read_both(first: Path, second: Path) -> tuple[ClipSet, ClipSet]:

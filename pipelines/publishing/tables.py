@@ -248,10 +248,9 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def both_fingerprints(rows: Iterable[Row]) -> dict[str, str]:
+def both_fingerprints(rows: Iterable[Row]) -> fingerprints.Both:
     """`selection` and `content` over the ok rows among these."""
     ok = [
         tuple(str(row[name]) for name in ("key", "label", "split", "sha256")) for row in rows if row["status"] == "ok"
     ]
-    clips = [(key, label, split, sha256) for key, label, split, sha256 in ok]
-    return {"selection": fingerprints.selection(clip[:3] for clip in clips), "content": fingerprints.content(clips)}
+    return fingerprints.both([(key, label, split, sha256) for key, label, split, sha256 in ok])
