@@ -252,6 +252,7 @@ VIOLATIONS = [
     *((MEDIA, "pipelines/html_page.py", f"import {tool}") for tool in ("soundfile", "torchcodec", "simplejpeg")),
     ("One door: webdataset", "kinetics_sounds/stream.py", "import webdataset"),
     ("One door: mlcroissant", "pipelines/publishing/check.py", "import mlcroissant"),
+    ("One door: wandb", "train/engine/metrics.py", "import wandb"),
     ("One door: ray", "pipelines/executors/slurm/__init__.py", "import ray"),
     ("One door: submitit", "pipelines/executors/local.py", "import submitit"),
     ("One door: pebble", "pipelines/executors/local.py", "import pebble"),

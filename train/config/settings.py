@@ -14,6 +14,7 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed, parse
 
+from .. import tracking
 from ..data import dataset
 from ..optim.optimizer import Optim
 from . import recipes
@@ -117,6 +118,8 @@ class TrainSettings:
     """Keep maps channels-last, which convolutions are faster on."""
     log_every: int = 10
     """Steps between two lines of metrics; a checkpoint has one too."""
+    track: str = "tensorboard"
+    """Where metrics go besides RUN/metrics.jsonl, separated by commas: tensorboard, wandb (pip install '.[wandb]'), none."""
     save_every: int = 500
     """Steps between two checkpoints; one is always kept at the end."""
     keep: int = 2
@@ -176,6 +179,7 @@ def check(settings: TrainSettings) -> None:
             f"--batch {settings.batch}: is too small for {settings.devices} devices and --accumulate "
             f"{settings.accumulate}; each part needs a sample"
         )
+    tracking.names(settings.track)
     if settings.probe not in PROBES:
         raise SettingsError(f"--probe {settings.probe}: must be {' or '.join(PROBES)}")
     if settings.probe_every is not None and settings.val_split is None:

@@ -1,19 +1,20 @@
-"""metrics.jsonl and TensorBoard: losses, samples a second, and the share of time spent waiting for data."""
+"""metrics.jsonl and trackers: losses, samples a second, and the share of time spent waiting for data."""
 
 import contextlib
 import json
 import logging
 import math
-import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from kinetics_sounds import files
+
+from .. import tracking
 
 DEAD_SHARE_ALARM = 0.5
 """Above this share of dead channels the model is collapsing (docs/decisions/0005)."""
@@ -28,6 +29,10 @@ class Metrics:
     out: Path | None
     """The run's folder; None for a rank that does not write."""
     first_step: int
+    track: str = "tensorboard"
+    """Trackers that are told too (`tracking.names`)."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What trackers are told of the run."""
     note: str = ""
     """The last losses, for the progress bar."""
 
@@ -36,17 +41,13 @@ class Metrics:
         self._alarmed = False
         if self.out is None:
             return self
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TensorBoard's own imports warn of their dependencies
-            from torch.utils.tensorboard import SummaryWriter
         path = self.out / "metrics.jsonl"
         kept = [line for line in _lines(path) if _step(line) <= self.first_step]
         files.write_bytes(path, b"".join(kept))
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_silent_tensorboard())
-            stack.enter_context(files.named(self.out / "tensorboard"))
-            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first_step + 1)
-            stack.callback(self._board.close)
+            self._track = stack.enter_context(
+                tracking.track(self.track, self.out, first_step=self.first_step, facts=self.facts)
+            )
             stack.enter_context(files.named(path))
             self._file = stack.enter_context(path.open("ab"))
             self._open = stack.pop_all()
@@ -98,26 +99,7 @@ class Metrics:
         with files.named(self.out / "metrics.jsonl"):
             self._file.write((json.dumps(line) + "\n").encode())
             self._file.flush()
-        with files.named(self.out / "tensorboard"):
-            for name, value in line.items():
-                self._board.add_scalar(name, value, line["step"])
-            self._board.flush()
-
-
-@contextlib.contextmanager
-def _silent_tensorboard() -> Iterator[None]:
-    """Print no traceback of TensorBoard's thread within the block: what it raises is raised where the next value is written."""
-    before = threading.excepthook
-
-    def call(failed: threading.ExceptHookArgs) -> None:
-        if type(failed.thread).__module__ != "tensorboard.summary.writer.event_file_writer":
-            before(failed)
-
-    threading.excepthook = call
-    try:
-        yield
-    finally:
-        threading.excepthook = before
+        self._track(int(line["step"]), line)
 
 
 def _lines(path: Path) -> list[bytes]:

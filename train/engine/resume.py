@@ -31,7 +31,7 @@ FREE = (
     *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
     *("device", "devices", "sync_bn", "channels_last", "compile", "recompute", "init", "val_split"),
     *("probe_every", "probe", "probe_samples"),
-    *("log_every", "save_every", "keep", "resume", "list", "epochs", "steps"),
+    *("log_every", "track", "save_every", "keep", "resume", "list", "epochs", "steps"),
 )
 """Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
 

@@ -136,7 +136,7 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
     with (
         stoppable(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as stop,
         _batches(its, step, quarantine) as batches,
-        Metrics(its.out if world.leads else None, first_step=step) as metrics,
+        Metrics(its.out if world.leads else None, first_step=step, track=settings.track, facts=its.decisive) as metrics,
         progress.bar("ks-train", its.steps, done=step, shown=world.leads) as bar,
     ):
         if step == 0:
