@@ -1,16 +1,20 @@
 """ks-train compare: recipes and seeds on one set of shards, judged alike beside their untrained encoders, in one table."""
 
+import contextlib
+import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kinetics_sounds import files, plugins
-from kinetics_sounds.address import Address
+from kinetics_sounds.address import VARIABLE, Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, Stop, stoppable
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
 from kinetics_sounds.settings import Parsed, parse
@@ -20,7 +24,7 @@ from . import evaluate
 from .comparison import table
 from .comparison.table import Row
 from .config import recipes, run_folder
-from .config.settings import TrainSettings, read_settings
+from .config.settings import PATHS, TrainSettings, chosen_settings, read_settings
 from .data import dataset
 from .engine import build, checkpoint
 
@@ -149,21 +153,31 @@ def _forecast(plan: _Plan) -> str:
         shipped = recipes.recipes().get(recipe)
         head = next((line for line in shipped.head if line.startswith("time:")), "") if shipped else ""
         lines.append(
-            f"  {recipe}: {data.steps} steps a run{f'; of the recipe as it is, {head[5:].strip()}' if head else ''}"
+            f"  {Path(recipe).stem}: {data.steps} steps a run{f'; of the recipe as it is, {head[5:].strip()}' if head else ''}"
         )
     return "\n".join([*lines, f"disk: up to {size / 1e9:.1f} GB of checkpoints in {plan.out}"])
 
 
 def _check_same(plan: _Plan) -> None:
-    """Write down what is compared; raises SettingsError where the folder holds another comparison."""
+    """Write down what is compared; raises SettingsError where the folder holds runs of other shards, options or recipes."""
     path = plan.out / "compare.json"
-    told = {
-        "shards": reader.read_dataset(plan.shards).recipe,
-        "options": list(plan.more),
-    }
-    if path.is_file() and (there := files.read_json(path, most_bytes=1 << 20)) != told:
-        raise SettingsError(f"{plan.out}: compares runs of other shards or options ({there}); choose another --out")
-    files.write_bytes(path, (json.dumps(told) + "\n").encode())
+    own = {Path(recipe).stem: _digest(_parsed(recipe, plan.more)) for recipe in plan.recipes}
+    there: dict[str, Any] = _read(path) if path.is_file() else {}
+    kept = there.get("recipes", {})
+    if there.get("shards", shards := reader.read_dataset(plan.shards).recipe) != shards:
+        raise SettingsError(f"{plan.out}: holds runs on other shards; choose another --out")
+    if changed := [name for name, digest in own.items() if kept.get(name, digest) != digest]:
+        raise SettingsError(
+            f"{plan.out}: holds runs of {', '.join(changed)} with other settings; choose another --out, or delete their folders "
+            "and compare.json"
+        )
+    files.write_bytes(path, (json.dumps({"shards": shards, "recipes": kept | own}) + "\n").encode())
+
+
+def _digest(parsed: Parsed[TrainSettings]) -> str:
+    """Of all settings of a recipe's runs but where they lie and their seed, which are this command's to say."""
+    own = {name: value for name, value in chosen_settings(parsed).items() if name not in ("seed", *PATHS)}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def _all_rows(plan: _Plan, stop: Stop) -> Iterator[str]:
@@ -184,10 +198,10 @@ def _row(plan: _Plan, recipe: str, seed: int, stop: Stop) -> None:
     """Pretrain from one seed, and judge; raises RunError."""
     folder = plan.folder(recipe, seed)
     run = folder / "run"
-    words = ["--config", recipe, "--shards", plan.shards.real, "--seed", str(seed), "--out", str(run), *plan.more]
+    words = ["--config", recipe, "--shards", str(plan.shards), "--seed", str(seed), "--out", str(run), *plan.more]
     if not (folder / "trained").exists():
         print(f"{Path(recipe).stem}, seed {seed}: training", flush=True)
-        _do("kinetics_sounds.train", words, stop)
+        _do("kinetics_sounds.train", words, plan.shards, stop)
         files.write_bytes(folder / "trained", b"")
     last = checkpoint.find(run / "checkpoints", "last").name
     probes = [name for name in plan.protocols if name in plugins.names(evaluate.PROBES)]
@@ -204,8 +218,13 @@ def _row(plan: _Plan, recipe: str, seed: int, stop: Stop) -> None:
                     f"{Path(recipe).stem}, seed {seed}: {', '.join(each)}{' untrained' if untrained else ''}",
                     flush=True,
                 )
-                words = ["--run", str(run), "--shards", plan.shards.real, "--out", str(out)]
-                _do("kinetics_sounds.train.evaluate", [*each, *words, *(["--untrained"] if untrained else [])], stop)
+                words = ["--run", str(run), "--shards", str(plan.shards), "--out", str(out)]
+                _do(
+                    "kinetics_sounds.train.evaluate",
+                    [*each, *words, *(["--untrained"] if untrained else [])],
+                    plan.shards,
+                    stop,
+                )
 
 
 def _result(folder: Path, protocol: str, *, untrained: bool) -> Path:
@@ -214,31 +233,48 @@ def _result(folder: Path, protocol: str, *, untrained: bool) -> Path:
 
 def _checkpoint_of(path: Path) -> str:
     """Which checkpoint results are of; empty where there are none."""
-    return str(_read(path)["checkpoint"]) if path.is_file() else ""
+    return str(_read(path).get("checkpoint", "")) if path.is_file() else ""
+
+
+def _scores(path: Path) -> dict[str, float]:
+    """The scores of results of ks-eval; raises RunError for what is none."""
+    scores = _read(path).get("scores")
+    if not isinstance(scores, dict) or not scores:
+        raise RunError(f"{path}: is no result of ks-eval; delete it and run again")
+    return scores
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Results of ks-eval; raises RunError for what is none."""
+    """A file of JSON; raises RunError for what is none."""
     try:
         found = files.read_json(path, most_bytes=1 << 24)
-        if not isinstance(found, dict) or not isinstance(found["scores"], dict):
-            raise ValueError("no scores")
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{path}: is no result of ks-eval ({error}); delete it and run again") from error
+    except ValueError as error:
+        raise RunError(f"{path}: is damaged ({error}); delete it and run again") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: is damaged; delete it and run again")
     return found
 
 
-def _do(module: str, words: Sequence[str], stop: Stop) -> None:
-    """One command in a process of its own, so that nothing of it stays; raises RunError where it fails."""
+def _do(module: str, words: Sequence[str], shards: Address, stop: Stop) -> None:
+    """One command in a process of its own, so that nothing of it stays; raises RunError where it fails.
+
+    Its words have the shards' address without what is secret of it, which is in a file that only this user can read.
+    """
     command = [sys.executable, "-m", module, *words]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            try:
-                process.wait(timeout=0.5)
-            except subprocess.TimeoutExpired:
-                if stop and stop.by is not None:
-                    process.send_signal(signal.SIGTERM)
-                    process.wait()
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as secret:
+        environ = dict(os.environ)
+        if shards.secrets:
+            secret.write(f"{shards.real}\n")
+            secret.flush()
+            environ[VARIABLE] = secret.name
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environ) as process:
+            while process.poll() is None:
+                try:
+                    process.wait(timeout=0.5)
+                except subprocess.TimeoutExpired:
+                    if stop and stop.by is not None:
+                        process.send_signal(signal.SIGTERM)
+                        process.wait()
     if process.returncode == STOPPED and not stop:
         raise StoppedError(
             f"{module} {' '.join(words)} was stopped; see its words above, and run the same command again"
@@ -255,8 +291,8 @@ def _results(plan: _Plan, recipe: str) -> Iterator[Row]:
             found: dict[bool, Mapping[str, Any]] = {}
             for untrained in (False, True):
                 path = _result(folder, protocol, untrained=untrained)
-                if path.is_file():
-                    found[untrained] = _read(path)["scores"]
+                with contextlib.suppress(RunError):  # of damaged results, which is told among what failed
+                    found |= {untrained: _scores(path)} if path.is_file() else {}
             if len(found) == 2:
                 yield Row(
                     recipe=Path(recipe).stem, seed=seed, protocol=protocol, scores=found[False], untrained=found[True]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds.address import Address
+from kinetics_sounds.command import Stop
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.train import __main__, compare, evaluate, pretrain
 from kinetics_sounds.train.config import recipes
@@ -18,7 +20,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What is asked of each command, which this process then does itself."""
     told: list[list[str]] = []
 
-    def do(module: str, words: Sequence[str], stop: object) -> None:
+    def do(module: str, words: Sequence[str], shards: object, stop: object) -> None:
         told.append([module.rpartition(".")[2], *words])
         main = pretrain.main if module == "kinetics_sounds.train" else evaluate.main
         if main(list(words)) != 0:
@@ -89,13 +91,54 @@ def test_a_plan_runs_nothing_and_tells_disk_and_steps(
     assert not (tmp_path / "compared").exists()
 
 
-def test_another_comparison_s_folder_is_refused(
-    argv: list[str], asked: list[list[str]], capsys: pytest.CaptureFixture[str]
+def test_a_recipe_that_changed_does_not_take_over_what_the_other_one_reached(
+    argv: list[str], asked: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one of the same name in another folder; a further recipe is welcome."""
+    first = [argv[0], argv[1], *argv[3:]]
+    assert __main__.main(first) == 0
+    other = tmp_path / "other" / "one.yaml"
+    other.parent.mkdir()
+    other.write_text((tmp_path / "two.yaml").read_text())
+    for words in ([argv[0], str(other), *argv[3:]], [*first, "--batch=3"]):
+        asked.clear()
+        assert __main__.main(words) == 2
+        assert "holds runs of one with other settings" in capsys.readouterr().err
+        assert asked == []
+    assert __main__.main(argv) == 0
+    assert [words[0] for words in asked].count("train") == 2
+
+
+def test_damaged_results_are_named(
+    argv: list[str], asked: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert __main__.main(argv) == 0
-    assert __main__.main([*argv, "--batch=3"]) == 2
+    result = next((tmp_path / "compared").glob("one/seed-0/results/knn/results.json"))
+    for text in ("{", "[]"):
+        result.write_text(text)
+        assert __main__.main(argv) == 1
+        assert f"{result}: is damaged" in capsys.readouterr().err
 
-    assert "compares runs of other shards or options" in capsys.readouterr().err
+
+def test_no_child_is_told_the_secret_of_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its words say ***, its environment names a file that only this user can read; the error says neither."""
+    shards = Address("https://ann:s3cr3tCANARY@example.org/set?sig=CANARY")
+    script = tmp_path / "child.py"
+    script.write_text(
+        "import os, sys, stat\n"
+        "place = os.environ['KS_ADDRESSES']\n"
+        "print(sys.argv[1:], oct(stat.S_IMODE(os.stat(place).st_mode)), open(place).read(), file=sys.stderr)\n"
+        "sys.exit(2)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(RunError) as caught:
+        compare._do("child", ["--shards", str(shards)], shards, Stop())
+
+    told = capfd.readouterr().err
+    assert told.startswith("['--shards', 'https://***@example.org/set?***'] 0o600 https://ann:s3cr3tCANARY@")
+    assert "CANARY" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,18 @@
 
 import csv
 import io
-import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scipy import stats
+
 from kinetics_sounds import files
 
-NORMAL_95 = 1.96
-"""Standard errors on either side of a mean that hold 95 %."""
-BESIDE = ("_low", "_high", "_chance")
-"""How the scores end that stand beside another one."""
+PERCENT = (0.0, 100.0)
+"""Scores lie between these, and so do their intervals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +32,12 @@ class Entry:
     """A metric of a recipe over its seeds."""
 
     recipe: str
-    protocol: str
     metric: str
     values: tuple[float, ...]
     """By seed."""
     untrained: tuple[float, ...]
-    clip_error: float
-    """Standard error that the judged clips give, from their 95 % interval."""
+    clip_half: float
+    """Half of the 95 % interval that the judged clips give."""
 
     @property
     def mean(self) -> float:
@@ -47,10 +45,18 @@ class Entry:
         return statistics.fmean(self.values)
 
     @property
-    def error(self) -> float:
-        """Standard error of the mean, over seeds and clips; over the clips alone where there is one seed."""
-        seeds = statistics.stdev(self.values) / math.sqrt(len(self.values)) if len(self.values) > 1 else 0.0
-        return math.hypot(seeds, self.clip_error)
+    def half(self) -> float:
+        """Half of a 95 % interval about the mean, over seeds (Student's t) and clips; of one seed over clips alone."""
+        count = len(self.values)
+        if count < 2:
+            return self.clip_half
+        seeds = float(stats.t.ppf(0.975, count - 1)) * statistics.stdev(self.values) / math.sqrt(count)
+        return math.hypot(seeds, self.clip_half)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The mean less and more that, within what a score can be."""
+        return max(self.mean - self.half, PERCENT[0]), min(self.mean + self.half, PERCENT[1])
 
 
 def main_metric(scores: Mapping[str, float]) -> str:
@@ -58,46 +64,43 @@ def main_metric(scores: Mapping[str, float]) -> str:
     return next(iter(scores))
 
 
-def entries(rows: Sequence[Row], *, every_metric: bool = False) -> list[Entry]:
-    """The main metric of each protocol, or every metric, of each recipe, in the order of the rows."""
-    found: list[Entry] = []
-    groups: dict[tuple[str, str], list[Row]] = {}
+def entries(rows: Sequence[Row]) -> dict[str, list[Entry]]:
+    """By protocol, its main metric of each recipe, in the order of the rows."""
+    groups: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
-        groups.setdefault((row.protocol, row.recipe), []).append(row)
-    for (protocol, recipe), group in groups.items():
-        first = group[0].scores
-        metrics = [name for name in first if not name.endswith(BESIDE)] if every_metric else [main_metric(first)]
-        for metric in metrics:
-            low, high = (
-                statistics.fmean(row.scores.get(f"{metric}_{end}", row.scores[metric]) for row in group)
-                for end in ("low", "high")
-            )
-            found.append(
-                Entry(
-                    recipe=recipe,
-                    protocol=protocol,
-                    metric=metric,
-                    values=tuple(row.scores[metric] for row in group),
-                    untrained=tuple(row.untrained[metric] for row in group if metric in row.untrained),
-                    clip_error=(high - low) / (2 * NORMAL_95),
-                )
-            )
-    return found
+        groups.setdefault(row.protocol, {}).setdefault(row.recipe, []).append(row)
+    return {protocol: [_entry(recipe, group) for recipe, group in of.items()] for protocol, of in groups.items()}
+
+
+def _entry(recipe: str, group: Sequence[Row]) -> Entry:
+    """The main metric of a recipe's seeds."""
+    metric = main_metric(group[0].scores)
+    low, high = (
+        statistics.fmean(row.scores.get(f"{metric}_{end}", row.scores[metric]) for row in group)
+        for end in ("low", "high")
+    )
+    return Entry(
+        recipe=recipe,
+        metric=metric,
+        values=tuple(row.scores[metric] for row in group),
+        untrained=tuple(row.untrained[metric] for row in group if metric in row.untrained),
+        clip_half=(high - low) / 2,
+    )
 
 
 def difference(one: Entry, other: Entry) -> tuple[float, float]:
-    """How much better the first is, and the half of a 95 % interval about that; where it holds 0 the two do not differ.
+    """How much better the first is, and half of a 95 % interval about that: where it holds 0 the two do not differ.
 
-    Errors of seeds and clips are added as if independent: both are judged on the same clips, so the interval is wide rather
-    than narrow.
+    Both halves are added as if independent, though the same clips judge both, and of few seeds each is Student's: so the
+    interval is rather too wide than too narrow.
     """
-    return one.mean - other.mean, NORMAL_95 * math.hypot(one.error, other.error)
+    return one.mean - other.mean, math.hypot(one.half, other.half)
 
 
 def markdown(rows: Sequence[Row], failed: Sequence[str] = ()) -> str:
     """A table a protocol, best first, and which of its recipes the best one is not told from."""
     parts: list[str] = []
-    for protocol, group in itertools.groupby(entries(rows), key=lambda entry: entry.protocol):
+    for protocol, group in entries(rows).items():
         ranked = sorted(group, key=lambda entry: -entry.mean)
         best = ranked[0]
         lines = [
@@ -111,11 +114,9 @@ def markdown(rows: Sequence[Row], failed: Sequence[str] = ()) -> str:
             told = "" if each is best else f"-{gap:.1f} ± {half:.1f}" + (": within noise" if gap <= half else "")
             untrained = f"{statistics.fmean(each.untrained):.1f}" if each.untrained else ""
             name = each.recipe.replace("|", "\\|")
-            lines.append(
-                f"| {name} | {each.mean:.1f} | {each.mean - NORMAL_95 * each.error:.1f} to "
-                f"{each.mean + NORMAL_95 * each.error:.1f} | {', '.join(f'{value:.1f}' for value in each.values)} | "
-                f"{untrained} | {told} |"
-            )
+            low, high = each.interval
+            seeds = ", ".join(f"{value:.1f}" for value in each.values)
+            lines.append(f"| {name} | {each.mean:.1f} | {low:.1f} to {high:.1f} | {seeds} | {untrained} | {told} |")
         parts.append("\n".join(lines))
     if failed:
         parts.append("\n".join(["Failed:", *(f"- {each}" for each in failed)]))
@@ -146,15 +147,12 @@ def plot_svg(rows: Sequence[Row]) -> bytes | None:
     from matplotlib import pyplot
 
     found = entries(rows)
-    protocols = list(dict.fromkeys(entry.protocol for entry in found))
-    names = list(dict.fromkeys(entry.recipe for entry in found))
-    figure, axes = pyplot.subplots(
-        1, len(protocols), figsize=(4 * len(protocols), 1.5 + 0.4 * len(names)), squeeze=False, sharey=True
-    )
-    for axis, protocol in zip(axes[0], protocols, strict=True):
-        own = [entry for entry in found if entry.protocol == protocol]
+    names = list(dict.fromkeys(row.recipe for row in rows))
+    size = (4 * len(found), 1.5 + 0.4 * len(names))
+    figure, axes = pyplot.subplots(1, len(found), figsize=size, squeeze=False, sharey=True)
+    for axis, (protocol, own) in zip(axes[0], found.items(), strict=True):
         places = [names.index(entry.recipe) for entry in own]
-        spread = [NORMAL_95 * entry.error for entry in own]
+        spread = [[entry.mean - entry.interval[0] for entry in own], [entry.interval[1] - entry.mean for entry in own]]
         axis.errorbar([entry.mean for entry in own], places, xerr=spread, fmt="o", label="trained")
         before = [
             (statistics.fmean(entry.untrained), place)

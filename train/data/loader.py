@@ -204,16 +204,16 @@ class Batches:
 
     def _instead(self, request: Request, reason: str) -> Request:
         """The request that takes the place of one for a bad sample; raises RunError where there is none."""
-        if request.epoch is None:
+        place = request.epoch, request.place
+        if place not in self._choices:
+            self._choices[place] = self._stand_ins(request)
+        other = next(self._choices[place], None)
+        if other is None and request.epoch is None:
             raise RunError(
                 f"{reason}; a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)"
             )
         log.warning("bad sample: %s", reason)
         self._quarantine.add(request.number, reason)
-        place = request.epoch, request.place
-        if place not in self._choices:
-            self._choices[place] = self._stand_ins(request)
-        other = next(self._choices[place], None)
         if other is None:
             raise RunError(
                 f"{reason}; and no other sample can take its place: mend the set "
@@ -299,15 +299,25 @@ def test_batches(samples: Samples, *, batch: int, loading: Loading) -> Generator
 
 
 @contextmanager
-def listed_batches(samples: Samples, requests: Sequence[list[Request]], *, loading: Loading) -> Generator[Batches]:
-    """The batches of these requests; RunError is raised for the first bad sample."""
+def listed_batches(
+    samples: Samples,
+    requests: Sequence[list[Request]],
+    *,
+    loading: Loading,
+    stand_ins: Callable[[Request], Iterator[int]] = lambda _: iter(()),
+    most_share: float = 0.0,
+) -> Generator[Batches]:
+    """The batches of these requests; RunError is raised for the first bad sample that nothing can take the place of.
+
+    That is the first one, unless `stand_ins` names others, and no more than `most_share` of the split are bad.
+    """
     batches = Batches(
         samples,
         requests,
         rows=max(map(len, requests), default=0),
         loading=loading,
-        stand_ins=lambda _: iter(()),
-        quarantine=BadSampleLog(None, samples.split, most_share=0.0),
+        stand_ins=stand_ins,
+        quarantine=BadSampleLog(None, samples.split, most_share=most_share),
     )
     with closing(batches):
         yield batches

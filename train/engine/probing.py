@@ -4,7 +4,7 @@ Shape suffixes: N samples of a split, D feature channels.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,8 @@ class Probing:
     samples: int
     """Of each split, evenly spread; all where there are fewer."""
     batch: int
+    max_bad_share: float
+    """Of each split, samples that may be bad: the next one that is not is looked at in its place."""
 
 
 @torch.no_grad()
@@ -82,18 +84,19 @@ def effective_rank(features_ND: Tensor) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-def say(step: int, now: Mapping[str, float], untrained: Mapping[str, float], world: World) -> None:
-    """Tell what a probe found, and warn where the features are worth no more than before training."""
-    top1, before, chance = now["probe_top1"], untrained["probe_top1"], now["probe_top1_chance"]
+def say(step: int, now: Mapping[str, float], first: Mapping[str, float] | None, world: World) -> None:
+    """Tell what a probe found, and warn where the features are worth no more than before the first step, if that is known."""
+    top1, chance = now["probe_top1"], now["probe_top1_chance"]
+    before = f"before the first step {first['probe_top1']:.1f}%, " if first else ""
     world.say(
-        f"step {step}: probe top-1 {top1:.1f}% (untrained {before:.1f}%, chance {chance:.1f}%); effective rank: video "
-        f"{now['video_rank']:.0f}, audio {now['audio_rank']:.0f}"
+        f"step {step}: probe top-1 {top1:.1f}% ({before}chance {chance:.1f}%); effective rank: video {now['video_rank']:.0f}, "
+        f"audio {now['audio_rank']:.0f}"
     )
-    if step and world.leads and top1 <= untrained["probe_top1_high"]:
+    if step and first and world.leads and top1 <= first["probe_top1_high"]:
         log.warning(
-            "step %d: the features tell classes no better than before training (%.1f%%, untrained %.1f%%, its 95%% interval up "
+            "step %d: the features tell classes no better than before the first step (%.1f%%; then %.1f%%, its 95%% interval up "
             "to %.1f%%): a loss that falls is not learning yet",
-            *(step, top1, before, untrained["probe_top1_high"]),
+            *(step, top1, first["probe_top1"], first["probe_top1_high"]),
         )
 
 
@@ -109,13 +112,20 @@ def _features(
     """Pooled features of one centred clip and the whole sound of each chosen sample, in the stored order."""
     numbers = np.unique(np.linspace(0, len(split) - 1, min(its.samples, len(split))).round().astype(int))
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=1)
-    pieces = np.array_split(numbers, max(1, len(numbers) // max(its.batch, world.size)))
+    count = min(-(-len(numbers) // its.batch), len(numbers) // world.size)  # each rank has a sample of every piece
+    pieces = np.array_split(numbers, max(1, count))
     requests = [
         [Request(int(piece[place]), None, int(piece[place]), place) for place in world.share(len(piece))]
         for piece in pieces
     ]
-    found: list[tuple[Tensor, Tensor]] = []
-    with loader.listed_batches(samples, requests, loading=loading) as batches:
+    found: list[tuple[Tensor, ...]] = []
+
+    def stand_ins(request: Request) -> Iterator[int]:
+        return ((request.number + step) % len(split) for step in range(1, len(split)))
+
+    with loader.listed_batches(
+        samples, requests, loading=loading, stand_ins=stand_ins, most_share=its.max_bad_share
+    ) as batches:
         for arrays in batches:
             inputs = built.view.augment(arrays, built.view_settings)
             with updates.autocast():
@@ -123,15 +133,15 @@ def _features(
                     encoder(inputs[name][:, 0]).float()
                     for name, encoder in (("video", built.method.video), ("audio", built.method.audio))
                 )
-                video_ND, audio_ND = (gather.gather(each).cpu() for each in local)
-            found.append((video_ND, audio_ND))
-    video_ND, audio_ND = (torch.cat(parts) for parts in zip(*found, strict=True))
+                features = [gather.gather(each).cpu() for each in local]
+            found.append((*features, gather.gather(arrays["number"]).cpu()))
+    video_ND, audio_ND, number_N = (torch.cat(parts) for parts in zip(*found, strict=True))
     try:
         return Features(
             video_ND=video_ND,
             audio_ND=audio_ND,
-            label_N=torch.from_numpy(split.label_index_N[numbers].copy()),
-            keys=tuple(map(split.key, numbers.tolist())),
+            label_N=torch.from_numpy(split.label_index_N[number_N.numpy()]),
+            keys=tuple(map(split.key, number_N.tolist())),
         )
     except ValueError as error:
         raise RunError(f"probe of {split.name}: {error}") from error

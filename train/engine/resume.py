@@ -54,8 +54,8 @@ class TrainProgress:
     """Step and value of the best validation, where a greater value is better."""
     of_steps: int | None = None
     """Steps that the run was to have when it was saved."""
-    untrained: dict[str, float] | None = None
-    """What the first probe found, before any step."""
+    first_probe: dict[str, float] | None = None
+    """What a probe found before any step."""
 
     @property
     def best_step(self) -> int | None:
@@ -78,7 +78,7 @@ class TrainProgress:
         return {
             "plateau": asdict(self.plateau),
             "best": self.best,
-            **({"untrained": self.untrained} if self.untrained else {}),
+            **({"first_probe": self.first_probe} if self.first_probe else {}),
             "scaler": updates.state(),
             MICRO_BATCHES: "of the global batch",
         }
@@ -148,7 +148,7 @@ def restore(
         plateau=Plateau(**state.get("plateau", {})),
         best=state.get("best"),
         of_steps=state.get("of_steps"),
-        untrained=state.get("untrained"),
+        first_probe=state.get("first_probe"),
     )
 
 

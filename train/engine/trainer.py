@@ -222,14 +222,18 @@ def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> T
     if settings.probe_every is None or its.val is None:
         return reached
     asked = Probing(
-        name=settings.probe, fit=its.split, on=its.val, samples=settings.probe_samples, batch=settings.batch
+        name=settings.probe,
+        fit=its.split,
+        on=its.val,
+        samples=settings.probe_samples,
+        batch=settings.batch,
+        max_bad_share=settings.max_bad_share,
     )
     values = probe(built, asked, updates=its.learner.updates, loading=its.loading, world=its.world)
     metrics.validated(step, values)
-    untrained = reached.untrained or (values if step == 0 else None)
-    if untrained is not None:
-        say(step, values, untrained, its.world)
-    reached = dataclasses.replace(reached, untrained=untrained)
+    first = reached.first_probe or (values if step == 0 else None)
+    say(step, values, first, its.world)
+    reached = dataclasses.replace(reached, first_probe=first)
     if step and not built.method.validates:
         return reached.after({"val_top1": values["probe_top1"]}, step=step, optim=settings.optim)
     return reached

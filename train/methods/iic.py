@@ -43,7 +43,7 @@ class Settings:
     intra_negative: Literal["repeat", "shuffle", "none"] = "repeat"
     """The clip whose features fill the third bank: one frame repeated, two of four chunks swapped; none: no third bank."""
     normalize_anchor: bool = True
-    """Scale features to length 1 before they are compared, as CMC does; IIC's code does not."""
+    """Scale features to length 1 before they are compared, and before they move the banks, as CMC does; IIC's code does not."""
     temperature: float = 0.07
     """Divisor of the cosines."""
     bank_momentum: float = 0.5
@@ -97,8 +97,7 @@ class Iic(Method):
             "video": self.video(batch.video[:, 0]).to(wide),
             "audio": self.audio(batch.audio[:, 0]).to(wide),
         }
-        unit = {name: F.normalize(each, dim=1) for name, each in feature.items()}
-        anchor = unit if its.normalize_anchor else feature
+        anchor = {name: self._anchor(each) for name, each in feature.items()}
         losses_BP = []
         for one, other in PAIRS[its.mode]:
             rows_BKD = self._bank(other).rows_SD[drawn_BK]
@@ -107,11 +106,11 @@ class Iic(Method):
             own_B, noise_BK = scores(anchor[one], rows_BKD[:, 0], rows_BKD[:, 1:], temperature=its.temperature)
             losses_BP.append(own_key_loss(torch.cat([own_B[:, None], noise_BK], dim=1)))
         loss = gather(torch.stack(losses_BP, dim=1)).sum(dim=1).mean() * (0.5 if its.mode == "joint" else 1)
-        kept = {**{name: each.detach() for name, each in unit.items()}, "row": batch.row}
+        kept = {**{name: each.detach() for name, each in anchor.items()}, "row": batch.row}
         if "intra" in self.banks:
             with torch.no_grad():
                 destroyed_BD = self.video(self.destroyed(batch.video[:, 0], batch.place, moment))
-            kept["intra"] = F.normalize(destroyed_BD.to(wide), dim=1)
+            kept["intra"] = self._anchor(destroyed_BD.to(wide))
         return Output(loss, {"loss": loss.detach()}, kept)
 
     def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
@@ -139,6 +138,10 @@ class Iic(Method):
             order = np.array(swapped_orders(frames, swaps))[rng.integers(len(swaps), size=self.data.batch)]
         index_BT = torch.from_numpy(order).to(place_B.device)[place_B]
         return clip_BCTHW.gather(2, index_BT[:, None, :, None, None].expand_as(clip_BCTHW))
+
+    def _anchor(self, feature_BD: Tensor) -> Tensor:
+        """What is compared with the banks, and moves them."""
+        return F.normalize(feature_BD, dim=1) if self.settings.normalize_anchor else feature_BD
 
     def _bank(self, name: str) -> MemoryBank:
         bank = self.banks[name]

@@ -27,7 +27,7 @@ class Settings:
     layers: int = 2
     """Linear layers of the projector; its hidden layers are as wide as the encoder's feature."""
     batch_norm: bool = False
-    """Batch norm between the projector's layers, which then have no bias, as in the official code (with 3 layers)."""
+    """Batch norm between the projector's layers, which then have no bias."""
     temperature: float = 0.1
     """Divisor of the cosines."""
 

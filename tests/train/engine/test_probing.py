@@ -1,5 +1,6 @@
 """A probe while training: what it finds, when it looks, what it says, and that it changes nothing."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -10,10 +11,17 @@ from typing import Any
 import pytest
 import torch
 
+from kinetics_sounds.errors import RunError
+from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import pretrain
-from kinetics_sounds.train.engine import probing
+from kinetics_sounds.train.data import fetcher, loader, sampler
+from kinetics_sounds.train.data.workers import BadRowError
+from kinetics_sounds.train.distributed.process_group import World
+from kinetics_sounds.train.engine import build, probing
+from kinetics_sounds.train.engine.step import TrainStep
 
 Argv = Callable[..., list[str]]
+ALONE = World(0, 1, torch.device("cpu"))
 PROBED = ("--val_split=test", "--probe_every=3", "--optim.schedule=constant")
 
 
@@ -77,7 +85,7 @@ def test_features_that_have_not_become_better_are_told_of(
     with caplog.at_level(logging.WARNING):
         assert pretrain.main(small(tmp_path / "run", *PROBED, "--optim.lr=0", "--optim.warmup_steps=0")) == 0
 
-    assert "step 6: the features tell classes no better than before training" in caplog.text
+    assert "step 6: the features tell classes no better than before the first step" in caplog.text
     assert "step 0: probe top-1" in capsys.readouterr().out
 
 
@@ -90,7 +98,7 @@ def test_a_run_that_goes_on_knows_what_untrained_features_were_worth(
     capsys.readouterr()
     assert pretrain.main(small(run, *PROBED, "--steps=6", "--optim.warmup_steps=0")) == 0
 
-    assert f"(untrained {untrained:.1f}%, chance 50.0%)" in capsys.readouterr().out
+    assert f"(before the first step {untrained:.1f}%, chance 50.0%)" in capsys.readouterr().out
     assert [line["step"] for line in looks(run)] == [0, 3, 6]
 
 
@@ -101,6 +109,53 @@ def test_a_method_without_a_loss_for_other_clips_is_judged_by_it(small: Argv, tm
 
     best = json.loads((run / "checkpoints" / "step-00000006" / "state.json").read_text())["best"]
     assert best["value"] == max(line["probe_top1"] for line in looks(run)[1:])
+
+
+def test_a_run_that_is_looked_at_from_the_middle_on_says_what_it_is_worth(
+    small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert pretrain.main(small(run, "--steps=3", "--optim.schedule=constant")) == 0
+    assert pretrain.main(small(run, "--steps=6", *PROBED)) == 0
+
+    assert [line["step"] for line in looks(run)] == [6]
+    assert "step 6: probe top-1" in capsys.readouterr().out
+
+
+def test_a_bad_sample_gives_way_to_the_next_one(shards: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 12 training samples number 3 cannot be read: number 4 is looked at twice."""
+    built, split = build.rebuild(finished), open_split(shards, "train")
+    real = fetcher.Samples.__call__
+
+    def damaged(self: fetcher.Samples, request: sampler.Request, *more: Any) -> Any:
+        if request.number == 3:
+            raise BadRowError("sample 3: damaged")
+        return real(self, request, *more)
+
+    monkeypatch.setattr(fetcher.Samples, "__call__", damaged)
+    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_share=0.1)
+    updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
+    loading = loader.Loading(workers=0)
+    found = probing._features(built, split, asked, updates=updates, loading=loading, world=ALONE)
+
+    assert found.keys == tuple(split.key(number) for number in (0, 1, 2, 4, *range(4, 12)))
+    assert found.label_N.tolist() == [int(split.label_index_N[number]) for number in (0, 1, 2, 4, *range(4, 12))]
+    strict = dataclasses.replace(asked, max_bad_share=0.01)
+    with pytest.raises(RunError, match="more than --max_bad_share allows"):
+        probing._features(built, split, strict, updates=updates, loading=loading, world=ALONE)
+
+
+def test_no_forward_pass_has_more_samples_than_a_batch(
+    shards: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, split = build.rebuild(finished), open_split(shards, "train")
+    sizes: list[int] = []
+    built.method.video.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_share=0)
+    updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
+    probing.probe(built, asked, updates=updates, loading=loader.Loading(workers=0), world=ALONE)
+
+    assert sizes == [4, 4, 4] * 2
 
 
 @pytest.mark.parametrize(

@@ -114,13 +114,18 @@ def test_what_is_drawn_is_of_the_place_in_the_step_and_not_of_the_rank() -> None
     assert torch.equal(made.destroyed(part.video[:, 0], part.place, NOW), made.destroyed(clips, whole.place, NOW)[2:])
 
 
-def test_after_an_update_the_rows_that_were_seen_have_followed_and_are_unit() -> None:
-    made, given = method(bank_momentum=0.25), batch()
+@pytest.mark.parametrize("normalize", [True, False])
+def test_after_an_update_the_rows_that_were_seen_have_followed_and_are_unit(normalize: bool) -> None:
+    """A row follows a feature that is not normalised the more the longer it is."""
+    made, given = method(bank_momentum=0.25, normalize_anchor=normalize), batch()
     assert given.row is not None
     before = {name: bank.rows_SD.clone() for name, bank in made.banks.items()}
     kept = made(given, NOW).kept
     made.after_update(kept, NOW)
 
+    assert given.audio is not None
+    raw = made.audio(given.audio[:, 0]).detach()
+    torch.testing.assert_close(kept["audio"], F.normalize(raw, dim=1) if normalize else raw)
     for name, bank in made.banks.items():
         expected = F.normalize(0.25 * before[name][given.row] + 0.75 * kept[name], dim=1)
         torch.testing.assert_close(bank.rows_SD[given.row], expected)
