@@ -12,6 +12,9 @@ SPLITS = ("train", "val", "test")
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What names a file must be made of this and nothing else."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""What no label may hold: it could end a line of a list, or a column of a fingerprint."""
+
 _KEY = re.compile(rf"(?P<youtube_id>{YOUTUBE_ID.pattern})_(?P<start>[0-9]{{6}})_(?P<end>[0-9]{{6}})")
 
 
@@ -36,6 +39,8 @@ class Clip:
             raise ValueError(f"{self.youtube_id!r} is no video id (letters, digits, '_' and '-')")
         if not 0 <= self.time_start < self.time_end <= 999_999:
             raise ValueError(f"{self.time_start} to {self.time_end} is no span of seconds")
+        if _CONTROL.search(self.label):
+            raise ValueError(f"label {self.label!r} has a line end or another control character in it")
         if self.split not in SPLITS:
             raise ValueError(f"{self.split!r} is no split (one of {', '.join(SPLITS)})")
 

@@ -105,6 +105,13 @@ def test_a_clip_refuses_a_split_and_lists_the_valid_ones(split: str) -> None:
         clip(split=split)
 
 
+@pytest.mark.parametrize("label", ["two\nlines", "tab\there", "nothing\0", "\x1bcolour"])
+def test_a_clip_refuses_a_label_that_would_be_two_lines_or_columns(label: str) -> None:
+    """As a fingerprint's line it could say what two other clips do."""
+    with pytest.raises(ValueError, match="control character"):
+        Clip("abc", 0, 10, label, "val")
+
+
 def test_a_clip_is_as_long_as_its_span() -> None:
     assert clip(start=27, end=37).seconds == 10
 
