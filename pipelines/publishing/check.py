@@ -14,16 +14,12 @@ from kinetics_sounds.errors import ClassListError, PublishError, SettingsError
 from kinetics_sounds.settings import parse
 
 from . import contents, croissant, likeness, tables
-from .contents import CLASSES, CROISSANT, DATASHEET, FINGERPRINTS, SUMS
+from .contents import CLASSES, CROISSANT, FINGERPRINTS, SUMS
 from .markdown import plain
 from .tables import Row
 
 MOST_FINDINGS = 200
 """Of one kind that are named; the rest are counted."""
-
-
-OF_THE_HUB = (".gitattributes", ".git/", ".cache/huggingface/")
-"""What a folder that comes from the Hub has besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +101,7 @@ def check(folder: Path, *, with_croissant: bool) -> Iterator[Finding]:
     everything = [row for table in rows.values() for row in table]
     yield from _classes(folder, everything)
     yield from leaks(everything)
-    described = (folder / CROISSANT).exists() or (
-        folder / DATASHEET
-    ).exists()  # the common split of ks-publish diff is not
-    if with_croissant and whole and rows and described:
+    if with_croissant and whole and rows and (folder / CROISSANT).exists():
         yield from _croissant(folder, rows)
 
 
@@ -129,10 +122,24 @@ def _sums(folder: Path) -> Iterator[Finding]:
             yield Finding("missing" if fault == "is missing" else "changed", name, fault)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name in sums or name == SUMS or name.startswith(OF_THE_HUB):
+        if name in sums or name == SUMS or contents.is_of_the_hub(name):
             continue
         if path.is_symlink() or not path.is_dir():
             yield Finding("extra", name, f"is not in {SUMS}")
+    for name in _expected(folder):
+        if name not in sums and not (folder / name).exists():
+            yield Finding("missing", name, f"is not there and not in {SUMS}, though every such folder has it")
+
+
+def _expected(folder: Path) -> tuple[str, ...]:
+    """The documents that a folder has, by what it says that it is."""
+    try:
+        told = contents.read_fingerprints(folder)
+    except PublishError:
+        return contents.DOCUMENTS
+    described = any((folder / name).exists() for name in set(contents.DOCUMENTS).difference(contents.OF_THE_COMMON))
+    is_common = told.name == told.classes == contents.COMMON and not described
+    return contents.OF_THE_COMMON if is_common else contents.DOCUMENTS
 
 
 def _fault(path: Path, sha256: str) -> str:

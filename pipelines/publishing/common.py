@@ -31,7 +31,7 @@ def write(out: Path, shared: ClipSet, keys: Collection[str], *, names: tuple[str
             )
             if rows:
                 tables.write(contents.csv_path(new, split), counts.counted(rows))
-        published = counts.published("common", VERSION, "common")
+        published = counts.published(contents.COMMON, VERSION, contents.COMMON)
         labels = "".join(f"{label}\n" for label in shared.labels)
         clips = ", ".join(f"{split} {each['clips']}" for split, each in published.splits.items())
         told = [

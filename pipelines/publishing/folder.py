@@ -213,7 +213,10 @@ def _write_documents(
     same = _written(new, base, old_changes)
     if options.version in (None, before.published.version) and _is_unchanged(new, same, out, before):
         return same, not before.whole
-    changes = versions.changes(before.records, versions.records(contents.rows_of(new)))
+    changes = replace(
+        versions.changes(before.records, versions.records(contents.rows_of(new))),
+        remapped=versions.remapped(before.labels, {label: place for place, label in enumerate(base.classes.labels)}),
+    )
     version = options.version or versions.following(before.published.version, changes.least)
     versions.check(version, before.published.version, changes.least)
     published = replace(base.published, version=version)
@@ -269,9 +272,13 @@ def _is_unchanged(new: Path, facts: Facts, out: Path, before: Previous) -> bool:
 def _without_parquet(path: Path) -> object:
     document = files.read_json(path, most_bytes=contents.MOST_BYTES) if path.is_file() else None
     if isinstance(document, dict) and isinstance(document.get("distribution"), list):
-        kept = [each for each in document["distribution"] if not str(each.get("contentUrl")).endswith(".parquet")]
+        kept = [each for each in document["distribution"] if not _is_parquet(each)]
         return document | {"distribution": kept}
     return document
+
+
+def _is_parquet(entry: object) -> bool:
+    return isinstance(entry, dict) and str(entry.get("contentUrl")).endswith(".parquet")
 
 
 def _refuse_strangers(new: Path, out: Path, before: Previous | None) -> None:

@@ -485,6 +485,7 @@ def test_push_sends_the_folder_as_it_was_written(
         (["--yes"], "add it, or leave them out"),
         (["--name", "../x"], "--name"),
         (["--name", "<b>"], "--name"),
+        (["--name", "common"], "--name"),
         (["--license", "mine"], "none of CC-BY-4.0"),
         (["--date", "yesterday"], "--date"),
         (["--date", "2026-02-30"], "--date"),
