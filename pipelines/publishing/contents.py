@@ -38,6 +38,10 @@ COMMON = "common"
 """Name of the split that two sets share, and of its class list."""
 OF_THE_COMMON = (CARD, CLASSES, FINGERPRINTS)
 """What a common split has of the documents."""
+LISTED = ("label", "youtube_id", "time_start", "time_end", "split")
+"""Columns of the common split of two lists: what Kinetics' own lists say."""
+OF_THE_LIST = (CARD, CLASSES)
+"""What that has of the documents."""
 OF_THE_HUB = (".git", ".gitattributes", ".cache/huggingface")
 """What a folder that comes from the Hub has besides."""
 
@@ -80,6 +84,22 @@ def splits_of(folder: Path) -> list[str]:
 def is_of_the_hub(name: str) -> bool:
     """Whether a path within a folder is what a checkout or a download from the Hub has besides."""
     return name in OF_THE_HUB or name.startswith(tuple(f"{each}/" for each in OF_THE_HUB))
+
+
+def is_list(folder: Path) -> bool:
+    """Whether a folder is the common split of two lists, which says nothing of what became of the clips."""
+    begins = f"{','.join(LISTED)}\n".encode()
+    paths = [csv_path(folder, split) for split in splits_of(folder)]
+    return (
+        bool(paths)
+        and not (folder / FINGERPRINTS).exists()
+        and all(_begin(path, len(begins)) == begins for path in paths)
+    )
+
+
+def _begin(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def rows_of(folder: Path, splits: Iterable[str] | None = None) -> Iterator[Row]:
