@@ -1450,7 +1450,7 @@ DEFENCES: tuple[Defence, ...] = (
         PUBLISHED,
         "a note of a class list that names a local file is not published",
         "pipelines/publishing/folder.py",
-        "note = DERIVED_NOTE if classes.note.startswith(manifest.DERIVED) else classes.note",
+        "note = DERIVED_NOTE if classes.note.startswith(manifest.DERIVED) else shipped_note(classes.note)",
         "note = classes.note",
         "tests/pipelines/publishing/test_publish.py::TestAllowList::test_nothing_of_the_machine_is_told",
     ),
@@ -1509,6 +1509,14 @@ DEFENCES: tuple[Defence, ...] = (
         "    _refuse_lost(out, sums, missing)\n",
         "",
         "tests/pipelines/publishing/test_publish_again.py::test_history_that_is_missing_is_asked_for_and_never_begun_anew",
+    ),
+    Defence(
+        PUBLISHED,
+        "a published run takes the place of an earlier one alone: no other's checkpoints are deleted",
+        "pipelines/publishing/run.py",
+        "if not out.is_dir() or not (out / SUMS).is_file():",
+        "if False:",
+        "tests/pipelines/publishing/test_run_again.py::test_another_run_s_checkpoints_are_not_deleted",
     ),
     Defence(
         PUBLISHED,

@@ -71,6 +71,11 @@ def csv_path(folder: Path, split: str) -> Path:
     return folder / "splits" / f"{split}.csv"
 
 
+def names(folder: Path) -> list[str]:
+    """The files below a folder, by their paths in it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def is_published(folder: Path) -> bool:
     """Whether a folder says that it is a published one."""
     return (folder / FINGERPRINTS).is_file()

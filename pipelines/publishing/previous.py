@@ -119,3 +119,15 @@ def check_unchanged(out: Path, sums: Mapping[str, str]) -> set[str]:
 
 def _is_same(path: Path, sha256: str) -> bool:
     return path.is_file() and not path.is_symlink() and files.sha256(path) == sha256
+
+
+def refuse_strangers(new: Path, out: Path, own: Collection[str]) -> None:
+    """Raise PublishError where a file that is not among our `own` lies in `out` where `new` has one."""
+    taken = [
+        name for name in contents.names(new) if name not in own and ((out / name).exists() or (out / name).is_symlink())
+    ]
+    if taken:
+        raise PublishError(
+            f"{out}: {', '.join(taken[:MOST_NAMED])} was not written by ks-publish and lies where this version has a file; "
+            "move it elsewhere"
+        )
