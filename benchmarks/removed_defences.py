@@ -1520,6 +1520,22 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         PUBLISHED,
+        "a push sends what ks-publish wrote, and no other file of the folder",
+        "pipelines/publishing/push.py",
+        "for name in sorted([*contents.read_sums(folder), SUMS]):",
+        "for name in contents.names(folder):",
+        "tests/pipelines/publishing/test_publish.py::test_push_sends_no_secret_that_lies_in_the_folder",
+    ),
+    Defence(
+        PUBLISHED,
+        "a push deletes what it said, and tells what",
+        "pipelines/publishing/push.py",
+        "        *_deletions(place, stale),\n",
+        "",
+        "tests/pipelines/publishing/test_push.py::test_what_goes_on_the_hub_is_said_before_and_after",
+    ),
+    Defence(
+        PUBLISHED,
         "a label that would add a line to the class list is refused",
         "pipelines/publishing/folder.py",
         "if fault := tables.label_fault(label):",
