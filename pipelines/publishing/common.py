@@ -37,10 +37,11 @@ def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
     with swap.staging(out) as new:
         told = _write_splits(new, by_split) if full else _write_lists(new, by_split)
         counts = ", ".join(f"{split} {len(found)}" for split, found in by_split.items())
+        more = "" if full else f" --classes FOLDER/{contents.CLASSES}"
         lines = [
             f"# Clips that {escape(a.name)} and {escape(b.name)} share",
             "",
-            "Same key, same label, same split in both. Rebuild them with `ks-build --clips FOLDER --out data/common`.",
+            f"Same key, same label, same split in both. Rebuild them with `ks-build --clips FOLDER{more} --out data/common`.",
             "",
             f"- clips: {counts or 'none'}",
             *told,

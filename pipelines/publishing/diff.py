@@ -13,7 +13,7 @@ from kinetics_sounds.command import DONE, SOME_FAILED
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import parse
 
-from . import common, likeness, sets
+from . import common, contents, likeness, sets
 from .likeness import Verdict
 from .markdown import plain
 from .sets import ClipSet
@@ -88,8 +88,11 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(told(a, b, found))
         if settings.out is not None:
-            listed = "" if a.is_full or b.is_full else ", lists as both are: nothing is known of bytes"
-            print(f"common split: {settings.out} ({len(found.common)} clips{listed}); rebuild it with ks-build --clips")
+            listed = not (a.is_full or b.is_full)
+            note = ", lists as both are: nothing is known of bytes" if listed else ""
+            more = f" --classes {settings.out}/{contents.CLASSES} --out data/common" if listed else ""
+            print(f"common split: {settings.out} ({len(found.common)} clips{note})")
+            print(f"rebuild it with: ks-build --clips {settings.out}{more}")
     return DONE if found.same else SOME_FAILED
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import KineticsSoundsError, PublishError
 from kinetics_sounds.pipelines import publish
 from kinetics_sounds.pipelines.publishing import check, contents, croissant
@@ -85,8 +86,8 @@ def test_no_json_that_a_stranger_wrote_is_a_traceback(data: st.DataObject, folde
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
-        ("fingerprints.json", "splits", {"train": ["clips", "selection", "content"]}),
-        ("fingerprints.json", "splits", {"train": {"clips": [], "selection": "", "content": ""}}),
+        ("fingerprints.json", "splits", {key: ["clips", "selection", "content"] for key in SPLITS}),
+        ("fingerprints.json", "splits", {key: {"clips": [], "selection": "", "content": ""} for key in SPLITS}),
         ("croissant.json", "creator", 5),
         ("croissant.json", "creator", [{}]),
         ("croissant.json", "creator", [[1]]),
