@@ -55,8 +55,8 @@ class Settings:
     name: str | None = None
     """Name of the set; default: that of the class list."""
     version: str | None = None
-    """MAJOR.MINOR.PATCH; default: 1.0.0, then what follows: MAJOR where records are removed or moved, MINOR where some are
-    added, else PATCH. Another may be given where it is later."""
+    """MAJOR.MINOR.PATCH; default: 1.0.0, then what follows: MAJOR where records are removed or moved or labels have another
+    index, MINOR where records are added, else PATCH. Another may be given where it is later."""
     creator: str | None = None
     """Who publishes it; default: what the folder says already, else anonymous."""
     url: str | None = None

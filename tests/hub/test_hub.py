@@ -118,6 +118,18 @@ def test_what_comes_last_is_in_a_commit_of_its_own(hub_server: Hub, tmp_path: Pa
     ]
 
 
+def test_what_is_not_among_the_files_is_told_and_goes_by_its_name_alone(hub_server: Hub, tmp_path: Path) -> None:
+    place = hub.parse(f"{SET}/below")
+    assert hub.surplus(place, [], ["*"]) == []
+    files = items(tmp_path / "set", **dict.fromkeys(("a[1]", "a1", "b"), 64))
+    hub.push(place, files, what="test", message="Add")
+
+    assert hub.surplus(place, files[2:], ["a*"]) == ["a1", "a[1]"]
+    done = hub.push(place, files[2:], what="test", message="Add", drop=["a[1]", "not there"])
+    assert done == hub.Pushed(sent=0, there=1, commits=1, deleted=1)
+    assert set(hub_server.repos[NAME].files) == {"below/a1", "below/b"}
+
+
 def test_only_what_differs_is_sent(hub_server: Hub, tmp_path: Path) -> None:
     files = items(tmp_path / "set", **{"a.tar": LFS_FROM * 2, "b.tar": LFS_FROM * 2, "a.json": 64, "b.json": 64})
     push(files)
