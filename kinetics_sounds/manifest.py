@@ -78,6 +78,8 @@ _FREE_TEXT = ("label", "detail", *ADDED)
 """Columns that may hold what others wrote: anything."""
 DERIVED = "labels derived from the rows"
 """How the note of a class list begins that a copy of a manifest did not bring."""
+GAPS = ", numbered anew: some labels have no row"
+"""How it ends where the copy is seen to lack labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +220,7 @@ def _derived(path: Path, indices: Mapping[str, int]) -> ClassList:
     if len(set(indices.values())) < len(labels):
         raise ValueError("two labels have the same label_index")
     gaps = bool(indices) and max(indices.values()) >= len(labels)
-    anew = ", numbered anew: some labels have no row" if gaps else ""
-    return ClassList(path.stem, tuple(labels), f"{DERIVED} of {path.name}{anew}")
+    return ClassList(path.stem, tuple(labels), f"{DERIVED} of {path.name}{GAPS if gaps else ''}")
 
 
 def _of_copy(rows: Iterable[Mapping[str, Any]], indices: dict[str, int]) -> Iterator[dict[str, Any]]:

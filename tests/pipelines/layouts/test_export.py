@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,34 +20,10 @@ from kinetics_sounds.pipelines.exporting import journal
 from kinetics_sounds.pipelines.exporting.placing import Place
 from kinetics_sounds.shards.index import SkippedClip
 
-from ..conftest import inline
 from .conftest import LABELS, ROWS, Build, outcome, replaced, tree
 
 pytestmark = [pytest.mark.slow]
 HERE = pytest.mark.usefixtures("here")
-
-
-@pytest.fixture(scope="session")
-def undisturbed(whole: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export by ogm that went through at once, in this process."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        inline(patch)
-        assert whole.export("ogm", out) == 1
-    return out
-
-
-@pytest.fixture
-def copy(undisturbed: Path, tmp_path: Path) -> Path:
-    shutil.copytree(undisturbed, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-@pytest.fixture
-def other(whole: Build, tmp_path: Path) -> Build:
-    """A build of a test's own."""
-    shutil.copytree(whole.folder, tmp_path / "other")
-    return Build(tmp_path / "other")
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
