@@ -308,13 +308,12 @@ def _from_csv(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _other(path: Path, facts: Mapping[str, Any] | None, missing: Sequence[str]) -> ManifestError:
+    lacks = f"lacks the columns {', '.join(missing)}"
     if facts is None:
-        told = ", ".join(missing)
-        return ManifestError(f"{path}: is no manifest nor a copy of one: it lacks the columns {told}; keep them all")
-    lacks = f", lacks the columns {', '.join(missing)}" if missing else ""
+        return ManifestError(f"{path}: is no manifest nor a copy of one: it {lacks}; keep them all")
     return ManifestError(
-        f"{path}: is of schema {facts.get('schema')}{lacks}, where this version reads schema {SCHEMA}; run ks-build again "
-        "(finished clips are kept) or use the version that wrote it"
+        f"{path}: is of schema {facts.get('schema')}{f', {lacks}' if missing else ''}, where this version reads schema {SCHEMA}; "
+        "run ks-build again (finished clips are kept) or use the version that wrote it"
     )
 
 
