@@ -121,15 +121,16 @@ def push(
     return Pushed(sent=sent, there=len(items) + len(last) - sent, commits=commits, deleted=len(stale))
 
 
-def fetch(place: Place, *, wanted: Sequence[str], most_bytes: Mapping[str, int], most_files: int) -> Path:
-    """The folder in the Hub's cache that holds the files of a place whose names match `wanted`, patterns with `*`.
+def fetch(place: Place, *, most_bytes: Mapping[str, int], most_files: int) -> Path:
+    """The folder in the Hub's cache that holds the files of a place whose names match the patterns of `most_bytes`, with `*`.
 
-    `most_bytes` says how large a file may be, by its suffix: all sizes are looked at before anything is fetched. What is there
-    is not fetched again; without a line to the Hub, what an earlier call got is taken. Raises RemoteError with the remedy, and
-    StoppedError where the Hub gives no more for now.
+    A file has at most the bytes of its pattern (the fewest of those that it matches): all sizes are looked at before anything
+    is fetched. What is there is not fetched again; without a line to the Hub, what an earlier call got is taken. Raises
+    RemoteError with the remedy, and StoppedError where the Hub gives no more for now.
     """
     where = {"repo_id": place.repo, "repo_type": place.kind}
-    patterns = [place.below(each) for each in wanted]
+    most = {place.below(pattern): size for pattern, size in most_bytes.items()}
+    patterns = list(most)
 
     def ask(act: Callable[[], T]) -> T:
         return asked(place, act, backoff=SHORT_BACKOFF)
@@ -139,7 +140,7 @@ def fetch(place: Place, *, wanted: Sequence[str], most_bytes: Mapping[str, int],
         try:
             there = ask(lambda: _listing(api, place, revision=revision.resolved))
             names = sorted(name for name in there if _matches(name, patterns))
-            _check_claims(place, {name: there[name].size for name in names}, most_bytes, most_files)
+            _check_claims(place, {name: there[name].size for name in names}, most, most_files)
             more: dict[str, Any] = {"allow_patterns": names or ["*/none"]}
         except RemoteError as error:
             if error.__cause__ is None or answers.status(error) is not None:
@@ -147,19 +148,19 @@ def fetch(place: Place, *, wanted: Sequence[str], most_bytes: Mapping[str, int],
             more = {"allow_patterns": patterns, "local_files_only": True}
         folder = Path(ask(lambda: api.snapshot_download(**where, revision=revision, **more)))
     found = folder / place.path
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for each in wanted for path in found.glob(each)}
-    _check_claims(place, sizes, most_bytes, most_files)
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for each in most_bytes for path in found.glob(each)}
+    _check_claims(place, sizes, most, most_files)
     return found
 
 
 def _check_claims(place: Place, sizes: Mapping[str, int], most_bytes: Mapping[str, int], most_files: int) -> None:
-    """Raise RemoteError where a repository has more than what is looked for has."""
+    """Raise RemoteError where a repository has more than what is looked for has: each file matches a pattern of `most_bytes`."""
     if len(sizes) > most_files:
         raise RemoteError(
             f"{place}: has {len(sizes)} files where at most {most_files} are read; see that it is the right one"
         )
     for name, size in sizes.items():
-        if size > (most := most_bytes[Path(name).suffix]):
+        if size > (most := min(most_bytes[pattern] for pattern in most_bytes if _matches(name, [pattern]))):
             raise RemoteError(
                 f"{place}: its {name} has {size} bytes where at most {most} are read; see that it is the right one"
             )

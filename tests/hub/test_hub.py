@@ -1,5 +1,6 @@
 """The Hub's door against a Hub of the tests' own: few commits, nothing sent twice, and what every refusal says."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -362,11 +363,11 @@ def test_without_the_package_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch
 
 # --- Fetching -----------------------------------------------------------------------------------------------------------
 
-MOST = {".json": 1000, ".bin": 100_000}
+MOST = {"*.json": 1000, "*.bin": 100_000}
 
 
-def fetch(url: str = SET, *wanted: str) -> Path:
-    return hub.fetch(hub.parse(url), wanted=wanted or ("*.json", "*.bin"), most_bytes=MOST, most_files=3)
+def fetch(url: str = SET) -> Path:
+    return hub.fetch(hub.parse(url), most_bytes=MOST, most_files=3)
 
 
 @pytest.fixture
@@ -413,11 +414,30 @@ def test_without_a_line_what_was_fetched_before_is_taken(
 def test_a_file_larger_than_any_of_its_kind_is_refused_before_it_is_fetched(
     hub_server: Hub, stored: list[hub.Item], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setitem(MOST, Path(name).suffix, 10)
+    monkeypatch.setitem(MOST, f"*{Path(name).suffix}", 10)
 
     with pytest.raises(RemoteError, match=rf"its {name} has \d+ bytes where at most 10 are read"):
         fetch()
     assert not hub_server.count("/resolve/")
+
+
+@pytest.mark.parametrize(("size", "refused"), [(64, False), (2048, True)])
+def test_a_file_that_is_called_as_a_suffix_is_bounded_too(
+    hub_server: Hub, tmp_path: Path, size: int, refused: bool
+) -> None:
+    push(items(tmp_path / "set", **{".json": size}))
+
+    with pytest.raises(RemoteError, match=r"its \.json has 2048 bytes") if refused else contextlib.nullcontext():
+        assert (fetch() / ".json").stat().st_size == size
+
+
+def test_a_file_of_two_patterns_has_the_narrower_bound(
+    hub_server: Hub, stored: list[hub.Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MOST, "a.*", 10)
+
+    with pytest.raises(RemoteError, match=r"its a.json has \d+ bytes where at most 10 are read"):
+        fetch()
 
 
 def test_more_files_than_are_looked_for_are_refused(hub_server: Hub, tmp_path: Path) -> None:

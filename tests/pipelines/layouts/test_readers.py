@@ -1,6 +1,7 @@
 """Each layout read as its loader reads it, by small readers written from what those loaders do (`docs/layouts.md`)."""
 
 import csv
+import gc
 import random
 import wave
 from pathlib import Path
@@ -260,3 +261,5 @@ def test_datasets_reads_a_videofolder(whole: Build, tmp_path: Path, monkeypatch:
     assert (tables["train"][0]["youtube_id"], tables["train"][0]["time_start"]) == ("-abc", 7)
     stored = found["train"].cast_column("video", datasets.Video(decode=False))[0]["video"]
     assert Path(stored["path"]).read_bytes() == whole.path("-abc").read_bytes()
+    del found, stored
+    gc.collect()  # here, and not in another test
