@@ -196,8 +196,12 @@ def _tell(done: Made, *, as_json: bool, pushed: bool) -> None:
     if not done.changed:
         print(f"nothing changed: {done.folder} is as it was")
         return
-    if facts.creator == CREATOR or facts.url.startswith("urn:"):
-        print("not said yet: --creator (who publishes it) and --url (its page)")
+    lacking = ["--creator (who publishes it)"] if facts.creator == CREATOR else []
+    lacking += ["--url (its page)"] if facts.url.startswith("urn:") else []
+    if lacking:
+        print(f"not said yet: {' and '.join(lacking)}")
+    if done.media_removed:
+        print(f"media: {done.media_removed} clips are no longer in the folder; --media puts them there again")
     print(f"published: {done.folder}" + ("" if pushed else f"\n{NEXT}"))
 
 

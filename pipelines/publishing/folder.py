@@ -38,6 +38,8 @@ class Made:
     """Something was written."""
     failed: Mapping[str, str]
     """Keys of ok clips without hashes, and why."""
+    media_removed: int = 0
+    """Clips that lay in the folder and no longer do."""
 
 
 class Stopped(Exception):  # noqa: N818 - no error: someone asked for it
@@ -75,7 +77,10 @@ def publish_folder(made: Manifest, build: Path, options: Options, stop: Callable
             swap.exchange(new, out, own=own)
         else:
             swap.discard(out)
-    return Made(folder=options.out, facts=facts, changed=changed, failed=failed)
+    gone = [
+        name for name in (before.sums if before else {}) if name.startswith(f"{contents.MEDIA}/") and name not in sums
+    ]
+    return Made(folder=options.out, facts=facts, changed=changed, failed=failed, media_removed=len(gone))
 
 
 def publishable(classes: ClassList) -> ClassList:

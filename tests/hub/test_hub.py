@@ -234,11 +234,16 @@ def test_a_push_that_is_killed_half_way_goes_on_and_sends_nothing_twice(hub_serv
     ],
     ids=str,
 )
-def test_what_fails_for_a_moment_is_tried_again(hub_server: Hub, tmp_path: Path, fault: Fault) -> None:
+def test_what_fails_for_a_moment_is_tried_again_and_told(
+    hub_server: Hub, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
     files = items(tmp_path / "set", **{"a.tar": LFS_FROM * 2, "a.json": 64})
     hub_server.faults.append(fault)
 
     assert push(files).sent == 2
+    if "PUT" not in fault.matches:  # which huggingface_hub tries again itself
+        assert "trying again" in caplog.text
+    assert "HTTP Request" not in caplog.text
     assert not fault.times
     assert hub_server.commits(NAME) == 1
     assert set(hub_server.puts.values()) == {1}

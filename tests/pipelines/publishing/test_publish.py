@@ -428,6 +428,12 @@ class TestMedia:
         (tmp_path / "build/clips/0.mp4").unlink()  # it is in the folder that is there
         published(tmp_path, [*made, outcome(clip(4), Status.PRIVATE)], "--media")
         assert len(list(out.rglob("*.mp4"))) == 3
+        capsys.readouterr()
+        published(tmp_path, made, "--creator", "A. Name")
+        told = capsys.readouterr().out
+        assert "media: 3 clips are no longer in the folder" in told
+        assert "not said yet: --url (its page)" in told
+        assert not list(out.rglob("*.mp4"))
 
         (tmp_path / "build/clips/1.mp4").write_bytes(b"one")
         shutil.rmtree(out)
