@@ -12,6 +12,7 @@ from kinetics_sounds import fingerprints, lists
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import AnnotationError, ListError
+from kinetics_sounds.lists import mmaction2
 from kinetics_sounds.pipelines.fetching import list_report
 from kinetics_sounds.pipelines.fetching.list_classes import class_list_of, name_of
 from kinetics_sounds.pipelines.fetching.list_plan import Asked, ListPlan, plan_lists
@@ -80,9 +81,20 @@ def test_missing_ends_labels_and_splits_come_from_the_annotations(tmp_path: Path
     assert plan.unbuilt == 0
 
 
-def test_a_class_index_counts_the_sorted_labels_or_those_of_the_list(tmp_path: Path) -> None:
+def test_a_class_index_counts_the_sorted_labels(tmp_path: Path) -> None:
     """The class list is tap dancing, bowling, archery; sorted it is the other way round."""
     by_sorted = planned(tmp_path, "aaaaaaaaaaa_0,10,0\nddddddddddd_5,10,2\n")
+    videos = planned(tmp_path, "aaaaaaaaaaa_000000_000010.mp4 0\nddddddddddd_000005_000015.mp4 2\n")
+
+    assert told(by_sorted) == told(videos)
+    assert [label for _, label, _ in told(by_sorted)] == ["archery", "tap dancing"]
+
+
+def test_a_format_may_count_the_labels_as_the_class_list_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_sorted = planned(tmp_path, "aaaaaaaaaaa_0,10,0\nddddddddddd_5,10,2\n")
+    monkeypatch.setattr(mmaction2, "SORTED", False)
     as_given = planned(tmp_path, "aaaaaaaaaaa_000000_000010.mp4 2\nddddddddddd_000005_000015.mp4 0\n")
 
     assert told(by_sorted) == told(as_given)
