@@ -50,5 +50,6 @@ def check_clips(clips: Iterable[Clip], out: Path) -> None:
         )
         raise SettingsError(
             f"{out}: holds another build, with {len(lost)} ok clips that are not asked for now (such as "
-            f"{', '.join(lost[:EXAMPLES])}): its manifest would be lost; choose another folder, such as --out {free}"
+            f"{', '.join(lost[:EXAMPLES])}): its manifest would be lost; choose another folder, such as --out {free}, "
+            f"or delete {path} if nobody needs it (the clips stay)"
         )

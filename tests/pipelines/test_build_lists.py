@@ -585,10 +585,14 @@ def test_another_build_s_manifest_is_not_replaced(
         "out: holds another build, with 1 ok clips that are not asked for now (such as aaaaaaaaaaa_000007_000009)"
         in said
     )
-    assert f"such as --out {tmp_path / 'out_3'}\n" in said
+    assert f"such as --out {tmp_path / 'out_3'}, or delete {out / 'manifest.parquet'} if nobody needs it" in said
     assert (out / "manifest.parquet").read_bytes() == before
     kept = write(tmp_path / "kept.csv", ROWS[:3])  # the fourth is not ok
     assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0
+    (out / "manifest.parquet").unlink()
+    assert call("--clips", fewer, out=out, source=videos) == 1
+    assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0
+    before = (out / "manifest.parquet").read_bytes()
     (out / "manifest.parquet").write_bytes(before[:100] + bytes(100) + before[200:])
     assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0
 
