@@ -51,8 +51,11 @@ def waited(error: BaseException, *, stop: Callable[[], bool] = lambda: False) ->
 
 
 def _headers(error: BaseException) -> Mapping[str, Any]:
-    found = getattr(getattr(error, "response", None), "headers", None)
-    return found if isinstance(found, Mapping) else {}
+    """Of the answer: libraries have them as `headers`, as aiohttp does, or as `response.headers`."""
+    for found in (getattr(error, "headers", None), getattr(getattr(error, "response", None), "headers", None)):
+        if isinstance(found, Mapping):
+            return found
+    return {}
 
 
 def _seconds(headers: Mapping[str, Any]) -> float | None:

@@ -71,6 +71,11 @@ def read(source: str) -> ClassList:
     return ClassList(name, tuple(label for _, label in seen.values()), note)
 
 
+def shipped_note(note: str) -> str:
+    """The note itself where it is a shipped list's, else none: another may name whatever lies on somebody's machine."""
+    return note if note in NOTES.values() else ""
+
+
 def normal(label: str) -> str:
     """The one form of a label that Unicode can write in several ways, to compare it by."""
     return unicodedata.normalize("NFC", label)

@@ -29,9 +29,13 @@ class Both(TypedDict):
     content: str
 
 
-def both(rows: Collection[tuple[str, str, str, str]]) -> Both:
-    """`selection` and `content` of the same clips."""
-    return {"selection": selection(row[:3] for row in rows), "content": content(rows)}
+def both(rows: Collection[tuple[str, str, str, str | None]]) -> Both:
+    """`selection` and `content` of the same clips; content is empty where the SHA-256 of one is not known (None)."""
+    known = [(key, label, split, sha256) for key, label, split, sha256 in rows if sha256 is not None]
+    return {
+        "selection": selection(row[:3] for row in rows),
+        "content": content(known) if len(known) == len(rows) else "",
+    }
 
 
 def _digest(rows: Iterable[tuple[str, ...]]) -> str:

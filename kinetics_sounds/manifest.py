@@ -78,6 +78,8 @@ _FREE_TEXT = ("label", "detail", *ADDED)
 """Columns that may hold what others wrote: anything."""
 DERIVED = "labels derived from the rows"
 """How the note of a class list begins that a copy of a manifest did not bring."""
+GAPS = ", numbered anew: some labels have no row"
+"""How it ends where the copy is seen to lack labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +220,7 @@ def _derived(path: Path, indices: Mapping[str, int]) -> ClassList:
     if len(set(indices.values())) < len(labels):
         raise ValueError("two labels have the same label_index")
     gaps = bool(indices) and max(indices.values()) >= len(labels)
-    anew = ", numbered anew: some labels have no row" if gaps else ""
-    return ClassList(path.stem, tuple(labels), f"{DERIVED} of {path.name}{anew}")
+    return ClassList(path.stem, tuple(labels), f"{DERIVED} of {path.name}{GAPS if gaps else ''}")
 
 
 def _of_copy(rows: Iterable[Mapping[str, Any]], indices: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -307,13 +308,12 @@ def _from_csv(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _other(path: Path, facts: Mapping[str, Any] | None, missing: Sequence[str]) -> ManifestError:
+    lacks = f"lacks the columns {', '.join(missing)}"
     if facts is None:
-        told = ", ".join(missing)
-        return ManifestError(f"{path}: is no manifest nor a copy of one: it lacks the columns {told}; keep them all")
-    lacks = f", lacks the columns {', '.join(missing)}" if missing else ""
+        return ManifestError(f"{path}: is no manifest nor a copy of one: it {lacks}; keep them all")
     return ManifestError(
-        f"{path}: is of schema {facts.get('schema')}{lacks}, where this version reads schema {SCHEMA}; run ks-build again "
-        "(finished clips are kept) or use the version that wrote it"
+        f"{path}: is of schema {facts.get('schema')}{f', {lacks}' if missing else ''}, where this version reads schema {SCHEMA}; "
+        "run ks-build again (finished clips are kept) or use the version that wrote it"
     )
 
 

@@ -306,7 +306,7 @@ def _may_pass(url: Url, error: Exception) -> bool:
     if isinstance(error, RemoteError) or _refused(error):
         return False
     status = answers.status(error)
-    if status is not None and 400 <= status < 500:
+    if status is not None and status >= 400:
         return web.may_pass(status) and answers.waited(error)
     return not isinstance(error, _FOR_GOOD) or (isinstance(error, FileNotFoundError) and not _is_gone(url, error))
 

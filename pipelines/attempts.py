@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic
 
 from kinetics_sounds import files
@@ -10,10 +11,13 @@ from kinetics_sounds.errors import (
     FaultError,
     KineticsSoundsError,
     ManifestError,
+    MediaError,
     SettingsError,
     ShardError,
     StoppedError,
 )
+from kinetics_sounds.media.ffmpeg import read_through
+from kinetics_sounds.media.trim import UnreadableError
 
 from . import executors
 from .executors import R, T
@@ -46,6 +50,30 @@ def attempt(act: Callable[[T], R], task: T) -> R | Refused:
         if error.errno in files.FAILING:
             return Refused(f"{error}; see to that disk or machine and {AGAIN}", FaultError)
         return Refused(f"{error}; {AGAIN}", StoppedError)
+
+
+def in_two_tries(act: Callable[[], R], path: Path, *, decoded: Callable[[R], int] = lambda _: 0, frames: int = 0) -> R:
+    """What `act` makes of a clip's file, in a second try where the first fails: tools are killed, disks stall.
+
+    So too where other than `frames` frames were `decoded` (0: their number is not known): some demuxers pass over what they
+    cannot read without a word. Two tries that show the same are believed, for then it is the number that was measured
+    otherwise. Raises MediaError where the second try fails, UnreadableError where it shows others again, and not those of
+    the first, and OSError where the file cannot be read to its end.
+    """
+    shown = None
+    try:
+        made = act()
+        shown = decoded(made)
+        if frames in (0, shown):
+            return made
+    except MediaError:
+        pass
+    read_through(path)
+    made = act()
+    if frames in (0, again := decoded(made)) or again == shown:
+        return made
+    first = "failed" if shown is None else f"decoded {shown} frames"
+    raise UnreadableError(f"{path}: one try {first}, the next decoded {again}, where there are {frames}")
 
 
 def check(key: str, result: object) -> None:

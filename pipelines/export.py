@@ -20,23 +20,20 @@ from . import attempts, executors, layouts
 from .attempts import RetryOnce
 from .exporting import job as export_job
 from .exporting import journal, placing, work
-from .exporting.job import Item, Job
+from .exporting.job import MOST_NAMED, Item, Job
 from .exporting.journal import Known, Made
 from .exporting.work import Answer, Task, Work
 from .layouts import Exported
-
-MOST_NAMED = 20
-"""Files that are named of those that belong to no clip."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-export`."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0].startswith("-"):
-        print(f"usage: ks-export {{{','.join(layouts.names())}}} --out OUT [options]\n\n{_what_there_is()}")
-        return DONE if words and words[0] in ("-h", "--help") else MISUSE
 
     def run() -> int:
+        if not words or words[0].startswith("-"):
+            print(f"usage: ks-export {{{','.join(layouts.names())}}} --out OUT [options]\n\n{_what_there_is()}")
+            return DONE if words and words[0] in ("-h", "--help") else MISUSE
         name = words[0]
         parsed = parse(layouts.load(name).Settings, words[1:], prog=f"ks-export {name}", groups=executors.options())
         _check(parsed.settings, parsed.groups)
@@ -76,10 +73,8 @@ def export(layout: str, settings: layouts.CommonSettings, groups: Mapping[str, A
     """Lay out what is not there yet; returns the exit code. `groups` holds the own options of executors."""
     job = export_job.prepare(layout, settings)
     out = settings.out
-    print(
-        f"{'shards' if settings.shards else 'manifest'}: {job.place}\nout: {out}",
-        file=sys.stderr if settings.json else sys.stdout,
-    )
+    _introduce(job)
+    export_job.check_folder(out, job.facts)
     with (
         files.exclusive(out, command="ks-export"),
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
@@ -111,16 +106,27 @@ def export(layout: str, settings: layouts.CommonSettings, groups: Mapping[str, A
     return _tell(job, known)
 
 
+def _introduce(job: Job) -> None:
+    """Say what is laid out, where, and what a user of its class list must know."""
+    say = sys.stderr if job.settings.json else sys.stdout
+    print(f"{'shards' if job.settings.shards else 'manifest'}: {job.place}\nout: {job.settings.out}", file=say)
+    if note := job.facts["note"]:
+        print(f"classes: {job.facts['classes']} ({note})", file=say)
+
+
 def _whole(job: Job, stop: Stop) -> Known:
     """What is there already and as it was recorded."""
     out, settings = job.settings.out, job.settings
     known, layout = journal.read(out / journal.NAME), layouts.load(job.layout)
+    names = set(layout.counts(settings))
     items = [item for item in job.items if item.entry.key in known]
 
     def difference(item: Item) -> str:
         made = known[item.entry.key]
         if isinstance(made, SkippedClip):
             return ""
+        if set(made.counts) != names:
+            return "is recorded otherwise"
         if set(made.places) != set(layout.places(item.entry, settings)):
             return "is recorded otherwise"
         each = (

@@ -55,8 +55,8 @@ class Settings:
     name: str | None = None
     """Name of the set; default: that of the class list."""
     version: str | None = None
-    """MAJOR.MINOR.PATCH; default: 1.0.0, then what follows: MAJOR where records are removed or moved, MINOR where some are
-    added, else PATCH. Another may be given where it is later."""
+    """MAJOR.MINOR.PATCH; default: 1.0.0, then what follows: MAJOR where records are removed or moved or labels have another
+    index, MINOR where records are added, else PATCH. Another may be given where it is later."""
     creator: str | None = None
     """Who publishes it; default: what the folder says already, else anonymous."""
     url: str | None = None
@@ -196,8 +196,12 @@ def _tell(done: Made, *, as_json: bool, pushed: bool) -> None:
     if not done.changed:
         print(f"nothing changed: {done.folder} is as it was")
         return
-    if facts.creator == CREATOR or facts.url.startswith("urn:"):
-        print("not said yet: --creator (who publishes it) and --url (its page)")
+    lacking = ["--creator (who publishes it)"] if facts.creator == CREATOR else []
+    lacking += ["--url (its page)"] if facts.url.startswith("urn:") else []
+    if lacking:
+        print(f"not said yet: {' and '.join(lacking)}")
+    if done.media_removed:
+        print(f"media: {done.media_removed} clips are no longer in the folder; --media puts them there again")
     print(f"published: {done.folder}" + ("" if pushed else f"\n{NEXT}"))
 
 

@@ -2,12 +2,16 @@
 
 import email.utils
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import hypothesis
 import hypothesis.strategies as st
 import pytest
+import yarl
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from kinetics_sounds import answers
 
@@ -18,6 +22,14 @@ class AnswerError(Exception):
     def __init__(self, code: int, **headers: str) -> None:
         super().__init__("an answer")
         self.response = SimpleNamespace(status_code=code, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def http_error(code: int, **headers: str) -> Exception:
+    """As fsspec gets it over http(s)."""
+    address = yarl.URL("https://example.org/x")
+    asked = aiohttp.RequestInfo(address, "GET", CIMultiDictProxy(CIMultiDict()), address)
+    told = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    return aiohttp.ClientResponseError(asked, (), status=code, headers=told)
 
 
 def caused(error: Exception) -> Exception:
@@ -33,6 +45,7 @@ def test_the_status_is_found_wherever_it_stands() -> None:
     assert answers.status(caused(caused(AnswerError(429)))) == 429
     plain.status = 404  # type: ignore[attr-defined]
     assert answers.status(caused(plain)) == 404
+    assert answers.status(caused(http_error(429))) == 429
 
 
 def test_an_error_that_came_from_itself_has_an_end() -> None:
@@ -63,8 +76,11 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         ({}, 0),
     ],
 )
-def test_the_wait_is_what_the_answer_asks_for(slept: list[float], headers: dict[str, str], seconds: float) -> None:
-    assert answers.waited(caused(AnswerError(429, **headers)))
+@pytest.mark.parametrize("made", [AnswerError, http_error])
+def test_the_wait_is_what_the_answer_asks_for(
+    slept: list[float], made: Callable[..., Exception], headers: dict[str, str], seconds: float
+) -> None:
+    assert answers.waited(caused(made(429, **headers)))
     assert sum(slept) == pytest.approx(seconds)
 
 

@@ -3,13 +3,15 @@ import hashlib
 import importlib
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from kinetics_sounds import remote
+from kinetics_sounds import answers, remote
 from kinetics_sounds.errors import RemoteError
 
 from .wire import FileServer, Proxy
@@ -365,6 +367,20 @@ def test_a_refusal_for_now_passes_and_one_for_good_is_told(server: FileServer, s
     server.statuses = [status] * 2
     if passes:
         assert remote.size(server.url("x")) == SIZE
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_asks_to_wait_is_waited_for(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    waits: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append, time=time.time)
+    monkeypatch.setattr(answers, "time", clock)
+    server.files["x"] = DATA
+    server.statuses, server.headers = [status] * 2, {"Retry-After": "30"}
+
+    assert remote.read(server.url("x"), most=SIZE) == DATA
+    assert sum(waits) == pytest.approx(30)
 
 
 def test_no_secret_of_a_url_is_in_a_message(server: FileServer) -> None:

@@ -103,6 +103,8 @@ class FileServer:
         self.files: dict[str, bytes] = {}
         self.statuses: list[int] = []
         """What the next requests are answered with instead."""
+        self.headers: dict[str, str] = {}
+        """Of those answers."""
         self.lost = 0
         """Bytes at the end of what is put here that are lost."""
         handler = type("Handler", (_Handler,), {"owner": self, "ranges": ranges})
@@ -127,6 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         data = self.owner.files.get(self.path.partition("?")[0].strip("/"))
+        headers = self.owner.headers if self.owner.statuses else {}
         status = self.owner.statuses.pop(0) if self.owner.statuses else 404 if data is None else 200
         data = data if status == 200 and data is not None else b""
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -134,6 +137,8 @@ class _Handler(BaseHTTPRequestHandler):
             first, last = int(wanted[1]), min(int(wanted[2]), len(data) - 1)
             status, whole, data = 206, len(data), data[first : last + 1]
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         if status == 206:
             self.send_header("Content-Range", f"bytes {first}-{last}/{whole}")
         self.send_header("Content-Length", str(len(data)))

@@ -147,6 +147,11 @@ def _forecast(plan: _Plan) -> str:
         parsed = _parsed(recipe, plan.more)
         split = dataset.open_split(parsed.settings, plan.shards, parsed.settings.train_split)
         data = run_folder.data_of(split, parsed.settings)
+        if not data.steps_per_epoch:
+            raise SettingsError(
+                f"{recipe}: its batch of {parsed.settings.batch} is larger than the split, which has {len(split)} samples; give "
+                "-- --batch N"
+            )
         tensors = build.outline(parsed, data).state_dict().values()
         moments = {"sgd": 1, "lars": 1}.get(parsed.settings.optim.name, 2)
         size += sum(each.numel() for each in tensors) * 4 * (1 + moments) * CHECKPOINTS * len(plan.seeds)

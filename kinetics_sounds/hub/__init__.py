@@ -13,7 +13,7 @@ from ..errors import RemoteError
 from .place import Place, is_hub, is_name, parse
 from .session import SHORT_BACKOFF, asked, connect, stopped
 
-__all__ = ["Item", "Place", "Pushed", "fetch", "is_hub", "is_name", "is_private", "page", "parse", "push"]
+__all__ = ["Item", "Place", "Pushed", "fetch", "is_hub", "is_name", "is_private", "page", "parse", "push", "surplus"]
 
 BATCH_FILES, BATCH_BYTES = 250, 8_000_000_000
 """Most files and bytes of a commit, of which the Hub takes 128 an hour."""
@@ -44,6 +44,7 @@ class Pushed:
     there: int
     """Files that were there already, and so were not sent."""
     commits: int
+    deleted: int = 0
 
 
 def page(place: Place) -> str:
@@ -57,6 +58,17 @@ def is_private(place: Place) -> bool | None:
     with connect() as api:
         found = asked(place, lambda: _info(api, place))
         return None if found is None else bool(found.private)
+
+
+def surplus(place: Place, items: Sequence[Item], patterns: Sequence[str]) -> list[str]:
+    """Names below a place of files there that match `patterns` (with `*`) and are none of these; raises RemoteError as `push`."""
+    names = {each.name for each in items}
+    with connect() as api:
+        if asked(place, lambda: _info(api, place)) is None:
+            return []
+        there = asked(place, lambda: _listing(api, place))
+    below = (name.removeprefix(place.below("")) for name in there)
+    return sorted(name for name in below if name not in names and _matches(name, patterns))
 
 
 def push(
@@ -73,8 +85,8 @@ def push(
 ) -> Pushed:
     """Have these files at a place, those of `last` in a commit after all others; a repository that is not there is made.
 
-    What lies there already, by its SHA-256, is not sent; what a killed push had sent is not sent again. In the end, other files
-    there whose names match `drop`, patterns with `*`, are deleted. `check` may raise before a file is sent.
+    What lies there already, by its SHA-256, is not sent; what a killed push had sent is not sent again. In the end, the files of
+    the names `drop`, see `surplus`, are deleted there. `check` may raise before a file is sent.
 
     Raises RemoteError with the remedy where they cannot be sent, StoppedError once `stop()`.
     """
@@ -100,26 +112,25 @@ def push(
                     bar.advance("sent")
                 if stop():
                     raise stopped(place)
-        names = {place.below(each.name) for each in (*items, *last)}
-        patterns = [place.below(each) for each in drop]
-        stale = [name for name in there if name not in names and _matches(name, patterns)]
+        stale = [name for name in map(place.below, drop) if name in there]
         if stale:
             _delete(api, place, stale, message=message, stop=stop)
             commits += 1
         if sent:
             _check_sent(place, [*items, *last], asked(place, lambda: _listing(api, place), stop=stop))
-    return Pushed(sent=sent, there=len(items) + len(last) - sent, commits=commits)
+    return Pushed(sent=sent, there=len(items) + len(last) - sent, commits=commits, deleted=len(stale))
 
 
-def fetch(place: Place, *, wanted: Sequence[str], most_bytes: Mapping[str, int], most_files: int) -> Path:
-    """The folder in the Hub's cache that holds the files of a place whose names match `wanted`, patterns with `*`.
+def fetch(place: Place, *, most_bytes: Mapping[str, int], most_files: int) -> Path:
+    """The folder in the Hub's cache that holds the files of a place whose names match the patterns of `most_bytes`, with `*`.
 
-    `most_bytes` says how large a file may be, by its suffix: all sizes are looked at before anything is fetched. What is there
-    is not fetched again; without a line to the Hub, what an earlier call got is taken. Raises RemoteError with the remedy, and
-    StoppedError where the Hub gives no more for now.
+    A file has at most the bytes of its pattern (the fewest of those that it matches): all sizes are looked at before anything
+    is fetched. What is there is not fetched again; without a line to the Hub, what an earlier call got is taken. Raises
+    RemoteError with the remedy, and StoppedError where the Hub gives no more for now.
     """
     where = {"repo_id": place.repo, "repo_type": place.kind}
-    patterns = [place.below(each) for each in wanted]
+    most = {place.below(pattern): size for pattern, size in most_bytes.items()}
+    patterns = list(most)
 
     def ask(act: Callable[[], T]) -> T:
         return asked(place, act, backoff=SHORT_BACKOFF)
@@ -129,7 +140,7 @@ def fetch(place: Place, *, wanted: Sequence[str], most_bytes: Mapping[str, int],
         try:
             there = ask(lambda: _listing(api, place, revision=revision.resolved))
             names = sorted(name for name in there if _matches(name, patterns))
-            _check_claims(place, {name: there[name].size for name in names}, most_bytes, most_files)
+            _check_claims(place, {name: there[name].size for name in names}, most, most_files)
             more: dict[str, Any] = {"allow_patterns": names or ["*/none"]}
         except RemoteError as error:
             if error.__cause__ is None or answers.status(error) is not None:
@@ -137,19 +148,19 @@ def fetch(place: Place, *, wanted: Sequence[str], most_bytes: Mapping[str, int],
             more = {"allow_patterns": patterns, "local_files_only": True}
         folder = Path(ask(lambda: api.snapshot_download(**where, revision=revision, **more)))
     found = folder / place.path
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for each in wanted for path in found.glob(each)}
-    _check_claims(place, sizes, most_bytes, most_files)
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for each in most_bytes for path in found.glob(each)}
+    _check_claims(place, sizes, most, most_files)
     return found
 
 
 def _check_claims(place: Place, sizes: Mapping[str, int], most_bytes: Mapping[str, int], most_files: int) -> None:
-    """Raise RemoteError where a repository has more than what is looked for has."""
+    """Raise RemoteError where a repository has more than what is looked for has: each file matches a pattern of `most_bytes`."""
     if len(sizes) > most_files:
         raise RemoteError(
             f"{place}: has {len(sizes)} files where at most {most_files} are read; see that it is the right one"
         )
     for name, size in sizes.items():
-        if size > (most := most_bytes[Path(name).suffix]):
+        if size > (most := min(most_bytes[pattern] for pattern in most_bytes if _matches(name, [pattern]))):
             raise RemoteError(
                 f"{place}: its {name} has {size} bytes where at most {most} are read; see that it is the right one"
             )

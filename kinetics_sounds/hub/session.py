@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from .. import __version__, answers, files, redact, retry, web
+from .. import __version__, answers, files, progress, redact, retry, web
 from ..errors import KineticsSoundsError, RemoteError, StoppedError
 from .place import Place
 
@@ -67,10 +67,11 @@ def connect() -> Iterator[Any]:
         made.event_hooks = {**made.event_hooks, "response": [*made.event_hooks.get("response", ()), _refuse]}
         return made
 
-    own_log = logging.getLogger("huggingface_hub")
-    level, shown = own_log.level, not are_progress_bars_disabled()
+    logs = [logging.getLogger(name) for name in ("huggingface_hub", "httpx", "httpx2")]
+    levels, shown = [each.level for each in logs], not are_progress_bars_disabled()
     set_client_factory(client)
-    own_log.setLevel(logging.CRITICAL)  # its lines have addresses with signatures
+    for each in logs:
+        each.setLevel(logging.CRITICAL)  # their lines have addresses with signatures
     if shown:
         disable_progress_bars()
     try:
@@ -80,7 +81,8 @@ def connect() -> Iterator[Any]:
     finally:
         if shown:
             enable_progress_bars()
-        own_log.setLevel(level)
+        for each, level in zip(logs, levels, strict=True):
+            each.setLevel(level)
         set_client_factory(make)
 
 
@@ -98,6 +100,8 @@ def asked(
 
     def may_pass(error: Exception) -> bool:
         passes = _may_pass(error) and answers.waited(error, stop=stop)
+        if passes:
+            progress.log.warning("%s: %s; trying again", place, _words(error))
         if passes and stop():
             raise stopped(place) from error
         return passes
@@ -135,11 +139,16 @@ def _named(place: Place, error: Exception) -> KineticsSoundsError:
         return StoppedError(
             f"{place}: the Hub takes no more for now (HTTP status 429); run the same again in an hour to go on"
         )
+    return RemoteError(f"{place}: {_REMEDIES.get(status or 0, _REMEDY)} ({_words(error)})")
+
+
+def _words(error: Exception) -> str:
+    """What a library's error says, without tokens."""
+    status = answers.status(error)
     *_, first = answers.causes(error)
     words = getattr(first, "server_message", None) or next(iter(str(first).strip().splitlines()), "")
     told = redact.redact("".join(each if each.isprintable() else " " for each in str(words)), _tokens())
-    kind = f"{type(first).__name__}{f', HTTP status {status}' if status else ''}"
-    return RemoteError(f"{place}: {_REMEDIES.get(status or 0, _REMEDY)} ({kind}: {told[:300]})")
+    return f"{type(first).__name__}{f', HTTP status {status}' if status else ''}: {told[:300]}"
 
 
 def _tokens() -> list[str]:

@@ -30,12 +30,13 @@ MAX_SECONDS = 600
 """Of a file: a clip is some seconds."""
 MAX_FRAMES = 60 * MAX_SECONDS
 
-MOST_DURATION_SECONDS = 0.5
+MOST_DURATION_SECONDS = 2.0
+"""Two files of one span of ten seconds, of which each covers 90 % at least and goes on for a second at most, differ by less."""
 MOST_LOUDNESS_DB = 12.0
 MOST_PICTURE = 0.45
 MOST_MOTION = 0.64
 MOST_SOUND = 0.7
-"""Bounds of what a new encoding changes, from `benchmarks/likeness.md`. The last three are distances."""
+"""Bounds of what a new encoding changes, from `benchmarks/likeness.md`. These three are distances."""
 LEAST_EVIDENCE = 24
 """Bits that must be 1 in either of two hashes, or their distance says nothing."""
 NEIGHBOURS = 8
@@ -258,7 +259,7 @@ def _neighbours(table: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield order[:-step][same], order[step:][same]
 
 
-def describe(path: Path, *, timeout_seconds: float) -> Likeness:
+def describe(path: Path, *, timeout_seconds: float = 60) -> Likeness:
     """Decode a clip from end to end and describe it.
 
     `timeout_seconds` is of each run of ffmpeg, of which there are two where the channels cancel each other out. Raises

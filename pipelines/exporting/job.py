@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinetics_sounds import files, fingerprints, manifest, stream
+from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Media, parse_key
 from kinetics_sounds.errors import ManifestError, SettingsError, ShardError
 from kinetics_sounds.settings import only_one
@@ -22,6 +23,9 @@ from ..layouts import Entry
 NAME = "export.json"
 SCHEMA = 1
 MOST_BYTES = 1 << 24
+"""Of an `export.json`."""
+MOST_NAMED = 20
+"""Clips or files that are named of those that are not as they should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,8 @@ def prepare(layout: str, settings: layouts.CommonSettings) -> Job:
 def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
     path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
     made = manifest.read(path)
-    labels = tuple(sorted(made.classes.labels))
+    classes = _classes(path, made.classes)
+    labels = tuple(sorted(classes.labels))
     place = {label: number for number, label in enumerate(labels)}
     clips = [(outcome.clip, outcome.media) for outcome in made.outcomes if outcome.media]
     if not clips:
@@ -92,7 +97,8 @@ def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
     content = fingerprints.content((clip.key, clip.label, clip.split, media.sha256) for clip, media in clips)
     facts = {
         "from": "clips",
-        "classes": made.classes.name,
+        "classes": classes.name,
+        "note": classes.note,
         "labels": labels,
         "content": content,
         "channels": _digest(channels),
@@ -106,6 +112,28 @@ def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
         items=_in_order(items),
         facts=facts,
     )
+
+
+def _classes(path: Path, found: ClassList) -> ClassList:
+    """The class list of a manifest; for a copy that of the build's own manifest beside it, since its rows may lack labels.
+
+    Raises SettingsError for a copy alone that is seen to lack some: other people's code would number the others anew.
+    """
+    if not found.note.startswith(manifest.DERIVED):
+        return found
+    own = path.with_name("manifest.parquet")
+    if own.is_file():
+        classes = manifest.read_classes(own)
+        places = [classes.labels.index(label) for label in found.labels if label in classes.labels]
+        whole = not classes.note.startswith(manifest.DERIVED)
+        if whole and len(places) == len(found.labels) and places == sorted(places):
+            return classes
+    if found.note.endswith(manifest.GAPS):
+        raise SettingsError(
+            f"{path}: is a copy of a manifest in which some labels have no row, so the classes would be numbered anew; keep it "
+            "beside the build's own manifest.parquet, or keep one row of each label (of any status)"
+        )
+    return found
 
 
 def _of_shards(layout: str, settings: layouts.CommonSettings) -> Job:
@@ -127,7 +155,13 @@ def _of_shards(layout: str, settings: layouts.CommonSettings) -> Job:
             items.append(Item(entry=Entry(clip=clip, index=place[clip.label]), media=None, number=number))
     if not items:
         raise SettingsError(f"{folder}: holds no sample, so there is nothing to lay out")
-    facts = {"from": "shards", "classes": dataset.classes, "labels": labels, "content": dataset.recipe}
+    facts = {
+        "from": "shards",
+        "classes": dataset.classes,
+        "note": dataset.note,
+        "labels": labels,
+        "content": dataset.recipe,
+    }
     return Job(
         layout=layout,
         settings=settings,
@@ -161,10 +195,6 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-MOST_NAMED = 20
-"""Clips that are named of those that are not there."""
-
-
 def check_clips(job: Job, known: Container[str]) -> None:
     """Raise ManifestError that names the clips still to be laid out that are missing or of another size.
 
@@ -191,25 +221,30 @@ def mending(folder: Path) -> str:
 
 
 def claim(out: Path, facts: Mapping[str, object]) -> None:
-    """See that a folder is this export's, and say so in it.
+    """Say in a folder that is held that it is this export's; raises SettingsError as `check_folder`."""
+    check_folder(out, facts)
+    if not (out / NAME).exists():
+        files.write_bytes(out / NAME, _written(facts))
 
-    Raises SettingsError where it holds another export, or anything else.
-    """
+
+def _written(facts: Mapping[str, object]) -> bytes:
+    return (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode()
+
+
+def check_folder(out: Path, facts: Mapping[str, object]) -> None:
+    """Raise SettingsError where a folder holds another export, or anything else; nothing in it is changed."""
     path = out / NAME
-    data = (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode()
     if not path.exists():
-        if others := sorted(each.name for each in out.iterdir() if not each.name.startswith(".")):
+        if out.exists() and (others := sorted(each.name for each in out.iterdir() if not each.name.startswith("."))):
             raise SettingsError(f"{out}: holds {others[0]!r} and no export; choose another --out, or an empty one")
-        files.write_bytes(path, data)
         return
     try:
         there = files.read_json(path, most_bytes=MOST_BYTES)
     except (OSError, ValueError) as error:
         raise SettingsError(f"{path}: cannot be read ({error}); choose another --out, or delete that folder") from error
-    if there != json.loads(data):
-        differs = [
-            name for name, value in json.loads(data).items() if not isinstance(there, dict) or there.get(name) != value
-        ]
+    wanted = json.loads(_written(facts))
+    if there != wanted:
+        differs = [name for name, value in wanted.items() if not isinstance(there, dict) or there.get(name) != value]
         raise SettingsError(
             f"{out}: holds an export of another manifest, other settings or other tools (other {', '.join(differs) or 'facts'}); "
             "choose another --out, or delete it to make it anew"

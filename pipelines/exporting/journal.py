@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetics_sounds import files
+from kinetics_sounds.clip import Kind, Status
 from kinetics_sounds.shards.index import SkippedClip
 
 from .placing import Place
@@ -54,14 +55,24 @@ def read(path: Path) -> Known:
 
 def _parsed(told: Any) -> tuple[str, Made | SkippedClip]:  # noqa: ANN401 - whatever JSON says
     """Raises ValueError, TypeError or KeyError for what is no line of ours."""
+    told = _mapping(told)
     if "status" in told:
         skipped = SkippedClip(key=_text(told["key"]), status=_text(told["status"]), detail=_text(told["detail"]))
+        if Status.of(skipped.status).kind is not Kind.PERMANENT:
+            raise ValueError("no clip is left out for good because of that")
         return skipped.key, skipped
     places = {
-        _text(place): Place(files=_count(each["files"]), bytes=_count(each["bytes"]), sha256=_text(each["sha256"]))
-        for place, each in told["places"].items()
+        place: Place(files=_count(each["files"]), bytes=_count(each["bytes"]), sha256=_text(each["sha256"]))
+        for place, each in _mapping(told["places"]).items()
     }
-    return _text(told["key"]), Made(places=places, counts={name: _count(each) for name, each in told["counts"].items()})
+    counts = {name: _count(each) for name, each in _mapping(told["counts"]).items()}
+    return _text(told["key"]), Made(places=places, counts=counts)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - whatever JSON says
+    if not isinstance(value, dict):
+        raise TypeError("it is no object")
+    return value
 
 
 def _text(value: object) -> str:

@@ -1,5 +1,6 @@
 """A clip's files get their names when they are whole, and are told again from what was recorded."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kinetics_sounds import files
+from kinetics_sounds.errors import SettingsError
 
 MOST_FILES = 1_000_000
 """Below one place: what has more is not what was made."""
@@ -59,7 +61,10 @@ def difference(path: Path, recorded: Place, *, check_bytes: bool) -> str:
 
 
 def put(staged: Path, target: Path, *, trash: Path) -> None:
-    """Give a finished file or folder its name, synced; what lay there goes to `trash`, a folder on the same disk."""
+    """Give a finished file or folder its name, synced; what lay there goes to `trash`, a folder on the same disk.
+
+    Raises SettingsError where a folder on the way to it leads to another disk, to which nothing can be renamed.
+    """
     for path in [*staged.iterdir(), staged] if staged.is_dir() else [staged]:
         if path.is_dir():
             files.sync_folder(path)
@@ -67,9 +72,17 @@ def put(staged: Path, target: Path, *, trash: Path) -> None:
             with path.open("rb") as written, files.named(path):
                 os.fsync(written.fileno())
     files.make_folder(target.parent)
-    if target.is_dir() or (staged.is_dir() and target.exists()):
-        target.rename(trash / f"replaced-{secrets.token_hex(8)}")
-    staged.replace(target)
+    try:
+        if target.is_dir() or (staged.is_dir() and target.exists()):
+            target.rename(trash / f"replaced-{secrets.token_hex(8)}")
+        staged.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise SettingsError(
+            f"{target.parent}: lies on another disk than its export, so no finished file can be given its name there; "
+            "put the whole export on one disk: choose another --out, or take away the link or mount"
+        ) from error
     files.sync_folder(target.parent)
 
 

@@ -80,6 +80,8 @@ def export(task: Task) -> Made | SkippedClip:
             if status.kind is not Kind.PERMANENT:
                 raise StoppedError(f"{status}: {error}; {remedy}") from error
             return SkippedClip(key=key, status=status.value, detail=str(error))
+        if set(counts) != set(layout.counts(work.settings)):
+            raise ValueError(f"{work.layout}: make gave {sorted(counts)}, which are not what its counts are called")
         places = {place: placing.describe(staged / place) for place in layout.places(task.entry, work.settings)}
         for place in places:
             placing.put(staged / place, work.out / place, trash=Path(name))

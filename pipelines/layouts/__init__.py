@@ -20,13 +20,13 @@ from kinetics_sounds import plugins
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import MediaError, SettingsError
 from kinetics_sounds.media import encode, extract, ffmpeg
-from kinetics_sounds.media.ffmpeg import read_through
 
-from .. import executors
-from ..executors import R
+from .. import attempts, executors
 
 MOST_SIDE = 4096
 """Pixels of a `--short_side`."""
+LEAST_RATE, MOST_RATE = 8_000, 192_000
+"""Hertz of a `--sample_rate`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Source:
     channel: str = encode.MIX
     """What of the sound is taken: as for `encode.encode`."""
     num_frames: int = 0
-    """That decoding must show; 0 where it is not known."""
+    """That were measured, or are in the shard, and that decoding must show; 0 where it is not known."""
     timeout_seconds: float
 
     @property
@@ -96,7 +96,10 @@ class Source:
         return self.entry.clip.seconds + 2.0
 
     def frames(self, folder: Path, *, name: str, fps: Fraction | None = None, short_side: int = 0) -> int:
-        """Write frames below `folder`, which is made, as `extract.frames` does; how many."""
+        """Write frames below `folder`, which is made, as `extract.frames` does; how many.
+
+        Raises MediaError where the clip does not decode, or twice to other frames than are known to be in it.
+        """
         folder.mkdir(parents=True)
 
         def made() -> tuple[int, int]:
@@ -112,7 +115,15 @@ class Source:
                 timeout_seconds=self.timeout_seconds,
             )
 
-        return _twice(made, self.picture, good=lambda found: self.num_frames in (0, found[1]))[0]
+        count, decoded = attempts.in_two_tries(
+            made, self.picture, decoded=lambda found: found[1], frames=self.num_frames
+        )
+        if self.num_frames not in (0, decoded):
+            raise MediaError(
+                f"decodes to {decoded} frames, twice, where {self.num_frames} are recorded of it; make the manifest or the "
+                "shards anew with the tools that are here"
+            )
+        return count
 
     def whole(self, path: Path, *, link: bool) -> None:
         """A copy of the clip's file, or another name of it; raises SettingsError where the disk has no such names."""
@@ -135,7 +146,7 @@ class Source:
             raise SettingsError(f"{self.entry.key}: these shards have no sound; make them with --audio flac")
         sound = self.sound
         path.parent.mkdir(parents=True, exist_ok=True)
-        _twice(
+        attempts.in_two_tries(
             lambda: extract.wav(
                 sound,
                 path,
@@ -146,18 +157,6 @@ class Source:
             ),
             sound,
         )
-
-
-def _twice(act: Callable[[], R], path: Path, *, good: Callable[[R], bool] = lambda _: True) -> R:
-    """What `act` gives, in a second try where the first fails or is no good: tools are killed, disks stall."""
-    try:
-        made = act()
-        if good(made):
-            return made
-    except MediaError:
-        pass
-    read_through(path)
-    return act()
 
 
 class Layout(Protocol):
@@ -178,8 +177,11 @@ class Layout(Protocol):
     def places(self, entry: Entry, settings: Any) -> tuple[str, ...]:  # noqa: ANN401
         """The files and folders that a clip becomes, relative to the export's; no other clip has them."""
 
+    def counts(self, settings: Any) -> tuple[str, ...]:  # noqa: ANN401
+        """The names of what `make` gives."""
+
     def make(self, source: Source, folder: Path, settings: Any) -> dict[str, int]:  # noqa: ANN401
-        """Write these below `folder`, which is empty; what the lists need to know of them.
+        """Write these below `folder`, which is empty; what the lists need to know of them, by the names of `counts`.
 
         Raises MediaError where the clip can never be laid out so: it is named and left out.
         """
@@ -218,6 +220,12 @@ def check_side(short_side: int) -> None:
     """Raise SettingsError for frames that cannot be made; 0 leaves them as they are."""
     if short_side and (not 16 <= short_side <= MOST_SIDE or short_side % 2):
         raise SettingsError(f"--short_side {short_side}: must be even, from 16 to {MOST_SIDE}, or 0")
+
+
+def check_rate(sample_rate: int) -> None:
+    """Raise SettingsError for sound that cannot be made at so many hertz."""
+    if not LEAST_RATE <= sample_rate <= MOST_RATE:
+        raise SettingsError(f"--sample_rate {sample_rate}: must be from {LEAST_RATE} to {MOST_RATE}")
 
 
 def check_names(entries: Sequence[Entry], name: Callable[[Entry], str]) -> None:

@@ -71,6 +71,11 @@ def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
     return (f"{'rawframes' if settings.rawframes else 'videos'}_{entry.clip.split}/{_path(entry, settings)}",)
 
 
+def counts(settings: Settings) -> tuple[str, ...]:
+    """The number of frames, where there are any."""
+    return ("frames",) if settings.rawframes else ()
+
+
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
     """A copy of the clip or a link to it, or its frames."""
     [place] = places(source.entry, settings)

@@ -16,10 +16,9 @@ import numpy as np
 
 from kinetics_sounds import files
 from kinetics_sounds.clip import SPLITS
-from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.media import extract, fbank
 
-from . import CommonSettings, Entry, Exported, Source, check_side, media_tools, one_line, text
+from . import CommonSettings, Entry, Exported, Source, check_rate, check_side, media_tools, one_line, text
 
 SHARDS = True
 LEAST, MOST = 4, 10
@@ -52,8 +51,7 @@ def check(settings: Settings, entries: Sequence[Entry]) -> None:
     """Raise SettingsError for sizes and rates that cannot be."""
     del entries  # any clip can be tried
     check_side(settings.short_side)
-    if not 8_000 <= settings.sample_rate <= 192_000:
-        raise SettingsError(f"--sample_rate {settings.sample_rate}: must be from 8000 to 192000")
+    check_rate(settings.sample_rate)
 
 
 def recipe(settings: Settings) -> dict[str, object]:
@@ -67,6 +65,12 @@ def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
     split = entry.clip.split
     suffixes = {"wav": (".wav",), "fbank": (".npy",), "both": (".wav", ".npy")}[settings.audio]
     return (f"visual/{split}/{entry.key}", *(f"audio/{split}/{entry.key}{suffix}" for suffix in suffixes))
+
+
+def counts(settings: Settings) -> tuple[str, ...]:
+    """The number of frames."""
+    del settings
+    return ("frames",)
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from kinetics_sounds import files
-from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.media import extract
 
-from . import CommonSettings, Entry, Exported, Source, check_names, check_side, media_tools
+from . import CommonSettings, Entry, Exported, Source, check_names, check_rate, check_side, media_tools
 
 SHARDS = True
 LEAST = 4
@@ -50,8 +49,7 @@ class Settings(CommonSettings):
 def check(settings: Settings, entries: Sequence[Entry]) -> None:
     """Raise SettingsError for sizes and rates that cannot be, and for two clips of a video that begin at the same second."""
     check_side(settings.short_side)
-    if not 8_000 <= settings.sample_rate <= 192_000:
-        raise SettingsError(f"--sample_rate {settings.sample_rate}: must be from 8000 to 192000")
+    check_rate(settings.sample_rate)
     check_names(entries, _name)
 
 
@@ -77,6 +75,12 @@ def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
         f"{split}-videos/{split}-set-img/Image-01-FPS/{name}.mp4",
         f"{split}-audios/{split}-set/{name}.wav",
     )
+
+
+def counts(settings: Settings) -> tuple[str, ...]:
+    """The number of frames."""
+    del settings
+    return ("frames",)
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:

@@ -63,6 +63,12 @@ def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
     return (f"{entry.clip.split}/{_name(entry)}",)
 
 
+def counts(settings: Settings) -> tuple[str, ...]:
+    """Nothing: the table needs to know nothing of the files."""
+    del settings
+    return ()
+
+
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
     """A copy of the clip, or a link to it; raises MediaError for a container that `videofolder` does not read."""
     if source.entry.suffix not in SUFFIXES:

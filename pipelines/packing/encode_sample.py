@@ -17,7 +17,6 @@ from kinetics_sounds import files
 from kinetics_sounds.clip import Kind, Outcome, Status
 from kinetics_sounds.errors import ManifestError, MediaError, SettingsError, StoppedError
 from kinetics_sounds.media import encode, error_status, measure, mel, probe
-from kinetics_sounds.media.ffmpeg import read_through
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import SkippedClip
 
@@ -83,12 +82,12 @@ def pack(task: Task) -> dict[str, bytes] | SkippedClip:
             raise ManifestError(
                 f"{path}: {found}, so it is not the clip that the manifest names; {mending(packing.folder)}"
             )
-        made = _encoded(
+        most_seconds, channel = clip.seconds + 2 * measure.LONGER_SECONDS, media.audio_channel or encode.MIX
+        made = attempts.in_two_tries(
+            lambda: _encoded(path, packing, most_seconds, channel),
             path,
-            packing,
+            decoded=lambda found: found.decoded_frames,
             frames=media.num_frames,
-            most_seconds=clip.seconds + 2 * measure.LONGER_SECONDS,
-            channel=media.audio_channel or encode.MIX,
         )
     except MediaError as error:
         status = error_status.status(error)
@@ -116,23 +115,8 @@ def mending(folder: Path) -> str:
     return f"make it anew with the options of the build ({command}), then run ks-shard again"
 
 
-def _encoded(path: Path, packing: Packing, *, frames: int, most_seconds: float, channel: str) -> encode.Encoded:
-    """The clip's stored picture and sound, in a second try where the first one fails: tools are killed, disks stall.
-
-    So too where other than `frames` frames were decoded: some demuxers pass over what they cannot read without a word.
-    Raises OSError where the clip cannot be read to its end.
-    """
-    try:
-        made = _once(path, packing, most_seconds, channel)
-    except MediaError:
-        made = None
-    if made is not None and made.decoded_frames == frames:
-        return made
-    read_through(path)
-    return _once(path, packing, most_seconds, channel)
-
-
-def _once(path: Path, packing: Packing, most_seconds: float, channel: str) -> encode.Encoded:
+def _encoded(path: Path, packing: Packing, most_seconds: float, channel: str) -> encode.Encoded:
+    """The clip's picture and sound as they are stored."""
     found = probe.probe(path)
     if found.audio and channel.isdecimal() and int(channel) >= found.audio.channels > 1:
         raise ManifestError(

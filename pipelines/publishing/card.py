@@ -1,6 +1,6 @@
 """README.md of a published folder: a dataset card as the Hub reads it; and its licence, citation and changes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -9,10 +9,12 @@ from kinetics_sounds import __version__, files
 
 from .contents import CHANGES, CITATION, CLASSES, CROISSANT, DATASHEET, FINGERPRINTS, LICENSE, SUMS
 from .facts import Counts, Facts, shard_facts
-from .markdown import escape, plain, table
+from .markdown import code, escape, plain, table
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """The Hub's size categories: below this many, which."""
+MOST_LABELS = 5
+"""That an entry of CHANGES.md names."""
 HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 """What the Hub calls the splits."""
 
@@ -78,7 +80,7 @@ def _what(facts: Facts) -> list[str]:
             f"of its clip; those whose `status` is `ok` are the set. {WITH_MEDIA if facts.media else NO_MEDIA}"
         ),
         "",
-        f"Classes: `{escape(classes.name)}`.{note}",
+        f"Classes: {code(classes.name)}.{note}",
         "",
         (
             "Made by ks-build of kinetics-sounds (a clip is cut to its annotated span by decoding, audited, measured, and named "
@@ -281,11 +283,19 @@ def entry(facts: Facts) -> str:
         for what, counted in told.items()
         if counted
     ]
-    if facts.history and not any(told.values()):
+    if remapped := facts.changes.remapped:
+        lines.append(f"- labels whose label_index is another or gone: {len(remapped)} ({_some(remapped)})")
+    if facts.history and not (remapped or any(told.values())):
         lines.append("- the same clips; documents or columns changed")
     return (
         "\n".join([*lines, f"- selection: {facts.published.selection}", f"- content: {facts.published.content}"]) + "\n"
     )
+
+
+def _some(labels: Sequence[str]) -> str:
+    """Some of these labels."""
+    more = f", and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
+    return ", ".join(map(escape, labels[:MOST_LABELS])) + more
 
 
 def classes_text(facts: Facts) -> bytes:

@@ -4,26 +4,23 @@ import dataclasses
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kinetics_sounds import classes, files
 from kinetics_sounds.command import DONE, SOME_FAILED
-from kinetics_sounds.errors import ClassListError, PublishError, SettingsError
+from kinetics_sounds.errors import ClassListError, ListError, PublishError, SettingsError
 from kinetics_sounds.settings import parse
 
 from . import contents, croissant, likeness, tables
-from .contents import CLASSES, CROISSANT, DATASHEET, FINGERPRINTS, SUMS
+from .contents import CLASSES, CROISSANT, FINGERPRINTS, SUMS
+from .list_rows import rows_of_list
 from .markdown import plain
 from .tables import Row
 
 MOST_FINDINGS = 200
 """Of one kind that are named; the rest are counted."""
-
-
-OF_THE_HUB = (".gitattributes", ".git/", ".cache/huggingface/")
-"""What a folder that comes from the Hub has besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +87,9 @@ def bounded(findings: Iterable[Finding]) -> Iterator[Finding]:
 def check(folder: Path, *, with_croissant: bool) -> Iterator[Finding]:
     """Every finding; what cannot be read is one, and what builds on it is left out."""
     yield from _sums(folder)
+    if contents.is_list(folder):
+        yield from _lists(folder)
+        return
     rows: dict[str, list[Row]] = {}
     for split in contents.splits_of(folder):
         try:
@@ -105,10 +105,7 @@ def check(folder: Path, *, with_croissant: bool) -> Iterator[Finding]:
     everything = [row for table in rows.values() for row in table]
     yield from _classes(folder, everything)
     yield from leaks(everything)
-    described = (folder / CROISSANT).exists() or (
-        folder / DATASHEET
-    ).exists()  # the common split of ks-publish diff is not
-    if with_croissant and whole and rows and described:
+    if with_croissant and whole and rows and (folder / CROISSANT).exists():
         yield from _croissant(folder, rows)
 
 
@@ -129,10 +126,26 @@ def _sums(folder: Path) -> Iterator[Finding]:
             yield Finding("missing" if fault == "is missing" else "changed", name, fault)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name in sums or name == SUMS or name.startswith(OF_THE_HUB):
+        if name in sums or name == SUMS or contents.is_of_the_hub(name):
             continue
         if path.is_symlink() or not path.is_dir():
             yield Finding("extra", name, f"is not in {SUMS}")
+    for name in _expected(folder):
+        if name not in sums and not (folder / name).exists():
+            yield Finding("missing", name, f"is not there and not in {SUMS}, though every such folder has it")
+
+
+def _expected(folder: Path) -> tuple[str, ...]:
+    """The documents that a folder has, by what it says that it is."""
+    if contents.is_list(folder):
+        return contents.OF_THE_LIST
+    try:
+        told = contents.read_fingerprints(folder)
+    except PublishError:
+        return contents.DOCUMENTS
+    described = any((folder / name).exists() for name in set(contents.DOCUMENTS).difference(contents.OF_THE_COMMON))
+    is_common = told.name == told.classes == contents.COMMON and not described
+    return contents.OF_THE_COMMON if is_common else contents.DOCUMENTS
 
 
 def _fault(path: Path, sha256: str) -> str:
@@ -195,14 +208,44 @@ def _clips(rows: Sequence[Row]) -> dict[str, int]:
     return {"clips": sum(row["status"] == "ok" for row in rows)}
 
 
-def _classes(folder: Path, rows: Iterable[Row]) -> Iterator[Finding]:
+def _lists(folder: Path) -> Iterator[Finding]:
+    """Of the common split of two lists: its rows, labels and leaks."""
+    rows: list[Row] = []
+    for split in contents.splits_of(folder):
+        path = contents.csv_path(folder, split)
+        try:
+            listed = rows_of_list(path, known=(), labels=())
+        except (ListError, PublishError) as error:
+            yield _finding("table", folder, error)
+            continue
+        yield from (Finding("table", f"splits/{path.name}", told) for told in listed.unread)
+        for row in listed.rows:
+            if None in (row["label"], row["time_start"], row["time_end"]) or row["split"] != split:
+                yield Finding(
+                    "table", f"splits/{path.name}", f"{row['key']}: lacks a label or times, or is of another split"
+                )
+        rows += [{**row, "status": ""} for row in listed.rows]
+    labels = yield from _labels(folder)
+    for label in sorted({str(row["label"]) for row in rows}.difference(labels or ())) if labels else ():
+        yield Finding("classes", CLASSES, f"lacks {label!r}, which rows have")
+    yield from leaks(rows)
+
+
+def _labels(folder: Path) -> Generator[Finding, None, tuple[str, ...]]:
+    """The labels of a folder's class list; none where it cannot be read, which is a finding."""
     path = folder / CLASSES
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > contents.MOST_BYTES:
             raise PublishError(f"{path}: is no plain file of some labels")
-        labels = classes.read(str(path.absolute())).labels
+        return classes.read(str(path.absolute())).labels
     except (ClassListError, PublishError, OSError) as error:
         yield _finding("classes", folder, error)
+        return ()
+
+
+def _classes(folder: Path, rows: Iterable[Row]) -> Iterator[Finding]:
+    labels = yield from _labels(folder)
+    if not labels:
         return
     for index, label in sorted({(int(row["label_index"] or 0), str(row["label"])) for row in rows}):
         if index >= len(labels) or labels[index] != label:

@@ -1,9 +1,14 @@
-"""The clips that two sets share, as a folder of its own on which two papers can be compared."""
+"""The clips that two sets share, as a folder of its own on which two papers can be compared.
 
-from collections.abc import Collection
+Where one of them says what became of the clips, it is written as splits of a published folder; two lists give lists.
+"""
+
+import csv
+import io
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from kinetics_sounds import files
+from kinetics_sounds import files, fingerprints
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import PublishError
 
@@ -11,44 +16,87 @@ from . import contents, swap, tables
 from .facts import Counts
 from .markdown import escape, plain
 from .sets import ClipSet
+from .tables import Row
 
 VERSION = "1.0.0"
 
 
-def write(out: Path, shared: ClipSet, keys: Collection[str], *, names: tuple[str, str]) -> None:
-    """Write the rows of these keys as splits, with class list, fingerprints and checksums, into a folder that is not there."""
+def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
+    """Write the rows of these keys as splits, with class list and checksums, into a folder that is not there.
+
+    Raises PublishError where something is there, and where two lists say too little.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PublishError(f"{out}: is there already; choose another --out")
-    if any(shared.rows[key][name] is None for key in keys for name in ("label", "split", "time_end")):
-        raise PublishError("two lists say too little of their clips for a split of their own; compare with a manifest")
+    full = next((each for each in (a, b) if each.is_full), None)
+    rows = [row for key, row in full.rows.items() if key in keys] if full else _listed(a, b, keys)
+    labels = full.labels if full else tuple(sorted({str(row["label"]) for row in rows}))
+    rows.sort(key=lambda row: (str(row["label"]), str(row["key"])))
+    by_split = {split: found for split in SPLITS if (found := [row for row in rows if row["split"] == split])}
     out = out.absolute()
     with swap.staging(out) as new:
-        counts = Counts()
-        for split in SPLITS:
-            rows = sorted(
-                (row for key, row in shared.rows.items() if key in keys and row["split"] == split),
-                key=lambda row: (str(row["label"]), str(row["key"])),
-            )
-            if rows:
-                tables.write(contents.csv_path(new, split), counts.counted(rows))
-        published = counts.published("common", VERSION, "common")
-        labels = "".join(f"{label}\n" for label in shared.labels)
-        clips = ", ".join(f"{split} {each['clips']}" for split, each in published.splits.items())
-        told = [
-            f"# Clips that {escape(names[0])} and {escape(names[1])} share",
+        told = _write_splits(new, by_split) if full else _write_lists(new, by_split)
+        counts = ", ".join(f"{split} {len(found)}" for split, found in by_split.items())
+        more = "" if full else f" --classes FOLDER/{contents.CLASSES}"
+        lines = [
+            f"# Clips that {escape(a.name)} and {escape(b.name)} share",
             "",
-            "Same key, same label, same split in both. Rebuild them with `ks-build --clips FOLDER`.",
+            f"Same key, same label, same split in both. Rebuild them with `ks-build --clips FOLDER{more} --out data/common`.",
             "",
-            f"- clips: {clips or 'none'}",
-            f"- selection: {published.selection}",
+            f"- clips: {counts or 'none'}",
+            *told,
         ]
-        documents = {
-            contents.CLASSES: f"# labels of {plain(names[0])} and {plain(names[1])}\n{labels}".encode(),
-            contents.FINGERPRINTS: contents.fingerprints_text(published),
-            contents.CARD: ("\n".join(told) + "\n").encode(),
-        }
-        for name, data in documents.items():
-            files.write_bytes(new / name, data)
+        classes = f"# labels of {plain(a.name)} and {plain(b.name)}\n" + "".join(f"{label}\n" for label in labels)
+        files.write_bytes(new / contents.CLASSES, classes.encode())
+        files.write_bytes(new / contents.CARD, ("\n".join(lines) + "\n").encode())
         sums = {path.relative_to(new).as_posix(): files.sha256(path) for path in new.rglob("*") if path.is_file()}
         files.write_bytes(new / contents.SUMS, contents.sums_text(sums))
         swap.exchange(new, out, own=())
+
+
+def _listed(a: ClipSet, b: ClipSet, keys: Collection[str]) -> list[Row]:
+    """What either of two lists says of each clip; PublishError where that is too little, or no list could say it."""
+    rows: list[Row] = []
+    for key in keys:
+        ours, theirs = a.rows[key], b.rows[key]
+        row = {name: theirs[name] if value is None else value for name, value in ours.items()}
+        if any(row[name] is None for name in ("label", "split", "time_start", "time_end")):
+            raise PublishError(
+                "two lists say too little of their clips for a split of their own; compare with a manifest"
+            )
+        if fault := tables.label_fault(str(row["label"])):
+            raise PublishError(f"the label {row['label']!r} of {key} {fault}, so no list can name it; mend the lists")
+        rows.append(row)
+    return rows
+
+
+def _write_splits(new: Path, by_split: dict[str, list[Row]]) -> list[str]:
+    """Splits as a published folder has them, and its fingerprints; returns what the card says of these."""
+    counts = Counts()
+    for split, rows in by_split.items():
+        tables.write(contents.csv_path(new, split), counts.counted(rows))
+    published = counts.published(contents.COMMON, VERSION, contents.COMMON)
+    files.write_bytes(new / contents.FINGERPRINTS, contents.fingerprints_text(published))
+    return [f"- selection: {published.selection}"]
+
+
+def _write_lists(new: Path, by_split: dict[str, list[Row]]) -> list[str]:
+    """Lists in the form of Kinetics' own: nothing is known of what became of the clips, so that no fingerprint is stated."""
+    for split, rows in by_split.items():
+        files.write_bytes(contents.csv_path(new, split), _list_text(rows))
+    everything = [row for rows in by_split.values() for row in rows]
+    selection = fingerprints.selection((str(r["key"]), str(r["label"]), str(r["split"])) for r in everything)
+    return [
+        f"- selection, if all of them are there: {selection}",
+        "- content: not known, for both are lists, which say nothing of bytes nor of what became of a clip",
+    ]
+
+
+def _list_text(rows: Sequence[Row]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(contents.LISTED)
+    writer.writerows(
+        [files.for_people(str(row[name])) if name == "label" else row[name] for name in contents.LISTED] for row in rows
+    )
+    return text.getvalue().encode()

@@ -32,6 +32,19 @@ CARD, CLASSES, FINGERPRINTS, SUMS, CROISSANT, CITATION, DATASHEET, LICENSE, CHAN
 MEDIA = "clips"
 """Folder of the clips, where `--media` was given: clips/SPLIT/KEY.mp4."""
 
+DOCUMENTS = (CARD, CLASSES, FINGERPRINTS, CROISSANT, CITATION, DATASHEET, LICENSE, CHANGES)
+"""What every published folder has besides its splits and SHA256SUMS."""
+COMMON = "common"
+"""Name of the split that two sets share, and of its class list."""
+OF_THE_COMMON = (CARD, CLASSES, FINGERPRINTS)
+"""What a common split has of the documents."""
+LISTED = ("label", "youtube_id", "time_start", "time_end", "split")
+"""Columns of the common split of two lists: what Kinetics' own lists say."""
+OF_THE_LIST = (CARD, CLASSES)
+"""What that has of the documents."""
+OF_THE_HUB = (".git", ".gitattributes", ".cache/huggingface")
+"""What a folder that comes from the Hub has besides."""
+
 MOST_BYTES = 64 << 20
 """Of each of the small files; SHA256SUMS has some 100 bytes a file."""
 
@@ -58,6 +71,11 @@ def csv_path(folder: Path, split: str) -> Path:
     return folder / "splits" / f"{split}.csv"
 
 
+def names(folder: Path) -> list[str]:
+    """The files below a folder, by their paths in it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def is_published(folder: Path) -> bool:
     """Whether a folder says that it is a published one."""
     return (folder / FINGERPRINTS).is_file()
@@ -66,6 +84,27 @@ def is_published(folder: Path) -> bool:
 def splits_of(folder: Path) -> list[str]:
     """The splits whose CSVs are there."""
     return [split for split in SPLITS if csv_path(folder, split).is_file()]
+
+
+def is_of_the_hub(name: str) -> bool:
+    """Whether a path within a folder is what a checkout or a download from the Hub has besides."""
+    return name in OF_THE_HUB or name.startswith(tuple(f"{each}/" for each in OF_THE_HUB))
+
+
+def is_list(folder: Path) -> bool:
+    """Whether a folder is the common split of two lists, which says nothing of what became of the clips."""
+    begins = f"{','.join(LISTED)}\n".encode()
+    paths = [csv_path(folder, split) for split in splits_of(folder)]
+    return (
+        bool(paths)
+        and not (folder / FINGERPRINTS).exists()
+        and all(_begin(path, len(begins)) == begins for path in paths)
+    )
+
+
+def _begin(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def rows_of(folder: Path, splits: Iterable[str] | None = None) -> Iterator[Row]:
@@ -96,11 +135,16 @@ def read_fingerprints(folder: Path) -> Published:
         splits = document["splits"]
         if not isinstance(splits, dict) or not set(splits) <= set(SPLITS):
             raise TypeError("splits are not those of a set")
-        if not all(set(each) == {"clips", "selection", "content"} for each in splits.values()):
+        if not all(map(_says_a_split, splits.values())):
             raise TypeError("a split says other things than clips, selection and content")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PublishError(f"{path}: cannot be used ({error}); make the folder with ks-publish") from error
     return Published(**texts, splits=splits)
+
+
+def _says_a_split(value: object) -> bool:
+    kinds = {"clips": int, "selection": str, "content": str}
+    return isinstance(value, dict) and {name: type(each) for name, each in value.items()} == kinds
 
 
 def fingerprints_text(published: Published) -> bytes:
@@ -127,7 +171,9 @@ def read_sums(folder: Path) -> dict[str, str]:
         if rest:
             raise ValueError("its last line does not end")
     except (OSError, ValueError) as error:
-        raise PublishError(f"{path}: cannot be read ({error}); make the folder with ks-publish") from error
+        raise PublishError(
+            f"{path}: cannot be read ({error}); put it back as it was published, or make the folder anew with another --out"
+        ) from error
     sums: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         match = _SUM.fullmatch(line)

@@ -217,7 +217,11 @@ def check_shape(folder: Path) -> None:
     texts = {name: value for name, value in document.items() if name not in known}
     if not all(re.fullmatch(r"[A-Za-z]+(:[A-Za-z]+)?", name) and _is_plain(value) for name, value in texts.items()):
         raise PublishError(f"{path}: says more than texts of the set")
-    if set(document.get("creator") or {}) != {"@type", "name"}:
+    creator = document.get("creator")
+    if not isinstance(creator, dict) or {name: type(value) for name, value in creator.items()} != {
+        "@type": str,
+        "name": str,
+    }:
         raise PublishError(f"{path}: its creator is none")
 
 

@@ -116,8 +116,8 @@ def _maintenance() -> dict[str, str]:
     return {
         "Who maintains it, and how can they be reached?": "The publisher, where it was published.",
         "Is there an erratum?": "See CHANGES.md.",
-        "Will it be updated?": "Versions follow Croissant's rule: MAJOR where records are removed or moved, MINOR where some are "
-        "added, else PATCH.",
+        "Will it be updated?": "Versions follow Croissant's rule: MAJOR where records are removed or moved (or a label has "
+        "another index), MINOR where some are added, else PATCH.",
         "Will older versions be kept?": NOT_KNOWN,
         "Can others contribute?": "Whoever builds the same selection can compare: `ks-publish diff`.",
     }

@@ -13,7 +13,7 @@ from kinetics_sounds.command import DONE, SOME_FAILED
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import parse
 
-from . import common, likeness, sets
+from . import common, contents, likeness, sets
 from .likeness import Verdict
 from .markdown import plain
 from .sets import ClipSet
@@ -27,20 +27,21 @@ SHOWN = 5
 class Settings:
     """Compare two sets: published folders, manifests (Parquet or CSV), or lists of papers. Only their ok clips count.
 
-    What a list does not say is no difference. Its class indices are read by the other's class list: with another than the
-    list's own, many labels differ.
+    What a list does not say is no difference; its rows that cannot be read are named. Its class indices are read by the other's
+    class list: with another than the list's own, many labels differ.
 
     Examples:
       ks-publish diff published/k32 data/k32/manifest.parquet
       ks-publish diff published/k32 paper_test.csv --out common
       ks-publish diff ours theirs --json
 
-    exit code: 0 the same clips, labels, splits and bytes (as far as both say); 1 not; 2 misuse; 3 stopped; 4 a bug, or a
-    disk that fails.
+    exit code: 0 the same clips, labels, splits and bytes (as far as both say); 1 not, or a row cannot be read; 2 misuse;
+    3 stopped; 4 a bug, or a disk that fails.
     """
 
     out: Path | None = None
-    """New folder for the common split: clips that both have with the same label and split, as ks-build --clips reads it."""
+    """New folder for the common split: clips that both have with the same label and split, as ks-build --clips reads it. Of two
+    lists it is lists, without status and checksums of clips."""
     json: bool = False
     """Print all differences as JSON on standard output."""
 
@@ -61,11 +62,15 @@ class Difference:
     """Keys of the clips that both have, with the same label and split where both say them."""
     same_content: int = field(default=0)
     """Clips of both with the same bytes."""
+    unread_in_a: tuple[str, ...] = ()
+    """Rows of a list that cannot be read."""
+    unread_in_b: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
-        """There is no difference that either could tell of."""
-        return not (self.only_in_a or self.only_in_b or self.label or self.split or self.content)
+        """There is no difference that either could tell of, and no row that cannot be read."""
+        kinds = (self.only_in_a, self.only_in_b, self.label, self.split, self.content)
+        return not any((*kinds, self.unread_in_a, self.unread_in_b))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,13 +82,17 @@ def main(argv: Sequence[str]) -> int:
     a, b = sets.read_both(*(files.user_path(place) for place in places))
     found = difference(a, b)
     if settings.out is not None:
-        common.write(settings.out, a if a.is_full or not b.is_full else b, found.common, names=(a.name, b.name))
+        common.write(settings.out, a, b, found.common)
     if settings.json:
         print(json.dumps(document(a, b, found)))
     else:
         print(told(a, b, found))
         if settings.out is not None:
-            print(f"common split: {settings.out} ({len(found.common)} clips); rebuild it with ks-build --clips")
+            listed = not (a.is_full or b.is_full)
+            note = ", lists as both are: nothing is known of bytes" if listed else ""
+            more = f" --classes {settings.out}/{contents.CLASSES} --out data/common" if listed else ""
+            print(f"common split: {settings.out} ({len(found.common)} clips{note})")
+            print(f"rebuild it with: ks-build --clips {settings.out}{more}")
     return DONE if found.same else SOME_FAILED
 
 
@@ -102,6 +111,8 @@ def difference(a: ClipSet, b: ClipSet) -> Difference:
             for ours, theirs in both
             if not (_both_say(ours, theirs, "label") or _both_say(ours, theirs, "split"))
         ),
+        unread_in_a=a.unread,
+        unread_in_b=b.unread,
         same_content=sum(ours["sha256"] is not None and ours["sha256"] == theirs["sha256"] for ours, theirs in both),
     )
 
@@ -124,6 +135,8 @@ def document(a: ClipSet, b: ClipSet, found: Difference) -> dict[str, Any]:
         "label": [{"key": ours["key"], "a": ours["label"], "b": theirs["label"]} for ours, theirs in found.label],
         "split": [{"key": ours["key"], "a": ours["split"], "b": theirs["split"]} for ours, theirs in found.split],
         "content": [_clip(ours) | {"likeness": verdict} for ours, _, verdict in found.content],
+        "unread_in_a": list(found.unread_in_a),
+        "unread_in_b": list(found.unread_in_b),
         "by_class": _by_class(found),
     }
 
@@ -176,6 +189,8 @@ def _lines(a: ClipSet, b: ClipSet, found: Difference) -> Iterator[str]:
         "another label": [f"{x['key']}: {x['label']!r}, {y['label']!r}" for x, y in found.label],
         "another split": [f"{x['key']}: {x['split']}, {y['split']}" for x, y in found.split],
         "other bytes": [f"{x['key']}: {verdict}" for x, _, verdict in found.content],
+        "rows of a that cannot be read": found.unread_in_a,
+        "rows of b that cannot be read": found.unread_in_b,
     }
     for kind, lines in kinds.items():
         if lines:

@@ -10,7 +10,7 @@ from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.shards.index import Dataset
 
 from .contents import Published
-from .tables import Row
+from .tables import Row, text_or_none
 from .versions import Changes
 
 
@@ -71,7 +71,7 @@ class Counts:
     """Of the ok rows: silent, still, hashed."""
     bytes: int = 0
     """Of the ok clips."""
-    clips: dict[str, list[tuple[str, str, str, str]]] = field(default_factory=dict)
+    clips: dict[str, list[tuple[str, str, str, str | None]]] = field(default_factory=dict)
     """By split: key, label, split and SHA-256 of the ok clips."""
 
     def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -84,7 +84,7 @@ class Counts:
             if row["status"] == "ok":
                 self.ok[split, label] += 1
                 self.bytes += int(row["bytes"] or 0)
-                clips.append((str(row["key"]), label, split, str(row["sha256"])))
+                clips.append((str(row["key"]), label, split, text_or_none(row["sha256"])))
                 self.flags.update(
                     silent=bool(row["silent"]), still=bool(row["still"]), hashed=bool(row["picture_hash"])
                 )

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kinetics_sounds import files, manifest, progress
-from kinetics_sounds.classes import ClassList
+from kinetics_sounds.classes import ClassList, shipped_note
 from kinetics_sounds.clip import SPLITS, Media, Outcome
-from kinetics_sounds.errors import ManifestError, PublishError
+from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.manifest import Manifest
 
 from . import card, contents, croissant, datasheet, likeness, swap, tables, versions
@@ -21,7 +21,7 @@ from .contents import CHANGES, SUMS
 from .facts import LICENSES, Counts, Facts
 from .likeness import Hashes
 from .options import CREATOR, Options
-from .previous import MOST_NAMED, Previous, previous
+from .previous import Previous, previous, refuse_strangers
 from .versions import Changes
 
 DERIVED_NOTE = "labels derived from the rows of a copy of a manifest"
@@ -38,6 +38,8 @@ class Made:
     """Something was written."""
     failed: Mapping[str, str]
     """Keys of ok clips without hashes, and why."""
+    media_removed: int = 0
+    """Clips that lay in the folder and no longer do."""
 
 
 class Stopped(Exception):  # noqa: N818 - no error: someone asked for it
@@ -66,15 +68,19 @@ def publish_folder(made: Manifest, build: Path, options: Options, stop: Callable
         sums = _copy_media(new, out, made, build, before, stop) if options.media else {}
         if stop():
             raise Stopped
-        sums |= {name: files.sha256(new / name) for name in _names(new) if name.startswith("splits/")}
+        sums |= {name: files.sha256(new / name) for name in contents.names(new) if name.startswith("splits/")}
         base = _base(counts=counts, classes=classes, options=options, before=before, sums=sums)
         facts, changed = _write_documents(new, out, base, options, before)
         if changed:
-            _refuse_strangers(new, out, before)
-            swap.exchange(new, out, own=[*before.sums, SUMS] if before else [])
+            own = [*before.sums, SUMS] if before else []
+            refuse_strangers(new, out, own)
+            swap.exchange(new, out, own=own)
         else:
             swap.discard(out)
-    return Made(folder=options.out, facts=facts, changed=changed, failed=failed)
+    gone = [
+        name for name in (before.sums if before else {}) if name.startswith(f"{contents.MEDIA}/") and name not in sums
+    ]
+    return Made(folder=options.out, facts=facts, changed=changed, failed=failed, media_removed=len(gone))
 
 
 def publishable(classes: ClassList) -> ClassList:
@@ -89,7 +95,7 @@ def publishable(classes: ClassList) -> ClassList:
         raise ManifestError(
             "two labels differ in Unicode's form alone; build again with a class list that has one of them"
         )
-    note = DERIVED_NOTE if classes.note.startswith(manifest.DERIVED) else classes.note
+    note = DERIVED_NOTE if classes.note.startswith(manifest.DERIVED) else shipped_note(classes.note)
     return ClassList(classes.name, labels, note)
 
 
@@ -213,7 +219,10 @@ def _write_documents(
     same = _written(new, base, old_changes)
     if options.version in (None, before.published.version) and _is_unchanged(new, same, out, before):
         return same, not before.whole
-    changes = versions.changes(before.records, versions.records(contents.rows_of(new)))
+    changes = replace(
+        versions.changes(before.records, versions.records(contents.rows_of(new))),
+        remapped=versions.remapped(before.labels, {label: place for place, label in enumerate(base.classes.labels)}),
+    )
     version = options.version or versions.following(before.published.version, changes.least)
     versions.check(version, before.published.version, changes.least)
     published = replace(base.published, version=version)
@@ -223,11 +232,6 @@ def _write_documents(
 
 def _today() -> str:
     return datetime.now(UTC).date().isoformat()
-
-
-def _names(folder: Path) -> list[str]:
-    """The files below a folder, by their paths in it."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _written(new: Path, facts: Facts, changes: bytes) -> Facts:
@@ -269,17 +273,10 @@ def _is_unchanged(new: Path, facts: Facts, out: Path, before: Previous) -> bool:
 def _without_parquet(path: Path) -> object:
     document = files.read_json(path, most_bytes=contents.MOST_BYTES) if path.is_file() else None
     if isinstance(document, dict) and isinstance(document.get("distribution"), list):
-        kept = [each for each in document["distribution"] if not str(each.get("contentUrl")).endswith(".parquet")]
+        kept = [each for each in document["distribution"] if not _is_parquet(each)]
         return document | {"distribution": kept}
     return document
 
 
-def _refuse_strangers(new: Path, out: Path, before: Previous | None) -> None:
-    """Raise PublishError where a file that ks-publish did not write lies where one is to be."""
-    own = {*before.sums, SUMS} if before else set()
-    taken = [name for name in _names(new) if name not in own and ((out / name).exists() or (out / name).is_symlink())]
-    if taken:
-        raise PublishError(
-            f"{out}: {', '.join(taken[:MOST_NAMED])} was not written by ks-publish and lies where this version has a file; "
-            "move it elsewhere"
-        )
+def _is_parquet(entry: object) -> bool:
+    return isinstance(entry, dict) and str(entry.get("contentUrl")).endswith(".parquet")

@@ -1,7 +1,8 @@
 """The rows of a paper's list, in the form of published ones: None for what the list does not say."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kinetics_sounds import lists
@@ -12,12 +13,24 @@ from kinetics_sounds.lists import ClipList, Entry
 
 from .tables import COLUMNS, Row, Value
 
+MOST_LETTERS = 100
+"""Of a row that cannot be read, that are told."""
 Starts = dict[tuple[str, int | None], list[str]]
 """Keys by video and start, and by video alone (None)."""
 
 
-def rows_of_list(path: Path, *, known: Collection[str], labels: Sequence[str]) -> Iterator[Row]:
-    """One row a clip that the list names; rows that name none are left out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """What a list says."""
+
+    rows: tuple[Row, ...]
+    """One a clip."""
+    unread: tuple[str, ...]
+    """Rows that name no clip, each with its line and the reason."""
+
+
+def rows_of_list(path: Path, *, known: Collection[str], labels: Sequence[str]) -> Listed:
+    """One row a clip that the list names; those that name none are told of.
 
     A clip without an end, or without times, is the one of the `known` keys that fits, where one alone does; else its key is
     what the list calls it. Folders and class indices are read by `labels`. Raises ListError for what is no list, and
@@ -26,15 +39,17 @@ def rows_of_list(path: Path, *, known: Collection[str], labels: Sequence[str]) -
     clip_list = lists.recognise(path)
     starts = _starts(known)
     seen: dict[str, tuple[int, Row]] = {}
+    unread: list[str] = []
     for entry in lists.read(clip_list):
         if entry.trouble:
+            unread.append(f"{path.name}:{entry.line}: {entry.name[:MOST_LETTERS]!r}: {entry.trouble[:MOST_LETTERS]}")
             continue
         row = _row(entry, clip_list, starts, labels)
         key = str(row["key"])
         line, before = seen.setdefault(key, (entry.line, row))
         if before != row:
             raise PublishError(f"{path}: {key} stands on the lines {line} and {entry.line} with other labels or splits")
-    yield from (row for _, row in seen.values())
+    return Listed(rows=tuple(row for _, row in seen.values()), unread=tuple(unread))
 
 
 def _starts(known: Collection[str]) -> Starts:

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]#+.!|~:@$^=]")
+_NAME = re.compile(r"[\w.+-]+( [\w.+-]+)*", flags=re.ASCII)
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
@@ -27,6 +28,11 @@ def _visible(letter: str) -> str:
 def plain(text: str) -> str:
     """The same without marks of Markdown, for documents of another kind (JSON, YAML): one line, nothing hidden."""
     return "".join(_visible(letter) for letter in text)
+
+
+def code(text: str) -> str:
+    """A name as a span of code, in which no mark may be escaped; one that holds marks as other text."""
+    return f"`{text}`" if _NAME.fullmatch(text) else escape(text)
 
 
 def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:

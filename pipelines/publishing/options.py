@@ -49,6 +49,8 @@ def checked_date(text: str | None) -> str | None:
 
 def checked_name(text: str) -> str:
     """A name as it is; raises SettingsError where a folder cannot be called so."""
+    if text == contents.COMMON:
+        raise SettingsError(f"--name {text}: is what the splits of ks-publish diff --out are called; give another")
     if not contents.NAME.fullmatch(text):
         raise SettingsError(
             f"--name {text!r}: give letters, digits, '.', '_' and '-' (at most 96), none of the marks first"

@@ -1,21 +1,24 @@
 """The version of a set that lies in a folder already, which the next one follows."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetics_sounds import files
+from kinetics_sounds import classes, files
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import PublishError
 
 from . import contents, versions
-from .contents import CHANGES, Published
+from .contents import CHANGES, CLASSES, CROISSANT, SUMS, Published
 from .facts import LICENSES
 from .likeness import Hashes
 from .tables import Row
 
 MOST_NAMED = 20
 """Files that a message names."""
+
+FRESH = {".git", ".gitattributes", ".cache"}
+"""What lies in a checkout of a repository of the Hub in which nothing is yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,8 @@ class Previous:
 
     published: Published
     records: Mapping[str, versions.Record]
+    labels: Mapping[str, int]
+    """The index of each label."""
     hashes: Mapping[str, Hashes]
     """By the SHA-256 of the clip."""
     sums: Mapping[str, str]
@@ -40,27 +45,32 @@ class Previous:
 
 def previous(out: Path) -> Previous | None:
     """The version that lies in a folder; None where there is nothing; PublishError where it is not for us to write over."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= FRESH):
         return None
     if not out.is_dir() or not contents.is_published(out):
         raise PublishError(f"{out}: holds files, but no published folder; choose another --out")
     published, sums = contents.read_fingerprints(out), contents.read_sums(out)
-    missing = _check_unchanged(out, sums)
+    missing = check_unchanged(out, sums)
+    _refuse_lost(out, sums, missing)
     splits = [split for split in SPLITS if f"splits/{split}.csv" in sums]
     hashes: dict[str, Hashes] = {}
+    labels: dict[str, int] = {}
 
     def noted(rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
+            labels[str(row["label"])] = int(row["label_index"] or 0)
             if row["picture_hash"] or row["sound_hash"]:
                 hashes[str(row["sha256"])] = (str(row["picture_hash"] or ""), str(row["sound_hash"] or ""))
             yield row
 
     records = versions.records(noted(contents.rows_of(out, splits)))
     url = contents.text_of_croissant(out, "license")
-    history = (out / CHANGES).read_text("utf-8").partition("\n\n")[2] if CHANGES not in missing else ""
+    if CLASSES not in missing:
+        labels |= {label: place for place, label in enumerate(classes.read(str(out / CLASSES)).labels)}
     return Previous(
         published=published,
         records=records,
+        labels=labels,
         hashes=hashes,
         sums=sums,
         whole=not missing,
@@ -68,12 +78,30 @@ def previous(out: Path) -> Previous | None:
         creator=contents.text_of_croissant(out, "creator", "name"),
         url=contents.text_of_croissant(out, "url"),
         license=next((spdx for spdx, each in LICENSES.items() if each.url == url), next(iter(LICENSES))),
-        history=history,
+        history=_history(out),
     )
 
 
-def _check_unchanged(out: Path, sums: Mapping[str, str]) -> set[str]:
-    """Files of SHA256SUMS that are not there; raises PublishError where one was changed, or a table is missing."""
+def _refuse_lost(out: Path, sums: Mapping[str, str], missing: Collection[str]) -> None:
+    """Raise PublishError where something is gone that cannot be made again: tables, history, date, who publishes it."""
+    lost = [name for name in (CHANGES, CROISSANT) if name in missing or name not in sums]
+    lost += [name for name in sorted(missing) if name.startswith("splits/")]
+    if lost:
+        raise PublishError(
+            f"{out}: lacks {', '.join(lost[:MOST_NAMED])}, from which the next version is made; put it back as it was published "
+            f"(from the Hub or a copy; {SUMS} says whether it is the same), or begin anew with another --out"
+        )
+
+
+def _history(out: Path) -> str:
+    path = out / CHANGES
+    if path.stat().st_size > contents.MOST_BYTES:
+        raise PublishError(f"{path}: is larger than {contents.MOST_BYTES >> 20} MiB; choose another --out")
+    return path.read_text("utf-8", errors="replace").partition("\n\n")[2]
+
+
+def check_unchanged(out: Path, sums: Mapping[str, str]) -> set[str]:
+    """Files of SHA256SUMS that are not there; raises PublishError where one was changed."""
     differ = {
         name: path.exists() or path.is_symlink()
         for name, same in files.in_threads(lambda name: _is_same(out / name, sums[name]), sums)
@@ -81,11 +109,8 @@ def _check_unchanged(out: Path, sums: Mapping[str, str]) -> set[str]:
         for path in [out / name]
     }
     changed = [name for name, there in differ.items() if there]
-    lost = [name for name, there in differ.items() if not there and name.startswith("splits/")]
-    if changed or lost:
-        told = ", ".join(
-            [f"{name} was changed" for name in changed] + [f"{name} is missing" for name in lost][:MOST_NAMED]
-        )
+    if changed:
+        told = ", ".join(f"{name} was changed" for name in changed[:MOST_NAMED])
         raise PublishError(
             f"{out}: is not as ks-publish left it: {told}; what was changed by hand goes elsewhere, or choose another --out"
         )
@@ -94,3 +119,15 @@ def _check_unchanged(out: Path, sums: Mapping[str, str]) -> set[str]:
 
 def _is_same(path: Path, sha256: str) -> bool:
     return path.is_file() and not path.is_symlink() and files.sha256(path) == sha256
+
+
+def refuse_strangers(new: Path, out: Path, own: Collection[str]) -> None:
+    """Raise PublishError where a file that is not among our `own` lies in `out` where `new` has one."""
+    taken = [
+        name for name in contents.names(new) if name not in own and ((out / name).exists() or (out / name).is_symlink())
+    ]
+    if taken:
+        raise PublishError(
+            f"{out}: {', '.join(taken[:MOST_NAMED])} was not written by ks-publish and lies where this version has a file; "
+            "move it elsewhere"
+        )

@@ -1,4 +1,7 @@
-"""A published folder to the Hub: says what is to be sent and under which licence, asks, sends, and says what comes after."""
+"""A published folder to the Hub: says what is to be sent and under which licence, asks, sends, and says what comes after.
+
+Sent is what SHA256SUMS names, and nothing else that lies in the folder.
+"""
 
 import signal
 import sys
@@ -14,6 +17,10 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, stoppable
 from kinetics_sounds.errors import SettingsError
 
+from . import contents
+from .contents import SUMS
+from .markdown import plain
+
 MEDIA = {
     **dict.fromkeys((".mp4", ".avi", ".mkv", ".webm", ".mov"), "videos"),
     **dict.fromkeys((".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus"), "sounds"),
@@ -23,10 +30,15 @@ MEDIA = {
 """What the files of a suffix hold that was somebody's video; the others are tables, texts and weights."""
 MOST_CARD_BYTES = 4 << 20
 """A card is not longer."""
-LEFT_OUT = (files.PART, files.SCRATCH, ".lock")
-"""Ends of the names of what is no part of a folder."""
-STALE = {"dataset": ("splits/*",), "model": ("checkpoints/*", "results/*")}
+STALE = {"dataset": ("splits/*", "clips/*"), "model": ("checkpoints/*", "results/*")}
 """Files of an earlier push that no card of a later one speaks of: they are deleted there."""
+MOST_NAMED = 20
+"""Files of a kind that are named."""
+HISTORY = (
+    "note: the git history of the repository keeps what is deleted; to purge it, with huggingface_hub: "
+    "HfApi().super_squash_history({repo!r}, repo_type={kind!r}), and of large files what list_lfs_files finds, with "
+    "permanently_delete_lfs_files"
+)
 DOI = (
     'for a DOI: press "Generate DOI" in the section DOI of {page}/settings (which restrains what may be changed later: '
     "https://huggingface.co/docs/hub/doi); or archive a release on Zenodo, which reads CITATION.cff"
@@ -42,18 +54,25 @@ def push(
     public: bool = False,
     ask: Callable[[str], str] = input,
 ) -> int:
-    """Send a whole folder to a place on the Hub after saying what it is; returns the exit code.
+    """Send a published folder to a place on the Hub after saying what it is and what goes there; returns the exit code.
 
     `kind` is what `to` has to be. A repository that is not there is made, private unless `public`; one that is there stays as it
-    is. Asks before anything is sent unless `yes`. Raises SettingsError for another kind of place, for a folder with nothing in
-    it or names that the Hub does not take, and where nobody can be asked; RemoteError and StoppedError as `hub.push`.
+    is. Asks before anything is sent or deleted unless `yes`. Raises SettingsError for another kind of place, for a folder that
+    is not whole or has names that the Hub does not take, and where nobody can be asked; RemoteError and StoppedError as
+    `hub.push`.
     """
     place = check_place(to, kind)
     items = _items(folder)
     if not yes and not sys.stdin.isatty():
         raise SettingsError("--push: asks before it sends, and there is no terminal to ask on; add --yes to send")
     private = hub.is_private(place)
-    print("\n".join(_plan(folder, place, items, private=private, public=public)), file=sys.stderr)
+    stale = hub.surplus(place, items, STALE[kind]) if private is not None else []
+    plan = [
+        *_plan(folder, place, items, private=private, public=public),
+        *_strays(folder, items),
+        *_deletions(place, stale),
+    ]
+    print("\n".join(plan), file=sys.stderr)
     if not yes and ask("send it? [y/N] ").strip().lower() not in ("y", "yes"):
         print("nothing was sent", file=sys.stderr)
         return DONE
@@ -65,11 +84,13 @@ def push(
             what=f"ks-publish to {place}",
             message="Publish with kinetics-sounds",
             private=not public,
-            drop=STALE[kind],
+            drop=stale,
             stop=stop.__bool__,
         )
     page = hub.page(place)
     print(f"{page}: {done.sent} files sent in {done.commits} commits, {done.there} were there already", file=sys.stderr)
+    if done.deleted:
+        print(f"deleted there: {_named(stale)}\n{HISTORY.format(repo=place.repo, kind=place.kind)}", file=sys.stderr)
     print(DOI.format(page=page), file=sys.stderr)
     return DONE
 
@@ -86,23 +107,48 @@ def check_place(to: Address | str, kind: Literal["dataset", "model"]) -> hub.Pla
 
 
 def _items(folder: Path) -> list[hub.Item]:
-    """The files of a folder in the order of their names; raises SettingsError where there are none, or not all can be sent."""
+    """A folder's own files in the order of their names; raises SettingsError where one is not there or cannot be sent."""
+    if not (folder / SUMS).is_file():
+        raise SettingsError(
+            f"{folder}: holds no {SUMS}, which says what is to be sent; write it first with --out {folder}"
+        )
     found = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if any(part.endswith(LEFT_OUT) for part in Path(name).parts):
-            continue
-        if path.is_symlink():
+    for name in sorted([*contents.read_sums(folder), SUMS]):
+        path = folder / name
+        if not all(map(hub.is_name, name.split("/"))):
+            raise SettingsError(
+                f"{files.as_text(path)!r}: cannot be called so on the Hub; use letters, digits, dots, `_` and `-`"
+            )
+        if path.resolve() != folder.resolve() / name:
             raise SettingsError(f"{files.as_text(path)}: is a link, and only files are sent; put the file in its place")
-        if path.is_file():
-            if not all(map(hub.is_name, name.split("/"))):
-                raise SettingsError(
-                    f"{files.as_text(path)!r}: cannot be called so on the Hub; use letters, digits, dots, `_` and `-`"
-                )
-            found.append(hub.Item(path=path, name=name))
-    if not found:
-        raise SettingsError(f"{folder}: holds no file to send; write it first with --out {folder}")
+        if not path.is_file():
+            raise SettingsError(f"{files.as_text(path)}: is missing, and {SUMS} names it; write the folder again")
+        found.append(hub.Item(path=path, name=name))
     return found
+
+
+def _strays(folder: Path, items: list[hub.Item]) -> list[str]:
+    """What lies in a folder and is not sent, but for what git and the Hub keep there."""
+    own = {each.name for each in items}
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_folder(path)]
+    others = [name for name in names if name not in own and not contents.is_of_the_hub(name)]
+    return [f"stays here, as ks-publish did not write it: {_named(others)}"] if others else []
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _deletions(place: hub.Place, stale: list[str]) -> list[str]:
+    if not stale:
+        return []
+    return [f"deletes there, of an earlier version: {_named(stale)}", HISTORY.format(repo=place.repo, kind=place.kind)]
+
+
+def _named(names: list[str]) -> str:
+    """How many files, and the names of some."""
+    more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{len(names)} files: {', '.join(plain(files.as_text(name)) for name in names[:MOST_NAMED])}{more}"
 
 
 def _plan(folder: Path, place: hub.Place, items: list[hub.Item], *, private: bool | None, public: bool) -> list[str]:

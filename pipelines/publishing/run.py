@@ -5,9 +5,9 @@ OUT/README.md            the card, see `run_card`
    /run.json             the data, without where it lay
    /checkpoints/step-…/  the weights of one checkpoint, and how far it was
    /results/NAME.json    what ks-eval found of that checkpoint, and of the untrained encoders
+   /SHA256SUMS           of all of these: what is ours in the folder, and what is sent
 """
 
-import contextlib
 import json
 import re
 import shutil
@@ -22,14 +22,14 @@ import yaml
 from kinetics_sounds import files, hub
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
-from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.errors import PublishError, RunError, SettingsError
 from kinetics_sounds.settings import parse
 
-from . import run_card, run_facts
+from . import contents, run_card, run_facts, swap
+from .contents import FINGERPRINTS, SUMS
+from .previous import FRESH, check_unchanged, refuse_strangers
 from .push import push
 
-OURS = {"README.md", "config.yaml", "run.json", "checkpoints", "results"}
-"""All that a published run's folder holds."""
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
 
 
@@ -104,19 +104,27 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"--push {settings.push}: is for a dataset, and this is a model; give hf://USER/NAME")
     if settings.dataset is not None and hub.parse(settings.dataset).kind != "dataset":
         raise SettingsError(f"--dataset {settings.dataset}: is no dataset; give hf://datasets/USER/NAME")
-    if settings.out is None or not settings.out.exists():
+    if settings.out is None:
         return
     if settings.out.resolve() == settings.run.resolve() or (settings.out / "metrics.jsonl").exists():
         raise SettingsError(f"--out {settings.out}: is a training run; give another folder")
-    strange = sorted({each.name for each in settings.out.iterdir()}.difference(OURS))
-    if strange:
-        raise SettingsError(
-            f"--out {settings.out}: holds {strange[0]!r}, which is of no published run; give another folder"
-        )
+
+
+def _earlier(out: Path) -> dict[str, str]:
+    """The SHA-256 of each file that an earlier `ks-publish run` wrote there; PublishError where it holds anything else alone."""
+    if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= FRESH):
+        return {}
+    if not out.is_dir() or not (out / SUMS).is_file():
+        raise PublishError(f"{out}: holds files, but no published run ({SUMS} is missing); choose another --out")
+    sums = contents.read_sums(out)
+    if "run.json" not in sums or FINGERPRINTS in sums:
+        raise PublishError(f"{out}: holds something else than a published run; choose another --out")
+    check_unchanged(out, sums)
+    return sums
 
 
 def _write(out: Path, found: "run_facts.Published", card: str) -> list[str]:
-    """Write the folder, the weights first and the card last, and remove what an earlier one left; returns the names."""
+    """Write the folder as a whole in the place of the one before, and return the names of its files; those of others stay."""
     documents: dict[str, bytes] = {
         f"checkpoints/{found.name}/state.json": _json(found.state),
         "config.yaml": yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True).encode(),
@@ -124,19 +132,20 @@ def _write(out: Path, found: "run_facts.Published", card: str) -> list[str]:
         **{f"results/{name}.json": _json(each) for name, each in found.results.items()},
         "README.md": card.encode(),
     }
-    weights = f"checkpoints/{found.name}/model.safetensors"
-    names = sorted([weights, *documents])
-    with found.weights.open("rb") as read, files.atomic_writer(out / weights) as written:
-        shutil.copyfileobj(read, written, 1 << 20)
-    for name, data in documents.items():
-        files.write_bytes(out / name, data)
-    for path in sorted([*(out / "checkpoints").rglob("*"), *(out / "results").rglob("*")], reverse=True):
-        if path.is_file() and path.relative_to(out).as_posix() not in names:
-            path.unlink()
-        elif path.is_dir():
-            with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()
-    return names
+    out = out.resolve()
+    with swap.staging(out) as new:
+        before = _earlier(out)
+        weights = new / f"checkpoints/{found.name}/model.safetensors"
+        with found.weights.open("rb") as read, files.atomic_writer(weights) as written:
+            shutil.copyfileobj(read, written, 1 << 20)
+        for name, data in documents.items():
+            files.write_bytes(new / name, data)
+        sums = {name: files.sha256(new / name) for name in contents.names(new)}
+        files.write_bytes(new / SUMS, contents.sums_text(sums))
+        own = [*before, SUMS] if before else []
+        refuse_strangers(new, out, own)
+        swap.exchange(new, out, own=own)
+    return sorted([*sums, SUMS])
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

@@ -1,9 +1,10 @@
 """What a training run says that may be published: read by lists of what is let through, so that nothing of this machine is."""
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from kinetics_sounds import config_text, files, redact
+from kinetics_sounds.classes import shipped_note
 from kinetics_sounds.errors import RunError
 
 MOST_BYTES = 1 << 20
@@ -62,8 +64,23 @@ RESULT = (
 _STEP = re.compile(r"(step-\d{8,})(?:\.old)?")
 _KEY = re.compile(r"[\w.*+\[\]-]{1,100}", flags=re.ASCII)
 _WORD = re.compile(r"[\w.*+-]{0,100}", flags=re.ASCII)
-_PATH = re.compile(r"(?<![\w.:/\\])(?:~|\.{1,2}|[A-Za-z]:)?[/\\](?:[^/\\\n]+[/\\])+")
-"""The folders of a path within a text."""
+_WORDS = re.compile(rf"{_WORD.pattern}(, ?[\w.*+-]{{1,100}}){{0,50}}", flags=re.ASCII)
+"""Of a setting: a word, or several with commas between."""
+_ADDRESS = re.compile(
+    r"((?<![\w+.-])(?!(?:[\w.-]+\+)?file:)[a-z][a-z0-9+.-]*://[^/\\\s]\S*)", flags=re.ASCII | re.IGNORECASE
+)
+"""One of another machine; `file:` names this one's files, and so does any without a host."""
+_PATH = re.compile(
+    r"""(?<!\w)(?:
+      (?:[\w+.@-]+:)? (?: ~[\w.-]*[/\\] | \.{1,2}[/\\] | [/\\]+(?=\S) ) (?:[^/\\\n]+[/\\]+)* [^/\\\s]*  # from a root or here
+      | ~[^\W\d][\w.-]*  # somebody's home
+      | [\w+@-][\w+.@-]*\\ (?:[^/\\\n]+[/\\]+)* [^/\\\s]*  # of Windows, from here
+      | (?:home|users|root)/ [^/\s]+ (?:/[^/\s]+)*
+      | (?=[\w+.@/-]*[^\W\d]) [\w+@-][\w+.@-]* (?:/[\w+.@-]+){2,} /?  # two folders or more, without blanks
+    )""",
+    flags=re.VERBOSE | re.IGNORECASE,
+)
+"""A path within a text; a folder that is begun by a mark may have blanks in its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +126,7 @@ def _facts(run: Path) -> dict[str, Any]:
     for name in TEXTS:
         if not isinstance(value := told.get(name, None if name in TEXTS[:3] else ""), str):
             raise RunError(f"{run / 'run.json'}: its {name} is no text; give the --out of a ks-train")
-        facts[name] = _text(value)
+        facts[name] = _text(shipped_note(value) if name == "note" else value)
     facts["recipe"] = Path(facts["recipe"]).name or "run"
     data = told.get("data")
     if not isinstance(data, dict) or not all(type(data.get(name, 0)) is int for name in DATA):
@@ -150,7 +167,7 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _strange(value: object, depth: int = 0) -> str | None:
-    """What of a setting is none that we write: texts but words, deep tables; None where all is well."""
+    """What of a setting is none that we write: texts but words with commas, deep tables; None where all is well."""
     if isinstance(value, dict) and depth < 6:
         keys = (str(key) for key in value if not (isinstance(key, str) and _KEY.fullmatch(key)))
         return next(keys, None) or next(
@@ -159,7 +176,7 @@ def _strange(value: object, depth: int = 0) -> str | None:
     if isinstance(value, list) and depth < 6:
         return next((found for each in value if (found := _strange(each, depth + 1))), None)
     if isinstance(value, str):
-        return None if _WORD.fullmatch(value) else value
+        return None if _WORDS.fullmatch(value) else value
     return None if value is None or isinstance(value, bool | int | float) else str(value)
 
 
@@ -222,7 +239,8 @@ def _results(run: Path, checkpoint: str, facts: Mapping[str, Any]) -> tuple[dict
     """What ks-eval found of a checkpoint and of the untrained encoders; and what was left out, with the reason."""
     found: dict[str, dict[str, Any]] = {}
     left_out = []
-    for path in sorted(run.glob("eval/**/results.json"))[:MOST_RESULTS]:
+    paths = sorted(run.glob("eval/**/results.json"))
+    for path in paths[:MOST_RESULTS]:
         told = _read(path, "make it anew with ks-eval, or remove it")
         place = files.as_text(path.relative_to(run))
         if not isinstance(told.get("scores"), dict):  # pictures of what a score comes from
@@ -233,13 +251,25 @@ def _results(run: Path, checkpoint: str, facts: Mapping[str, Any]) -> tuple[dict
         elif told.get("checkpoint") not in (checkpoint, "untrained"):
             left_out.append(f"{place}: is of {str(told.get('checkpoint'))[:40]}, and {checkpoint} is published")
         else:
-            name = re.sub(r"[^\w.-]+", "-", "-".join(path.parent.relative_to(run / "eval").parts), flags=re.ASCII)
-            found[name.strip(".-") or "results"] = _result(told)
+            found[_free(path.parent.relative_to(run / "eval"), found)] = _result(told)
+    if more := paths[MOST_RESULTS:]:
+        first = files.as_text(more[0].relative_to(run))
+        left_out.append(f"{len(more)} results from {first} on: no more than {MOST_RESULTS} are read; remove some")
     return found, left_out
+
+
+def _free(path: Path, taken: Collection[str]) -> str:
+    """What the results of a folder below eval/ are called: a name that no other has, also where letters are one size."""
+    name = re.sub(r"[^\w.-]+", "-", "-".join(path.parts), flags=re.ASCII).strip(".-") or "results"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    lower = {each.lower() for each in taken}
+    return next(each for each in names if each.lower() not in lower)
 
 
 def _result(told: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = _clean({name: told[name] for name in RESULT if name in told})
+    if "note" in kept:
+        kept["note"] = shipped_note(str(told["note"]))
     kept["on_split"] = Path(str(told.get("on_split", ""))).name  # of sounds it is their folder
     kept["scores"] = {name: value for name, value in kept["scores"].items() if _is_number(value)}
     return kept
@@ -257,9 +287,10 @@ def _clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON
 
 
 def _text(text: str) -> str:
-    """In one line, without the folders of a path or what an address keeps secret."""
+    """In one line, with `PATH` in place of a path, whose last part may be a user's name, and without an address' secrets."""
     line = "".join(each if each.isprintable() else " " for each in redact.redact(text[: 4 * MOST_LETTERS]))
-    return _PATH.sub("", line)[:MOST_LETTERS]
+    parts = _ADDRESS.split(line)
+    return "".join(part if number % 2 else _PATH.sub("PATH", part) for number, part in enumerate(parts))[:MOST_LETTERS]
 
 
 def _is_number(value: object) -> bool:

@@ -31,6 +31,8 @@ class ClipSet:
     """Status of the others by key."""
     labels: tuple[str, ...]
     """Of the class list, or those of the rows, sorted."""
+    unread: tuple[str, ...] = ()
+    """Rows of a list that name no clip, each with its line and the reason."""
 
     @property
     def is_full(self) -> bool:
@@ -40,14 +42,15 @@ class ClipSet:
     @property
     def fingerprints(self) -> Both:
         """Selection, and content where all bytes are known; empty where the rows do not say enough."""
-        rows = [tuple(row[name] for name in ("key", "label", "split", "sha256")) for row in self.rows.values()]
-        texts = [tuple(str(value) for value in row) for row in rows if None not in row[:3]]
-        if len(texts) < len(rows):
+        rows = self.rows.values()
+        if any(row[name] is None for row in rows for name in ("key", "label", "split")):
             return Both(selection="", content="")
-        full = [(key, label, split, sha256) for key, label, split, sha256 in texts]
-        known = all(row[3] is not None for row in rows)
-        found = fingerprints.both(full)
-        return found if known else Both(selection=found["selection"], content="")
+        return fingerprints.both(
+            [
+                (str(row["key"]), str(row["label"]), str(row["split"]), tables.text_or_none(row["sha256"]))
+                for row in rows
+            ]
+        )
 
 
 def read_both(first: Path, second: Path) -> tuple[ClipSet, ClipSet]:
@@ -65,8 +68,10 @@ def read_both(first: Path, second: Path) -> tuple[ClipSet, ClipSet]:
 
 
 def _read_full(path: Path) -> ClipSet | None:
-    """A published folder or a manifest; None for what may be a list."""
+    """A published folder or a manifest; None for what may be a list, or a folder of such."""
     if path.is_dir():
+        if contents.is_list(path):
+            return None
         if not contents.is_published(path) and not contents.splits_of(path):
             raise PublishError(
                 f"{path}: is a folder, but no published one; give a published folder, a manifest or a list"
@@ -83,10 +88,16 @@ def _read_full(path: Path) -> ClipSet | None:
 def read_list(path: Path, other: ClipSet | None) -> ClipSet:
     """A paper's list; what it does not say is None, or what the `other` set knows."""
     known = dict.fromkeys([*other.rows, *other.lost]) if other else {}
-    return _made(path, "list", rows_of_list(path, known=known, labels=other.labels if other else ()), ())
+    labels = other.labels if other else ()
+    files_ = [contents.csv_path(path, split) for split in contents.splits_of(path)] if path.is_dir() else [path]
+    found = [rows_of_list(each, known=known, labels=labels) for each in files_]
+    rows = [row for each in found for row in each.rows]
+    return _made(path, "list", rows, (), unread=tuple(told for each in found for told in each.unread))
 
 
-def _made(path: Path, kind: Kind, rows: Iterable[Row], labels: tuple[str, ...]) -> ClipSet:
+def _made(
+    path: Path, kind: Kind, rows: Iterable[Row], labels: tuple[str, ...], *, unread: tuple[str, ...] = ()
+) -> ClipSet:
     there: dict[str, Row] = {}
     lost: dict[str, str] = {}
     for row in rows:
@@ -98,7 +109,14 @@ def _made(path: Path, kind: Kind, rows: Iterable[Row], labels: tuple[str, ...]) 
         else:
             lost[key] = str(row["status"])
     found = tuple(sorted({str(row["label"]) for row in there.values() if row["label"] is not None}))
-    return ClipSet(name=files.as_text(path.absolute().name), kind=kind, rows=there, lost=lost, labels=labels or found)
+    return ClipSet(
+        name=files.as_text(path.absolute().name),
+        kind=kind,
+        rows=there,
+        lost=lost,
+        labels=labels or found,
+        unread=unread,
+    )
 
 
 def _labels(folder: Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kinetics_sounds import files
+from kinetics_sounds.errors import PublishError
 
 _EXCHANGE = 2
 _AT_FDCWD = -100
@@ -18,7 +19,9 @@ _NEW, _OLD = "new", "old"
 
 
 def staging_of(out: Path) -> Path:
-    """Where the folder `out` is made: beside it, on the same disk."""
+    """Where the folder `out` is made: beside it, on the same disk; PublishError where it is the root, beside which is nothing."""
+    if not out.name:
+        raise PublishError(f"{out}: is no folder that another can take the place of; choose another --out")
     return out.with_name(f".{out.name}.ks-publish")
 
 
@@ -58,6 +61,8 @@ def exchange(new: Path, out: Path, *, own: Iterable[str]) -> None:
 
     On a file system that cannot exchange two folders there is a moment without either, and the next run mends a kill then.
     """
+    for _ in files.in_threads(_sync, [path for path in new.rglob("*") if path.is_file()]):
+        pass
     if out.exists():
         _keep_others(out, new, set(own))
     for path in [new, *(path for path in new.rglob("*") if path.is_dir())]:
@@ -79,6 +84,12 @@ def exchange(new: Path, out: Path, *, own: Iterable[str]) -> None:
     discard(out)
 
 
+def _sync(path: Path) -> None:
+    """Make a file's bytes survive a power cut."""
+    with path.open("rb") as file, files.named(path):
+        os.fsync(file.fileno())
+
+
 def _keep_others(out: Path, new: Path, own: set[str]) -> None:
     """Link what ks-publish did not write into the new folder."""
     for path in sorted(out.rglob("*")):
@@ -94,6 +105,8 @@ def _keep_others(out: Path, new: Path, own: set[str]) -> None:
             os.link(path, new / name, follow_symlinks=False)
         except OSError:
             shutil.copy2(path, new / name, follow_symlinks=False)
+            if not path.is_symlink():
+                _sync(new / name)
 
 
 def _exchanged(first: Path, second: Path) -> bool:

@@ -250,7 +250,15 @@ def _shown(value: object) -> str:
 
 def both_fingerprints(rows: Iterable[Row]) -> fingerprints.Both:
     """`selection` and `content` over the ok rows among these."""
-    ok = [
-        tuple(str(row[name]) for name in ("key", "label", "split", "sha256")) for row in rows if row["status"] == "ok"
-    ]
-    return fingerprints.both([(key, label, split, sha256) for key, label, split, sha256 in ok])
+    return fingerprints.both(
+        [
+            (str(row["key"]), str(row["label"]), str(row["split"]), text_or_none(row["sha256"]))
+            for row in rows
+            if row["status"] == "ok"
+        ]
+    )
+
+
+def text_or_none(value: Value) -> str | None:
+    """A value as text, or that there is none."""
+    return None if value is None else str(value)

@@ -1,4 +1,7 @@
-"""Which version follows: MAJOR where records are removed or moved, MINOR where some are added, else PATCH (Croissant's rule)."""
+"""Which version follows: MAJOR where records are removed or moved, MINOR where some are added, else PATCH (Croissant's rule).
+
+A label that has another index is a MAJOR too: what a model learnt of the numbers means something else.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -34,17 +37,19 @@ class Changes:
     other_content: Mapping[str, int] = field(default_factory=dict)
     other_status: Mapping[str, int] = field(default_factory=dict)
     """Clips that are not there, for another reason than before."""
+    remapped: tuple[str, ...] = ()
+    """Labels whose index is another than before, or that have none any more: a model's outputs mean something else."""
 
     @property
     def least(self) -> int:
         """Which number of the version must rise: 0 for MAJOR, 1 for MINOR, 2 for PATCH."""
-        return 0 if self.removed or self.moved else 1 if self.added else 2
+        return 0 if self.removed or self.moved or self.remapped else 1 if self.added else 2
 
 
 def records(rows: Iterable[Row]) -> dict[str, Record]:
     """What decides the version, by key."""
     return {
-        str(row["key"]): Record(str(row["label"]), str(row["split"]), str(row["status"]), str(row["sha256"]))
+        str(row["key"]): Record(str(row["label"]), str(row["split"]), str(row["status"]), str(row["sha256"] or ""))
         for row in rows
     }
 
@@ -66,7 +71,21 @@ def changes(before: Mapping[str, Record], after: Mapping[str, Record]) -> Change
             counts["moved"][now.split] += 1
     for key in before.keys() - after.keys():
         counts["removed"][before[key].split] += 1
-    return Changes(**{name: dict(sorted(count.items())) for name, count in counts.items()})
+    told = {name: dict(sorted(count.items())) for name, count in counts.items()}
+    return Changes(
+        added=told["added"],
+        removed=told["removed"],
+        moved=told["moved"],
+        other_content=told["other_content"],
+        other_status=told["other_status"],
+    )
+
+
+def remapped(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[str, ...]:
+    """Labels whose index is not what it was, in the order of what it was."""
+    return tuple(
+        sorted((label for label in before if after.get(label) != before[label]), key=lambda label: before[label])
+    )
 
 
 def following(before: str, least: int) -> str:
@@ -79,7 +98,7 @@ def check(version: str, before: str, least: int) -> None:
     """Raise SettingsError where a version may not follow `before`."""
     if _numbers(version) < _numbers(following(before, least)):
         what = (
-            "records were removed or moved, which is a MAJOR",
+            "labels have another index, or records were removed or moved, which is a MAJOR",
             "records were added, which is a MINOR",
             "this is a PATCH",
         )

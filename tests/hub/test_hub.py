@@ -1,5 +1,6 @@
 """The Hub's door against a Hub of the tests' own: few commits, nothing sent twice, and what every refusal says."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -118,6 +119,18 @@ def test_what_comes_last_is_in_a_commit_of_its_own(hub_server: Hub, tmp_path: Pa
     ]
 
 
+def test_what_is_not_among_the_files_is_told_and_goes_by_its_name_alone(hub_server: Hub, tmp_path: Path) -> None:
+    place = hub.parse(f"{SET}/below")
+    assert hub.surplus(place, [], ["*"]) == []
+    files = items(tmp_path / "set", **dict.fromkeys(("a[1]", "a1", "b"), 64))
+    hub.push(place, files, what="test", message="Add")
+
+    assert hub.surplus(place, files[2:], ["a*"]) == ["a1", "a[1]"]
+    done = hub.push(place, files[2:], what="test", message="Add", drop=["a[1]", "not there"])
+    assert done == hub.Pushed(sent=0, there=1, commits=1, deleted=1)
+    assert set(hub_server.repos[NAME].files) == {"below/a1", "below/b"}
+
+
 def test_only_what_differs_is_sent(hub_server: Hub, tmp_path: Path) -> None:
     files = items(tmp_path / "set", **{"a.tar": LFS_FROM * 2, "b.tar": LFS_FROM * 2, "a.json": 64, "b.json": 64})
     push(files)
@@ -221,11 +234,16 @@ def test_a_push_that_is_killed_half_way_goes_on_and_sends_nothing_twice(hub_serv
     ],
     ids=str,
 )
-def test_what_fails_for_a_moment_is_tried_again(hub_server: Hub, tmp_path: Path, fault: Fault) -> None:
+def test_what_fails_for_a_moment_is_tried_again_and_told(
+    hub_server: Hub, tmp_path: Path, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
     files = items(tmp_path / "set", **{"a.tar": LFS_FROM * 2, "a.json": 64})
     hub_server.faults.append(fault)
 
     assert push(files).sent == 2
+    if "PUT" not in fault.matches:  # which huggingface_hub tries again itself
+        assert "trying again" in caplog.text
+    assert "HTTP Request" not in caplog.text
     assert not fault.times
     assert hub_server.commits(NAME) == 1
     assert set(hub_server.puts.values()) == {1}
@@ -350,11 +368,11 @@ def test_without_the_package_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch
 
 # --- Fetching -----------------------------------------------------------------------------------------------------------
 
-MOST = {".json": 1000, ".bin": 100_000}
+MOST = {"*.json": 1000, "*.bin": 100_000}
 
 
-def fetch(url: str = SET, *wanted: str) -> Path:
-    return hub.fetch(hub.parse(url), wanted=wanted or ("*.json", "*.bin"), most_bytes=MOST, most_files=3)
+def fetch(url: str = SET) -> Path:
+    return hub.fetch(hub.parse(url), most_bytes=MOST, most_files=3)
 
 
 @pytest.fixture
@@ -401,11 +419,30 @@ def test_without_a_line_what_was_fetched_before_is_taken(
 def test_a_file_larger_than_any_of_its_kind_is_refused_before_it_is_fetched(
     hub_server: Hub, stored: list[hub.Item], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setitem(MOST, Path(name).suffix, 10)
+    monkeypatch.setitem(MOST, f"*{Path(name).suffix}", 10)
 
     with pytest.raises(RemoteError, match=rf"its {name} has \d+ bytes where at most 10 are read"):
         fetch()
     assert not hub_server.count("/resolve/")
+
+
+@pytest.mark.parametrize(("size", "refused"), [(64, False), (2048, True)])
+def test_a_file_that_is_called_as_a_suffix_is_bounded_too(
+    hub_server: Hub, tmp_path: Path, size: int, refused: bool
+) -> None:
+    push(items(tmp_path / "set", **{".json": size}))
+
+    with pytest.raises(RemoteError, match=r"its \.json has 2048 bytes") if refused else contextlib.nullcontext():
+        assert (fetch() / ".json").stat().st_size == size
+
+
+def test_a_file_of_two_patterns_has_the_narrower_bound(
+    hub_server: Hub, stored: list[hub.Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MOST, "a.*", 10)
+
+    with pytest.raises(RemoteError, match=r"its a.json has \d+ bytes where at most 10 are read"):
+        fetch()
 
 
 def test_more_files_than_are_looked_for_are_refused(hub_server: Hub, tmp_path: Path) -> None:

@@ -109,6 +109,14 @@ def test_a_recipe_that_changed_does_not_take_over_what_the_other_one_reached(
     assert [words[0] for words in asked].count("train") == 2
 
 
+def test_a_batch_that_the_split_does_not_fill_is_told_before_anything_is_run(
+    argv: list[str], asked: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert __main__.main([*argv, "--batch=100"]) == 2
+    assert "its batch of 100 is larger than the split, which has 12 samples" in capsys.readouterr().err
+    assert asked == []
+
+
 def test_damaged_results_are_named(
     argv: list[str], asked: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

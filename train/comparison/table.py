@@ -111,7 +111,7 @@ def markdown(rows: Sequence[Row], failed: Sequence[str] = ()) -> str:
         ]
         for each in ranked:
             gap, half = difference(best, each)
-            told = "" if each is best else f"-{gap:.1f} ± {half:.1f}" + (": within noise" if gap <= half else "")
+            told = "" if each is best else f"{-gap or 0.0:.1f} ± {half:.1f}" + (": within noise" if gap <= half else "")
             untrained = f"{statistics.fmean(each.untrained):.1f}" if each.untrained else ""
             name = each.recipe.replace("|", "\\|")
             low, high = each.interval

@@ -25,10 +25,13 @@ from kinetics_sounds.stream import Meta, Sample
 from ..config import run_folder
 from ..engine import build, checkpoint, checkpoint_state
 
-WANTED = ("config.yaml", "run.json", "checkpoints/*/state.json", "checkpoints/*/model.safetensors")
-"""Files of a run that are read, and so all that is fetched of one on the Hub."""
-MOST_BYTES = {".yaml": MOST_CONFIG_BYTES, ".json": run_folder.MOST_BYTES, ".safetensors": 8 << 30}
-"""Of each such file on the Hub, by its suffix."""
+MOST_BYTES = {
+    "config.yaml": MOST_CONFIG_BYTES,
+    "run.json": run_folder.MOST_BYTES,
+    "checkpoints/*/state.json": run_folder.MOST_BYTES,
+    "checkpoints/*/model.safetensors": 8 << 30,
+}
+"""Files of a run that are read, and so all that is fetched of one on the Hub; the most bytes of each."""
 MOST_FILES = 42
 """Of a run on the Hub: twenty checkpoints."""
 
@@ -249,4 +252,4 @@ def _folder(place: str | Path) -> Path:
     """A run's folder: here, or in the Hub's cache once it was fetched."""
     if isinstance(place, Path) or not hub.is_hub(place):
         return Path(place)
-    return hub.fetch(hub.parse(place), wanted=WANTED, most_bytes=MOST_BYTES, most_files=MOST_FILES)
+    return hub.fetch(hub.parse(place), most_bytes=MOST_BYTES, most_files=MOST_FILES)

@@ -3,6 +3,7 @@
 `benchmarks/source_faults.py` fails every open and read of a file in turn, in a file system of its own.
 """
 
+import dataclasses
 import errno
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.errors import FaultError, MediaError, StoppedError
 from kinetics_sounds.media import encode, ffmpeg, measure, mel, probe
+from kinetics_sounds.pipelines import attempts
 from kinetics_sounds.pipelines.fetching import worker
 from kinetics_sounds.pipelines.fetching.task import ClipTask
 from kinetics_sounds.pipelines.packing import encode_sample
@@ -192,6 +194,31 @@ def test_a_clip_whose_first_decoding_fails_is_packed_all_the_same(
     assert encode_sample.pack(asked) == undisturbed
 
 
+def test_a_clip_of_other_frames_than_were_measured_is_packed_as_it_is(source: Path, tmp_path: Path) -> None:
+    """Its bytes are those that the manifest names: what was measured otherwise is the number."""
+    asked = task(source, tmp_path)
+    media: Any = asked.outcome.media
+    wrong = dataclasses.replace(asked.outcome, media=dataclasses.replace(media, num_frames=media.num_frames + 1))
+
+    assert encode_sample.pack(dataclasses.replace(asked, outcome=wrong)) == encode_sample.pack(asked)
+
+
+def test_a_clip_of_other_frames_each_time_stops_the_packing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = task(source, tmp_path)
+    real = encode.encode
+    shown = iter((18, 19))
+    monkeypatch.setattr(
+        encode, "encode", lambda *w, **n: dataclasses.replace(real(*w, **n), decoded_frames=next(shown))
+    )
+
+    with pytest.raises(
+        StoppedError, match=r"unreadable: .*one try decoded 18 frames, the next decoded 19, where there are 20"
+    ):
+        encode_sample.pack(asked)
+
+
 def test_a_clip_that_fails_twice_is_left_out_and_one_that_cannot_be_read_stops_the_packing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,9 +226,7 @@ def test_a_clip_that_fails_twice_is_left_out_and_one_that_cannot_be_read_stops_t
     failing(monkeypatch, encode, "encode", MediaError("Invalid data found"), times=9)
     assert encode_sample.pack(asked) == SkippedClip(key=CLIP.key, status="corrupt", detail="Invalid data found")
 
-    failing(
-        monkeypatch, encode_sample, "read_through", OSError(errno.ESTALE, "Stale file handle", str(source)), times=9
-    )
+    failing(monkeypatch, attempts, "read_through", OSError(errno.ESTALE, "Stale file handle", str(source)), times=9)
     refused = encode_sample.attempt(asked)
     assert isinstance(refused, encode_sample.Refused)
     assert refused.error is FaultError

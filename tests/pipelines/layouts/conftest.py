@@ -1,6 +1,7 @@
 """A build of small clips whose frames tell their numbers, made without ks-build."""
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,13 @@ class Build:
             self.folder / each.media.path for each in self.outcomes if each.media and each.clip.youtube_id == youtube_id
         )
 
-    def write(self, outcomes: "list[Outcome] | tuple[Outcome, ...]", labels: tuple[str, ...] = LABELS) -> None:
-        manifest.write(self.manifest, ClassList("mine", labels), outcomes)
+    def write(
+        self,
+        outcomes: "list[Outcome] | tuple[Outcome, ...]",
+        labels: tuple[str, ...] = LABELS,
+        classes: ClassList | None = None,
+    ) -> None:
+        manifest.write(self.manifest, classes or ClassList("mine", labels), outcomes)
 
     def export(self, layout: str, out: Path, *more: str) -> int:
         return int(export.main([layout, "--manifest", str(self.manifest), "--out", str(out), "--workers", "1", *more]))
@@ -119,6 +125,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Build:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clips are laid out in this process."""
     inline(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(whole: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export by ogm that went through at once, in this process."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        assert whole.export("ogm", out) == 1
+    return out
+
+
+@pytest.fixture
+def copy(undisturbed: Path, tmp_path: Path) -> Path:
+    shutil.copytree(undisturbed, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def other(whole: Build, tmp_path: Path) -> Build:
+    """A build of a test's own."""
+    shutil.copytree(whole.folder, tmp_path / "other")
+    return Build(tmp_path / "other")
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds import files, fingerprints
+from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import label_folder
 from kinetics_sounds.errors import FaultError
 from kinetics_sounds.media import extract
@@ -21,34 +21,10 @@ from kinetics_sounds.pipelines.exporting import journal
 from kinetics_sounds.pipelines.exporting.placing import Place
 from kinetics_sounds.shards.index import SkippedClip
 
-from ..conftest import inline
 from .conftest import LABELS, ROWS, Build, outcome, replaced, tree
 
 pytestmark = [pytest.mark.slow]
 HERE = pytest.mark.usefixtures("here")
-
-
-@pytest.fixture(scope="session")
-def undisturbed(whole: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export by ogm that went through at once, in this process."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        inline(patch)
-        assert whole.export("ogm", out) == 1
-    return out
-
-
-@pytest.fixture
-def copy(undisturbed: Path, tmp_path: Path) -> Path:
-    shutil.copytree(undisturbed, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-@pytest.fixture
-def other(whole: Build, tmp_path: Path) -> Build:
-    """A build of a test's own."""
-    shutil.copytree(whole.folder, tmp_path / "other")
-    return Build(tmp_path / "other")
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
@@ -80,15 +56,15 @@ def test_killed_and_run_again_by_more_workers_it_ends_with_the_same_bytes(
 ) -> None:
     out = tmp_path / "out"
     words = ["ogm", "--manifest", str(whole.manifest), "--out", str(out)]
-    command = [sys.executable, "-m", "kinetics_sounds.pipelines.export", *words, "--workers"]
-    with subprocess.Popen([*command, "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-m", "kinetics_sounds.pipelines.export", *words, "--workers", "1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not list(out.glob("audio/*/*.wav")):
             assert process.poll() is None
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert not (out / "my_train.txt").exists()
 
-    assert subprocess.run([*command, "2"], check=False, capture_output=True, timeout=120).returncode == 1
+    assert whole.export("ogm", out, "--workers", "2") == 1
 
     assert tree(out) == tree(undisturbed)
     assert not [path for path in out.rglob("*") if path.name.endswith(".part") or path.name == files.SCRATCH]
@@ -293,19 +269,24 @@ def test_two_clips_or_labels_of_one_name_are_refused(
 @HERE
 def test_shards_suffice_for_frames_and_sound(other: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build = other
+    rows = {each.clip.youtube_id: each for each in build.outcomes}
+    build.write([rows["c"], rows["short"]], classes=ClassList("mine", LABELS, "a reconstruction"))
     assert shard.main(["--manifest", str(build.manifest), "--short_side", "32", "--workers", "1"]) == 0
     words = ["--shards", str(build.folder / "shards"), "--workers", "1"]
 
+    capsys.readouterr()
     assert export.main(["ogm", *words, "--out", str(tmp_path / "small")]) == 1
+    assert "classes: mine (a reconstruction)\n" in capsys.readouterr().out
     assert build.export("ogm", tmp_path / "large", "--short_side", "32") == 1
     assert export.main(["mmaction2", *words, "--out", str(tmp_path / "videos")]) == 0
 
     small, large = tree(tmp_path / "small"), tree(tmp_path / "large")
     assert {name for name in small if name != "export.json"} == {name for name in large if name != "export.json"}
     assert all(small[name] == large[name] for name in small if name.endswith(".txt"))
-    facts = [json.loads(each["export.json"])["selection"] for each in (small, large)]
-    assert facts[0] == facts[1]
-    assert len(list((tmp_path / "videos").rglob("*.mp4"))) == 5
+    facts = [json.loads(each["export.json"]) for each in (small, large)]
+    assert facts[0]["selection"] == facts[1]["selection"]
+    assert facts[0]["note"] == facts[1]["note"] == "a reconstruction"
+    assert len(list((tmp_path / "videos").rglob("*.mp4"))) == 2
     capsys.readouterr()
     [tar] = (build.folder / "shards/val").glob("*.tar")
     data = bytearray(tar.read_bytes())

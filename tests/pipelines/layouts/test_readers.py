@@ -1,6 +1,7 @@
 """Each layout read as its loader reads it, by small readers written from what those loaders do (`docs/layouts.md`)."""
 
 import csv
+import gc
 import random
 import wave
 from pathlib import Path
@@ -248,7 +249,7 @@ def test_a_class_folder_is_mmaction2_s_and_harmless(label: str, folder: str) -> 
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*metadata.csv:pytest.PytestUnraisableExceptionWarning")
 def test_datasets_reads_a_videofolder(whole: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the package itself, which decodes a frame too."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")  # huggingface_hub, once imported offline, stays so
     datasets = pytest.importorskip("datasets")
     assert whole.export("videofolder", tmp_path / "out") == 0
 
@@ -263,6 +264,8 @@ def test_datasets_reads_a_videofolder(whole: Build, tmp_path: Path, monkeypatch:
     assert (tables["train"][0]["youtube_id"], tables["train"][0]["time_start"]) == ("-abc", 7)
     stored = found["train"].cast_column("video", datasets.Video(decode=False))[0]["video"]
     assert Path(stored["path"]).read_bytes() == whole.path("-abc").read_bytes()
+    del found, stored
+    gc.collect()  # here, and not in another test
 
 
 @pytest.mark.parametrize("rawframes", [False, True])

@@ -68,8 +68,16 @@ def test_nothing_in_markdown_is_html_a_link_or_hidden(hostile: Path, name: str) 
     assert heads <= {4, 5}
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("k32", "`k32`"), ("my_list v2", "`my_list v2`"), ("my_list`x", r"my\_list\`x"), ("<b>", "&lt;b&gt;"), (" ", " ")],
+)
+def test_a_name_is_shown_as_it_is(name: str, shown: str) -> None:
+    assert markdown.code(name) == shown
+
+
 def test_the_head_of_the_card_is_what_the_hub_reads(hostile: Path, tmp_path: Path) -> None:
-    for folder, name in ((hostile, "evil"), (published(tmp_path, outcomes(), note="a reconstruction: x"), "few")):
+    for folder, name in ((hostile, "evil"), (published(tmp_path, outcomes(), note=classes.NOTES["k100"]), "few")):
         text = (folder / "README.md").read_text("utf-8")
         _, head, body = text.split("---\n", 2)
         read = yaml.safe_load(head)

@@ -428,6 +428,12 @@ class TestMedia:
         (tmp_path / "build/clips/0.mp4").unlink()  # it is in the folder that is there
         published(tmp_path, [*made, outcome(clip(4), Status.PRIVATE)], "--media")
         assert len(list(out.rglob("*.mp4"))) == 3
+        capsys.readouterr()
+        published(tmp_path, made, "--creator", "A. Name")
+        told = capsys.readouterr().out
+        assert "media: 3 clips are no longer in the folder" in told
+        assert "not said yet: --url (its page)" in told
+        assert not list(out.rglob("*.mp4"))
 
         (tmp_path / "build/clips/1.mp4").write_bytes(b"one")
         shutil.rmtree(out)
@@ -465,6 +471,15 @@ def _with_canaries(each: Any) -> Any:
     return dataclasses.replace(each, **said)
 
 
+def test_push_sends_no_secret_that_lies_in_the_folder(hub_server: Hub, tmp_path: Path) -> None:
+    published(tmp_path, outcomes(3))
+    (tmp_path / "out/.env").write_text(f"HF_TOKEN={WORD}")
+    published(tmp_path, outcomes(), "--push", "hf://datasets/ann/few", "--yes")
+
+    assert (tmp_path / "out/.env").is_file()
+    assert ".env" not in hub_server.repos["datasets/ann/few"].files
+
+
 def test_push_sends_the_folder_as_it_was_written(
     hub_server: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -485,6 +500,7 @@ def test_push_sends_the_folder_as_it_was_written(
         (["--yes"], "add it, or leave them out"),
         (["--name", "../x"], "--name"),
         (["--name", "<b>"], "--name"),
+        (["--name", "common"], "--name"),
         (["--license", "mine"], "none of CC-BY-4.0"),
         (["--date", "yesterday"], "--date"),
         (["--date", "2026-02-30"], "--date"),

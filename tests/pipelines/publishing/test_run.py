@@ -12,7 +12,6 @@ from safetensors.numpy import save_file
 
 from kinetics_sounds.command import command
 from kinetics_sounds.pipelines.publishing import run
-from kinetics_sounds.pipelines.publishing.run_facts import _text
 
 from ...canaries import WORD, told
 from ...hub_server import Hub
@@ -109,6 +108,7 @@ def test_weights_settings_data_scores_and_a_card_are_written(trained: Path, tmp_
 
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()) == [
         "README.md",
+        "SHA256SUMS",
         "checkpoints/step-00000500/model.safetensors",
         "checkpoints/step-00000500/state.json",
         "config.yaml",
@@ -265,7 +265,7 @@ def test_no_other_folder_is_written_over(trained: Path, tmp_path: Path, capsys: 
     (tmp_path / "mine/thesis.tex").write_text("mine")
 
     assert publish(trained, f"--out={tmp_path / 'mine'}") == 2
-    assert "holds 'thesis.tex', which is of no published run; give another folder" in capsys.readouterr().err
+    assert "holds files, but no published run (SHA256SUMS is missing); choose another --out" in capsys.readouterr().err
     assert publish(trained, f"--out={trained}") == 2
     assert "is a training run; give another folder" in capsys.readouterr().err
 
@@ -299,19 +299,3 @@ def test_another_checkpoint_takes_the_place_of_the_first_on_the_hub_too(hub_serv
         "results/knn_untrained.json",
     ]
     assert 'train.load("hf://ann/avcl")' in hub_server.repos["models/ann/avcl"].files["README.md"].data.decode()
-
-
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("of /home/ann/lists/k32.txt", "of k32.txt"),
-        ("~/my runs/x", "x"),
-        ("./y/z and ../other/x", "x"),  # a folder may have blanks in its name
-        (r"C:\Users\ann\x", "x"),
-        ("n/a, 1/2", "n/a, 1/2"),
-        ("s3://user:word@bucket/set?sig=1", "s3://***@bucket/set?***"),
-        ("two\nlines", "two lines"),
-    ],
-)
-def test_a_text_names_no_folder_and_no_secret(text: str, left: str) -> None:
-    assert _text(text) == left

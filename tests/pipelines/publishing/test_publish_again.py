@@ -1,0 +1,116 @@
+"""ks-publish over what is there: which version follows, what it asks for, and what is on the disk when."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinetics_sounds.pipelines import publish
+from kinetics_sounds.pipelines.publishing import check
+
+from .builds import LABELS, clip, outcome, outcomes, published, sha256, write
+from .builds import contents as bytes_of
+from .test_publish import FILES, version_of
+
+
+@pytest.mark.parametrize(
+    ("labels", "version", "told"),
+    [
+        (LABELS, "1.0.0", ""),
+        ((*LABELS[:3], "zumba"), "1.0.1", ""),
+        ((LABELS[0], LABELS[2], LABELS[1]), "2.0.0", f"2 ({LABELS[1]}, {LABELS[2]})"),
+        ((LABELS[0], "zumba", *LABELS[1:]), "2.0.0", f"2 ({LABELS[1]}, {LABELS[2]})"),
+    ],
+    ids=["same", "one more", "exchanged", "one between"],
+)
+def test_another_index_of_a_label_is_another_meaning(labels: Any, version: str, told: str, tmp_path: Path) -> None:
+    out = published(tmp_path, outcomes())
+    published(tmp_path, outcomes(), labels=labels)
+
+    assert version_of(out) == version
+    lines = [line for line in (out / "CHANGES.md").read_text().splitlines() if "label_index" in line]
+    assert lines == ([f"- labels whose label_index is another or gone: {told}"] if told else [])
+    assert list(check.check(out, with_croissant=False)) == []
+
+
+def test_a_label_that_is_gone_without_a_row_is_told(tmp_path: Path) -> None:
+    out = published(tmp_path, outcomes(), labels=(*LABELS, "zumba"))
+    published(tmp_path, outcomes())
+    assert version_of(out) == "2.0.0"
+
+
+@pytest.mark.parametrize("name", ["CHANGES.md", "croissant.json", "splits/val.parquet"])
+@pytest.mark.parametrize("sums", [False, True])
+def test_history_that_is_missing_is_asked_for_and_never_begun_anew(
+    name: str, sums: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where its line of SHA256SUMS went with it, if it is one that every folder has."""
+    out = published(tmp_path, outcomes())
+    whole = (out / name).read_bytes()
+    (out / name).unlink()
+    lines = (out / "SHA256SUMS").read_text()
+    if sums and "/" not in name:
+        (out / "SHA256SUMS").write_text("".join(x for x in lines.splitlines(True) if not x.endswith(f" {name}\n")))
+    before = bytes_of(out)
+
+    published(tmp_path, outcomes(21), code=2)
+    err = capsys.readouterr().err
+    assert f"lacks {name}, from which the next version is made; put it back as it was published" in err
+    assert bytes_of(out) == before
+    (out / name).write_bytes(whole)  # the remedy
+    (out / "SHA256SUMS").write_text(lines)
+    published(tmp_path, outcomes(21))
+    assert (out / "CHANGES.md").read_text().count("## ") == 2
+
+
+def test_without_checksums_the_remedy_is_another_one_than_the_same_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = published(tmp_path, outcomes())
+    (out / "SHA256SUMS").unlink()
+    published(tmp_path, outcomes(21), code=2)
+    assert "put it back as it was published, or make the folder anew with another --out" in capsys.readouterr().err
+
+
+def test_a_checkout_of_the_hub_in_which_nothing_is_yet_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "out/.git").mkdir(parents=True)
+    (tmp_path / "out/.git/config").write_text("[core]")
+    (tmp_path / "out/.gitattributes").write_text("*.parquet filter=lfs")
+    out = published(tmp_path, outcomes())
+
+    assert (out / ".git/config").read_text() == "[core]"
+    assert set(bytes_of(out)) == FILES | {".git/config", ".gitattributes"}
+    assert list(check.check(out, with_croissant=False)) == []
+
+
+def test_the_root_cannot_be_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, outcomes())
+    assert publish.main(["--manifest", str(path), "--out", "/", "--no_hashes"]) == 2
+    assert "/: is no folder that another can take the place of; choose another --out" in capsys.readouterr().err
+
+
+def test_all_bytes_are_on_the_disk_before_the_folder_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the media too, which are copied as they are."""
+    (tmp_path / "build/clips").mkdir(parents=True)
+    (tmp_path / "build/clips/0.mp4").write_bytes(b"0")
+    synced: set[str] = set()
+    sync, rename = os.fsync, Path.rename
+    here: list[set[str]] = []
+
+    def noted(descriptor: int) -> None:
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    def renamed(path: Path, to: Path) -> Path:
+        here.append({str(each) for each in path.rglob("*")})
+        return rename(path, to)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "rename", renamed)
+    published(tmp_path, [outcome(clip(0), path="clips/0.mp4", sha256=sha256("0"))], "--media")
+    [names] = here
+    assert any(name.endswith(".mp4") for name in names)
+    assert names <= synced
