@@ -249,8 +249,8 @@ def test_a_class_folder_is_mmaction2_s_and_harmless(label: str, folder: str) -> 
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*metadata.csv:pytest.PytestUnraisableExceptionWarning")
 def test_datasets_reads_a_videofolder(whole: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the package itself, which decodes a frame too."""
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")  # huggingface_hub, once imported offline, stays so
     datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)  # by the environment it would stay so for later tests
     assert whole.export("videofolder", tmp_path / "out") == 0
 
     found = datasets.load_dataset("videofolder", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
