@@ -951,6 +951,22 @@ DEFENCES: tuple[Defence, ...] = (
         "if False:",
         "tests/lists/test_lists.py::test_what_is_no_text_is_refused",
     ),
+    Defence(
+        ARCHIVES,
+        "of rows of a list that name no clip at most a thousand of a kind are named",
+        "pipelines/fetching/list_plan.py",
+        "if text and len(self.named[kind]) < MOST_NAMED:",
+        "if text:",
+        "tests/pipelines/fetching/test_list_plan.py::test_of_rows_beyond_number_and_length_the_first_are_named_and_all_counted",
+    ),
+    Defence(
+        ARCHIVES,
+        "of a list's names and labels 100 characters are told",
+        "pipelines/fetching/list_plan.py",
+        "return text if len(text) <= most else",
+        "return text if most else",
+        "tests/pipelines/fetching/test_list_plan.py::test_of_rows_beyond_number_and_length_the_first_are_named_and_all_counted",
+    ),
     # --- Shards ---
     Defence(
         SHARDS,

@@ -31,13 +31,17 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where nobody has that name
 
 
+PIPE = "it is a named pipe; write what comes through it to a file, and name that"
+"""Why a pipe is no file, and the remedy."""
+
+
 def read_text(path: Path) -> str:
     """A user's text, in UTF-8 with or without a mark.
 
     Raises OSError where it cannot be read, and ValueError for anything else, whose text says what it is and the remedy.
     """
     if path.is_fifo() and path.resolve().exists():  # what `<(command)` gives has no name that leads anywhere, and ends
-        raise ValueError("it is a named pipe; write what comes through it to a file, and name that")
+        raise ValueError(PIPE)
     data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 0 in data[:2]:  # the mark may be missing
         raise ValueError("it is UTF-16; save it as UTF-8, or: iconv -f UTF-16 -t UTF-8 OLD > NEW")

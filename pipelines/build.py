@@ -16,7 +16,7 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Status
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, Stop, command, stoppable
-from kinetics_sounds.errors import SettingsError, SourceError
+from kinetics_sounds.errors import KineticsSoundsError, SourceError
 from kinetics_sounds.ledger import Ledger, PartEntry
 from kinetics_sounds.ledger import name_of as source_name
 from kinetics_sounds.lists import ClipList
@@ -24,16 +24,17 @@ from kinetics_sounds.settings import choices, parse
 from kinetics_sounds.sources import OnDisk, Source, TarSource
 
 from . import executors
-from .fetching import list_report
+from .fetching import list_report, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, Settings, check, check_groups
 from .fetching.build_state import BuildState, drop_changed, pending, standing
 from .fetching.comparison import How, compare
 from .fetching.driver import Run, RunStats, StopReason, ask
-from .fetching.list_classes import class_list_of, name_of
+from .fetching.list_classes import class_list_of, files_of, name_of
 from .fetching.list_plan import Asked, ListPlan, plan_lists
 from .fetching.list_report import Became
 from .fetching.plan import plan, shared_videos
+from .fetching.replaced import check_classes, check_clips
 from .fetching.summary import Account, forecast, forecast_text, summary
 from .fetching.throttle import RetryPolicy
 from .fetching.worker import work
@@ -76,17 +77,17 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
     if settings.dry_run:
         expected = _forecast(job, settings)
         print(json.dumps(expected) if settings.json else forecast_text(expected))
-        return SOME_FAILED if job.lists and job.lists.unbuilt else DONE
+        return SOME_FAILED if job.lists and not job.lists.sound else DONE
     began = time.monotonic()
     account, tally = Account(), RunStats()
-    failed: SourceError | None = None
+    failed: KineticsSoundsError | None = None
     blocked: StopReason | None = None
     with (
         files.exclusive(job.out, command="ks-build"),
         Ledger(job.out / "ledger.sqlite") as ledger,
         stoppable(signal.SIGINT, signal.SIGTERM) as stop,
     ):
-        files.clear(job.out, "manifest.parquet", "manifest.csv", "report.json")
+        files.clear(job.out, "manifest.parquet", "manifest.csv", "report.json", verdicts.FILE)
         files.clear(job.out / "annotations", "????????-*")
         known = standing(ledger, job.clips, job.again, job.out)
         checked = not settings.check_bytes or _check_bytes(job, ledger, known, stop)
@@ -101,11 +102,13 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         report = account.report(job.classes, tally, seconds=time.monotonic() - began)
         if job.lists:
             report["lists"] = list_report.report(job.lists, became)
-            how = How(workers=settings.workers, timeout_seconds=settings.timeout)
-            if compared := compare(job.lists, became, job.out, how=how, stop=stop.__bool__):
-                report["compared"] = compared
+        _write(report, job.out)
+        if job.lists:
+            try:
+                _compare(job.lists, settings, became, job.out, report, stop)
+            except KineticsSoundsError as error:
+                failed = failed or error
             checked = checked and not stop
-        files.write_bytes(job.out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     print(json.dumps(report) if settings.json else summary(report, job.out))
     if failed is not None:
         raise failed
@@ -117,9 +120,29 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
             f"stopped by {stop.by.name if stop.by else 'a signal'}: what was done is kept; run the same command to go on",
             file=sys.stderr,
         )
-    if account.complete and checked and not (job.lists and job.lists.unbuilt):
+    if account.complete and checked and _as_listed(job, report):
         return DONE
     return STOPPED if stop or blocked else SOME_FAILED
+
+
+def _write(report: Mapping[str, Any], out: Path) -> None:
+    files.write_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+
+
+def _compare(
+    planned: ListPlan, settings: Settings, became: Became, out: Path, report: dict[str, Any], stop: Stop
+) -> None:
+    """Add to the report, there too, how the clips of published lists compare with what was published."""
+    how = How(workers=settings.workers, timeout_seconds=settings.timeout)
+    if compared := compare(planned, became, out, how=how, stop=stop.__bool__):
+        report["compared"] = compared
+        _write(report, out)
+
+
+def _as_listed(job: Job, report: Mapping[str, Any]) -> bool:
+    """Nothing that lists ask for is known to be another than they say; true without lists."""
+    different = "compared" in report and report["compared"]["counts"]["different"]
+    return not job.lists or (job.lists.sound and not different)
 
 
 def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
@@ -132,7 +155,7 @@ def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
     out = settings.out or Path("data") / (name_of(clip_lists) if clip_lists or not class_list else class_list.name)
     if class_list:
         _tell_classes(class_list, say)
-        _check_classes(class_list, out)
+        check_classes(class_list, out)
     print(f"out: {out}", file=say)
     chosen = map(sources.absolute, settings.source or (Address("youtube"),))
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
@@ -144,7 +167,8 @@ def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
         if not class_list:
             class_list = replace(planned.classes, name=out.name, note=f"the labels of the lists {out.name}, sorted.")
             _tell_classes(class_list, say)
-            _check_classes(class_list, out)
+            check_classes(class_list, out)
+        check_clips(clips, out)
     else:
         places = settings.annotations or _official(splits)
         with _annotations_folder(settings, out) as folder:
@@ -163,7 +187,7 @@ def _tell_classes(class_list: ClassList, say: TextIO) -> None:
 def _lists(settings: Settings) -> tuple[ClipList, ...]:
     """The files of the lists, each of a format that was recognised."""
     name = "" if settings.clips_format == "auto" else settings.clips_format
-    return tuple(lists.recognise(path, name=name) for place in settings.clips for path in lists.find(place))
+    return tuple(lists.recognise(path, name=name) for place in settings.clips for path in files_of(place))
 
 
 def _name(spec: Address) -> str:
@@ -249,21 +273,6 @@ def _start(
         on_disk=tuple(source for source in job.sources.values() if isinstance(source, OnDisk)),
         shared=shared_videos(job.clips),
     )
-
-
-def _check_classes(class_list: ClassList, out: Path) -> None:
-    """Refuse to put another class list's manifest over one that is there."""
-    path = out / "manifest.parquet"
-    if not path.is_file():
-        return
-    there = manifest.read_classes(path)
-    derived = there.note.startswith(
-        manifest.DERIVED
-    )  # a filtered copy in the manifest's place: some labels may be gone
-    if not set(there.labels) <= set(class_list.labels) if derived else there.labels != class_list.labels:
-        raise SettingsError(
-            f"{out}: holds a build of other classes ({there.name}, {len(there.labels)} labels); choose another --out"
-        )
 
 
 def _official(splits: Iterable[str]) -> tuple[Address, ...]:

@@ -43,7 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_reader_gives_what_is_stored(
     reader: str, example: Any, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")  # huggingface_hub, once imported offline, stays so
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     split = stream.open_split(shards, "train")
     expected = {}

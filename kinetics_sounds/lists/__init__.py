@@ -3,17 +3,56 @@
 import csv
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Protocol, TypeVar, cast
+from pathlib import Path
+from typing import Protocol, cast
 
 from .. import files, plugins
 from ..annotations import SPLIT_NAMES
-from ..clip import YOUTUBE_ID, parse_key
 from ..errors import ListError
+from ..list_entry import (
+    MEDIA,
+    YOUTUBE_ID_LENGTH,
+    Entry,
+    each_line,
+    entry,
+    header,
+    label_named,
+    parse_name,
+    read_lines,
+    read_table,
+    says_where,
+    seconds,
+    split_named,
+    table,
+)
 
-G = TypeVar("G")
+__all__ = [  # the formats take from here what they read rows with
+    "MEDIA",
+    "YOUTUBE_ID_LENGTH",
+    "ClipList",
+    "Entry",
+    "Format",
+    "each_line",
+    "entry",
+    "find",
+    "formats",
+    "header",
+    "label_named",
+    "lines",
+    "parse_name",
+    "read",
+    "read_lines",
+    "read_table",
+    "recognise",
+    "says_where",
+    "seconds",
+    "split_named",
+    "split_of",
+    "table",
+    "without_split",
+]
 
 MAX_ROWS = 5_000_000
 """Of one list; AudioSet, the largest in use, has two million."""
@@ -23,16 +62,9 @@ MAX_LINE = 1 << 16
 """Characters of one line."""
 SAMPLE_LINES = 40
 """Lines by which a format is recognised."""
-YOUTUBE_ID_LENGTH = 11
-
-MEDIA = (".mp4", ".avi", ".mkv", ".webm", ".mov")
-"""How the name of a video file ends."""
-_OTHER_FILES = (".wav", ".npy", ".flac", ".jpg")
 _SPLIT_WORDS = SPLIT_NAMES | {"training": "train", "valid": "val", "testing": "test", "eval": "test"}
 """What the words of a file's name say of its split; AudioSet calls its test split "eval"."""
 _SPLIT_WORD = re.compile(rf"(?i)[_\-. ]*(?<![a-z])({'|'.join(_SPLIT_WORDS)})(?![a-z])")
-_STARTED = re.compile(rf"({YOUTUBE_ID.pattern})_([0-9]{{1,6}})")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _PICKLE = "holds or may hold a pickle, which can run any program when it is read: it is never opened"
 _NOT_TEXT = (
     (b"\x93NUMPY", f"is a NumPy file, which {_PICKLE}"),
@@ -44,32 +76,6 @@ _NOT_TEXT = (
     (b"PAR1", "is a Parquet file; give the CSV that lies beside it"),
 )
 """How files begin that are no list, and why they are refused."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One row of a list: what it says of a clip; None for what it does not say."""
-
-    line: int
-    """On which the row ends, from 1."""
-    name: str
-    """What messages call it: as the list has it."""
-    youtube_id: str
-    time_start: int | None = None
-    """Whole seconds into the video."""
-    time_end: int | None = None
-    """Whole seconds into the video."""
-    labels: tuple[str, ...] = ()
-    """The label; where there are several, the class list chooses the first that it holds."""
-    folder: str | None = None
-    """The label as the name of a folder, which has underscores in place of blanks."""
-    label_index: int | None = None
-    """The label's place in the class list, as the format counts (`Format.SORTED`)."""
-    split: str | None = None
-    status: str | None = None
-    """What became of the clip at whoever published the list."""
-    trouble: str = ""
-    """Why the row names no clip; empty where it does."""
 
 
 class Format(Protocol):
@@ -200,6 +206,8 @@ def lines(path: Path) -> Iterator[str]:
     Blanks at the end of a line are left out: behind a quoted cell they would be no CSV.
     """
     try:
+        if path.is_fifo():  # which ends before it is read a second time
+            raise ListError(f"{path}: {files.PIPE}")
         if not path.is_file():
             raise ListError(f"{path}: there is no such list of clips; give a file with --clips")
         if path.stat().st_size > MAX_BYTES:
@@ -223,117 +231,3 @@ def _check_text(path: Path, head: bytes) -> None:
             raise ListError(f"{path}: {why}")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or 0 in head:
         raise ListError(f"{path}: is UTF-16 or no text at all; save it as UTF-8")
-
-
-def each_line(rows: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, without the blanks around them, and their numbers from 1."""
-    for number, line in enumerate(rows, start=1):
-        if text := line.strip():
-            yield number, text
-
-
-def header(line: str) -> list[str]:
-    """The columns that the first line of a CSV names; none where it is no CSV."""
-    try:
-        return [cell.strip() for cell in next(csv.reader([line], strict=True), [])]
-    except csv.Error:
-        return []
-
-
-def table(rows: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV with a header, by column, with the line that each ends on; blank rows are left out.
-
-    A cell is without the blanks around it, and as it was before it was made harmless for a spreadsheet. A row of too many or
-    too few cells has the key "" with the reason.
-    """
-    cells = csv.reader(rows, strict=True)
-    names: list[str] = []
-    for row in cells:
-        if not any(cell.strip() for cell in row):
-            continue
-        if not names:
-            names = [cell.strip() for cell in row]
-            continue
-        found = dict(zip(names, (files.from_people(cell.strip()) for cell in row), strict=False))
-        if len(row) != len(names):
-            many = (
-                'many cells (a label that holds a comma must stand in "quotes")'
-                if len(row) > len(names)
-                else "few cells"
-            )
-            found[""] = f"the row has too {many}"
-        yield cells.line_num, found
-
-
-def whole(row: Mapping[str, str]) -> Mapping[str, str]:
-    """A row of `table`; raises ValueError where it has too many or too few cells."""
-    if "" in row:
-        raise ValueError(row[""])
-    return row
-
-
-def parse_name(name: str) -> tuple[str, int | None, int | None]:
-    """Video id, start and end in seconds of a clip's name: a key, `{id}_{start}`, or the id alone.
-
-    The name may be a path and end like a file's. What has the length of an id is one, whatever digits it ends with. Raises
-    ValueError for what is none of the three.
-    """
-    last = PurePosixPath(name).name
-    for suffix in (*MEDIA, *_OTHER_FILES):
-        last = last.removesuffix(suffix)
-    if key := parse_key(last):
-        return key
-    if len(last) != YOUTUBE_ID_LENGTH and (match := _STARTED.fullmatch(last)):
-        return match[1], int(match[2]), None
-    if not YOUTUBE_ID.fullmatch(last):
-        raise ValueError(f"{name!r} is no clip's name")
-    return last, None, None
-
-
-def says_where(name: str) -> bool:
-    """Whether a text is a clip's name that more than any word would be: with a start, or as long as a video id."""
-    try:
-        youtube_id, start, _ = parse_name(name)
-    except ValueError:
-        return False
-    return start is not None or len(youtube_id) == YOUTUBE_ID_LENGTH
-
-
-def seconds(text: str | None) -> int | None:
-    """Whole seconds, written with or without zeros after a point; None for a blank cell; ValueError for others."""
-    stripped = (text or "").strip()
-    if not stripped:
-        return None
-    value = float(stripped)
-    if not 0 <= value <= 999_999 or not value.is_integer():
-        raise ValueError(f"{stripped!r} is no whole number of seconds")
-    return int(value)
-
-
-def split_named(text: str | None) -> str | None:
-    """train, val or test; None for a blank cell; ValueError for what is no split."""
-    word = (text or "").strip().lower()
-    if word and word not in SPLIT_NAMES:
-        raise ValueError(f"split {word!r} is none of {', '.join(SPLIT_NAMES)}")
-    return SPLIT_NAMES.get(word)
-
-
-def label_named(text: str | None) -> tuple[str, ...]:
-    """The label of a cell, or none for a blank cell; ValueError for one with a line end or another control character."""
-    label = (text or "").strip()
-    if _CONTROL.search(label):
-        raise ValueError(f"label {label!r} has a line end or another control character in it")
-    return (label,) if label else ()
-
-
-def entry(make: Callable[[int, G], Entry], line: int, given: G, *, name: str) -> Entry:
-    """What `make(line, given)` gives; where it raises ValueError, a row that names no clip, with the reason."""
-    try:
-        made = make(line, given)
-        if not YOUTUBE_ID.fullmatch(made.youtube_id):
-            raise ValueError(f"{made.youtube_id!r} is no video id (letters, digits, '_' and '-')")
-        if made.time_start is not None and made.time_end is not None and made.time_start >= made.time_end:
-            raise ValueError(f"{made.time_start} to {made.time_end} is no span of seconds")
-    except ValueError as error:
-        return Entry(line=line, name=name, youtube_id="", trouble=str(error))
-    return made

@@ -17,11 +17,12 @@ def fits(lines: Sequence[str]) -> bool:
     """Comments at first, of which one names the columns, and rows of four fields."""
     comments = [line for line in lines if line.startswith("#")]
     heads = [tuple(cell.strip().lower() for cell in line.strip("# \r\n").split(",")) for line in comments]
-    return lines[0].startswith("#") and _HEADER in heads and all(len(row) == 4 for row in _rows(lines))
-
-
-def _rows(lines: Iterable[str]) -> Iterator[list[str]]:
-    return (row for row in csv.reader(lines, skipinitialspace=True) if row and not row[0].startswith("#"))
+    try:
+        rows = list(csv.reader(lines, skipinitialspace=True, strict=True))
+    except csv.Error:
+        return False
+    rows = [row for row in rows if row and not row[0].startswith("#")]
+    return lines[0].startswith("#") and _HEADER in heads and all(len(row) == 4 for row in rows)
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:

@@ -5,7 +5,7 @@ A row may lack its times, label or split, and the original test list has no labe
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from . import Entry, entry, header, label_named, seconds, split_named, table, whole
+from . import Entry, header, label_named, read_table, seconds, split_named
 
 SHAPE = "label,youtube_id,time_start,time_end,split (a header with these columns; others are ignored)"
 SORTED = False
@@ -19,12 +19,10 @@ def fits(lines: Sequence[str]) -> bool:
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
     """One entry a row."""
-    for number, row in table(lines):
-        yield entry(_entry, number, row, name=row.get("youtube_id", ""))
+    return read_table(lines, _entry, name="youtube_id")
 
 
-def _entry(number: int, row: Mapping[str, str]) -> Entry:
-    cells = whole(row)
+def _entry(number: int, cells: Mapping[str, str]) -> Entry:
     return Entry(
         line=number,
         name=cells["youtube_id"],

@@ -7,35 +7,19 @@ annotations know the end. A class index is the place in the sorted labels of the
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from . import Entry, each_line, entry, parse_name, says_where
+from . import Entry, read_lines, says_where
 
 SHAPE = "ID_000027_000037,10,23 or ID_27,10,23 (name, frames, class index)"
 SORTED = True
-_ROW = re.compile(r"([A-Za-z0-9_-]+)\s*,\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})")
+_ROW = re.compile(r"(?P<name>[A-Za-z0-9_-]+)\s*,\s*[0-9]{1,6}\s*,\s*(?P<index>[0-9]{1,6})")
 
 
 def fits(lines: Sequence[str]) -> bool:
     """A name with a start, and two numbers, on every line."""
     found = [_ROW.fullmatch(line.strip()) for line in lines]
-    return all(match is not None and says_where(match[1]) for match in found)
+    return all(match is not None and says_where(match["name"]) for match in found)
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
     """One entry a line."""
-    for number, line in each_line(lines):
-        match = _ROW.fullmatch(line)
-        if match is None:
-            raise ValueError(repr(line[:100]))
-        yield entry(_entry, number, match, name=match[1])
-
-
-def _entry(number: int, match: re.Match[str]) -> Entry:
-    youtube_id, start, end = parse_name(match[1])
-    return Entry(
-        line=number,
-        name=match[1],
-        youtube_id=youtube_id,
-        time_start=start,
-        time_end=end,
-        label_index=int(match[3]),
-    )
+    return read_lines(lines, _ROW.fullmatch)

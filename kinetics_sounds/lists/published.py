@@ -5,7 +5,7 @@ All annotated rows are in them, and `status` says what became of each; only `ok`
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from . import Entry, entry, header, label_named, seconds, split_named, table, whole
+from . import Entry, header, label_named, read_table, seconds, split_named, table
 
 SHAPE = "label,youtube_id,time_start,time_end,split,key,status,... (a split of a folder that ks-publish made)"
 SORTED = False
@@ -19,17 +19,15 @@ def fits(lines: Sequence[str]) -> bool:
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
     """One entry a row, whatever its status."""
-    for number, row in table(lines):
-        yield entry(_entry, number, row, name=row.get("key", ""))
+    return read_table(lines, _entry, name="key")
 
 
 def facts(lines: Iterable[str]) -> Iterator[Mapping[str, str]]:
     """The rows whose clips belong to the split, by column, with all that was measured on them."""
-    return (row for _, row in table(lines) if "" not in row and row.get("status") == "ok")
+    return (row.cells for row in table(lines) if not row.trouble and row.cells.get("status") == "ok")
 
 
-def _entry(number: int, row: Mapping[str, str]) -> Entry:
-    cells = whole(row)
+def _entry(number: int, cells: Mapping[str, str]) -> Entry:
     if not cells["status"]:
         raise ValueError("has no status")
     made = Entry(

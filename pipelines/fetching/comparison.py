@@ -2,24 +2,26 @@
 
 import contextlib
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 from kinetics_sounds import files, lists, progress
 from kinetics_sounds.errors import MediaError
 from kinetics_sounds.lists import ClipList, published
-from kinetics_sounds.media import likeness
+from kinetics_sounds.media import ffmpeg, likeness
 
-from .. import executors
-from ..executors import Failed
+from .. import attempts, executors
+from ..attempts import Refused
+from ..executors import Cause, Failed
+from . import verdicts
 from .list_plan import ListPlan
 from .list_report import Became
+from .verdicts import Verdict
 
-Verdict = Literal["same", "alike", "different", "unknown"]
-"""Same: the very bytes. Alike, different: by what is seen and heard. Unknown: the published row does not tell enough."""
 HASHES = ("picture_hash", "sound_hash")
 """Columns of a published row by which clips of other bytes are compared."""
 COLUMNS = ("key", "sha256", "duration_seconds", "num_frames", "audio_rms_db", *HASHES)
@@ -38,6 +40,8 @@ class Task:
     """Of the published row: `COLUMNS`, empty where it has none."""
     path: Path
     """The clip's file here."""
+    sha256: str
+    """Of that file."""
     timeout_seconds: float
     """Of each run of ffmpeg."""
 
@@ -46,19 +50,42 @@ class Task:
         """The published row, by column."""
         return dict(zip(COLUMNS, self.cells, strict=True))
 
+    @property
+    def name(self) -> str:
+        """What its verdict is kept under."""
+        return verdicts.name_of(self.cells[1:], self.sha256)
 
-Judge = Callable[[Task], Verdict]
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Why nobody can tell, now at least."""
+
+    reason: str
+
+
+Judge = Callable[[Task], Verdict | Undecided | Refused]
 """Compares a clip's file with what a published row tells of it. Runs in a worker, so it can be imported by its name."""
 
 
-def judge(task: Task) -> Verdict:
-    """What the hashes of both say; unknown where the published ones are none, or the clip cannot be decoded."""
+def attempt(task: Task) -> Verdict | Undecided | Refused:
+    """As `judge`, with what is up to the user, the disk or the machine as a result: what a worker raises is taken for a bug."""
+    return attempts.attempt(judge, task)
+
+
+def judge(task: Task) -> Verdict | Undecided:
+    """What the hashes of both say; undecided where the published ones are none, or the clip cannot be decoded.
+
+    Raises OSError where the clip cannot be read.
+    """
     try:
         theirs = likeness.from_row(task.row)
+    except ValueError as error:
+        return Undecided(f"the published row: {error}")
+    try:
         ours = likeness.describe(task.path, timeout_seconds=task.timeout_seconds)
-    except (ValueError, MediaError) as error:
-        progress.log.warning("%s: cannot be compared: %s", task.path, error)
-        return "unknown"
+    except MediaError as error:
+        ffmpeg.read_through(task.path)
+        return Undecided(str(error))
     return likeness.compare(theirs, ours).verdict
 
 
@@ -66,8 +93,9 @@ def judge(task: Task) -> Verdict:
 class How:
     """How clips of other bytes are compared."""
 
-    judge: Judge = judge
+    judge: Judge = attempt
     workers: int
+    """Processes, at most one a core: they run here, whatever executor the build has."""
     timeout_seconds: float
     """Of each run of ffmpeg."""
 
@@ -75,7 +103,8 @@ class How:
 def compare(plan: ListPlan, became: Became, out: Path, *, how: How, stop: Callable[[], bool]) -> dict[str, Any] | None:
     """The part `compared` of `report.json`; None where no list is a published one, or once `stop()` is true.
 
-    `out` is the folder of the build, held by this process.
+    `out` is the folder of the build, held by this process. Raises StoppedError and FaultError where a disk, or this code, is
+    at fault: what was found so far is kept.
     """
     given = [each for each in plan.lists if each.format == "published"]
     if not given:
@@ -91,8 +120,14 @@ def compare(plan: ListPlan, became: Became, out: Path, *, how: How, stop: Callab
             if found != "same":
                 clips[key] = found
 
+        kept = verdicts.Kept(out)
         with contextlib.closing(_others(_rows(given, keys), became, out, how, put)) as tasks:
-            _judge(tasks, out, how, put, stop)
+            try:
+                _judge(_not_known(tasks, kept, put), out, how, kept, put, stop)
+                if not stop():
+                    kept.forget_others()
+            finally:
+                kept.save()
     return None if stop() else {"counts": dict(counts), "clips": dict(sorted(clips.items()))}
 
 
@@ -117,25 +152,58 @@ def _others(
         elif not any(row.get(name) for name in HASHES):
             put(row["key"], "unknown")
         else:
-            yield Task(tuple(row.get(name, "") for name in COLUMNS), (out / path).absolute(), how.timeout_seconds)
+            cells = tuple(row.get(name, "") for name in COLUMNS)
+            yield Task(cells, (out / path).absolute(), digest, how.timeout_seconds)
+
+
+def _not_known(tasks: Iterator[Task], kept: verdicts.Kept, put: Callable[[str, str], None]) -> Iterator[Task]:
+    """The clips on which there is no verdict yet; of all others it is put what they are."""
+    for task in tasks:
+        found = kept.get(task.name)
+        if found is None:
+            yield task
+        else:
+            put(task.row["key"], found)
 
 
 def _judge(
-    tasks: Iterator[Task], out: Path, how: How, put: Callable[[str, str], None], stop: Callable[[], bool]
+    tasks: Iterator[Task],
+    out: Path,
+    how: How,
+    kept: verdicts.Kept,
+    put: Callable[[str, str], None],
+    stop: Callable[[], bool],
 ) -> None:
-    """Have workers look at clips; they are started for the first one, and what crashes one is unknown."""
+    """Have workers look at clips; they are started for the first one, and what crashes one or takes too long is unknown.
+
+    Raises as `attempts.check` does, and MediaError where there is no ffmpeg.
+    """
     first = next(tasks, None)
     if first is None:
         return
+    ffmpeg.version()
+    workers = min(how.workers, os.cpu_count() or 1)
     with (
         files.scratch(out) as folder,
-        contextlib.closing(executors.start("local", how.judge, workers=how.workers, folder=folder)) as pool,
+        contextlib.closing(executors.start("local", how.judge, workers=workers, folder=folder)) as pool,
     ):
         everything = itertools.chain([first], tasks)
         for task, found in executors.in_order(pool, everything, timeout_seconds=TASK_SECONDS, stop=stop):
-            if isinstance(found, Failed):
-                progress.log.warning("%s: cannot be compared: %s", task.path, found.detail)
-            put(task.row["key"], "unknown" if isinstance(found, Failed) else found)
+            settled = _settled(task, found)
+            if isinstance(settled, Undecided):
+                progress.log.warning("%s: cannot be compared: %s", task.path, settled.reason)
+                put(task.row["key"], "unknown")
+            else:
+                kept.put(task.name, settled)
+                put(task.row["key"], settled)
+
+
+def _settled(task: Task, found: object) -> Verdict | Undecided:
+    """What a worker found; raises as `attempts.check` does."""
+    if isinstance(found, Failed) and found.cause is not Cause.RAISED:
+        return Undecided(found.detail)
+    attempts.check(task.row["key"], found)
+    return cast("Verdict | Undecided", found)
 
 
 def text(document: Mapping[str, Any]) -> str:

@@ -5,8 +5,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from kinetics_sounds import classes, files
+from kinetics_sounds import classes, files, lists
 from kinetics_sounds.classes import NOTES, ClassList, normal
 from kinetics_sounds.clip import Clip, label_folder
 from kinetics_sounds.errors import ListError
@@ -33,9 +34,9 @@ class Labels:
         self._by_folder = {_folder(label): label for label in (*known, *own)}
 
     @classmethod
-    def of(cls, class_list: ClassList | None, annotated: Mapping[str, Sequence[Clip]] | None) -> "Labels":
+    def of(cls, class_list: ClassList | None, annotated: Mapping[str, Mapping[Any, Clip]] | None) -> "Labels":
         """Of a class list, where there is one; folders are read by the annotations' labels, else by those of Kinetics."""
-        known = {clip.label for clips in (annotated or {}).values() for clip in clips}
+        known = {clip.label for clips in (annotated or {}).values() for clip in clips.values()}
         return cls(class_list, known or classes.read(KINETICS).labels)
 
     def indexed(self, clip_list: ClipList) -> tuple[str, ...]:
@@ -73,24 +74,27 @@ class Labels:
 
 
 class IndexCheck:
-    """What the annotations say of the clips of each class index: one that is contradicted as a whole is of another class list."""
+    """What the annotations say of the clips of each class index: those that they contradict are of another class list."""
 
     def __init__(self) -> None:
-        self._counts: defaultdict[int, Counter[bool]] = defaultdict(Counter)  # by index: contradicted or not
-        self._first: dict[int, str] = {}
+        self._counts: defaultdict[tuple[Path, int], Counter[bool]] = defaultdict(Counter)  # contradicted or not
+        self._first: dict[tuple[Path, int], str] = {}
 
-    def put(self, index: int, clip: Clip, known: Clip, where: str) -> None:
-        """Compare a clip, whose label its index says, with the annotated one."""
+    def put(self, path: Path, index: int, clip: Clip, known: Clip, where: str) -> None:
+        """Compare a clip, whose label its index in a list says, with the annotated one."""
         wrong = normal(known.label) != normal(clip.label)
-        self._counts[index][wrong] += 1
-        if wrong:
-            said = f"{where} is {clip.label!r} by its index, {known.label!r} by the annotations"
-            self._first.setdefault(index, said)
+        self._counts[path, index][wrong] += 1
+        if wrong and (path, index) not in self._first:
+            said = f"{where} is {clip.label[:100]!r} by its index, {known.label[:100]!r} by the annotations"
+            self._first[path, index] = said
 
     def contradicted(self) -> str:
-        """Examples of indices of which most clips are contradicted; empty where there are none."""
-        wrong = [index for index, counts in self._counts.items() if counts[True] > counts[False] and counts[True] > 1]
-        told = [f"{self._first[index]} ({self._counts[index][True]} such rows)" for index in sorted(wrong)[:EXAMPLES]]
+        """Examples where the annotations contradict most clips of all lists, or of one list's index more than one; else empty."""
+        wrong = [each for each, counts in self._counts.items() if counts[True] > max(1, counts[False])]
+        total: Counter[bool] = sum(self._counts.values(), Counter())
+        if not wrong and total[True] > total[False]:
+            wrong = list(self._first)
+        told = [f"{self._first[each]} ({self._counts[each][True]} such rows)" for each in sorted(wrong)[:EXAMPLES]]
         return "; ".join(told)
 
 
@@ -100,10 +104,34 @@ def _folder(label: str) -> str:
 
 
 def published_folder(clip_list: ClipList) -> Path | None:
-    """The published folder that a list is a split of; None where it is none."""
-    folder = clip_list.path.resolve().parent
-    published = clip_list.format == "published" and folder.name == "splits" and (folder.parent / FINGERPRINTS).is_file()
-    return folder.parent if published else None
+    """The published folder that a list is a split of; None where it is none.
+
+    A file of the Hub's cache is a link to one that is called after its bytes: its folder is where the link lies.
+    """
+    if clip_list.format != "published":
+        return None
+    for path in (clip_list.path.absolute(), clip_list.path.resolve()):
+        folder = path.parent
+        if folder.name == "splits" and (folder.parent / FINGERPRINTS).is_file():
+            return folder.parent.resolve()
+    return None
+
+
+def files_of(place: str) -> tuple[Path, ...]:
+    """As `lists.find`; raises ListError too where a published folder has not exactly the splits that it says it has."""
+    found = lists.find(place)
+    folder = files.user_path(place)
+    stated = fingerprints_of(folder).get("splits") if (folder / FINGERPRINTS).is_file() else None
+    if not isinstance(stated, dict):
+        return found
+    names = {path.stem for path in found}
+    if names != set(stated):
+        there, said = (", ".join(sorted(each))[:200] or "none" for each in (names, stated))
+        raise ListError(
+            f"{folder}: has the splits {there}, but by its {FINGERPRINTS} {said}; get the folder again, or give its splits' "
+            "CSVs one by one"
+        )
+    return found
 
 
 def fingerprints_of(folder: Path) -> dict[str, object]:

@@ -20,13 +20,19 @@ FROM_ANNOTATIONS = "annotations"
 """What `--clips_split` takes beside the splits."""
 EXAMPLES = 3
 """Rows that an error shows."""
+MOST_NAMED = 1000
+"""Rows of a kind that are named; of more, how many there are is told."""
+MOST_LETTERS = 100
+"""Of a name or label of a list that is told of; twice as many of a reason, which may hold one."""
 UNKNOWN = "unknown"
 """In place of the split of a row that has none."""
 BAD = ("ambiguous", "not_in_annotations", "unusable")
 """Kinds of rows that no clip can be made of."""
 
-Annotated = Mapping[str, tuple[Clip, ...]]
-"""The annotated clips of each video that the lists name."""
+Span = tuple[int, int]
+"""Start and end, whole seconds into a video."""
+Annotated = Mapping[str, Mapping[Span, Clip]]
+"""The annotated clips of each video that the lists name, by their spans."""
 
 
 @dataclass(slots=True)
@@ -36,13 +42,17 @@ class Tally:
     rows: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """By split, how many rows came to what."""
     named: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """By kind, the rows that no clip can be made of, and those that the annotations contradict."""
+    """By kind, the rows that no clip can be made of, and those that the annotations contradict: the first `MOST_NAMED`."""
+    unnamed: Counter[str] = field(default_factory=Counter)
+    """By kind, how many more there are."""
 
     def put(self, split: str, kind: str, text: str = "") -> None:
         """Count a row, and name it where there is a text."""
         self.rows[split or UNKNOWN][kind] += 1
-        if text:
+        if text and len(self.named[kind]) < MOST_NAMED:
             self.named[kind].append(text)
+        elif text:
+            self.unnamed[kind] += 1
 
     @property
     def left_out(self) -> bool:
@@ -71,6 +81,11 @@ class ListPlan:
     def unbuilt(self) -> int:
         """Rows that no clip could be made of."""
         return sum(counts[kind] for counts in self.tally.rows.values() for kind in BAD)
+
+    @property
+    def sound(self) -> bool:
+        """A clip could be made of every row, and a published folder's rows are those that it was published with."""
+        return not self.unbuilt and self.stated in ("", self.selection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +127,8 @@ def plan_lists(
     rows = _Rows(Labels.of(class_list, annotated), annotated or {}, asked)
     for clip_list in clip_lists:
         rows.take(clip_list)
+    if shown := rows.indices.contradicted():
+        raise ListError(f"class indices are not of the class list given; choose another with --classes: {shown}")
     if not rows.found:
         told = ", ".join(str(each.path) for each in clip_lists)
         raise ListError(f"{told}: no clip is left to build; {_why(rows.tally)}")
@@ -168,7 +185,10 @@ def _annotated(paths: Iterable[Path], youtube_ids: set[str]) -> Annotated:
                     f"{path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there}:{its} says "
                     f"{other.label!r} in {other.split}; remove one of the two rows"
                 )
-    return {youtube_id: tuple(clip for clip, _, _ in clips.values()) for youtube_id, clips in found.items()}
+    return {
+        youtube_id: {(clip.time_start, clip.time_end): clip for clip, _, _ in clips.values()}
+        for youtube_id, clips in found.items()
+    }
 
 
 class _Rows:
@@ -179,30 +199,29 @@ class _Rows:
         self.found: dict[str, tuple[Clip, ClipList, int]] = {}
         self.seen: set[str] = set()  # labels, also of clips of splits that are not asked for
         self.tally = Tally()
+        self.indices = IndexCheck()
+        self._spans: dict[
+            str, defaultdict[tuple[int | None, int | None], list[Span]]
+        ] = {}  # by what a row may say of them
 
     def take(self, clip_list: ClipList) -> None:
         """Make clips of a list's rows."""
         split, indexed = _default_split(clip_list, self.asked), self.labels.indexed(clip_list)
-        indices = IndexCheck()
         for entry in lists.read(clip_list):
-            where = f"{clip_list.path}:{entry.line}: {entry.name!r}"
+            where = f"{clip_list.path}:{entry.line}: {_short(entry.name)!r}"
             try:
                 label = self._label(entry, indexed, clip_list.path)
                 clip, known = self._clip(entry, label, split)
             except _LeftOut as row:
                 self.tally.put(entry.split or split, "rows")
-                self.tally.put(entry.split or split, row.kind, row.why and f"{where}: {row.why}")
+                self.tally.put(entry.split or split, row.kind, row.why and f"{where}: {_short(row.why, 2)}")
                 continue
             self.tally.put(clip.split, "rows")
             if known is not None:
                 self._compare(clip, known, where)
                 if entry.label_index is not None:
-                    indices.put(entry.label_index, clip, known, where)
+                    self.indices.put(clip_list.path, entry.label_index, clip, known, where)
             self._put(clip, clip_list, entry.line)
-        if shown := indices.contradicted():
-            raise ListError(
-                f"{clip_list.path}: its class indices are not of the class list given; choose another with --classes: {shown}"
-            )
 
     def _label(self, entry: Entry, indexed: Sequence[str], path: Path) -> str | None:
         """The label that a row says; None where it says none. Raises _LeftOut."""
@@ -218,8 +237,7 @@ class _Rows:
     def _clip(self, entry: Entry, label: str | None, split: str) -> tuple[Clip, Clip | None]:
         """A row's clip, and the annotated one; raises _LeftOut."""
         start, end = self._span(entry)
-        here = self.annotated.get(entry.youtube_id, ())
-        known = next((clip for clip in here if (clip.time_start, clip.time_end) == (start, end)), None)
+        known = self.annotated.get(entry.youtube_id, {}).get((start, end))
         if label is None:
             if known is None:
                 raise _LeftOut("not_in_annotations", "is not in the annotations, and the list has no label of it")
@@ -240,13 +258,7 @@ class _Rows:
         """Start and end of a row's clip: its own, else those of the one annotation that fits; raises _LeftOut."""
         if entry.time_start is not None and entry.time_end is not None:
             return entry.time_start, entry.time_end
-        spans = sorted(
-            {
-                (clip.time_start, clip.time_end)
-                for clip in self.annotated.get(entry.youtube_id, ())
-                if entry.time_start in (None, clip.time_start) and entry.time_end in (None, clip.time_end)
-            }
-        )
+        spans = self._annotated_spans(entry.youtube_id).get((entry.time_start, entry.time_end))
         if not spans:
             raise _LeftOut("not_in_annotations", "is not in the annotations, and the list does not say its times")
         if len(spans) > 1:
@@ -254,13 +266,24 @@ class _Rows:
             raise _LeftOut("ambiguous", f"may be any of {len(spans)} annotated clips ({told} s)")
         return spans[0]
 
+    def _annotated_spans(self, youtube_id: str) -> Mapping[tuple[int | None, int | None], Sequence[Span]]:
+        """The annotated spans of a video by their starts, by their ends, and all of them (None, None), sorted."""
+        found = self._spans.get(youtube_id)
+        if found is None:
+            found = self._spans[youtube_id] = defaultdict(list)
+            for start, end in sorted(self.annotated.get(youtube_id, ())):
+                for said in ((start, None), (None, end), (None, None)):
+                    found[said].append((start, end))
+        return found
+
     def _compare(self, clip: Clip, known: Clip, where: str) -> None:
         """Count a row that the annotations have, and how they differ; the list's own word holds."""
         self.tally.put(clip.split, "in_annotations")
         if known.split != clip.split:
             self.tally.put(clip.split, "other_split")
         if normal(known.label) != normal(clip.label):
-            self.tally.put(clip.split, "other_label", f"{where}: {clip.label!r}, by the annotations {known.label!r}")
+            said = f"{_short(clip.label)!r}, by the annotations {_short(known.label)!r}"
+            self.tally.put(clip.split, "other_label", f"{where}: {said}")
 
     def _put(self, clip: Clip, clip_list: ClipList, line: int) -> None:
         """Keep a clip; raises ListError where an earlier row tells it otherwise."""
@@ -271,10 +294,16 @@ class _Rows:
         other, there, its = self.found.setdefault(clip.key, (clip, clip_list, line))
         if other != clip:
             raise ListError(
-                f"{clip_list.path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there.path}:{its} says "
-                f"{other.label!r} in {other.split}; remove one of the two rows"
+                f"{clip_list.path}:{line}: {clip.key} is {_short(clip.label)!r} in {clip.split}, but {there.path}:{its} says "
+                f"{_short(other.label)!r} in {other.split}; remove one of the two rows"
             )
         self.tally.put(clip.split, "repeated" if (there, its) != (clip_list, line) else "clips")
+
+
+def _short(text: str, times: int = 1) -> str:
+    """A text of a list as far as it is told: `times` as long as `MOST_LETTERS`."""
+    most = times * MOST_LETTERS
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _why(tally: Tally) -> str:

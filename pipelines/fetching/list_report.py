@@ -11,7 +11,7 @@ from kinetics_sounds.clip import SPLITS, Kind, Outcome
 from .list_plan import BAD, UNKNOWN, ListPlan
 
 NAMED = 3
-"""Rows of a kind that are printed; the report names all."""
+"""Rows of a kind that are printed; the report names up to `list_plan.MOST_NAMED`."""
 _KINDS = {
     "ambiguous": "rows that may be any of several annotated clips",
     "not_in_annotations": "rows that are not in the annotations, which they need",
@@ -66,6 +66,7 @@ def report(plan: ListPlan, became: Became | None) -> dict[str, Any]:
         "classes_without_clips": [label for label in plan.classes.labels if label not in plan.labels],
         "beyond_limit": named - len(plan.clips),
         "named": dict(plan.tally.named),
+        "unnamed": dict(plan.tally.unnamed),
         "selection": plan.selection,
     }
     if plan.stated:
@@ -100,7 +101,7 @@ def text(document: Mapping[str, Any]) -> str:
             continue
         lines.append(f"{said}: {totals[kind]}")
         if "selection_built" not in document:  # else they were told before the build
-            lines += _first(document["named"].get(kind, ()))
+            lines += _first(document["named"].get(kind, ()), document["unnamed"].get(kind, 0))
     if document["beyond_limit"]:
         lines.append(f"clips that --limit or --per_class leave out: {document['beyond_limit']}")
     if empty := document["classes_without_clips"]:
@@ -109,16 +110,18 @@ def text(document: Mapping[str, Any]) -> str:
     stated = document.get("selection_stated")
     if stated and stated != document["selection"]:
         lines.append(
-            "the published folder's rows are not those that its fingerprints.json is of: somebody changed them"
+            "the selection is not the published one: the folder's rows are not those that its fingerprints.json is of; somebody "
+            "changed them, so get the folder again"
         )
-    if "selection_built" in document:
+    elif "selection_built" in document:
         lines.append(_selection(document))
     return "\n".join(lines)
 
 
-def _first(rows: Sequence[str]) -> list[str]:
-    more = [f"  and {len(rows) - NAMED} more, which the report names"] if len(rows) > NAMED else []
-    return [f"  {row}" for row in rows[:NAMED]] + more
+def _first(rows: Sequence[str], unnamed: int) -> list[str]:
+    more = len(rows) + unnamed - NAMED
+    where = f"; the report names the first {len(rows)}" if unnamed else ", which the report names"
+    return [f"  {row}" for row in rows[:NAMED]] + ([f"  and {more} more{where}"] if more > 0 else [])
 
 
 def _selection(document: Mapping[str, Any]) -> str:

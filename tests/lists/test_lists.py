@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ SAMPLES: dict[str, list[list[str]]] = {  # by format, lists of it as they lie in
         ["label,youtube_id,time_start,time_end,split,source", f"abseiling,{ID},,,train,x"],
     ],
     "ogm_ge": [[f"{ID}_000058_000068,10,4", f"{ID}_000000_000010,10,30"], [f"{ID}_2,10,23", f"{ID}_37,10,16"]],
-    "names": [
+    "ogm_ge_followers": [
         [f"{ID}_000058_000068 4"],
         [f"{ID}_58 4", f"{ID}_0 0"],
         [f"train/a/{ID}_000058_000068 4"],
@@ -56,9 +57,10 @@ SAMPLES: dict[str, list[list[str]]] = {  # by format, lists of it as they lie in
         ]
     ],
     "published": [[PUBLISHED, f"abseiling,'{ID},417,427,val,'{ID}_000417_000427,ok,0,9,{'0' * 64}"]],
-    "keys": [
+    "csv_with_key": [
         ["key", f"{ID}_000058_000068"],
         ["note,key,split,label", f"'=x(),'{ID}_000058_000068,val,abseiling"],
+        [",key,label,split", f"0,{ID}_000058_000068,abseiling,val"],  # as pandas' to_csv() writes it
     ],
 }
 
@@ -150,9 +152,9 @@ def test_an_empty_list_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_a_format_that_is_insisted_on_must_fit(tmp_path: Path) -> None:
-    path = write(tmp_path, SAMPLES["names"][0])
+    path = write(tmp_path, SAMPLES["ogm_ge_followers"][0])
 
-    assert lists.recognise(path, name="names").format == "names"
+    assert lists.recognise(path, name="ogm_ge_followers").format == "ogm_ge_followers"
     with pytest.raises(
         ListError, match=r"no list of --clips_format ogm_ge: it begins with .*, not ID_000027_000037,10,23"
     ):
@@ -205,6 +207,33 @@ def test_a_list_has_a_bounded_length(tmp_path: Path, monkeypatch: pytest.MonkeyP
         entries(path)
 
 
+def test_a_cell_longer_than_csv_allows_is_refused(tmp_path: Path) -> None:
+    """A quote that is never closed: the lines behind it are one cell."""
+    long = ["a" * 60_000] * 5
+    for begin in (
+        *(SAMPLES[name][0] for name in ("audioset", "vggsound", "kinetics", "published", "csv_with_key")),
+        [],
+    ):
+        path = write(tmp_path, [*begin, f'{ID},0,10,"', *long])
+
+        with pytest.raises(ListError, match=r"list\.txt"):
+            entries(path)
+
+
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ListError, match=r"pipe\.csv: it is a named pipe; write what comes through it to a file"):
+        lists.recognise(tmp_path / "pipe.csv")
+
+    reading, writing = os.pipe()  # what a shell gives for <(command)
+    try:
+        with pytest.raises(ListError, match="it is a named pipe"):
+            lists.recognise(Path(f"/dev/fd/{reading}"))
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def test_a_missing_list_and_a_url_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ListError, match=r"none\.txt: there is no such list"):
         lists.recognise(tmp_path / "none.txt")
@@ -254,16 +283,17 @@ def test_the_word_of_the_split_goes_from_a_name(name: str, left: str) -> None:
         ("kinetics", 4, (ID, None, None, ("abseiling",), None, "train")),
         ("ogm_ge", 0, (ID, 58, 68, None, 4, None)),
         ("ogm_ge", 1, (ID, 2, None, None, 23, None)),
-        ("names", 2, (ID, 58, 68, None, 4, None)),
-        ("names", 4, (ID, 58, 68, None, 4, None)),
-        ("names", 5, (ID, None, None, None, 4, None)),
+        ("ogm_ge_followers", 2, (ID, 58, 68, None, 4, None)),
+        ("ogm_ge_followers", 4, (ID, 58, 68, None, 4, None)),
+        ("ogm_ge_followers", 5, (ID, None, None, None, 4, None)),
         ("crisscross", 0, (ID, 5, 15, "playing_xylophone", None, None)),
         ("mmaction2", 2, (ID, 5, 15, None, 0, None)),
         ("vggsound", 1, (ID, 30, 40, ("alligators, crocodiles hissing",), None, "train")),
         ("audioset", 0, (ID, 30, 40, ("/m/09x0r", "/t/dd00088"), None, None)),
         ("published", 0, (ID, 417, 427, ("abseiling",), None, "val")),
-        ("keys", 0, (ID, 58, 68, None, None, None)),
-        ("keys", 1, (ID, 58, 68, ("abseiling",), None, "val")),
+        ("csv_with_key", 0, (ID, 58, 68, None, None, None)),
+        ("csv_with_key", 1, (ID, 58, 68, ("abseiling",), None, "val")),
+        ("csv_with_key", 2, (ID, 58, 68, ("abseiling",), None, "val")),
     ],
 )
 def test_a_row_says_what_it_says(name: str, number: int, expected: tuple[object, ...], tmp_path: Path) -> None:
@@ -276,6 +306,9 @@ def test_a_row_says_what_it_says(name: str, number: int, expected: tuple[object,
         (f"{ID}_000001_000011", (ID, 1, 11)),
         (f"a/b/{ID}_000001_000011.mp4", (ID, 1, 11)),
         (f"{ID}_5", (ID, 5, None)),
+        ("abcdefghijk_27_37", ("abcdefghijk", 27, 37)),
+        ("a/___________7_000037.mp4", ("___________7", 37, None)),  # of twelve letters: no id of a video
+        ("_____12_345_6_70", ("_____12_345", 6, 70)),
         (ID, (ID, None, None)),
         ("abcdefgh_12", ("abcdefgh_12", None, None)),  # of the length of an id
         ("abcde_12345_6", ("abcde_12345", 6, None)),
@@ -324,12 +357,12 @@ def test_a_row_that_names_no_clip_says_why_and_the_others_are_read(row: str, tro
     ("lines", "where"),
     [
         ([*SAMPLES["ogm_ge"][0], *[f"{ID}_1,10,1"] * 60, "nonsense"], ":63:"),
-        ([*SAMPLES["names"][0], *[f"{ID}_1 1"] * 60, "nonsense"], ":62:"),
+        ([*SAMPLES["ogm_ge_followers"][0], *[f"{ID}_1 1"] * 60, "nonsense"], ":62:"),
         ([*SAMPLES["crisscross"][0], *[f"a/{ID}_000005_000015.avi"] * 60, "nonsense"], ":63:"),
         ([*SAMPLES["mmaction2"][0], *[f"{ID}_1.mp4 1"] * 60, "nonsense"], ":62:"),
         ([*SAMPLES["vggsound"][0], *[f"{ID},1,a,train"] * 60, "nonsense"], ":63:"),
         ([*SAMPLES["audioset"][0], *[f"{ID}, 1.0, 2.0, x"] * 60, "nonsense"], ":65:"),
-        ([*SAMPLES["keys"][0], f'"{ID}'], ":3:"),
+        ([*SAMPLES["csv_with_key"][0], f'"{ID}'], ":3:"),
     ],
 )
 def test_a_line_of_another_shape_is_refused_with_its_place(lines: list[str], where: str, tmp_path: Path) -> None:
@@ -364,6 +397,7 @@ def test_any_key_is_read_back_from_any_path(youtube_id: str, span: tuple[int, in
     key = Clip(youtube_id, *span, "a", "val").key
 
     assert lists.parse_name(f"{folder}{key}{end}") == (youtube_id, *span)
+    assert lists.parse_name(f"{folder}{youtube_id}_{span[0]}_{span[1]}{end}") == (youtube_id, *span)
     assert lists.parse_name(f"{folder}{youtube_id}_{span[0]}{end}") == (youtube_id, span[0], None)
     assert lists.parse_name(f"{folder}{youtube_id}{end}") == (youtube_id, None, None)
 
@@ -385,7 +419,7 @@ def test_any_row_is_read_back(
     tables: dict[str, dict[str, object]] = {
         "kinetics": dict(row),
         "published": row | {"key": key, "status": "ok", "detail": label},
-        "keys": {"other": label, "key": key, "label": label, "split": split},
+        "csv_with_key": {"other": label, "key": key, "label": label, "split": split},
     }
     for name, cells in tables.items():
         out = io.StringIO(newline="")
@@ -406,7 +440,8 @@ def test_any_row_is_read_back(
 @given(text=st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "any.txt"
-    for begin in ("", f"{ID}_1,10,4\n", "key\n", f"{PUBLISHED}\n", f"{ID},30,a,train\n"):
+    audioset = "# x\n# YTID, start_seconds, end_seconds, positive_labels\n"
+    for begin in ("", f"{ID}_1,10,4\n", "key\n", f"{PUBLISHED}\n", f"{ID},30,a,train\n", audioset):
         path.write_text(begin + text, encoding="utf-8", newline="")
         try:
             found = entries(path)

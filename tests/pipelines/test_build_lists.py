@@ -1,7 +1,10 @@
 """ks-build --clips: exactly what a list names is built, and every row has its end told."""
 
+import contextlib
 import csv
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kinetics_sounds import files, fingerprints, manifest
+from kinetics_sounds.errors import FaultError, MediaError, StoppedError
 from kinetics_sounds.ledger import Ledger
+from kinetics_sounds.media import ffmpeg, likeness
 from kinetics_sounds.pipelines import build, executors
+from kinetics_sounds.pipelines.attempts import Refused
 from kinetics_sounds.pipelines.executors import Failed
-from kinetics_sounds.pipelines.fetching import comparison, list_report
+from kinetics_sounds.pipelines.fetching import comparison, list_report, verdicts
 from kinetics_sounds.pipelines.fetching.list_plan import Asked, plan_lists
 from kinetics_sounds.pipelines.process_pool import Cause
 
@@ -252,6 +258,90 @@ def test_other_bytes_and_lacking_clips_are_told(
     assert "  unknown: bbbbbbbbbbb_000000_000002" in shown
 
 
+def test_rows_that_somebody_changed_are_no_success_and_one_thing_is_said(
+    published: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(published, folder)
+    val = folder / "splits/val.csv"
+    val.write_text(val.read_text().replace("'=tap dancing", "archery"))
+
+    assert call("--clips", folder, "--dry_run", out=tmp_path / "out", source=videos) == 1
+    assert call("--clips", folder, out=tmp_path / "out", source=videos) == 1
+
+    assert report(tmp_path / "out")["ok"] == 3
+    end = capsys.readouterr().out.rpartition("rows of the lists")[2]
+    assert end.count("the selection is not the published one: the folder's rows are not those that its fing") == 1
+    assert "the selection is that of the lists" not in end
+
+
+def with_hashes(folder: Path, videos: Path) -> Path:
+    """A published folder whose rows tell what is seen and heard."""
+    for path in (folder / "splits").glob("*.csv"):
+        with path.open(newline="") as text:
+            table = list(csv.DictReader(text))
+        for row in table:
+            file = videos / f"{files.from_people(row['key'])}.mp4"
+            row |= likeness.to_row(likeness.describe(file, timeout_seconds=60)) if file.exists() else {}
+        with path.open("w", newline="") as text:
+            writer = csv.DictWriter(
+                text, [*table[0], *likeness.to_row(likeness.Likeness(duration_seconds=0, frames=0, loudness_db=0))]
+            )
+            writer.writeheader()
+            writer.writerows(table)
+    return folder
+
+
+def test_another_clip_is_no_success_and_nothing_is_decoded_twice(
+    published: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, out, key = tmp_path / "videos", tmp_path / "out", "bbbbbbbbbbb_000000_000002"
+    shutil.copytree(videos, other)
+    video(other / f"{key}.mp4", seconds=2, seed=9, tone_hz=2_000)
+    shutil.copytree(published, tmp_path / "mine")
+    folder = with_hashes(tmp_path / "mine", videos)
+
+    assert call("--clips", folder, out=out, source=other) == 1
+
+    first = report(out)["compared"]
+    assert first["counts"] == {"same": 2, "alike": 0, "different": 1, "unknown": 0, "lacking": 0}
+    assert f"  different: {key}" in capsys.readouterr().out
+    looked: list[Path] = []
+    monkeypatch.setattr(likeness, "describe", lambda path, **_: looked.append(path))
+    assert call("--clips", folder, out=out, source=other) == 1
+    assert report(out)["compared"] == first
+    assert not looked
+
+
+def test_the_report_is_that_of_the_manifest_even_if_the_comparison_is_killed(
+    published: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("--clips", published, "--limit", "1", out=tmp_path / "out", source=videos)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "compare", killed)
+    with contextlib.suppress(KeyboardInterrupt):
+        call("--clips", published, out=tmp_path / "out", source=videos)
+
+    assert len(rows(tmp_path / "out")) == report(tmp_path / "out")["annotated"] == 3
+
+
+def test_what_keeps_clips_from_being_compared_is_told_after_the_report(
+    published: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise FaultError("the disk fails")
+
+    monkeypatch.setattr(build, "compare", failing)
+
+    assert call("--clips", published, out=tmp_path / "out", source=videos) == 4
+    shown = capsys.readouterr()
+    assert "report: " in shown.out
+    assert "the disk fails" in shown.err
+
+
 def judge_by_hash(task: comparison.Task) -> comparison.Verdict:
     """What the published row's hash says; stands in for a look at the file."""
     assert task.path.is_absolute()
@@ -259,17 +349,26 @@ def judge_by_hash(task: comparison.Task) -> comparison.Verdict:
     return "alike" if task.row["picture_hash"] == "p1:00" else "different"
 
 
-def compared(published: Path, hashes: dict[str, str], *, stop: bool = False) -> dict[str, Any] | None:
+def compared(
+    published: Path,
+    hashes: dict[str, str],
+    *,
+    stop: bool = False,
+    judge: comparison.Judge = judge_by_hash,
+    workers: int = 1,
+) -> dict[str, Any] | None:
     """The published folder beside a build in which all clips have other bytes; hashes of its rows by their ids."""
     for path in (published / "splits").glob("*.csv"):
         head, *lines = path.read_text().splitlines()
+        if "picture_hash" in head:
+            continue
         told = [f"{line},{next((h for youtube_id, h in hashes.items() if youtube_id in line), '')}" for line in lines]
         path.write_text("\n".join([f"{head},picture_hash", *told, ""]))
     found = build._lists(build.Settings(clips=(str(published),)))
     plan = plan_lists(found, None, Asked(splits=("train", "val")), annotation_lists=list, always=False)
     became = list_report.Became()
     became.built.update({clip.key: ("0" * 64, f"{clip.key}.mp4") for clip in plan.clips})
-    how = comparison.How(judge=judge_by_hash, workers=1, timeout_seconds=5)
+    how = comparison.How(judge=judge, workers=workers, timeout_seconds=5)
     document: dict[str, Any] | None = comparison.compare(plan, became, published / "out", how=how, stop=lambda: stop)
     return document
 
@@ -304,11 +403,136 @@ def test_what_crashes_a_worker_is_unknown(
     monkeypatch.setattr(executors, "start", lambda *_, **__: Inline(lambda _task: failed))
     shutil.copytree(published, tmp_path / "mine")
 
-    document = compared(tmp_path / "mine", {"aaaaaaaaaaa": "p1:00"})
+    for _ in range(2):  # it is not kept: it may be known the next time
+        document = compared(tmp_path / "mine", {"aaaaaaaaaaa": "p1:00"})
 
-    assert document is not None
-    assert document["counts"] == {"same": 0, "alike": 0, "different": 0, "unknown": 3, "lacking": 0}
-    assert "aaaaaaaaaaa_000007_000009.mp4: cannot be compared: it took too long" in caplog.text
+        assert document is not None
+        assert document["counts"] == {"same": 0, "alike": 0, "different": 0, "unknown": 3, "lacking": 0}
+        assert "aaaaaaaaaaa_000007_000009.mp4: cannot be compared: it took too long" in caplog.text
+        caplog.clear()
+
+
+@pytest.mark.parametrize(
+    ("found", "error"),
+    [
+        (Failed(Cause.RAISED, "TypeError: no", "Traceback"), FaultError),
+        (OSError(errno.EIO, "Input/output error"), FaultError),
+        (OSError(errno.ENOSPC, "No space left"), StoppedError),
+        (MediaError("cannot be decoded"), None),
+    ],
+)
+def test_a_bug_and_a_failing_disk_are_not_unknown(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: object, error: type[Exception] | None
+) -> None:
+    def describe(path: Path, *, timeout_seconds: float) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        assert isinstance(found, Exception)
+        raise found
+
+    monkeypatch.setattr(likeness, "describe", describe)
+    monkeypatch.setattr(likeness, "from_row", lambda _row: None)
+    if isinstance(found, Failed):
+        monkeypatch.setattr(executors, "start", lambda *_, **__: Inline(lambda _task: found))
+    shutil.copytree(published, tmp_path / "mine")
+
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        document = compared(tmp_path / "mine", {"aaaaaaaaaaa": "p1:00"}, judge=comparison.attempt)
+        assert document is not None
+        assert document["counts"]["unknown"] == 3
+
+
+def test_a_clip_that_cannot_be_read_is_not_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool says that it cannot decode the clip, because the disk fails under it."""
+
+    def failing(*_: object, **__: object) -> None:
+        raise MediaError("Invalid data found")
+
+    def unread(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(likeness, "from_row", lambda _row: None)
+    monkeypatch.setattr(likeness, "describe", failing)
+    monkeypatch.setattr(ffmpeg, "read_through", unread)
+    task = comparison.Task(("",) * len(comparison.COLUMNS), tmp_path / "a.mp4", "0" * 64, 5)
+
+    found = comparison.attempt(task)
+
+    assert isinstance(found, Refused)
+    assert found.error is FaultError
+
+
+def test_a_published_row_that_says_too_little_is_undecided(tmp_path: Path) -> None:
+    task = comparison.Task(("",) * len(comparison.COLUMNS), tmp_path / "a.mp4", "0" * 64, 5)
+
+    assert isinstance(comparison.attempt(task), comparison.Undecided)
+
+
+def test_no_more_clips_are_compared_at_once_than_there_are_cores(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose --workers are a cluster's."""
+    asked: list[int] = []
+
+    def start(_name: str, function: Any, *, workers: int, **_: object) -> Inline:
+        asked.append(workers)
+        return Inline(function)
+
+    monkeypatch.setattr(executors, "start", start)
+    shutil.copytree(published, tmp_path / "mine")
+
+    compared(tmp_path / "mine", {"aaaaaaaaaaa": "p1:00"}, workers=4096)
+
+    assert asked == [os.cpu_count()]
+
+
+def never(_task: comparison.Task) -> comparison.Verdict:
+    raise AssertionError("it is known")
+
+
+@pytest.mark.parametrize(
+    "change", [None, '{"verdicts"', "[]", '{"schema": 0, "verdicts": {}}', '{"schema": 1, "bounds": {}}', "\0"]
+)
+def test_verdicts_are_kept_unless_their_file_is_damaged_or_of_other_bounds(
+    published: Path, tmp_path: Path, change: str | None
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(published, folder)
+    hashes = {"aaaaaaaaaaa": "p1:00", "bbbbbbbbbbb": "p1:ff"}
+    first = compared(folder, hashes)
+    kept = folder / "out/compared.json"
+    before = kept.read_bytes()
+    if change is not None:
+        kept.write_text(change)
+
+    assert compared(folder, {}, judge=never if change is None else judge_by_hash) == first
+    assert kept.read_bytes() == before
+
+
+def test_a_verdict_is_of_these_bytes_and_this_row_alone(tmp_path: Path) -> None:
+    row = ("k", "s", "10.0", "250", "-20", "p1:00", "s1:00")
+    names = {
+        comparison.Task(cells, tmp_path, sha256, 5).name
+        for cells in (row, (*row[:5], "p1:01", "s1:00"), (*row[:5], "p1:00s", "1:00"))
+        for sha256 in ("0", "1")
+    }
+
+    assert len(names) == 6
+
+
+def test_what_was_judged_before_a_stop_is_kept_and_what_nobody_asks_for_goes(tmp_path: Path) -> None:
+    kept = verdicts.Kept(tmp_path)
+    kept.put("a", "alike")
+    kept.put("b", "different")
+    kept.save()
+
+    again = verdicts.Kept(tmp_path)
+    assert (again.get("a"), again.get("c")) == ("alike", None)
+    again.save()
+    assert verdicts.Kept(tmp_path).get("b") == "different"
+    again.forget_others()
+    again.save()
+    assert verdicts.Kept(tmp_path).get("b") is None
 
 
 def test_a_list_of_strangers_has_nothing_to_compare(videos: Path, tmp_path: Path) -> None:
@@ -340,6 +564,37 @@ def test_another_class_list_in_the_same_folder_is_refused(
 
     assert call("--clips", write(tmp_path / "two.csv", ["curling,aaaaaaaaaaa,7,9,val"]), out=out, source=videos) == 2
     assert "holds a build of other classes" in capsys.readouterr().err
+
+
+def test_another_build_s_manifest_is_not_replaced(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the same classes, so that nothing else tells them apart."""
+    out, classes = tmp_path / "out", tmp_path / "classes.txt"
+    classes.write_text("=tap dancing\narchery\n")
+    (tmp_path / "out_2").mkdir()
+    words = ["--classes", classes, "--annotations", write(tmp_path / "annotations.csv", ROWS)]
+    call(*words, out=out, source=videos)
+    before = (out / "manifest.parquet").read_bytes()
+    fewer = write(tmp_path / "fewer.csv", ROWS[1:])
+    capsys.readouterr()
+
+    assert call("--clips", fewer, out=out, source=videos) == 2
+    said = capsys.readouterr().err
+    assert (
+        "out: holds another build, with 1 ok clips that are not asked for now (such as aaaaaaaaaaa_000007_000009)"
+        in said
+    )
+    assert f"such as --out {tmp_path / 'out_3'}, or delete {out / 'manifest.parquet'} if nobody needs it" in said
+    assert (out / "manifest.parquet").read_bytes() == before
+    kept = write(tmp_path / "kept.csv", ROWS[:3])  # the fourth is not ok
+    assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0
+    (out / "manifest.parquet").unlink()
+    assert call("--clips", fewer, out=out, source=videos) == 1
+    assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0
+    before = (out / "manifest.parquet").read_bytes()
+    (out / "manifest.parquet").write_bytes(before[:100] + bytes(100) + before[200:])
+    assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0
 
 
 def test_a_build_from_a_list_goes_on_where_it_stopped(videos: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Lists of clips become the clips that a build asks for; what a row does not say, the annotations do."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from kinetics_sounds import fingerprints, lists
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import AnnotationError, ListError
-from kinetics_sounds.pipelines.fetching import list_report
-from kinetics_sounds.pipelines.fetching.list_classes import class_list_of, name_of
+from kinetics_sounds.lists import mmaction2
+from kinetics_sounds.pipelines.fetching import list_plan, list_report
+from kinetics_sounds.pipelines.fetching.list_classes import class_list_of, files_of, name_of
 from kinetics_sounds.pipelines.fetching.list_plan import Asked, ListPlan, plan_lists
 
 HEAD = "label,youtube_id,time_start,time_end,split\n"
@@ -80,9 +82,20 @@ def test_missing_ends_labels_and_splits_come_from_the_annotations(tmp_path: Path
     assert plan.unbuilt == 0
 
 
-def test_a_class_index_counts_the_sorted_labels_or_those_of_the_list(tmp_path: Path) -> None:
+def test_a_class_index_counts_the_sorted_labels(tmp_path: Path) -> None:
     """The class list is tap dancing, bowling, archery; sorted it is the other way round."""
     by_sorted = planned(tmp_path, "aaaaaaaaaaa_0,10,0\nddddddddddd_5,10,2\n")
+    videos = planned(tmp_path, "aaaaaaaaaaa_000000_000010.mp4 0\nddddddddddd_000005_000015.mp4 2\n")
+
+    assert told(by_sorted) == told(videos)
+    assert [label for _, label, _ in told(by_sorted)] == ["archery", "tap dancing"]
+
+
+def test_a_format_may_count_the_labels_as_the_class_list_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_sorted = planned(tmp_path, "aaaaaaaaaaa_0,10,0\nddddddddddd_5,10,2\n")
+    monkeypatch.setattr(mmaction2, "SORTED", False)
     as_given = planned(tmp_path, "aaaaaaaaaaa_000000_000010.mp4 2\nddddddddddd_000005_000015.mp4 0\n")
 
     assert told(by_sorted) == told(as_given)
@@ -264,6 +277,29 @@ def test_one_index_that_the_annotations_contradict_is_named_and_the_list_s_own_h
     assert plan.unbuilt == 0
 
 
+SWAPPED = ClassList("swapped", ("bowling", "archery", "curling"))  # by index 0 is archery, 1 bowling, 2 curling
+
+
+@pytest.mark.parametrize(
+    ("texts", "refused"),
+    [
+        (["aaaaaaaaaaa_0,10,1\nbbbbbbbbbbb_5,10,0\n"], True),  # one row an index, and both are wrong
+        (["aaaaaaaaaaa_0,10,1\n", "bbbbbbbbbbb_5,10,0\nzzzzzzzzzzz_000000_000010,10,2\n"], True),  # z is not annotated
+        (["aaaaaaaaaaa_0,10,0\nbbbbbbbbbbb_5,10,0\n"], False),  # one of two
+        (["aaaaaaaaaaa_0,10,0\nccccccccccc_5,10,1\n", "bbbbbbbbbbb_5,10,0\n"], False),  # one of three
+    ],
+)
+def test_indices_that_the_annotations_mostly_contradict_are_refused_in_small_lists_too(
+    tmp_path: Path, texts: list[str], refused: bool
+) -> None:
+    names = ["x_train.txt", "y_train.txt"]
+    if refused:
+        with pytest.raises(ListError, match=r"x_train\.txt:1: 'aaaaaaaaaaa_0' is 'bowling' by its index, 'archery' by"):
+            planned(tmp_path, *texts, names=names, classes=SWAPPED)
+    else:
+        assert planned(tmp_path, *texts, names=names, classes=SWAPPED).tally.rows["train"]["other_label"] == 1
+
+
 # --- Several rows -----------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +341,39 @@ def test_a_limit_leaves_the_lists_selection_as_it_is(tmp_path: Path) -> None:
 
     assert (len(whole.clips), len(few.clips)) == (9, 4)
     assert whole.selection == few.selection == fingerprints.selection(told(whole))
+
+
+@pytest.mark.parametrize("name", ["{key}", "x_{start}", "x"])
+def test_many_clips_of_one_video_take_linear_time(tmp_path: Path, name: str) -> None:
+    """Twenty thousand; a look at every annotation for every row would take 20 s and more."""
+    count = 20_000
+    annotations = "".join(f"archery,x,{n},{n + 10},train\n" for n in range(count))
+    rows = (name.format(key=f"x_{n:06d}_{n + 10:06d}", start=n) for n in range(count))
+    began = time.process_time()
+    plan = planned(
+        tmp_path, "key\naaaaaaaaaaa\n" + "".join(f"{row}\n" for row in rows), annotations=ANNOTATED + annotations
+    )
+
+    assert time.process_time() - began < 6
+    assert len(plan.clips) == (1 if name == "x" else count + 1)
+    assert plan.unbuilt == (count if name == "x" else 0)
+
+
+def test_of_rows_beyond_number_and_length_the_first_are_named_and_all_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_plan, "MOST_NAMED", 5)
+    long = "!" * 9_000
+    rows = [f"{long}{n},archery,train" for n in range(12)]
+    rows += [f"aaaaaaaaaaa_000000_000010,{'x' * 9_000},train"]
+    plan = planned(tmp_path, "key,label,split\n" + "".join(f"{row}\n" for row in rows), classes=None, always=True)
+    document = list_report.report(plan, None)
+
+    assert plan.unbuilt == document["splits"]["unknown"]["unusable"] == 12
+    assert (len(document["named"]["unusable"]), document["unnamed"]) == (5, {"unusable": 7})
+    assert len(document["named"]["other_label"]) == 1
+    assert max(len(text) for texts in document["named"].values() for text in texts) < 600 + len(str(tmp_path))
+    assert "  and 9 more; the report names the first 5" in list_report.text(document)
 
 
 @settings(max_examples=25, deadline=None)
@@ -372,12 +441,59 @@ def test_one_split_of_a_published_folder_has_its_classes_and_its_own_selection(t
     assert name_of(plan.lists) == "mine"
 
 
+def test_a_snapshot_of_the_hub_s_cache_is_a_published_folder(tmp_path: Path) -> None:
+    """Its files are links to others that are called after their bytes."""
+    whole, snapshot, blobs = publish(tmp_path / "mine"), tmp_path / "cache/snapshots/0abc", tmp_path / "cache/blobs"
+    (snapshot / "splits").mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(path for path in whole.rglob("*") if path.is_file())):
+        path.rename(blobs / f"{number:064x}")
+        (snapshot / path.relative_to(whole)).symlink_to(blobs / f"{number:064x}")
+
+    plan = plan_published(snapshot)
+
+    assert (plan.classes.name, plan.classes.labels) == ("three", ("tap dancing", "archery", "bowling"))
+    assert plan.stated == plan.selection != ""
+    assert name_of(plan.lists) == "0abc"
+
+
+def test_a_link_to_a_split_is_of_the_folder_that_it_leads_to(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "mine")
+    (tmp_path / "val.csv").symlink_to(folder / "splits/val.csv")
+    (tmp_path / "other").symlink_to(folder)
+
+    assert plan_published(tmp_path / "val.csv").stated
+    assert plan_published(tmp_path / "other").classes.name == "three"
+    assert plan_published(folder / "splits/../splits/val.csv").classes.name == "three"
+
+
+def test_a_published_folder_must_have_the_splits_that_it_names(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "mine")
+    assert [path.name for path in files_of(str(folder))] == ["train.csv", "val.csv"]
+
+    (folder / "splits/test.csv").write_text(COLUMNS)
+    with pytest.raises(
+        ListError, match=r"mine: has the splits test, train, val, but by its fingerprints\.json train, val"
+    ):
+        files_of(str(folder))
+    (folder / "splits/test.csv").unlink()
+    (folder / "splits/train.csv").unlink()
+    with pytest.raises(
+        ListError, match=r"has the splits val, but by its fingerprints\.json train, val; get the folder ag"
+    ):
+        files_of(str(folder))
+    assert files_of(str(folder / "splits/val.csv")) == (folder / "splits/val.csv",)
+    (folder / "fingerprints.json").unlink()
+    assert len(files_of(str(folder))) == 1
+
+
 def test_rows_that_somebody_changed_are_told(tmp_path: Path) -> None:
     folder = publish(tmp_path / "mine")
     (folder / "splits/val.csv").write_text(COLUMNS + VAL.replace("bowling", "archery"))
     plan = plan_published(folder)
 
     assert plan.stated != plan.selection
+    assert (plan.unbuilt, plan.sound) == (0, False)
     assert "somebody changed them" in list_report.text(list_report.report(plan, None))
 
 

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinetics_sounds import files
+from kinetics_sounds import files, lists
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import SPLITS, Clip
 from kinetics_sounds.media import fbank
-from kinetics_sounds.pipelines.layouts import mmaction2
+from kinetics_sounds.pipelines.fetching.list_plan import Asked, plan_lists
+from kinetics_sounds.pipelines.layouts import Entry, Exported, mmaction2
 
-from .conftest import HOSTILE, INDEX, Build, outcome, video
+from .conftest import HOSTILE, INDEX, LABELS, ROWS, Build, outcome, video
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("here")]
 
@@ -246,8 +249,8 @@ def test_a_class_folder_is_mmaction2_s_and_harmless(label: str, folder: str) -> 
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*metadata.csv:pytest.PytestUnraisableExceptionWarning")
 def test_datasets_reads_a_videofolder(whole: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the package itself, which decodes a frame too."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)  # by the environment it would stay so for later tests
     assert whole.export("videofolder", tmp_path / "out") == 0
 
     found = datasets.load_dataset("videofolder", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
@@ -263,3 +266,28 @@ def test_datasets_reads_a_videofolder(whole: Build, tmp_path: Path, monkeypatch:
     assert Path(stored["path"]).read_bytes() == whole.path("-abc").read_bytes()
     del found, stored
     gc.collect()  # here, and not in another test
+
+
+@pytest.mark.parametrize("rawframes", [False, True])
+def test_what_is_exported_for_mmaction2_is_read_back(rawframes: bool, tmp_path: Path) -> None:
+    """By ks-build --clips, with the class list of the build, which is not sorted."""
+    clips = [Clip(*row) for row in ROWS]
+    settings = mmaction2.Settings(out=tmp_path, rawframes=rawframes)
+    done = [
+        Exported(entry=Entry(clip=clip, index=sorted(LABELS).index(clip.label)), counts={"frames": 50})
+        for clip in clips
+    ]
+    for name, data in mmaction2.lists(done, sorted(LABELS), settings).items():
+        (tmp_path / name).write_bytes(data)
+    written = [path for path in sorted(tmp_path.glob("*_list_*.txt")) if path.stat().st_size]
+
+    plan = plan_lists(
+        [lists.recognise(path) for path in written],
+        ClassList("mine", LABELS),
+        Asked(splits=SPLITS),
+        annotation_lists=list,
+        always=False,
+    )
+
+    assert len(written) == 3
+    assert set(plan.clips) == set(clips)

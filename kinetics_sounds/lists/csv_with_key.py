@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from . import Entry, entry, header, label_named, parse_name, split_named, table, whole
+from . import Entry, header, label_named, parse_name, read_table, split_named
 
 SHAPE = "key[,label][,split] (a header with these columns; others are ignored)"
 SORTED = False
@@ -16,12 +16,10 @@ def fits(lines: Sequence[str]) -> bool:
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
     """One entry a row."""
-    for number, row in table(lines):
-        yield entry(_entry, number, row, name=row.get("key", ""))
+    return read_table(lines, _entry, name="key")
 
 
-def _entry(number: int, row: Mapping[str, str]) -> Entry:
-    cells = whole(row)
+def _entry(number: int, cells: Mapping[str, str]) -> Entry:
     youtube_id, start, end = parse_name(cells["key"])
     labels, split = label_named(cells.get("label")), split_named(cells.get("split"))
     return Entry(

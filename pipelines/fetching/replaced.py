@@ -1,0 +1,55 @@
+"""What a build's folder holds that its new manifest must not lose."""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+from kinetics_sounds import manifest
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import Clip
+from kinetics_sounds.errors import ManifestError, SettingsError
+from kinetics_sounds.progress import log
+
+EXAMPLES = 3
+"""Clips that an error names."""
+
+
+def check_classes(class_list: ClassList, out: Path) -> None:
+    """Raise SettingsError where the manifest there is of other classes."""
+    path = out / "manifest.parquet"
+    if not path.is_file():
+        return
+    there = manifest.read_classes(path)
+    derived = there.note.startswith(
+        manifest.DERIVED
+    )  # a filtered copy in the manifest's place: some labels may be gone
+    if not set(there.labels) <= set(class_list.labels) if derived else there.labels != class_list.labels:
+        raise SettingsError(
+            f"{out}: holds a build of other classes ({there.name}, {len(there.labels)} labels); choose another --out"
+        )
+
+
+def check_clips(clips: Iterable[Clip], out: Path) -> None:
+    """Raise SettingsError where the manifest there has ok clips that are not asked for now.
+
+    One that is damaged is made anew, whatever it held.
+    """
+    path = out / "manifest.parquet"
+    if not path.is_file():
+        return
+    try:
+        there = manifest.read(path)
+    except ManifestError as error:
+        log.warning("%s", error)
+        return
+    asked = {clip.key for clip in clips}
+    lost = [each.clip.key for each in there.outcomes if each.media is not None and each.clip.key not in asked]
+    if lost:
+        free = next(
+            each for number in itertools.count(2) if not (each := out.with_name(f"{out.name}_{number}")).exists()
+        )
+        raise SettingsError(
+            f"{out}: holds another build, with {len(lost)} ok clips that are not asked for now (such as "
+            f"{', '.join(lost[:EXAMPLES])}): its manifest would be lost; choose another folder, such as --out {free}, "
+            f"or delete {path} if nobody needs it (the clips stay)"
+        )
