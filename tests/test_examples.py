@@ -1,9 +1,11 @@
 """The examples work as they stand, on a set that ks-shard packed, and import nothing of ours."""
 
 import ast
-import importlib.util
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,16 +21,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def example() -> Any:
-    spec = importlib.util.spec_from_file_location("read_shards", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = make_build(tmp_path_factory.mktemp("build"))
     with pytest.MonkeyPatch.context() as patch:
@@ -37,26 +29,39 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build.folder / "shards"
 
 
-# webdataset and datasets leave their files to the garbage collector.
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("reader", ["torch", "webdataset", "datasets"])
-def test_every_reader_gives_what_is_stored(
-    reader: str, example: Any, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")  # huggingface_hub, once imported offline, stays so
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+def test_every_reader_gives_what_is_stored(reader: str, shards: Path, tmp_path: Path) -> None:
+    """Each in a process of its own: some leave files open, and huggingface_hub, once imported offline, stays so."""
     split = stream.open_split(shards, "train")
     expected = {}
     for number in range(len(split)):
         with stream.sample(split, number) as sample:
             expected[sample.key] = (sample.label_index, sample.mel())
-
-    found = {key: (label, mel) for key, label, mel in example.READERS[reader](str(shards / "train"))}
+    environ = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    code = (
+        "import importlib.util, pickle, sys\n"
+        "spec = importlib.util.spec_from_file_location('read_shards', sys.argv[1])\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "rows = list(module.READERS[sys.argv[2]](sys.argv[3]))\n"
+        "open(sys.argv[4], 'wb').write(pickle.dumps(rows))\n"
+    )
+    words = [SCRIPT, reader, shards / "train", tmp_path / "rows"]
+    subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True, env=environ)
+    found = {key: (label, mel) for key, label, mel in pickle.loads((tmp_path / "rows").read_bytes())}
 
     assert set(found) == set(expected) == {"-abc_000007_000012", "b_1_000000_000005", "short_000001_000004"}
     for key, (label, mel) in expected.items():
         assert found[key][0] == label
         np.testing.assert_array_equal(found[key][1], mel)
+
+
+@pytest.mark.parametrize("words", [[], ["torch"], ["other", "folder"], ["--help"]])
+def test_other_words_are_told_the_usage(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr == "usage: python examples/read_shards.py torch|webdataset|datasets SHARDS/SPLIT\n"
 
 
 def test_the_example_imports_nothing_of_ours() -> None:
