@@ -291,13 +291,17 @@ class _Rows:
         if clip.split not in self.asked.splits:
             self.tally.put(clip.split, "other_splits")
             return
-        other, there, its = self.found.setdefault(clip.key, (clip, clip_list, line))
+        if clip.key not in self.found:
+            self.found[clip.key] = (clip, clip_list, line)
+            self.tally.put(clip.split, "clips")
+            return
+        other, there, its = self.found[clip.key]
         if other != clip:
             raise ListError(
                 f"{clip_list.path}:{line}: {clip.key} is {_short(clip.label)!r} in {clip.split}, but {there.path}:{its} says "
                 f"{_short(other.label)!r} in {other.split}; remove one of the two rows"
             )
-        self.tally.put(clip.split, "repeated" if (there, its) != (clip_list, line) else "clips")
+        self.tally.put(clip.split, "repeated")
 
 
 def _short(text: str, times: int = 1) -> str:

@@ -134,7 +134,10 @@ def document(a: ClipSet, b: ClipSet, found: Difference) -> dict[str, Any]:
         "only_in_b": [_clip(row) | _missing(row, a) for row in found.only_in_b],
         "label": [{"key": ours["key"], "a": ours["label"], "b": theirs["label"]} for ours, theirs in found.label],
         "split": [{"key": ours["key"], "a": ours["split"], "b": theirs["split"]} for ours, theirs in found.split],
-        "content": [_clip(ours) | {"likeness": verdict} for ours, _, verdict in found.content],
+        "content": [
+            _clip(ours) | {"likeness": verdict, "broken": list(likeness.broken(ours, theirs))}
+            for ours, theirs, verdict in found.content
+        ],
         "unread_in_a": list(found.unread_in_a),
         "unread_in_b": list(found.unread_in_b),
         "by_class": _by_class(found),
@@ -178,6 +181,10 @@ def told(a: ClipSet, b: ClipSet, found: Difference) -> str:
     return "\n".join(map(plain, _lines(a, b, found)))
 
 
+def _by(parts: Sequence[str]) -> str:
+    return f" ({', '.join(parts)})" if parts else ""
+
+
 def _lines(a: ClipSet, b: ClipSet, found: Difference) -> Iterator[str]:
     for letter, each in (("a", a), ("b", b)):
         yield f"{letter}: {each.name} ({each.kind}): {len(each.rows)} clips"
@@ -188,7 +195,10 @@ def _lines(a: ClipSet, b: ClipSet, found: Difference) -> Iterator[str]:
         "only in b": [_line(row, _missing(row, a)) for row in found.only_in_b],
         "another label": [f"{x['key']}: {x['label']!r}, {y['label']!r}" for x, y in found.label],
         "another split": [f"{x['key']}: {x['split']}, {y['split']}" for x, y in found.split],
-        "other bytes": [f"{x['key']}: {verdict}" for x, _, verdict in found.content],
+        "other bytes": [
+            f"{x['key']}: {verdict}{_by(likeness.broken(x, y)) if verdict == 'different' else ''}"
+            for x, y, verdict in found.content
+        ],
         "rows of a that cannot be read": found.unread_in_a,
         "rows of b that cannot be read": found.unread_in_b,
     }

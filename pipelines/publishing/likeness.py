@@ -101,6 +101,12 @@ def compare(a: Row, b: Row) -> Verdict:
     return likeness.compare(ours, theirs).verdict
 
 
+def broken(a: Row, b: Row) -> tuple[str, ...]:
+    """What of two ok rows differs by more than a new encoding does: duration, loudness, picture, motion, sound."""
+    ours, theirs = _of_row(a), _of_row(b)
+    return () if ours is None or theirs is None else likeness.compare(ours, theirs).broken
+
+
 def alike_pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
     """Rows whose clips are alike, found without comparing all; rows without hashes are in no pair."""
     known = [(row, found) for row in rows if (found := _of_row(row)) is not None]

@@ -310,6 +310,14 @@ def test_a_clip_that_is_named_twice_alike_is_one(tmp_path: Path) -> None:
     assert plan.tally.rows["train"] == {"rows": 3, "in_annotations": 3, "clips": 1, "repeated": 2}
 
 
+def test_a_list_that_is_given_twice_is_one(tmp_path: Path) -> None:
+    text = HEAD + "archery,aaaaaaaaaaa,0,10,train\n"
+    plan = planned(tmp_path, text, text, names=["one.txt", "one.txt"])
+
+    counts = plan.tally.rows["train"]
+    assert (counts["rows"], counts["clips"], counts["repeated"]) == (2, 1, 1)
+
+
 @pytest.mark.parametrize("row", ["bowling,aaaaaaaaaaa,0,10,train", "archery,aaaaaaaaaaa,0,10,val"])
 def test_a_clip_that_is_named_twice_differently_is_refused_with_both_places(tmp_path: Path, row: str) -> None:
     with pytest.raises(

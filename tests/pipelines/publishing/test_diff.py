@@ -91,6 +91,7 @@ def test_other_bytes_are_alike_or_different_by_their_hashes(
         clip(1).key: "different",
         clip(2).key: "unknown",
     }
+    assert [each["broken"] for each in found["content"]] == [[], ["picture", "motion"], []]
     assert found["a"]["selection"] == found["b"]["selection"]
     assert found["a"]["content"] != found["b"]["content"]
 
