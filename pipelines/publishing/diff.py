@@ -202,6 +202,8 @@ def _lines(a: ClipSet, b: ClipSet, found: Difference) -> Iterator[str]:
         "rows of a that cannot be read": found.unread_in_a,
         "rows of b that cannot be read": found.unread_in_b,
     }
+    if verdicts["unknown"] and "manifest" in (a.kind, b.kind):
+        yield "a manifest has no hashes by which other bytes are compared: publish it (ks-publish), and compare that folder"
     for kind, lines in kinds.items():
         if lines:
             more = (

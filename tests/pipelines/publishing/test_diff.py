@@ -96,6 +96,16 @@ def test_other_bytes_are_alike_or_different_by_their_hashes(
     assert found["a"]["content"] != found["b"]["content"]
 
 
+def test_a_manifest_of_other_bytes_is_told_how_it_can_be_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = published(tmp_path, outcomes(4))
+    b = write(tmp_path / "b", [outcome(clip(n), sha256=sha256(f"again {n}")) for n in range(1, 4)])
+
+    assert publish.main(["diff", str(a), str(b)]) == 1
+    assert "a manifest has no hashes by which other bytes are compared: publish it" in capsys.readouterr().out
+
+
 def test_the_common_split_is_what_both_say_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = published(tmp_path, outcomes())
     other = [each for each in outcomes() if each.clip not in (clip(1), clip(3))]
