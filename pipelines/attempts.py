@@ -1,5 +1,6 @@
 """A clip's task as its worker tries it, and what the driver makes of what comes back: of ks-shard and ks-export alike."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,12 @@ from .executors import R, T
 TASK_SECONDS = 900.0
 """A clip's whole task is killed after this; ffmpeg has the shorter `--timeout`."""
 AGAIN = "run the same command to go on"
+
+
+def mending(build: Path, *, then: str) -> str:
+    """What to do where the clips of a build are not those that its manifest names; `then` is the command to run again."""
+    command = f"ks-build ... --out {shlex.quote(str(build))} --check_bytes"
+    return f"make it anew with the options of the build ({command}), then run {then} again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import shlex
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from kinetics_sounds.settings import only_one
 from kinetics_sounds.shards import index
 from kinetics_sounds.shards import layout as parts
 
-from .. import layouts
+from .. import attempts, layouts
 from ..layouts import Entry
 
 NAME = "export.json"
@@ -210,14 +209,9 @@ def check_clips(job: Job, known: Container[str]) -> None:
     if wrong:
         named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
         raise ManifestError(
-            f"of the clips, {len(wrong)} are not what the manifest names; {mending(job.clips)}:\n" + "\n".join(named)
+            f"of the clips, {len(wrong)} are not what the manifest names; {attempts.mending(job.clips, then='ks-export')}:\n"
+            + "\n".join(named)
         )
-
-
-def mending(folder: Path) -> str:
-    """What to do where the clips of a build are not those that its manifest names."""
-    command = f"ks-build ... --out {shlex.quote(str(folder))} --check_bytes"
-    return f"make it anew with the options of the build ({command}), then run ks-export again"
 
 
 def claim(out: Path, facts: Mapping[str, object]) -> None:

@@ -17,7 +17,6 @@ from .. import attempts, layouts
 from ..attempts import Refused
 from ..layouts import Entry, Source
 from . import placing
-from .job import mending
 from .journal import Made
 
 
@@ -99,7 +98,8 @@ def _of_build(task: Task, media: Media) -> Source:
         raise StoppedError(f"{Status.UNREADABLE}: {path}: {error.strerror}; {attempts.AGAIN}") from error
     if found:
         raise ManifestError(
-            f"{path}: {found}, so it is not the clip that the manifest names; {mending(task.work.clips)}"
+            f"{path}: {found}, so it is not the clip that the manifest names; "
+            f"{attempts.mending(task.work.clips, then='ks-export')}"
         )
     return Source(
         entry=task.entry,

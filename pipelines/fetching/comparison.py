@@ -86,7 +86,8 @@ def judge(task: Task) -> Verdict | Undecided:
     except MediaError as error:
         ffmpeg.read_through(task.path)
         return Undecided(str(error))
-    return likeness.compare(theirs, ours).verdict
+    found = likeness.compare(theirs, ours)
+    return f"different: {', '.join(found.broken)}" if found.broken else found.verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +116,8 @@ def compare(plan: ListPlan, became: Became, out: Path, *, how: How, stop: Callab
     with progress.bar("ks-build: comparing with the published clips", len(keys)) as bar:
 
         def put(key: str, found: str) -> None:
-            bar.advance(found)
-            counts[found] += 1
+            bar.advance(kind := verdicts.kind_of(found))
+            counts[kind] += 1
             if found != "same":
                 clips[key] = found
 
@@ -212,7 +213,7 @@ def text(document: Mapping[str, Any]) -> str:
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind in ("same", "different"))
     lines = [f"clips beside the published ones: {told}"]
     for kind in ("different", "unknown"):
-        keys = [key for key, found in document["clips"].items() if found == kind]
-        lines += [f"  {kind}: {key}" for key in keys[:NAMED]]
-        lines += [f"  and {len(keys) - NAMED} more that are {kind}"] if len(keys) > NAMED else []
+        found = [(verdict, key) for key, verdict in document["clips"].items() if verdicts.kind_of(verdict) == kind]
+        lines += [f"  {verdict}: {key}" for verdict, key in found[:NAMED]]
+        lines += [f"  and {len(found) - NAMED} more that are {kind}"] if len(found) > NAMED else []
     return "\n".join(lines)

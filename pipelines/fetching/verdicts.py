@@ -5,14 +5,16 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from kinetics_sounds import files
 from kinetics_sounds.media import likeness
 from kinetics_sounds.progress import log
 
-Verdict = Literal["same", "alike", "different", "unknown"]
+Kind = Literal["same", "alike", "different", "unknown"]
 """Same: the very bytes. Alike, different: by what is seen and heard. Unknown: that cannot be told."""
+Verdict = str
+"""A kind; behind `different: ` what differs, as `sound, motion`."""
 
 FILE = "compared.json"
 MAX_BYTES = 1 << 28
@@ -22,6 +24,11 @@ SECONDS = 30.0
 SCHEMA = 1
 _BOUNDS = {name: value for name, value in vars(likeness).items() if name.startswith(("MOST_", "LEAST_"))}
 """By which clips are judged: verdicts by others do not hold."""
+
+
+def kind_of(verdict: Verdict) -> str:
+    """The kind of a verdict."""
+    return verdict.partition(":")[0]
 
 
 def name_of(told: Sequence[str], sha256: str) -> str:
@@ -81,5 +88,5 @@ def _read(path: Path) -> dict[str, Verdict]:
     verdicts = document.get("verdicts")
     if not isinstance(verdicts, dict):
         return {}
-    known = get_args(Verdict)
-    return {name: cast("Verdict", found) for name, found in verdicts.items() if found in known}
+    known = get_args(Kind)
+    return {name: found for name, found in verdicts.items() if isinstance(found, str) and kind_of(found) in known}

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import io
 import json
-import shlex
 import socket
 import tempfile
 import zlib
@@ -80,7 +79,8 @@ def pack(task: Task) -> dict[str, bytes] | SkippedClip:
     try:
         if found := files.difference(path, size=media.bytes, digest=media.sha256):
             raise ManifestError(
-                f"{path}: {found}, so it is not the clip that the manifest names; {mending(packing.folder)}"
+                f"{path}: {found}, so it is not the clip that the manifest names; "
+                f"{attempts.mending(packing.folder, then='ks-shard')}"
             )
         most_seconds, channel = clip.seconds + 2 * measure.LONGER_SECONDS, media.audio_channel or encode.MIX
         made = attempts.in_two_tries(
@@ -107,12 +107,6 @@ def pack(task: Task) -> dict[str, bytes] | SkippedClip:
         layout.META: _meta(task, made),
     }
     return parts | {layout.AUDIO: made.flac} if packing.audio else parts
-
-
-def mending(folder: Path) -> str:
-    """What to do where the clips of a build are not those that its manifest names."""
-    command = f"ks-build ... --out {shlex.quote(str(folder))} --check_bytes"
-    return f"make it anew with the options of the build ({command}), then run ks-shard again"
 
 
 def _encoded(path: Path, packing: Packing, most_seconds: float, channel: str) -> encode.Encoded:

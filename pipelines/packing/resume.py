@@ -11,7 +11,7 @@ from kinetics_sounds.errors import FaultError, ManifestError, ShardError, Stoppe
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Index
 
-from . import encode_sample
+from .. import attempts
 from .job import OTHER, Job, WholeShards
 
 MOST_NAMED = 20
@@ -128,5 +128,6 @@ def check_clips(job: Job, kept: Mapping[str, WholeShards], stop: Stop) -> None:
         named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
         told = "\n".join(named)
         raise ManifestError(
-            f"of the clips, {len(wrong)} are not what the manifest names; {encode_sample.mending(job.packing.folder)}:\n{told}"
+            f"of the clips, {len(wrong)} are not what the manifest names; "
+            f"{attempts.mending(job.packing.folder, then='ks-shard')}:\n{told}"
         )

@@ -305,7 +305,8 @@ def test_another_clip_is_no_success_and_nothing_is_decoded_twice(
 
     first = report(out)["compared"]
     assert first["counts"] == {"same": 2, "alike": 0, "different": 1, "unknown": 0, "lacking": 0}
-    assert f"  different: {key}" in capsys.readouterr().out
+    assert first["clips"][key].startswith("different: picture")
+    assert f"  {first['clips'][key]}: {key}" in capsys.readouterr().out
     looked: list[Path] = []
     monkeypatch.setattr(likeness, "describe", lambda path, **_: looked.append(path))
     assert call("--clips", folder, out=out, source=other) == 1
