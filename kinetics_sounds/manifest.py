@@ -97,10 +97,10 @@ def fingerprint(keys: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{key}\n" for key in sorted(keys)).encode()).hexdigest()
 
 
-def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> None:
-    """Write `manifest.parquet`, and the same table as CSV beside it, each complete or not at all.
+def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> fingerprints.Both:
+    """Write `manifest.parquet`, and the same table as CSV beside it, each complete or not at all; returns its fingerprints.
 
-    The outcomes come in the manifest's order (split, label, key) and are not held in memory.
+    The outcomes come in the manifest's order (split, label, key); no more of one is held in memory than its fingerprints need.
     """
     index = {label: number for number, label in enumerate(classes.labels)}
     facts = {"schema": SCHEMA, "classes": classes.name, "note": classes.note, "labels": list(classes.labels)}
@@ -122,10 +122,11 @@ def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> None:
             writer.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False))
             for column in _FREE_TEXT:
                 table[column] = table[column].map(files.for_people, na_action="ignore")
-            lines = table.to_csv(index=False, header=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
             with files.named(plain):
-                text.write(lines.encode())
-        writer.add_key_value_metadata({f"kinetics_sounds.{name}": text for name, text in fingerprints.both(ok).items()})
+                text.write(table.to_csv(index=False, header=False, lineterminator="\n").encode())
+        both = fingerprints.both(ok)
+        writer.add_key_value_metadata({f"kinetics_sounds.{name}": str(value) for name, value in both.items()})
+    return both
 
 
 def _noted(outcomes: Iterable[Outcome], ok: list[tuple[str, str, str, str]]) -> Iterator[Outcome]:

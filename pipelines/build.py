@@ -98,10 +98,10 @@ def build(settings: Settings, groups: Mapping[str, Any]) -> int:
         outcomes = (ledger.outcome(clip, tuple(job.sources), kept=known.ok.get(clip.key)) for clip in job.clips)
         became = Became()
         counted = became.counted(outcomes) if job.lists else outcomes
-        manifest.write(job.out / "manifest.parquet", job.classes, account.counted(counted))
-        report = account.report(job.classes, tally, seconds=time.monotonic() - began)
+        both = manifest.write(job.out / "manifest.parquet", job.classes, account.counted(counted))
+        report = account.report(job.classes, tally, seconds=time.monotonic() - began, both=both)
         if job.lists:
-            report["lists"] = list_report.report(job.lists, became)
+            report["lists"] = list_report.report(job.lists, became, built=both["selection"])
         _write(report, job.out)
         if job.lists:
             try:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kinetics_sounds import fingerprints
 from kinetics_sounds.clip import SPLITS, Kind, Outcome
 
 from .list_plan import BAD, UNKNOWN, ListPlan
@@ -36,8 +35,6 @@ class Became:
     """Keys of the clips that are not ok, and their statuses."""
     built: dict[str, tuple[str, str]] = field(default_factory=dict)
     """SHA-256 and path of the ok ones, by key."""
-    rows: list[tuple[str, str, str]] = field(default_factory=list)
-    """Key, label and split of the ok ones."""
 
     def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         """The same outcomes, each counted."""
@@ -46,7 +43,6 @@ class Became:
             if outcome.media is not None:
                 self.counts[clip.split]["ok"] += 1
                 self.built[key] = outcome.media.sha256, outcome.media.path
-                self.rows.append((key, clip.label, clip.split))
             else:
                 gone = outcome.status.kind is Kind.PERMANENT
                 self.counts[clip.split]["vanished" if gone else "not_had"] += 1
@@ -54,8 +50,11 @@ class Became:
             yield outcome
 
 
-def report(plan: ListPlan, became: Became | None) -> dict[str, Any]:
-    """The part `lists` of `report.json`, and of a forecast, where nothing became of anything yet."""
+def report(plan: ListPlan, became: Became | None, *, built: str = "") -> dict[str, Any]:
+    """The part `lists` of `report.json`, and of a forecast, where nothing became of anything yet.
+
+    `built` is the selection of the clips that are there.
+    """
     asked = Counter(clip.split for clip in plan.clips)
     named = sum(counts["clips"] for counts in plan.tally.rows.values())
     splits = [split for split in (*SPLITS, UNKNOWN) if split in plan.tally.rows]
@@ -72,7 +71,7 @@ def report(plan: ListPlan, became: Became | None) -> dict[str, Any]:
     if plan.stated:
         document["selection_stated"] = plan.stated
     if became is not None:
-        document["selection_built"] = fingerprints.selection(became.rows)
+        document["selection_built"] = built
         document["lacking"] = became.lacking
     return document
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import fingerprints, manifest
+from kinetics_sounds import manifest
 from kinetics_sounds.address import Address
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Outcome, Status
 from kinetics_sounds.errors import SourceError
+from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.sources import OnDisk, Source, TarSource, advice
 
@@ -51,8 +52,8 @@ class Account:
     """By split and label."""
     ok: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By split and label."""
-    clips: list[tuple[str, str, str, str]] = field(default_factory=list)
-    """Key, label, split and SHA-256 of the ok clips."""
+    keys: list[str] = field(default_factory=list)
+    """Of the ok clips."""
     bytes: int = 0
     flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0, dubbed=0))
     """Of the ok clips, those that whoever trains may want to leave out."""
@@ -69,7 +70,7 @@ class Account:
             if outcome.media is not None:
                 self.ok[place] += 1
                 self.sources[outcome.source] += 1
-                self.clips.append((outcome.clip.key, outcome.clip.label, outcome.clip.split, outcome.media.sha256))
+                self.keys.append(outcome.clip.key)
                 self.bytes += outcome.media.bytes
                 dubbed = outcome.media.audio_track not in ("", "original")
                 self.flags.update(silent=outcome.media.silent, still=outcome.media.still, dubbed=dubbed)
@@ -79,10 +80,10 @@ class Account:
     @property
     def complete(self) -> bool:
         """Every annotated clip is there."""
-        return len(self.clips) == self.statuses.total()
+        return len(self.keys) == self.statuses.total()
 
-    def report(self, classes: ClassList, tally: RunStats, *, seconds: float) -> dict[str, Any]:
-        """The document `report.json`."""
+    def report(self, classes: ClassList, tally: RunStats, *, seconds: float, both: Both) -> dict[str, Any]:
+        """The document `report.json`; `both` are the fingerprints of its manifest."""
         stages = {
             stage: round(took, 1) for took, stage in sorted(((t, s) for s, t in tally.seconds.items()), reverse=True)
         }
@@ -91,7 +92,7 @@ class Account:
             "classes": classes.name,
             "note": classes.note,
             "annotated": self.statuses.total(),
-            "ok": len(self.clips),
+            "ok": len(self.keys),
             "statuses": dict(self.statuses.most_common()),
             "kinds": dict(self.kinds.most_common()),
             "sources": dict(self.sources.most_common()),
@@ -104,8 +105,8 @@ class Account:
                 for split in SPLITS
                 if any(place == split for place, _ in self.annotated)
             },
-            "fingerprint": manifest.fingerprint(clip[0] for clip in self.clips),
-            **fingerprints.both(self.clips),
+            "fingerprint": manifest.fingerprint(self.keys),
+            **both,
             "bytes": self.bytes,
             "flags": dict(self.flags),
             "remarks": dict(self.remarks.most_common()),

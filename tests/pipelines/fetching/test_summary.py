@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,10 +59,21 @@ OUTCOMES = [
 ]
 
 
+NO_CLIPS = fingerprints.both([])
+"""For what is not about them."""
+
+
 def counted(outcomes: list[Outcome]) -> Account:
     counts = Account()
     assert list(counts.counted(outcomes)) == outcomes
     return counts
+
+
+def reported(folder: Path) -> dict[str, Any]:
+    """The report of a build of these outcomes, whose manifest is written."""
+    both = manifest.write(folder / "manifest.parquet", CLASSES, OUTCOMES)
+    found: dict[str, Any] = counted(OUTCOMES).report(CLASSES, tally(), seconds=8.0, both=both)
+    return found
 
 
 def tally() -> RunStats:
@@ -72,8 +84,8 @@ def tally() -> RunStats:
     return took
 
 
-def test_the_report_adds_up() -> None:
-    report = counted(OUTCOMES).report(CLASSES, tally(), seconds=8.0)
+def test_the_report_adds_up(tmp_path: Path) -> None:
+    report = reported(tmp_path)
     ok = [(each.clip, each.media) for each in OUTCOMES if each.media]
     rows = [(clip.key, clip.label, clip.split, media.sha256) for clip, media in ok]
 
@@ -108,8 +120,8 @@ def test_the_report_adds_up() -> None:
     }
 
 
-def test_the_summary_says_what_the_report_holds() -> None:
-    report = counted(OUTCOMES).report(CLASSES, tally(), seconds=8.0)
+def test_the_summary_says_what_the_report_holds(tmp_path: Path) -> None:
+    report = reported(tmp_path)
 
     assert summary(report, Path("data/mine")).splitlines() == [
         "3 of 5 annotated clips are ok (ok 3, private 1, network 1)",
@@ -132,7 +144,7 @@ def test_a_sound_that_is_not_told_to_be_the_original_is_flagged() -> None:
     medias = (dataclasses.replace(given.media, audio_track=track) for track in tracks)
     outcomes = [Outcome(clip=clip(n), status=Status.OK, media=media) for n, media in enumerate(medias)]
 
-    report = counted(outcomes).report(CLASSES, tally(), seconds=8.0)
+    report = counted(outcomes).report(CLASSES, tally(), seconds=8.0, both=NO_CLIPS)
 
     assert report["flags"]["dubbed"] == 3
     told = "5 silent, 0 with a still picture, 3 with a sound that is not told to be the original"
@@ -141,7 +153,7 @@ def test_a_sound_that_is_not_told_to_be_the_original_is_flagged() -> None:
 
 def test_a_run_that_had_nothing_to_do_says_nothing_of_it() -> None:
     counts = counted(OUTCOMES[:2])
-    report = counts.report(CLASSES, RunStats(), seconds=0.0)
+    report = counts.report(CLASSES, RunStats(), seconds=0.0, both=NO_CLIPS)
 
     assert counts.complete
     assert not counted(OUTCOMES).complete
@@ -152,7 +164,9 @@ def test_a_run_that_had_nothing_to_do_says_nothing_of_it() -> None:
 
 def test_only_the_least_covered_classes_are_named() -> None:
     many = [outcome(clip(number, label=f"l{number:02d}"), Status.PRIVATE) for number in range(30)]
-    named = summary(counted(many).report(CLASSES, RunStats(), seconds=1.0), Path()).partition("least covered: ")[2]
+    named = summary(counted(many).report(CLASSES, RunStats(), seconds=1.0, both=NO_CLIPS), Path()).partition(
+        "least covered: "
+    )[2]
 
     assert named.splitlines()[0].count("(train) 0/1") == LEAST_COVERED
 

@@ -7,37 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinetics_sounds.train.interface import Batch, Data, Moment
+from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.losses.queue import own_key_loss, queue_logits
 from kinetics_sounds.train.methods import moco
 
-DATA = Data(classes=2, samples=20, batch=4)
-NOW = Moment(seed=0, step=0, epoch=0)
-
-
-class Flat(nn.Module):
-    """All pixels in a row."""
-
-    def __init__(self, dim: int = 6) -> None:
-        super().__init__()
-        self.dim = dim
-        self.layer = nn.Linear(dim, dim)
-
-    def forward(self, given: Tensor) -> Tensor:
-        features: Tensor = self.layer(given.flatten(1))
-        return features
+from .flat import DATA, NOW, Flat, batch
 
 
 def method(data: Data = DATA, **settings: Any) -> moco.Moco:
     torch.manual_seed(0)
     return moco.build(moco.Settings(**{"queue": 8, "dim": 4, **settings}), video=Flat(), audio=Flat(), data=data)
-
-
-def batch(views: int = 1, rows: int = 4) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    video, audio = (torch.randn(rows, views, 6, generator=generator) for _ in range(2))
-    place = torch.arange(rows)
-    return Batch(video=video, audio=audio, label=place, place=place, row=place)
 
 
 def embedded(encoder: nn.Module, head: nn.Module, given: Tensor) -> Tensor:
