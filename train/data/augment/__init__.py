@@ -7,6 +7,7 @@ Shape suffixes: R renderings (views of all samples), K numbers drawn, C channels
 is bands and W time.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -37,6 +38,7 @@ class Augmentation(Protocol):
         ...
 
 
+@functools.cache
 def find(text: str, *, modality: str) -> tuple[Augmentation, ...]:
     """The augmentations that a comma-separated setting names, in its order; ValueError for a name of none of the modality."""
     words = [word.strip() for word in text.split(",") if word.strip()]
