@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ class Settings:
     seeds: str = "0,1,2"
     """Seeds of each recipe, separated by commas."""
     protocols: str = "linear,knn,crossmodal"
-    """What ks-eval is asked of each run, separated by commas: probes, and protocols such as finetune."""
+    """What ks-eval is asked of each run, separated by commas: probes, and protocols such as finetune, for which a
+    recipe of --method supervised votes with the classifier that it has."""
     out: Path = Path("compared")
     """Folder of the runs, their results and the table."""
     plan: bool = False
@@ -209,9 +210,10 @@ def _row(plan: _Plan, recipe: str, seed: int, stop: Stop) -> None:
         _do("kinetics_sounds.train", words, plan.shards, stop)
         files.write_bytes(folder / "trained", b"")
     last = checkpoint.find(run / "checkpoints", "last").name
-    probes = [name for name in plan.protocols if name in plugins.names(evaluate.PROBES)]
-    for together in ([probes] if probes else []) + [[name] for name in plan.protocols if name not in probes]:
-        for untrained in (False, True):
+    asked = dict.fromkeys(_asked(plan, recipe).values())
+    probes = [name for name in asked if name in plugins.names(evaluate.PROBES)]
+    for together in ([probes] if probes else []) + [[name] for name in asked if name not in probes]:
+        for untrained in (False, True) if _has_untrained(together[0]) else (False,):
             wanted = "untrained" if untrained else last
             missing = [
                 name for name in together if _checkpoint_of(_result(folder, name, untrained=untrained)) != wanted
@@ -230,6 +232,19 @@ def _row(plan: _Plan, recipe: str, seed: int, stop: Stop) -> None:
                     plan.shards,
                     stop,
                 )
+
+
+def _asked(plan: _Plan, recipe: str) -> dict[str, str]:
+    """By protocol of the table, what ks-eval is asked: where others are fine-tuned, a supervised run votes as it is."""
+    supervised = _parsed(recipe, plan.more).settings.method == "supervised"
+    return {name: "vote" if supervised and name == "finetune" else name for name in plan.protocols}
+
+
+def _has_untrained(name: str) -> bool:
+    """Whether untrained encoders can be judged so: they have no classifier that could vote."""
+    if name in plugins.names(evaluate.PROBES):
+        return True
+    return "untrained" in {each.name for each in fields(plugins.load(evaluate.PROTOCOLS, name).Settings)}
 
 
 def _result(folder: Path, protocol: str, *, untrained: bool) -> Path:
@@ -292,10 +307,10 @@ def _results(plan: _Plan, recipe: str) -> Iterator[Row]:
     """What was found of a recipe, a row a seed and protocol."""
     for seed in plan.seeds:
         folder = plan.folder(recipe, seed)
-        for protocol in plan.protocols:
-            found: dict[bool, Mapping[str, Any]] = {}
+        for protocol, name in _asked(plan, recipe).items():
+            found: dict[bool, Mapping[str, Any]] = {} if _has_untrained(name) else {True: {}}
             for untrained in (False, True):
-                path = _result(folder, protocol, untrained=untrained)
+                path = _result(folder, name, untrained=untrained)
                 with contextlib.suppress(RunError):  # of damaged results, which is told among what failed
                     found |= {untrained: _scores(path)} if path.is_file() else {}
             if len(found) == 2:

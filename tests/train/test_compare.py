@@ -78,6 +78,37 @@ def test_a_row_that_fails_is_told_and_the_others_are_there(
     assert (tmp_path / "compared" / "table.md").read_text().count("kinetics_sounds.train failed") == 2
 
 
+def test_a_supervised_baseline_votes_where_others_are_fine_tuned(
+    argv: list[str],
+    asked: list[list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has a classifier already, from nothing but labels; without it there is nothing to compare with."""
+    (tmp_path / "two.yaml").write_text(
+        (tmp_path / "one.yaml").read_text().replace("method: avcl", "method: supervised")
+    )
+    done = compare._do
+
+    def briefly(module: str, words: Sequence[str], shards: Address, stop: Stop) -> None:
+        done(module, [*words, *(["--epochs=1", "--batch=4"] if words[0] == "finetune" else [])], shards, stop)
+
+    monkeypatch.setattr(compare, "_do", briefly)
+    words = [word.replace("knn,crossmodal", "finetune").replace("--seeds=0,1", "--seeds=0") for word in argv]
+    assert __main__.main(words) == 0
+
+    judged = [(words[1], "--untrained" in words) for words in asked if words[0] == "evaluate"]
+    assert judged == [("finetune", False), ("finetune", True), ("vote", False)]
+    table = capsys.readouterr().out.partition("### finetune: top1 in %")[2]
+    assert {line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")} == {
+        "| recipe",
+        "| one",
+        "| two",
+    }
+    assert "\ntwo,0,finetune,top1," in (tmp_path / "compared" / "table.csv").read_text()
+
+
 def test_a_plan_runs_nothing_and_tells_disk_and_steps(
     argv: list[str], asked: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
