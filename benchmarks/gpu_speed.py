@@ -16,12 +16,7 @@ from pathlib import Path
 
 import torch
 
-GFLOP = {"r3d": 39.77, "c3d": 76.99, "r2plus1d": 42.72}
-"""Of one encoder's forward pass of 16 frames, two operations a multiplication."""
-PASSES = 3 * 2
-"""Forward, and twice as much on the way back; two encoders, since the mel-spectrogram is repeated to 16 steps."""
-PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0, "A10": 125.0, "L4": 121.0}
-"""Of dense bfloat16, by a part of the device's name (the makers' data sheets)."""
+BACKBONES = ("r3d", "c3d", "r2plus1d")
 
 
 def main() -> None:
@@ -34,18 +29,17 @@ def main() -> None:
         print("not measured: there is no GPU here")
         return
     name = torch.cuda.get_device_name()
-    peak = next((value for part, value in PEAK_TFLOPS.items() if part in name), None)
     print(f"{datetime.now(UTC):%Y-%m-%d}, {name}, torch {torch.__version__}, bf16, channels last\n")
     print(
-        "| backbone | batch | ceiling, samples/s | end to end | of the ceiling | waiting for data | peak GB | of the chip |"
+        "| backbone | batch | ceiling, samples/s | end to end | of the ceiling | waiting for data | peak GB | its MFU |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for backbone, gflop in GFLOP.items():
+    for backbone in BACKBONES:
         for batch in map(int, asked.batches.split(",")):
-            print(row(asked.shards, backbone, batch, gflop=gflop, peak=peak), flush=True)
+            print(row(asked.shards, backbone, batch), flush=True)
 
 
-def row(shards: Path, backbone: str, batch: int, *, gflop: float, peak: float | None) -> str:
+def row(shards: Path, backbone: str, batch: int) -> str:
     """One row of the table; what did not fit or failed says so."""
     with tempfile.TemporaryDirectory() as out:
         words = ["bench", "--config=avcl_k32", f"--shards={shards}", f"--backbone={backbone}", f"--batch={batch}"]
@@ -56,7 +50,7 @@ def row(shards: Path, backbone: str, batch: int, *, gflop: float, peak: float | 
             return f"| {backbone} | {batch} | {why} |  |  |  |  |  |"
         found = json.loads((Path(out) / "bench.json").read_text())
     ceiling, both = found["model_samples_per_second"], found["both_samples_per_second"]
-    share = f"{ceiling * gflop * PASSES / 1e3 / peak:.0%}" if peak else "unknown peak"
+    share = f"{found['model_mfu']:.0%}" if "model_mfu" in found else "unknown peak"
     return (
         f"| {backbone} | {batch} | {ceiling:.0f} | {both:.0f} | {both / ceiling:.0%} | {found['data_wait_share']:.0%} | "
         f"{found['peak_bytes'] / 1e9:.1f} | {share} |"

@@ -118,6 +118,9 @@ class TrainSettings:
     """Keep maps channels-last, which convolutions are faster on."""
     log_every: int = 10
     """Steps between two lines of metrics; a checkpoint has one too."""
+    peak_tflops: float | None = None
+    """Peak TFLOP/s of a device at this precision (dense), for mfu among the metrics; 0: no mfu. Default: the maker's number
+    for common GPUs, none for others."""
     track: str = "tensorboard"
     """Where metrics go besides RUN/metrics.jsonl, separated by commas: tensorboard, wandb (pip install '.[wandb]'), none."""
     save_every: int = 500
@@ -187,6 +190,8 @@ def check(settings: TrainSettings) -> None:
     for name in ("sample_seconds", "cache_gb"):
         if not 0 < getattr(settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be more than 0")
+    if settings.peak_tflops is not None and not 0 <= settings.peak_tflops < float("inf"):
+        raise SettingsError(f"--peak_tflops {settings.peak_tflops}: must be 0 or more")
 
 
 def named(argv: Sequence[str] | None, option: str) -> bool:

@@ -11,10 +11,23 @@ from torch.autograd.function import FunctionCtx
 from kinetics_sounds.errors import LostRanksError
 from kinetics_sounds.redact import redact
 
+_alone = False
+
 
 def ranks() -> int:
-    """How many processes learn together: 1 outside `start`."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    """How many processes learn together: 1 outside `start`, and within `alone`."""
+    return dist.get_world_size() if dist.is_initialized() and not _alone else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Nothing within is told to other ranks, or waits for them."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def is_main() -> bool:

@@ -1,10 +1,34 @@
 """Which device a process computes on."""
 
 import os
+import re
 
 import torch
 
 from kinetics_sounds.errors import SettingsError
+
+PEAK_TFLOPS = {
+    "H200": (989.4, 494.7),
+    "H100 PCIe": (756.0, 378.0),
+    "H100": (989.4, 494.7),
+    "A100": (312.0, 156.0),
+    "A10": (125.0, 62.5),
+    "L40S": (362.0, 183.0),
+    "L4": (121.0, 60.0),
+    "V100": (125.0, 15.7),
+    "T4": (65.0, 8.1),
+}
+"""Dense TFLOP/s of a GPU (the makers' data sheets) by words of its name: in bf16 or fp16, and in float32, whose
+convolutions cuDNN computes in TF32 where there is that."""
+
+
+def peak_tflops(name: str, precision: str) -> float | None:
+    """Peak of a GPU of this name; None for one that is not in the table."""
+    words = set(re.split(r"[^A-Za-z0-9]+", name))
+    for known, (half, single) in PEAK_TFLOPS.items():
+        if words.issuperset(known.split()):
+            return single if precision == "float32" else half
+    return None
 
 
 def pick_device(name: str) -> torch.device:

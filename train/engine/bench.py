@@ -70,6 +70,8 @@ class Result:
     """The loader's own, of both together."""
     peak_bytes: int
     """Of the device's memory, where it keeps count, else 0."""
+    mfu: float | None = None
+    """Of the model alone: its operations as a share of the device's peak; None where that is not known."""
 
     @property
     def bound(self) -> str:
@@ -144,7 +146,9 @@ def measure(parsed: Parsed[Settings], split: Split, device: torch.device) -> Res
         both = _speed(found, learn, settings, device)
         account = found.account()
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-    return Result(loader=alone, model=model_alone, both=both, account=account, peak_bytes=peak)
+    used = learner.utilization
+    mfu = used.mfu(model_alone.samples_per_second) if used is not None else None
+    return Result(loader=alone, model=model_alone, both=both, account=account, peak_bytes=peak, mfu=mfu)
 
 
 def _speed(batches: Iterable[dict[str, Tensor]], use: Any, settings: Settings, device: torch.device) -> Speed:  # noqa: ANN401
@@ -178,6 +182,7 @@ def _flat(result: Result) -> dict[str, float]:
         **{f"{name}_samples_per_second": each.samples_per_second for name, each in speeds.items()},
         "data_wait_share": result.both.wait_share,
         "peak_bytes": result.peak_bytes,
+        **({} if result.mfu is None else {"model_mfu": result.mfu}),
         **result.account,
     }
 
@@ -196,6 +201,8 @@ def told(result: Result) -> str:
         f"both:         {result.both.samples_per_second:8.1f} samples/s, {share:.0%} of the model alone; {waiting}",
         f"a sample: decode {times[0]}, read {times[1]}; {account['queue_depth']:.1f} batches stood ready",
     ]
+    if result.mfu is not None:
+        lines.append(f"mfu of the model alone: {result.mfu:.1%} of the device's peak")
     if result.peak_bytes:
         lines.append(f"peak memory of the device: {result.peak_bytes / 1e9:.1f} GB")
     remedy = {

@@ -1,4 +1,4 @@
-"""metrics.jsonl and trackers: losses, samples a second, and the share of time spent waiting for data."""
+"""metrics.jsonl and trackers: losses, samples a second, what that is of the devices' peak, and waiting for data."""
 
 import contextlib
 import json
@@ -15,6 +15,7 @@ import torch
 from kinetics_sounds import files
 
 from .. import tracking
+from .flops import Utilization
 
 DEAD_SHARE_ALARM = 0.5
 """Above this share of dead channels the model is collapsing (docs/decisions/0005)."""
@@ -33,6 +34,8 @@ class Metrics:
     """Trackers that are told too (`tracking.names`)."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What trackers are told of the run."""
+    utilization: Utilization | None = None
+    """What samples a second are of the devices' peak, where that is known."""
     note: str = ""
     """The last losses, for the progress bar."""
 
@@ -75,6 +78,8 @@ class Metrics:
         """One line; speeds are those since the last."""
         elapsed = time.perf_counter() - self._began
         speeds = {"samples_per_second": self._samples / elapsed, "data_wait_share": self._waited / elapsed}
+        if self.utilization is not None:
+            speeds["mfu"] = self.utilization.mfu(speeds["samples_per_second"])
         self._put({"step": step, **values, **speeds})
         self.note = f"loss={values['loss']:.4g} wait={speeds['data_wait_share']:.0%}"
         if values.get("dead_channels", 0.0) > DEAD_SHARE_ALARM and not self._alarmed and self.out is not None:

@@ -31,7 +31,7 @@ FREE = (
     *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
     *("device", "devices", "sync_bn", "channels_last", "compile", "recompute", "init", "val_split"),
     *("probe_every", "probe", "probe_samples"),
-    *("log_every", "track", "save_every", "keep", "resume", "list", "epochs", "steps"),
+    *("log_every", "peak_tflops", "track", "save_every", "keep", "resume", "list", "epochs", "steps"),
 )
 """Settings that a resumed run may change: where and how it runs, and how long (a schedule then bends to the new length)."""
 
@@ -39,7 +39,7 @@ MICRO_BATCHES = "micro_batches"
 """What state.json says since micro-batches are parts of the global batch, and not of each rank's rows (decision 15)."""
 OWN = (
     *("shards", "out", "workers", "ahead", "sample_seconds", "cache", "cache_gb"),
-    *("device", "devices", "keep", "resume", "init"),
+    *("device", "devices", "keep", "resume", "init", "peak_tflops"),
 )
 """Settings that ranks may have of their own."""
 

@@ -18,6 +18,7 @@ from ..models.activation_checkpointing import recompute
 from ..optim.optimizer import make_optimizer
 from . import build
 from .build import ModelBundle
+from .flops import Utilization, utilization
 from .step import TrainStep
 
 SHAPES = 128
@@ -33,6 +34,8 @@ class TrainComponents:
     built: ModelBundle
     optimizer: torch.optim.Optimizer
     updates: TrainStep
+    utilization: Utilization | None
+    """None where the devices' peak is not known, and on ranks that do not write."""
 
 
 def _compile(encoder: nn.Module) -> None:
@@ -51,6 +54,7 @@ def make_components(parsed: Parsed[SomeSettings], split: Split, data: Data, worl
     settings = parsed.settings
     built = build.build_model(parsed, data)
     built.view.check(split.dataset, built.view_settings)
+    used = utilization(built, parsed, data, world) if world.leads else None
     few = settings.batch < FEW * world.size * settings.accumulate
     if settings.sync_bn == "on" or (settings.sync_bn == "auto" and few):
         sync_batch_norm.convert_sync_batchnorm(built.method)
@@ -79,4 +83,4 @@ def make_components(parsed: Parsed[SomeSettings], split: Split, data: Data, worl
         clip_norm=settings.clip_norm,
         device=world.device,
     )
-    return TrainComponents(built, optimizer, updates)
+    return TrainComponents(built, optimizer, updates, used)

@@ -136,7 +136,7 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
     with (
         stoppable(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as stop,
         _batches(its, step, quarantine) as batches,
-        Metrics(its.out if world.leads else None, first_step=step, track=settings.track, facts=its.decisive) as metrics,
+        _metrics(its, step) as metrics,
         progress.bar("ks-train", its.steps, done=step, shown=world.leads) as bar,
     ):
         if step == 0:
@@ -179,6 +179,17 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
     if quarantine.keys:
         world.say(f"bad samples: {len(quarantine.keys)} gave way to others; see {its.out / 'quarantine.jsonl'}")
     return step, stop
+
+
+def _metrics(its: _Run, step: int) -> Metrics:
+    """What is told of the steps after this one."""
+    return Metrics(
+        its.out if its.world.leads else None,
+        first_step=step,
+        track=its.settings.track,
+        facts=its.decisive,
+        utilization=its.learner.utilization,
+    )
 
 
 def _batches(its: _Run, first_step: int, quarantine: BadSampleLog) -> AbstractContextManager[loader.Batches]:

@@ -1,0 +1,75 @@
+"""Operations of a step, and what share of its devices' peak a run reaches: MFU (PaLM, arXiv 2204.02311, appendix B)."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from kinetics_sounds.errors import first_line
+from kinetics_sounds.settings import Parsed
+
+from ..config.settings import SomeSettings
+from ..distributed import collectives, devices
+from ..distributed.process_group import World
+from ..interface import Batch, Data, Moment
+from .build import ModelBundle
+
+log = logging.getLogger("kinetics_sounds")
+
+
+@dataclass(frozen=True, slots=True)
+class Utilization:
+    """What a speed is of what the devices could do."""
+
+    flops: float
+    """Operations of a sample, forwards and backwards."""
+    peak: float
+    """Operations a second that all devices of the run could do."""
+
+    def mfu(self, samples_per_second: float) -> float:
+        """Model FLOPs utilisation, from 0 to 1: what is computed again for want of memory does not count."""
+        return samples_per_second * self.flops / self.peak
+
+
+def utilization(built: ModelBundle, parsed: Parsed[SomeSettings], data: Data, world: World) -> Utilization | None:
+    """Of a model that nothing has patched yet; None where the device's peak is neither known nor told."""
+    settings = parsed.settings
+    peak = settings.peak_tflops
+    if peak is None and world.device.type == "cuda":
+        peak = devices.peak_tflops(torch.cuda.get_device_name(world.device), settings.precision)
+    if not peak:
+        return None
+    rows = settings.batch // settings.accumulate
+    try:
+        flops = step_flops(built, data, rows=rows)
+    except RuntimeError as error:  # a method that asks a tensor for its numbers
+        log.warning(
+            "mfu: not among the metrics, for operations cannot be counted without numbers (%s)", first_line(error)
+        )
+        return None
+    return Utilization(flops / rows, peak * 1e12 * world.size)
+
+
+def step_flops(built: ModelBundle, data: Data, *, rows: int) -> int:
+    """Floating-point operations of a forward and backward pass of `rows` samples, two a multiply-add.
+
+    Of convolutions and matrix products, momentum encoders too; counted from shapes alone. Raises RuntimeError for a method that
+    must see numbers.
+    """
+    inputs, place = built.view.inputs(built.view_settings), torch.arange(rows)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    named = [*built.method.named_parameters(), *built.method.named_buffers()]
+    with torch.random.fork_rng(devices=[]), collectives.alone(), fake, FlopCounterMode(display=False) as counter:
+        tensors = {name: fake.from_tensor(tensor) for name, tensor in named}
+        video, audio = (
+            torch.empty(rows, inputs.views, *shape) if shape else None for shape in (inputs.video, inputs.audio)
+        )
+        batch = Batch(video, audio, label=place % data.classes, place=place, row=place % max(data.samples, 1))
+        # A step behind the last one, so that nothing is cached that a true step would take.
+        moment = Moment(seed=0, step=data.steps + 1, epoch=0)
+        output = functional_call(built.method, tensors, (batch, moment))
+        output.loss.backward()
+    return int(counter.get_total_flops())
