@@ -117,7 +117,7 @@ def restore(
     if path is None:
         if parsed.settings.init is not None:
             source = checkpoint_of(parsed.settings.init)
-            world.say(f"init: {checkpoint.load_common(source, model, model.INIT)}")
+            world.say(f"init: {checkpoint.load_common(source, model, model.INIT, needed=model.NEEDS)}")
             its_run = source.absolute().parents[1]
             model.adopt(run_folder.read_facts(its_run) if (its_run / "run.json").is_file() else {}, facts)
         return TrainProgress()
