@@ -30,6 +30,7 @@ OPTIONS = {
     "min_coverage timeout retry attempts retry_wait patience check_bytes dry_run json",
     "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout "
     "check_bytes verify verify_decode json",
+    "ks-shard stats": "split window_seconds n_fft hop_seconds workers cache cache_gb json",
     "ks-export ogm": "manifest shards out executor workers timeout check_bytes json audio sample_rate short_side",
     "ks-export ogm_vggsound": "manifest shards out executor workers timeout check_bytes json test_split sample_rate short_side",
     "ks-export mmaction2": "manifest shards out executor workers timeout check_bytes json rawframes short_side link",
@@ -124,7 +125,8 @@ def test_help_names_exactly_the_options_of_sources_and_executors(command: str) -
 
 
 @pytest.mark.parametrize(
-    "command", ["ks-build", "ks-shard", "ks-export ogm", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"]
+    "command",
+    ["ks-build", "ks-shard", "ks-shard stats", "ks-export ogm", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"],
 )
 def test_help_shows_examples_and_exit_codes_or_defaults(command: str) -> None:
     shown = call(command, "--help").stdout
