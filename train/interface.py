@@ -92,6 +92,8 @@ class Method(nn.Module):
     """Whether anything but the learning rate depends on `Data.steps`, as a momentum schedule does."""
     INIT: tuple[str, ...] = ("video.", "audio.")
     """Prefixes of the weights that `--init` carries over; a run without the first two is refused."""
+    NEEDS: tuple[str, ...] = ()
+    """Of the others those that `--init` must find too, in the same shapes."""
     REPLICATED: tuple[str, ...] = ()
     """Prefixes of buffers that every rank computes alike (memory banks, queues): kept in a file of their own in a checkpoint,
     never broadcast, and not loaded by ks-eval."""

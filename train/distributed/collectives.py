@@ -30,6 +30,12 @@ def alone() -> Iterator[None]:
         _alone = before
 
 
+def local_slice(total: int) -> slice:
+    """The rank's part of `total` things: the parts in rank order are all of them, and differ in size by one at most."""
+    rank, size = dist.get_rank() if ranks() > 1 else 0, ranks()
+    return slice(total * rank // size, total * (rank + 1) // size)
+
+
 def is_main() -> bool:
     """Whether this is the only process, or rank 0: the one that speaks for all."""
     return not dist.is_initialized() or dist.get_rank() == 0

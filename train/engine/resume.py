@@ -117,7 +117,7 @@ def restore(
     if path is None:
         if parsed.settings.init is not None:
             source = checkpoint_of(parsed.settings.init)
-            world.say(f"init: {checkpoint.load_common(source, model, model.INIT)}")
+            world.say(f"init: {checkpoint.load_common(source, model, model.INIT, needed=model.NEEDS)}")
             its_run = source.absolute().parents[1]
             model.adopt(run_folder.read_facts(its_run) if (its_run / "run.json").is_file() else {}, facts)
         return TrainProgress()
@@ -155,7 +155,7 @@ def restore(
 def _defaults(parsed: Parsed[TrainSettings]) -> dict[str, Any]:
     """Of every setting its default: what a run did that was saved before there was such a setting."""
     groups = {name: asdict(type(parsed.groups[name])()) for name in chosen_groups(parsed.settings)}
-    return flat(json.loads(json.dumps({**groups, "optim": asdict(Optim())})))
+    return flat(json.loads(json.dumps({**groups, "optim": asdict(Optim()), "clips_per_video": 1})))
 
 
 def _is_setting(name: str, parsed: Parsed[TrainSettings]) -> bool:

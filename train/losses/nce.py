@@ -15,13 +15,22 @@ def scores(feature_BD: Tensor, target_BD: Tensor, noise_BKD: Tensor, *, temperat
     with torch.autocast(feature_BD.device.type, enabled=False):
         feature_BD = feature_BD.to(torch.promote_types(feature_BD.dtype, torch.float32))
         own_B = (feature_BD * target_BD).sum(dim=1) / temperature
-        return own_B, torch.einsum("bd,bkd->bk", feature_BD, noise_BKD.to(feature_BD.dtype)) / temperature
+    return own_B, cosines(feature_BD, noise_BKD, temperature=temperature)
+
+
+def cosines(feature_BD: Tensor, rows_BKD: Tensor, *, temperature: float) -> Tensor:
+    """Cosines over the temperature of unit vectors, each with rows of its own: (B, K), at least float32."""
+    with torch.autocast(feature_BD.device.type, enabled=False):
+        feature_BD = feature_BD.to(torch.promote_types(feature_BD.dtype, torch.float32))
+        return torch.einsum("bd,bkd->bk", feature_BD, rows_BKD.to(feature_BD.dtype)) / temperature
 
 
 def nce_loss(own_B: Tensor, noise_BK: Tensor, *, partition: Tensor) -> Tensor:
     """-log P(own) - sum over the negatives of log(1 - P(negative)), with P(s) = e^s / (e^s + K Z): (B,).
 
-    `partition` is Z, the mean of e^s over random rows. With all s equal it is log(1 + K) + K log(1 + 1 / K) where Z = e^s.
+    `partition` is Z, the mean of e^s over random rows. Of several positives, (B, P), the mean of the first term counts: the
+    mean of as many losses with the same negatives. With all s equal it is log(1 + K) + K log(1 + 1 / K) where Z = e^s.
     """
     offset = partition.log() + math.log(noise_BK.shape[1])
-    return F.softplus(offset - own_B) + F.softplus(noise_BK - offset).sum(dim=1)
+    own_B = F.softplus(offset - own_B)
+    return (own_B.mean(dim=1) if own_B.ndim > 1 else own_B) + F.softplus(noise_BK - offset).sum(dim=1)

@@ -6,6 +6,7 @@ queue, S samples of the split, D channels.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,3 +57,11 @@ class MemoryBank(nn.Module):
         last = torch.zeros_like(rows).scatter_reduce(0, inverse_N, torch.arange(len(row_N), device=rows.device), "amax")
         features_ND = feature_ND[last].to(self.rows_SD.dtype)
         self.rows_SD[rows] = F.normalize(momentum * self.rows_SD[rows] + (1 - momentum) * features_ND, dim=1)
+
+
+def mean_cosine(rows_SD: Tensor, rng: np.random.Generator, *, pairs: int = 10_000) -> Tensor:
+    """Mean dot product of two different rows, over random pairs: a scalar; 1 where all are alike, about 0 for random rows."""
+    samples = len(rows_SD)
+    one = rng.integers(samples, size=pairs)
+    other = (one + rng.integers(1, samples, size=pairs)) % samples
+    return (rows_SD[torch.from_numpy(one)] * rows_SD[torch.from_numpy(other)]).sum(dim=1).mean()

@@ -21,7 +21,7 @@ from kinetics_sounds.train.engine import checkpoint
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import TrainStep
 from kinetics_sounds.train.interface import Data, Method, Moment
-from kinetics_sounds.train.methods import avcl, avid, barlow, byol, iic, moco, simclr, simsiam, supervised
+from kinetics_sounds.train.methods import avcl, avid, barlow, byol, cma, iic, moco, simclr, simsiam, supervised
 from kinetics_sounds.train.models.activation_checkpointing import recompute
 from kinetics_sounds.train.models.backbones import r3d
 
@@ -37,6 +37,14 @@ def _build(method: Any, settings: Any) -> Callable[[nn.Module, nn.Module], Metho
     return lambda video, audio: method.build(settings, video=video, audio=audio, data=DATA)
 
 
+def _cma(video: nn.Module, audio: nn.Module) -> Method:
+    """As if it went on from an AVID run's random banks; positives are mined as each epoch begins."""
+    settings = cma.Settings(dim=8, hidden=8, negatives=6, negatives_within=4, positives=3, mine_every=1)
+    method = cma.build(settings, video=video, audio=audio, data=DATA)
+    method.memory().partition.fill_(2.2)
+    return method
+
+
 METHODS: Mapping[str, Callable[[nn.Module, nn.Module], Method]] = {
     "avcl": _build(avcl, avcl.Settings(cgra_layer="conv5+pool", amfm_stage="off")),
     "supervised": _build(supervised, supervised.Settings(dropout=0.0)),
@@ -47,6 +55,7 @@ METHODS: Mapping[str, Callable[[nn.Module, nn.Module], Method]] = {
     "barlow": _build(barlow, barlow.Settings(mode="joint", dim=8)),
     "iic": _build(iic, iic.Settings(mode="joint", negatives=6)),
     "avid": _build(avid, avid.Settings(mode="joint", dim=8, hidden=8, negatives=6)),
+    "cma": _cma,
 }
 
 
@@ -72,7 +81,7 @@ CASES = (
         for case in ALL
         if str(case)
         in (
-            *("avcl-1-3", "avcl-2-3", "avcl-4-3", "supervised-2-3", "moco-2-3", "avid-1-3", "avid-4-3"),
+            *("avcl-1-3", "avcl-2-3", "avcl-4-3", "supervised-2-3", "moco-2-3", "avid-1-3", "avid-4-3", "cma-2-3"),
             *("simclr-2-3", "byol-2-3", "iic-1-3"),
         )
     ),
@@ -113,6 +122,8 @@ class Training:
         found: Found = {}
         for step in range(first, last):
             epoch, within = divmod(step, DATA.steps_per_epoch)
+            if within == 0:
+                self.method.on_epoch(Moment(0, step, epoch), torch.arange(SAMPLES) % DATA.classes)
             order = torch.from_numpy(stream.order([SAMPLES], seed=0, epoch=epoch))
             rows = order[within * BATCH + self.places]
             arrays = {name: value[rows] for name, value in self.inputs.items()}

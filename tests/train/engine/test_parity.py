@@ -17,7 +17,7 @@ from . import steps as _types
 pytestmark = pytest.mark.slow
 
 ALONE = World(0, 1, torch.device("cpu"))
-RESUMED = ("avcl-2-3", "moco-2-3", "avid-1-3")
+RESUMED = ("avcl-2-3", "moco-2-3", "avid-1-3", "cma-2-3")
 """Cases that are saved in mid-epoch and go on in another world."""
 
 Found = dict[str, torch.Tensor]

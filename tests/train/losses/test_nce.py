@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -52,3 +53,41 @@ def test_the_mean_of_random_rows_is_what_theory_says() -> None:
     own_B, _ = scores(rows[:100_000], rows[100_000:], rows[:1, None].expand(100_000, 1, 128), temperature=0.07)
 
     assert abs(own_B.exp().mean().item() - 2.20865) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("own", "noise", "expected"),
+    [
+        (0.0, 0.0, 8.1759326),
+        (1.0, 0.0, 0.4549268),
+        (1.0, 1.0, 6722.716),
+        (0.07 * math.log(2.2045), 0.07 * math.log(2.2045), 7.93196),
+    ],
+)
+def test_it_has_the_values_of_the_papers_constants(own: float, noise: float, expected: float) -> None:
+    """K 1,024, temperature 0.07, Z 2.2045, by the cosines of the sample's own row and of all the others."""
+    own_B = torch.tensor([own / 0.07], dtype=torch.float64)
+    noise_BK = torch.full((1, 1024), noise / 0.07, dtype=torch.float64)
+    loss_B = nce_loss(own_B, noise_BK, partition=torch.tensor(2.2045, dtype=torch.float64))
+
+    assert loss_B.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_of_several_positives_it_is_the_mean_of_as_many_losses() -> None:
+    generator = torch.Generator().manual_seed(0)
+    own_BP = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    noise_BK = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    partition = torch.tensor(2.2, dtype=torch.float64)
+    each_PB = torch.stack([nce_loss(own_B, noise_BK, partition=partition) for own_B in own_BP.T])
+
+    torch.testing.assert_close(nce_loss(own_BP, noise_BK, partition=partition), each_PB.mean(dim=0))
+
+
+def test_its_gradient_is_that_of_the_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    own_BP, noise_BK = (
+        torch.randn(3, width, generator=generator, dtype=torch.float64, requires_grad=True) for width in (2, 5)
+    )
+    partition = torch.tensor(2.2, dtype=torch.float64)
+
+    assert torch.autograd.gradcheck(lambda own, noise: nce_loss(own, noise, partition=partition), (own_BP, noise_BK))

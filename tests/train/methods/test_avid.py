@@ -56,32 +56,32 @@ def test_the_loss_is_that_of_the_pairs_of_its_mode(mode: Any) -> None:
     assert rows is not None
     expected = torch.zeros(4)
     for one, other in avid.PAIRS[mode]:
-        feature_BD, bank_SD = output.kept[one], made.banks[other].rows_SD
+        feature_BD, bank_SD = output.kept[one], made.rows(other)
         own_B = (feature_BD * bank_SD[rows]).sum(dim=1) / 0.5
         negative_BK = torch.einsum("bd,bkd->bk", feature_BD, bank_SD[noise_BK]) / 0.5
-        expected += nce_loss(own_B, negative_BK, partition=made.partition)
+        expected += nce_loss(own_B, negative_BK, partition=made.memory().partition)
 
     torch.testing.assert_close(output.loss, expected.mean())
 
 
 def test_the_first_micro_batch_fixes_the_partition() -> None:
     made = method()
-    assert made.partition.item() == 0
+    assert made.memory().partition.item() == 0
     made(batch(), FIRST)
-    first = made.partition.item()
+    first = made.memory().partition.item()
     made(batch(torch.tensor([1, 2, 5, 6])), FIRST._replace(micro=1))
     made(batch(torch.tensor([8, 9, 10, 11])), FIRST._replace(step=1))
 
     assert first > 0
-    assert made.partition.item() == first
+    assert made.memory().partition.item() == first
 
 
 def test_a_partition_that_was_taken_over_stays() -> None:
     made = method()
-    made.partition.fill_(2.2)
+    made.memory().partition.fill_(2.2)
     made(batch(), FIRST)
 
-    assert made.partition.item() == pytest.approx(2.2)
+    assert made.memory().partition.item() == pytest.approx(2.2)
 
 
 def test_negatives_are_other_samples_and_do_not_depend_on_who_draws_them() -> None:
@@ -99,15 +99,15 @@ def test_negatives_are_other_samples_and_do_not_depend_on_who_draws_them() -> No
 def test_after_an_update_the_rows_that_were_seen_have_moved() -> None:
     made, given = method(bank_momentum=0.0), batch()
     kept = made(given, FIRST).kept
-    before = made.banks["video"].rows_SD.clone()
+    before = made.rows("video").clone()
     made.after_update(kept, FIRST)
     rows = given.row
     assert rows is not None
     others = [row for row in range(20) if row not in rows.tolist()]
 
-    torch.testing.assert_close(made.banks["video"].rows_SD[rows], kept["video"])
-    torch.testing.assert_close(made.banks["audio"].rows_SD[rows], kept["audio"])
-    assert torch.equal(made.banks["video"].rows_SD[others], before[others])
+    torch.testing.assert_close(made.rows("video")[rows], kept["video"])
+    torch.testing.assert_close(made.rows("audio")[rows], kept["audio"])
+    assert torch.equal(made.rows("video")[others], before[others])
 
 
 def test_another_split_has_no_rows() -> None:
@@ -124,7 +124,7 @@ def test_a_model_for_evaluation_has_no_banks() -> None:
 
 @pytest.mark.parametrize("wrong", [{"negatives": 0}, {"dim": 0}, {"temperature": 0.0}, {"bank_momentum": -0.1}])
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="avid: dim, hidden and negatives must be at least 1"):
+    with pytest.raises(ValueError, match="dim, hidden and negatives must be at least 1"):
         avid.Settings(**wrong)
 
 

@@ -20,9 +20,12 @@ OPTIONS: dict[str, Sequence[str]] = {
     "byol": ("--byol.mode=intra", "--byol.hidden=8", "--byol.dim=8", "--clip_and_mel.views=2"),
     "simsiam": ("--simsiam.hidden=8", "--simsiam.dim=8"),
     "barlow": ("--barlow.dim=8",),
+    "cma": ("--cma.negatives=4", "--cma.negatives_within=2", "--cma.hidden=8", "--cma.dim=8", "--cma.positives=3"),
     "iic": ("--iic.negatives=4", "--iic.intra_negative=shuffle"),
 }
 """Small ones; a new method has a line here."""
+BEGINS_WITH = {"cma": "avid"}
+"""Of a method that goes on from another one's run, which."""
 
 
 def test_each_method_is_here() -> None:
@@ -36,6 +39,9 @@ def test_it_learns_and_goes_on_from_a_checkpoint_exactly(
     """Banks, queues and copies too: without its last checkpoint a run ends with the same bytes."""
     run = tmp_path / "run"
     argv = small(run, f"--method={method}", "--r3d.width=2", "--save_every=3", *OPTIONS[method])
+    if before := BEGINS_WITH.get(method):
+        assert pretrain.main(small(tmp_path / before, f"--method={before}", "--r3d.width=2", *OPTIONS[before])) == 0
+        argv.append(f"--init={tmp_path / before}")
     assert pretrain.main(argv) == 0
     last = run / "checkpoints" / "step-00000006"
     made = {path.name: path.read_bytes() for path in last.glob("*.safetensors")}

@@ -1,0 +1,150 @@
+"""AVID+CMA: also compare a sample, within each modality, with samples that agree with it in both (arXiv 2004.12943, section 4).
+
+Shape suffixes: B rows of this rank, K negatives, P positives, S samples of the split, D channels of the embedding.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinetics_sounds.errors import RunError
+
+from ..distributed.gather import gather
+from ..interface import Batch, Data, Method, Moment, Output
+from ..losses.nce import cosines, nce_loss
+from ..models import mining
+from ..models.instance_discrimination import CROSS, MODALITIES, BankSettings, InstanceDiscrimination
+from ..models.mining import CRITERIA, Criterion
+
+MOST_ANCHORS = 10_000
+"""Whose positives by every criterion are looked at for `precision_…`."""
+SAME = ("fingerprint", "data_recipe")
+"""Of run.json: the samples, and the order in which they are packed, which gives each its row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(BankSettings):
+    """Which samples are positives, and what they weigh; the defaults are those of the paper."""
+
+    criterion: Criterion = "min"
+    """What must be alike in memory: both modalities (min: CMA), either (max), or one of them (Fig. 4's expansions)."""
+    positives: int = 32
+    """Samples that are each sample's positives, besides its own other modality."""
+    mine_every: int = 50
+    """Epochs until positives are mined anew."""
+    weight: float = 1.0
+    """Lambda: of the positives' term against that of Cross-AVID."""
+    negatives_within: int = 1024
+    """Of the negatives, how many the positives' term has: all of them, or the first 64 as in the authors' configs."""
+    exclude_self: bool = False
+    """Never draw the sample itself as a negative; the authors' code may."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for positives that cannot be."""
+        super(Settings, self).__post_init__()
+        if (
+            min(self.positives, self.mine_every) < 1
+            or not 1 <= self.negatives_within <= self.negatives
+            or self.weight < 0
+        ):
+            raise ValueError(
+                "cma: positives and mine_every must be at least 1, negatives_within from 1 to negatives, weight at least 0"
+            )
+
+
+def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Cma":
+    """Make the method around two encoders; raises ValueError for a split with too few samples."""
+    return Cma(settings, video=video, audio=audio, data=data)
+
+
+class Cma(InstanceDiscrimination):
+    """Cross-AVID, and instance discrimination within each modality whose positives are mined from the memory banks.
+
+    Begins with the networks, banks and partition of an AVID run on the same samples in the same order.
+    """
+
+    INIT = (*Method.INIT, "heads.", "banks.")
+    NEEDS = ("heads.", "banks.")
+    REPLICATED: tuple[str, ...] = ("banks.", "positives")
+    positives: Tensor | None
+    precision: Tensor
+
+    def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> None:
+        super().__init__(settings, video=video, audio=audio, data=data)
+        if data.samples and settings.positives + 2 > data.samples:
+            raise ValueError(
+                f"{settings.positives} positives and a negative of each sample are not to be had of {data.samples} samples; give "
+                "fewer --cma.positives"
+            )
+        self.settings = settings
+        self.register_buffer("precision", torch.zeros(len(CRITERIA)))
+        mined = torch.zeros(data.samples, settings.positives, dtype=torch.int32) if data.samples else None
+        self.register_buffer("positives", mined)
+
+    def adopt(self, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+        """Raise RunError for a run on other samples, or on another order of them."""
+        for name in SAME:
+            if facts.get(name) != own.get(name):
+                raise RunError(
+                    f"--init: its memory banks are of other samples, or of another order of them ({name} {facts.get(name)}, not "
+                    f"{own.get(name)}); train --method avid on these shards first"
+                )
+
+    def on_epoch(self, moment: Moment, labels: Tensor) -> None:
+        """Mine positives, every `mine_every` epochs; raises RunError for a run that did not begin with an AVID run's banks."""
+        if not self.memory().partition.item():
+            raise RunError("--method cma: begins with the memory banks of an AVID run; give it with --init")
+        super().on_epoch(moment, labels)
+        if moment.epoch % self.settings.mine_every or self.positives is None:
+            return
+        video_SD, audio_SD = (self.rows(name) for name in MODALITIES)
+        count = self.settings.positives
+        self.positives.copy_(mining.mine(video_SD, audio_SD, criterion=self.settings.criterion, count=count))
+        anchor_A, labels = mining.evenly(len(video_SD), MOST_ANCHORS).to(video_SD.device), labels.to(video_SD.device)
+        for place, criterion in enumerate(CRITERIA):
+            found = [
+                mining.nearest(video_SD, audio_SD, part_A, criterion=criterion, count=count)
+                for part_A in torch.split(anchor_A, mining.block_size(len(video_SD)))
+            ]
+            self.precision[place] = mining.precision(torch.cat(found), anchor_A, labels)
+
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        """Cross-AVID's loss, and `weight` times the mean over the positives of the losses within each modality (Eq. 10, 11).
+
+        Logs the loss, both terms, Z, the mean dot product of each bank's rows, and of the positives by each criterion the share
+        that has its sample's class. Raises ValueError for rows of another split.
+        """
+        its, feature = self.settings, self.embeddings(batch)
+        if batch.row is None or self.positives is None:
+            raise ValueError("needs rows of the training split")
+        positive_BP, noise_BK = self.positives[batch.row].long(), self.negatives(batch, moment)
+        cross = [self._nce(feature[one], other, batch.row[:, None], noise_BK) for one, other in CROSS]
+        within_BK = noise_BK[:, : its.negatives_within]
+        within = [self._nce(feature[name], name, positive_BP, within_BK) for name in MODALITIES]
+        terms_B2 = torch.stack([torch.stack(each).sum(dim=0) for each in (cross, within)], dim=1)
+        cross_loss, within_loss = gather(terms_B2).mean(dim=0)
+        loss = cross_loss + its.weight * within_loss
+        if its.scale == "code":
+            loss = loss / (2 * (1 + its.weight))
+        precision = {f"precision_{name}": self.precision[place] for place, name in enumerate(CRITERIA)}
+        terms = {"cross": cross_loss.detach(), "within": within_loss.detach()}
+        return Output(loss, {**self.logs(loss), **terms, **precision}, self.kept(batch, feature))
+
+    def _nce(self, feature_BD: Tensor, bank: str, own_BP: Tensor, noise_BK: Tensor) -> Tensor:
+        """Of features with rows of a bank that are theirs, and rows that are not: (B,)."""
+        rows_SD, temperature = self.rows(bank), self.settings.temperature
+        scores = [cosines(feature_BD, rows_SD[each], temperature=temperature) for each in (own_BP, noise_BK)]
+        return nce_loss(*scores, partition=self.memory().partition)
+
+    def negatives(self, batch: Batch, moment: Moment) -> Tensor:
+        """Rows that are no positives, drawn uniformly with replacement for the step's whole batch: (B, K)."""
+        if batch.row is None or self.positives is None:
+            raise ValueError("needs rows of the training split")
+        excluded_BP = self.positives[batch.row].long()
+        if self.settings.exclude_self:
+            excluded_BP = torch.cat([excluded_BP, batch.row[:, None]], dim=1).sort(dim=1).values
+        draw_BK = self.drawn(batch, moment, below=self.data.samples - excluded_BP.shape[1])
+        return mining.outside(draw_BK, excluded_BP)
