@@ -151,8 +151,8 @@ def told(found: dict[str, dict[str, float]], device: str) -> str:
         "",
         (
             f"A checkpoint has {its['bytes'] / 1e9:.2f} GB, {its['replicated_bytes'] / 1e9:.2f} GB of them banks and positives "
-            f"in a file of their own. Peak memory of the process: {its['working_gb']:.1f} GB while it learns, {its['peak_gb']:.1f} GB "
-            "with saving and loading."
+            f"in a file of their own. Peak memory of the process: {its['working_gb']:.1f} GB while it learns, "
+            f"{its['peak_gb']:.1f} GB with saving and loading."
         ),
         "",
         (
