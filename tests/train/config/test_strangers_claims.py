@@ -51,6 +51,9 @@ def peak_bytes() -> int:
         ({"r3d": {"width": HUGE}}, "r3d: (the model has|makes no model)"),
         ({"r3d": {"width": 10**25}}, "r3d"),
         ({"r3d": {"channels": HUGE}}, "r3d: the model has"),
+        ({"audio_backbone": "conv2d", "conv2d": {"width": HUGE}}, "--r3d, --conv2d: (the model has|makes no model)"),
+        ({"audio_backbone": "conv2d", "conv2d": {"width": 2}}, "belongs to another model: its audio"),
+        ({"audio_backbone": "../r3d"}, "no backbone is called '../r3d'"),
         ({"r3d": {"width": 256}}, r"belongs to another model: its .* is \(.*where the run's settings say \("),
         ({"method": "supervised"}, "belongs to another model: its classifier.* is not there"),
         ({"method": "supervised", "supervised": {"hidden": HUGE}}, "belongs to another model|the model has"),
@@ -58,6 +61,9 @@ def peak_bytes() -> int:
         ({"clip_and_mel": {"resize_height": HUGE}}, "are more than .* pixels"),
         ({"clip_and_mel": {"mel_resize": HUGE}}, "larger than any sound"),
         ({"clip_and_mel": {"window_seconds": 1e12}}, "larger than any sound"),
+        ({"clip_and_spectrogram": {"frames": HUGE}}, "are more than .* pixels"),
+        ({"clip_and_spectrogram": {"window_seconds": 3600.0, "hop_seconds": 1e-4}}, "larger than any sound"),
+        ({"clip_and_spectrogram": {"n_fft": HUGE}}, "n_fft .* must be a multiple of 4"),
     ],
 )
 def test_a_run_that_claims_any_size_is_refused_before_it_takes_memory(
