@@ -20,7 +20,7 @@ MODALITIES = ("video", "audio")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Heads, weights and stages; the defaults are the paper's, and where it is silent those of docs/decisions/0017."""
+    """Heads, weights and stages; the defaults are the paper's, and where it is silent those of docs/decisions/0019."""
 
     dim: int = 1024
     """Channels of a sample's embedding."""
