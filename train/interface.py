@@ -165,7 +165,11 @@ class Inputs:
 
 
 class View(Protocol):
-    """A module of `data/views/`: how a stored sample becomes arrays (in a worker), and these what encoders take."""
+    """A module of `data/views/`: how a stored sample becomes arrays (in a worker), and these what encoders take.
+
+    It may have a function `plain(settings)` too: the settings without changes of colour or sound, for a classifier of frozen
+    features (`ks-eval layerwise`).
+    """
 
     Settings: type
 

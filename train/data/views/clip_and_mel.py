@@ -7,7 +7,7 @@ Shapes: B batch, C channels, T time, H W pixels, F mel bands.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -154,6 +154,11 @@ def check(dataset: Dataset, settings: Settings) -> None:
             f"the shards have no {', '.join(missing)}, which the view reads; make them again with ks-shard"
             + (" --audio flac" if layout.AUDIO in missing else "")
         )
+
+
+def plain(settings: Settings) -> Settings:
+    """The settings for a classifier of frozen features: random clips, crops and flips, and no other change."""
+    return replace(settings, views=1, video_augment="flip", audio_augment="")
 
 
 def inputs(settings: Settings) -> Inputs:
