@@ -17,9 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import files, remote
-from .errors import RemoteError
+from .errors import RemoteError, SettingsError
 
 _NAME = re.compile(rf"[0-9a-f]{{64}}\.\d+(?:{re.escape(files.PART)})?")
+
+
+def default_cache() -> Path:
+    """Folder of every command that is not told another."""
+    return files.user_path("~/.cache/kinetics-sounds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,20 @@ class Cache:
 
     folder: Path
     most_bytes: int
+
+    @classmethod
+    def for_set(cls, shards: remote.Url, folder: Path, *, gigabytes: float) -> "Cache | None":
+        """That of a command that reads a shard set; None where the set lies on a disk.
+
+        Raises SettingsError where the folder is in a home that is not there.
+        """
+        if not remote.is_url(shards):
+            return None
+        if folder.parts[:1] == ("~",):
+            raise SettingsError(
+                "--cache: there is no home folder to keep shards in (no HOME, and no entry of this user); name a folder"
+            )
+        return cls(folder, most_bytes=int(gigabytes * 1e9))
 
     def open(self, url: remote.Url, *, size: int, sha256: str) -> int:
         """A file descriptor, for reading, of the copy of a file, which is fetched if need be; it stays good when others evict it.

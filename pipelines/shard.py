@@ -23,7 +23,7 @@ from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
 
 from . import executors
 from .attempts import RetryOnce
-from .packing import driver, encode_sample, resume, upload, verify
+from .packing import driver, encode_sample, resume, stats, upload, verify
 from .packing import job as packing_job
 from .packing.encode_sample import Packing, Task
 from .packing.job import Job, Made, clip_order
@@ -40,6 +40,7 @@ class Settings:
       ks-shard --out s3://bucket/k32 --executor slurm --slurm.partition cpu --workers 32
       ks-shard --check_bytes
       ks-shard --verify data/k32/shards --verify_decode
+      ks-shard stats data/k32/shards
 
     exit code: 0 every ok clip packed, or every sample sound; 1 done, some are not; 2 misuse, no set to verify, or a clip that is
     not what the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
@@ -90,9 +91,12 @@ class Settings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-shard`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] == "stats":
+        return command("ks-shard stats", lambda: stats.main(words[1:]))
 
     def run() -> int:
-        parsed = parse(Settings, argv, prog="ks-shard", groups=executors.options())
+        parsed = parse(Settings, words, prog="ks-shard", groups=executors.options())
         _check(parsed.settings, parsed.groups)
         return shard(parsed.settings, parsed.groups) if parsed.settings.verify is None else _verify(parsed.settings)
 

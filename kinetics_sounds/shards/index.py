@@ -1,4 +1,4 @@
-"""The index beside each tar, and `dataset.json` for the set: read and written here only."""
+"""The index beside each tar, and `dataset.json` for the set: read and written here only (`stats` has a file of its own)."""
 
 import dataclasses
 import hashlib
@@ -106,7 +106,7 @@ FINGERPRINTS = ("selection", "content")
 MENDING = "copy it again, or make it anew with ks-shard --check_bytes"
 """What to do about either file when its bytes are wrong."""
 
-Record = TypeVar("Record", Index, Dataset)
+Record = TypeVar("Record")
 Value = TypeVar("Value")
 
 
@@ -138,7 +138,7 @@ def read_index(path: Path) -> Index:
 
 def parse_index(data: bytes, place: str) -> Index:
     """An index out of its bytes, which came from `place`; raises ShardError where they are none."""
-    index = _parse(data, place, Index, "index")
+    index = parse(data, place, Index, "index")
     tables = (index.offsets, index.sizes, index.crcs)
     lengths = {len(column) for column in (index.keys, index.label_indices, *tables)}
     if len(lengths) != 1 or not {len(index.parts)}.issuperset(map(len, chain.from_iterable(tables))):
@@ -154,7 +154,7 @@ def read_dataset(folder: Path) -> Dataset:
 
 def parse_dataset(data: bytes, place: str) -> Dataset:
     """A set's `dataset.json` out of its bytes, which came from `place`; raises ShardError where they are none."""
-    dataset = _parse(data, place, Dataset, "shard set")
+    dataset = parse(data, place, Dataset, "shard set")
     return dataclasses.replace(
         dataset, splits={name: dataset.splits[name] for name in SPLITS if name in dataset.splits}
     )
@@ -176,31 +176,36 @@ def _read(path: Path, what: str) -> bytes:
     return data
 
 
-def _parse(data: bytes, place: str, kind: type[Record], what: str) -> Record:
+def parse(
+    data: bytes,
+    place: str,
+    kind: type[Record],
+    what: str,
+    *,
+    mending: str = MENDING,
+    remake: str = "make the set again with ks-shard",
+) -> Record:
+    """A sealed file's bytes, which came from `place`, as a dataclass; raises ShardError, with the remedy, where they are none."""
     try:
         document = json.loads(data, object_pairs_hook=_object, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise ShardError(f"{place}: cannot be read as JSON ({error}); {MENDING}") from error
+        raise ShardError(f"{place}: cannot be read as JSON ({error}); {mending}") from error
     schema = document.get("schema") if isinstance(document, dict) else None
     readable = READABLE if kind is Dataset else (SCHEMA,)
     if type(schema) is not int or schema not in readable:
         told = " and ".join(map(str, readable))
-        raise ShardError(
-            f"{place}: is of schema {schema}, where this version reads {told}; make the set again with ks-shard"
-        )
+        raise ShardError(f"{place}: is of schema {schema}, where this version reads {told}; {remake}")
     told = document.pop("checksum", None)
     if kind is not Dataset:
         del document["schema"]
     if not isinstance(told, str) or not told.isascii() or told != _digest(data.replace(told.encode(), b"0" * 64, 1)):
-        raise ShardError(f"{place}: is damaged (its checksum is another); {MENDING}")
+        raise ShardError(f"{place}: is damaged (its checksum is another); {mending}")
     try:
         if kind is Dataset:
             _check_fingerprints(document)
         record: Record = _reader(cast("Any", kind))(document)  # mypy takes a class for one that has no hash
     except (KeyError, TypeError) as error:
-        raise ShardError(
-            f"{place}: is not what describes a {what} ({error}); make the set again with ks-shard"
-        ) from error
+        raise ShardError(f"{place}: is not what describes a {what} ({error}); {remake}") from error
     return record
 
 

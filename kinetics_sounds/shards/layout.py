@@ -1,6 +1,7 @@
 """What a shard set's files and a sample's parts are called: the only place that names them.
 
 SHARDS/dataset.json                what the set holds and every number needed to make it again
+SHARDS/stats.json                  mean and deviation of its log spectrograms, where ks-shard stats has computed them
 SHARDS/{split}/{split}-000000.tar  plain WebDataset, USTAR: the parts below, key by key
 SHARDS/{split}/{split}-000000.json the tar's index: where each part lies, and the tar's checksum
 """
@@ -26,6 +27,7 @@ META = "json"
 """label, label_index, split, fps, num_frames, times, the clip's sha256, versions."""
 
 DATASET = "dataset.json"
+STATS = "stats.json"
 
 
 def tar_path(folder: Path, split: str, number: int) -> Path:

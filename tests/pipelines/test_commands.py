@@ -30,13 +30,15 @@ OPTIONS = {
     "min_coverage timeout retry attempts retry_wait patience check_bytes dry_run json",
     "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout "
     "check_bytes verify verify_decode json",
+    "ks-shard stats": "split window_seconds n_fft hop_seconds workers cache cache_gb json",
     "ks-export ogm": "manifest shards out executor workers timeout check_bytes json audio sample_rate short_side",
     "ks-export ogm_vggsound": "manifest shards out executor workers timeout check_bytes json test_split sample_rate short_side",
     "ks-export mmaction2": "manifest shards out executor workers timeout check_bytes json rawframes short_side link",
     "ks-export videofolder": "manifest shards out executor workers timeout check_bytes json link",
     "ks-train": "config print_config shards out train_split method backbone encoders view batch epochs steps optim seed workers "
     "ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every track save_every keep resume list "
-    "peak_tflops val_split probe_every probe probe_samples init devices sync_bn precision accumulate clip_norm compile recompute",
+    "clips_per_video peak_tflops val_split probe_every probe probe_samples init devices sync_bn precision accumulate clip_norm "
+    "compile recompute",
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
@@ -125,7 +127,8 @@ def test_help_names_exactly_the_options_of_sources_and_executors(command: str) -
 
 
 @pytest.mark.parametrize(
-    "command", ["ks-build", "ks-shard", "ks-export ogm", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"]
+    "command",
+    ["ks-build", "ks-shard", "ks-shard stats", "ks-export ogm", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"],
 )
 def test_help_shows_examples_and_exit_codes_or_defaults(command: str) -> None:
     shown = call(command, "--help").stdout

@@ -71,7 +71,7 @@ def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: M
 
 def data_of(split: Split, settings: TrainSettings) -> Data:
     """What a method may know of a run on a split."""
-    per_epoch = len(split) // settings.batch
+    per_epoch = len(split) // settings.batch * settings.clips_per_video
     return Data(
         classes=len(split.dataset.labels),
         samples=len(split),

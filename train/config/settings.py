@@ -77,7 +77,9 @@ class TrainSettings:
     batch: int = 16
     """Samples a step, of all devices together, at least 2."""
     epochs: int = 300
-    """Times through the split, where --steps does not say otherwise."""
+    """Epochs in all, where --steps does not say otherwise."""
+    clips_per_video: int = 1
+    """Passes through the split that make an epoch, each in an order and with views of its own (AVID has 10, CrissCross 5)."""
     steps: int | None = None
     """Optimiser updates in all; overrides --epochs."""
     optim: Optim = field(default_factory=Optim)
@@ -174,7 +176,9 @@ def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, pr
 
 def check(settings: TrainSettings) -> None:
     """Raise SettingsError for settings of the right kinds that cannot be."""
-    at_least(settings, batch=2, epochs=1, steps=1, seed=0, workers=0, log_every=1, save_every=1, keep=1)
+    at_least(
+        settings, batch=2, epochs=1, clips_per_video=1, steps=1, seed=0, workers=0, log_every=1, save_every=1, keep=1
+    )
     at_least(settings, probe_every=1, probe_samples=2)
     at_least(settings, ahead=1, window=1, max_bad_share=0, devices=1, accumulate=1)
     if settings.batch // settings.devices < settings.accumulate:

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Protocol
 
-from kinetics_sounds import files, remote, stream
+from kinetics_sounds import stream
 from kinetics_sounds.address import Address
-from kinetics_sounds.cache import Cache
-from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.cache import Cache, default_cache
 from kinetics_sounds.stream import Split
+
+__all__ = ["Cached", "default_cache", "open_split"]
 
 
 class Cached(Protocol):
@@ -24,16 +25,7 @@ class Cached(Protocol):
         ...
 
 
-def default_cache() -> Path:
-    """Of every command."""
-    return files.user_path("~/.cache/kinetics-sounds")
-
-
 def open_split(settings: Cached, shards: Address, name: str) -> Split:
     """A split of a set on disk, or of a remote one through the cache."""
-    if remote.is_url(shards) and settings.cache.parts[:1] == ("~",):
-        raise SettingsError(
-            "--cache: there is no home folder to keep shards in (no HOME, and no entry of this user); name a folder"
-        )
-    cache = Cache(settings.cache, most_bytes=int(settings.cache_gb * 1e9)) if remote.is_url(shards) else None
+    cache = Cache.for_set(shards, settings.cache, gigabytes=settings.cache_gb)
     return stream.open_split(shards, name, cache=cache)

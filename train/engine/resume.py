@@ -155,7 +155,7 @@ def restore(
 def _defaults(parsed: Parsed[TrainSettings]) -> dict[str, Any]:
     """Of every setting its default: what a run did that was saved before there was such a setting."""
     groups = {name: asdict(type(parsed.groups[name])()) for name in chosen_groups(parsed.settings)}
-    return flat(json.loads(json.dumps({**groups, "optim": asdict(Optim())})))
+    return flat(json.loads(json.dumps({**groups, "optim": asdict(Optim()), "clips_per_video": 1})))
 
 
 def _is_setting(name: str, parsed: Parsed[TrainSettings]) -> bool:

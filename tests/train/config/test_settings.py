@@ -84,7 +84,15 @@ class TestRead:
     @pytest.mark.parametrize(
         ("name", "least"),
         [
-            *(("batch", 2), ("epochs", 1), ("steps", 1), ("log_every", 1), ("save_every", 1), ("keep", 1)),
+            *(
+                ("batch", 2),
+                ("epochs", 1),
+                ("clips_per_video", 1),
+                ("steps", 1),
+                ("log_every", 1),
+                ("save_every", 1),
+                ("keep", 1),
+            ),
             *(("workers", 0), ("seed", 0), ("ahead", 1), ("window", 1)),
         ],
     )

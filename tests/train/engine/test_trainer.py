@@ -1,6 +1,7 @@
 """What a run asks of its method besides a loss: when, with what, and what becomes of it in a checkpoint."""
 
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,23 @@ class TestMoments:
         assert learnt == [Moment(seed=5, step=step, epoch=step // 3) for step in range(6)]
         judged = {(moment.step, moment.epoch) for moment, trains in method.trains if not trains}
         assert judged == {(2, 0), (5, 1)}  # after the last step of its epoch
+
+    def test_an_epoch_may_be_several_passes_each_in_an_order_of_its_own(
+        self, plugged: Plugged, small: Argv, tmp_path: Path
+    ) -> None:
+        """Two clips a video: 12 samples in batches of 4 are 6 steps an epoch, judged once, and each three see every row once."""
+        made = plugged(Noting)
+        assert (
+            pretrain.main(small(tmp_path, "--clips_per_video=2", "--steps=null", "--epochs=1", "--val_split=test")) == 0
+        )
+        method: Any = made[-1]
+
+        assert [moment.step for moment in method.epochs] == [0]
+        passes = [list(itertools.chain(*method.rows[first : first + 3])) for first in (0, 3)]
+        assert [sorted(each) for each in passes] == [list(range(12))] * 2
+        assert passes[0] != passes[1]
+        assert {moment.step for moment, trains in method.trains if not trains} == {5}
+        assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[2])["epoch"] == 0.5
 
     def test_micro_batches_are_numbered_within_their_step(self, plugged: Plugged, small: Argv, tmp_path: Path) -> None:
         made = plugged(Noting)

@@ -1,0 +1,228 @@
+"""ks-shard stats: what the log spectrograms of a set's sound are like, which views standardise them by.
+
+Shape suffixes: T columns, F bins.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kinetics_sounds import progress, stream
+from kinetics_sounds.address import Address
+from kinetics_sounds.cache import Cache, default_cache
+from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, stoppable
+from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, MediaError, SettingsError, ShardError
+from kinetics_sounds.media.spectrogram import Spectrogram, covering_starts, log_spectrogram
+from kinetics_sounds.settings import only_one, parse
+from kinetics_sounds.shards import layout, reader, stats
+from kinetics_sounds.shards.index import Dataset
+from kinetics_sounds.shards.stats import Statistics
+
+from ..executors import Failed, in_order, local
+
+SHARD_SECONDS = 3600.0
+"""A shard's sums are given up after this."""
+PLACE = "SHARDS"
+"""What --help calls the set, which stands before the options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Compute mean and deviation of each bin of a split's log spectrograms, and keep them in stats.json beside dataset.json.
+
+    Examples:
+      ks-shard stats
+      ks-shard stats data/k32/shards --split train
+      ks-shard stats s3://bucket/k32 --n_fft 512 --hop_seconds 0.02
+
+    The sound of each sample is covered by evenly spaced windows. ks-train --view clip_and_spectrogram takes the numbers from
+    there; run it again after the set has changed. Several entries may stand beside each other.
+
+    exit code: 0 done; 1 done, some samples are bad and left out; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    """
+
+    split: str = "train"
+    """Split whose sound is heard."""
+    window_seconds: float = Spectrogram().window_seconds
+    """Length of a window, as the view has it."""
+    n_fft: int = Spectrogram().n_fft
+    """Samples of a transform, as the view has it: a quarter as many bins, and one."""
+    hop_seconds: float = Spectrogram().hop_seconds
+    """From one column to the next, as the view has it."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes; each takes a shard at a time."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    cache_gb: float = 100.0
+    """Gigabytes (1e9 bytes) that the cache may take."""
+    json: bool = False
+    """Print the entry as JSON on standard output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTask:
+    """One shard to hear."""
+
+    place: Address
+    split: str
+    number: int
+    numbers: Spectrogram
+    cache: Cache | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sums:
+    """Over the columns of windows: float64, shape (F,)."""
+
+    samples: int = 0
+    windows: int = 0
+    total_F: np.ndarray
+    square_F: np.ndarray
+    bad: tuple[str, ...] = ()
+    """What is wrong with samples that were left out."""
+
+    def __add__(self, other: "Sums") -> "Sums":
+        """Over both."""
+        return Sums(
+            samples=self.samples + other.samples,
+            windows=self.windows + other.windows,
+            total_F=self.total_F + other.total_F,
+            square_F=self.square_F + other.square_F,
+            bad=self.bad + other.bad,
+        )
+
+
+def main(argv: Sequence[str]) -> int:
+    """`ks-shard stats [SHARDS]`; returns the exit code."""
+    words = list(argv)
+    place = words.pop(0) if words and not words[0].startswith("-") else None
+    settings = parse(Settings, words, prog=f"ks-shard stats [{PLACE}]").settings
+    return compute(settings, None if place is None else Address(place))
+
+
+def compute(settings: Settings, place: Address | None) -> int:
+    """Hear a split, and write what it is like; returns the exit code. Raises SettingsError and ShardError for what cannot be."""
+    if settings.workers < 1 or not 0 < settings.cache_gb < float("inf"):
+        raise SettingsError("--workers and --cache_gb: must be more than 0")
+    try:
+        numbers = Spectrogram(
+            window_seconds=settings.window_seconds, n_fft=settings.n_fft, hop_seconds=settings.hop_seconds
+        )
+    except ValueError as error:
+        raise SettingsError(f"--{error}") from error
+    if place is None:
+        place = Address(str(only_one("data/*/shards/dataset.json", option=PLACE, make="ks-shard").parent))
+    dataset = reader.read_dataset(place)
+    _check(dataset, settings.split, place)
+    print(f"shards: {place}", file=sys.stderr if settings.json else sys.stdout)
+    cache = Cache.for_set(place, settings.cache, gigabytes=settings.cache_gb)
+    tasks = [
+        ShardTask(place=place, split=settings.split, number=number, numbers=numbers, cache=cache)
+        for number in range(dataset.splits[settings.split].shards)
+    ]
+    with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
+        found = list(_heard(tasks, workers=settings.workers, stop=stop.__bool__))
+    if stop:
+        print("stopped before all was heard; run the same command again", file=sys.stderr)
+        return STOPPED
+    sums = sum(found[1:], start=found[0])
+    for what in sums.bad:
+        print(f"left out: {what}", file=sys.stderr)
+    entry = entry_of(sums, dataset, settings.split, numbers)
+    stats.add(place, entry)
+    if settings.json:
+        print(json.dumps(dataclasses.asdict(entry)))
+    else:
+        mean, std = (f"{min(values):.1f} to {max(values):.1f} dB" for values in (entry.mean, entry.std))
+        print(
+            f"{entry.split}: {entry.samples} samples, {entry.windows} windows; mean {mean}, std {std}\n{place}: {layout.STATS}"
+        )
+    return SOME_FAILED if sums.bad else DONE
+
+
+def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Spectrogram) -> Statistics:
+    """What sums say of a split; raises ShardError where no sample was heard."""
+    if not sums.samples:
+        raise ShardError(f"no sample of {split} can be heard; see ks-shard --verify")
+    count = sums.windows * numbers.columns
+    mean_F = sums.total_F / count
+    std_F = np.sqrt(np.maximum(sums.square_F / count - mean_F**2, 0))
+    return Statistics(
+        split=split,
+        fingerprint=dataset.splits[split].fingerprint,
+        samples=sums.samples,
+        windows=sums.windows,
+        numbers=numbers,
+        mean=tuple(mean_F.tolist()),
+        std=tuple(std_F.tolist()),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heard:
+    """What came of a shard."""
+
+    sums: Sums | None
+    fault: str = ""
+    """Why it could not be read."""
+
+
+def hear(task: ShardTask) -> Heard:
+    """The sums of a shard, without its bad samples. Runs in a worker."""
+    try:
+        split = reader.open_shard(task.place, task.split, task.number, cache=task.cache)
+        sums = _nothing(task.numbers)
+        for number in range(len(split)):
+            with stream.sample(split, number) as sample:
+                try:
+                    sums += sums_of(sample.waveform(), task.numbers)
+                except (BadSampleError, MediaError) as error:
+                    what = str(error)
+                    bad = what if what.startswith(str(sample)) else f"{sample}: {what}"
+                    sums = dataclasses.replace(sums, bad=(*sums.bad, bad))
+    except KineticsSoundsError as error:
+        return Heard(None, str(error))
+    return Heard(sums)
+
+
+def sums_of(waveform: np.ndarray, numbers: Spectrogram) -> Sums:
+    """Of a track, float32 (samples,): over the windows that cover it."""
+    starts = covering_starts(len(waveform), numbers.samples)
+    windows = (waveform[start : start + numbers.samples] for start in starts)
+    columns_TF = np.concatenate([log_spectrogram(window, numbers) for window in windows]).astype(np.float64)
+    return Sums(samples=1, windows=len(starts), total_F=columns_TF.sum(axis=0), square_F=(columns_TF**2).sum(axis=0))
+
+
+def _nothing(numbers: Spectrogram) -> Sums:
+    return Sums(total_F=np.zeros(numbers.bins), square_F=np.zeros(numbers.bins))
+
+
+def _heard(tasks: Sequence[ShardTask], *, workers: int, stop: Callable[[], bool]) -> Iterator[Sums]:
+    """Each shard's sums, in their order; raises ShardError for one that cannot be read."""
+    pool: local.Pool[ShardTask, Heard] = local.Pool(hear, workers=min(workers, len(tasks)))
+    with contextlib.closing(pool), progress.bar("ks-shard stats", len(tasks)) as bar:
+        for task, found in in_order(pool, tasks, timeout_seconds=SHARD_SECONDS, stop=stop):
+            if isinstance(found, Failed):
+                raise ShardError(f"{task.place}: {layout.tar_path(Path(), task.split, task.number)}: {found.detail}")
+            if found.sums is None:
+                raise ShardError(found.fault)
+            bar.advance("heard")
+            yield found.sums
+
+
+def _check(dataset: Dataset, split: str, place: Address) -> None:
+    """Raise ShardError where there is nothing to hear."""
+    if split not in dataset.splits:
+        raise ShardError(f"{place}: has no split {split!r}; it has: {', '.join(dataset.splits) or 'none'}")
+    if layout.AUDIO not in dataset.parts:
+        raise ShardError(f"{place}: has no {layout.AUDIO}; make the set again with ks-shard --audio flac")
+    if not dataset.splits[split].samples:
+        raise ShardError(f"{place}: its {split} holds no sample; name another --split")
