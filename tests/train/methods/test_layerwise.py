@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.methods import layerwise
 from kinetics_sounds.train.methods.layerwise import Layerwise, grid_features, grid_side
-from kinetics_sounds.train.models.backbones import r2plus1d, r3d, tied_copy
+from kinetics_sounds.train.models.backbones import avid_r2plus1d, conv2d, r2plus1d, r3d, tied_copy
 
 from ..batches import MOMENT, as_batch
 
@@ -30,16 +30,22 @@ def arrays(frames: int = 4) -> dict[str, torch.Tensor]:
     return {**sides, "label": torch.arange(ROWS) % 3}
 
 
-@pytest.mark.parametrize("backbone", [r3d, r2plus1d])
-@pytest.mark.parametrize("modality", ["video", "audio"])
-def test_at_full_size_it_has_the_features_of_the_paper(backbone: Any, modality: Any) -> None:
+@pytest.mark.parametrize(
+    ("modality", "backbones", "shape"),
+    [
+        ("video", (r3d, r3d), (3, 16, 112, 112)),
+        ("audio", (r2plus1d, r2plus1d), (3, 16, 112, 112)),
+        ("video", (avid_r2plus1d, conv2d), (3, 8, 224, 224)),
+        ("audio", (avid_r2plus1d, conv2d), (3, 1, 200, 257)),
+    ],
+)
+def test_at_full_size_it_has_the_features_of_the_paper(modality: Any, backbones: Any, shape: tuple[int, ...]) -> None:
     """Methods 3.6: 64, 128, 256, 512 channels on grids of 12, 8, 6, 4 a side; on shapes alone."""
     with torch.device("meta"):
-        network = backbone.Settings()
-        video, audio = backbone.build(network), backbone.build(network)
+        video, audio = (backbone.build(backbone.Settings()) for backbone in backbones)
         asked = layerwise.Settings(modality=modality)
         model = layerwise.build(asked, video=video, audio=audio, data=Data(classes=400, samples=1))
-        features = model.features(torch.empty(2, 3, 16, 112, 112))
+        features = model.features(torch.empty(2, *shape))
 
     assert model.sides == {"conv2": 12, "conv3": 8, "conv4": 6, "conv5": 4}
     assert [tuple(each.shape) for each in features.values()] == [(2, 9216), (2, 8192), (2, 9216), (2, 8192)]
