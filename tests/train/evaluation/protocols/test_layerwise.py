@@ -20,6 +20,7 @@ from kinetics_sounds import stream
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder
+from kinetics_sounds.train.data.views import clip_and_mel, clip_and_spectrogram
 from kinetics_sounds.train.engine import build
 from kinetics_sounds.train.evaluation.encoders import load
 from kinetics_sounds.train.evaluation.protocols.layerwise import METRICS, clip_logits, hits
@@ -127,6 +128,15 @@ def test_each_layer_learns_and_votes_as_in_a_plain_loop(finished: Path, judged: 
         assert scores[f"{layer}_top1"] == pytest.approx(100 * right_N.double().mean().item())
         assert scores[f"{layer}_clip_top1"] == pytest.approx(100 * right_NK.double().mean().item())
         assert scores[f"{layer}_top5"] == scores[f"{layer}_clip_top5"] == 100  # of two classes
+
+
+def test_the_view_that_trains_changes_no_colour_and_no_sound() -> None:
+    """Methods 10.3: resized frames, a random crop, a flip."""
+    jittered = clip_and_mel.Settings(views=2, video_augment="multi_scale_crop,grey", audio_augment="spec_mask")
+    avid = clip_and_spectrogram.Settings(views=2)
+
+    assert clip_and_mel.plain(jittered) == clip_and_mel.Settings(video_augment="flip")
+    assert clip_and_spectrogram.plain(avid) == clip_and_spectrogram.Settings(video_augment="flip", volume_jitter=0)
 
 
 def test_votes_can_be_counted_by_hand() -> None:
