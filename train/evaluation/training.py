@@ -59,30 +59,30 @@ def val_and_on(settings: Splits, splits: Mapping[str, SplitFacts], *, shards: Ad
 
 
 def of_run(
-    settings: object,
-    before: Parsed[TrainSettings],
-    method: str,
-    options: object,
-    *,
-    plain: bool = False,
-    **more: object,
+    settings: object, before: Parsed[TrainSettings], method: str, groups: Mapping[str, Any], **more: object
 ) -> Parsed[TrainSettings]:
-    """What ks-train is to do: the model and view of the run `before`, and else its defaults rather than the run's settings.
+    """What ks-train is to do by a method: the model and view of the run `before`, and else its defaults, not the run's settings.
 
-    `settings` has `SAME` and `workers` (None: as ks-train); `more` are others of ks-train. The view gives one view of a sample,
-    and a `plain` one changes its colours no more, where it knows how. Raises SettingsError where that cannot be.
+    `settings` has `SAME` and `workers` (None: as ks-train); `more` are others of ks-train. Raises SettingsError where that
+    cannot be.
     """
     same = {name: getattr(settings, name) for name in SAME}
     workers = getattr(settings, "workers", None)
     workers = before.settings.workers if workers is None else workers
     asked = replace(before.settings, **{**same, **more}, method=method, workers=workers, keep=1)
     check(asked)
+    return replace(before, settings=asked, groups=groups)
+
+
+def one_view(before: Parsed[TrainSettings], *, plain: bool = False) -> Any:  # noqa: ANN401 - its own Settings
+    """The settings of a run's view with one view of a sample, for a classifier sees one.
+
+    A `plain` one changes colours and sound no more, where the view knows how.
+    """
     module, view = view_of(before)
-    if getattr(view, "views", 1) != 1:  # a run that compares views of a sample; a classifier sees one
+    if getattr(view, "views", 1) != 1:
         view = replace(view, views=1)
-    if plain and hasattr(module, "plain"):
-        view = module.plain(view)
-    return replace(before, settings=asked, groups={**before.groups, asked.view: view, method: options})
+    return module.plain(view) if plain and hasattr(module, "plain") else view
 
 
 def view_of(asked: Parsed[TrainSettings]) -> tuple[ModuleType, Any]:

@@ -89,6 +89,8 @@ class Settings:
 
 
 GROUPS = {"supervised": supervised.Settings}
+DEFAULTS = Settings(run=Path())
+"""What is done where nothing is asked for; of no run."""
 
 
 def evaluate(parsed: Parsed[Settings]) -> int:
@@ -109,7 +111,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         settings,
         before,
         "supervised",
-        _classifier(settings, classifier, before),
+        model_groups(settings, before, classifier),
         shards=shards,
         out=out,
         train_split=settings.fit_split,
@@ -133,6 +135,14 @@ def evaluate(parsed: Parsed[Settings]) -> int:
             f"note: {found['tuned']} was chosen on the split {on!r}, which it is judged on; see --val_split and --on_split"
         )
     return DONE
+
+
+def model_groups(
+    settings: Settings, before: Parsed[TrainSettings], classifier: supervised.Settings | None = None
+) -> dict[str, Any]:
+    """The options of a run's modules, as its fine-tuning has them; raises SettingsError where they cannot be."""
+    own = _classifier(settings, classifier or supervised.Settings(), before)
+    return {**before.groups, before.settings.view: training.one_view(before), "supervised": own}
 
 
 def _classifier(
