@@ -14,6 +14,7 @@ from kinetics_sounds.train import methods, pretrain
 OPTIONS: dict[str, Sequence[str]] = {
     "avcl": (),
     "supervised": (),
+    "layerwise": ("--layerwise.features=64",),
     "moco": ("--moco.queue=4", "--moco.mode=joint", "--clip_and_mel.views=2"),
     "avid": ("--avid.negatives=4", "--avid.hidden=8", "--avid.dim=8"),
     "simclr": ("--simclr.mode=joint", "--clip_and_mel.views=2"),
