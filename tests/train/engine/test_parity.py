@@ -131,7 +131,7 @@ def test_ranks_and_micro_batches_learn_what_one_process_does(
     expected = alone(case)
     first = {name: value for name, value in expected.items() if name == "loss 0" or name.startswith("grad ")}
 
-    assert len(first) > 30
+    assert len(first) > 10  # the loss, and gradients
     found = of(together[1], case)
     assert_close({name: found[name] for name in first}, first, tolerance=1e-10)
     assert_close(found, expected, tolerance=1e-8)
