@@ -28,7 +28,8 @@ def card(found: Published, *, place: str, licence: str, dataset: str) -> str:
     if licence:
         head["license"] = licence
     head["tags"] = ["kinetics-sounds", "audio-visual", "video", "audio"]
-    head["tags"] += [str(config[name]) for name in ("method", "backbone") if config.get(name)]
+    chosen = (config.get(name) for name in ("method", "backbone", "audio_backbone"))
+    head["tags"] += dict.fromkeys(str(name) for name in chosen if name)
     if dataset:
         head["datasets"] = [dataset]
     lines = [
@@ -53,8 +54,14 @@ def _what(found: Published) -> str:
     config, of_steps = found.config, found.state.get("of_steps")
     method, backbone, batch = (escape(str(config.get(name, "?"))) for name in ("method", "backbone", "batch"))
     version = escape(str(found.facts["versions"].get("kinetics-sounds", "")))
+    audio = escape(str(config.get("audio_backbone") or ""))
+    networks = (
+        f"A video encoder ({backbone}) and an audio encoder ({audio})"
+        if audio
+        else f"A video and an audio encoder ({backbone})"
+    )
     return (
-        f"A video and an audio encoder ({backbone}), trained by {method} with kinetics-sounds {version}: {found.state['step']:,}"
+        f"{networks}, trained by {method} with kinetics-sounds {version}: {found.state['step']:,}"
         f"{f' of {of_steps:,}' if of_steps else ''} steps of {batch} clips; {found.parameters:,} weights (safetensors)."
     )
 

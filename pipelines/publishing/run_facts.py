@@ -32,6 +32,7 @@ CONFIG = (
         "val_split",
         "method",
         "backbone",
+        "audio_backbone",
         "encoders",
         "view",
         "batch",
@@ -42,7 +43,7 @@ CONFIG = (
     ),
     *("sync_bn", "precision", "accumulate", "compile", "recompute", "channels_last", "max_bad_share", "window"),
 )
-"""Of config.yaml, with the options of the run's method, backbone and view: what decides what is learnt."""
+"""Of config.yaml, with the options of the run's method, backbones and view: what decides what is learnt."""
 RESULT = (
     *("probe", "recipe", "checkpoint", "intervals", "on_split", "fingerprint", "selection", "content", "trained_on"),
     *(
@@ -159,7 +160,7 @@ def _config(run: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(told, dict):
         raise RunError(f"{path}: is no table of settings; give the --out of a ks-train")
-    chosen = [str(told.get(name)) for name in ("method", "backbone", "view")]
+    chosen = [str(told.get(name)) for name in ("method", "backbone", "audio_backbone", "view")]
     kept = {name: told[name] for name in (*CONFIG, *chosen) if name in told}
     if (strange := _strange(kept)) is not None:
         raise RunError(f"{path}: says {strange[:80]!r}, which no setting of a model is; it is not published")

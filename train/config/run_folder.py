@@ -28,7 +28,7 @@ MOST_BYTES = 1 << 20
 """run.json is not larger."""
 MOST_CLASSES, MOST_SAMPLES = 1 << 20, 1 << 40
 """Of the data that a run says it learnt from."""
-MODEL = ("method", "backbone", "encoders", "view", "seed")
+MODEL = ("method", "backbone", "audio_backbone", "encoders", "view", "seed")
 """Settings that decide, with the options of these modules, a run's model, its initial weights and its view."""
 
 

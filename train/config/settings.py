@@ -70,6 +70,8 @@ class TrainSettings:
     """How to learn: a module of methods/; its options begin with its name."""
     backbone: str = "r3d"
     """The encoders' architecture: a module of backbones/."""
+    audio_backbone: str | None = None
+    """The audio encoder's architecture, where it is another than the video's: a module of backbones/; default: the video's."""
     encoders: Literal["separate", "shared"] = "separate"
     """One encoder a modality, or one set of weights for both with batch-norm statistics per modality (Table I, "one model")."""
     view: str = "clip_and_mel"
@@ -138,14 +140,25 @@ class TrainSettings:
 SomeSettings = TypeVar("SomeSettings", bound=TrainSettings)
 
 
-def chosen_groups(settings: TrainSettings) -> tuple[str, str, str]:
-    """Names of the groups of settings that a run has: its method's, its backbone's and its view's."""
-    return settings.method, settings.backbone, settings.view
+def backbones_of(settings: TrainSettings) -> tuple[str, str]:
+    """Names of the video's and of the audio's backbone."""
+    return settings.backbone, settings.backbone if settings.audio_backbone is None else settings.audio_backbone
+
+
+def chosen_groups(settings: TrainSettings) -> tuple[str, ...]:
+    """Names of the groups of settings that a run has: its method's, its backbones' (each once) and its view's."""
+    return settings.method, *dict.fromkeys(backbones_of(settings)), settings.view
 
 
 def chosen_settings(parsed: Parsed[SomeSettings]) -> dict[str, Any]:
-    """All settings of a run by their names on the command line, without the groups that it does not have."""
+    """All settings of a run by their names on the command line, without the groups that it does not have.
+
+    Nor has it an `audio_backbone` that is the video's, for that is the default.
+    """
+    video, audio = backbones_of(parsed.settings)
     idle = set(parsed.groups).difference(chosen_groups(parsed.settings))
+    if video == audio:
+        idle.add("audio_backbone")
     told = flat(yaml.safe_load(parsed.text))
     return {name: value for name, value in told.items() if name.partition(".")[0] not in idle}
 

@@ -16,7 +16,7 @@ from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
 from ..config import run_folder
-from ..config.settings import PLUGINS, SomeSettings, TrainSettings
+from ..config.settings import PLUGINS, SomeSettings, TrainSettings, backbones_of
 from ..data.loader import Loading
 from ..interface import Batch, Data, Method, Moment, Output
 from ..models.backbones import tied_copy
@@ -82,20 +82,26 @@ def outline(parsed: Parsed[SomeSettings], data: Data) -> Method:
                 model = _build(parsed, data).method
         except (RuntimeError, OverflowError, TypeError) as error:
             if _largest(parsed) > MOST_UNSEEN:  # perhaps of sizes that have no product in 64 bits
-                raise SettingsError(f"--{parsed.settings.backbone}: makes no model ({first_line(error)})") from error
+                raise SettingsError(f"{_networks(parsed)}: makes no model ({first_line(error)})") from error
             model = _build(parsed, data).method
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > MOST_PARAMETERS:
         raise SettingsError(
-            f"--{parsed.settings.backbone}: the model has {count:.2g} parameters, more than {MOST_PARAMETERS:.2g}; give a "
+            f"{_networks(parsed)}: the model has {count:.2g} parameters, more than {MOST_PARAMETERS:.2g}; give a "
             "smaller one"
         )
     return model
 
 
+def _networks(parsed: Parsed[SomeSettings]) -> str:
+    """The options of a run's backbones, as a message names them."""
+    return ", ".join(f"--{name}" for name in dict.fromkeys(backbones_of(parsed.settings)))
+
+
 def _largest(parsed: Parsed[SomeSettings]) -> float:
-    """The largest number among the settings of a run's method and backbone."""
-    groups = (dataclasses.asdict(parsed.groups[name]) for name in (parsed.settings.method, parsed.settings.backbone))
+    """The largest number among the settings of a run's method and backbones."""
+    names = (parsed.settings.method, *backbones_of(parsed.settings))
+    groups = (dataclasses.asdict(parsed.groups[name]) for name in names)
     return max((value for group in groups for value in group.values() if isinstance(value, int | float)), default=0)
 
 
@@ -108,12 +114,12 @@ def build_model(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
 def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
     chosen = parsed.settings
     method = plugins.load(PLUGINS["method"], chosen.method)
-    backbone = plugins.load(PLUGINS["backbone"], chosen.backbone)
+    video_backbone, audio_backbone = (plugins.load(PLUGINS["backbone"], name) for name in backbones_of(chosen))
     view = plugins.load(PLUGINS["view"], chosen.view)
-    view_settings, network = parsed.groups[chosen.view], parsed.groups[chosen.backbone]
+    view_settings = parsed.groups[chosen.view]
     torch.manual_seed(chosen.seed)
-    video = backbone.build(network)
-    audio = _audio_encoder(parsed, backbone, video)
+    video = video_backbone.build(parsed.groups[chosen.backbone])
+    audio = _audio_encoder(parsed, audio_backbone, video)
     try:
         model: Method = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
         if data.samples:  # evaluation may look at other clips
@@ -132,10 +138,16 @@ def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
 def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn.Module) -> nn.Module:
     """An encoder for the audio as the view lays it out, or one with the video's own weights."""
     chosen = parsed.settings
-    network, channels = parsed.groups[chosen.backbone], parsed.groups[chosen.view].audio_channels
+    _, name = backbones_of(chosen)
+    network, channels = parsed.groups[name], parsed.groups[chosen.view].audio_channels
     if chosen.encoders == "separate":
         audio: nn.Module = backbone.build(dataclasses.replace(network, channels=channels))
         return audio
+    if name != chosen.backbone:
+        raise SettingsError(
+            f"--encoders shared: the one encoder is a {chosen.backbone}, and not a {name} for the audio; leave --audio_backbone "
+            "out, or give --encoders separate"
+        )
     if channels != network.channels:
         raise SettingsError(
             f"--encoders shared: the one encoder takes {network.channels} channels, and the audio has {channels}; "

@@ -194,7 +194,7 @@ def load_common(path: Path, model: nn.Module, prefixes: tuple[str, ...], *, need
     encoders = [name for name in own if name.startswith(prefixes[:2])]
     missing = [name for name in encoders if name not in found]
     if missing:
-        raise RunError(f"{path}: has no {missing[0]}, nor {len(missing) - 1} others; give a run of the same --backbone")
+        raise RunError(f"{path}: has no {missing[0]}, nor {len(missing) - 1} others; give a run of the same backbones")
     others: dict[str, list[str]] = {}
     for name in own:
         if name.startswith(prefixes[2:]):

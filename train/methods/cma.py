@@ -81,7 +81,7 @@ class Cma(InstanceDiscrimination):
             )
         self.settings = settings
         self.register_buffer("precision", torch.zeros(len(CRITERIA)))
-        mined = torch.zeros(data.samples, settings.positives, dtype=torch.int64) if data.samples else None
+        mined = torch.zeros(data.samples, settings.positives, dtype=torch.int32) if data.samples else None
         self.register_buffer("positives", mined)
 
     def adopt(self, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -120,7 +120,7 @@ class Cma(InstanceDiscrimination):
         its, feature = self.settings, self.embeddings(batch)
         if batch.row is None or self.positives is None:
             raise ValueError("needs rows of the training split")
-        positive_BP, noise_BK = self.positives[batch.row], self.negatives(batch, moment)
+        positive_BP, noise_BK = self.positives[batch.row].long(), self.negatives(batch, moment)
         cross = [self._nce(feature[one], other, batch.row[:, None], noise_BK) for one, other in CROSS]
         within_BK = noise_BK[:, : its.negatives_within]
         within = [self._nce(feature[name], name, positive_BP, within_BK) for name in MODALITIES]
@@ -143,7 +143,7 @@ class Cma(InstanceDiscrimination):
         """Rows that are no positives, drawn uniformly with replacement for the step's whole batch: (B, K)."""
         if batch.row is None or self.positives is None:
             raise ValueError("needs rows of the training split")
-        excluded_BP = self.positives[batch.row]
+        excluded_BP = self.positives[batch.row].long()
         if self.settings.exclude_self:
             excluded_BP = torch.cat([excluded_BP, batch.row[:, None]], dim=1).sort(dim=1).values
         draw_BK = self.drawn(batch, moment, below=self.data.samples - excluded_BP.shape[1])

@@ -159,6 +159,20 @@ def test_the_card_says_what_it_learnt_from_and_reaches_beside_untrained(trained:
     assert 'train.load("hf://USER/NAME")' in card
 
 
+def test_of_two_architectures_both_are_named_with_their_options(trained: Path, tmp_path: Path) -> None:
+    both = {"audio_backbone": "conv2d", "conv2d": {"width": 8}, "resnet18": {"width": 4}}
+    (trained / "config.yaml").write_text(yaml.safe_dump(CONFIG | both))
+
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+    config = yaml.safe_load((tmp_path / "out/config.yaml").read_text())
+    assert (config["backbone"], config["r3d"]) == ("r3d", CONFIG["r3d"])
+    assert (config["audio_backbone"], config["conv2d"]) == ("conv2d", {"width": 8})
+    assert "resnet18" not in config
+    card = (tmp_path / "out/README.md").read_text()
+    assert "A video encoder (r3d) and an audio encoder (conv2d), trained by avcl" in card
+    assert {"r3d", "conv2d"} < set(yaml.safe_load(card.split("---\n")[1])["tags"])
+
+
 def test_a_second_time_gives_the_same_bytes_and_another_checkpoint_takes_the_place_of_the_first(
     trained: Path, tmp_path: Path
 ) -> None:

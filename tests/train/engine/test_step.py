@@ -13,7 +13,7 @@ from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import NotFiniteError, TrainStep
 from kinetics_sounds.train.interface import Batch, Method, Moment, Output
 from kinetics_sounds.train.models.activation_checkpointing import recompute
-from kinetics_sounds.train.models.backbones import c3d, r2plus1d, r3d
+from kinetics_sounds.train.models.backbones import avid_r2plus1d, c3d, conv2d, r2plus1d, r3d, resnet18
 
 from ..batches import MOMENT
 
@@ -200,7 +200,9 @@ def test_a_batch_of_another_split_has_no_rows_of_the_training_split(batch: dict[
     assert seen[0].audio is None
 
 
-@pytest.mark.parametrize("kind", [r3d, c3d, r2plus1d], ids=lambda kind: kind.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    "kind", [r3d, c3d, r2plus1d, avid_r2plus1d, conv2d, resnet18], ids=lambda kind: kind.__name__.rpartition(".")[2]
+)
 def test_what_is_computed_again_has_the_same_gradients_and_statistics_to_the_bit(kind: Any) -> None:
     """16 frames, for C3D takes no fewer than 8."""
 

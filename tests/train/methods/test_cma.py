@@ -1,13 +1,19 @@
 """CMA: its positives and negatives, its terms, what it begins with, and what it says of its memory."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy import stats
 
 from kinetics_sounds.errors import RunError
@@ -255,3 +261,42 @@ def test_a_killed_run_goes_on_with_the_positives_that_it_had_mined(
     for name in ("model", "replicated", "optimizer"):
         paths = [out / "checkpoints" / "step-00000006" / f"{name}.safetensors" for out in (whole, torn)]
         assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def killed_once_saved(argv: list[str]) -> None:
+    """A run of two ranks, of which no process lives on after its first checkpoint."""
+    out = Path(next(word for word in argv if word.startswith("--out=")).partition("=")[2])
+    first = out / "checkpoints" / "step-00000002"
+    words = [sys.executable, "-m", "kinetics_sounds.train", *argv, "--devices=2", "--steps=1000", "--keep=500"]
+    with subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 120
+        while not first.exists():
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+    for later in (out / "checkpoints").iterdir():
+        if later != first:  # it may have come a little further
+            shutil.rmtree(later)
+
+
+@pytest.mark.slow
+def test_killed_in_avid_and_in_cma_it_goes_on_with_other_ranks_as_one_process_that_nobody_killed(
+    small: Argv, tmp_path: Path
+) -> None:
+    plain = ("--optim.name=sgd", "--optim.lr=1e-2", "--optim.schedule=constant", "--optim.warmup_steps=0")
+    heads = ("--avid.negatives=4", "--avid.hidden=8", "--avid.dim=8")
+    found = []
+    for name in ("alone", "killed"):
+        before, after = tmp_path / name / "avid", tmp_path / name / "cma"
+        for words in (small(before, "--method=avid", *heads, *plain), argv(small, after, before, *plain)):
+            if name == "killed":
+                killed_once_saved(words)
+            assert pretrain.main([*words, "--steps=8"]) == 0
+        last = after / "checkpoints" / "step-00000008"
+        found.append({**load_file(last / "model.safetensors"), **load_file(last / "replicated.safetensors")})
+    alone, killed = found
+
+    assert torch.equal(alone["positives"], killed["positives"])
+    for key, value in alone.items():
+        torch.testing.assert_close(killed[key], value, rtol=1e-3, atol=1e-4, msg=key.__add__)

@@ -80,7 +80,7 @@ def test_batch_norms_keep_the_statistics_of_each_modality() -> None:
     assert other.weight is norm.weight
 
 
-@pytest.mark.parametrize("backbone", ["r3d", "c3d", "r2plus1d"])
+@pytest.mark.parametrize("backbone", ["r3d", "c3d", "r2plus1d", "avid_r2plus1d", "conv2d", "resnet18"])
 @pytest.mark.parametrize("how", ["plain", "synchronised", "recomputed"])
 def test_in_evaluation_each_modality_is_encoded_as_by_a_separate_encoder_of_the_same_weights(
     backbone: str, how: str

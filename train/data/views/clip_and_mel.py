@@ -63,7 +63,7 @@ class Settings:
     mel_crop: int = 112
     """Pixels of the mel-spectrogram's square crop; a waveform becomes images of this side, row by row."""
     audio_layout: Literal["repeat16", "single"] = "repeat16"
-    """The mel-spectrogram repeated to 16 time steps, or one time step (R3D only); a waveform fills as many, one after another."""
+    """The mel-spectrogram repeated to 16 time steps, or one time step (not C3D); a waveform fills as many, one after another."""
     audio_channels: Literal[1, 3] = 3
     """Channels that the audio is repeated to, or the mel-spectrogram coloured with."""
     audio_colours: Literal["none", "magma"] = "none"

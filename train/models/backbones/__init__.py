@@ -2,11 +2,12 @@
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
+Pooling = Literal["max", "mean"]
 
 
 class Trunk(nn.Module):
@@ -14,9 +15,10 @@ class Trunk(nn.Module):
 
     dim: int
     layers: tuple[str, ...] = ("conv1", "conv2", "conv3", "conv4", "conv5")
+    pooling: Pooling = "mean"
 
     def forward(self, inputs_BCTHW: Tensor) -> Tensor:
-        """Encode (B, C, T, H, W) as the mean over time and space of the last stage: (B, D)."""
+        """Encode (B, C, T, H, W) as the pooled maps of the last stage: (B, D)."""
         last = self.layers[-1]
         return self.pool(self.maps(inputs_BCTHW, (last,))[last])
 
@@ -33,8 +35,23 @@ class Trunk(nn.Module):
         return {name: found[name] for name in layers}
 
     def pool(self, maps_BCTHW: Tensor) -> Tensor:
-        """The mean over time and space: (B, channels)."""
-        return maps_BCTHW.mean(dim=(2, 3, 4))
+        """The mean over time and space, or the greatest value where `pooling` is max: (B, channels)."""
+        return maps_BCTHW.amax(dim=(2, 3, 4)) if self.pooling == "max" else maps_BCTHW.mean(dim=(2, 3, 4))
+
+
+def conv_over_space(inputs: int, outputs: int, side: int, *, stride: int = 1) -> nn.Conv3d:
+    """A convolution of each time step by itself, side x side, without a bias: (B, inputs, T, H, W) to (B, outputs, T, H, W).
+
+    H and W are divided by the stride, rounded up. With one time step it is a 2-D convolution, of as many weights.
+    """
+    return nn.Conv3d(
+        inputs,
+        outputs,
+        (1, side, side),
+        stride=(1, stride, stride),
+        padding=(0, side // 2, side // 2),
+        bias=False,
+    )
 
 
 def tied_copy(encoder: Network) -> Network:
