@@ -1067,6 +1067,14 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         SHARDS,
+        "statistics of a set have a number for each bin, finite and of a deviation that can be",
+        "kinetics_sounds/shards/stats.py",
+        "if not sound or not len(each.mean) == len(each.std) == each.numbers.bins:",
+        "if False:",
+        "tests/shards/test_stats.py::test_what_no_writer_of_ours_wrote_is_refused_with_a_remedy",
+    ),
+    Defence(
+        SHARDS,
         "a file at a URL of more bytes than it may have is not read",
         "kinetics_sounds/remote.py",
         "return _up_to(file, most + 1)",

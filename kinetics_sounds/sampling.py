@@ -72,6 +72,21 @@ def start_at(seconds: float, length: int, frames: int, *, fps: float, step: floa
     return min(max(math.floor(seconds * fps + _ROUNDING), 0), last_start(length, frames, step=step))
 
 
+def start_within(
+    begin: float, end: float, length: int, frames: int, generator: np.random.Generator, *, fps: float, step: float = 1
+) -> int:
+    """Any start from which the view lies between two times in seconds, each as likely; one draw.
+
+    The clip's own ends bound it too. Where the view is longer than the time between, it lies about its middle.
+    """
+    last = last_start(length, frames, step=step)
+    low, high = math.ceil(begin * fps - _ROUNDING), math.floor(end * fps - frames * step + _ROUNDING)
+    if high < low:
+        low = high = (low + high) // 2
+    low, high = (min(max(each, 0), last) for each in (low, high))
+    return int(generator.integers(low, high + 1))
+
+
 def span(start: int, frames: int, *, fps: float, step: float = 1) -> tuple[float, float]:
     """When a view begins and ends, in seconds: `frames` x `step` stored frames lie between."""
     return start / fps, (start + frames * step) / fps

@@ -140,6 +140,36 @@ class TestStarts:
             sampling.uniform_starts(300, 16, 0)
 
 
+class TestStartWithin:
+    """Views of 8 frames of 25 a second at 16 a second: half a second, 12.5 stored frames."""
+
+    def starts(self, begin: float, end: float, length: int = 250) -> set[int]:
+        """All that are drawn in 300 times."""
+        return {sampling.start_within(begin, end, length, 8, rng(seed), fps=25, step=25 / 16) for seed in range(300)}
+
+    def test_every_start_from_which_the_view_lies_between(self) -> None:
+        """From 4 to 5 s: frame 100 is shown at 4 s, and from frame 112 the view ends at 4.98 s."""
+        assert self.starts(4, 5) == set(range(100, 113))
+
+    def test_the_clips_own_ends_bound_it(self) -> None:
+        assert self.starts(-0.5, 1) == set(range(13))
+        assert self.starts(9, 11) == set(range(225, 238))
+        assert self.starts(0, 2, length=5) == {0}
+
+    def test_a_view_that_is_longer_lies_about_the_middle(self) -> None:
+        """Between 4 and 4.2 s; the middle of the view from frame 96 on is at 4.09 s."""
+        assert self.starts(4, 4.2) == {96}
+
+    def test_where_nothing_is_the_nearest_is_taken(self) -> None:
+        assert self.starts(20, 22) == {237}
+        assert self.starts(-9, -7) == {0}
+
+    def test_each_is_as_likely(self) -> None:
+        found = [sampling.start_within(4, 5, 250, 8, rng(seed), fps=25, step=25 / 16) for seed in range(2600)]
+
+        assert all(140 < found.count(start) < 260 for start in range(100, 113))
+
+
 class TestSound:
     """Of 10 s, 240,000 samples, where not said otherwise."""
 

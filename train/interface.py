@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kinetics_sounds.address import Address
 from kinetics_sounds.shards.index import Dataset
-from kinetics_sounds.stream import Sample
+from kinetics_sounds.stream import Sample, Split
 
 Arrays = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and type of each array, by name."""
@@ -165,6 +166,8 @@ class Inputs:
     """(C, T, H, W) of one view for the audio encoder."""
     parts: tuple[str, ...]
     """Parts of a stored sample that are read, besides the frames."""
+    audio_time_first: bool = False
+    """Whether H of the audio is time and W frequency, low ones first; else H is frequency, and W time."""
 
 
 class View(Protocol):
@@ -193,11 +196,18 @@ class View(Protocol):
         ...
 
     def eval_views(self, sample: Sample, settings: Any, clips: int) -> dict[str, Tensor]:  # noqa: ANN401
-        """Evenly spaced clips: "video" (clips, ...), "audio" (1, ...)."""
+        """Evenly spaced clips: "video" (clips, ...), and "audio" of all of them (1, ...) or of each (clips, ...)."""
         ...
 
     def augment(self, arrays: Mapping[str, Tensor], settings: Any) -> dict[str, Tensor]:  # noqa: ANN401
         """On the device: arrays (B, V, ...) to "video" and "audio", float32 (B, V, C, T, H, W)."""
+        ...
+
+    def complete(self, settings: Any, shards: Address, split: Split, before: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """The settings with what they leave to the training split, for a run to keep; a view without such has no `complete`.
+
+        `before` are the view's settings of the run that goes on; none of a new one. Raises ShardError where the set lacks it.
+        """
         ...
 
 

@@ -101,7 +101,7 @@ def _train(parsed: Parsed[TrainSettings], world: World) -> int:
     with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
         if world.leads:
             files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
-        parsed = dataclasses.replace(parsed, settings=settings)
+        parsed = resume.complete_view(dataclasses.replace(parsed, settings=settings), shards, split, out)
         return trainer.train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 

@@ -23,6 +23,13 @@ def resized(frames_THWC: Tensor, height: int, width: int) -> Tensor:
     return found.permute(0, 2, 3, 1)
 
 
+def short_side_resized(frames_THWC: Tensor, side: int) -> Tensor:
+    """Every frame so large that its shorter side has `side` pixels; its aspect is kept, to a pixel."""
+    height, width = frames_THWC.shape[1:3]
+    shorter = min(height, width)
+    return resized(frames_THWC, *(max(side, round(size * side / shorter)) for size in (height, width)))
+
+
 def random_crop(images_THWC: Tensor, side: int, generator: np.random.Generator) -> Tensor:
     """The same square of every image; drawn once, so that a still clip stays still."""
     top, left = (int(generator.integers(size - side + 1)) for size in images_THWC.shape[1:3])
@@ -35,13 +42,16 @@ def centre_crop(images_THWC: Tensor, side: int) -> Tensor:
     return images_THWC[:, top : top + side, left : left + side].contiguous()
 
 
-def multi_scale_crop(frames_THWC: Tensor, side: int, generator: np.random.Generator) -> Tensor:
+def multi_scale_crop(
+    frames_THWC: Tensor, side: int, generator: np.random.Generator, *, least_area: float = AREAS[0]
+) -> Tensor:
     """A random part of a random shape, the same of every frame, squashed to a square (CrissCross, "multi-scale crop").
 
-    Its area is uniform in `AREAS` and its aspect log-uniform in `ASPECTS`; one that does not fit is as large as does.
+    Its area is uniform from `least_area` to 1 of the frame's, and its aspect log-uniform in `ASPECTS`; one that does not fit is
+    as large as does.
     """
     height, width = frames_THWC.shape[1:3]
-    area = height * width * generator.uniform(*AREAS)
+    area = height * width * generator.uniform(least_area, AREAS[1])
     aspect = math.exp(generator.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
     tall = min(height, max(1, round(math.sqrt(area / aspect))))
     wide = min(width, max(1, round(math.sqrt(area * aspect))))

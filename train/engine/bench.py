@@ -23,7 +23,7 @@ from ..data.bad_samples import BadSampleLog
 from ..distributed import devices
 from ..distributed.process_group import World
 from ..interface import Moment
-from . import build
+from . import build, resume
 from .setup import make_components
 
 WARM_UP = 3
@@ -98,6 +98,7 @@ def bench(argv: Sequence[str]) -> int:
         raise SettingsError(
             f"--batch {settings.batch}: is larger than the split {split.name!r}, which has {len(split)}"
         )
+    parsed = resume.complete_view(parsed, shards, split)
     device = devices.pick_device(settings.device)
     print(
         f"recipe: {run_folder.recipe_name(parsed.configs[-1])}, batch {settings.batch}, {settings.workers} workers, {device}\n"

@@ -12,13 +12,14 @@ import torch
 import yaml
 from torch import nn
 
-from kinetics_sounds import __version__
+from kinetics_sounds import __version__, plugins
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
 from ..config import run_folder
-from ..config.settings import TrainSettings, chosen_groups, chosen_settings, flat
+from ..config.settings import PLUGINS, SomeSettings, TrainSettings, chosen_groups, chosen_settings, flat
 from ..distributed import consistency
 from ..distributed.process_group import World
 from ..optim.lr_schedule import Plateau
@@ -100,6 +101,23 @@ def norm_samples(out: Path) -> int | None:
     last = checkpoint.latest(out / "checkpoints")
     kept = None if last is None else checkpoint_state.read_state(last).get(NORM_SAMPLES)
     return kept if isinstance(kept, int) else None
+
+
+def complete_view(
+    parsed: Parsed[SomeSettings], shards: Address, split: Split, out: Path | None = None
+) -> Parsed[SomeSettings]:
+    """With what the view leaves to the training split, so that a run says all of it; one that goes on in `out` keeps its own.
+
+    Raises ShardError where the set lacks it.
+    """
+    name = parsed.settings.view
+    complete = getattr(plugins.load(PLUGINS["view"], name), "complete", None)
+    if complete is None:
+        return parsed
+    last = None if out is None else checkpoint.latest(out / "checkpoints")
+    told = {} if last is None else checkpoint_state.read_state(last)
+    before = {each.removeprefix(f"{name}."): value for each, value in told.items() if each.startswith(f"{name}.")}
+    return replace(parsed, groups={**parsed.groups, name: complete(parsed.groups[name], shards, split, before)})
 
 
 def resume_invariants(parsed: Parsed[TrainSettings], facts: Mapping[str, Any]) -> dict[str, Any]:

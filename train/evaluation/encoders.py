@@ -54,7 +54,7 @@ class RawClip:
     mel_FT: np.ndarray | None = None
     """Of the whole sound, in [0, 1], low bands first, as `Encoders.mel_image` makes it."""
     sound: np.ndarray | None = None
-    """Mono float32 (samples,) at the shards' 24 kHz, for views that read the sound itself."""
+    """Mono float32 (samples,) at the shards' 24 kHz, for views that read the sound itself; it begins with the first frame."""
     of: Dataset | None = None
     """The set that it is rendered like, `encoders.dataset`, for views that make a mel-spectrogram themselves."""
     key: str = "raw"
@@ -130,8 +130,9 @@ class Encoders:
         return next(self.method.parameters()).device
 
     def preprocess(self, sample: Sample | RawClip, *, clips: int = 1) -> dict[str, Tensor]:
-        """What the encoders take of a clip in a test: "video" (clips, C, T, H, W), evenly spaced, and "audio" (1, C, T, H, W).
+        """What the encoders take of a clip in a test: "video" (clips, C, T, H, W), evenly spaced, and "audio".
 
+        "audio" is the sound of all clips (1, C, T, H, W), or of each (clips, C, T, H, W), as the view has it.
         Raises as the sample does whose part is missing or damaged.
         """
         views = self.view.eval_views(sample, self.view_settings, clips)
@@ -140,12 +141,12 @@ class Encoders:
 
     @torch.no_grad()
     def features(self, sample: Sample | RawClip, *, clips: int = 10) -> tuple[Tensor, Tensor]:
-        """Pooled features of a clip: video, averaged over evenly spaced `clips`, and audio of the whole track, (D,) each.
+        """Pooled features of a clip: video, averaged over evenly spaced `clips`, and audio, over their sounds: (D,) each.
 
         They are the encoders' own, before any gate or projection; the same as `ks-eval` judges.
         """
         inputs = self.preprocess(sample, clips=clips)
-        return self.video(inputs["video"]).mean(dim=0), self.audio(inputs["audio"])[0]
+        return self.video(inputs["video"]).mean(dim=0), self.audio(inputs["audio"]).mean(dim=0)
 
     @cached_property
     def dataset(self) -> Dataset:

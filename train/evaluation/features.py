@@ -35,7 +35,7 @@ def extract(
     kind: Kind = "pooled",
     world: World | None = None,
 ) -> Features:
-    """Features of every sample once, in evaluation mode: video averaged over the clips, audio of the whole track.
+    """Features of every sample once, in evaluation mode: video averaged over the clips, audio over the view's sounds of them.
 
     With a `world` each rank sees its own share, and all ranks get all the features. Raises ShardError where the split is
     empty or the set does not suit the view, RunError for a sample that cannot be read, or where another rank is lost.
@@ -48,9 +48,12 @@ def extract(
 
     def pooled(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         inputs = encoders.view.augment(batch, encoders.view_settings)
-        video_BD = encode(encoders.video, inputs["video"].flatten(0, 1), kind=kind)
-        audio_BD = encode(encoders.audio, inputs["audio"][:, 0], kind=kind)
-        return torch.stack(torch.split(video_BD, clips)).mean(dim=1), audio_BD
+        sides = (encoders.video, inputs["video"]), (encoders.audio, inputs["audio"])
+        video_BD, audio_BD = (
+            torch.stack(torch.split(encode(encoder, side.flatten(0, 1), kind=kind), side.shape[1])).mean(dim=1)
+            for encoder, side in sides
+        )
+        return video_BD, audio_BD
 
     title = f"ks-eval features of {split.name}"
     video_ND, audio_ND = over_split(

@@ -52,7 +52,7 @@ def clip_logits(
     loading: Loading,
     world: World | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Logits of evenly spaced clips of every video, beside the whole sound: float32 (N, K, C), and the labels (N,).
+    """Logits of evenly spaced clips of every video, each beside its sound: float32 (N, K, C), and the labels (N,).
 
     With a `world` each rank sees its own share, and all ranks get all of them. Raises RunError for a run without a
     classifier, logits that are not finite and a sample that cannot be read, ShardError where the split is empty.
@@ -78,12 +78,13 @@ def clip_logits(
 def _of_batch(encoders: Encoders, classifier: Classifier, batch: dict[str, Tensor], *, clips: int) -> Tensor:
     """(B, K, C), one clip after another, for as many at once as training had would not fit."""
     modalities = getattr(getattr(classifier, "settings", None), "modalities", "both")
-    logits, audio_BD = [], None
+    logits, audio_BD, of_each = [], None, batch["audio"].shape[1] > 1
     for clip in range(clips):
-        views = {"video": batch["video"][:, clip : clip + 1], "audio": batch["audio"]}
+        sound = batch["audio"][:, clip : clip + 1] if of_each else batch["audio"]
+        views = {"video": batch["video"][:, clip : clip + 1], "audio": sound}
         sides = {name: each[:, 0] for name, each in encoders.view.augment(views, encoders.view_settings).items()}
-        if audio_BD is None and modalities != "video":
-            audio_BD = encoders.audio(sides["audio"])  # the same for all of them
+        if (audio_BD is None or of_each) and modalities != "video":
+            audio_BD = encoders.audio(sides["audio"])
         video_BD = encoders.video(sides["video"]) if modalities != "audio" else None
         logits.append(classifier.logits(video_BD, audio_BD))
     return torch.stack(logits, dim=1)

@@ -61,6 +61,9 @@ def peak_bytes() -> int:
         ({"clip_and_mel": {"resize_height": HUGE}}, "are more than .* pixels"),
         ({"clip_and_mel": {"mel_resize": HUGE}}, "larger than any sound"),
         ({"clip_and_mel": {"window_seconds": 1e12}}, "larger than any sound"),
+        ({"clip_and_spectrogram": {"frames": HUGE}}, "are more than .* pixels"),
+        ({"clip_and_spectrogram": {"window_seconds": 3600.0, "hop_seconds": 1e-4}}, "larger than any sound"),
+        ({"clip_and_spectrogram": {"n_fft": HUGE}}, "n_fft .* must be a multiple of 4"),
     ],
 )
 def test_a_run_that_claims_any_size_is_refused_before_it_takes_memory(

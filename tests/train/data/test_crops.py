@@ -32,6 +32,35 @@ def test_a_multi_scale_crop_is_a_part_of_the_area_and_aspect_that_are_said() -> 
     assert 1.2 < max(aspects) < 1.5
 
 
+def test_the_least_area_of_a_multi_scale_crop_can_be_said() -> None:
+    """Half a frame of 60 x 80 is 2,400 pixels; the ends lie up to half a step within."""
+    for seed in range(60):
+        seen = crops.multi_scale_crop(placed(), 30, np.random.default_rng(seed), least_area=0.5).float()
+        tall, wide = ((seen[0, ..., axis].max() - seen[0, ..., axis].min()).item() * 30 / 29 for axis in (0, 1))
+        assert tall * wide / 4800 > 0.45
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side", "size"),
+    [
+        (60, 80, 30, (30, 40)),
+        (80, 60, 30, (40, 30)),
+        (60, 80, 120, (120, 160)),
+        (36, 37, 32, (32, 33)),
+        (9, 9, 9, (9, 9)),
+    ],
+)
+def test_the_short_side_is_resized_and_the_aspect_kept(
+    height: int, width: int, side: int, size: tuple[int, int]
+) -> None:
+    made = crops.short_side_resized(placed(height, width), side)
+
+    assert made.shape == (2, *size, 3)
+    assert made.dtype == torch.uint8
+    middle = made[0, size[0] // 2, size[1] // 2, :2].tolist()
+    assert middle == pytest.approx([height / 2, width / 2], abs=1.5)
+
+
 def test_a_flip_is_of_all_frames_or_of_none_half_of_the_time() -> None:
     flipped = 0
     for seed in range(200):

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinetics_sounds import sampling
-from kinetics_sounds.errors import ShardError
 from kinetics_sounds.media.encode import SAMPLE_RATE
 from kinetics_sounds.media.mel import mel_image, of_set
 from kinetics_sounds.shards import layout
@@ -26,14 +25,13 @@ from kinetics_sounds.stream import Meta, Sample
 from ...interface import Arrays, Inputs
 from .. import crops
 from ..augment import Augmentation, apply_all, draw_all, draws_width, find
+from ..clips import MOST_PIXELS, centre_squares, check_set, device_augment, in_unit_range, random_square, words
 from ..colormap import magma
 
-MOST_PIXELS, MOST_SECONDS = 2**28, 3600
-"""Of one clip, and of one window: settings may come with a stranger's run, and claim any size."""
+MOST_SECONDS = 3600
+"""Of one window: settings may come with a stranger's run, and claim any size."""
 TIME_STEPS = 16
 """Of the audio under the layout `repeat16`."""
-WORKER_AUGMENT = ("multi_scale_crop", "flip")
-"""What of `video_augment` is done before a clip leaves the worker, so that all have one size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +108,7 @@ class Settings:
     @property
     def _device_augment(self) -> str:
         """What of `video_augment` is not done in the worker."""
-        return ",".join(word for word in self.video_words if word not in WORKER_AUGMENT)
-
-    @property
-    def video_words(self) -> tuple[str, ...]:
-        """The names of `video_augment`."""
-        return tuple(word.strip() for word in self.video_augment.split(",") if word.strip())
+        return device_augment(self.video_augment)
 
     @property
     def augmentations(self) -> tuple[tuple[Augmentation, ...], tuple[Augmentation, ...]]:
@@ -136,24 +129,7 @@ class Settings:
 
 def check(dataset: Dataset, settings: Settings) -> None:
     """Raise ShardError where the stored frames are smaller than the view needs, or a part is missing."""
-    side = dataset.frames.get("short_side")
-    if type(side) is not int:
-        raise ShardError(
-            f"dataset.json does not say the frames' short_side ({side!r}); make the set again with ks-shard"
-        )
-    needed = min(settings.resize_height, settings.resize_width)
-    if side < needed:
-        raise ShardError(
-            f"the shards' frames have a short side of {side}, the view needs {needed}: ks-shard --short_side {needed}"
-        )
-    missing = [part for part in inputs(settings).parts if part not in dataset.parts]
-    if not {layout.FRAMES, layout.JPEGS}.intersection(dataset.parts):
-        missing.append(layout.FRAMES)
-    if missing:
-        raise ShardError(
-            f"the shards have no {', '.join(missing)}, which the view reads; make them again with ks-shard"
-            + (" --audio flac" if layout.AUDIO in missing else "")
-        )
+    check_set(dataset, inputs(settings).parts, side=min(settings.resize_height, settings.resize_width))
 
 
 def inputs(settings: Settings) -> Inputs:
@@ -193,12 +169,13 @@ def _random_view(sample: Sample, settings: Settings, generator: np.random.Genera
     start = draw(length, settings.frames, generator, step=step)
     numbers = sampling.frame_indices(start, settings.frames, length=length, step=step)
     frames_THWC = torch.from_numpy(sample.frames(numbers, decoder=settings.decoder))
-    if "multi_scale_crop" in settings.video_words:
-        video_THWC = crops.multi_scale_crop(frames_THWC, settings.crop, generator)
-    else:
-        video_THWC = crops.random_crop(_resized(frames_THWC, settings), settings.crop, generator)
-    if "flip" in settings.video_words:
-        video_THWC = crops.random_flip(video_THWC, generator)
+    video_THWC = random_square(
+        frames_THWC,
+        settings.crop,
+        generator,
+        changes=words(settings.video_augment),
+        resize=lambda each: _resized(each, settings),
+    )
     found = {"video": video_THWC, "audio": _audio(sample, settings, generator)}
     if chosen := _changes(settings):
         found["draws"] = draw_all(chosen, generator)
@@ -221,18 +198,16 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
     """
     length, step = sample.meta.num_frames, _step(sample.meta, settings)
     starts = sampling.uniform_starts(length, settings.frames, clips, step=step)
-    numbers = [
-        number
-        for start in starts
-        for number in sampling.frame_indices(start, settings.frames, length=length, step=step)
-    ]
-    distinct = sorted(set(numbers))
-    frames_THWC = torch.from_numpy(sample.frames(distinct, decoder=settings.decoder))
-    video = crops.centre_crop(_resized(frames_THWC, settings), settings.crop)[np.searchsorted(distinct, numbers)]
-    return {
-        "video": video.reshape(clips, settings.frames, *video.shape[1:]),
-        "audio": _audio(sample, settings, None)[None],
-    }
+    video = centre_squares(
+        sample,
+        starts,
+        settings.frames,
+        step=step,
+        side=settings.crop,
+        resize=lambda each: _resized(each, settings),
+        decoder=settings.decoder,
+    )
+    return {"video": video, "audio": _audio(sample, settings, None)[None]}
 
 
 def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
@@ -240,7 +215,7 @@ def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
 
     In [0, 1], but a waveform is in [-1, 1].
     """
-    video_BVCTHW = arrays["video"].permute(0, 1, 5, 2, 3, 4).float() / 255
+    video_BVCTHW = in_unit_range(arrays["video"])
     audio = arrays["audio"].flatten(0, 1)
     if "draws" in arrays:
         video, sound = settings.augmentations

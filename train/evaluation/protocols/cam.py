@@ -11,7 +11,7 @@ Shape suffixes: B clips, C channels, T frames, H and W pixels, L classes.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +121,9 @@ def evaluate(parsed: Parsed[Settings]) -> int:
             shown = {"video": views["video"], "audio": views["audio"][0]}
             found = explain(encoders, inputs, score, layer=settings.layer)
             name = f"{split.key(number)}.jpg"
+            if encoders.view.inputs(encoders.view_settings).audio_time_first:
+                shown["audio"] = shown["audio"].transpose(-1, -2)
+                found = replace(found, audio_HW=found.audio_HW.T)
             flipped = getattr(encoders.view_settings, "audio_colours", "none") == "magma"
             files.write_bytes(out / name, encode_jpeg(picture(found, shown, frames=settings.frames, flipped=flipped)))
             drawn.append(

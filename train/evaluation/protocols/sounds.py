@@ -19,6 +19,7 @@ from torch import Tensor
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import AnnotationError, RunError, SettingsError
 from kinetics_sounds.settings import Parsed
+from kinetics_sounds.shards import layout
 
 from ...config import run_folder
 from ...config.settings import at_least
@@ -235,11 +236,12 @@ def fingerprint(sounds: Sounds, folder: Path) -> str:
 
 def _dark(encoders: Encoders, waveform: np.ndarray) -> RawClip:
     frames = max(1, round(len(waveform) / encoders.mel.sample_rate * FPS))
+    parts = encoders.view.inputs(encoders.view_settings).parts
     black_THWC = np.broadcast_to(np.zeros((1, 16, 16, 3), dtype=np.uint8), (frames, 16, 16, 3))
     return RawClip(
         frames_THWC=black_THWC,
         fps=FPS,
-        mel_FT=encoders.mel_image(waveform),
+        mel_FT=encoders.mel_image(waveform) if layout.MEL in parts else None,
         sound=waveform,
         of=encoders.dataset,
         key="a sound",
