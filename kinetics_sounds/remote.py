@@ -98,6 +98,11 @@ def size(url: Url) -> int | None:
     return found
 
 
+def forget(url: Url) -> None:
+    """What a URL's library remembers of which files there are: that of the Hub does, for as long as the process lives."""
+    _system(url).invalidate_cache()
+
+
 def upload(path: Path, url: Url) -> None:
     """Store a file at a URL, over what was there; raises RemoteError where it is not there as a whole afterwards."""
     wanted = path.stat().st_size

@@ -9,28 +9,25 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import files, plugins
+from kinetics_sounds import files
 from kinetics_sounds.address import VARIABLE, Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, Stop, stoppable
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
 from kinetics_sounds.settings import Parsed, parse
 from kinetics_sounds.shards import reader
 
-from . import evaluate
 from .comparison import table
+from .comparison.forecast import forecast
+from .comparison.plan import Plan, has_untrained, is_probe, is_seeded, planned
 from .comparison.table import Row
-from .config import recipes, run_folder
-from .config.settings import PATHS, TrainSettings, chosen_settings, read_settings
-from .data import dataset
-from .engine import build, checkpoint
+from .config.settings import PATHS, TrainSettings, chosen_settings
+from .engine import checkpoint, checkpoint_state
 
 USAGE = "usage: ks-train compare RECIPE [RECIPE ...] [options] [-- options of every ks-train]"
-CHECKPOINTS = 3
-"""That a run keeps at most, the best one beside the last two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,28 +51,11 @@ class Settings:
     """Seeds of each recipe, separated by commas."""
     protocols: str = "linear,knn,crossmodal"
     """What ks-eval is asked of each run, separated by commas: probes, and protocols such as finetune, for which a
-    recipe of --method supervised votes with the classifier that it has."""
+    recipe of --method supervised votes with the classifier that it has (of the best checkpoint, where it has a --val_split)."""
     out: Path = Path("compared")
     """Folder of the runs, their results and the table."""
     plan: bool = False
     """Only say what would be run, how long that may take and how much disk it needs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What is to be done."""
-
-    recipes: tuple[str, ...]
-    seeds: tuple[int, ...]
-    protocols: tuple[str, ...]
-    shards: Address
-    out: Path
-    more: tuple[str, ...]
-    """Options of every ks-train."""
-
-    def folder(self, recipe: str, seed: int) -> Path:
-        """Of one row."""
-        return self.out / Path(recipe).stem / f"seed-{seed}"
 
 
 def compare(argv: Sequence[str]) -> int:
@@ -85,8 +65,15 @@ def compare(argv: Sequence[str]) -> int:
     settings = parse(Settings, words[len(asked) :], prog="ks-train compare").settings
     if not asked:
         raise SettingsError(f"no recipe is named; {USAGE}")
-    plan = _planned(asked, settings, more)
-    print(_forecast(plan), flush=True)
+    plan = planned(
+        asked,
+        seeds=settings.seeds,
+        protocols=settings.protocols,
+        shards=settings.shards,
+        out=settings.out,
+        more=more,
+    )
+    print(forecast(plan), flush=True)
     if settings.plan:
         return DONE
     with files.exclusive(plan.out, command="ks-train compare"), stoppable(signal.SIGINT, signal.SIGTERM) as stop:
@@ -108,66 +95,10 @@ def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
     return words[:place], tuple(words[place + 1 :])
 
 
-def _planned(asked: Sequence[str], settings: Settings, more: tuple[str, ...]) -> _Plan:
-    names = [Path(recipe).stem for recipe in asked]
-    if len(set(names)) < len(names):
-        raise SettingsError(f"two recipes are called alike: {', '.join(names)}; give each a name of its own")
-    try:
-        seeds = tuple(dict.fromkeys(int(word) for word in settings.seeds.split(",") if word.strip()))
-    except ValueError as error:
-        raise SettingsError(f"--seeds {settings.seeds}: must be whole numbers, separated by commas") from error
-    protocols = tuple(dict.fromkeys(word.strip() for word in settings.protocols.split(",") if word.strip()))
-    for name in protocols:
-        if name not in evaluate.names():
-            raise SettingsError(
-                f"--protocols: nothing is called {name!r}; there are: {', '.join(evaluate.names())}"
-                f"{plugins.nearest(name, evaluate.names())}"
-            )
-    if not seeds or min(seeds) < 0 or not protocols:
-        raise SettingsError("--seeds and --protocols: give at least one of each, seeds of 0 or more")
-    for word in more:
-        if word.partition("=")[0] in ("--seed", "--out", "--shards", "--config", "--init", "--resume"):
-            raise SettingsError(f"{word} behind --: is this command's to say; leave it out")
-    first = _parsed(asked[0], more)
-    shards = settings.shards or run_folder.find_shards(first.settings, first.configs)
-    return _Plan(recipes=tuple(asked), seeds=seeds, protocols=protocols, shards=shards, out=settings.out, more=more)
-
-
-def _parsed(recipe: str, more: Sequence[str]) -> Parsed[TrainSettings]:
-    """The settings of a recipe's runs."""
-    return read_settings(["--config", recipe, *more])
-
-
-def _forecast(plan: _Plan) -> str:
-    """What is to be run, how long heads say that it takes, and how much disk the checkpoints need."""
-    count = len(plan.recipes) * len(plan.seeds)
-    told = f"{len(plan.recipes)} recipes from {len(plan.seeds)} seeds on {plan.shards}"
-    lines = [f"{count} runs: {told}; each judged by {', '.join(plan.protocols)}, and untrained"]
-    size = 0
-    for recipe in plan.recipes:
-        parsed = _parsed(recipe, plan.more)
-        split = dataset.open_split(parsed.settings, plan.shards, parsed.settings.train_split)
-        data = run_folder.data_of(split, parsed.settings)
-        if not data.steps_per_epoch:
-            raise SettingsError(
-                f"{recipe}: its batch of {parsed.settings.batch} is larger than the split, which has {len(split)} samples; give "
-                "-- --batch N"
-            )
-        tensors = build.outline(parsed, data).state_dict().values()
-        moments = {"sgd": 1, "lars": 1}.get(parsed.settings.optim.name, 2)
-        size += sum(each.numel() for each in tensors) * 4 * (1 + moments) * CHECKPOINTS * len(plan.seeds)
-        shipped = recipes.recipes().get(recipe)
-        head = next((line for line in shipped.head if line.startswith("time:")), "") if shipped else ""
-        lines.append(
-            f"  {Path(recipe).stem}: {data.steps} steps a run{f'; of the recipe as it is, {head[5:].strip()}' if head else ''}"
-        )
-    return "\n".join([*lines, f"disk: up to {size / 1e9:.1f} GB of checkpoints in {plan.out}"])
-
-
-def _check_same(plan: _Plan) -> None:
+def _check_same(plan: Plan) -> None:
     """Write down what is compared; raises SettingsError where the folder holds runs of other shards, options or recipes."""
     path = plan.out / "compare.json"
-    own = {Path(recipe).stem: _digest(_parsed(recipe, plan.more)) for recipe in plan.recipes}
+    own = {Path(recipe).stem: _digest(plan.parsed(recipe)) for recipe in plan.recipes}
     there: dict[str, Any] = _read(path) if path.is_file() else {}
     kept = there.get("recipes", {})
     if there.get("shards", shards := reader.read_dataset(plan.shards).recipe) != shards:
@@ -186,7 +117,7 @@ def _digest(parsed: Parsed[TrainSettings]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def _all_rows(plan: _Plan, stop: Stop) -> Iterator[str]:
+def _all_rows(plan: Plan, stop: Stop) -> Iterator[str]:
     """Do what is not done yet, seed by seed; yields the rows that failed, with the reason."""
     for seed in plan.seeds:
         for recipe in plan.recipes:
@@ -200,7 +131,7 @@ def _all_rows(plan: _Plan, stop: Stop) -> Iterator[str]:
                     yield str(error)
 
 
-def _row(plan: _Plan, recipe: str, seed: int, stop: Stop) -> None:
+def _row(plan: Plan, recipe: str, seed: int, stop: Stop) -> None:
     """Pretrain from one seed, and judge; raises RunError."""
     folder = plan.folder(recipe, seed)
     run = folder / "run"
@@ -209,42 +140,38 @@ def _row(plan: _Plan, recipe: str, seed: int, stop: Stop) -> None:
         print(f"{Path(recipe).stem}, seed {seed}: training", flush=True)
         _do("kinetics_sounds.train", words, plan.shards, stop)
         files.write_bytes(folder / "trained", b"")
-    last = checkpoint.find(run / "checkpoints", "last").name
-    asked = dict.fromkeys(_asked(plan, recipe).values())
-    probes = [name for name in asked if name in plugins.names(evaluate.PROBES)]
-    for together in ([probes] if probes else []) + [[name] for name in asked if name not in probes]:
-        for untrained in (False, True) if _has_untrained(together[0]) else (False,):
-            wanted = "untrained" if untrained else last
-            missing = [
-                name for name in together if _checkpoint_of(_result(folder, name, untrained=untrained)) != wanted
-            ]
-            for each in [missing] if len(missing) == len(together) else [[name] for name in missing]:
-                out = folder / ("untrained" if untrained else "results")
-                out = out if len(each) > 1 else out / each[0]
-                print(
-                    f"{Path(recipe).stem}, seed {seed}: {', '.join(each)}{' untrained' if untrained else ''}",
-                    flush=True,
-                )
-                words = ["--run", str(run), "--shards", str(plan.shards), "--out", str(out)]
-                _do(
-                    "kinetics_sounds.train.evaluate",
-                    [*each, *words, *(["--untrained"] if untrained else [])],
-                    plan.shards,
-                    stop,
-                )
+    asked = dict.fromkeys(plan.asked(recipe).values())
+    probes = [name for name in asked if is_probe(name)]
+    for together in ([probes] if probes else []) + [[name] for name in asked if not is_probe(name)]:
+        for untrained in (False, True) if has_untrained(together[0]) else (False,):
+            _judge(plan, recipe, seed, together, untrained=untrained, stop=stop)
 
 
-def _asked(plan: _Plan, recipe: str) -> dict[str, str]:
-    """By protocol of the table, what ks-eval is asked: where others are fine-tuned, a supervised run votes as it is."""
-    supervised = _parsed(recipe, plan.more).settings.method == "supervised"
-    return {name: "vote" if supervised and name == "finetune" else name for name in plan.protocols}
+def _judge(plan: Plan, recipe: str, seed: int, together: Sequence[str], *, untrained: bool, stop: Stop) -> None:
+    """Ask ks-eval for what is not there yet of several probes or of one protocol; raises RunError."""
+    folder = plan.folder(recipe, seed)
+    run = folder / "run"
+    votes = not has_untrained(together[0])
+    which, name = _checkpoint(run, best=votes and plan.chosen(recipe))
+    wanted = "untrained" if untrained else name
+    missing = [name for name in together if _checkpoint_of(_result(folder, name, untrained=untrained)) != wanted]
+    how = ["--untrained"] if untrained else ["--checkpoint", which]
+    if is_seeded(together[0]):  # so untrained encoders are the run's own as they were
+        how += ["--seed", str(seed)]
+    for each in [missing] if len(missing) == len(together) else [[name] for name in missing]:
+        out = folder / ("untrained" if untrained else "results")
+        out = out if len(each) > 1 else out / each[0]
+        print(f"{Path(recipe).stem}, seed {seed}: {', '.join(each)}{' untrained' if untrained else ''}", flush=True)
+        words = [*each, "--run", str(run), "--shards", str(plan.shards), "--out", str(out), *how]
+        _do("kinetics_sounds.train.evaluate", words, plan.shards, stop)
 
 
-def _has_untrained(name: str) -> bool:
-    """Whether untrained encoders can be judged so: they have no classifier that could vote."""
-    if name in plugins.names(evaluate.PROBES):
-        return True
-    return "untrained" in {each.name for each in fields(plugins.load(evaluate.PROTOCOLS, name).Settings)}
+def _checkpoint(run: Path, *, best: bool) -> tuple[str, str]:
+    """What ks-eval calls the checkpoint to be judged, and its name: the best, where there is to be one, else the last."""
+    last = checkpoint.find(run / "checkpoints", "last")
+    if best and checkpoint_state.read_state(last).get("best") is not None:
+        return "best", checkpoint.find(run / "checkpoints", "best").name
+    return "last", last.name
 
 
 def _result(folder: Path, protocol: str, *, untrained: bool) -> Path:
@@ -303,17 +230,23 @@ def _do(module: str, words: Sequence[str], shards: Address, stop: Stop) -> None:
         raise RunError(f"{module} {' '.join(words)} ended with {process.returncode}; see its words above")
 
 
-def _results(plan: _Plan, recipe: str) -> Iterator[Row]:
+def _results(plan: Plan, recipe: str) -> Iterator[Row]:
     """What was found of a recipe, a row a seed and protocol."""
+    asked, modality = plan.asked(recipe), plan.modality(recipe)
     for seed in plan.seeds:
         folder = plan.folder(recipe, seed)
-        for protocol, name in _asked(plan, recipe).items():
-            found: dict[bool, Mapping[str, Any]] = {} if _has_untrained(name) else {True: {}}
+        for protocol, name in asked.items():
+            found: dict[bool, Mapping[str, Any]] = {} if has_untrained(name) else {True: {}}
             for untrained in (False, True):
                 path = _result(folder, name, untrained=untrained)
                 with contextlib.suppress(RunError):  # of damaged results, which is told among what failed
                     found |= {untrained: _scores(path)} if path.is_file() else {}
             if len(found) == 2:
                 yield Row(
-                    recipe=Path(recipe).stem, seed=seed, protocol=protocol, scores=found[False], untrained=found[True]
+                    recipe=Path(recipe).stem,
+                    seed=seed,
+                    protocol=protocol,
+                    scores=found[False],
+                    untrained=found[True],
+                    modality=modality if is_probe(name) else "both",
                 )

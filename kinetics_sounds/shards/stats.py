@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import files, remote
+from .. import files, hub, remote
 from ..address import Address
 from ..errors import ShardError
 from ..media.spectrogram import Spectrogram
@@ -99,10 +99,16 @@ def add(place: Address, entry: Statistics) -> None:
         with files.exclusive(folder, command="ks-shard"):
             files.write_bytes(folder / layout.STATS, _with(place, entry))
         return
+    remote.forget(place)  # another may have added one since this process looked
     with tempfile.TemporaryDirectory() as passing:
         path = Path(passing) / layout.STATS
         files.write_bytes(path, _with(place, entry))
-        remote.upload(path, remote.join(place, layout.STATS))
+        if hub.is_hub(place):
+            item = hub.Item(path=path, name=layout.STATS)
+            hub.push(hub.parse(place), [item], what=f"{layout.STATS} to {place}", message="Add statistics")
+        else:
+            remote.upload(path, remote.join(place, layout.STATS))
+    remote.forget(place)
 
 
 def _with(place: Address, entry: Statistics) -> bytes:

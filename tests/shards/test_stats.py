@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from kinetics_sounds import hub
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.media.spectrogram import Spectrogram
 from kinetics_sounds.shards import index, layout, stats
 from kinetics_sounds.shards.stats import Statistics
 
+from ..hub_server import Hub
 from .sets import make
 
 COARSE = Spectrogram(window_seconds=0.5, n_fft=8, hop_seconds=0.1)
@@ -142,3 +144,19 @@ def test_an_entry_that_cannot_be_added_leaves_the_others(place: Address, monkeyp
         layout.DATASET,
         layout.STATS,
     ]
+
+
+@pytest.mark.slow
+def test_on_the_hub_they_are_a_file_of_the_set(tmp_path: Path, hub_server: Hub) -> None:
+    """In a commit of their own; the set's other files stay, and the same again is no commit."""
+    url, folder = "hf://datasets/ann/k32/shards", make(tmp_path / "set", (1,))
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()]
+    hub.push(hub.parse(url), [hub.Item(path=folder / name, name=name) for name in files], what="", message="Add shards")
+    before = hub_server.commits("datasets/ann/k32")
+
+    for _ in range(2):
+        stats.add(Address(url), ENTRY)
+
+    assert stats.read(Address(url)) == (ENTRY,)
+    assert hub_server.commits("datasets/ann/k32") == before + 1
+    assert set(hub_server.repos["datasets/ann/k32"].files) == {f"shards/{name}" for name in (*files, layout.STATS)}

@@ -1,5 +1,6 @@
 """ks-train compare: every run and judgement once, gone on with after a stop, and one table."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,14 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.command import Stop
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.train import __main__, compare, evaluate, pretrain
+from kinetics_sounds.train.comparison import forecast
 from kinetics_sounds.train.config import recipes
+from kinetics_sounds.train.config.settings import read_settings
+from kinetics_sounds.train.engine import build
+from kinetics_sounds.train.evaluation.protocols import finetune
+from kinetics_sounds.train.interface import Data
+
+from .conftest import write_set
 
 Argv = Callable[..., list[str]]
 
@@ -25,6 +33,42 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         main = pretrain.main if module == "kinetics_sounds.train" else evaluate.main
         if main(list(words)) != 0:
             raise RunError(f"{module} failed")
+
+    monkeypatch.setattr(compare, "_do", do)
+    return told
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What is asked of each command, which leaves what it would, and nothing is learnt: of 4 steps the 2nd is the best."""
+    told: list[list[str]] = []
+
+    def train(words: list[str], out: Path) -> None:
+        chooses = read_settings(words).settings.val_split is not None
+        for step in (2, 4):
+            state = {"schema": 1, "step": step, "best": {"step": 2, "value": 0.5} if chooses else None}
+            (out / "checkpoints" / f"step-{step:08d}").mkdir(parents=True, exist_ok=True)
+            (out / "checkpoints" / f"step-{step:08d}" / "state.json").write_text(json.dumps(state))
+
+    def judge(name: str, words: list[str], out: Path) -> None:
+        which = words[words.index("--checkpoint") + 1] if "--checkpoint" in words else "untrained"
+        made = {"last": "step-00000004", "best": "step-00000002"}.get(which, which)
+        metrics = ("video_to_audio_r1",) if name == "crossmodal" else ("top1", "video_top1", "audio_top1")
+        scores = {
+            f"{metric}{end}": 9.0 + place for place, metric in enumerate(metrics) for end in ("", "_low", "_high")
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_text(json.dumps({"checkpoint": made, "scores": scores}))
+
+    def do(module: str, words: Sequence[str], shards: Address, stop: Stop) -> None:
+        told.append([module.rpartition(".")[2], *words])
+        out = Path(words[words.index("--out") + 1])
+        if module == "kinetics_sounds.train":
+            return train(list(words), out)
+        names = words[: words.index("--run")]
+        for name in names:
+            judge(name, list(words), out / name if len(names) > 1 else out)
+        return None
 
     monkeypatch.setattr(compare, "_do", do)
     return told
@@ -95,6 +139,7 @@ def test_a_supervised_baseline_votes_where_others_are_fine_tuned(
         done(module, [*words, *(["--epochs=1", "--batch=4"] if words[0] == "finetune" else [])], shards, stop)
 
     monkeypatch.setattr(compare, "_do", briefly)
+    monkeypatch.setattr(finetune, "DEFAULTS", dataclasses.replace(finetune.DEFAULTS, batch=4))
     words = [word.replace("knn,crossmodal", "finetune").replace("--seeds=0,1", "--seeds=0") for word in argv]
     assert __main__.main(words) == 0
 
@@ -107,6 +152,126 @@ def test_a_supervised_baseline_votes_where_others_are_fine_tuned(
         "| two",
     }
     assert "\ntwo,0,finetune,top1," in (tmp_path / "compared" / "table.csv").read_text()
+
+
+class TestWhatIsAskedOfEachRun:
+    @pytest.fixture
+    def judged(self, tmp_path: Path, films: dict[int, bytes]) -> Callable[..., int]:
+        """Compare SimCLR with a supervised recipe that has more settings, on a set with a val and a test split."""
+        sizes = {"train": (16,), "val": (2,), "test": (2,)}
+        write_set(tmp_path / "set", sizes, films, classes="tiny")
+
+        def run(protocols: str, more: str = "", *, first: str = "method: simclr") -> int:
+            tiny = (recipes.RECIPES / "avcl_tiny.yaml").read_text()
+            (tmp_path / "one.yaml").write_text(tiny.replace("method: avcl", first))
+            (tmp_path / "two.yaml").write_text(tiny.replace("method: avcl", "method: supervised") + more)
+            asked = [str(tmp_path / f"{name}.yaml") for name in ("one", "two")]
+            where = [f"--shards={tmp_path / 'set'}", f"--out={tmp_path / 'compared'}", "--seeds=3,5"]
+            code: int = __main__.main(["compare", *asked, *where, f"--protocols={protocols}", "--", "--batch=4"])
+            return code
+
+        return run
+
+    def test_fine_tuning_has_the_seed_of_the_run_and_a_vote_the_best_checkpoint(
+        self, judged: Callable[..., int], pretended: list[list[str]], tmp_path: Path
+    ) -> None:
+        """So untrained encoders are the run's own as they were, of each seed others; and both classifiers are the best on val."""
+        assert judged("finetune", "val_split: val\n") == 0
+        tuned = [words[words.index("--out") + 2 :] for words in pretended if words[1] == "finetune"]
+        votes = [words[words.index("--out") + 2 :] for words in pretended if words[1] == "vote"]
+        assert tuned == [[*how, "--seed", seed] for seed in "35" for how in (["--checkpoint", "last"], ["--untrained"])]
+        assert votes == [["--checkpoint", "best"]] * 2
+
+        pretended.clear()
+        assert judged("finetune", "val_split: val\n") == 0
+        assert pretended == []
+        for result in (tmp_path / "compared").glob("two/*/results/vote/results.json"):
+            result.write_text(result.read_text().replace("step-00000002", "step-00000004"))  # of the last one
+        assert judged("finetune", "val_split: val\n") == 0
+        assert [words[1] for words in pretended] == ["vote"] * 2
+
+    def test_a_checkpoint_that_was_chosen_on_the_judged_split_is_not_taken(
+        self, judged: Callable[..., int], pretended: list[list[str]]
+    ) -> None:
+        """As fine-tuning takes none."""
+        assert judged("finetune", "val_split: test\n") == 0
+        assert [words[-2:] for words in pretended if words[1] == "vote"] == [["--checkpoint", "last"]] * 2
+
+    def test_a_run_that_came_to_no_validation_votes_with_its_last_checkpoint(
+        self, judged: Callable[..., int], pretended: list[list[str]], tmp_path: Path
+    ) -> None:
+        assert judged("finetune", "val_split: val\n") == 0
+        for state in (tmp_path / "compared").glob("two/*/run/checkpoints/*/state.json"):
+            state.write_text(json.dumps({"schema": 1, "step": int(state.parent.name[5:]), "best": None}))
+        pretended.clear()
+        assert judged("finetune", "val_split: val\n") == 0
+        assert [words[-2:] for words in pretended if words[1] == "vote"] == [["--checkpoint", "last"]] * 2
+
+    def test_a_baseline_of_one_modality_is_judged_by_that_and_not_by_pairs(
+        self, judged: Callable[..., int], pretended: list[list[str]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Its vote sees that modality alone anyway."""
+        assert judged("linear,crossmodal,finetune", "supervised: {modalities: audio}\n") == 0
+        told = capsys.readouterr().out
+
+        assert "| two (audio alone) | 11.0 |" in told
+        assert "| one | 9.0 |" in told
+        assert "- two, crossmodal: it learns from audio alone" in told
+        assert "| two | 9.0 |" in told.partition("### finetune")[2]
+
+    def test_what_can_give_no_row_is_refused_before_anything_is_trained(
+        self, judged: Callable[..., int], pretended: list[list[str]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for protocol, said in (
+            ("sounds", "--protocols sounds: needs --folder, which this command does not give"),
+            ("cam", "--protocols cam: gives no score"),
+            ("vote", "one.yaml has no classifier that could vote"),
+        ):
+            assert judged(f"linear,{protocol}") == 2
+            assert said in capsys.readouterr().err
+        assert pretended == []
+        assert judged("vote", first="method: supervised") == 0
+
+
+def test_a_set_that_is_too_small_to_fine_tune_on_is_told_before_anything_is_run(
+    argv: list[str], asked: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert __main__.main([word.replace("knn,crossmodal", "finetune") for word in argv]) == 2
+    assert "which has 12 samples, fewer than its batch of 16" in capsys.readouterr().err
+    assert asked == []
+
+
+def test_the_disk_that_a_plan_tells_holds_all_that_is_kept_and_one_that_is_being_written(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Checkpoints of 0.1 GB: 2 recipes x 2 seeds x (2 of the run, 2 of each fine-tuning: trained, untrained), and 1."""
+    monkeypatch.setattr(forecast, "checkpoint_bytes", lambda model, optim: 10**8)
+    monkeypatch.setattr(finetune, "DEFAULTS", dataclasses.replace(finetune.DEFAULTS, batch=4))
+    place = argv.index("--")
+    for protocols, more, total in (
+        ("finetune", (), 2 * 2 * (2 + 2 * 2) + 1),
+        ("linear", (), 2 * 2 * 2 + 1),
+        ("linear", ("--keep=9", "--val_split=test"), 2 * 2 * (9 + 1) + 1),
+    ):
+        words = [word.replace("knn,crossmodal", protocols) for word in argv[:place]]
+        assert __main__.main([*words, "--plan", *argv[place:], *more]) == 0
+        told = capsys.readouterr().out
+        assert f"disk: up to {total / 10:.1f} GB" in told
+        assert ("2 steps a run, then 900 of fine-tuning" in told) == (protocols == "finetune")  # 2 x 150 x 12 / 4
+
+
+def test_a_checkpoint_is_as_large_as_it_is_foretold(finished: Path) -> None:
+    parsed = read_settings(["--config", str(finished / "config.yaml"), "--resume=auto"])
+    data = Data(**json.loads((finished / "run.json").read_text())["data"])
+    (last, *_) = sorted((finished / "checkpoints").iterdir(), reverse=True)
+    tensors = 0
+    for path in last.glob("*.safetensors"):
+        header = int.from_bytes(path.read_bytes()[:8], "little")
+        tensors += path.stat().st_size - 8 - header
+
+    steps = 4 * sum(1 for _ in build.outline(parsed, data).parameters())  # Adam counts them for each weight
+    foretold = forecast.checkpoint_bytes(build.outline(parsed, data), parsed.settings.optim)
+    assert tensors - steps <= foretold <= tensors
 
 
 def test_a_plan_runs_nothing_and_tells_disk_and_steps(
@@ -123,7 +288,7 @@ def test_a_plan_runs_nothing_and_tells_disk_and_steps(
 
 
 def test_a_recipe_that_changed_does_not_take_over_what_the_other_one_reached(
-    argv: list[str], asked: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[str], pretended: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also one of the same name in another folder; a further recipe is welcome."""
     first = [argv[0], argv[1], *argv[3:]]
@@ -132,12 +297,12 @@ def test_a_recipe_that_changed_does_not_take_over_what_the_other_one_reached(
     other.parent.mkdir()
     other.write_text((tmp_path / "two.yaml").read_text())
     for words in ([argv[0], str(other), *argv[3:]], [*first, "--batch=3"]):
-        asked.clear()
+        pretended.clear()
         assert __main__.main(words) == 2
         assert "holds runs of one with other settings" in capsys.readouterr().err
-        assert asked == []
+        assert pretended == []
     assert __main__.main(argv) == 0
-    assert [words[0] for words in asked].count("train") == 2
+    assert [words[0] for words in pretended].count("train") == 2
 
 
 def test_a_batch_that_the_split_does_not_fill_is_told_before_anything_is_run(
@@ -149,7 +314,7 @@ def test_a_batch_that_the_split_does_not_fill_is_told_before_anything_is_run(
 
 
 def test_damaged_results_are_named(
-    argv: list[str], asked: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[str], pretended: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert __main__.main(argv) == 0
     result = next((tmp_path / "compared").glob("one/seed-0/results/knn/results.json"))

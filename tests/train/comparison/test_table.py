@@ -22,7 +22,7 @@ def test_the_interval_is_that_of_the_seeds_and_of_the_clips() -> None:
     (entry,) = table.entries([row("a", seed, 50 + 2 * seed, half=3) for seed in range(3)])["linear"]
 
     assert entry.mean == 52
-    assert entry.half == pytest.approx(math.hypot(4.303 * 2 / math.sqrt(3), 3), rel=1e-3)
+    assert entry.half() == pytest.approx(math.hypot(4.303 * 2 / math.sqrt(3), 3), rel=1e-3)
     assert entry.values == (50, 52, 54)
 
 
@@ -38,28 +38,102 @@ def test_an_interval_ends_where_scores_do() -> None:
     assert entry.interval[1] == 100
 
 
-def test_three_equal_recipes_of_three_seeds_seldom_differ() -> None:
-    """Drawn alike, by chance fewer than 5 % of 2,000 pairs are told apart."""
+@pytest.mark.parametrize(("recipes", "seeds", "most"), [(2, 3, 15), (8, 3, 15), (8, 5, 15), (8, 30, 25)])
+def test_of_equal_recipes_hardly_any_is_told_from_the_best(recipes: int, seeds: int, most: int) -> None:
+    """Drawn alike, in fewer than 5 % of 500 tables is any of the others not within noise, however many there are."""
     generator = np.random.default_rng(0)
     apart = 0
-    for _ in range(2000):
-        rows = [row(name, seed, 50 + 2 * generator.standard_normal()) for name in "ab" for seed in range(3)]
-        gap, half = table.difference(*table.entries(rows)["linear"])
-        apart += abs(gap) > half
+    for _ in range(500):
+        drawn = generator.normal(50, 2, (recipes, seeds))
+        rows = [row(f"r{number}", seed, drawn[number, seed]) for number in range(recipes) for seed in range(seeds)]
+        group = table.entries(rows)["linear"]
+        best = max(group, key=lambda entry: entry.mean)
+        told = [table.verdict(best, each, best_of=recipes) for each in group]
+        apart += sum(not each.endswith("within noise") for each in told) > 1  # the best itself is told nothing
 
-    assert apart < 100
+    assert apart <= most
+
+
+@pytest.mark.parametrize(
+    ("best_of", "freedom", "expected"),
+    [(2, 2, 4.303), (2, math.inf, 1.960), (3, 4, 5.040 / math.sqrt(2)), (10, 10, 5.599 / math.sqrt(2))],
+)
+def test_the_quantiles_are_those_of_printed_tables(best_of: int, freedom: float, expected: float) -> None:
+    """Student's t for two; else the studentised range, of which tables have q(0.05; 3, 4) and q(0.05; 10, 10)."""
+    assert table.quantile(best_of, freedom) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_difference_within_both_intervals_is_noise_and_a_larger_one_is_not() -> None:
-    """Halves of 2 each: 2 sqrt(2) = 2.83."""
-    rows = [row("best", 0, 60, half=2), row("near", 0, 58, half=2), row("far", 0, 50, half=2)]
-    told = table.markdown(rows)
+    """Clips: 2 on either side of each mean of seeds that agree; of three recipes q(0.05; 3, inf) = 3.314.
+
+    Half: 2 sqrt(2) (3.314 / sqrt(2)) / 1.960 = 3.38.
+    """
+    means = {"best": 60, "near": 57, "far": 50}
+    told = table.markdown([row(name, seed, top1, half=2) for name, top1 in means.items() for seed in range(2)])
 
     lines = {line.split("|")[1].strip(): line for line in told.splitlines() if line.startswith("|")}
-    assert "| -2.0 ± 2.8: within noise |" in lines["near"]
-    assert "| -10.0 ± 2.8 |" in lines["far"]
+    assert "| -3.0 ± 3.4: within noise |" in lines["near"]
+    assert "| -10.0 ± 3.4 |" in lines["far"]
     assert "noise" not in lines["best"]
     assert [*lines][2:] == ["best", "near", "far"]
+    assert "| 95% interval (seeds and clips) |" in lines["recipe"]
+
+
+def test_of_one_seed_nothing_is_judged() -> None:
+    """How much seeds differ is not known, so the clips' interval alone would call noise a difference."""
+    told = table.markdown([row("a", 0, 60, half=1), row("b", 0, 50, half=1)])
+
+    assert "| 95% interval (clips only) |" in told
+    assert "| b | 50.0 | 49.0 to 51.0 | 50.0 | 10.0 | -10.0 (not judged: one seed) |" in told
+    assert "±" not in told
+
+
+def test_a_recipe_that_has_one_seed_left_is_not_judged_beside_others_that_are() -> None:
+    """Half of c: sqrt(2) of the root of (5.89 x 0.1 / sqrt(3))^2 + (1.196 x 1)^2, with q(0.05; 3, 2) = 8.33, is 1.76."""
+    rows = [*(row("a", seed, 60 + seed / 10, half=1) for seed in range(3)), row("b", 0, 50, half=1)]
+    rows += [row("c", seed, 20 + seed / 10, half=1) for seed in range(3)]
+    lines = {line.split(" |")[0]: line for line in table.markdown(rows).splitlines()}
+
+    assert "49.0 to 51.0 (clips only)" in lines["| b"]
+    assert lines["| b"].endswith("| -10.1 (not judged: one seed) |")
+    assert "(seeds and clips)" in lines["| c"]
+    assert lines["| c"].endswith("| -40.0 ± 1.8 |")
+
+
+def test_a_metric_without_an_interval_over_clips_is_not_judged() -> None:
+    """As a clustering's: of two seeds that agree it is not exact, and of one there is no interval at all."""
+    scores = {"a": 60.0, "b": 50.0}
+    rows = [
+        Row(recipe=name, seed=seed, protocol="cluster", scores={"nmi": value}, untrained={})
+        for name, value in scores.items()
+        for seed in range(2)
+    ]
+    told = table.markdown(rows)
+    assert "| 95% interval (seeds only) |" in told
+    assert "| b | 50.0 | 50.0 to 50.0 | 50.0, 50.0 |  | -10.0 (not judged: no interval over clips) |" in told
+
+    told = table.markdown([each for each in rows if each.seed == 0])
+    assert "| b | 50.0 |  | 50.0 |  | -10.0 (not judged: one seed) |" in told
+
+
+def test_a_recipe_that_learns_from_one_modality_is_judged_by_that() -> None:
+    """The other encoder has learnt nothing: what both tell together is half noise."""
+    scores = {"top1": 30.0, "top1_low": 29.0, "top1_high": 31.0}
+    own = {"video_top1": 55.0, "video_top1_low": 53.0, "video_top1_high": 57.0, "audio_top1": 5.0}
+    of_video = Row(
+        recipe="r", seed=0, protocol="linear", scores={**scores, **own}, untrained={"video_top1": 8.0}, modality="video"
+    )
+    pairs = Row(
+        recipe="r", seed=0, protocol="crossmodal", scores={"video_to_audio_r1": 1.0}, untrained={}, modality="video"
+    )
+    told = table.markdown([row("a", 0, 50, half=1), of_video, pairs])
+
+    assert "### linear: top1 in %" in told
+    assert "| r (video alone) | 55.0 | 53.0 to 57.0 | 55.0 | 8.0 |  |" in told
+    assert "(video alone): the recipe learns from video alone, and is judged by its video_top1." in told
+    assert "### crossmodal" not in told
+    assert "Left out:\n- r, crossmodal: it learns from video alone, of which crossmodal has no score" in told
+    assert table.plot_svg([pairs]) is None
 
 
 def test_recipes_are_compared_protocol_by_protocol() -> None:

@@ -116,6 +116,15 @@ def test_a_run_goes_on_exactly_with_its_own_numbers(
     assert settings_of(run) == settings_of(trained)
 
 
+def test_a_set_at_a_url_has_its_statistics_there(
+    heard: Path, trained: Path, small: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    argv = small(tmp_path / "run", f"--shards=file://{heard}", f"--cache={tmp_path / 'cache'}", "--steps=1", *VIEW)
+
+    assert pretrain.main(argv) == 0
+    assert settings_of(tmp_path / "run") == settings_of(trained)
+
+
 def test_training_standardises_the_sound(trained: Path, heard: Path) -> None:
     """Over the training split's tracks each bin has mean 0 and deviation 1, where a track is one window."""
     encoders, split = train.load(trained), stream.open_split(heard, "train")

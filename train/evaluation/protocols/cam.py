@@ -43,6 +43,8 @@ GAP = 4
 """Pixels between two images of a picture."""
 SIDE = 112
 """Smaller images are drawn so large, by whole factors."""
+SCORES = False
+"""Pictures are not compared by a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,6 +93,8 @@ class Settings:
 
 
 GROUPS = {"supervised": supervised.Settings}
+DEFAULTS = Settings(run=Path())
+"""What is done where nothing is asked for; of no run."""
 
 
 def evaluate(parsed: Parsed[Settings]) -> int:
@@ -178,11 +180,18 @@ def _tuning(
         workers=before.settings.workers if settings.workers is None else settings.workers,
     )
     check(tuning)
+    return replace(before, settings=tuning, groups=model_groups(settings, before, classifier))
+
+
+def model_groups(
+    settings: Settings, before: Parsed[TrainSettings], classifier: supervised.Settings | None = None
+) -> dict[str, Any]:
+    """The options of a run's modules, as its fine-tuning has them; raises SettingsError where they cannot be."""
     view = before.groups[before.settings.view]
     if getattr(view, "views", 1) != 1:  # a run that compares views of a sample; the classifier sees one
         view = replace(view, views=1)
-    groups = {**before.groups, before.settings.view: view, "supervised": _classifier(settings, classifier, before)}
-    return replace(before, settings=tuning, groups=groups)
+    own = _classifier(settings, classifier or supervised.Settings(), before)
+    return {**before.groups, before.settings.view: view, "supervised": own}
 
 
 def _classifier(

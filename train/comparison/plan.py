@@ -1,0 +1,140 @@
+"""What a comparison is to do: recipes, seeds, what judges them; what can give no row is refused before a step is trained."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from kinetics_sounds import plugins
+from kinetics_sounds.address import Address
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.settings import Parsed
+from kinetics_sounds.shards import reader
+
+from .. import evaluate
+from ..config import run_folder
+from ..config.settings import TrainSettings, read_settings
+
+OWN = ("--seed", "--out", "--shards", "--config", "--init", "--resume")
+"""Options of ks-train that a comparison says itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done."""
+
+    recipes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    protocols: tuple[str, ...]
+    shards: Address
+    out: Path
+    more: tuple[str, ...]
+    """Options of every ks-train."""
+
+    def folder(self, recipe: str, seed: int) -> Path:
+        """Of one row."""
+        return self.out / Path(recipe).stem / f"seed-{seed}"
+
+    def parsed(self, recipe: str) -> Parsed[TrainSettings]:
+        """The settings of a recipe's runs."""
+        return read_settings(["--config", recipe, *self.more])
+
+    def supervised(self, recipe: str) -> bool:
+        """Whether a recipe's runs have a classifier already."""
+        return self.parsed(recipe).settings.method == "supervised"
+
+    def modality(self, recipe: str) -> str:
+        """What a recipe's runs learn from: both, video or audio."""
+        parsed = self.parsed(recipe)
+        return str(getattr(parsed.groups[parsed.settings.method], "modalities", "both"))
+
+    def asked(self, recipe: str) -> dict[str, str]:
+        """By protocol of the table, what ks-eval is asked: where others are fine-tuned, a supervised run votes as it is."""
+        supervised = self.supervised(recipe)
+        return {name: "vote" if supervised and name == "finetune" else name for name in self.protocols}
+
+    def chosen(self, recipe: str) -> bool:
+        """Whether a recipe's runs have a best checkpoint, of a split that is not the one to be judged on.
+
+        As fine-tuning has it: what was chosen on the judged clips would be told as better than it is.
+        """
+        val = self.parsed(recipe).settings.val_split
+        return val is not None and val != run_folder.judged_split(reader.read_dataset(self.shards).splits)
+
+
+def planned(
+    asked: Sequence[str],
+    *,
+    seeds: str,
+    protocols: str,
+    shards: Address | None,
+    out: Path,
+    more: tuple[str, ...],
+) -> Plan:
+    """The plan of these words; raises SettingsError for what cannot be compared."""
+    names = [Path(recipe).stem for recipe in asked]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"two recipes are called alike: {', '.join(names)}; give each a name of its own")
+    try:
+        numbers = tuple(dict.fromkeys(int(word) for word in seeds.split(",") if word.strip()))
+    except ValueError as error:
+        raise SettingsError(f"--seeds {seeds}: must be whole numbers, separated by commas") from error
+    judges = tuple(dict.fromkeys(word.strip() for word in protocols.split(",") if word.strip()))
+    for name in judges:
+        _check_protocol(name)
+    if not numbers or min(numbers) < 0 or not judges:
+        raise SettingsError("--seeds and --protocols: give at least one of each, seeds of 0 or more")
+    for word in more:
+        if word.partition("=")[0] in OWN:
+            raise SettingsError(f"{word} behind --: is this command's to say; leave it out")
+    first = read_settings(["--config", asked[0], *more])
+    found = shards or run_folder.find_shards(first.settings, first.configs)
+    plan = Plan(recipes=tuple(asked), seeds=numbers, protocols=judges, shards=found, out=out, more=more)
+    for recipe in asked if "vote" in judges else ():
+        if not plan.supervised(recipe):
+            raise SettingsError(
+                f"--protocols vote: {recipe} has no classifier that could vote; give finetune, which makes one, and by which "
+                "recipes of --method supervised vote too"
+            )
+    return plan
+
+
+def has_untrained(name: str) -> bool:
+    """Whether untrained encoders can be judged so: they have no classifier that could vote."""
+    return is_probe(name) or "untrained" in _options(name)
+
+
+def is_seeded(name: str) -> bool:
+    """Whether a protocol has a seed of its own, as fine-tuning has: then it is that of the run."""
+    return not is_probe(name) and "seed" in _options(name)
+
+
+def is_probe(name: str) -> bool:
+    """Whether it is a probe of frozen features, of which ks-eval takes several at once."""
+    return name in plugins.names(evaluate.PROBES)
+
+
+def _check_protocol(name: str) -> None:
+    """Raise SettingsError for a protocol that is not there, or that can give no row of a table."""
+    if name not in evaluate.names():
+        raise SettingsError(
+            f"--protocols: nothing is called {name!r}; there are: {', '.join(evaluate.names())}"
+            f"{plugins.nearest(name, evaluate.names())}"
+        )
+    if is_probe(name):
+        return
+    needs = [option for option, optional in _options(name).items() if not optional and option != "run"]
+    why = "gives no score"
+    if getattr(plugins.load(evaluate.PROTOCOLS, name), "SCORES", True):
+        why = f"needs --{', --'.join(needs)}, which this command does not give" if needs else ""
+    if why:
+        raise SettingsError(f"--protocols {name}: {why}; leave it out, and ask ks-eval {name} of each run afterwards")
+
+
+def _options(name: str) -> dict[str, bool]:
+    """The options of a protocol, and whether each may be left out."""
+    missing = dataclasses.MISSING
+    return {
+        each.name: each.default is not missing or each.default_factory is not missing
+        for each in fields(plugins.load(evaluate.PROTOCOLS, name).Settings)
+    }
