@@ -210,6 +210,13 @@ class View(Protocol):
         """
         ...
 
+    def plain(self, settings: Any) -> Any:  # noqa: ANN401
+        """The settings of one view without changes of colour or sound, for a classifier of frozen features (ks-eval layerwise).
+
+        A view that knows of no such changes has no `plain`.
+        """
+        ...
+
 
 def replicated(model: nn.Module) -> tuple[str, ...]:
     """`Method.REPLICATED` of a model; none of a module that is no method."""

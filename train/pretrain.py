@@ -70,11 +70,11 @@ def train(parsed: Parsed[TrainSettings], *, prog: str = "ks-train", to_stderr: b
     with contextlib.ExitStack() as stack:
         if to_stderr:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        return _train(parsed, stack.enter_context(process_group.start(devices.pick_device(settings.device))))
+        return train_as_rank(parsed, stack.enter_context(process_group.start(devices.pick_device(settings.device))))
 
 
-def _train(parsed: Parsed[TrainSettings], world: World) -> int:
-    """As one rank of the world."""
+def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
+    """As `train`, as one rank of a world that is there."""
     settings = parsed.settings
     shards = run_folder.find_shards(settings, parsed.configs)
     split = dataset.open_split(settings, shards, settings.train_split)

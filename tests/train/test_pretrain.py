@@ -8,9 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,8 @@ from kinetics_sounds.train.config import recipes, run_folder, settings
 from kinetics_sounds.train.engine import build, checkpoint
 from kinetics_sounds.train.methods import avcl
 from kinetics_sounds.train.optim import optimizer
+
+from .boards import curves
 
 Argv = Callable[..., list[str]]
 
@@ -55,20 +55,6 @@ def tensors(out: Path, step: int = STEPS) -> dict[str, torch.Tensor]:
     for path in sorted(folder.glob("*.safetensors")):
         found |= {f"{path.stem}: {name}": tensor for name, tensor in load_file(path).items()}
     return found
-
-
-def curves(out: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows: (step, value) by name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its imports warn of their dependencies
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-    events = sorted((out / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    with tempfile.TemporaryDirectory() as folder:  # as they were written: their own names tell seconds, then a counter
-        for number, path in enumerate(events):
-            Path(folder, f"events.out.tfevents.{number:010d}").symlink_to(path.resolve())
-        shown = EventAccumulator(folder)
-        shown.Reload()
-    return {tag: [(event.step, event.value) for event in shown.Scalars(tag)] for tag in shown.Tags()["scalars"]}
 
 
 def assert_equals_an_uninterrupted_run(out: Path, finished: Path) -> None:

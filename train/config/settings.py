@@ -59,7 +59,8 @@ class TrainSettings:
     """Split that is judged at the end of every epoch, in evaluation mode; the best checkpoint is kept beside the last ones."""
     probe_every: int | None = None
     """Steps between two looks at what frozen features are worth, on --val_split after a fit on the training split; also before
-    the first step. Logged as probe_..., with the features' effective rank; default: no look."""
+    the first step. Logged as probe_..., with the features' effective rank; of a run that learns from one modality, probe_top1 is
+    that one's. Default: no look."""
     probe: str = "knn"
     """How: knn or linear."""
     probe_samples: int = 2000

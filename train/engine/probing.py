@@ -26,7 +26,9 @@ from .step import TrainStep
 
 log = logging.getLogger("kinetics_sounds")
 
-SCORES = ("top1", "video_top1", "audio_top1")
+SCORES = ("video_top1", "audio_top1", "top1_chance")
+ROUNDING = 1e-6
+"""Of the features' length: what varies less than this is float32's rounding, of which batches of unlike sizes have more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,11 @@ class Probing:
 def probe(
     built: ModelBundle, its: Probing, *, updates: TrainStep, loading: loader.Loading, world: World
 ) -> dict[str, float]:
-    """The probe's accuracies in percent as "probe_…", with chance and the interval of both modalities together.
+    """The probe's accuracies in percent as "probe_…": of each modality, of both together with their interval, and chance.
 
-    With them, for each modality on the probed split: "…_rank", the effective rank of its features, and "…_dead", the share of
-    channels that are zero for all of it. Every rank returns the same; the model is as it was.
+    Of a method that looks at one modality alone, "probe_top1" and its interval are that one's, for the other's encoder learns
+    nothing. With them, for each modality on the probed split: "…_rank", the effective rank of its features, and "…_dead", the
+    share of channels that are zero for all of it. Every rank returns the same; the model is as it was.
     """
     built.method.eval()
     try:
@@ -62,7 +65,10 @@ def probe(
         built.method.train()
     module = plugins.load(probes.__name__, its.name)
     found = module.evaluate(on, fit, module.Settings())
-    told = {f"probe_{name}": found[name] for name in (*SCORES, "top1_low", "top1_high", "top1_chance")}
+    modalities = getattr(getattr(built.method, "settings", None), "modalities", "both")
+    own = "top1" if modalities == "both" else f"{modalities}_top1"
+    told = {f"probe_top1{end}": found[f"{own}{end}"] for end in ("", "_low", "_high")}
+    told |= {f"probe_{name}": found[name] for name in SCORES}
     for modality, features_ND in (("video", on.video_ND), ("audio", on.audio_ND)):
         told[f"{modality}_rank"] = effective_rank(features_ND)
         told[f"{modality}_dead"] = float(losses.dead_share(features_ND))
@@ -74,11 +80,12 @@ def effective_rank(features_ND: Tensor) -> float:
     """In how many directions features vary: e to the entropy of the singular values' shares (Roy & Vetterli 2007).
 
     Of features (N, D) about their mean: 1 where all lie on a line, D where they vary alike in all directions, 0 where all are
-    equal.
+    equal. Directions that hold less than `ROUNDING` of the features' length count as none.
     """
-    centred_ND = (features_ND - features_ND.mean(dim=0)).double()
-    values = torch.linalg.svdvals(centred_ND)
-    if not values.numel() or values[0] <= 1e-9 * features_ND.double().norm():
+    features_ND = features_ND.double()
+    values = torch.linalg.svdvals(features_ND - features_ND.mean(dim=0))
+    values = values[values > ROUNDING * features_ND.norm()]
+    if not values.numel():
         return 0.0
     share = values / values.sum()
     return float(torch.special.entr(share).sum().exp())

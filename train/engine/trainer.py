@@ -300,5 +300,5 @@ def _farewell(its: _Run, step: int, stop: Stop) -> None:
     else:
         probe = "linear" if len(its.split.dataset.splits) > 1 else "crossmodal"
         its.world.say(f"trained: {step} steps\ncheckpoint: {path}")
-        if its.settings.method != "supervised":  # that one is judged by whoever fine-tunes with it
+        if its.settings.method not in ("supervised", "layerwise"):  # which are judged by whoever trains with them
             its.world.say(f"next: ks-eval {probe} --run {its.out}")

@@ -27,6 +27,11 @@ class Tracker(Protocol):
         ...
 
 
+def first_told(first_step: int) -> int:
+    """The first step whose values a run tells that goes on after `first_step`: a new one tells of step 0, before any update."""
+    return first_step + 1 if first_step else 0
+
+
 def names(text: str) -> tuple[str, ...]:
     """The trackers that a setting names; raises SettingsError for another word."""
     chosen = choices(text, [*plugins.names(__name__), NONE], option="track")

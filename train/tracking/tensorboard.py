@@ -9,18 +9,18 @@ from typing import Any
 
 from kinetics_sounds import files
 
-from . import Write
+from . import Write, first_told
 
 
 @contextlib.contextmanager
 def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[Write]:
-    """Values as scalars; those of steps after `first_step` that were written before count no more."""
+    """Values as scalars; those of steps that are told again, and were written before, count no more."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorBoard's own imports warn of their dependencies
         from torch.utils.tensorboard import SummaryWriter
     folder = out / "tensorboard"
     with _silent(), files.named(folder), contextlib.ExitStack() as stack:
-        board: Any = SummaryWriter(str(folder), purge_step=first_step + 1)
+        board: Any = SummaryWriter(str(folder), purge_step=first_told(first_step))
         stack.callback(board.close)
 
         def write(step: int, values: Mapping[str, float]) -> None:

@@ -73,8 +73,30 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "negatives_within": 1024,
         "exclude_self": False,
     },
+    "layerwise": {"modality": "video", "layers": "conv2,conv3,conv4,conv5", "features": 9216},
+    "iicl": {
+        "dim": 1024,
+        "hidden": 512,
+        "clusters": 400,
+        "temperature": 0.5,
+        "cluster_temperature": 0.5,
+        "instance_weight": 1.0,
+        "cluster_weight": 0.5,
+        "first_stage": 300,
+        "attention": True,
+        "project": False,
+        "shared_heads": True,
+    },
+    "crisscross": {
+        "terms": "intra,sync,async",
+        "dim": 2048,
+        "hidden": 512,
+        "projector_layers": 3,
+        "predictor": "separate",
+    },
 }
-"""Of AVCL methods 1.8 to 1.12, of those it compares with section 2, of AVID and CMA 3.2 and 3.5; widths for features of 512."""
+"""Of AVCL methods 1.8 to 1.12, of those it compares with section 2, of AVID, CMA and their probe 3.2 to 3.6, of IICL 4, of
+CrissCross 5; widths for features of 512."""
 
 LARS = {"name": "lars", "momentum": 0.9, "decay_all": False, "schedule": "cosine", "weight_decay": 1e-6}
 SGD = {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,16 @@ import torch
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import pretrain
+from kinetics_sounds.train.config.settings import read_settings
 from kinetics_sounds.train.data import fetcher, loader, sampler
 from kinetics_sounds.train.data.workers import BadRowError
 from kinetics_sounds.train.distributed.process_group import World
 from kinetics_sounds.train.engine import build, probing
 from kinetics_sounds.train.engine.step import TrainStep
+from kinetics_sounds.train.interface import Data
+from kinetics_sounds.train.probes import knn
+
+from ..boards import curves
 
 Argv = Callable[..., list[str]]
 ALONE = World(0, 1, torch.device("cpu"))
@@ -33,6 +39,26 @@ def looks(run: Path) -> list[dict[str, Any]]:
 class TestEffectiveRank:
     def test_of_features_that_are_all_equal_it_is_0(self) -> None:
         assert probing.effective_rank(torch.full((5, 3), 0.7)) == 0
+
+    @pytest.mark.parametrize("noise", [0, 1e-7])
+    @pytest.mark.parametrize("count", [5, 100, 1000])
+    def test_of_features_that_are_equal_up_to_rounding_it_is_0(self, count: int, noise: float) -> None:
+        """As those of a collapsed encoder in batches of unlike sizes."""
+        generator = torch.Generator().manual_seed(0)
+        row = torch.rand(256, generator=generator)
+        features = row * (1 + noise * torch.randn(count, 256, generator=generator))
+
+        assert (features == features[0]).all() == (noise == 0)
+        assert probing.effective_rank(features) == 0
+
+    def test_rounding_adds_no_directions_to_those_in_which_features_vary(self) -> None:
+        """Two directions alike of a hundredth of the length, and noise in 256."""
+        generator = torch.Generator().manual_seed(0)
+        corners = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]).repeat(50, 1)
+        features = 1 + torch.nn.functional.pad(0.1 * corners, (0, 254))
+        noisy = features * (1 + 1e-7 * torch.randn(200, 256, generator=generator))
+
+        assert probing.effective_rank(noisy) == pytest.approx(2, abs=1e-3)
 
     def test_of_features_on_a_line_it_is_1(self) -> None:
         assert probing.effective_rank(torch.arange(6.0)[:, None] * torch.tensor([[1.0, 2.0]]) + 3) == pytest.approx(1)
@@ -102,6 +128,19 @@ def test_a_run_that_goes_on_knows_what_untrained_features_were_worth(
     assert [line["step"] for line in looks(run)] == [0, 3, 6]
 
 
+def test_a_run_that_was_killed_before_it_saved_anything_looks_anew_and_tells_it_once(
+    small: Argv, tmp_path: Path
+) -> None:
+    """A look at untrained features, in the lines and on the board; what was told after a later start stays."""
+    run, argv = tmp_path / "run", (*PROBED, "--steps=3", "--optim.warmup_steps=0")
+    for _ in range(2):
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        assert pretrain.main(small(run, *argv)) == 0
+
+    assert [line["step"] for line in looks(run)] == [0, 3]
+    assert [step for step, _ in curves(run)["probe_top1"]] == [0, 3]
+
+
 def test_a_method_without_a_loss_for_other_clips_is_judged_by_it(small: Argv, tmp_path: Path) -> None:
     run = tmp_path / "run"
     argv = small(run, "--method=avid", "--avid.negatives=4", *PROBED, "--probe=linear")
@@ -156,6 +195,27 @@ def test_no_forward_pass_has_more_samples_than_a_batch(
     probing.probe(built, asked, updates=updates, loading=loader.Loading(workers=0), world=ALONE)
 
     assert sizes == [4, 4, 4] * 2
+
+
+@pytest.mark.parametrize("modality", ["video", "audio"])
+def test_a_method_that_looks_at_one_modality_is_told_by_that(
+    modality: str, small: Argv, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other encoder learns nothing, so both together would be half noise."""
+    split = open_split(shards, "train")
+    words = small(tmp_path / "run", "--method=supervised", f"--supervised.modalities={modality}")
+    data = Data(classes=2, samples=12, steps=1, steps_per_epoch=3, batch=4)
+    built = build.build_model(read_settings(words), data)
+    names = ("top1", "video_top1", "audio_top1")
+    found = {f"{name}{end}": 10 * place + 1 for place, name in enumerate(names) for end in ("", "_low", "_high")}
+    monkeypatch.setattr(knn, "evaluate", lambda *_: {**found, "top1_chance": 50})
+    asked = probing.Probing(name="knn", fit=split, on=split, samples=4, batch=4, max_bad_share=0)
+    updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
+    told = probing.probe(built, asked, updates=updates, loading=loader.Loading(workers=0), world=ALONE)
+
+    own = found[f"{modality}_top1"]
+    assert [told[f"probe_top1{end}"] for end in ("", "_low", "_high")] == [own] * 3
+    assert (told["probe_video_top1"], told["probe_audio_top1"]) == (11, 21)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from kinetics_sounds.train import methods, pretrain
 OPTIONS: dict[str, Sequence[str]] = {
     "avcl": (),
     "supervised": (),
+    "layerwise": ("--layerwise.features=64",),
     "moco": ("--moco.queue=4", "--moco.mode=joint", "--clip_and_mel.views=2"),
     "avid": ("--avid.negatives=4", "--avid.hidden=8", "--avid.dim=8"),
     "simclr": ("--simclr.mode=joint", "--clip_and_mel.views=2"),
@@ -21,6 +22,8 @@ OPTIONS: dict[str, Sequence[str]] = {
     "simsiam": ("--simsiam.hidden=8", "--simsiam.dim=8"),
     "barlow": ("--barlow.dim=8",),
     "cma": ("--cma.negatives=4", "--cma.negatives_within=2", "--cma.hidden=8", "--cma.dim=8", "--cma.positives=3"),
+    "iicl": ("--iicl.dim=8", "--iicl.hidden=8", "--iicl.clusters=4", "--iicl.first_stage=1"),
+    "crisscross": ("--crisscross.dim=8", "--crisscross.hidden=8", "--clip_and_mel.views=2"),
     "iic": ("--iic.negatives=4", "--iic.intra_negative=shuffle"),
 }
 """Small ones; a new method has a line here."""

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kinetics_sounds.train.interface import Encoder
-from kinetics_sounds.train.models.backbones import avid_r2plus1d, c3d, conv2d, feature_width, r2plus1d, r3d, resnet18
+from kinetics_sounds.train.models.backbones import (
+    avid_r2plus1d,
+    c3d,
+    conv2d,
+    feature_width,
+    layer_widths,
+    r2plus1d,
+    r3d,
+    resnet18,
+)
 
 ALL: tuple[ModuleType, ...] = (avid_r2plus1d, c3d, conv2d, r2plus1d, r3d, resnet18)
 TOTALS = {
@@ -383,3 +392,18 @@ def test_a_depth_that_avid_has_not_is_refused() -> None:
 def test_a_module_without_a_width_is_no_backbone() -> None:
     with pytest.raises(ValueError, match="Flatten is no backbone: set its attribute dim"):
         feature_width(nn.Flatten())
+
+
+@each
+def test_the_channels_of_layers_are_known_without_an_input(backbone: ModuleType) -> None:
+    """Of C3D conv2 has twice those of conv1, which is its stem; the weights are not touched."""
+    encoder = backbone.build(backbone.Settings(width=2, channels=1))
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    double = 2 if backbone is c3d else 1
+
+    assert layer_widths(encoder, ("conv4", "conv2")) == {"conv4": 8 * double, "conv2": 2 * double}
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    with pytest.raises(ValueError, match="has no layer conv6; it has: conv1, "):
+        layer_widths(encoder, ("conv2", "conv6"))
+    with pytest.raises(ValueError, match="Linear has no layer conv2; it has: none"):
+        layer_widths(nn.Linear(1, 1), ("conv2",))

@@ -7,7 +7,7 @@ Shapes: B batch, C channels, T time, H W pixels, F mel bands.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -130,6 +130,11 @@ class Settings:
 def check(dataset: Dataset, settings: Settings) -> None:
     """Raise ShardError where the stored frames are smaller than the view needs, or a part is missing."""
     check_set(dataset, inputs(settings).parts, side=min(settings.resize_height, settings.resize_width))
+
+
+def plain(settings: Settings) -> Settings:
+    """The settings for a classifier of frozen features: random clips, crops and flips, and no other change."""
+    return replace(settings, views=1, video_augment="flip", audio_augment="")
 
 
 def inputs(settings: Settings) -> Inputs:

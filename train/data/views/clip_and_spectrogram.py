@@ -139,6 +139,11 @@ def complete(settings: Settings, shards: Address, split: Split, before: Mapping[
     return dataclasses.replace(settings, audio_mean=found[0], audio_std=found[1])
 
 
+def plain(settings: Settings) -> Settings:
+    """The settings for a classifier of frozen features: random clips, crops of frames of the evaluation's size, and flips."""
+    return dataclasses.replace(settings, views=1, video_augment="flip", volume_jitter=0.0)
+
+
 def inputs(settings: Settings) -> Inputs:
     """What the encoders take, and which parts of a sample it is made of."""
     return Inputs(
@@ -189,7 +194,7 @@ def _random_view(sample: Sample, settings: Settings, generator: np.random.Genera
 
 
 def placed(sample: Sample, settings: Settings, generator: np.random.Generator) -> tuple[int, int, int]:
-    """A training clip's first stored frame, and the first sample and the count of the sound beside it (methods.md 10.3).
+    """A training clip's first stored frame, and the first sample and the count of the sound beside it (docs/decisions/0017).
 
     A track that is shorter than the window is taken whole. At its ends "paper" has the nearest window within it.
     """

@@ -1,35 +1,31 @@
 """ks-eval finetune: all weights of a run's encoders learn the labels, and many clips a video vote (AVCL, section III.B)."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, STOPPED
-from kinetics_sounds.errors import RunError, SettingsError, StoppedError
+from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
-from kinetics_sounds.shards.index import Dataset, SplitFacts
+from kinetics_sounds.shards.index import Dataset
 
 from ... import pretrain
 from ...config import run_folder
-from ...config.settings import TrainSettings, at_least, check, chosen_settings
+from ...config.settings import TrainSettings, at_least
 from ...data.dataset import default_cache, open_split
 from ...data.loader import Loading
 from ...distributed import launch
 from ...distributed.devices import pick_device
-from ...engine import checkpoint, resume
+from ...engine import checkpoint
 from ...methods import supervised
 from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
-from .. import results, votes
+from .. import results, training, votes
 from ..encoders import asked, check_claims, load
 from ..votes import How
-
-HOW = frozenset(resume.FREE) - {"init", "val_split", "epochs", "steps"} | {"window"}
-"""Settings of ks-train that one fine-tuning may have different each time it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +100,27 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
-    val, on = _val_and_on(settings, dataset.splits, shards=shards)
+    val, on = training.val_and_on(settings, dataset.splits, shards=shards)
     run_folder.check_like(facts, dataset, shards=shards)
     name = asked(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     check_claims(settings.run, first)
     out = results.folder(settings, "finetune")
-    tuning = _tuning(settings, classifier, first=first, shards=shards, val=val, out=out)
-    _check_same(out, tuning, fingerprint=dataset.splits[settings.fit_split].fingerprint)
+    before = run_folder.model_of(settings.run)
+    tuning = training.of_run(
+        settings,
+        before,
+        "supervised",
+        model_groups(settings, before, classifier),
+        shards=shards,
+        out=out,
+        train_split=settings.fit_split,
+        val_split=val,
+        init=first,
+        seed=settings.seed,
+    )
+    fingerprint = dataset.splits[settings.fit_split].fingerprint
+    training.check_same(out, tuning, fingerprint=fingerprint, done="fine-tuned")
     code = pretrain.train(tuning, prog="ks-eval", to_stderr=settings.json)
     if code == STOPPED:
         raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
@@ -128,70 +137,12 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     return DONE
 
 
-def _val_and_on(settings: Settings, splits: Mapping[str, SplitFacts], *, shards: Address) -> tuple[str | None, str]:
-    """The split that chooses the checkpoint, where one does, and the one to be judged on.
-
-    Raises SettingsError where one is missing, empty, or the one that is learnt from.
-    """
-    on = settings.on_split or run_folder.judged_split(splits) or "test"
-    spare = "val" in splits and "val" not in (on, settings.fit_split)
-    val = settings.val_split or ("val" if spare else None)
-    for option, name in (("on_split", on), ("val_split", val)):
-        if name == settings.fit_split:
-            raise SettingsError(f"--{option} {name}: is the split to learn from (--fit_split); name another")
-    for option, needed in (("on_split", on), ("fit_split", settings.fit_split)):
-        if needed not in splits or not splits[needed].samples:
-            raise SettingsError(f"--{option} {needed}: is not there; {shards} has: {', '.join(splits)}")
-    return val, on
-
-
-def _tuning(
-    settings: Settings,
-    classifier: supervised.Settings,
-    *,
-    first: Path | None,
-    shards: Address,
-    val: str | None,
-    out: Path,
-) -> Parsed[TrainSettings]:
-    """What ks-train is to do: a run's model and view, and else its defaults rather than the run's settings.
-
-    Raises SettingsError where it cannot be.
-    """
-    before = run_folder.model_of(settings.run)
-    tuning = replace(
-        before.settings,
-        shards=shards,
-        out=out,
-        train_split=settings.fit_split,
-        val_split=val,
-        init=first,
-        method="supervised",
-        epochs=settings.epochs,
-        batch=settings.batch,
-        optim=settings.optim,
-        seed=settings.seed,
-        devices=settings.devices,
-        device=settings.device,
-        precision=settings.precision,
-        cache=settings.cache,
-        cache_gb=settings.cache_gb,
-        keep=1,
-        workers=before.settings.workers if settings.workers is None else settings.workers,
-    )
-    check(tuning)
-    return replace(before, settings=tuning, groups=model_groups(settings, before, classifier))
-
-
 def model_groups(
     settings: Settings, before: Parsed[TrainSettings], classifier: supervised.Settings | None = None
 ) -> dict[str, Any]:
     """The options of a run's modules, as its fine-tuning has them; raises SettingsError where they cannot be."""
-    view = before.groups[before.settings.view]
-    if getattr(view, "views", 1) != 1:  # a run that compares views of a sample; the classifier sees one
-        view = replace(view, views=1)
     own = _classifier(settings, classifier or supervised.Settings(), before)
-    return {**before.groups, before.settings.view: view, "supervised": own}
+    return {**before.groups, before.settings.view: training.one_view(before), "supervised": own}
 
 
 def _classifier(
@@ -211,26 +162,6 @@ def _classifier(
         return replace(classifier, gate=gate, amfm=amfm)
     except ValueError as error:
         raise SettingsError(f"--gate {settings.gate}: {error}") from error
-
-
-def _check_same(out: Path, tuning: Parsed[TrainSettings], *, fingerprint: str) -> None:
-    """Raise RunError where `out` holds another fine-tuning: its scores would be told as this one's."""
-    if checkpoint.latest(out / "checkpoints") is None:
-        return
-    if (was := run_folder.read_facts(out)["fingerprint"]) != fingerprint:
-        raise RunError(
-            f"{out}: is fine-tuned on other clips ({was}, not {fingerprint}); choose another --out, or remove it"
-        )
-    before, now = (_decisive(each) for each in (run_folder.reopen(out), tuning))
-    for name in sorted({*before, *now}):
-        was, is_ = before.get(name), now.get(name)
-        if was != is_ and not (name == "init" and was and is_ and Path(was).resolve() == Path(is_).resolve()):
-            raise RunError(f"{out}: is fine-tuned with {name} {was}, not {is_}; choose another --out, or remove it")
-
-
-def _decisive(tuning: Parsed[TrainSettings]) -> dict[str, Any]:
-    """What of a fine-tuning's settings decides its scores, by name."""
-    return {name: value for name, value in chosen_settings(tuning).items() if name not in HOW}
 
 
 def _judged(

@@ -4,7 +4,10 @@ import copy
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
+
+from ...interface import Encoder
 
 Network = TypeVar("Network", bound=nn.Module)
 Pooling = Literal["max", "mean"]
@@ -69,3 +72,17 @@ def feature_width(encoder: nn.Module) -> int:
     if type(width) is not int:
         raise ValueError(f"{type(encoder).__name__} is no backbone: set its attribute dim to the width of its output")
     return width
+
+
+def layer_widths(encoder: nn.Module, layers: Sequence[str]) -> dict[str, int]:
+    """Channels of the maps of these layers, by a pass of shapes alone; raises ValueError that lists those there are."""
+    there = encoder.layers if isinstance(encoder, Encoder) else ()
+    missing = [layer for layer in layers if layer not in there]
+    if missing or not isinstance(encoder, Encoder):
+        told = f"no layer {', '.join(missing)}; it has: {', '.join(there) or 'none'}"
+        raise ValueError(f"{type(encoder).__name__} has {told}")
+    outline = copy.deepcopy(encoder).to("meta").eval()
+    first = next(each for each in outline.modules() if isinstance(each, nn.Conv2d | nn.Conv3d))
+    frames = 1 if isinstance(first, nn.Conv2d) else 16
+    maps = outline.maps(torch.empty(1, first.in_channels, frames, 112, 112, device="meta"), layers)
+    return {layer: maps[layer].shape[1] for layer in layers}
