@@ -43,6 +43,7 @@ SUPERVISED: dict[str, dict[str, Any]] = {
     },
 }
 """The baselines, as a method each has `supervised`."""
+AVID: dict[str, Any] = {"dim": 32, "hidden": 128, "negatives": 256, "temperature": 0.1}
 ROWS: dict[str, dict[str, Any]] = {
     "avcl": {},
     "simclr": {"simclr": {"dim": 32}},
@@ -51,9 +52,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "simsiam": {"simsiam": {"dim": 512, "hidden": 128}},
     "barlow": {"barlow": {"dim": 512}},
     "iic": {"iic": {"negatives": 256, "temperature": 0.1}},
+    **{f"avid_{mode}": {"avid": AVID | {"mode": mode}} for mode in ("cross", "self", "joint")},
 }
 """By recipe, what it sets besides the method of its name. Heads are a quarter of the papers' width, as the encoders are; momenta
 suit 100 updates; a queue must be smaller than the split. Nothing was tuned on the scores."""
+CMA: dict[str, dict[str, Any]] = {
+    f"cma_{criterion}": {
+        "cma": AVID | {"negatives_within": 256, "positives": 8, "mine_every": 2, "criterion": criterion}
+    }
+    for criterion in ("min", "max", "video", "audio")
+}
+"""The second half of a run whose first half is avid_cross."""
 
 
 def main() -> None:
@@ -62,7 +71,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=840, help="Of the world; 70% of them to train on.")
     parser.add_argument("--steps", type=int, default=100, help="Of 64 samples each.")
-    parser.add_argument("--rows", default=",".join([*ROWS, *SUPERVISED, PERMUTED]), help="Which to measure.")
+    parser.add_argument("--rows", default=",".join([*ROWS, *CMA, *SUPERVISED, PERMUTED]), help="Which to measure.")
     asked = parser.parse_args()
     wanted: list[str] = asked.rows.split(",")
     world = asked.out / "world"
@@ -70,18 +79,20 @@ def main() -> None:
         run("kinetics_sounds.pipelines.demo", "--out", world, "--clips", asked.clips, "--steps", 1)
     shards = world / "build" / "shards"
     more = ["--steps", asked.steps]
+    known = Path(__file__).with_suffix(".csv")
     rows: list[Row] = []
     for of, protocols in ((ROWS, "linear,crossmodal"), (SUPERVISED, "linear,crossmodal,finetune")):
-        if named := [recipe(asked.out, name, of[name]) for name in of if name in wanted]:
+        if made := [recipe(asked.out, name, of[name]) for name in of if name in wanted]:
             out = asked.out / ("methods" if of is ROWS else "supervised")
             where = ["--shards", shards, "--out", out, "--seeds", SEEDS, "--protocols", protocols]
-            run("kinetics_sounds.train", "compare", *named, *where, "--", *more)
+            run("kinetics_sounds.train", "compare", *made, *where, "--", *more)
             rows += read(out / "table.csv")
+    if named := [name for name in CMA if name in wanted]:
+        rows += second_halves(asked.out, shards, named, steps=asked.steps // 2, before=[*rows, *kept(known)])
     if PERMUTED in wanted:
         rows += permuted(asked.out, world / "build", more)
-    known = Path(__file__).with_suffix(".csv")
-    rows = [*rows, *(row for row in read(known) if row.recipe not in wanted)] if known.exists() else rows
-    order = [*ROWS, *SUPERVISED, PERMUTED]
+    rows += [row for row in kept(known) if row.recipe not in wanted]
+    order = [*ROWS, *CMA, *SUPERVISED, PERMUTED]
     rows.sort(key=lambda row: order.index(row.recipe) if row.recipe in order else len(order))
     known.write_text(table.table_csv(rows))
     page = Path(__file__).with_suffix(".md")
@@ -99,6 +110,28 @@ def recipe(out: Path, name: str, changed: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(made, sort_keys=False))
     return path
+
+
+def second_halves(out: Path, shards: Path, names: Sequence[str], *, steps: int, before: Sequence[Row]) -> list[Row]:
+    """CMA from the first half of Cross-AVID, each of as many steps; beside the untrained encoders of the whole AVID run."""
+    rows: list[Row] = []
+    untrained = {(row.seed, row.protocol): row.untrained for row in before if row.recipe == "avid_cross"}
+    for seed in map(int, SEEDS.split(",")):
+        common = ["--shards", shards, "--seed", seed, "--steps", steps]
+        first = out / "cma" / "first_half" / str(seed)
+        run("kinetics_sounds.train", "--config", recipe(out, "avid_cross", ROWS["avid_cross"]), "--out", first, *common)
+        for name in names:
+            folder = out / "cma" / name / str(seed)
+            made = recipe(out, name, CMA[name])
+            run("kinetics_sounds.train", "--config", made, "--init", first, "--out", folder / "run", *common)
+            if not (folder / "results" / "crossmodal" / "results.json").exists():
+                where = ["--run", folder / "run", "--out", folder / "results"]
+                run("kinetics_sounds.train.evaluate", "linear", "crossmodal", *where)
+            for protocol in ("linear", "crossmodal"):
+                scores = json.loads((folder / "results" / protocol / "results.json").read_bytes())["scores"]
+                before_it = untrained.get((seed, protocol), {})
+                rows.append(Row(recipe=name, seed=seed, protocol=protocol, scores=scores, untrained=before_it))
+    return rows
 
 
 def permuted(out: Path, build: Path, more: Sequence[object]) -> list[Row]:
@@ -126,6 +159,11 @@ def permuted(out: Path, build: Path, more: Sequence[object]) -> list[Row]:
 def run(module: str, *arguments: object) -> None:
     """One of the package's commands."""
     subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=True)
+
+
+def kept(path: Path) -> list[Row]:
+    """What other runs of this script found."""
+    return read(path) if path.exists() else []
 
 
 def read(path: Path) -> list[Row]:
@@ -164,7 +202,8 @@ def told(rows: Sequence[Row], asked: argparse.Namespace) -> str:
                 f"{asked.clips} videos of six classes, "
                 f"{splits['train']['samples']} to train on and {splits['test']['samples']} to be judged on. Every run saw "
                 f"{asked.steps} batches of 64 samples, with the encoders, optimiser and crops of `avcl_tiny`, and compares one "
-                "view of the video with one of the sound; three seeds. All scores: `methods.csv`. `finetune` is here the "
+                "view of the video with one of the sound; CMA has half of its steps after half of Cross-AVID's; three seeds. "
+                "All scores: `methods.csv`. `finetune` is here the "
                 "vote of ten clips by the baselines' own classifiers."
             ),
             "",

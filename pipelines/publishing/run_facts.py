@@ -37,10 +37,9 @@ CONFIG = (
         "view",
         "batch",
         "epochs",
-        "steps",
-        "optim",
-        "seed",
+        "clips_per_video",
     ),
+    *("steps", "optim", "seed", "clip_norm"),
     *("sync_bn", "precision", "accumulate", "compile", "recompute", "channels_last", "max_bad_share", "window"),
 )
 """Of config.yaml, with the options of the run's method, backbones and view: what decides what is learnt."""

@@ -49,15 +49,18 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
     row, base = table["recipes"][name], table["base"]
     score = "none in the paper, none at full size yet"
     if "score" in row:
-        score = f"the paper's {row['score']:.1f}% top-1 on {table['data']} after fine-tuning, {table['note']}"
+        score = f"the paper's {row['score']}% {table['judged']}, {table['note']}"
+    its = {**table, **row}
+    where = f" --shards {its['shards']}" if "shards" in its else ""
+    begins = f" --init runs/{its['init']}" if "init" in its else ""
     changed = yaml.safe_dump(row["set"], default_flow_style=True, width=math.inf).strip()
     return Recipe(
         config=Layers(path / name, (RECIPES / f"{base}.yaml", changed)),
         head=(
             f"{row['is']}.",
-            f"command:  ks-train --config {name}",
-            f"hardware: {row.get('hardware', table['hardware'])}",
-            f"time:     {row.get('time', table['time'])}",
+            f"command:  ks-train --config {name}{where}{begins}",
+            f"hardware: {its['hardware']}",
+            f"time:     {its['time']}",
             f"score:    {score}",
             f"changes:  {f'{base} with {changed}' if row['set'] else f'none, it is {base}'}",
         ),

@@ -16,14 +16,15 @@ from kinetics_sounds.settings import Layers, Parsed
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder
 from kinetics_sounds.train.config.settings import Optim, flat, read_settings
-from kinetics_sounds.train.engine import build
+from kinetics_sounds.train.engine import build, flops, setup
 from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.models.heads import AmfmSettings
+from kinetics_sounds.train.optim.optimizer import make_optimizer
 
 RECIPES = recipes.recipes()
 NAMES = sorted(RECIPES)
-TRAINING_CLIPS = {"k32": 16_100, "k100": 50_200}
-"""Methods 1.10."""
+TRAINING_CLIPS = {"k32": 16_100, "k100": 50_200, "k400": 232_067, "as100k": 100_000, "audioset": 1_784_108}
+"""Methods 1.10 and 3.5."""
 R3D, C3D, R2PLUS1D, AMFM = 14_361_792, 27_661_440, 14_365_303, 787_456
 """Parameters, methods 1.5 and 1.6."""
 CLASSIFIER = 512 * 34 + 34
@@ -170,17 +171,28 @@ class TestEvery:
 def test_the_hours_that_heads_speak_of_are_the_operations_of_both_encoders_there_and_back() -> None:
     """A forward pass of 16 frames (methods 1.5) counts once, a backward pass twice."""
     for name in NAMES:
-        found = re.search(r"about (\d+) hours at 50 TFLOP/s \(([\d.]+)e18 operations\)", head(name)["time"])
+        found = re.search(r"about (\d+) hours? at 50 TFLOP/s \(([\d.]+)e18 operations\)", head(name)["time"])
         assert (found is None) == (name == "avcl_tiny")
         if found:
             settings = read(name).settings
-            samples = TRAINING_CLIPS[name.split("_")[1]] // settings.batch * settings.batch * settings.epochs
-            passes = FORWARD_PASSES[settings.method]
-            if settings.method == "supervised" and read(name).groups["supervised"].modalities != "both":
-                passes = 3
-            operations = samples * passes * GFLOP[settings.backbone] * 1e9
+            passes = settings.epochs * settings.clips_per_video
+            samples = TRAINING_CLIPS[name.split("_")[1]] // settings.batch * settings.batch * passes
+            operations = samples * operations_of_a_sample(name)
             assert float(found[2]) == pytest.approx(operations / 1e18, abs=0.06)
             assert int(found[1]) == round(operations / 50e12 / 3600)
+
+
+def operations_of_a_sample(name: str) -> float:
+    """By the passes of one backbone; where both are others, as the trainer counts them for MFU."""
+    settings = read(name).settings
+    if settings.audio_backbone is not None:
+        made = build.build_model(read(name), Data(classes=34, samples=1000, batch=2))
+        counted: int = flops.step_flops(made, Data(classes=34, samples=1000, batch=2), rows=2)
+        return counted / 2
+    passes = FORWARD_PASSES[settings.method]
+    if settings.method == "supervised" and read(name).groups["supervised"].modalities != "both":
+        passes = 3
+    return passes * GFLOP[settings.backbone] * 1e9
 
 
 def test_the_steps_that_heads_speak_of_are_those_they_make() -> None:
@@ -191,7 +203,8 @@ def test_the_steps_that_heads_speak_of_are_those_they_make() -> None:
         if numbers:
             settings = read(name).settings
             assert int(numbers[1]) == settings.epochs
-            assert int(numbers[2].replace(",", "")) == TRAINING_CLIPS[name.split("_")[1]] // settings.batch
+            steps = TRAINING_CLIPS[name.split("_")[1]] // settings.batch * settings.clips_per_video
+            assert int(numbers[2].replace(",", "")) == steps
 
 
 def test_listing_needs_no_data(
@@ -221,7 +234,7 @@ def test_the_list_says_that_scores_are_the_papers(listed: str) -> None:
 def test_every_row_of_the_tables_is_known_here() -> None:
     tabled = {name for name in NAMES if isinstance(RECIPES[name].config, Layers)}
 
-    assert tabled == {*ROWS, "avcl_k100_recommended"}
+    assert {name for name in tabled if name.startswith("avcl_")} == {*ROWS, "avcl_k100_recommended"}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -250,6 +263,26 @@ class TestEveryRow:
 
     def test_has_as_many_parameters_as_can_be_counted(self, name: str) -> None:
         assert sum(parameter.numel() for parameter in built(name).parameters()) == ROWS[name][1]
+
+
+@pytest.mark.parametrize("backbone", ["r3d", "r2plus1d", "c3d"])
+def test_barlow_twins_gives_biases_and_norms_of_every_backbone_the_second_rate(backbone: str) -> None:
+    """C3D's convolutions have biases, and other places in its blocks than R3D's."""
+    parsed = read_settings(["--config=barlow_k32", f"--backbone={backbone}"])
+    with torch.device("meta"):
+        model = build.build_model(parsed, Data(34, 16_100)).method
+    groups = make_optimizer(model, parsed.settings.optim).param_groups
+    rates = {(each.ndim == 1, round(group["lr"], 9)) for group in groups for each in group["params"]}
+
+    assert rates == {(False, 1.6), (True, 0.0384)}  # 0.2 and 0.0048 times 2,048 / 256
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"), [("simclr_k32", 64), ("byol_k32", 64), ("barlow_k32", 32), ("simsiam_k32", 8)]
+)
+def test_on_the_devices_that_their_heads_name_batch_norms_are_of_all(name: str, devices: int) -> None:
+    """As in the originals, whose 64 samples a device are more than `auto` asks for."""
+    assert setup.synchronises(read(name).settings, ranks=devices)
 
 
 def test_the_counts_are_those_of_the_paper() -> None:

@@ -21,7 +21,20 @@ from kinetics_sounds.train.engine import checkpoint
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import TrainStep
 from kinetics_sounds.train.interface import Data, Method, Moment
-from kinetics_sounds.train.methods import avcl, avid, barlow, byol, cma, iic, moco, simclr, simsiam, supervised
+from kinetics_sounds.train.methods import (
+    avcl,
+    avid,
+    barlow,
+    byol,
+    cma,
+    crisscross,
+    iic,
+    iicl,
+    moco,
+    simclr,
+    simsiam,
+    supervised,
+)
 from kinetics_sounds.train.models.activation_checkpointing import recompute
 from kinetics_sounds.train.models.backbones import r3d
 
@@ -56,6 +69,8 @@ METHODS: Mapping[str, Callable[[nn.Module, nn.Module], Method]] = {
     "iic": _build(iic, iic.Settings(mode="joint", negatives=6)),
     "avid": _build(avid, avid.Settings(mode="joint", dim=8, hidden=8, negatives=6)),
     "cma": _cma,
+    "iicl": _build(iicl, iicl.Settings(dim=8, hidden=8, clusters=5, first_stage=1)),
+    "crisscross": _build(crisscross, crisscross.Settings(dim=8, hidden=4)),
 }
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor, nn
 
 from kinetics_sounds.train.interface import Batch, Data, Moment
@@ -94,6 +96,25 @@ def test_negatives_are_other_samples_and_do_not_depend_on_who_draws_them() -> No
     assert sorted(whole_BK[0].unique().tolist()) == [*range(1, 20)]
     assert torch.equal(whole_BK[5:], part_BK)
     assert not torch.equal(whole_BK, made.negatives(batch(rows), FIRST._replace(step=1)))
+
+
+def test_negatives_are_uniform_over_all_other_rows() -> None:
+    """By a chi-square test over the 19 others of 20."""
+    made = method(negatives=20_000)
+    negatives_BK = made.negatives(batch(torch.arange(8)), FIRST)
+    for row in range(8):
+        counts = torch.bincount(negatives_BK[row], minlength=20).tolist()
+        assert counts.pop(row) == 0
+        assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_the_partition_of_a_new_bank_is_what_theory_says() -> None:
+    """For unit vectors that point anywhere, 0F1(; 64; 1 / (4 * 0.07^2)) = 2.20865 of 128 channels and temperature 0.07."""
+    made = avid.build(avid.Settings(), video=Flat(), audio=Flat(), data=DATA._replace(samples=50_000))
+    feature_BD = F.normalize(torch.randn(512, 128, generator=torch.Generator().manual_seed(1)), dim=1)
+    for name in ("video", "audio"):
+        scores = [(part_BD @ made.rows(name).T / 0.07).exp().double().mean() for part_BD in torch.split(feature_BD, 64)]
+        assert torch.stack(scores).mean().item() == pytest.approx(2.2087, abs=0.002)
 
 
 def test_after_an_update_the_rows_that_were_seen_have_moved() -> None:

@@ -22,6 +22,8 @@ OPTIONS: dict[str, Sequence[str]] = {
     "simsiam": ("--simsiam.hidden=8", "--simsiam.dim=8"),
     "barlow": ("--barlow.dim=8",),
     "cma": ("--cma.negatives=4", "--cma.negatives_within=2", "--cma.hidden=8", "--cma.dim=8", "--cma.positives=3"),
+    "iicl": ("--iicl.dim=8", "--iicl.hidden=8", "--iicl.clusters=4", "--iicl.first_stage=1"),
+    "crisscross": ("--crisscross.dim=8", "--crisscross.hidden=8", "--clip_and_mel.views=2"),
     "iic": ("--iic.negatives=4", "--iic.intra_negative=shuffle"),
 }
 """Small ones; a new method has a line here."""

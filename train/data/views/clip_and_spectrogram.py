@@ -194,7 +194,7 @@ def _random_view(sample: Sample, settings: Settings, generator: np.random.Genera
 
 
 def placed(sample: Sample, settings: Settings, generator: np.random.Generator) -> tuple[int, int, int]:
-    """A training clip's first stored frame, and the first sample and the count of the sound beside it (methods.md 10.3).
+    """A training clip's first stored frame, and the first sample and the count of the sound beside it (docs/decisions/0017).
 
     A track that is shorter than the window is taken whole. At its ends "paper" has the nearest window within it.
     """

@@ -1,0 +1,108 @@
+"""IICL: which stage learns what, its heads' sizes, and that samples of a batch do not mix."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from kinetics_sounds.train.interface import Data
+from kinetics_sounds.train.losses.infonce import infonce_loss
+from kinetics_sounds.train.methods import iicl
+from kinetics_sounds.train.models.backbones import r3d
+
+from .flat import DATA, NOW, Flat, batch, parameters
+
+SECOND = NOW._replace(epoch=1)
+
+
+def method(**settings: Any) -> iicl.Iicl:
+    torch.manual_seed(0)
+    chosen = iicl.Settings(**{"dim": 5, "hidden": 7, "clusters": 4, "first_stage": 1, "attention": False, **settings})
+    return iicl.build(chosen, video=Flat(), audio=Flat(), data=DATA)
+
+
+def test_heads_have_the_sizes_of_the_paper() -> None:
+    """512 - 512 - 1,024 and 512 - 512 - 400 (methods 4.1)."""
+    made = iicl.build(iicl.Settings(), video=r3d.build(r3d.Settings()), audio=r3d.build(r3d.Settings()), data=DATA)
+
+    assert (parameters(made.instance), parameters(made.cluster)) == (787_968, 467_856)
+    assert made.attention is not None
+    assert parameters(made.attention) == 0
+
+
+def test_the_first_stage_is_infonce_of_the_heads_outputs_and_the_second_adds_clusters() -> None:
+    made, given = method(), batch()
+    assert given.video is not None
+    assert given.audio is not None
+    video, audio = made.video(given.video[:, 0]), made.audio(given.audio[:, 0])
+    head = made.instance["both"]
+    expected = infonce_loss(head(video), head(audio), temperature=0.5)
+    first, second = made(given, NOW), made(given, SECOND)
+
+    torch.testing.assert_close(first.loss, expected)
+    assert set(first.logs) == {"loss", "instance"}
+    torch.testing.assert_close(second.loss, expected + 0.5 * (second.logs["cluster"] - second.logs["entropy"]))
+    assert 0 < second.logs["clusters_used"] <= 1
+
+
+def test_clusters_learn_nothing_in_the_first_stage() -> None:
+    made, given = method(), batch()
+    made(given, NOW).loss.backward()
+    assert all(each.grad is None for each in made.cluster.parameters())
+    assert all(each.grad is not None for each in made.instance.parameters())
+    made(given, SECOND).loss.backward()
+    assert all(each.grad is not None for each in made.cluster.parameters())
+
+
+def test_samples_alone_and_clusters_alone() -> None:
+    """Rows of its ablation."""
+    given = batch()
+    assert set(method(cluster_weight=0.0)(given, SECOND).logs) == {"loss", "instance"}
+    alone = method(instance_weight=0.0, first_stage=0)(given, NOW)
+    torch.testing.assert_close(alone.loss, 0.5 * (alone.logs["cluster"] - alone.logs["entropy"]))
+    assert "instance" not in alone.logs
+
+
+def test_attention_mixes_no_samples() -> None:
+    """What the heads see of a sample is the same without the others."""
+    torch.manual_seed(0)
+    networks = [r3d.build(r3d.Settings(width=2)) for _ in range(2)]
+    made = iicl.build(
+        iicl.Settings(dim=4, hidden=4, clusters=3), video=networks[0], audio=networks[1], data=DATA
+    ).eval()
+    whole = batch()._replace(video=torch.rand(3, 1, 3, 16, 32, 32), audio=torch.rand(3, 1, 3, 1, 32, 32))
+    assert whole.video is not None
+    assert whole.audio is not None
+    first = whole._replace(video=whole.video[:1], audio=whole.audio[:1])
+    with torch.no_grad():
+        for side, alone in zip(made._sides(whole), made._sides(first), strict=True):
+            torch.testing.assert_close(side[:1], alone)
+
+
+def test_heads_of_their_own() -> None:
+    assert parameters(method(shared_heads=False).instance) == 2 * parameters(method().instance)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"clusters": 1}, "clusters at least 2"),
+        ({"temperature": 0.0}, "temperatures more than 0"),
+        ({"cluster_weight": -1.0}, "must be at least 0"),
+        ({"instance_weight": 0.0}, "and --iicl.first_stage 0"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        iicl.Settings(**wrong)
+
+
+def test_encoders_that_do_not_fit_are_refused() -> None:
+    data = Data(classes=2, samples=20)
+    with pytest.raises(ValueError, match="tells no maps of its layers"):
+        iicl.build(iicl.Settings(), video=Flat(), audio=Flat(), data=data)
+    with pytest.raises(ValueError, match="give encoders of the same width"):
+        iicl.build(iicl.Settings(attention=False), video=Flat(6), audio=Flat(5), data=data)
+    apart = iicl.Settings(attention=False, shared_heads=False, dim=4)
+    assert isinstance(iicl.build(apart, video=Flat(6), audio=Flat(5), data=data), nn.Module)

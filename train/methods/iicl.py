@@ -1,0 +1,147 @@
+"""IICL: contrast of samples and of clusters between the modalities, behind co-attention (Wei et al., ICPR 2022).
+
+Shape suffixes: B rows of this rank, N rows of all ranks, C clusters, D channels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed.gather import gather
+from ..interface import Batch, Data, Encoder, Method, Moment, Output
+from ..losses.infonce import cluster_loss, infonce_loss
+from ..models.backbones import feature_width
+from ..models.coattention import CoAttention
+from ..models.heads import mlp
+
+MODALITIES = ("video", "audio")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Heads, weights and stages; the defaults are the paper's, and where it is silent those of docs/decisions/0019."""
+
+    dim: int = 1024
+    """Channels of a sample's embedding."""
+    hidden: int = 512
+    """Channels of the hidden layer of both heads."""
+    clusters: int = 400
+    """Clusters that samples are assigned to; the number of classes where assignments are to be judged as classes."""
+    temperature: float = 0.5
+    """Divisor of the samples' cosines."""
+    cluster_temperature: float = 0.5
+    """Divisor of the clusters' cosines."""
+    instance_weight: float = 1.0
+    """Of the contrast of samples; 0 for clusters alone."""
+    cluster_weight: float = 0.5
+    """Lambda: of the contrast of clusters, in the second stage; 0 for samples alone."""
+    first_stage: int = 300
+    """Epochs of samples alone, before clusters join in."""
+    attention: bool = True
+    """Whether heads see co-attention's output, or pooled features."""
+    project: bool = False
+    """Learn projections of co-attention's queries, keys and values."""
+    shared_heads: bool = True
+    """The same heads for both modalities, or heads for each."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for heads, weights and stages that cannot be."""
+        if min(self.dim, self.hidden) < 1 or self.clusters < 2 or min(self.temperature, self.cluster_temperature) <= 0:
+            raise ValueError("iicl: dim and hidden must be at least 1, clusters at least 2, temperatures more than 0")
+        if min(self.instance_weight, self.cluster_weight, self.first_stage) < 0:
+            raise ValueError("iicl: instance_weight, cluster_weight and first_stage must be at least 0")
+        if not self.instance_weight and (not self.cluster_weight or self.first_stage):
+            raise ValueError("iicl: without instance_weight there must be a cluster_weight, and --iicl.first_stage 0")
+
+
+def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Iicl":
+    """Make the method around two encoders; raises ValueError where they are of unlike width or tell no maps."""
+    return Iicl(settings, video=video, audio=audio)
+
+
+class Iicl(Method):
+    """Co-attention, an instance head and a cluster head. Encoders are evaluated without any of them."""
+
+    INIT = (*Method.INIT, "attention.", "instance.", "cluster.")
+
+    def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module) -> None:
+        super().__init__()
+        width, audio_width = feature_width(video), feature_width(audio)
+        if width != audio_width and (settings.attention or settings.shared_heads):
+            raise ValueError(
+                f"the video's features have {width} channels and the audio's {audio_width}, which co-attention and shared heads "
+                "cannot join; give encoders of the same width"
+            )
+        for encoder in (video, audio):
+            if settings.attention and not isinstance(encoder, Encoder):
+                raise ValueError(f"{type(encoder).__name__} tells no maps of its layers: co-attention needs them")
+        self.settings = settings
+        self.video, self.audio = video, audio
+        self.attention = CoAttention(width, project=settings.project) if settings.attention else None
+        names = ("both",) if settings.shared_heads else MODALITIES
+        widths = {"both": width, "video": width, "audio": audio_width}
+        self.instance, self.cluster = (
+            nn.ModuleDict({name: mlp(widths[name], settings.hidden, outputs) for name in names})
+            for outputs in (settings.dim, settings.clusters)
+        )
+
+    def forward(self, batch: Batch, moment: Moment) -> Output:
+        """`instance_weight` times samples' InfoNCE; from epoch `first_stage` on also `cluster_weight` times that of clusters.
+
+        From the latter the entropy of the clusters' use is subtracted (Eq. 6, 7). Logs the loss and its terms; in the second
+        stage also the entropy, and the share of clusters that are the most likely one of some sample of the batch.
+        """
+        its, sides = self.settings, dict(zip(MODALITIES, self._sides(batch), strict=True))
+        logs: dict[str, Tensor] = {}
+        loss = torch.zeros((), device=batch.place.device)
+        if its.instance_weight:
+            video_ND, audio_ND = self._all(self.instance, sides)
+            logs["instance"] = infonce_loss(video_ND, audio_ND, temperature=its.temperature)
+            loss = its.instance_weight * logs["instance"]
+        if its.cluster_weight and moment.epoch >= its.first_stage:
+            video_NC, audio_NC = map(_probabilities, self._all(self.cluster, sides))
+            contrast, entropy = cluster_loss(video_NC, audio_NC, temperature=its.cluster_temperature)
+            loss = loss + its.cluster_weight * (contrast - entropy)
+            used_C = torch.zeros_like(video_NC[0]).index_fill(0, torch.cat([video_NC, audio_NC]).argmax(dim=1), 1)
+            logs |= {"cluster": contrast, "entropy": entropy, "clusters_used": used_C.mean()}
+        return Output(loss, {"loss": loss.detach(), **{name: each.detach() for name, each in logs.items()}})
+
+    def assignments(self, video_BCTHW: Tensor, audio_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        """How likely each cluster is by the picture, and by the sound, of clips with their sounds: (B, C) each, rows sum to 1."""
+        sides = zip(MODALITIES, self._seen(video_BCTHW, audio_BCTHW), strict=True)
+        video_BC, audio_BC = (_probabilities(self._head(self.cluster, name)(side)) for name, side in sides)
+        return video_BC, audio_BC
+
+    def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the heads see of both modalities of a batch: (B, D) each."""
+        if batch.video is None or batch.audio is None:
+            raise ValueError("needs video and audio; the view gives one of them alone")
+        return self._seen(batch.video[:, 0], batch.audio[:, 0])
+
+    def _seen(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        if self.attention is None:
+            return self.video(video), self.audio(audio)
+        found: tuple[Tensor, Tensor] = self.attention(_last(self.video, video), _last(self.audio, audio))
+        return found
+
+    def _head(self, heads: nn.ModuleDict, name: str) -> nn.Module:
+        return heads["both" if self.settings.shared_heads else name]
+
+    def _all(self, heads: nn.ModuleDict, sides: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What a head makes of the rows of all ranks: (N, outputs) for video and audio, in one exchange."""
+        made = [self._head(heads, name)(side) for name, side in sides.items()]
+        video_ND, audio_ND = gather(torch.stack(made, dim=1)).unbind(dim=1)
+        return video_ND, audio_ND
+
+
+def _probabilities(logit_NC: Tensor) -> Tensor:
+    return torch.softmax(logit_NC.to(torch.promote_types(logit_NC.dtype, torch.float32)), dim=1)
+
+
+def _last(encoder: nn.Module, given_BCTHW: Tensor) -> Tensor:
+    """Its last maps, unpooled: (B, D, ...)."""
+    if not isinstance(encoder, Encoder):
+        raise TypeError(f"{type(encoder).__name__} tells no maps")
+    layer = encoder.layers[-1]
+    return encoder.maps(given_BCTHW, (layer,))[layer]

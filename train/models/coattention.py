@@ -1,0 +1,36 @@
+"""Co-attention over positions: each modality's values, weighted by what the other one asks for (IICL, section III.B).
+
+Shape suffixes: B samples, P positions of the video's maps, Q of the audio's, D channels.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class CoAttention(nn.Module):
+    """One head over the positions of both encoders' last maps; without `project` it has no parameters (Eq. 1 as it stands)."""
+
+    def __init__(self, dim: int, *, project: bool) -> None:
+        super().__init__()
+        names = ("video", "audio") if project else ()
+        self.queries, self.keys, self.values = (
+            nn.ModuleDict({name: nn.Linear(dim, dim, bias=False) for name in names}) for _ in range(3)
+        )
+
+    def forward(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, D, ...) of both to the mean over positions of what each hands to the other's questions: (B, D) each.
+
+        Each lies in the convex hull of its own positions. One position alone is handed on as it is.
+        """
+        tokens = {"video": video.flatten(2).transpose(1, 2), "audio": audio.flatten(2).transpose(1, 2)}
+        return self._attended(tokens, of="video", by="audio"), self._attended(tokens, of="audio", by="video")
+
+    def _attended(self, tokens: dict[str, Tensor], *, of: str, by: str) -> Tensor:
+        asked, held = tokens[by], tokens[of]
+        query = self.queries[of](asked) if self.queries else asked
+        key = self.keys[of](held) if self.keys else held
+        value = self.values[of](held) if self.values else held
+        weight_BQP = torch.softmax(query @ key.transpose(1, 2) / math.sqrt(query.shape[2]), dim=2)
+        return (weight_BQP @ value).mean(dim=1)
