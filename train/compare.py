@@ -98,7 +98,7 @@ def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
 def _check_same(plan: Plan) -> None:
     """Write down what is compared; raises SettingsError where the folder holds runs of other shards, options or recipes."""
     path = plan.out / "compare.json"
-    own = {Path(recipe).stem: _digest(plan.parsed(recipe)) for recipe in plan.recipes}
+    own = {Path(recipe).stem: _digest(parsed) for recipe, parsed in plan.recipes.items()}
     there: dict[str, Any] = _read(path) if path.is_file() else {}
     kept = there.get("recipes", {})
     if there.get("shards", shards := reader.read_dataset(plan.shards).recipe) != shards:

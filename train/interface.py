@@ -103,6 +103,9 @@ class Method(nn.Module):
         """Every distinct encoder, momentum copies too: what is compiled and checkpointed."""
         return list({id(each): each for each in (self.video, self.audio)}.values())
 
+    def check(self, inputs: "Inputs") -> None:
+        """Raise ValueError for inputs of a view that it cannot learn from."""
+
     def adopt(self, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         """Look at `run.json` of the run whose weights were taken (`--init`), and at this run's own; raise RunError if unlike.
 

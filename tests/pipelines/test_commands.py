@@ -49,6 +49,7 @@ OPTIONS = {
     "devices precision workers cache cache_gb device out json",
     "ks-eval layerwise": "run checkpoint untrained modality layers features shards fit_split val_split on_split epochs batch "
     "optim clips vote seed devices precision workers cache cache_gb device out json",
+    "ks-eval cluster_head": "run checkpoint untrained shards on_split clips batch workers cache cache_gb device out json",
     "ks-eval vote": "run checkpoint shards on_split clips vote batch workers cache cache_gb device out json",
     "ks-eval sounds": "run folder checkpoint untrained windows seconds features device out json",
     "ks-demo": "out clips steps recipe seed quick workers",

@@ -15,7 +15,7 @@ from kinetics_sounds.train.comparison import forecast
 from kinetics_sounds.train.config import recipes
 from kinetics_sounds.train.config.settings import read_settings
 from kinetics_sounds.train.engine import build
-from kinetics_sounds.train.evaluation.protocols import finetune
+from kinetics_sounds.train.evaluation.protocols import finetune, layerwise
 from kinetics_sounds.train.interface import Data
 
 from .conftest import write_set
@@ -219,6 +219,23 @@ class TestWhatIsAskedOfEachRun:
         assert "- two, crossmodal: it learns from audio alone" in told
         assert "| two | 9.0 |" in told.partition("### finetune")[2]
 
+    def test_a_protocol_that_judges_the_modality_that_learns_nothing_is_not_asked(
+        self,
+        judged: Callable[..., int],
+        pretended: list[list[str]],
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(layerwise, "DEFAULTS", dataclasses.replace(layerwise.DEFAULTS, batch=4))
+        assert judged("layerwise", "supervised: {modalities: audio}\n") == 0
+        assert "two: no layerwise, for it learns from audio alone" in capsys.readouterr().out
+        assert {
+            Path(words[words.index("--out") + 1]).parents[2].name for words in pretended if words[1] == "layerwise"
+        } == {"one"}
+
+        assert judged("layerwise", "supervised: {modalities: video}\n") == 2  # other settings, in the same folder
+        assert "no layerwise" not in capsys.readouterr().out
+
     def test_what_can_give_no_row_is_refused_before_anything_is_trained(
         self, judged: Callable[..., int], pretended: list[list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -245,7 +262,7 @@ def test_the_disk_that_a_plan_tells_holds_all_that_is_kept_and_one_that_is_being
     argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Checkpoints of 0.1 GB: 2 recipes x 2 seeds x (2 of the run, 2 of each fine-tuning: trained, untrained), and 1."""
-    monkeypatch.setattr(forecast, "checkpoint_bytes", lambda model, optim: 10**8)
+    monkeypatch.setattr(forecast, "checkpoint_bytes", lambda parsed, data: 10**8)
     monkeypatch.setattr(finetune, "DEFAULTS", dataclasses.replace(finetune.DEFAULTS, batch=4))
     place = argv.index("--")
     for protocols, more, total in (
@@ -257,7 +274,7 @@ def test_the_disk_that_a_plan_tells_holds_all_that_is_kept_and_one_that_is_being
         assert __main__.main([*words, "--plan", *argv[place:], *more]) == 0
         told = capsys.readouterr().out
         assert f"disk: up to {total / 10:.1f} GB" in told
-        assert ("2 steps a run, then 900 of fine-tuning" in told) == (protocols == "finetune")  # 2 x 150 x 12 / 4
+        assert ("2 steps a run, then 900 of finetune" in told) == (protocols == "finetune")  # 2 x 150 x 12 / 4
 
 
 def test_a_checkpoint_is_as_large_as_it_is_foretold(finished: Path) -> None:
@@ -270,7 +287,7 @@ def test_a_checkpoint_is_as_large_as_it_is_foretold(finished: Path) -> None:
         tensors += path.stat().st_size - 8 - header
 
     steps = 4 * sum(1 for _ in build.outline(parsed, data).parameters())  # Adam counts them for each weight
-    foretold = forecast.checkpoint_bytes(build.outline(parsed, data), parsed.settings.optim)
+    foretold = forecast.checkpoint_bytes(parsed, data)
     assert tensors - steps <= foretold <= tensors
 
 

@@ -1,28 +1,23 @@
 """What a comparison will take: steps, what the recipes' heads say of time, and the most disk that its checkpoints need."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
+from kinetics_sounds import plugins
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
 
+from .. import evaluate
 from ..config import recipes, run_folder
 from ..config.settings import TrainSettings
 from ..data import dataset
 from ..engine import build
-from ..evaluation.protocols import finetune
 from ..interface import Data
-from ..optim.optimizer import Optim
-from .plan import Plan
+from .plan import Plan, is_probe
 
 MOMENTS = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2}
 """Numbers that an optimiser keeps of each weight."""
-TUNED = 2
-"""Checkpoints that a fine-tuning keeps: the last and the best."""
 
 
 def forecast(plan: Plan) -> str:
@@ -31,8 +26,7 @@ def forecast(plan: Plan) -> str:
     told = f"{len(plan.recipes)} recipes from {len(plan.seeds)} seeds on {plan.shards}"
     lines = [f"{count} runs: {told}; each judged by {', '.join(plan.protocols)}, and untrained"]
     kept, largest = 0, 0
-    for recipe in plan.recipes:
-        parsed = plan.parsed(recipe)
+    for recipe, parsed in plan.recipes.items():
         split = dataset.open_split(parsed.settings, plan.shards, parsed.settings.train_split)
         data = run_folder.data_of(split, parsed.settings)
         if not data.steps_per_epoch:
@@ -40,46 +34,57 @@ def forecast(plan: Plan) -> str:
                 f"{recipe}: its batch of {parsed.settings.batch} is larger than the split, which has {len(split)} samples; give "
                 "-- --batch N"
             )
-        own, each = checkpoint_bytes(build.outline(parsed, data), parsed.settings.optim), parsed.settings.keep
-        kept += own * (each + (parsed.settings.val_split is not None)) * len(plan.seeds)
+        own, keep = checkpoint_bytes(parsed, data), parsed.settings.keep
+        kept += own * (keep + (parsed.settings.val_split is not None)) * len(plan.seeds)
+        largest = max(largest, own)
         steps, without = f"{data.steps} steps a run", ""
-        if "finetune" in plan.asked(recipe).values():
-            tuned = checkpoint_bytes(classifier(parsed, data), finetune.DEFAULTS.optim)
-            kept += 2 * TUNED * tuned * len(plan.seeds)
-            own = max(own, tuned)
-            steps += f", then {2 * tuning_steps(plan)} of fine-tuning, trained and untrained"
-            without = " without fine-tuning"
+        for name, asked in trainings(plan, recipe).items():
+            of_it = _data(plan, name, asked.settings)
+            own = checkpoint_bytes(asked, of_it)
+            kept += (
+                2 * own * (asked.settings.keep + 1) * len(plan.seeds)
+            )  # trained and untrained, the last and a best one
+            largest = max(largest, own)
+            steps += f", then {2 * of_it.steps} of {name}, trained and untrained"
+            without = " without these"
         shipped = recipes.recipes().get(recipe)
         head = next((line[5:].strip() for line in shipped.head if line.startswith("time:")), "") if shipped else ""
-        largest = max(largest, own)
         lines.append(f"  {Path(recipe).stem}: {steps}{f'; of the recipe as it is{without}, {head}' if head else ''}")
+        if unasked := [name for name in plan.protocols if name not in plan.asked(recipe)]:
+            told = f"it learns from {plan.modality(recipe)} alone, and the other modality is judged"
+            lines.append(f"  {Path(recipe).stem}: no {', '.join(unasked)}, for {told}")
     room = math.ceil((kept + largest) / 1e8) / 10  # one more checkpoint is written before another is dropped
     return "\n".join([*lines, f"disk: up to {room:.1f} GB of checkpoints in {plan.out}"])
 
 
-def checkpoint_bytes(model: nn.Module, optim: Optim) -> int:
-    """The size of a checkpoint: everything of the model, and the optimiser's numbers of each weight; headers left out."""
-    weights = sum(each.nbytes for each in model.parameters() if each.requires_grad)
+def checkpoint_bytes(parsed: Parsed[TrainSettings], data: Data) -> int:
+    """The size of a run's checkpoint: all of its model, and the optimiser's numbers of each weight; headers left out."""
+    model = build.outline(parsed, data)
+    weights: int = sum(each.nbytes for each in model.parameters() if each.requires_grad)
     stored: int = sum(each.nbytes for each in model.state_dict().values())
-    return stored + MOMENTS[optim.name] * weights
+    return stored + MOMENTS[parsed.settings.optim.name] * weights
 
 
-def classifier(parsed: Parsed[TrainSettings], data: Data) -> nn.Module:
-    """The model that a recipe's runs are fine-tuned as, without its numbers."""
-    own = replace(parsed, settings=replace(parsed.settings, method="supervised"))
-    return build.outline(replace(own, groups=finetune.model_groups(finetune.DEFAULTS, parsed)), data)
+def trainings(plan: Plan, recipe: str) -> dict[str, Parsed[TrainSettings]]:
+    """What protocols that train will have ks-train do with each run of a recipe, by their names."""
+    before = run_folder.model_only(plan.recipes[recipe])
+    modules = {
+        name: plugins.load(evaluate.PROTOCOLS, name) for name in plan.asked(recipe).values() if not is_probe(name)
+    }
+    return {name: module.by_default(before) for name, module in modules.items() if hasattr(module, "by_default")}
 
 
-def tuning_steps(plan: Plan) -> int:
-    """Steps of one fine-tuning; raises SettingsError where its split is missing, or smaller than its batch."""
-    asked = finetune.DEFAULTS
-    facts = reader.read_dataset(plan.shards).splits.get(asked.fit_split)
-    if facts is None or facts.samples < asked.batch:
+def _data(plan: Plan, name: str, settings: TrainSettings) -> Data:
+    """What a protocol learns from; raises SettingsError where its split is missing, or smaller than its batch."""
+    facts = reader.read_dataset(plan.shards).splits.get(settings.train_split)
+    if facts is None or facts.samples < settings.batch:
         there = (
-            "is not there" if facts is None else f"has {facts.samples} samples, fewer than its batch of {asked.batch}"
+            "is not there"
+            if facts is None
+            else f"has {facts.samples} samples, fewer than its batch of {settings.batch}"
         )
         raise SettingsError(
-            f"--protocols finetune: learns from the split {asked.fit_split!r}, which {there}; leave it out, and ask ks-eval "
-            "finetune of each run with what fits"
+            f"--protocols {name}: learns from the split {settings.train_split!r}, which {there}; leave it out, and ask ks-eval "
+            f"{name} of each run with what fits"
         )
-    return asked.epochs * (facts.samples // asked.batch)
+    return run_folder.data_of(dataset.open_split(settings, plan.shards, settings.train_split), settings)

@@ -1,9 +1,10 @@
 """What a comparison is to do: recipes, seeds, what judges them; what can give no row is refused before a step is trained."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from kinetics_sounds import plugins
 from kinetics_sounds.address import Address
@@ -23,7 +24,8 @@ OWN = ("--seed", "--out", "--shards", "--config", "--init", "--resume")
 class Plan:
     """What is to be done."""
 
-    recipes: tuple[str, ...]
+    recipes: Mapping[str, Parsed[TrainSettings]]
+    """The settings of each one's runs, in the order of the table."""
     seeds: tuple[int, ...]
     protocols: tuple[str, ...]
     shards: Address
@@ -35,30 +37,30 @@ class Plan:
         """Of one row."""
         return self.out / Path(recipe).stem / f"seed-{seed}"
 
-    def parsed(self, recipe: str) -> Parsed[TrainSettings]:
-        """The settings of a recipe's runs."""
-        return read_settings(["--config", recipe, *self.more])
-
     def supervised(self, recipe: str) -> bool:
         """Whether a recipe's runs have a classifier already."""
-        return self.parsed(recipe).settings.method == "supervised"
+        return self.recipes[recipe].settings.method == "supervised"
 
     def modality(self, recipe: str) -> str:
         """What a recipe's runs learn from: both, video or audio."""
-        parsed = self.parsed(recipe)
+        parsed = self.recipes[recipe]
         return str(getattr(parsed.groups[parsed.settings.method], "modalities", "both"))
 
     def asked(self, recipe: str) -> dict[str, str]:
-        """By protocol of the table, what ks-eval is asked: where others are fine-tuned, a supervised run votes as it is."""
-        supervised = self.supervised(recipe)
-        return {name: "vote" if supervised and name == "finetune" else name for name in self.protocols}
+        """By protocol of the table, what ks-eval is asked: where others are fine-tuned, a supervised run votes as it is.
+
+        What judges the one modality that a recipe does not learn from is not asked.
+        """
+        supervised, seen = self.supervised(recipe), self.modality(recipe)
+        names = [name for name in self.protocols if seen in ("both", _judges(name)) or _judges(name) == "both"]
+        return {name: "vote" if supervised and name == "finetune" else name for name in names}
 
     def chosen(self, recipe: str) -> bool:
         """Whether a recipe's runs have a best checkpoint, of a split that is not the one to be judged on.
 
         As fine-tuning has it: what was chosen on the judged clips would be told as better than it is.
         """
-        val = self.parsed(recipe).settings.val_split
+        val = self.recipes[recipe].settings.val_split
         return val is not None and val != run_folder.judged_split(reader.read_dataset(self.shards).splits)
 
 
@@ -87,9 +89,10 @@ def planned(
     for word in more:
         if word.partition("=")[0] in OWN:
             raise SettingsError(f"{word} behind --: is this command's to say; leave it out")
-    first = read_settings(["--config", asked[0], *more])
+    parsed = {recipe: read_settings(["--config", recipe, *more]) for recipe in asked}
+    first = parsed[asked[0]]
     found = shards or run_folder.find_shards(first.settings, first.configs)
-    plan = Plan(recipes=tuple(asked), seeds=numbers, protocols=judges, shards=found, out=out, more=more)
+    plan = Plan(recipes=parsed, seeds=numbers, protocols=judges, shards=found, out=out, more=more)
     for recipe in asked if "vote" in judges else ():
         if not plan.supervised(recipe):
             raise SettingsError(
@@ -131,10 +134,19 @@ def _check_protocol(name: str) -> None:
         raise SettingsError(f"--protocols {name}: {why}; leave it out, and ask ks-eval {name} of each run afterwards")
 
 
+def _judges(name: str) -> str:
+    """The modality that a protocol judges where it is told none; both for one that takes all there is."""
+    if is_probe(name):
+        return "both"
+    return next((str(each.default) for each in _fields(name) if each.name == "modality"), "both")
+
+
+def _fields(name: str) -> tuple[dataclasses.Field[Any], ...]:
+    """The options of a protocol."""
+    return fields(plugins.load(evaluate.PROTOCOLS, name).Settings)
+
+
 def _options(name: str) -> dict[str, bool]:
     """The options of a protocol, and whether each may be left out."""
     missing = dataclasses.MISSING
-    return {
-        each.name: each.default is not missing or each.default_factory is not missing
-        for each in fields(plugins.load(evaluate.PROTOCOLS, name).Settings)
-    }
+    return {each.name: each.default is not missing or each.default_factory is not missing for each in _fields(name)}

@@ -164,7 +164,11 @@ def model_of(folder: Path) -> Parsed[TrainSettings]:
 
     A run may come from a stranger: where things lie and how this machine works is not for it to say.
     """
-    parsed = reopen(folder)
+    return model_only(reopen(folder))
+
+
+def model_only(parsed: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
+    """What of settings decides the model and its view; the others are the defaults."""
     kept: dict[str, Any] = {name: getattr(parsed.settings, name) for name in MODEL}
     return dataclasses.replace(parsed, settings=TrainSettings(**kept))
 

@@ -8,7 +8,9 @@ import torch
 from kinetics_sounds.errors import SettingsError
 
 PEAK_TFLOPS = {
+    "H200 NVL": (835.5, 417.5),
     "H200": (989.4, 494.7),
+    "H100 NVL": (835.5, 417.5),
     "H100 PCIe": (756.0, 378.0),
     "H100": (989.4, 494.7),
     "A100": (312.0, 156.0),
@@ -20,13 +22,21 @@ PEAK_TFLOPS = {
 }
 """Dense TFLOP/s of a GPU (the makers' data sheets) by words of its name: in bf16 or fp16, and in float32, whose
 convolutions cuDNN computes in TF32 where there is that."""
+WITHOUT_BF16 = ("V100", "T4")
+"""GPUs whose tensor cores know fp16 alone: bf16 is emulated."""
+PART = "MIG"
+"""In the name of what is a slice of a GPU, whose peak depends on its size."""
 
 
 def peak_tflops(name: str, precision: str) -> float | None:
-    """Peak of a GPU of this name; None for one that is not in the table."""
+    """Peak of a GPU of this name; None for one that is not in the table or has no such precision, and for a slice of one."""
     words = set(re.split(r"[^A-Za-z0-9]+", name))
+    if PART in words:
+        return None
     for known, (half, single) in PEAK_TFLOPS.items():
         if words.issuperset(known.split()):
+            if precision == "bf16" and known in WITHOUT_BF16:
+                return None
             return single if precision == "float32" else half
     return None
 

@@ -58,7 +58,8 @@ class ModelBundle:
 
         `trains` says that they are rows of the training split.
         """
-        made = self.view.augment(arrays, self.view_settings)
+        with torch.autocast(arrays["place"].device.type, enabled=False):  # bf16 has a step of a grey level
+            made = self.view.augment(arrays, self.view_settings)
         batch = Batch(
             video=made.get("video"),
             audio=made.get("audio"),
@@ -120,7 +121,9 @@ def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
     video = video_backbone.build(parsed.groups[chosen.backbone])
     audio = _audio_encoder(parsed, audio_backbone, video)
     try:
-        model = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
+        model: Method = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
+        if data.samples:  # evaluation may look at other clips
+            model.check(view.inputs(view_settings))
     except ValueError as error:
         raise SettingsError(f"--{chosen.method}: {error}") from error
     given = view.inputs(view_settings).views

@@ -69,6 +69,7 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "step": (_is_count, "number of steps"),
     "of_steps": (lambda value: value is None or _is_count(value), "number of steps"),
     "window": (lambda value: value is None or _is_count(value, 1), "number of shards"),
+    "norm_samples": (lambda value: value is None or _is_count(value, 1), "number of samples"),
     "best": (lambda value: value is None or _is_best(value), "best validation"),
     "plateau": (lambda value: value is None or _is_plateau(value), "count of validations"),
     "scaler": (lambda value: value is None or _is_scaler(value), "state of a gradient scaler"),

@@ -26,7 +26,6 @@ from ..optim.lr_schedule import Plateau
 from ..optim.optimizer import Optim
 from . import build, checkpoint, checkpoint_state
 from .setup import TrainComponents
-from .step import TrainStep
 
 FREE = (
     *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
@@ -38,6 +37,8 @@ FREE = (
 
 MICRO_BATCHES = "micro_batches"
 """What state.json says since micro-batches are parts of the global batch, and not of each rank's rows (decision 15)."""
+NORM_SAMPLES = "norm_samples"
+"""What state.json says of batch norms: `--sync_bn auto` goes on with as many samples, on any number of devices that allows it."""
 OWN = (
     *("shards", "out", "workers", "ahead", "sample_seconds", "cache", "cache_gb"),
     *("device", "devices", "keep", "resume", "init", "peak_tflops"),
@@ -74,13 +75,14 @@ class TrainProgress:
             best={"step": step, "value": value} if better else self.best,
         )
 
-    def state(self, updates: TrainStep) -> dict[str, Any]:
+    def state(self, learner: TrainComponents) -> dict[str, Any]:
         """What a checkpoint tells of it."""
         return {
             "plateau": asdict(self.plateau),
             "best": self.best,
             **({"first_probe": self.first_probe} if self.first_probe else {}),
-            "scaler": updates.state(),
+            "scaler": learner.updates.state(),
+            NORM_SAMPLES: learner.norm_samples,
             MICRO_BATCHES: "of the global batch",
         }
 
@@ -92,6 +94,13 @@ def window(settings: TrainSettings, split: Split, out: Path) -> int | None:
         kept = checkpoint_state.read_state(last).get("window")
         return kept if isinstance(kept, int) else None
     return build.window(settings, split)
+
+
+def norm_samples(out: Path) -> int | None:
+    """Over how many samples a run that goes on had its batch norms; None where it does not say, or does not go on."""
+    last = checkpoint.latest(out / "checkpoints")
+    kept = None if last is None else checkpoint_state.read_state(last).get(NORM_SAMPLES)
+    return kept if isinstance(kept, int) else None
 
 
 def complete_view(
@@ -156,6 +165,12 @@ def restore(
     if parsed.settings.accumulate > 1 and MICRO_BATCHES not in told:
         world.say(
             "accumulate: from here on other samples meet in a micro-batch, as kinetics-sounds 0.1.0 shared them out otherwise"
+        )
+    before = told.get(NORM_SAMPLES)
+    if before not in (None, learner.norm_samples):
+        world.say(
+            f"batch norms: over {learner.norm_samples} samples from here on, where it was {before}: the run is like none of "
+            "either; the same --devices and --sync_bn go on as before"
         )
     checkpoint.load_model(path, model)
     checkpoint.load_optimizer(path, model, learner.optimizer)

@@ -9,7 +9,7 @@ from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
-from ..config.settings import SomeSettings
+from ..config.settings import SomeSettings, TrainSettings
 from ..data.sampler import micro_batches
 from ..distributed import sync_batch_norm
 from ..distributed.process_group import World
@@ -36,6 +36,38 @@ class TrainComponents:
     updates: TrainStep
     utilization: Utilization | None
     """None where the devices' peak is not known, and on ranks that do not write."""
+    norm_samples: int
+    """Samples over which a batch norm is computed."""
+
+
+def norm_samples(settings: TrainSettings, *, ranks: int, synchronised: bool) -> int:
+    """Samples over which a batch norm is computed, at least: those of a micro-batch, of all ranks or of one."""
+    return settings.batch // settings.accumulate // (1 if synchronised else ranks)
+
+
+def synchronises(settings: TrainSettings, *, ranks: int, before: int | None = None) -> bool:
+    """Whether batch norms are over the samples of all ranks; `before` is over how many samples a run had them that goes on.
+
+    With `--sync_bn auto` that number is kept where it can be; else they are, where one rank alone would have few.
+    """
+    if settings.sync_bn != "auto":
+        return settings.sync_bn == "on"
+    for synchronised in (False, True):
+        if norm_samples(settings, ranks=ranks, synchronised=synchronised) == before:
+            return synchronised
+    return settings.batch < FEW * ranks * settings.accumulate
+
+
+def check_norms(model: nn.Module, settings: TrainSettings, *, ranks: int, synchronised: bool) -> None:
+    """Raise SettingsError where a rank would have one sample for a batch norm of a head, which needs two."""
+    if norm_samples(settings, ranks=ranks, synchronised=synchronised) < 2 and any(
+        isinstance(each, nn.BatchNorm1d) for each in model.modules()
+    ):
+        remedy = "give a larger --batch" if synchronised or ranks == 1 else "give --sync_bn on, or a larger --batch"
+        raise SettingsError(
+            f"--batch {settings.batch}: leaves a device one sample at a time, and the batch norms of --method "
+            f"{settings.method} need two; {remedy}"
+        )
 
 
 def _compile(encoder: nn.Module) -> None:
@@ -46,17 +78,20 @@ def _compile(encoder: nn.Module) -> None:
         encoder.compile(dynamic=False)
 
 
-def make_components(parsed: Parsed[SomeSettings], split: Split, data: Data, world: World) -> TrainComponents:
-    """With initial weights, which are a function of the seed.
+def make_components(
+    parsed: Parsed[SomeSettings], split: Split, data: Data, world: World, *, norms_before: int | None = None
+) -> TrainComponents:
+    """With initial weights, which are a function of the seed. `norms_before` is `norm_samples` of the run that goes on.
 
     Raises ShardError where the set does not suit the view, SettingsError for settings that make no model or no optimiser.
     """
     settings = parsed.settings
     built = build.build_model(parsed, data)
     built.view.check(split.dataset, built.view_settings)
+    synchronised = synchronises(settings, ranks=world.size, before=norms_before)
+    check_norms(built.method, settings, ranks=world.size, synchronised=synchronised)
     used = utilization(built, parsed, data, world) if world.leads else None
-    few = settings.batch < FEW * world.size * settings.accumulate
-    if settings.sync_bn == "on" or (settings.sync_bn == "auto" and few):
+    if synchronised:
         sync_batch_norm.convert_sync_batchnorm(built.method)
     built.method.to(world.device).train()
     if settings.channels_last:
@@ -83,4 +118,5 @@ def make_components(parsed: Parsed[SomeSettings], split: Split, data: Data, worl
         clip_norm=settings.clip_norm,
         device=world.device,
     )
-    return TrainComponents(built, optimizer, updates, used)
+    samples = norm_samples(settings, ranks=world.size, synchronised=synchronised)
+    return TrainComponents(built, optimizer, updates, used, samples)

@@ -50,7 +50,7 @@ def train(
     """Train until the last step or a signal, as one rank; returns the exit code."""
     settings = parsed.settings
     data = run_folder.data_of(split, settings)
-    learner = make_components(parsed, split, data, world)
+    learner = make_components(parsed, split, data, world, norms_before=resume.norm_samples(out))
     if val is not None and not learner.built.method.validates and settings.probe_every is None:
         raise SettingsError(
             f"--val_split {settings.val_split}: --method {settings.method} has no loss for clips that it is not trained on; "
@@ -265,7 +265,7 @@ def _save(its: _Run, step: int, reached: TrainProgress) -> None:
             step,
             model=model,
             optimizer=its.learner.optimizer,
-            state={**its.decisive, **reached.state(its.learner.updates), "of_steps": its.steps},
+            state={**its.decisive, **reached.state(its.learner), "of_steps": its.steps},
             keep=its.settings.keep,
             best=reached.best_step,
         )

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distributed.gather import gather
-from ..interface import Batch, Data, Method, Moment, Output
+from ..interface import Batch, Data, Inputs, Method, Moment, Output
 from ..losses.nce import scores
 from ..losses.queue import own_key_loss
 from ..models.backbones import feature_width
@@ -28,6 +28,8 @@ PAIRS = {
 """Of each mode, whose features are compared with whose bank."""
 CHUNKS = 4
 """Pieces of a clip of which `shuffle` swaps two."""
+LEAST_FRAMES = {"repeat": 2, "shuffle": CHUNKS, "none": 1}
+"""Of a clip, without which it would be its own negative."""
 MOST_SCORES = 2**28
 """Of a step: each has a row of a bank beside it while gradients are computed."""
 
@@ -41,7 +43,8 @@ class Settings:
     negatives: int = 1024
     """Rows drawn from the banks for each feature, with replacement: its own may be among them."""
     intra_negative: Literal["repeat", "shuffle", "none"] = "repeat"
-    """The clip whose features fill the third bank: one frame repeated, two of four chunks swapped; none: no third bank."""
+    """The clip whose features fill the third bank: one frame repeated, two of four chunks swapped; none: no third bank.
+    It is video: what compares audio with audio goes without."""
     normalize_anchor: bool = True
     """Scale features to length 1 before they are compared, and before they move the banks, as CMC does; IIC's code does not."""
     temperature: float = 0.07
@@ -82,10 +85,16 @@ class Iic(Method):
             {name: MemoryBank(data.samples, feature_width(video), uniform=True) for name in names if data.samples}
         )
 
+    def check(self, inputs: Inputs) -> None:
+        """Raise ValueError for clips so short that nothing of their order can be destroyed."""
+        if inputs.video is not None:
+            self._check_frames(inputs.video[1])
+
     def forward(self, batch: Batch, moment: Moment) -> Output:
         """Cross-entropy of a sample's own row among rows of one bank, and of the third, added over the pairs.
 
-        The logits of a feature are those of its own row, of `negatives` drawn rows, and of the same rows of the third bank.
+        The logits of a feature are those of its own row, of `negatives` drawn rows, and, where one of the pair is video, of the
+        same rows of the third bank.
         Raises ValueError for rows of another split.
         """
         its = self.settings
@@ -101,7 +110,7 @@ class Iic(Method):
         losses_BP = []
         for one, other in PAIRS[its.mode]:
             rows_BKD = self._bank(other).rows_SD[drawn_BK]
-            if "intra" in self.banks:
+            if "intra" in self.banks and "video" in (one, other):
                 rows_BKD = torch.cat([rows_BKD, self._bank("intra").rows_SD[drawn_BK]], dim=1)
             own_B, noise_BK = scores(anchor[one], rows_BKD[:, 0], rows_BKD[:, 1:], temperature=its.temperature)
             losses_BP.append(own_key_loss(torch.cat([own_B[:, None], noise_BK], dim=1)))
@@ -127,8 +136,12 @@ class Iic(Method):
         return torch.cat([batch.row[:, None], drawn.to(batch.row.device)[batch.place]], dim=1)
 
     def destroyed(self, clip_BCTHW: Tensor, place_B: Tensor, moment: Moment) -> Tensor:
-        """The clips without their order in time: one frame of each repeated, or two of its four chunks swapped."""
+        """The clips without their order in time: one frame of each repeated, or two of its four chunks swapped.
+
+        Raises ValueError for clips that are too short.
+        """
         frames = clip_BCTHW.shape[2]
+        self._check_frames(frames)
         rng = moment.rng("intra_negative")
         if self.settings.intra_negative == "repeat":
             choice = rng.integers(frames, size=self.data.batch)
@@ -138,6 +151,14 @@ class Iic(Method):
             order = np.array(swapped_orders(frames, swaps))[rng.integers(len(swaps), size=self.data.batch)]
         index_BT = torch.from_numpy(order).to(place_B.device)[place_B]
         return clip_BCTHW.gather(2, index_BT[:, None, :, None, None].expand_as(clip_BCTHW))
+
+    def _check_frames(self, frames: int) -> None:
+        how = self.settings.intra_negative
+        if frames < LEAST_FRAMES[how]:
+            raise ValueError(
+                f"intra_negative {how} needs clips of {LEAST_FRAMES[how]} frames, and these have {frames}; give more frames, or "
+                "--iic.intra_negative none"
+            )
 
     def _anchor(self, feature_BD: Tensor) -> Tensor:
         """What is compared with the banks, and moves them."""

@@ -100,31 +100,43 @@ class Iicl(Method):
             logs["instance"] = infonce_loss(video_ND, audio_ND, temperature=its.temperature)
             loss = its.instance_weight * logs["instance"]
         if its.cluster_weight and moment.epoch >= its.first_stage:
-            logits = self._all(self.cluster, sides)
-            video_NC, audio_NC = (
-                torch.softmax(each.to(torch.promote_types(each.dtype, torch.float32)), dim=1) for each in logits
-            )
+            video_NC, audio_NC = map(_probabilities, self._all(self.cluster, sides))
             contrast, entropy = cluster_loss(video_NC, audio_NC, temperature=its.cluster_temperature)
             loss = loss + its.cluster_weight * (contrast - entropy)
             used_C = torch.zeros_like(video_NC[0]).index_fill(0, torch.cat([video_NC, audio_NC]).argmax(dim=1), 1)
             logs |= {"cluster": contrast, "entropy": entropy, "clusters_used": used_C.mean()}
         return Output(loss, {"loss": loss.detach(), **{name: each.detach() for name, each in logs.items()}})
 
+    def assignments(self, video_BCTHW: Tensor, audio_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        """How likely each cluster is by the picture, and by the sound, of clips with their sounds: (B, C) each, rows sum to 1."""
+        sides = zip(MODALITIES, self._seen(video_BCTHW, audio_BCTHW), strict=True)
+        video_BC, audio_BC = (_probabilities(self._head(self.cluster, name)(side)) for name, side in sides)
+        return video_BC, audio_BC
+
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the heads see of both modalities: (B, D) each."""
+        """What the heads see of both modalities of a batch: (B, D) each."""
         if batch.video is None or batch.audio is None:
             raise ValueError("needs video and audio; the view gives one of them alone")
-        video, audio = batch.video[:, 0], batch.audio[:, 0]
+        return self._seen(batch.video[:, 0], batch.audio[:, 0])
+
+    def _seen(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         if self.attention is None:
             return self.video(video), self.audio(audio)
         found: tuple[Tensor, Tensor] = self.attention(_last(self.video, video), _last(self.audio, audio))
         return found
 
+    def _head(self, heads: nn.ModuleDict, name: str) -> nn.Module:
+        return heads["both" if self.settings.shared_heads else name]
+
     def _all(self, heads: nn.ModuleDict, sides: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What a head makes of the rows of all ranks: (N, outputs) for video and audio, in one exchange."""
-        made = [heads["both" if "both" in heads else name](side) for name, side in sides.items()]
+        made = [self._head(heads, name)(side) for name, side in sides.items()]
         video_ND, audio_ND = gather(torch.stack(made, dim=1)).unbind(dim=1)
         return video_ND, audio_ND
+
+
+def _probabilities(logit_NC: Tensor) -> Tensor:
+    return torch.softmax(logit_NC.to(torch.promote_types(logit_NC.dtype, torch.float32)), dim=1)
 
 
 def _last(encoder: nn.Module, given_BCTHW: Tensor) -> Tensor:

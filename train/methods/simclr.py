@@ -27,7 +27,7 @@ class Settings:
     layers: int = 2
     """Linear layers of the projector; its hidden layers are as wide as the encoder's feature."""
     batch_norm: bool = False
-    """Batch norm between the projector's layers, which then have no bias."""
+    """Batch norm behind each layer of the projector, which then has no bias; the last one without shift, as in SimCLR's code."""
     temperature: float = 0.1
     """Divisor of the cosines."""
 
@@ -52,10 +52,9 @@ class SimClr(Method):
         self.settings = settings
         self.views = pairs.views(settings.mode)
         self.video, self.audio = video, audio
-        head = norm_mlp if settings.batch_norm else mlp
         self.heads = nn.ModuleDict(
             {
-                name: head(*[feature_width(encoder)] * settings.layers, settings.dim)
+                name: _projector(feature_width(encoder), settings)
                 for name, encoder in (("video", video), ("audio", audio))
             }
         )
@@ -70,3 +69,12 @@ class SimClr(Method):
         ]
         loss = pairs.weight(its.mode) * torch.stack(terms).sum()
         return Output(loss, {"loss": loss.detach()})
+
+
+def _projector(width: int, settings: Settings) -> nn.Sequential:
+    widths = (*[width] * settings.layers, settings.dim)
+    if not settings.batch_norm:
+        return mlp(*widths)
+    last = nn.BatchNorm1d(settings.dim)
+    last.register_parameter("bias", None)
+    return nn.Sequential(*norm_mlp(*widths), last)

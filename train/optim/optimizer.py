@@ -35,6 +35,8 @@ class Optim:
     """Whether biases and norms (parameters of one dimension) decay too, and LARS adapts their rates."""
     factors: dict[str, float] = field(default_factory=dict)
     """Multiples of `lr` for parameters whose name fits a pattern, {"*predictor*": 10}; of several the last one counts."""
+    one_dimensional: float = 1.0
+    """Multiple of `lr` for biases and norms (parameters of one dimension), but where a pattern of `factors` fits."""
     larc: float = 0.0
     """Trust of LARC before SGD, Adam or AdamW: the share of its length that a weight may move at a step (0.001); 0: no LARC."""
     schedule: Kind = "constant"
@@ -59,8 +61,8 @@ class Optim:
         for name in ("lr", "momentum", "weight_decay", "warmup_steps", "final_share", "patience", "least_lr"):
             if getattr(self, name) < 0:
                 raise ValueError(f"optim: {name} {getattr(self, name)} must be at least 0")
-        if min(self.factors.values(), default=0) < 0:
-            raise ValueError("optim: factors must be at least 0")
+        if min([self.one_dimensional, *self.factors.values()]) < 0:
+            raise ValueError("optim: factors and one_dimensional must be at least 0")
         if self.larc < 0:
             raise ValueError(f"optim: larc {self.larc} must be at least 0")
         if self.larc and self.name == "lars":
@@ -86,7 +88,8 @@ def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
                 raise ValueError(f"optim.{option}: no parameter's name fits {pattern!r}; the first is {first!r}")
     groups: dict[tuple[float, Kind, bool], list[nn.Parameter]] = {}
     for name, parameter in named.items():
-        factor, schedule = _of(name, optim.factors, 1.0), _of(name, optim.schedules, optim.schedule)
+        own = optim.one_dimensional if parameter.ndim == 1 else 1.0
+        factor, schedule = _of(name, optim.factors, own), _of(name, optim.schedules, optim.schedule)
         place = (factor, schedule, optim.decay_all or parameter.ndim > 1)
         groups.setdefault(place, []).append(parameter)
     found = [

@@ -57,11 +57,19 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
     metrics: dict[str, float] = {}
     for prefix, on_ND in on.sides(unit=True):
         cluster_N = k_means(on_ND[order_N], clusters=min(clusters, len(on_ND)), settings=settings)
-        rng = np.random.default_rng(settings.seed)
-        dealt = [rng.permutation(cluster_N) for _ in range(DEALS)]
-        for name, score in (("nmi", nmi), ("acc", clustering_accuracy)):
-            metrics[f"{prefix}{name}"] = 100 * score(label_N, cluster_N)
-            metrics[f"{prefix}{name}_chance"] = 100 * float(np.mean([score(label_N, each_N) for each_N in dealt]))
+        metrics |= {
+            f"{prefix}{name}": score for name, score in agreement(label_N, cluster_N, seed=settings.seed).items()
+        }
+    return metrics
+
+
+def agreement(label_N: np.ndarray, cluster_N: np.ndarray, *, seed: int) -> dict[str, float]:
+    """How well clusters (N,) fit labels (N,), in percent, and clusters of the same sizes that are dealt out at random."""
+    rng, metrics = np.random.default_rng(seed), dict[str, float]()
+    dealt = [rng.permutation(cluster_N) for _ in range(DEALS)]
+    for name, score in (("nmi", nmi), ("acc", clustering_accuracy)):
+        metrics[name] = 100 * score(label_N, cluster_N)
+        metrics[f"{name}_chance"] = 100 * float(np.mean([score(label_N, each_N) for each_N in dealt]))
     return metrics
 
 

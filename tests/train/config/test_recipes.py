@@ -16,9 +16,10 @@ from kinetics_sounds.settings import Layers, Parsed
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder
 from kinetics_sounds.train.config.settings import Optim, flat, read_settings
-from kinetics_sounds.train.engine import build, flops
+from kinetics_sounds.train.engine import build, flops, setup
 from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.models.heads import AmfmSettings
+from kinetics_sounds.train.optim.optimizer import make_optimizer
 
 RECIPES = recipes.recipes()
 NAMES = sorted(RECIPES)
@@ -262,6 +263,26 @@ class TestEveryRow:
 
     def test_has_as_many_parameters_as_can_be_counted(self, name: str) -> None:
         assert sum(parameter.numel() for parameter in built(name).parameters()) == ROWS[name][1]
+
+
+@pytest.mark.parametrize("backbone", ["r3d", "r2plus1d", "c3d"])
+def test_barlow_twins_gives_biases_and_norms_of_every_backbone_the_second_rate(backbone: str) -> None:
+    """C3D's convolutions have biases, and other places in its blocks than R3D's."""
+    parsed = read_settings(["--config=barlow_k32", f"--backbone={backbone}"])
+    with torch.device("meta"):
+        model = build.build_model(parsed, Data(34, 16_100)).method
+    groups = make_optimizer(model, parsed.settings.optim).param_groups
+    rates = {(each.ndim == 1, round(group["lr"], 9)) for group in groups for each in group["params"]}
+
+    assert rates == {(False, 1.6), (True, 0.0384)}  # 0.2 and 0.0048 times 2,048 / 256
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"), [("simclr_k32", 64), ("byol_k32", 64), ("barlow_k32", 32), ("simsiam_k32", 8)]
+)
+def test_on_the_devices_that_their_heads_name_batch_norms_are_of_all(name: str, devices: int) -> None:
+    """As in the originals, whose 64 samples a device are more than `auto` asks for."""
+    assert setup.synchronises(read(name).settings, ranks=devices)
 
 
 def test_the_counts_are_those_of_the_paper() -> None:

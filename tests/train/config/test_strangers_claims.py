@@ -151,6 +151,8 @@ def test_facts_of_a_run_of_another_kind_are_refused(name: str, value: object, st
         ("step", 1e300),
         ("step", None),
         ("of_steps", [1]),
+        ("norm_samples", 0),
+        ("norm_samples", "all"),
         ("window", 0),
         ("window", "all"),
         ("best", {"step": "../../x", "value": 1}),

@@ -98,6 +98,26 @@ def test_a_signal_stops_all_ranks_after_saving_and_the_next_run_goes_on(small: A
     assert lines(out)[-1]["step"] == done + 1
 
 
+@pytest.mark.usefixtures("forked_ranks")
+def test_a_run_goes_on_with_batch_norms_over_as_many_samples_and_says_where_it_cannot(
+    small: Argv, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Two samples of each of two ranks, which `auto` would exchange had the run begun so; one process has all four."""
+    run = tmp_path / "run"
+    assert pretrain.main(small(run, "--steps=1", "--devices=2", "--sync_bn=off", "--save_every=1", "--keep=3")) == 0
+    assert pretrain.main(small(run, "--steps=2", "--devices=2", "--save_every=1", "--keep=3")) == 0
+    capfd.readouterr()
+    assert pretrain.main(small(run, "--steps=3", "--save_every=1", "--keep=3")) == 0
+
+    assert [state(run, step)["norm_samples"] for step in (1, 2, 3)] == [2, 2, 4]
+    assert "batch norms: over 4 samples from here on, where it was 2" in capfd.readouterr().out
+
+
+def state(run: Path, step: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "checkpoints" / f"step-{step:08d}" / "state.json").read_text())
+    return found
+
+
 @pytest.mark.slow_campaign  # test_agree does so too
 def test_torchrun_starts_the_same(small: Argv, tmp_path: Path) -> None:
     out = tmp_path / "run"

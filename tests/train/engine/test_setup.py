@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from kinetics_sounds import stream
+from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import run_folder, settings
 from kinetics_sounds.train.distributed.process_group import World
 from kinetics_sounds.train.distributed.sync_batch_norm import SyncBatchNorm
-from kinetics_sounds.train.engine.setup import TrainComponents, make_components
+from kinetics_sounds.train.engine.setup import TrainComponents, make_components, synchronises
 
 Argv = Callable[..., list[str]]
 CPU = torch.device("cpu")
@@ -76,6 +77,39 @@ def test_batch_norms_are_synchronised_where_a_device_has_fewer_than_16_samples(
     modules = list(made(*options, ranks=ranks).built.method.modules())
 
     assert any(isinstance(each, SyncBatchNorm) for each in modules) == synchronised
+
+
+@pytest.mark.parametrize(
+    ("ranks", "before", "synchronised"),
+    [
+        (2, 32, True),  # begun by one process, which has all samples
+        (2, 16, False),  # begun by two that did not exchange them
+        (4, 16, True),  # which four cannot have: as if it began
+        (4, 8, False),
+        (1, 16, False),
+        (2, None, False),  # a run of 0.1.0, which does not say
+    ],
+)
+def test_a_run_goes_on_with_batch_norms_over_as_many_samples_where_it_can(
+    ranks: int, before: int | None, synchronised: bool
+) -> None:
+    """Of 32 samples a step, whose norms `auto` leaves apart on two ranks and not on four."""
+    auto, off = (settings.TrainSettings(batch=32, sync_bn=how) for how in ("auto", "off"))
+
+    assert synchronises(auto, ranks=ranks, before=before) == synchronised
+    assert not synchronises(off, ranks=ranks, before=before)
+
+
+def test_one_sample_a_device_is_refused_where_a_head_has_a_batch_norm(made: Callable[..., TrainComponents]) -> None:
+    byol = ("--method=byol", "--byol.hidden=8", "--byol.dim=8")
+    with pytest.raises(
+        SettingsError, match=r"--batch 2: leaves a device one sample at a time, .* give --sync_bn on, or a"
+    ):
+        made(*byol, "--batch=2", "--sync_bn=off", ranks=2)
+    with pytest.raises(SettingsError, match="two; give a larger --batch"):
+        made(*byol, "--batch=2", "--accumulate=2")
+    made(*byol, "--batch=2", ranks=2)
+    made("--batch=2", "--sync_bn=off", ranks=2)  # AVCL has no head
 
 
 def test_weights_are_a_function_of_the_seed(made: Callable[..., TrainComponents]) -> None:

@@ -80,6 +80,22 @@ def test_bf16_is_for_the_encoders_and_float32_for_the_loss_and_the_weights(batch
     torch.testing.assert_close(moved, updated(Regression(), batch)[1], rtol=0.05, atol=1e-3)
 
 
+def test_what_is_done_to_clips_on_the_device_is_done_in_float32(batch: dict[str, Tensor]) -> None:
+    """bf16 has a step of a grey level, which would mark the clips that are changed."""
+    seen: list[Tensor] = []
+
+    def augmented(arrays: dict[str, Tensor], _: None) -> dict[str, Tensor]:
+        seen.append(arrays["video"][:, 0] @ arrays["video"][:, 0].T)
+        return arrays
+
+    view: Any = SimpleNamespace(augment=augmented)
+    built = ModelBundle(Regression(), view, None)
+    optimizer = torch.optim.SGD(built.method.parameters(), lr=0.1)
+    TrainStep(built, optimizer, precision="bf16", device=CPU)(batch, MOMENT)
+
+    assert torch.equal(seen[0], batch["video"][:, 0] @ batch["video"][:, 0].T)
+
+
 def test_a_long_gradient_is_cut_to_its_longest_and_a_short_one_is_left(batch: dict[str, Tensor]) -> None:
     _, free = updated(Regression(), batch, lr=1.0)
     told, cut = updated(Regression(), batch, lr=1.0, clip_norm=0.25)

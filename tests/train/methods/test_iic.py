@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.train.config.settings import read_settings
+from kinetics_sounds.train.engine import build
 from kinetics_sounds.train.interface import Batch, Data, Moment
 from kinetics_sounds.train.methods import iic
 
@@ -53,7 +58,9 @@ def test_the_loss_is_a_softmax_over_rows_of_a_bank_and_of_the_third(mode: Any) -
     expected = torch.zeros(())
     for one, other in iic.PAIRS[mode]:
         for anchor, rows in zip(output.kept[one], drawn, strict=True):
-            bank = torch.cat([made.banks[other].rows_SD[rows], made.banks["intra"].rows_SD[rows]])
+            bank = made.banks[other].rows_SD[rows]
+            if (one, other) != ("audio", "audio"):  # whose third bank would be of destroyed video
+                bank = torch.cat([bank, made.banks["intra"].rows_SD[rows]])
             expected += -torch.log_softmax(bank @ anchor / 0.5, dim=0)[0] / 4
 
     assert torch.equal(drawn[:, 0], given.row)
@@ -131,6 +138,28 @@ def test_after_an_update_the_rows_that_were_seen_have_followed_and_are_unit(norm
         torch.testing.assert_close(bank.rows_SD[given.row], expected)
         others = [row for row in range(20) if row not in given.row.tolist()]
         assert torch.equal(bank.rows_SD[others], before[name][others])
+
+
+@pytest.mark.parametrize(("how", "frames"), [("repeat", 1), ("shuffle", 3)])
+def test_clips_whose_order_cannot_be_destroyed_are_refused(how: Any, frames: int) -> None:
+    made, given = method(intra_negative=how), batch()
+    assert given.video is not None
+    with pytest.raises(
+        ValueError, match=f"intra_negative {how} needs clips of {frames + 1} frames, and these have {frames}"
+    ):
+        made.destroyed(given.video[:, 0, :, :frames], given.place, NOW)
+    made.destroyed(given.video[:, 0, :, : frames + 1], given.place, NOW)
+
+
+def test_a_run_whose_view_gives_too_few_frames_is_refused(small: Callable[..., list[str]]) -> None:
+    words = ("--method=iic", "--iic.intra_negative=shuffle", "--clip_and_mel.frames=2")
+    parsed = read_settings(small(Path("none"), *words))
+
+    with pytest.raises(
+        SettingsError, match=r"--iic: intra_negative shuffle needs clips of 4 frames, .* --iic\.intra_negative none"
+    ):
+        build.build_model(parsed, DATA)
+    build.build_model(parsed, DATA._replace(samples=0))  # to be judged
 
 
 def test_banks_begin_within_the_bounds_of_cmc() -> None:

@@ -66,12 +66,25 @@ def test_within_modalities_the_terms_of_both_are_added() -> None:
 
 
 def test_heads_have_the_sizes_of_the_paper() -> None:
-    """512 to 512 to 128: 328,320 with biases. Of the official code 512, 512, 512, 128 with batch norms and no biases."""
+    """512 to 512 to 128: 328,320 with biases. Of the official code 512, 512, 512, 128 with batch norms and no biases, and behind
+    the last layer one that has a scale and no shift."""
     wide = simclr.build(simclr.Settings(), video=Flat(512), audio=Flat(512), data=DATA)
     official = simclr.build(simclr.Settings(layers=3, batch_norm=True), video=Flat(512), audio=Flat(512), data=DATA)
 
     assert parameters(wide.heads["video"]) == 328_320
-    assert parameters(official.heads["audio"]) == 2 * (512 * 512 + 1024) + 512 * 128
+    assert parameters(official.heads["audio"]) == 2 * (512 * 512 + 1024) + 512 * 128 + 128
+    assert official.heads["audio"][-1].bias is None
+
+
+def test_with_batch_norms_each_channel_of_the_embedding_has_mean_0_and_its_scale() -> None:
+    made, given = method(batch_norm=True, dim=5), batch(rows=8)
+    assert given.video is not None
+    with torch.no_grad():
+        made.heads["video"][-1].weight.fill_(3)
+    embedded = made.heads["video"](made.video(given.video[:, 0]))
+
+    torch.testing.assert_close(embedded.mean(dim=0), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(embedded.std(dim=0, correction=0), torch.full((5,), 3.0), rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("wrong", [{"dim": 0}, {"layers": 0}, {"temperature": 0.0}])

@@ -103,6 +103,19 @@ class TestGroups:
             "2.bias": 0.005,
         }
 
+    def test_biases_and_norms_have_a_rate_of_their_own_but_where_a_pattern_fits(self) -> None:
+        model = net()
+        found = by_name(model, make_optimizer(model, Optim(lr=0.1, one_dimensional=0.5, factors={"2.*": 10.0})))
+
+        assert {name: round(rate, 9) for name, rate in found.items()} == {
+            "0.weight": 0.1,
+            "0.bias": 0.05,
+            "1.weight": 0.05,
+            "1.bias": 0.05,
+            "2.weight": 1.0,
+            "2.bias": 1.0,
+        }
+
     def test_a_pattern_that_fits_nothing_is_told(self) -> None:
         with pytest.raises(ValueError, match=r"no parameter's name fits 'predictor\.\*'; the first is '0.weight'"):
             make_optimizer(net(), Optim(factors={"predictor.*": 10.0}))
@@ -180,6 +193,7 @@ class TestGroups:
     [
         {"lr": -1.0},
         {"factors": {"*": -1.0}},
+        {"one_dimensional": -1.0},
         {"beta2": 1.0},
         {"cut": 1.0},
         {"final_share": 2.0},

@@ -111,7 +111,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         settings,
         before,
         "supervised",
-        model_groups(settings, before, classifier),
+        _groups(settings, classifier, before),
         shards=shards,
         out=out,
         train_split=settings.fit_split,
@@ -137,11 +137,15 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     return DONE
 
 
-def model_groups(
-    settings: Settings, before: Parsed[TrainSettings], classifier: supervised.Settings | None = None
-) -> dict[str, Any]:
+def by_default(before: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
+    """What ks-train is to do by a run's model where nothing else is asked for."""
+    groups = _groups(DEFAULTS, supervised.Settings(), before)
+    return training.of_run(DEFAULTS, before, "supervised", groups, train_split=DEFAULTS.fit_split)
+
+
+def _groups(settings: Settings, classifier: supervised.Settings, before: Parsed[TrainSettings]) -> dict[str, Any]:
     """The options of a run's modules, as its fine-tuning has them; raises SettingsError where they cannot be."""
-    own = _classifier(settings, classifier or supervised.Settings(), before)
+    own = _classifier(settings, classifier, before)
     return {**before.groups, before.settings.view: training.one_view(before), "supervised": own}
 
 

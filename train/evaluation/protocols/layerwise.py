@@ -117,6 +117,10 @@ class Settings:
     """Print the results as JSON on standard output."""
 
 
+DEFAULTS = Settings(run=Path())
+"""What is done where nothing is asked for; of no run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     """What the settings come to, once they are checked."""
@@ -174,15 +178,11 @@ def _asked(settings: Settings) -> _Asked:
     check_claims(settings.run, first)
     out = results.folder(settings, "layerwise" if settings.modality == "video" else "layerwise_audio")
     before = run_folder.model_of(settings.run)
-    try:
-        options = layerwise.Settings(modality=settings.modality, layers=settings.layers, features=settings.features)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
     tuning = training.of_run(
         settings,
         before,
         "layerwise",
-        {**before.groups, before.settings.view: training.one_view(before, plain=True), "layerwise": options},
+        _groups(settings, before),
         shards=shards,
         out=out,
         train_split=settings.fit_split,
@@ -204,6 +204,20 @@ def _asked(settings: Settings) -> _Asked:
         clips=_clips(settings, tuning),
         tuning=tuning,
     )
+
+
+def by_default(before: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
+    """What ks-train is to do by a run's model where nothing else is asked for."""
+    return training.of_run(DEFAULTS, before, "layerwise", _groups(DEFAULTS, before), train_split=DEFAULTS.fit_split)
+
+
+def _groups(settings: Settings, before: Parsed[TrainSettings]) -> dict[str, Any]:
+    """The options of a run's modules, as the classifiers' training has them; raises SettingsError where they cannot be."""
+    try:
+        options = layerwise.Settings(modality=settings.modality, layers=settings.layers, features=settings.features)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return {**before.groups, before.settings.view: training.one_view(before, plain=True), "layerwise": options}
 
 
 def _clips(settings: Settings, tuning: Parsed[TrainSettings]) -> int:

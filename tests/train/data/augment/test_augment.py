@@ -83,6 +83,16 @@ class TestEach:
         for row in (0, 1):
             torch.testing.assert_close(both[[row]], module(name).apply(given[[row]], numbers[[row]]))
 
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_a_gpu_does_what_a_cpu_does_to_rounding(self, name: str) -> None:
+        given = clips(side=112) if name in VIDEO else mels(columns=101)
+        for seed in range(5):
+            numbers = draws(module(name), seed)
+            expected = module(name).apply(given, numbers)
+            torch.testing.assert_close(
+                module(name).apply(given.cuda(), numbers.cuda()).cpu(), expected, atol=1e-5, rtol=0
+            )
+
     def test_it_draws_as_many_numbers_as_it_says(self, name: str) -> None:
         assert len(module(name).draw(np.random.default_rng(0))) == module(name).DRAWS
         assert 0 < module(name).PROBABILITY <= 1
