@@ -3,7 +3,7 @@
 Everything is float64, and batch norms are synchronised. Each function is the same code for one process and for many.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from kinetics_sounds import stream
+from kinetics_sounds import plugins, stream
+from kinetics_sounds.train import methods
 from kinetics_sounds.train.data.sampler import micro_batches
 from kinetics_sounds.train.distributed import collectives, process_group, sync_batch_norm
 from kinetics_sounds.train.distributed.process_group import World
@@ -21,20 +22,6 @@ from kinetics_sounds.train.engine import checkpoint
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import TrainStep
 from kinetics_sounds.train.interface import Data, Method, Moment
-from kinetics_sounds.train.methods import (
-    avcl,
-    avid,
-    barlow,
-    byol,
-    cma,
-    crisscross,
-    iic,
-    iicl,
-    moco,
-    simclr,
-    simsiam,
-    supervised,
-)
 from kinetics_sounds.train.models.activation_checkpointing import recompute
 from kinetics_sounds.train.models.backbones import r3d
 
@@ -46,41 +33,17 @@ FOUND = "found.safetensors"
 Found = dict[str, Tensor]
 
 
-def _build(method: Any, settings: Any) -> Callable[[nn.Module, nn.Module], Method]:
-    return lambda video, audio: method.build(settings, video=video, audio=audio, data=DATA)
-
-
-def _cma(video: nn.Module, audio: nn.Module) -> Method:
-    """As if it went on from an AVID run's random banks; positives are mined as each epoch begins."""
-    settings = cma.Settings(dim=8, hidden=8, negatives=6, negatives_within=4, positives=3, mine_every=1)
-    method = cma.build(settings, video=video, audio=audio, data=DATA)
-    method.memory().partition.fill_(2.2)
-    return method
-
-
-METHODS: Mapping[str, Callable[[nn.Module, nn.Module], Method]] = {
-    "avcl": _build(avcl, avcl.Settings(cgra_layer="conv5+pool", amfm_stage="off")),
-    "supervised": _build(supervised, supervised.Settings(dropout=0.0)),
-    "moco": _build(moco, moco.Settings(mode="joint", queue=32, dim=8, momentum=0.9)),
-    "simclr": _build(simclr, simclr.Settings(mode="joint", dim=8)),
-    "byol": _build(byol, byol.Settings(mode="joint", dim=8, hidden=8, momentum=0.9)),
-    "simsiam": _build(simsiam, simsiam.Settings(mode="joint", dim=8, hidden=4)),
-    "barlow": _build(barlow, barlow.Settings(mode="joint", dim=8)),
-    "iic": _build(iic, iic.Settings(mode="joint", negatives=6)),
-    "avid": _build(avid, avid.Settings(mode="joint", dim=8, hidden=8, negatives=6)),
-    "cma": _cma,
-    "iicl": _build(iicl, iicl.Settings(dim=8, hidden=8, clusters=5, first_stage=1)),
-    "crisscross": _build(crisscross, crisscross.Settings(dim=8, hidden=4)),
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """What is trained, and how."""
 
     method: str
-    accumulate: int = 1
-    steps: int = 3
+    settings: Mapping[str, Any]
+    """Of the method."""
+    buffers: Mapping[str, float]
+    """What fills the method's buffers before it learns."""
+    accumulate: int
+    steps: int
     recomputed: bool = False
     compiled: bool = False
 
@@ -88,32 +51,22 @@ class Case:
         more = [name for name in ("recomputed", "compiled") if getattr(self, name)]
         return "-".join([self.method, str(self.accumulate), str(self.steps), *more])
 
-
-ALL = tuple(Case(method=method, accumulate=accumulate) for method in METHODS for accumulate in (1, 2, 4))
-CASES = (
-    *(
-        case
-        for case in ALL
-        if str(case)
-        in (
-            *("avcl-1-3", "avcl-2-3", "avcl-4-3", "supervised-2-3", "moco-2-3", "avid-1-3", "avid-4-3", "cma-2-3"),
-            *("simclr-2-3", "byol-2-3", "iic-1-3"),
-        )
-    ),
-    Case(method="moco", accumulate=2, recomputed=True),
-)
-OTHERS = tuple(case for case in ALL if case not in CASES)
-LONG = (Case(method="avcl", accumulate=2, steps=50), Case(method="moco", steps=50))
-COMPILED = (Case(method="avcl", accumulate=2, compiled=True), Case(method="moco", compiled=True, recomputed=True))
+    def built(self) -> Method:
+        """The method around two small encoders, the same on every rank."""
+        torch.manual_seed(3)
+        video, audio = (r3d.build(r3d.Settings(width=2)) for _ in range(2))
+        module = plugins.load(methods.__name__, self.method)
+        made: Method = module.build(module.Settings(**self.settings), video=video, audio=audio, data=DATA)
+        for name, value in self.buffers.items():
+            made.get_buffer(name).fill_(value)
+        return made
 
 
 class Training:
     """A method that learns from made-up samples, as the trainer has it learn."""
 
     def __init__(self, case: Case, world: World) -> None:
-        torch.manual_seed(3)
-        video, audio = (r3d.build(r3d.Settings(width=2)) for _ in range(2))
-        self.method = METHODS[case.method](video, audio).double().train()
+        self.method = case.built().double().train()
         sync_batch_norm.convert_sync_batchnorm(self.method)
         for encoder in self.method.encoders():
             if case.recomputed:

@@ -20,6 +20,8 @@ from kinetics_sounds.train.models.heads import AmfmSettings
 
 from ..batches import MOMENT, as_batch
 
+SMALL = {"cgra_layer": "conv5+pool", "amfm_stage": "off"}
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:

@@ -12,6 +12,8 @@ from kinetics_sounds.train.interface import Batch, Data, Moment
 from kinetics_sounds.train.losses.nce import nce_loss
 from kinetics_sounds.train.methods import avid
 
+SMALL = {"mode": "joint", "dim": 8, "hidden": 8, "negatives": 6}
+TINY = {"mode": "cross"}
 DATA = Data(classes=2, samples=20, batch=8)
 FIRST = Moment(seed=0, step=0, epoch=0)
 

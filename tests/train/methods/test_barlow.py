@@ -11,6 +11,9 @@ from kinetics_sounds.train.methods import barlow
 
 from .flat import DATA, NOW, Flat, batch, parameters, without_heads
 
+SMALL = {"mode": "joint", "dim": 8}
+TINY = {"mode": "cross"}
+
 
 def method(**settings: Any) -> barlow.BarlowTwins:
     torch.manual_seed(0)

@@ -10,6 +10,9 @@ from kinetics_sounds.train.methods import byol, simsiam
 
 from .flat import DATA, NOW, Flat, batch, parameters, without_heads
 
+SMALL = {"mode": "joint", "dim": 8, "hidden": 8, "momentum": 0.9}
+TINY = {"mode": "intra"}
+
 
 def method(**settings: Any) -> byol.Byol:
     torch.manual_seed(0)

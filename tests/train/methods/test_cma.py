@@ -24,16 +24,21 @@ from kinetics_sounds.train.methods import avid, cma
 
 from .flat import NOW, Flat, batch
 
+SMALL = {"dim": 8, "hidden": 8, "negatives": 6, "negatives_within": 4, "positives": 3, "mine_every": 1}
+BUFFERS = {"banks.partition": 2.2}
+"""As if it went on from the banks of an AVID run; positives are mined as each epoch begins."""
+BEGINS_WITH = "avid"
+
 Argv = Callable[..., list[str]]
 DATA = Data(classes=2, samples=20, steps=10, batch=4)
 LABELS = torch.arange(20) % 2
-SMALL = {"dim": 4, "hidden": 5, "negatives": 6, "negatives_within": 6}
+FEW = {"dim": 4, "hidden": 5, "negatives": 6, "negatives_within": 6}
 
 
 def method(data: Data = DATA, *, mined: bool = True, **settings: Any) -> cma.Cma:
     """As if it went on from an AVID run."""
     torch.manual_seed(0)
-    made = cma.build(cma.Settings(**{**SMALL, "positives": 3, **settings}), video=Flat(), audio=Flat(), data=data)
+    made = cma.build(cma.Settings(**{**FEW, "positives": 3, **settings}), video=Flat(), audio=Flat(), data=data)
     if data.samples:
         made.memory().partition.fill_(2.2)
         if mined:
@@ -163,7 +168,7 @@ def test_it_cannot_begin_without_memory() -> None:
 )
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
-        cma.Settings(**{**SMALL, **wrong})
+        cma.Settings(**{**FEW, **wrong})
 
 
 def test_more_positives_than_there_are_samples_are_refused() -> None:

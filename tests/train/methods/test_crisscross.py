@@ -12,6 +12,8 @@ from kinetics_sounds.train.optim.optimizer import Optim, make_optimizer, rates
 
 from .flat import DATA, NOW, Flat, batch, parameters, without_heads
 
+SMALL = {"dim": 8, "hidden": 4}
+
 
 def method(**settings: Any) -> crisscross.CrissCross:
     torch.manual_seed(0)

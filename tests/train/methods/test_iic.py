@@ -19,6 +19,8 @@ from kinetics_sounds.train.methods import iic
 
 from .flat import Flat
 
+SMALL = {"mode": "joint", "negatives": 6}
+TINY = {"negatives": 4, "intra_negative": "shuffle"}
 DATA = Data(classes=2, samples=20, steps=10, batch=8)
 NOW = Moment(seed=0, step=0, epoch=0)
 

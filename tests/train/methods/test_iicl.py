@@ -13,6 +13,8 @@ from kinetics_sounds.train.models.backbones import r3d
 
 from .flat import DATA, NOW, Flat, batch, parameters
 
+SMALL = {"dim": 8, "hidden": 8, "clusters": 5, "first_stage": 1}
+
 SECOND = NOW._replace(epoch=1)
 
 

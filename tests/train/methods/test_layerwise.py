@@ -13,6 +13,8 @@ from kinetics_sounds.train.models.backbones import avid_r2plus1d, conv2d, r2plus
 
 from ..batches import MOMENT, as_batch
 
+SMALL = {"features": 64}
+
 ROWS = 6
 
 

@@ -13,6 +13,9 @@ from kinetics_sounds.train.methods import moco
 
 from .flat import DATA, NOW, Flat, batch
 
+SMALL = {"mode": "joint", "queue": 32, "dim": 8, "momentum": 0.9}
+TINY = {"queue": 4}
+
 
 def method(data: Data = DATA, **settings: Any) -> moco.Moco:
     torch.manual_seed(0)

@@ -13,6 +13,8 @@ from kinetics_sounds.train.methods import simclr
 
 from .flat import DATA, NOW, Flat, batch, parameters, without_heads
 
+SMALL = {"mode": "joint", "dim": 8}
+
 
 def method(**settings: Any) -> simclr.SimClr:
     torch.manual_seed(0)

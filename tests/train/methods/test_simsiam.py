@@ -10,6 +10,9 @@ from kinetics_sounds.train.methods import simsiam
 
 from .flat import DATA, NOW, Flat, batch, parameters, without_heads
 
+SMALL = {"mode": "joint", "dim": 8, "hidden": 4}
+TINY = {"mode": "cross"}
+
 
 def method(**settings: Any) -> simsiam.SimSiam:
     torch.manual_seed(0)

@@ -14,6 +14,9 @@ from kinetics_sounds.train.models.heads import Amfm
 
 from ..batches import MOMENT, as_batch
 
+SMALL = {"dropout": 0.0}
+TINY = {"dropout": 0.5}
+
 
 class Pixels(nn.Module):
     """The first `dim` pixels as the feature."""
