@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from .. import files
@@ -240,6 +241,9 @@ def _reader(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - annotations ha
         fields = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
         build = cast("Callable[..., Any]", kind)
         return lambda value: build(**{name: fields[name](each) for name, each in _one(dict, value).items()})
+    if origin is UnionType:
+        readers = {frozenset(get_type_hints(each)): _reader(each) for each in inner}
+        return lambda value: readers[_fields(value, readers)](value)
     if origin is dict:
         read = _reader(inner[1])
         return lambda value: {name: read(each) for name, each in _one(dict, value).items()}
@@ -251,6 +255,14 @@ def _reader(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - annotations ha
         read = _reader(inner[0])
         return lambda value: tuple(map(read, _one(list, value)))
     return partial(_one, kind)
+
+
+def _fields(value: object, known: Iterable[frozenset[str]]) -> frozenset[str]:
+    """Names of the fields of an object, which are those of one of several dataclasses."""
+    found = frozenset(_one(dict, value))
+    if found not in known:
+        raise TypeError(f"nothing has the fields {', '.join(sorted(found))}")
+    return found
 
 
 def _rows(value: object) -> tuple[tuple[int, ...], ...]:

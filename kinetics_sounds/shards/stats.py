@@ -1,4 +1,4 @@
-"""`stats.json` beside `dataset.json`: mean and deviation of a split's log spectrograms. Read and written here only.
+"""`stats.json` beside `dataset.json`: mean and deviation of a split's log or log-mel spectrograms. Read and written here only.
 
 Several entries stand in it: one for each split and each way to make spectrograms.
 """
@@ -13,17 +13,20 @@ from pathlib import Path
 from .. import files, hub, remote
 from ..address import Address
 from ..errors import ShardError
+from ..media.log_mel import LogMel
 from ..media.spectrogram import Spectrogram
 from . import index, layout
 from .index import Dataset
 from .split import set_errors
 
 MOST_BYTES = 16 * 2**20
+Numbers = Spectrogram | LogMel
+"""How a window of sound becomes an image; a field of either tells them apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """What a split's log spectrograms are like."""
+    """What a split's spectrograms are like."""
 
     split: str
     fingerprint: str
@@ -31,10 +34,10 @@ class Statistics:
     samples: int
     windows: int
     """Of all samples; those of one are evenly spaced and cover its track."""
-    numbers: Spectrogram
+    numbers: Numbers
     """How they were made."""
     mean: tuple[float, ...]
-    """Of each bin, low frequencies first: decibels."""
+    """Of each bin, low frequencies first: decibels, or natural logarithms of a log-mel spectrogram."""
     std: tuple[float, ...]
     """The same's standard deviation."""
 
@@ -44,10 +47,11 @@ class _File:
     entries: tuple[Statistics, ...]
 
 
-def command(place: Address, split: str, numbers: Spectrogram) -> str:
+def command(place: Address, split: str, numbers: Numbers) -> str:
     """What computes them."""
+    kind = " --kind log_mel" if isinstance(numbers, LogMel) else ""
     options = " ".join(f"--{name} {value}" for name, value in dataclasses.asdict(numbers).items())
-    return f"ks-shard stats {shlex.quote(str(place))} --split {split} {options}"
+    return f"ks-shard stats {shlex.quote(str(place))} --split {split}{kind} {options}"
 
 
 def read(place: Address) -> tuple[Statistics, ...]:
@@ -67,7 +71,7 @@ def read(place: Address) -> tuple[Statistics, ...]:
     return found
 
 
-def find(place: Address, dataset: Dataset, split: str, numbers: Spectrogram) -> Statistics:
+def find(place: Address, dataset: Dataset, split: str, numbers: Numbers) -> Statistics:
     """Those of a split of the set, of spectrograms that are made so.
 
     Raises ShardError that names the command where there are none, or where they are of other clips.
@@ -76,10 +80,9 @@ def find(place: Address, dataset: Dataset, split: str, numbers: Spectrogram) -> 
     found = next((each for each in there if each.numbers == numbers), None)
     remedy = f"compute them with: {command(place, split, numbers)}"
     if found is None:
+        kind = "log-mel spectrograms" if isinstance(numbers, LogMel) else "log spectrograms"
         others = "".join(f"; it has those of {_told(each.numbers)}" for each in there)
-        raise ShardError(
-            f"{place}: has no statistics of {split} for log spectrograms of {_told(numbers)}{others}; {remedy}"
-        )
+        raise ShardError(f"{place}: has no statistics of {split} for {kind} of {_told(numbers)}{others}; {remedy}")
     own = dataset.splits[split].fingerprint
     if found.fingerprint != own:
         raise ShardError(
@@ -135,5 +138,5 @@ def _read(place: Address) -> tuple[str, bytes | None]:
     return str(path), data
 
 
-def _told(numbers: Spectrogram) -> str:
+def _told(numbers: Numbers) -> str:
     return ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(numbers).items())

@@ -1,4 +1,4 @@
-"""ks-shard stats: what the log spectrograms of a set's sound are like, which views standardise them by.
+"""ks-shard stats: what the log or log-mel spectrograms of a set's sound are like, which views standardise them by.
 
 Shape suffixes: T columns, F bins.
 """
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,11 +21,12 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.cache import Cache, default_cache
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, stoppable
 from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, MediaError, SettingsError, ShardError
+from kinetics_sounds.media.log_mel import LogMel, log_mel
 from kinetics_sounds.media.spectrogram import Spectrogram, covering_starts, log_spectrogram
 from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import layout, reader, stats
 from kinetics_sounds.shards.index import Dataset
-from kinetics_sounds.shards.stats import Statistics
+from kinetics_sounds.shards.stats import Numbers, Statistics
 
 from ..executors import Failed, in_order, local
 
@@ -36,27 +38,39 @@ PLACE = "SHARDS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Compute mean and deviation of each bin of a split's log spectrograms, and keep them in stats.json beside dataset.json.
+    """Compute mean and deviation of each bin of a split's spectrograms, and keep them in stats.json beside dataset.json.
 
     Examples:
       ks-shard stats
       ks-shard stats data/k32/shards --split train
       ks-shard stats s3://bucket/k32 --n_fft 512 --hop_seconds 0.02
+      ks-shard stats --kind log_mel --n_fft 512 --frame_seconds 0.025 --hop_seconds 0.02 --bands 40 --epsilon 1e-6
 
-    The sound of each sample is covered by evenly spaced windows. ks-train --view clip_and_spectrogram takes the numbers from
-    there; run it again after the set has changed. Several entries may stand beside each other.
+    The sound of each sample is covered by evenly spaced windows. ks-train --view clip_and_spectrogram (or clip_and_log_mel) takes
+    the numbers from there; run it again after the set has changed. Several entries may stand beside each other.
 
     exit code: 0 done; 1 done, some samples are bad and left out; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
     """
 
     split: str = "train"
     """Split whose sound is heard."""
+    kind: Literal["spectrogram", "log_mel"] = "spectrogram"
+    """Log spectrograms of the stored sound, for clip_and_spectrogram, or log-mel spectrograms of resampled sound, for
+    clip_and_log_mel."""
     window_seconds: float = Spectrogram().window_seconds
     """Length of a window, as the view has it."""
     n_fft: int = Spectrogram().n_fft
-    """Samples of a transform, as the view has it: a quarter as many bins, and one."""
+    """Samples of a transform, as the view has it; of a spectrogram a quarter as many bins, and one."""
     hop_seconds: float = Spectrogram().hop_seconds
     """From one column to the next, as the view has it."""
+    sample_rate: int = LogMel().sample_rate
+    """Of log_mel: hertz that the sound is resampled to."""
+    frame_seconds: float = LogMel().frame_seconds
+    """Of log_mel: length of the Hann window, at most that of a transform."""
+    bands: int = LogMel().bands
+    """Of log_mel: mel bands."""
+    epsilon: float = LogMel().epsilon
+    """Of log_mel: added to the power before its logarithm."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes; each takes a shard at a time."""
     cache: Path = field(default_factory=default_cache)
@@ -74,7 +88,7 @@ class ShardTask:
     place: Address
     split: str
     number: int
-    numbers: Spectrogram
+    numbers: Numbers
     cache: Cache | None
 
 
@@ -113,9 +127,7 @@ def compute(settings: Settings, place: Address | None) -> int:
     if settings.workers < 1 or not 0 < settings.cache_gb < float("inf"):
         raise SettingsError("--workers and --cache_gb: must be more than 0")
     try:
-        numbers = Spectrogram(
-            window_seconds=settings.window_seconds, n_fft=settings.n_fft, hop_seconds=settings.hop_seconds
-        )
+        numbers = _numbers(settings)
     except ValueError as error:
         raise SettingsError(f"--{error}") from error
     if place is None:
@@ -141,14 +153,15 @@ def compute(settings: Settings, place: Address | None) -> int:
     if settings.json:
         print(json.dumps(dataclasses.asdict(entry)))
     else:
-        mean, std = (f"{min(values):.1f} to {max(values):.1f} dB" for values in (entry.mean, entry.std))
+        unit = " dB" if settings.kind == "spectrogram" else ""
+        mean, std = (f"{min(values):.1f} to {max(values):.1f}{unit}" for values in (entry.mean, entry.std))
         print(
             f"{entry.split}: {entry.samples} samples, {entry.windows} windows; mean {mean}, std {std}\n{place}: {layout.STATS}"
         )
     return SOME_FAILED if sums.bad else DONE
 
 
-def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Spectrogram) -> Statistics:
+def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Numbers) -> Statistics:
     """What sums say of a split; raises ShardError where no sample was heard."""
     if not sums.samples:
         raise ShardError(f"no sample of {split} can be heard; see ks-shard --verify")
@@ -193,15 +206,26 @@ def hear(task: ShardTask) -> Heard:
     return Heard(sums)
 
 
-def sums_of(waveform: np.ndarray, numbers: Spectrogram) -> Sums:
+def sums_of(waveform: np.ndarray, numbers: Numbers) -> Sums:
     """Of a track, float32 (samples,): over the windows that cover it."""
     starts = covering_starts(len(waveform), numbers.samples)
     windows = (waveform[start : start + numbers.samples] for start in starts)
-    columns_TF = np.concatenate([log_spectrogram(window, numbers) for window in windows]).astype(np.float64)
+    columns_TF = np.concatenate([_image(window, numbers) for window in windows]).astype(np.float64)
     return Sums(samples=1, windows=len(starts), total_F=columns_TF.sum(axis=0), square_F=(columns_TF**2).sum(axis=0))
 
 
-def _nothing(numbers: Spectrogram) -> Sums:
+def _image(window: np.ndarray, numbers: Numbers) -> np.ndarray:
+    """What a view makes of a window, before it is standardised: float32 (T, F)."""
+    return log_mel(window, numbers).T if isinstance(numbers, LogMel) else log_spectrogram(window, numbers)
+
+
+def _numbers(settings: Settings) -> Numbers:
+    """Raises ValueError for those that make no spectrogram."""
+    kind: type[Numbers] = LogMel if settings.kind == "log_mel" else Spectrogram
+    return kind(**{each.name: getattr(settings, each.name) for each in dataclasses.fields(kind)})
+
+
+def _nothing(numbers: Numbers) -> Sums:
     return Sums(total_F=np.zeros(numbers.bins), square_F=np.zeros(numbers.bins))
 
 

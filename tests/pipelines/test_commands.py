@@ -30,7 +30,8 @@ OPTIONS = {
     "min_coverage timeout retry attempts retry_wait patience check_bytes dry_run json",
     "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout "
     "check_bytes verify verify_decode json",
-    "ks-shard stats": "split window_seconds n_fft hop_seconds workers cache cache_gb json",
+    "ks-shard stats": "split kind window_seconds n_fft hop_seconds sample_rate frame_seconds bands epsilon workers cache "
+    "cache_gb json",
     "ks-export ogm": "manifest shards out executor workers timeout check_bytes json audio sample_rate short_side",
     "ks-export ogm_vggsound": "manifest shards out executor workers timeout check_bytes json test_split sample_rate short_side",
     "ks-export mmaction2": "manifest shards out executor workers timeout check_bytes json rawframes short_side link",

@@ -9,6 +9,7 @@ import pytest
 from kinetics_sounds import hub
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import ShardError
+from kinetics_sounds.media.log_mel import LogMel
 from kinetics_sounds.media.spectrogram import Spectrogram
 from kinetics_sounds.shards import index, layout, stats
 from kinetics_sounds.shards.stats import Statistics
@@ -39,7 +40,7 @@ def file_of(place: Address) -> Path:
     return Path(place.real.removeprefix("file://")) / layout.STATS
 
 
-def find(place: Address, numbers: Spectrogram = COARSE, split: str = "train") -> Statistics:
+def find(place: Address, numbers: stats.Numbers = COARSE, split: str = "train") -> Statistics:
     return stats.find(place, index.read_dataset(file_of(place).parent), split, numbers)
 
 
@@ -48,6 +49,25 @@ def test_what_is_written_is_read(place: Address) -> None:
 
     assert stats.read(place) == (ENTRY,)
     assert find(place) == ENTRY
+
+
+LOG_MEL = LogMel(window_seconds=0.5, n_fft=64, frame_seconds=0.004, hop_seconds=0.1, bands=3)
+
+
+def test_log_mel_spectrograms_stand_beside_the_others_with_a_command_of_their_own(place: Address) -> None:
+    entry = dataclasses.replace(ENTRY, numbers=LOG_MEL)
+    with pytest.raises(
+        ShardError, match=r"of train for log-mel spectrograms of .* --split train --kind log_mel --window_seconds"
+    ):
+        find(place, LOG_MEL)
+
+    for each in (ENTRY, entry):
+        stats.add(place, each)
+
+    assert stats.read(place) == (ENTRY, entry)
+    assert (find(place), find(place, LOG_MEL)) == (ENTRY, entry)
+    with pytest.raises(ShardError, match=r"has those of window_seconds 0.5, n_fft 8.*those of .* bands 3"):
+        find(place, dataclasses.replace(LOG_MEL, bands=4))
 
 
 def test_a_set_may_have_none(place: Address) -> None:
@@ -108,6 +128,10 @@ def spoilt(change: Callable[[dict[str, Any]], object]) -> bytes:
         (lambda entry: entry.update(mean=[1.0, 2.0, 1e999]), "cannot be read as JSON"),
         (lambda entry: entry["numbers"].update(n_fft=10), "n_fft 10 must be a multiple of 4"),
         (lambda entry: entry["numbers"].update(n_fft=2**30), "n_fft 1073741824 must be"),
+        (
+            lambda entry: entry["numbers"].update(bands=3),
+            "nothing has the fields bands, hop_seconds, n_fft, window_seconds",
+        ),
         (lambda entry: entry.pop("split"), "is not what describes a set's statistics"),
         (lambda entry: entry.update(extra=1), "is not what describes a set's statistics"),
     ],

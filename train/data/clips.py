@@ -13,7 +13,7 @@ from kinetics_sounds import sampling
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Dataset
-from kinetics_sounds.stream import Sample
+from kinetics_sounds.stream import Meta, Sample
 
 from . import crops
 
@@ -96,6 +96,17 @@ def centre_squares(
     frames_THWC = torch.from_numpy(sample.frames(distinct, decoder=decoder))
     video = crops.centre_crop(resize(frames_THWC), side)[np.searchsorted(distinct, numbers)]
     return video.reshape(len(starts), frames, *video.shape[1:])
+
+
+def centred_sounds(
+    meta: Meta, starts: Sequence[int], frames: int, *, step: float, seconds: float
+) -> list[tuple[int, int]]:
+    """First sample and count of the sound around clips of `frames` frames from these starts on; at the ends the nearest."""
+    nothing = np.random.default_rng(0)  # of one place the only one is drawn
+    spans = [sampling.span(start, frames, fps=meta.fps, step=step) for start in starts]
+    return [
+        sampling.centred_window(*span, nothing, seconds=seconds, jitter=0, track=meta.audio_samples) for span in spans
+    ]
 
 
 def in_unit_range(video_BVTHWC: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import soundfile
 from kinetics_sounds import manifest
 from kinetics_sounds.address import Address
 from kinetics_sounds.media import encode
+from kinetics_sounds.media.log_mel import LogMel, log_mel
 from kinetics_sounds.media.spectrogram import Spectrogram, log_spectrogram
 from kinetics_sounds.pipelines import shard
 from kinetics_sounds.pipelines.packing import stats as heard
@@ -108,6 +109,21 @@ class TestInOneProcess:
         assert told["numbers"] == {"window_seconds": 0.1, "n_fft": 64, "hop_seconds": 0.01}
         np.testing.assert_allclose(told["mean"], expected(*range(6))[0])
 
+    def test_of_log_mel_spectrograms(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        numbers = LogMel(window_seconds=0.1, n_fft=64, frame_seconds=0.004, bands=5, epsilon=1e-6)
+        options = ("--kind=log_mel", "--frame_seconds=0.004", "--bands=5", "--epsilon=1e-6")
+        starts = {2: (0, 1800, 3600), 4: (0, 2400, 4800), 5: (0, 2400)}
+
+        assert run(str(folder), *OPTIONS, *options) == 0
+
+        windows = [sound(number)[start : start + 2400] for number in range(6) for start in starts.get(number, (0,))]
+        columns_FT = np.concatenate([log_mel(each, numbers) for each in windows], axis=1).astype(np.float64)
+        (found,) = stats.read(Address(str(folder)))
+        assert (found.numbers, found.windows) == (numbers, 11)
+        np.testing.assert_allclose(found.mean, columns_FT.mean(axis=1), rtol=1e-9)
+        np.testing.assert_allclose(found.std, columns_FT.std(axis=1), rtol=1e-6)
+        assert " dB" not in capsys.readouterr().out
+
     def test_the_only_set_is_found(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -150,6 +166,10 @@ class TestInOneProcess:
         [
             (["--split=val"], "has no split 'val'; it has: train"),
             (["--n_fft=1022"], "--n_fft 1022 must be a multiple of 4"),
+            (
+                ["--kind=log_mel", "--n_fft=512"],
+                "--frame_seconds 0.064 must be more than 0 and no longer than n_fft, 0.032 s",
+            ),
             (["--hop_seconds=3"], "--hop_seconds 3.0 must be"),
             (["--workers=0"], "--workers and --cache_gb: must be more than 0"),
             (["--bins=3"], "--bins"),

@@ -64,6 +64,10 @@ def peak_bytes() -> int:
         ({"clip_and_spectrogram": {"frames": HUGE}}, "are more than .* pixels"),
         ({"clip_and_spectrogram": {"window_seconds": 3600.0, "hop_seconds": 1e-4}}, "larger than any sound"),
         ({"clip_and_spectrogram": {"n_fft": HUGE}}, "n_fft .* must be a multiple of 4"),
+        ({"clip_and_log_mel": {"frames": HUGE}}, "are more than .* pixels"),
+        ({"clip_and_log_mel": {"window_seconds": 3600.0, "hop_seconds": 1e-4}}, "larger than any sound"),
+        ({"clip_and_log_mel": {"sample_rate": HUGE}}, "sample_rate .* must be from"),
+        ({"clip_and_log_mel": {"n_fft": HUGE}}, "n_fft .* must be even"),
     ],
 )
 def test_a_run_that_claims_any_size_is_refused_before_it_takes_memory(

@@ -17,25 +17,41 @@ from kinetics_sounds.train.models.backbones import (
     conv2d,
     feature_width,
     layer_widths,
+    middle_channels,
     r2plus1d,
+    r2plus1d_18,
     r3d,
     resnet18,
 )
 
-ALL: tuple[ModuleType, ...] = (avid_r2plus1d, c3d, conv2d, r2plus1d, r3d, resnet18)
+ALL: tuple[ModuleType, ...] = (avid_r2plus1d, c3d, conv2d, r2plus1d, r2plus1d_18, r3d, resnet18)
 TOTALS = {
     c3d: (27_661_440, 27_657_984, 5_504, 76.99),
     r3d: (14_361_792, 14_342_976, 5_760, 39.77),
     r2plus1d: (14_365_303, 14_346_477, 14_350, 42.72),
+    r2plus1d_18: (31_300_125, 31_300_125 - 2 * 49 * 45, 2 * (109 + 832 + 1_676 + 3_352 + 6_706), 81.04),
     avid_r2plus1d: (15_379_136, 15_379_136 - 2 * 147 * 64, 2 * (64 + 8 * 960), 12.32),
     conv2d: (4_725_696 + 2 * 49 * 64, 4_725_696, 2 * (64 + 2 * 960), 11.12),
     resnet18: (11_170_240 + 2 * 49 * 64, 11_170_240, 2 * (64 + 4 * 960 + 896), 15.52),
 }
 """Parameters with 3 and with 1 input channel, running values of the batch norms, GFLOP of a sample (methods 1.5, 3.3, 4.1).
 
-Norms of the last three have 64 channels after the stem, and in their stages 64 + 128 + 256 + 512 = 960 for each norm of a stage,
-of which ResNet-18 has 896 more in its shortcuts.
+Norms of R(2+1)D-18 have 45 + 64 channels in the stem, 4 x (144 + 64) in conv2, and in conv3 to conv5 twice either middle (230 and
+288, 460 and 576, 921 and 1,152) and five times the outputs. Norms of the last three have 64 after the stem, and in their stages
+64 + 128 + 256 + 512 = 960 for each norm of a stage, of which ResNet-18 has 896 more in its shortcuts.
 """
+
+
+def pairs(inputs: int, first: int, second: int, outputs: int) -> int:
+    """Parameters of a stage of two blocks whose convolutions over space and time have norms of so many channels between them."""
+    shortcut = inputs * outputs + 2 * outputs if inputs != outputs else 0
+    found = sum(
+        9 * given * middle + 2 * middle + 3 * middle * outputs + 2 * outputs
+        for given, middle in ((inputs, first), (outputs, first), (outputs, second), (outputs, second))
+    )
+    return found + shortcut
+
+
 STAGES = {
     c3d: [
         ("conv1", 5_248 + 128, (64, 16, 112, 112)),
@@ -57,6 +73,13 @@ STAGES = {
         ("conv3", 673_120, (128, 8, 28, 28)),
         ("conv4", 2_689_090, (256, 4, 14, 14)),
         ("conv5", 10_752_646, (512, 2, 7, 7)),
+    ],
+    r2plus1d_18: [
+        ("conv1", 147 * 45 + 90 + 3 * 45 * 64 + 128, (64, 16, 56, 56)),
+        ("conv2", pairs(64, 144, 144, 64), (64, 16, 56, 56)),
+        ("conv3", pairs(64, 230, 288, 128), (128, 8, 28, 28)),
+        ("conv4", pairs(128, 460, 576, 256), (256, 4, 14, 14)),
+        ("conv5", pairs(256, 921, 1_152, 512), (512, 2, 7, 7)),
     ],
     avid_r2plus1d: [
         ("conv1", 28_224 + 128, (64, 16, 28, 28)),
@@ -231,7 +254,7 @@ def test_samples_do_not_see_each_other_in_eval_mode(backbone: ModuleType) -> Non
 def test_channels_between_the_halves_of_a_split_convolution(
     inputs: int, outputs: int, time: int, space: int, middle: int
 ) -> None:
-    assert r2plus1d.middle_channels(inputs, outputs, time=time, space=space) == middle
+    assert middle_channels(inputs, outputs, time=time, space=space) == middle
 
 
 @each
@@ -349,6 +372,26 @@ def test_resnet18_is_that_of_its_paper() -> None:
 
     assert maps.shape == (2, 16, 2, 2)
     torch.testing.assert_close(encoder(sound_BCHW[:, :, None]), maps.mean(dim=(2, 3)))
+
+
+def test_r2plus1d_18_is_torchvisions() -> None:
+    """Written again: a block's two pairs have as many middle channels, and its shortcut a norm of its own."""
+    torch.manual_seed(0)
+    block = r2plus1d_18.Block(2, 3, stride=2)
+    weights, video_BCTHW = scrambled(block), torch.rand(2, 2, 5, 8, 7)
+    assert len(weights["residual.0.weight"]) == len(weights["residual.6.weight"]) == 27 * 6 // (18 + 9)
+
+    maps = F.conv3d(video_BCTHW, weights["residual.0.weight"], stride=(1, 2, 2), padding=(0, 1, 1))
+    maps = F.conv3d(
+        norm(weights, "residual.1", maps).relu(), weights["residual.3.weight"], stride=(2, 1, 1), padding=(1, 0, 0)
+    )
+    maps = F.conv3d(norm(weights, "residual.4", maps).relu(), weights["residual.6.weight"], padding=(0, 1, 1))
+    maps = F.conv3d(norm(weights, "residual.7", maps).relu(), weights["residual.9.weight"], padding=(1, 0, 0))
+    straight = norm(weights, "shortcut.1", F.conv3d(video_BCTHW, weights["shortcut.0.weight"], stride=2))
+    maps = (norm(weights, "residual.10", maps) + straight).relu()
+
+    assert maps.shape == (2, 3, 3, 4, 4)
+    torch.testing.assert_close(block(video_BCTHW), maps)
 
 
 def test_a_block_of_avids_network_adds_its_shortcut_before_the_last_norm() -> None:

@@ -23,7 +23,8 @@ class Augmentation(Protocol):
     """A module of this package."""
 
     MODALITY: str
-    """video: float (R, C, T, H, W) in [0, 1]; audio: a mel-spectrogram, float (R, H, W) in [0, 1]."""
+    """video: float (R, C, T, H, W) in [0, 1]; audio: a mel-spectrogram, float (R, H, W), in [0, 1] or standardised: 0 is
+    silence, or the mean."""
     PROBABILITY: float
     """How often it is done."""
     DRAWS: int
@@ -65,12 +66,17 @@ def draw_all(chosen: Sequence[Augmentation], generator: np.random.Generator) -> 
     return torch.tensor(numbers, dtype=torch.float32)
 
 
-def apply_all(chosen: Sequence[Augmentation], inputs: Tensor, draws_RK: Tensor) -> Tensor:
-    """The renderings (R, ...), changed by one after the other where it is to be done."""
+def apply_all(
+    chosen: Sequence[Augmentation], inputs: Tensor, draws_RK: Tensor, *, within: tuple[float, float] | None = None
+) -> Tensor:
+    """The renderings (R, ...), changed by one after the other where it is to be done; each keeps them `within` these values."""
     first = 0
     for each in chosen:
         done_R, own_RK = draws_RK[:, first] > 0, draws_RK[:, first + 1 : first + 1 + each.DRAWS]
-        inputs = torch.where(done_R.view(-1, *[1] * (inputs.ndim - 1)), each.apply(inputs, own_RK), inputs)
+        changed = each.apply(inputs, own_RK)
+        if within is not None:
+            changed = changed.clamp(*within)
+        inputs = torch.where(done_R.view(-1, *[1] * (inputs.ndim - 1)), changed, inputs)
         first += 1 + each.DRAWS
     return inputs
 

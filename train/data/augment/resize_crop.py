@@ -1,4 +1,4 @@
-"""Random resize crop of a mel-spectrogram (BYOL-A): a piece of it, with silence around, is stretched to its size.
+"""Random resize crop of a mel-spectrogram (BYOL-A): a piece of it, with zeros around, is stretched to its size.
 
 The spectrogram lies in the middle of a canvas of zeros that is half as long again; the piece is 0.6 to 1.5 times as high and as
 long as the spectrogram, and no larger than the canvas. Two things differ from BYOL-A's code: its zeros are the mean of a
@@ -25,7 +25,7 @@ def draw(generator: np.random.Generator) -> Sequence[float]:
 
 
 def apply(inputs_RHW: Tensor, draws_RK: Tensor) -> Tensor:
-    """Bicubic, within [0, 1]."""
+    """Bicubic, which goes a little beyond the least and greatest value."""
     size = inputs_RHW.shape[1:]
     high, long = (int(side * scale) for side, scale in zip(size, CANVAS, strict=True))
     top, left = (high - size[0]) // 2, (long - size[1]) // 2
@@ -41,4 +41,4 @@ def apply(inputs_RHW: Tensor, draws_RK: Tensor) -> Tensor:
         )
         piece = image[None, None, first : first + rows, begin : begin + columns]
         made.append(F.interpolate(piece, size=size, mode="bicubic", align_corners=False)[0, 0])
-    return torch.stack(made).clamp(0, 1)
+    return torch.stack(made)

@@ -227,7 +227,7 @@ def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
         draws_RK = arrays["draws"].flatten(0, 1)
         changed = apply_all(video, video_BVCTHW.flatten(0, 1), draws_RK)
         video_BVCTHW = changed.view(video_BVCTHW.shape)
-        audio = apply_all(sound, audio, draws_RK[:, draws_width(video) :])
+        audio = apply_all(sound, audio, draws_RK[:, draws_width(video) :], within=(0, 1))
     if settings.subtract_clip_mean:
         video_BVCTHW = video_BVCTHW - video_BVCTHW.mean(dim=3, keepdim=True)
     if settings.audio == "waveform":  # (B V, T, H, W)

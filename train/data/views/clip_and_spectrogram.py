@@ -4,7 +4,6 @@ Shapes: B batch, V views, A sounds, C channels, T time, H W pixels, F bins.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,24 +15,21 @@ from torch import Tensor
 
 from kinetics_sounds import sampling
 from kinetics_sounds.address import Address
-from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.media.spectrogram import Spectrogram, log_spectrogram
 from kinetics_sounds.sampling import SAMPLE_RATE
-from kinetics_sounds.shards import layout, stats
+from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Sample, Split
 
 from ...interface import Arrays, Inputs
 from .. import clips as shared
-from .. import crops
+from .. import crops, statistics
 from ..augment import Augmentation, apply_all, draw_all, draws_width, find
 
 OFFSET_SECONDS = 0.5
 """How far the sound is off the clip: see `Settings.offset`."""
 EVAL_CROP = 0.875
 """Of the frame's short side, the square that is seen in an evaluation: 224 of 256 pixels."""
-EPSILON = 1e-5
-"""Added to each bin's deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,19 +85,7 @@ class Settings:
                 f"{shared.MOST_PIXELS} pixels"
             )
         find(shared.device_augment(self.video_augment), modality="video")
-        self._check_statistics()
-
-    def _check_statistics(self) -> None:
-        bins = self.spectrogram.bins
-        counts = len(self.audio_mean), len(self.audio_std)
-        if (0 in counts and counts != (0, 0)) or not {0, 1, bins}.issuperset(counts):
-            raise ValueError(
-                f"audio_mean and audio_std must have one number for all bins, or one for each of {bins}, not {counts[0]} "
-                f"and {counts[1]}"
-            )
-        numbers = (*self.audio_mean, *self.audio_std)
-        if not all(map(math.isfinite, numbers)) or min(self.audio_std, default=0) < 0:
-            raise ValueError("audio_mean must be finite, and audio_std at least 0")
+        statistics.check(self.audio_mean, self.audio_std, bins=self.spectrogram.bins)
 
     @property
     def spectrogram(self) -> Spectrogram:
@@ -131,12 +115,8 @@ def complete(settings: Settings, shards: Address, split: Split, before: Mapping[
     """
     if settings.audio_mean:
         return settings
-    if before.get("audio_mean") and before.get("n_fft") == settings.n_fft:
-        found = tuple(before["audio_mean"]), tuple(before["audio_std"])
-    else:
-        its = stats.find(shards, split.dataset, split.name, settings.spectrogram)
-        found = _rounded(its.mean), _rounded(its.std)
-    return dataclasses.replace(settings, audio_mean=found[0], audio_std=found[1])
+    mean, std = statistics.of_set(settings.spectrogram, shards, split, before)
+    return dataclasses.replace(settings, audio_mean=mean, audio_std=std)
 
 
 def plain(settings: Settings) -> Settings:
@@ -236,12 +216,7 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
         resize=lambda frames: crops.short_side_resized(frames, settings.eval_side),
         decoder=settings.decoder,
     )
-    spans = [sampling.span(start, settings.frames, fps=meta.fps, step=step) for start in starts]
-    nothing = np.random.default_rng(0)  # of one place the only one is drawn
-    windows = [
-        sampling.centred_window(*span, nothing, seconds=settings.window_seconds, jitter=0, track=meta.audio_samples)
-        for span in spans
-    ]
+    windows = shared.centred_sounds(meta, starts, settings.frames, step=step, seconds=settings.window_seconds)
     return {"video": video, "audio": torch.stack([_heard(sample, *window, settings) for window in windows])}
 
 
@@ -254,14 +229,8 @@ def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
     if "draws" in arrays:
         changed = apply_all(settings.augmentations, video_BVCTHW.flatten(0, 1), arrays["draws"].flatten(0, 1))
         video_BVCTHW = changed.view(video_BVCTHW.shape)
-    audio_BATF = arrays["audio"]
-    if not settings.audio_mean:
-        raise SettingsError(
-            "--clip_and_spectrogram.audio_mean and audio_std: are not set; give them, or let ks-train take what ks-shard stats "
-            "computed"
-        )
-    mean, std = (_constant(each, audio_BATF.device) for each in (settings.audio_mean, settings.audio_std))
-    audio_BATF = (audio_BATF - mean) / (std + EPSILON)
+    mean, std = settings.audio_mean, settings.audio_std
+    audio_BATF = statistics.standardised(arrays["audio"], mean, std, view="clip_and_spectrogram")
     return {
         "video": shared.imagenet_normalised(video_BVCTHW),
         "audio": audio_BATF[:, :, None, None].expand(-1, -1, settings.audio_channels, 1, -1, -1),
@@ -273,15 +242,3 @@ def _heard(sample: Sample, first: int, count: int, settings: Settings, *, gain: 
     return torch.from_numpy(
         log_spectrogram(np.float32(gain) * sample.waveform(first=first, count=count), settings.spectrogram)
     )
-
-
-@functools.lru_cache(maxsize=16)
-def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """On the device once, for training too where an evaluation asked first."""
-    with torch.inference_mode(mode=False):
-        return torch.tensor(values, dtype=torch.float32, device=device)
-
-
-def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
-    """To six digits, for config.yaml."""
-    return tuple(float(f"{value:.6g}") for value in values)

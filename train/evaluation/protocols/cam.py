@@ -25,17 +25,16 @@ from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.media.decode import encode_jpeg
 from kinetics_sounds.settings import Parsed
-from kinetics_sounds.shards import reader
 
-from ...config import run_folder
 from ...config.settings import at_least
 from ...data.colormap import magma
-from ...data.dataset import default_cache, open_split
+from ...data.dataset import default_cache
 from ...distributed import devices
 from ...models.backbones import feature_width
 from .. import results
 from ..encoders import Encoders, load_asked
 from ..features import stage
+from ..judged import open_judged
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """From what both encoders take of B clips to one number each, (B,), that maps explain."""
@@ -103,12 +102,8 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     """Draw what the settings ask for; returns the exit code."""
     settings = parsed.settings
     at_least(settings, samples=1, frames=1)
-    facts = run_folder.read_facts(settings.run)
-    shards = settings.shards or run_folder.shards_of(facts)
-    dataset = reader.read_dataset(shards)
-    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
-    run_folder.check_like(facts, dataset, shards=shards)
-    split = open_split(settings, shards, on)
+    its = open_judged(settings)
+    facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load_asked(settings)
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(devices.pick_device(settings.device))

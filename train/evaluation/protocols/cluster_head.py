@@ -12,18 +12,17 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.settings import Parsed
-from kinetics_sounds.shards import reader
 from kinetics_sounds.stream import Split
 
-from ...config import run_folder
 from ...config.settings import at_least
-from ...data.dataset import default_cache, open_split
+from ...data.dataset import default_cache
 from ...data.loader import Loading
 from ...distributed import consistency, devices, process_group
 from ...distributed.process_group import World
 from ...probes import cluster
 from .. import results
 from ..encoders import Encoders, load
+from ..judged import open_judged
 from ..split_pass import over_split
 
 
@@ -85,12 +84,8 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     """Assign every sample, by all the ranks that torchrun started; returns the exit code."""
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
-    facts = run_folder.read_facts(settings.run)
-    shards = settings.shards or run_folder.shards_of(facts)
-    dataset = reader.read_dataset(shards)
-    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
-    run_folder.check_like(facts, dataset, shards=shards)
-    split = open_split(settings, shards, on)
+    its = open_judged(settings)
+    facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, None if settings.untrained else settings.checkpoint)
     if not isinstance(encoders.method, Assigning):
         raise RunError(

@@ -10,16 +10,16 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.settings import Parsed
-from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
 from ...config import run_folder
 from ...config.settings import at_least
-from ...data.dataset import default_cache, open_split
+from ...data.dataset import default_cache
 from ...data.loader import Loading
 from ...distributed import consistency, devices, process_group
 from .. import results, votes
 from ..encoders import load
+from ..judged import open_judged
 from ..votes import How
 
 
@@ -69,15 +69,11 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     """Let the clips vote, by all the ranks that torchrun started; returns the exit code."""
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
-    facts = run_folder.read_facts(settings.run)
-    shards = settings.shards or run_folder.shards_of(facts)
-    dataset = reader.read_dataset(shards)
-    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
-    run_folder.check_like(facts, dataset, shards=shards)
-    split = open_split(settings, shards, on)
+    its = open_judged(settings)
+    facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, settings.checkpoint)
     votes.classifier_of(encoders)
-    _check_classes(facts, dataset, shards=shards)
+    _check_classes(facts, dataset, shards=its.shards)
     fingerprint = dataset.splits[on].fingerprint
     with process_group.start(devices.pick_device(settings.device)) as world:
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{fingerprint} {on} {settings.clips}"}

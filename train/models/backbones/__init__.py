@@ -57,6 +57,15 @@ def conv_over_space(inputs: int, outputs: int, side: int, *, stride: int = 1) ->
     )
 
 
+def middle_channels(inputs: int, outputs: int, *, time: int, space: int) -> int:
+    """Channels between a (1, d, d) and a (t, 1, 1) convolution that have as many weights as the (t, d, d) one they replace.
+
+    The floor of t d^2 I O / (d^2 I + t O), at least 1, for I inputs, O outputs, t `time` and d `space`.
+    """
+    weights = time * space * space * inputs * outputs
+    return max(1, weights // (space * space * inputs + time * outputs))
+
+
 def tied_copy(encoder: Network) -> Network:
     """An encoder with the very same parameters (weight tying) and buffers of its own, which begin equal.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import Trunk
+from . import Trunk, middle_channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +31,6 @@ class Settings:
 def build(settings: Settings) -> "R2Plus1D":
     """Make an untrained encoder."""
     return R2Plus1D(settings)
-
-
-def middle_channels(inputs: int, outputs: int, *, time: int, space: int) -> int:
-    """Channels between a (1, d, d) and a (t, 1, 1) convolution that have as many weights as the (t, d, d) one they replace.
-
-    The floor of t d^2 I O / (d^2 I + t O), at least 1, for I inputs, O outputs, t `time` and d `space`.
-    """
-    weights = time * space * space * inputs * outputs
-    return max(1, weights // (space * space * inputs + time * outputs))
 
 
 class R2Plus1D(Trunk):

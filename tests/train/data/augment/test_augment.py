@@ -70,7 +70,8 @@ class TestEach:
     def test_the_result_stays_in_range_and_shape(self, name: str) -> None:
         given = clips() if name in VIDEO else mels()
         for seed in range(5):
-            changed = module(name).apply(given, draws(module(name), seed))
+            numbers = torch.cat([torch.ones(2, 1), draws(module(name), seed)], dim=1)
+            changed = augment.apply_all((module(name),), given, numbers, within=None if name in VIDEO else (0, 1))
             assert changed.shape == given.shape
             assert changed.min() >= 0
             assert changed.max() <= 1 + 1e-6
@@ -241,6 +242,17 @@ def test_a_longer_piece_has_silence_at_its_sides() -> None:
 
     assert torch.equal(found[:, :8], torch.zeros(30, 8))
     torch.testing.assert_close(found[:, 14:46], torch.ones(30, 32), atol=0.05, rtol=0)
+
+
+def test_a_standardised_spectrogram_keeps_its_range_and_gets_its_mean_around_it() -> None:
+    """Of mean 0 and deviation 1: nothing is cut off at 0 or 1, and what is added is 0."""
+    mel = (mels(1) - 0.5) * 8
+    found = resize_crop.apply(mel, torch.tensor([[1.0, 1.0, 0.0, 12.5 / 26]]))
+    longer = resize_crop.apply(torch.full((1, 30, 60), -3.0), torch.tensor([[1.0, 1.5, 0.0, 0.0]]))[0]
+
+    torch.testing.assert_close(found, mel)
+    assert torch.equal(longer[:, :8], torch.zeros(30, 8))
+    torch.testing.assert_close(longer[:, 14:46], torch.full((30, 32), -3.0), atol=0.15, rtol=0)
 
 
 def test_a_warp_moves_its_column_and_leaves_both_ends() -> None:

@@ -20,7 +20,7 @@ from kinetics_sounds import stream
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder
-from kinetics_sounds.train.data.views import clip_and_mel, clip_and_spectrogram
+from kinetics_sounds.train.data.views import clip_and_log_mel, clip_and_mel, clip_and_spectrogram
 from kinetics_sounds.train.engine import build
 from kinetics_sounds.train.evaluation.encoders import load
 from kinetics_sounds.train.evaluation.protocols.layerwise import METRICS, clip_logits, hits
@@ -137,6 +137,8 @@ def test_the_view_that_trains_changes_no_colour_and_no_sound() -> None:
 
     assert clip_and_mel.plain(jittered) == clip_and_mel.Settings(video_augment="flip")
     assert clip_and_spectrogram.plain(avid) == clip_and_spectrogram.Settings(video_augment="flip", volume_jitter=0)
+    crisscross = clip_and_log_mel.Settings(views=2, temporal="mild")
+    assert clip_and_log_mel.plain(crisscross) == clip_and_log_mel.Settings(video_augment="flip", audio_augment="")
 
 
 def test_votes_can_be_counted_by_hand() -> None:

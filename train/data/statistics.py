@@ -1,0 +1,73 @@
+"""What views standardise sound by: means and deviations that are given, or those of the training split.
+
+Shapes: B batch, A sounds, T time, F bins.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinetics_sounds.address import Address
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.shards import stats
+from kinetics_sounds.shards.stats import Numbers
+from kinetics_sounds.stream import Split
+
+EPSILON = 1e-5
+"""Added to each bin's deviation."""
+Values = tuple[float, ...]
+"""One number for all bins, or one a bin; none where they are the set's."""
+
+
+def check(mean: Values, std: Values, *, bins: int) -> None:
+    """Raise ValueError for numbers that cannot be a mean and a deviation of so many bins."""
+    counts = len(mean), len(std)
+    if (0 in counts and counts != (0, 0)) or not {0, 1, bins}.issuperset(counts):
+        raise ValueError(
+            f"audio_mean and audio_std must have one number for all bins, or one for each of {bins}, not {counts[0]} "
+            f"and {counts[1]}"
+        )
+    if not all(map(math.isfinite, (*mean, *std))) or min(std, default=0) < 0:
+        raise ValueError("audio_mean must be finite, and audio_std at least 0")
+
+
+def of_set(numbers: Numbers, shards: Address, split: Split, before: Mapping[str, Any]) -> tuple[Values, Values]:
+    """The mean and deviation that the set has of a split, to six digits; those of the run that goes on, where they fit.
+
+    Raises ShardError where the set has none that suit.
+    """
+    if len(before.get("audio_mean", ())) in (1, numbers.bins):
+        return tuple(before["audio_mean"]), tuple(before["audio_std"])
+    its = stats.find(shards, split.dataset, split.name, numbers)
+    return _rounded(its.mean), _rounded(its.std)
+
+
+def standardised(audio: Tensor, mean: Values, std: Values, *, view: str, bins_last: bool = True) -> Tensor:
+    """Each bin less its mean, over its deviation: (B, A, T, F), or (B, A, F, T) where bins are not last.
+
+    Raises SettingsError, which names the view's options, where there are neither.
+    """
+    if not mean:
+        raise SettingsError(
+            f"--{view}.audio_mean and audio_std: are not set; give them, or let ks-train take what ks-shard stats computed"
+        )
+    means, deviations = (_constant(each, audio.device) for each in (mean, std))
+    if not bins_last:
+        means, deviations = means[:, None], deviations[:, None]
+    return (audio - means) / (deviations + EPSILON)
+
+
+@functools.lru_cache(maxsize=16)
+def _constant(values: Values, device: torch.device) -> Tensor:
+    """On the device once, for training too where an evaluation asked first."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+def _rounded(values: Values) -> Values:
+    """To six digits, for config.yaml."""
+    return tuple(float(f"{value:.6g}") for value in values)

@@ -1,0 +1,56 @@
+"""The data that a run is judged on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from kinetics_sounds.address import Address
+from kinetics_sounds.shards import reader
+from kinetics_sounds.shards.index import Dataset
+from kinetics_sounds.stream import Split
+
+from ..config import run_folder
+from ..data.dataset import Cached, open_split
+
+
+class Asked(Cached, Protocol):
+    """Settings of a command that judges a run as it is."""
+
+    @property
+    def run(self) -> Path:
+        """Its folder."""
+        ...
+
+    @property
+    def shards(self) -> Address | None:
+        """The set, where it is not the run's own."""
+        ...
+
+    @property
+    def on_split(self) -> str | None:
+        """The split, where it is not the one that is judged on by default."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A run's facts, and the split that it is judged on."""
+
+    facts: dict[str, Any]
+    shards: Address
+    dataset: Dataset
+    on: str
+    split: Split
+
+
+def open_judged(settings: Asked) -> Judged:
+    """What these settings ask for: of the run's own set test, else val, else the training split, where they say nothing else.
+
+    Raises RunError for a folder that is no run, or a set whose mel-spectrograms are of another kind.
+    """
+    facts = run_folder.read_facts(settings.run)
+    shards = settings.shards or run_folder.shards_of(facts)
+    dataset = reader.read_dataset(shards)
+    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
+    run_folder.check_like(facts, dataset, shards=shards)
+    return Judged(facts, shards, dataset, on, open_split(settings, shards, on))
