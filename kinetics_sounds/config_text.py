@@ -30,6 +30,19 @@ def read_config(path: Path) -> str:
     return data.decode()
 
 
+def split_base(text: str) -> tuple[object, str]:
+    """What a config says that it builds on (`base`; None of one that says nothing), and the config without that.
+
+    Raises ValueError, or YAMLError, for a text that is no config.
+    """
+    check_bounds(text)
+    document = get_loader("yaml")(text)
+    if not isinstance(document, dict) or document.get("base") is None:
+        return None, text
+    base = document.pop("base")
+    return base, yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
 def check_config(text: str, shape: Mapping[str, Any]) -> None:
     """Raise ValueError that names the key where a config is other than the settings of this `shape`.
 

@@ -77,6 +77,8 @@ class Layers:
     """What errors call it: the file that it is written in, and its name there."""
     parts: tuple[Path | str, ...]
     """YAML files, or YAML texts; a later one beats those before it."""
+    places: tuple[Path | None, ...] = ()
+    """What errors call each part, where that is another than `name`."""
 
 
 def parse(
@@ -96,11 +98,13 @@ def parse(
     """
     configs: list[Path] = []
 
-    def find(name: str) -> tuple[str, ...]:
+    def find(name: str) -> tuple[tuple[str, Path | None], ...]:
         found = find_config(name) if find_config else Path(name)
-        configs.append(found.name if isinstance(found, Layers) else found)
-        parts = found.parts if isinstance(found, Layers) else (found,)
-        return tuple(part if isinstance(part, str) else read_config(part) for part in parts)
+        layers = found if isinstance(found, Layers) else Layers(found, (found,))
+        configs.append(layers.name)
+        places = layers.places or (None,) * len(layers.parts)
+        texts = (part if isinstance(part, str) else read_config(part) for part in layers.parts)
+        return tuple(zip(texts, places, strict=True))
 
     words = list(sys.argv[1:] if argv is None else argv)
     command.keep_secret(words)
@@ -182,8 +186,8 @@ def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsErro
 class _Parse:
     """What belongs to one reading of arguments, where the parser serves all."""
 
-    find: Callable[[str], tuple[str, ...]]
-    """The texts of a config."""
+    find: Callable[[str], tuple[tuple[str, Path | None], ...]]
+    """The texts of a config, and what errors call those that are not its own."""
     shape: Mapping[str, Any]
     given: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """The values so far of options that may be repeated."""
@@ -280,10 +284,15 @@ class _FindConfig(ActionConfigFile):
         option_string: str | None = None,
     ) -> None:
         parse_ = _PARSE.get()
-        for text in parse_.find(str(values)):
-            check_config(text, parse_.shape)
-            # jsonargparse takes a text that is a file's name for the file: no file's name is as long.
-            super().__call__(parser, namespace, f"{text}\n# {'-' * 4096}", option_string)  # type: ignore[no-untyped-call]
+        for text, place in parse_.find(str(values)):
+            try:
+                check_config(text, parse_.shape)
+                # jsonargparse takes a text that is a file's name for the file: no file's name is as long.
+                super().__call__(parser, namespace, f"{text}\n# {'-' * 4096}", option_string)  # type: ignore[no-untyped-call]
+            except (argparse.ArgumentError, TypeError, ValueError) as error:
+                if place is None:
+                    raise
+                raise ValueError(f"base: {place}: {error}") from error
 
 
 def _shape(kind: type) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 TEXT = (Path(__file__).parents[1] / "docs/extending.md").read_text()
-EXAMPLES: dict[str, str] = dict(re.findall(r"(?ms)^```python\n# (\S+\.py)\n(.*?)^```$", TEXT))
-"""Code by the path that it is to have."""
+EXAMPLES: dict[str, str] = dict(re.findall(r"(?ms)^```(?:python|yaml)\n# (\S+\.(?:py|yaml))\n(.*?)^```$", TEXT))
+"""Code, and recipes, by the path that each is to have."""
 
 
 @contextmanager

@@ -39,11 +39,7 @@ def pretrain(argv: Sequence[str]) -> int:
     """Train as argv and recipe say, on as many devices; returns the exit code."""
     parsed = read_settings(argv)
     if parsed.settings.list:
-        print(
-            list_recipes(
-                [name for config in parsed.configs if (name := run_folder.recipe_name(config)) in recipes.recipes()]
-            )
-        )
+        print(list_recipes(parsed.configs))
         return DONE
     told = told_by_config(argv, parsed)
     if not parsed.configs:
@@ -131,14 +127,22 @@ def _check(
         )
 
 
-def list_recipes(only: Sequence[str] = ()) -> str:
-    """Every recipe with its head, or `only` these."""
-    told = [
-        "\n".join([name, *(f"    {line}" for line in recipe.head)])
-        for name, recipe in recipes.recipes().items()
-        if not only or name in only
-    ]
-    return "\n\n".join([*told, UNTRIED])
+def list_recipes(only: Sequence[Path] = ()) -> str:
+    """Every recipe with its head, or those of `only` these configs: shipped, of a run, or of the user's own."""
+    heads = {name: recipe.head for name, recipe in recipes.recipes().items()}
+    shown = dict(map(_head, only)) if only else heads
+    told = ["\n".join([name, *(f"    {line}" for line in head)]) for name, head in shown.items()]
+    return "\n\n".join([*told, UNTRIED] if heads.keys() & shown.keys() else told)
+
+
+def _head(config: Path) -> tuple[str, tuple[str, ...]]:
+    """What a config is called, and its head: of a file of the user's own the lines that begin with #."""
+    name = run_folder.recipe_name(config)
+    shipped = recipes.recipes().get(name)
+    if shipped and (recipes.is_of_a_run(config) or not config.is_file() or config.parent == recipes.RECIPES):
+        return name, shipped.head
+    none = ("has no head; lines that begin with # may say its command, hardware, time and score",)
+    return str(config), recipes.head_of(config) or none
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""What docs/extending.md says of decoders, views, backbones, methods, probes and protocols, done as it says."""
+"""What docs/extending.md says of decoders, views, backbones, methods, losses, recipes, probes and protocols, done as it says."""
 
+import importlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from kinetics_sounds.errors import MediaError
 from kinetics_sounds.media import decode
 from kinetics_sounds.train import evaluate, pretrain
-from kinetics_sounds.train.config import settings
+from kinetics_sounds.train.config import recipes, settings
 from kinetics_sounds.train.data import augment
 
 from ..documents import EXAMPLES, installed
@@ -21,6 +23,11 @@ DECODER = "kinetics_sounds/media/decode/from_start.py"
 VIEW, BACKBONE = "train/data/views/still.py", "train/models/backbones/small.py"
 PROBE = "train/probes/centroid.py"
 AUGMENTATION = "train/data/augment/fade.py"
+LOSS, RECIPE, TABLE = (
+    "train/losses/agreement.py",
+    "train/recipes/agree_k32.yaml",
+    "train/recipes/agree_tables.yaml",
+)
 METHOD, PROTOCOL = "train/methods/agree.py", "train/evaluation/protocols/widths.py"
 
 
@@ -97,6 +104,47 @@ def test_a_method_is_trained_with_its_own_settings_and_asked_by_a_protocol(
     assert all(0 < loss <= 4 for loss in losses)
 
 
+def test_a_loss_is_what_can_be_counted_by_hand(tmp_path: Path) -> None:
+    """Distances of 1 and 2, to the power of 2, are 2.5 in the mean."""
+    video_ND, audio_ND = torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([[0.0, 2.0], [-1.0, 0.0]])
+    with installed(LOSS, tmp_path):
+        agreement_loss = importlib.import_module("kinetics_sounds.train.losses.agreement").agreement_loss
+
+    assert agreement_loss(video_ND, audio_ND, power=2.0).item() == 2.5
+    assert agreement_loss(video_ND, video_ND, power=1.0).item() == pytest.approx(0, abs=1e-7)
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        agreement_loss(video_ND[:1], audio_ND[:1], power=1.0)
+
+
+def test_recipes_are_listed_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(recipes.RECIPES, tmp_path / "recipes")
+    for path in (RECIPE, TABLE):
+        (tmp_path / "recipes" / Path(path).name).write_text(EXAMPLES[path])
+    monkeypatch.setattr(recipes, "RECIPES", tmp_path / "recipes")
+    recipes.recipes.cache_clear()
+    try:
+        with installed(METHOD, tmp_path):
+            listed = pretrain.list_recipes()
+            plain, own, row = (
+                settings.read_settings([f"--config={name}"]) for name in ("avcl_k32", "agree_k32", "agree_k32_distance")
+            )
+    finally:
+        recipes.recipes.cache_clear()
+
+    assert (
+        "agree_k32\n    Agreement of video and audio, in AVCL's setting.\n    command:  ks-train --config agree_k32"
+        in listed
+    )
+    assert "agree_k32_distance\n    Agreement by the distance itself." in listed
+    assert "changes:  agree_k32 with {agree: {power: 1.0}}" in listed
+    assert [each.groups["agree"].power for each in (plain, own, row)] == [1.0, 2.0, 1.0]
+    assert (
+        (own.settings.method, own.settings.optim)
+        == ("agree", plain.settings.optim)
+        == (row.settings.method, row.settings.optim)
+    )
+
+
 @pytest.mark.usefixtures("added")
 def test_settings_are_read_from_the_command_line() -> None:
     parsed = settings.read_settings(["--config=avcl_tiny", "--view=still", "--backbone=small", "--still.side=8"])
@@ -114,4 +162,7 @@ def test_every_example_is_used_by_a_test() -> None:
         AUGMENTATION,
         METHOD,
         PROTOCOL,
+        LOSS,
+        RECIPE,
+        TABLE,
     }

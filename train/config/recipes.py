@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from kinetics_sounds import plugins
+from kinetics_sounds.config_text import read_config, split_base
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Layers
 
@@ -19,6 +20,9 @@ TABLES = "_tables"
 """How the name of a file ends that holds many recipes."""
 FALLBACK = "avcl_k32_recommended"
 """The recipe for a class list that has none of its own."""
+
+MOST_BASES = 8
+"""Files that build on one another, each on the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +40,7 @@ def recipes() -> Mapping[str, Recipe]:
     tables = sorted(RECIPES.glob(f"*{TABLES}.yaml"))
     found: dict[str, Recipe] = {}
     for path in sorted({*RECIPES.glob("*.yaml")}.difference(tables)):
-        lines = path.read_text("utf-8").splitlines()
-        found[path.stem] = Recipe(config=path, head=tuple(line[1:].strip() for line in lines if line.startswith("#")))
+        found[path.stem] = Recipe(config=path, head=head_of(path))
     for path in tables:
         for table in yaml.safe_load(path.read_text("utf-8")):
             found |= {name: _row(path, table, name) for name in table["recipes"]}
@@ -67,16 +70,75 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
     )
 
 
+def head_of(path: Path) -> tuple[str, ...]:
+    """The lines of a recipe's file that begin with #."""
+    return tuple(line[1:].strip() for line in path.read_text("utf-8").splitlines() if line.startswith("#"))
+
+
 def find_recipe(name: str) -> Path | Layers:
-    """What `--config` names: a path, else a shipped recipe; raises SettingsError that lists the names."""
+    """What `--config` names: a path, else a shipped recipe; raises SettingsError that lists the names.
+
+    A file that has a `base` is what it builds on and then itself: any of the user's, but no run's, which says all of its settings
+    and may be a stranger's.
+    """
     path, shipped = Path(name), recipes()
     if path.is_file():
-        return path
+        return _layered(path)
     if name not in shipped:
         raise SettingsError(
             f"--config {name}: is neither a file nor a recipe; recipes: {', '.join(shipped)}{plugins.nearest(name, shipped)}"
         )
-    return shipped[name].config
+    return _layered(shipped[name].config)
+
+
+def is_of_a_run(config: Path) -> bool:
+    """Whether a config is that of a run's folder."""
+    return config.name == "config.yaml" and (config.parent / "run.json").is_file()
+
+
+def _layered(config: Path | Layers, above: tuple[Path, ...] = ()) -> Path | Layers:
+    """A config with all that it builds on, where it builds on anything; `above` are those that build on it."""
+    if isinstance(config, Layers):
+        whole, changed = config.parts
+        below = _layered(Path(whole), above)
+        return Layers(config.name, (*_parts(below), changed), (*_places(below), None))
+    base, own = _split(config)
+    if base is None:
+        return config
+    if not isinstance(base, str):
+        raise SettingsError(f"{config}: base: {base!r} is no name; say that of a recipe, or of a file beside this one")
+    if len(above) == MOST_BASES or config.resolve() in above:
+        why = "in a circle" if config.resolve() in above else f"on more than {MOST_BASES} others"
+        raise SettingsError(f"{config}: base: {base}: recipes build {why}; say the settings themselves")
+    shipped, beside = recipes(), config.parent / base
+    if not beside.is_file() and base not in shipped:
+        raise SettingsError(
+            f"{config}: base: {base} is neither a file (there is no {beside}) nor a recipe; recipes: "
+            f"{', '.join(shipped)}{plugins.nearest(base, shipped)}"
+        )
+    below = _layered(beside if beside.is_file() else shipped[base].config, (*above, config.resolve()))
+    return Layers(config, (*_parts(below), own), (*_places(below), None))
+
+
+def _parts(config: Path | Layers) -> tuple[Path | str, ...]:
+    return config.parts if isinstance(config, Layers) else (config,)
+
+
+def _places(config: Path | Layers) -> tuple[Path | None, ...]:
+    """What errors call the parts of something that others build on."""
+    if isinstance(config, Layers):
+        return tuple(place or config.name for place in config.places or (None,) * len(config.parts))
+    return (config,)
+
+
+def _split(path: Path) -> tuple[object, str]:
+    """The base of a file and the rest of it; None for one without, or that is no config: whoever reads it will say so."""
+    if is_of_a_run(path):
+        return None, ""
+    try:
+        return split_base(read_config(path))
+    except (ValueError, yaml.YAMLError):
+        return None, ""
 
 
 def recipe_for(classes: str) -> str:

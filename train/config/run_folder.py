@@ -34,7 +34,7 @@ MODEL = ("method", "backbone", "audio_backbone", "encoders", "view", "seed")
 
 def recipe_name(config: Path) -> str:
     """What a recipe is called: like its file or row, or like the recipe of the run whose config.yaml it is."""
-    if config.name == "config.yaml" and (config.parent / "run.json").is_file():
+    if recipes.is_of_a_run(config):
         return str(read_facts(config.parent)["recipe"])
     return config.stem
 

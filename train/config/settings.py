@@ -36,6 +36,8 @@ PATHS = ("shards", "out", "init", "cache")
 class TrainSettings:
     """Pretrain encoders on shards. Run it again to go on from the last checkpoint.
 
+    A file for --config may say `base: NAME` (a shipped recipe, or a file beside it) and then only what it sets otherwise.
+
     Examples:
       ks-train
       ks-train --config avcl_k32 --shards data/k32/shards --out runs/first
@@ -135,7 +137,7 @@ class TrainSettings:
     resume: Literal["auto", "none", "anyway"] = "auto"
     """auto: go on from the last checkpoint of --out; none: refuse a folder that has one; anyway: with other settings or data."""
     list: bool = False
-    """List every recipe, or that of --config, with its command, hardware, time and score."""
+    """List every recipe, or that of --config, a file of yours too, with its command, hardware, time and score."""
 
 
 SomeSettings = TypeVar("SomeSettings", bound=TrainSettings)
