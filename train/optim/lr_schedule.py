@@ -24,8 +24,8 @@ def learning_rate(
     The rise takes `warmup_steps` equal steps from base / (warmup_steps + 1), so no update is wasted on rate 0, and
     update `warmup_steps` is the first at `base`. The cosine reaches base * `final_share` at `steps` and stays there.
     Multistep multiplies by `factor` at each of the `milestones`, which are shares of `steps` (0.5: half-way).
-    A plateau is constant here: `Plateau` says what it is cut by. `fixed` is constant without a warm-up. Raises ValueError for a negative step, more warm-up
-    than steps or an unknown kind.
+    A plateau is constant here: `Plateau` says what it is cut by. `fixed` is constant without a warm-up. Raises ValueError for a
+    negative step, more warm-up than steps or an unknown kind.
     """
     if step < 0 or not 0 <= warmup_steps <= steps:
         raise ValueError(f"need step >= 0 and 0 <= warmup_steps <= steps, got {step=} {warmup_steps=} {steps=}")
