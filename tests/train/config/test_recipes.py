@@ -280,6 +280,16 @@ class TestEveryRow:
         assert "Never run at full size here" in head(name)["hardware"]
 
 
+def test_of_a_baseline_nothing_is_fine_tuned() -> None:
+    told = {name: head(name)["score"] for name in TABLED if "_baseline_" in name}
+
+    assert (
+        "the paper's 60.4% top-1 on K32 by its own classifier, trained with labels"
+        in told["avcl_k32_table4_baseline_r"]
+    )
+    assert not [name for name, score in told.items() if "fine-tuning" in score]
+
+
 def test_every_score_of_avcl_is_typed_in_here_too() -> None:
     scored = {name for name in TABLED if name.startswith("avcl_") and head(name)["score"].startswith("the paper's")}
 
