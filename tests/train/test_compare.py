@@ -403,6 +403,7 @@ def test_no_child_is_told_the_secret_of_an_address(
         ([], "no recipe is named; usage: ks-train compare RECIPE"),
         (["avcl_tiny", "avcl_tiny"], "two recipes are called alike"),
         (["avcl_tiny", "--seeds=a"], "--seeds a: must be whole numbers"),
+        (["avcl_tiny", "--seeds=0,1,0"], "--seeds 0,1,0: names a seed twice"),
         (["avcl_tiny", "--protocols=lineer"], "nothing is called 'lineer'"),
         (["avcl_tiny", "--", "--seed=3"], "--seed=3 behind --: is this command's to say"),
     ],

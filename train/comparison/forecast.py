@@ -27,8 +27,8 @@ def forecast(plan: Plan) -> str:
     Raises SettingsError or ShardError where a recipe can give no row on this set.
     """
     count = len(plan.recipes) * len(plan.seeds)
-    told = f"{len(plan.recipes)} recipes from {len(plan.seeds)} seeds on {plan.shards}"
-    lines = [f"{count} runs: {told}; each judged by {', '.join(plan.protocols)}, and untrained"]
+    told = f"{_some(len(plan.recipes), 'recipe')} from {_some(len(plan.seeds), 'seed')} on {plan.shards}"
+    lines = [f"{_some(count, 'run')}: {told}; each judged by {', '.join(plan.protocols)}, and untrained"]
     kept, largest = 0, 0
     for recipe, parsed in plan.recipes.items():
         split = dataset.open_split(parsed.settings, plan.shards, parsed.settings.train_split)
@@ -106,3 +106,7 @@ def _data(plan: Plan, name: str, settings: TrainSettings) -> Data:
             f"{name} of each run with what fits"
         )
     return run_folder.data_of(dataset.open_split(settings, plan.shards, settings.train_split), settings)
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
