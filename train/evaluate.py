@@ -29,6 +29,7 @@ from .distributed.process_group import World
 from .evaluation import results
 from .evaluation.encoders import Encoders, load_asked
 from .evaluation.features import Kind, extract
+from .evaluation.judged import check_like
 from .probes import Features
 
 PROBES = f"{__package__}.probes"
@@ -155,7 +156,7 @@ def probe(asked: Sequence[str], argv: Sequence[str]) -> int:
     dataset = reader.read_dataset(shards)
     on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
     fit = _fit_split(settings, dataset, [name for name, module in modules.items() if module.FITS], on=on, shards=shards)
-    run_folder.check_like(facts, dataset, shards=shards)
+    check_like(settings.run, facts, dataset, shards=shards)
     encoders = load_asked(settings)
     probes = [
         _Probe(name=name, module=module, settings=parsed.groups[name], on=on, fit=fit if module.FITS else None)

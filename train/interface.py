@@ -168,6 +168,8 @@ class Inputs:
     """Parts of a stored sample that are read, besides the frames."""
     audio_time_first: bool = False
     """Whether H of the audio is time and W frequency, low ones first; else H is frequency, and W time."""
+    reads_mel: bool = True
+    """Whether a set's mel-spectrograms are read, or the numbers that they are made with: a run is not judged on others."""
 
 
 class View(Protocol):

@@ -393,7 +393,7 @@ class TestMisuse:
 
         assert judge("crossmodal", f"--shards={copy}")["classes"] == "other"
 
-    @pytest.mark.parametrize("name", ["crossmodal", "cam", "finetune"])
+    @pytest.mark.parametrize("name", ["crossmodal", "cam", "finetune", "layerwise"])
     def test_shards_with_other_mel_spectrograms_are_refused(
         self, name: str, finished: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

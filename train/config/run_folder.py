@@ -17,7 +17,7 @@ from kinetics_sounds import files, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.settings import Parsed, only_one
-from kinetics_sounds.shards.index import FINGERPRINTS, Dataset
+from kinetics_sounds.shards.index import FINGERPRINTS
 from kinetics_sounds.stream import Split
 
 from ..interface import Data
@@ -140,17 +140,6 @@ def _check_facts(document: Mapping[str, Any]) -> None:
         least, most = (1, MOST_CLASSES) if name == "classes" else (0, MOST_SAMPLES)
         if type(value) is not int or not least <= value <= most:
             raise ValueError(f"run.json: data: {name} {str(value)[:40]} is no number from {least} to {most}")
-
-
-def check_like(facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
-    """Raise RunError where a set's mel-spectrograms were made otherwise than those that a run of such facts learnt from."""
-    own = facts.get("mel") or dataset.mel
-    if differ := [name for name in {**own, **dataset.mel} if own.get(name) != dataset.mel.get(name)]:
-        told = ", ".join(f"{name} {dataset.mel.get(name)} rather than {own.get(name)}" for name in differ)
-        raise RunError(
-            f"{shards}: its mel-spectrograms are not like those that the run learnt from: {told}; pack that set with "
-            "the ks-shard settings of the run's own"
-        )
 
 
 def reopen(folder: Path) -> Parsed[TrainSettings]:

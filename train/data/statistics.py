@@ -65,9 +65,8 @@ def standardised(audio: Tensor, mean: Values, std: Values, *, view: str, bins_la
 
 @functools.lru_cache(maxsize=16)
 def _constant(values: Values, device: torch.device) -> Tensor:
-    """On the device once, for training too where an evaluation asked first."""
-    with torch.inference_mode(mode=False):
-        return torch.tensor(values, dtype=torch.float32, device=device)
+    """On the device once."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _rounded(values: Values) -> Values:

@@ -1,16 +1,19 @@
 """The data that a run is judged on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from kinetics_sounds.address import Address
+from kinetics_sounds.errors import RunError
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
 
 from ..config import run_folder
 from ..data.dataset import Cached, open_split
+from . import training
 
 
 class Asked(Cached, Protocol):
@@ -46,11 +49,25 @@ class Judged:
 def open_judged(settings: Asked) -> Judged:
     """What these settings ask for: of the run's own set test, else val, else the training split, where they say nothing else.
 
-    Raises RunError for a folder that is no run, or a set whose mel-spectrograms are of another kind.
+    Raises RunError for a folder that is no run, or a set whose mel-spectrograms are of another kind, where the run reads them.
     """
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
-    run_folder.check_like(facts, dataset, shards=shards)
+    check_like(settings.run, facts, dataset, shards=shards)
     return Judged(facts, shards, dataset, on, open_split(settings, shards, on))
+
+
+def check_like(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
+    """Raise RunError where a run reads mel-spectrograms, and a set's were made otherwise than those that it learnt from."""
+    view, settings = training.view_of(run_folder.model_of(run))
+    if not view.inputs(settings).reads_mel:
+        return
+    own = facts.get("mel") or dataset.mel
+    if differ := [name for name in {**own, **dataset.mel} if own.get(name) != dataset.mel.get(name)]:
+        told = ", ".join(f"{name} {dataset.mel.get(name)} rather than {own.get(name)}" for name in differ)
+        raise RunError(
+            f"{shards}: its mel-spectrograms are not like those that the run learnt from: {told}; pack that set with "
+            "the ks-shard settings of the run's own"
+        )

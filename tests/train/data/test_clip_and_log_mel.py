@@ -111,6 +111,7 @@ def test_the_papers_shapes(settings: Settings, views: int, video: tuple[int, ...
 
     assert (told.views, told.video, told.audio, told.audio_time_first) == (views, video, audio, False)
     assert set(told.parts) == {layout.AUDIO, layout.META}
+    assert not told.reads_mel
 
 
 @pytest.mark.parametrize(

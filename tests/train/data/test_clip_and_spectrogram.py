@@ -86,6 +86,7 @@ def test_the_papers_shapes(settings: Settings, video: tuple[int, ...], audio: tu
 
     assert (told.views, told.video, told.audio, told.audio_time_first) == (1, video, audio, True)
     assert set(told.parts) == {layout.AUDIO, layout.META}
+    assert not told.reads_mel
 
 
 @pytest.mark.parametrize("views", [1, 2])

@@ -1,5 +1,6 @@
 """Runs whose view takes the set's statistics: by the commands, from a set to what is judged."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -15,10 +16,12 @@ from scipy.io import wavfile
 from kinetics_sounds import stream, train
 from kinetics_sounds.address import Address
 from kinetics_sounds.pipelines import shard
-from kinetics_sounds.shards import layout, stats
+from kinetics_sounds.shards import index, layout, stats
 from kinetics_sounds.train import evaluate, pretrain
+from kinetics_sounds.train.data.loader import Loading
 from kinetics_sounds.train.data.views import clip_and_spectrogram as view
 from kinetics_sounds.train.engine import bench
+from kinetics_sounds.train.evaluation import votes
 from kinetics_sounds.train.evaluation.encoders import RawClip
 
 from ..conftest import write_set
@@ -170,31 +173,52 @@ def test_features_are_those_of_a_clip_of_your_own(trained: Path, heard: Path) ->
     )
 
 
-@pytest.mark.parametrize("clips", [1, 3])
-def test_it_is_judged(trained: Path, clips: int, tmp_path: Path) -> None:
-    argv = ["knn", "crossmodal", f"--run={trained}", f"--clips={clips}", "--workers=0", f"--out={tmp_path}"]
+@pytest.fixture
+def other_mel(heard: Path, tmp_path: Path) -> Path:
+    """The same set with other mel-spectrograms, which the view does not read."""
+    folder = Path(shutil.copytree(heard, tmp_path / "other"))
+    dataset = index.read_dataset(folder)
+    index.write(folder / layout.DATASET, dataclasses.replace(dataset, mel=dataset.mel | {"preset": "authors"}))
+    return folder
 
-    assert evaluate.main([*argv, "--device=cpu", "--on_split=test", "--fit_split=train"]) == 0
+
+@pytest.mark.parametrize("clips", [1, 3])
+def test_it_is_judged(trained: Path, clips: int, other_mel: Path, tmp_path: Path) -> None:
+    argv = ["knn", "crossmodal", f"--run={trained}", f"--clips={clips}", "--workers=0", f"--out={tmp_path}"]
+    where = ["--on_split=test", "--fit_split=train", f"--shards={other_mel}"]
+
+    assert evaluate.main([*argv, "--device=cpu", *where]) == 0
 
     for name in ("knn", "crossmodal"):
         assert json.loads((tmp_path / name / "results.json").read_text())["samples"] == 2
 
 
-def test_clips_vote_each_with_its_own_sound(trained: Path, heard: Path, tmp_path: Path) -> None:
+def test_layers_are_judged_on_a_set_with_other_mel_spectrograms(trained: Path, other_mel: Path, tmp_path: Path) -> None:
+    argv = ["layerwise", f"--run={trained}", f"--shards={other_mel}", f"--out={tmp_path / 'layers'}", "--layers=conv5"]
+
+    assert evaluate.main([*argv, "--epochs=1", "--batch=2", "--clips=1", "--workers=0", "--device=cpu"]) == 0
+
+
+def test_clips_vote_each_with_its_own_sound(trained: Path, other_mel: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
-    argv = ["finetune", f"--run={trained}", f"--shards={heard}", f"--out={out}", "--epochs=1", "--batch=2"]
+    argv = ["finetune", f"--run={trained}", f"--shards={other_mel}", f"--out={out}", "--epochs=1", "--batch=2"]
 
     assert evaluate.main([*argv, "--clips=2", "--workers=0", "--device=cpu", "--supervised.modalities=audio"]) == 0
     assert settings_of(out) == settings_of(trained)
 
-    encoders, split = train.load(out), stream.open_split(heard, "test")
-    votes = []
+    encoders, split = train.load(out), stream.open_split(other_mel, "test")
+    found_NKC, label_N = votes.clip_logits(
+        encoders, split, clips=2, batch=2, loading=Loading(workers=0, device=torch.device("cpu"))
+    )
     for number in range(2):
         with stream.sample(split, number) as sample:
-            audio_KD = encoders.audio(encoders.preprocess(sample, clips=2)["audio"])
-            votes.append(int(encoders.method.logits(None, audio_KD).mean(dim=0).argmax()))
-    right = [vote == int(split.label_index_N[number]) for number, vote in enumerate(votes)]
-    assert json.loads((out / "results.json").read_text())["scores"]["top1"] == 100 * np.mean(right)
+            audio_KCTHW = encoders.preprocess(sample, clips=2)["audio"]
+            own_KC = encoders.method.logits(None, encoders.audio(audio_KCTHW))
+        torch.testing.assert_close(found_NKC[number], own_KC)
+        assert not torch.equal(audio_KCTHW[0], audio_KCTHW[1])
+        assert (own_KC[0] - own_KC[1]).abs().max() > 1e-4  # so that one sound for both clips would be seen
+    right_N = found_NKC.mean(dim=1).argmax(dim=1) == label_N
+    assert json.loads((out / "results.json").read_text())["scores"]["top1"] == 100 * right_N.float().mean()
 
 
 def test_sounds_alone_are_judged(trained: Path, tmp_path: Path) -> None:

@@ -341,6 +341,12 @@ class TestSeveralViews:
         assert clip_and_mel.inputs(TWO).parts == (layout.MEL, layout.META)
         assert clip_and_mel.inputs(dataclasses.replace(TWO, audio="waveform")).parts == (layout.AUDIO, layout.META)
 
+    def test_mel_spectrograms_are_read_but_for_a_waveform(self) -> None:
+        """Those of a window are made with the set's numbers."""
+        kinds = ("mel", "mel_window", "waveform")
+        told = [clip_and_mel.inputs(dataclasses.replace(TWO, audio=kind)).reads_mel for kind in kinds]
+        assert told == [True, True, False]
+
 
 WAVEFORM = dataclasses.replace(SMALL, audio="waveform", mel_crop=2)
 """Sixteen images of 2 x 2: a window of 64 samples."""

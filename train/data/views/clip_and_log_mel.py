@@ -165,6 +165,7 @@ def inputs(settings: Settings) -> Inputs:
         video=(3, settings.frames, settings.crop, settings.crop),
         audio=(settings.audio_channels, 1, settings.bands, settings.columns),
         parts=(layout.AUDIO, layout.META),
+        reads_mel=False,
     )
 
 

@@ -132,6 +132,7 @@ def inputs(settings: Settings) -> Inputs:
         audio=(settings.audio_channels, 1, settings.spectrogram.columns, settings.spectrogram.bins),
         parts=(layout.AUDIO, layout.META),
         audio_time_first=True,
+        reads_mel=False,
     )
 
 

@@ -25,6 +25,7 @@ from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
 from ..encoders import asked, check_claims, load
+from ..judged import check_like
 from ..votes import How
 
 
@@ -101,7 +102,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.splits, shards=shards)
-    run_folder.check_like(facts, dataset, shards=shards)
+    check_like(settings.run, facts, dataset, shards=shards)
     name = asked(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     check_claims(settings.run, first)

@@ -35,6 +35,7 @@ from ...optim.optimizer import Optim
 from ...probes import bounded, topk_hits
 from .. import results, training
 from ..encoders import Encoders, asked, check_claims, load
+from ..judged import check_like
 from ..split_pass import over_split
 from ..votes import How, vote
 
@@ -172,7 +173,7 @@ def _asked(settings: Settings) -> _Asked:
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.splits, shards=shards)
-    run_folder.check_like(facts, dataset, shards=shards)
+    check_like(settings.run, facts, dataset, shards=shards)
     name = asked(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     check_claims(settings.run, first)
