@@ -8,19 +8,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kinetics_sounds import files, stream
+from kinetics_sounds import files, plugins, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, command, keep_secret
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
 
+from . import tracking
 from .config import recipes, run_folder
-from .config.settings import TrainSettings, at_least, read_settings, told_by_config
+from .config.settings import PLUGINS, TrainSettings, at_least, read_settings, told_by_config
 from .data import dataset
 from .distributed import devices, launch, process_group
 from .distributed.process_group import World
-from .engine import bench, resume, trainer
+from .engine import bench, build, resume, trainer
 
 log = logging.getLogger("kinetics_sounds")
 
@@ -83,22 +84,36 @@ def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
     # What config.yaml says, so that it says the same again.
     settings = dataclasses.replace(settings, shards=shards, out=out, window=resume.window(settings, split, out))
     at_least(settings, window=1)
+    val = dataset.open_split(settings, shards, settings.val_split) if settings.val_split else None
+    _check(settings, split, val, shards, world)
+    _check_parts(parsed, split)
+    _say(settings, split, world)
+    with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
+        if world.leads:
+            files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
+        parsed = resume.complete_view(dataclasses.replace(parsed, settings=settings), shards, split, out)
+        return trainer.train(parsed, split, val, world, shards=shards, out=out, recipe=name)
+
+
+def _say(settings: TrainSettings, split: stream.Split, world: World) -> None:
+    """What is learnt from, and where the run lies."""
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
-    world.say(f"shards: {shards}, {of}\nout: {out}")
+    world.say(f"shards: {settings.shards}, {of}\nout: {settings.out}")
     if not split.dataset.splits[split.name].selection:
         world.say(
             "note: the set has no selection and content for run.json; run ks-shard again to add them (it keeps the tars)"
         )
     if settings.window is not None:
         world.say(f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
-    val = dataset.open_split(settings, shards, settings.val_split) if settings.val_split else None
-    _check(settings, split, val, shards, world)
-    with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
-        if world.leads:
-            files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
-        parsed = resume.complete_view(dataclasses.replace(parsed, settings=settings), shards, split, out)
-        return trainer.train(parsed, split, val, world, shards=shards, out=out, recipe=name)
+
+
+def _check_parts(parsed: Parsed[TrainSettings], split: stream.Split) -> None:
+    """Raise SettingsError or ShardError for what makes no model or does not suit the set, before there is a folder of the run."""
+    settings = parsed.settings
+    build.outline(parsed, run_folder.data_of(split, settings))
+    plugins.load(PLUGINS["view"], settings.view).check(split.dataset, parsed.groups[settings.view])
+    tracking.check(settings.track)
 
 
 def _check(

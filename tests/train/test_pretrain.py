@@ -244,6 +244,19 @@ class TestMisuse:
         line = refused(small(tmp_path / "out", *options), capsys)
 
         assert re.search(complaint, line), line
+        assert not (tmp_path / "out").exists()
+
+    def test_nothing_is_left_or_told_of_a_run_whose_recipe_cannot_be(
+        self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The recipe is read, and the set opened, before it can be seen."""
+        recipe = tmp_path / "mine.yaml"
+        for text in ("method: moko", "method: moco\nmoco: {mode: intra, queue: 4}", "clip_and_mel: {audio: waveform}"):
+            recipe.write_text(f"base: avcl_tiny\n{text}\n")
+            argv = [word for word in small(tmp_path / "out") if not word.startswith("--config")]
+            assert pretrain.main([f"--config={recipe}", *argv]) == 2
+            assert capsys.readouterr().out == ""
+            assert not (tmp_path / "out").exists()
 
     def test_a_folder_without_dataset_json_is_no_set(
         self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -78,9 +78,11 @@ def planned(
     if len(set(names)) < len(names):
         raise SettingsError(f"two recipes are called alike: {', '.join(names)}; give each a name of its own")
     try:
-        numbers = tuple(dict.fromkeys(int(word) for word in seeds.split(",") if word.strip()))
+        numbers = tuple(int(word) for word in seeds.split(",") if word.strip())
     except ValueError as error:
         raise SettingsError(f"--seeds {seeds}: must be whole numbers, separated by commas") from error
+    if len(set(numbers)) < len(numbers):
+        raise SettingsError(f"--seeds {seeds}: names a seed twice, which would give the same run")
     judges = tuple(dict.fromkeys(word.strip() for word in protocols.split(",") if word.strip()))
     for name in judges:
         _check_protocol(name)

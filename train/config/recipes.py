@@ -50,10 +50,10 @@ def recipes() -> Mapping[str, Recipe]:
 def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
     """One recipe of a table of `path`."""
     row, base = table["recipes"][name], table["base"]
+    its = {**table, **row}
     score = "none in the paper, none at full size yet"
     if "score" in row:
-        score = f"the paper's {row['score']}% {table['judged']}, {table['note']}"
-    its = {**table, **row}
+        score = f"the paper's {row['score']}% {its['judged']}, {its['note']}"
     where = f" --shards {its['shards']}" if "shards" in its else ""
     begins = f" --init runs/{its['init']}" if "init" in its else ""
     changed = yaml.safe_dump(row["set"], default_flow_style=True, width=math.inf).strip()

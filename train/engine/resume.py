@@ -112,10 +112,12 @@ def complete_view(
 ) -> Parsed[SomeSettings]:
     """With what the view leaves to the training split, so that a run says all of it; one that goes on in `out` keeps its own.
 
-    Raises ShardError where the set lacks it.
+    Raises ShardError where the set does not suit the view, or lacks it.
     """
     name = parsed.settings.view
-    complete = getattr(plugins.load(PLUGINS["view"], name), "complete", None)
+    view = plugins.load(PLUGINS["view"], name)
+    view.check(split.dataset, parsed.groups[name])  # first: what is made anew to suit needs its statistics anew
+    complete = getattr(view, "complete", None)
     if complete is None:
         return parsed
     last = None if out is None else checkpoint.latest(out / "checkpoints")

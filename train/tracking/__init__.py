@@ -38,6 +38,13 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name for name in chosen if name != NONE)
 
 
+def check(chosen: str) -> None:
+    """Raise SettingsError for a tracker whose package is missing; one of them may have a `check` that says so."""
+    for name in names(chosen):
+        if own := getattr(plugins.load(__name__, name), "check", None):
+            own()
+
+
 @contextlib.contextmanager
 def track(chosen: str, out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[Write]:
     """All that a setting names, as one."""

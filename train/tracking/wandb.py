@@ -19,6 +19,16 @@ PROJECT = "kinetics-sounds"
 LONGEST_ID = 64
 
 
+def check() -> None:
+    """Raise SettingsError where the package is missing."""
+    try:
+        import wandb  # noqa: F401
+    except ImportError as error:
+        raise SettingsError(
+            f"--track wandb: is not installed ({error}); pip install 'kinetics-sounds[wandb]'"
+        ) from error
+
+
 @contextlib.contextmanager
 def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[Write]:
     """Go on with the run whose id lies in RUN/wandb_id, or begin one; WANDB_MODE=offline keeps it on this machine.
@@ -26,12 +36,9 @@ def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[W
     Values have the step beside them, by which they are plotted: those after `first_step` that were sent before stay there.
     Raises SettingsError where the package is missing or the service refuses.
     """
-    try:
-        import wandb
-    except ImportError as error:
-        raise SettingsError(
-            f"--track wandb: is not installed ({error}); pip install 'kinetics-sounds[wandb]'"
-        ) from error
+    check()
+    import wandb
+
     private = wandb.Settings(
         console="off",
         disable_git=True,

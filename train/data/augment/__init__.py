@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from kinetics_sounds import plugins
-from kinetics_sounds.errors import SettingsError
+
+from .. import clips
+from ..clips import WORKER_AUGMENT
 
 
 class Augmentation(Protocol):
@@ -42,15 +44,20 @@ class Augmentation(Protocol):
 @functools.cache
 def find(text: str, *, modality: str) -> tuple[Augmentation, ...]:
     """The augmentations that a comma-separated setting names, in its order; ValueError for a name of none of the modality."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    try:
-        found = tuple(cast("Augmentation", plugins.load(__name__, word)) for word in words)
-    except SettingsError as error:
-        raise ValueError(str(error)) from error
-    for word, each in zip(words, found, strict=True):
-        if modality != each.MODALITY:
-            raise ValueError(f"{word} is an augmentation of {each.MODALITY}, not of {modality}")
-    return found
+    there = {name: cast("Augmentation", plugins.load(__name__, name)) for name in plugins.names(__name__)}
+    own = [name for name, each in there.items() if modality == each.MODALITY]
+    valid = sorted([*own, *(WORKER_AUGMENT if modality == "video" else ())])
+    words = clips.words(text)
+    for word in words:
+        if word not in there:
+            raise ValueError(
+                f"no augmentation of {modality} is called {word!r}; there are: {', '.join(valid)}{plugins.nearest(word, valid)}"
+            )
+        if word not in own:
+            raise ValueError(
+                f"{word} is an augmentation of {there[word].MODALITY}, not of {modality}, of which there are: {', '.join(valid)}"
+            )
+    return tuple(there[word] for word in words)
 
 
 def draws_width(chosen: Sequence[Augmentation]) -> int:

@@ -132,7 +132,13 @@ def test_how_often_each_is_done_is_its_probability() -> None:
     ("text", "said"),
     [
         ("volume_jitter", "volume_jitter is an augmentation of audio, not of video"),
-        ("gray", "no augment is called 'gray'"),
+        (
+            "gray",
+            (
+                "no augmentation of video is called 'gray'; there are: colour_jitter, cutout, cutout_multiply, flip, "
+                r"gaussian_blur, grey, multi_scale_crop \(did you mean 'grey'\?\)"
+            ),
+        ),
     ],
 )
 def test_a_name_of_none_is_refused(text: str, said: str) -> None:
