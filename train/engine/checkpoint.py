@@ -209,7 +209,10 @@ def load_common(
     ]
     for name in own:
         if name.startswith(needed) and name not in found:
-            raise RunError(f"{path}: has no {name.partition('.')[0]}; give a run of --method {after}")
+            raise RunError(
+                f"{path}: has no {name.partition('.')[0]}; give the folder of a run of --method {after} (a published one has "
+                "its networks alone)"
+            )
         if name.startswith(needed) and (there := tuple(found[name].shape)) != (here := tuple(own[name].shape)):
             raise RunError(
                 f"{path}: its {name} is {there}, where this run has {here}; give a run of the same sizes and data"

@@ -273,7 +273,7 @@ def test_a_run_without_banks_is_refused(
     small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pretrain.main(argv(small, tmp_path, finished)) == 2
-    assert "has no heads; give a run of --method avid" in capsys.readouterr().err
+    assert "has no heads; give the folder of a run of --method avid" in capsys.readouterr().err
 
 
 def test_it_cannot_begin_without_init(
