@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["constant", "cosine", "multistep", "plateau"]
+Kind = Literal["constant", "cosine", "multistep", "plateau", "fixed"]
 
 
 def learning_rate(
@@ -24,14 +24,14 @@ def learning_rate(
     The rise takes `warmup_steps` equal steps from base / (warmup_steps + 1), so no update is wasted on rate 0, and
     update `warmup_steps` is the first at `base`. The cosine reaches base * `final_share` at `steps` and stays there.
     Multistep multiplies by `factor` at each of the `milestones`, which are shares of `steps` (0.5: half-way).
-    A plateau is constant here: `Plateau` says what it is cut by. Raises ValueError for a negative step, more warm-up
-    than steps or an unknown kind.
+    A plateau is constant here: `Plateau` says what it is cut by. `fixed` is constant without a warm-up. Raises ValueError for a
+    negative step, more warm-up than steps or an unknown kind.
     """
     if step < 0 or not 0 <= warmup_steps <= steps:
         raise ValueError(f"need step >= 0 and 0 <= warmup_steps <= steps, got {step=} {warmup_steps=} {steps=}")
     if kind not in get_args(Kind):
         raise ValueError(f"unknown schedule {kind!r}; there are {', '.join(get_args(Kind))}")
-    if step < warmup_steps:
+    if step < warmup_steps and kind != "fixed":
         return base * (step + 1) / (warmup_steps + 1)
     if kind == "multistep":
         return base * factor ** sum(step >= share * steps for share in milestones)

@@ -40,7 +40,8 @@ class Optim:
     larc: float = 0.0
     """Trust of LARC before SGD, Adam or AdamW: the share of its length that a weight may move at a step (0.001); 0: no LARC."""
     schedule: Kind = "constant"
-    """After the warm-up. plateau: `lr` is cut whenever the validation has not become better for a while."""
+    """After the warm-up. plateau: `lr` is cut whenever the validation has not become better for a while; fixed: constant, and
+    without a warm-up."""
     schedules: dict[str, Kind] = field(default_factory=dict)
     """Another schedule for parameters whose name fits a pattern, {"*predictor*": constant}; of several the last one counts."""
     milestones: tuple[float, ...] = ()

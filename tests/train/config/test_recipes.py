@@ -20,6 +20,7 @@ from kinetics_sounds.train.config import recipes, run_folder
 from kinetics_sounds.train.config.settings import PLUGINS, Optim, backbones_of, flat, read_settings
 from kinetics_sounds.train.engine import build, flops, setup
 from kinetics_sounds.train.interface import Data
+from kinetics_sounds.train.methods.crisscross import TERMS
 from kinetics_sounds.train.models.heads import AmfmSettings
 from kinetics_sounds.train.optim.optimizer import make_optimizer
 
@@ -202,9 +203,19 @@ def operations_of_a_sample(name: str) -> float:
     parsed = read(name)
     view = plugins.load(PLUGINS["view"], parsed.settings.view).inputs(parsed.groups[parsed.settings.view])
     method = dataclasses.asdict(parsed.groups[parsed.settings.method])
-    sizes = {option: value for option, value in method.items() if not isinstance(value, float)}
+    sizes = {option: value for option, value in method.items() if not isinstance(value, float) and option != "clusters"}
+    if "terms" in sizes:  # CrissCross: what is seen decides, not what of it is compared
+        sizes["terms"] = sorted({each for term in sizes["terms"].split(",") for pair in TERMS[term] for each in pair})
     settings = parsed.settings
-    key = (settings.method, *backbones_of(settings), settings.encoders, str(sizes), view.views, view.video, view.audio)
+    key = (
+        settings.method,
+        *backbones_of(settings),
+        settings.encoders,
+        str(sorted(sizes.items(), key=str)),
+        view.views,
+        view.video,
+        view.audio,
+    )
     if key not in COUNTED:
         data = Data(classes=34, samples=20_000, batch=2)
         COUNTED[key] = flops.step_flops(build.build_model(parsed, data), data, rows=2) / 2

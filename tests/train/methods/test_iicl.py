@@ -1,11 +1,16 @@
 """IICL: which stage learns what, its heads' sizes, and that samples of a batch do not mix."""
 
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.losses.infonce import infonce_loss
 from kinetics_sounds.train.methods import iicl
@@ -108,3 +113,31 @@ def test_encoders_that_do_not_fit_are_refused() -> None:
         iicl.build(iicl.Settings(attention=False), video=Flat(6), audio=Flat(5), data=data)
     apart = iicl.Settings(attention=False, shared_heads=False, dim=4)
     assert isinstance(iicl.build(apart, video=Flat(6), audio=Flat(5), data=data), nn.Module)
+
+
+def test_a_run_that_was_killed_in_its_first_stage_goes_on_exactly(
+    small: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Of three steps an epoch: killed after the second, when the cluster head had no state, and ended in the second stage."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    options = (
+        "--method=iicl",
+        *(f"--iicl.{name}={value}" for name, value in SMALL.items()),
+        "--optim.name=adam",
+        "--keep=3",
+    )
+    assert pretrain.main(small(whole, *options)) == 0
+    shutil.copytree(whole, run)
+    for step in (4, 6):
+        shutil.rmtree(run / "checkpoints" / f"step-{step:08}", ignore_errors=True)
+    assert [path.name for path in (run / "checkpoints").glob("step-*")] == ["step-00000002"]
+    states = {path.name for path in (run / "checkpoints" / "step-00000002").iterdir()}
+
+    assert pretrain.main(small(run, *options)) == 0
+
+    last = [each / "checkpoints" / "step-00000006" for each in (whole, run)]
+    made, again = ({path.name: path.read_bytes() for path in each.glob("*.safetensors")} for each in last)
+    assert again == made
+    assert made.keys() <= states
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in logged if "cluster" in each] == [4, 5, 6]

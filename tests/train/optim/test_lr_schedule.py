@@ -48,6 +48,11 @@ def test_multistep_without_milestones_is_constant_and_rises_as_the_others_do() -
     assert rates == [learning_rate(step, **CONSTANT) for step in range(104)]
 
 
+@pytest.mark.parametrize("step", [0, 1, 4, 104, 10_000])
+def test_fixed_has_no_warm_up(step: int) -> None:
+    assert learning_rate(step, **{**CONSTANT, "kind": "fixed"}) == 1
+
+
 def test_without_warm_up_the_first_step_has_the_base_rate() -> None:
     assert learning_rate(0, base=1e-3, steps=10, warmup_steps=0, kind="cosine") == 1e-3
 
