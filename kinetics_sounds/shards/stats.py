@@ -40,6 +40,8 @@ class Statistics:
     """Of each bin, low frequencies first: decibels, or natural logarithms of a log-mel spectrogram."""
     std: tuple[float, ...]
     """The same's standard deviation."""
+    data_recipe: str = ""
+    """`Dataset.recipe` of the set that was heard; empty in an entry of before it was kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,8 @@ def read(place: Address) -> tuple[Statistics, ...]:
 def find(place: Address, dataset: Dataset, split: str, numbers: Numbers) -> Statistics:
     """Those of a split of the set, of spectrograms that are made so.
 
-    Raises ShardError that names the command where there are none, or where they are of other clips.
+    Raises ShardError that names the command where there are none, or where they are of other clips, or of the same clips packed
+    otherwise.
     """
     there = [each for each in read(place) if each.split == split]
     found = next((each for each in there if each.numbers == numbers), None)
@@ -88,6 +91,11 @@ def find(place: Address, dataset: Dataset, split: str, numbers: Numbers) -> Stat
         raise ShardError(
             f"{place}: its statistics of {split} are of other clips (fingerprint {found.fingerprint[:16]}, not {own[:16]}); "
             f"{remedy}"
+        )
+    if found.data_recipe != dataset.recipe:
+        raise ShardError(
+            f"{place}: its statistics of {split} are of the same clips packed otherwise (data recipe "
+            f"{found.data_recipe[:16] or 'not told'}, not {dataset.recipe[:16]}); {remedy}"
         )
     return found
 

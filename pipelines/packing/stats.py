@@ -176,6 +176,7 @@ def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Numbers) -> Stat
         numbers=numbers,
         mean=tuple(mean_F.tolist()),
         std=tuple(std_F.tolist()),
+        data_recipe=dataset.recipe,
     )
 
 

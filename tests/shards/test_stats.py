@@ -26,6 +26,7 @@ ENTRY = Statistics(
     numbers=COARSE,
     mean=(-40.5, -50.0, -1 / 3),
     std=(10.0, 0.0, 1e-9),
+    data_recipe="a recipe",  # as well
 )
 
 
@@ -109,6 +110,24 @@ def test_those_of_other_clips_are_refused(place: Address) -> None:
 
     with pytest.raises(ShardError, match=r"are of other clips \(fingerprint of other clips, not \); compute them with"):
         find(place)
+
+
+@pytest.mark.parametrize("recipe", ["of another packing", ""])
+def test_those_of_the_same_clips_packed_otherwise_are_refused(place: Address, recipe: str) -> None:
+    """As after a pack with other audio, whose keys are the same; old entries do not tell."""
+    stats.add(place, dataclasses.replace(ENTRY, data_recipe=recipe))
+
+    told = recipe[:16] or "not told"
+    with pytest.raises(
+        ShardError, match=rf"of the same clips packed otherwise \(data recipe {told}, .*compute them with: ks"
+    ):
+        find(place)
+
+
+def test_an_entry_of_before_the_recipe_was_kept_is_read(place: Address) -> None:
+    file_of(place).write_bytes(spoilt(lambda entry: entry.pop("data_recipe")))
+
+    assert stats.read(place) == (dataclasses.replace(ENTRY, data_recipe=""),)
 
 
 def spoilt(change: Callable[[dict[str, Any]], object]) -> bytes:

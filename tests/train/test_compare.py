@@ -236,6 +236,19 @@ class TestWhatIsAskedOfEachRun:
         assert judged("layerwise", "supervised: {modalities: video}\n") == 2  # other settings, in the same folder
         assert "no layerwise" not in capsys.readouterr().out
 
+    def test_a_recipe_that_begins_with_another_run_is_refused_before_anything_is_trained(
+        self, judged: Callable[..., int], pretended: list[list[str]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        mining = "method: cma\ncma: {negatives: 4, negatives_within: 4, positives: 2, hidden: 8, dim: 8}"
+
+        assert judged("linear", first=mining) == 2
+
+        told = capsys.readouterr()
+        assert "one.yaml: --method cma begins with the heads, banks of another run" in told.err
+        assert "train it with ks-train --init RUN, and judge it with ks-eval" in told.err
+        assert "runs: " not in told.out
+        assert pretended == []
+
     def test_what_can_give_no_row_is_refused_before_anything_is_trained(
         self, judged: Callable[..., int], pretended: list[list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -256,6 +269,28 @@ def test_a_set_that_is_too_small_to_fine_tune_on_is_told_before_anything_is_run(
     assert __main__.main([word.replace("knn,crossmodal", "finetune") for word in argv]) == 2
     assert "which has 12 samples, fewer than its batch of 16" in capsys.readouterr().err
     assert asked == []
+
+
+def test_a_set_that_does_not_suit_a_recipes_view_is_told_before_anything_is_run(
+    argv: list[str],
+    pretended: list[list[str]],
+    films: dict[int, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without its sound, without statistics of it, and with numbers that are given."""
+    write_set(tmp_path / "sound", {"train": (4,), "test": (2,)}, films, classes="tiny", sound=True)
+    hears = ("--view=clip_and_spectrogram", "--clip_and_spectrogram.crop=28")
+    argv = [word for word in argv if not word.startswith("--clip_and_mel")]
+
+    assert __main__.main([*argv, *hears]) == 2
+    assert "the shards have no flac, which the view reads" in capsys.readouterr().err
+    argv = [word.partition("=")[0] + f"={tmp_path / 'sound'}" if word.startswith("--shards") else word for word in argv]
+    assert __main__.main([*argv, *hears]) == 2
+    assert f"compute them with: ks-shard stats {tmp_path / 'sound'} --split train" in capsys.readouterr().err
+    assert pretended == []
+    own = ("--clip_and_spectrogram.audio_mean=[0]", "--clip_and_spectrogram.audio_std=[1]")
+    assert __main__.main([*argv, *hears, *own]) == 0
 
 
 def test_the_disk_that_a_plan_tells_holds_all_that_is_kept_and_one_that_is_being_written(

@@ -7,12 +7,13 @@ from kinetics_sounds import plugins
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
+from kinetics_sounds.stream import Split
 
 from .. import evaluate
 from ..config import recipes, run_folder
 from ..config.settings import TrainSettings
 from ..data import dataset
-from ..engine import build
+from ..engine import build, resume
 from ..interface import Data
 from .plan import Plan, is_probe
 
@@ -21,7 +22,10 @@ MOMENTS = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2}
 
 
 def forecast(plan: Plan) -> str:
-    """What is to be run, how long heads say that it takes, and how much disk the checkpoints need."""
+    """What is to be run, how long heads say that it takes, and how much disk the checkpoints need.
+
+    Raises SettingsError or ShardError where a recipe can give no row on this set.
+    """
     count = len(plan.recipes) * len(plan.seeds)
     told = f"{_some(len(plan.recipes), 'recipe')} from {_some(len(plan.seeds), 'seed')} on {plan.shards}"
     lines = [f"{_some(count, 'run')}: {told}; each judged by {', '.join(plan.protocols)}, and untrained"]
@@ -34,6 +38,7 @@ def forecast(plan: Plan) -> str:
                 f"{recipe}: its batch of {parsed.settings.batch} is larger than the split, which has {len(split)} samples; give "
                 "-- --batch N"
             )
+        _check_trainable(plan, recipe, split, data)
         own, keep = checkpoint_bytes(parsed, data), parsed.settings.keep
         kept += own * (keep + (parsed.settings.val_split is not None)) * len(plan.seeds)
         largest = max(largest, own)
@@ -55,6 +60,19 @@ def forecast(plan: Plan) -> str:
             lines.append(f"  {Path(recipe).stem}: no {', '.join(unasked)}, for {told}")
     room = math.ceil((kept + largest) / 1e8) / 10  # one more checkpoint is written before another is dropped
     return "\n".join([*lines, f"disk: up to {room:.1f} GB of checkpoints in {plan.out}"])
+
+
+def _check_trainable(plan: Plan, recipe: str, split: Split, data: Data) -> None:
+    """Raise SettingsError for a recipe that begins with another run, ShardError where the set does not suit its view."""
+    parsed = plan.recipes[recipe]
+    if needs := build.outline(parsed, data).NEEDS:
+        told = ", ".join(name.removesuffix(".") for name in needs)
+        raise SettingsError(
+            f"{recipe}: --method {parsed.settings.method} begins with the {told} of another run, and a comparison begins with "
+            "nothing; leave it out, train it with ks-train --init RUN, and judge it with ks-eval"
+        )
+    for seed in plan.seeds:  # a run that goes on has its statistics
+        resume.complete_view(parsed, plan.shards, split, plan.folder(recipe, seed) / "run")
 
 
 def checkpoint_bytes(parsed: Parsed[TrainSettings], data: Data) -> int:

@@ -83,11 +83,10 @@ def make_components(
 ) -> TrainComponents:
     """With initial weights, which are a function of the seed. `norms_before` is `norm_samples` of the run that goes on.
 
-    Raises ShardError where the set does not suit the view, SettingsError for settings that make no model or no optimiser.
+    Raises SettingsError for settings that make no model or no optimiser. That the set suits the view is `resume.complete_view`'s.
     """
     settings = parsed.settings
     built = build.build_model(parsed, data)
-    built.view.check(split.dataset, built.view_settings)
     synchronised = synchronises(settings, ranks=world.size, before=norms_before)
     check_norms(built.method, settings, ranks=world.size, synchronised=synchronised)
     used = utilization(built, parsed, data, world) if world.leads else None

@@ -83,7 +83,8 @@ def test_they_are_numpys_over_all_windows(folder: Path, workers: int, capsys: py
     np.testing.assert_allclose(found.mean, mean_F, rtol=1e-9)
     np.testing.assert_allclose(found.std, std_F, rtol=1e-7)
     assert (found.samples, found.windows, found.split, found.numbers) == (6, 11, "train", NUMBERS)
-    assert found.fingerprint == index.read_dataset(folder).splits["train"].fingerprint
+    dataset = index.read_dataset(folder)
+    assert (found.fingerprint, found.data_recipe) == (dataset.splits["train"].fingerprint, dataset.recipe)
     assert "train: 6 samples, 11 windows; mean " in capsys.readouterr().out
 
 

@@ -379,9 +379,10 @@ def test_the_sets_are_taken_or_those_of_the_run_that_goes_on(tmp_path: Path) -> 
         numbers=settings.log_mel,
         mean=(-1 / 3, -2.0, -3.0),
         std=(1.0, 2.0, 2 / 3),
+        data_recipe="so packed",
     )
     facts = SimpleNamespace(fingerprint="of these")
-    split: Any = SimpleNamespace(name="train", dataset=SimpleNamespace(splits={"train": facts}))
+    split: Any = SimpleNamespace(name="train", dataset=SimpleNamespace(splits={"train": facts}, recipe="so packed"))
     place = Address(str(tmp_path))
     with pytest.raises(ShardError, match=r"compute them with: ks-shard stats .* --kind log_mel .*--bands 3"):
         view.complete(settings, place, split, {})
@@ -390,8 +391,12 @@ def test_the_sets_are_taken_or_those_of_the_run_that_goes_on(tmp_path: Path) -> 
     made = view.complete(settings, place, split, {})
     assert (made.audio_mean, made.audio_std) == ((-0.333333, -2.0, -3.0), (1.0, 2.0, 0.666667))
     assert view.complete(made, place, split, {}) == made
-    before = {"audio_mean": [0.0, 1.0, 2.0], "audio_std": [1.0, 1.0, 1.0]}
+    numbers = dataclasses.asdict(settings.log_mel)
+    before = {**numbers, "audio_mean": [0.0, 1.0, 2.0], "audio_std": [1.0, 1.0, 1.0]}
     assert view.complete(settings, place, split, before).audio_mean == (0.0, 1.0, 2.0)
+    for name, value in numbers.items():
+        other = {**before, name: value + 1}
+        assert view.complete(settings, place, split, other) == made
     with pytest.raises(ShardError, match="has no statistics"):
         view.complete(dataclasses.replace(settings, bands=4), place, split, before)
 

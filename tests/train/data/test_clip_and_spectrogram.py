@@ -346,7 +346,7 @@ FROM_SET = dataclasses.replace(TINY, n_fft=8, hop_seconds=0.1, audio_mean=(), au
 
 def split(fingerprint: str = "of these") -> Any:
     facts = SimpleNamespace(fingerprint=fingerprint)
-    return SimpleNamespace(name="train", dataset=SimpleNamespace(splits={"train": facts}))
+    return SimpleNamespace(name="train", dataset=SimpleNamespace(splits={"train": facts}, recipe="so packed"))
 
 
 @pytest.fixture
@@ -362,6 +362,7 @@ def place(tmp_path: Path) -> Address:
             numbers=NUMBERS,
             mean=(-1 / 3, -100.0, -1234567.8),
             std=(2 / 3, 0.0, 1e-9),
+            data_recipe="so packed",
         ),
     )
     return Address(str(tmp_path))
@@ -382,7 +383,7 @@ def test_those_that_are_given_are_kept(place: Address) -> None:
 
 
 def test_a_run_that_goes_on_keeps_its_own(place: Address, tmp_path: Path) -> None:
-    before = {"n_fft": 8, "audio_mean": [-1.0, -2.0, -3.0], "audio_std": [1.0, 1.0, 1.0]}
+    before = {**dataclasses.asdict(NUMBERS), "audio_mean": [-1.0, -2.0, -3.0], "audio_std": [1.0, 1.0, 1.0]}
 
     for fingerprint in ("of these", "of others"):
         assert view.complete(FROM_SET, place, split(fingerprint), before).audio_mean == (-1.0, -2.0, -3.0)
@@ -390,8 +391,18 @@ def test_a_run_that_goes_on_keeps_its_own(place: Address, tmp_path: Path) -> Non
     assert view.complete(FROM_SET, place, split(), before).audio_std == (1.0, 1.0, 1.0)
 
 
+@pytest.mark.parametrize("change", [{"window_seconds": 1.0}, {"n_fft": 12}, {"hop_seconds": 0.2}])
+def test_a_run_that_goes_on_with_other_spectrograms_takes_the_sets(place: Address, change: dict[str, Any]) -> None:
+    """--resume anyway: numbers of other spectrograms are not theirs, however many bins these have."""
+    before = {**dataclasses.asdict(NUMBERS), **change, "audio_mean": [-1.0] * 3, "audio_std": [1.0] * 3}
+
+    assert view.complete(FROM_SET, place, split(), before).audio_mean == (-0.333333, -100.0, -1234570.0)
+
+
 def test_a_run_from_before_there_were_such_takes_the_sets(place: Address) -> None:
-    assert view.complete(FROM_SET, place, split(), {"audio_mean": [], "audio_std": []}).audio_mean[1] == -100
+    before = {**dataclasses.asdict(NUMBERS), "audio_mean": [], "audio_std": []}
+
+    assert view.complete(FROM_SET, place, split(), before).audio_mean[1] == -100
 
 
 @pytest.mark.parametrize(

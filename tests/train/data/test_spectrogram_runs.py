@@ -73,6 +73,21 @@ def test_without_statistics_the_command_that_computes_them_is_named(
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
+@pytest.mark.parametrize("command", [(), ("bench",)])
+def test_a_set_that_does_not_suit_is_told_before_its_statistics_are_missed(
+    command: tuple[str, ...],
+    bare: Path,
+    small: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They would be of a set that is to be made anew."""
+    argv = small(tmp_path / "run", f"--shards={bare}", *VIEW, "--clip_and_spectrogram.crop=224")
+
+    assert pretrain.main([*command, *argv]) == 2
+    assert "the view needs 256: ks-shard --short_side 256" in capsys.readouterr().err
+
+
 def test_a_user_may_give_the_numbers(bare: Path, small: Callable[..., list[str]], tmp_path: Path) -> None:
     """In a recipe or on the command line; then nothing is asked of the set."""
     (tmp_path / "mine.yaml").write_text(
