@@ -1229,6 +1229,14 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         RUNS,
+        "a run's config builds on no other file, of which it could have one read",
+        "train/config/recipes.py",
+        '    if is_of_a_run(path):\n        return None, ""\n',
+        "",
+        "tests/train/config/test_bases.py::test_the_run_of_a_stranger_reads_no_other_file",
+    ),
+    Defence(
+        RUNS,
         "a config is never taken for the name of a file",
         "kinetics_sounds/settings.py",
         "f\"{text}\\n# {'-' * 4096}\"",

@@ -95,6 +95,8 @@ class Method(nn.Module):
     """Prefixes of the weights that `--init` carries over; a run without the first two is refused."""
     NEEDS: tuple[str, ...] = ()
     """Of the others those that `--init` must find too, in the same shapes."""
+    AFTER: str = ""
+    """The method whose run has them."""
     REPLICATED: tuple[str, ...] = ()
     """Prefixes of buffers that every rank computes alike (memory banks, queues): kept in a file of their own in a checkpoint,
     never broadcast, and not loaded by ks-eval."""

@@ -65,6 +65,7 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
             f"hardware: {its['hardware']}",
             f"time:     {its['time']}",
             f"score:    {score}",
+            *(line for line in head_of(RECIPES / f"{base}.yaml") if line.startswith("shards:")),
             f"changes:  {f'{base} with {changed}' if row['set'] else f'none, it is {base}'}",
         ),
     )

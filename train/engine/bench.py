@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from kinetics_sounds import files
+from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
-from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
@@ -25,6 +26,7 @@ from ..distributed.process_group import World
 from ..interface import Moment
 from . import build, resume
 from .setup import make_components
+from .step import NotFiniteError
 
 WARM_UP = 3
 """Steps that are not counted: workers start, memory is taken, kernels are chosen."""
@@ -104,7 +106,10 @@ def bench(argv: Sequence[str]) -> int:
         f"recipe: {run_folder.recipe_name(parsed.configs[-1])}, batch {settings.batch}, {settings.workers} workers, {device}\n"
         f"shards: {shards}, {split.name}: {len(split)} samples"
     )
-    result = measure(parsed, split, device)
+    try:
+        result = measure(parsed, split, device, shards=shards)
+    except NotFiniteError as error:
+        raise RunError(f"loss not finite ({error}); bench a recipe that learns, with a lower --optim.lr") from error
     print(told(result))
     if settings.out is not None:
         document = {"bound": result.bound, **_flat(result)}
@@ -113,12 +118,15 @@ def bench(argv: Sequence[str]) -> int:
     return DONE
 
 
-def measure(parsed: Parsed[Settings], split: Split, device: torch.device) -> Result:
-    """The three speeds, one after the other."""
-    settings = parsed.settings
+def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, shards: Address) -> Result:
+    """The three speeds, one after the other; raises NotFiniteError."""
+    settings, world = parsed.settings, World(0, 1, device)
     data = run_folder.data_of(split, settings)
-    learner = make_components(parsed, split, data, World(0, 1, device))
+    learner = make_components(parsed, split, data, world)
     built, updates = learner.built, learner.updates
+    facts = run_folder.facts(split, data, recipe="", shards=shards, versions=resume.versions())
+    resume.begin(parsed, built.method, facts, world)
+    built.method.on_epoch(Moment(settings.seed, 0, 0), torch.from_numpy(split.label_index_N))
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
     quarantine = BadSampleLog(None, split, most_share=settings.max_bad_share)
 
@@ -208,6 +216,6 @@ def told(result: Result) -> str:
         lines.append(f"peak memory of the device: {result.peak_bytes / 1e9:.1f} GB")
     remedy = {
         "the model": "more --workers would change nothing",
-        "the loader": "give more --workers, or shards of --codec jpeg, or --clip_and_mel.start gop",
+        "the loader": "give more --workers, shards of --codec jpeg, or to clip_and_mel --clip_and_mel.start gop",
     }
     return "\n".join([*lines, f"bound by: {result.bound} ({remedy[result.bound]})"])

@@ -181,12 +181,14 @@ def load_model(path: Path, model: nn.Module) -> None:
         raise RunError(f"{path}: belongs to another model: {textwrap.shorten(str(error), 300)}") from error
 
 
-def load_common(path: Path, model: nn.Module, prefixes: tuple[str, ...], *, needed: tuple[str, ...] = ()) -> str:
+def load_common(
+    path: Path, model: nn.Module, prefixes: tuple[str, ...], *, needed: tuple[str, ...] = (), after: str = ""
+) -> str:
     """Fill what begins with these prefixes from a checkpoint; says what.
 
     The first two are the encoders', which have to be there. Of the others (a gate, heads) each is taken whole, where the
     checkpoint has all of it in the same shapes. Raises RunError where it has no such encoders, or of other shapes, or lacks what
-    is `needed`.
+    is `needed`, which a run of the method `after` has.
     """
     own, found = model.state_dict(), _tensors(path / "model.safetensors")
     if any(name.startswith(prefixes) for name in replicated(model)) and (path / "replicated.safetensors").is_file():
@@ -206,8 +208,12 @@ def load_common(path: Path, model: nn.Module, prefixes: tuple[str, ...], *, need
         for name in names
     ]
     for name in own:
-        there = tuple(found[name].shape) if name in found else "not there"
-        if name.startswith(needed) and there != (here := tuple(own[name].shape)):
+        if name.startswith(needed) and name not in found:
+            raise RunError(
+                f"{path}: has no {name.partition('.')[0]}; give the folder of a run of --method {after} (a published one has "
+                "its networks alone)"
+            )
+        if name.startswith(needed) and (there := tuple(found[name].shape)) != (here := tuple(own[name].shape)):
             raise RunError(
                 f"{path}: its {name} is {there}, where this run has {here}; give a run of the same sizes and data"
             )

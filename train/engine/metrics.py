@@ -94,6 +94,15 @@ class Metrics:
         self._put({"step": step, **values})
         self.restart()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time of the block is no step's."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._began += time.perf_counter() - began
+
     def restart(self) -> None:
         """Count speeds from now on."""
         self._samples, self._waited, self._began = 0, 0.0, time.perf_counter()

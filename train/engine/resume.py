@@ -1,6 +1,7 @@
 """How a run goes on where it was, exactly: how far that is, and what must not have changed since."""
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Mapping
@@ -20,12 +21,15 @@ from kinetics_sounds.stream import Split
 
 from ..config import run_folder
 from ..config.settings import PLUGINS, SomeSettings, TrainSettings, chosen_groups, chosen_settings, flat
-from ..distributed import consistency
+from ..distributed import collectives, consistency
 from ..distributed.process_group import World
+from ..interface import Method
 from ..optim.lr_schedule import Plateau
 from ..optim.optimizer import Optim
 from . import build, checkpoint, checkpoint_state
 from .setup import TrainComponents
+
+log = logging.getLogger("kinetics_sounds")
 
 FREE = (
     *("shards", "out", "recipe", "workers", "ahead", "sample_seconds", "max_bad_share", "cache", "cache_gb"),
@@ -144,11 +148,7 @@ def restore(
     path = checkpoint.latest(out / "checkpoints")
     model = learner.built.method
     if path is None:
-        if parsed.settings.init is not None:
-            source = checkpoint_of(parsed.settings.init)
-            world.say(f"init: {checkpoint.load_common(source, model, model.INIT, needed=model.NEEDS)}")
-            its_run = source.absolute().parents[1]
-            model.adopt(run_folder.read_facts(its_run) if (its_run / "run.json").is_file() else {}, facts)
+        begin(parsed, model, facts, world)
         return TrainProgress()
     if parsed.settings.resume == "none":
         raise RunError(f"{out}: holds a run at {path.name}; choose another --out, or go on with --resume auto")
@@ -185,6 +185,28 @@ def restore(
         of_steps=state.get("of_steps"),
         first_probe=state.get("first_probe"),
     )
+
+
+def begin(parsed: Parsed[SomeSettings], model: Method, facts: Mapping[str, Any], world: World) -> None:
+    """Take what `--init` names, where it names something; raises RunError where the method cannot begin so."""
+    if parsed.settings.init is None:
+        return
+    source = checkpoint_of(parsed.settings.init)
+    world.say(f"init: {checkpoint.load_common(source, model, model.INIT, needed=model.NEEDS, after=model.AFTER)}")
+    its_run = source.absolute().parents[1]
+    there = (its_run / "run.json").is_file()
+    model.adopt(run_folder.read_facts(its_run) if there else {}, facts)
+    if model.NEEDS and there:
+        _warn_of_other_input(its_run, parsed)
+
+
+def _warn_of_other_input(its_run: Path, parsed: Parsed[SomeSettings]) -> None:
+    """What a method goes on with was made of inputs that this run's should be like."""
+    name = parsed.settings.view
+    before = asdict(run_folder.reopen(its_run).groups[name])
+    for option, value in asdict(parsed.groups[name]).items():
+        if before[option] != value and collectives.is_main():
+            log.warning("--%s.%s %s: the run of --init has %s", name, option, value, before[option])
 
 
 def _defaults(parsed: Parsed[TrainSettings]) -> dict[str, Any]:

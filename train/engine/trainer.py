@@ -143,7 +143,8 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
             reached = _probed(its, step, reached, metrics)
         for batch in metrics.timed(batches):
             if step % its.per_epoch == 0:
-                model.on_epoch(its.moment(step), labels)
+                with metrics.paused():
+                    model.on_epoch(its.moment(step), labels)
             rates = optimizer.rates(settings.optim, step, steps=its.steps, plateau=reached.plateau)
             optimizer.set_rates(its.learner.optimizer, rates)
             torch.manual_seed(_seed(settings.seed, step, world.rank))  # of dropout: a resumed run drops the same

@@ -39,12 +39,16 @@ if TYPE_CHECKING:
     from kinetics_sounds.media.mel import Mel  # librosa takes its time
 
 
+LOUDEST = 2.0
+"""Of a sound of floating point, whose decoding or resampling may go beyond 1."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawClip:
     """A clip of your own, which a view reads as it reads a `stream.Sample` of the shards.
 
     Raises ValueError where the frames are not uint8 (T, H, W, 3), the rate is not positive, the mel is not (F, T) or not in
-    [0, 1], or the sound is not finite.
+    [0, 1], or the sound is not mono floating point, finite and in [-1, 1] (twice as loud is let through).
     """
 
     frames_THWC: np.ndarray
@@ -54,7 +58,8 @@ class RawClip:
     mel_FT: np.ndarray | None = None
     """Of the whole sound, in [0, 1], low bands first, as `Encoders.mel_image` makes it."""
     sound: np.ndarray | None = None
-    """Mono float32 (samples,) at the shards' 24 kHz, for views that read the sound itself; it begins with the first frame."""
+    """Mono float32 (samples,) in [-1, 1] at the shards' 24 kHz (librosa.load(path, sr=24000) gives it), for views that read the
+    sound itself; it begins with the first frame."""
     of: Dataset | None = None
     """The set that it is rendered like, `encoders.dataset`, for views that make a mel-spectrogram themselves."""
     key: str = "raw"
@@ -70,8 +75,11 @@ class RawClip:
             raise ValueError(f"the mel-spectrogram must be (F, T), got {self.mel_FT.shape}")
         if self.mel_FT is not None and not ((self.mel_FT >= 0) & (self.mel_FT <= 1)).all():
             raise ValueError("the mel-spectrogram must be in [0, 1], as Encoders.mel_image makes it")
-        if self.sound is not None and not np.isfinite(self.sound).all():
-            raise ValueError("the sound must be finite")
+        if (sound := self.sound) is not None:
+            if sound.ndim != 1 or sound.dtype.kind != "f":
+                raise ValueError(f"the sound must be mono and float32 (samples,), got {sound.dtype} {sound.shape}")
+            if not np.isfinite(sound).all() or np.abs(sound).max(initial=0.0) > LOUDEST:
+                raise ValueError("the sound must be finite and in [-1, 1]: divide 16-bit samples by 32768")
 
     @property
     def meta(self) -> Meta:

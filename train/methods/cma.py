@@ -3,6 +3,7 @@
 Shape suffixes: B rows of this rank, K negatives, P positives, S samples of the split, D channels of the embedding.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,7 @@ class Cma(InstanceDiscrimination):
 
     INIT = (*Method.INIT, "heads.", "banks.")
     NEEDS = ("heads.", "banks.")
+    AFTER = "avid"
     REPLICATED: tuple[str, ...] = ("banks.", "positives")
     positives: Tensor | None
     precision: Tensor
@@ -85,12 +87,18 @@ class Cma(InstanceDiscrimination):
         self.register_buffer("positives", mined)
 
     def adopt(self, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-        """Raise RunError for a run on other samples, or on another order of them."""
+        """Raise RunError for a run on other samples, on another order of them, or with another temperature."""
+        if not facts:
+            raise RunError(
+                "--init: lies in no run; give the run's folder, whose run.json says which samples its memory is of"
+            )
+        if not math.isclose(before := float(self.memory().temperature), self.settings.temperature, rel_tol=1e-6):
+            raise RunError(f"--init: its partition is of the temperature {before:g}; give --cma.temperature {before:g}")
         for name in SAME:
             if facts.get(name) != own.get(name):
                 raise RunError(
-                    f"--init: its memory banks are of other samples, or of another order of them ({name} {facts.get(name)}, not "
-                    f"{own.get(name)}); train --method avid on these shards first"
+                    f"--init: its memory banks are of other samples, or of a set that was packed otherwise ({name} "
+                    f"{facts.get(name)}, not {own.get(name)}); train --method avid on these shards first"
                 )
 
     def on_epoch(self, moment: Moment, labels: Tensor) -> None:

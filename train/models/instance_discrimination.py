@@ -20,8 +20,8 @@ from .memory import MemoryBank, mean_cosine
 MODALITIES = ("video", "audio")
 CROSS = (("video", "audio"), ("audio", "video"))
 """Whose features are compared with whose bank; the first of them estimates the partition."""
-MOST_SCORES = 2**28
-"""Of a step: each has a row of a bank beside it while gradients are computed."""
+MOST_BYTES = 2**36
+"""Of the negatives of a step, all ranks together: each has a row of a bank beside it while gradients are computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +54,14 @@ class Banks(nn.Module):
 
     partition: Tensor
     """Z, the mean of e^score over random rows: estimated once, by the first micro-batch of a run, of all ranks; 0 until then."""
+    temperature: Tensor
+    """Of its scores."""
 
-    def __init__(self, samples: int, dim: int) -> None:
+    def __init__(self, samples: int, dim: int, *, temperature: float) -> None:
         super().__init__()
         self.video, self.audio = MemoryBank(samples, dim), MemoryBank(samples, dim)
         self.register_buffer("partition", torch.zeros(()))
+        self.register_buffer("temperature", torch.tensor(temperature))
 
 
 class InstanceDiscrimination(Method):
@@ -73,10 +76,10 @@ class InstanceDiscrimination(Method):
         super().__init__()
         if data.samples == 1:
             raise ValueError("the split has one sample, and no other to tell it from")
-        if data.batch * settings.negatives > MOST_SCORES:
+        if 4 * data.batch * settings.negatives * settings.dim > MOST_BYTES:
             raise ValueError(
-                f"{data.batch} samples a step with {settings.negatives} negatives each are more than {MOST_SCORES} scores; "
-                "give fewer negatives"
+                f"{data.batch} samples a step with {settings.negatives} negatives of {settings.dim} channels each are more than "
+                f"{MOST_BYTES / 1e9:.0f} GB; give fewer negatives"
             )
         self.data, self._its = data, settings
         self.video, self.audio = video, audio
@@ -84,7 +87,7 @@ class InstanceDiscrimination(Method):
         self.heads = nn.ModuleDict(
             {name: mlp(feature_width(getattr(self, name)), hidden, hidden, settings.dim) for name in MODALITIES}
         )
-        self.banks = Banks(data.samples, settings.dim) if data.samples else None
+        self.banks = Banks(data.samples, settings.dim, temperature=settings.temperature) if data.samples else None
         self.register_buffer("memory_cosine", torch.zeros(2))
         self._drawn: tuple[int, Tensor] | None = None
 

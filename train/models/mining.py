@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinetics_sounds import progress
+
 from ..distributed import collectives, gather
 
 Criterion = Literal["min", "max", "video", "audio"]
@@ -29,7 +31,11 @@ def mine(video_SD: Tensor, audio_SD: Tensor, *, criterion: Criterion, count: int
         raise ValueError(f"{count} positives of each sample are not to be had among {samples}")
     blocks = torch.split(torch.arange(samples, device=video_SD.device), block_size(samples))
     own = blocks[collectives.local_slice(len(blocks))]
-    found = [nearest(video_SD, audio_SD, anchor_A, criterion=criterion, count=count) for anchor_A in own]
+    found = []
+    with progress.bar("mining positives", len(own), shown=collectives.is_main()) as bar:
+        for anchor_A in own:
+            found.append(nearest(video_SD, audio_SD, anchor_A, criterion=criterion, count=count))
+            bar.advance()
     none = torch.zeros(0, count, dtype=torch.int64, device=video_SD.device)
     return gather.gather(torch.cat([none, *found]))
 

@@ -84,6 +84,22 @@ def test_cma_says_which_avid_run_it_begins_with(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", [*BASES, *ROWS])
+def test_it_says_how_the_set_is_packed_and_measured_for_its_view(name: str) -> None:
+    """The short side that an evaluation needs, sound, and the statistics of its own spectrogram."""
+    told = next(line for line in RECIPES[name].head if line.startswith("shards:"))
+    view = read_settings([f"--config={name}"]).groups["clip_and_spectrogram"]
+    plain = type(view)()
+
+    assert f"ks-shard --short_side {view.eval_side} --audio flac, then ks-shard stats" in told
+    own = "".join(
+        f" --{option} {getattr(view, option)}"
+        for option in ("n_fft", "hop_seconds")
+        if getattr(view, option) != getattr(plain, option)
+    )
+    assert told.endswith(f"ks-shard stats{own}")
+
+
 def test_the_main_study() -> None:
     settings = read_settings(["--config=avid_k400"]).settings
     view = read_settings(["--config=avid_k400"]).groups["clip_and_spectrogram"]

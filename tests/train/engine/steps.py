@@ -22,6 +22,7 @@ from kinetics_sounds.train.engine import checkpoint
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import TrainStep
 from kinetics_sounds.train.interface import Data, Method, Moment
+from kinetics_sounds.train.models import mining
 from kinetics_sounds.train.models.activation_checkpointing import recompute
 from kinetics_sounds.train.models.backbones import r3d
 
@@ -29,6 +30,7 @@ SAMPLES, BATCH = 40, 18
 """Two steps an epoch; micro-batches of 4 and 5 samples where there are four, so no two ranks need have as many."""
 DATA = Data(classes=3, samples=SAMPLES, steps=50, steps_per_epoch=SAMPLES // BATCH, batch=BATCH)
 FOUND = "found.safetensors"
+mining.MOST_SCORES = 7 * SAMPLES  # of CMA: so that ranks have several blocks of samples to mine
 
 Found = dict[str, Tensor]
 

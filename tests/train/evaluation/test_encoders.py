@@ -126,6 +126,9 @@ def test_the_same_clip_has_the_same_features_from_the_shards_and_as_arrays(finis
         ),
         ({"mel_FT": np.full((2, 2), -80.0)}, r"the mel-spectrogram must be in \[0, 1\]"),
         ({"sound": np.full(2, np.inf)}, r"the sound must be finite"),
+        ({"sound": np.full(2, 3000.0)}, r"in \[-1, 1\]: divide 16-bit samples by 32768"),
+        ({"sound": np.full(2, 3000, np.int16)}, r"mono and float32 \(samples,\), got int16"),
+        ({"sound": np.zeros((2, 5), np.float32)}, r"mono and float32 \(samples,\), got float32 \(2, 5\)"),
     ],
 )
 def test_arrays_of_another_shape_or_range_are_refused(more: dict[str, Any], complaint: str) -> None:
@@ -147,9 +150,9 @@ def test_a_part_that_was_not_given_is_asked_for(ask: Callable[[RawClip], object]
 
 
 def test_a_window_of_the_sound_is_cut() -> None:
-    clip = raw(sound=np.arange(10, dtype=np.float32))
+    clip = raw(sound=np.arange(10, dtype=np.float32) / 16)
 
-    assert clip.waveform(first=3, count=4).tolist() == [3, 4, 5, 6]
+    assert (16 * clip.waveform(first=3, count=4)).tolist() == [3, 4, 5, 6]
     assert clip.meta.audio_samples == 10
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kinetics_sounds.train.losses.nce import nce_loss, scores
+from kinetics_sounds.train.losses.nce import cosines, nce_loss, scores
 
 
 def test_where_all_scores_are_equal_and_so_is_the_partition() -> None:
@@ -81,6 +81,20 @@ def test_of_several_positives_it_is_the_mean_of_as_many_losses() -> None:
     each_PB = torch.stack([nce_loss(own_B, noise_BK, partition=partition) for own_B in own_BP.T])
 
     torch.testing.assert_close(nce_loss(own_BP, noise_BK, partition=partition), each_PB.mean(dim=0))
+
+
+def test_half_precision_of_the_encoders_does_not_reach_the_scores() -> None:
+    """At temperature 0.07 a cosine that is 2^-9 off is 0.03 off in its score."""
+    generator = torch.Generator().manual_seed(0)
+    feature_BD = F.normalize(torch.randn(4, 128, generator=generator), dim=1)
+    rows_BKD = F.normalize(torch.randn(4, 7, 128, generator=generator), dim=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        own_B, noise_BK = scores(feature_BD, rows_BKD[:, 0], rows_BKD[:, 1:], temperature=0.07)
+        all_BK = cosines(feature_BD, rows_BKD, temperature=0.07)
+    expected_BK = torch.einsum("bd,bkd->bk", feature_BD.double(), rows_BKD.double()) / 0.07
+
+    torch.testing.assert_close(torch.cat([own_B[:, None], noise_BK], dim=1).double(), expected_BK, rtol=0, atol=1e-4)
+    torch.testing.assert_close(all_BK.double(), expected_BK, rtol=0, atol=1e-4)
 
 
 def test_its_gradient_is_that_of_the_formula() -> None:

@@ -80,6 +80,13 @@ def test_the_first_micro_batch_fixes_the_partition() -> None:
     assert made.memory().partition.item() == first
 
 
+def test_in_evaluation_mode_no_partition_is_estimated() -> None:
+    made = method().eval()
+    made(batch(), FIRST)
+
+    assert made.memory().partition.item() == 0
+
+
 def test_a_partition_that_was_taken_over_stays() -> None:
     made = method()
     made.memory().partition.fill_(2.2)
@@ -168,7 +175,9 @@ def test_each_head_has_the_papers_size() -> None:
 
 
 def test_more_scores_than_memory_is_for_are_refused() -> None:
-    with pytest.raises(ValueError, match="8 samples a step with 1000000000 negatives each are more than"):
+    with pytest.raises(
+        ValueError, match="8 samples a step with 1000000000 negatives of 4 channels each are more than 69 GB"
+    ):
         method(negatives=10**9)
 
 

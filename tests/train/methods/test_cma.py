@@ -145,6 +145,7 @@ def test_it_says_what_its_positives_are_worth_and_how_alike_its_memories_are() -
 
     assert logs["precision_video"] == logs["precision_min"] == 1
     assert logs["precision_audio"] < 1
+    assert logs["precision_max"] < 1  # alike in the sound is enough
     assert logs["memory_cosine_audio"] == pytest.approx(1)
     assert logs["memory_cosine_video"] == pytest.approx(9 / 19, abs=0.02)  # of the 19 others 9 are of the same class
 
@@ -221,27 +222,58 @@ def test_another_avid_run_is_refused(
     assert said in capsys.readouterr().err
 
 
-def test_as_many_samples_in_another_order_are_refused(
-    small: Argv, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("what", ["data_recipe", "fingerprint"])
+def test_as_many_samples_of_another_set_are_refused(
+    what: str, small: Argv, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A row of the banks would be another sample's."""
     other = tmp_path / "avid"
     shutil.copytree(pretrained, other)
     facts = json.loads((other / "run.json").read_text())
-    (other / "run.json").write_text(json.dumps({**facts, "data_recipe": "0123456789abcdef"}))
+    (other / "run.json").write_text(json.dumps({**facts, what: "0123456789abcdef"}))
 
     assert pretrain.main(argv(small, tmp_path / "run", other)) == 2
-    assert (
-        "its memory banks are of other samples, or of another order of them (data_recipe 0123"
-        in capsys.readouterr().err
-    )
+    said = f"its memory banks are of other samples, or of a set that was packed otherwise ({what} 0123"
+    assert said in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_lies_in_no_run_is_refused(
+    small: Argv, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = Path(shutil.copytree(pretrained / "checkpoints" / "step-00000006", tmp_path / "alone" / "a" / "b"))
+
+    assert pretrain.main(argv(small, tmp_path / "run", alone)) == 2
+    assert "lies in no run; give the run's folder" in capsys.readouterr().err
+
+
+def test_another_temperature_than_the_partitions_is_refused(
+    small: Argv, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main(argv(small, tmp_path, pretrained, "--cma.temperature=0.5")) == 2
+    assert "its partition is of the temperature 0.07; give --cma.temperature 0.07" in capsys.readouterr().err
+
+
+def test_another_input_than_the_memorys_is_told(
+    small: Argv, pretrained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert pretrain.main(argv(small, tmp_path, pretrained, "--steps=1", "--clip_and_mel.subtract_clip_mean=false")) == 0
+    assert "--clip_and_mel.subtract_clip_mean False: the run of --init has True" in caplog.text
+
+
+def test_bench_begins_with_the_run_too(
+    small: Argv, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = argv(small, tmp_path, pretrained, "--seconds=0.1")
+    assert pretrain.main(["bench", *words]) == 0
+    assert pretrain.main(["bench", *(word for word in words if not word.startswith("--init"))]) == 2
+    assert "begins with the memory banks of an AVID run; give it with --init" in capsys.readouterr().err
 
 
 def test_a_run_without_banks_is_refused(
     small: Argv, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pretrain.main(argv(small, tmp_path, finished)) == 2
-    assert "is not there, where this run has" in capsys.readouterr().err
+    assert "has no heads; give the folder of a run of --method avid" in capsys.readouterr().err
 
 
 def test_it_cannot_begin_without_init(

@@ -56,7 +56,7 @@ class Settings:
       torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate layerwise --run runs/avid
 
     The defaults are AVID's. Batches are streamed, and no features are kept. The view is the run's own, with random crops and
-    flips and no other change where it knows how (clip_and_mel does). Killed, it goes on where it was.
+    flips and no other change where it knows how (clip_and_mel and clip_and_spectrogram do). Killed, it goes on where it was.
 
     top1 and top5 are those of the clips' vote, clip_top1 and clip_top5 those of the clips one by one; best_... is the layer
     with the greatest top1 on --val_split, or where there is none on the judged split (selected_on_test is 1 then).
