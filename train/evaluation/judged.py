@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from kinetics_sounds import plugins
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.shards import reader
@@ -12,8 +13,8 @@ from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
 
 from ..config import run_folder
+from ..config.settings import PLUGINS
 from ..data.dataset import Cached, open_split
-from . import training
 
 
 class Asked(Cached, Protocol):
@@ -61,8 +62,9 @@ def open_judged(settings: Asked) -> Judged:
 
 def check_like(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
     """Raise RunError where a run reads mel-spectrograms, and a set's were made otherwise than those that it learnt from."""
-    view, settings = training.view_of(run_folder.model_of(run))
-    if not view.inputs(settings).reads_mel:
+    parsed = run_folder.model_of(run)
+    name = parsed.settings.view
+    if not plugins.load(PLUGINS["view"], name).inputs(parsed.groups[name]).reads_mel:
         return
     own = facts.get("mel") or dataset.mel
     if differ := [name for name in {**own, **dataset.mel} if own.get(name) != dataset.mel.get(name)]:
