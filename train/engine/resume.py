@@ -112,7 +112,7 @@ def complete_view(
 ) -> Parsed[SomeSettings]:
     """With what the view leaves to the training split, so that a run says all of it; one that goes on in `out` keeps its own.
 
-    Raises ShardError where the set does not suit the view, or lacks it.
+    Raises ShardError where the set does not suit the view, or lacks it, and RunError as `restore` for other settings of the view.
     """
     name = parsed.settings.view
     view = plugins.load(PLUGINS["view"], name)
@@ -122,6 +122,11 @@ def complete_view(
         return parsed
     last = None if out is None else checkpoint.latest(out / "checkpoints")
     told = {} if last is None else checkpoint_state.read_state(last)
+    if last is not None and parsed.settings.resume == "auto":  # else statistics would be asked for that no run may take
+        own = {each: value for each, value in chosen_settings(parsed).items() if value not in (None, [])}
+        for each in (each for each in told if each.startswith(f"{name}.") and each in own):
+            if own[each] != told[each]:
+                raise RunError(_changed(last, each, told[each], own[each]))
     before = {each.removeprefix(f"{name}."): value for each, value in told.items() if each.startswith(f"{name}.")}
     return replace(parsed, groups={**parsed.groups, name: complete(parsed.groups[name], shards, split, before)})
 
@@ -159,10 +164,7 @@ def restore(
         if state.get(name) == value:
             continue
         if parsed.settings.resume != "anyway":
-            raise RunError(
-                f"{path}: was trained with {name} {state.get(name)}, not {value}; choose another --out, the same {name}, or "
-                "--resume anyway"
-            )
+            raise RunError(_changed(path, name, state.get(name), value))
         world.say(f"resumed with {name} {value}, where it was {state.get(name)}")
     if parsed.settings.accumulate > 1 and MICRO_BATCHES not in told:
         world.say(
@@ -207,6 +209,13 @@ def _warn_of_other_input(its_run: Path, parsed: Parsed[SomeSettings]) -> None:
     for option, value in asdict(parsed.groups[name]).items():
         if before[option] != value and collectives.is_main():
             log.warning("--%s.%s %s: the run of --init has %s", name, option, value, before[option])
+
+
+def _changed(path: Path, name: str, was: object, value: object) -> str:
+    """What is said of a setting that a run which goes on may not change."""
+    return (
+        f"{path}: was trained with {name} {was}, not {value}; choose another --out, the same {name}, or --resume anyway"
+    )
 
 
 def _defaults(parsed: Parsed[TrainSettings]) -> dict[str, Any]:

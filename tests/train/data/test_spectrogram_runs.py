@@ -134,6 +134,23 @@ def test_a_run_goes_on_exactly_with_its_own_numbers(
     assert settings_of(run) == settings_of(trained)
 
 
+def test_a_run_that_goes_on_with_another_window_asks_for_no_statistics_that_it_may_not_take(
+    heard: Path, trained: Path, small: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only with --resume anyway it needs those of its new window."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    argv = small(run, f"--shards={heard}", "--steps=8", *VIEW, "--clip_and_spectrogram.window_seconds=0.1")
+
+    for resume, said in (
+        ("auto", "was trained with clip_and_spectrogram.window_seconds 0.05, not 0.1; choose another --out"),
+        ("anyway", "has no statistics of train for log spectrograms of window_seconds 0.1"),
+    ):
+        assert pretrain.main([*argv, f"--resume={resume}"]) == 2
+        assert said in capsys.readouterr().err
+    again = [*argv[:-1], "--resume=auto"]
+    assert pretrain.main(again) == 0
+
+
 def test_a_set_at_a_url_has_its_statistics_there(
     heard: Path, trained: Path, small: Callable[..., list[str]], tmp_path: Path
 ) -> None:
