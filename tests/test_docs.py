@@ -65,3 +65,15 @@ def test_a_name_that_is_not_there_is_noticed() -> None:
     assert not found("plan.plot")
     assert not found("ledger.Ledger.forget")
     assert not found("nowhere.plan")
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["CONTRIBUTING.md", "README.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/**/*.md")))],
+)
+def test_every_relative_link_leads_somewhere(document: str) -> None:
+    path = ROOT / document
+    text = re.sub(r"(?ms)^```.*?^```$", "", path.read_text())
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", link)]
+
+    assert [link for link in links if not (path.parent / link.partition("#")[0]).exists()] == []
