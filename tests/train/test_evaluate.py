@@ -414,7 +414,7 @@ class TestMisuse:
     def test_help_names_the_probes(self, argv: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
         assert evaluate.main(argv) == code
         usage = capsys.readouterr().out
-        assert re.match(r"usage: ks-eval \{[a-z,]+\} \[\.\.\.\] --run RUN", usage)
+        assert re.match(r"usage: ks-eval \{[a-z_,]+\} \[\.\.\.\] --run RUN", usage)
         assert all(re.search(rf"^  {name} +[A-Z]", usage, re.MULTILINE) for name in evaluate.names())
         assert "  linear       Linear probe: how well one linear layer tells the classes apart." in usage
 

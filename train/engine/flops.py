@@ -63,7 +63,9 @@ def step_flops(built: ModelBundle, data: Data, *, rows: int) -> int:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     named = [*built.method.named_parameters(), *built.method.named_buffers()]
     with torch.random.fork_rng(devices=[]), collectives.alone(), fake, FlopCounterMode(display=False) as counter:
-        tensors = {name: fake.from_tensor(tensor) for name, tensor in named}
+        tensors = {
+            name: torch.empty(each.shape, dtype=each.dtype, requires_grad=each.requires_grad) for name, each in named
+        }
         video, audio = (
             torch.empty(rows, inputs.views, *shape) if shape else None for shape in (inputs.video, inputs.audio)
         )
