@@ -43,6 +43,8 @@ SUPERVISED: dict[str, dict[str, Any]] = {
     },
 }
 """The baselines, as a method each has `supervised`."""
+ALONE = {"supervised_r": "video", "supervised_a": "audio"}
+"""What learns from one modality, and is judged by it."""
 AVID: dict[str, Any] = {"dim": 32, "hidden": 128, "negatives": 256, "temperature": 0.1}
 ROWS: dict[str, dict[str, Any]] = {
     "avcl": {},
@@ -176,7 +178,14 @@ def read(path: Path) -> list[Row]:
                 if line[column]:
                     side[line["metric"]] = float(line[column])
     return [
-        Row(recipe=name, seed=seed, protocol=protocol, scores=scores, untrained=untrained)
+        Row(
+            recipe=name,
+            seed=seed,
+            protocol=protocol,
+            scores=scores,
+            untrained=untrained,
+            modality="both" if protocol == "finetune" else ALONE.get(name, "both"),
+        )
         for (name, seed, protocol), (scores, untrained) in found.items()
     ]
 
@@ -208,6 +217,11 @@ def told(rows: Sequence[Row], asked: argparse.Namespace) -> str:
             ),
             "",
             table.markdown(fair),
+            (
+                "Features are those before any projection head: AVCL and IIC compare these themselves, the others what their "
+                "heads make of them, so that their features need not find each other across modalities."
+            ),
+            "",
             "### Labels that say nothing",
             "",
             f"The labels of the training clips were permuted, the others are right. Guessing reaches {CHANCE:.1f}% top-1:",
