@@ -191,13 +191,13 @@ def test_a_title_cannot_claim_that_the_disk_is_full(ramp: Path, tmp_path: Path) 
 
 
 def test_a_run_that_writes_too_much_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second of it has 25 frames of 115,200 bytes; the limit comes into force once the tool runs."""
+    """A minute of it has 173 MB; the limit comes into force once the tool runs, and has written some on a busy machine."""
     monkeypatch.setattr(ffmpeg, "MAX_OUTPUT", 2**20)
     output = ffmpeg.sink(lavfi("testsrc2=duration=60"), path=tmp_path / "out.yuv", format="rawvideo")
 
     with pytest.raises(ffmpeg.TooLargeError, match="wrote more than 1 MiB"):
         ffmpeg.run(output, timeout_seconds=20)
-    assert (tmp_path / "out.yuv").stat().st_size == 2**20
+    assert 2**20 <= (tmp_path / "out.yuv").stat().st_size < 2**26
 
 
 def test_a_run_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

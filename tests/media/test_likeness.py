@@ -239,9 +239,13 @@ def test_too_many_frames_are_too_large(whole: Path, monkeypatch: pytest.MonkeyPa
         described(whole)
 
 
-def test_a_run_past_its_time_is_ended(whole: Path) -> None:
+def test_a_run_past_its_time_is_ended(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\nexec sleep 30\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(ffmpeg, "executable", lambda: str(tool))
     with pytest.raises(ffmpeg.TimedOutError):
-        describe(whole, timeout_seconds=0.01)
+        describe(whole, timeout_seconds=0.2)
 
 
 # --- Rows and texts -------------------------------------------------------------------------------------------------
