@@ -229,6 +229,11 @@ def told(rows: Sequence[Row], asked: argparse.Namespace) -> str:
             *(f"- {name}: {', '.join(f'{each:.1f}' for each in values)}%" for name, values in lost.items()),
             "",
             (
+                "Each by three seeds on one permutation. Clips of a class look alike and get one answer together, so such a "
+                "score scatters far wider about chance than that of as many independent clips: none is well above it."
+            ),
+            "",
+            (
                 "A small world, few steps, settings of which none was tuned here: no claim about Kinetics, nor about which "
                 "method is better where batches, data and time are larger. A run of the papers' settings at full size: none yet."
             ),
