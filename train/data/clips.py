@@ -13,7 +13,7 @@ from kinetics_sounds import sampling
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Dataset
-from kinetics_sounds.stream import Meta, Sample
+from kinetics_sounds.stream import Sample
 
 from . import crops
 
@@ -98,15 +98,36 @@ def centre_squares(
     return video.reshape(len(starts), frames, *video.shape[1:])
 
 
-def centred_sounds(
-    meta: Meta, starts: Sequence[int], frames: int, *, step: float, seconds: float
-) -> list[tuple[int, int]]:
-    """First sample and count of the sound around clips of `frames` frames from these starts on; at the ends the nearest."""
+def clips_with_sounds(
+    sample: Sample,
+    clips: int,
+    *,
+    frames: int,
+    rate: float,
+    side: int,
+    short_side: int,
+    seconds: float,
+    hear: Callable[[int, int], Tensor],
+    decoder: str,
+) -> dict[str, Tensor]:
+    """Evenly spaced clips, centre crops of frames of this short side: `video` uint8 (K, T, side, side, C), and `audio` (K, ...).
+
+    `hear` makes of the first sample and the count of a sound what stands in `audio`: of the `seconds` around each clip, or the
+    nearest ones at the track's ends.
+    """
+    meta, step = sample.meta, sampling.step_of(sample.meta.fps, rate)
+    starts = sampling.uniform_starts(meta.num_frames, frames, clips, step=step)
+
+    def resize(frames_THWC: Tensor) -> Tensor:
+        return crops.short_side_resized(frames_THWC, short_side)
+
+    video = centre_squares(sample, starts, frames, step=step, side=side, resize=resize, decoder=decoder)
     nothing = np.random.default_rng(0)  # of one place the only one is drawn
     spans = [sampling.span(start, frames, fps=meta.fps, step=step) for start in starts]
-    return [
+    windows = [
         sampling.centred_window(*span, nothing, seconds=seconds, jitter=0, track=meta.audio_samples) for span in spans
     ]
+    return {"video": video, "audio": torch.stack([hear(*window) for window in windows])}
 
 
 def in_unit_range(video_BVTHWC: Tensor) -> Tensor:

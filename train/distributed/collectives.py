@@ -30,10 +30,14 @@ def alone() -> Iterator[None]:
         _alone = before
 
 
-def local_slice(total: int) -> slice:
-    """The rank's part of `total` things: the parts in rank order are all of them, and differ in size by one at most."""
-    rank, size = dist.get_rank() if ranks() > 1 else 0, ranks()
+def part(total: int, *, rank: int, size: int) -> slice:
+    """A rank's part of `total` things: the parts in rank order are all of them, and differ in size by one at most."""
     return slice(total * rank // size, total * (rank + 1) // size)
+
+
+def local_slice(total: int) -> slice:
+    """The part of the rank that asks."""
+    return part(total, rank=dist.get_rank() if ranks() > 1 else 0, size=ranks())
 
 
 def is_main() -> bool:

@@ -43,7 +43,7 @@ class World:
 
     def share(self, total: int) -> range:
         """The rank's part of `total` things: the parts in rank order are all of them, and differ in size by one at most."""
-        return range(total * self.rank // self.size, total * (self.rank + 1) // self.size)
+        return range(total)[collectives.part(total, rank=self.rank, size=self.size)]
 
 
 @contextmanager

@@ -38,10 +38,7 @@ class Avid(InstanceDiscrimination):
     """Instance discrimination between the modalities, within them, or both."""
 
     INIT = (*Method.INIT, "heads.")
-
-    def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> None:
-        super().__init__(settings, video=video, audio=audio, data=data)
-        self.settings = settings
+    settings: Settings
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
         """The mean over the samples of the sum over the pairs (Eq. 5 to 7).

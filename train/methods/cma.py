@@ -71,6 +71,7 @@ class Cma(InstanceDiscrimination):
     NEEDS = ("heads.", "banks.")
     AFTER = "avid"
     REPLICATED: tuple[str, ...] = ("banks.", "positives")
+    settings: Settings
     positives: Tensor | None
     precision: Tensor
 
@@ -81,7 +82,6 @@ class Cma(InstanceDiscrimination):
                 f"{settings.positives} positives and a negative of each sample are not to be had of {data.samples} samples; give "
                 "fewer --cma.positives"
             )
-        self.settings = settings
         self.register_buffer("precision", torch.zeros(len(CRITERIA)))
         mined = torch.zeros(data.samples, settings.positives, dtype=torch.int32) if data.samples else None
         self.register_buffer("positives", mined)
@@ -113,10 +113,13 @@ class Cma(InstanceDiscrimination):
         self.positives.copy_(mining.mine(video_SD, audio_SD, criterion=self.settings.criterion, count=count))
         anchor_A, labels = mining.evenly(len(video_SD), MOST_ANCHORS).to(video_SD.device), labels.to(video_SD.device)
         for place, criterion in enumerate(CRITERIA):
-            found = [
-                mining.nearest(video_SD, audio_SD, part_A, criterion=criterion, count=count)
-                for part_A in torch.split(anchor_A, mining.block_size(len(video_SD)))
-            ]
+            if criterion == self.settings.criterion:
+                found = [self.positives[anchor_A].long()]
+            else:
+                found = [
+                    mining.nearest(video_SD, audio_SD, part_A, criterion=criterion, count=count)
+                    for part_A in torch.split(anchor_A, mining.block_size(len(video_SD)))
+                ]
             self.precision[place] = mining.precision(torch.cat(found), anchor_A, labels)
 
     def forward(self, batch: Batch, moment: Moment) -> Output:

@@ -69,6 +69,7 @@ class InstanceDiscrimination(Method):
 
     validates = False
     REPLICATED: tuple[str, ...] = ("banks.",)
+    settings: BankSettings
     memory_cosine: Tensor
     """Mean dot product of two rows of the video's bank, and of the audio's, as the epoch began (section 4.3)."""
 
@@ -81,7 +82,7 @@ class InstanceDiscrimination(Method):
                 f"{data.batch} samples a step with {settings.negatives} negatives of {settings.dim} channels each are more than "
                 f"{MOST_BYTES / 1e9:.0f} GB; give fewer negatives"
             )
-        self.data, self._its = data, settings
+        self.data, self.settings = data, settings
         self.video, self.audio = video, audio
         hidden = settings.hidden
         self.heads = nn.ModuleDict(
@@ -118,7 +119,7 @@ class InstanceDiscrimination(Method):
     def drawn(self, batch: Batch, moment: Moment, *, below: int) -> Tensor:
         """Whole numbers from 0 to `below`, without it, drawn uniformly with replacement for the step's whole batch: (B, K)."""
         if self._drawn is None or self._drawn[0] != moment.step:  # once for all micro-batches of a step
-            drawn: np.ndarray = moment.rng("negatives").integers(below, size=(self.data.batch, self._its.negatives))
+            drawn: np.ndarray = moment.rng("negatives").integers(below, size=(self.data.batch, self.settings.negatives))
             self._drawn = moment.step, torch.from_numpy(drawn).to(batch.place.device)
         return self._drawn[1][batch.place]
 
@@ -142,5 +143,5 @@ class InstanceDiscrimination(Method):
     def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
         """The rows of the samples that were seen follow their features."""
         banks = self.memory()
-        banks.video.update(kept["row"], kept["video"], momentum=self._its.bank_momentum)
-        banks.audio.update(kept["row"], kept["audio"], momentum=self._its.bank_momentum)
+        banks.video.update(kept["row"], kept["video"], momentum=self.settings.bank_momentum)
+        banks.audio.update(kept["row"], kept["audio"], momentum=self.settings.bank_momentum)

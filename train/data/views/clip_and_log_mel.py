@@ -278,19 +278,17 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
 
     The first and the last clip that fit are among them; one clip is the middle. At the track's ends the nearest window is taken.
     """
-    meta, step = sample.meta, sampling.step_of(sample.meta.fps, settings.rate)
-    starts = sampling.uniform_starts(meta.num_frames, settings.frames, clips, step=step)
-    video = shared.centre_squares(
+    return shared.clips_with_sounds(
         sample,
-        starts,
-        settings.frames,
-        step=step,
+        clips,
+        frames=settings.frames,
+        rate=settings.rate,
         side=settings.crop,
-        resize=lambda frames: crops.short_side_resized(frames, settings.resize),
+        short_side=settings.resize,
+        seconds=settings.window_seconds,
+        hear=lambda first, count: _heard(sample, first, count, settings),
         decoder=settings.decoder,
     )
-    windows = shared.centred_sounds(meta, starts, settings.frames, step=step, seconds=settings.window_seconds)
-    return {"video": video, "audio": torch.stack([_heard(sample, *window, settings) for window in windows])}
 
 
 def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
