@@ -55,6 +55,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "barlow": {"barlow": {"dim": 512}},
     "iic": {"iic": {"negatives": 256, "temperature": 0.1}},
     **{f"avid_{mode}": {"avid": AVID | {"mode": mode}} for mode in ("cross", "self", "joint")},
+    "iicl": {"iicl": {"dim": 256, "hidden": 128, "clusters": 6, "first_stage": 5}},
+    "crisscross": {
+        "crisscross": {"dim": 512, "hidden": 128},
+        "clip_and_mel": {"views": 2},
+        "optim": {"schedules": {"predictors.*": "constant"}},
+    },
 }
 """By recipe, what it sets besides the method of its name. Heads are a quarter of the papers' width, as the encoders are; momenta
 suit 100 updates; a queue must be smaller than the split. Nothing was tuned on the scores."""
