@@ -59,7 +59,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "crisscross": {
         "crisscross": {"dim": 512, "hidden": 128},
         "clip_and_mel": {"views": 2},
-        "optim": {"schedules": {"predictors.*": "constant"}},
+        "optim": {"schedules": {"predictors.*": "fixed"}, "factors": {"predictors.*": 10.0}},
     },
 }
 """By recipe, what it sets besides the method of its name. Heads are a quarter of the papers' width, as the encoders are; momenta
