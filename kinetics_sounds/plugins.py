@@ -1,19 +1,43 @@
 """A name is a module: `methods/avcl.py` is the entry for `avcl`; there is no registry to edit."""
 
+import ast
 import difflib
 import importlib
+import importlib.util
 import os
 import pkgutil
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 from .errors import SettingsError
 
 
 def names(package: str) -> list[str]:
-    """The public modules of a package, sorted."""
-    path = importlib.import_module(package).__path__
-    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+    """The public modules of a package, sorted; neither it nor they are imported."""
+    return [module.name for module in _modules(package)]
+
+
+def first_lines(package: str) -> dict[str, str]:
+    """The first line of each public module's docstring, by name; neither the package nor they are imported."""
+    found = {}
+    for module in _modules(package):
+        spec = module.module_finder.find_spec(module.name, None)
+        source = Path(spec.origin).read_text("utf-8") if spec and spec.origin else ""
+        found[module.name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    return found
+
+
+def _modules(package: str) -> list[pkgutil.ModuleInfo]:
+    """The public modules of a package, sorted by name."""
+    imported = sys.modules.get(package)
+    spec = None if imported else importlib.util.find_spec(package)
+    path = imported.__path__ if imported else spec.submodule_search_locations if spec else None
+    if path is None:
+        raise ModuleNotFoundError(f"there is no package {package}", name=package)
+    found = (module for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+    return sorted(found, key=lambda module: module.name)
 
 
 def load(package: str, name: str) -> ModuleType:
