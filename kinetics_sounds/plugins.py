@@ -1,4 +1,4 @@
-"""A name is a module: `methods/avcl.py` is the entry for `avcl`; there is no registry to edit."""
+"""Plug-ins by module name: `methods/avcl.py` is the plug-in `avcl`; there is no registry to edit."""
 
 import difflib
 import importlib
@@ -11,13 +11,13 @@ from .errors import SettingsError
 
 
 def names(package: str) -> list[str]:
-    """The public modules of a package, sorted."""
+    """Public modules of a package, sorted."""
     path = importlib.import_module(package).__path__
     return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
 
 
 def load(package: str, name: str) -> ModuleType:
-    """Import the module called `name`; raises SettingsError that lists the valid names."""
+    """Import the module of this name; raises SettingsError listing the valid names."""
     kind = package.rpartition(".")[2].rstrip("s")
     valid = names(package)
     if name not in valid:
@@ -26,14 +26,14 @@ def load(package: str, name: str) -> ModuleType:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """A clause that suggests up to three close words, or nothing."""
+    """A hint with up to three similar names, or nothing."""
     close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def ignore_working_folder() -> None:
-    """Let no Python that this process starts from now on import a file of the working folder.
+    """Keep Python processes started from now on from importing files of the working directory.
 
-    The processes of `multiprocessing` and its resource tracker are each a `python -c`, which looks there first.
+    The processes of `multiprocessing` and its resource tracker are each a `python -c`, which would look there first.
     """
     os.environ["PYTHONSAFEPATH"] = "1"
