@@ -6,14 +6,12 @@ Shape suffixes: T columns, N samples of a transform, K frequencies, F mel bands.
 import functools
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
-import scipy.fft
-import scipy.sparse
 
 from ..sampling import SAMPLE_RATE
+from .mel_filters import mel_filters
 from .resample import resampled
-from .spectrogram import MOST_N_FFT, MOST_NUMBERS, MOST_SECONDS, in_silence
+from .spectrogram import MOST_N_FFT, MOST_NUMBERS, MOST_SECONDS, hann, in_silence
 
 RATES = (1_000, 192_000)
 """Hertz that a sound may be resampled to."""
@@ -90,13 +88,16 @@ def log_mel(waveform: np.ndarray, numbers: LogMel) -> np.ndarray:
     Column t is centred on sample t * hop; the sound is mirrored at the window's ends, and one that is shorter than the window
     has silence after it.
     """
+    import scipy.fft
+
     size, length = numbers.n_fft, round(numbers.window_seconds * numbers.sample_rate)
     stored = in_silence(waveform, numbers.samples)[: numbers.samples].astype(np.float32, copy=False)
     sound = in_silence(resampled(stored, rate=SAMPLE_RATE, to=numbers.sample_rate), length)[:length]
     padded = np.pad(sound, size // 2, mode="reflect")
     windows_TN = np.lib.stride_tricks.sliding_window_view(padded, size)[:: numbers.hop][: numbers.columns]
     spectrum_TK = scipy.fft.rfft(windows_TN * _window(numbers), axis=1)
-    power_FT = _filters(numbers) @ (spectrum_TK.real**2 + spectrum_TK.imag**2).T
+    filters_FK = mel_filters(numbers.sample_rate, numbers.n_fft, numbers.bands)
+    power_FT = filters_FK @ (spectrum_TK.real**2 + spectrum_TK.imag**2).T
     found: np.ndarray = np.log(power_FT + np.float32(numbers.epsilon))
     return found
 
@@ -105,17 +106,6 @@ def log_mel(waveform: np.ndarray, numbers: LogMel) -> np.ndarray:
 def _window(numbers: LogMel) -> np.ndarray:
     """A periodic Hann window amid zeros: float32, shape (n_fft,)."""
     long = round(numbers.frame_seconds * numbers.sample_rate)
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(long) / long)
     before = (numbers.n_fft - long) // 2
-    window: np.ndarray = np.pad(hann, (before, numbers.n_fft - long - before)).astype(np.float32)
+    window: np.ndarray = np.pad(hann(long), (before, numbers.n_fft - long - before))
     return window
-
-
-@functools.lru_cache(maxsize=8)
-def _filters(numbers: LogMel) -> scipy.sparse.csr_array:
-    """Shape (bands, frequencies); sparse, since a dense product's bytes depend on the CPU's BLAS."""
-    return scipy.sparse.csr_array(
-        librosa.filters.mel(  # type: ignore[attr-defined]
-            sr=numbers.sample_rate, n_fft=numbers.n_fft, n_mels=numbers.bands, fmin=0.0, fmax=numbers.sample_rate / 2
-        )
-    )

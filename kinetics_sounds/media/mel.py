@@ -12,12 +12,11 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
-import librosa
 import numpy as np
-import scipy.fft
-import scipy.sparse
 
 from ..errors import MediaError
+from .mel_filters import mel_filters
+from .spectrogram import hann
 
 BLOCK = 128
 """Columns that are transformed at a time: their spectra stay in the CPU's cache, which halves the time."""
@@ -81,7 +80,7 @@ def of_set(told: Mapping[str, Any]) -> Mel:
 
 _RANGES = {
     "sample_rate": (1_000, 192_000),
-    "win_length": (1, 1 << 16),
+    "win_length": (2, 1 << 16),
     "hop_length": (32, 1 << 16),
     "n_fft": (1, 1 << 16),
     "bands": (1, 1 << 12),
@@ -125,26 +124,18 @@ def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
 
 def power(waveform: np.ndarray, mel: Mel) -> np.ndarray:
     """Power in each band: float32, shape (bands, time); column t is centred on sample t * hop_length."""
+    import scipy.fft
+
     missing = max(mel.win_length - waveform.size, 0)
     half = mel.win_length // 2  # where in the n_fft samples the window lies does not change the power
     padded = np.pad(waveform.astype(np.float32, copy=False), (half, half + missing))
     windows_TW = np.lib.stride_tricks.sliding_window_view(padded, mel.win_length)[:: mel.hop_length]
-    window = librosa.filters.get_window("hann", mel.win_length).astype(np.float32)  # type: ignore[attr-defined]
+    window, filters_FK = hann(mel.win_length), mel_filters(mel.sample_rate, mel.n_fft, mel.bands)
     blocks = []
     for first in range(0, len(windows_TW), BLOCK):
         spectrum_TK = scipy.fft.rfft(windows_TW[first : first + BLOCK] * window, n=mel.n_fft, axis=1)
-        blocks.append(_filters(mel) @ (spectrum_TK.real**2 + spectrum_TK.imag**2).T)
+        blocks.append(filters_FK @ (spectrum_TK.real**2 + spectrum_TK.imag**2).T)
     return np.concatenate(blocks, axis=1)
-
-
-@functools.lru_cache(maxsize=8)
-def _filters(mel: Mel) -> scipy.sparse.csr_array:
-    """The mel filters, shape (bands, frequencies); sparse, since a dense product's bytes depend on the CPU's BLAS."""
-    return scipy.sparse.csr_array(
-        librosa.filters.mel(  # type: ignore[attr-defined]
-            sr=mel.sample_rate, n_fft=mel.n_fft, n_mels=mel.bands, fmin=0.0, fmax=mel.sample_rate / 2
-        )
-    )
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 
 from ..sampling import SAMPLE_RATE
 
@@ -70,11 +69,13 @@ def log_spectrogram(waveform: np.ndarray, numbers: Spectrogram) -> np.ndarray:
     has silence after it. The mean stands alone, of other frequencies two neighbours' powers are averaged. No value lies more
     than 100 dB under the loudest.
     """
+    import scipy.fft
+
     size = numbers.n_fft
     sound = in_silence(waveform, numbers.samples).astype(np.float32, copy=False)
     padded = np.pad(sound, size // 2, mode="reflect")
     windows_TN = np.lib.stride_tricks.sliding_window_view(padded, size)[:: numbers.hop][: numbers.columns]
-    spectrum_TK = scipy.fft.rfft(windows_TN * _hann(size), axis=1)
+    spectrum_TK = scipy.fft.rfft(windows_TN * hann(size), axis=1)
     power_TK = spectrum_TK.real**2 + spectrum_TK.imag**2
     pairs_TF = power_TK[:, 1:].reshape(len(power_TK), -1, 2).mean(axis=2)
     decibels_TF = 10 * np.log10(np.maximum(np.concatenate([power_TK[:, :1], pairs_TF], axis=1), FLOOR))
@@ -94,7 +95,7 @@ def covering_starts(length: int, count: int) -> list[int]:
     return [(length - count) * place // (windows - 1) for place in range(windows)] if windows > 1 else [0]
 
 
-def _hann(size: int) -> np.ndarray:
-    """A periodic Hann window."""
+def hann(size: int) -> np.ndarray:
+    """A periodic Hann window: float32, shape (size,)."""
     window: np.ndarray = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
     return window

@@ -1,13 +1,15 @@
 """Write samples to tars bounded by bytes, the same bytes every time."""
 
 import contextlib
+import functools
 import hashlib
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from .. import files
 from . import index, layout
@@ -39,19 +41,36 @@ class _Hashed:
         return self.out.write(data)
 
 
+@functools.cache
+def _tar_writer() -> Any:  # noqa: ANN401 - webdataset has no types
+    """The TarWriter of webdataset, without torch, which the package imports for its readers (docs/decisions/0020).
+
+    What was imported without torch is forgotten again, so that webdataset is whole for whoever imports it later.
+    """
+    if "torch" in sys.modules or "webdataset" in sys.modules:
+        from webdataset.writer import TarWriter
+
+        return TarWriter
+    sys.modules["torch"] = None  # type: ignore[assignment]  # so that to import it fails, as where it is not installed
+    try:
+        from webdataset.writer import TarWriter
+    finally:
+        for name in [each for each in sys.modules if each == "torch" or each.split(".")[0] == "webdataset"]:
+            del sys.modules[name]
+    return TarWriter
+
+
 class ShardWriter:
     """One tar being written; it and its index appear when `close` returns, tar first."""
 
     def __init__(self, tar: Path, *, recipe: str) -> None:
         """Begin `tar` under a temporary name."""
-        from webdataset.writer import TarWriter  # takes two seconds (it imports torch), and workers never need it
-
         self.tar, self.recipe = tar, recipe
         files.make_folder(tar.parent)
         self._part = files.part_of(tar)
         self._file = self._part.open("wb")
         self._hashed = _Hashed(self._file)
-        self._writer = TarWriter(self._hashed, encoder=False, mtime=0, user="", group="")
+        self._writer = _tar_writer()(self._hashed, encoder=False, mtime=0, user="", group="")
         self._position = 0
         self._parts: tuple[str, ...] = ()
         self._rows: list[tuple[str, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = []
