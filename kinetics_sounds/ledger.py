@@ -70,7 +70,7 @@ class Entry:
     provisional: Verdict | None
 
     def outcome(self, clip: Clip) -> Outcome:
-        """This entry as the outcome of a clip."""
+        """Convert the entry to an outcome of its clip."""
         own = [field.name for field in dataclasses.fields(self) if field.name not in ("number", "key")]
         return Outcome(clip=clip, **{name: getattr(self, name) for name in own})
 
