@@ -1,4 +1,4 @@
-"""Progress for whoever watches: a bar on a terminal, a plain line every few seconds elsewhere. All on standard error."""
+"""Progress on standard error: a bar on a terminal, else a line every few seconds."""
 
 import logging
 import sys
@@ -17,10 +17,10 @@ log = logging.getLogger("kinetics_sounds")
 
 
 class Bar:
-    """How far a piece of work is: counts by outcome, rate and time left."""
+    """Progress of a task: counts by outcome, rate and remaining time."""
 
     def __init__(self, what: str, total: int, *, done: int = 0, shown: bool = True) -> None:
-        """`done` of `total` were finished by an earlier run; one that is not `shown` counts in silence."""
+        """`done` of `total` items were finished by an earlier run; with `shown` false nothing is printed."""
         self._shown = shown
         self.what, self.total, self.done = what, total, done
         self.counts: Counter[str] = Counter()
@@ -31,7 +31,7 @@ class Bar:
             self._task = self._rich.add_task(what, total=total, completed=done, note="")
 
     def advance(self, outcome: str = "", *, note: str = "") -> None:
-        """One more is done, with this outcome."""
+        """Count one finished item with this outcome."""
         self.done += 1
         if outcome:
             self.counts[outcome] += 1
@@ -48,7 +48,7 @@ class Bar:
 
 @contextmanager
 def bar(what: str, total: int, *, done: int = 0, shown: bool = True) -> Iterator[Bar]:
-    """A bar that is drawn while the block runs."""
+    """A progress bar that is shown while the block runs."""
     made = Bar(what, total, done=done, shown=shown)
     if made._rich is None:
         yield made

@@ -162,7 +162,7 @@ def open_url(
     return answer
 
 
-def told(url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def with_progress(url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The chunks as they are; a line in the log every few seconds says how much of a URL there is."""
     began = spoke = time.monotonic()
     size = 0

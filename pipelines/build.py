@@ -26,7 +26,7 @@ from kinetics_sounds.sources import OnDisk, Source, TarSource
 from . import executors
 from .fetching import list_report, verdicts
 from .fetching.archive_driver import ask_archive
-from .fetching.build_settings import RETRIABLE, Settings, check, check_groups
+from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
 from .fetching.build_state import BuildState, drop_changed, pending, standing
 from .fetching.comparison import How, compare
 from .fetching.driver import Run, RunStats, StopReason, ask
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-build`."""
 
     def run() -> int:
-        parsed = parse(Settings, argv, prog="ks-build", groups=sources.options() | executors.options())
+        parsed = parse(BuildSettings, argv, prog="ks-build", groups=sources.options() | executors.options())
         return build(parsed.settings, parsed.groups)
 
     return command("ks-build", run)
@@ -67,7 +67,7 @@ class Job:
     """What the lists ask for, where the clips are those of lists."""
 
 
-def build(settings: Settings, groups: Mapping[str, Any]) -> int:
+def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
     """Plan, get what is not there yet, and write manifest and report; returns the exit code.
 
     `groups` holds the own options of sources and executors, by their names.
@@ -130,7 +130,7 @@ def _write(report: Mapping[str, Any], out: Path) -> None:
 
 
 def _compare(
-    planned: ListPlan, settings: Settings, became: Became, out: Path, report: dict[str, Any], stop: Stop
+    planned: ListPlan, settings: BuildSettings, became: Became, out: Path, report: dict[str, Any], stop: Stop
 ) -> None:
     """Add to the report, there too, how the clips of published lists compare with what was published."""
     how = How(workers=settings.workers, timeout_seconds=settings.timeout)
@@ -145,7 +145,7 @@ def _as_listed(job: Job, report: Mapping[str, Any]) -> bool:
     return not job.lists or (job.lists.sound and not different)
 
 
-def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
+def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
     """Read what the settings name, and print what was chosen; nothing is written but lists that had to be downloaded."""
     say = sys.stderr if settings.json else sys.stdout
     splits = choices(settings.splits, SPLITS, option="splits")
@@ -184,7 +184,7 @@ def _tell_classes(class_list: ClassList, say: TextIO) -> None:
     print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}", file=say)
 
 
-def _lists(settings: Settings) -> tuple[ClipList, ...]:
+def _lists(settings: BuildSettings) -> tuple[ClipList, ...]:
     """The files of the lists, each of a format that was recognised."""
     name = "" if settings.clips_format == "auto" else settings.clips_format
     return tuple(lists.recognise(path, name=name) for place in settings.clips for path in files_of(place))
@@ -213,7 +213,7 @@ def _check_bytes(job: Job, ledger: Ledger, known: BuildState, stop: Stop) -> boo
 
 
 def _ask_all(
-    job: Job, settings: Settings, ledger: Ledger, known: BuildState, tally: RunStats, stop: Stop
+    job: Job, settings: BuildSettings, ledger: Ledger, known: BuildState, tally: RunStats, stop: Stop
 ) -> StopReason | None:
     """Ask one source after the other for what is wanting; returns the first that refused, if any did.
 
@@ -243,7 +243,7 @@ def _ask_all(
 
 def _start(
     job: Job,
-    settings: Settings,
+    settings: BuildSettings,
     ledger: Ledger,
     known: BuildState,
     tally: RunStats,
@@ -280,7 +280,7 @@ def _official(splits: Iterable[str]) -> tuple[Address, ...]:
 
 
 @contextlib.contextmanager
-def _annotations_folder(settings: Settings, out: Path) -> Iterator[Path]:
+def _annotations_folder(settings: BuildSettings, out: Path) -> Iterator[Path]:
     """Where lists that have to be downloaded are kept, unless nothing is to be written."""
     if not settings.dry_run:
         yield out / "annotations"
@@ -293,7 +293,7 @@ def _plan_lists(
     clip_lists: Sequence[ClipList],
     class_list: ClassList | None,
     splits: Sequence[str],
-    settings: Settings,
+    settings: BuildSettings,
     out: Path,
     say: TextIO,
 ) -> ListPlan:
@@ -320,7 +320,7 @@ def _plan_lists(
     return planned
 
 
-def _forecast(job: Job, settings: Settings) -> dict[str, Any]:
+def _forecast(job: Job, settings: BuildSettings) -> dict[str, Any]:
     """What is still to be asked; writes nothing."""
     known, read = BuildState(), dict[Address, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():

@@ -31,18 +31,18 @@ PACKAGE = __package__.rpartition(".")[0]
 QUICK = (48, 8)
 """Clips and steps of `--quick`."""
 SECONDS = 4
-"""Length of a clip; its video is a second longer, so that there is something to cut."""
+"""Length of a clip in seconds; its video is one second longer, so that there is something to trim."""
 PROBES = {
     "linear": ("top1", "top1_chance"),
     "knn": ("top1", "top1_chance"),
     "crossmodal": ("video_to_audio_r10", "r10_chance"),
 }
-"""Each probe with the metric that the table shows, and what guessing would reach."""
+"""Each probe with the metric shown in the report, and its chance level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Go the whole way on a made-up audio-visual world: videos, clips, shards, pretraining, scores, a report.
+class DemoSettings:
+    """Run the whole pipeline on synthetic audio-visual data: videos, clips, shards, pretraining, evaluation, report.
 
     Takes about 8 minutes on two cores. Needs no network, no data and no GPU.
 
@@ -55,42 +55,42 @@ class Settings:
     """
 
     out: Path | None = None
-    """Folder for everything that is made, where a killed demo goes on; default: demo, or demo-quick with --quick."""
+    """Output folder; an interrupted demo resumes there. Default: demo, or demo-quick with --quick."""
     clips: int = 840
-    """Clips in all, the same number of each of the six classes."""
+    """Total number of clips, divided equally among the six classes."""
     steps: int | None = None
-    """Optimiser updates; default: what the recipe says."""
+    """Number of optimizer steps. Default: that of the recipe."""
     recipe: str = "avcl_tiny"
-    """The recipe to train by."""
+    """Training recipe: a shipped name or a YAML file."""
     seed: int = 0
-    """Of the world and of the training."""
+    """Seed of the synthetic data and of the training."""
     quick: bool = False
-    """Only show that the mechanics work: 48 clips and 8 steps, some minutes; nothing is learnt."""
+    """Smoke test: 48 clips and 8 steps, a few minutes; nothing is learned."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes for building and packing."""
+    """Number of worker processes for building and packing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One video of the world."""
+    """A synthetic video."""
 
     class_index: int
     number: int
-    """Counts the videos of a class."""
+    """Index of the video within its class."""
     seed: int
 
     @property
     def youtube_id(self) -> str:
-        """What the world calls it; says nothing of the class."""
+        """ID of the video; does not reveal the class."""
         return f"demo-{self.seed:02d}-{(self.number * len(scenes.CLASSES) + self.class_index):06d}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-demo`."""
-    return command("ks-demo", lambda: demo(parse(Settings, argv, prog="ks-demo").settings))
+    return command("ks-demo", lambda: demo(parse(DemoSettings, argv, prog="ks-demo").settings))
 
 
-def demo(settings: Settings) -> int:
+def demo(settings: DemoSettings) -> int:
     """Make the world, go the whole way, print the table; returns the exit code."""
     if not has_torch():
         refuse_without_torch("ks-demo")
@@ -147,7 +147,7 @@ def demo(settings: Settings) -> int:
     return DONE
 
 
-def _make(videos: Sequence[Video], folder: Path, settings: Settings) -> None:
+def _make(videos: Sequence[Video], folder: Path, settings: DemoSettings) -> None:
     """Render and encode what is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(folder, "*.mp4")
@@ -165,7 +165,7 @@ def _make(videos: Sequence[Video], folder: Path, settings: Settings) -> None:
 def render(task: tuple[Video, Path]) -> None:
     """One video of the world as an mp4 file, in a worker."""
     video, folder = task
-    its = scenes.Settings(seconds=SECONDS + 1)
+    its = scenes.SceneSettings(seconds=SECONDS + 1)
     seed = video.seed * 1_000_000 + video.number
     frames, waveform = scenes.render(video.class_index, seed, its)
     path = folder / f"{video.youtube_id}.mp4"
@@ -205,7 +205,7 @@ def _run(module: str, *arguments: object) -> None:
         raise (StoppedError if stopped else KineticsSoundsError if misused else FaultError)(f"{module} {what}")
 
 
-def _scores(out: Path, settings: Settings, *, untrained: bool) -> dict[str, Mapping[str, float]]:
+def _scores(out: Path, settings: DemoSettings, *, untrained: bool) -> dict[str, Mapping[str, float]]:
     """What each probe says."""
     folder = out / "eval" / ("untrained" if untrained else "trained")
     clips, more = 1 if settings.quick else 2, ["--untrained"] if untrained else []

@@ -34,7 +34,7 @@ MARK = "KINETICS_SOUNDS_WORKER"
 """What a worker's tasks start has this in its environment, with a value that is the worker's alone."""
 SECONDS_TO_LEAVE = 2.0
 """What a worker has for its `finally` blocks when whoever drives it is gone."""
-LIVES = 3
+MAX_ATTEMPTS = 3
 """Times that a task is begun, on whichever executor, before it is held for the cause of its losses."""
 SECONDS_TO_STALL = 60.0
 """Beyond the longest time that a task has: when no task ended for so long, the pool is stuck."""
@@ -101,7 +101,7 @@ class SupervisedPool(Generic[T, R]):
             self._moved = time.monotonic()
             if self._broken():  # while nothing was to be done, so no task lost a life
                 self._replace("a worker died while it had no task")
-        self._hand_in(_Job(task, timeout_seconds, LIVES))
+        self._hand_in(_Job(task, timeout_seconds, MAX_ATTEMPTS))
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
         """The tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
@@ -164,7 +164,12 @@ class SupervisedPool(Generic[T, R]):
             return [(job, _result(future))]
         if job.lives == 1:
             return [
-                (job, Failed(Cause.DIED, f"it was lost {LIVES} times with the pool of workers: {future.exception()}"))
+                (
+                    job,
+                    Failed(
+                        Cause.DIED, f"it was lost {MAX_ATTEMPTS} times with the pool of workers: {future.exception()}"
+                    ),
+                )
             ]
         self._hand_in(_Job(job.task, job.timeout_seconds, job.lives - 1))
         return []

@@ -1,6 +1,6 @@
-"""The log-mel spectrogram of a short window of resampled sound, as CrissCross has it (arXiv 2111.05329, and its code), and IICL.
+"""Log-mel spectrogram of a short window of resampled audio, as in CrissCross (arXiv 2111.05329, and its code) and IICL.
 
-Shape suffixes: T columns, N samples of a transform, K frequencies, F mel bands.
+Shape suffixes: T columns, N samples of an FFT, K frequencies, F mel bands.
 """
 
 import functools
@@ -14,30 +14,30 @@ from .resample import resampled
 from .spectrogram import MOST_N_FFT, MOST_NUMBERS, MOST_SECONDS, hann, in_silence
 
 RATES = (1_000, 192_000)
-"""Hertz that a sound may be resampled to."""
+"""Range of the sample rate in hertz."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogMel:
-    """How a window of 24 kHz sound becomes an image of mel bands by time; the defaults are CrissCross's."""
+    """Parameters of a log-mel spectrogram of a 24 kHz window; the defaults are CrissCross's."""
 
     window_seconds: float = 2.0
-    """Length of the window."""
+    """Length of the window in seconds."""
     sample_rate: int = 16_000
-    """Hertz that the sound is resampled to; mel bands (Slaney's) reach from 0 to half of it."""
+    """Sample rate to resample to, in hertz; the mel bands (Slaney) span 0 to half of it."""
     n_fft: int = 1024
-    """Samples of a transform."""
+    """FFT size in samples."""
     frame_seconds: float = 0.064
-    """Length of the Hann window in the middle of a transform: 1,024 samples at 16 kHz."""
+    """Length of the Hann window in seconds, centred in the FFT frame: 1,024 samples at 16 kHz."""
     hop_seconds: float = 0.01
-    """From one column to the next."""
+    """Hop between columns in seconds."""
     bands: int = 80
-    """Mel bands."""
+    """Number of mel bands."""
     epsilon: float = 1.19e-7
-    """Added to the power before its natural logarithm."""
+    """Added to the power before the natural logarithm."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError where there is nothing to hear, or more than memory is for."""
+        """Raise ValueError for an empty window or one that is too large for memory."""
         if not RATES[0] <= self.sample_rate <= RATES[1]:
             raise ValueError(f"sample_rate {self.sample_rate} must be from {RATES[0]} to {RATES[1]}")
         if not 4 <= self.n_fft <= MOST_N_FFT or self.n_fft % 2:
@@ -63,30 +63,29 @@ class LogMel:
 
     @property
     def samples(self) -> int:
-        """Of a window as it is stored, at 24 kHz."""
+        """Samples of a window as stored, at 24 kHz."""
         return round(self.window_seconds * SAMPLE_RATE)
 
     @property
     def hop(self) -> int:
-        """Samples at `sample_rate` from one column to the next."""
+        """Samples between columns, at `sample_rate`."""
         return round(self.hop_seconds * self.sample_rate)
 
     @property
     def columns(self) -> int:
-        """Of a window; the last is centred on its end where hops fit it exactly."""
+        """Number of columns of a window; the last is centred on its end if the hops fit exactly."""
         return round(self.window_seconds * self.sample_rate) // self.hop + 1
 
     @property
     def bins(self) -> int:
-        """Mel bands."""
+        """Number of mel bands."""
         return self.bands
 
 
 def log_mel(waveform: np.ndarray, numbers: LogMel) -> np.ndarray:
-    """log(power + epsilon) of a mono 24 kHz window at full scale 1: float32, shape (bands, columns), low bands first.
+    """log(power + epsilon) of a mono 24 kHz window with full scale 1: float32, shape (bands, columns), low bands first.
 
-    Column t is centred on sample t * hop; the sound is mirrored at the window's ends, and one that is shorter than the window
-    has silence after it.
+    Column t is centred on sample t * hop; the audio is reflected at the window's ends; shorter audio is padded with silence.
     """
     import scipy.fft
 
@@ -104,7 +103,7 @@ def log_mel(waveform: np.ndarray, numbers: LogMel) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _window(numbers: LogMel) -> np.ndarray:
-    """A periodic Hann window amid zeros: float32, shape (n_fft,)."""
+    """Zero-padded periodic Hann window: float32, shape (n_fft,)."""
     long = round(numbers.frame_seconds * numbers.sample_rate)
     before = (numbers.n_fft - long) // 2
     window: np.ndarray = np.pad(hann(long), (before, numbers.n_fft - long - before))

@@ -84,8 +84,8 @@ def find(place: Address, dataset: Dataset, split: str, numbers: Numbers) -> Stat
     remedy = f"compute them with: {command(place, split, numbers)}"
     if found is None:
         kind = "log-mel spectrograms" if isinstance(numbers, LogMel) else "log spectrograms"
-        others = "".join(f"; it has those of {_told(each.numbers)}" for each in there)
-        raise ShardError(f"{place}: has no statistics of {split} for {kind} of {_told(numbers)}{others}; {remedy}")
+        others = "".join(f"; it has those of {_describe(each.numbers)}" for each in there)
+        raise ShardError(f"{place}: has no statistics of {split} for {kind} of {_describe(numbers)}{others}; {remedy}")
     own = dataset.splits[split].fingerprint
     if found.fingerprint != own:
         raise ShardError(
@@ -146,5 +146,5 @@ def _read(place: Address) -> tuple[str, bytes | None]:
     return str(path), data
 
 
-def _told(numbers: Numbers) -> str:
+def _describe(numbers: Numbers) -> str:
     return ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(numbers).items())

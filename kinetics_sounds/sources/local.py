@@ -35,11 +35,11 @@ _NO_FILE = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISD
 
 @dataclass(frozen=True)
 class Options:
-    """How a folder's files are taken."""
+    """Options of the local source."""
 
     trimmed: Literal["auto", "yes", "no"] = "auto"
-    """Whether files named ID.mp4 hold the annotated span alone: yes; no, they are whole videos; or auto: one does that is
-    about as long as its span and ends before the span would."""
+    """Whether files named ID.mp4 hold only the annotated span: yes; no (whole videos); or auto: yes if a file is about as
+    long as its span and ends before the span would."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,10 @@ def distributed(_asked: Asked) -> Iterator[Finding]:
         remedy = "read what the ranks said; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names the network where there are several"
         yield Finding("ranks", Verdict.MISSING, found, remedy)
         return
-    yield from judge(json.loads(compared.stdout), right=compared.returncode == 0)
+    yield from findings(json.loads(compared.stdout), right=compared.returncode == 0)
 
 
-def judge(report: Mapping[str, Any], *, right: bool) -> Iterator[Finding]:
+def findings(report: Mapping[str, Any], *, right: bool) -> Iterator[Finding]:
     """What a `Report` of `kinetics_sounds.train.diagnostics.rank_parity` means."""
     ranks = f"{report['ranks']} ranks on {report['device']} by {report['backend']}"
     off = f"off by {report['still']:.1g}, with batch norms over all ranks by {report['synchronised']:.1g}"

@@ -29,7 +29,7 @@ _REMEDIES = {
     Status.DISK_FULL: "free some space where temporary files go, or name another place with TMPDIR",
     Kind.PERMANENT: "that video is not to be had: name another with --live_id",
     Kind.RETRY: "look at this machine's network, proxy (HTTPS_PROXY) and clock, then try again",
-    Kind.STOP: "wait some hours before a build, or build from another address",
+    Kind.BLOCKED: "wait some hours before a build, or build from another address",
 }
 """By status, else by its kind."""
 

@@ -24,10 +24,10 @@ def torch(_asked: Asked) -> Iterator[Finding]:
         found = ending(examined.returncode) + last_words(examined.stderr)
         yield Finding("torch", Verdict.MISSING, found, remedy)
         return
-    yield from judge(json.loads(examined.stdout))
+    yield from findings(json.loads(examined.stdout))
 
 
-def judge(examined: Mapping[str, Any]) -> Iterator[Finding]:
+def findings(examined: Mapping[str, Any]) -> Iterator[Finding]:
     """What the trainer's look at torch means; `examined` is a `Report` of `kinetics_sounds.train.diagnostics.torch_report`."""
     version = examined["version"]
     if version.startswith("2.9."):

@@ -3,7 +3,7 @@
 Ray says where a task runs and that its node was lost. It neither limits a task's wall clock nor ends what a task started,
 so each Ray worker keeps a watched process of its own and the function runs in there, as with every executor. Hence a Ray
 worker that goes away was not killed by its task but with its node, or by Ray for want of memory: its task is handed in
-again, at most `LIVES` times, and Ray's own retries (without end where memory is short) are off.
+again, at most `MAX_ATTEMPTS` times, and Ray's own retries (without end where memory is short) are off.
 """
 
 import functools
@@ -23,7 +23,7 @@ from typing import Any, Generic
 from kinetics_sounds import __version__, files
 from kinetics_sounds.errors import SettingsError
 
-from ..process_pool import LIVES, SupervisedPool, forget_main
+from ..process_pool import MAX_ATTEMPTS, SupervisedPool, forget_main
 from . import Cause, Failed, R, T
 
 NOTICE_SECONDS = 20.0
@@ -38,10 +38,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Tasks on the nodes of a Ray cluster; one CPU a task."""
+    """Tasks on the nodes of a Ray cluster, one CPU per task."""
 
     address: str = ""
-    """HOST:PORT of a running Ray cluster, of which this machine is a node, or `auto` to find it; empty: start one here."""
+    """HOST:PORT of a running Ray cluster that this machine is a node of, or `auto` to detect it; empty: start one on this
+    machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Pool(Generic[T, R]):
 
     def submit(self, task: T, *, timeout_seconds: float) -> None:
         """Hand in a task, which is killed once it has run this long."""
-        self._waiting.append(_Job(task, timeout_seconds, LIVES))
+        self._waiting.append(_Job(task, timeout_seconds, MAX_ATTEMPTS))
         self._hand_out()
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
@@ -146,7 +147,9 @@ class Pool(Generic[T, R]):
 
     def _again(self, job: "_Job[T]", why: str) -> list[R | Failed]:
         if job.lives == 1:
-            return [Failed(Cause.DIED, f"it was lost {LIVES} times with the Ray worker that ran it, last: {why}")]
+            return [
+                Failed(Cause.DIED, f"it was lost {MAX_ATTEMPTS} times with the Ray worker that ran it, last: {why}")
+            ]
         _log.warning("ray: a task was lost and is run again: %s", why)
         self._waiting.appendleft(_Job(job.task, job.timeout_seconds, job.lives - 1))
         return []

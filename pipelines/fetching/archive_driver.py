@@ -93,9 +93,9 @@ class _Cuts(Schedule[Task]):
         self.over: deque[Task] = deque()
         """Tasks that will not be tried again."""
 
-    def took(self, task: Task, status: Status, now: float, **told: Any) -> bool:  # noqa: ANN401 - as it is handed on
+    def on_result(self, task: Task, status: Status, now: float, **told: Any) -> bool:  # noqa: ANN401 - as it is handed on
         """Learn what became of a task, and keep it where that was its last word."""
-        final = super().took(task, self.ends.pop(task, status), now, **told)
+        final = super().on_result(task, self.ends.pop(task, status), now, **told)
         if final:
             self.over.append(task)
         return final
@@ -169,7 +169,7 @@ class _Reading:
         )
         asked, here = Schedule[Task](tasks, self.run.rules), _Cuts(self.run.rules)
 
-        def took(ended: Ended) -> StopReason | None:
+        def on_result(ended: Ended) -> StopReason | None:
             blocked: StopReason | None = None
             clips: list[tuple[ClipTask, ClipDone]] = []
             for task, result in ended:
@@ -181,7 +181,7 @@ class _Reading:
                     clips.append(clip_done(task, result))
             return self._took_clips(clips, here) or blocked
 
-        return drive(self.run, [here, asked], took, ahead=self.run.pool.workers)
+        return drive(self.run, [here, asked], on_result, ahead=self.run.pool.workers)
 
     def _part_done(self, task: PartTask, result: Done | Failed) -> PartDone:
         """A part's result, or what its failure means for it."""
@@ -215,7 +215,7 @@ class _Reading:
         """Keep what is known of a part now; returns its refusal, if it was one."""
         self.run.tally.seconds["fetch"] += done.seconds
         self.run.tally.counts["bytes"] += done.bytes
-        final = asked.took(task, done.status, time.monotonic())
+        final = asked.on_result(task, done.status, time.monotonic())
         self.short.pop(task.part, None)
         if done.status is not Status.OK:
             self.short[task.part] = (done.status, done.detail)

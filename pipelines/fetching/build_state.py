@@ -24,7 +24,7 @@ class BuildState:
 
     ok: dict[str, str] = field(default_factory=dict)
     """Keys whose clips are where they were put, and the source that gave them."""
-    settled: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    terminal: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """By source, the keys that it is not asked for again."""
     absent: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """By source, the keys that it had no file of."""
@@ -56,7 +56,7 @@ def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out:
             elif _was_made(entry, out):
                 known.made[entry.key] = os.path.realpath(out / entry.media.path)
         elif not entry.status.is_named(again):
-            known.settled[entry.source].add(entry.key)
+            known.terminal[entry.source].add(entry.key)
         elif entry.status is Status.NOT_IN_SOURCE:
             known.absent[entry.source].add(entry.key)
         elif entry.status.is_refusal:
@@ -134,6 +134,6 @@ def candidates(known: BuildState, source: Source, clip: Clip) -> list[str]:
 
 def pending(known: BuildState, spec: Address, clips: Iterable[Clip]) -> list[Clip]:
     """The clips that a source is to be asked for: not there yet, and its word does not hold. Refused ones come last."""
-    settled = known.settled[name_of(spec)]
-    left = [clip for clip in clips if clip.key not in known.ok and clip.key not in settled]
+    terminal = known.terminal[name_of(spec)]
+    left = [clip for clip in clips if clip.key not in known.ok and clip.key not in terminal]
     return sorted(left, key=lambda clip: clip.key in known.refused)

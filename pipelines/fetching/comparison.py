@@ -63,16 +63,16 @@ class Undecided:
     reason: str
 
 
-Judge = Callable[[Task], Verdict | Undecided | Refused]
+Evaluate = Callable[[Task], Verdict | Undecided | Refused]
 """Compares a clip's file with what a published row tells of it. Runs in a worker, so it can be imported by its name."""
 
 
 def attempt(task: Task) -> Verdict | Undecided | Refused:
-    """As `judge`, with what is up to the user, the disk or the machine as a result: what a worker raises is taken for a bug."""
-    return attempts.attempt(judge, task)
+    """`evaluate`, with errors of the user's, the disk's or the machine's as results: any other exception counts as a bug."""
+    return attempts.attempt(evaluate, task)
 
 
-def judge(task: Task) -> Verdict | Undecided:
+def evaluate(task: Task) -> Verdict | Undecided:
     """What the hashes of both say; undecided where the published ones are none, or the clip cannot be decoded.
 
     Raises OSError where the clip cannot be read.
@@ -94,7 +94,7 @@ def judge(task: Task) -> Verdict | Undecided:
 class How:
     """How clips of other bytes are compared."""
 
-    judge: Judge = attempt
+    evaluate: Evaluate = attempt
     workers: int
     """Processes, at most one a core: they run here, whatever executor the build has."""
     timeout_seconds: float
@@ -124,7 +124,7 @@ def compare(plan: ListPlan, became: Became, out: Path, *, how: How, stop: Callab
         kept = verdicts.Kept(out)
         with contextlib.closing(_others(_rows(given, keys), became, out, how, put)) as tasks:
             try:
-                _judge(_not_known(tasks, kept, put), out, how, kept, put, stop)
+                _evaluate_all(_not_known(tasks, kept, put), out, how, kept, put, stop)
                 if not stop():
                     kept.forget_others()
             finally:
@@ -167,7 +167,7 @@ def _not_known(tasks: Iterator[Task], kept: verdicts.Kept, put: Callable[[str, s
             put(task.row["key"], found)
 
 
-def _judge(
+def _evaluate_all(
     tasks: Iterator[Task],
     out: Path,
     how: How,
@@ -186,20 +186,20 @@ def _judge(
     workers = min(how.workers, os.cpu_count() or 1)
     with (
         files.scratch(out) as folder,
-        contextlib.closing(executors.start("local", how.judge, workers=workers, folder=folder)) as pool,
+        contextlib.closing(executors.start("local", how.evaluate, workers=workers, folder=folder)) as pool,
     ):
         everything = itertools.chain([first], tasks)
         for task, found in executors.in_order(pool, everything, timeout_seconds=TASK_SECONDS, stop=stop):
-            settled = _settled(task, found)
-            if isinstance(settled, Undecided):
-                progress.log.warning("%s: cannot be compared: %s", task.path, settled.reason)
+            verdict = _verdict_of(task, found)
+            if isinstance(verdict, Undecided):
+                progress.log.warning("%s: cannot be compared: %s", task.path, verdict.reason)
                 put(task.row["key"], "unknown")
             else:
-                kept.put(task.name, settled)
-                put(task.row["key"], settled)
+                kept.put(task.name, verdict)
+                put(task.row["key"], verdict)
 
 
-def _settled(task: Task, found: object) -> Verdict | Undecided:
+def _verdict_of(task: Task, found: object) -> Verdict | Undecided:
     """What a worker found; raises as `attempts.check` does."""
     if isinstance(found, Failed) and found.cause is not Cause.RAISED:
         return Undecided(found.detail)

@@ -152,10 +152,10 @@ def ask(run: Run, spec: Address, source: Source, options: object, clips: Sequenc
         turn = SourcePass(run=run, spec=spec, options=options, tools=versions(source.versions), bar=bar)
         asked = Schedule[Task](_tasks(turn, source, clips), rules)
 
-        def took(ended: Ended) -> StopReason | None:
+        def on_result(ended: Ended) -> StopReason | None:
             return took_clips(turn, asked, [clip_done(*each) for each in ended])
 
-        return drive(run, [asked], took, ahead=run.pool.workers * (1 if limited else AHEAD))
+        return drive(run, [asked], on_result, ahead=run.pool.workers * (1 if limited else AHEAD))
 
 
 def _tasks(turn: SourcePass, source: Source, clips: Iterable[Clip]) -> Iterator[Task]:
@@ -182,11 +182,11 @@ def _tasks(turn: SourcePass, source: Source, clips: Iterable[Clip]) -> Iterator[
 
 
 def drive(
-    run: Run, schedules: Sequence[Schedule[Task]], took: Callable[[Ended], StopReason | None], *, ahead: int
+    run: Run, schedules: Sequence[Schedule[Task]], on_result: Callable[[Ended], StopReason | None], *, ahead: int
 ) -> StopReason | None:
     """Hand out what may be asked now and take what has ended, until nothing is left or nothing can be had.
 
-    Earlier schedules go before later ones. `took` learns of what ended and says who refused, if anyone did.
+    Earlier schedules go before later ones. `on_result` learns of what ended and says who refused, if anyone did.
     """
     paused_until = {id(schedule): schedule.breaker.probe_at for schedule in schedules}
     blocked: StopReason | None = None
@@ -195,13 +195,13 @@ def drive(
             run.pool.submit(task, timeout_seconds=CLIP_SECONDS if isinstance(task, ClipTask) else PART_SECONDS)
         if not run.pool.busy and all(schedule.empty for schedule in schedules):
             return None
-        blocked = took(run.pool.finished(SECONDS_BETWEEN_LOOKS)) or blocked
+        blocked = on_result(run.pool.finished(SECONDS_BETWEEN_LOOKS)) or blocked
         for schedule in schedules:
             if schedule.breaker.probe_at != paused_until[id(schedule)]:
                 paused_until[id(schedule)] = schedule.breaker.probe_at
                 _tell_pause(schedule, blocked)
     while ended := run.pool.finished(0):  # what is done is not done again
-        blocked = took(ended) or blocked
+        blocked = on_result(ended) or blocked
     return blocked if any(schedule.ended for schedule in schedules) else None
 
 
@@ -230,9 +230,9 @@ def took_clips(
     for task, done in ended:
         outcome = done.outcome
         now = time.monotonic()
-        final = schedule.took(task, outcome.status, now, requests=done.requests, reached=done.reached)
-        for stage, took in done.seconds.items():
-            run.tally.seconds[stage] += took
+        final = schedule.on_result(task, outcome.status, now, requests=done.requests, reached=done.reached)
+        for stage, seconds in done.seconds.items():
+            run.tally.seconds[stage] += seconds
         run.tally.counts.update(tries=1, requests=done.requests, bytes=done.bytes)
         if outcome.media is not None:
             run.standing.ok[outcome.clip.key] = name_of(outcome.source)

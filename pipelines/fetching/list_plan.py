@@ -36,7 +36,7 @@ Annotated = Mapping[str, Mapping[Span, Clip]]
 
 
 @dataclass(slots=True)
-class Tally:
+class RowCounts:
     """What became of the rows of the lists, before anything is built."""
 
     rows: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -67,7 +67,7 @@ class ListPlan:
     lists: tuple[ClipList, ...]
     classes: ClassList
     clips: tuple[Clip, ...]
-    tally: Tally
+    tally: RowCounts
     labels: frozenset[str]
     """Of all clips that the lists name, those of other splits than the ones asked for too."""
     annotated: bool
@@ -198,7 +198,7 @@ class _Rows:
         self.labels, self.annotated, self.asked = labels, annotated, asked
         self.found: dict[str, tuple[Clip, ClipList, int]] = {}
         self.seen: set[str] = set()  # labels, also of clips of splits that are not asked for
-        self.tally = Tally()
+        self.tally = RowCounts()
         self.indices = IndexCheck()
         self._spans: dict[
             str, defaultdict[tuple[int | None, int | None], list[Span]]
@@ -310,7 +310,7 @@ def _short(text: str, times: int = 1) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _why(tally: Tally) -> str:
+def _why(tally: RowCounts) -> str:
     """What became of the rows of lists that leave nothing to build."""
     total: Counter[str] = sum(tally.rows.values(), Counter())
     told = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in total.items() if kind != "rows")

@@ -85,7 +85,8 @@ class Account:
     def report(self, classes: ClassList, tally: RunStats, *, seconds: float, both: Both) -> dict[str, Any]:
         """The document `report.json`; `both` are the fingerprints of its manifest."""
         stages = {
-            stage: round(took, 1) for took, stage in sorted(((t, s) for s, t in tally.seconds.items()), reverse=True)
+            stage: round(seconds, 1)
+            for seconds, stage in sorted(((t, s) for s, t in tally.seconds.items()), reverse=True)
         }
         clips = len(tally.keys)
         return {
@@ -148,7 +149,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
         lines.append("least covered: " + ", ".join(text for _, text in sorted(least)[:LEAST_COVERED]))
     run = report["this_run"]
     if run["clips"]:
-        stages = ", ".join(f"{stage} {took:g} s" for stage, took in run["worker_seconds"].items())
+        stages = ", ".join(f"{stage} {seconds:g} s" for stage, seconds in run["worker_seconds"].items())
         size = f", {run['bytes_downloaded'] / 1e6:.1f} MB downloaded" if run["bytes_downloaded"] else ""
         lines.append(
             f"this run: {run['clips']} clips in {run['seconds']:g} s ({run['clips_per_second']:g} a second){size}; "

@@ -152,7 +152,7 @@ class Schedule(Generic[T]):
             return self._refused.popleft()
         return heapq.heappop(self._again)[2] if due else None
 
-    def took(self, task: T, status: Status, now: float, *, requests: int = 0, reached: bool = False) -> bool:
+    def on_result(self, task: T, status: Status, now: float, *, requests: int = 0, reached: bool = False) -> bool:
         """Learn what became of a task that was handed out; whether that is its last word in this run.
 
         `reached`: the source gave what it was asked for, so whatever failed later is not its doing.

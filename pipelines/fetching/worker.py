@@ -35,12 +35,12 @@ def process_clip(task: ClipTask) -> ClipDone:
     done: list[ClipDone] = []
     for location in task.locations or ("",):
         done.append(_obtain(task, location))
-        if done[-1].outcome.status.kind in (Kind.OK, Kind.STOP):
+        if done[-1].outcome.status.kind in (Kind.OK, Kind.BLOCKED):
             break
     return done[0] if len(done) == 1 else _of_several(done)
 
 
-_KINDS = (Kind.OK, Kind.STOP, Kind.RETRY, Kind.PERMANENT)
+_KINDS = (Kind.OK, Kind.BLOCKED, Kind.RETRY, Kind.PERMANENT)
 """Which of several outcomes is told: a clip is settled for good only where every candidate is."""
 _LESS_TELLING = {Status.TOO_SHORT: 0, Status.CORRUPT: 2, Status.NOT_IN_SOURCE: 2}
 """Which of those of a kind: a copy that is too short first, since --min_coverage may help it. Any other status is 1."""

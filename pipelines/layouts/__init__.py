@@ -1,7 +1,7 @@
-"""The folders that other people's loaders read: one file a layout, found by its name as executors are.
+"""Layouts: the folder formats that other projects' loaders read. One file per layout, found by its name.
 
-A layout's module has what `Layout` asks for. It says where a clip's files lie and what its lists say; which clips are made,
-by whom, and that what lies there is whole, is seen to by `exporting`.
+A layout's module implements `Layout`: where a clip's files lie and what the lists contain. `pipelines.exporting` decides which
+clips are made, distributes the work and checks existing files.
 """
 
 import dataclasses
@@ -24,29 +24,30 @@ from kinetics_sounds.media import encode, extract, ffmpeg
 from .. import attempts, executors
 
 MOST_SIDE = 4096
-"""Pixels of a `--short_side`."""
+"""Maximum of `--short_side`, in pixels."""
 LEAST_RATE, MOST_RATE = 8_000, 192_000
-"""Hertz of a `--sample_rate`."""
+"""Range of `--sample_rate`, in hertz."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonSettings:
-    """What every layout is told; a layout's own `Settings` are built on it."""
+    """Options of every layout; a layout's own `Settings` inherit from it."""
 
     manifest: Path | None = None
-    """manifest.parquet of a build, or a copy beside it that lacks rows; default: the only one under data/, unless --shards."""
+    """manifest.parquet of a build, or a filtered copy beside it. Default: the only one under data/, unless --shards is given."""
     shards: Path | None = None
-    """Take frames and sound from this folder of shards (of --codec h264) instead: small, and at 24 kHz."""
+    """Take frames and audio from this folder of shards (--codec h264) instead: small frames, audio at 24 kHz."""
     out: Path
-    """Folder of the export; it holds nothing else."""
+    """Output folder; must hold nothing but this export."""
     executor: str = field(default="local", metadata={"package": executors.__name__})
-    """Where workers run: processes here, a Ray cluster, or Slurm array jobs."""
+    """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes; each uses one core. The bytes do not depend on it."""
+    """Number of worker processes, one core each. The output does not depend on it."""
     timeout: float = 300.0
-    """Seconds that one ffmpeg run may take."""
+    """Time limit of one ffmpeg run, in seconds."""
     check_bytes: bool = False
-    """Read every file that is there and make anew what differs; without it names, counts and sizes are compared."""
+    """Verify the SHA-256 of existing files and make those that differ again. Without it only names, counts and sizes are
+    compared."""
     json: bool = False
     """Print the result as JSON on standard output."""
 

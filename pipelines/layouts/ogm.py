@@ -1,4 +1,4 @@
-"""ks-export ogm: Kinetics-Sounds as OGM-GE's code and the papers after it read it.
+"""ks-export ogm: Kinetics-Sounds for the code of OGM-GE and the papers that follow it.
 
 `visual/SPLIT/KEY/frame_00001.jpg` and on, one frame a second from the middle of each; `audio/SPLIT/KEY.wav` or `.npy`. Their
 loaders build the name of a frame from `frame_0000` and one digit, so no clip has more than ten, and they pass over a clip
@@ -27,7 +27,7 @@ LEAST, MOST = 4, 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(CommonSettings):
-    """Kinetics-Sounds as OGM-GE and the papers after it read it: one frame a second, and sound. Run it again to go on.
+    """Export Kinetics-Sounds for OGM-GE and the papers that follow it: one frame per second, and audio. Run again to resume.
 
     Examples:
       ks-export ogm --manifest data/k31/manifest.parquet --out /data/ks
@@ -39,12 +39,11 @@ class Settings(CommonSettings):
     """
 
     audio: Literal["wav", "fbank", "both"] = "wav"
-    """The sound: 16-bit mono WAV; or Kaldi's log-mel filter bank, float32 (1024, 128), which BalanceBenchmark
-    reads."""
+    """Audio format: 16-bit mono WAV, or Kaldi's log-mel filter bank, float32 (1024, 128), which BalanceBenchmark reads."""
     sample_rate: int = 16_000
-    """Hertz of the sound; 16000 is what their scripts make, and what the filter bank is made from."""
+    """Sample rate of the audio in hertz. Their scripts use 16000; so does the filter bank."""
     short_side: int = 0
-    """Pixels of the frames' shorter side, even; 0: as in the clip. Their loaders crop 224 x 224."""
+    """Shorter side of the frames in pixels, even; 0: as in the clip. Their loaders crop 224 x 224."""
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:

@@ -1,4 +1,4 @@
-"""ks-export ogm_vggsound: a set as OGM-GE's loader of VGGSound reads it.
+"""ks-export ogm_vggsound: a dataset for OGM-GE's VGGSound loader.
 
 `train-videos/train-set-img/Image-01-FPS/ID_START.mp4/00000.jpg` (a folder of that name; one frame a second, called as their
 script calls those of a video of 30 frames a second: 00000, 00030 …), `train-audios/train-set/ID_START.wav` (16 kHz), the same
@@ -21,14 +21,14 @@ from . import CommonSettings, Entry, Exported, Source, check_names, check_rate, 
 
 SHARDS = True
 LEAST = 4
-"""Frames of a clip: their loader passes over one that has not more than three."""
+"""Minimum number of frames of a clip: their loader skips clips with three or fewer."""
 STEP = 30
-"""Between the numbers of two frames."""
+"""Difference between the numbers of consecutive frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(CommonSettings):
-    """A set as OGM-GE's loader of VGGSound reads it: one frame a second, and WAV files. Run it again to go on.
+    """Export a dataset for OGM-GE's VGGSound loader: one frame per second, and WAV files. Run again to resume.
 
     Examples:
       ks-export ogm_vggsound --manifest data/k31/manifest.parquet --out /data/VGGsound
@@ -39,11 +39,11 @@ class Settings(CommonSettings):
     """
 
     test_split: Literal["test", "val"] = "test"
-    """Which split of the manifest becomes their `test`; the other one of these two is laid out as `val`, which they pass over."""
+    """Split of the manifest exported as their `test`; the other of the two is exported as `val`, which they skip."""
     sample_rate: int = 16_000
-    """Hertz of the sound, 16-bit mono; 16000 is what their scripts make."""
+    """Sample rate of the audio (16-bit mono) in hertz. Their scripts use 16000."""
     short_side: int = 0
-    """Pixels of the frames' shorter side, even; 0: as in the clip. Their loader crops 224 x 224."""
+    """Shorter side of the frames in pixels, even; 0: as in the clip. Their loader crops 224 x 224."""
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:

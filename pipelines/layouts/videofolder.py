@@ -1,4 +1,4 @@
-"""ks-export videofolder: the clips as Hugging Face datasets' `videofolder` reads them.
+"""ks-export videofolder: clips for the `videofolder` loader of Hugging Face datasets.
 
 `SPLIT/KEY.mp4` and, in each split's folder, `metadata.csv` with a row a clip: `load_dataset("videofolder", data_dir=OUT)` gives
 splits train, validation and test with the columns of that table beside `video`.
@@ -21,13 +21,13 @@ SUFFIXES = {".mp4": ".mp4", ".mkv": ".mkv", ".webm": ".mkv", ".avi": ".avi", ".m
     ".mov": ".mov",
     ".m4v": ".mp4",
 }
-"""Of clips that `videofolder` reads, and what they are called there: WebM is Matroska."""
+"""File extensions that `videofolder` reads, and the exported extension (WebM is Matroska)."""
 COLUMNS = ("file_name", "label", "label_index", "key", "youtube_id", "time_start", "time_end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(CommonSettings):
-    """The clips as Hugging Face datasets' videofolder reads them: files, and a table of their labels. Run it again to go on.
+    """Export clips for Hugging Face datasets' videofolder: files, and a table of their labels. Run again to resume.
 
     Examples:
       ks-export videofolder --manifest data/k32/manifest.parquet --out /data/k32_videofolder
@@ -38,8 +38,8 @@ class Settings(CommonSettings):
     """
 
     link: bool = field(default=False, metadata={"same_bytes": True})
-    """Give each clip's file a second name (a hard link) in place of a copy: no room is taken, and whoever changes one changes
-    both. On one disk only."""
+    """Hard-link the clips instead of copying them: no extra disk space, but a change to one changes both. Same file system
+    only."""
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:

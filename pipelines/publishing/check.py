@@ -20,12 +20,12 @@ from .markdown import plain
 from .tables import Row
 
 MOST_FINDINGS = 200
-"""Of one kind that are named; the rest are counted."""
+"""Maximum number of findings of one kind that are listed; the rest are only counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Check a published folder: checksums, tables, fingerprints, Croissant, and leaks between splits. Nothing is written.
+class CheckSettings:
+    """Check a published folder: checksums, tables, fingerprints, Croissant, and leakage between splits. Changes nothing.
 
     Examples:
       ks-publish check published/k32
@@ -35,28 +35,28 @@ class Settings:
     """
 
     no_croissant: bool = False
-    """Do not load croissant.json with mlcroissant (pip install 'kinetics-sounds[publish]'), which is slow."""
+    """Do not validate croissant.json with mlcroissant (pip install 'kinetics-sounds[publish]'), which is slow."""
     json: bool = False
     """Print the findings as JSON on standard output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be."""
+    """A defect of the published folder."""
 
     kind: str
     """missing, changed, extra, sums, table, fingerprint, classes, croissant, video_leak, same_content, alike."""
     place: str
-    """A file of the folder, or a key."""
+    """A file of the folder, or a clip's key."""
     what: str
 
 
 def main(argv: Sequence[str]) -> int:
     """`ks-publish check FOLDER`; returns the exit code."""
     if not argv or argv[0].startswith("-"):
-        parse(Settings, argv, prog="ks-publish check FOLDER")
+        parse(CheckSettings, argv, prog="ks-publish check FOLDER")
         raise SettingsError("say which folder: ks-publish check published/k32")
-    settings = parse(Settings, argv[1:], prog="ks-publish check FOLDER").settings
+    settings = parse(CheckSettings, argv[1:], prog="ks-publish check FOLDER").settings
     folder = files.user_path(argv[0])
     if not folder.is_dir():
         raise PublishError(f"{folder}: is no folder; give one that ks-publish made")

@@ -24,7 +24,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class DiffSettings:
     """Compare two sets: published folders, manifests (Parquet or CSV), or lists of papers. Only their ok clips count.
 
     What a list does not say is no difference; its rows that cannot be read are named. Its class indices are read by the other's
@@ -76,7 +76,7 @@ class Difference:
 def main(argv: Sequence[str]) -> int:
     """`ks-publish diff A B`; returns the exit code."""
     places = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
-    settings = parse(Settings, argv[len(places) :], prog="ks-publish diff A B").settings
+    settings = parse(DiffSettings, argv[len(places) :], prog="ks-publish diff A B").settings
     if len(places) != 2:
         raise SettingsError("compare two sets: ks-publish diff A B; each a published folder, a manifest or a list")
     a, b = sets.read_both(*(files.user_path(place) for place in places))
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     if settings.json:
         print(json.dumps(document(a, b, found)))
     else:
-        print(told(a, b, found))
+        print(format_difference(a, b, found))
         if settings.out is not None:
             listed = not (a.is_full or b.is_full)
             note = ", lists as both are: nothing is known of bytes" if listed else ""
@@ -176,7 +176,7 @@ def _by_class(found: Difference) -> dict[str, dict[str, dict[str, int]]]:
     return table
 
 
-def told(a: ClipSet, b: ClipSet, found: Difference) -> str:
+def format_difference(a: ClipSet, b: ClipSet, found: Difference) -> str:
     """The same for people: counts, and some clips of each kind."""
     return "\n".join(map(plain, _lines(a, b, found)))
 

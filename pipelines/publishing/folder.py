@@ -20,7 +20,7 @@ from . import card, contents, croissant, datasheet, likeness, swap, tables, vers
 from .contents import CHANGES, SUMS
 from .facts import LICENSES, Counts, Facts
 from .likeness import Hashes
-from .options import CREATOR, Options
+from .options import CREATOR, PublishOptions
 from .previous import Previous, previous, refuse_strangers
 from .versions import Changes
 
@@ -46,7 +46,7 @@ class Stopped(Exception):  # noqa: N818 - no error: someone asked for it
     """A signal came; what was computed is kept for the next run."""
 
 
-def publish_folder(made: Manifest, build: Path, options: Options, stop: Callable[[], bool]) -> Made:
+def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: Callable[[], bool]) -> Made:
     """Write the published folder of a manifest whose clips lie below `build`; raises `Stopped` after a signal.
 
     Raises PublishError where what lies there is no published folder or was changed by hand, ManifestError for labels that
@@ -100,7 +100,12 @@ def publishable(classes: ClassList) -> ClassList:
 
 
 def _add_hashes(
-    known: dict[str, Hashes], made: Manifest, build: Path, options: Options, folder: Path, stop: Callable[[], bool]
+    known: dict[str, Hashes],
+    made: Manifest,
+    build: Path,
+    options: PublishOptions,
+    folder: Path,
+    stop: Callable[[], bool],
 ) -> dict[str, str]:
     """Compute the hashes that are not known; returns the keys that have none, and why."""
     media = [(outcome.clip.key, outcome.media) for outcome in made.outcomes if outcome.media]
@@ -189,7 +194,7 @@ def _copy(path: Path, place: Path, sha256: str) -> None:
 
 
 def _base(
-    *, counts: Counts, classes: ClassList, options: Options, before: Previous | None, sums: Mapping[str, str]
+    *, counts: Counts, classes: ClassList, options: PublishOptions, before: Previous | None, sums: Mapping[str, str]
 ) -> Facts:
     """What the documents say where nothing but the version's number and date may follow."""
     version = before.published.version if before else options.version or versions.FIRST
@@ -210,7 +215,7 @@ def _base(
 
 
 def _write_documents(
-    new: Path, out: Path, base: Facts, options: Options, before: Previous | None
+    new: Path, out: Path, base: Facts, options: PublishOptions, before: Previous | None
 ) -> tuple[Facts, bool]:
     """Write the rest with the version that follows; returns what it says, and whether anything is another than before."""
     if before is None:

@@ -17,7 +17,7 @@ CREATOR = "anonymous"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class PublishOptions:
     """What a user may choose; None: as in the folder that is there, else a default."""
 
     out: Path

@@ -25,11 +25,11 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How large and how long a rendered clip is."""
+class SceneSettings:
+    """Size and length of a rendered clip."""
 
     side_pixels: int = 36
-    """Height and width; even, as H.264 in 4:2:0 wants, and with room for random crops of 32."""
+    """Height and width in pixels; even, as H.264 4:2:0 requires, with room for random crops of 32."""
     frames_per_second: int = 10
     seconds: float = 4.0
     sample_rate_hz: int = 24_000
@@ -91,7 +91,9 @@ def tempo(class_index: int, seed: int) -> float:
     return float(_rng(class_index, seed, _TEMPO).uniform(0.5, 1))
 
 
-def render(class_index: int, seed: int, settings: Settings) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+def render(
+    class_index: int, seed: int, settings: SceneSettings
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """Frames [shape=(T, H, W, 3)] and waveform [shape=(N,)] within ±1 of one clip, the same for the same arguments."""
     kind, pace = _KINDS[class_index], tempo(class_index, seed)
     second_T = np.arange(round(settings.seconds * settings.frames_per_second)) / settings.frames_per_second

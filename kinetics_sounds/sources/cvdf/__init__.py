@@ -175,7 +175,7 @@ def _urls_in(place: str, *, named: str) -> Iterator[str]:
     """The absolute URL on each line of a list; nothing for a line that has none."""
     data = b""
     try:
-        for chunk in web.told(place, Download(place, named=named, ends=time.monotonic() + LIST_SECONDS)):
+        for chunk in web.with_progress(place, Download(place, named=named, ends=time.monotonic() + LIST_SECONDS)):
             data += chunk
             if len(data) > tar_stream.MAX_LIST_BYTES:
                 raise BreakError(Status.CORRUPT, f"is larger than {tar_stream.MAX_LIST_BYTES >> 20} MiB")

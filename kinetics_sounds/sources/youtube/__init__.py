@@ -176,7 +176,7 @@ class Source:
             except DownloadError as error:
                 if not log.exists() or "ffmpeg exited" not in str(error):
                     raise
-                raise DownloadError(f"{error}: {sections.told(log, hide=self._hide)}") from error
+                raise DownloadError(f"{error}: {sections.log_summary(log, hide=self._hide)}") from error
         if broken := sections.broken(log, hide=self._hide):
             raise DownloadError(f"the section broke off: {broken}")
         downloads = info.get("requested_downloads") or []

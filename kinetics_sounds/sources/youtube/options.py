@@ -79,26 +79,29 @@ _SECRET = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How the youtube source asks."""
+    """Options of the youtube source."""
 
     cookies: Path | None = None
-    """Cookies of an account: a Netscape cookies.txt that only you can read; it is never written. Accounts may be banned."""
+    """Netscape cookies.txt of an account; must be readable by you alone, and is never written. The account may be banned."""
     proxy: Address | None = field(default=None, repr=False)
-    """URL of a proxy; default: the environment's HTTPS_PROXY, where other users of the machine do not see a password."""
+    """URL of a proxy. Default: HTTPS_PROXY of the environment, where other users of the machine cannot see a password."""
     js_runtime: str = ""
-    """JavaScript runtime for YouTube's scripts: deno, node, bun or quickjs, or NAME:PATH; default: the best one found."""
+    """JavaScript runtime for YouTube's scripts: deno, node, bun or quickjs, or NAME:PATH. Default: the best one found."""
     sections: bool = False
-    """Fetch the clip's span alone, cut exactly by ffmpeg as it reads: fewer bytes, which YouTube sends far more slowly."""
+    """Download only the clip's span, cut exactly by ffmpeg: fewer bytes, but YouTube serves them far more slowly."""
     allow_dubbed: bool = False
-    """Take a dubbed or descriptive sound, or one of unknown kind, where the original is not offered; audio_track flags it."""
+    """Accept a dubbed or descriptive audio track, or one of unknown kind, if the original is not available; recorded in the
+    column audio_track."""
     option: tuple[str, ...] = field(default=(), metadata={"repeat": True}, repr=False)
-    """Any other option of yt-dlp's Python interface, NAME=VALUE; the value is read as JSON, else as text."""
+    """Any other option of yt-dlp's Python interface, as NAME=VALUE; repeatable. The value is parsed as JSON, else taken as
+    text."""
     videos_per_hour: float | None = None
-    """Videos asked for in an hour by all workers together; 0: no limit. Default: 300 of YouTube, no limit elsewhere."""
+    """Rate limit: videos per hour of all workers together; 0: no limit. Default: 300 for YouTube, no limit for other sites."""
     requests_per_hour: float | None = None
-    """Requests for pages and players in an hour, likewise; 0: no limit. Default: 1000 of YouTube, no limit elsewhere."""
+    """Rate limit: page and player requests per hour of all workers together; 0: no limit. Default: 1000 for YouTube, no limit
+    for other sites."""
     max_bytes: int = 2_000_000_000
-    """A video larger than this is too_large, and its download ends there; 0: no limit."""
+    """Maximum size of a video in bytes; a larger one gets the status too_large and its download is aborted. 0: no limit."""
 
     def __post_init__(self) -> None:
         """Workers may stand in another folder."""

@@ -35,7 +35,7 @@ def logged(path: Path) -> Iterator[None]:
         del os.environ["FFREPORT"]
 
 
-def told(log: Path, *, hide: Callable[[str], str], most: int = 300) -> str:
+def log_summary(log: Path, *, hide: Callable[[str], str], most: int = 300) -> str:
     """What an ffmpeg log says first, without its command line: all that follows is the same trouble's end."""
     return hide(" | ".join(_lines(log)[:3]))[:most]
 

@@ -20,7 +20,7 @@ from typing import Any, Generic
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.plugins import ignore_working_folder
 
-from ...process_pool import LIVES, forget_main
+from ...process_pool import MAX_ATTEMPTS, forget_main
 from .. import Cause, Failed, R, T
 from . import jobs
 from .jobs import GONE, WAITING, State, ask, one_line
@@ -44,24 +44,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Tasks in the jobs of a Slurm array; one CPU a job, `--workers` jobs."""
+    """Tasks in the jobs of a Slurm array, one CPU per job, `--workers` jobs."""
 
     partition: str = ""
     """Partition of the jobs; empty: the cluster's default."""
     account: str = ""
-    """Account that the jobs are charged to; empty: the user's default."""
+    """Account to charge the jobs to; empty: the user's default."""
     qos: str = ""
     """Quality of service; empty: the user's default."""
     minutes: int = 240
-    """Time limit of one job; new ones follow it while there is work."""
+    """Time limit of a job in minutes; new jobs follow while work is left."""
     memory_gb: int = 4
-    """Memory of one job in GiB; 0: the cluster's default."""
+    """Memory of a job in GiB; 0: the cluster's default."""
     setup: str = ""
-    """Shell lines for each job to run first, such as `module load python`."""
+    """Shell commands that each job runs first, such as `module load python`."""
     patience: float = 120.0
-    """Seconds without a sign of life from the driver after which jobs leave."""
+    """Seconds without a heartbeat of the driver after which jobs exit."""
     cluster: str = "slurm"
-    """`slurm`; `local` runs the jobs as processes of this machine, to try this out."""
+    """`slurm`, or `local` to try it out with processes on this machine."""
 
 
 class Pool(Generic[T, R]):
@@ -187,8 +187,8 @@ class Pool(Generic[T, R]):
         """A task whose jobs end again and again is not laid out for ever."""
         self._lost[claim.number] += 1
         _log.warning("slurm: job %s ended (%s) with a task in hand", claim.job, state.word)
-        if self._lost[claim.number] >= LIVES and self._mailbox.withdraw(claim.number):
-            detail = f"the job that ran it ended {LIVES} times, last {claim.job} ({state.word})"
+        if self._lost[claim.number] >= MAX_ATTEMPTS and self._mailbox.withdraw(claim.number):
+            detail = f"the job that ran it ended {MAX_ATTEMPTS} times, last {claim.job} ({state.word})"
             self._failed[claim.number] = Failed(Cause.DIED, detail)
 
     def _checked(self, now: Mapping[str, State], greetings: Mapping[str, Hello]) -> dict[str, State]:
