@@ -328,7 +328,7 @@ def test_sounds_are_changed_once_they_are_standardised() -> None:
 
 
 def test_cutout_is_of_normalised_pixels_and_other_changes_come_before() -> None:
-    """Wherever it stands in the list: cutout_multiply with a mean of about 0 blackens nothing else than its square."""
+    """Wherever it stands in the list; its square becomes the mean of the normalised pixels."""
     settings = dataclasses.replace(TINY, video_augment="cutout,grey")
     made = train(Clip(), 0, settings)
     made["video"][..., 1] = 90
@@ -391,10 +391,11 @@ def test_the_sets_are_taken_or_those_of_the_run_that_goes_on(tmp_path: Path) -> 
 
     made = view.complete(settings, place, split, {})
     assert (made.audio_mean, made.audio_std) == ((-0.333333, -2.0, -3.0), (1.0, 2.0, 0.666667))
-    assert view.complete(made, place, split, {}) == made
+    own = dataclasses.replace(settings, audio_mean=(7.0, 8.0, 9.0), audio_std=(2.0,))
     numbers = dataclasses.asdict(settings.log_mel)
     before = {**numbers, "audio_mean": [0.0, 1.0, 2.0], "audio_std": [1.0, 1.0, 1.0]}
     assert view.complete(settings, place, split, before).audio_mean == (0.0, 1.0, 2.0)
+    assert view.complete(own, place, split, before) == view.complete(own, place, split, {}) == own
     for name, value in numbers.items():
         other = {**before, name: value + 1}
         assert view.complete(settings, place, split, other) == made

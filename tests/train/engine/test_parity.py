@@ -19,12 +19,16 @@ from ..methods.special import METHODS, special
 pytestmark = pytest.mark.slow
 
 ALONE = World(0, 1, torch.device("cpu"))
-CHEAP = tuple(f"{method}-2-3" for method in METHODS)
+STEPS = dict.fromkeys(METHODS, 3) | {"iicl": 5}
+"""Of a case; IICL's second stage begins with the third epoch, which is step 4."""
+CHEAP = tuple(f"{method}-2-{STEPS[method]}" for method in METHODS)
 """Every method of the folder, in two micro-batches: one that forgets to gather fails here."""
 CASES = (*CHEAP, "avcl-1-3", "avid-4-3", "moco-2-3-recomputed")
-OTHERS = tuple(name for method in METHODS for parts in (1, 2, 4) if (name := f"{method}-{parts}-3") not in CASES)
-RESUMED = ("avcl-2-3", "moco-2-3", "avid-2-3", "cma-2-3")
-"""Cases that are saved in mid-epoch and go on in another world."""
+OTHERS = tuple(
+    name for method in METHODS for parts in (1, 2, 4) if (name := f"{method}-{parts}-{STEPS[method]}") not in CASES
+)
+RESUMED = ("avcl-2-3", "moco-2-3", "avid-2-3", "cma-2-3", "crisscross-2-3", "iicl-2-5")
+"""Cases that are saved in mid-epoch, after step 2, and go on in another world; IICL's to its second stage."""
 
 Found = dict[str, torch.Tensor]
 
@@ -127,7 +131,7 @@ def test_every_method_is_trained_here() -> None:
 def test_ranks_and_micro_batches_learn_what_one_process_does(
     alone: Callable[[str], Found], together: tuple[int, Found], case: str
 ) -> None:
-    """Losses, gradients, weights, running statistics, banks and queues, after three steps."""
+    """Losses, gradients, weights, running statistics, banks and queues, after all steps."""
     expected = alone(case)
     first = {name: value for name, value in expected.items() if name == "loss 0" or name.startswith("grad ")}
 

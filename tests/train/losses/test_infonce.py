@@ -60,6 +60,14 @@ def test_uniform_rows_are_worth_nothing_and_one_cluster_has_no_entropy() -> None
     assert contrast.isfinite()
 
 
+def test_each_modality_has_its_own_entropy() -> None:
+    """Balanced in one, and all in one cluster in the other: log C, whichever is which."""
+    balanced, alone = one_hot(8, 4), one_hot(8, 1) @ torch.eye(4, dtype=torch.float64)[:1]
+
+    for video, audio in ((balanced, alone), (alone, balanced)):
+        assert cluster_loss(video, audio, temperature=0.5)[1].item() == pytest.approx(math.log(4))
+
+
 def test_clusters_are_the_columns() -> None:
     """The same contrast, of the transposed matrices."""
     generator = torch.Generator().manual_seed(0)

@@ -1,5 +1,6 @@
 """CrissCross: which views are compared, through what no gradient goes, and its sizes."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from kinetics_sounds.train.methods import crisscross
-from kinetics_sounds.train.optim.optimizer import Optim, make_optimizer, rates
+from kinetics_sounds.train.optim.lr_schedule import Plateau
+from kinetics_sounds.train.optim.optimizer import Optim, make_optimizer, rates, set_rates
 
 from .flat import DATA, NOW, Flat, batch, parameters, without_heads
 
@@ -31,6 +33,7 @@ def test_heads_have_the_sizes_of_the_paper() -> None:
     assert made.views == 2
 
 
+@pytest.mark.parametrize("predictor", ["separate", "common"])
 @pytest.mark.parametrize(
     ("terms", "pairs"),
     [
@@ -43,18 +46,66 @@ def test_heads_have_the_sizes_of_the_paper() -> None:
         ("intra,sync,async", ["v1v2", "a1a2", "v1a1", "v2a2", "v1a2", "v2a1"]),
     ],
 )
-def test_the_loss_is_the_mean_over_the_pairs_of_its_terms(terms: str, pairs: list[str]) -> None:
-    """With heads and predictors that hand on what they are given: minus the cosine of both embeddings of a pair."""
-    made, given = without_heads(method(terms=terms)), batch(views=2)
-    assert given.video is not None
-    assert given.audio is not None
-    z = {f"v{view + 1}": made.video(given.video[:, view]) for view in range(2)}
-    z |= {f"a{view + 1}": made.audio(given.audio[:, view]) for view in range(2)}
-    expected = [-F.cosine_similarity(z[pair[:2]], z[pair[2:]]).mean() for pair in pairs]
+def test_the_loss_is_the_mean_over_the_pairs_of_its_terms(terms: str, pairs: list[str], predictor: Any) -> None:
+    """Of a pair minus half of the cosine of each prediction with the other's embedding (Eq. 1), by heads that all differ."""
+    made, given = method(terms=terms, predictor=predictor), batch(views=2)
+    again = copy.deepcopy(made)  # batch norms keep what they see
+    z, p = {}, {}
+    for modality, inputs in (("video", given.video), ("audio", given.audio)):
+        assert inputs is not None
+        for view in range(2):
+            name = f"{modality[0]}{view + 1}"
+            z[name] = again.heads[modality](getattr(again, modality)(inputs[:, view]))
+            if predictor == "common":
+                z[name] = z[name] / z[name].norm(dim=1, keepdim=True)
+            p[name] = again.predictors["common" if predictor == "common" else modality](z[name])
+
+    def term(pair: str) -> torch.Tensor:
+        one, other = pair[:2], pair[2:]
+        half, rest = (F.cosine_similarity(p[x], z[y]).mean() for x, y in ((one, other), (other, one)))
+        return -half / 2 - rest / 2
+
     output = made(given, NOW)
 
-    torch.testing.assert_close(output.loss, torch.stack(expected).mean())
+    torch.testing.assert_close(output.loss, torch.stack([term(pair) for pair in pairs]).mean())
     assert set(output.logs) == {"loss", *terms.split(",")}
+
+
+class Normed(Flat):
+    """With a batch norm behind the layer, which hands on what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.eye_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+        self.norm = nn.BatchNorm1d(self.dim)
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.norm(super().forward(given))
+        return features
+
+
+def test_batch_norms_see_one_view_at_a_time() -> None:
+    """Running means move a tenth of the way to the mean of each, and of four rows of a view the embeddings' mean is 0."""
+    torch.manual_seed(0)
+    made, given = (
+        crisscross.build(crisscross.Settings(**SMALL), video=Normed(), audio=Normed(), data=DATA),
+        batch(views=2),
+    )
+    embeddings: list[torch.Tensor] = []
+    for predictor in made.predictors.values():
+        predictor.register_forward_pre_hook(lambda _, given: embeddings.append(given[0].detach()))
+    made(given, NOW)
+
+    norms = [each for each in made.modules() if isinstance(each, nn.BatchNorm1d)]
+    assert [int(each.num_batches_tracked) for each in norms] == [2] * (2 + 2 * 3 + 2)
+    for encoder, inputs in ((made.video, given.video), (made.audio, given.audio)):
+        assert inputs is not None
+        first, second = inputs[:, 0].mean(dim=0), inputs[:, 1].mean(dim=0)
+        torch.testing.assert_close(encoder.norm.running_mean, 0.9 * 0.1 * first + 0.1 * second)
+    assert len(embeddings) == 4
+    for each in embeddings:
+        torch.testing.assert_close(each.mean(dim=0), torch.zeros(8), atol=1e-6, rtol=0)
 
 
 def test_it_is_the_mean_of_intra_sync_and_async() -> None:
@@ -103,22 +154,24 @@ def test_a_projector_of_two_layers() -> None:
     assert parameters(method(projector_layers=2).heads) == 2 * ((6 * 5 + 5 + 10) + (5 * 5 + 5 + 10))
 
 
-def test_the_predictors_rate_is_constant_where_the_others_follow_a_cosine() -> None:
-    """2e-3 throughout, from 2e-4 to 1e-4 for the rest (methods 5.4)."""
+def test_the_predictors_rate_is_fixed_where_the_others_follow_a_warm_up_and_a_cosine() -> None:
+    """2e-3 throughout, from 2e-5 over 2e-4 to 1e-4 for the rest (methods 5.4)."""
     optim = Optim(
         name="adam",
         lr=2e-4,
         schedule="cosine",
         final_share=0.5,
-        schedules={"predictors.*": "constant"},
+        warmup_steps=9,
+        schedules={"predictors.*": "fixed"},
         factors={"predictors.*": 10.0},
     )
-    optimizer = make_optimizer(method(), optim)
-    assert {group["factor"] for group in optimizer.param_groups} == {1.0, 10.0}
-    for step, rate in ((0, 2e-4), (50, 1.5e-4), (100, 1e-4)):
-        found = rates(optim, step, steps=100, plateau=None)
-        assert found["cosine"] == pytest.approx(rate)
-        assert 10 * found["constant"] == pytest.approx(2e-3)
+    made = method()
+    optimizer = make_optimizer(made, optim)
+    for step, rate in ((0, 2e-5), (9, 2e-4), (59, 1.5e-4), (109, 1e-4)):
+        set_rates(optimizer, rates(optim, step, steps=109, plateau=Plateau()))
+        found = {id(each): group["lr"] for group in optimizer.param_groups for each in group["params"]}
+        for name, each in made.named_parameters():
+            assert found[id(each)] == pytest.approx(2e-3 if name.startswith("predictors.") else rate), name
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
-"""IICL: which stage learns what, its heads' sizes, and that samples of a batch do not mix."""
+"""IICL: its loss and gradients, which stage learns what, its heads' sizes, and that samples of a batch do not mix."""
 
+import copy
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,8 @@ from kinetics_sounds.train.models.backbones import r3d
 
 from .flat import DATA, NOW, Flat, batch, parameters
 
-SMALL = {"dim": 8, "hidden": 8, "clusters": 5, "first_stage": 1}
+SMALL = {"dim": 8, "hidden": 8, "clusters": 5, "first_stage": 2}
+TINY = {"first_stage": 1}
 
 SECOND = NOW._replace(epoch=1)
 
@@ -51,6 +54,79 @@ def test_the_first_stage_is_infonce_of_the_heads_outputs_and_the_second_adds_clu
     assert set(first.logs) == {"loss", "instance"}
     torch.testing.assert_close(second.loss, expected + 0.5 * (second.logs["cluster"] - second.logs["entropy"]))
     assert 0 < second.logs["clusters_used"] <= 1
+
+
+def samples(video: torch.Tensor, audio: torch.Tensor) -> Any:
+    """Their picture and their sound, six numbers each."""
+    return batch(rows=len(video))._replace(video=video[:, None], audio=audio[:, None])
+
+
+def as_it_is(**settings: Any) -> iicl.Iicl:
+    """Encoders and heads hand on what they are given: six clusters."""
+    made = method(clusters=6, **settings)
+    made.video, made.audio = nn.Identity(), nn.Identity()
+    for heads in (made.instance, made.cluster):
+        for name in heads:
+            heads[name] = nn.Identity()
+    return made
+
+
+SURE = 100 * torch.eye(6)
+"""Six samples, orthogonal to each other, each in a cluster of its own (but for e^-100)."""
+
+
+def apart(temperature: float) -> float:
+    """InfoNCE both ways of six pairs that are alike and orthogonal to all others (methods 4.5)."""
+    return 2 * math.log(1 + 5 * math.exp(-1 / temperature))
+
+
+def test_each_weight_and_each_temperature_has_its_own_place() -> None:
+    """Samples 2 log(1 + 5 e^(-1/0.5)), clusters 2 log(1 + 5 e^(-1/0.25)), all used as often: entropy 2 log 6."""
+    its = {"temperature": 0.5, "cluster_temperature": 0.25, "instance_weight": 3.0, "cluster_weight": 0.125}
+    made = as_it_is(**its)(samples(SURE, SURE), SECOND)
+
+    assert made.logs["instance"].item() == pytest.approx(apart(0.5), rel=1e-5)
+    assert made.logs["cluster"].item() == pytest.approx(apart(0.25), rel=1e-5)
+    assert made.logs["entropy"].item() == pytest.approx(2 * math.log(6), rel=1e-5)
+    expected = 3 * apart(0.5) + 0.125 * (apart(0.25) - 2 * math.log(6))
+    assert made.loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_clusters_of_either_modality_count_as_used() -> None:
+    """All pictures are in cluster 0, half of the sounds in cluster 3 and half in cluster 5: three of six."""
+    logs = as_it_is()(samples(SURE[[0] * 6], SURE[[3, 5] * 3]), SECOND).logs
+    again = as_it_is()(samples(SURE[[3, 5] * 3], SURE[[0] * 6]), SECOND).logs
+
+    assert logs["clusters_used"].item() == again["clusters_used"].item() == 0.5
+
+
+def test_gradients_are_those_of_the_formula() -> None:
+    """Of all parameters, by autograd of methods 4.3 written out (in float64, with unequal weights and temperatures)."""
+    made = method(temperature=0.4, cluster_temperature=0.7, instance_weight=1.5, cluster_weight=0.3).double()
+    video, audio = (
+        torch.randn(5, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2)
+    )
+    made(samples(video, audio), SECOND).loss.backward()
+    found = {name: each.grad for name, each in made.named_parameters()}
+
+    again = copy.deepcopy(made)
+    again.zero_grad()
+    seen, heard = again.video(video), again.audio(audio)
+
+    def contrast(one: torch.Tensor, other: torch.Tensor, temperature: float) -> torch.Tensor:
+        cosine = (one @ other.T) / (one.norm(dim=1)[:, None] * other.norm(dim=1)[None])
+        alike = (cosine / temperature).exp()
+        return -(alike.diag() / alike.sum(dim=1)).log().mean() - (alike.diag() / alike.sum(dim=0)).log().mean()
+
+    z, y = ([head(side) for side in (seen, heard)] for head in (again.instance["both"], again.cluster["both"]))
+    y = [side.exp() / side.exp().sum(dim=1, keepdim=True) for side in y]
+    entropy = sum(-(side.mean(dim=0) * side.mean(dim=0).log()).sum() for side in y)
+    loss = 1.5 * contrast(z[0], z[1], 0.4) + 0.3 * (contrast(y[0].T, y[1].T, 0.7) - entropy)
+    loss.backward()
+
+    assert len(found) == 2 * 2 + 2 * 4  # the encoders' layers, and two of both heads
+    for name, each in again.named_parameters():
+        torch.testing.assert_close(found[name], each.grad, msg=f"{name}: ".__add__)
 
 
 def test_clusters_learn_nothing_in_the_first_stage() -> None:
@@ -91,6 +167,20 @@ def test_heads_of_their_own() -> None:
     assert parameters(method(shared_heads=False).instance) == 2 * parameters(method().instance)
 
 
+def test_each_modality_goes_through_its_own_heads() -> None:
+    """Sounds' heads see nothing: their samples are all alike, and no cluster is likelier than another."""
+    made = as_it_is(shared_heads=False)
+    for heads in (made.instance, made.cluster):
+        heads["audio"] = nn.Linear(6, 6)
+        nn.init.zeros_(heads["audio"].weight)
+        nn.init.ones_(heads["audio"].bias)
+    logs = made(samples(SURE, SURE), SECOND).logs
+
+    assert logs["instance"].item() == pytest.approx(2 * math.log(6))
+    assert logs["cluster"].item() == pytest.approx(2 * math.log(6))
+    assert logs["entropy"].item() == pytest.approx(2 * math.log(6))
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -122,7 +212,7 @@ def test_a_run_that_was_killed_in_its_first_stage_goes_on_exactly(
     run, whole = tmp_path / "run", tmp_path / "whole"
     options = (
         "--method=iicl",
-        *(f"--iicl.{name}={value}" for name, value in SMALL.items()),
+        *(f"--iicl.{name}={value}" for name, value in (SMALL | TINY).items()),
         "--optim.name=adam",
         "--keep=3",
     )

@@ -23,6 +23,19 @@ def test_a_long_gradient_moves_a_weight_by_the_trusted_share_of_its_length() -> 
         assert stepped([3.0, 4.0], [0.0, size], lr=lr, larc=1e-3) == pytest.approx([3, 4 - 0.005])
 
 
+def test_each_group_is_adapted_by_its_own_rate() -> None:
+    """Rates of 0.1, and of 1 by a factor: 0.1 * 0.02 is less than the 0.005 that are allowed, 1 * 0.02 is more."""
+    model = nn.ModuleDict({name: nn.Linear(1, 1, bias=False) for name in ("slow", "fast")})
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 5.0)
+        parameter.grad = torch.tensor([[0.02]])
+    optim = Optim(momentum=0.0, lr=0.1, weight_decay=0.0, larc=1e-3, factors={"fast.*": 10.0})
+    make_optimizer(model, optim).step()
+
+    moved = {name: 5 - parameter.item() for name, parameter in model.named_parameters()}
+    assert moved == {"slow.weight": pytest.approx(0.002, rel=1e-3), "fast.weight": pytest.approx(0.005, rel=1e-3)}
+
+
 def test_a_short_gradient_is_left() -> None:
     """0.001 * 0.1 is less than the 0.005 that are allowed."""
     assert stepped([3.0, 4.0], [0.0, 0.001], lr=0.1, larc=1e-3) == pytest.approx([3, 4 - 1e-4])
