@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import io
 import logging
 import os
@@ -12,10 +13,10 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-from . import files
-from .errors import FaultError, KineticsSoundsError, RemoteError, StoppedError
+from . import __version__, files
+from .errors import FaultError, KineticsSoundsError, RemoteError, SettingsError, StoppedError
 from .plugins import ignore_working_folder
 from .redact import of_url, redact
 
@@ -65,6 +66,24 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
         ):  # after `| head` there is no error of ours
             return _refuse(prog, error, _say)
     return code
+
+
+def tell_version(prog: str, words: Sequence[str]) -> bool:
+    """Whether `--version` is all that is asked, which is told then: before a command imports what its work needs."""
+    if list(words) != ["--version"]:
+        return False
+    print(f"{prog} {__version__}")  # noqa: T201 - this is where commands speak
+    return True
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed, which only training and what judges it need; it is not imported."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def refuse_without_torch(prog: str) -> NoReturn:
+    """Raise the SettingsError of a command that cannot do without PyTorch."""
+    raise SettingsError(f"{prog} needs PyTorch: pip install 'kinetics-sounds[train]'")
 
 
 def keep_secret(words: Sequence[str]) -> None:

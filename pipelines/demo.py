@@ -1,7 +1,7 @@
-"""ks-demo: the whole way on a small world that it makes itself; no network, no data.
+"""ks-demo: the whole pipeline on a small synthetic dataset; no network, no data.
 
-The very commands that a user types run here, as processes of their own: yt-dlp downloads from a local server, ffmpeg cuts,
-shards are packed, encoders are pretrained and judged beside untrained ones.
+The users' commands run as separate processes: yt-dlp downloads from a local server, ffmpeg trims, shards are packed, encoders are
+pretrained and compared with untrained ones.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds import files, progress, stream
-from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, stoppable
+from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, has_torch, refuse_without_torch, stoppable
 from kinetics_sounds.errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
 from kinetics_sounds.settings import parse
@@ -91,7 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def demo(settings: DemoSettings) -> int:
-    """Make the world, go the whole way, print the table; returns the exit code."""
+    """Render the data, run all steps, print the table; returns the exit code."""
+    if not has_torch():
+        refuse_without_torch("ks-demo")
     if settings.clips < 48:
         raise SettingsError(f"--clips {settings.clips}: must be at least 48")
     out, began = settings.out or Path("demo-quick" if settings.quick else "demo"), time.monotonic()
@@ -146,7 +148,7 @@ def demo(settings: DemoSettings) -> int:
 
 
 def _make(videos: Sequence[Video], folder: Path, settings: DemoSettings) -> None:
-    """Render and encode what is not there yet."""
+    """Render and encode the missing videos."""
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(folder, "*.mp4")
     todo = [(video, folder) for video in videos if not (folder / f"{video.youtube_id}.mp4").exists()]
@@ -161,7 +163,7 @@ def _make(videos: Sequence[Video], folder: Path, settings: DemoSettings) -> None
 
 
 def render(task: tuple[Video, Path]) -> None:
-    """One video of the world as an mp4 file, in a worker."""
+    """Render one video as an mp4 file, in a worker."""
     video, folder = task
     its = scenes.SceneSettings(seconds=SECONDS + 1)
     seed = video.seed * 1_000_000 + video.number
@@ -173,7 +175,7 @@ def render(task: tuple[Video, Path]) -> None:
 
 
 def _write_lists(videos: Sequence[Video], out: Path) -> None:
-    """The class list and the annotations: seconds 0 or 1 to four later, seven of ten videos for training."""
+    """Write the class list and the annotations: spans of four seconds that start at 0 or 1; seven of ten videos for training."""
     files.write_bytes(out / "classes.txt", "".join(f"{label}\n" for label in scenes.CLASSES).encode())
     rows = ["label,youtube_id,time_start,time_end,split"]
     for video in videos:
@@ -183,7 +185,7 @@ def _write_lists(videos: Sequence[Video], out: Path) -> None:
 
 
 def _run(module: str, *arguments: object) -> None:
-    """One of our own commands as a process, as a user would run it; its output is shown."""
+    """Run one of our commands as a process, as a user would; its output is shown."""
     argv = [sys.executable, "-m", f"{PACKAGE}.{module}", *map(str, arguments)]
     print(f"\n$ {' '.join(argv[2:])}", flush=True)
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop, subprocess.Popen(argv) as process:
@@ -204,7 +206,7 @@ def _run(module: str, *arguments: object) -> None:
 
 
 def _scores(out: Path, settings: DemoSettings, *, untrained: bool) -> dict[str, Mapping[str, float]]:
-    """What each probe says."""
+    """Scores of each probe."""
     folder = out / "eval" / ("untrained" if untrained else "trained")
     clips, more = 1 if settings.quick else 2, ["--untrained"] if untrained else []
     how = ("--clips", clips, "--batch", 32, "--workers", 0, "--out", folder, *more)

@@ -1,4 +1,4 @@
-"""ks-doctor: what of this machine works, what is missing, and what to do about it."""
+"""ks-doctor: report what works on this machine, what is missing, and how to fix it."""
 
 import contextlib
 import json
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def doctor(settings: DoctorSettings) -> int:
-    """Run every check and print what it finds, as it finds it; returns the exit code."""
+    """Run every check and print its findings as they come; returns the exit code."""
     _check(settings)
     found = []
     for finding in findings(settings):
@@ -105,7 +105,7 @@ def doctor(settings: DoctorSettings) -> int:
 
 
 def findings(settings: DoctorSettings) -> Iterator[Finding]:
-    """What every check finds, in the order of the report."""
+    """Findings of all checks, in the order of the report."""
     asked = Asked(out=str(settings.out), timeout_seconds=settings.timeout, live_id=settings.live_id)
     for check in CHECKS:
         yield from apart(check, asked)
@@ -116,13 +116,13 @@ def findings(settings: DoctorSettings) -> Iterator[Finding]:
 
 
 def lines(finding: Finding) -> str:
-    """A finding as text: verdict, name and what was found on one line, and the remedy under it."""
+    """A finding as text: verdict, name and result on one line, the remedy below."""
     first = f"{finding.verdict:<8} {_plain(finding.name):<{NAME_WIDTH}} {_plain(finding.found)}"
     return f"{first}\n{'':8}   -> {_plain(finding.remedy)}" if finding.remedy else first
 
 
 def _plain(text: str) -> str:
-    """On one line, without what a terminal would obey: some of it is the words of strangers."""
+    """Text on one line without terminal control characters: some of it comes from strangers."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 

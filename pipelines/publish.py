@@ -11,7 +11,7 @@ from typing import Any
 
 from kinetics_sounds import manifest, remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable
+from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import reader
@@ -92,19 +92,21 @@ SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "diff": diff.main,
     "run": run.publish_run,
 }
-"""What `ks-publish WORD` does besides publishing."""
+"""Subcommands of `ks-publish`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-publish`."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if tell_version("ks-publish", words):
+        return DONE
     if words and words[0] in SUBCOMMANDS:
         return command(f"ks-publish {words[0]}", lambda: SUBCOMMANDS[words[0]](words[1:]))
     return command("ks-publish", lambda: publish(parse(PublishSettings, words, prog="ks-publish").settings))
 
 
 def publish(settings: PublishSettings) -> int:
-    """Write the folder, unless it says the same already; returns the exit code."""
+    """Write the folder unless it is unchanged; returns the exit code."""
     if not 0 < settings.timeout < float("inf") or settings.workers < 1:
         raise SettingsError("--timeout and --workers: must be more than 0")
     _check_push(settings)
@@ -131,7 +133,7 @@ def publish(settings: PublishSettings) -> int:
 
 
 def _check_push(settings: PublishSettings) -> None:
-    """Raise SettingsError for what cannot be sent, before hours of work."""
+    """Raise SettingsError for a push that cannot succeed, before hours of work."""
     if settings.push is None and (settings.yes or settings.public):
         raise SettingsError("--yes and --public: are of --push; add it, or leave them out")
     if settings.push is not None:
@@ -161,7 +163,7 @@ def _options(settings: PublishSettings, made: manifest.Manifest) -> PublishOptio
 
 
 def _shards(place: Address) -> Dataset:
-    """What a shard set says of itself, with a word where it has no fingerprints."""
+    """Read a shard set's `dataset.json`, with a warning if it has no fingerprints."""
     dataset = reader.read_dataset(place if remote.is_url(place) else Path(place.real))
     if not dataset.selection:
         print(

@@ -157,7 +157,7 @@ PACKED_SO = (
 
 
 def _verify(settings: ShardSettings) -> int:
-    """Check a set; returns the exit code."""
+    """Verify a set; returns the exit code."""
     place = settings.verify or Address("")
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         found = verify.verify(place, decode=settings.verify_decode, workers=settings.workers, stop=stop.__bool__)
@@ -179,9 +179,9 @@ def _verify(settings: ShardSettings) -> int:
 
 
 def _prepare(settings: ShardSettings) -> Job:
-    """Read what the settings name, and print what was chosen; nothing is written.
+    """Read the inputs named by the settings, and print them; writes nothing.
 
-    Raises SettingsError where there is nothing to pack, ShardError where another set lies at the URL.
+    Raises SettingsError if there is nothing to pack, ShardError if the URL has another set.
     """
     path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
     made = manifest.read(path)
@@ -221,9 +221,9 @@ def _prepare(settings: ShardSettings) -> Job:
 
 
 def _with_recipe(job: Job) -> Job:
-    """The same with its recipe: that of the set which lies there already, where that has the bytes of this job.
+    """Set the job's recipe: that of the existing set, if it has the bytes of this job.
 
-    Raises ShardError where another set lies at the URL.
+    Raises ShardError if the URL has another set.
     """
     recipes: dict[str, Packing] = {}
     for versions in encode_sample.versions(job.packing.encoding):
@@ -297,7 +297,7 @@ def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: ShardSetti
 
 
 def _packed(outcomes: Sequence[Outcome], keys: Collection[str]) -> list[tuple[str, str, str, str]]:
-    """Key, label, split and the clip's SHA-256 of the outcomes that have a sample, in shards made now or kept."""
+    """Key, label, split and the clip's SHA-256 of all outcomes with a sample, in new or existing shards."""
     keys = set(keys)
     return [
         (each.clip.key, each.clip.label, each.clip.split, each.media.sha256)

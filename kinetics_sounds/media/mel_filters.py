@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 STORED = Path(__file__).with_suffix(".npz")
-"""Of each bank in `BANKS` the three arrays of a sparse matrix, float32 and int32."""
+"""File with the three arrays of a sparse matrix per bank of `BANKS`, float32 and int32."""
 BANKS = ((24_000, 2048, 256), (16_000, 1024, 80), (16_000, 512, 40))
-"""Sample rate in hertz, samples of a transform, and bands: of `paper` and `authors`, of CrissCross, and of IICL."""
+"""Sample rate in hertz, FFT size in samples, and number of bands: those of `paper` and `authors`, of CrissCross, and of IICL."""
 PARTS = ("data", "indices", "indptr")
-"""What scipy calls them."""
+"""Names of a sparse matrix's arrays in scipy."""
 
 
 @functools.lru_cache(maxsize=8)
 def mel_filters(sample_rate: int, n_fft: int, bands: int) -> "csr_array":
     """Mel filters from 0 Hz to half of `sample_rate`: float32, shape (bands, n_fft // 2 + 1).
 
-    Sparse, since a dense product's bytes depend on the CPU's BLAS.
+    Sparse, because the result of a dense product depends on the CPU's BLAS.
     """
     if (sample_rate, n_fft, bands) not in BANKS:
         return from_librosa(sample_rate, n_fft, bands)
@@ -37,7 +37,7 @@ def mel_filters(sample_rate: int, n_fft: int, bands: int) -> "csr_array":
 
 
 def from_librosa(sample_rate: int, n_fft: int, bands: int) -> "csr_array":
-    """As `mel_filters`, made by librosa."""
+    """Same as `mel_filters`, computed by librosa."""
     from librosa.filters import mel
     from scipy.sparse import csr_array
 
@@ -45,5 +45,5 @@ def from_librosa(sample_rate: int, n_fft: int, bands: int) -> "csr_array":
 
 
 def name_of(sample_rate: int, n_fft: int, bands: int, part: str) -> str:
-    """What an array is called in the stored file."""
+    """Name of an array in the stored file."""
     return f"{sample_rate}_{n_fft}_{bands}_{part}"

@@ -43,7 +43,7 @@ class Settings(CommonSettings):
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Raise SettingsError for options that say nothing here, and for labels that would share a folder."""
+    """Raise SettingsError for options without effect, and for labels that would have the same folder."""
     check_side(settings.short_side)
     if settings.short_side and not settings.rawframes:
         raise SettingsError("--short_side: is of frames alone; add --rawframes, or leave it out")
@@ -53,12 +53,12 @@ def check(settings: Settings, entries: Sequence[Entry]) -> None:
 
 
 def recipe(settings: Settings) -> dict[str, object]:
-    """Numbers and tools of frames; videos are the clips' own bytes."""
+    """Parameters and tool versions for frames; videos are the clips' own bytes."""
     return {"tools": media_tools(), "frames": extract.recipe()} if settings.rawframes else {}
 
 
 def class_folder(label: str) -> str:
-    """A label as the folder that mmaction2 calls it, harmless whatever it holds."""
+    """Folder name of a label in mmaction2, safe whatever the label contains."""
     return label_folder(label).translate(_RENAMED)
 
 
@@ -72,12 +72,12 @@ def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
 
 
 def counts(settings: Settings) -> tuple[str, ...]:
-    """The number of frames, where there are any."""
+    """The number of frames, with --rawframes."""
     return ("frames",) if settings.rawframes else ()
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
-    """A copy of the clip or a link to it, or its frames."""
+    """Copy or link the clip, or extract its frames."""
     [place] = places(source.entry, settings)
     if not settings.rawframes:
         source.whole(folder / place, link=settings.link)

@@ -22,7 +22,7 @@ from . import CommonSettings, Entry, Exported, Source, check_rate, check_side, m
 
 SHARDS = True
 LEAST, MOST = 4, 10
-"""Frames of a clip."""
+"""Minimum and maximum number of frames of a clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +47,20 @@ class Settings(CommonSettings):
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Raise SettingsError for sizes and rates that cannot be."""
+    """Raise SettingsError for invalid sizes and sample rates."""
     del entries  # any clip can be tried
     check_side(settings.short_side)
     check_rate(settings.sample_rate)
 
 
 def recipe(settings: Settings) -> dict[str, object]:
-    """Numbers and tools."""
+    """Parameters and tool versions."""
     bank = {} if settings.audio == "wav" else {"fbank": fbank.versions()}
     return {"tools": media_tools(), "frames": extract.recipe(), "least": LEAST, "most": MOST, **bank}
 
 
 def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
-    """The folder of frames, and the file or files of sound."""
+    """The folder of frames, and the audio file or files."""
     split = entry.clip.split
     suffixes = {"wav": (".wav",), "fbank": (".npy",), "both": (".wav", ".npy")}[settings.audio]
     return (f"visual/{split}/{entry.key}", *(f"audio/{split}/{entry.key}{suffix}" for suffix in suffixes))
@@ -73,7 +73,7 @@ def counts(settings: Settings) -> tuple[str, ...]:
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
-    """Frames and sound; raises TooFewFramesError where their loaders would pass over the clip."""
+    """Extract frames and audio; raises TooFewFramesError if their loaders would skip the clip."""
     pictures, *sounds = (folder / place for place in places(source.entry, settings))
     count = source.frames(pictures, name="frame_%05d.jpg", fps=Fraction(1), short_side=settings.short_side)
     for number in range(MOST + 1, count + 1):

@@ -47,14 +47,14 @@ class Settings(CommonSettings):
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Raise SettingsError for sizes and rates that cannot be, and for two clips of a video that begin at the same second."""
+    """Raise SettingsError for invalid sizes and rates, and for two clips of a video that start at the same second."""
     check_side(settings.short_side)
     check_rate(settings.sample_rate)
     check_names(entries, _name)
 
 
 def recipe(settings: Settings) -> dict[str, object]:
-    """Numbers and tools."""
+    """Parameters and tool versions."""
     del settings
     return {"tools": media_tools(), "frames": extract.recipe(), "least": LEAST, "step": STEP}
 
@@ -69,7 +69,7 @@ def _split(entry: Entry, settings: Settings) -> str:
 
 
 def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
-    """The folder of frames and the file of sound."""
+    """The folder of frames and the audio file."""
     split, name = _split(entry, settings), _name(entry)
     return (
         f"{split}-videos/{split}-set-img/Image-01-FPS/{name}.mp4",
@@ -84,7 +84,7 @@ def counts(settings: Settings) -> tuple[str, ...]:
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
-    """Frames and sound; raises TooFewFramesError where their loader would pass over the clip."""
+    """Extract frames and audio; raises TooFewFramesError if their loader would skip the clip."""
     pictures, sound = (folder / place for place in places(source.entry, settings))
     count = source.frames(pictures, name="made_%05d.jpg", fps=Fraction(1), short_side=settings.short_side)
     if count < LEAST:
@@ -96,7 +96,7 @@ def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
 
 
 def lists(done: Sequence[Exported], labels: Sequence[str], settings: Settings) -> dict[str, bytes]:
-    """`vggsound.csv`; a label that a spreadsheet would run as a formula has a `'` before it."""
+    """`vggsound.csv`; a label that a spreadsheet would run as a formula is prefixed with `'`."""
     del labels
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")

@@ -43,12 +43,12 @@ class Settings(CommonSettings):
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Any clip can be tried."""
+    """Accepts any clip."""
     del settings, entries
 
 
 def recipe(settings: Settings) -> dict[str, object]:
-    """Nothing: videos are the clips' own bytes."""
+    """Empty: videos are the clips' own bytes."""
     del settings
     return {}
 
@@ -58,19 +58,19 @@ def _name(entry: Entry) -> str:
 
 
 def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
-    """The video."""
+    """The video file."""
     del settings
     return (f"{entry.clip.split}/{_name(entry)}",)
 
 
 def counts(settings: Settings) -> tuple[str, ...]:
-    """Nothing: the table needs to know nothing of the files."""
+    """Empty: the table needs no numbers."""
     del settings
     return ()
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
-    """A copy of the clip, or a link to it; raises MediaError for a container that `videofolder` does not read."""
+    """Copy or link the clip; raises MediaError for a container that `videofolder` does not read."""
     if source.entry.suffix not in SUFFIXES:
         raise MediaError(f"is a {source.entry.suffix} file, which videofolder does not read")
     [place] = places(source.entry, settings)
@@ -79,7 +79,7 @@ def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
 
 
 def lists(done: Sequence[Exported], labels: Sequence[str], settings: Settings) -> dict[str, bytes]:
-    """`metadata.csv` of each split that has a clip; a label that a spreadsheet would run as a formula has a `'` before it."""
+    """`metadata.csv` of each split with clips; a label that a spreadsheet would run as a formula is prefixed with `'`."""
     del labels, settings
     found = {}
     for split in SPLITS:

@@ -1,4 +1,4 @@
-"""ks-shard stats: what the log or log-mel spectrograms of a set's sound are like, which views standardise them by.
+"""ks-shard stats: mean and standard deviation of a set's (log-mel) spectrograms, used by views for standardisation.
 
 Shape suffixes: T columns, F bins.
 """
@@ -31,7 +31,7 @@ from kinetics_sounds.shards.stats import Numbers, Statistics
 from ..executors import Failed, in_order, local
 
 SHARD_SECONDS = 3600.0
-"""A shard's sums are given up after this."""
+"""Time limit for the sums of one shard."""
 PLACE = "SHARDS"
 """Name of the positional argument (the shard set) in --help."""
 
@@ -123,7 +123,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def compute(settings: StatsSettings, place: Address | None) -> int:
-    """Hear a split, and write what it is like; returns the exit code. Raises SettingsError and ShardError for what cannot be."""
+    """Compute and store the statistics of a split; returns the exit code.
+
+    Raises SettingsError and ShardError for invalid input.
+    """
     if settings.workers < 1 or not 0 < settings.cache_gb < float("inf"):
         raise SettingsError("--workers and --cache_gb: must be more than 0")
     try:
@@ -162,7 +165,7 @@ def compute(settings: StatsSettings, place: Address | None) -> int:
 
 
 def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Numbers) -> Statistics:
-    """What sums say of a split; raises ShardError where no sample was heard."""
+    """Entry for a split from its sums; raises ShardError if there are no samples."""
     if not sums.samples:
         raise ShardError(f"no sample of {split} can be heard; see ks-shard --verify")
     count = sums.windows * numbers.columns
@@ -182,7 +185,7 @@ def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Numbers) -> Stat
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heard:
-    """What came of a shard."""
+    """Result for a shard."""
 
     sums: Sums | None
     fault: str = ""
@@ -190,7 +193,7 @@ class Heard:
 
 
 def hear(task: ShardTask) -> Heard:
-    """The sums of a shard, without its bad samples. Runs in a worker."""
+    """Sums of a shard without its damaged samples. Runs in a worker."""
     try:
         split = reader.open_shard(task.place, task.split, task.number, cache=task.cache)
         sums = _nothing(task.numbers)
@@ -208,7 +211,7 @@ def hear(task: ShardTask) -> Heard:
 
 
 def sums_of(waveform: np.ndarray, numbers: Numbers) -> Sums:
-    """Of a track, float32 (samples,): over the windows that cover it."""
+    """Sums over the windows that cover a track, float32 (samples,)."""
     starts = covering_starts(len(waveform), numbers.samples)
     windows = (waveform[start : start + numbers.samples] for start in starts)
     columns_TF = np.concatenate([_image(window, numbers) for window in windows]).astype(np.float64)
@@ -216,12 +219,12 @@ def sums_of(waveform: np.ndarray, numbers: Numbers) -> Sums:
 
 
 def _image(window: np.ndarray, numbers: Numbers) -> np.ndarray:
-    """What a view makes of a window, before it is standardised: float32 (T, F)."""
+    """Spectrogram of a window as computed by a view, before standardisation: float32 (T, F)."""
     return log_mel(window, numbers).T if isinstance(numbers, LogMel) else log_spectrogram(window, numbers)
 
 
 def _numbers(settings: StatsSettings) -> Numbers:
-    """Raises ValueError for those that make no spectrogram."""
+    """Raises ValueError for invalid parameters."""
     kind: type[Numbers] = LogMel if settings.kind == "log_mel" else Spectrogram
     return kind(**{each.name: getattr(settings, each.name) for each in dataclasses.fields(kind)})
 
@@ -231,7 +234,7 @@ def _nothing(numbers: Numbers) -> Sums:
 
 
 def _heard(tasks: Sequence[ShardTask], *, workers: int, stop: Callable[[], bool]) -> Iterator[Sums]:
-    """Each shard's sums, in their order; raises ShardError for one that cannot be read."""
+    """Sums of each shard in order; raises ShardError for an unreadable one."""
     pool: local.Pool[ShardTask, Heard] = local.Pool(hear, workers=min(workers, len(tasks)))
     with contextlib.closing(pool), progress.bar("ks-shard stats", len(tasks)) as bar:
         for task, found in in_order(pool, tasks, timeout_seconds=SHARD_SECONDS, stop=stop):
@@ -244,7 +247,7 @@ def _heard(tasks: Sequence[ShardTask], *, workers: int, stop: Callable[[], bool]
 
 
 def _check(dataset: Dataset, split: str, place: Address) -> None:
-    """Raise ShardError where there is nothing to hear."""
+    """Raise ShardError if the split has no samples or no audio."""
     if split not in dataset.splits:
         raise ShardError(f"{place}: has no split {split!r}; it has: {', '.join(dataset.splits) or 'none'}")
     if layout.AUDIO not in dataset.parts:

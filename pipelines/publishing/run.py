@@ -1,4 +1,4 @@
-"""ks-publish run: of a training run what others need, in a folder and on the Hub: weights, settings, data, scores and a card.
+"""ks-publish run: publish a training run in a folder and on the Hub: weights, settings, data, scores and a card.
 
 OUT/README.md            the card, see `run_card`
    /config.yaml          the settings, without what is this machine's
@@ -93,7 +93,7 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(settings: PublishRunSettings) -> None:
-    """Raise SettingsError for what cannot be, before anything is written; RemoteError for what is no address on the Hub."""
+    """Raise SettingsError for invalid options, before anything is written; RemoteError for an invalid Hub address."""
     if settings.license is not None and not _LICENCE.fullmatch(settings.license):
         raise SettingsError(
             f"--license {settings.license!r}: is no name of a licence on the Hub; give one such as cc-by-4.0"
@@ -111,7 +111,7 @@ def _check(settings: PublishRunSettings) -> None:
 
 
 def _earlier(out: Path) -> dict[str, str]:
-    """The SHA-256 of each file that an earlier `ks-publish run` wrote there; PublishError where it holds anything else alone."""
+    """SHA-256 of each file written by an earlier `ks-publish run`; raises PublishError if the folder only has other files."""
     if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= FRESH):
         return {}
     if not out.is_dir() or not (out / SUMS).is_file():
@@ -124,7 +124,7 @@ def _earlier(out: Path) -> dict[str, str]:
 
 
 def _write(out: Path, found: "run_facts.Published", card: str) -> list[str]:
-    """Write the folder as a whole in the place of the one before, and return the names of its files; those of others stay."""
+    """Write the folder, replacing the previous one atomically; returns its file names. Foreign files are kept."""
     documents: dict[str, bytes] = {
         f"checkpoints/{found.name}/state.json": _json(found.state),
         "config.yaml": yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True).encode(),

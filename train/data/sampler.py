@@ -89,7 +89,7 @@ class Order:
             return iter(())
         key = self.split.key(request.number)
         order = self._order(request.epoch)
-        return stream.stand_ins(
+        return stream.replacements(
             order, place=request.place, batch=self.batch, seed=self.seed, epoch=request.epoch, key=key
         )
 
