@@ -198,6 +198,20 @@ def test_every_tool_that_is_imported_is_declared() -> None:
     assert undeclared == set()
 
 
+def test_a_node_that_only_builds_needs_no_torch() -> None:
+    """The extra [train] brings what only the trainer imports, [all] brings every other extra, and [dev] that."""
+    extras = {name: set(group) for name, group in PYPROJECT["project"]["optional-dependencies"].items()}
+    [every] = extras["all"]
+    names = {re.split(r"[\[<>=; ]", each)[0] for each in extras["train"]}
+
+    assert names == {"safetensors", "tensorboard", "torch"}
+    assert not names & {re.split(r"[\[<>=; ]", each)[0] for each in PYPROJECT["project"]["dependencies"]}
+    assert set(every.removeprefix("kinetics-sounds[").removesuffix("]").split(",")) == extras.keys() - {"all", "dev"}
+    assert "kinetics-sounds[all]" in extras["dev"]
+    for place, path in sources().items():
+        assert place.startswith("kinetics_sounds/train/") or not names & imported(path), place
+
+
 def imported(path: Path) -> set[str]:
     """Top-level names that a file imports from elsewhere, at any depth of its code."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
