@@ -24,7 +24,7 @@ function runsTable(runs) {
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.facts)))].filter((name) => name !== "note");
   const rows = names.map((name) => [name.replaceAll("_", " "), ...runs.map((run) => run.facts[name] || "")]);
   const notes = [...new Set(runs.map((run) => run.facts.note).filter(Boolean))].map((note) => make("p", { text: `Note: ${note}` }));
-  return section("runs-title", runs.length > 1 ? "Runs" : "Run", scrolled("runs", ["", ...runs.map((run) => run.name)], rows), ...notes);
+  return section("runs-title", runs.length > 1 ? "Runs" : "Run", scrolled("table of runs", ["setting", ...runs.map((run) => run.name)], rows), ...notes);
 }
 
 function curvesSection(runs) {
@@ -102,9 +102,9 @@ function resultsSection(runs) {
     ...runs.flatMap((run) => [true, false].map((untrained) => scoreOf(run, probe, split, metric, untrained))),
   ]);
   const several = runs.length > 1;
-  const head = ["", "guessing", ...runs.flatMap((run) => ["untrained", "trained"].map((how) => (several ? `${run.name}, ${how}` : how)))];
+  const head = ["metric", "guessing", ...runs.flatMap((run) => ["untrained", "trained"].map((how) => (several ? `${run.name}, ${how}` : how)))];
   const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
-  return section("results-title", "Results", told, scrolled("results", head, rows));
+  return section("results-title", "Results", told, scrolled("table of results", head, rows));
 }
 
 function resultOf(run, probe, split, untrained) {
@@ -162,5 +162,5 @@ function badSection(runs) {
   const rows = runs.flatMap((run) => run.bad.map(({ key, reason }) => [key, reason, run.name]));
   const total = runs.reduce((sum, run) => sum + run.bad_count, 0);
   if (!total) return section("bad-title", "Bad samples", make("p", { text: "None: every sample that was asked for could be read." }));
-  return section("bad-title", `Bad samples: ${count(total)}`, scrolled("bad samples", ["key", "reason", "run"], rows));
+  return section("bad-title", `Bad samples: ${count(total)}`, scrolled("table of bad samples", ["key", "reason", "run"], rows));
 }
