@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from kinetics_sounds.train.interface import Method
 from kinetics_sounds.train.methods import crisscross
 from kinetics_sounds.train.optim.lr_schedule import Plateau
 from kinetics_sounds.train.optim.optimizer import Optim, make_optimizer, rates, set_rates
@@ -97,8 +98,8 @@ def test_batch_norms_see_one_view_at_a_time() -> None:
         predictor.register_forward_pre_hook(lambda _, given: embeddings.append(given[0].detach()))
     made(given, NOW)
 
-    norms = [each for each in made.modules() if isinstance(each, nn.BatchNorm1d)]
-    assert [int(each.num_batches_tracked) for each in norms] == [2] * (2 + 2 * 3 + 2)
+    passes = [int(each) for name, each in made.named_buffers() if name.endswith("num_batches_tracked")]
+    assert passes == [2] * (2 + 2 * 3 + 2)
     for encoder, inputs in ((made.video, given.video), (made.audio, given.audio)):
         assert inputs is not None
         first, second = inputs[:, 0].mean(dim=0), inputs[:, 1].mean(dim=0)
@@ -186,3 +187,13 @@ def test_the_predictors_rate_is_fixed_where_the_others_follow_a_warm_up_and_a_co
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         crisscross.Settings(**wrong)
+
+
+def test_its_embedding_is_the_projectors_output() -> None:
+    """What any method with a projection head a modality gives; one without gives the features themselves."""
+    made = method()
+    feature_BD = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+
+    for modality in ("video", "audio"):
+        torch.testing.assert_close(made.embed(modality, feature_BD), made.heads[modality](feature_BD))
+    assert Method.embed(Flat(), "video", feature_BD) is feature_BD
