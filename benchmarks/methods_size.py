@@ -1,16 +1,17 @@
-"""What every method of AVCL's Table IV needs at full size: one real step on a CPU, and the memory of banks and queues.
+"""What every method needs at full size: one real step on a CPU, and the memory of banks and queues.
 
-    python benchmarks/methods_size.py            # writes benchmarks/methods_size.md; about 15 minutes on two cores, 12 GB
+    python benchmarks/methods_size.py            # writes benchmarks/methods_size.md; about 15 minutes on two cores, 6 GB
 
-Each row of K100 is built as its recipe says, and takes one optimiser step on 16 random samples of the recipe's own shapes, in a
-process of its own whose peak memory is told. The recipes in the methods' own settings are built and run forwards with their
-whole batch on PyTorch's `meta` device, which has shapes and no numbers.
+Each row of AVCL's Table IV, CrissCross and both stages of IICL are built as their recipe says, and take one optimiser step on a
+few random samples of the recipe's own shapes, in a process of its own whose peak memory is told. The recipes in the methods' own
+settings are built and run forwards with their whole batch on PyTorch's `meta` device, which has shapes and no numbers.
 """
 
 import argparse
 import contextlib
 import json
 import math
+import os
 import platform
 import resource
 import subprocess
@@ -32,23 +33,29 @@ from kinetics_sounds.train.interface import Batch, Data, Method, Moment
 from kinetics_sounds.train.optim.optimizer import make_optimizer
 
 METHODS = ("simclr", "moco", "byol", "simsiam", "barlow", "iic")
-STEPS = ("avcl_k100", *(f"avcl_k100_table4_{name}" for name in METHODS), "avcl_k100_table4_baseline_ra")
-OWN = ("simclr_k32", "moco_k32", "moco_k32_v2", "byol_k32", "simsiam_k32", "barlow_k32", "iic_k32")
-CLIPS = {"k32": 16_100, "k100": 50_200}
-"""Of the training splits (AVCL, section III.A)."""
-CLASSES = {"k32": 34, "k100": 100}
+TABLE4 = ("avcl_k100", *(f"avcl_k100_table4_{name}" for name in METHODS), "avcl_k100_table4_baseline_ra")
+STAGES = {"iicl_k400, first stage": (), "iicl_k400, second stage": ("--iicl.first_stage=0",)}
+STEPS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(TABLE4, ()),
+    "crisscross_k400": ("--batch=8",),
+    **{name: ("--batch=2", *more) for name, more in STAGES.items()},
+}
+"""What each row's recipe is given beside it."""
+K32 = ("simclr_k32", "moco_k32", "moco_k32_v2", "byol_k32", "simsiam_k32", "barlow_k32", "iic_k32")
+OWN = {**dict.fromkeys((*K32, "crisscross_k400", "crisscross_k32_table3_common_predictor"), ()), **STAGES}
+CLIPS = {"k32": 16_100, "k100": 50_200, "k400": 232_067}
+"""Of the training splits (AVCL, section III.A; Kinetics-400 as AVID's configs count it)."""
+CLASSES = {"k32": 34, "k100": 100, "k400": 400}
 
 
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--one", help="a recipe, and whether it is stepped or shaped: for the processes that this starts"
-    )
+    parser.add_argument("--one", help="a row, and whether it is stepped or shaped: for the processes that this starts")
     asked = parser.parse_args().one
     if asked:
-        kind, _, recipe = asked.partition(":")
-        print(json.dumps(stepped(recipe) if kind == "step" else shaped(recipe)))
+        kind, _, row = asked.partition(":")
+        print(json.dumps(stepped(row) if kind == "step" else shaped(row)))
         return
     found = {name: _one(f"{kind}:{name}") for kind, names in (("step", STEPS), ("meta", OWN)) for name in names}
     page = Path(__file__).with_suffix(".md")
@@ -63,11 +70,13 @@ def _one(asked: str) -> dict[str, Any]:
     return found
 
 
-def _data(recipe: str, parsed: Parsed[TrainSettings]) -> Data:
-    classes = recipe.split("_")[1]
+def _asked(row: str, more: tuple[str, ...]) -> tuple[Parsed[TrainSettings], Data]:
+    """Its settings, and data of its set's size."""
+    recipe = row.partition(",")[0]
+    parsed, classes = read_settings([f"--config={recipe}", *more]), recipe.split("_")[1]
     per_epoch = CLIPS[classes] // parsed.settings.batch
     steps = parsed.settings.epochs * per_epoch
-    return Data(CLASSES[classes], CLIPS[classes], steps, per_epoch, parsed.settings.batch)
+    return parsed, Data(CLASSES[classes], CLIPS[classes], steps, per_epoch, parsed.settings.batch)
 
 
 def _sizes(model: Method) -> dict[str, float]:
@@ -79,10 +88,9 @@ def _sizes(model: Method) -> dict[str, float]:
     }
 
 
-def stepped(recipe: str) -> dict[str, Any]:
+def stepped(row: str) -> dict[str, Any]:
     """One step with real numbers."""
-    parsed = read_settings([f"--config={recipe}"])
-    data = _data(recipe, parsed)
+    parsed, data = _asked(row, STEPS[row])
     built = build.build_model(parsed, data)
     inputs = built.view.inputs(built.view_settings)
     shapes = {"video": inputs.video, "audio": inputs.audio}
@@ -97,15 +105,15 @@ def stepped(recipe: str) -> dict[str, Any]:
     outcome = update(arrays, Moment(seed=0, step=0, epoch=0))
     seconds = time.perf_counter() - began
     if not math.isfinite(float(outcome.loss)) or torch.equal(before, next(built.method.video.parameters())):
-        raise SystemExit(f"{recipe}: its step moved nothing, or its loss is {float(outcome.loss)}")
+        raise SystemExit(f"{row}: its step moved nothing, or its loss is {float(outcome.loss)}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {**_sizes(built.method), "loss": float(outcome.loss), "seconds": seconds, "peak_gb": peak}
+    found = {"batch": data.batch, "loss": float(outcome.loss), "seconds": seconds, "peak_gb": peak}
+    return _sizes(built.method) | found
 
 
-def shaped(recipe: str) -> dict[str, Any]:
+def shaped(row: str) -> dict[str, Any]:
     """A forward pass of the whole batch, shapes alone."""
-    parsed = read_settings([f"--config={recipe}"])
-    data = _data(recipe, parsed)
+    parsed, data = _asked(row, OWN[row])
     without = unittest.mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())  # meta knows none
     with torch.device("meta"), without:
         built = build.build_model(parsed, data)
@@ -118,7 +126,7 @@ def shaped(recipe: str) -> dict[str, Any]:
         made = Batch(video=video, audio=audio, label=place, place=place, row=place)
         output = built.method(made, Moment(seed=0, step=1, epoch=0))
     if output.loss.shape != ():
-        raise SystemExit(f"{recipe}: its loss has the shape {tuple(output.loss.shape)}")
+        raise SystemExit(f"{row}: its loss has the shape {tuple(output.loss.shape)}")
     return {**_sizes(built.method), "batch": batch}
 
 
@@ -129,23 +137,27 @@ def told(found: dict[str, dict[str, Any]]) -> str:
         "",
         (
             f"`python benchmarks/methods_size.py`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, "
-            f"{torch.get_num_threads()} cores, torch {torch.__version__}. No GPU. The machine did other things too."
+            f"{torch.get_num_threads()} of {os.cpu_count()} cores, "
+            f"torch {torch.__version__}. No GPU. The machine did other things too."
         ),
         "",
-        "One real step of 16 samples (16 frames of 112 x 112, mel-spectrograms repeated to 16 frames), data of K100's size:",
+        (
+            "One real step: AVCL's rows on 16 frames of 112 x 112 and mel-spectrograms repeated to 16 frames, CrissCross on two "
+            "views of 8 frames of 112 x 112, IICL on 32 frames of 128 x 128; data of their sets' sizes:"
+        ),
         "",
-        "| recipe | parameters, copies too | banks and queues, MB | first loss | seconds | peak memory, GB |",
-        "|---|---|---|---|---|---|",
+        "| recipe | samples | parameters, copies too | banks and queues, MB | first loss | seconds | peak memory, GB |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in STEPS:
         each = found[name]
         lines.append(
-            f"| {name} | {each['parameters']:,} | {each['kept_mb']:.0f} | {each['loss']:.4g} | {each['seconds']:.0f} | "
-            f"{each['peak_gb']:.1f} |"
+            f"| {name} | {each['batch']} | {each['parameters']:,} | {each['kept_mb']:.0f} | {each['loss']:.4g} | "
+            f"{each['seconds']:.0f} | {each['peak_gb']:.1f} |"
         )
     lines += [
         "",
-        "A forward pass of the whole batch in the methods' own settings, on `meta` (shapes, no numbers), data of K32's size:",
+        "A forward pass of the whole batch in the methods' own settings, on `meta` (shapes, no numbers), data of its size:",
         "",
         "| recipe | batch | parameters, copies too | banks and queues, MB |",
         "|---|---|---|---|",
