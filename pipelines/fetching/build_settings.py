@@ -92,9 +92,11 @@ class BuildSettings:
 def check(settings: BuildSettings) -> None:
     """Raise SettingsError for invalid values or combinations of options."""
     if settings.classes is None and not settings.clips:
-        raise SettingsError("say what to build: --classes (such as k32), or a published list with --clips")
+        raise SettingsError("give --classes (such as k32), or a published list with --clips")
     if not settings.clips and (settings.clips_split or settings.clips_format != "auto"):
-        raise SettingsError("--clips_split and --clips_format are of lists; name one with --clips, or leave them out")
+        raise SettingsError(
+            "--clips_split and --clips_format only apply to lists; give one with --clips, or leave them out"
+        )
     if settings.clips_split:
         choices(settings.clips_split, (*SPLITS, FROM_ANNOTATIONS), option="clips_split")
     for name in ("limit", "per_class", "workers", "timeout", "attempts"):
@@ -105,7 +107,7 @@ def check(settings: BuildSettings) -> None:
         if not 0 <= getattr(settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be 0 or more seconds")
     if not 0 <= settings.min_coverage <= 1:
-        raise SettingsError(f"--min_coverage {settings.min_coverage}: is a share, from 0 to 1")
+        raise SettingsError(f"--min_coverage {settings.min_coverage}: must be a fraction from 0 to 1")
 
 
 def check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
@@ -115,5 +117,5 @@ def check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
             kind = "executor" if name in executors.options() else "source"
             a_kind = f"an {kind}" if kind == "executor" else f"a {kind}"
             raise SettingsError(
-                f"--{name}.*: options of {a_kind} that is not asked; add --{kind} {name}, or leave them out"
+                f"--{name}.*: options of {a_kind} that is not used; add --{kind} {name}, or leave them out"
             )

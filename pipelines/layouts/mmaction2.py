@@ -46,7 +46,7 @@ def check(settings: Settings, entries: Sequence[Entry]) -> None:
     """Raise SettingsError for options without effect, and for labels that would have the same folder."""
     check_side(settings.short_side)
     if settings.short_side and not settings.rawframes:
-        raise SettingsError("--short_side: is of frames alone; add --rawframes, or leave it out")
+        raise SettingsError("--short_side: only applies to frames; add --rawframes, or leave it out")
     if settings.link and (settings.rawframes or settings.shards):
         raise SettingsError("--link: only whole clips can be linked; leave out --rawframes and --shards, or --link")
     check_folders(sorted({entry.clip.label for entry in entries}), class_folder)

@@ -79,7 +79,7 @@ def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
     for number in range(MOST + 1, count + 1):
         (pictures / f"frame_{number:05d}.jpg").unlink()
     if count < LEAST:
-        raise extract.TooFewFramesError(f"has {count} frames at one a second; their loaders need {LEAST}")
+        raise extract.TooFewFramesError(f"has {count} frames at one per second; their loaders need {LEAST}")
     wav = sounds[0].with_suffix(".wav")
     source.wav(wav, rate=settings.sample_rate)
     for path in sounds:

@@ -88,7 +88,7 @@ def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
     pictures, sound = (folder / place for place in places(source.entry, settings))
     count = source.frames(pictures, name="made_%05d.jpg", fps=Fraction(1), short_side=settings.short_side)
     if count < LEAST:
-        raise extract.TooFewFramesError(f"has {count} frames at one a second; their loader needs {LEAST}")
+        raise extract.TooFewFramesError(f"has {count} frames at one per second; their loader needs {LEAST}")
     for number in range(count):
         (pictures / f"made_{number + 1:05d}.jpg").rename(pictures / f"{number * STEP:05d}.jpg")
     source.wav(sound, rate=settings.sample_rate)

@@ -426,7 +426,7 @@ class TestJpegs:
     @pytest.mark.parametrize(
         ("stored", "said"),
         [
-            ([], "no JPEG is asked for"),
+            ([], "no JPEG was requested"),
             ([b""], "JPEG 0 does not decode"),
             ([*jpegs(1), b"no picture"], "JPEG 1 does not decode"),
             ([*jpegs(1), jpegs(1)[0][:-200]], "JPEG 1 does not decode"),

@@ -284,7 +284,7 @@ def test_a_row_without_hashes_is_read_and_is_unknown(first: Likeness) -> None:
 
 def test_a_row_of_a_clip_that_is_gone_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="no duration_seconds, num_frames, audio_rms_db: only rows with status ok have"
+        ValueError, match="no duration_seconds, num_frames, audio_rms_db: only rows with status ok have them"
     ):
         likeness.from_row({"duration_seconds": "", "num_frames": None})
 

@@ -223,7 +223,7 @@ def test_two_builds_in_one_folder_are_refused(
     with files.exclusive(tmp_path, command="ks-build"):
         assert build.main(arguments(folder, tmp_path)) == 2
 
-    assert "another ks-build works in this folder" in capsys.readouterr().err
+    assert "another ks-build is running in this folder" in capsys.readouterr().err
 
 
 def test_a_ledger_of_something_else_is_refused(

@@ -170,7 +170,7 @@ def test_a_list_is_built_and_each_row_accounted_for(
     assert found["files"] == [{"file": str(paper), "format": "ogm_ge", "split": "test"}]
     assert [text.partition(": ")[2][:13] for text in found["named"]["ambiguous"]] == ["'bbbbbbbbbbb_"]
     shown = capsys.readouterr().out
-    assert "test: 5 rows of the lists, 3 in the annotations, 3 clips asked for, 2 ok, 0 vanished, 1 not had" in shown
+    assert "test: 5 rows of the lists, 3 in the annotations, 3 clips requested, 2 ok, 0 vanished, 1 not had" in shown
     assert "list: " in shown
     assert "split test, after the file's name" in shown
 
@@ -223,7 +223,7 @@ def test_a_published_folder_gives_the_same_selection_and_bytes(
     }
     shown = capsys.readouterr().out
     assert "the selection is that of the lists" in shown
-    assert "rows of clips that the publisher never had: 1" in shown
+    assert "rows of clips that the publisher did not have: 1" in shown
     assert "clips beside the published ones: 3 same, 0 different" in shown
 
 
@@ -254,7 +254,7 @@ def test_other_bytes_and_lacking_clips_are_told(
     }
     assert found["lists"]["selection_built"] != found["lists"]["selection"]
     shown = capsys.readouterr().out
-    assert "the selection is not that of the lists: 1 of the clips asked for are lacking" in shown
+    assert "the selection is not that of the lists: 1 of the clips requested are lacking" in shown
     assert "  unknown: bbbbbbbbbbb_000000_000002" in shown
 
 

@@ -187,7 +187,7 @@ CASES = [
     (
         "ks-build",
         BUILD + " --slurm.partition cpu",
-        "--slurm.*: options of an executor that is not asked; add --executor slurm",
+        "--slurm.*: options of an executor that is not used; add --executor slurm",
     ),
     ("ks-build", BUILD + " --youtube.sections true", "add --source youtube"),
     ("ks-build", BUILD + " --executor ray --ray.address 127.0.0.1:1", "no Ray to work with"),
@@ -200,9 +200,9 @@ CASES = [
     (
         "ks-build",
         "--clips pipe.csv",
-        "pipe.csv: it is a named pipe; write what comes through it to a file, and name that",
+        "pipe.csv: it is a named pipe; write its output to a file, and give that",
     ),
-    ("ks-build", "--clips text.parquet", "text.parquet: is of no known format: it begins with 'no parquet'"),
+    ("ks-build", "--clips text.parquet", "text.parquet: has an unknown format: it begins with 'no parquet'"),
     ("ks-build", "--clips utf16.csv", "utf16.csv: is UTF-16"),
     ("ks-build", "--clips semicolons.csv", "are its columns separated by ';'? save it with commas"),
     ("ks-build", "--clips here", "here: is a folder without splits/*.csv"),
@@ -214,7 +214,7 @@ CASES = [
     ),
     ("ks-build", BUILD.replace("good.csv", "latin.csv"), "byte 0xe9 in line 2 is no UTF-8, but perhaps Latin-1"),
     ("ks-build", BUILD.replace("good.csv", "semicolons.csv"), "its columns are separated by ';'; save it with commas"),
-    ("ks-build", BUILD.replace("good.csv", "short.csv"), "short.csv:2: the row ends before its time_end, split"),
+    ("ks-build", BUILD.replace("good.csv", "short.csv"), "short.csv:2: the row lacks its time_end, split"),
     ("ks-build", BUILD.replace("good.txt", "utf16.txt"), "utf16.txt: cannot be read as UTF-8 text: it is UTF-16"),
     ("ks-build", BUILD.replace("good.csv", "pipe.csv"), "pipe.csv: cannot be read as a UTF-8 CSV: it is a named pipe"),
     ("ks-build", BUILD.replace("good.txt", "pipe.csv"), "pipe.csv: there is no such class list; give a text file"),
@@ -223,7 +223,7 @@ CASES = [
     (
         "ks-shard",
         "--manifest good.csv",
-        "good.csv: is no manifest nor a copy of one: it lacks the columns key, label_index",
+        "good.csv: is neither a manifest nor a copy of one: it lacks the columns key, label_index",
     ),
     ("ks-shard", "--manifest semicolons.csv", "its columns are separated by ';'"),
     ("ks-shard", "--manifest pipe.csv", "pipe.csv: there is no manifest"),
@@ -237,7 +237,7 @@ CASES = [
         "--manifest and --shards: clips come from one",
     ),
     ("ks-export", "ogm --shards here --out out", "here: has no shard set (dataset.json is missing)"),
-    ("ks-export", "ogm --shards s3://bucket/k32 --out out", "is a URL, and this takes a path"),
+    ("ks-export", "ogm --shards s3://bucket/k32 --out out", "is a URL, but must be a path"),
     ("ks-export", "videofolder --shards here --out out", "videofolder needs whole clips, which shards do not keep"),
     ("ks-export", "ogm --workers 0 --out out", "--workers 0: must be more than 0"),
     ("ks-export", "ogm --slurm.partition cpu --out out", "add --executor slurm"),
@@ -250,10 +250,10 @@ CASES = [
     ("ks-demo", "--clips 3", "--clips 3: must be at least 48"),
     ("ks-doctor", "--timeout 0", "--timeout 0: must be more than 0"),
     ("ks-doctor", "--timeout 1e9", "at most 86400"),
-    ("ks-doctor", "--source youtube", "sources are asked only with --live; add it"),
+    ("ks-doctor", "--source youtube", "sources are only tested with --live; add it"),
     ("ks-doctor", "--live --source yuotube", "did you mean 'youtube'?"),
     ("ks-doctor", "--live --source local:nowhere", "nowhere: the folder cannot be read"),
-    ("ks-doctor", "--live --live_id ../x", "'../x': is no video id"),
+    ("ks-doctor", "--live --live_id ../x", "'../x': is not a video ID"),
 ]
 
 

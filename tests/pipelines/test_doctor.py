@@ -724,7 +724,7 @@ def _refuse(number: int) -> Callable[..., None]:
         (Path, "replace", _refuse(errno.EBUSY), "rename: Device or resource busy"),
         (Path, "replace", lambda *_: None, "rename: a file that takes another's place is not it"),
         (os, "fsync", _refuse(errno.EINVAL), "rename: Invalid argument"),
-        (tempfile, "mkdtemp", _refuse(errno.EROFS), "nothing can be written: Read-only file system"),
+        (tempfile, "mkdtemp", _refuse(errno.EROFS), "is not writable: Read-only file system"),
     ],
 )
 def test_a_file_system_without_what_is_relied_on_is_missing(

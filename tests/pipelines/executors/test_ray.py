@@ -117,7 +117,7 @@ def test_a_node_that_joins_later_and_does_not_see_the_folder_gets_no_more_tasks(
     assert sorted(found) == [(task, None) for task in tasks]
     [warning] = caplog.messages
     assert "does not see" in warning
-    assert warning.endswith(": it is given no more tasks")
+    assert warning.endswith(": it gets no more tasks")
 
 
 def test_where_no_node_is_left_that_can_take_part_all_are_named(

@@ -121,7 +121,7 @@ def test_jobs_that_die_at_once_are_told_of_with_their_last_words(
     monkeypatch.setattr(slurm, "_work", os._exit)  # called with another number of arguments: it raises
     with opened(abs, tmp_path, PROCESSES) as pool:
         pool.submit(-1, timeout_seconds=9)
-        with pytest.raises(SettingsError, match=r"ended before it took work \(COMPLETED on .*TypeError"):
+        with pytest.raises(SettingsError, match=r"ended before it took a task \(COMPLETED on .*TypeError"):
             drain(pool)
 
 

@@ -24,7 +24,7 @@ from ..conftest import video
 from ..mirror import Place, clips, key, tar
 from .test_archive_driver import Pool
 
-SPAN_ALONE = "named as the whole video but as long as the span: taken for the span (see --local.trimmed)"
+SPAN_ALONE = "named like a whole video but as long as the span: used as the span (see --local.trimmed)"
 GBK = os.fsdecode(b"\xb5\xaf\xbc\xaa")
 """A folder's name in the encoding of a machine of long ago."""
 A = key("a")
@@ -153,7 +153,7 @@ def test_a_named_pipe_is_told_and_the_next_copy_is_taken(there: Place, long: byt
     os.mkfifo(there.root / f"videos/{A}.mp4")
 
     assert there.build() == 1
-    assert became(there) == ("not_in_source", f"{A}.mp4 is a named pipe and no file; put the video itself in its place")
+    assert became(there) == ("not_in_source", f"{A}.mp4 is a named pipe, not a file; replace it by the video itself")
 
     lay(there, "a.mp4", long)
     assert there.build() == 0
@@ -293,7 +293,7 @@ def test_a_dry_run_opens_some_files_and_counts_what_it_saw(
     assert any(line.startswith(f"    {key('d')}: corrupt: cannot be opened") for line in said)
     assert any(line.startswith(f"    {key('e')}: corrupt: cannot be opened") for line in said)
     assert f"    1 of them {SPAN_ALONE}" in said
-    renamed = f"f_000003.mp4 has no end in its name; if it is the clip's span, rename it to {key('f')}.mp4"
+    renamed = f"f_000003.mp4 has no end time in its name; if it is the clip's span, rename it to {key('f')}.mp4"
     assert f"  files not taken: 1, such as: {renamed}" in said
     assert said[-1].startswith("expect 3 of 6 clips at most")
     assert not there.out.exists()
@@ -344,7 +344,7 @@ def test_a_wrong_folder_is_told_by_what_lies_in_it(
 ) -> None:
     for name in ("movies/b.mp4", "movies/a title.mp4", "notes.txt", "z.mp4"):
         lay(there, name, sound)
-    told = "none of its 4 files (such as movies/a title.mp4, movies/b.mp4, notes.txt) is named after a clip that is asked for"
+    told = "none of its 4 files (such as movies/a title.mp4, movies/b.mp4, notes.txt) is named after a requested clip"
 
     assert there.build("--dry_run") == 0
     assert f"  {told}; names that are read: ID_000027_000037.mp4" in capsys.readouterr().out

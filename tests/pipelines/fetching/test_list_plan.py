@@ -139,9 +139,9 @@ def test_what_the_annotations_lack_is_named(tmp_path: Path) -> None:
 
     said = [text.partition(": ")[2] for text in plan.tally.named["not_in_annotations"]]
     assert said == [
-        "'zzzzzzzzzzz_5': is not in the annotations, and the list does not say its times",
-        "'yyyyyyyyyyy_000000_000010': is not in the annotations, and the list has no label of it",
-        "'xxxxxxxxxxx_000000_000010': is not in the annotations, and nothing says its split; say it with --clips_split",
+        "'zzzzzzzzzzz_5': is not in the annotations, and the list does not give its times",
+        "'yyyyyyyyyyy_000000_000010': is not in the annotations, and the list has no label for it",
+        "'xxxxxxxxxxx_000000_000010': is not in the annotations, and its split is unknown; give it with --clips_split",
     ]
     assert plan.unbuilt == 3
 
@@ -340,7 +340,7 @@ def test_rows_without_a_clip_are_named_beside_those_with_one(tmp_path: Path) -> 
 
     assert len(plan.clips) == 1
     assert plan.unbuilt == 1
-    assert "rows that name no clip: 1\n  " in list_report.text(list_report.report(plan, None))
+    assert "rows without a clip: 1\n  " in list_report.text(list_report.report(plan, None))
 
 
 def test_a_limit_leaves_the_lists_selection_as_it_is(tmp_path: Path) -> None:

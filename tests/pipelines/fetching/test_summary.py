@@ -147,7 +147,7 @@ def test_a_sound_that_is_not_told_to_be_the_original_is_flagged() -> None:
     report = counted(outcomes).report(CLASSES, tally(), seconds=8.0, both=NO_CLIPS)
 
     assert report["flags"]["dubbed"] == 3
-    told = "5 silent, 0 with a still picture, 3 with a sound that is not told to be the original"
+    told = "5 silent, 0 with a still picture, 3 whose sound track is not known to be the original"
     assert f"flagged among the ok ones: {told}" in summary(report, Path("data"))
 
 
@@ -234,7 +234,7 @@ def test_a_forecast_counts_out_what_is_there_and_what_was_said_for_good() -> Non
     known.terminal["youtube"].update(clip(number).key for number in range(100, 250))
 
     assert lines({"youtube": Said(videos_per_hour=300.0)}, known=known) == [
-        "100 clips are there already",
+        "100 clips exist already",
         "would ask youtube: 750 clips",
         "  at 300 videos an hour from one address, some 11.2 GB to download",
         "  expect 750 clips at most, in about 2.5 hours",
@@ -262,7 +262,7 @@ def test_a_forecast_counts_only_the_parts_that_would_be_read() -> None:
 def test_a_forecast_without_a_network_says_so() -> None:
     said = lines({"cvdf": Parts()})
 
-    assert said[0] == "would stream cvdf for 1000 clips: its parts cannot be told now (the server is silent)"
+    assert said[0] == "would stream cvdf for 1000 clips: its parts cannot be listed now (the server is silent)"
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_a_dry_run_leaves_a_build_as_it_is(
 
     assert place.build("--dry_run") == 0
 
-    assert "1 clips are there already" in capsys.readouterr().out
+    assert "1 clips exist already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in place.out.rglob("*")} == before
 
 

@@ -133,7 +133,7 @@ def test_a_changed_manifest_is_refused_with_what_differs(
 
     rows = {each.clip.youtube_id: each for each in whole.outcomes}
     other.write([*(each for key, each in rows.items() if key != "c"), replaced(rows["c"], label="playing drums")])
-    assert "holds an export of another manifest, other settings or other tools (other content, selection)" in refused()
+    assert "contains an export of other manifest, settings or tools (other content, selection)" in refused()
     other.write([each for key, each in rows.items() if key != "d"])
     assert "(other content, selection)" in refused()
     path = other.folder / "clips/0/-abc_000007_000012.mp4"
@@ -207,7 +207,7 @@ def test_a_flipped_byte_of_a_clip_is_noticed_as_it_is_read(
 
     assert other.export("videofolder", tmp_path / "out") == 2
 
-    assert f"{path}: its SHA-256 is another, so it is not the clip that the manifest names" in capsys.readouterr().err
+    assert f"{path}: its SHA-256 differs, so it is not the clip that the manifest names" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.mp4"))
 
 

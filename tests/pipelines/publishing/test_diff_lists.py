@@ -58,7 +58,7 @@ def test_what_two_lists_share_is_lists_that_claim_no_bytes(common: Path) -> None
     assert (common / "splits/train.csv").read_text() == lines(row(2, split="train"))
     card = (common / "README.md").read_text()
     rows = [(clip(2).key, LABELS[0], "train"), (clip(1).key, LABELS[0], "val"), (clip(3).key, '=cmd(), "x"', "val")]
-    assert f"- selection, if all of them are there: {fingerprints.selection(rows)}" in card
+    assert f"- selection, if all of them are available: {fingerprints.selection(rows)}" in card
     assert "content: not known" in card
     assert found(common) == []
     assert publish.main(["check", str(common)]) == 0

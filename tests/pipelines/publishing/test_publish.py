@@ -302,7 +302,7 @@ class TestOthersFiles:
     ) -> None:
         with swap.staging(tmp_path / "out"):
             published(tmp_path, outcomes(), code=2)
-        assert "another ks-publish works in this folder" in capsys.readouterr().err
+        assert "another ks-publish is running in this folder" in capsys.readouterr().err
 
 
 KILLED = """
@@ -432,7 +432,7 @@ class TestMedia:
         published(tmp_path, made, "--creator", "A. Name")
         told = capsys.readouterr().out
         assert "media: 3 clips are no longer in the folder" in told
-        assert "not said yet: --url (its page)" in told
+        assert "not given yet: --url (its page)" in told
         assert not list(out.rglob("*.mp4"))
 
         (tmp_path / "build/clips/1.mp4").write_bytes(b"one")
