@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import io
 import logging
 import os
@@ -12,10 +13,10 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-from . import files
-from .errors import FaultError, KineticsSoundsError, RemoteError, StoppedError
+from . import __version__, files
+from .errors import FaultError, KineticsSoundsError, RemoteError, SettingsError, StoppedError
 from .plugins import ignore_working_folder
 from .redact import of_url, redact
 
@@ -24,6 +25,8 @@ DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
 bug or an unforeseen fault, with no claim about the results."""
 BUG = "this is a bug; please report it with the lines above"
 """Printed after the traceback of an unexpected exception."""
+INSTALL_TORCH = "pip install 'kinetics-sounds[train]'"
+"""The remedy where PyTorch is not installed."""
 SAME_SECONDS = 0.5
 """Signals within this many seconds count as one request."""
 
@@ -65,6 +68,24 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
         ):  # after `| head` there is no error of ours
             return _os_error(prog, error, _print_error)
     return code
+
+
+def tell_version(prog: str, words: Sequence[str]) -> bool:
+    """Whether `--version` is all that is asked, which is told then: before a command imports what its work needs."""
+    if list(words) != ["--version"]:
+        return False
+    print(f"{prog} {__version__}")  # noqa: T201 - this is where commands speak
+    return True
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed, which only training and what judges it need; it is not imported."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def refuse_without_torch(prog: str) -> NoReturn:
+    """Raise the SettingsError of a command that cannot do without PyTorch."""
+    raise SettingsError(f"{prog} needs PyTorch: {INSTALL_TORCH}")
 
 
 def keep_secret(words: Sequence[str]) -> None:

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -22,15 +21,15 @@ from .classes import ClassList
 from .clip import Clip, Media, Outcome, Status, parse_key
 from .errors import ManifestError
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 SCHEMA = 3
 """Schema version; incremented when a column changes its meaning."""
-
 READABLE = (2, 3)
 """Schema versions that can be read: schema 2 lacks the columns of `ADDED`."""
-
 ROWS = 10_000
 """Rows held in memory at a time, and per row group."""
-
 _FACTS = b"kinetics_sounds"
 """Key of our data in the Parquet metadata."""
 _TEXT, _COUNT, _REAL, _FLAG = "string", "Int64", "Float64", "boolean"
@@ -72,7 +71,6 @@ COLUMNS = {
 """Name and pandas type of each column."""
 ADDED = ("audio_channel", "origin", "format_ids", "audio_language", "audio_track")
 """Columns added in schema 3; empty for clips measured by an older version."""
-
 _MEDIA = [field.name for field in dataclasses.fields(Media)]
 _FREE_TEXT = ("label", "detail", *ADDED)
 """Columns with free text from third parties."""
@@ -137,8 +135,10 @@ def _noted(outcomes: Iterable[Outcome], ok: list[tuple[str, str, str, str]]) -> 
         yield outcome
 
 
-def _table(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+def _table(rows: Sequence[Mapping[str, object]]) -> "DataFrame":
+    from pandas import DataFrame
+
+    return DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def _row(outcome: Outcome, index: dict[str, int]) -> dict[str, object]:

@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -26,10 +27,7 @@ class Bar:
         self._began, self._first, self._spoke = time.monotonic(), done, time.monotonic()
         self._rich: Progress | None = None
         if shown and sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._rich = Progress(
-                *columns, TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True)
-            )
+            self._rich = _progress()
             self._task = self._rich.add_task(what, total=total, completed=done, note="")
 
     def advance(self, outcome: str = "", *, note: str = "") -> None:
@@ -57,3 +55,12 @@ def bar(what: str, total: int, *, done: int = 0, shown: bool = True) -> Iterator
     else:
         with made._rich:
             yield made
+
+
+def _progress() -> "Progress":
+    """What draws a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True))

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import stamina
-
 T = TypeVar("T")
 
 logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neither what nor where
@@ -36,6 +34,8 @@ def call(act: Callable[[], T], *, may_pass: Callable[[Exception], bool], backoff
         if not may_pass(error):
             raise
         failed = error
+    import stamina
+
     try:
         for attempt in stamina.retry_context(
             on=_AgainError,

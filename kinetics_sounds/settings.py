@@ -27,7 +27,7 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 from jsonargparse.typing import register_type
 
-from . import command, plugins
+from . import __version__, command, plugins
 from .address import HELP, NOTE, Address
 from .config_text import check_config, read_config
 from .errors import SettingsError
@@ -210,6 +210,7 @@ def _parser(
         formatter_class=_Formatter,
         exit_on_error=False,
         allow_abbrev=False,
+        version=None if any(field.name == "version" for field in dataclasses.fields(kind)) else __version__,
         epilog=HELP if any(map(_takes_address, (kind, *dict(groups).values()))) else None,
     )
     if with_config:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds import files, progress, stream
-from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, stoppable
+from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, has_torch, refuse_without_torch, stoppable
 from kinetics_sounds.errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
 from kinetics_sounds.settings import parse
@@ -92,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def demo(settings: DemoSettings) -> int:
     """Render the data, run all steps, print the table; returns the exit code."""
+    if not has_torch():
+        refuse_without_torch("ks-demo")
     if settings.clips < 48:
         raise SettingsError(f"--clips {settings.clips}: must be at least 48")
     out, began = settings.out or Path("demo-quick" if settings.quick else "demo"), time.monotonic()

@@ -1,7 +1,6 @@
 """ks-export: export clips or shards to the folder formats of other projects' loaders."""
 
 import contextlib
-import inspect
 import json
 import signal
 import sys
@@ -10,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import files, progress
-from kinetics_sounds.command import DONE, MISUSE, SOME_FAILED, STOPPED, Stop, command, stoppable
+from kinetics_sounds import files, plugins, progress
+from kinetics_sounds.command import DONE, MISUSE, SOME_FAILED, STOPPED, Stop, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import parse
 from kinetics_sounds.shards.index import SkippedClip
@@ -29,6 +28,8 @@ from .layouts import Exported
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-export`."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if tell_version("ks-export", words):
+        return DONE
 
     def run() -> int:
         if not words or words[0].startswith("-"):
@@ -45,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _what_there_is() -> str:
     """Usage text: one line per layout, and examples."""
     lines = ["Export a build's clips to the folder formats of other projects' loaders:"]
-    for name in layouts.names():
-        line = (inspect.getdoc(layouts.load(name)) or "").partition("\n")[0].removeprefix(f"ks-export {name}: ")
+    for name, first in plugins.first_lines(layouts.__name__).items():
+        line = first.removeprefix(f"ks-export {name}: ")
         lines.append(f"  {name:14} {line[:1].upper()}{line[1:]}")
     lines += [
         "",

@@ -11,7 +11,7 @@ from typing import Any
 
 from kinetics_sounds import manifest, remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable
+from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import reader
@@ -98,6 +98,8 @@ SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-publish`."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if tell_version("ks-publish", words):
+        return DONE
     if words and words[0] in SUBCOMMANDS:
         return command(f"ks-publish {words[0]}", lambda: SUBCOMMANDS[words[0]](words[1:]))
     return command("ks-publish", lambda: publish(parse(PublishSettings, words, prog="ks-publish").settings))

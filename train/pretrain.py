@@ -25,8 +25,6 @@ from .engine import bench, build, resume, trainer
 
 log = logging.getLogger("kinetics_sounds")
 
-UNTRIED = "None of them but avcl_tiny has been run at full size here; scores of the paper are the paper's."
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-train`."""
@@ -144,10 +142,7 @@ def _check(
 
 def list_recipes(only: Sequence[Path] = ()) -> str:
     """Every recipe with its head, or those of `only` these configs: shipped, of a run, or of the user's own."""
-    heads = {name: recipe.head for name, recipe in recipes.recipes().items()}
-    shown = dict(map(_head, only)) if only else heads
-    told = ["\n".join([name, *(f"    {line}" for line in head)]) for name, head in shown.items()]
-    return "\n\n".join([*told, UNTRIED] if heads.keys() & shown.keys() else told)
+    return recipes.told(dict(map(_head, only))) if only else recipes.list_every()
 
 
 def _head(config: Path) -> tuple[str, tuple[str, ...]]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from scipy import stats
-
 from kinetics_sounds import files
 
 PERCENT = (0.0, 100.0)
@@ -89,6 +87,8 @@ def quantile(best_of: int, freedom: float) -> float:
     of one variance, which is rather too wide: of two it is Student's t. The best is chosen after a look, so that any two of
     all may be compared: Bonferroni's correction by the others alone is too small for many seeds.
     """
+    from scipy import stats
+
     if best_of <= 2:
         return float(stats.norm.ppf(0.975) if math.isinf(freedom) else stats.t.ppf(0.975, freedom))
     return float(stats.studentized_range.ppf(0.95, best_of, freedom)) / math.sqrt(2)

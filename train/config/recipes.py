@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ TABLES = "_tables"
 """How the name of a file ends that holds many recipes."""
 FALLBACK = "avcl_k32_recommended"
 """The recipe for a class list that has none of its own."""
-
+UNTRIED = "None of them but avcl_tiny has been run at full size here; scores of the paper are the paper's."
 MOST_BASES = 8
 """Files that build on one another, each on the next."""
 
@@ -74,6 +74,17 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
 def head_of(path: Path) -> tuple[str, ...]:
     """The lines of a recipe's file that begin with #."""
     return tuple(line[1:].strip() for line in path.read_text("utf-8").splitlines() if line.startswith("#"))
+
+
+def told(heads: Mapping[str, Sequence[str]]) -> str:
+    """Recipes with their heads, as `--list` shows them; by name."""
+    shown = ["\n".join([name, *(f"    {line}" for line in head)]) for name, head in heads.items()]
+    return "\n\n".join([*shown, UNTRIED] if recipes().keys() & heads.keys() else shown)
+
+
+def list_every() -> str:
+    """Every shipped recipe with its head."""
+    return told({name: recipe.head for name, recipe in recipes().items()})
 
 
 def find_recipe(name: str) -> Path | Layers:

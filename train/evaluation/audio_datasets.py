@@ -21,8 +21,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from scipy.io import wavfile
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from kinetics_sounds.errors import AnnotationError, MediaError
@@ -41,9 +39,9 @@ _UNREADABLE = (
     ZeroDivisionError,
     UnboundLocalError,
     struct.error,
-    wavfile.WavFileWarning,
+    UserWarning,
 )
-"""What scipy raises for a file that is no WAV, or a damaged one."""
+"""What scipy raises for a file that is no WAV, or a damaged one; of its warnings what is made an error."""
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
 """Hertz: what claims less or more is damaged. At 1 Hz a second's file would become hours."""
 MAX_STEPS = 10_000
@@ -167,6 +165,9 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
     Raises MediaError for a file that is no whole WAV of integers or floats, is empty, claims a rate beyond `MIN_RATE` and
     `MAX_RATE`, is longer than `MAX_SECONDS` or holds samples that are not finite. What its header claims takes no memory.
     """
+    from scipy.io import wavfile
+    from scipy.signal import resample_poly
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", wavfile.WavFileWarning)  # of a file that ends early

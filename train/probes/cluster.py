@@ -16,7 +16,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from . import Features
@@ -95,6 +94,8 @@ def nmi(label_N: np.ndarray, cluster_N: np.ndarray) -> float:
 
 def clustering_accuracy(label_N: np.ndarray, cluster_N: np.ndarray) -> float:
     """Share in [0, 1] of rows of two labellings (N,) that agree under the best one-to-one pairing of their values."""
+    from scipy.optimize import linear_sum_assignment
+
     _, class_N = np.unique(label_N, return_inverse=True)
     _, group_N = np.unique(cluster_N, return_inverse=True)
     count_CK = np.zeros((class_N.max() + 1, group_N.max() + 1), dtype=np.int64)
