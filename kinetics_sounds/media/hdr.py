@@ -40,4 +40,4 @@ def to_sdr(picture: Any, transfer: str) -> Any:  # noqa: ANN401 - ffmpeg-python 
 @functools.cache
 def _missing_filters() -> tuple[str, ...]:
     names = [f"filter {name}" for name in _FILTERS]
-    return tuple(each for each in ffmpeg.lacking(timeout_seconds=60) if each in names)
+    return tuple(each for each in ffmpeg.missing_components(timeout_seconds=60) if each in names)

@@ -59,7 +59,7 @@ PRESETS: Mapping[str, Mel] = MappingProxyType(
 """Parameters of the paper's text, and of its authors' scripts (librosa's `power_to_db(ref=max)`, then min-max scaling)."""
 
 
-def from_dataset(told: Mapping[str, Any]) -> Mel:
+def of_set(told: Mapping[str, Any]) -> Mel:
     """Parameters recorded in a shard set's `dataset.json`; missing ones are taken from its preset.
 
     Raises MediaError for values that no set of ours has.

@@ -31,7 +31,7 @@ def ffmpeg(asked: Asked) -> Iterator[Finding]:
     remedy = "unset IMAGEIO_FFMPEG_EXE to use imageio-ffmpeg's own, or set it to a full build"
     try:
         path = tool.executable()
-        lacking = tool.lacking(timeout_seconds=asked.timeout_seconds / 4)
+        lacking = tool.missing_components(timeout_seconds=asked.timeout_seconds / 4)
         found = f"{tool.version()} ({path})"
     except (MediaError, OSError, subprocess.SubprocessError) as error:
         yield Finding("ffmpeg", Verdict.MISSING, f"does not run: {error}", remedy)

@@ -22,7 +22,7 @@ from .archive_driver import unread
 from .build_state import BuildState, candidates, pending
 from .driver import RunStats
 from .plan import shared_videos
-from .trim import glance, unless_shared
+from .trim import estimate, unless_shared
 
 CLIP_BYTES = 1_500_000
 """Typical size of a ten-second clip of 480 lines in bytes."""
@@ -239,7 +239,7 @@ def _forecast_clip(
     for place in candidates(known, source, clip):
         try:
             fetched = unless_shared(source.fetch(clip, place, Path()), only_clip=clip.youtube_id not in shared)
-            said.append(glance(clip, fetched, min_coverage=min_coverage))
+            said.append(estimate(clip, fetched, min_coverage=min_coverage))
         except OSError as error:
             said.append((Status.UNREADABLE, error.strerror or str(error)))
         if said[-1][0] is Status.OK:

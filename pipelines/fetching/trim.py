@@ -77,7 +77,7 @@ def unless_shared(fetched: FetchResult, *, only_clip: bool) -> FetchResult:
     return fetched if only_clip or fetched.trimmed is not None else replace(fetched, trimmed=False)
 
 
-def forecast(clip: Clip, fetched: FetchResult, *, min_coverage: float) -> tuple[Status, str]:
+def estimate(clip: Clip, fetched: FetchResult, *, min_coverage: float) -> tuple[Status, str]:
     """Expected result for a file by its container, without decoding: the actual one may be worse.
 
     The detail of an ok result is as `Trimmed.detail`. Raises OSError if the file cannot be read.

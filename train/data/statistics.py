@@ -36,7 +36,7 @@ def check(mean: Values, std: Values, *, bins: int) -> None:
         raise ValueError("audio_mean must be finite, and audio_std at least 0")
 
 
-def from_dataset(numbers: Numbers, shards: Address, split: Split, before: Mapping[str, Any]) -> tuple[Values, Values]:
+def of_set(numbers: Numbers, shards: Address, split: Split, before: Mapping[str, Any]) -> tuple[Values, Values]:
     """The mean and deviation that the set has of a split, to six digits; those of the run that goes on, of the same numbers.
 
     Raises ShardError where the set has none that suit.

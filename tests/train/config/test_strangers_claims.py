@@ -202,10 +202,10 @@ def test_a_set_that_does_not_say_its_frames_size_is_refused(
     ],
 )
 def test_a_set_whose_mel_spectrograms_are_none_is_refused(said: dict[str, Any]) -> None:
-    assert mel.from_dataset({"preset": "authors"}).hop_length == 512
-    assert mel.from_dataset({"floor_db": None, "stretch": True, "bands": 64}).bands == 64
+    assert mel.of_set({"preset": "authors"}).hop_length == 512
+    assert mel.of_set({"floor_db": None, "stretch": True, "bands": 64}).bands == 64
     with pytest.raises(MediaError, match=f"mel-spectrogram has {next(iter(said))}"):
-        mel.from_dataset(said)
+        mel.of_set(said)
 
 
 def test_an_outline_takes_no_memory_and_has_the_model_s_own_shapes(finished: Path) -> None:
