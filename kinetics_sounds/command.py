@@ -71,7 +71,7 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
 
 
 def tell_version(prog: str, words: Sequence[str]) -> bool:
-    """Whether `--version` is all that is asked, which is told then: before a command imports what its work needs."""
+    """Print the version if `--version` is the only argument, before dependencies are imported; returns whether it was."""
     if list(words) != ["--version"]:
         return False
     print(f"{prog} {__version__}")  # noqa: T201 - this is where commands speak
@@ -79,7 +79,7 @@ def tell_version(prog: str, words: Sequence[str]) -> bool:
 
 
 def has_torch() -> bool:
-    """Whether PyTorch is installed, which only training and what judges it need; it is not imported."""
+    """Whether PyTorch is installed, without importing it; only training and evaluation need it."""
     return importlib.util.find_spec("torch") is not None
 
 

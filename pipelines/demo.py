@@ -51,7 +51,7 @@ class DemoSettings:
       ks-demo --out /tmp/demo --seed 1
       ks-demo --quick
 
-    exit code: 0 done; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     out: Path | None = None

@@ -64,7 +64,7 @@ class DoctorSettings:
       ks-doctor --distributed
       ks-doctor --live --source youtube --source local:/data/k400 --live_id jNQXAC9IVRw
 
-    exit code: 0 nothing needed is missing (there may be warnings); 1 something is; 2 misuse; 3 stopped; 4 a bug.
+    exit code: 0 nothing needed is missing (there may be warnings); 1 something is; 2 usage error; 3 stopped; 4 a bug.
     """
 
     out: Path = Path()

@@ -45,7 +45,7 @@ class PublishSettings:
       ks-publish --push hf://datasets/USER/k32
       ks-publish run runs/avcl_k32 --license cc-by-4.0 --push hf://USER/avcl-k32
 
-    exit code: 0 done; 1 done, some clips have no hashes; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 1 done, some clips have no hashes; 2 usage error; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     manifest: Path | None = None

@@ -42,8 +42,8 @@ class ShardSettings:
       ks-shard --verify data/k32/shards --verify_decode
       ks-shard stats data/k32/shards
 
-    exit code: 0 every ok clip packed, or every sample sound; 1 done, some are not; 2 misuse, no set to verify, or a clip that is
-    not what the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 all ok clips packed, or all samples valid; 1 done, some not; 2 usage error, no set to verify, or a clip that
+    differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     manifest: Path | None = None

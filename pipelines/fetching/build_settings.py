@@ -33,8 +33,8 @@ class BuildSettings:
       ks-build --clips my_train.txt --clips my_test.txt --classes k31 --source local:/data/k400
       ks-build --classes mine.txt --annotations val.csv --splits val --limit 20 --dry_run
 
-    exit code: 0 every clip ok; 1 done, some clips have another status, or are not those of the published list; 2 misuse;
-    3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 every clip ok; 1 done, some clips are missing, or differ from the published list; 2 usage error;
+    3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     classes: str | None = None

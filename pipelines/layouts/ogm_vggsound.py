@@ -34,8 +34,8 @@ class Settings(CommonSettings):
       ks-export ogm_vggsound --manifest data/k31/manifest.parquet --out /data/VGGsound
       ks-export ogm_vggsound --manifest data/k31/manifest.parquet --out /data/VGGsound --test_split val
 
-    exit code: 0 every ok clip is there; 1 done, some are left out; 2 misuse, another export there, or a clip that is not what
-    the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 all ok clips exported; 1 done, some left out; 2 usage error, another export in the folder, or a clip that
+    differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     test_split: Literal["test", "val"] = "test"

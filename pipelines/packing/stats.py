@@ -49,7 +49,7 @@ class StatsSettings:
     Each sample's audio is covered by evenly spaced windows. ks-train reads the statistics with --view clip_and_spectrogram or
     clip_and_log_mel; run this again after the set has changed. Entries of different parameters are kept side by side.
 
-    exit code: 0 done; 1 done, some damaged samples left out; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 1 done, some damaged samples left out; 2 usage error; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     split: str = "train"

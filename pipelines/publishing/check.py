@@ -31,7 +31,7 @@ class CheckSettings:
       ks-publish check published/k32
       ks-publish check published/k32 --no_croissant --json
 
-    exit code: 0 clean; 1 not, each finding is named; 2 misuse; 3 stopped; 4 a bug, or a disk that fails.
+    exit code: 0 clean; 1 findings; 2 usage error; 3 stopped; 4 a bug, or a failing disk.
     """
 
     no_croissant: bool = False
@@ -50,7 +50,7 @@ class Finding:
     """A file of the folder, or a clip's key."""
     what: str
     keys: tuple[str, ...] = ()
-    """The clips that it is about, where it is about clips."""
+    """The clips concerned, if any."""
 
 
 def main(argv: Sequence[str]) -> int:

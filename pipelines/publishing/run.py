@@ -42,8 +42,8 @@ class PublishRunSettings:
       ks-publish run runs/avcl_k32 --license cc-by-4.0 --push hf://USER/avcl-k32
       ks-publish run runs/avcl_k32 --checkpoint best --dataset hf://datasets/USER/k32 --push hf://USER/avcl-k32 --yes --public
 
-    exit code: 0 written and, with --push, sent (or the answer was no); 2 misuse, or a run that is damaged; 3 stopped, run again;
-    4 a bug, or a disk that fails.
+    exit code: 0 written and, with --push, sent (or declined); 2 usage error, or a damaged run; 3 stopped, run again;
+    4 a bug, or a failing disk.
     """
 
     run: Path
