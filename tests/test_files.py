@@ -372,7 +372,7 @@ def test_without_locks_a_file_says_who_holds_a_folder(tmp_path: Path) -> None:
             pass
         assert str(caught.value) == (
             f"{tmp_path}: ks-x is running in this folder (process {os.getpid()} on {socket.gethostname()}); "
-            f"wait for it, stop it, or if it has ended delete {tmp_path}/.lock.held"
+            f"wait for it or stop it; if it ended, delete {tmp_path}/.lock.held"
         )
         assert (tmp_path / ".lock.held").read_text() == who
     assert not (tmp_path / ".lock.held").exists()

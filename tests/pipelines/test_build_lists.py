@@ -172,7 +172,7 @@ def test_a_list_is_built_and_each_row_accounted_for(
     shown = capsys.readouterr().out
     assert "test: 5 rows of the lists, 3 in the annotations, 3 clips requested, 2 ok, 0 vanished, 1 not had" in shown
     assert "list: " in shown
-    assert "split test, after the file's name" in shown
+    assert "split test for rows without one, from the file name" in shown
 
 
 def test_rows_that_cannot_be_built_are_no_success(videos: Path, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_rows_that_somebody_changed_are_no_success_and_one_thing_is_said(
 
     assert report(tmp_path / "out")["ok"] == 3
     end = capsys.readouterr().out.rpartition("rows of the lists")[2]
-    assert end.count("the selection is not the published one: the folder's rows are not those that its fing") == 1
+    assert end.count("the selection is not the published one: the folder's rows do not match its fing") == 1
     assert "the selection is that of the lists" not in end
 
 
@@ -583,10 +583,10 @@ def test_another_build_s_manifest_is_not_replaced(
     assert call("--clips", fewer, out=out, source=videos) == 2
     said = capsys.readouterr().err
     assert (
-        "out: holds another build, with 1 ok clips that are not asked for now (such as aaaaaaaaaaa_000007_000009)"
+        "out: contains another build, with 1 ok clips that are not requested now (such as aaaaaaaaaaa_000007_000009)"
         in said
     )
-    assert f"such as --out {tmp_path / 'out_3'}, or delete {out / 'manifest.parquet'} if nobody needs it" in said
+    assert f"such as --out {tmp_path / 'out_3'}, or delete {out / 'manifest.parquet'} if it is not needed" in said
     assert (out / "manifest.parquet").read_bytes() == before
     kept = write(tmp_path / "kept.csv", ROWS[:3])  # the fourth is not ok
     assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0

@@ -349,11 +349,11 @@ class VideoReader:
 """
 BROKEN_DECORDS = {
     "hangs": (READER.format(begin="ctypes.PyDLL(None).sleep(60)", frames="0"), "missing", "took more than 3 s"),
-    "does not load": ("raise ImportError('libavcodec.so is not there')", "warning", "libavcodec.so is not there"),
+    "cannot be loaded": ("raise ImportError('libavcodec.so is not there')", "warning", "libavcodec.so is not there"),
     "gives black": (
         READER.format(begin="pass", frames="numpy.zeros((32, 48, 64, 3), numpy.uint8)"),
         "missing",
-        "not those that were stored",
+        "not the stored ones",
     ),
     "is off by one": (
         "import av, io, numpy\n"

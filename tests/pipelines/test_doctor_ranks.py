@@ -28,7 +28,7 @@ def test_ranks_that_learn_something_else_are_a_fault_with_a_remedy() -> None:
     first = next(rank_parity.findings({**REPORT, "still": 0.5}, right=False))
 
     assert first.verdict == Verdict.MISSING
-    assert "are not those of one process (off by 0.5," in first.found
+    assert "differ from those of one process (off by 0.5," in first.found
     assert first.remedy.startswith("train on one device")
 
 

@@ -209,7 +209,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     code = shard.main(["--manifest", str(built / "manifest.parquet"), "--short_side", "64", "--out", str(shards)])
 
     assert code == 2
-    assert "another manifest, other settings or another ffmpeg" in capsys.readouterr().err
+    assert "another manifest, settings or ffmpeg version" in capsys.readouterr().err
 
 
 def test_another_set_s_last_split_or_own_file_is_refused_before_anything_is_packed(
@@ -223,7 +223,7 @@ def test_another_set_s_last_split_or_own_file_is_refused_before_anything_is_pack
 
     for out in (tmp_path / "split", tmp_path / "file"):
         assert packed(built, out, "--mel", "authors") == 2
-        assert f"{out}: holds shards of another manifest" in capsys.readouterr().err
+        assert f"{out}: contains shards of another manifest" in capsys.readouterr().err
 
 
 def test_what_a_killed_run_was_writing_is_deleted(built: Path, shards: Path) -> None:
@@ -311,7 +311,7 @@ def test_all_clips_that_are_missing_or_of_another_size_are_named_before_anything
     assert packed(copy, copy / "shards") == 2
 
     error = capsys.readouterr().err
-    assert "of the clips, 3 are not what the manifest names; make it anew" in error
+    assert "3 clips differ from the manifest; rebuild it" in error
     assert f"\n{longer}: has {size + 7} bytes instead of {size}\n" in error
     assert f"\n{clips[0]}: is missing\n" in error
     assert f"\n{clips[1]}: is missing\n" in error
@@ -353,8 +353,8 @@ def test_a_clip_that_cannot_be_read_now_is_no_reason_to_make_it_anew(
 @pytest.mark.parametrize(
     ("number", "code", "remedy"),
     [
-        (errno.EIO, 4, "see to that disk or machine and run the same command again to resume"),
-        (errno.EMFILE, 4, "see to that disk or machine and run the same command again to resume"),
+        (errno.EIO, 4, "check that disk or machine and run the same command again to resume"),
+        (errno.EMFILE, 4, "check that disk or machine and run the same command again to resume"),
         (errno.ENOSPC, 3, "free some space and run the same command again to resume"),
         (errno.EPERM, 3, "run the same command again to resume, if need be with fewer --workers or a longer --timeout"),
     ],
@@ -429,7 +429,7 @@ def test_a_check_of_bytes_makes_what_differs_anew_and_nothing_else(
 
     assert packed(copy, out, "--check_bytes") == 0
 
-    assert f"{damaged}: its SHA-256 differs; it is made anew" in caplog.text
+    assert f"{damaged}: its SHA-256 differs; it will be rebuilt" in caplog.text
     assert f"{layout.index_path(unknown)}: is damaged" in caplog.text
     assert tars(out) == tars(shards)
     for path in [out / layout.DATASET, *out.rglob("*-*.json")]:
@@ -485,7 +485,7 @@ def test_without_a_check_of_bytes_what_is_damaged_is_named_and_left(
     assert {
         "tar": "run ks-shard again with --check_bytes to rebuild it",
         "index": "copy it again, or rebuild it with ks-shard --check_bytes",
-        "alone": "nothing that is whole says that this was the same set: if it was, delete it",
+        "alone": "no intact file shows that this was the same set: if it was, delete it",
     }[what] in error
     assert state(out / "train") == before
     assert not here.done
@@ -710,7 +710,7 @@ def test_what_is_packed_is_sound(shards: Path, others: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("--quality 80", "is of JPEGs alone; add --codec jpeg"),
+        ("--quality 80", "only applies to JPEGs; add --codec jpeg"),
         ("--quality 0 --codec jpeg", "must be from 1 to 100"),
         ("--verify_decode", "add --verify SHARDS"),
         ("--check_bytes --verify x", "--verify reads every byte already"),
@@ -831,7 +831,7 @@ def test_who_the_hub_does_not_know_is_told_before_anything_is_packed(
     assert packed(built, "hf://datasets/ann/k32", "--mel", "authors") == 2
     assert "log in with `hf auth login`, or set HF_TOKEN" in capsys.readouterr().err
     assert packed(built, "hf://k32") == 2
-    assert "hf://k32: is no place on the Hub" in capsys.readouterr().err
+    assert "hf://k32: is not a location on the Hub" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("quick")
@@ -868,7 +868,7 @@ def test_another_set_at_the_url_is_refused_before_anything_is_packed(
     assert packed(built, f"{s3}/set") == 0
 
     assert packed(built, f"{s3}/set", "--mel", "authors") == 2
-    assert f"{s3}/set: holds shards of another manifest" in capsys.readouterr().err
+    assert f"{s3}/set: contains shards of another manifest" in capsys.readouterr().err
 
 
 def test_a_check_of_bytes_sends_anew_what_differs_at_the_url_and_nothing_else(

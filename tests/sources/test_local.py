@@ -313,7 +313,7 @@ def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -
     (told,) = sources.advice(source, [], found=0)
     assert told.startswith("none of its 5 files (such as a/1.mp4, b/x.mp4, b/y.mp4) is named after a requested clip")
     assert told.endswith(
-        "names that are read: ID_000027_000037.mp4, ID_27_37.mp4, ID_27000_37000.mp4 (milliseconds), ID.mp4"
+        "recognised names: ID_000027_000037.mp4, ID_27_37.mp4, ID_27000_37000.mp4 (milliseconds), ID.mp4"
     )
     assert sources.advice(source, [], found=1) == []
 

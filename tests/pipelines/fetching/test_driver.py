@@ -355,7 +355,7 @@ def test_a_dry_run_can_check_bytes_and_writes_nothing(
 
     out = capsys.readouterr().out
     assert "2 clips exist already" in out
-    assert "would ask one: 1 clips" in out
+    assert "would request from one: 1 clips" in out
     assert "b_000003_000005.mp4: its SHA-256 differs" in caplog.text
     assert recorded(place) == before
     assert world.were_asked() == []
@@ -373,7 +373,7 @@ def test_of_many_clips_that_changed_some_are_named_and_all_are_counted(
     assert place.build("--check_bytes") == 0
 
     assert caplog.text.count("its SHA-256 differs") == 2
-    assert f"{place.out}: 4 clips in all have other bytes than were built" in caplog.text
+    assert f"{place.out}: 4 clips in total have changed bytes" in caplog.text
 
 
 # Tries.
@@ -473,7 +473,7 @@ def test_a_source_that_refuses_for_a_while_is_probed_with_one_clip_until_it_answ
     assert asked[-3:] == ["a", "b", "c"]
     said = [record.message for record in caplog.records if "source" in record.message]
     assert said[0].startswith(
-        "paused, because the source refuses requests (rate_limited: one says rate_limited); the next try"
+        "paused, because the source refuses requests (rate_limited: one says rate_limited); next attempt"
     )
     assert said[-1] == "the source responds again: resuming"
 

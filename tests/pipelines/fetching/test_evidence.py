@@ -214,7 +214,8 @@ def test_a_clip_of_other_frames_each_time_stops_the_packing(
     )
 
     with pytest.raises(
-        StoppedError, match=r"unreadable: .*one try decoded 18 frames, the next decoded 19, where there are 20"
+        StoppedError,
+        match=r"unreadable: .*the first attempt decoded 18 frames, the second decoded 19, but there are 20",
     ):
         encode_sample.pack(asked)
 

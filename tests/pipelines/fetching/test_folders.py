@@ -118,7 +118,7 @@ def test_where_no_copy_is_sound_the_one_that_may_yet_do_is_told_and_the_others_b
     status, detail = became(there)
     first, second, third = detail.split("; ")
     assert status == "too_short"
-    assert first == f"c/{A}.mp4: the picture covers 1.00 s of the 2 s asked for"
+    assert first == f"c/{A}.mp4: the picture covers 1.00 s of the 2 s requested"
     assert second.startswith(f"b/{A}.mp4: corrupt: cannot be opened")
     assert third.startswith("a.mp4: corrupt: cannot be opened")
     assert there.build("--retry", "permanent") == 1
@@ -288,13 +288,13 @@ def test_a_dry_run_opens_some_files_and_counts_what_it_saw(
     assert there.build("--dry_run") == 0
 
     said = capsys.readouterr().out.splitlines()
-    assert f"would ask {there.spec}: 5 clips" in said
-    assert "  opened 5 of them: 3 can be read and are long enough" in said
+    assert f"would request from {there.spec}: 5 clips" in said
+    assert "  opened 5 of them: 3 are readable and long enough" in said
     assert any(line.startswith(f"    {key('d')}: corrupt: cannot be opened") for line in said)
     assert any(line.startswith(f"    {key('e')}: corrupt: cannot be opened") for line in said)
     assert f"    1 of them {SPAN_ALONE}" in said
     renamed = f"f_000003.mp4 has no end time in its name; if it is the clip's span, rename it to {key('f')}.mp4"
-    assert f"  files not taken: 1, such as: {renamed}" in said
+    assert f"  files not used: 1, such as: {renamed}" in said
     assert said[-1].startswith("expect 3 of 6 clips at most")
     assert not there.out.exists()
 
@@ -347,7 +347,7 @@ def test_a_wrong_folder_is_told_by_what_lies_in_it(
     told = "none of its 4 files (such as movies/a title.mp4, movies/b.mp4, notes.txt) is named after a requested clip"
 
     assert there.build("--dry_run") == 0
-    assert f"  {told}; names that are read: ID_000027_000037.mp4" in capsys.readouterr().out
+    assert f"  {told}; recognised names: ID_000027_000037.mp4" in capsys.readouterr().out
 
     assert there.build() == 1
     assert f"{there.spec}: {told}" in caplog.text
@@ -418,7 +418,7 @@ def test_an_original_that_lies_where_its_cut_would_go_is_left_alone(
     assert not own.is_symlink()
     status, detail = became(there)
     assert status == "occupied"
-    assert f"clips/humming/{A}.mp4 is a file of your own, which the clip would be written over" in detail
+    assert f"clips/humming/{A}.mp4 is your own file, which the clip would overwrite" in detail
     assert "move it out of the build's clips folder" in detail
     own.rename(there.root / f"videos/{A}.mp4")
     assert there.build() == 0

@@ -256,7 +256,7 @@ def test_indices_of_another_class_list_are_refused_with_examples(tmp_path: Path)
 
     assert len(planned(tmp_path, text, classes=right, annotations=annotations).clips) == 6
     with pytest.raises(
-        ListError, match=r"indices are not of the class list given.*'archery' by its index, 'bowling' by"
+        ListError, match=r"indices do not match the class list.*'archery' by its index, but 'bowling' in"
     ):
         planned(tmp_path, text, classes=wrong, annotations=annotations)
 
@@ -330,7 +330,7 @@ def test_a_clip_that_is_named_twice_differently_is_refused_with_both_places(tmp_
 
 def test_nothing_left_is_refused_with_what_became_of_the_rows(tmp_path: Path) -> None:
     with pytest.raises(
-        ListError, match=r"no clip is left to build; of 2 rows: 1 other splits, 1 unusable.*no video id"
+        ListError, match=r"no clip is left to build; of 2 rows: 1 other splits, 1 unusable.*not a video ID"
     ):
         planned(tmp_path, HEAD + "archery,aaaaaaaaaaa,0,10,train\narchery,../x,0,10,val\n", splits=["val"])
 
@@ -381,7 +381,7 @@ def test_of_rows_beyond_number_and_length_the_first_are_named_and_all_counted(
     assert (len(document["named"]["unusable"]), document["unnamed"]) == (5, {"unusable": 7})
     assert len(document["named"]["other_label"]) == 1
     assert max(len(text) for texts in document["named"].values() for text in texts) < 600 + len(str(tmp_path))
-    assert "  and 9 more; the report names the first 5" in list_report.text(document)
+    assert "  and 9 more; the report lists the first 5" in list_report.text(document)
 
 
 @settings(max_examples=25, deadline=None)
@@ -502,7 +502,7 @@ def test_rows_that_somebody_changed_are_told(tmp_path: Path) -> None:
 
     assert plan.stated != plan.selection
     assert (plan.unbuilt, plan.sound) == (0, False)
-    assert "somebody changed them" in list_report.text(list_report.report(plan, None))
+    assert "they were changed" in list_report.text(list_report.report(plan, None))
 
 
 def test_a_reconstruction_stays_one_when_it_is_published(tmp_path: Path) -> None:
@@ -553,5 +553,5 @@ def test_lists_without_a_name_in_common_need_an_out(tmp_path: Path, names: list[
     for name in names:
         (tmp_path / name).write_text("key\naaaaaaaaaaa\n")
 
-    with pytest.raises(ListError, match="no name in common; say with --out"):
+    with pytest.raises(ListError, match="no name in common; choose a folder with --out"):
         name_of([lists.recognise(tmp_path / name) for name in names])

@@ -214,12 +214,12 @@ def test_a_forecast_adds_up_over_three_sources() -> None:
     youtube = Said(videos_per_hour=100.0, share=dict.fromkeys(("train", "val", "test"), 0.8))
 
     assert lines({"local:/a": local, "cvdf": Parts("a", "b"), "youtube": youtube}) == [
-        "would ask local:/a: 400 clips",
+        "would request from local:/a: 400 clips",
         "  expect 400 clips at most, in about 5 minutes",  # 400 clips of 1.5 s on two workers
         "would stream cvdf for 600 clips: 2 of 2 parts, about 144 GB, none of which is stored",
         "  expect 300 clips at most, in about 2.0 hours",
-        "would ask youtube: 300 clips",
-        "  at 100 videos an hour from one address, some 4.5 GB to download",
+        "would request from youtube: 300 clips",
+        "  at 100 videos per hour, about 4.5 GB to download",
         "  expect 240 clips at most, in about 3.0 hours",
         (
             "expect 940 of 1000 clips at most, about 5.1 hours on 2 workers, "
@@ -235,10 +235,10 @@ def test_a_forecast_counts_out_what_is_there_and_what_was_said_for_good() -> Non
 
     assert lines({"youtube": Said(videos_per_hour=300.0)}, known=known) == [
         "100 clips exist already",
-        "would ask youtube: 750 clips",
-        "  at 300 videos an hour from one address, some 11.2 GB to download",
+        "would request from youtube: 750 clips",
+        "  at 300 videos per hour, about 11.2 GB to download",
         "  expect 750 clips at most, in about 2.5 hours",
-        "no source has a file of 150 clips, or each has said for good why not",
+        "150 clips are not available from any source",
         (
             "expect 850 of 1000 clips at most, about 2.5 hours on 2 workers, "
             "1.1 GB more on disk (less where a source's own files are linked)"
@@ -294,9 +294,9 @@ def test_a_dry_run_over_three_sources_writes_nothing(
     assert place.build("--dry_run", sources=sources) == 0
 
     said = capsys.readouterr().out
-    assert f"would ask {sources[0]}: 1 clips" in said
+    assert f"would request from {sources[0]}: 1 clips" in said
     assert f"would stream {mirror.spec} for 2 clips: 2 of 2 parts, about 3 GB, none of which is stored" in said
-    assert "would ask youtube: 0 clips" in said  # what the mirror lacks: 2 clips times 0.025
+    assert "would request from youtube: 0 clips" in said  # what the mirror lacks: 2 clips times 0.025
     assert "expect 3 of 3 clips at most" in said
     assert not place.out.exists()
     assert mirror.parts_read() == {}

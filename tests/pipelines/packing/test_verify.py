@@ -187,7 +187,7 @@ def test_a_member_between_two_places_of_the_index_is_named(folder: Path) -> None
     rows = [made.offsets[0], *(tuple(offset + 2 * BLOCK for offset in row) for row in made.offsets[1:])]
     change_index(folder, offsets=tuple(rows), bytes=tar_of(folder).stat().st_size)
 
-    assert ("", "holds '../x', which is not in its index: let nothing open it") in told(folder)
+    assert ("", "contains '../x', which is not in its index: do not open it") in told(folder)
 
 
 def test_of_much_rubbish_twenty_are_named(folder: Path) -> None:
@@ -313,7 +313,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
             f"its mel-spectrogram holds 65536 values that are {no}",
         )
         for value, no in (
-            (value, f"not from 0 to 1, such as {value}") for value in (np.nan, np.inf, -np.inf, 1.5, -0.5)
+            (value, f"outside of 0 to 1, such as {value}") for value in (np.nan, np.inf, -np.inf, 1.5, -0.5)
         )
     ),
     ({layout.MEL: npy(np.zeros((256, 256), np.float32))}, "its mel-spectrogram cannot be read"),
@@ -322,7 +322,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"audio_samples": 5}, "the stored sound has 48000 samples, not 5"),
     ({"num_frames": 0, "frame_bytes": [], "frame_crcs": []}, "it has no frame"),
     ({"num_frames": -1}, "its metadata cannot be read"),
-    ({"label_index": 2}, "its label is not the number 1 of its index"),
+    ({"label_index": 2}, "its label is not number 1 as in its index"),
 ]
 
 
@@ -428,7 +428,7 @@ def test_what_only_the_set_as_a_whole_shows_is_told(folder: Path) -> None:
     assert faults("k_0", "k_1", "k_2") == [
         "train-000001.tar is none of its 1 shards; delete it, or make the set again with ks-shard"
     ]
-    assert faults("k_0", "k_1", "k_1")[0] == "its indexes name 3 samples, which are not the 3 of dataset.json"
+    assert faults("k_0", "k_1", "k_1")[0] == "its indexes have 3 samples, which do not match the 3 of dataset.json"
     assert faults("k_0", "k_1", "k_1")[1] == "has duplicate samples"
 
 
@@ -447,7 +447,7 @@ def test_a_sample_whose_label_the_selection_does_not_have_is_told(folder: Path) 
 
     assert list(verify.split_faults(place, dataset, "train", [("k_0", 0), ("k_1", 1), ("k_2", 2)])) == []
     assert list(verify.split_faults(place, dataset, "train", [("k_0", 0), ("k_1", 2), ("k_2", 2)])) == [
-        "its indexes name other labels than dataset.json: its selection is another"
+        "its indexes have other labels than dataset.json: its selection differs"
     ]
 
 
@@ -473,7 +473,7 @@ def test_a_set_that_claims_a_milliard_of_shards_is_checked_up_to_the_first_that_
     assert (report.shards, report.samples) == (1, 3)
     [fault] = report.faults
     assert fault.place == "train/train-000001.tar"
-    assert fault.what.startswith("has no index: of 1000000000 shards of train, those from here on were not looked at")
+    assert fault.what.startswith("has no index: of 1000000000 shards of train, those from here on were not checked")
 
 
 def test_a_tar_at_a_url_that_is_of_another_size_is_not_fetched(

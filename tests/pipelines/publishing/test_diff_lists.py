@@ -101,7 +101,7 @@ def test_a_published_folder_that_lost_its_fingerprints_is_no_list(tmp_path: Path
 def test_a_label_that_no_list_can_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = listed(tmp_path / "a.csv", lines(row(1, label="a # b")))
     assert publish.main(["diff", str(one), str(one), "--out", str(tmp_path / "out")]) == 2
-    assert "so no list can name it" in capsys.readouterr().err
+    assert "so no list can contain it" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

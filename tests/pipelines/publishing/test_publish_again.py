@@ -56,7 +56,7 @@ def test_history_that_is_missing_is_asked_for_and_never_begun_anew(
 
     published(tmp_path, outcomes(21), code=2)
     err = capsys.readouterr().err
-    assert f"lacks {name}, from which the next version is made; put it back as it was published" in err
+    assert f"lacks {name}, which the next version needs; restore the published version" in err
     assert bytes_of(out) == before
     (out / name).write_bytes(whole)  # the remedy
     (out / "SHA256SUMS").write_text(lines)

@@ -229,7 +229,7 @@ def test_no_text_of_a_run_is_more_than_text_in_the_card(trained: Path, tmp_path:
         ("run.json", json.dumps(FACTS | {"data": {"samples": "x"}}).encode(), r"its data is no table of numbers"),
         ("config.yaml", b"method: &x [*x]", r"config.yaml: cannot be read"),
         ("config.yaml", b"- a", r"is no table of settings"),
-        ("config.yaml", b"method: avcl\navcl: {path: /home/x}", r"says '/home/x', which no setting of a model is"),
+        ("config.yaml", b"method: avcl\navcl: {path: /home/x}", r"has '/home/x', which is not a valid setting"),
         ("checkpoints/step-00000500/state.json", b"{}", r"does not say its schema and step"),
         ("checkpoints/step-00000500/model.safetensors", b"\xff" * 40, r"model.safetensors: is damaged"),
         (
@@ -240,7 +240,7 @@ def test_no_text_of_a_run_is_more_than_text_in_the_card(trained: Path, tmp_path:
         (
             "checkpoints/step-00000500/model.safetensors",
             (header := b'{"__metadata__":{"by":"me"}}') and len(header).to_bytes(8, "little") + header,
-            r"has notes among its weights",
+            r"has metadata that ks-train does not write",
         ),
         ("eval/knn/results.json", b"[", r"results.json: cannot be read"),
     ],
@@ -259,12 +259,12 @@ def test_what_no_run_of_ours_says_is_refused_and_nothing_is_written(
     ("options", "told"),
     [
         (["--checkpoint=step-00000001"], "has no checkpoint 'step-00000001'; there are: step-00000400, step-00000500"),
-        (["--license=Our Own"], "is no name of a licence on the Hub"),
+        (["--license=Our Own"], "is not a license name of the Hub"),
         (["--yes"], "require --push; add --push"),
         (["--push=hf://datasets/ann/x"], "is for a dataset, but this is a model; give hf://USER/NAME"),
-        (["--push=https://host/x"], "is no place on the Hub"),
+        (["--push=https://host/x"], "is not a location on the Hub"),
         (["--dataset=hf://ann/x"], "is not a dataset; give hf://datasets/USER/NAME"),
-        (["--push=hf://ann/x"], "there is no terminal to ask on; add --yes"),
+        (["--push=hf://ann/x"], "there is no terminal; add --yes"),
     ],
 )
 def test_misuse_says_what_to_do(
