@@ -101,7 +101,7 @@ def _check(settings: ViewSettings) -> None:
     if not 0 < settings.timeout < float("inf"):
         raise SettingsError(f"--timeout {settings.timeout:g}: must be more than 0 seconds")
     if settings.out is not None and settings.out.suffix.lower() not in (".html", ".htm"):
-        raise SettingsError(f"--out {settings.out}: is no HTML file; give a name that ends in .html")
+        raise SettingsError(f"--out {settings.out}: is not an HTML file; give a name that ends in .html")
 
 
 if __name__ == "__main__":

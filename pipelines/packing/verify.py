@@ -179,7 +179,7 @@ def check_tar(task: TarTask) -> Checked:
     try:
         faults = tuple(dict.fromkeys(_faults(task, dataset, made)))
     except FileNotFoundError:
-        faults = (("", "is missing, but its index is there; copy it, or make the set again with ks-shard", False),)
+        faults = (("", "is missing, but its index exists; copy it, or make the set again with ks-shard", False),)
     except (KineticsSoundsError, OSError) as error:
         faults = (("", f"cannot be read: {error}", False),)
     return Checked(made.keys, made.label_indices, tuple(Fault(str(task.name), *fault) for fault in faults))

@@ -81,7 +81,9 @@ def is_run(path: Path) -> bool:
 def read(run: Path, *, results: Iterable[Path] = ()) -> Run:
     """Read a run, with the results in its `eval/` and in other folders; raises RunError if it is not a run, or damaged."""
     if not is_run(run):
-        raise RunError(f"{run}: is no training run ({FACTS} or {METRICS} is missing); give the --out of a ks-train")
+        raise RunError(
+            f"{run}: is not a training run ({FACTS} or {METRICS} is missing); give the --out folder of a ks-train run"
+        )
     bad = list(_lines(run / BAD)) if (run / BAD).is_file() else []
     told = {path: _json(path) for place in (run / "eval", *results) for path in sorted(place.glob("**/results.json"))}
     found = [result for each in told.values() if (result := _result(each))]
@@ -151,10 +153,10 @@ def _map(folder: Path, clip: Mapping[str, Any]) -> Map:
     path = folder / Path(str(clip.get("file", ""))).name
     try:
         if path.stat().st_size > MOST_JSON:
-            raise RunError(f"{path}: is larger than any picture of ks-eval cam; make it anew")
+            raise RunError(f"{path}: is larger than any picture of ks-eval cam; make it again")
         jpeg = path.read_bytes()
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); make it anew with ks-eval cam") from error
+        raise RunError(f"{path}: cannot be read ({error.strerror}); make it again with ks-eval cam") from error
     score = clip.get("score")
     return Map(
         key=str(clip.get("key", "")),
@@ -168,9 +170,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         told = files.read_json(path, most_bytes=MOST_JSON)
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); make it anew, or remove it") from error
+        raise RunError(f"{path}: cannot be read ({error}); make it again, or remove it") from error
     if not isinstance(told, dict):
-        raise RunError(f"{path}: is no table; make it anew, or remove it")
+        raise RunError(f"{path}: is not a table; make it again, or remove it")
     return told
 
 
@@ -184,6 +186,6 @@ def _lines(path: Path) -> Iterable[Mapping[str, Any]]:
         try:
             told = json.loads(line)
         except ValueError as error:
-            raise RunError(f"{path}:{number}: is no JSON ({error}); remove the line") from error
+            raise RunError(f"{path}:{number}: is not JSON ({error}); remove the line") from error
         if isinstance(told, dict):
             yield told

@@ -85,7 +85,7 @@ def read(path: Path) -> Set:
     if _is_list(path):
         return _of_list(path)
     raise SettingsError(
-        f"{path}: is no manifest, build, shard set, published folder or run; give what ks-build, ks-shard, "
+        f"{path}: is not a manifest, build, shard set, published folder or run; give what ks-build, ks-shard, "
         "ks-publish or ks-train wrote"
     )
 

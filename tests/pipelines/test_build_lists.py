@@ -254,7 +254,7 @@ def test_other_bytes_and_lacking_clips_are_told(
     }
     assert found["lists"]["selection_built"] != found["lists"]["selection"]
     shown = capsys.readouterr().out
-    assert "the selection is not that of the lists: 1 of the clips requested are lacking" in shown
+    assert "the selection is not that of the lists: 1 of the requested clips are missing" in shown
     assert "  unknown: bbbbbbbbbbb_000000_000002" in shown
 
 
@@ -564,7 +564,7 @@ def test_another_class_list_in_the_same_folder_is_refused(
     call("--clips", write(tmp_path / "one.csv", ROWS), out=out, source=videos)
 
     assert call("--clips", write(tmp_path / "two.csv", ["curling,aaaaaaaaaaa,7,9,val"]), out=out, source=videos) == 2
-    assert "holds a build of other classes" in capsys.readouterr().err
+    assert "contains a build of other classes" in capsys.readouterr().err
 
 
 def test_another_build_s_manifest_is_not_replaced(

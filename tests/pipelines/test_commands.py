@@ -322,4 +322,4 @@ def test_the_card_s_own_words_work_as_they_stand(place: Path, tmp_path: Path) ->
     assert (tmp_path / "data/k100/manifest.parquet").is_file()
     packed = run("ks-shard", cwd=tmp_path)
     assert packed.returncode == 2
-    assert "no clip of it is ok" in packed.stderr
+    assert "has no ok clip" in packed.stderr

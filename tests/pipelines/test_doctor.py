@@ -227,7 +227,7 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]
     ("name", "said"),
     [
         ("raises", "ValueError: no\nsuch thing"),
-        ("dies", "its process died of SIGSEGV: what it said last"),
+        ("dies", "its process was killed by SIGSEGV: what it said last"),
         ("leaves", "its process ended with exit code 3"),
     ],
 )
@@ -540,7 +540,7 @@ def test_a_torch_that_dies_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     finding = only(apart(torch_report.torch, Asked()))
 
-    assert (finding.name, finding.found) == ("torch", "its process died of SIGILL")
+    assert (finding.name, finding.found) == ("torch", "its process was killed by SIGILL")
     assert finding.verdict is Verdict.MISSING
 
 

@@ -253,7 +253,7 @@ def test_what_is_said_of_a_clip_in_no_part_changes_when_a_damaged_part_is_mended
     assert "the tar is damaged" in place.outcomes()["gone"].detail
     mirror.put("train/part.tar.gz", whole)
     assert place.build("--retry", "retry,corrupt") == 1
-    assert place.outcomes()["gone"].detail == "has no file of it"
+    assert place.outcomes()["gone"].detail == "not found in the readable parts"
 
 
 def _spoilt(data: bytes, name: str) -> bytes:

@@ -150,9 +150,7 @@ def test_two_annotations_of_one_clip_that_differ_are_refused_only_where_they_are
     annotations = ANNOTATED + "archery,bbbbbbbbbbb,5,15,val\n"
 
     assert len(planned(tmp_path, "key\naaaaaaaaaaa\n", annotations=annotations).clips) == 1
-    with pytest.raises(
-        AnnotationError, match=r"csv:9: bbbbbbbbbbb_000005_000015 is 'archery' in val, but .*csv:3 says"
-    ):
+    with pytest.raises(AnnotationError, match=r"csv:9: bbbbbbbbbbb_000005_000015 is 'archery' in val, but .*csv:3 has"):
         planned(tmp_path, "key\nbbbbbbbbbbb\n", annotations=annotations)
 
 
@@ -242,7 +240,7 @@ def test_a_clip_takes_the_first_of_its_labels_that_the_class_list_holds(tmp_path
 
 
 def test_class_indices_need_their_class_list(tmp_path: Path) -> None:
-    with pytest.raises(ListError, match=r"one\.txt: has class indices, not labels; name the class list .* --classes"):
+    with pytest.raises(ListError, match=r"one\.txt: has class indices, not labels; give the class list .* --classes"):
         planned(tmp_path, "aaaaaaaaaaa_0,10,0\n", classes=None, annotations=None)
     with pytest.raises(ListError, match=r"one\.txt:1: class index 3 is not one of the 3 labels of the class list"):
         planned(tmp_path, "aaaaaaaaaaa_0,10,3\n")
@@ -294,7 +292,9 @@ def test_indices_that_the_annotations_mostly_contradict_are_refused_in_small_lis
 ) -> None:
     names = ["x_train.txt", "y_train.txt"]
     if refused:
-        with pytest.raises(ListError, match=r"x_train\.txt:1: 'aaaaaaaaaaa_0' is 'bowling' by its index, 'archery' by"):
+        with pytest.raises(
+            ListError, match=r"x_train\.txt:1: 'aaaaaaaaaaa_0' is 'bowling' by its index, but 'archery' in"
+        ):
             planned(tmp_path, *texts, names=names, classes=SWAPPED)
     else:
         assert planned(tmp_path, *texts, names=names, classes=SWAPPED).tally.rows["train"]["other_label"] == 1
@@ -321,7 +321,7 @@ def test_a_list_that_is_given_twice_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("row", ["bowling,aaaaaaaaaaa,0,10,train", "archery,aaaaaaaaaaa,0,10,val"])
 def test_a_clip_that_is_named_twice_differently_is_refused_with_both_places(tmp_path: Path, row: str) -> None:
     with pytest.raises(
-        ListError, match=r"two\.txt:3: aaaaaaaaaaa_000000_000010 is .*one\.txt:2 says 'archery' in train"
+        ListError, match=r"two\.txt:3: aaaaaaaaaaa_000000_000010 is .*one\.txt:2 has 'archery' in train"
     ):
         planned(
             tmp_path, HEAD + "archery,aaaaaaaaaaa,0,10,train\n", HEAD + "bowling,bbbbbbbbbbb,0,9,val\n" + row + "\n"
@@ -528,7 +528,7 @@ def test_fingerprints_of_a_stranger_are_read_with_care(tmp_path: Path, text: str
     if text.startswith("{") and len(text) > 1:
         assert plan_published(folder).classes.name == "mine"
     else:
-        with pytest.raises(ListError, match=r"fingerprints\.json: (is no table|cannot be read)"):
+        with pytest.raises(ListError, match=r"fingerprints\.json: (is not a table|cannot be read)"):
             plan_published(folder)
 
 

@@ -137,7 +137,7 @@ def test_a_change_between_the_samples_is_told(folder: Path) -> None:
 def test_a_missing_tar_is_told(folder: Path) -> None:
     tar_of(folder).unlink()
 
-    assert told(folder) == [("", "is missing, but its index is there; copy it, or make the set again with ks-shard")]
+    assert told(folder) == [("", "is missing, but its index exists; copy it, or make the set again with ks-shard")]
 
 
 def test_a_missing_or_damaged_index_is_told(folder: Path) -> None:
@@ -310,7 +310,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     *(
         (
             {layout.MEL: npy(np.full((256, 256), value, np.float16))},
-            f"its mel-spectrogram holds 65536 values that are {no}",
+            f"its mel-spectrogram holds 65536 values {no}",
         )
         for value, no in (
             (value, f"outside of 0 to 1, such as {value}") for value in (np.nan, np.inf, -np.inf, 1.5, -0.5)
@@ -426,7 +426,7 @@ def test_what_only_the_set_as_a_whole_shows_is_told(folder: Path) -> None:
         return list(verify.split_faults(Address(str(folder)), dataset, "train", clips))
 
     assert faults("k_0", "k_1", "k_2") == [
-        "train-000001.tar is none of its 1 shards; delete it, or make the set again with ks-shard"
+        "train-000001.tar is not one of its 1 shards; delete it, or make the set again with ks-shard"
     ]
     assert faults("k_0", "k_1", "k_1")[0] == "its indexes have 3 samples, which do not match the 3 of dataset.json"
     assert faults("k_0", "k_1", "k_1")[1] == "has duplicate samples"

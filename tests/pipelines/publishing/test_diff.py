@@ -119,7 +119,7 @@ def test_the_common_split_is_what_both_say_alike(tmp_path: Path, capsys: pytest.
     assert list(check.check(out, with_croissant=False)) == []
     assert compared(out, out, capsys, code=0)["common"] == len(keys)
     assert publish.main(["diff", str(a), str(b), "--out", str(out)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_what_is_no_set_is_a_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -231,7 +231,7 @@ class TestAgain:
 
         for refused in ("1.2.2", "1.2.4", "1.9.9", "1.2.3", "2", "2.0.0-rc1"):
             published(tmp_path, outcomes()[:-1], "--version", refused, code=2)
-        assert "records were removed or moved, which is a MAJOR version; give 2.0.0" in capsys.readouterr().err
+        assert "records were removed or moved, which needs a MAJOR version; give 2.0.0" in capsys.readouterr().err
         assert bytes_of(out) == before
         published(tmp_path, outcomes()[:-1], "--version", "2.1.0")
         assert version_of(out) == "2.1.0"

@@ -56,7 +56,7 @@ def test_a_folder_is_sent_whole_and_its_card_last(
     assert f"to: {SET} (dataset), which does not exist, and will be created private\n" in err
     assert "files: 5, 20.4 kB\n" in err
     assert "licence: cc-by-4.0\n" in err
-    assert "media: 1 videos (20.0 kB); see that you may share it\n" in err
+    assert "media: 1 videos (20.0 kB); check that you may share it\n" in err
     assert f"{hub_server.url}/datasets/ann/k32: 5 files sent in 2 commits, 0 existed already" in err
     assert f'press "Generate DOI" in the section DOI of {hub_server.url}/datasets/ann/k32/settings' in err
     assert WORD not in err
@@ -207,7 +207,7 @@ def test_the_licence_is_that_of_the_card(
     ("to", "told"),
     [
         ("s3://bucket/x", r"--push s3://bucket/x: is not a location on the Hub; give hf://datasets/USER/NAME"),
-        ("hf://ann/model", r"--push hf://ann/model: is for a model, and this is a dataset"),
+        ("hf://ann/model", r"--push hf://ann/model: is for a model, but this is a dataset"),
         ("hf://datasets/ann", r"is not a location on the Hub"),
         (f"https://{WORD}:word@host/x?{WORD}=1", r"is not a location on the Hub"),
     ],

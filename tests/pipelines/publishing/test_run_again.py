@@ -121,7 +121,7 @@ def test_results_beyond_what_is_read_are_named(
 ) -> None:
     monkeypatch.setattr("kinetics_sounds.pipelines.publishing.run_facts.MOST_RESULTS", 1)
     assert publish(trained, f"--out={tmp_path / 'out'}") == 0
-    told = "left out: 1 results from eval/knn_untrained/results.json on: no more than 1 are read; remove some"
+    told = "left out: 1 results from eval/knn_untrained/results.json on: at most 1 are read; remove some"
     assert told in capsys.readouterr().err
     assert os.listdir(tmp_path / "out/results") == ["knn.json"]  # noqa: PTH208
 

@@ -95,14 +95,14 @@ def test_maps_and_bad_samples_are_those_of_the_folder(tmp_path: Path) -> None:
     ]
     assert (list(found.bad), found.bad_count) == ([{"key": "k_1", "reason": "is torn"}], 1)
     (folder / "eval/cam/k_0.jpg").unlink()
-    with pytest.raises(RunError, match=r"k_0\.jpg: cannot be read .*make it anew with ks-eval cam"):
+    with pytest.raises(RunError, match=r"k_0\.jpg: cannot be read .*make it again with ks-eval cam"):
         runs.read(folder)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("run.json", "[]", "is no table"),
+        ("run.json", "[]", "is not a table"),
         ("run.json", "{", "cannot be read"),
         ("metrics.jsonl", "{}\nno\n", "metrics.jsonl:2: is no JSON"),
     ],
