@@ -104,7 +104,7 @@ def test_maps_and_bad_samples_are_those_of_the_folder(tmp_path: Path) -> None:
     [
         ("run.json", "[]", "is not a table"),
         ("run.json", "{", "cannot be read"),
-        ("metrics.jsonl", "{}\nno\n", "metrics.jsonl:2: is no JSON"),
+        ("metrics.jsonl", "{}\nno\n", "metrics.jsonl:2: is not JSON"),
     ],
 )
 def test_damage_is_told(tmp_path: Path, name: str, text: str, said: str) -> None:
