@@ -36,6 +36,7 @@ def write_mp4(
             pix_fmt="yuv420p",
             acodec="aac",
             audio_bitrate="96k",
+            aac_coder="fast",  # half the time of the whole
             format="mp4",
         )
         ffmpeg.run(output, timeout_seconds=60)
