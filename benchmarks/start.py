@@ -24,7 +24,7 @@ from kinetics_sounds.pipelines import demo
 ROOT = Path(__file__).parents[1]
 TRIES = 3
 TORCH = "python -c 'import torch'"
-HELPS = [f"ks-{name} --help" for name in ("build", "shard", "export", "publish", "doctor", "demo")]
+HELPS = [f"ks-{name} --help" for name in ("build", "shard", "export", "publish", "view", "doctor", "demo")]
 LINES: dict[str, str] = {
     TORCH: "",
     **dict.fromkeys(HELPS, "1 s"),

@@ -1,7 +1,8 @@
 """Cross-modal retrieval: whether a clip's sound finds its picture, and its picture its sound.
 
 Every clip of a split queries with one modality; the gallery is the other modality of all N clips, itself included,
-ordered by cosine. Use it only on ungated pooled features (see `probes`). Two questions, both directions, in percent:
+ordered by cosine; the results give N as "samples". Use it only on ungated features (see `probes`). Two questions, both
+directions, in percent:
 
 * instance: at which rank does the clip's own other half come? R@k is the share of queries where the rank is at most
   k, MRR the mean of 1 / rank. Chance is k / N and H_N / N, with H_N = 1 + 1/2 + ... + 1/N.
@@ -13,6 +14,7 @@ every cosine is the same, therefore scores exactly chance. Shape suffixes as in 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +27,10 @@ FITS = False
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is reported."""
+    """What is compared and reported."""
 
+    features: Literal["pooled", "embedding"] = "pooled"
+    """pooled: features of the encoders. embedding: the output of the projection head, which the loss of the run compares."""
     ks: tuple[int, ...] = (1, 5, 10)
     """Ranks of R@k; those beyond the number of clips are left out."""
 
