@@ -1,6 +1,5 @@
 """Settings of a training run: what ks-train, its bench and its probes read from argv, recipe and config.yaml."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from kinetics_sounds import plugins
+from kinetics_sounds import cores, plugins
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed, parse
@@ -105,7 +104,7 @@ class TrainSettings:
     """Compile the encoders (torch.compile): the first steps take minutes, the others less."""
     recompute: bool = False
     """Compute the encoders' maps again on the way back rather than keep them: less memory, about a third more time."""
-    workers: int = field(default_factory=lambda: min(8, max(1, (os.cpu_count() or 1) - 1)))
+    workers: int = field(default_factory=lambda: min(8, max(1, cores.usable() - 1)))
     """Loading processes of each device; 0 loads within the trainer. What is learnt does not depend on it."""
     ahead: int = 4
     """Batches loaded before they are asked for; each takes its place in shared memory."""

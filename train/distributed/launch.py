@@ -14,12 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
 
 from kinetics_sounds.command import FAULT, command
 from kinetics_sounds.errors import LostRanksError
 
+from .devices import limit_threads
 from .process_group import MEETING
 
 GRACE_SECONDS = 10.0
@@ -61,8 +61,7 @@ def ranks(task: Callable[[Told], int], told: Told, *, devices: int, prog: str) -
 def _rank(rank: int, task: Callable[[Told], int], told: Told, size: int, folder: str, prog: str) -> None:
     """In a rank: do the task; an error is left in a file for the starting process to tell."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), **{MEETING: f"file://{folder}/meet"})
-    if "OMP_NUM_THREADS" not in os.environ:  # else each would take all cores, and they would wait for each other
-        torch.set_num_threads(max(1, torch.get_num_threads() // size))
+    limit_threads(size)  # else each would take all cores, and they would wait for each other
     place = Path(folder)
 
     def run() -> int:

@@ -12,7 +12,7 @@ import torch.distributed.nn.functional
 
 from kinetics_sounds.errors import RunError
 
-from . import collectives
+from . import collectives, devices
 
 # `torch.distributed.nn.functional` is imported above, though nothing here calls it, because the default arguments of its
 # functions are the process group that there is at its first import, which torch's compiler does whenever it likes. A group
@@ -61,6 +61,7 @@ def start(
     Raises RunError where the environment is no rank's, there is no such device, or the others cannot be met.
     """
     if environ.get("WORLD_SIZE", "1") == "1":
+        devices.limit_threads()
         yield World(0, 1, device)
         return
     rank, size, local = _place(environ)
@@ -104,10 +105,10 @@ def _place(environ: Mapping[str, str]) -> tuple[int, int, int]:
 
 def _own_device(local: int) -> torch.device:
     """The CUDA device of a rank on this machine, made the current one."""
-    devices = torch.cuda.device_count()
-    if local >= devices:
+    there = torch.cuda.device_count()
+    if local >= there:
         raise RunError(
-            f"LOCAL_RANK {local}: this machine shows {devices} CUDA devices; start as many ranks a machine "
+            f"LOCAL_RANK {local}: this machine shows {there} CUDA devices; start as many ranks a machine "
             "(torchrun --nproc_per_node), or give --device cpu"
         )
     torch.cuda.set_device(local)

@@ -24,6 +24,7 @@ from kinetics_sounds.stream import Meta, Sample
 
 from ..config import run_folder
 from ..engine import build, checkpoint, checkpoint_state
+from ..interface import Method
 
 MOST_BYTES = {
     "config.yaml": MOST_CONFIG_BYTES,
@@ -115,8 +116,8 @@ class RawClip:
 class Encoders:
     """Two encoders in evaluation mode, and how a clip becomes what they take."""
 
-    method: nn.Module
-    """Owns both encoders, and whatever else was learnt with them (a gate, a classifier)."""
+    method: Method
+    """Owns both encoders, and whatever else was learnt with them (a projection head, a gate, a classifier)."""
     video: nn.Module
     """Float32 (B, C, T, H, W) to (B, D)."""
     audio: nn.Module

@@ -23,27 +23,27 @@ class Settings:
     """Heads, weights and stages; the defaults are the paper's, and where it is silent those of docs/decisions/0019."""
 
     dim: int = 1024
-    """Channels of a sample's embedding."""
+    """Channels of the embedding of a sample (output of the instance head)."""
     hidden: int = 512
-    """Channels of the hidden layer of both heads."""
+    """Channels of the hidden layer of the instance head and of the cluster head."""
     clusters: int = 400
-    """Clusters that samples are assigned to; the number of classes where assignments are to be judged as classes."""
+    """Number of clusters C; for ks-eval cluster_head set it to the number of classes."""
     temperature: float = 0.5
-    """Divisor of the samples' cosines."""
+    """Temperature of the instance InfoNCE."""
     cluster_temperature: float = 0.5
-    """Divisor of the clusters' cosines."""
+    """Temperature of the cluster InfoNCE."""
     instance_weight: float = 1.0
-    """Of the contrast of samples; 0 for clusters alone."""
+    """Weight of the instance loss; 0: cluster-only (Table II)."""
     cluster_weight: float = 0.5
-    """Lambda: of the contrast of clusters, in the second stage; 0 for samples alone."""
+    """Weight lambda of the cluster loss in the second stage; 0: instance-only (Table II)."""
     first_stage: int = 300
-    """Epochs of samples alone, before clusters join in."""
+    """Epochs of instance-only initialisation, before the cluster loss joins; fewer than the epochs of the run."""
     attention: bool = True
-    """Whether heads see co-attention's output, or pooled features."""
+    """Train the heads on the output of co-attention; false: on pooled features."""
     project: bool = False
-    """Learn projections of co-attention's queries, keys and values."""
+    """Learn linear projections of the queries, keys and values of co-attention."""
     shared_heads: bool = True
-    """The same heads for both modalities, or heads for each."""
+    """Share both heads between the modalities; false: heads of its own for each modality."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for heads, weights and stages that cannot be."""
@@ -56,7 +56,17 @@ class Settings:
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Iicl":
-    """Make the method around two encoders; raises ValueError where they are of unlike width or tell no maps."""
+    """Make the method around two encoders.
+
+    Raises ValueError for encoders of different widths or without maps, and for a run that ends before its second stage.
+    """
+    before = settings.first_stage * data.steps_per_epoch
+    if settings.cluster_weight and before and before >= data.steps > 0:
+        raise ValueError(
+            f"the run ends after {data.steps} steps, and the cluster loss joins after {before} (iicl.first_stage "
+            f"{settings.first_stage} epochs of {data.steps_per_epoch}); lower --iicl.first_stage, train for longer, or set "
+            "--iicl.cluster_weight 0 for an instance-only run"
+        )
     return Iicl(settings, video=video, audio=audio)
 
 
@@ -107,11 +117,18 @@ class Iicl(Method):
             logs |= {"cluster": contrast, "entropy": entropy, "clusters_used": used_C.mean()}
         return Output(loss, {"loss": loss.detach(), **{name: each.detach() for name, each in logs.items()}})
 
-    def assignments(self, video_BCTHW: Tensor, audio_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """How likely each cluster is by the picture, and by the sound, of clips with their sounds: (B, C) each, rows sum to 1."""
-        sides = zip(MODALITIES, self._seen(video_BCTHW, audio_BCTHW), strict=True)
-        video_BC, audio_BC = (_probabilities(self._head(self.cluster, name)(side)) for name, side in sides)
-        return video_BC, audio_BC
+    def embed(self, modality: str, feature_BD: Tensor) -> Tensor:
+        """The instance head's embedding of pooled features, without co-attention: (B, dim)."""
+        embedding_BD: Tensor = self._head(self.instance, modality)(feature_BD)
+        return embedding_BD
+
+    def assign(self, modality: str, feature_BD: Tensor) -> Tensor:
+        """Cluster probabilities of one modality's pooled features, without co-attention: (B, C), rows sum to 1."""
+        return _probabilities(self._head(self.cluster, modality)(feature_BD))
+
+    def first_clusters(self, steps_per_epoch: int) -> int | None:
+        """The step from which on the cluster head learns; None where it never does."""
+        return self.settings.first_stage * steps_per_epoch if self.settings.cluster_weight else None
 
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the heads see of both modalities of a batch: (B, D) each."""

@@ -11,7 +11,8 @@ def wrap(optimizer: torch.optim.Optimizer, *, trust: float) -> None:
     """Have an optimiser adapt its gradients before every step, and take weight decay into them.
 
     g <- (g + decay * w) * min(trust * |w| / (|g| + decay * |w| + 1e-8) / lr, 1) for each parameter w; g + decay * w where |w| or
-    |g| is 0. `decay` is the group's `weight_decay`, which is 0 from then on.
+    |g| is 0 (where NVIDIA's LARC leaves the gradient without decay). `decay` is the group's `weight_decay`, which is 0 from then
+    on.
     """
     for group in optimizer.param_groups:
         group["decay"], group["weight_decay"] = group["weight_decay"], 0.0

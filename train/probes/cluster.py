@@ -14,6 +14,7 @@ Shape suffixes as in `probes`, with K clusters.
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -29,6 +30,8 @@ DEALS = 20
 class Settings:
     """How clusters are found."""
 
+    features: Literal["pooled", "embedding"] = "pooled"
+    """pooled: features of the encoders. embedding: the output of the projection head, which the loss of the run compares."""
     clusters: int | None = None
     """Number of clusters; default: as many as the split has classes. At most all clips of the split."""
     restarts: int = 10

@@ -1,7 +1,8 @@
 """Cross-modal retrieval: whether a clip's sound finds its picture, and its picture its sound.
 
 Every clip of a split queries with one modality; the gallery is the other modality of all N clips, itself included,
-ordered by cosine. Use it only on ungated pooled features (see `probes`). Two questions, both directions, in percent:
+ordered by cosine; the results give N as "samples". Use it only on ungated features (see `probes`). Two questions, both
+directions, in percent:
 
 * instance: at which rank does the clip's own other half come? R@k is the share of queries where the rank is at most
   k, MRR the mean of 1 / rank. Chance is k / N and H_N / N, with H_N = 1 + 1/2 + ... + 1/N.
@@ -13,6 +14,7 @@ every cosine is the same, therefore scores exactly chance. Shape suffixes as in 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +27,10 @@ FITS = False
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is reported."""
+    """What is compared and reported."""
 
+    features: Literal["pooled", "embedding"] = "pooled"
+    """pooled: features of the encoders. embedding: the output of the projection head, which the loss of the run compares."""
     ks: tuple[int, ...] = (1, 5, 10)
     """Ranks of R@k; those beyond the number of clips are left out."""
 
@@ -53,6 +57,41 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
         **{f"audio_to_video_{name}": value for name, value in back.items()},
         **{f"{name}_chance": value for name, value in _chance(on.label_N, ks=ks).items()},
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What lies nearest to one clip in the other modality: rows of the split with their cosines, nearest first."""
+
+    row: int
+    """Of the clip that queries."""
+    sounds: tuple[tuple[int, float], ...]
+    """Nearest to its picture."""
+    pictures: tuple[tuple[int, float], ...]
+    """Nearest to its sound."""
+
+
+def neighbours(on: Features, *, queries: int = 24, count: int = 5) -> list[Neighbours]:
+    """The `count` nearest of each of up to `queries` clips, evenly spaced in the split; its own other half may be among them.
+
+    Raises ValueError when the modalities differ in width.
+    """
+    if on.video_ND.shape != on.audio_ND.shape:
+        raise ValueError(f"cosines need equal widths: video {on.video_ND.shape[1]}, audio {on.audio_ND.shape[1]}")
+    total = len(on.keys)
+    rows = [total * place // min(total, queries) for place in range(min(total, queries))]
+    there, back = (
+        _nearest(query_ND[rows], gallery_ND, count=min(count, total))
+        for query_ND, gallery_ND in ((on.video_ND, on.audio_ND), (on.audio_ND, on.video_ND))
+    )
+    return [Neighbours(*each) for each in zip(rows, there, back, strict=True)]
+
+
+def _nearest(query_BD: Tensor, gallery_ND: Tensor, *, count: int) -> list[tuple[tuple[int, float], ...]]:
+    """Of each query the rows of the gallery with the greatest cosines, and these."""
+    cosine_BN = F.normalize(query_BD) @ F.normalize(gallery_ND).T
+    cosine_BK, row_BK = cosine_BN.topk(count, dim=1)
+    return [tuple(zip(*each, strict=True)) for each in zip(row_BK.tolist(), cosine_BK.tolist(), strict=True)]
 
 
 def average_precision(score_BN: Tensor, relevant_BN: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ function runsTable(runs) {
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.facts)))].filter((name) => name !== "note");
   const rows = names.map((name) => [name.replaceAll("_", " "), ...runs.map((run) => run.facts[name] || "")]);
   const notes = [...new Set(runs.map((run) => run.facts.note).filter(Boolean))].map((note) => make("p", { text: `Note: ${note}` }));
-  return section("runs-title", runs.length > 1 ? "Runs" : "Run", scrolled("runs", ["", ...runs.map((run) => run.name)], rows), ...notes);
+  return section("runs-title", runs.length > 1 ? "Runs" : "Run", scrolled("table of runs", ["setting", ...runs.map((run) => run.name)], rows), ...notes);
 }
 
 function curvesSection(runs) {
@@ -102,9 +102,9 @@ function resultsSection(runs) {
     ...runs.flatMap((run) => [true, false].map((untrained) => scoreOf(run, probe, split, metric, untrained))),
   ]);
   const several = runs.length > 1;
-  const head = ["", "guessing", ...runs.flatMap((run) => ["untrained", "trained"].map((how) => (several ? `${run.name}, ${how}` : how)))];
+  const head = ["metric", "guessing", ...runs.flatMap((run) => ["untrained", "trained"].map((how) => (several ? `${run.name}, ${how}` : how)))];
   const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
-  return section("results-title", "Results", told, scrolled("results", head, rows));
+  return section("results-title", "Results", told, scrolled("table of results", head, rows));
 }
 
 function resultOf(run, probe, split, untrained) {
@@ -143,7 +143,7 @@ function mapsSection(runs) {
 
 /** What lies nearest to a clip in the other modality. */
 function neighboursSection(runs) {
-  const lists = runs.flatMap((run) => (run.neighbours?.queries ?? []).map((query) => neighboursItem(query, runs.length > 1 ? run.name : "")));
+  const lists = runs.flatMap((run) => (run.neighbours ?? []).map((query) => neighboursItem(query, runs.length > 1 ? run.name : "")));
   const without = runs.filter((run) => !run.neighbours).map((run) => make("p", { text: `${run.name}: none yet; make them with ` }, make("code", { text: `ks-eval crossmodal --run ${run.name}` })));
   const about = make("p", { text: "For a clip's picture the sounds that lie nearest, by cosine of the features, and for its sound the pictures. Its own other half is marked." });
   return section("near-title", "Nearest neighbours", ...(lists.length ? [about] : []), ...without, make("ul", { class: "near" }, ...lists));
@@ -152,8 +152,8 @@ function neighboursSection(runs) {
 function neighboursItem(query, run) {
   const link = (key) => make("a", { href: `#key=${encodeURIComponent(key)}`, text: key });
   const side = (title, found) =>
-    make("div", {}, make("h4", { text: title }), make("ol", {}, ...found.map(({ key, label, cosine }) =>
-      make("li", { class: key === query.key ? "own" : label === query.label ? "same" : undefined }, link(key), ` ${label} · ${cosine.toFixed(2)}${key === query.key ? " · its own" : ""}`))));
+    make("div", {}, make("h3", { text: title }), make("ol", {}, ...found.map(({ key, label, cosine }) =>
+      make("li", { class: key === query.key ? "own" : undefined }, link(key), ` ${label} · ${cosine.toFixed(2)}${key === query.key ? " · its own" : ""}`))));
   return make("li", {}, make("p", {}, make("b", { text: query.label }), " ", link(query.key), run ? ` · ${run}` : ""),
     make("div", { class: "sides" }, side("its picture finds these sounds", query.sounds), side("its sound finds these pictures", query.pictures)));
 }
@@ -162,5 +162,5 @@ function badSection(runs) {
   const rows = runs.flatMap((run) => run.bad.map(({ key, reason }) => [key, reason, run.name]));
   const total = runs.reduce((sum, run) => sum + run.bad_count, 0);
   if (!total) return section("bad-title", "Bad samples", make("p", { text: "None: every sample that was asked for could be read." }));
-  return section("bad-title", `Bad samples: ${count(total)}`, scrolled("bad samples", ["key", "reason", "run"], rows));
+  return section("bad-title", `Bad samples: ${count(total)}`, scrolled("table of bad samples", ["key", "reason", "run"], rows));
 }

@@ -14,7 +14,7 @@ from kinetics_sounds.clip import Clip, Outcome, Status
 from ..conftest import video
 from ..publishing import builds
 
-HOSTILE = "</script><img src=x onerror=alert(1)>\"'&"
+HOSTILE = "=</script><img src=x onerror=alert(1)>\"'&"
 LABELS = ("humming", "tapping pen", HOSTILE)
 
 

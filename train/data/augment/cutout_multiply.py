@@ -1,4 +1,7 @@
-"""Cutout as CrissCross's public code does it: one square is multiplied by the clip's mean, where its text fills it."""
+"""Cutout that multiplies one square by the clip's mean, as CrissCross's public code does, where its text fills it.
+
+The square is that of `cutout`; the code's may reach over the edge, has an even side and takes the mean of the first frame.
+"""
 
 from collections.abc import Sequence
 

@@ -1,9 +1,9 @@
 """Random resize crop of a mel-spectrogram (BYOL-A): a piece of it, with zeros around, is stretched to its size.
 
 The spectrogram lies in the middle of a canvas of zeros that is half as long again; the piece is 0.6 to 1.5 times as high and as
-long as the spectrogram, and no larger than the canvas. Two things differ from BYOL-A's code: its zeros are the mean of a
-standardised spectrogram, where ours is in [0, 1] and they are silence; and its bicubic aligns the centres of the corner pixels
-(`align_corners`), where ours aligns the edges.
+long as the spectrogram, and no larger than the canvas. In BYOL-A's code, and in clip_and_log_mel, the spectrogram is
+standardised, so that zero is its mean; in clip_and_mel it is in [0, 1], and zero is silence. BYOL-A's bicubic aligns the centres
+of the corner pixels (`align_corners`), ours their edges.
 """
 
 from collections.abc import Sequence

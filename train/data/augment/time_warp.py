@@ -1,6 +1,6 @@
 """Time warp of a mel-spectrogram (SpecAugment): one column moves by up to 19, and what lies about it is stretched.
 
-Off in CrissCross's pretraining.
+Off in CrissCross's pretraining, whose code moves a column by -19 to +20 and interpolates bicubically; ours is linear.
 """
 
 from collections.abc import Sequence
