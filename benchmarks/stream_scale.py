@@ -136,7 +136,7 @@ def with_workers(split: stream.Split, workers: int, *, seconds: float = 4.0) -> 
     quarantine = BadSampleLog(None, split, most_share=0.0)
     speeds = []
     with loader.train_batches(
-        samples, order, loading=loader.Loading(workers=workers, ahead=2 + 2 * workers), quarantine=quarantine
+        samples, order, loading=loader.Loading(workers=workers, prefetch_batches=2 + 2 * workers), quarantine=quarantine
     ) as batches:
         for _ in range(RUNS + 1):
             began, done = time.perf_counter(), 0

@@ -27,7 +27,7 @@ from .shards import layout, reader
 from .shards.index import Dataset
 from .shards.reader import Parts, Split
 
-__all__ = ["Meta", "Sample", "Split", "open_split", "order", "rng", "sample", "stand_ins", "windows"]
+__all__ = ["Meta", "Sample", "Split", "open_split", "order", "replacements", "rng", "sample", "windows"]
 
 MAX_FRAMES = 1_000_000
 """Of a clip: what claims more is damaged."""
@@ -232,7 +232,7 @@ def rng(seed: int, epoch: int, key: str, view: str = "") -> np.random.Generator:
     return np.random.default_rng([seed, epoch, zlib.crc32(key.encode()), zlib.crc32(view.encode())])
 
 
-def stand_ins(order_N: np.ndarray, *, place: int, batch: int, seed: int, epoch: int, key: str) -> Iterator[int]:
+def replacements(order_N: np.ndarray, *, place: int, batch: int, seed: int, epoch: int, key: str) -> Iterator[int]:
     """Samples that may stand in for a bad one, the first choice first: every one that is at its column of another step.
 
     The bad one, called `key`, has the `place`-th place of the epoch's order. The choice is drawn from its own randomness,

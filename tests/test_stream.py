@@ -447,15 +447,17 @@ def test_samples_are_independent() -> None:
 # --- Stand-ins ------------------------------------------------------------------------------------------------------
 
 
-def stand_ins(order: list[int], place: int, batch: int, *, seed: int = 0, epoch: int = 0, key: str = "k") -> list[int]:
-    return list(stream.stand_ins(np.array(order), place=place, batch=batch, seed=seed, epoch=epoch, key=key))
+def replacements(
+    order: list[int], place: int, batch: int, *, seed: int = 0, epoch: int = 0, key: str = "k"
+) -> list[int]:
+    return list(stream.replacements(np.array(order), place=place, batch=batch, seed=seed, epoch=epoch, key=key))
 
 
 def test_a_stand_in_has_its_column_of_another_step() -> None:
     """Batches of two of an order of seven: place 2 is the first of the second batch."""
-    assert sorted(stand_ins([10, 11, 12, 13, 14, 15, 16], 2, 2)) == [10, 14, 16]
-    assert sorted(stand_ins([10, 11, 12, 13, 14, 15, 16], 5, 2)) == [11, 13]
-    assert stand_ins([10, 11], 0, 2) == []
+    assert sorted(replacements([10, 11, 12, 13, 14, 15, 16], 2, 2)) == [10, 14, 16]
+    assert sorted(replacements([10, 11, 12, 13, 14, 15, 16], 5, 2)) == [11, 13]
+    assert replacements([10, 11], 0, 2) == []
 
 
 @settings(max_examples=100, deadline=None)
@@ -466,7 +468,7 @@ def test_bad_samples_of_a_batch_never_get_the_same_stand_in_nor_one_of_their_bat
     order = stream.order([samples := batch * steps + rest % batch], seed=0, epoch=0).tolist()
     step = data.draw(st.integers(0, steps - 1))
     places = range(step * batch, (step + 1) * batch)
-    found = [number for place in places for number in stand_ins(order, place, batch, key=f"k_{order[place]}")]
+    found = [number for place in places for number in replacements(order, place, batch, key=f"k_{order[place]}")]
 
     assert len(found) == len(set(found)) == samples - batch
     assert not set(found) & {order[place] for place in places}
@@ -474,8 +476,8 @@ def test_bad_samples_of_a_batch_never_get_the_same_stand_in_nor_one_of_their_bat
 
 def test_stand_ins_are_the_sample_s_own() -> None:
     order = list(range(100))
-    first = stand_ins(order, 0, 2)
+    first = replacements(order, 0, 2)
 
-    assert stand_ins(order, 0, 2) == first
-    others = [stand_ins(order, 0, 2, seed=1), stand_ins(order, 0, 2, epoch=1), stand_ins(order, 0, 2, key="l")]
+    assert replacements(order, 0, 2) == first
+    others = [replacements(order, 0, 2, seed=1), replacements(order, 0, 2, epoch=1), replacements(order, 0, 2, key="l")]
     assert len(set(map(tuple, [first, *others]))) == 4

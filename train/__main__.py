@@ -1,4 +1,4 @@
-"""`ks-train` and `python -m kinetics_sounds.train`: pretraining, or one of the commands beside it."""
+"""`ks-train` and `python -m kinetics_sounds.train`: pretraining and its subcommands."""
 
 import sys
 from collections.abc import Sequence

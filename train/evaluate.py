@@ -1,4 +1,4 @@
-"""ks-eval: judge a run by probes, which share the features of its frozen encoders, or by a protocol with options of its own."""
+"""ks-eval: evaluate a run with probes, which share frozen features, or with one protocol that has its own options."""
 
 import dataclasses
 import inspect
@@ -38,7 +38,7 @@ PROTOCOLS = f"{__package__}.evaluation.protocols"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Judge a run's frozen encoders; writes results.json and results.csv. Several probes share the features.
+    """Evaluate the frozen encoders of a run; write results.json and results.csv. Several probes share the features.
 
     Examples:
       ks-eval linear --run runs/avcl_k32
@@ -47,39 +47,39 @@ class Settings:
       ks-eval crossmodal --run runs/avcl_k32 --on_split val
       torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate knn --run runs/avcl_k32
 
-    Features are the encoders' own, before any gate: a gate that saw both modalities makes pairs look learnt.
+    Features are taken from the encoders, before any gate: a gate mixes both modalities, which would inflate cross-modal scores.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
     """Folder of a training run."""
     checkpoint: str = "last"
-    """Which checkpoint: last, best, or a name such as step-00000500."""
+    """Checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Judge the same encoders with their initial weights instead: what a score must beat."""
+    """Evaluate the same encoders with their initial weights: the baseline."""
     shards: Address | None = None
-    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    """Folder or URL of the shards. Default: the shards that the run was trained on, if they are a folder."""
     cache: Path = dataclasses.field(default_factory=default_cache)
-    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    """Cache folder for remote shards, shared by all processes on this machine."""
     cache_gb: float = 100.0
-    """Gigabytes (1e9 bytes) that the cache may take."""
+    """Maximum cache size in gigabytes (1e9 bytes)."""
     fit_split: str | None = None
-    """Split that a probe learns from, where it learns; default: train."""
+    """Split to fit probes on, if they need training features. Default: train."""
     on_split: str | None = None
-    """Split to be judged on; default: test, else val, else the run's training split."""
+    """Split to evaluate on. Default: test, else val, else the run's training split."""
     clips: int = 10
-    """Evenly spaced clips a video, whose features are averaged."""
+    """Evenly spaced clips per video; their features are averaged."""
     batch: int = 16
-    """Videos a forward pass."""
+    """Videos per forward pass."""
     workers: int = 1
-    """Loading processes; 0 loads within this one."""
+    """Data-loading processes; 0 loads in the main process."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
-    """Folder of the results, for several probes with a folder of each; default: RUN/eval/PROBE."""
+    """Folder of the results; with several probes, one subfolder each. Default: RUN/eval/PROBE."""
     json: bool = False
-    """Print the results as JSON on standard output, a line a probe."""
+    """Print the results as JSON on standard output, one line per probe."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,12 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def names() -> list[str]:
-    """Everything that can be asked of a run: probes and protocols."""
+    """Names of all probes and protocols."""
     return sorted([*plugins.names(PROBES), *plugins.names(PROTOCOLS)])
 
 
 def _what_there_is() -> str:
-    """Everything that can be asked, a line each, and how."""
+    """List all probes and protocols, one per line, with usage examples."""
     lines = [
         "Probes of frozen features, several at once:",
         *_first_lines(PROBES),
@@ -115,7 +115,7 @@ def _what_there_is() -> str:
 
 
 def _first_lines(package: str) -> list[str]:
-    """What the modules of a package say of themselves first."""
+    """First docstring line of each module of a package."""
     lines = []
     for name in plugins.names(package):
         line = (inspect.getdoc(plugins.load(package, name)) or "").partition("\n")[0].removeprefix(f"ks-eval {name}: ")
@@ -124,9 +124,9 @@ def _first_lines(package: str) -> list[str]:
 
 
 def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
-    """Run the probes, or the one protocol, of these names; returns the exit code.
+    """Run the named probes, or the one named protocol; return the exit code.
 
-    Raises SettingsError where there is no such thing.
+    Raises SettingsError for an unknown name, or a protocol named together with others.
     """
     protocols = plugins.names(PROTOCOLS)
     for name in asked:
@@ -145,7 +145,7 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
 
 
 def probe(asked: Sequence[str], argv: Sequence[str]) -> int:
-    """Run probes on the same features, by all the ranks that torchrun started; returns the exit code."""
+    """Run probes on shared features, extracted by all ranks that torchrun started; return the exit code."""
     modules = {name: plugins.load(PROBES, name) for name in asked}
     groups = {name: module.Settings for name, module in modules.items()}
     parsed = parse(Settings, argv, prog=f"ks-eval {' '.join(asked)}", groups=groups)
@@ -186,7 +186,7 @@ def probe(asked: Sequence[str], argv: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Probe:
-    """A probe with its settings and the splits that it looks at."""
+    """A probe with its settings and splits."""
 
     name: str
     module: ModuleType
@@ -196,19 +196,19 @@ class _Probe:
 
     @property
     def kind(self) -> Kind:
-        """Of the features."""
+        """Kind of features that the probe reads."""
         kind: Kind = getattr(self.settings, "features", "pooled")
         return kind
 
 
 _FeaturesOf = Mapping[tuple[str, Kind], Features]
-"""By split and kind."""
+"""Features by split and kind."""
 
 
 def _features(
     probes: Sequence[_Probe], encoders: Encoders, settings: Settings, shards: Address, world: World
 ) -> _FeaturesOf:
-    """The features that the probes look at, each extracted once, by all ranks."""
+    """Extract the features of each needed split and kind once, with all ranks."""
     loading = Loading(workers=settings.workers, device=world.device)
     found: dict[tuple[str, Kind], Features] = {}
     for each in probes:
@@ -230,7 +230,7 @@ def _features(
 
 
 def _judged(probe: _Probe, features: _FeaturesOf, settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What the results of a probe say besides their head."""
+    """Evaluate one probe; return the body of its results.json."""
     test = features[probe.on, probe.kind]
     train = None if probe.fit is None else features[probe.fit, probe.kind]
     with _named(settings.run, probe.name):
@@ -250,7 +250,7 @@ def _judged(probe: _Probe, features: _FeaturesOf, settings: Settings, dataset: D
 
 @contextmanager
 def _named(folder: Path, name: str) -> Iterator[None]:
-    """Raise a ValueError, of features that are not finite or of the probe's settings, as the RunError of probe `name`."""
+    """Turn a ValueError (non-finite features, invalid probe settings) into a RunError that names the run and the probe."""
     try:
         yield
     except ValueError as error:
@@ -260,7 +260,7 @@ def _named(folder: Path, name: str) -> Iterator[None]:
 def _fit_split(
     settings: Settings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: Address
 ) -> str | None:
-    """The split that `learning` probes learn from; raises SettingsError where it cannot be."""
+    """The split to fit on, or None if no probe needs one; raises SettingsError or ShardError for an invalid choice."""
     if not learning:
         if settings.fit_split is not None:
             raise SettingsError(f"--fit_split {settings.fit_split}: no probe that is asked for learns; leave it out")

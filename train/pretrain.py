@@ -1,4 +1,4 @@
-"""ks-train: the loop. Shards in, checkpoints out; killed at any moment, it goes on from the last checkpoint exactly."""
+"""ks-train: pretrain encoders on shards, with checkpoints and exact resume after a kill."""
 
 import contextlib
 import dataclasses
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pretrain(argv: Sequence[str]) -> int:
-    """Train as argv and recipe say, on as many devices; returns the exit code."""
+    """Train with the settings of `argv` and its recipe, on all requested devices; return the exit code."""
     parsed = read_settings(argv)
     if parsed.settings.list:
         print(list_recipes(parsed.configs))
@@ -53,9 +53,9 @@ def pretrain(argv: Sequence[str]) -> int:
 
 
 def train(parsed: Parsed[TrainSettings], *, prog: str = "ks-train", to_stderr: bool = False) -> int:
-    """Train as these settings say, which name a config, on as many devices; returns the exit code.
+    """Train with these settings, which include a config, on all requested devices; return the exit code.
 
-    `prog` is what ranks call themselves in an error. `to_stderr` leaves standard output to whoever asks for it.
+    `prog` is the command name in error messages of ranks. `to_stderr` sends all output to standard error.
     """
     settings = parsed.settings
     if settings.shards is not None:
@@ -71,14 +71,14 @@ def train(parsed: Parsed[TrainSettings], *, prog: str = "ks-train", to_stderr: b
 
 
 def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
-    """As `train`, as one rank of a world that is there."""
+    """Train as one rank of an initialized process group."""
     settings = parsed.settings
     shards = run_folder.find_shards(settings, parsed.configs)
     split = dataset.open_split(settings, shards, settings.train_split)
     name = run_folder.recipe_name(parsed.configs[-1])
     asked, there = recipes.classes_of(name), split.dataset.classes
     recommended = name == recipes.recipe_for(there)
-    if world.leads and settings.init is None and asked not in (None, there) and not recommended:
+    if world.leads and settings.init_from is None and asked not in (None, there) and not recommended:
         log.warning("the recipe %s is for %s, these shards are of %s", name, asked, there)
     out = settings.out or Path("runs") / name
     # What config.yaml says, so that it says the same again.
@@ -96,7 +96,7 @@ def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
 
 
 def _say(settings: TrainSettings, split: stream.Split, world: World) -> None:
-    """What is learnt from, and where the run lies."""
+    """Print data, run folder and shuffle window."""
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
     world.say(f"shards: {settings.shards}, {of}\nout: {settings.out}")
@@ -109,7 +109,7 @@ def _say(settings: TrainSettings, split: stream.Split, world: World) -> None:
 
 
 def _check_parts(parsed: Parsed[TrainSettings], split: stream.Split) -> None:
-    """Raise SettingsError or ShardError for what makes no model or does not suit the set, before there is a folder of the run."""
+    """Raise SettingsError or ShardError for a model, view or tracker that cannot work, before the run folder is created."""
     settings = parsed.settings
     build.outline(parsed, run_folder.data_of(split, settings))
     plugins.load(PLUGINS["view"], settings.view).check(split.dataset, parsed.groups[settings.view])
@@ -119,16 +119,16 @@ def _check_parts(parsed: Parsed[TrainSettings], split: stream.Split) -> None:
 def _check(
     settings: TrainSettings, split: stream.Split, val: stream.Split | None, shards: Address, world: World
 ) -> None:
-    """Raise SettingsError for what cannot be of this split, or in this world."""
+    """Raise SettingsError for settings that do not fit the split or the number of ranks."""
     if settings.batch > len(split):
         raise SettingsError(
             f"--batch {settings.batch}: is larger than the split {split.name!r} of {shards}, "
             f"which has {len(split)} samples; give --batch {len(split)} or less"
         )
-    if settings.batch < max(world.size, 2) * settings.accumulate:
+    if settings.batch < max(world.size, 2) * settings.grad_accum_steps:
         raise SettingsError(
-            f"--batch {settings.batch}: is too small for {world.size} ranks and --accumulate {settings.accumulate}: each part "
-            "needs a sample of each rank, and two to compare"
+            f"--batch {settings.batch}: is too small for {world.size} ranks and --grad_accum_steps {settings.grad_accum_steps}: "
+            "each micro-batch needs a sample of each rank, and at least two"
         )
     if val is not None and len(val) < max(world.size, 2):
         raise SettingsError(
@@ -143,7 +143,7 @@ def _check(
 
 
 def list_recipes(only: Sequence[Path] = ()) -> str:
-    """Every recipe with its head, or those of `only` these configs: shipped, of a run, or of the user's own."""
+    """List the shipped recipes with their headers, or only the recipes of the given configs."""
     heads = {name: recipe.head for name, recipe in recipes.recipes().items()}
     shown = dict(map(_head, only)) if only else heads
     told = ["\n".join([name, *(f"    {line}" for line in head)]) for name, head in shown.items()]
@@ -151,7 +151,7 @@ def list_recipes(only: Sequence[Path] = ()) -> str:
 
 
 def _head(config: Path) -> tuple[str, tuple[str, ...]]:
-    """What a config is called, and its head: of a file of the user's own the lines that begin with #."""
+    """Name and header of a config; the header of a user's file is its lines that begin with #."""
     name = run_folder.recipe_name(config)
     shipped = recipes.recipes().get(name)
     if shipped and (recipes.is_of_a_run(config) or not config.is_file() or config.parent == recipes.RECIPES):

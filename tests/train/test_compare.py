@@ -245,7 +245,7 @@ class TestWhatIsAskedOfEachRun:
 
         told = capsys.readouterr()
         assert "one.yaml: --method cma begins with the heads, banks of another run" in told.err
-        assert "train it with ks-train --init RUN, and judge it with ks-eval" in told.err
+        assert "train it with ks-train --init_from RUN, and judge it with ks-eval" in told.err
         assert "runs: " not in told.out
         assert pretended == []
 

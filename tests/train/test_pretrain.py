@@ -278,13 +278,13 @@ class TestMisuse:
 
         line = refused(small(tmp_path / "out", f"--shards={copy}"), capsys)
 
-        assert "1 of the 12 samples of 'train' are bad, more than --max_bad_share allows" in line
+        assert "1 of the 12 samples of 'train' are bad, more than --max_bad_fraction allows" in line
         assert f"{copy}/train/train-000002.tar: sample {open_split(copy, 'train').key(8)}: its mp4 is damaged" in line
 
     def test_a_damaged_sample_is_replaced_and_named(self, small: Argv, shards: Path, tmp_path: Path) -> None:
         copy = damaged(shards, tmp_path)
 
-        assert pretrain.main(small(tmp_path / "out", f"--shards={copy}", "--max_bad_share=0.1")) == 0
+        assert pretrain.main(small(tmp_path / "out", f"--shards={copy}", "--max_bad_fraction=0.1")) == 0
 
         (line,) = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
         assert json.loads(line)["key"] == open_split(copy, "train").key(8)
@@ -332,7 +332,7 @@ class TestDivergence:
         folder = tmp_path / "failed"
         assert line.endswith(
             f"step 5: loss not finite; what led here is in {folder}; begin anew in another --out with a lower --optim.lr "
-            "(--init takes the weights of a checkpoint from before)"
+            "(--init_from takes the weights of a checkpoint from before)"
         )
         assert [entry["step"] for entry in metrics(tmp_path)] == [1, 2, 3, 4]
         assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
@@ -615,9 +615,9 @@ class TestResume:
     @pytest.mark.parametrize(
         ("option", "complaint"),
         [
-            ("--clip_norm=0.5", "was trained with clip_norm 0.5, not None"),
+            ("--max_grad_norm=0.5", "was trained with max_grad_norm 0.5, not None"),
             ("--clip_and_mel.rate=12.5", "was trained with clip_and_mel.rate 12.5, not None"),
-            ('--optim.factors={"video.*": 2}', "was trained with optim.factors.video.* 2.0, not None"),
+            ('--optim.lr_multipliers={"video.*": 2}', "was trained with optim.lr_multipliers.video.* 2.0, not None"),
         ],
     )
     def test_a_run_that_lacks_a_setting_of_before_is_refused(

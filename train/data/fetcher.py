@@ -1,4 +1,4 @@
-"""A sample's arrays: read, decoded and cropped by its view, in a worker or in this process."""
+"""Read, decode and crop a sample with its view, in a worker or in the main process."""
 
 import importlib
 import time
@@ -20,39 +20,39 @@ from .workers import BadRowError, Deadline, Times
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """A split seen through a view: what fills a row of a batch."""
+    """A split rendered by a view: fills the rows of a batch."""
 
     split: Split
     view: str
-    """The view's module."""
+    """Name of the view's module."""
     settings: Any
-    """The view's own settings."""
+    """Settings of the view."""
     seed: int = 0
     clips: int | None = None
-    """Evenly spaced clips a sample in an evaluation; None: the views of training, and of validation."""
+    """Evenly spaced clips per sample for evaluation; None: training and validation views."""
     numbers: range | None = None
-    """The samples that a test looks at; None: all of the split."""
+    """Indices of the samples to evaluate on; None: the whole split."""
 
     @property
     def tested(self) -> range:
-        """The samples that a test looks at."""
+        """Indices of the samples to evaluate on."""
         return range(len(self.split)) if self.numbers is None else self.numbers
 
     @property
     def module(self) -> View:
-        """The view."""
+        """Module of the view."""
         return importlib.import_module(self.view)
 
     def told(self, request: Request) -> str:
-        """Where a request's sample lies, and its key."""
+        """Location and key of a request's sample, for messages."""
         return f"{self.split.tars[self.split.shard(request.number)]}: sample {self.split.key(request.number)}"
 
     def arrays(self) -> Arrays:
-        """Shape and type of a row's arrays."""
+        """Shape and dtype of a row's arrays."""
         return self.module.arrays(self.settings, self.clips)
 
     def __call__(self, request: Request, out: Mapping[str, np.ndarray], clock: Deadline) -> Times:
-        """Write a sample's arrays into `out`; raises BadRowError that names a bad one, ShardError where the set is not there."""
+        """Write a sample's arrays into `out`; raises BadRowError for a bad sample, ShardError if the shard set is missing."""
         with stream.sample(self.split, request.number, fetching=clock.stopped) as sample:
             clock.start()
             start = time.perf_counter()

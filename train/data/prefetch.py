@@ -1,4 +1,4 @@
-"""Fetch the shards of a remote set into the cache, a window before they are read."""
+"""Prefetch the shards of a remote set into the cache, one shuffle window ahead."""
 
 import logging
 import threading
@@ -12,12 +12,12 @@ from .sampler import Order
 
 log = logging.getLogger("kinetics_sounds")
 SECONDS_BETWEEN_LOOKS = 0.5
-"""How soon it is seen that another window of shards is being read."""
+"""Polling interval for the current window."""
 
 
 @contextmanager
 def prefetch(split: Split, order: Order) -> Generator[None]:
-    """While the block runs, a thread brings the shards of a remote split into the cache, a window before they are read."""
+    """Download the next window of remote shards in a background thread for the duration of the block."""
     if split.cache is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Join the ranks that torchrun or `launch` started, and part from them."""
+"""Join and leave the process group of the ranks that torchrun or `launch` started."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,30 +19,30 @@ from . import collectives
 # held so outlives `destroy_process_group`, and its threads abort the process now and then as Python ends.
 
 MEETING = "KINETICS_SOUNDS_MEETING"
-"""Environment variable: the URL where ranks meet that `launch` started; torchrun's have env://."""
+"""Environment variable with the rendezvous URL of ranks started by `launch`; torchrun's ranks use env://."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A process's place among those that learn together."""
+    """Rank, world size and device of a process."""
 
     rank: int
     size: int
     device: torch.device
-    """Of this rank alone."""
+    """Device of this rank."""
 
     @property
     def leads(self) -> bool:
-        """Whether this is the rank that writes files and speaks."""
+        """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
     def say(self, text: str) -> None:
-        """Print it once for all ranks."""
+        """Print on rank 0 only."""
         if self.leads:
             print(text)
 
     def share(self, total: int) -> range:
-        """The rank's part of `total` things: the parts in rank order are all of them, and differ in size by one at most."""
+        """Slice of `total` items for this rank; slices are in rank order and differ in size by at most one."""
         return range(total)[collectives.part(total, rank=self.rank, size=self.size)]
 
 
@@ -54,11 +54,11 @@ def start(
     init_method: str | None = None,
     timeout_seconds: float = 1800.0,
 ) -> Iterator[World]:
-    """Join the ranks that torchrun started, and part from them at the end; alone where it started none or one.
+    """Join the process group for the duration of the block; a no-op with one process.
 
-    They meet at `init_method`, else where `MEETING` says, else as torchrun has it. A rank on CUDA takes the device of its
-    local number. An exchange that takes longer than `timeout_seconds` fails.
-    Raises RunError where the environment is no rank's, there is no such device, or the others cannot be met.
+    The rendezvous is `init_method`, else `MEETING`, else torchrun's. On CUDA, a rank takes the device of its local rank. A
+    collective that takes longer than `timeout_seconds` fails. Raises RunError if the environment does not describe a rank, the
+    device does not exist, or the other ranks cannot be reached.
     """
     if environ.get("WORLD_SIZE", "1") == "1":
         yield World(0, 1, device)
@@ -88,7 +88,7 @@ def start(
 
 
 def _place(environ: Mapping[str, str]) -> tuple[int, int, int]:
-    """Rank, number of ranks and rank on this machine, as torchrun tells them."""
+    """Rank, world size and local rank from torchrun's environment variables."""
     told = {name: environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     try:
         rank, size, local = (int(value or "") for value in told.values())
@@ -103,7 +103,7 @@ def _place(environ: Mapping[str, str]) -> tuple[int, int, int]:
 
 
 def _own_device(local: int) -> torch.device:
-    """The CUDA device of a rank on this machine, made the current one."""
+    """CUDA device of a local rank, made the current device."""
     devices = torch.cuda.device_count()
     if local >= devices:
         raise RunError(

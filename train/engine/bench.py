@@ -1,4 +1,4 @@
-"""ks-train bench: how fast data comes, how fast the model learns, how fast both are together, and which of them bounds."""
+"""ks-train bench: throughput of the data loader, of the model, and of both together, and which one is the bottleneck."""
 
 import itertools
 import json
@@ -29,55 +29,55 @@ from .setup import make_components
 from .step import NotFiniteError
 
 WARM_UP = 3
-"""Steps that are not counted: workers start, memory is taken, kernels are chosen."""
+"""Warm-up steps that are not measured."""
 FOREVER = 10**9
-"""Steps of an order that is read for as long as the clock says."""
+"""More steps than any measurement takes."""
 DATA_SHARE = 0.05
-"""Both together within this of the model alone: data does not bound."""
+"""Tolerance: if both together are within this fraction of the model alone, data loading is not the bottleneck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(TrainSettings):
-    """Measure the loader alone, the model alone on one cached batch, and both together. Nothing is saved but the result.
+    """Measure the throughput of the loader, of the model on one cached batch, and of both together. Saves only the result.
 
     Examples:
       ks-train bench
       ks-train bench --config avcl_k32 --batch 64 --workers 12
       ks-train bench --config avcl_tiny --seconds 5 --out bench
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     seconds: float = 20.0
-    """Seconds of each of the three measurements, at least; two steps are always measured."""
+    """Minimum seconds per measurement; at least two steps are measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Of one of the three."""
+    """Result of one measurement."""
 
     samples_per_second: float
     wait_share: float
-    """Of the time, spent waiting for data."""
+    """Fraction of the time spent waiting for data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """All that was measured."""
+    """Results of all three measurements."""
 
     loader: Speed
     model: Speed
     both: Speed
     account: Mapping[str, float]
-    """The loader's own, of both together."""
+    """Loader statistics of both together."""
     peak_bytes: int
-    """Of the device's memory, where it keeps count, else 0."""
+    """Peak device memory in bytes; 0 if the device does not report it."""
     mfu: float | None = None
-    """Of the model alone: its operations as a share of the device's peak; None where that is not known."""
+    """Model FLOPs utilization of the model alone; None if the device's peak is unknown."""
 
     @property
     def bound(self) -> str:
-        """What more of would make training faster."""
+        """The bottleneck: "the model" or "the loader"."""
         if self.both.samples_per_second >= (1 - DATA_SHARE) * self.model.samples_per_second:
             return "the model"
         if self.both.wait_share < DATA_SHARE:  # slower than alone, but not for want of data: they share the cores
@@ -86,7 +86,7 @@ class Result:
 
 
 def bench(argv: Sequence[str]) -> int:
-    """Measure as argv and recipe say; returns the exit code."""
+    """Run `ks-train bench`; return the exit code."""
     parsed = read_settings_as(Settings, argv, prog="ks-train bench")
     print(told_by_config(argv, parsed), end="")
     shards = run_folder.find_shards(parsed.settings, parsed.configs)
@@ -119,7 +119,7 @@ def bench(argv: Sequence[str]) -> int:
 
 
 def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, shards: Address) -> Result:
-    """The three speeds, one after the other; raises NotFiniteError."""
+    """Run the three measurements one after the other; raises NotFiniteError."""
     settings, world = parsed.settings, World(0, 1, device)
     data = run_folder.data_of(split, settings)
     learner = make_components(parsed, split, data, world)
@@ -128,7 +128,7 @@ def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, sha
     resume.begin(parsed, built.method, facts, world)
     built.method.on_epoch(Moment(settings.seed, 0, 0), torch.from_numpy(split.label_index_N))
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
-    quarantine = BadSampleLog(None, split, most_share=settings.max_bad_share)
+    quarantine = BadSampleLog(None, split, most_share=settings.max_bad_fraction)
 
     def batches() -> Any:  # noqa: ANN401 - a context manager of Batches
         order = sampler.Order(
@@ -138,7 +138,7 @@ def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, sha
             first_step=0,
             steps=FOREVER,
             window=build.window(settings, split),
-            accumulate=settings.accumulate,
+            grad_accum_steps=settings.grad_accum_steps,
         )
         return loader.train_batches(samples, order, loading=build.loading(settings, device), quarantine=quarantine)
 
@@ -161,7 +161,7 @@ def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, sha
 
 
 def _speed(batches: Iterable[dict[str, Tensor]], use: Any, settings: Settings, device: torch.device) -> Speed:  # noqa: ANN401
-    """Samples a second that come and are used."""
+    """Samples per second loaded and used."""
     source = iter(batches)
     for batch in itertools.islice(source, WARM_UP):
         use(batch)
@@ -197,7 +197,7 @@ def _flat(result: Result) -> dict[str, float]:
 
 
 def told(result: Result) -> str:
-    """What was measured, in words."""
+    """Format the result for printing."""
     account = result.account
     share = result.both.samples_per_second / result.model.samples_per_second
     waiting = f"{result.both.wait_share:.0%} of the time waiting for data"

@@ -1,4 +1,4 @@
-"""Build a run's model from its settings: bounded, seeded, on whatever data the method is told of."""
+"""Build a run's model from its settings, seeded, with a limit on its size."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,22 +22,25 @@ from ..interface import Batch, Data, Method, Moment, Output
 from ..models.backbones import tied_copy
 
 MOST_PARAMETERS = 1 << 32
-"""Of a model: 150 times those of the paper."""
+"""Maximum parameters of a model: 150 times those of the paper."""
 MOST_UNSEEN = 1 << 16
-"""No setting of a model is larger that takes memory before its parameters are counted."""
+"""Maximum size of settings that allocate memory before parameters can be counted."""
 
 
 def loading(settings: TrainSettings, device: torch.device) -> Loading:
-    """How batches come to the device."""
+    """Data-loading options of a run."""
     return Loading(
-        workers=settings.workers, ahead=settings.ahead, sample_seconds=settings.sample_seconds, device=device
+        workers=settings.workers,
+        prefetch_batches=settings.prefetch_batches,
+        sample_timeout=settings.sample_timeout,
+        device=device,
     )
 
 
 def window(settings: TrainSettings, split: Split) -> int | None:
-    """Shards that are shuffled together: None is all of them.
+    """Shards to shuffle together; None: all.
 
-    Of a remote set that does not fit into it, as many as half the cache holds, so that the next ones can come meanwhile.
+    For a remote shard set larger than the cache: as many as fill half of it, so that the next ones can be prefetched meanwhile.
     """
     if settings.window is not None or split.cache is None:
         return settings.window
@@ -47,16 +50,16 @@ def window(settings: TrainSettings, split: Split) -> int | None:
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """What a run's settings make: the model, and how its inputs are made."""
+    """The method with its encoders, and the view that makes its inputs."""
 
     method: Method
     view: ModuleType
     view_settings: Any
 
     def output(self, arrays: Mapping[str, Tensor], moment: Moment, *, trains: bool = True) -> Output:
-        """What the method says of a micro-batch of the loader's arrays, on the model's device.
+        """Run the method on a micro-batch of loader arrays, on the model's device.
 
-        `trains` says that they are rows of the training split.
+        `trains`: the rows are from the training split.
         """
         with torch.autocast(arrays["place"].device.type, enabled=False):  # bf16 has a step of a grey level
             made = self.view.augment(arrays, self.view_settings)
@@ -72,9 +75,9 @@ class ModelBundle:
 
 
 def outline(parsed: Parsed[SomeSettings], data: Data) -> Method:
-    """The model of a run without its numbers, which takes no memory; raises SettingsError for one that nobody could have.
+    """Build the model on the meta device, without memory; raise SettingsError if it is invalid or too large.
 
-    A model that cannot be made without numbers (one that asks a tensor for its `item()`) is made with them.
+    A model that needs real values during construction (a tensor's `item()`) is built with them.
     """
     with torch.random.fork_rng(devices=[]):
         try:
@@ -94,19 +97,19 @@ def outline(parsed: Parsed[SomeSettings], data: Data) -> Method:
 
 
 def _networks(parsed: Parsed[SomeSettings]) -> str:
-    """The options of a run's backbones, as a message names them."""
+    """The backbone options of a run, for messages."""
     return ", ".join(f"--{name}" for name in dict.fromkeys(backbones_of(parsed.settings)))
 
 
 def _largest(parsed: Parsed[SomeSettings]) -> float:
-    """The largest number among the settings of a run's method and backbones."""
+    """Largest number among the settings of a run's method and backbones."""
     names = (parsed.settings.method, *backbones_of(parsed.settings))
     groups = (dataclasses.asdict(parsed.groups[name]) for name in names)
     return max((value for group in groups for value in group.values() if isinstance(value, int | float)), default=0)
 
 
 def build_model(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
-    """The untrained model of a run on such data: its weights are a function of the seed. Raises as `outline`."""
+    """Build the untrained model of a run; its weights are a function of the seed. Raises like `outline`."""
     outline(parsed, data)
     return _build(parsed, data)
 
@@ -136,7 +139,7 @@ def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
 
 
 def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn.Module) -> nn.Module:
-    """An encoder for the audio as the view lays it out, or one with the video's own weights."""
+    """Build the audio encoder for the view's layout, or tie it to the video encoder's weights."""
     chosen = parsed.settings
     _, name = backbones_of(chosen)
     network, channels = parsed.groups[name], parsed.groups[chosen.view].audio_channels
@@ -157,5 +160,5 @@ def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn
 
 
 def rebuild(folder: Path) -> ModelBundle:
-    """The untrained model of a run, for evaluation: without memory banks."""
+    """Build the untrained model of a run for evaluation, without memory banks."""
     return build_model(run_folder.model_of(folder), run_folder.evaluated(run_folder.read_facts(folder)))

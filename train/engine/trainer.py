@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, checkpoints, and the end that a signal asks for."""
+"""The training loop: steps, validation, checkpoints, and a clean stop on a signal."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def train(
     out: Path,
     recipe: str,
 ) -> int:
-    """Train until the last step or a signal, as one rank; returns the exit code."""
+    """Train until the last step or a stop signal, as one rank; return the exit code."""
     settings = parsed.settings
     data = run_folder.data_of(split, settings)
     learner = make_components(parsed, split, data, world, norms_before=resume.norm_samples(out))
@@ -94,7 +94,7 @@ def train(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """A run as one rank sees it."""
+    """A run, as seen by one rank."""
 
     settings: TrainSettings
     split: stream.Split
@@ -103,35 +103,35 @@ class _Run:
     out: Path
     learner: TrainComponents
     decisive: Mapping[str, Any]
-    """What a checkpoint says that a run which goes on from it must have the same."""
+    """Settings and facts in state.json that must be equal on resume."""
     data: Data
 
     @property
     def steps(self) -> int:
-        """Of the whole run."""
+        """Optimizer steps of the whole run."""
         return self.data.steps
 
     @property
     def per_epoch(self) -> int:
-        """Steps."""
+        """Optimizer steps per epoch."""
         return self.data.steps_per_epoch
 
     def moment(self, step: int) -> Moment:
-        """Where the update after `step` updates lies."""
+        """Position of the optimizer step that follows `step` completed ones."""
         return Moment(seed=self.settings.seed, step=step, epoch=step // self.per_epoch)
 
     @property
     def loading(self) -> loader.Loading:
-        """How batches come."""
+        """Data-loading options."""
         return build.loading(self.settings, self.world.device)
 
 
 def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
-    """All steps that are left, or those until a signal; returns the last one, which is saved, and the signal."""
+    """Run the remaining steps or until a signal; return the last step, which is saved, and the signal."""
     settings, world, model, updates = its.settings, its.world, its.learner.built.method, its.learner.updates
     step, labels = reached.step, torch.from_numpy(its.split.label_index_N)
     quarantine = BadSampleLog(
-        its.out / "quarantine.jsonl", its.split, most_share=settings.max_bad_share, writes=world.leads
+        its.out / "quarantine.jsonl", its.split, most_share=settings.max_bad_fraction, writes=world.leads
     )
     with (
         stoppable(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as stop,
@@ -183,7 +183,7 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
 
 
 def _metrics(its: _Run, step: int) -> Metrics:
-    """What is told of the steps after this one."""
+    """Open the metrics of the steps after this one."""
     return Metrics(
         its.out if its.world.leads else None,
         first_step=step,
@@ -194,7 +194,7 @@ def _metrics(its: _Run, step: int) -> Metrics:
 
 
 def _batches(its: _Run, first_step: int, quarantine: BadSampleLog) -> AbstractContextManager[loader.Batches]:
-    """Of all steps that are left, the part of this rank."""
+    """Iterate over this rank's part of the remaining batches."""
     settings, built = its.settings, its.learner.built
     samples = fetcher.Samples(
         split=its.split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed
@@ -206,7 +206,7 @@ def _batches(its: _Run, first_step: int, quarantine: BadSampleLog) -> AbstractCo
         first_step=first_step,
         steps=its.steps,
         window=settings.window,
-        accumulate=settings.accumulate,
+        grad_accum_steps=settings.grad_accum_steps,
         rank=its.world.rank,
         ranks=its.world.size,
     )
@@ -214,7 +214,7 @@ def _batches(its: _Run, first_step: int, quarantine: BadSampleLog) -> AbstractCo
 
 
 def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, metrics: Metrics) -> TrainProgress:
-    """After judging the model on the split that it does not learn from."""
+    """Progress after validating the model."""
     values = validate(
         its.learner.built,
         val,
@@ -229,7 +229,7 @@ def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, 
 
 
 def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> TrainProgress:
-    """After a look at the features, where that is asked for. A method without a loss for other clips is judged by it."""
+    """Progress after a probe, if one is due. Methods without a validation loss are selected by the probe."""
     settings, built = its.settings, its.learner.built
     if settings.probe_every is None or its.val is None:
         return reached
@@ -239,7 +239,7 @@ def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> T
         on=its.val,
         samples=settings.probe_samples,
         batch=settings.batch,
-        max_bad_share=settings.max_bad_share,
+        max_bad_fraction=settings.max_bad_fraction,
     )
     values = probe(built, asked, updates=its.learner.updates, loading=its.loading, world=its.world)
     metrics.validated(step, values)
@@ -252,13 +252,13 @@ def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> T
 
 
 def _save(its: _Run, step: int, reached: TrainProgress) -> None:
-    """A checkpoint; raises RunError, on every rank alike, before weights that are no numbers are saved."""
+    """Save a checkpoint; raise RunError on every rank if weights are not finite."""
     model = its.learner.built.method
     largest = torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax()
     if not largest.isfinite():
         raise RunError(
-            f"step {step}: weights not finite, not saved; begin anew in another --out with a lower --optim.lr (--init takes the "
-            "weights of a checkpoint from before)"
+            f"step {step}: weights not finite, not saved; start again with another --out and a lower --optim.lr (--init_from "
+            "loads the weights of an earlier checkpoint)"
         )
     if its.world.leads:
         checkpoint.save(
@@ -277,7 +277,7 @@ def _seed(seed: int, step: int, rank: int) -> int:
 
 
 def _not_finite(its: _Run, step: int, batch: Mapping[str, Tensor], error: NotFiniteError) -> RunError:
-    """Keep what the update after `step` would have been made from: weights, optimiser, each rank's batch with its keys."""
+    """Save weights, optimizer and each rank's batch of a step with a non-finite loss, for debugging."""
     folder, world = its.out / "failed", its.world
     arrays = {name: value.detach().cpu().contiguous() for name, value in batch.items()}
     keys = {"keys": json.dumps([its.split.key(number) for number in arrays["number"].tolist()])}
@@ -288,8 +288,8 @@ def _not_finite(its: _Run, step: int, batch: Mapping[str, Tensor], error: NotFin
         checkpoint.save(folder, step, model=learner.built.method, optimizer=learner.optimizer, state={}, keep=1)
     collectives.barrier()  # nobody leaves before all is kept
     return RunError(
-        f"step {step + 1}: {error} not finite; what led here is in {folder}; begin anew in another --out with a lower --optim.lr "
-        "(--init takes the weights of a checkpoint from before)"
+        f"step {step + 1}: {error} not finite; batch and weights are in {folder}; start again with another --out and a lower "
+        "--optim.lr (--init_from loads the weights of an earlier checkpoint)"
     )
 
 

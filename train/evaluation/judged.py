@@ -1,4 +1,4 @@
-"""The data that a run is judged on."""
+"""Data that a run is evaluated on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ from ..data.dataset import Cached, open_split
 
 
 class Asked(Cached, Protocol):
-    """Settings of a command that judges a run as it is."""
+    """Settings of a command that evaluates a run."""
 
     @property
     def run(self) -> Path:
-        """Its folder."""
+        """Run folder."""
         ...
 
     @property
     def shards(self) -> Address | None:
-        """The set, where it is not the run's own."""
+        """Shard set; None: the run's own."""
         ...
 
     @property
     def on_split(self) -> str | None:
-        """The split, where it is not the one that is judged on by default."""
+        """Split to evaluate on; None: the default split."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A run's facts, and the split that it is judged on."""
+    """Facts of a run, and the split to evaluate it on."""
 
     facts: dict[str, Any]
     shards: Address
@@ -48,9 +48,9 @@ class Judged:
 
 
 def open_judged(settings: Asked) -> Judged:
-    """What these settings ask for: of the run's own set test, else val, else the training split, where they say nothing else.
+    """Open the data that the settings select. Default: test, else val, else the training split of the run's own shards.
 
-    Raises RunError for a folder that is no run, or a set whose mel-spectrograms are of another kind, where the run reads them.
+    Raises RunError if the folder is not a run, or the run reads mel-spectrograms and those of the shard set differ.
     """
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
@@ -61,7 +61,7 @@ def open_judged(settings: Asked) -> Judged:
 
 
 def check_like(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
-    """Raise RunError where a run reads mel-spectrograms, and a set's were made otherwise than those that it learnt from."""
+    """Raise RunError if a run reads mel-spectrograms and the shard set made them with other parameters."""
     parsed = run_folder.model_of(run)
     name = parsed.settings.view
     if not plugins.load(PLUGINS["view"], name).inputs(parsed.groups[name]).reads_mel:

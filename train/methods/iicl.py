@@ -1,4 +1,4 @@
-"""IICL: contrast of samples and of clusters between the modalities, behind co-attention (Wei et al., ICPR 2022).
+"""IICL: contrastive learning of samples and clusters across modalities, with co-attention (Wei et al., ICPR 2022).
 
 Shape suffixes: B rows of this rank, N rows of all ranks, C clusters, D channels.
 """
@@ -20,33 +20,33 @@ MODALITIES = ("video", "audio")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Heads, weights and stages; the defaults are the paper's, and where it is silent those of docs/decisions/0019."""
+    """Heads, loss weights and stages. The defaults are the paper's, or those of docs/decisions/0019 where it gives none."""
 
     dim: int = 1024
-    """Channels of a sample's embedding."""
+    """Embedding dimension of the instance head."""
     hidden: int = 512
-    """Channels of the hidden layer of both heads."""
+    """Width of the hidden layer of both heads."""
     clusters: int = 400
-    """Clusters that samples are assigned to; the number of classes where assignments are to be judged as classes."""
+    """Number of clusters; the number of classes if clusters are evaluated against classes."""
     temperature: float = 0.5
-    """Divisor of the samples' cosines."""
+    """Softmax temperature of the instance loss."""
     cluster_temperature: float = 0.5
-    """Divisor of the clusters' cosines."""
+    """Softmax temperature of the cluster loss."""
     instance_weight: float = 1.0
-    """Of the contrast of samples; 0 for clusters alone."""
+    """Weight of the instance loss; 0: clusters only."""
     cluster_weight: float = 0.5
-    """Lambda: of the contrast of clusters, in the second stage; 0 for samples alone."""
+    """Weight of the cluster loss in the second stage (lambda); 0: instances only."""
     first_stage: int = 300
-    """Epochs of samples alone, before clusters join in."""
+    """Epochs with the instance loss only."""
     attention: bool = True
-    """Whether heads see co-attention's output, or pooled features."""
+    """Feed co-attention outputs, instead of pooled features, to the heads."""
     project: bool = False
-    """Learn projections of co-attention's queries, keys and values."""
+    """Learn query, key and value projections in the co-attention."""
     shared_heads: bool = True
-    """The same heads for both modalities, or heads for each."""
+    """Share the heads between modalities."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for heads, weights and stages that cannot be."""
+        """Raise ValueError for invalid heads, weights or stages."""
         if min(self.dim, self.hidden) < 1 or self.clusters < 2 or min(self.temperature, self.cluster_temperature) <= 0:
             raise ValueError("iicl: dim and hidden must be at least 1, clusters at least 2, temperatures more than 0")
         if min(self.instance_weight, self.cluster_weight, self.first_stage) < 0:
@@ -56,12 +56,12 @@ class Settings:
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Iicl":
-    """Make the method around two encoders; raises ValueError where they are of unlike width or tell no maps."""
+    """Build the method on two encoders; raises ValueError if their widths differ or they do not provide maps."""
     return Iicl(settings, video=video, audio=audio)
 
 
 class Iicl(Method):
-    """Co-attention, an instance head and a cluster head. Encoders are evaluated without any of them."""
+    """Co-attention, an instance head and a cluster head. Evaluation uses the encoders only."""
 
     INIT = (*Method.INIT, "attention.", "instance.", "cluster.")
 
@@ -87,10 +87,10 @@ class Iicl(Method):
         )
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """`instance_weight` times samples' InfoNCE; from epoch `first_stage` on also `cluster_weight` times that of clusters.
+        """`instance_weight` times InfoNCE of samples; from epoch `first_stage` on also `cluster_weight` times that of clusters.
 
-        From the latter the entropy of the clusters' use is subtracted (Eq. 6, 7). Logs the loss and its terms; in the second
-        stage also the entropy, and the share of clusters that are the most likely one of some sample of the batch.
+        The entropy of the cluster usage is subtracted from the cluster loss (Eq. 6, 7). Logs the loss and its terms; in the
+        second stage also the entropy, and the fraction of clusters that are the most likely one of a sample in the batch.
         """
         its, sides = self.settings, dict(zip(MODALITIES, self._sides(batch), strict=True))
         logs: dict[str, Tensor] = {}
@@ -108,13 +108,13 @@ class Iicl(Method):
         return Output(loss, {"loss": loss.detach(), **{name: each.detach() for name, each in logs.items()}})
 
     def assignments(self, video_BCTHW: Tensor, audio_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """How likely each cluster is by the picture, and by the sound, of clips with their sounds: (B, C) each, rows sum to 1."""
+        """Cluster probabilities by video and by audio: (B, C) each, rows sum to 1."""
         sides = zip(MODALITIES, self._seen(video_BCTHW, audio_BCTHW), strict=True)
         video_BC, audio_BC = (_probabilities(self._head(self.cluster, name)(side)) for name, side in sides)
         return video_BC, audio_BC
 
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the heads see of both modalities of a batch: (B, D) each."""
+        """Inputs of the heads for both modalities of a batch: (B, D) each."""
         if batch.video is None or batch.audio is None:
             raise ValueError("needs video and audio; the view gives one of them alone")
         return self._seen(batch.video[:, 0], batch.audio[:, 0])
@@ -129,7 +129,7 @@ class Iicl(Method):
         return heads["both" if self.settings.shared_heads else name]
 
     def _all(self, heads: nn.ModuleDict, sides: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What a head makes of the rows of all ranks: (N, outputs) for video and audio, in one exchange."""
+        """Output of a head for the rows of all ranks: (N, outputs) for video and audio, gathered in one exchange."""
         made = [self._head(heads, name)(side) for name, side in sides.items()]
         video_ND, audio_ND = gather(torch.stack(made, dim=1)).unbind(dim=1)
         return video_ND, audio_ND
@@ -140,7 +140,7 @@ def _probabilities(logit_NC: Tensor) -> Tensor:
 
 
 def _last(encoder: nn.Module, given_BCTHW: Tensor) -> Tensor:
-    """Its last maps, unpooled: (B, D, ...)."""
+    """Last maps of an encoder, unpooled: (B, D, ...)."""
     if not isinstance(encoder, Encoder):
         raise TypeError(f"{type(encoder).__name__} tells no maps")
     layer = encoder.layers[-1]

@@ -1,6 +1,6 @@
-"""Co-attention over positions: each modality's values, weighted by what the other one asks for (IICL, section III.B).
+"""Co-attention over positions: each modality's values are weighted by the other one's queries (IICL, section III.B).
 
-Shape suffixes: B samples, P positions of the video's maps, Q of the audio's, D channels.
+Shape suffixes: B samples, P positions of the video maps, Q positions of the audio maps, D channels.
 """
 
 import math
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class CoAttention(nn.Module):
-    """One head over the positions of both encoders' last maps; without `project` it has no parameters (Eq. 1 as it stands)."""
+    """Single-head attention over the last maps of both encoders; without `project` it has no parameters (Eq. 1)."""
 
     def __init__(self, dim: int, *, project: bool) -> None:
         super().__init__()
@@ -20,9 +20,9 @@ class CoAttention(nn.Module):
         )
 
     def forward(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (B, D, ...) of both to the mean over positions of what each hands to the other's questions: (B, D) each.
+        """Mean attention output of each modality for the queries of the other: maps (B, D, ...) to (B, D) each.
 
-        Each lies in the convex hull of its own positions. One position alone is handed on as it is.
+        Each output is a convex combination of its own positions.
         """
         tokens = {"video": video.flatten(2).transpose(1, 2), "audio": audio.flatten(2).transpose(1, 2)}
         return self._attended(tokens, of="video", by="audio"), self._attended(tokens, of="audio", by="video")

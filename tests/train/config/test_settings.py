@@ -93,7 +93,7 @@ class TestRead:
                 ("save_every", 1),
                 ("keep", 1),
             ),
-            *(("workers", 0), ("seed", 0), ("ahead", 1), ("window", 1)),
+            *(("workers", 0), ("seed", 0), ("prefetch_batches", 1), ("window", 1)),
         ],
     )
     def test_a_number_has_a_least(self, name: str, least: int) -> None:

@@ -139,12 +139,12 @@ class TestOrder:
 
 
 class TestMicroBatches:
-    @given(batch=st.integers(1, 60), accumulate=st.integers(1, 8), ranks=st.integers(1, 8))
+    @given(batch=st.integers(1, 60), parts=st.integers(1, 8), ranks=st.integers(1, 8))
     def test_ranks_share_each_micro_batch_in_order_and_its_span_does_not_depend_on_them(
-        self, batch: int, accumulate: int, ranks: int
+        self, batch: int, parts: int, ranks: int
     ) -> None:
-        (*alone,) = sampler.micro_batches(batch, accumulate=accumulate, rank=0, ranks=1)
-        shares = [sampler.micro_batches(batch, accumulate=accumulate, rank=rank, ranks=ranks) for rank in range(ranks)]
+        (*alone,) = sampler.micro_batches(batch, grad_accum_steps=parts, rank=0, ranks=1)
+        shares = [sampler.micro_batches(batch, grad_accum_steps=parts, rank=rank, ranks=ranks) for rank in range(ranks)]
 
         assert [*itertools.chain(*alone)] == list(range(batch))
         assert max(map(len, alone)) - min(map(len, alone)) <= 1
@@ -154,21 +154,21 @@ class TestMicroBatches:
             assert max(sizes) - min(sizes) <= 1
 
     def test_ten_samples_in_two_micro_batches_on_two_ranks(self) -> None:
-        first, second = (sampler.micro_batches(10, accumulate=2, rank=rank, ranks=2) for rank in range(2))
+        first, second = (sampler.micro_batches(10, grad_accum_steps=2, rank=rank, ranks=2) for rank in range(2))
 
         assert [list(places) for places in first] == [[0, 1], [5, 6]]
         assert [list(places) for places in second] == [[2, 3, 4], [7, 8, 9]]
 
     def test_a_ranks_requests_are_its_places_of_each_step_micro_batch_by_micro_batch(self, split: Split) -> None:
         whole = numbers(order(split, batch=5, steps=3))
-        part = list(order(split, batch=5, steps=3, accumulate=2, rank=1, ranks=2))
+        part = list(order(split, batch=5, steps=3, grad_accum_steps=2, rank=1, ranks=2))
 
         assert [[request.batch_place for request in requests] for requests in part] == [[1, 3, 4]] * 3
         assert numbers(part) == [[step[place] for place in (1, 3, 4)] for step in whole]
         assert [[request.place for request in requests] for requests in part] == [[1, 3, 4], [6, 8, 9], [1, 3, 4]]
 
     def test_a_batch_says_which_places_of_the_steps_global_batch_it_holds(self, split: Split) -> None:
-        steps = order(split, batch=5, steps=3, accumulate=2, rank=1, ranks=2)
+        steps = order(split, batch=5, steps=3, grad_accum_steps=2, rank=1, ranks=2)
         quarantine = BadSampleLog(None, split, most_share=0.0)
         with loader.train_batches(samples(split), steps, loading=HERE, quarantine=quarantine) as batches:
             found = [batch["place"].tolist() for batch in batches]
@@ -179,14 +179,14 @@ class TestMicroBatches:
 class TestTestRequests:
     @given(batch=st.integers(1, 15))
     def test_every_sample_comes_once_and_in_order(self, split: Split, batch: int) -> None:
-        run = list(sampler.test_requests(range(len(split)), batch=batch))
+        run = list(sampler.eval_requests(range(len(split)), batch=batch))
 
         assert list(itertools.chain(*numbers(run))) == list(range(12))
         assert all(len(requests) == batch for requests in run[:-1])
         assert all(request.epoch is None for requests in run for request in requests)
 
     def test_the_last_batch_may_be_small(self, split: Split) -> None:
-        assert numbers(sampler.test_requests(range(12), batch=5)) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
+        assert numbers(sampler.eval_requests(range(12), batch=5)) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
 
 
 Row = tuple[int, int, int, int]
@@ -201,10 +201,10 @@ def rows(step: int, batch: dict[str, torch.Tensor]) -> list[Row]:
     ]
 
 
-def trace(split: Split, steps: Order, *, workers: int, most_bad: float = 0.0, ahead: int = 3) -> list[Row]:
+def trace(split: Split, steps: Order, *, workers: int, most_bad: float = 0.0, prefetch: int = 3) -> list[Row]:
     """Every row of a rank's batches."""
     quarantine = BadSampleLog(None, split, most_share=most_bad)
-    loading = Loading(workers=workers, ahead=ahead)
+    loading = Loading(workers=workers, prefetch_batches=prefetch)
     with loader.train_batches(samples(split, seed=SEED), steps, loading=loading, quarantine=quarantine) as batches:
         return [row for step, batch in enumerate(batches, start=steps.first_step) for row in rows(step, batch)]
 
@@ -289,7 +289,7 @@ seven, out, rank, ranks, workers = sys.argv[2:]
 split = here.open_split(seven, "train")
 steps = here.order(split, batch=10, steps=7, window=3, rank=int(rank), ranks=int(ranks))
 quarantine = here.BadSampleLog(None, split, most_share=0.0)
-loading = here.Loading(workers=int(workers), ahead=2)
+loading = here.Loading(workers=int(workers), prefetch_batches=2)
 with (
     open(out, "w") as told,
     here.loader.train_batches(here.samples(split, seed=3), steps, loading=loading, quarantine=quarantine) as batches,
@@ -338,7 +338,7 @@ def _told(out: Path, *, ranks: int) -> list[Row]:
 class TestBatches:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_a_batch_holds_what_was_asked_for_and_is_the_callers_to_keep(self, workers: int, split: Split) -> None:
-        with loader.test_batches(samples(split, clips=3), batch=8, loading=Loading(workers=workers)) as batches:
+        with loader.eval_batches(samples(split, clips=3), batch=8, loading=Loading(workers=workers)) as batches:
             first, second = batches
 
         assert first["number"].tolist() == list(range(8))
@@ -386,14 +386,14 @@ class TestBatches:
     ) -> None:
         monkeypatch.setattr(loader, "room", lambda: (Path("/dev/shm"), 1000))
 
-        with pytest.raises(RunError, match=r"^/dev/shm: has 0 MB free.*--ahead.*--workers 0.*--shm-size"):
+        with pytest.raises(RunError, match=r"^/dev/shm: has 0 MB free.*--prefetch_batches.*--workers 0.*--shm-size"):
             trace(split, order(split, batch=4, steps=9), workers=1)
 
     def test_what_memory_it_takes_is_said_at_the_start(self, split: Split, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level("INFO", logger="kinetics_sounds"):
             trace(split, order(split, batch=4, steps=1), workers=1)
 
-        assert "1 workers (forkserver), 3 batches ahead: 0 MB of shared memory" in caplog.text
+        assert "1 workers (forkserver), 3 prefetched batches: 0 MB of shared memory" in caplog.text
 
 
 def _numpy(dtype: torch.dtype) -> npt.DTypeLike:
@@ -462,7 +462,9 @@ class TestBadSamples:
         quarantine = BadSampleLog(path, split, most_share=0.1)
 
         with (
-            pytest.raises(RunError, match=r"^2 of the 12 samples of 'train' are bad, more than --max_bad_share allows"),
+            pytest.raises(
+                RunError, match=r"^2 of the 12 samples of 'train' are bad, more than --max_bad_fraction allows"
+            ),
             loader.train_batches(
                 samples(split), order(split, batch=4, steps=9), loading=HERE, quarantine=quarantine
             ) as batches,
@@ -499,7 +501,7 @@ class TestBadSamples:
 
         with (
             pytest.raises(RunError) as caught,
-            loader.test_batches(samples(split, clips=1), batch=3, loading=Loading(workers=workers)) as batches,
+            loader.eval_batches(samples(split, clips=1), batch=3, loading=Loading(workers=workers)) as batches,
         ):
             got.extend(batch["number"].tolist() for batch in batches)
 

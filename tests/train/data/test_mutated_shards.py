@@ -245,7 +245,7 @@ def test_what_was_wrong_before_it_was_packed_is_named_too(shards: Path, tmp_path
     order = Order(split=split, batch=20, seed=0, first_step=0, steps=6)
 
     with loader.train_batches(
-        samples, order, loading=Loading(workers=2, sample_seconds=10), quarantine=quarantine
+        samples, order, loading=Loading(workers=2, sample_timeout=10), quarantine=quarantine
     ) as batches:
         seen = [number for batch in batches for number in batch["number"].tolist()]
 

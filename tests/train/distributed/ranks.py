@@ -172,7 +172,7 @@ def accumulated(world: World) -> dict[str, Tensor]:
     """An update of two micro-batches: the loss, the weights after it, and what the method got of all that it had kept."""
     torch.manual_seed(3)
     learner = Spread()
-    micros = sampler.micro_batches(BATCH, accumulate=2, rank=world.rank, ranks=world.size)
+    micros = sampler.micro_batches(BATCH, grad_accum_steps=2, rank=world.rank, ranks=world.size)
     place = torch.tensor([each for places in micros for each in places])
     values = torch.randn(BATCH, 1, CHANNELS, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     arrays = {"video": values[place], "label": 0 * place, "number": 100 + place, "place": place}

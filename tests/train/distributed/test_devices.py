@@ -67,7 +67,7 @@ def test_what_one_rank_finds_bad_all_know_and_one_writes(small: Argv, shards: Pa
 
     copy = damaged(shards, tmp_path)
     out = tmp_path / "run"
-    argv = [*small(out, "--devices=2", "--max_bad_share=0.2", "--steps=3"), f"--shards={copy}"]
+    argv = [*small(out, "--devices=2", "--max_bad_fraction=0.2", "--steps=3"), f"--shards={copy}"]
     assert pretrain.main(argv) == 0
 
     (line,) = (out / "quarantine.jsonl").read_text().splitlines()

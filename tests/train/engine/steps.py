@@ -44,14 +44,14 @@ class Case:
     """Of the method."""
     buffers: Mapping[str, float]
     """What fills the method's buffers before it learns."""
-    accumulate: int
+    grad_accum_steps: int
     steps: int
     recomputed: bool = False
     compiled: bool = False
 
     def __str__(self) -> str:
         more = [name for name in ("recomputed", "compiled") if getattr(self, name)]
-        return "-".join([self.method, str(self.accumulate), str(self.steps), *more])
+        return "-".join([self.method, str(self.grad_accum_steps), str(self.steps), *more])
 
     def built(self) -> Method:
         """The method around two small encoders, the same on every rank."""
@@ -80,7 +80,7 @@ class Training:
         shape = (SAMPLES, self.method.views, 3, 4, 16, 16)
         generator = torch.Generator().manual_seed(1)
         self.inputs = {name: torch.rand(shape, generator=generator, dtype=torch.float64) for name in ("video", "audio")}
-        micros = micro_batches(BATCH, accumulate=case.accumulate, rank=world.rank, ranks=world.size)
+        micros = micro_batches(BATCH, grad_accum_steps=case.grad_accum_steps, rank=world.rank, ranks=world.size)
         self.places = torch.tensor([place for micro in micros for place in micro])
         view: Any = SimpleNamespace(augment=lambda arrays, _: {name: arrays[name] for name in ("video", "audio")})
         bundle = ModelBundle(self.method, view, None)

@@ -172,15 +172,15 @@ def test_a_bad_sample_gives_way_to_the_next_one(shards: Path, finished: Path, mo
         return real(self, request, *more)
 
     monkeypatch.setattr(fetcher.Samples, "__call__", damaged)
-    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_share=0.1)
+    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_fraction=0.1)
     updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
     loading = loader.Loading(workers=0)
     found = probing._features(built, split, asked, updates=updates, loading=loading, world=ALONE)
 
     assert found.keys == tuple(split.key(number) for number in (0, 1, 2, 4, *range(4, 12)))
     assert found.label_N.tolist() == [int(split.label_index_N[number]) for number in (0, 1, 2, 4, *range(4, 12))]
-    strict = dataclasses.replace(asked, max_bad_share=0.01)
-    with pytest.raises(RunError, match="more than --max_bad_share allows"):
+    strict = dataclasses.replace(asked, max_bad_fraction=0.01)
+    with pytest.raises(RunError, match="more than --max_bad_fraction allows"):
         probing._features(built, split, strict, updates=updates, loading=loading, world=ALONE)
 
 
@@ -190,7 +190,7 @@ def test_no_forward_pass_has_more_samples_than_a_batch(
     built, split = build.rebuild(finished), open_split(shards, "train")
     sizes: list[int] = []
     built.method.video.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_share=0)
+    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_fraction=0)
     updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
     probing.probe(built, asked, updates=updates, loading=loader.Loading(workers=0), world=ALONE)
 
@@ -209,7 +209,7 @@ def test_a_method_that_looks_at_one_modality_is_told_by_that(
     names = ("top1", "video_top1", "audio_top1")
     found = {f"{name}{end}": 10 * place + 1 for place, name in enumerate(names) for end in ("", "_low", "_high")}
     monkeypatch.setattr(knn, "evaluate", lambda *_: {**found, "top1_chance": 50})
-    asked = probing.Probing(name="knn", fit=split, on=split, samples=4, batch=4, max_bad_share=0)
+    asked = probing.Probing(name="knn", fit=split, on=split, samples=4, batch=4, max_bad_fraction=0)
     updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
     told = probing.probe(built, asked, updates=updates, loading=loader.Loading(workers=0), world=ALONE)
 

@@ -67,7 +67,7 @@ def test_a_compiled_run_learns_what_the_same_run_learns(
         (("--batch=12", "--sync_bn=off"), 1, False),
         (("--batch=32",), 2, False),
         (("--batch=31",), 2, True),
-        (("--batch=32", "--accumulate=2"), 2, True),
+        (("--batch=32", "--grad_accum_steps=2"), 2, True),
         (("--batch=64", "--sync_bn=on"), 2, True),
     ],
 )
@@ -107,7 +107,7 @@ def test_one_sample_a_device_is_refused_where_a_head_has_a_batch_norm(made: Call
     ):
         made(*byol, "--batch=2", "--sync_bn=off", ranks=2)
     with pytest.raises(SettingsError, match="two; give a larger --batch"):
-        made(*byol, "--batch=2", "--accumulate=2")
+        made(*byol, "--batch=2", "--grad_accum_steps=2")
     made(*byol, "--batch=2", ranks=2)
     made("--batch=2", "--sync_bn=off", ranks=2)  # AVCL has no head
 

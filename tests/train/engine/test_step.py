@@ -98,8 +98,8 @@ def test_what_is_done_to_clips_on_the_device_is_done_in_float32(batch: dict[str,
 
 def test_a_long_gradient_is_cut_to_its_longest_and_a_short_one_is_left(batch: dict[str, Tensor]) -> None:
     _, free = updated(Regression(), batch, lr=1.0)
-    told, cut = updated(Regression(), batch, lr=1.0, clip_norm=0.25)
-    _, short = updated(Regression(), batch, lr=1.0, clip_norm=1e6)
+    told, cut = updated(Regression(), batch, lr=1.0, max_grad_norm=0.25)
+    _, short = updated(Regression(), batch, lr=1.0, max_grad_norm=1e6)
 
     assert free.norm() > 0.25
     assert cut.norm().item() == pytest.approx(0.25, rel=1e-4)
@@ -251,7 +251,7 @@ def test_what_is_not_kept_takes_less_memory() -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile looks at it itself
 @pytest.mark.slow
 def test_what_is_compiled_can_forget_too() -> None:
-    """`--compile --recompute`: each block is compiled by itself; the same loss, gradients and statistics."""
+    """`--compile --activation_checkpointing`: each block is compiled by itself; the same loss, gradients and statistics."""
 
     def learnt(compiled: str | None) -> dict[str, Tensor]:
         torch.manual_seed(0)

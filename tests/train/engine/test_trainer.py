@@ -107,7 +107,7 @@ class TestMoments:
 
     def test_micro_batches_are_numbered_within_their_step(self, plugged: Plugged, small: Argv, tmp_path: Path) -> None:
         made = plugged(Noting)
-        assert pretrain.main(small(tmp_path, "--accumulate=2", "--steps=2")) == 0
+        assert pretrain.main(small(tmp_path, "--grad_accum_steps=2", "--steps=2")) == 0
         method: Any = made[-1]
 
         assert [(moment.step, moment.micro) for moment, _ in method.trains] == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -164,7 +164,7 @@ class TestInit:
                 raise RunError("of another set")
 
         plugged(Choosy)
-        assert pretrain.main(small(tmp_path, "--seed=9", f"--init={finished}")) == 2
+        assert pretrain.main(small(tmp_path, "--seed=9", f"--init_from={finished}")) == 2
 
         assert "of another set" in capsys.readouterr().err
         facts, own = shown

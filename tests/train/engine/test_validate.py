@@ -70,7 +70,7 @@ def test_it_is_the_loss_in_evaluation_mode_and_changes_nothing(finished: Path, s
     assert all(torch.equal(before[name], value) for name, value in built.method.state_dict().items())
 
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=1)
-    with loader.test_batches(samples, batch=6, loading=loading) as batches:
+    with loader.eval_batches(samples, batch=6, loading=loading) as batches:
         batch = next(batches)
     built.method.eval()
     expected = built.output(batch, MOMENT, trains=False).loss.item()
@@ -112,7 +112,7 @@ class TestRun:
 
     def test_the_rate_is_cut_when_nothing_gets_better(self, small: Argv, tmp_path: Path) -> None:
         """At no rate at all nothing does: after the first value, and then after each one."""
-        more = ("--optim.schedule=plateau", "--optim.patience=0", "--optim.lr=1e-30", "--optim.least_lr=1e-32")
+        more = ("--optim.schedule=plateau", "--optim.patience=0", "--optim.lr=1e-30", "--optim.min_lr=1e-32")
         assert pretrain.main(small(tmp_path, "--val_split=test", "--steps=12", "--optim.warmup_steps=0", *more)) == 0
         rates = {line["step"]: line["lr"] for line in lines(tmp_path) if "lr" in line}
 
@@ -120,7 +120,7 @@ class TestRun:
 
     def test_a_rate_whose_schedule_is_no_plateau_is_never_cut(self, small: Argv, tmp_path: Path) -> None:
         """Though nothing gets better either."""
-        still = ("--optim.patience=0", "--optim.lr=1e-30", "--optim.least_lr=1e-32", "--optim.warmup_steps=0")
+        still = ("--optim.patience=0", "--optim.lr=1e-30", "--optim.min_lr=1e-32", "--optim.warmup_steps=0")
         more = ("--val_split=test", "--steps=12", "--optim.schedule=constant")
         assert pretrain.main(small(tmp_path, *more, *still)) == 0
 
@@ -138,7 +138,7 @@ class TestRun:
 
 class TestInit:
     def test_a_run_begins_with_anothers_weights(self, finished: Path, small: Argv, tmp_path: Path) -> None:
-        still = ("--optim.lr=0", "--optim.weight_decay=0", "--steps=1", "--seed=9", f"--init={finished}")
+        still = ("--optim.lr=0", "--optim.weight_decay=0", "--steps=1", "--seed=9", f"--init_from={finished}")
         assert pretrain.main(small(tmp_path, *still)) == 0
         before = load_file(finished / "checkpoints" / "step-00000006" / "model.safetensors")
         after = load_file(tmp_path / "checkpoints" / "step-00000001" / "model.safetensors")
@@ -148,9 +148,9 @@ class TestInit:
     def test_another_network_is_refused(
         self, finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert pretrain.main(small(tmp_path, f"--init={finished}", "--r3d.width=3")) == 2
+        assert pretrain.main(small(tmp_path, f"--init_from={finished}", "--r3d.width=3")) == 2
         assert "its encoders are others" in capsys.readouterr().err
-        assert pretrain.main(small(tmp_path, f"--init={tmp_path}")) == 2
+        assert pretrain.main(small(tmp_path, f"--init_from={tmp_path}")) == 2
         assert "is no training run" in capsys.readouterr().err
 
 

@@ -202,7 +202,7 @@ def test_it_is_fine_tuned_from_its_weights(trained: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile looks at it itself
-@pytest.mark.parametrize("how", ["--compile", "--recompute", "--channels_last=false"])
+@pytest.mark.parametrize("how", ["--compile", "--activation_checkpointing", "--channels_last=false"])
 def test_compiled_or_computed_again_it_learns_the_same(
     how: str, small: Argv, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

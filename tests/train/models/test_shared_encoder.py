@@ -269,7 +269,7 @@ def test_an_old_run_goes_on_and_its_statistics_come_apart(
 def test_an_old_run_is_told_of_where_another_begins_with_its_weights(
     old: Path, small: Argv, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert pretrain.main(small(tmp_path / "out", SHARED[1], f"--init={old}", "--steps=1")) == 0
+    assert pretrain.main(small(tmp_path / "out", SHARED[1], f"--init_from={old}", "--steps=1")) == 0
 
     assert [record.levelno for record in caplog.records if MIXED in record.getMessage()] == [logging.WARNING]
 
@@ -279,7 +279,7 @@ def test_two_encoders_are_not_taken_for_one(small: Argv, tmp_path: Path, capsys:
     two = tmp_path / "two"
     assert pretrain.main(small(two, SHARED[1], "--steps=1")) == 0
 
-    assert pretrain.main(small(tmp_path / "one", *SHARED, f"--init={two}", "--steps=1")) == 2
+    assert pretrain.main(small(tmp_path / "one", *SHARED, f"--init_from={two}", "--steps=1")) == 2
 
     path = two / "checkpoints" / "step-00000001"
     assert (
@@ -291,7 +291,7 @@ def test_two_encoders_are_not_taken_for_one(small: Argv, tmp_path: Path, capsys:
 def test_one_encoders_weights_may_begin_two(trained: Path, small: Argv, tmp_path: Path) -> None:
     out = tmp_path / "out"
     still = ("--optim.lr=0", "--optim.weight_decay=0", "--steps=1")
-    assert pretrain.main(small(out, SHARED[1], f"--init={trained}", *still)) == 0
+    assert pretrain.main(small(out, SHARED[1], f"--init_from={trained}", *still)) == 0
 
     found = load_file(out / "checkpoints" / "step-00000001" / "model.safetensors")
     before = load_file(trained / "checkpoints" / "step-00000002" / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Gaussian blur: a kernel of 2 * floor(side / 20) + 1 pixels (11 at 112), sigma from 0.1 to 2."""
+"""Gaussian blur with a kernel of 2 * floor(side / 20) + 1 pixels (11 at 112) and sigma from 0.1 to 2."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ MODALITY, PROBABILITY, DRAWS = "video", 0.5, 1
 
 
 def draw(generator: np.random.Generator) -> Sequence[float]:
-    """Sigma in pixels."""
+    """Draw sigma in pixels."""
     return [generator.uniform(0.1, 2)]
 
 
 def apply(inputs_RCTHW: Tensor, draws_RK: Tensor) -> Tensor:
-    """Rows, then columns; beyond an edge the picture is mirrored about its last pixel.
+    """Blur rows, then columns, with reflect padding.
 
-    Shifted and added, for a convolution of float32 is one of TF32 on a GPU: off by a tenth of a grey level.
+    Computed as a sum of shifted images, because cuDNN computes float32 convolutions in TF32, off by a tenth of a gray level.
     """
     height, width = inputs_RCTHW.shape[3:]
     radius = min(height, width) // 20

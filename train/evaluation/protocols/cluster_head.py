@@ -1,4 +1,4 @@
-"""ks-eval cluster_head: whether the clusters that a run assigns samples to, by a head of its own, are the classes."""
+"""ks-eval cluster_head: compare the clusters of a run's own cluster head with the classes."""
 
 import json
 from dataclasses import dataclass, field
@@ -28,60 +28,60 @@ from ..split_pass import over_split
 
 @runtime_checkable
 class Assigning(Protocol):
-    """A method with a cluster head, as iicl."""
+    """A method with a cluster head, such as iicl."""
 
     cluster: nn.Module
 
     def assignments(self, video_BCTHW: Tensor, audio_BCTHW: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Probabilities of the clusters by the picture and by the sound: (B, C) each."""
+        """Cluster probabilities by video and by audio: (B, C) each."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Compare a run's own clusters with the classes: NMI and ACC, by both modalities and by each; IICL's Table II.
+    """Compare a run's own clusters with the classes: NMI and ACC, of both modalities together and of each (IICL, Table II).
 
     Examples:
       ks-eval cluster_head --run runs/iicl_k400
       torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate cluster_head --run runs/iicl_k400
 
-    A sample's cluster is the most likely one, its probabilities averaged over its clips, and over both modalities. ACC pairs each
-    cluster with one class at most, so it is meant for as many clusters as classes (--iicl.clusters). ks-eval cluster finds
-    clusters by k-means, for any run.
+    A sample's cluster is its most likely one, with probabilities averaged over clips (and modalities). ACC assigns each cluster
+    to at most one class, so it is meant for as many clusters as classes (--iicl.clusters). For k-means clusters of any run, use
+    ks-eval cluster.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
     """Folder of a training run whose method has a cluster head (--method iicl)."""
     checkpoint: str = "last"
-    """Which checkpoint: last, best, or a name such as step-00000500."""
+    """Checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Take the initial weights instead: what a score must beat."""
+    """Evaluate the initial weights instead: the baseline."""
     shards: Address | None = None
-    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    """Folder or URL of the shards. Default: the shards that the run was trained on, if they are a folder."""
     cache: Path = field(default_factory=default_cache)
-    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    """Cache folder for remote shards, shared by all processes on this machine."""
     cache_gb: float = 100.0
-    """Gigabytes (1e9 bytes) that the cache may take."""
+    """Maximum cache size in gigabytes (1e9 bytes)."""
     on_split: str | None = None
-    """Split to be judged on; default: test, else val, else the run's training split."""
+    """Split to evaluate on. Default: test, else val, else the run's training split."""
     clips: int = 1
-    """Evenly spaced clips of a sample whose probabilities are averaged."""
+    """Evenly spaced clips per sample; their probabilities are averaged."""
     batch: int = 16
-    """Samples whose clips go through the model together, a clip of each at a time."""
+    """Samples per forward pass, one clip of each at a time."""
     workers: int = 1
-    """Loading processes; 0 loads within this one."""
+    """Data-loading processes; 0 loads in the main process."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
-    """Folder of the results; default: RUN/eval/cluster_head."""
+    """Folder of the results. Default: RUN/eval/cluster_head."""
     json: bool = False
     """Print the results as JSON on standard output."""
 
 
 def evaluate(parsed: Parsed[Settings]) -> int:
-    """Assign every sample, by all the ranks that torchrun started; returns the exit code."""
+    """Assign every sample, with all ranks that torchrun started; return the exit code."""
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
     its = open_judged(settings)
@@ -125,7 +125,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
 def _assigned(
     encoders: Encoders, split: Split, settings: Settings, loading: Loading, world: World
 ) -> tuple[Tensor, Tensor]:
-    """Probabilities by the picture and by the sound, averaged over the clips: (N, C) each."""
+    """Cluster probabilities by video and by audio, averaged over the clips: (N, C) each."""
     method = cast("Assigning", encoders.method)
 
     def of_batch(arrays: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

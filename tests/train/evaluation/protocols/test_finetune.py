@@ -201,7 +201,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        ("--checkpoint=step-00000004", "is fine-tuned with init "),
+        ("--checkpoint=step-00000004", "is fine-tuned with init_from "),
         ("--epochs=2", "is fine-tuned with epochs 1, not 2"),
         ("--val_split=test", "is fine-tuned with val_split None, not test"),
         ("--supervised.hidden=8", "is fine-tuned with supervised.hidden 512, not 8"),

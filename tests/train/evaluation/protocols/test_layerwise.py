@@ -299,7 +299,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        ("--checkpoint=step-00000004", "is trained with init "),
+        ("--checkpoint=step-00000004", "is trained with init_from "),
         ("--modality=audio", "is trained with layerwise.modality video, not audio"),
         ("--layers=conv5", "is trained with layerwise.layers conv2,conv3,conv4,conv5, not conv5"),
         ("--epochs=12", "is trained with epochs 4, not 12"),
