@@ -1,4 +1,4 @@
-"""kinetics-sounds: from a list of action classes to a dataset that can be trusted."""
+"""kinetics-sounds: build reproducible audio-visual datasets from a list of action classes."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Addresses that may carry a secret: whatever writes one down writes it without user part, query and fragment.
+"""Addresses (URLs and paths) that may contain secrets: they are always written without user part, query and fragment.
 
-`***` stands for each of them, in `config.yaml` as in a message, and may be given so as well: the environment variable
-`KS_ADDRESSES` then says the address in full, so that neither a command line nor a file that is shared has it.
+Each of these parts is replaced by `***`, in `config.yaml` as in messages. A user may pass such a masked address; the environment
+variable `KS_ADDRESSES` then supplies the full one, so that neither a command line nor a shared file contains it.
 """
 
 import os
@@ -15,44 +15,44 @@ from . import redact
 from .errors import SettingsError
 
 VARIABLE = "KS_ADDRESSES"
-"""Addresses in full, with spaces between them, or the path of a file with one a line that only its owner can read."""
+"""Full addresses separated by spaces, or the path of a file with one per line that only its owner can read."""
 NOTE = (
     f"# *** in an address stands for a secret, which is not kept here. To use this file again, give the option itself, or set\n"
     f"# {VARIABLE} to the address in full, or to a file (mode 0600) that has it on a line of its own.\n"
 )
-"""What a file says that has such an address in it."""
+"""Comment added to files that contain a masked address."""
 MOST_BYTES = 64 << 10
-"""Of a file of addresses."""
+"""Maximum size of the file of addresses, in bytes."""
 HELP = (
     f"*** in an address stands for its user part, query or fragment: {VARIABLE} says the address in full, or names a file\n"
     "(mode 0600) that has it on a line of its own."
 )
-"""What --help of a command says that takes such an address."""
+"""Epilog of `--help` for commands with an address option."""
 
 
 @total_ordering
 class Address:
-    """A URL, a path, or a text with a URL in it, as a user gave it.
+    """A URL, a path, or a text that contains a URL, as given by the user.
 
-    As text (str, repr, format) it is without its secrets, and JSON does not take it; `real` is for whoever asks for it.
+    Converted to text (str, repr, format) it is masked, and JSON rejects it; `real` returns the full text.
     """
 
     __slots__ = ("_text",)
 
     def __init__(self, text: "str | Address") -> None:
-        """Raises TypeError for what is neither text nor an address."""
+        """Raises TypeError if `text` is neither text nor an address."""
         if not isinstance(text, str | Address):
             raise TypeError(f"{type(text).__name__} is no address")
         self._text: str = text._text if isinstance(text, Address) else text
 
     @property
     def real(self) -> str:
-        """The whole text; raises SettingsError where `KS_ADDRESSES` does not say what `***` in it stands for."""
+        """The full text; raises SettingsError if `***` in it is not resolved by `KS_ADDRESSES`."""
         return redact.ONE.sub(_in_full, self._text) if redact.HIDDEN in self._text else self._text
 
     @property
     def secrets(self) -> list[str]:
-        """What no message may tell of it, longest first."""
+        """The parts that no message may contain, longest first."""
         return redact.of_url(self.real)
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class Address:
 
 
 def _in_full(found: re.Match[str]) -> str:
-    """What stands for a URL with `***` in it; any other stays as it is."""
+    """Full address for a URL with `***` in it; any other URL is returned unchanged."""
     if redact.HIDDEN not in found[0]:
         return found[0]
     fit = sorted({each for each in _known() if redact.redact_url(each) == found[0]})
@@ -101,7 +101,7 @@ def _in_full(found: re.Match[str]) -> str:
 
 
 def _known() -> list[str]:
-    """The addresses of the environment."""
+    """The full addresses of the environment."""
     text = os.environ.get(VARIABLE, "")
     if not text or "://" in text:
         return _urls(text.split())
@@ -122,5 +122,5 @@ def _known() -> list[str]:
 
 
 def _urls(words: Iterable[str]) -> list[str]:
-    """The URL in each word that has one, which may begin with the name of a source, as `youtube:` does."""
+    """The URL of each word that contains one; a source name such as `youtube:` may precede it."""
     return [found[0].rstrip() for found in map(redact.ONE.search, words) if found]

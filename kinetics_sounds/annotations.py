@@ -1,4 +1,4 @@
-"""Read Kinetics annotation CSVs, from a path, a URL or the official places."""
+"""Read Kinetics annotation CSVs from a path, a URL or the official location."""
 
 import csv
 import hashlib
@@ -19,28 +19,28 @@ from .errors import AnnotationError
 from .redact import of_url, redact, redact_url
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400/annotations/{split}.csv"
-"""Kinetics-400, as the public mirror keeps it."""
+"""URL of the Kinetics-400 annotations in the public CVDF mirror."""
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
-"""What lists call the splits; DeepMind's re-release says "validate"."""
+"""Split names used by lists; DeepMind's re-release says "validate"."""
 _MAX_BYTES = 256 << 20
 BACKOFF = retry.Backoff(attempts=4, first_seconds=0.1, longest_seconds=5.0, jitter_seconds=1.0)
-"""Of a download that failed."""
+"""Retries of a failed download."""
 _RETRY_SECONDS = 120.0
-"""After which it is not begun again."""
+"""No new attempt starts after this many seconds."""
 _SECONDS = 600.0
-"""In which a list must be there, all tries together; the largest official one has 14 MB."""
+"""Time limit of a download in seconds, over all attempts; the largest official list has 14 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """What one list holds of what was asked for."""
+    """The requested rows of one annotation list."""
 
     clips: tuple[tuple[Clip, int], ...]
-    """Each wanted clip with the line that it ends on."""
+    """Each requested clip with the number of the line that its row ends on."""
     labels: frozenset[str]
-    """Every label of the list, wanted or not."""
+    """All labels of the list, requested or not."""
 
 
 def read(
@@ -50,11 +50,11 @@ def read(
     splits: Iterable[str] = SPLITS,
     youtube_ids: Container[str] | None = None,
 ) -> Annotations:
-    """The clips of the wanted labels, splits and videos, in the file's order; None stands for all.
+    """Read the clips of the given labels, splits and videos, in file order; None selects all.
 
-    Both header styles are read (with and without `is_cc`; other columns are ignored) and "validate" is val. A label is
-    spelt as in `labels`, whichever of Unicode's forms the file has it in. Raises AnnotationError for a file that cannot be
-    read, a missing column, a list without labels, and a wanted row that is no clip.
+    Both header styles are accepted (with and without `is_cc`; other columns are ignored), and "validate" means val. Labels are
+    returned as spelt in `labels`, whatever Unicode form the file uses. Raises AnnotationError for an unreadable file, a missing
+    column, a list without labels, or a requested row that is not a valid clip.
     """
     path, wanted = Path(place), set(splits)
     spelt = {normal(label): label for label in labels or ()}
@@ -135,7 +135,7 @@ def _clip(row: dict[str, str | None], label: str, split: str, where: str) -> Cli
 
 
 def fetch(place: str, folder: Path) -> Path:
-    """A local path for an annotation list: a path as it is, a URL downloaded once into `folder`."""
+    """Local path of an annotation list: a path unchanged, a URL downloaded once into `folder`."""
     if not place.startswith(("http://", "https://")):
         return files.user_path(place)
     address = hashlib.sha256(place.encode()).hexdigest()[:8]  # two servers may both call theirs val.csv
@@ -158,7 +158,7 @@ def _download(url: str) -> bytes:
     def receive() -> bytearray:
         with web.open_url(url, named=named, ends=began + _SECONDS) as answer:
             data = bytearray()
-            for chunk in web.told(url, iter(lambda: answer.read1(1 << 20), b"")):
+            for chunk in web.with_progress(url, iter(lambda: answer.read1(1 << 20), b"")):
                 data += chunk
                 if len(data) > _MAX_BYTES:
                     break

@@ -1,4 +1,4 @@
-"""What an error of some library's says of a server's answer: its HTTP status, and the wait that it asks for."""
+"""Read a server's reply from a library's exception: the HTTP status, and the requested wait (Retry-After, rate limit)."""
 
 import email.utils
 import logging
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 MOST_SECONDS = 900.0
-"""A server that asks for a longer wait is not waited for."""
+"""Longest wait in seconds that is honoured; a longer one counts as a failure."""
 
 log = logging.getLogger("kinetics_sounds")
 _LIMIT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})")
-"""Of a header `ratelimit: "api";r=0;t=55`: nothing is left for so many seconds."""
+"""Header `ratelimit: "api";r=0;t=55`: no requests left for that many seconds."""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, and what it came from."""
+    """An error and the chain of errors that caused it."""
     seen: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in seen:
@@ -26,7 +26,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def status(error: BaseException) -> int | None:
-    """HTTP's status, where that is why: libraries say it as `status`, or as `response.status_code`."""
+    """HTTP status of an error, if it has one; libraries store it as `status` or as `response.status_code`."""
     for each in causes(error):
         for value in (getattr(each, "status", None), getattr(getattr(each, "response", None), "status_code", None)):
             if isinstance(value, int):
@@ -35,9 +35,9 @@ def status(error: BaseException) -> int | None:
 
 
 def waited(error: BaseException, *, stop: Callable[[], bool] = lambda: False) -> bool:
-    """Wait as long as the answer asks (not at all where it does not), or until `stop()`.
+    """Wait for as long as the server asks (not at all if it does not), or until `stop()`.
 
-    False, at once, where it asks for more than `MOST_SECONDS`.
+    Returns False at once if it asks for more than `MOST_SECONDS`.
     """
     seconds = next((found for each in causes(error) if (found := _seconds(_headers(each))) is not None), 0.0)
     if seconds > MOST_SECONDS:
@@ -51,7 +51,7 @@ def waited(error: BaseException, *, stop: Callable[[], bool] = lambda: False) ->
 
 
 def _headers(error: BaseException) -> Mapping[str, Any]:
-    """Of the answer: libraries have them as `headers`, as aiohttp does, or as `response.headers`."""
+    """Headers of the response; stored as `headers` (aiohttp) or as `response.headers`."""
     for found in (getattr(error, "headers", None), getattr(getattr(error, "response", None), "headers", None)):
         if isinstance(found, Mapping):
             return found
@@ -59,7 +59,7 @@ def _headers(error: BaseException) -> Mapping[str, Any]:
 
 
 def _seconds(headers: Mapping[str, Any]) -> float | None:
-    """The wait that headers ask for, by `Retry-After` (seconds or a date) or by a limit's own."""
+    """Seconds to wait according to the headers: `Retry-After` (seconds or a date) or the rate limit's own header."""
     told = {str(name).lower(): str(value).strip() for name, value in headers.items()}
     after = told.get("retry-after", "")
     if re.fullmatch(r"\d{1,9}", after):

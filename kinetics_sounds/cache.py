@@ -1,10 +1,9 @@
-"""Whole copies of remote files in a folder of bounded size, which any number of processes share.
+"""Cache of whole remote files in a folder of bounded size, shared by any number of processes.
 
-FOLDER/{sha256}.{bytes}        a copy, checked: its name is its content, so it cannot be stale
-FOLDER/{sha256}.{bytes}.part   one that is being fetched, by whoever holds its lock; what a killed one left is gone on with
-FOLDER/.lock                   held for the moment in which room is made
+FOLDER/{sha256}.{bytes} a verified copy: named by its content, so never stale FOLDER/{sha256}.{bytes}.part a download in
+progress, by the process that holds its lock; resumed if that was killed FOLDER/.lock held while space is freed
 
-Bytes are counted by the names, so what is still to come is counted too.
+Sizes are taken from the names, so a download in progress counts with its full size.
 """
 
 import contextlib
@@ -23,22 +22,22 @@ _NAME = re.compile(rf"[0-9a-f]{{64}}\.\d+(?:{re.escape(files.PART)})?")
 
 
 def default_cache() -> Path:
-    """Folder of every command that is not told another."""
+    """Default cache folder of all commands."""
     return files.user_path("~/.cache/kinetics-sounds")
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder for at most `most_bytes` of copies: for a new one the least recently used give way."""
+    """An LRU cache folder of at most `most_bytes`."""
 
     folder: Path
     most_bytes: int
 
     @classmethod
     def for_set(cls, shards: remote.Url, folder: Path, *, gigabytes: float) -> "Cache | None":
-        """That of a command that reads a shard set; None where the set lies on a disk.
+        """Cache of a command that reads a shard set; None for a local set.
 
-        Raises SettingsError where the folder is in a home that is not there.
+        Raises SettingsError if the folder is in a home directory that does not exist.
         """
         if not remote.is_url(shards):
             return None
@@ -49,9 +48,10 @@ class Cache:
         return cls(folder, most_bytes=int(gigabytes * 1e9))
 
     def open(self, url: remote.Url, *, size: int, sha256: str) -> int:
-        """A file descriptor, for reading, of the copy of a file, which is fetched if need be; it stays good when others evict it.
+        """Open the cached copy of a file, fetching it if needed.
 
-        Raises RemoteError where the file is not to be had or larger than the cache.
+        Returns a file descriptor for reading, which stays valid after eviction. Raises RemoteError if the file cannot be fetched
+        or is larger than the cache.
         """
         while True:
             with self._errors():
@@ -61,11 +61,11 @@ class Cache:
             self._bring(url, size, sha256)
 
     def fetch(self, url: remote.Url, *, size: int, sha256: str) -> None:
-        """See that there is a copy, as `open` does."""
+        """Make sure that a copy is cached; raises as `open`."""
         os.close(self.open(url, size=size, sha256=sha256))
 
     def drop(self, descriptor: int, *, size: int, sha256: str) -> None:
-        """Forget the copy that is open as `descriptor`, which turned out to be damaged; a newer one stays."""
+        """Remove the damaged copy that is open as `descriptor`; a newer copy is kept."""
         path = self._path(size, sha256)
         with self._errors(), _locked(self.folder / ".lock"), contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
@@ -93,7 +93,7 @@ class Cache:
         return descriptor
 
     def _bring(self, url: remote.Url, size: int, sha256: str) -> None:
-        """Fetch a copy, or wait until something has changed that this must wait for."""
+        """Fetch a copy, or wait for the process that blocks it."""
         if size > self.most_bytes:
             raise RemoteError(
                 f"{self.folder}: a cache of {self.most_bytes / 1e9:.10g} GB cannot hold a shard of {size / 1e9:.10g} GB; "
@@ -113,7 +113,7 @@ class Cache:
             os.close(claim)
 
     def _claimed(self, path: Path, size: int) -> tuple[int | None, Path]:
-        """The lock of a copy's part, with room made for it; or None, and the part that another process is about to finish."""
+        """Lock a partial copy and reserve its space; else None, and the partial copy that another process is fetching."""
         part = _part(path)
         claim = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         with _closed_by_an_error(claim):  # or the lock would be held as long as this process lives
@@ -129,7 +129,7 @@ class Cache:
         return None, part
 
     def _make_room(self, size: int, *, besides: Path) -> Path | None:
-        """Evict until `size` more bytes fit; the part of one that is being fetched, where such are in the way."""
+        """Evict copies until `size` more bytes fit; returns a download in progress that is in the way, if any."""
         others = self._copies() - {besides}
         taken, busy = sum(map(_bytes, others)), None
         for path in sorted(others, key=_used):
@@ -142,7 +142,7 @@ class Cache:
         return busy if taken + size > self.most_bytes else None
 
     def _copies(self) -> set[Path]:
-        """Every copy, finished or not."""
+        """All copies, complete or partial."""
         seen: set[Path] | None = None
         while True:  # a look may miss a file that is renamed meanwhile; two that agree have not
             names = {file.name.removesuffix(files.PART) for file in self.folder.iterdir() if _NAME.fullmatch(file.name)}
@@ -171,7 +171,7 @@ def _closed_by_an_error(descriptor: int) -> Iterator[None]:
 
 
 def _bytes(path: Path) -> int:
-    """What a copy has, or will have when it is finished."""
+    """Size of a copy once complete, in bytes."""
     return int(path.name.split(".")[1])
 
 
@@ -180,7 +180,7 @@ def _part(path: Path) -> Path:
 
 
 def _used(path: Path) -> int:
-    """When a copy was last opened or written to, in nanoseconds."""
+    """Time of a copy's last open or write, in nanoseconds."""
     for file in (path, _part(path)):
         with contextlib.suppress(FileNotFoundError):
             return file.stat().st_mtime_ns
@@ -188,7 +188,7 @@ def _used(path: Path) -> int:
 
 
 def _evicted(path: Path) -> bool:
-    """Remove a copy, unless it is being fetched; returns whether it went."""
+    """Remove a copy unless it is being fetched; returns whether it was removed."""
     with contextlib.suppress(FileNotFoundError):
         claim = os.open(_part(path), os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -202,7 +202,7 @@ def _evicted(path: Path) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock an open file, unless another has."""
+    """Lock an open file; False if another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -211,7 +211,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _wait(part: Path) -> None:
-    """Wait until nobody fetches a part."""
+    """Wait until no process is fetching this partial copy."""
     with contextlib.suppress(FileNotFoundError):
         descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
         try:

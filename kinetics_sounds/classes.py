@@ -1,4 +1,4 @@
-"""Read a class list: a path, else the name of a shipped one."""
+"""Read a class list: a path, or the name of a shipped list."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ NOTES = {
     "facts, the other 62 are our proposal (each row of k100.csv is marked).",
     "k400": "the 400 labels of Kinetics-400.",
 }
-"""What a user of a shipped list must know."""
+"""What users of a shipped list should know about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassList:
-    """Labels in order; a label's place is its `label_index`."""
+    """Labels in order; the position of a label is its `label_index`."""
 
     name: str
-    """The file's stem: `k100`, or what the user's own file is called."""
+    """Stem of the file name: `k100`, or that of the user's own file."""
     labels: tuple[str, ...]
     note: str = ""
-    """What a user of a shipped list must know."""
+    """What users of a shipped list should know; else empty."""
 
 
 def _shipped() -> dict[str, str]:
@@ -36,10 +36,10 @@ def _shipped() -> dict[str, str]:
 
 
 def read(source: str) -> ClassList:
-    """The class list at a path, else the shipped one of that name (`k100` and `k100.txt` alike).
+    """Read the class list at a path, else the shipped one of that name (`k100` and `k100.txt` are the same).
 
-    One Kinetics label a line, UTF-8; blank lines and what follows `#` are ignored. Raises ClassListError
-    for a list that is missing, empty, not UTF-8, or names a label twice.
+    One Kinetics label per line, UTF-8; blank lines and text after `#` are ignored. Raises ClassListError for a list that is
+    missing, empty, not UTF-8, or contains a label twice.
     """
     path = files.user_path(source)
     name = path.name.removesuffix(".txt")
@@ -72,10 +72,10 @@ def read(source: str) -> ClassList:
 
 
 def shipped_note(note: str) -> str:
-    """The note itself where it is a shipped list's, else none: another may name whatever lies on somebody's machine."""
+    """The note, if it is that of a shipped list, else empty: another note may name files of somebody's machine."""
     return note if note in NOTES.values() else ""
 
 
 def normal(label: str) -> str:
-    """The one form of a label that Unicode can write in several ways, to compare it by."""
+    """A label in Unicode normalisation form NFC, for comparisons."""
     return unicodedata.normalize("NFC", label)

@@ -1,4 +1,4 @@
-"""The nouns: a clip, what may become of it, and what did."""
+"""The core types: a clip, the statuses it may have, and the outcome of fetching it."""
 
 import re
 from collections.abc import Container
@@ -10,10 +10,10 @@ from typing import Self
 SPLITS = ("train", "val", "test")
 
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What names a file must be made of this and nothing else."""
+"""Characters allowed in file names."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-"""What no label may hold: it could end a line of a list, or a column of a fingerprint."""
+"""Control characters, which no label may contain: they could end a line of a list or a column of a fingerprint."""
 
 _KEY = re.compile(rf"(?P<youtube_id>{YOUTUBE_ID.pattern})_(?P<start>[0-9]{{6}})_(?P<end>[0-9]{{6}})")
 
@@ -23,7 +23,7 @@ class Clip:
     """One annotation: the span of a video that shows an action."""
 
     youtube_id: str
-    """The video; letters, digits, `_` and `-`, and it may begin with `-`."""
+    """The video's ID: letters, digits, `_` and `-`; it may begin with `-`."""
     time_start: int
     """Whole seconds into the video."""
     time_end: int
@@ -34,7 +34,7 @@ class Clip:
     """train, val or test."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what could not name a file or a span."""
+        """Raise ValueError unless the ID can name a file and the span is valid."""
         if not YOUTUBE_ID.fullmatch(self.youtube_id):
             raise ValueError(f"{self.youtube_id!r} is no video id (letters, digits, '_' and '-')")
         if not 0 <= self.time_start < self.time_end <= 999_999:
@@ -46,45 +46,45 @@ class Clip:
 
     @property
     def key(self) -> str:
-        """Unique name of the clip, the mirror's own: `{youtube_id}_{start:06d}_{end:06d}`."""
+        """Unique name of the clip, as in the mirror: `{youtube_id}_{start:06d}_{end:06d}`."""
         return f"{self.youtube_id}_{self.time_start:06d}_{self.time_end:06d}"
 
     @property
     def seconds(self) -> int:
-        """Length of the annotated span."""
+        """Length of the annotated span in seconds."""
         return self.time_end - self.time_start
 
 
 def parse_key(key: str) -> tuple[str, int, int] | None:
-    """Video id, start and end in seconds of a key; None where it is not one."""
+    """Video ID, start and end (seconds) of a key; None if it is not a key."""
     match = _KEY.fullmatch(key)
     return (match["youtube_id"], int(match["start"]), int(match["end"])) if match else None
 
 
 def label_folder(label: str) -> str:
-    """A label as one folder name of at most 100 bytes: harmless whatever the label holds."""
+    """A label as a folder name of at most 100 bytes, safe whatever the label contains."""
     return re.sub(r"[^\w ()'.,&-]", "_", label).encode()[:100].decode(errors="ignore").strip(". ") or "_"
 
 
 class Kind(StrEnum):
-    """What a status means for the next run."""
+    """What a status means for further attempts."""
 
     OK = "ok"
     PERMANENT = "permanent"
-    """Asking again will not help."""
+    """Retrying will not help."""
     RETRY = "retry"
-    """Asking again may help."""
-    STOP = "stop"
-    """Asking for anything else would make it worse: the whole build waits."""
+    """Retrying may help."""
+    BLOCKED = "stop"
+    """The source refuses all requests, and more of them would make it worse: the whole build waits."""
 
 
 class Status(StrEnum):
-    """What became of a clip: a closed list, each of one kind."""
+    """Status of a clip: a closed list, each of one kind."""
 
     kind: Kind
 
     def __new__(cls, value: str, kind: Kind) -> Self:
-        """A member carries its kind beside its value."""
+        """Each member has a kind besides its value."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.kind = kind
@@ -92,7 +92,7 @@ class Status(StrEnum):
 
     @classmethod
     def of(cls, value: str) -> Self:
-        """The status of this name; raises ValueError where there is none."""
+        """The status of this name; raises ValueError for an unknown name."""
         found = cls._value2member_map_.get(value)
         if not isinstance(found, cls):
             raise ValueError(f"{value!r} is no status")
@@ -100,26 +100,26 @@ class Status(StrEnum):
 
     @property
     def is_transient(self) -> bool:
-        """Another try within the same run may mend it."""
+        """Whether another attempt within the same run may succeed."""
         return self.is_outage or self in (Status.HTTP_4XX, Status.TRUNCATED, Status.CRASHED)
 
     @property
     def is_outage(self) -> bool:
-        """It is what a dead line or a host in trouble looks like; many in a row are no fault of the clips."""
+        """Whether this looks like a lost connection or a host in trouble; many in a row are not caused by the clips."""
         return self in (Status.NETWORK, Status.HTTP_5XX, Status.TIMEOUT)
 
     @property
     def is_refusal(self) -> bool:
-        """The source refuses everything for now."""
-        return self.kind is Kind.STOP and self is not Status.DISK_FULL
+        """Whether the source refuses all requests for now."""
+        return self.kind is Kind.BLOCKED and self is not Status.DISK_FULL
 
     @property
     def is_blocking(self) -> bool:
-        """While it lasts, nothing more can be had of the source."""
-        return self.kind is Kind.STOP or self.is_outage
+        """Whether nothing else can be fetched from the source while this lasts."""
+        return self.kind is Kind.BLOCKED or self.is_outage
 
     def is_named(self, words: Container[str]) -> bool:
-        """Whether the status itself or its kind is among some words, such as those of `--retry`."""
+        """Whether the status or its kind is among some words, such as those of `--retry`."""
         return self in words or self.kind in words
 
     OK = "ok", Kind.OK
@@ -151,72 +151,72 @@ class Status(StrEnum):
     HTTP_5XX = "http_5xx", Kind.RETRY
     TRUNCATED = "truncated", Kind.RETRY
     TIMEOUT = "timeout", Kind.RETRY
-    DISK_FULL = "disk_full", Kind.STOP
+    DISK_FULL = "disk_full", Kind.BLOCKED
     CRASHED = "crashed", Kind.RETRY
 
-    BOT_CHECK = "bot_check", Kind.STOP
-    RATE_LIMITED = "rate_limited", Kind.STOP
+    BOT_CHECK = "bot_check", Kind.BLOCKED
+    RATE_LIMITED = "rate_limited", Kind.BLOCKED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchResult:
-    """What a source gave for a clip."""
+    """Result of fetching a clip from a source."""
 
     status: Status
     detail: str = ""
-    """The raw message and the tool's version where the status is not ok."""
+    """Raw message and version of the tool, unless the status is ok."""
     path: Path | None = None
-    """The file, where the status is ok."""
+    """The file, if the status is ok."""
     trimmed: bool | None = False
-    """The file is cut to the clip's span already (else it is the whole video); None where its length must tell."""
+    """True if the file is already cut to the clip's span, False if it is the whole video, None to decide by its length."""
     origin: str = ""
-    """Which of the source's files it is, relative to the source: a path below its folder, an archive's name."""
+    """Which file of the source this is: a path relative to its folder, or an archive's name."""
     format_ids: str = ""
-    """The formats that the source chose, as yt-dlp names them: `136+140`."""
+    """Formats chosen by the source, as yt-dlp names them: `136+140`."""
     audio_language: str = ""
-    """Language of the sound track that the source chose, where it says."""
+    """Language of the chosen audio track, if known."""
     audio_track: str = ""
-    """What kind of sound track the source chose, where it says: a word of `manifests/SCHEMA.md`, such as `original`."""
+    """Kind of the chosen audio track, if known: a value listed in `manifests/SCHEMA.md`, such as `original`."""
     requests: int = 0
-    """Requests made of the source's server, for whoever keeps to its limits; those for the video's own bytes aside."""
+    """Requests to the source's server, counted by rate limits; downloads of the video's bytes are not included."""
     bytes: int = 0
-    """Bytes of video that came over the network, kept or not."""
+    """Bytes of video downloaded, kept or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """What the audit measured on a clip's file."""
+    """Measurements of a clip's file by the audit."""
 
     path: str
-    """Relative to the folder of the manifest."""
+    """Path relative to the manifest's folder."""
     bytes: int
     sha256: str
     duration_seconds: float
-    """Of the picture: frames over frame rate."""
+    """Duration of the picture: number of frames over frame rate."""
     fps: float
     width: int
     height: int
     num_frames: int
     audio_rate: int
-    """Hertz."""
+    """Sample rate in hertz."""
     audio_channels: int
     audio_rms_db: float
-    """Decibels under full scale, over the whole clip, of the mono sound that a shard keeps; -200 for digital silence."""
+    """RMS level in dBFS over the whole clip, of the mono audio stored in a shard; -200 for digital silence."""
     audio_offset_seconds: float
-    """Start of the sound minus start of the picture in the source; a cut fills it with silence or the first frame."""
+    """Start of the audio minus start of the picture in the source; trimming fills the gap with silence or the first frame."""
     silent: bool
     still: bool
-    """The picture does not change."""
+    """Whether the picture does not change."""
     other_streams: str
-    """What else the source held, like `1 video, 2 audio, 3 subtitle`."""
+    """Other streams of the source, like `1 video, 2 audio, 3 subtitle`."""
     rotation: int
-    """Degrees clockwise that the source was turned upright by."""
+    """Degrees clockwise by which the source was rotated upright."""
     decode_errors: int
-    """Frames that were patched up, and packets that could not be decoded."""
+    """Number of frames that were concealed, and of packets that could not be decoded."""
     audio_channel: str = ""
-    """Which channel a shard keeps: `mix`, `left`, `right`, or a number from 0; empty where version 0.1.0 measured."""
+    """Channel stored in a shard: `mix`, `left`, `right`, or a number from 0; empty if measured by version 0.1.0."""
     origin: str = ""
-    """As `FetchResult.origin`."""
+    """Same as `FetchResult.origin`."""
     format_ids: str = ""
     audio_language: str = ""
     audio_track: str = ""
@@ -224,7 +224,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A status and its reason."""
+    """A status and the reason for it."""
 
     status: Status
     detail: str
@@ -232,20 +232,20 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one clip."""
+    """Final result for one clip."""
 
     clip: Clip
     status: Status
     detail: str = ""
     source: str = ""
-    """The source that gave the clip, or the last one asked."""
+    """The source that provided the clip, or the last one tried."""
     media: Media | None = None
-    """Present exactly where the status is ok."""
+    """Present if and only if the status is ok."""
     tool_versions: str = ""
     provisional: Verdict | None = None
-    """What holds for good unless another copy of the clip turns up, in an archive that was not read to its end."""
+    """Verdict that holds unless a further copy of the clip is found in an archive that was not read to its end."""
 
     def __post_init__(self) -> None:
-        """An ok clip has a file; no other has."""
+        """Raise ValueError unless exactly the ok clips have a file."""
         if (self.status is Status.OK) != (self.media is not None):
             raise ValueError(f"{self.clip.key}: status {self.status} with media {self.media}")

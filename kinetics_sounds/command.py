@@ -1,7 +1,8 @@
-"""What every command does around its work: exit codes, signals, broken pipes, and what an exception says to a user."""
+"""Code shared by all commands: exit codes, signals, broken pipes, and error messages."""
 
 import contextlib
 import errno
+import importlib.util
 import io
 import logging
 import os
@@ -12,20 +13,20 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-from . import files
-from .errors import FaultError, KineticsSoundsError, RemoteError, StoppedError
+from . import __version__, files
+from .errors import FaultError, KineticsSoundsError, RemoteError, SettingsError, StoppedError
 from .plugins import ignore_working_folder
 from .redact import of_url, redact
 
 DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
-"""Exit codes: all done; done, but some clips or samples failed; misuse; stopped after saving (run again to go on); a bug, or a
-fault that nobody foresaw, after which nothing is claimed."""
+"""Exit codes: all done; done, but some clips or samples failed; usage error; stopped after saving (run again to resume); a
+bug or an unforeseen fault, with no claim about the results."""
 BUG = "this is a bug; please report it with the lines above"
-"""What follows the traceback of an exception that nobody foresaw."""
+"""Printed after the traceback of an unexpected exception."""
 SAME_SECONDS = 0.5
-"""Signals within this time are one request."""
+"""Signals within this many seconds count as one request."""
 
 _REFUSED = (
     errno.EACCES,
@@ -39,15 +40,15 @@ _REFUSED = (
 )
 
 _SECRETS: set[str] = set()
-"""What the addresses among this command's arguments keep secret, for one may hold blanks, where no URL would end."""
+"""Secrets of the addresses among the command's arguments (which may contain blanks, where a URL would end)."""
 
 
 def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | None = None) -> int:
     """Run a command's body: a user's error becomes one line on standard error and exit code 2, without a traceback.
 
-    What the system refuses (a full disk, a folder that may not be written) is no bug either, nor a disk that fails: that is
-    exit code 4 with its path, also where an error of ours tells of it. Any other exception is a bug: its traceback, and 4.
-    `tell` takes the text instead.
+    An error of the operating system (disk full, no permission, failing disk) is no bug either: exit code 4 with the path, also
+    if it is the cause of one of our own errors. Any other exception is a bug: traceback and exit code 4. `tell` receives the
+    text instead of standard error.
     """
     ignore_working_folder()
     _mend_streams()
@@ -67,13 +68,31 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
     return code
 
 
+def tell_version(prog: str, words: Sequence[str]) -> bool:
+    """Whether `--version` is all that is asked, which is told then: before a command imports what its work needs."""
+    if list(words) != ["--version"]:
+        return False
+    print(f"{prog} {__version__}")  # noqa: T201 - this is where commands speak
+    return True
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed, which only training and what judges it need; it is not imported."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def refuse_without_torch(prog: str) -> NoReturn:
+    """Raise the SettingsError of a command that cannot do without PyTorch."""
+    raise SettingsError(f"{prog} needs PyTorch: pip install 'kinetics-sounds[train]'")
+
+
 def keep_secret(words: Sequence[str]) -> None:
-    """Have no message of this command show the secrets of the URLs among these words."""
+    """Hide the secrets of the URLs among these words from all messages of this command."""
     _SECRETS.update(secret for word in words if "://" in word for secret in of_url(word))
 
 
 def _mend_streams() -> None:
-    """Have closed standard streams (`>&-`) lead nowhere, or a file of ours would get their number; any path can be printed."""
+    """Reopen closed standard streams (`>&-`) on /dev/null, lest a file of ours gets their number; make all paths printable."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -95,7 +114,7 @@ def _mend_streams() -> None:
 
 
 class _StandardOutput(io.FileIO):
-    """Names itself in what the system refuses."""
+    """Standard output, named in errors of the operating system."""
 
     def write(self, data: Any) -> int:  # noqa: ANN401 - anything that holds bytes
         with files.named(Path("standard output")):
@@ -103,7 +122,7 @@ class _StandardOutput(io.FileIO):
 
 
 def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> int:
-    """As `command`, with what it says of an error given to `say`."""
+    """Same as `command`, with error text passed to `say`."""
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[lines])
@@ -127,7 +146,7 @@ def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> i
 
 
 def _refuse(prog: str, error: OSError, say: Callable[[str, int], int]) -> int:
-    """Tell what the system refused; while that error is being handled."""
+    """Print an error of the operating system; called while it is being handled."""
     place = f": {files.as_text(error.filename)}" if isinstance(error.filename, str | bytes) else ""
     if error.errno in files.FULL:
         told = "; ".join([f"{error.strerror}{place}", *getattr(error, "__notes__", [])])
@@ -140,16 +159,16 @@ def _refuse(prog: str, error: OSError, say: Callable[[str, int], int]) -> int:
 
 
 class _Lines(logging.Formatter):
-    """Log lines, in which no library names an address with its secrets."""
+    """Log formatter that removes secrets of addresses, also those logged by libraries."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record), _SECRETS)
 
 
 def _code(error: KineticsSoundsError) -> int:
-    """Misuse, unless what led to the error is a disk that is full or fails.
+    """Exit code 2, unless the error was caused by a disk that is full or fails.
 
-    What lies at a URL does not count: some libraries say EIO of whatever a server refuses.
+    Errors of URLs do not count: some libraries report EIO for any refusal of a server.
     """
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__) and cause not in causes:
@@ -162,14 +181,14 @@ def _code(error: KineticsSoundsError) -> int:
 
 
 def _say(line: str, code: int) -> int:
-    """Tell whoever still reads standard error, no secret of an address; gives back the exit code."""
+    """Print a line without secrets to standard error, if it is still open; returns the exit code."""
     with contextlib.suppress(BrokenPipeError):
         print(redact(line, _SECRETS), file=sys.stderr)  # noqa: T201 - this is where commands speak
     return code
 
 
 class Stop:
-    """Whether someone asked the process to end."""
+    """Whether a stop has been requested."""
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
@@ -182,7 +201,7 @@ class Stop:
 def stoppable(*signals: signal.Signals) -> Iterator[Stop]:
     """Turn the first of these signals into a request to stop after saving; a later one ends the process at once.
 
-    One that comes within the same moment is the same request: some tools send theirs to the process and to its group.
+    Signals within `SAME_SECONDS` count as one: some tools signal both the process and its group.
     """
     stop = Stop()
     before: dict[signal.Signals, Any] = {}

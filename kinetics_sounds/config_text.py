@@ -1,4 +1,4 @@
-"""The text of a config, which may be a stranger's: bounded, and held against the settings before anything is made of it."""
+"""Check the text of a config, which may come from a stranger, before anything is built from it."""
 
 import contextlib
 import reprlib
@@ -14,13 +14,13 @@ from .plugins import nearest
 from .renamed import rename_keys
 
 MOST_CONFIG_BYTES = 64 << 10
-"""A config is not longer; one that says every setting has about 5 KB."""
+"""Maximum size of a config; one with all settings has about 5 KB."""
 MOST_CONFIG_DEPTH = 8
-"""Nor nested deeper."""
+"""Maximum nesting depth of a config."""
 
 
 def read_config(path: Path) -> str:
-    """The text of a config, and never much more than it may have; raises ValueError where there is none."""
+    """Read the text of a config, up to the size limit; raises ValueError for a longer or unreadable one."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_CONFIG_BYTES + 1)
@@ -32,9 +32,9 @@ def read_config(path: Path) -> str:
 
 
 def split_base(text: str) -> tuple[object, str]:
-    """What a config says that it builds on (`base`; None of one that says nothing), and the config without that.
+    """Split a config into its `base` (None if it has none) and the rest.
 
-    Raises ValueError, or YAMLError, for a text that is no config.
+    Raises ValueError or YAMLError if the text is not a config.
     """
     check_bounds(text)
     document = get_loader("yaml")(text)
@@ -75,7 +75,7 @@ def has_setting(shape: Mapping[str, Any], name: str) -> bool:
 
 
 def check_bounds(text: str) -> None:
-    """Raise ValueError for YAML that grows as it is read: without building anything."""
+    """Raise ValueError for YAML that expands as it is read, without building anything."""
     depth = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         place = f"line {event.start_mark.line + 1}: " if event.start_mark else ""

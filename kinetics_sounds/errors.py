@@ -1,36 +1,36 @@
-"""The exceptions a user can meet; a bug is any other.
+"""Exceptions that a user may see; any other exception is a bug.
 
-    KineticsSoundsError          names the thing, the place and the remedy; commands print it and exit 2
-    ├── SettingsError            an option or recipe that cannot be
-    ├── ClassListError           a class list that cannot be read or used
-    ├── AnnotationError          an annotation CSV that cannot be read or used
-    ├── ListError                a published list of clips that cannot be read or used
-    ├── SourceError              a source that cannot be opened at all
-    ├── ManifestError            a manifest that is missing, damaged or of another schema
-    ├── ShardError               a shard set that is missing, damaged or of another schema
-    │   └── BadSampleError       one sample of a set whose bytes are wrong: it can be done without
-    ├── RemoteError              a URL that cannot be read or written, or a cache of what lies there
-    ├── MediaError               a media tool that is missing or failed on a file
-    ├── RunError                 a training run or checkpoint that is missing or does not fit
-    ├── PublishError             a published folder that is missing, damaged, or not to be written over
-    ├── FolderInUseError         a folder that another process writes to
-    ├── StoppedError             work that ended early after saving what was done; commands exit 3
-    └── FaultError               a fault of ours or of a machine that nobody foresaw; commands exit 4
-        └── LostRanksError       another rank ended or hangs
+  KineticsSoundsError          says what is wrong, where, and what to do; commands print it and exit with 2
+  ├── SettingsError            an invalid option or recipe
+  ├── ClassListError           a class list that cannot be read or used
+  ├── AnnotationError          an annotation CSV that cannot be read or used
+  ├── ListError                a published list of clips that cannot be read or used
+  ├── SourceError              a source that cannot be opened at all
+  ├── ManifestError            a manifest that is missing, damaged or of another schema
+  ├── ShardError               a shard set that is missing, damaged or of another schema
+  │   └── BadSampleError       one damaged sample of a set; the others are usable
+  ├── RemoteError              a URL that cannot be read or written, or the cache of its files
+  ├── MediaError               a media tool that is missing or failed on a file
+  ├── RunError                 a training run or checkpoint that is missing or does not fit
+  ├── PublishError             a published folder that is missing, damaged, or must not be overwritten
+  ├── FolderInUseError         a folder that another process writes to
+  ├── StoppedError             work that stopped early after saving its results; commands exit with 3
+  └── FaultError               an unforeseen fault of our code or of a machine; commands exit with 4
+      └── LostRanksError       another rank ended or hangs
 
 A video that is gone is not an error but an `Outcome` (see `clip.py`).
 """
 
 BUG_BELOW = "this is a bug; please report it with these lines:"
-"""What comes before the traceback of an exception that nobody foresaw, in another process."""
+"""Printed before the traceback of an unexpected exception of another process."""
 
 
 class KineticsSoundsError(Exception):
-    """Base of all: its text names the thing, the place and the remedy."""
+    """Base class: the message says what is wrong, where, and what to do."""
 
 
 class SettingsError(KineticsSoundsError):
-    """An option or recipe that cannot be."""
+    """An invalid option or recipe."""
 
 
 class ClassListError(KineticsSoundsError):
@@ -58,11 +58,11 @@ class ShardError(KineticsSoundsError):
 
 
 class BadSampleError(ShardError):
-    """One sample of a set whose bytes are wrong: it can be done without."""
+    """One damaged sample of a set; the others are usable."""
 
 
 class RemoteError(KineticsSoundsError):
-    """A URL that cannot be read or written, or a cache of what lies there."""
+    """A URL that cannot be read or written, or the cache of its files."""
 
 
 class MediaError(KineticsSoundsError):
@@ -74,7 +74,7 @@ class RunError(KineticsSoundsError):
 
 
 class PublishError(KineticsSoundsError):
-    """A published folder that is missing, damaged, or not to be written over."""
+    """A published folder that is missing, damaged, or must not be overwritten."""
 
 
 class FolderInUseError(KineticsSoundsError):
@@ -82,17 +82,17 @@ class FolderInUseError(KineticsSoundsError):
 
 
 class StoppedError(KineticsSoundsError):
-    """Work that ended early after saving what was done: run again to go on."""
+    """Work that stopped early after saving its results: run again to resume."""
 
 
 class FaultError(KineticsSoundsError):
-    """A fault of ours or of a machine that nobody foresaw: nothing is claimed."""
+    """An unforeseen fault of our code or of a machine; nothing is claimed about the results."""
 
 
 class LostRanksError(FaultError):
-    """Another rank of a run ended or hangs: what follows from an error, not what led to it."""
+    """Another rank of a run ended or hangs: a consequence of the original error."""
 
 
 def first_line(error: Exception) -> str:
-    """Of an error's message, or its type: what some libraries add to it are screens of C++."""
+    """First line of an error's message, or its type: some libraries append screens of C++."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

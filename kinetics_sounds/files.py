@@ -1,4 +1,4 @@
-"""Files that exist are complete: temporary name, sync, rename."""
+"""File utilities. Every file is written to a temporary name, synced and renamed, so that an existing file is complete."""
 
 import codecs
 import errno
@@ -23,22 +23,22 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PART = ".part"
-"""Suffix of a file that is being written."""
+"""Suffix of unfinished files."""
 
 
 def user_path(text: str) -> Path:
-    """A path as a user writes it: `~` is their home, and the `~name` of nobody stays as it is."""
+    """A path as a user writes it: `~` is expanded; an unknown `~name` is kept."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where nobody has that name
 
 
 PIPE = "it is a named pipe; write what comes through it to a file, and name that"
-"""Why a pipe is no file, and the remedy."""
+"""Error message for a named pipe."""
 
 
 def read_text(path: Path) -> str:
-    """A user's text, in UTF-8 with or without a mark.
+    """Read a user's text file: UTF-8, with or without a byte order mark.
 
-    Raises OSError where it cannot be read, and ValueError for anything else, whose text says what it is and the remedy.
+    Raises OSError if it cannot be read, and ValueError with the problem and the remedy for anything but text.
     """
     if path.is_fifo() and path.resolve().exists():  # what `<(command)` gives has no name that leads anywhere, and ends
         raise ValueError(PIPE)
@@ -56,7 +56,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, *, most_bytes: int) -> object:
-    """What a file of JSON says; raises OSError where it cannot be read, and ValueError where it is none or is larger."""
+    """Parse a JSON file; raises OSError if it cannot be read, and ValueError if it is not JSON or too large."""
     with path.open("rb") as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
@@ -68,45 +68,45 @@ def read_json(path: Path, *, most_bytes: int) -> object:
 
 
 def other_separator(text: str) -> str:
-    """What stands between the columns of a CSV in place of commas, judged by its first line; empty where commas do."""
+    """The separator of a CSV that does not use commas, guessed from its header; empty if it does use commas."""
     head = text[: next((place for place, letter in enumerate(text) if letter in "\r\n"), len(text))]
     return "" if "," in head else next((mark for mark in ";\t|" if mark in head), "")
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\n")
-"""What a cell begins with that a spreadsheet runs."""
+"""First characters of cells that a spreadsheet would run as formulas."""
 
 
 def for_people(text: str) -> str:
-    """A cell of a CSV that a spreadsheet does not run as a formula, with line ends that the format knows how to quote."""
+    """Escape a CSV cell so that no spreadsheet runs it as a formula, and with line ends that CSV can quote."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{text}" if _is_formula(text) else text
 
 
 def from_people(cell: str) -> str:
-    """The text again, but for its line ends."""
+    """Inverse of `for_people`, except for line ends."""
     return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
 
 
 def _is_formula(text: str) -> bool:
-    """A formula, or one that is escaped already."""
+    """Whether a cell is a formula, or an escaped one."""
     return text.lstrip("'").startswith(FORMULA)
 
 
 def as_text(path: str | bytes | Path) -> str:
-    """A path for tables and messages: bytes of it that are no UTF-8 are written as backslash, x and two digits."""
+    """A path as text for tables and messages: bytes that are not UTF-8 become backslash, x and two digits."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of an OSError where there is no room, on the disk or in the user's share of it."""
+"""errno values for a full disk or an exhausted quota."""
 FAILING = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE)
-"""Numbers of an OSError where the disk, the share or the machine fails: nothing that a user wrote is at fault."""
+"""errno values for a failing disk, share or machine: not the user's fault."""
 
 
 @contextmanager
 def named(path: Path, *, needed: int = 0) -> Iterator[None]:
-    """Let an OSError that knows no path (of a write or a sync) name this one, and what it needs where the disk is full."""
+    """Add a path to an OSError that has none (of a write or a sync), and the space needed if the disk is full."""
     try:
         yield
     except OSError as error:
@@ -119,7 +119,7 @@ def named(path: Path, *, needed: int = 0) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Sync a folder, so that its entries survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with named(folder):
@@ -129,9 +129,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, unless it is there; their names survive a power cut.
+    """Make a folder and its missing parents, and sync them, so that they survive a power cut.
 
-    Not so where the folder above all of them may not be read or synced, as one where anyone may put things, and none list them.
+    The first existing parent is not synced if it may not be read or synced, such as a folder that anyone may write to and nobody
+    may list.
     """
     new = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,12 +145,12 @@ def make_folder(folder: Path) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """Where this process writes a file until it is whole."""
+    """Temporary path of an unfinished file of this process."""
     return path.with_name(f"{path.name}.{os.getpid()}{PART}")
 
 
 def replace_atomically(part: Path, path: Path) -> None:
-    """Give a finished temporary file its name: sync the bytes, rename, sync the folder."""
+    """Move a finished temporary file to its final name: sync the bytes, rename, sync the folder."""
     with part.open("rb+") as written, named(part):
         os.fsync(written.fileno())
     part.replace(path)
@@ -158,7 +159,7 @@ def replace_atomically(part: Path, path: Path) -> None:
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears at `path` only once the block has ended without an error."""
+    """Open a binary file that appears at `path` only if the block ends without an error."""
     make_folder(path.parent)
     part = part_of(path)
     try:
@@ -170,22 +171,22 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file at once, so that it is complete or not there."""
+    """Write a whole file atomically."""
     with named(path, needed=len(data)), atomic_writer(path) as out:
         out.write(data)
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def difference(path: Path, *, size: int, digest: str = "") -> str:
-    """What keeps a file from being the one that was recorded; empty where nothing does: the one definition of "is there".
+    """How a file differs from its record; empty if it does not. This is the definition of an existing file everywhere.
 
-    It is a file, or a link to one, of `size` bytes and, where `digest` is given, of that hexadecimal SHA-256. Raises OSError
-    where the disk fails, so that it cannot be told.
+    Compares type (a file, or a link to one), `size` in bytes and, if `digest` is given, the hexadecimal SHA-256. Raises OSError
+    if the disk fails.
     """
     try:
         found = path.stat()
@@ -199,11 +200,11 @@ def difference(path: Path, *, size: int, digest: str = "") -> str:
 
 
 THREADS = 8
-"""Files that are read at once: a shared disk answers slowly, and SHA-256 is computed without Python's lock."""
+"""Files read concurrently: a shared disk has high latency, and SHA-256 releases the GIL."""
 
 
 def in_threads(act: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-    """Each item with what `act` gives for it, in their order; a few are worked on at once, and no more are taken ahead."""
+    """Map `act` over the items in a few threads: yields (item, result) in order, without reading far ahead."""
     pool = ThreadPoolExecutor(THREADS)
     waiting: deque[tuple[T, Future[R]]] = deque()
     try:
@@ -221,11 +222,10 @@ def in_threads(act: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R
 
 @contextmanager
 def exclusive(folder: Path, *, command: str) -> Iterator[None]:
-    """Hold a folder for this process alone; FolderInUseError where another holds it. A kill lets go of it.
+    """Lock a folder for this process; raises FolderInUseError if another holds it. The lock ends with the process.
 
-    On a file system without locks a file with the host and the process's number says who holds it. After a kill that file
-    stays, and whoever knows that the process has ended deletes it: from elsewhere (another host, another container) nobody
-    can tell.
+    On a file system without locks, a file with the host name and the process ID is the lock. It remains after a kill, and the
+    next command removes it if that process has ended; from another host or container this cannot be known, and the user has to.
     """
     make_folder(folder)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -238,11 +238,11 @@ def exclusive(folder: Path, *, command: str) -> Iterator[None]:
 
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""Numbers of an OSError where a file system has no locks."""
+"""errno values of a file system without locks."""
 
 
 def _lock(descriptor: int, folder: Path, *, command: str) -> bool:
-    """Lock a folder's file; False on a file system without locks. Raises FolderInUseError where another holds the folder."""
+    """Lock a folder's file; False on a file system without locks. Raises FolderInUseError if another process holds it."""
     try:
         with named(folder / ".lock"):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -257,7 +257,7 @@ def _lock(descriptor: int, folder: Path, *, command: str) -> bool:
 
 @contextmanager
 def _lock_file(folder: Path, *, command: str) -> Iterator[None]:
-    """Hold a folder by a file that says who does."""
+    """Hold a folder by means of a file that names the owner."""
     lock = folder / ".lock.held"
     us = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(8)}"
     try:
@@ -281,7 +281,7 @@ def _lock_file(folder: Path, *, command: str) -> Iterator[None]:
 
 
 def _holder(lock: Path) -> str:
-    """Who holds a folder, as far as its file says: a kill may have come before it said anything."""
+    """Owner of a folder, according to its lock file, which a kill may have left empty."""
     with suppress(FileNotFoundError):
         host, number, *_ = [*lock.read_text(errors="replace")[:200].split(), "", ""]
         return f" (process {number} on {host})" if number else ""
@@ -289,7 +289,7 @@ def _holder(lock: Path) -> str:
 
 
 def is_alive(number: int) -> bool:
-    """Whether there is a process of this number on this host."""
+    """Whether a process with this ID runs on this host."""
     try:
         os.kill(number, 0)
     except (ProcessLookupError, OverflowError):
@@ -300,7 +300,7 @@ def is_alive(number: int) -> bool:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and all that is in it; an OSError names the folder (`shutil.rmtree` has names that lead nowhere)."""
+    """Remove a folder tree; an OSError then names the folder (`shutil.rmtree` gives misleading names)."""
     try:
         shutil.rmtree(folder)
     except OSError as error:
@@ -308,12 +308,12 @@ def remove_folder(folder: Path) -> None:
 
 
 SCRATCH = ".ks-scratch"
-"""Folder of a command's passing files, within its own output; emptied when the command begins."""
+"""Folder for temporary files within a command's output; cleared at the start."""
 
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder for passing files, removed at the end; what a killed run left in it goes first."""
+    """Create an empty folder for temporary files, removed at the end; leftovers of a killed run are deleted first."""
     path = folder / SCRATCH
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True, exist_ok=True)
@@ -324,16 +324,15 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def clear(folder: Path, *names: str) -> None:
-    """Delete what killed runs left in a folder that is held: passing files, and unfinished ones of these names."""
+    """Delete leftovers of killed runs in a locked folder: temporary files, and unfinished files of these names."""
     remove_parts(folder, *names)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
 
 
 def remove_parts(folder: Path, *names: str) -> None:
-    """Delete what killed writers of files of these names (patterns) left in a folder, which need not be there yet.
+    """Delete unfinished files that killed writers left in a folder, for these names (patterns); the folder need not exist.
 
-    That is `NAME.PID.part` where no other process has that number, and nothing else: browsers too call a file that is not
-    whole `.part`.
+    Only `NAME.PID.part` files of processes that have ended are deleted: browsers use the suffix `.part` too.
     """
     for part in (part for name in names for part in folder.glob(f"{name}.*{PART}")):
         number = part.name.removesuffix(PART).rpartition(".")[2]

@@ -1,6 +1,6 @@
-"""The two fingerprints of a set of clips: which clips it selects, and with which bytes.
+"""The two fingerprints of a set of clips: which clips it selects, and their exact bytes.
 
-Anyone can make them again with sort and sha256sum: `docs/formats.md` has the line.
+They can be reproduced with sort and sha256sum: see `docs/formats.md`.
 """
 
 import hashlib
@@ -10,27 +10,28 @@ from typing import TypedDict
 
 
 def selection(rows: Iterable[tuple[str, str, str]]) -> str:
-    """SHA-256 over the sorted lines `key TAB label TAB split`: equal exactly where two sets hold the same clips alike.
+    """SHA-256 over the sorted lines `key TAB label TAB split`.
 
-    UTF-8, labels in Unicode's form NFC, each line ended by a newline, sorted by their bytes.
+    Equal if and only if two sets hold the same clips, labels and splits. UTF-8, labels in Unicode form NFC, each line ended by a
+    newline, sorted bytewise.
     """
     return _digest(rows)
 
 
 def content(rows: Iterable[tuple[str, str, str, str]]) -> str:
-    """The same with each clip's SHA-256 as a fourth column: equal exactly where the bytes of all clips are too."""
+    """Same as `selection` with each clip's SHA-256 as a fourth column: equal only if the bytes of all clips are equal too."""
     return _digest(rows)
 
 
 class Both(TypedDict):
-    """The two of one set."""
+    """Both fingerprints of a set."""
 
     selection: str
     content: str
 
 
 def both(rows: Collection[tuple[str, str, str, str | None]]) -> Both:
-    """`selection` and `content` of the same clips; content is empty where the SHA-256 of one is not known (None)."""
+    """`selection` and `content` of the same clips; content is empty if any SHA-256 is unknown (None)."""
     known = [(key, label, split, sha256) for key, label, split, sha256 in rows if sha256 is not None]
     return {
         "selection": selection(row[:3] for row in rows),

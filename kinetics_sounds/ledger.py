@@ -1,8 +1,8 @@
-"""What each source said of every clip, kept as it comes: what makes a build resumable.
+"""The ledger: every reply of every source for every clip, which makes a build resumable.
 
-Rows are only ever added; the last one of a clip and a source is that source's word. Only the driver writes (it holds
-`files.exclusive`), and what it has recorded is on disk before it goes on (rollback journal, whose end is synced too: the
-folder may be NFS, so no WAL).
+Rows are only appended; the last row of a clip and a source is that source's current reply. Only the driver writes (it holds
+`files.exclusive`), and recorded rows are on disk before it continues (rollback journal with full sync: the folder may be on NFS,
+so no WAL).
 """
 
 import dataclasses
@@ -38,29 +38,29 @@ CREATE TABLE IF NOT EXISTS parts (
 );
 """
 PAGE_BYTES = 4096
-"""SQLite's unit of room."""
+"""Page size of SQLite, in bytes."""
 PAGE = 5000
-"""Keys that are read at a time."""
+"""Number of keys read at a time."""
 BUSY_SECONDS = 600.0
-"""How long to wait for another process that has the file open, such as a dry run on a slow disk."""
+"""Seconds to wait for another process that has the file open, such as a dry run on a slow disk."""
 _WORD = "SELECT key, status, detail, source, tool_versions, media, provisional, MAX(id) FROM outcomes"
 _OLD_DOUBT = "; a sound copy may lie in an archive that was not read to its end: "
-"""In details of a ledger that has no column `provisional`: what stands there now stood before it, as `STATUS: DETAIL`."""
+"""Marker in the details of a ledger without the column `provisional`; it was preceded by `STATUS: DETAIL`."""
 _KEYS = "SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?"
 _LAST_KEY = "SELECT MAX(key) FROM (SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?)"
 _FAILED = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-"""Codes that SQLite has for a full disk too."""
+"""SQLite error codes that also mean a full disk."""
 _NOT_OPENED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-"""Codes of a file that could not be opened, or only to be read, which SQLite tries next."""
+"""SQLite error codes for a file that could not be opened, or only for reading."""
 _BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """The last word of a source on a key."""
+    """Last reply of a source for a key."""
 
     number: int
-    """Later words have larger ones."""
+    """Row number; later replies have larger ones."""
     key: str
     status: Status
     detail: str
@@ -70,34 +70,36 @@ class Entry:
     provisional: Verdict | None
 
     def outcome(self, clip: Clip) -> Outcome:
-        """The same, said of a clip."""
+        """Convert the entry to an outcome of its clip."""
         own = [field.name for field in dataclasses.fields(self) if field.name not in ("number", "key")]
         return Outcome(clip=clip, **{name: getattr(self, name) for name in own})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartEntry:
-    """What an archive that was read held."""
+    """Contents of an archive that was read."""
 
     status: Status
-    """Ok where it was read to its end."""
+    """Ok if it was read to its end."""
     detail: str
     keys: frozenset[str]
-    """Of every clip in it, wanted or not."""
+    """Keys of all clips in it, requested or not."""
 
 
 class Ledger:
-    """`ledger.sqlite` of a build, open for the one driver."""
+    """The file `ledger.sqlite` of a build, opened by its driver."""
 
     def __init__(self, path: Path, *, only_read: bool = False) -> None:
-        """Open or create; raises ManifestError where the file is something else. `only_read`: beside a driver that writes.
+        """Open or create the ledger; raises ManifestError if the file is something else.
 
-        A ledger of before the column `provisional` gets it, except where it is only read.
+        `only_read`: open beside a driver that writes.
+
+        An older ledger without the column `provisional` is migrated, unless it is only read.
         """
         self._path, self._only_read = path, only_read
         if not only_read:
             files.make_folder(path.parent)
-        with _told(path):
+        with _sqlite_errors(path):
             address = f"{path.absolute().as_uri()}?mode={'ro' if only_read else 'rwc'}"
             self._database = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
             try:
@@ -119,9 +121,9 @@ class Ledger:
         self._database.close()
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Append outcomes, all or none; they are on disk when this returns. Of none, nothing is written.
+        """Append outcomes, all or none; they are on disk when this returns. Does nothing for an empty list.
 
-        Raises OSError where they do not fit there (ENOSPC), or the disk fails (EIO).
+        Raises OSError if the disk is full (ENOSPC) or fails (EIO).
         """
         now = time.time()
         rows = [
@@ -141,7 +143,7 @@ class Ledger:
             return
         if self._only_read:
             raise ManifestError(f"{self._path}: is open readonly here, and nothing can be recorded")
-        with _told(self._path), self._database:
+        with _sqlite_errors(self._path), self._database:
             self._database.executemany(
                 "INSERT INTO outcomes (time, key, status, detail, source, tool_versions, media, provisional) "
                 "VALUES (?,?,?,?,?,?,?,?)",
@@ -149,14 +151,14 @@ class Ledger:
             )
 
     def words(self, *, of_files: bool = False) -> Iterator[Entry]:
-        """The last entry of each key and source, by key; raises ManifestError where the file is damaged.
+        """Last entry of each key and source, ordered by key; raises ManifestError if the file is damaged.
 
-        `of_files`: the last of those that tell of a file, whatever was said since.
+        `of_files`: the last entry that has a file, whatever was recorded since.
         """
         only = "media IS NOT NULL AND" if of_files else ""
         last = ""
         while True:  # a page at a time: whoever reads slowly does not keep the driver from writing
-            with _told(self._path):
+            with _sqlite_errors(self._path):
                 page = self._database.execute(
                     f"{self._word} WHERE {only} key IN ({_KEYS}) GROUP BY key, source", (last, PAGE)
                 )
@@ -167,16 +169,16 @@ class Ledger:
                 return
 
     def of(self, key: str) -> list[Entry]:
-        """The last entry of each source on a key."""
-        with _told(self._path):
+        """Last entry of each source for a key."""
+        with _sqlite_errors(self._path):
             rows = self._database.execute(f"{self._word} WHERE key = ? GROUP BY source", (key,))
             return [_entry(row) for row in rows]
 
     def outcome(self, clip: Clip, sources: Sequence[Address | str], *, kept: str | None) -> Outcome:
-        """What became of a clip, of what its sources said: the file that one gave, else why there is none.
+        """Outcome of a clip from the entries of all its sources: the file that one provided, else why there is none.
 
-        That is the word of the last source asked, in the order of `sources`, that had it at all. `kept`: the source whose
-        file is where it was put; any other ok word holds no more.
+        Without a file, this is the reply of the last source in the order of `sources` that knew the clip. `kept`: the source
+        whose file still exists; an ok reply of any other source no longer counts.
         """
         entries = [entry for entry in self.of(clip.key) if entry.media is None or entry.source == kept]
         if not entries:
@@ -196,7 +198,7 @@ class Ledger:
         return dataclasses.replace(outcome, detail=f"{outcome.detail} (before: {told})")
 
     def record_part(self, source: Address | str, name: str, part: PartEntry) -> None:
-        """Keep what an archive held, in the place of what was known of it."""
+        """Record the contents of an archive, replacing earlier ones."""
         row = (
             name_of(source),
             name,
@@ -205,12 +207,12 @@ class Ledger:
             _storable(part.detail),
             "\n".join(sorted(part.keys)),
         )
-        with _told(self._path), self._database:
+        with _sqlite_errors(self._path), self._database:
             self._database.execute("INSERT OR REPLACE INTO parts VALUES (?,?,?,?,?,?)", row)
 
     def parts(self, source: Address | str) -> dict[str, PartEntry]:
-        """The archives of a source that were read, by name."""
-        with _told(self._path):
+        """Archives of a source that were read, by name."""
+        with _sqlite_errors(self._path):
             rows = self._database.execute(
                 "SELECT name, status, detail, keys FROM parts WHERE source = ?", (name_of(source),)
             )
@@ -223,12 +225,12 @@ class Ledger:
 
 
 def _is_new(database: sqlite3.Connection) -> bool:
-    """Whether it has the column `provisional`."""
+    """Whether the database has the column `provisional`."""
     return bool(database.execute("SELECT 1 FROM pragma_table_info('outcomes') WHERE name = 'provisional'").fetchall())
 
 
 def _migrate(database: sqlite3.Connection) -> None:
-    """Give an old ledger the column `provisional`, and what its details say of it; all or nothing."""
+    """Add the column `provisional` to an older ledger and fill it from the details, in one transaction."""
     if _is_new(database):
         return
     kinds = "|".join(status.value for status in Status if status.kind is Kind.PERMANENT)
@@ -258,17 +260,17 @@ def _entry(row: tuple[str, str, str, str, str, str | None, str | None, int]) -> 
 
 
 def name_of(source: Address | str) -> str:
-    """A source as the ledger, the manifest and the log call it: its `--source` text without a secret in it."""
+    """Name of a source in the ledger, the manifest and the log: its `--source` text without secrets."""
     return _storable(str(Address(source)))
 
 
 def _storable(text: str) -> str:
-    """The text, with `?` for what a path that is not UTF-8 brought into it."""
+    """Text with `?` in place of bytes of a path that is not UTF-8."""
     return text.encode(errors="replace").decode()
 
 
 def _is_full(folder: Path) -> bool:
-    """Whether not even one more page of the file fits."""
+    """Whether there is no space for even one more page."""
     try:
         return shutil.disk_usage(folder).free < PAGE_BYTES
     except OSError:  # not even that can be told
@@ -276,14 +278,14 @@ def _is_full(folder: Path) -> bool:
 
 
 def _may_be_written(path: Path) -> bool:
-    """Whether nothing that a user could mend keeps a file from being opened."""
+    """Whether the file can be opened as far as its user can influence that."""
     known = path.is_file() and os.access(path, os.R_OK | os.W_OK)
     return os.access(path.parent, os.W_OK | os.X_OK) and (known or not os.path.lexists(path))
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What SQLite and a foreign row complain of, in the user's words."""
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    """Translate errors of SQLite and of malformed rows into ManifestError or OSError."""
     try:
         yield
     except (sqlite3.DatabaseError, TypeError, ValueError) as error:

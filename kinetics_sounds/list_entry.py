@@ -1,4 +1,4 @@
-"""An entry of a published list of clips, and how the cells, names and lines of lists are read."""
+"""An entry of a published list of clips, and helpers to parse the cells, names and lines of lists."""
 
 import csv
 import re
@@ -16,7 +16,7 @@ G = TypeVar("G")
 YOUTUBE_ID_LENGTH = 11
 
 MEDIA = (".mp4", ".avi", ".mkv", ".webm", ".mov")
-"""How the name of a video file ends."""
+"""File name extensions of videos."""
 _OTHER_FILES = (".wav", ".npy", ".flac", ".jpg")
 _SPAN = re.compile(rf"([A-Za-z0-9_-]{{{YOUTUBE_ID_LENGTH}}})_([0-9]{{1,6}})_([0-9]{{1,6}})")
 _STARTED = re.compile(rf"({YOUTUBE_ID.pattern})_([0-9]{{1,6}})")
@@ -25,39 +25,39 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One row of a list: what it says of a clip; None for what it does not say."""
+    """One row of a list; fields that the list does not provide are None."""
 
     line: int
-    """On which the row ends, from 1."""
+    """Line on which the row ends, from 1."""
     name: str
-    """What messages call it: as the list has it."""
+    """Name in messages: as in the list."""
     youtube_id: str
     time_start: int | None = None
     """Whole seconds into the video."""
     time_end: int | None = None
     """Whole seconds into the video."""
     labels: tuple[str, ...] = ()
-    """The label; where there are several, the class list chooses the first that it holds."""
+    """The label; if there are several, the first one that is in the class list is used."""
     folder: str | None = None
-    """The label as the name of a folder, which has underscores in place of blanks."""
+    """The label as a folder name, with underscores for blanks."""
     label_index: int | None = None
-    """The label's place in the class list, as the format counts (`Format.SORTED`)."""
+    """Index of the label in the class list, in the order of the format (`Format.SORTED`)."""
     split: str | None = None
     status: str | None = None
-    """What became of the clip at whoever published the list."""
+    """Status of the clip as published."""
     trouble: str = ""
-    """Why the row names no clip; empty where it does."""
+    """Why the row does not name a clip; empty if it does."""
 
 
 def each_line(rows: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, without the blanks around them, and their numbers from 1."""
+    """Lines that are not blank, stripped, with their numbers from 1."""
     for number, line in enumerate(rows, start=1):
         if text := line.strip():
             yield number, text
 
 
 def header(line: str) -> list[str]:
-    """The columns that the first line of a CSV names; none where it is no CSV."""
+    """Column names in the first line of a CSV; empty if it is not a CSV."""
     try:
         return [cell.strip() for cell in next(csv.reader([line], strict=True), [])]
     except csv.Error:
@@ -66,20 +66,20 @@ def header(line: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
-    """A row of a CSV with a header."""
+    """Row of a CSV with a header."""
 
     line: int
-    """On which it ends, from 1."""
+    """Line on which it ends, from 1."""
     cells: Mapping[str, str]
-    """By column, as far as it has them."""
+    """Cells by column, as far as the row has them."""
     trouble: str = ""
-    """Why it is none: it has too many cells or too few."""
+    """What is wrong with the row: too many or too few cells."""
 
 
 def table(rows: Iterable[str]) -> Iterator[TableRow]:
-    """The rows of a CSV with a header; blank rows are left out.
+    """Rows of a CSV with a header, without blank rows.
 
-    A cell is without the blanks around it, and as it was before it was made harmless for a spreadsheet.
+    Cells are stripped, and unescaped if they had been escaped for a spreadsheet.
     """
     cells = csv.reader(rows, strict=True)
     names: list[str] = []
@@ -99,7 +99,7 @@ def table(rows: Iterable[str]) -> Iterator[TableRow]:
 
 
 def read_table(rows: Iterable[str], make: Callable[[int, Mapping[str, str]], Entry], *, name: str) -> Iterator[Entry]:
-    """One entry a row of a CSV with a header, made of its cells as `entry` does; the column `name` has what it is called."""
+    """One entry per row of a CSV with a header, made from its cells as `entry` does; the column `name` holds its name."""
     for row in table(rows):
         called = row.cells.get(name, "")
         if row.trouble:
@@ -109,7 +109,7 @@ def read_table(rows: Iterable[str], make: Callable[[int, Mapping[str, str]], Ent
 
 
 def read_lines(rows: Iterable[str], match: Callable[[str], re.Match[str] | None]) -> Iterator[Entry]:
-    """One entry a line of a format whose pattern has the group `name`, and `index` (the label's) or `folder` (its own).
+    """One entry per line of a format whose pattern has the group `name`, and `index` (of the label) or `folder` (the label's).
 
     Raises ValueError for a line that does not match.
     """
@@ -135,10 +135,10 @@ def _of_match(number: int, match: re.Match[str]) -> Entry:
 
 
 def parse_name(name: str) -> tuple[str, int | None, int | None]:
-    """Video id, start and end in seconds of a clip's name: a key, `{id}_{start}_{end}`, `{id}_{start}`, or the id alone.
+    """Video ID, start and end (seconds) of a clip's name: a key, `{id}_{start}_{end}`, `{id}_{start}`, or the ID alone.
 
-    The name may be a path and end like a file's. What has the length of an id is one, whatever digits it ends with; only
-    behind such a one are both times read that are not padded as a key's. Raises ValueError for what is none of the four.
+    The name may be a path and have a file extension. A part with the length of an ID is one, whatever digits it ends with; times
+    that are not zero-padded as in a key are only read after such an ID. Raises ValueError for anything else.
     """
     last = PurePosixPath(name).name
     for suffix in (*MEDIA, *_OTHER_FILES):
@@ -155,7 +155,7 @@ def parse_name(name: str) -> tuple[str, int | None, int | None]:
 
 
 def says_where(name: str) -> bool:
-    """Whether a text is a clip's name that more than any word would be: with a start, or as long as a video id."""
+    """Whether a text is surely a clip's name rather than a word: with a start, or as long as a video ID."""
     try:
         youtube_id, start, _ = parse_name(name)
     except ValueError:
@@ -164,7 +164,7 @@ def says_where(name: str) -> bool:
 
 
 def seconds(text: str | None) -> int | None:
-    """Whole seconds, written with or without zeros after a point; None for a blank cell; ValueError for others."""
+    """Whole seconds, with or without zeros after a decimal point; None for a blank cell; raises ValueError for anything else."""
     stripped = (text or "").strip()
     if not stripped:
         return None
@@ -175,7 +175,7 @@ def seconds(text: str | None) -> int | None:
 
 
 def split_named(text: str | None) -> str | None:
-    """train, val or test; None for a blank cell; ValueError for what is no split."""
+    """train, val or test; None for a blank cell; raises ValueError for anything else."""
     word = (text or "").strip().lower()
     if word and word not in SPLIT_NAMES:
         raise ValueError(f"split {word!r} is none of {', '.join(SPLIT_NAMES)}")
@@ -183,7 +183,7 @@ def split_named(text: str | None) -> str | None:
 
 
 def label_named(text: str | None) -> tuple[str, ...]:
-    """The label of a cell, or none for a blank cell; ValueError for one with a line end or another control character."""
+    """Label of a cell, none for a blank cell; raises ValueError if it contains a line end or another control character."""
     label = (text or "").strip()
     if _CONTROL.search(label):
         raise ValueError(f"label {label!r} has a line end or another control character in it")
@@ -191,7 +191,7 @@ def label_named(text: str | None) -> tuple[str, ...]:
 
 
 def entry(make: Callable[[int, G], Entry], line: int, given: G, *, name: str) -> Entry:
-    """What `make(line, given)` gives; where it raises ValueError, a row that names no clip, with the reason."""
+    """The entry made by `make(line, given)`; if that raises ValueError, an entry without a clip, with the reason."""
     try:
         made = make(line, given)
         if not YOUTUBE_ID.fullmatch(made.youtube_id):

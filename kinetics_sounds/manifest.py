@@ -1,4 +1,4 @@
-"""The manifest: one row an annotation asked for, whatever became of it. Columns: `manifests/SCHEMA.md`."""
+"""The manifest: one row per requested annotation, whatever its outcome. Columns: `manifests/SCHEMA.md`."""
 
 import csv
 import dataclasses
@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -22,17 +21,17 @@ from .classes import ClassList
 from .clip import Clip, Media, Outcome, Status, parse_key
 from .errors import ManifestError
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 SCHEMA = 3
-"""Raised when a column changes its meaning."""
-
+"""Schema version; incremented when a column changes its meaning."""
 READABLE = (2, 3)
-"""Schemas that are read: schema 2 lacks the columns of `ADDED`."""
-
+"""Schema versions that can be read: schema 2 lacks the columns of `ADDED`."""
 ROWS = 10_000
-"""Held in memory at a time, and the length of a row group."""
-
+"""Rows held in memory at a time, and per row group."""
 _FACTS = b"kinetics_sounds"
-"""Where the Parquet metadata say what the table is of."""
+"""Key of our data in the Parquet metadata."""
 _TEXT, _COUNT, _REAL, _FLAG = "string", "Int64", "Float64", "boolean"
 COLUMNS = {
     "key": _TEXT,
@@ -71,36 +70,35 @@ COLUMNS = {
 }
 """Name and pandas type of each column."""
 ADDED = ("audio_channel", "origin", "format_ids", "audio_language", "audio_track")
-"""Columns that came with schema 3; empty where a clip was measured by an older version."""
-
+"""Columns added in schema 3; empty for clips measured by an older version."""
 _MEDIA = [field.name for field in dataclasses.fields(Media)]
 _FREE_TEXT = ("label", "detail", *ADDED)
-"""Columns that may hold what others wrote: anything."""
+"""Columns with free text from third parties."""
 DERIVED = "labels derived from the rows"
-"""How the note of a class list begins that a copy of a manifest did not bring."""
+"""Start of the class list's note for a copy of a manifest without our metadata."""
 GAPS = ", numbered anew: some labels have no row"
-"""How it ends where the copy is seen to lack labels."""
+"""End of that note if labels appear to be missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A build's clips and what became of each."""
+    """The clips of a build and their outcomes."""
 
     classes: ClassList
-    """What was asked for; a label's place in it is its `label_index`."""
+    """The requested classes; the position of a label is its `label_index`."""
     outcomes: tuple[Outcome, ...]
-    """In the manifest's order: split, label, key."""
+    """Outcomes in manifest order: split, label, key."""
 
 
 def fingerprint(keys: Iterable[str]) -> str:
-    """SHA-256 over the sorted keys, a line each: equal exactly where two sets hold the same clips."""
+    """SHA-256 over the sorted keys, one per line: equal if and only if two sets hold the same clips."""
     return hashlib.sha256("".join(f"{key}\n" for key in sorted(keys)).encode()).hexdigest()
 
 
 def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> fingerprints.Both:
-    """Write `manifest.parquet`, and the same table as CSV beside it, each complete or not at all; returns its fingerprints.
+    """Write `manifest.parquet` and the same table as CSV beside it, each atomically; returns the fingerprints.
 
-    The outcomes come in the manifest's order (split, label, key); no more of one is held in memory than its fingerprints need.
+    Outcomes must be in manifest order (split, label, key); they are streamed, only what the fingerprints need is kept.
     """
     index = {label: number for number, label in enumerate(classes.labels)}
     facts = {"schema": SCHEMA, "classes": classes.name, "note": classes.note, "labels": list(classes.labels)}
@@ -130,15 +128,17 @@ def write(path: Path, classes: ClassList, outcomes: Iterable[Outcome]) -> finger
 
 
 def _noted(outcomes: Iterable[Outcome], ok: list[tuple[str, str, str, str]]) -> Iterator[Outcome]:
-    """The same outcomes; key, label, split and SHA-256 of those that are ok go into a list."""
+    """Pass outcomes through, appending key, label, split and SHA-256 of the ok ones to a list."""
     for outcome in outcomes:
         if outcome.media is not None:
             ok.append((outcome.clip.key, outcome.clip.label, outcome.clip.split, outcome.media.sha256))
         yield outcome
 
 
-def _table(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+def _table(rows: Sequence[Mapping[str, object]]) -> "DataFrame":
+    from pandas import DataFrame
+
+    return DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def _row(outcome: Outcome, index: dict[str, int]) -> dict[str, object]:
@@ -161,10 +161,10 @@ def _row(outcome: Outcome, index: dict[str, int]) -> dict[str, object]:
 
 
 def read(path: Path) -> Manifest:
-    """Read `manifest.parquet`, or a copy of it as pandas and others write one: Parquet without our metadata, or CSV.
+    """Read `manifest.parquet`, or a copy written by pandas and other tools: Parquet without our metadata, or CSV.
 
-    The class list of a copy is derived from its labels, and its note says so. Raises ManifestError where the file is
-    missing, damaged, of another schema, lacks a column, or has a clip twice or with a label of no class.
+    The class list of a copy is derived from its labels, as its note says. Raises ManifestError if the file is missing, damaged,
+    of another schema, lacks a column, or has a duplicate clip or a label outside of the class list.
     """
     with _opened(path) as table:
         schema = table.facts.get("schema") if table.facts is not None else None
@@ -191,7 +191,7 @@ def read(path: Path) -> Manifest:
 
 
 def read_classes(path: Path) -> ClassList:
-    """The class list that a manifest of any schema is of, derived for a copy; ManifestError where it is missing or damaged."""
+    """Class list of any manifest, derived for a copy; raises ManifestError if it is missing or damaged."""
     with _opened(path) as table:
         if table.facts is not None:
             return _classes(table.facts)
@@ -204,7 +204,7 @@ def read_classes(path: Path) -> ClassList:
 
 
 def _classes(facts: Mapping[str, Any]) -> ClassList:
-    """Raises ValueError, KeyError or TypeError for what is no class list."""
+    """Raises ValueError, KeyError or TypeError if the metadata hold no valid class list."""
     labels = facts["labels"]
     if not isinstance(labels, list) or not all(
         isinstance(text, str) for text in (*labels, facts["classes"], facts["note"])
@@ -216,7 +216,7 @@ def _classes(facts: Mapping[str, Any]) -> ClassList:
 
 
 def _derived(path: Path, indices: Mapping[str, int]) -> ClassList:
-    """The labels of a copy's rows in the order of their indices, which may have gaps where a class has no row left."""
+    """Labels of a copy's rows in the order of their indices, which may have gaps if a class has no row left."""
     labels = sorted(indices, key=lambda label: indices[label])
     if len(set(indices.values())) < len(labels):
         raise ValueError("two labels have the same label_index")
@@ -225,7 +225,7 @@ def _derived(path: Path, indices: Mapping[str, int]) -> ClassList:
 
 
 def _of_copy(rows: Iterable[Mapping[str, Any]], indices: dict[str, int]) -> Iterator[dict[str, Any]]:
-    """The rows with the types that they had, and each label's index kept; raises ValueError for what is no copy."""
+    """Rows with their original types, and each label's index; raises ValueError if it is not a copy of a manifest."""
     for row in rows:
         plain = {name: _plain(COLUMNS[name], value) for name, value in row.items() if name in COLUMNS}
         key, span = plain["key"], (plain["time_start"], plain["time_end"])
@@ -239,7 +239,7 @@ def _of_copy(rows: Iterable[Mapping[str, Any]], indices: dict[str, int]) -> Iter
 
 
 def _plain(kind: str, value: Any) -> Any:  # noqa: ANN401 - whatever a table may hold
-    """A cell as its column's type, from what it became on its way through another program: text, or a float."""
+    """Convert a cell back to its column's type, from the text or float that another program made of it."""
     if kind == _TEXT:
         return "" if value is None or value != value else str(value)
     if value is None or value == "" or value != value:
@@ -256,14 +256,14 @@ def _plain(kind: str, value: Any) -> Any:  # noqa: ANN401 - whatever a table may
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A manifest's file, opened."""
+    """An open manifest file."""
 
     facts: Mapping[str, Any] | None
-    """What its metadata say; None for a copy."""
+    """Our metadata; None for a copy."""
     columns: Sequence[str]
     rows: Iterable[Mapping[str, Any]]
     count: int | None
-    """Of the rows, as the file says; None where it does not say."""
+    """Number of rows according to the file; None if it does not say."""
 
 
 @contextmanager
@@ -322,7 +322,7 @@ _CHANNEL = re.compile(r"|mix|left|right|[0-9]{1,2}")
 
 
 def _check_file(row: Mapping[str, Any]) -> None:
-    """Raise ValueError unless an ok row names a file within the build, its size and its checksum."""
+    """Raise ValueError unless an ok row has a file within the build, its size and its checksum."""
     path = row["path"] or ""
     if path.startswith("/") or ".." in path.split("/"):
         raise ValueError(f"path {path!r} leads out of the build's folder")

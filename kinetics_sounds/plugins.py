@@ -1,23 +1,47 @@
-"""A name is a module: `methods/avcl.py` is the entry for `avcl`; there is no registry to edit."""
+"""Plug-ins by module name: `methods/avcl.py` is the plug-in `avcl`; there is no registry to edit."""
 
+import ast
 import difflib
 import importlib
+import importlib.util
 import os
 import pkgutil
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 from .errors import SettingsError
 
 
 def names(package: str) -> list[str]:
-    """The public modules of a package, sorted."""
-    path = importlib.import_module(package).__path__
-    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+    """Public modules of a package, sorted; nothing is imported."""
+    return [module.name for module in _modules(package)]
+
+
+def first_lines(package: str) -> dict[str, str]:
+    """First docstring line of each public module, by name; nothing is imported."""
+    found = {}
+    for module in _modules(package):
+        spec = module.module_finder.find_spec(module.name, None)
+        source = Path(spec.origin).read_text("utf-8") if spec and spec.origin else ""
+        found[module.name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    return found
+
+
+def _modules(package: str) -> list[pkgutil.ModuleInfo]:
+    """Public modules of a package, sorted by name; raises ModuleNotFoundError if there is no such package."""
+    imported = sys.modules.get(package)
+    spec = None if imported else importlib.util.find_spec(package)
+    path = imported.__path__ if imported else spec.submodule_search_locations if spec else None
+    if path is None:
+        raise ModuleNotFoundError(f"there is no package {package}", name=package)
+    found = (module for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+    return sorted(found, key=lambda module: module.name)
 
 
 def load(package: str, name: str) -> ModuleType:
-    """Import the module called `name`; raises SettingsError that lists the valid names."""
+    """Import the module of this name; raises SettingsError listing the valid names."""
     kind = package.rpartition(".")[2].rstrip("s")
     valid = names(package)
     if name not in valid:
@@ -26,14 +50,14 @@ def load(package: str, name: str) -> ModuleType:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """A clause that suggests up to three close words, or nothing."""
+    """A hint with up to three similar names, or nothing."""
     close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def ignore_working_folder() -> None:
-    """Let no Python that this process starts from now on import a file of the working folder.
+    """Keep Python processes started from now on from importing files of the working directory.
 
-    The processes of `multiprocessing` and its resource tracker are each a `python -c`, which looks there first.
+    The processes of `multiprocessing` and its resource tracker are each a `python -c`, which would look there first.
     """
     os.environ["PYTHONSAFEPATH"] = "1"

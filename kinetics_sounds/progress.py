@@ -1,4 +1,4 @@
-"""Progress for whoever watches: a bar on a terminal, a plain line every few seconds elsewhere. All on standard error."""
+"""Progress on standard error: a bar on a terminal, else a line every few seconds."""
 
 import logging
 import sys
@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -16,24 +17,21 @@ log = logging.getLogger("kinetics_sounds")
 
 
 class Bar:
-    """How far a piece of work is: counts by outcome, rate and time left."""
+    """Progress of a task: counts by outcome, rate and remaining time."""
 
     def __init__(self, what: str, total: int, *, done: int = 0, shown: bool = True) -> None:
-        """`done` of `total` were finished by an earlier run; one that is not `shown` counts in silence."""
+        """`done` of `total` items were finished by an earlier run; with `shown` false nothing is printed."""
         self._shown = shown
         self.what, self.total, self.done = what, total, done
         self.counts: Counter[str] = Counter()
         self._began, self._first, self._spoke = time.monotonic(), done, time.monotonic()
         self._rich: Progress | None = None
         if shown and sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._rich = Progress(
-                *columns, TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True)
-            )
+            self._rich = _progress()
             self._task = self._rich.add_task(what, total=total, completed=done, note="")
 
     def advance(self, outcome: str = "", *, note: str = "") -> None:
-        """One more is done, with this outcome."""
+        """Count one finished item with this outcome."""
         self.done += 1
         if outcome:
             self.counts[outcome] += 1
@@ -50,10 +48,19 @@ class Bar:
 
 @contextmanager
 def bar(what: str, total: int, *, done: int = 0, shown: bool = True) -> Iterator[Bar]:
-    """A bar that is drawn while the block runs."""
+    """A progress bar that is shown while the block runs."""
     made = Bar(what, total, done=done, shown=shown)
     if made._rich is None:
         yield made
     else:
         with made._rich:
             yield made
+
+
+def _progress() -> "Progress":
+    """What draws a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=Console(stderr=True))

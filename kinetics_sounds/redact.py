@@ -1,4 +1,4 @@
-"""What a message must not tell: passwords and tokens inside URLs, and secrets that are known word by word."""
+"""Remove secrets from messages: passwords and tokens inside URLs, and known secrets."""
 
 import re
 import urllib.parse
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 HIDDEN = "***"
 SHORTEST = 4
-"""Letters of a secret that is looked for outside URLs: shorter ones are in every other word."""
+"""Minimum length of a secret that is searched outside of URLs: shorter ones occur in ordinary words."""
 TELLING = 8
-"""Letters of a part of a query that is: shorter ones are words of the trade, `video` or `http`."""
+"""Minimum length of a query parameter that counts as a secret: shorter ones are ordinary words, `video` or `http`."""
 
 
 def _pattern(ends: str) -> re.Pattern[str]:
-    """A URL, in which none of the letters `ends` stands; `***` that was put there before ends before a full stop or quote."""
+    """Pattern of a URL without any of the characters `ends`; an earlier `***` ends before a full stop or quote."""
     hidden = r"\*\*\*(?=[.,:;)\]'\">]*(?:[\s\#]|$))"
     return re.compile(
         rf"""(?P<scheme>[a-z][a-z0-9+.-]*)://
@@ -26,32 +26,32 @@ def _pattern(ends: str) -> re.Pattern[str]:
 
 
 _URL = _pattern(r"\s")
-"""A URL within a text, to the next blank: whoever puts one between quotes has its last one hidden with a query."""
+"""A URL within a text, up to the next blank; a quote that closes it is hidden along with a query."""
 ONE = _pattern("")
-"""A URL that ends where the text does: a user's may hold blanks and quotes."""
+"""A URL up to the end of the text: one given by a user may contain blanks and quotes."""
 _NO_SCHEME = re.compile(r"\A(?://[^/]*|[^/]*:[^/]*)@")
-"""The user part of an address whose scheme was forgotten."""
+"""User part of an address without a scheme."""
 _QUOTABLE = re.compile(r"(?:%[0-9A-Fa-f]{2}|[^\w-])+", flags=re.ASCII)
-"""What tools write in ways of their own: `'`, `\\'` and `%27` are one."""
+"""Characters that tools quote in different ways: `'`, `\'` and `%27` are the same."""
 _TEMPLATE = "{youtube_id}"
 _TELLING_PATHS = re.compile(r"(?:.*\.)?googlevideo\.com(?::\d+)?", flags=re.IGNORECASE)
-"""Hosts that are told the asker's address and a signature in the path too."""
+"""Hosts whose URL paths contain the client's address and a signature."""
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without any of `secrets`, longest first, and with scheme, host and path alone of any URL in it."""
+    """Text without any of `secrets` (longest first), and with every URL reduced to scheme, host and path."""
     for secret in sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True):
         text = _as_written(secret).sub(HIDDEN, text)
     return _URL.sub(_without_secrets, text)
 
 
 def redact_url(text: str) -> str:
-    """One URL, or a text that ends with one, with scheme, host and path alone; `user:password@host` without user part."""
+    """A URL, or a text that ends with one, reduced to scheme, host and path; `user:password@host` without the user part."""
     return ONE.sub(_without_secrets, _NO_SCHEME.sub(f"{HIDDEN}@", text))
 
 
 def _as_written(secret: str) -> re.Pattern[str]:
-    """A secret, however what is neither letter nor digit in it is quoted."""
+    """Pattern of a secret, however its special characters are quoted."""
     words = _QUOTABLE.split(secret)
     if sum(map(len, words)) < SHORTEST:
         return re.compile(re.escape(secret))
@@ -66,10 +66,10 @@ def _without_secrets(url: re.Match[str]) -> str:
 
 
 def of_url(url: str) -> list[str]:
-    """The secrets that a URL carries, as written and as meant: its user part and password, its query, its fragment.
+    """Secrets within a URL, both encoded and decoded: user name and password, query, fragment.
 
-    Of a query also each value and each piece of one, since some tools make a name of what follows the last slash: those that
-    are long, and of pieces those that are no words. The place of a clip's id is no secret.
+    Of a query also each value and each part of one, because some tools use the text after the last slash as a name: long values,
+    and parts that do not look like words. The placeholder of a clip's ID is not a secret.
     """
     place, _, fragment = url.partition("#")
     place, _, query = place.partition("?")
@@ -89,5 +89,5 @@ def of_url(url: str) -> list[str]:
 
 
 def _is_no_word(piece: str) -> bool:
-    """Whether a piece has a digit, or large letters among small ones."""
+    """Whether a part contains a digit, or upper case letters among lower case ones."""
     return bool(re.search(r"\d", piece)) or not (piece.islower() or piece.isupper() or piece.istitle())

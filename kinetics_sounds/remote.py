@@ -1,4 +1,4 @@
-"""Files at URLs: the only door to fsspec. What is fetched is bounded, checked, and goes on where a broken line left it."""
+"""Bounded, verified and resumable access to remote files; only this module imports fsspec."""
 
 import contextvars
 import dataclasses
@@ -16,17 +16,17 @@ from .address import Address
 from .errors import RemoteError
 
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "hub", "http": "http", "https": "http", "file": "", "memory": ""}
-"""The schemes that are known, and the extra of this package that brings what each needs."""
+"""Known URL schemes, and the extra of this package that each requires."""
 OPTIONS: dict[str, dict[str, Any]] = {"file": {"auto_mkdir": True}}
-"""What a scheme's file system is made with: no more, since its library reads keys and endpoints from the environment."""
+"""Arguments of each scheme's file system: few, since the libraries read keys and endpoints from the environment."""
 UPLOADS: dict[str, dict[str, Any]] = {"http": {"method": "put"}, "https": {"method": "put"}}
-"""How a scheme's file system is told to store a file."""
+"""Arguments for uploads, by scheme."""
 PIECE = 16 * 2**20
-"""Bytes that are asked for at a time: a request costs tens of milliseconds."""
+"""Bytes per request: a request costs tens of milliseconds."""
 SMALLEST_PIECE = 256 * 2**10
-"""Bytes that are asked for at a time on a line that broke again and again."""
+"""Bytes per request on a connection that fails repeatedly."""
 BACKOFF = retry.Backoff(attempts=4, first_seconds=0.5, factor=4, longest_seconds=8.0)
-"""Of a request that failed and may not the next time."""
+"""Retries on transient errors."""
 
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)(?:://|::)|pipe:", flags=re.IGNORECASE)
 _FOR_GOOD = (
@@ -41,25 +41,25 @@ _BUGS = (TypeError, AttributeError, NameError, LookupError, AssertionError, Memo
 
 T = TypeVar("T")
 Url = Address | str
-"""Of a file; a text is as an address: no message tells a secret in it."""
+"""URL of a file; text is treated like an address: no message shows its secrets."""
 
 
 def is_url(place: Url) -> bool:
-    """Whether an address or a text names something remote rather than a path.
+    """Whether an address or a text is a URL.
 
-    Raises RemoteError for what is neither: an unknown scheme, `pipe:` (it would run a command), a chain (`zip::...`).
+    Raises RemoteError for an unknown scheme, `pipe:`, or a chain such as `zip::...`.
     """
     text = str(place)
     found = _URL.match(text)
     if found and ("::" in text or found["scheme"] not in EXTRAS):
         raise RemoteError(
-            f"{_told(place)}: this kind of URL is not read; give a path, s3://, gs://, hf:// or http(s)://"
+            f"{_shown(place)}: this kind of URL is not read; give a path, s3://, gs://, hf:// or http(s)://"
         )
     return found is not None
 
 
 def join(url: Url, *names: str) -> Address:
-    """The address of a file below `url`, whose query stays; raises ValueError for a name that might lead elsewhere."""
+    """Address of a file below `url`, keeping its query; raises ValueError for a name that could lead elsewhere."""
     for name in names:
         if not re.fullmatch(r"[\w.-]*[\w-][\w.-]*", name, flags=re.ASCII):
             raise ValueError(f"{name!r} is no name of a file")
@@ -68,7 +68,7 @@ def join(url: Url, *names: str) -> Address:
 
 
 def read(url: Url, *, most: int) -> bytes:
-    """A whole file of at most `most` bytes; raises RemoteError where it is larger, not there or not to be had."""
+    """Read a whole file of at most `most` bytes; raises RemoteError if it is larger, missing or unavailable."""
 
     def whole() -> bytes:
         with _open(url) as file:
@@ -76,14 +76,14 @@ def read(url: Url, *, most: int) -> bytes:
 
     data = _with_retry(url, whole)
     if len(data) > most:
-        raise RemoteError(f"{_told(url)}: is larger than {most} bytes, and so not what is looked for; give another URL")
+        raise RemoteError(f"{_shown(url)}: is larger than the expected {most} bytes; give another URL")
     return data
 
 
 def size(url: Url) -> int | None:
-    """Bytes of a file, None where there is none; raises RemoteError where that is not to be told."""
+    """Size of a file in bytes, None if it does not exist; raises RemoteError if that cannot be determined."""
 
-    def told() -> object:
+    def info() -> object:
         try:
             info = _system(url).info(_path(url))
         except FileNotFoundError as error:
@@ -92,30 +92,30 @@ def size(url: Url) -> int | None:
             return None
         return info["size"] if info["type"] == "file" else None
 
-    found = _with_retry(url, told)
+    found = _with_retry(url, info)
     if found is not None and not isinstance(found, int):
-        raise RemoteError(f"{_told(url)}: the server does not say its size; serve it by one that does")
+        raise RemoteError(f"{_shown(url)}: the server does not say its size; serve it by one that does")
     return found
 
 
 def forget(url: Url) -> None:
-    """What a URL's library remembers of which files there are: that of the Hub does, for as long as the process lives."""
+    """Clear the library's cached listing for a URL: the Hub's library caches it for the lifetime of the process."""
     _system(url).invalidate_cache()
 
 
 def upload(path: Path, url: Url) -> None:
-    """Store a file at a URL, over what was there; raises RemoteError where it is not there as a whole afterwards."""
+    """Upload a file to a URL, replacing an existing one; raises RemoteError if it is not there completely afterwards."""
     wanted = path.stat().st_size
     _with_retry(url, lambda: _system(url).put_file(str(path), _path(url), **UPLOADS.get(_scheme(url), {})))
     if (found := size(url)) != wanted:
-        raise RemoteError(f"{_told(url)}: has {found} bytes after the {wanted} of {path} were sent; send them again")
+        raise RemoteError(f"{_shown(url)}: has {found} bytes after the {wanted} of {path} were sent; send them again")
 
 
 def download(url: Url, path: Path, *, size: int, sha256: str) -> None:
-    """Fetch a file of `size` bytes; it appears at `path` only if this is its hexadecimal SHA-256.
+    """Download a file of `size` bytes; it appears at `path` only if its hexadecimal SHA-256 is `sha256`.
 
-    What an earlier call got, at `path` + `.part`, is not fetched again; only one call at a time may fetch to a path. Raises
-    RemoteError where the file is not to be had, of another size, or wrong even when all of it was fetched by this call.
+    Bytes of an earlier call, at `path` + `.part`, are not fetched again; only one call at a time may download to a path. Raises
+    RemoteError if the file is unavailable, of another size, or still wrong after a complete download.
     """
     part = path.with_name(path.name + files.PART)
     try:
@@ -133,15 +133,15 @@ def download(url: Url, path: Path, *, size: int, sha256: str) -> None:
             raise OSError(error.errno, error.strerror, str(part)) from error
         raise RemoteError(f"{part}: cannot be written: {error.strerror}; give another folder") from error
     raise RemoteError(
-        f"{_told(url)}: its SHA-256 is not {sha256}: it was damaged or replaced; to send it again, run ks-shard "
+        f"{_shown(url)}: its SHA-256 is not {sha256}: it was damaged or replaced; to send it again, run ks-shard "
         "with the options that made the set, its --out and --check_bytes"
     )
 
 
 def sha256(url: Url, *, size: int, folder: Path) -> str:
-    """Hexadecimal SHA-256 of the `size` bytes at a URL, which are fetched into a file without a name in `folder`.
+    """Hexadecimal SHA-256 of the `size` bytes at a URL, downloaded to an unnamed file in `folder`.
 
-    Raises RemoteError as `fill` does, and where they cannot be written there.
+    Raises RemoteError as `fill` does, and if they cannot be written there.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as copy:
@@ -149,25 +149,25 @@ def sha256(url: Url, *, size: int, folder: Path) -> str:
             copy.seek(0)
             return hashlib.file_digest(copy, "sha256").hexdigest()
     except OSError as error:
-        what = f"{folder}: cannot hold the {size} bytes of {_told(url)}: {error.strerror}"
+        what = f"{folder}: cannot hold the {size} bytes of {_shown(url)}: {error.strerror}"
         raise RemoteError(f"{what}; make room, or give another folder") from error
 
 
 def fill(out: IO[bytes], url: Url, wanted: int) -> None:
-    """Write what an open file lacks of the `wanted` bytes at a URL, piece by piece; what they say is not checked.
+    """Append the missing ones of the `wanted` bytes at a URL to an open file, piece by piece; the content is not verified.
 
-    Raises RemoteError where the file at the URL is not to be had, or of another size: then nothing is fetched. A line that
-    breaks is tried again as `BACKOFF` says, counted anew whenever more came than ever before.
+    Raises RemoteError if the file is unavailable or of another size (before anything is fetched). A lost connection is retried
+    as `BACKOFF` says, counting anew whenever more bytes arrived than before.
     """
     found = size(url)
     if found != wanted:
         what = "is not there" if found is None else f"has {found} bytes where its index says {wanted}"
-        raise RemoteError(f"{_told(url)}: {what}; upload it again, with its index")
+        raise RemoteError(f"{_shown(url)}: {what}; upload it again, with its index")
     reached, length, broken = out.seek(0, 2), PIECE, 0
     pieces = _pieces(url, reached, wanted, length=length)
 
     def may_pass(error: Exception) -> bool:
-        """Whether smaller pieces may come, from here on."""
+        """Whether the error is transient; reduces the piece size from here on."""
         nonlocal length, broken, pieces
         broken += 1
         length = max(length // 4, SMALLEST_PIECE)
@@ -192,7 +192,7 @@ def fill(out: IO[bytes], url: Url, wanted: int) -> None:
 
 
 def _pieces(url: Url, first: int, size: int, *, length: int) -> Iterator[tuple[int, bytes]]:
-    """The bytes of a file from `first` on, each piece with its place; from 0 on where the server can do no other."""
+    """Bytes of a file from `first` on, each piece with its offset; from offset 0 if the server does not support ranges."""
     try:
         with _open(url) as file:
             while first < size:
@@ -216,7 +216,7 @@ def _exactly(file: IO[bytes], count: int) -> bytes:
 
 
 def _up_to(file: IO[bytes], count: int) -> bytes:
-    """`count` bytes, or all that are left: one read may give fewer, and a server that does as it likes more."""
+    """`count` bytes, or all that are left: a single read may return fewer, or more from a misbehaving server."""
     data = file.read(count)
     while len(data) < count and (more := file.read(count - len(data))):
         data += more
@@ -228,7 +228,7 @@ def _open(url: Url, *, streaming: bool = False) -> Any:  # noqa: ANN401 - fsspec
 
 
 def _text(url: Url) -> str:
-    """What is asked for."""
+    """The full text of a URL."""
     return url.real if isinstance(url, Address) else url
 
 
@@ -247,16 +247,16 @@ def _path(url: Url) -> str:
 
 def _system(url: Url) -> Any:  # noqa: ANN401 - fsspec has no types
     if not is_url(url):
-        raise ValueError(f"{_told(url)!r} is a path")
+        raise ValueError(f"{_shown(url)!r} is a path")
     try:
         return file_system(_scheme(url), web.host(_text(url)) if _is_http(url) else None)
     except ValueError as error:
-        raise RemoteError(f"{_told(url)}: is no URL; see that it is right") from error
+        raise RemoteError(f"{_shown(url)}: is no URL; see that it is right") from error
 
 
 @functools.cache
 def file_system(scheme: str, host: str | None) -> Any:  # noqa: ANN401 - fsspec has no types
-    """A scheme's file system, one a process, of http one a host: each has connections of its own, and takes a moment to make."""
+    """File system of a scheme, one per process (for http one per host): each has its own connections."""
     import fsspec
 
     options = dict(OPTIONS.get(scheme, {}))
@@ -266,7 +266,7 @@ def file_system(scheme: str, host: str | None) -> Any:  # noqa: ANN401 - fsspec 
 
 
 async def _client(named: str, **options: Any) -> Any:  # noqa: ANN401 - fsspec's own
-    """What fsspec asks http servers with, held to what `web` asks of every hop; `named` is the host that the user named."""
+    """HTTP client of fsspec, restricted by the checks of `web` on every redirect; `named` is the host given by the user."""
     import aiohttp
 
     if not hasattr(aiohttp, "SocketFactoryType"):
@@ -274,17 +274,17 @@ async def _client(named: str, **options: Any) -> Any:  # noqa: ANN401 - fsspec's
     trusted = contextvars.ContextVar("trusted", default=False)
 
     async def hop(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """One request of those that redirects lead to."""
+        """One request of a chain of redirects."""
         url, host = str(request.url), request.url.host or ""
         if why := web.refusal(url, named=named):
-            raise web.RefusedError(f"{_told(url)} {why}")
+            raise web.RefusedError(f"{_shown(url)} {why}")
         if not web.is_host(host, web.host(url)):
-            raise web.RefusedError(f"{_told(url)} names two hosts, by how it is read")
+            raise web.RefusedError(f"{_shown(url)} names two hosts, by how it is read")
         trusted.set(request.proxy is not None or web.is_host(host, named))
         return await send(request)
 
     def allowed(address: aiohttp.AddrInfoType) -> socket.socket:
-        """A socket for an address that is about to be connected."""
+        """A socket for an address that passed the checks."""
         family, kind, protocol, _, place = address
         if not (trusted.get() or web.is_allowed(str(place[0]), named=named)):
             raise web.RefusedError(f"what it redirects to {web.PRIVATE}")
@@ -305,7 +305,7 @@ def _with_retry(url: Url, act: Callable[[], T]) -> T:
 
 
 def _may_pass(url: Url, error: Exception) -> bool:
-    """Whether what a library raised may go away by itself; they have no base in common, so bugs are told by elimination."""
+    """Whether an error of a library is transient; their errors have no common base class, so bugs are found by elimination."""
     if isinstance(error, _BUGS):
         raise error
     if isinstance(error, RemoteError) or _refused(error):
@@ -317,32 +317,32 @@ def _may_pass(url: Url, error: Exception) -> bool:
 
 
 def _is_gone(url: Url, error: FileNotFoundError) -> bool:
-    """Whether there is no such file: fsspec says so of every HTTP request that fails, the Hub's of many, and why in the cause."""
+    """Whether the file does not exist: fsspec raises FileNotFoundError for every failed HTTP request; the cause tells why."""
     status = answers.status(error)
     return status in (404, 410) or (status is None and (not _is_http(url) or error.__cause__ is None))
 
 
 def _refused(error: BaseException | None) -> web.RefusedError | None:
-    """Why a host was not asked, where that is what a library's error came from."""
+    """The refusal of a host by `web`, if that caused a library's error."""
     return error if error is None or isinstance(error, web.RefusedError) else _refused(error.__cause__)
 
 
 def _named(url: Url, error: Exception, *, done: str = "") -> RemoteError:
-    """The error of ours that says what a library's does, and what to do."""
+    """Translate a library's error into one of ours, with the remedy."""
     if refused := _refused(error):
-        return RemoteError(f"{_told(url)}: is not followed: {refused}; give the URL of the place where the files lie")
+        return RemoteError(f"{_shown(url)}: is not followed: {refused}; give the URL of the place where the files lie")
     if isinstance(error, ImportError):
         package = f"pip install 'kinetics-sounds[{EXTRAS[_scheme(url)]}]'"
-        return RemoteError(f"{_told(url)}: is not to be had without a package that is missing ({error}); {package}")
+        return RemoteError(f"{_shown(url)}: is not to be had without a package that is missing ({error}); {package}")
     if isinstance(error, FileNotFoundError) and _is_gone(url, error):
-        return RemoteError(f"{_told(url)}: is not there; see whether the URL is right and all was uploaded")
+        return RemoteError(f"{_shown(url)}: is not there; see whether the URL is right and all was uploaded")
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
     words = redact.redact(str(cause), Address(url).secrets)
     return RemoteError(
-        f"{_told(url)}: is not to be had{done} ({type(cause).__name__}: {words}); see that the URL, your keys and the line "
+        f"{_shown(url)}: is not to be had{done} ({type(cause).__name__}: {words}); see that the URL, your keys and the line "
         "are right, then run again"
     )
 
 
-def _told(url: Url) -> str:
+def _shown(url: Url) -> str:
     return str(Address(url))

@@ -1,11 +1,9 @@
-"""Call again what failed for a moment: the only door to stamina."""
+"""Retry of transient failures; only this module imports stamina."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
-
-import stamina
 
 T = TypeVar("T")
 
@@ -14,19 +12,19 @@ logging.getLogger("stamina").setLevel(logging.ERROR)  # its own words name neith
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """How often something is called, and the waits between: exponentially growing, with jitter."""
+    """Number of attempts, and the waits between them: exponential, with jitter."""
 
     attempts: int | None
-    """Calls in all; None: whether there is another is up to who says what may pass."""
+    """Maximum number of calls; None: no limit, `may_pass` decides."""
     first_seconds: float
     factor: float = 2.0
     longest_seconds: float
     jitter_seconds: float = 0.0
-    """Up to so much is added to each wait, which still is no longer than the longest."""
+    """Maximum random addition to each wait, within the longest wait."""
 
 
 def call(act: Callable[[], T], *, may_pass: Callable[[Exception], bool], backoff: Backoff) -> T:
-    """What `act` returns, called with retry and exponential backoff on the errors that `may_pass`.
+    """Call `act` with retry and exponential backoff on errors for which `may_pass` is true.
 
     Raises the error of the last call.
     """
@@ -36,6 +34,8 @@ def call(act: Callable[[], T], *, may_pass: Callable[[Exception], bool], backoff
         if not may_pass(error):
             raise
         failed = error
+    import stamina
+
     try:
         for attempt in stamina.retry_context(
             on=_AgainError,
@@ -65,4 +65,4 @@ def call(act: Callable[[], T], *, may_pass: Callable[[Exception], bool], backoff
 
 
 class _AgainError(Exception):
-    """All that stamina learns of an error: what it tells to whoever logs retries has no secret of an address."""
+    """Error passed to stamina in place of the original: its text is logged, and contains no secret."""

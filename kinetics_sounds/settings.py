@@ -1,6 +1,6 @@
-"""From argv to a frozen dataclass: every command reads its settings here, and nowhere else.
+"""Parse command lines into frozen dataclasses; used by all commands.
 
-A field's own docstring is its help, with its default beside it. The command line beats a `--config` file, which beats the
+A field's docstring is its help text, shown with its default. The command line overrides a `--config` file, which overrides the
 defaults. A dataclass nested as a group of options cannot have slots (jsonargparse reads its `__dict__`).
 """
 
@@ -27,7 +27,7 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 from jsonargparse.typing import register_type
 
-from . import command, plugins
+from . import __version__, command, plugins
 from .address import HELP, NOTE, Address
 from .config_text import check_config, has_setting, read_config
 from .errors import SettingsError
@@ -42,24 +42,24 @@ register_type(Address, serializer=str, deserializer=Address)
 
 @dataclasses.dataclass(frozen=True)
 class Parsed(Generic[S]):
-    """What argv said."""
+    """The parsed command line."""
 
     settings: S
     groups: Mapping[str, Any]
     """An instance of each group's dataclass, by name."""
     configs: tuple[Path, ...] = ()
-    """The files that `--config` named, and the `name` of what lies in no file of its own."""
+    """The files given to `--config`, and the `name` of configs that have no file of their own."""
 
     @property
     def text(self) -> str:
-        """All of it but what is None, as YAML that `--config` reads back."""
+        """All values except None, as YAML that `--config` reads back."""
         values = {**_plain(self.settings), **{name: _plain(group) for name, group in self.groups.items()}}
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         return f"{NOTE}{text}" if HIDDEN in text else text
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any setting
-    """What YAML says of a setting: tables, lists, texts, numbers and truths."""
+    """A setting as plain YAML data: mappings, lists, texts, numbers and booleans."""
     if dataclasses.is_dataclass(value):
         named = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {name: _plain(each) for name, each in named.items() if each is not None}
@@ -72,14 +72,14 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any setting
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """A config that lies in no file of its own."""
+    """A config that is not a file of its own."""
 
     name: Path
-    """What errors call it: the file that it is written in, and its name there."""
+    """Name in error messages: the file it is in, and its name there."""
     parts: tuple[Path | str, ...]
-    """YAML files, or YAML texts; a later one beats those before it."""
+    """YAML files or texts; later ones override earlier ones."""
     places: tuple[Path | None, ...] = ()
-    """What errors call each part, where that is another than `name`."""
+    """Name of each part in error messages, if it differs from `name`."""
 
 
 def parse(
@@ -90,12 +90,11 @@ def parse(
     groups: Mapping[str, type] | None = None,
     find_config: Callable[[str], Path | Layers] | None = None,
 ) -> Parsed[S]:
-    """Read `kind`'s fields, and each group's under its name, from `argv` (None: the process's own).
+    """Parse the fields of `kind`, and each group's under its name, from `argv` (None: that of the process).
 
-    The parser's description is `kind`'s docstring. `find_config` turns what follows `--config` into a file or
-    layers; without it there is no `--config`. A field whose metadata name a `package` takes a name of one of its modules, or
-    one of the words `also`.
-    Raises SettingsError naming the option and the remedy.
+    The docstring of `kind` is the parser's description. `find_config` turns the value of `--config` into a file or layers;
+    without it there is no `--config`. A field with metadata `package` takes the name of one of that package's modules, or one of
+    the words in `also`. Raises SettingsError naming the option and the remedy.
     """
     configs: list[Path] = []
 
@@ -141,13 +140,13 @@ def parse(
 
 
 def _as_url(path: Path) -> str:
-    """The URL that was taken for a path, as it may be told; empty where a path is none."""
+    """URL that was parsed as a path, without secrets; empty if the path is not a URL."""
     scheme, slash, rest = str(path).partition(":/")
     return str(Address(f"{scheme}://{rest}")) if slash and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
 
 
 def _with_tuples(group: Any) -> Any:  # noqa: ANN401 - an instance of whatever was asked for
-    """The same group, its repeatable options as the tuples that its dataclass says."""
+    """The group with its repeatable options converted to tuples."""
     return dataclasses.replace(group, **{name: tuple(getattr(group, name)) for name in _repeatable(type(group))})
 
 
@@ -156,7 +155,7 @@ def _repeatable(kind: type) -> set[str]:
 
 
 def _modules(kind: type) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Each field that takes the name of a package's module, with those names."""
+    """Fields that take the name of a module of a package, with the valid names."""
     return tuple(
         (field.name, (*field.metadata.get("also", ()), *plugins.names(field.metadata["package"])))
         for field in dataclasses.fields(kind)
@@ -165,7 +164,7 @@ def _modules(kind: type) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _config_first(argv: list[str]) -> list[str]:
-    """The same words with `--config` before the rest: what stands on the command line beats it wherever it stands."""
+    """The arguments with `--config` first, so that the command line overrides it wherever it stands."""
     first: list[str] = []
     rest: list[str] = []
     words = iter(argv)
@@ -186,13 +185,13 @@ def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsErro
 
 @dataclasses.dataclass(frozen=True)
 class _Parse:
-    """What belongs to one reading of arguments, where the parser serves all."""
+    """State of one call of `parse`; the parser is shared between calls."""
 
     find: Callable[[str], tuple[tuple[str, Path | None], ...]]
-    """The texts of a config, and what errors call those that are not its own."""
+    """Texts of a config, and the names in error messages of those that are not its own."""
     shape: Mapping[str, Any]
     given: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    """The values so far of options that may be repeated."""
+    """Values so far of repeatable options."""
 
 
 _PARSE: ContextVar[_Parse] = ContextVar("parse")
@@ -213,6 +212,7 @@ def _parser(
         formatter_class=_Formatter,
         exit_on_error=False,
         allow_abbrev=False,
+        version=None if any(field.name == "version" for field in dataclasses.fields(kind)) else __version__,
         epilog=HELP if any(map(_takes_address, (kind, *dict(groups).values()))) else None,
     )
     if with_config:
@@ -245,7 +245,7 @@ def _parser(
 
 
 def _helps(kind: type) -> dict[str, str | None]:
-    """The docstring of each field, of those too that a dataclass has from the one that it is built on."""
+    """Docstrings of the fields, including inherited ones."""
     kinds = [each for each in reversed(kind.__mro__) if dataclasses.is_dataclass(each)]
     return {
         item.arg_name: item.description for each in kinds for item in docstring_parser.parse_from_object(each).params
@@ -257,11 +257,11 @@ def _takes_address(kind: type) -> bool:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the description's own lines, so that examples can be copied; shows types and defaults."""
+    """Help formatter that keeps the description's line breaks (for the examples), and shows types and defaults."""
 
 
 class _Repeated(argparse.Action):
-    """An option whose values add up, without those of the default and of a config."""
+    """Repeatable option: values accumulate, replacing the default and those of a config."""
 
     def __call__(
         self,
@@ -276,7 +276,7 @@ class _Repeated(argparse.Action):
 
 
 class _FindConfig(ActionConfigFile):
-    """A config by the name that whoever asked for the arguments finds it by."""
+    """Load a config by its name, with the caller's `find_config`."""
 
     def __call__(
         self,
@@ -298,14 +298,14 @@ class _FindConfig(ActionConfigFile):
 
 
 def _shape(kind: type) -> dict[str, Any]:
-    """The settings of a dataclass by name: their types, and the shapes of groups."""
+    """Shape of a dataclass: the type of each setting by name, nested for groups."""
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     return {name: _shape(hints[name]) if dataclasses.is_dataclass(hints[name]) else hints[name] for name in names}
 
 
 def choices(text: str, valid: Collection[str], *, option: str) -> tuple[str, ...]:
-    """The words of a comma-separated option, in their order; raises SettingsError for one that is not valid."""
+    """The words of a comma-separated option, in order; raises SettingsError for an invalid one."""
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     for word in words:
         _check_choice(word, valid, option=option)
@@ -320,7 +320,7 @@ def _check_choice(word: str, valid: Collection[str], *, option: str) -> None:
 
 
 def only_one(pattern: str, *, option: str, make: str, below: Path | None = None) -> Path:
-    """The one path that matches a default like `data/*/manifest.parquet`; SettingsError lists none or several."""
+    """The only path that matches a default like `data/*/manifest.parquet`; raises SettingsError for none or several."""
     found = sorted((below or Path()).glob(pattern))
     if len(found) == 1:
         return found[0]

@@ -1,7 +1,7 @@
-"""Shards to samples in one deterministic order that does not know how many machines read them.
+"""Samples of shards in a deterministic order that does not depend on the number of readers.
 
-`order(...)` is a pure function of the index, the seed and the epoch; `rng(...)` of the seed, the epoch and the key. So
-`{seed, epoch, step, batch, fingerprint}` is all the state there is. No torch here.
+`order(...)` is a pure function of the index, the seed and the epoch; `rng(...)` of the seed, the epoch and the key. So `{seed,
+epoch, step, batch, fingerprint}` is the complete state. Does not use torch.
 """
 
 import contextlib
@@ -30,54 +30,54 @@ from .shards.reader import Parts, Split
 __all__ = ["Meta", "Sample", "Split", "open_split", "order", "replacements", "rng", "sample", "windows"]
 
 MAX_FRAMES = 1_000_000
-"""Of a clip: what claims more is damaged."""
+"""Maximum number of frames of a clip: a sample that claims more is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a sample says of itself."""
+    """Metadata of a sample."""
 
     num_frames: int
     fps: float
-    """Frames a second of the stored frames."""
+    """Frame rate of the stored frames."""
     audio_samples: int
-    """Samples of the stored sound; 0 where it is not said."""
+    """Number of samples of the stored audio; 0 if not recorded."""
     frame_bytes: tuple[int, ...] = ()
-    """Bytes of each stored JPEG; empty where frames are stored as video."""
+    """Size of each stored JPEG in bytes; empty if frames are stored as video."""
     frame_crcs: tuple[int, ...] = ()
     """CRC-32 of each stored JPEG."""
 
 
 class Sample:
-    """One clip of a split: what a view asks of it is read, checked and decoded when it asks.
+    """One clip of a split; parts are read, verified and decoded on request.
 
-    Every method raises BadSampleError where the bytes are wrong, MediaError where they do not decode, either where they are
-    not what the sample's metadata and `dataset.json` say, and ShardError where the set has no such part or cannot be read.
+    Every method raises BadSampleError if the bytes are damaged, MediaError if they do not decode, either of these if they
+    contradict the sample's metadata or `dataset.json`, and ShardError if the set has no such part or cannot be read.
     """
 
     def __init__(self, parts: Parts) -> None:
-        """`parts` are an open sample's."""
+        """`parts`: those of an open sample."""
         self._parts = parts
         self.key = parts.key
         self.read_seconds = 0.0
-        """Time spent in reads so far."""
+        """Time spent in reads so far, in seconds."""
 
     def __str__(self) -> str:
         return str(self._parts)
 
     @property
     def dataset(self) -> Dataset:
-        """The set that it belongs to."""
+        """The set that the sample belongs to."""
         return self._parts.split.dataset
 
     @property
     def label_index(self) -> int:
-        """The number of its label."""
+        """Index of the sample's label."""
         return int(self._parts.split.label_index_N[self._parts.number])
 
     @cached_property
     def meta(self) -> Meta:
-        """Its metadata."""
+        """Metadata of the sample."""
         try:
             document = json.loads(self.part(layout.META))
             meta = Meta(
@@ -94,16 +94,16 @@ class Sample:
         return meta
 
     def part(self, name: str) -> bytes:
-        """A part's bytes, as `layout` names it."""
+        """Bytes of a part, by its name in `layout`."""
         began = time.perf_counter()
         data = self._parts.read(name)
         self.read_seconds += time.perf_counter() - began
         return data
 
     def frames(self, numbers: Sequence[int], *, decoder: str = "auto") -> np.ndarray:
-        """The stored frames of these numbers, in this order: uint8, shape (len(numbers), H, W, 3), RGB.
+        """Decode the stored frames with these indices, in this order: uint8, shape (len(numbers), H, W, 3), RGB.
 
-        Of stored JPEGs only the wanted ones are read; `decoder` is for video.
+        Of stored JPEGs only the requested ones are read; `decoder` is for video.
         """
         if layout.JPEGS in self.dataset.parts:
             found_THWC = self._jpegs(numbers)
@@ -153,20 +153,21 @@ class Sample:
         return mel_FT
 
     def waveform(self, *, first: int = 0, count: int | None = None) -> np.ndarray:
-        """The stored sound, or `count` samples of it from sample `first` on: float32, shape (samples,), mono."""
+        """Decode the stored audio, or `count` samples of it from sample `first` on: float32, shape (samples,), mono."""
         return sound.read(self.part(layout.AUDIO), first=first, count=count, length=self.meta.audio_samples)
 
     def _said(self, facts: Mapping[str, Any], name: str) -> object:
-        """What `dataset.json` says of a part; raises ShardError where it does not."""
+        """Value in `dataset.json` for a part; raises ShardError if missing."""
         if name not in facts:
             raise ShardError(f"{self}: {layout.DATASET} does not say {name}; make the set again with ks-shard")
         return facts[name]
 
 
 def in_unit_range(values: np.ndarray) -> np.ndarray:
-    """Which of some float16 values are numbers from 0 to 1: bool, of the same shape.
+    """Which float16 values are in [0, 1]: bool, of the same shape.
 
-    Seen by their bits, which count up from 0.0 to 1.0, then to infinity and NaN: comparing halves takes a hundred times as long.
+    Compares the bit patterns as integers (0.0 to 1.0, infinity and NaN are in ascending order): a hundred times faster than
+    comparing half-precision floats.
     """
     bits = values.view(np.uint16)
     good: np.ndarray = (bits <= np.float16(1).view(np.uint16)) | (bits == np.float16(-0.0).view(np.uint16))
@@ -181,15 +182,15 @@ def _whole(value: object, most: int = 2**62) -> int:
 
 @contextlib.contextmanager
 def sample(split: Split, number: int, *, fetching: reader.Fetching = contextlib.nullcontext) -> Iterator[Sample]:
-    """Sample `number` of a split, for as long as the block lasts; its parts are read within `fetching`."""
+    """Open sample `number` of a split within the block; its parts are read within the context `fetching`."""
     with split.open(number, fetching=fetching) as parts:
         yield Sample(parts)
 
 
 def open_split(place: str | Path | Address, name: str, *, cache: Cache | None = None) -> Split:
-    """Open one split of a shard set, in a folder or at a URL, whose shards then come through the cache.
+    """Open one split of a shard set in a folder, or at a URL, whose shards are then read through the cache.
 
-    Raises ShardError where it is not whole, and lists the splits there are.
+    Raises ShardError if it is incomplete, or does not exist, listing the existing splits.
     """
     return reader.open_split(place, name, cache=cache)
 
@@ -197,9 +198,9 @@ def open_split(place: str | Path | Address, name: str, *, cache: Cache | None = 
 def windows(
     counts: Sequence[int] | np.ndarray, *, seed: int, epoch: int, window: int | None = None
 ) -> list[np.ndarray]:
-    """The shards of an epoch, shuffled, in runs of `window` (None: one run of all): numbers of shards, int64, shape (<= window,).
+    """Shuffled shards of an epoch in groups of `window` (None: one group): indices, int64, shape (<= window,).
 
-    Raises ValueError for a window of no shard.
+    Raises ValueError for a window below 1.
     """
     return _windows(len(counts), window, np.random.default_rng([seed, epoch]))
 
@@ -212,10 +213,10 @@ def _windows(shards: int, window: int | None, generator: np.random.Generator) ->
 
 
 def order(counts: Sequence[int] | np.ndarray, *, seed: int, epoch: int, window: int | None = None) -> np.ndarray:
-    """Every sample once, shuffled: int64, shape (samples,). A pure function of its arguments.
+    """Shuffled order of all samples: int64, shape (samples,). A pure function of its arguments.
 
-    Shards are shuffled, then samples within each run of `window` shards (None: the whole set). Sample numbers count
-    through the shards in their stored order.
+    Shards are shuffled first, then samples within each group of `window` shards (None: the whole set). Sample indices count
+    through the shards in stored order.
     """
     counts = np.asarray(counts, dtype=np.int64)
     starts = np.cumsum(counts) - counts
@@ -228,16 +229,16 @@ def order(counts: Sequence[int] | np.ndarray, *, seed: int, epoch: int, window: 
 
 
 def rng(seed: int, epoch: int, key: str, view: str = "") -> np.random.Generator:
-    """A sample's own randomness: the same crop for the same clip and epoch, on any number of workers."""
+    """Random generator of a sample: the same augmentation for the same clip and epoch, on any number of workers."""
     return np.random.default_rng([seed, epoch, zlib.crc32(key.encode()), zlib.crc32(view.encode())])
 
 
 def replacements(order_N: np.ndarray, *, place: int, batch: int, seed: int, epoch: int, key: str) -> Iterator[int]:
-    """Samples that may stand in for a bad one, the first choice first: every one that is at its column of another step.
+    """Samples that may replace a damaged one, best first: all samples at its batch position in other steps.
 
-    The bad one, called `key`, has the `place`-th place of the epoch's order. The choice is drawn from its own randomness,
-    is never in its batch, and is never another bad one's of that batch (theirs are other columns): so whoever loads a part
-    of the batch need not know of the rest.
+    `place` is the position of the damaged sample, called `key`, in the epoch's order. The choice uses the sample's own random
+    generator, is never in its batch, and never that of another damaged sample of the batch (those use other positions): so each
+    rank can replace samples without knowing the rest of the batch.
     """
     column_M = np.arange(place % batch, len(order_N), batch)
     others_M = rng(seed, epoch, key, "stand-in").permutation(order_N[column_M[column_M != place]])

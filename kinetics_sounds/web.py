@@ -1,8 +1,8 @@
-"""http and https: which hosts are asked, and the only place that opens a URL with urllib.
+"""HTTP and HTTPS access: which hosts may be contacted. Only this module opens URLs with urllib.
 
-A list, a redirect or a name server may lead anywhere. The host that the user named is asked wherever it lies; any other host only
-at a public address, and what is checked is the address that is connected, at every hop. Behind a proxy (http_proxy, https_proxy,
-no_proxy) that is the proxy, as the user named it: it resolves the names, so only their spelling can be checked here.
+A list, a redirect or a name server may lead anywhere. The host named by the user is always allowed; any other host only at a
+public address, checked for the actual connection, on every redirect. Behind a proxy (http_proxy, https_proxy, no_proxy) the
+connection goes to the proxy, which resolves the names, so only the spelling of the host can be checked here.
 """
 
 import functools
@@ -25,46 +25,47 @@ import idna
 from .redact import redact_url
 
 TIMEOUT_SECONDS = 30.0
-"""Silence after which a connection counts as broken."""
+"""Timeout of a silent connection in seconds."""
 SLOW_SECONDS, SLOW_BYTES = 60.0, 64 << 10
-"""So much waiting must bring so many bytes, headers included, or the connection counts as broken."""
+"""A connection counts as broken if it delivers less than this many bytes (including headers) in this many seconds of waiting."""
 MOST_BYTES = 1 << 40
-"""Over one connection, headers and trailers included: of those a server may send without end."""
+"""Maximum bytes per connection, including headers and trailers, which a server may send without end."""
 SECONDS_BETWEEN_LINES = 5.0
-"""Between two lines that say how far a list is."""
+"""Seconds between log lines on the progress of a list."""
 PRIVATE = "lies on a private network, where only the host that you name is asked"
 
 _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _LOCAL_NAMES = ("localhost", "localdomain", "local", "internal", "lan", "home.arpa")
-"""Ends of names that no public name server knows; a name without a dot is none of theirs either."""
+"""Suffixes of names that no public name server knows; names without a dot are not public either."""
 _SPECIAL = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
-"""Of protocols, of 6to4's relays, and of Azure's own services: whether ipaddress calls them global depends on its version."""
+"""Special-purpose networks (protocols, 6to4 relays, Azure's own services), whose `is_global` depends on the version of
+ipaddress."""
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _PROXYS = ("Proxy-authorization",)
-"""Headers that urllib adds for a proxy, as it spells them: where a redirect leads, there may be none."""
+"""Headers that urllib adds for a proxy, removed on redirects."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 log = logging.getLogger("kinetics_sounds")
 
 
 class RefusedError(OSError):
-    """A URL or an address that is not asked; another try meets the same."""
+    """A URL or address that must not be contacted; retrying does not help."""
 
 
 class SlowError(TimeoutError):
-    """A server that sends, and so slowly that waiting is of no use."""
+    """A server that sends too slowly."""
 
 
 def host(url: str) -> str:
-    """The host of a URL in one spelling: unquoted, lower case, IDNA, without a dot at its end; "" where it has none.
+    """Normalised host of a URL: unquoted, lower case, IDNA, without a trailing dot; "" if it has none.
 
-    Raises ValueError for what is no URL and for a host that is no name and no address.
+    Raises ValueError for an invalid URL, and for a host that is neither a name nor an address.
     """
     return _spelt(urllib.parse.unquote(urllib.parse.urlsplit(url).hostname or ""))
 
 
 def is_host(name: str, named: str) -> bool:
-    """Whether a host's name, not quoted, is the one that `host` gave."""
+    """Whether a host name, not quoted, is the one returned by `host`."""
     try:
         return _spelt(name) == named
     except ValueError:
@@ -82,14 +83,14 @@ def _spelt(name: str) -> str:
 
 
 def may_pass(code: int) -> bool:
-    """Whether the same request may succeed after an answer with this HTTP status: the other 4xx are for good."""
+    """Whether a request may succeed after this HTTP status: other 4xx are permanent."""
     return code >= 500 or code in (408, 425, 429)
 
 
 def refusal(url: str, *, named: str) -> str:
-    """Why a URL is not asked, judged by how it is spelt; empty where it may be. `named` is the host that the user named.
+    """Why a URL must not be requested, judged by its spelling; empty if allowed. `named` is the host named by the user.
 
-    Where that is private, so may be another name of it, or its address.
+    If that is private, another name of it, or its address, is allowed too.
     """
     try:
         parts, name = urllib.parse.urlsplit(url), host(url)
@@ -109,7 +110,7 @@ def refusal(url: str, *, named: str) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet, and those that it embeds are too; not so for what is none."""
+    """Whether an IP address, and any it embeds, is public; False for an invalid one."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -126,9 +127,9 @@ def is_public(address: str) -> bool:
 
 
 def is_allowed(address: str, *, named: str) -> bool:
-    """Whether an IP address may be connected: a public one, or one of the host that the user named, where that is private.
+    """Whether an IP address may be connected to: a public one, or one of the host named by the user if that is private.
 
-    A public host is not known by its addresses: its name server could say any of this machine's.
+    The addresses of a public host are not trusted: its name server could return any of this machine's.
     """
     return is_public(address) or (_is_private(named) and address in _addresses(named))
 
@@ -141,11 +142,11 @@ def open_url(
     headers: Mapping[str, str] | None = None,
     ends: float = math.inf,
 ) -> http.client.HTTPResponse:
-    """The server's answer, to be closed by the caller. `named` is the host that the user named, as `host` spells it.
+    """Open a URL; the caller closes the response. `named` is the host named by the user, as returned by `host`.
 
-    What is read of the answer raises SlowError where it comes too slowly, and TimeoutError after `ends` (of time.monotonic).
-    Raises RefusedError where the URL, a redirect or an address is not asked, urllib's HTTPError (closed) for a status that is
-    an error, another OSError or HTTPException where the connection fails.
+    Reading the response raises SlowError if it is too slow, and TimeoutError after `ends` (time.monotonic). Raises RefusedError
+    if the URL, a redirect or an address must not be contacted, urllib's HTTPError (closed) for an error status, another OSError
+    or HTTPException if the connection fails.
     """
     if why := refusal(url, named=named):
         raise RefusedError(f"{redact_url(url)} {why}")
@@ -162,8 +163,8 @@ def open_url(
     return answer
 
 
-def told(url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks as they are; a line in the log every few seconds says how much of a URL there is."""
+def with_progress(url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pass the chunks through, logging the progress of a URL every few seconds."""
     began = spoke = time.monotonic()
     size = 0
     for chunk in chunks:
@@ -175,7 +176,7 @@ def told(url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _addresses(name: str) -> set[str]:
-    """A host's IP addresses, as far as its name can be resolved here."""
+    """IP addresses of a host, as far as it can be resolved here."""
     try:
         return {str(place[0]) for *_, place in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
@@ -183,7 +184,7 @@ def _addresses(name: str) -> set[str]:
 
 
 def _is_private(name: str) -> bool:
-    """Whether a host, spelt as `host` does, is private for all that its spelling says."""
+    """Whether a host, as returned by `host`, looks private by its name."""
     try:
         name = socket.inet_ntoa(socket.inet_aton(name))  # also 127.1 and 2130706433
     except (OSError, ValueError):
@@ -193,7 +194,7 @@ def _is_private(name: str) -> bool:
 
 
 class _Request(urllib.request.Request):
-    """A request that knows the host that the user named, and until when its answer is waited for."""
+    """A request with the host named by the user, and the deadline of its response."""
 
     def __init__(self, url: str, *, named: str, ends: float, **more: Any) -> None:  # noqa: ANN401 - urllib's own
         super().__init__(url, **more)
@@ -206,7 +207,7 @@ class _Request(urllib.request.Request):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only where a list could point to."""
+    """Follows redirects only to places that `refusal` allows."""
 
     def redirect_request(  # type: ignore[override]  # every request here is one of ours
         self,
@@ -217,7 +218,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """Raise RefusedError for the others."""
+        """Raise RefusedError for a redirect that must not be followed."""
         fp.close()  # or its body would be read to an end that it may not have
         if why := refusal(newurl, named=req.named):
             raise RefusedError(f"it redirects to {redact_url(newurl)}, which {why}")
@@ -237,7 +238,7 @@ class _Https(urllib.request.HTTPSHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Knows http and https and nothing else; the usual one opens file: and ftp: too."""
+    """Opener for http and https only; urllib's default also opens file: and ftp:."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -255,7 +256,7 @@ def _opener() -> urllib.request.OpenerDirector:
 def _connection(
     kind: type[http.client.HTTPConnection], address: str, *, timeout: float, request: _Request
 ) -> http.client.HTTPConnection:
-    """One of urllib's connections, to an allowed address, with answers that are held to the limits on time."""
+    """A urllib connection to an allowed address, whose responses have time limits."""
     made = kind(address, timeout=timeout)
     made._create_connection = functools.partial(_connect, named=None if request.proxied else request.named)  # type: ignore[attr-defined]
     made.response_class = functools.partial(_Answer, ends=request.ends)  # type: ignore[assignment]
@@ -263,7 +264,7 @@ def _connection(
 
 
 def _connect(address: tuple[str, int], timeout: float, _source: object = None, *, named: str | None) -> socket.socket:
-    """A socket to the first address of a host that answers and is allowed; to any where it is `named`, or that is None."""
+    """Socket to the first address of a host that answers and is allowed; to any if it is `named`, or that is None."""
     name, port = address
     try:
         name = _spelt(name)
@@ -287,7 +288,7 @@ def _connect(address: tuple[str, int], timeout: float, _source: object = None, *
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer whose every byte is waited for within limits, those of its headers too."""
+    """A response with time limits for every byte, including headers."""
 
     def __init__(self, sock: socket.socket, *more: Any, ends: float, **others: Any) -> None:  # noqa: ANN401
         super().__init__(sock, *more, **others)
@@ -295,7 +296,7 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _Timed(io.RawIOBase):
-    """What comes over a socket, while it comes fast enough."""
+    """Data from a socket, with a minimum speed."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, ends: float) -> None:
         self.raw, self.sock, self.ends = raw, sock, ends

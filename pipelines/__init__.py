@@ -1,1 +1,1 @@
-"""Programs that build: annotations to clips, clips to shards, and the demo of the whole way."""
+"""Commands that build datasets: annotations to clips, clips to shards, publishing and export, and the demo."""

@@ -1,4 +1,4 @@
-"""A clip's task as its worker tries it, and what the driver makes of what comes back: of ks-shard and ks-export alike."""
+"""Run a clip's task in a worker, and check its result in the driver; shared by ks-shard and ks-export."""
 
 import shlex
 from collections.abc import Callable
@@ -24,12 +24,12 @@ from . import executors
 from .executors import R, T
 
 TASK_SECONDS = 900.0
-"""A clip's whole task is killed after this; ffmpeg has the shorter `--timeout`."""
+"""A clip's whole task is killed after this many seconds; ffmpeg has the shorter `--timeout`."""
 AGAIN = "run the same command to go on"
 
 
 def mending(build: Path, *, then: str) -> str:
-    """What to do where the clips of a build are not those that its manifest names; `then` is the command to run again."""
+    """Remedy if the clips of a build differ from its manifest; `then` is the command to run again."""
     command = f"ks-build ... --out {shlex.quote(str(build))} --check_bytes"
     return f"make it anew with the options of the build ({command}), then run {then} again"
 
@@ -40,11 +40,12 @@ class Refused:
 
     reason: str
     error: type[KineticsSoundsError] = ManifestError
-    """What that is: for a person to mend, or StoppedError where running again may help, or FaultError where a disk fails."""
+    """Type of the error: by default one for the user to fix, StoppedError if running again may help, FaultError for a failing
+    disk."""
 
 
 def attempt(act: Callable[[T], R], task: T) -> R | Refused:
-    """What `act` gives, with what is up to the user, the disk or the machine as a result: what a worker raises is a bug."""
+    """Call `act`, returning errors of the user's, the disk's or the machine's as a result: any other exception is a bug."""
     try:
         return act(task)
     except (ManifestError, SettingsError, ShardError) as error:
@@ -60,12 +61,11 @@ def attempt(act: Callable[[T], R], task: T) -> R | Refused:
 
 
 def in_two_tries(act: Callable[[], R], path: Path, *, decoded: Callable[[R], int] = lambda _: 0, frames: int = 0) -> R:
-    """What `act` makes of a clip's file, in a second try where the first fails: tools are killed, disks stall.
+    """Call `act` on a clip's file, and once more if it fails: tools get killed, disks stall.
 
-    So too where other than `frames` frames were `decoded` (0: their number is not known): some demuxers pass over what they
-    cannot read without a word. Two tries that show the same are believed, for then it is the number that was measured
-    otherwise. Raises MediaError where the second try fails, UnreadableError where it shows others again, and not those of
-    the first, and OSError where the file cannot be read to its end.
+    It is also repeated if the number of `decoded` frames is not `frames` (0: unknown): some demuxers silently skip what they
+    cannot read. If both attempts agree, the result is trusted, and the recorded number was wrong. Raises MediaError if the second
+    attempt fails, UnreadableError if it gives yet another number, and OSError if the file cannot be read to its end.
     """
     shown = None
     try:
@@ -84,10 +84,10 @@ def in_two_tries(act: Callable[[], R], path: Path, *, decoded: Callable[[R], int
 
 
 def check(key: str, result: object) -> None:
-    """See that a clip's task made something, which is then no `Refused` nor `Failed`.
+    """Raise an error unless a clip's task has a result, that is neither `Refused` nor `Failed`.
 
-    Raises ManifestError for what a person must do first, StoppedError for what is not known to be the clip's own fault, and
-    FaultError for a bug or a disk that fails: nothing is settled.
+    Raises ManifestError for what the user must fix first, StoppedError if the clip may not be at fault, and FaultError for a bug
+    or a failing disk; in each case the clip stays pending.
     """
     if isinstance(result, Refused):
         raise result.error(f"{key}: {result.reason}")
@@ -98,10 +98,10 @@ def check(key: str, result: object) -> None:
 
 
 class RetryOnce(Generic[T, R]):
-    """A pool that hands a task in once more whose process died or ran past its time: machines can be busy."""
+    """A pool that submits a task again, once, if its process died or timed out: machines can be busy."""
 
     def __init__(self, start: Callable[[], executors.Pool[T, R]], *, workers: int) -> None:
-        """Nothing is started before the first task."""
+        """Processes start with the first task."""
         self.workers = workers
         self._start = start
         self._pool: executors.Pool[T, R] | None = None
@@ -109,16 +109,16 @@ class RetryOnce(Generic[T, R]):
 
     @property
     def busy(self) -> int:
-        """Tasks handed in whose results were not taken yet."""
+        """Number of tasks submitted whose results were not collected yet."""
         return self._pool.busy if self._pool else 0
 
     def submit(self, task: T, *, timeout_seconds: float) -> None:
-        """Hand in a task, which is killed once it has run this long."""
+        """Submit a task; it is killed once it has run this long."""
         self._pool = self._pool or self._start()
         self._pool.submit(task, timeout_seconds=timeout_seconds)
 
     def finished(self, seconds: float) -> list[tuple[T, R | executors.Failed]]:
-        """As the pool's own, without the ends that are no ends yet."""
+        """Same as the pool's own, without the failures that are retried."""
         ended = []
         for task, result in self._pool.finished(seconds) if self._pool else ():
             lost = isinstance(result, executors.Failed) and result.cause is not executors.Cause.RAISED
@@ -130,6 +130,6 @@ class RetryOnce(Generic[T, R]):
         return ended
 
     def close(self) -> None:
-        """End the processes and what they run."""
+        """End the processes and their child processes."""
         if self._pool:
             self._pool.close()

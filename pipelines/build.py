@@ -1,4 +1,4 @@
-"""ks-build: from a class list to clips on disk, with an outcome for every annotation."""
+"""ks-build: build clips on disk from a class list or a published list, with an outcome for every annotation."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ from kinetics_sounds.sources import OnDisk, Source, TarSource
 from . import executors
 from .fetching import list_report, verdicts
 from .fetching.archive_driver import ask_archive
-from .fetching.build_settings import RETRIABLE, Settings, check, check_groups
+from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
 from .fetching.build_state import BuildState, drop_changed, pending, standing
 from .fetching.comparison import How, compare
 from .fetching.driver import Run, RunStats, StopReason, ask
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-build`."""
 
     def run() -> int:
-        parsed = parse(Settings, argv, prog="ks-build", groups=sources.options() | executors.options())
+        parsed = parse(BuildSettings, argv, prog="ks-build", groups=sources.options() | executors.options())
         return build(parsed.settings, parsed.groups)
 
     return command("ks-build", run)
@@ -52,25 +52,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a build is to do."""
+    """Input of a build."""
 
     classes: ClassList
     clips: tuple[Clip, ...]
     sources: Mapping[Address, Source | TarSource]
-    """By their `--source` texts, in the order in which they are asked."""
+    """By their `--source` texts, in the order given."""
     groups: Mapping[str, Any]
-    """The own options of sources and executors, by their names."""
+    """Options of sources and executors, by name."""
     again: frozenset[str]
-    """Kinds and statuses of an earlier run that are asked again."""
+    """Kinds and statuses of earlier runs to retry."""
     out: Path
     lists: ListPlan | None = None
-    """What the lists ask for, where the clips are those of lists."""
+    """Plan of the published lists, if the clips come from lists."""
 
 
-def build(settings: Settings, groups: Mapping[str, Any]) -> int:
-    """Plan, get what is not there yet, and write manifest and report; returns the exit code.
+def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
+    """Plan, fetch what is missing, and write manifest and report; returns the exit code.
 
-    `groups` holds the own options of sources and executors, by their names.
+    `groups` holds each source's and executor's own options, by its name.
     """
     check(settings)
     job = _prepare(settings, groups)
@@ -130,9 +130,9 @@ def _write(report: Mapping[str, Any], out: Path) -> None:
 
 
 def _compare(
-    planned: ListPlan, settings: Settings, became: Became, out: Path, report: dict[str, Any], stop: Stop
+    planned: ListPlan, settings: BuildSettings, became: Became, out: Path, report: dict[str, Any], stop: Stop
 ) -> None:
-    """Add to the report, there too, how the clips of published lists compare with what was published."""
+    """Compare the clips of published lists with what was published, and add the result to the report and its file."""
     how = How(workers=settings.workers, timeout_seconds=settings.timeout)
     if compared := compare(planned, became, out, how=how, stop=stop.__bool__):
         report["compared"] = compared
@@ -140,13 +140,13 @@ def _compare(
 
 
 def _as_listed(job: Job, report: Mapping[str, Any]) -> bool:
-    """Nothing that lists ask for is known to be another than they say; true without lists."""
+    """Whether nothing is known to differ from the lists; true without lists."""
     different = "compared" in report and report["compared"]["counts"]["different"]
     return not job.lists or (job.lists.sound and not different)
 
 
-def _prepare(settings: Settings, groups: Mapping[str, Any]) -> Job:
-    """Read what the settings name, and print what was chosen; nothing is written but lists that had to be downloaded."""
+def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
+    """Read the inputs named by the settings, and print them; only downloaded lists are written."""
     say = sys.stderr if settings.json else sys.stdout
     splits = choices(settings.splits, SPLITS, option="splits")
     again = frozenset(choices(settings.retry, RETRIABLE, option="retry"))
@@ -184,14 +184,14 @@ def _tell_classes(class_list: ClassList, say: TextIO) -> None:
     print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}", file=say)
 
 
-def _lists(settings: Settings) -> tuple[ClipList, ...]:
-    """The files of the lists, each of a format that was recognised."""
+def _lists(settings: BuildSettings) -> tuple[ClipList, ...]:
+    """Files of the lists, each with its detected format."""
     name = "" if settings.clips_format == "auto" else settings.clips_format
     return tuple(lists.recognise(path, name=name) for place in settings.clips for path in files_of(place))
 
 
 def _name(spec: Address) -> str:
-    """What a `--source` text begins with."""
+    """Name at the start of a `--source` text."""
     return str(spec).partition(":")[0]
 
 
@@ -201,7 +201,7 @@ def _own(groups: Mapping[str, Any], spec: Address) -> object:
 
 
 def _check_bytes(job: Job, ledger: Ledger, known: BuildState, stop: Stop) -> bool:
-    """Have clips whose bytes changed made anew, by this run or, if it is killed, by any later one; whether all were read."""
+    """Mark clips whose bytes changed for rebuilding, by this run or a later one; returns whether all could be read."""
     clips = {clip.key: clip for clip in job.clips}
     for entry, found in drop_changed(ledger, known, job.out, stop.__bool__):
         detail = f"{entry.media.path if entry.media else ''}: {found}; it is to be made anew"
@@ -213,12 +213,12 @@ def _check_bytes(job: Job, ledger: Ledger, known: BuildState, stop: Stop) -> boo
 
 
 def _ask_all(
-    job: Job, settings: Settings, ledger: Ledger, known: BuildState, tally: RunStats, stop: Stop
+    job: Job, settings: BuildSettings, ledger: Ledger, known: BuildState, tally: RunStats, stop: Stop
 ) -> StopReason | None:
-    """Ask one source after the other for what is wanting; returns the first that refused, if any did.
+    """Ask the sources one after the other for the pending clips; returns the reason of the first that refused, if any.
 
-    What one refuses now another may have; only a full disk ends it all. Workers are started for the first source that has
-    anything to be asked. Raises SourceError where a source cannot be used.
+    Another source may have what one refuses now; only a full disk ends the build. Workers are started for the first source with
+    pending clips. Raises SourceError if a source cannot be used.
     """
     with contextlib.ExitStack() as stack:
         run: Run | None = None
@@ -243,14 +243,14 @@ def _ask_all(
 
 def _start(
     job: Job,
-    settings: Settings,
+    settings: BuildSettings,
     ledger: Ledger,
     known: BuildState,
     tally: RunStats,
     stop: Stop,
     stack: contextlib.ExitStack,
 ) -> Run:
-    """Workers and their scratch folder, both of which go when the stack is left."""
+    """Start workers, with a scratch folder; both end with the stack."""
     out = job.out.absolute()
     scratch = stack.enter_context(files.scratch(out))
     own = job.groups.get(settings.executor)
@@ -280,8 +280,8 @@ def _official(splits: Iterable[str]) -> tuple[Address, ...]:
 
 
 @contextlib.contextmanager
-def _annotations_folder(settings: Settings, out: Path) -> Iterator[Path]:
-    """Where lists that have to be downloaded are kept, unless nothing is to be written."""
+def _annotations_folder(settings: BuildSettings, out: Path) -> Iterator[Path]:
+    """Folder for downloaded lists; temporary if nothing is to be written."""
     if not settings.dry_run:
         yield out / "annotations"
         return
@@ -293,11 +293,11 @@ def _plan_lists(
     clip_lists: Sequence[ClipList],
     class_list: ClassList | None,
     splits: Sequence[str],
-    settings: Settings,
+    settings: BuildSettings,
     out: Path,
     say: TextIO,
 ) -> ListPlan:
-    """What the lists ask for; says what was read."""
+    """Plan the clips of the lists, and print what was read."""
     asked = Asked(splits=splits, split=settings.clips_split, limit=settings.limit, per_class=settings.per_class)
     for each in clip_lists:
         told = (
@@ -320,8 +320,8 @@ def _plan_lists(
     return planned
 
 
-def _forecast(job: Job, settings: Settings) -> dict[str, Any]:
-    """What is still to be asked; writes nothing."""
+def _forecast(job: Job, settings: BuildSettings) -> dict[str, Any]:
+    """What remains to be requested; writes nothing."""
     known, read = BuildState(), dict[Address, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():
         with Ledger(job.out / "ledger.sqlite", only_read=True) as ledger:

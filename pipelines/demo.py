@@ -1,7 +1,7 @@
-"""ks-demo: the whole way on a small world that it makes itself; no network, no data.
+"""ks-demo: the whole pipeline on a small synthetic dataset; no network, no data.
 
-The very commands that a user types run here, as processes of their own: yt-dlp downloads from a local server, ffmpeg cuts,
-shards are packed, encoders are pretrained and judged beside untrained ones.
+The users' commands run as separate processes: yt-dlp downloads from a local server, ffmpeg trims, shards are packed, encoders are
+pretrained and compared with untrained ones.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds import files, progress, stream
-from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, stoppable
+from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, has_torch, refuse_without_torch, stoppable
 from kinetics_sounds.errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
 from kinetics_sounds.settings import parse
@@ -31,18 +31,18 @@ PACKAGE = __package__.rpartition(".")[0]
 QUICK = (48, 8)
 """Clips and steps of `--quick`."""
 SECONDS = 4
-"""Length of a clip; its video is a second longer, so that there is something to cut."""
+"""Length of a clip in seconds; its video is one second longer, so that there is something to trim."""
 PROBES = {
     "linear": ("top1", "top1_chance"),
     "knn": ("top1", "top1_chance"),
     "crossmodal": ("video_to_audio_r10", "r10_chance"),
 }
-"""Each probe with the metric that the table shows, and what guessing would reach."""
+"""Each probe with the metric shown in the report, and its chance level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Go the whole way on a made-up audio-visual world: videos, clips, shards, pretraining, scores, a report.
+class DemoSettings:
+    """Run the whole pipeline on synthetic audio-visual data: videos, clips, shards, pretraining, evaluation, report.
 
     Takes about 8 minutes on two cores. Needs no network, no data and no GPU.
 
@@ -55,43 +55,45 @@ class Settings:
     """
 
     out: Path | None = None
-    """Folder for everything that is made, where a killed demo goes on; default: demo, or demo-quick with --quick."""
+    """Output folder; an interrupted demo resumes there. Default: demo, or demo-quick with --quick."""
     clips: int = 840
-    """Clips in all, the same number of each of the six classes."""
+    """Total number of clips, divided equally among the six classes."""
     steps: int | None = None
-    """Optimiser updates; default: what the recipe says."""
+    """Number of optimizer steps. Default: that of the recipe."""
     recipe: str = "avcl_tiny"
-    """The recipe to train by."""
+    """Training recipe: a shipped name or a YAML file."""
     seed: int = 0
-    """Of the world and of the training."""
+    """Seed of the synthetic data and of the training."""
     quick: bool = False
-    """Only show that the mechanics work: 48 clips and 8 steps, some minutes; nothing is learnt."""
+    """Smoke test: 48 clips and 8 steps, a few minutes; nothing is learned."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes for building and packing."""
+    """Number of worker processes for building and packing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One video of the world."""
+    """A synthetic video."""
 
     class_index: int
     number: int
-    """Counts the videos of a class."""
+    """Index of the video within its class."""
     seed: int
 
     @property
     def youtube_id(self) -> str:
-        """What the world calls it; says nothing of the class."""
+        """ID of the video; does not reveal the class."""
         return f"demo-{self.seed:02d}-{(self.number * len(scenes.CLASSES) + self.class_index):06d}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-demo`."""
-    return command("ks-demo", lambda: demo(parse(Settings, argv, prog="ks-demo").settings))
+    return command("ks-demo", lambda: demo(parse(DemoSettings, argv, prog="ks-demo").settings))
 
 
-def demo(settings: Settings) -> int:
-    """Make the world, go the whole way, print the table; returns the exit code."""
+def demo(settings: DemoSettings) -> int:
+    """Render the data, run all steps, print the table; returns the exit code."""
+    if not has_torch():
+        refuse_without_torch("ks-demo")
     if settings.clips < 48:
         raise SettingsError(f"--clips {settings.clips}: must be at least 48")
     out, began = settings.out or Path("demo-quick" if settings.quick else "demo"), time.monotonic()
@@ -145,8 +147,8 @@ def demo(settings: Settings) -> int:
     return DONE
 
 
-def _make(videos: Sequence[Video], folder: Path, settings: Settings) -> None:
-    """Render and encode what is not there yet."""
+def _make(videos: Sequence[Video], folder: Path, settings: DemoSettings) -> None:
+    """Render and encode the missing videos."""
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(folder, "*.mp4")
     todo = [(video, folder) for video in videos if not (folder / f"{video.youtube_id}.mp4").exists()]
@@ -161,9 +163,9 @@ def _make(videos: Sequence[Video], folder: Path, settings: Settings) -> None:
 
 
 def render(task: tuple[Video, Path]) -> None:
-    """One video of the world as an mp4 file, in a worker."""
+    """Render one video as an mp4 file, in a worker."""
     video, folder = task
-    its = scenes.Settings(seconds=SECONDS + 1)
+    its = scenes.SceneSettings(seconds=SECONDS + 1)
     seed = video.seed * 1_000_000 + video.number
     frames, waveform = scenes.render(video.class_index, seed, its)
     path = folder / f"{video.youtube_id}.mp4"
@@ -173,7 +175,7 @@ def render(task: tuple[Video, Path]) -> None:
 
 
 def _write_lists(videos: Sequence[Video], out: Path) -> None:
-    """The class list and the annotations: seconds 0 or 1 to four later, seven of ten videos for training."""
+    """Write the class list and the annotations: spans of four seconds that start at 0 or 1; seven of ten videos for training."""
     files.write_bytes(out / "classes.txt", "".join(f"{label}\n" for label in scenes.CLASSES).encode())
     rows = ["label,youtube_id,time_start,time_end,split"]
     for video in videos:
@@ -183,7 +185,7 @@ def _write_lists(videos: Sequence[Video], out: Path) -> None:
 
 
 def _run(module: str, *arguments: object) -> None:
-    """One of our own commands as a process, as a user would run it; its output is shown."""
+    """Run one of our commands as a process, as a user would; its output is shown."""
     argv = [sys.executable, "-m", f"{PACKAGE}.{module}", *map(str, arguments)]
     print(f"\n$ {' '.join(argv[2:])}", flush=True)
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop, subprocess.Popen(argv) as process:
@@ -203,8 +205,8 @@ def _run(module: str, *arguments: object) -> None:
         raise (StoppedError if stopped else KineticsSoundsError if misused else FaultError)(f"{module} {what}")
 
 
-def _scores(out: Path, settings: Settings, *, untrained: bool) -> dict[str, Mapping[str, float]]:
-    """What each probe says."""
+def _scores(out: Path, settings: DemoSettings, *, untrained: bool) -> dict[str, Mapping[str, float]]:
+    """Scores of each probe."""
     folder = out / "eval" / ("untrained" if untrained else "trained")
     clips, more = 1 if settings.quick else 2, ["--untrained"] if untrained else []
     how = ("--clips", clips, "--batch", 32, "--workers", 0, "--out", folder, *more)

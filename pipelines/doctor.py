@@ -1,4 +1,4 @@
-"""ks-doctor: what of this machine works, what is missing, and what to do about it."""
+"""ks-doctor: report what works on this machine, what is missing, and how to fix it."""
 
 import contextlib
 import json
@@ -47,16 +47,16 @@ CHECKS: tuple[Check, ...] = (
     machine.cores,
     machine.clock,
 )
-"""In the order of the report; each runs in a process of its own."""
+"""Checks in the order of the report; each runs in its own process."""
 MOST_SECONDS = 86_400
-"""No check takes a day."""
+"""Maximum of `--timeout`, in seconds."""
 NAME_WIDTH = 32
-"""Characters; longer names push their line to the right."""
+"""Width of the name column, in characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Say what of this machine works, what is missing, and what to do about it. Changes nothing.
+class DoctorSettings:
+    """Report what works on this machine, what is missing, and how to fix it. Changes nothing.
 
     Examples:
       ks-doctor
@@ -68,28 +68,28 @@ class Settings:
     """
 
     out: Path = Path()
-    """Folder that data will be written to, whose disk is looked at; it need not exist. Default: the working directory."""
+    """Data folder to check the disk of; it need not exist. Default: the working directory."""
     live: bool = False
-    """Also get one real video from each source, into a temporary folder. A source that fails is missing."""
+    """Also fetch one real video from each source, into a temporary folder. A source that fails counts as missing."""
     source: tuple[Address, ...] = field(default=(), metadata={"repeat": True})
-    """With --live: the sources to ask, as ks-build takes them; repeatable. Default: youtube."""
+    """With --live: sources to test, as for ks-build; repeatable. Default: youtube."""
     live_id: str = sources.LIVE_ID
-    """With --live: the video to ask for. Default: the first one on YouTube, of 19 seconds; of a folder, any that it has."""
+    """With --live: ID of the video to fetch. Default: YouTube's first video, 19 seconds; of a folder, any of its videos."""
     distributed: bool = False
-    """Also start a rank for every GPU (two on the CPU) and see that they learn what one process would."""
+    """Also start one rank per GPU (two on the CPU) and check that their training step equals that of a single process."""
     timeout: float = 120.0
-    """Seconds that one check may take before it is killed and named."""
+    """Time limit of one check in seconds; it is then killed and reported."""
     json: bool = False
     """Print the findings as a JSON list on standard output."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-doctor`."""
-    return command("ks-doctor", lambda: doctor(parse(Settings, argv, prog="ks-doctor").settings))
+    return command("ks-doctor", lambda: doctor(parse(DoctorSettings, argv, prog="ks-doctor").settings))
 
 
-def doctor(settings: Settings) -> int:
-    """Run every check and print what it finds, as it finds it; returns the exit code."""
+def doctor(settings: DoctorSettings) -> int:
+    """Run every check and print its findings as they come; returns the exit code."""
     _check(settings)
     found = []
     for finding in findings(settings):
@@ -104,8 +104,8 @@ def doctor(settings: Settings) -> int:
     return SOME_FAILED if counts[Verdict.MISSING] else DONE
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
-    """What every check finds, in the order of the report."""
+def findings(settings: DoctorSettings) -> Iterator[Finding]:
+    """Findings of all checks, in the order of the report."""
     asked = Asked(out=str(settings.out), timeout_seconds=settings.timeout, live_id=settings.live_id)
     for check in CHECKS:
         yield from apart(check, asked)
@@ -116,21 +116,21 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 def lines(finding: Finding) -> str:
-    """A finding as text: verdict, name and what was found on one line, and the remedy under it."""
+    """A finding as text: verdict, name and result on one line, the remedy below."""
     first = f"{finding.verdict:<8} {_plain(finding.name):<{NAME_WIDTH}} {_plain(finding.found)}"
     return f"{first}\n{'':8}   -> {_plain(finding.remedy)}" if finding.remedy else first
 
 
 def _plain(text: str) -> str:
-    """On one line, without what a terminal would obey: some of it is the words of strangers."""
+    """Text on one line without terminal control characters: some of it comes from strangers."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-def _specs(settings: Settings) -> tuple[Address, ...]:
+def _specs(settings: DoctorSettings) -> tuple[Address, ...]:
     return (settings.source or (Address("youtube"),)) if settings.live else ()
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: DoctorSettings) -> None:
     if not 0 < settings.timeout <= MOST_SECONDS:
         raise SettingsError(f"--timeout {settings.timeout:g}: must be more than 0, and at most {MOST_SECONDS}")
     if settings.source and not settings.live:

@@ -1,7 +1,6 @@
-"""ks-export: from clips or shards to the folders that other people's loaders read."""
+"""ks-export: export clips or shards to the folder formats of other projects' loaders."""
 
 import contextlib
-import inspect
 import json
 import signal
 import sys
@@ -10,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import files, progress
-from kinetics_sounds.command import DONE, MISUSE, SOME_FAILED, STOPPED, Stop, command, stoppable
+from kinetics_sounds import files, plugins, progress
+from kinetics_sounds.command import DONE, MISUSE, SOME_FAILED, STOPPED, Stop, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import parse
 from kinetics_sounds.shards.index import SkippedClip
@@ -29,6 +28,8 @@ from .layouts import Exported
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-export`."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if tell_version("ks-export", words):
+        return DONE
 
     def run() -> int:
         if not words or words[0].startswith("-"):
@@ -43,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _what_there_is() -> str:
-    """Every layout, a line each, and how one is asked for."""
+    """Usage text: one line per layout, and examples."""
     lines = ["Lay out a build's clips as other people's code reads them:"]
-    for name in layouts.names():
-        line = (inspect.getdoc(layouts.load(name)) or "").partition("\n")[0].removeprefix(f"ks-export {name}: ")
+    for name, first in plugins.first_lines(layouts.__name__).items():
+        line = first.removeprefix(f"ks-export {name}: ")
         lines.append(f"  {name:14} {line[:1].upper()}{line[1:]}")
     lines += [
         "",
@@ -70,7 +71,7 @@ def _check(settings: layouts.CommonSettings, groups: Mapping[str, Any]) -> None:
 
 
 def export(layout: str, settings: layouts.CommonSettings, groups: Mapping[str, Any]) -> int:
-    """Lay out what is not there yet; returns the exit code. `groups` holds the own options of executors."""
+    """Export what is missing; returns the exit code. `groups` holds each executor's own options."""
     job = export_job.prepare(layout, settings)
     out = settings.out
     _introduce(job)
@@ -107,7 +108,7 @@ def export(layout: str, settings: layouts.CommonSettings, groups: Mapping[str, A
 
 
 def _introduce(job: Job) -> None:
-    """Say what is laid out, where, and what a user of its class list must know."""
+    """Print what is exported, where to, and the class list's note."""
     say = sys.stderr if job.settings.json else sys.stdout
     print(f"{'shards' if job.settings.shards else 'manifest'}: {job.place}\nout: {job.settings.out}", file=say)
     if note := job.facts["note"]:
@@ -115,7 +116,7 @@ def _introduce(job: Job) -> None:
 
 
 def _whole(job: Job, stop: Stop) -> Known:
-    """What is there already and as it was recorded."""
+    """Clips already exported and unchanged."""
     out, settings = job.settings.out, job.settings
     known, layout = journal.read(out / journal.NAME), layouts.load(job.layout)
     names = set(layout.counts(settings))
@@ -149,7 +150,7 @@ def _whole(job: Job, stop: Stop) -> Known:
 
 
 def _refuse_strangers(job: Job, names: set[str]) -> None:
-    """Raise SettingsError where files lie among the clips' that are none of theirs: a loader might take them for some."""
+    """Raise SettingsError for foreign files among the clips': a loader might read them."""
     layout = layouts.load(job.layout)
     places = {place for item in job.items for place in layout.places(item.entry, job.settings)}
     found = placing.strangers(job.settings.out, places | names)
@@ -167,7 +168,7 @@ def _list_names(job: Job) -> set[str]:
 
 
 def _lay_out(job: Job, known: Known, pool: executors.Pool[Task, Answer], scratch: Path, stop: Stop) -> None:
-    """Make what is not known; each clip is recorded once its files have their names."""
+    """Make the missing clips; each is recorded once its files have their final names."""
     settings, layout = job.settings, layouts.load(job.layout)
     told = Work(
         layout=job.layout,
@@ -193,7 +194,7 @@ def _lay_out(job: Job, known: Known, pool: executors.Pool[Task, Answer], scratch
 
 
 def _write_lists(job: Job, known: Known) -> None:
-    """The layout's lists, and the journal in order; a file that says the same already stays as it is."""
+    """Write the layout's lists and the sorted journal; unchanged files are not rewritten."""
     done = [
         Exported(entry=item.entry, counts=made.counts)
         for item in job.items
@@ -208,7 +209,7 @@ def _write_lists(job: Job, known: Known) -> None:
 
 
 def _tell(job: Job, known: Known) -> int:
-    """Say what there is and what was left out; the exit code."""
+    """Print what was exported and what was left out; returns the exit code."""
     counts: dict[str, dict[str, int]] = {}
     for item in job.items:
         made = known[item.entry.key]

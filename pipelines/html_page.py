@@ -1,6 +1,6 @@
-"""One HTML file that shows a run: scores, curves, and samples to see and hear, with no script and no network.
+"""A single HTML file that shows a run: scores, curves, and samples, without scripts or network access.
 
-Everything is inside the file as data URIs, a strict content policy forbids the rest, and every string is escaped.
+Media are embedded as data URIs, a strict content security policy forbids everything else, and every string is escaped.
 """
 
 import base64
@@ -69,26 +69,26 @@ _GLOW = np.array(
         (252, 244, 196),
     ]
 )
-"""A colour map in steps of about equal lightness: night, plum, ember, straw."""
+"""Colour map with steps of about equal lightness."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One clip to see and hear."""
+    """A clip to show."""
 
     key: str
     label: str
     video: bytes
-    """An mp4 file."""
+    """Contents of an mp4 file."""
     audio: bytes
-    """A flac file."""
+    """Contents of a FLAC file."""
     mel_FT: npt.NDArray[np.floating]
-    """The sound's picture, low bands first, from 0 to 1 [shape=(bands, columns)]."""
+    """Mel-spectrogram, low bands first, values from 0 to 1 [shape=(bands, columns)]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One number followed over a run."""
+    """A value over the course of a run."""
 
     name: str
     steps: tuple[float, ...]
@@ -104,7 +104,7 @@ def write(
     curves: Sequence[Curve],
     scores: Sequence[Mapping[str, str | float]],
 ) -> None:
-    """Write the page to path, whole or not at all; a section with nothing to show is left out."""
+    """Write the page to path atomically; empty sections are left out."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -140,7 +140,7 @@ def _table(scores: Sequence[Mapping[str, str | float]]) -> str:
 
 
 def _text(value: str | float) -> str:
-    """A number in four digits, without an exponent where people would not write one."""
+    """A number with four digits, without an exponent where unusual."""
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
@@ -192,7 +192,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers from low to high: two to five of them, 1, 2 or 5 of a power of ten apart."""
+    """Round tick values from low to high: two to five of them, spaced 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10((high - low) / 4))
     apart = next(power * digit for digit in (1, 2, 5, 10) if power * digit >= (high - low) / 4)
     return [apart * count for count in range(math.ceil(low / apart), math.floor(high / apart) + 1)]
@@ -231,6 +231,6 @@ def png(mel_FT: npt.NDArray[np.floating]) -> bytes:
 
 
 def from_parts(key: str, label: str, parts: Mapping[str, bytes]) -> Sample:
-    """A sample of a shard, by its parts."""
+    """Sample from the parts of a shard's sample."""
     mel_FT = np.load(io.BytesIO(parts[layout.MEL]), allow_pickle=False).astype(np.float32)
     return Sample(key=key, label=label, video=parts[layout.FRAMES], audio=parts[layout.AUDIO], mel_FT=mel_FT)

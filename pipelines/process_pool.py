@@ -1,6 +1,6 @@
-"""Processes on this machine, each under a watchdog: hung or crashed tasks are killed, named and survived.
+"""Supervised worker processes on this machine: hung or crashed tasks are killed, reported and survived.
 
-Every executor ends here: whatever brings a task to a machine, there it runs in a process that this module watches.
+All executors use it: wherever a task runs, it runs in a process supervised by this module.
 """
 
 import contextlib
@@ -31,44 +31,44 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MARK = "KINETICS_SOUNDS_WORKER"
-"""What a worker's tasks start has this in its environment, with a value that is the worker's alone."""
+"""Environment variable that marks all processes started by a worker's tasks, with a value unique to the worker."""
 SECONDS_TO_LEAVE = 2.0
-"""What a worker has for its `finally` blocks when whoever drives it is gone."""
-LIVES = 3
-"""Times that a task is begun, on whichever executor, before it is held for the cause of its losses."""
+"""Time for a worker's `finally` blocks after its driver is gone."""
+MAX_ATTEMPTS = 3
+"""Maximum number of starts of a task, on any executor, before its losses are attributed to it."""
 SECONDS_TO_STALL = 60.0
-"""Beyond the longest time that a task has: when no task ended for so long, the pool is stuck."""
+"""If no task ends for this long beyond the longest time limit, the pool counts as stuck."""
 
 _log = logging.getLogger(__name__)
 
 _busy = False
-"""In a worker: whether it carries out a task."""
+"""In a worker: whether a task is running."""
 
 
 class Cause(StrEnum):
-    """Why a task gave no result."""
+    """Why a task has no result."""
 
     TIMED_OUT = "timed_out"
-    """It ran past its time and was killed."""
+    """It exceeded its time limit and was killed."""
     DIED = "died"
-    """Its process, or the machine that it ran on, went away."""
+    """Its process, or its machine, ended."""
     RAISED = "raised"
-    """It raised, which tasks here never mean to: a bug."""
+    """It raised an exception, which tasks must not do: a bug."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A task that gave no result."""
+    """A task without a result."""
 
     cause: Cause
     detail: str
     trace: str = ""
-    """The traceback of what was raised."""
+    """Traceback of the exception."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job(Generic[T]):
-    """A task that was handed in."""
+    """A submitted task."""
 
     task: T
     timeout_seconds: float
@@ -76,14 +76,14 @@ class _Job(Generic[T]):
 
 
 class SupervisedPool(Generic[T, R]):
-    """As many processes as there are workers, started by spawning; they go by themselves when this one is killed.
+    """`workers` processes, started by spawning; they end with this process.
 
-    A pool of pebble's survives its workers while they work, but not one that dies between tasks or as it starts (out of
-    memory, say), and one that dies as it takes a task holds the pool's locks for ever. Then another pool takes its place.
+    pebble's pool survives workers that die during a task, but not one that dies between tasks or at its start (out of memory, for
+    instance), and one that dies while taking a task keeps the pool's locks for ever. In these cases the pool is replaced.
     """
 
     def __init__(self, function: Callable[[T], R], *, workers: int) -> None:
-        """Nothing is started before the first task."""
+        """Processes start with the first task."""
         self.workers = workers
         self._function = function
         self._pool = self._new_pool()
@@ -92,19 +92,19 @@ class SupervisedPool(Generic[T, R]):
 
     @property
     def busy(self) -> int:
-        """Tasks handed in whose results were not taken yet."""
+        """Number of tasks submitted whose results were not collected yet."""
         return len(self._running)
 
     def submit(self, task: T, *, timeout_seconds: float) -> None:
-        """Hand in a task, which is killed once it has run this long."""
+        """Submit a task; it is killed once it has run this long."""
         if not self._running:
             self._moved = time.monotonic()
             if self._broken():  # while nothing was to be done, so no task lost a life
                 self._replace("a worker died while it had no task")
-        self._hand_in(_Job(task, timeout_seconds, LIVES))
+        self._hand_in(_Job(task, timeout_seconds, MAX_ATTEMPTS))
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
-        """The tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
+        """Tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
         if not self._running:
             time.sleep(seconds)
             return []
@@ -119,7 +119,7 @@ class SupervisedPool(Generic[T, R]):
         return [(job.task, result) for future in ended for job, result in self._outcome(future)]
 
     def close(self) -> None:
-        """End the processes and what they run."""
+        """End the processes and their child processes."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
@@ -149,7 +149,7 @@ class SupervisedPool(Generic[T, R]):
             return True
 
     def _replace(self, why: str) -> None:
-        """Begin a new pool; what the old one did not finish is lost with it."""
+        """Start a new pool; unfinished tasks of the old one are lost."""
         _log.warning("the pool of workers is started anew: %s", why)
         self.close()
         for future in self._running:
@@ -158,22 +158,27 @@ class SupervisedPool(Generic[T, R]):
         self._pool = self._new_pool()
 
     def _outcome(self, future: ProcessFuture[R]) -> list[tuple[_Job[T], R | Failed]]:
-        """Of a task that ended; nothing where it was lost with its pool and is handed in again."""
+        """Result of an ended task; empty if it was lost with its pool and submitted again."""
         job = self._running.pop(future)
         if not isinstance(future.exception(), BrokenProcessPool):
             return [(job, _result(future))]
         if job.lives == 1:
             return [
-                (job, Failed(Cause.DIED, f"it was lost {LIVES} times with the pool of workers: {future.exception()}"))
+                (
+                    job,
+                    Failed(
+                        Cause.DIED, f"it was lost {MAX_ATTEMPTS} times with the pool of workers: {future.exception()}"
+                    ),
+                )
             ]
         self._hand_in(_Job(job.task, job.timeout_seconds, job.lives - 1))
         return []
 
 
 def forget_main() -> None:
-    """In a process whose main module is a tool's own: spare the processes that it spawns from importing that first.
+    """In a process whose main module belongs to a tool: keep spawned processes from importing that module.
 
-    Functions are importable by name, so nothing is missed; Ray's main module costs a second and 100 MB.
+    Functions are imported by name, so it is not needed; Ray's main module costs a second and 100 MB.
     """
     main = vars(sys.modules["__main__"])
     main.pop("__file__", None)
@@ -193,7 +198,7 @@ def _result(future: ProcessFuture[Any]) -> Any:  # noqa: ANN401 - pebble's types
 
 
 def _carry_out(function: Callable[[T], R], task: T) -> R:
-    """In a worker: the task; a worker that is told to leave does so once the task's `finally` blocks are through."""
+    """In a worker: run the task; a worker told to exit does so after the task's `finally` blocks."""
     global _busy
     try:
         try:
@@ -206,9 +211,9 @@ def _carry_out(function: Callable[[T], R], task: T) -> R:
 
 
 def _begin(driver: int, module: str) -> None:
-    """In a new worker: Ctrl-C is the driver's to handle, and the worker goes when the driver is gone.
+    """Initialise a worker: ignore Ctrl-C, which the driver handles, and exit when the driver is gone.
 
-    The tasks' module is imported here, where that may take its time: a worker takes a task with the pool's locks held.
+    Also imports the tasks' module now: a worker takes its first task while holding the pool's locks.
     """
     os.environ[MARK] = mark = secrets.token_hex(8)
     _leave_a_guard(f"{MARK}={mark}".encode())
@@ -234,10 +239,10 @@ def _leave_with(driver: int) -> None:
 
 
 def _leave_a_guard(mark: bytes) -> None:
-    """Fork a process that outlives this one, however it ends, and then kills what its tasks started.
+    """Fork a process that outlives this one and then kills the processes started by its tasks.
 
-    No signal could do that for a worker that is killed together with whoever watches it (as Ray does), and groups and
-    sessions are the tools' own.
+    No signal handler could do that for a worker that is killed together with its supervisor (as Ray does), and process groups and
+    sessions are used by the tools.
     """
     ours, open_while_we_live = os.pipe()
     if os.fork():
@@ -260,12 +265,12 @@ def _leave_a_guard(mark: bytes) -> None:
 
 
 def most_descriptors() -> int:
-    """How many there may be; the system may say -1 for no limit, or a thousand million."""
+    """Maximum number of open files; the system may report -1 for no limit, or a billion."""
     return min(max(os.sysconf("SC_OPEN_MAX"), 256), 65536)
 
 
 def _kill_marked(mark: bytes) -> int:
-    """Kill each process that was started with the mark; how many there were, none where there is no /proc."""
+    """Kill all processes with the mark; returns their number, 0 without /proc."""
     count = 0
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # another user's, or it has just ended

@@ -1,4 +1,4 @@
-"""ks-publish: from a build's manifest to a folder that others can rebuild, compare and cite."""
+"""ks-publish: turn a build's manifest into a folder that others can rebuild, compare and cite."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 from kinetics_sounds import manifest, remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable
+from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import reader
@@ -21,10 +21,10 @@ from .publishing import check, diff, options, push, run, versions
 from .publishing.card import WITH_MEDIA
 from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
-from .publishing.options import CREATOR, Options
+from .publishing.options import CREATOR, PublishOptions
 
 MOST_NAMED = 20
-"""Clips that are named of those without hashes."""
+"""Number of clips without hashes that are listed by name."""
 
 NEXT = """\
 next steps, for a DOI:
@@ -33,8 +33,8 @@ next steps, for a DOI:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Publish a build: splits, card, Croissant, checksums and fingerprints, without media. Run again, it writes what changed.
+class PublishSettings:
+    """Publish a build: splits, dataset card, Croissant, checksums and fingerprints, without media. Run again to update.
 
     Examples:
       ks-publish
@@ -49,39 +49,40 @@ class Settings:
     """
 
     manifest: Path | None = None
-    """manifest.parquet of a build, or a copy beside it that lacks rows; default: the only one under data/."""
+    """manifest.parquet of a build, or a filtered copy beside it. Default: the only one under data/."""
     out: Path | None = None
-    """Folder to be written; default: published/NAME."""
+    """Output folder. Default: published/NAME."""
     name: str | None = None
-    """Name of the set; default: that of the class list."""
+    """Name of the dataset. Default: that of the class list."""
     version: str | None = None
-    """MAJOR.MINOR.PATCH; default: 1.0.0, then what follows: MAJOR where records are removed or moved or labels have another
-    index, MINOR where records are added, else PATCH. Another may be given where it is later."""
+    """MAJOR.MINOR.PATCH. Default: 1.0.0, then derived from the changes: MAJOR if records are removed or moved or label
+    indices change, MINOR if records are added, else PATCH. A later version than that is accepted too."""
     creator: str | None = None
-    """Who publishes it; default: what the folder says already, else anonymous."""
+    """Name of the publisher. Default: the one in the published folder, else anonymous."""
     url: str | None = None
-    """Page of the set; default: what the folder says already."""
+    """Web page of the dataset. Default: the one in the published folder."""
     license: str | None = None
-    """Of the lists: CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0, ODC-By-1.0; default: what the folder says already, else CC-BY-4.0."""
+    """License of the lists: CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0, ODC-By-1.0. Default: the one in the published folder, else
+    CC-BY-4.0."""
     date: str | None = None
-    """Day of this version, as 2026-11-28; default: today, or that of the folder where nothing changed."""
+    """Date of this version, like 2026-11-28. Default: today; unchanged if nothing else changed."""
     shards: Address | None = None
-    """Shard set (a folder or a URL) whose facts are told of too; its address is not."""
+    """Shard set (a folder or a URL) to describe in the card; its address is not published."""
     media: bool = False
-    """Copy the clips into the folder. YouTube's terms restrict passing them on."""
+    """Copy the clips into the folder. YouTube's terms restrict sharing them."""
     no_hashes: bool = False
-    """Leave picture_hash and sound_hash empty, by which new encodings of a clip are recognised; they are computed from the
-    clips, once, at about a quarter of a second of a core each."""
+    """Do not compute picture_hash and sound_hash, which identify re-encoded copies of a clip. They are computed once per
+    clip, about a quarter of a second of one core each."""
     timeout: float = 120.0
-    """Seconds that one ffmpeg run may take."""
+    """Time limit of one ffmpeg run, in seconds."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that compute hashes; each uses one core."""
+    """Number of processes that compute hashes, one core each."""
     push: Address | None = None
-    """hf://datasets/USER/NAME: send the folder there, after saying what it is and asking."""
+    """Upload the folder to hf://datasets/USER/NAME, after a summary and a confirmation."""
     yes: bool = False
-    """With --push: send without asking."""
+    """With --push: upload without confirmation."""
     public: bool = False
-    """With --push: a repository that is not there is made public, and not private."""
+    """With --push: create a missing repository public instead of private."""
     json: bool = False
     """Print the result as JSON on standard output."""
 
@@ -91,19 +92,21 @@ SUBCOMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "diff": diff.main,
     "run": run.publish_run,
 }
-"""What `ks-publish WORD` does besides publishing."""
+"""Subcommands of `ks-publish`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-publish`."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if tell_version("ks-publish", words):
+        return DONE
     if words and words[0] in SUBCOMMANDS:
         return command(f"ks-publish {words[0]}", lambda: SUBCOMMANDS[words[0]](words[1:]))
-    return command("ks-publish", lambda: publish(parse(Settings, words, prog="ks-publish").settings))
+    return command("ks-publish", lambda: publish(parse(PublishSettings, words, prog="ks-publish").settings))
 
 
-def publish(settings: Settings) -> int:
-    """Write the folder, unless it says the same already; returns the exit code."""
+def publish(settings: PublishSettings) -> int:
+    """Write the folder unless it is unchanged; returns the exit code."""
     if not 0 < settings.timeout < float("inf") or settings.workers < 1:
         raise SettingsError("--timeout and --workers: must be more than 0")
     _check_push(settings)
@@ -129,8 +132,8 @@ def publish(settings: Settings) -> int:
     return SOME_FAILED if done.failed else DONE
 
 
-def _check_push(settings: Settings) -> None:
-    """Raise SettingsError for what cannot be sent, before hours of work."""
+def _check_push(settings: PublishSettings) -> None:
+    """Raise SettingsError for a push that cannot succeed, before hours of work."""
     if settings.push is None and (settings.yes or settings.public):
         raise SettingsError("--yes and --public: are of --push; add it, or leave them out")
     if settings.push is not None:
@@ -139,11 +142,11 @@ def _check_push(settings: Settings) -> None:
             raise SettingsError("--push: asks before it sends, and there is no terminal to ask on; add --yes to send")
 
 
-def _options(settings: Settings, made: manifest.Manifest) -> Options:
+def _options(settings: PublishSettings, made: manifest.Manifest) -> PublishOptions:
     name = options.checked_name(settings.name or options.default_name(made.classes))
     if settings.license is not None and settings.license not in LICENSES:
         raise SettingsError(f"--license {settings.license!r}: is none of {', '.join(LICENSES)}")
-    return Options(
+    return PublishOptions(
         out=settings.out or Path("published") / name,
         name=name,
         version=None if settings.version is None else versions.parse(settings.version),
@@ -160,7 +163,7 @@ def _options(settings: Settings, made: manifest.Manifest) -> Options:
 
 
 def _shards(place: Address) -> Dataset:
-    """What a shard set says of itself, with a word where it has no fingerprints."""
+    """Read a shard set's `dataset.json`, with a warning if it has no fingerprints."""
     dataset = reader.read_dataset(place if remote.is_url(place) else Path(place.real))
     if not dataset.selection:
         print(

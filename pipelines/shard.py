@@ -1,4 +1,4 @@
-"""ks-shard: from a manifest's clips to WebDataset tars of frames, mel-spectrograms and sound."""
+"""ks-shard: pack a manifest's clips into WebDataset shards of frames, mel-spectrograms and audio."""
 
 import contextlib
 import dataclasses
@@ -30,8 +30,8 @@ from .packing.job import Job, Made, clip_order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Pack a build's clips into WebDataset shards. Run it again to go on where it stopped.
+class ShardSettings:
+    """Pack the clips of a build into WebDataset shards. Run again to resume.
 
     Examples:
       ks-shard
@@ -47,42 +47,42 @@ class Settings:
     """
 
     manifest: Path | None = None
-    """manifest.parquet of a build, or a copy beside it that lacks rows (Parquet, or CSV called *.csv); default: the only
-    one under data/."""
+    """manifest.parquet of a build, or a filtered copy beside it (Parquet, or CSV named *.csv). Default: the only one under
+    data/."""
     out: Address | None = None
-    """Folder of the shards, or a URL (s3://, gs://, http://, hf://datasets/USER/NAME) to which they are sent once all are made
-    and checked; default, and where they are made for a URL: shards beside the manifest. On the Hub a repository that is not
-    there is made, private."""
+    """Output folder, or a URL (s3://, gs://, http://, hf://datasets/USER/NAME) to upload to once all shards are written and
+    verified. Default, and local folder of an upload: shards, beside the manifest. A missing Hub repository is created,
+    private."""
     codec: Literal["h264", "jpeg"] = "h264"
-    """How frames are stored: video in closed groups of 16, or each a JPEG: seven times the bytes, a third of the work to
-    read."""
+    """How frames are stored: H.264 in closed groups of 16, or one JPEG each (seven times the bytes, a third of the decoding
+    time)."""
     short_side: int = 128
-    """Pixels of the stored frames' shorter side; even. The aspect is kept."""
+    """Shorter side of the stored frames in pixels, even. The aspect ratio is kept."""
     quality: int = 90
-    """Of --codec jpeg, 1 to 100."""
+    """JPEG quality of --codec jpeg, 1 to 100."""
     fast_decode: bool = False
-    """Decode the clips without their loop filter: a sixth less work; frames some 45 dB (at worst 38) from the exact ones."""
+    """Decode the clips without the loop filter: one sixth faster; frames differ from the exact ones by about 45 dB PSNR (38
+    at worst)."""
     mel: Literal["paper", "authors"] = "paper"
-    """The mel-spectrogram: the paper's text (10 ms window and hop), or what its authors' scripts do (43 and 21 ms)."""
+    """Mel-spectrogram parameters: those of the paper (10 ms window and hop), or of its authors' scripts (43 and 21 ms)."""
     audio: Literal["flac", "none"] = "flac"
-    """Whether the 24 kHz sound is kept beside the mel-spectrogram."""
+    """Format of the 24 kHz audio stored beside the mel-spectrogram; none: not stored."""
     shard_bytes: int = 256_000_000
-    """A shard is closed once it holds this many bytes."""
+    """Target size of a shard in bytes: it is closed once it holds as many."""
     seed: int = 0
-    """Of the one shuffle that decides the samples' order in the tars."""
+    """Seed of the shuffle that orders samples across shards."""
     executor: str = field(default="local", metadata={"package": executors.__name__})
-    """Where workers run: processes here, a Ray cluster, or Slurm array jobs. The clips and the shards' folder must be seen by
-    all of them."""
+    """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs. All of them must see the clips and
+    the shards' folder."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes; each uses one core. The bytes do not depend on it."""
+    """Number of worker processes, one core each. The output does not depend on it."""
     timeout: float = 300.0
-    """Seconds that one ffmpeg run may take."""
+    """Time limit of one ffmpeg run, in seconds."""
     check_bytes: bool = False
-    """Read every shard that is there, at the URL of --out too, and make or send anew those whose SHA-256 is not their index's, or
-    whose index is damaged; without this option sizes alone are compared. (The Hub tells the SHA-256 of what it has: that is
-    compared with and without this option, and nothing fetched.)"""
+    """Verify the SHA-256 of existing shards, at the URL of --out too, and make or upload again those that differ from their
+    index or whose index is damaged. Without it only sizes are compared (on the Hub always the SHA-256, without a download)."""
     verify: Address | None = None
-    """Check this shard set (a folder or a URL) against its indexes, and pack nothing."""
+    """Verify this shard set (a folder or a URL) against its indexes, and pack nothing."""
     verify_decode: bool = False
     """With --verify: also decode every sample."""
     json: bool = False
@@ -96,17 +96,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command("ks-shard stats", lambda: stats.main(words[1:]))
 
     def run() -> int:
-        parsed = parse(Settings, words, prog="ks-shard", groups=executors.options())
+        parsed = parse(ShardSettings, words, prog="ks-shard", groups=executors.options())
         _check(parsed.settings, parsed.groups)
         return shard(parsed.settings, parsed.groups) if parsed.settings.verify is None else _verify(parsed.settings)
 
     return command("ks-shard", run)
 
 
-def shard(settings: Settings, groups: Mapping[str, Any]) -> int:
-    """Pack what is not packed yet, and send what is not there yet; returns the exit code.
+def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
+    """Pack the missing shards and upload the missing files; returns the exit code.
 
-    `groups` holds the own options of executors, by their names.
+    `groups` holds each executor's own options, by its name.
     """
     job = _prepare(settings)
     with (
@@ -156,8 +156,8 @@ PACKED_SO = (
 )
 
 
-def _verify(settings: Settings) -> int:
-    """Check a set; returns the exit code."""
+def _verify(settings: ShardSettings) -> int:
+    """Verify a set; returns the exit code."""
     place = settings.verify or Address("")
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         found = verify.verify(place, decode=settings.verify_decode, workers=settings.workers, stop=stop.__bool__)
@@ -178,10 +178,10 @@ def _verify(settings: Settings) -> int:
     return SOME_FAILED if found.faults else DONE
 
 
-def _prepare(settings: Settings) -> Job:
-    """Read what the settings name, and print what was chosen; nothing is written.
+def _prepare(settings: ShardSettings) -> Job:
+    """Read the inputs named by the settings, and print them; writes nothing.
 
-    Raises SettingsError where there is nothing to pack, ShardError where another set lies at the URL.
+    Raises SettingsError if there is nothing to pack, ShardError if the URL has another set.
     """
     path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
     made = manifest.read(path)
@@ -221,9 +221,9 @@ def _prepare(settings: Settings) -> Job:
 
 
 def _with_recipe(job: Job) -> Job:
-    """The same with its recipe: that of the set which lies there already, where that has the bytes of this job.
+    """Set the job's recipe: that of the existing set, if it has the bytes of this job.
 
-    Raises ShardError where another set lies at the URL.
+    Raises ShardError if the URL has another set.
     """
     recipes: dict[str, Packing] = {}
     for versions in encode_sample.versions(job.packing.encoding):
@@ -236,7 +236,7 @@ def _with_recipe(job: Job) -> Job:
     raise ShardError(f"{job.url}: {packing_job.OTHER}")
 
 
-def _check(settings: Settings, groups: Mapping[str, Any]) -> None:
+def _check(settings: ShardSettings, groups: Mapping[str, Any]) -> None:
     for name in ("shard_bytes", "workers", "timeout"):
         if not 0 < getattr(settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be more than 0")
@@ -263,7 +263,7 @@ def _check(settings: Settings, groups: Mapping[str, Any]) -> None:
             )
 
 
-def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: Settings) -> Dataset:
+def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: ShardSettings) -> Dataset:
     keys = {split: [key for each in indices for key in each.keys] for split, indices in done.items()}
     packed = {split: _packed(job.orders[split], keys[split]) for split in done}
     clips = [row for rows in packed.values() for row in rows]
@@ -297,7 +297,7 @@ def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: Settings) 
 
 
 def _packed(outcomes: Sequence[Outcome], keys: Collection[str]) -> list[tuple[str, str, str, str]]:
-    """Key, label, split and the clip's SHA-256 of the outcomes that have a sample, in shards made now or kept."""
+    """Key, label, split and the clip's SHA-256 of all outcomes with a sample, in new or existing shards."""
     keys = set(keys)
     return [
         (each.clip.key, each.clip.label, each.clip.split, each.media.sha256)

@@ -170,7 +170,7 @@ KINDS = {
     "no_video no_audio too_short corrupt too_large bad_aspect out_of_sync",
     Kind.RETRY: "not_tried not_in_source occupied unreadable dubbed no_formats network http_4xx http_5xx truncated timeout "
     "crashed",
-    Kind.STOP: "disk_full bot_check rate_limited",
+    Kind.BLOCKED: "disk_full bot_check rate_limited",
 }
 
 

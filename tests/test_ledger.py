@@ -16,7 +16,7 @@ import pytest
 
 from kinetics_sounds.clip import Clip, Media, Outcome, Status, Verdict
 from kinetics_sounds.errors import ManifestError
-from kinetics_sounds.ledger import Ledger, PartEntry, _told
+from kinetics_sounds.ledger import Ledger, PartEntry, _sqlite_errors
 from kinetics_sounds.manifest import ADDED
 
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
@@ -405,7 +405,7 @@ def test_a_file_that_only_a_failing_disk_keeps_from_being_opened_is_no_misuse(co
     error.sqlite_errorcode = code
 
     def within(path: Path) -> None:
-        with _told(path):
+        with _sqlite_errors(path):
             raise error
 
     with pytest.raises(OSError, match="Input/output error") as caught:

@@ -110,8 +110,11 @@ def test_the_wheel_owns_one_name(wheel: Path) -> None:
 def test_the_wheel_holds_all_the_code_and_all_the_data(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     data = {
-        f"kinetics_sounds/{path.relative_to(ROOT).as_posix()}"
-        for pattern in ("manifests/classes/*.txt", "manifests/classes/*.csv", "manifests/*.md", "train/recipes/*.yaml")
+        f"kinetics_sounds/{path.relative_to(ROOT).as_posix().removeprefix('kinetics_sounds/')}"
+        for pattern in (
+            *("manifests/classes/*.txt", "manifests/classes/*.csv", "manifests/*.md"),
+            *("train/recipes/*.yaml", "kinetics_sounds/media/*.npz"),
+        )
         for path in ROOT.glob(pattern)
     }
 

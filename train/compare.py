@@ -64,7 +64,7 @@ def compare(argv: Sequence[str]) -> int:
     asked = words[: next((place for place, word in enumerate(words) if word.startswith("-")), len(words))]
     settings = parse(Settings, words[len(asked) :], prog="ks-train compare").settings
     if not asked:
-        raise SettingsError(f"no recipe is named; {USAGE}")
+        raise SettingsError(f"no recipe given; {USAGE}")
     plan = planned(
         asked,
         seeds=settings.seeds,
@@ -80,7 +80,7 @@ def compare(argv: Sequence[str]) -> int:
         _check_same(plan)
         failed = list(_all_rows(plan, stop))
         if stop:
-            print("stopped: what was done is kept; run the same command to go on", file=sys.stderr)
+            print("stopped: finished work is kept; run the same command to resume", file=sys.stderr)
             return STOPPED
         rows = [row for name in plan.recipes for row in _results(plan, name)]
         if rows:
@@ -102,11 +102,11 @@ def _check_same(plan: Plan) -> None:
     there: dict[str, Any] = _read(path) if path.is_file() else {}
     kept = there.get("recipes", {})
     if there.get("shards", shards := reader.read_dataset(plan.shards).recipe) != shards:
-        raise SettingsError(f"{plan.out}: holds runs on other shards; choose another --out")
+        raise SettingsError(f"{plan.out}: contains runs on other shards; choose another --out")
     if changed := [name for name, digest in own.items() if kept.get(name, digest) != digest]:
         raise SettingsError(
-            f"{plan.out}: holds runs of {', '.join(changed)} with other settings; choose another --out, or delete their folders "
-            "and compare.json"
+            f"{plan.out}: contains runs of {', '.join(changed)} with other settings; choose another --out, or delete their "
+            "folders and compare.json"
         )
     files.write_bytes(path, (json.dumps({"shards": shards, "recipes": kept | own}) + "\n").encode())
 
@@ -187,7 +187,7 @@ def _scores(path: Path) -> dict[str, float]:
     """Read the scores of a results.json; raise RunError if it is not one."""
     scores = _read(path).get("scores")
     if not isinstance(scores, dict) or not scores:
-        raise RunError(f"{path}: is no result of ks-eval; delete it and run again")
+        raise RunError(f"{path}: is not a result of ks-eval; delete it and run again")
     return scores
 
 
@@ -224,10 +224,10 @@ def _do(module: str, words: Sequence[str], shards: Address, stop: Stop) -> None:
                         process.wait()
     if process.returncode == STOPPED and not stop:
         raise StoppedError(
-            f"{module} {' '.join(words)} was stopped; see its words above, and run the same command again"
+            f"{module} {' '.join(words)} was stopped; see its output above, and run the same command again"
         )
     if process.returncode != DONE:
-        raise RunError(f"{module} {' '.join(words)} ended with {process.returncode}; see its words above")
+        raise RunError(f"{module} {' '.join(words)} ended with {process.returncode}; see its output above")
 
 
 def _results(plan: Plan, recipe: str) -> Iterator[Row]:

@@ -25,8 +25,6 @@ from .engine import bench, build, resume, trainer
 
 log = logging.getLogger("kinetics_sounds")
 
-UNTRIED = "None of them but avcl_tiny has been run at full size here; scores of the paper are the paper's."
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-train`."""
@@ -79,7 +77,7 @@ def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
     asked, there = recipes.classes_of(name), split.dataset.classes
     recommended = name == recipes.recipe_for(there)
     if world.leads and settings.init_from is None and asked not in (None, there) and not recommended:
-        log.warning("the recipe %s is for %s, these shards are of %s", name, asked, there)
+        log.warning("the recipe %s is for %s, but these shards are of %s", name, asked, there)
     out = settings.out or Path("runs") / name
     # What config.yaml says, so that it says the same again.
     settings = dataclasses.replace(settings, shards=shards, out=out, window=resume.window(settings, split, out))
@@ -102,7 +100,7 @@ def _say(settings: TrainSettings, split: stream.Split, world: World) -> None:
     world.say(f"shards: {settings.shards}, {of}\nout: {settings.out}")
     if not split.dataset.splits[split.name].selection:
         world.say(
-            "note: the set has no selection and content for run.json; run ks-shard again to add them (it keeps the tars)"
+            "note: the shards have no selection and content fingerprints; run ks-shard again to add them (it keeps the tars)"
         )
     if settings.window is not None:
         world.say(f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
@@ -135,19 +133,16 @@ def _check(
             f"--val_split {settings.val_split}: has {len(val)} samples, fewer than {max(world.size, 2)} to compare; name another"
         )
     if "plateau" in (settings.optim.schedule, *settings.optim.schedules.values()) and settings.val_split is None:
-        raise SettingsError("--optim.schedule plateau: waits for a better validation; name a --val_split")
+        raise SettingsError("--optim.schedule plateau: needs validation; give a --val_split")
     if settings.precision != "float32" and world.device.type == "cpu":
         raise SettingsError(
-            f"--precision {settings.precision}: is for GPUs; on some CPUs convolutions are wrong in it; give float32"
+            f"--precision {settings.precision}: is for GPUs only, because some CPUs compute wrong convolutions in it; use float32"
         )
 
 
 def list_recipes(only: Sequence[Path] = ()) -> str:
     """List the shipped recipes with their headers, or only the recipes of the given configs."""
-    heads = {name: recipe.head for name, recipe in recipes.recipes().items()}
-    shown = dict(map(_head, only)) if only else heads
-    told = ["\n".join([name, *(f"    {line}" for line in head)]) for name, head in shown.items()]
-    return "\n\n".join([*told, UNTRIED] if heads.keys() & shown.keys() else told)
+    return recipes.told(dict(map(_head, only))) if only else recipes.list_every()
 
 
 def _head(config: Path) -> tuple[str, tuple[str, ...]]:
@@ -156,7 +151,7 @@ def _head(config: Path) -> tuple[str, tuple[str, ...]]:
     shipped = recipes.recipes().get(name)
     if shipped and (recipes.is_of_a_run(config) or not config.is_file() or config.parent == recipes.RECIPES):
         return name, shipped.head
-    none = ("has no head; lines that begin with # may say its command, hardware, time and score",)
+    none = ("has no header; add lines that begin with # for command, hardware, time and score",)
     return str(config), recipes.head_of(config) or none
 
 

@@ -1,4 +1,7 @@
-"""The Hugging Face Hub: the only door to huggingface_hub. Files are sent in few commits, and fetched into the Hub's own cache."""
+"""Hugging Face Hub access: upload in few commits, and download into the Hub's own cache.
+
+Only this package imports huggingface_hub.
+"""
 
 import fnmatch
 import hashlib
@@ -16,52 +19,52 @@ from .session import SHORT_BACKOFF, asked, connect, stopped
 __all__ = ["Item", "Place", "Pushed", "fetch", "is_hub", "is_name", "is_private", "page", "parse", "push", "surplus"]
 
 BATCH_FILES, BATCH_BYTES = 250, 8_000_000_000
-"""Most files and bytes of a commit, of which the Hub takes 128 an hour."""
+"""Maximum number of files and bytes per commit; the Hub accepts 128 commits an hour."""
 INLINE_BYTES, BATCH_INLINE_BYTES = 10_000_000, 64_000_000
-"""Smaller files stand in the commit itself, which has so many bytes of them at most."""
+"""Files below this size are sent within the commit, up to a total of `BATCH_INLINE_BYTES`."""
 MOST_LISTED = 1_000_000
-"""Files of a repository that are looked at."""
+"""Maximum number of files of a repository that are listed."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A file that is to be there."""
+    """A file to upload."""
 
     path: Path
     name: str
-    """Its path below the place, with slashes."""
+    """Path below the place, with slashes."""
     sha256: str = ""
-    """Hexadecimal, where it is known already."""
+    """Hexadecimal SHA-256, if already known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What a push did."""
+    """Result of a push."""
 
     sent: int
     there: int
-    """Files that were there already, and so were not sent."""
+    """Number of files that already existed and were not sent."""
     commits: int
     deleted: int = 0
 
 
 def page(place: Place) -> str:
-    """The web page of a repository; raises RemoteError where huggingface_hub is missing."""
+    """URL of a repository's web page; raises RemoteError if huggingface_hub is missing."""
     with connect() as api:
         return f"{api.endpoint}/{'datasets/' * (place.kind == 'dataset')}{place.repo}"
 
 
 def is_private(place: Place) -> bool | None:
-    """Whether the repository is; None where there is none yet. Raises RemoteError where that is not to be told."""
+    """Whether the repository is private; None if it does not exist. Raises RemoteError if that cannot be determined."""
     with connect() as api:
         found = asked(place, lambda: _info(api, place))
         return None if found is None else bool(found.private)
 
 
 def surplus(place: Place, items: Sequence[Item], patterns: Sequence[str]) -> list[str]:
-    """Names below a place of files there that match `patterns` (with `*`) and are none of these; raises RemoteError as `push`."""
+    """Names of remote files below a place that match `patterns` (with `*`) and are not items; raises RemoteError as `push`."""
     names = {each.name for each in items}
     with connect() as api:
         if asked(place, lambda: _info(api, place)) is None:
@@ -83,12 +86,12 @@ def push(
     check: Callable[[Item], None] = lambda item: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Pushed:
-    """Have these files at a place, those of `last` in a commit after all others; a repository that is not there is made.
+    """Upload files to a place, those of `last` in a commit after all others; a missing repository is created.
 
-    What lies there already, by its SHA-256, is not sent; what a killed push had sent is not sent again. In the end, the files of
-    the names `drop`, see `surplus`, are deleted there. `check` may raise before a file is sent.
+    Files that already exist there with the same SHA-256 are not sent, so a killed push resumes. At the end, the files named in
+    `drop` are deleted (see `surplus`). `check` may raise before anything is sent.
 
-    Raises RemoteError with the remedy where they cannot be sent, StoppedError once `stop()`.
+    Raises RemoteError with the remedy if the upload fails, StoppedError once `stop()`.
     """
     with connect() as api, progress.bar(what, len(items) + len(last)) as bar:
         if asked(place, lambda: _info(api, place), stop=stop) is None:
@@ -122,11 +125,11 @@ def push(
 
 
 def fetch(place: Place, *, most_bytes: Mapping[str, int], most_files: int) -> Path:
-    """The folder in the Hub's cache that holds the files of a place whose names match the patterns of `most_bytes`, with `*`.
+    """Download the files of a place that match the patterns of `most_bytes` (with `*`); returns their folder in the Hub's cache.
 
-    A file has at most the bytes of its pattern (the fewest of those that it matches): all sizes are looked at before anything
-    is fetched. What is there is not fetched again; without a line to the Hub, what an earlier call got is taken. Raises
-    RemoteError with the remedy, and StoppedError where the Hub gives no more for now.
+    A file may have at most the bytes of its pattern (the smallest of all matching ones): all sizes are checked before the
+    download starts. Cached files are not fetched again; without a connection to the Hub, the cached version is used. Raises
+    RemoteError with the remedy, and StoppedError if the Hub's rate limit is reached.
     """
     where = {"repo_id": place.repo, "repo_type": place.kind}
     most = {place.below(pattern): size for pattern, size in most_bytes.items()}
@@ -154,7 +157,7 @@ def fetch(place: Place, *, most_bytes: Mapping[str, int], most_files: int) -> Pa
 
 
 def _check_claims(place: Place, sizes: Mapping[str, int], most_bytes: Mapping[str, int], most_files: int) -> None:
-    """Raise RemoteError where a repository has more than what is looked for has: each file matches a pattern of `most_bytes`."""
+    """Raise RemoteError if a repository has more or larger files than `most_files` and `most_bytes` (by pattern) allow."""
     if len(sizes) > most_files:
         raise RemoteError(
             f"{place}: has {len(sizes)} files where at most {most_files} are read; see that it is the right one"
@@ -174,7 +177,7 @@ def _send(
     message: str,
     stop: Callable[[], bool],
 ) -> None:
-    """Have these files there by one commit; when it is tried again, none is summed anew and none sent that arrived."""
+    """Upload files in one commit; a retry neither hashes again nor resends what arrived."""
     from huggingface_hub import CommitOperationAdd
 
     summed: dict[str, Any] = {}
@@ -202,7 +205,7 @@ def _delete(
     message: str,
     stop: Callable[[], bool],
 ) -> None:
-    """Take files out of a repository by one commit, those that are still there."""
+    """Delete files of a repository in one commit, those that still exist."""
     from huggingface_hub import CommitOperationDelete
 
     def commit() -> None:
@@ -224,7 +227,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """The files of each commit, in their order."""
+    """Files of each commit, in order."""
     batch: list[Item] = []
     total, inline = 0, 0
     for item in items:
@@ -240,7 +243,7 @@ def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 
 def _is_same(item: Item, entry: Any) -> bool:  # noqa: ANN401 - the Hub's own
-    """Whether the Hub says that it has these bytes: the SHA-256 of large files, Git's id of others."""
+    """Whether the Hub has these bytes, by its SHA-256 of large files and its Git ID of others."""
     if entry is None or entry.size != item.path.stat().st_size:
         return False
     if entry.lfs is not None:
@@ -250,7 +253,7 @@ def _is_same(item: Item, entry: Any) -> bool:  # noqa: ANN401 - the Hub's own
 
 
 def _check_sent(place: Place, items: Sequence[Item], there: Mapping[str, Any]) -> None:
-    """Raise RemoteError where the Hub left files out: it does so, in silence, with those that its .gitignore names."""
+    """Raise RemoteError if the Hub left files out: it silently skips those listed in its .gitignore."""
     lacks = [each.name for each in items if place.below(each.name) not in there]
     if lacks:
         raise RemoteError(
@@ -259,7 +262,7 @@ def _check_sent(place: Place, items: Sequence[Item], there: Mapping[str, Any]) -
 
 
 def _info(api: Any, place: Place) -> Any:  # noqa: ANN401 - the Hub's own
-    """What the Hub says of a repository; None where it is not there."""
+    """The Hub's information on a repository; None if it does not exist."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -276,7 +279,7 @@ def _listing(
     *,
     revision: str | None = None,
 ) -> dict[str, Any]:
-    """The files below a place, by their paths in the repository."""
+    """Files below a place, by their paths in the repository."""
     from huggingface_hub.errors import EntryNotFoundError
 
     where = {"repo_id": place.repo, "repo_type": place.kind, "revision": revision or place.revision}

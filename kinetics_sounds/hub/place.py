@@ -1,4 +1,4 @@
-"""Places on the Hub: `hf://datasets/USER/NAME[@REVISION][/FOLDER]`, and `hf://USER/NAME` of a model."""
+"""Locations on the Hub: `hf://datasets/USER/NAME[@REVISION][/FOLDER]`, and `hf://USER/NAME` for a model."""
 
 import re
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ _PLACE = re.compile(
     flags=re.ASCII,
 )
 _OTHERS = ("datasets", "spaces", "models", "buckets", "kernels")
-"""What stands before the name of a repository that is no model's: no user is called so."""
+"""Prefixes of repositories that are not models; no user can have these names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A repository, or a folder in one."""
+    """A repository, or a folder of one."""
 
     kind: Literal["dataset", "model"]
     repo: str
     """USER/NAME."""
     revision: str | None = None
-    """A branch, a tag or a commit; None: the main branch."""
+    """Branch, tag or commit; None: the main branch."""
     path: str = ""
-    """Of a folder in it; empty: the whole."""
+    """Folder within the repository; empty: all of it."""
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
@@ -35,17 +35,17 @@ class Place:
         )
 
     def below(self, name: str) -> str:
-        """Where a file of this name lies in the repository."""
+        """Path of a file within the repository."""
         return f"{self.path}/{name}" if self.path else name
 
 
 def is_hub(url: Address | str) -> bool:
-    """Whether an address or a text names something on the Hub."""
+    """Whether an address or a text refers to the Hub."""
     return str(url).lower().startswith("hf://")
 
 
 def parse(url: Address | str) -> Place:
-    """`hf://datasets/USER/NAME[@REVISION][/FOLDER]`, or `hf://USER/NAME` of a model; raises RemoteError for any other."""
+    """Parse `hf://datasets/USER/NAME[@REVISION][/FOLDER]` or `hf://USER/NAME` (a model); raises RemoteError otherwise."""
     found = _PLACE.fullmatch(url.real if isinstance(url, Address) else url)
     path = found["path"].strip("/") if found else ""
     if not found or found["repo"].split("/")[0] in _OTHERS or not all(map(is_name, path.split("/") if path else ())):
@@ -57,5 +57,5 @@ def parse(url: Address | str) -> Place:
 
 
 def is_name(name: str) -> bool:
-    """Whether a file or folder may be called so there."""
+    """Whether this is a valid name of a file or folder there."""
     return re.fullmatch(r"[\w.-]*[\w-][\w.-]*", name, flags=re.ASCII) is not None and name != ".git"

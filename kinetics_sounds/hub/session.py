@@ -1,4 +1,4 @@
-"""How the Hub is asked: in silence, again where that may help, after the wait that it asks for, and with errors of ours."""
+"""Hub requests: without output, with retries and the waits that the Hub asks for, and with errors of our own."""
 
 import contextlib
 import logging
@@ -13,9 +13,9 @@ from .place import Place
 
 PACKAGE = "pip install 'kinetics-sounds[publish]'"
 BACKOFF = retry.Backoff(attempts=6, first_seconds=1.0, factor=3.0, longest_seconds=60.0)
-"""Of what failed as files were sent, and may not the next time."""
+"""Retries of a failed upload."""
 SHORT_BACKOFF = retry.Backoff(attempts=3, first_seconds=0.5, factor=4.0, longest_seconds=8.0)
-"""Of the same as files are fetched, which may lie in the cache already."""
+"""Retries of a failed download, whose files may be cached already."""
 
 _BUGS = (TypeError, AttributeError, NameError, AssertionError, MemoryError)
 _FOR_GOOD = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, ValueError)
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class _RefusedError(Exception):
-    """An answer after which the same request may succeed: it is ours to wait, for huggingface_hub does so without a bound."""
+    """A reply after which the same request may succeed. We wait ourselves, because huggingface_hub waits without bound."""
 
     def __init__(self, response: Any) -> None:  # noqa: ANN401 - httpx2's
         super().__init__(f"HTTP status {response.status_code}")
@@ -46,7 +46,7 @@ def _refuse(response: Any) -> None:  # noqa: ANN401 - httpx2's
 
 @contextlib.contextmanager
 def connect() -> Iterator[Any]:
-    """What asks the Hub, in silence; raises RemoteError where huggingface_hub is missing or too old."""
+    """The Hub's client, without output; raises RemoteError if huggingface_hub is missing or too old."""
     try:
         from huggingface_hub import HfApi, set_client_factory
         from huggingface_hub.utils import _http as http
@@ -93,9 +93,9 @@ def asked(
     stop: Callable[[], bool] = lambda: False,
     backoff: retry.Backoff | None = None,
 ) -> T:
-    """What `act` returns, called again on errors that may pass, after the wait that the Hub asks for.
+    """Call `act` with retries on transient errors, after the wait that the Hub asks for.
 
-    Raises RemoteError with the remedy; StoppedError once `stop()`, and where the Hub takes no more for now.
+    Raises RemoteError with the remedy; StoppedError once `stop()`, or if the Hub's rate limit is reached.
     """
 
     def may_pass(error: Exception) -> bool:
@@ -115,12 +115,12 @@ def asked(
 
 
 def stopped(place: Place) -> StoppedError:
-    """That a push ended early."""
+    """Error for a push that ended early."""
     return StoppedError(f"{place}: what was sent is kept; run the same command to go on")
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether what a library raised may go away by itself; bugs are raised."""
+    """Whether an error of a library is transient; bugs are raised."""
     if isinstance(error, _BUGS):
         raise error
     if isinstance(error, KineticsSoundsError):
@@ -133,7 +133,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _named(place: Place, error: Exception) -> KineticsSoundsError:
-    """The error of ours that says what the Hub's does, and what to do; no token is in it."""
+    """Translate the Hub's error into one of ours, with the remedy and without tokens."""
     status = answers.status(error)
     if status == 429:
         return StoppedError(
@@ -143,7 +143,7 @@ def _named(place: Place, error: Exception) -> KineticsSoundsError:
 
 
 def _words(error: Exception) -> str:
-    """What a library's error says, without tokens."""
+    """Message of a library's error, without tokens."""
     status = answers.status(error)
     *_, first = answers.causes(error)
     words = getattr(first, "server_message", None) or next(iter(str(first).strip().splitlines()), "")
@@ -152,7 +152,7 @@ def _words(error: Exception) -> str:
 
 
 def _tokens() -> list[str]:
-    """What no message may tell."""
+    """Tokens, which no message may contain."""
     from huggingface_hub import get_token
 
     return [token for token in (get_token(), os.environ.get("HF_TOKEN")) if token]

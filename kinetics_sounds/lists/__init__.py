@@ -1,4 +1,4 @@
-"""Published lists of clips: one file a format, found by what the first lines of a list look like."""
+"""Published lists of clips: one file per format, detected from the first lines of a list."""
 
 import csv
 import itertools
@@ -55,15 +55,15 @@ __all__ = [  # the formats take from here what they read rows with
 ]
 
 MAX_ROWS = 5_000_000
-"""Of one list; AudioSet, the largest in use, has two million."""
+"""Maximum number of rows of a list; AudioSet, the largest in use, has two million."""
 MAX_BYTES = 2 << 30
-"""Of one list."""
+"""Maximum size of a list in bytes."""
 MAX_LINE = 1 << 16
-"""Characters of one line."""
+"""Maximum length of a line in characters."""
 SAMPLE_LINES = 40
-"""Lines by which a format is recognised."""
+"""Number of lines used to detect the format."""
 _SPLIT_WORDS = SPLIT_NAMES | {"training": "train", "valid": "val", "testing": "test", "eval": "test"}
-"""What the words of a file's name say of its split; AudioSet calls its test split "eval"."""
+"""Split that a word in the file name stands for; AudioSet calls its test split "eval"."""
 _SPLIT_WORD = re.compile(rf"(?i)[_\-. ]*(?<![a-z])({'|'.join(_SPLIT_WORDS)})(?![a-z])")
 _PICKLE = "holds or may hold a pickle, which can run any program when it is read: it is never opened"
 _NOT_TEXT = (
@@ -75,44 +75,44 @@ _NOT_TEXT = (
     (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
     (b"PAR1", "is a Parquet file; give the CSV that lies beside it"),
 )
-"""How files begin that are no list, and why they are refused."""
+"""First bytes of files that are not lists, and the reason in the error."""
 
 
 class Format(Protocol):
-    """A module of this package."""
+    """Interface of a module of this package."""
 
     SHAPE: str
-    """A row of it, as messages and --help show it."""
+    """Form of a row, shown in messages and --help."""
     SORTED: bool
-    """Class indices count the sorted labels of the class list, not the labels in its own order."""
+    """Whether class indices count the sorted labels of the class list instead of its own order."""
 
     @staticmethod
     def fits(lines: Sequence[str]) -> bool:
-        """Whether a list is of this format, by its first lines; accepts only what `read` can read."""
+        """Whether a list has this format, by its first lines; accepts only what `read` can read."""
 
     @staticmethod
     def read(lines: Iterable[str]) -> Iterator[Entry]:
-        """The rows, read one after another. Raises ValueError or csv.Error where the text is none of this format."""
+        """Yield the entries row by row. Raises ValueError or csv.Error if the text does not have this format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipList:
-    """A file that names clips."""
+    """A list of clips in a file."""
 
     path: Path
     format: str
-    """The name of its module."""
+    """Name of the format's module."""
     split: str = ""
-    """The split that the file's name tells; empty where it tells none, or several."""
+    """Split named in the file name; empty if there is none, or more than one."""
 
     @property
     def sorted_indices(self) -> bool:
-        """As `Format.SORTED`."""
+        """Same as `Format.SORTED`."""
         return _format(self.format).SORTED
 
 
 def formats() -> dict[str, str]:
-    """Each format's name with the shape of its rows."""
+    """Form of a row by format name."""
     return {name: _format(name).SHAPE for name in plugins.names(__name__)}
 
 
@@ -121,7 +121,7 @@ def _format(name: str) -> Format:
 
 
 def find(place: str) -> tuple[Path, ...]:
-    """The files of a list: the file itself, or the CSVs of a published folder's splits; ListError where there is none."""
+    """Files of a list: the file itself, or the CSVs of a published folder's splits; raises ListError if there are none."""
     if place.startswith(("http://", "https://", "hf://", "s3://", "gs://")):
         raise ListError(f"--clips {place}: is a URL; download the list and give its path")
     path = files.user_path(place)
@@ -136,9 +136,9 @@ def find(place: str) -> tuple[Path, ...]:
 
 
 def recognise(path: Path, *, name: str = "") -> ClipList:
-    """Find a list's format by its first lines; `name` insists on one.
+    """Detect the format of a list from its first lines, or check that it is the format `name`.
 
-    Raises ListError where no format fits or several do, where the one insisted on does not, and where the file is no text.
+    Raises ListError if no format or several match, if `name` does not, or if the file is not text.
     """
     sample = list(itertools.islice((line for line in lines(path) if line.strip()), SAMPLE_LINES))
     if not sample:
@@ -160,19 +160,19 @@ def recognise(path: Path, *, name: str = "") -> ClipList:
 
 
 def split_of(path: Path) -> str:
-    """The split that a file's name tells by one of its words; empty where it tells none, or several."""
+    """Split named in a file name; empty if there is none, or more than one."""
     words = re.split(r"[^a-z]+", path.stem.lower())
     found = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
     return found.pop() if len(found) == 1 else ""
 
 
 def without_split(name: str) -> str:
-    """A file's name without the words that tell its split, by which the lists of one set are called alike."""
+    """File name without the words for its split, so that the lists of one dataset have the same name."""
     return _SPLIT_WORD.sub("", name).strip("_-. ")
 
 
 def read(clip_list: ClipList) -> Iterator[Entry]:
-    """The rows of a list, one after another. Raises ListError with the line where the text is not of its format."""
+    """Yield the entries of a list. Raises ListError with the line number if the text does not have its format."""
     count = 0
     counted = _Counted(lines(clip_list.path))
     try:
@@ -189,7 +189,7 @@ def read(clip_list: ClipList) -> Iterator[Entry]:
 
 
 class _Counted(Iterator[str]):
-    """Lines, and the number of the last one that was taken."""
+    """Iterator of lines that counts them."""
 
     def __init__(self, rows: Iterator[str]) -> None:
         self.rows, self.number = rows, 0
@@ -201,9 +201,10 @@ class _Counted(Iterator[str]):
 
 
 def lines(path: Path) -> Iterator[str]:
-    """The lines of a list's file, in UTF-8 with or without a mark, each ended by a newline alone; ListError for what is no text.
+    """Lines of a list's file, each ended by a single newline; raises ListError if it is not text.
 
-    Blanks at the end of a line are left out: behind a quoted cell they would be no CSV.
+    UTF-8, with or without a byte order mark. Blanks at the end of a line are removed: after a quoted cell they would be invalid
+    CSV.
     """
     try:
         if path.is_fifo():  # which ends before it is read a second time

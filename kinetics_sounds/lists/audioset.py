@@ -1,6 +1,6 @@
-"""AudioSet's segments: three lines that begin with `#`, then `YTID, start_seconds, end_seconds, "mid,mid"`.
+"""AudioSet segments: three lines that begin with `#`, then `YTID, start_seconds, end_seconds, "mid,mid"`.
 
-A clip has several labels, named by mids (`/m/04rlf`): it takes the first that the class list, one of mids, holds.
+A clip has several labels, given as mids (`/m/04rlf`); the first one that is in the class list (of mids) is used.
 """
 
 import csv
@@ -14,7 +14,7 @@ _HEADER = ("ytid", "start_seconds", "end_seconds", "positive_labels")
 
 
 def fits(lines: Sequence[str]) -> bool:
-    """Comments at first, of which one names the columns, and rows of four fields."""
+    """Comments first, one of which names the columns, then rows of four fields."""
     comments = [line for line in lines if line.startswith("#")]
     heads = [tuple(cell.strip().lower() for cell in line.strip("# \r\n").split(",")) for line in comments]
     try:
@@ -26,7 +26,7 @@ def fits(lines: Sequence[str]) -> bool:
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
-    """One entry a row."""
+    """One entry per row."""
     rows = csv.reader(lines, skipinitialspace=True, strict=True)
     for row in rows:
         cells = [cell.strip() for cell in row]

@@ -1,4 +1,4 @@
-"""CrissCross' lists: `{class}/{id}_{start:06d}_{end:06d}.avi`, the class with underscores in place of blanks."""
+"""CrissCross lists: `{class}/{id}_{start:06d}_{end:06d}.avi`, the class with underscores for blanks."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,5 +20,5 @@ def fits(lines: Sequence[str]) -> bool:
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
-    """One entry a line."""
+    """One entry per line."""
     return read_lines(lines, _ROW.fullmatch)

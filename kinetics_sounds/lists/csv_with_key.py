@@ -1,4 +1,4 @@
-"""Any CSV with a column `key`, such as the selection that ks-view saves; `label` and `split` are read where they are there."""
+"""Any CSV with a column `key`, such as the selection saved by ks-view; the columns `label` and `split` are optional."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -9,13 +9,13 @@ SORTED = False
 
 
 def fits(lines: Sequence[str]) -> bool:
-    """A header with keys, and nothing of what became of the clips."""
+    """A header with `key`, and without columns on the clips' statuses."""
     columns = header(lines[0])
     return "key" in columns and "status" not in columns
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
-    """One entry a row."""
+    """One entry per row."""
     return read_table(lines, _entry, name="key")
 
 

@@ -1,6 +1,6 @@
-"""The Kinetics annotation CSVs (400, 600, 700): the first release with `is_cc`, DeepMind's re-release, subsets of either.
+"""Kinetics annotation CSVs (400, 600, 700): the first release with `is_cc`, DeepMind's re-release, subsets of either.
 
-A row may lack its times, label or split, and the original test list has no labels: they come from the annotations.
+Times, label or split may be missing, and the original test list has no labels: they are looked up in the annotations.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,13 +12,13 @@ SORTED = False
 
 
 def fits(lines: Sequence[str]) -> bool:
-    """A header with the id and the times, and none of ours."""
+    """A header with the ID and the times, other than that of our own tables."""
     columns = header(lines[0])
     return "key" not in columns and {"youtube_id", "time_start", "time_end"} <= set(columns)
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
-    """One entry a row."""
+    """One entry per row."""
     return read_table(lines, _entry, name="youtube_id")
 
 

@@ -1,7 +1,7 @@
-"""mmaction2's lists: `{path} {class index}` of videos, `{path} {frames} {class index}` of folders of frames.
+"""mmaction2 lists: `{path} {class index}` for videos, `{path} {frames} {class index}` for folders of frames.
 
-A class index is the place in the sorted labels of the class list, as their scripts count the folders of the classes; ks-export
-mmaction2 writes the same, and the labels in that order as label_map.txt.
+A class index counts the sorted labels of the class list, as their scripts count the class folders; ks-export mmaction2 writes
+the same, and the labels in that order as label_map.txt.
 """
 
 import re
@@ -21,11 +21,11 @@ def _match(line: str) -> re.Match[str] | None:
 
 
 def fits(lines: Sequence[str]) -> bool:
-    """The path of a video or a folder, and one number or two, on every line."""
+    """Every line has the path of a video or a folder, and one or two numbers."""
     found = [_match(line.strip()) for line in lines]
     return all(match is not None and says_where(match["name"]) for match in found)
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
-    """One entry a line."""
+    """One entry per line."""
     return read_lines(lines, _match)

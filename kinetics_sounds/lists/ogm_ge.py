@@ -1,7 +1,7 @@
-"""OGM-GE's Kinetics-Sounds: a name, a count of frames and a class index, with commas between.
+"""OGM-GE's Kinetics-Sounds: name, number of frames and class index, comma-separated.
 
-A name is `{id}_{start:06d}_{end:06d}` in the list for training and `{id}_{start}` in the one for testing: not padded, and the
-annotations know the end. A class index is the place in the sorted labels of the class list (k31).
+A name is `{id}_{start:06d}_{end:06d}` in the training list and `{id}_{start}` (not zero-padded) in the test list, whose end is
+looked up in the annotations. A class index counts the sorted labels of the class list (k31).
 """
 
 import re
@@ -15,11 +15,11 @@ _ROW = re.compile(r"(?P<name>[A-Za-z0-9_-]+)\s*,\s*[0-9]{1,6}\s*,\s*(?P<index>[0
 
 
 def fits(lines: Sequence[str]) -> bool:
-    """A name with a start, and two numbers, on every line."""
+    """Every line has a name with a start, and two numbers."""
     found = [_ROW.fullmatch(line.strip()) for line in lines]
     return all(match is not None and says_where(match["name"]) for match in found)
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
-    """One entry a line."""
+    """One entry per line."""
     return read_lines(lines, _ROW.fullmatch)

@@ -1,7 +1,7 @@
-"""Lists of those who follow OGM-GE: `{name} … {class index}`, blanks between; the name may hold a path.
+"""Lists of papers that follow OGM-GE: `{name} … {class index}`, separated by blanks; the name may be a path.
 
-A class index is the place in the sorted labels of the class list. (A name that ends like a video's, and one with a folder and
-a count of frames, is mmaction2's.)
+A class index counts the sorted labels of the class list. (Names with a video extension, and folders with a number of frames,
+belong to the format mmaction2.)
 """
 
 import re
@@ -15,7 +15,7 @@ _ROW = re.compile(r"(?P<name>[^\s,]+)(?P<between>(?:\s+\S+)*?)\s+(?P<index>[0-9]
 
 
 def fits(lines: Sequence[str]) -> bool:
-    """A name and at last a number on every line, none of them mmaction2's."""
+    """Every line has a name first and a number last, and none is mmaction2's."""
     found = [_ROW.fullmatch(line.strip()) for line in lines]
     return all(match is not None and says_where(match["name"]) and not _is_mmaction2(match) for match in found)
 
@@ -27,5 +27,5 @@ def _is_mmaction2(match: re.Match[str]) -> bool:
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
-    """One entry a line."""
+    """One entry per line."""
     return read_lines(lines, _ROW.fullmatch)

@@ -1,6 +1,6 @@
-"""Our own splits: the CSVs of a published folder, or a build's `manifest.csv`.
+"""Our own split files: the CSVs of a published folder, or a build's `manifest.csv`.
 
-All annotated rows are in them, and `status` says what became of each; only `ok` rows belong to the split.
+They contain all annotated rows with their `status`; only `ok` rows belong to the split.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,17 +13,17 @@ _COLUMNS = {"label", "youtube_id", "time_start", "time_end", "split", "key", "st
 
 
 def fits(lines: Sequence[str]) -> bool:
-    """A header with keys and what became of each clip."""
+    """A header with `key` and the clips' statuses."""
     return set(header(lines[0])) >= _COLUMNS
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
-    """One entry a row, whatever its status."""
+    """One entry per row, whatever its status."""
     return read_table(lines, _entry, name="key")
 
 
 def facts(lines: Iterable[str]) -> Iterator[Mapping[str, str]]:
-    """The rows whose clips belong to the split, by column, with all that was measured on them."""
+    """Rows of the clips that belong to the split, with all measured columns."""
     return (row.cells for row in table(lines) if not row.trouble and row.cells.get("status") == "ok")
 
 

@@ -1,4 +1,4 @@
-"""VGGSound: `{id},{start},{label},{train or test}` without a header; spans of 10 s. Labels hold commas, quoted or not."""
+"""VGGSound: `{id},{start},{label},{train or test}` without a header; spans of 10 s. Labels may contain commas, quoted or not."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ SPAN_SECONDS = 10
 
 
 def fits(lines: Sequence[str]) -> bool:
-    """An id, a start, a label and a split on every line."""
+    """Every line has an ID, a start, a label and a split."""
     try:
         return all(map(_is_row, csv.reader((line.strip() for line in lines), strict=True)))
     except csv.Error:
@@ -27,7 +27,7 @@ def _is_row(cells: Sequence[str]) -> bool:
 
 
 def read(lines: Iterable[str]) -> Iterator[Entry]:
-    """One entry a line."""
+    """One entry per line."""
     rows = csv.reader(lines, strict=True)
     for row in rows:
         cells = [cell.strip() for cell in row]

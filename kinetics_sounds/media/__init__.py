@@ -1,1 +1,1 @@
-"""The only folder that opens media: ffmpeg, PyAV, decord, librosa and soundfile have no other door."""
+"""Media input and output; only this package imports ffmpeg, PyAV, decord, librosa and soundfile."""

@@ -1,4 +1,4 @@
-"""What a shard keeps of a clip, out of one decoding pass: small frames, and 24 kHz sound."""
+"""Encode a clip for storage in a shard, in one decoding pass: small frames and 24 kHz audio."""
 
 import dataclasses
 import io
@@ -19,25 +19,25 @@ from .mp4 import MAX_PIXELS
 from .probe import Probe, Video, check_aspect, frame_rate
 
 SAMPLE_RATE = sampling.SAMPLE_RATE
-"""Hertz, mono: what every method's sound is made from (AVCL's own rate)."""
+"""Sample rate of the stored mono audio in hertz (AVCL's own rate)."""
 MIX = "mix"
-"""All channels together."""
+"""Channel name for the mix of all channels."""
 ENDS_SECONDS = 0.05
-"""The stored picture may end this far, or one frame, from where it ends in the clip."""
+"""Maximum difference between the ends of the stored picture and the clip's, in seconds, or one frame if that is more."""
 STEP_SECONDS = 0.02
-"""The stored sound may be this much longer or shorter than the clip's."""
+"""Maximum difference in length between the stored audio and the clip's, in seconds."""
 HOLES_SECONDS = (0.1, 0.01)
-"""Holes in the sound that are filled: in a clip of this version there is none, and its time stamps may be rough; the second
-where the first leaves the sound too short, in a clip that an older version linked."""
+"""Minimum length of audio gaps that are filled, in seconds. Our own clips have none and may have coarse time stamps, so the
+second value is only used if the first leaves the audio too short, in a clip linked by an older version."""
 GOP = sampling.GOP
-"""Frames in a closed group of pictures: one model input that decodes alone."""
+"""Frames per closed group of pictures: one model input, which decodes on its own."""
 AREA_SCALE = "area+accurate_rnd+bitexact"
-"""Means of the pixels that fall together, as exact on every CPU as `ffmpeg.BIT_EXACT_SCALE`, at a third of its cost."""
+"""ffmpeg scaler flags: area averaging, as exact on every CPU as `ffmpeg.BIT_EXACT_SCALE`, at a third of its cost."""
 AREA_FROM = 2
-"""Times that a picture must shrink for that: below, its steps would show."""
+"""Minimum downscaling factor for area averaging, which shows steps below it."""
 
 FULL_CHROMA = "full_chroma_int"
-"""For RGB: whole colours, without the bias of one level or two that the quick way has."""
+"""ffmpeg flag for RGB conversion with full chroma resolution, without the bias of one or two levels of the fast path."""
 
 # Arithmetic coding would save a tenth of the bytes, and cost a quarter of what it takes to decode them at every epoch.
 _X264: dict[str, str | float] = dict(
@@ -46,53 +46,53 @@ _X264: dict[str, str | float] = dict(
 # Fixed predictors are whole numbers; fitted ones differ with the CPU, and so would the bytes.
 _FLAC: dict[str, str | float] = {"acodec": "flac", "lpc_type": "fixed", "sample_fmt": "s16"}
 _RGB: dict[str, str | float] = {"vcodec": "ppm", "format": "image2pipe"}
-"""What JPEGs are made of: ffmpeg's own JPEGs cost four times as much as libjpeg-turbo's."""
+"""Output format from which JPEGs are made: ffmpeg's own JPEG encoder costs four times as much as libjpeg-turbo's."""
 
 
 class OutOfSyncError(MediaError):
-    """Picture and sound do not lie in what was made as they do in its source."""
+    """The encoded picture and audio are not aligned as in the source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """How frames are stored."""
+    """Encoding of the stored frames."""
 
     codec: Literal["h264", "jpeg"] = "h264"
-    """H.264 in closed groups, or every frame a JPEG of its own: seven times the bytes, a third of the work to read."""
+    """H.264 in closed GOPs, or one JPEG per frame (seven times the bytes, a third of the decoding time)."""
     short_side: int = 128
-    """Pixels; even. The aspect is kept and the long side rounded up to even (4:3 gives 128 x 172)."""
+    """Shorter side in pixels, even. The aspect ratio is kept; the longer side is rounded up to even (4:3 gives 128 x 172)."""
     max_fps: float = 30.0
-    """Frames a second; a faster source is brought down to it, a slower one keeps its own constant rate."""
+    """Maximum frame rate: a faster source is reduced to it, a slower one keeps its own constant rate."""
     crf: int = 23
-    """x264 constant rate factor: lower is finer and larger."""
+    """x264 constant rate factor: lower means higher quality and larger files."""
     preset: str = "superfast"
-    """x264 preset; decides what the pass costs over bare decoding."""
+    """x264 preset; determines the cost of the pass beyond decoding."""
     quality: int = 90
-    """Of JPEGs, 1 to 100: higher is finer and larger."""
+    """JPEG quality, 1 to 100: higher means higher quality and larger files."""
     fast_decode: bool = False
-    """Whether the source is decoded without its loop filter: other frames, for less work."""
+    """Whether to decode the source without the loop filter: faster, but the frames differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """A clip's stored picture and sound."""
+    """Stored picture and audio of a clip."""
 
     mp4: bytes
-    """H.264, `num_frames` frames, every 16 a closed GOP, no B-frames, constant rate; empty where there are JPEGs."""
+    """H.264, `num_frames` frames, closed GOPs of 16, no B-frames, constant rate; empty if there are JPEGs."""
     jpegs: tuple[bytes, ...]
-    """Every frame's baseline JPEG, 4:2:0; none where there is an mp4."""
+    """Every frame as a baseline JPEG, 4:2:0; empty if there is an mp4."""
     flac: bytes
     """24 kHz mono, 16 bit."""
     waveform: np.ndarray
-    """float32, shape (samples,), 24 kHz mono: exactly what `flac` holds."""
+    """float32, shape (samples,), 24 kHz mono: the exact content of `flac`."""
     num_frames: int
     fps: Fraction
     decoded_frames: int
-    """Of the clip, before its rate was changed."""
+    """Number of frames of the clip before its rate was changed."""
 
 
 def recipe(encoding: Encoding) -> dict[str, object]:
-    """Every number that decides the bytes of the frames and the sound, besides the clip and the tools' versions."""
+    """All parameters that determine the bytes of frames and audio, besides the clip and the versions of the tools."""
     ours = {"h264": ("crf", "preset"), "jpeg": ("quality",)}
     others = {name for codec, names in ours.items() if codec != encoding.codec for name in names}
     own: dict[str, object] = {name: value for name, value in dataclasses.asdict(encoding).items() if name not in others}
@@ -104,7 +104,7 @@ def recipe(encoding: Encoding) -> dict[str, object]:
 
 
 def versions(encoding: Encoding) -> dict[str, str]:
-    """Of the tools that the bytes depend on besides the clip and the numbers: PyAV's mean rate decides that of the frames."""
+    """Versions of the tools that determine the bytes; PyAV's estimate of the mean frame rate affects the frames."""
     tools = {"ffmpeg": ffmpeg.version(), "av": version("av")}
     return tools | {"simplejpeg": version("simplejpeg")} if encoding.codec == "jpeg" else tools
 
@@ -119,13 +119,13 @@ def encode(
     most_seconds: float | None = None,
     channel: str = MIX,
 ) -> Encoded:
-    """Decode a clip once and keep small frames and 24 kHz sound, both from time 0.
+    """Decode a clip once, and encode small frames and 24 kHz audio, both starting at time 0.
 
-    `channel` is what the sound is made of (`channel_name`). Nothing after `most_seconds` is kept: the gap before a packet
-    that says it comes much later would be filled. The bytes depend on the clip, the encoding and the tools' versions alone:
-    one thread, a bit-exact scaler, fixed-point sound decoding, whole-number JPEGs. `scratch` is an existing folder. Raises
-    MediaError where a stream is missing or does not decode, BadAspectError, and OutOfSyncError where what was made is
-    longer or shorter than the clip.
+    `channel` is the source channel of the audio (`channel_name`). Nothing after `most_seconds` is kept: the gap before a packet
+    with a far later time stamp would be filled. The bytes depend only on the clip, the encoding and the versions of the tools:
+    one thread, a bit-exact scaler, fixed-point audio decoding, integer JPEG. `scratch` is an existing folder. Raises MediaError
+    if a stream is missing or does not decode, BadAspectError, and OutOfSyncError if the result is longer or shorter than the
+    clip.
     """
     if found.video is None or found.audio is None:
         raise MediaError("picture and sound are needed to make a sample")
@@ -150,7 +150,7 @@ def _encode(
     channel: str,
     hole: float,
 ) -> Encoded:
-    """As `encode`, with holes in the sound filled from so many seconds on."""
+    """Same as `encode`, filling audio gaps of at least `hole` seconds."""
     shows, sounds = found.video, found.audio
     if shows is None or sounds is None:
         raise MediaError("picture and sound are needed to make a sample")
@@ -200,14 +200,14 @@ def _encode(
 
 
 def channel_name(index: int, count: int) -> str:
-    """One of several channels as the manifest calls it: `left` or `right` of two, else its number from 0."""
+    """Name of a channel in the manifest: `left` or `right` of two, else its number from 0."""
     return ("left", "right")[index] if count == 2 else str(index)
 
 
 def mono(sound: Any, channel: str = MIX, *, hole: float = 0.1, rate: int = SAMPLE_RATE) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """The sound that a shard keeps: mono from time 0 at `rate` Hz, of all channels or one.
+    """Filter graph for the stored audio: mono from time 0 at `rate` Hz, mixed from all channels or taken from one.
 
-    A late start becomes silence, and so do holes of `hole` seconds and more.
+    A late start and gaps of at least `hole` seconds are filled with silence.
     """
     if channel != MIX:
         number = {"left": "0", "right": "1"}.get(channel, channel)
@@ -217,9 +217,9 @@ def mono(sound: Any, channel: str = MIX, *, hole: float = 0.1, rate: int = SAMPL
 
 
 def _check_ends(told: str, *, pictures: float, sound: float, frame: float, most: float) -> None:
-    """Raise OutOfSyncError unless so many seconds of picture and of sound are as long as the clip's own, up to `most`.
+    """Raise OutOfSyncError unless the lengths of picture and audio in seconds match the clip's, up to `most`.
 
-    A last frame whose duration is not known counts as one of the stored ones.
+    A last frame of unknown duration counts as long as a stored frame.
     """
     last, end = max((times for times in messages.frames(told) if times[0] < most), default=(0.0, 0.0))
     earliest, latest = min(last + frame, most), min(max(end, last + frame), most)
@@ -234,7 +234,7 @@ def _check_ends(told: str, *, pictures: float, sound: float, frame: float, most:
 
 
 def _small(picture: Any, video: Video, *, rate: Fraction, encoding: Encoding) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """The picture at its stored rate and size, in the colours that its codec takes."""
+    """Filter graph for the picture at its stored rate and size, in the pixel format of its codec."""
     side = encoding.short_side
     flags = AREA_SCALE if min(video.width, video.height) >= AREA_FROM * side else ffmpeg.BIT_EXACT_SCALE
     pixels, more = ("yuv420p", "") if encoding.codec == "h264" else ("rgb24", f"+{FULL_CHROMA}")
@@ -247,7 +247,7 @@ def _small(picture: Any, video: Video, *, rate: Fraction, encoding: Encoding) ->
 
 
 def sides(short_side: int) -> dict[str, str]:
-    """What `scale` is told so that the shorter side has so many pixels, the longer an even number, and pixels are square."""
+    """Arguments of ffmpeg's `scale`: shorter side in pixels, longer side even, square pixels."""
     return {
         "w": f"if(gte(dar,1),2*ceil({short_side}*dar/2-0.001),{short_side})",
         "h": f"if(gte(dar,1),{short_side},2*ceil({short_side}/dar/2-0.001))",
@@ -255,25 +255,25 @@ def sides(short_side: int) -> dict[str, str]:
 
 
 def _samples(mp4: bytes) -> int:
-    """Frames of an mp4 of ours: its one track's table of sizes (`stsz`), which lies at its end, counts them."""
+    """Number of frames of an mp4 of ours, from its one track's size table (`stsz`), which is at its end."""
     table = mp4.rfind(b"stsz")
     return int.from_bytes(mp4[table + 12 : table + 16]) if table >= 0 else 0
 
 
 def _sides(mp4: bytes) -> tuple[int, int]:
-    """Width and height of an mp4 of ours, from its one sample entry (`avc1`); none where it has no frame."""
+    """Width and height of an mp4 of ours, from its one sample entry (`avc1`); (0, 0) if it has no frame."""
     entry = mp4.rfind(b"avc1")
     return int.from_bytes(mp4[entry + 28 : entry + 30]), int.from_bytes(mp4[entry + 30 : entry + 32])
 
 
 def _check_size(width: int, height: int) -> None:
-    """Raise TooLargeError for a frame that nobody would read again."""
+    """Raise TooLargeError for a frame that exceeds the limits of the decoders."""
     if width * height > MAX_PIXELS:
         raise ffmpeg.TooLargeError(f"its frames would be {width} x {height}, more than {MAX_PIXELS} pixels")
 
 
 def _jpegs(path: Path, quality: int) -> tuple[bytes, ...]:
-    """Each picture of a file of PPMs as a JPEG."""
+    """Encode each picture of a file of PPMs as a JPEG."""
     import simplejpeg
 
     jpegs: list[bytes] = []

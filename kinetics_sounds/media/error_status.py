@@ -1,4 +1,4 @@
-"""What a media tool's failure on a clip makes of it."""
+"""Map a media tool's error on a clip to the clip's status."""
 
 from ..clip import Status
 from ..errors import MediaError
@@ -22,5 +22,5 @@ _STATUSES = {
 
 
 def status(error: MediaError) -> Status:
-    """The clip's status; what has none of its own is `corrupt`."""
+    """Status of a clip for this error; `corrupt` if the error has no status of its own."""
     return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), Status.CORRUPT)

@@ -1,4 +1,4 @@
-"""A clip's frames as JPEG files and its sound as a WAV file, for loaders that are not ours."""
+"""Extract a clip's frames as JPEG files and its audio as a WAV file, for third-party loaders."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -18,15 +18,15 @@ _JPEG: dict[str, str | float] = {
     "start_number": 1,
 }
 _JFIF: dict[str, str] = {"out_range": "pc", "out_color_matrix": "bt601"}
-"""The colours that every reader of a JPEG takes for granted."""
+"""JPEG colour space that every reader assumes."""
 
 
 class TooFewFramesError(MediaError):
-    """A clip has fewer frames than whoever reads them needs."""
+    """A clip has fewer frames than its reader needs."""
 
 
 def recipe(*, sound_rate: int | None = None) -> dict[str, object]:
-    """Every number of this file that decides the bytes of frames, and of sound where a rate in hertz is given."""
+    """All parameters that determine the bytes of the frames, and of the audio if a rate in hertz is given."""
     frames: dict[str, object] = {
         "jpeg": _JPEG,
         "colours": _JFIF,
@@ -45,12 +45,12 @@ def frames(
     short_side: int = 0,
     most_seconds: float | None = None,
 ) -> tuple[int, int]:
-    """Write a clip's frames as `folder/name`, in which `%05d` is their number from 1; how many, and how many were decoded.
+    """Write a clip's frames as `folder/name`, `%05d` being the number from 1; returns how many were written and decoded.
 
-    At `fps` frames a second each is the one shown in the middle of its time, as at half a second for the first of one a
-    second; without it every frame is written. `short_side` in pixels (0: as in the clip) keeps the aspect, and nothing after
-    `most_seconds` is looked at. Pixels become square. The bytes depend on the clip, the numbers and ffmpeg's version alone.
-    Raises MediaError where there is no picture or it does not decode, and BadAspectError.
+    At `fps` frames per second each frame is the one shown in the middle of its interval, so at 0.5 s for the first of one per
+    second; without `fps` every frame is written. `short_side` in pixels (0: as in the clip) keeps the aspect ratio; nothing after
+    `most_seconds` is decoded. Pixels become square. The bytes depend only on the clip, the parameters and the ffmpeg version.
+    Raises MediaError if there is no picture or it does not decode, and BadAspectError.
     """
     shows = probe(path).video
     if shows is None:
@@ -69,7 +69,7 @@ def frames(
 
 
 def _sized(picture: Any, video: Video, short_side: int) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """The picture with square pixels at its size, in the colours of a JPEG."""
+    """Filter graph for the picture with square pixels at its size, in the colour space of a JPEG."""
     flags, sides = ffmpeg.BIT_EXACT_SCALE, {"w": "max(2,2*round(ih*dar/2))", "h": "ih"}
     if video.transfer:
         picture = hdr.to_sdr(picture, video.transfer)
@@ -92,9 +92,9 @@ def wav(
     channel: str = encode.MIX,
     most_seconds: float | None = None,
 ) -> None:
-    """Write a clip's sound as 16-bit mono at `rate` Hz, from time 0; `channel` is as for `encode.encode`.
+    """Write a clip's audio as 16-bit mono at `rate` Hz, from time 0; `channel` is as for `encode.encode`.
 
-    Raises NoSoundError where there is none, MediaError where it does not decode.
+    Raises NoSoundError if there is none, MediaError if it does not decode.
     """
     sounds = probe(path).audio
     if sounds is None:

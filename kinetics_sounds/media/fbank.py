@@ -1,7 +1,7 @@
-"""Kaldi's log-mel filter bank with the numbers that OGM-GE and the papers after it store.
+"""Kaldi log-mel filter bank with the parameters used by OGM-GE and the papers that follow it.
 
-Of its 128 bands at 16 kHz some of the lowest hold no frequency of the transform. kaldi-native-fbank refuses such a bank;
-what those papers' scripts call (torchaudio's `compliance.kaldi.fbank`) gives the floor there, and so does this.
+Of its 128 bands at 16 kHz some of the lowest contain no FFT bin. kaldi-native-fbank refuses such a bank; those papers' scripts
+(torchaudio's `compliance.kaldi.fbank`) return the floor there, as this module does.
 """
 
 import functools
@@ -16,24 +16,24 @@ import soundfile
 
 BANDS = 128
 ROWS = 1024
-"""Of 10 ms each: what is shorter is padded, what is longer is cut."""
+"""Number of frames, 10 ms each: shorter audio is padded, longer audio is truncated."""
 MEAN, DEVIATION = -4.503877, 5.141276
-"""By which the values are shifted and, twice the second, divided."""
+"""Normalisation: (value - MEAN) / (2 * DEVIATION)."""
 LOWEST_HZ = 20.0
 EMPHASIS = 0.97
 FLOOR = float(np.finfo(np.float32).eps)
-"""Of an energy, before its logarithm."""
+"""Minimum energy before the logarithm."""
 
 
 def versions() -> dict[str, str]:
-    """Of the tools that the values depend on besides the sound."""
+    """Versions of the libraries that determine the values."""
     return {name: version(name) for name in ("numpy", "scipy")}
 
 
 def of_wav(path: Path) -> np.ndarray:
-    """The filter bank of a mono WAV file as it is stored: float32, shape (1024, 128), low bands first.
+    """Normalised filter bank of a mono WAV file: float32, shape (1024, 128), low bands first.
 
-    Of the sound less its mean; a row of padding holds what a 0 becomes.
+    The mean of the audio is subtracted first; padding is normalised too.
     """
     waveform, rate = soundfile.read(io.BytesIO(path.read_bytes()), dtype="float64")
     found_TF = log_energies(waveform - waveform.mean() if waveform.size else waveform, rate=rate)[:ROWS]
@@ -44,9 +44,9 @@ def of_wav(path: Path) -> np.ndarray:
 
 
 def log_energies(waveform: np.ndarray, *, rate: int, bands: int = BANDS) -> np.ndarray:
-    """Kaldi's filter bank of a mono waveform in [-1, 1] at `rate` Hz: natural logarithms, shape (frames, bands).
+    """Kaldi filter bank of a mono waveform in [-1, 1] at `rate` Hz: natural logarithms, shape (frames, bands).
 
-    Frames of 25 ms every 10 ms, as many as are whole, each less its mean, pre-emphasised and under a Hann window; no dither.
+    Frames of 25 ms every 10 ms (complete ones only), each with its mean removed, pre-emphasised and Hann-windowed; no dither.
     """
     length, step = rate * 25 // 1000, rate * 10 // 1000
     if waveform.size < length:
@@ -63,9 +63,9 @@ def log_energies(waveform: np.ndarray, *, rate: int, bands: int = BANDS) -> np.n
 
 @functools.lru_cache(maxsize=4)
 def _filters(rate: int, size: int, bands: int) -> scipy.sparse.csr_array:
-    """Triangles over the mel scale from `LOWEST_HZ` to half the rate: shape (bands, size / 2); some may be empty.
+    """Triangular mel filters from `LOWEST_HZ` to half the rate: shape (bands, size / 2); some may be empty.
 
-    Sparse, since a dense product's bytes depend on the CPU's BLAS.
+    Sparse, because the result of a dense product depends on the CPU's BLAS.
     """
     lowest, highest = map(float, _mel(np.array([LOWEST_HZ, rate / 2])))
     edges = np.linspace(lowest, highest, bands + 2)[:, None]

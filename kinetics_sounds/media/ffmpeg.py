@@ -1,6 +1,6 @@
-"""Run ffmpeg: argv built by ffmpeg-python, no shell, and bounds on its time, memory, output and words.
+"""Run ffmpeg: arguments built by ffmpeg-python, no shell, and limits on time, memory, output and messages.
 
-Past the wall clock the whole process group is killed. On Linux the tool also dies with the thread that waits for it.
+At the time limit the whole process group is killed. On Linux ffmpeg also dies with the thread that waits for it.
 """
 
 import errno
@@ -26,28 +26,28 @@ from ..errors import MediaError
 from . import messages
 
 PROTOCOLS = "file,pipe"
-"""A playlist inside a video must not make the tool open anything else."""
+"""Allowed protocols: a playlist inside a video must not make ffmpeg open anything else."""
 CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf,mp3,wav,flac,aac"
-"""Demuxers that a clip may need; playlists and scripts are not among them."""
+"""Allowed demuxers; playlists and scripts are not among them."""
 MAX_PIXELS = 2**25
-"""Of a picture, just over 8K: a small file that claims more would take gigabytes of memory."""
+"""Maximum size of a picture in pixels, just over 8K: a small file that claims more would take gigabytes of memory."""
 MAX_STREAMS = 100
-"""Of a file: each costs memory before the first frame is read. Matroska's others are not looked at."""
+"""Maximum number of streams: each costs memory before the first frame is read. Further streams of a Matroska are ignored."""
 OPEN_OPTIONS = {
     "protocol_whitelist": PROTOCOLS,
     "format_whitelist": CONTAINERS,
     "max_pixels": str(MAX_PIXELS),
     "max_streams": str(MAX_STREAMS),
 }
-"""For whoever opens a foreign file."""
+"""Options for opening untrusted files."""
 MAX_MEMORY = 4 * 2**30
-"""Bytes of address space that a run may take on Linux; to cut 8K takes three quarters of it."""
+"""Maximum address space of a run in bytes, on Linux; trimming 8K takes three quarters of it."""
 MAX_OUTPUT = 2**30
-"""Bytes of a file that a run may write; ten seconds of 4K are a tenth of it."""
+"""Maximum size of an output file in bytes; ten seconds of 4K take a tenth of it."""
 BUSY_THREADS = min(os.cpu_count() or 1, 8)
-"""That a run can keep busy at once: a reader, a decoder and an encoder a stream, their filters, a writer."""
+"""Threads that a run can keep busy: a reader, a decoder and an encoder per stream, their filters, a writer."""
 MAX_MESSAGES = 2**28
-"""Bytes that a run may say: some hours of frames, told one by one."""
+"""Maximum size of the messages in bytes: several hours of frames, one line each."""
 BIT_EXACT_SCALE = "bicubic+accurate_rnd+bitexact"
 """The only scaler flags that give the same bytes on every x86-64 CPU."""
 _FIXED_POINT_DECODERS = {"aac": "aac_fixed", "ac3": "ac3_fixed", "mp2": "mp2", "mp3": "mp3"}
@@ -62,33 +62,33 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
         *("setparams", "zscale", "tonemap"),  # for a high dynamic range alone
     ),
 }
-"""What this folder asks of ffmpeg, by the option that lists it."""
+"""ffmpeg components that this package needs, by the option that lists them."""
 
 
 class FailedError(MediaError):
-    """The tool ended with an error."""
+    """ffmpeg ended with an error."""
 
     def __init__(self, reason: str, messages: str) -> None:
-        """`messages` is all that the tool wrote."""
+        """`messages`: all output of ffmpeg."""
         super().__init__(reason)
         self.messages = messages
 
 
 class TimedOutError(MediaError):
-    """The tool ran past its wall clock and was killed, or past its CPU time."""
+    """ffmpeg exceeded its time limit and was killed, or its CPU time limit."""
 
 
 class TooLargeError(MediaError):
-    """A file, its picture, or what it takes to decode it is past a limit."""
+    """A file, its picture, or the resources to decode it exceed a limit."""
 
 
 class KilledError(MediaError):
-    """The tool was ended by a signal that was not ours: its own crash, or the machine's lack of memory."""
+    """ffmpeg was killed by a signal that was not ours: a crash, or lack of memory."""
 
 
 @functools.cache
 def executable() -> str:
-    """The ffmpeg to run: the package's own, unless `IMAGEIO_FFMPEG_EXE` names another."""
+    """Path of the ffmpeg to run: the bundled one, unless `IMAGEIO_FFMPEG_EXE` names another."""
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
@@ -97,7 +97,7 @@ def executable() -> str:
 
 @functools.cache
 def version() -> str:
-    """As ffmpeg calls itself, for example `n9.0.2`."""
+    """Version string of ffmpeg, for example `n9.0.2`."""
     try:
         result = subprocess.run([executable(), "-version"], capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
@@ -106,9 +106,9 @@ def version() -> str:
 
 
 def lacking(*, timeout_seconds: float) -> list[str]:
-    """What of `NEEDED` this ffmpeg was built without, such as `encoder libx264`.
+    """Components of `NEEDED` missing from this ffmpeg, such as `encoder libx264`.
 
-    Raises TimedOutError when a listing takes longer, MediaError when it fails, OSError where the tool does not start.
+    Raises TimedOutError if a listing takes longer, MediaError if it fails, OSError if ffmpeg does not start.
     """
     lacks: list[str] = []
     for kind, names in NEEDED.items():
@@ -126,14 +126,14 @@ def lacking(*, timeout_seconds: float) -> list[str]:
 
 
 def source(path: Path, *, audio_codec: str = "", **options: str | float | None) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """An input node for a foreign file: one thread, only safe containers, CPU-independent decoding."""
+    """Input node for an untrusted file: one thread, safe demuxers only, CPU-independent decoding."""
     decoder = _FIXED_POINT_DECODERS.get(audio_codec)
     chosen: dict[str, str | float] = {"acodec": decoder} if decoder else {}
     return ffmpeg.input(word_of(path), threads=1, **OPEN_OPTIONS, **chosen, **options)
 
 
 def sink(*streams: Any, path: Path, **options: str | float) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """An output node: one thread, no metadata, nothing that depends on the clock or the CPU."""
+    """Output node: one thread, no metadata, independent of clock and CPU."""
     fixed: Mapping[str, str | float] = {
         "threads": 1,
         "map_metadata": -1,
@@ -144,23 +144,22 @@ def sink(*streams: Any, path: Path, **options: str | float) -> Any:  # noqa: ANN
 
 
 def word_of(path: Path) -> str:
-    """A file as a word of the graph, a letter for each byte of its path: ffmpeg-python takes nothing that is no UTF-8."""
+    """A path encoded as ASCII for the graph, one letter per byte: ffmpeg-python only accepts UTF-8."""
     return os.fsencode(f"file:{path.absolute()}").decode("latin-1")
 
 
 def _path_word(word: str) -> str:
-    """The same as a word of argv; any other word as it is."""
+    """Decode a word made by `word_of` for argv; any other word is returned unchanged."""
     return os.fsdecode(word.encode("latin-1")) if word.startswith("file:") else word
 
 
 def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-python is untyped
-    """Run the graph; return what the tool wrote to standard error, one line a message.
+    """Run the graph; returns the messages of ffmpeg, one per line.
 
-    The tool ends well where its input breaks off, be it that the file ends early or that the disk fails for a moment: such
-    a run is done once more, after the input was read to its end. Raises TimedOutError when the wall clock runs out,
-    TooLargeError past a limit, KilledError where something else killed the tool, OSError where the fault is the machine's
-    (a full disk; `MACHINE`; an input that cannot be read; a tool that does not start), and FailedError with the tool's own
-    errors for other failures.
+    ffmpeg exits normally if its input ends early, whether the file is truncated or the disk failed for a moment: such a run is
+    repeated once, after the input was read to its end. Raises TimedOutError at the time limit, TooLargeError beyond another
+    limit, KilledError if something else killed ffmpeg, OSError for faults of the machine (disk full; `MACHINE`; unreadable
+    input; ffmpeg does not start), and FailedError with ffmpeg's own errors otherwise.
     """
     text, broken = _whole_words(outputs, timeout_seconds)
     if not broken or broken <= _ENDS_EARLY:
@@ -173,7 +172,7 @@ def run(*outputs: Any, timeout_seconds: float) -> str:  # noqa: ANN401 - ffmpeg-
 
 
 _ENDS_EARLY: set[tuple[Path, int, int]] = set()
-"""Files, with their sizes and times, that break off each time they are read: the fault is theirs."""
+"""Files (with size and mtime) that end early on every read: the file itself is truncated."""
 
 
 def _whole_words(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple[Path, int, int]]]:
@@ -185,10 +184,10 @@ def _whole_words(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, s
 
 
 def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple[Path, int, int]]]:
-    """One run of the tool: its messages, and its inputs where one of them broke off.
+    """Run ffmpeg once: its messages, and its inputs if one of them ended early.
 
-    `-timelimit` bounds the tool's own CPU time too, for systems on which it outlives whoever waits for it: that of all its
-    threads, so it has to be longer than the wall clock.
+    `-timelimit` also bounds ffmpeg's own CPU time, for systems on which it outlives its parent. It counts all threads, so it
+    must be longer than the time limit.
     """
     graph = outputs[0] if len(outputs) == 1 else ffmpeg.merge_outputs(*outputs)
     cpu_seconds = (int(timeout_seconds) + 1) * (BUSY_THREADS + 1)
@@ -215,9 +214,9 @@ def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple
 
 @functools.cache
 def leash() -> tuple[str, ...]:
-    """What stands before a command so that the kernel kills it with the thread that started it; nothing off Linux.
+    """Command prefix that makes the kernel kill ffmpeg with the thread that started it; empty if not on Linux.
 
-    Some small systems have a `setpriv` that lacks the option.
+    Some small systems have a `setpriv` without the option.
     """
     setpriv = shutil.which("setpriv")
     words = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
@@ -235,7 +234,7 @@ def _limit(pid: int) -> None:
 
 
 def _words(process: subprocess.Popen[bytes], timeout_seconds: float) -> str:
-    """All that the tool writes until it ends."""
+    """All output of ffmpeg until it ends."""
     late = threading.Event()
 
     def expire() -> None:
@@ -264,22 +263,22 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 _LEVEL = re.compile(
     r"^((?:\[[^\]\n]* @ [^\]\n]*\] )*)\[(?P<level>panic|fatal|error|warning|info|verbose|debug)\] ", re.MULTILINE
 )
-"""What `-v level` puts before a message, after its context."""
+"""Prefix of a message with `-v level`, after its context."""
 _BROKEN_OFF = re.compile(
     r"^\[.*(?:Error during demuxing|Read error|ended prematurely|[Pp]artial file|Input/output error|Connection timed out)",
     re.MULTILINE,
 )
-"""Said of an input that could not be read to its end."""
+"""Message about an input that could not be read to its end."""
 _FULL = re.compile(r"^\[.*(No space left on device|Disk quota exceeded)\)?$", re.MULTILINE)
 _NO_MEMORY = re.compile(r"^(\[.*Cannot allocate memory\)?|x264 \[error\]: malloc of size \d+ failed)$", re.MULTILINE)
 _CAUGHT = re.compile(r"^(?:\[.*\] )?Exiting normally, received signal (\d+)\.$", re.MULTILINE)
-"""The tool's own lines begin so; a title in the file, which may say anything, is indented."""
+"""Start of ffmpeg's own lines; lines from the file's metadata are indented."""
 CAUGHT = 255
-"""Exit code of a tool that caught a signal, and then ended in good order."""
+"""Exit code of ffmpeg after a caught signal and an orderly exit."""
 NOT_STARTED = {126: errno.EACCES, 127: errno.ENOENT}
-"""Exit codes of a `setpriv` that could not start the tool, and why."""
+"""Exit codes of a `setpriv` that could not start ffmpeg, and their errno."""
 MACHINE = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
-"""Numbers of an OSError that is the machine's fault: the same file may do another time."""
+"""errno values for faults of the machine: the same file may work another time."""
 _MACHINE = re.compile(
     r"^\[(?!.*(?:submitting packet|Decoding error)).*?"
     rf"(?P<demuxer>Error (?:opening input|during demuxing): )?(?P<words>{'|'.join(map(os.strerror, MACHINE))})\)?$",
@@ -288,7 +287,7 @@ _MACHINE = re.compile(
 
 
 def read_through(path: Path) -> None:
-    """Raise OSError where a file cannot be read: demuxers say `Input/output error` also of one that is merely cut short."""
+    """Raise OSError if a file cannot be read: demuxers report `Input/output error` for truncated files too."""
     try:
         files.sha256(path)
     except OSError as error:  # of a read, which names no file
@@ -296,9 +295,9 @@ def read_through(path: Path) -> None:
 
 
 def failure(code: int, tagged: str, inputs: Sequence[Path] = (), made: Sequence[Path] = ()) -> OSError | MediaError:
-    """What a run's exit code and words mean, with or without their levels; raises OSError where an input cannot be read.
+    """Translate exit code and messages into an exception; raises OSError if an input cannot be read.
 
-    An OSError names the first of the inputs, or of the files that were to be made.
+    An OSError names the first of the inputs, or of the output files.
     """
     text = _LEVEL.sub(r"\1", tagged)
     if full := _FULL.search(text):
@@ -331,11 +330,11 @@ _FOLLOWS = re.compile(
     r"Conversion failed!|Task finished with error code|Terminating thread with return code|Could not open encoder before EOF"
     r"|Nothing was written into output file"
 )
-"""Errors that only say that there was one."""
+"""Errors that only follow from other errors."""
 
 
 def reason(tagged: str) -> str:
-    """The errors among a tool's messages with their levels, on one line for a `detail` column; else its last words."""
+    """The errors among messages with levels, on one line for a `detail` column; else the last words."""
     errors = [
         line
         for line in tagged.splitlines()
@@ -345,6 +344,6 @@ def reason(tagged: str) -> str:
 
 
 def last_words(text: str, *, most: int = 300) -> str:
-    """The end of a tool's output on one line, for a `detail` column."""
+    """The end of ffmpeg's output on one line, for a `detail` column."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return re.sub(r" @ 0x[0-9a-f]+", "", " | ".join(lines[-3:]))[-most:]

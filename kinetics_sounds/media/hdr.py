@@ -1,6 +1,6 @@
-"""High dynamic range to standard: what a screen for it shows as a middle grey is a middle grey.
+"""Convert high dynamic range to standard, keeping middle grey.
 
-A frame of PQ or HLG (ITU-R BT.2100) whose numbers are taken for those of an ordinary picture is dull: grey 128 becomes 105.
+A PQ or HLG frame (ITU-R BT.2100) interpreted as an ordinary picture looks dull: grey 128 becomes 105.
 """
 
 import errno
@@ -11,19 +11,19 @@ from typing import Any
 from . import ffmpeg
 
 TRANSFERS: Mapping[int, str] = {16: "smpte2084", 18: "arib-std-b67"}
-"""PQ and HLG, as ffmpeg calls them, by their number in ITU-T H.273."""
+"""PQ and HLG, as ffmpeg names them, by their number in ITU-T H.273."""
 WHITE_NITS = 203
-"""Candelas per square metre of white paper in such a picture (ITU-R BT.2408): the brightest of a standard one."""
+"""Luminance of reference white in HDR, cd/m² (ITU-R BT.2408): maps to the brightest SDR value."""
 PEAK_NITS = 1000
-"""The brightest that is told from what is brighter still."""
+"""Luminance in cd/m² that maps to the maximum; brighter values are clipped."""
 _FILTERS = ("setparams", "zscale", "tonemap")
 
 
 def to_sdr(picture: Any, transfer: str) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """A stream of even width and height and one of `TRANSFERS` as BT.709, its tones mapped; not yet in a pixel format.
+    """Tone-map a stream with one of `TRANSFERS` and even sides to BT.709; the pixel format is left to the caller.
 
-    Up to three tenths of white's light (grey 154 of 255) tones stay as they are; above they are pressed together, so that
-    `PEAK_NITS` is the new white. Raises OSError where this ffmpeg cannot: the fault is not the file's.
+    Tones up to 0.3 of white (grey 154 of 255) are unchanged; brighter ones are compressed, so that `PEAK_NITS` becomes white.
+    Raises OSError if this ffmpeg lacks the filters: not the file's fault.
     """
     if lacking := _lacking():
         raise OSError(errno.ENOSYS, f"{ffmpeg.executable()} lacks {', '.join(lacking)} for HDR: see ks-doctor")

@@ -1,13 +1,13 @@
-"""Do two files show and play the same clip? Their bytes differ with every encoder, source and version; this does not.
+"""Detect whether two files show the same clip, although encoder, source or version differ.
 
-Each file is described by its duration, its loudness and two hashes that a new encoding changes little (`describe`); two
-descriptions are compared (`compare`); among many, those that are alike are found without comparing all (`pairs`).
+Each file is described by its duration, loudness and two perceptual hashes (`describe`); two descriptions are compared
+(`compare`); `pairs` finds similar ones among many without comparing all pairs.
 
-What is no evidence: a black picture, a picture that does not change, silence. Their bits are 0 (`perceptual_hash`), and a
-distance counts only bits that are 1 in either hash: two clips are not alike for both being nearly empty, and one that is
-empty is unlike one that is not.
+Black pictures, still pictures and silence are no evidence: their bits are 0 (`perceptual_hash`), and a distance only counts bits
+that are 1 in either hash. So two clips do not match because both are almost empty, and an empty one does not match one that is
+not.
 
-The bounds are chosen by `benchmarks/likeness.py` on real videos; what they gave is in `benchmarks/likeness.md`.
+The thresholds are chosen by `benchmarks/likeness.py` on real videos; results in `benchmarks/likeness.md`.
 """
 
 import math
@@ -27,20 +27,21 @@ from .perceptual_hash import BANDS, COLUMNS, MOMENTS, PATTERNS, SIDE, SILENT_DB,
 from .probe import Audio, Probe, Video, probe
 
 MAX_SECONDS = 600
-"""Of a file: a clip is some seconds."""
+"""Maximum duration of a file in seconds: a clip has about ten."""
 MAX_FRAMES = 60 * MAX_SECONDS
 
 MOST_DURATION_SECONDS = 2.0
-"""Two files of one span of ten seconds, of which each covers 90 % at least and goes on for a second at most, differ by less."""
+"""Maximum difference in duration: two files of a ten-second span, each covering at least 90 % and at most one second too
+long, differ by less."""
 MOST_LOUDNESS_DB = 12.0
 MOST_PICTURE = 0.45
 MOST_MOTION = 0.64
 MOST_SOUND = 0.7
-"""Bounds of what a new encoding changes, from `benchmarks/likeness.md`. These three are distances."""
+"""Maximum distances of the hash parts for the same clip (`benchmarks/likeness.md`)."""
 LEAST_EVIDENCE = 24
-"""Bits that must be 1 in either of two hashes, or their distance says nothing."""
+"""Minimum number of bits that must be 1 in either hash for a distance to be meaningful."""
 NEIGHBOURS = 8
-"""Of each clip, in each order of `pairs`, with which it is compared."""
+"""Number of following neighbours each clip is compared with, in each sort order of `pairs`."""
 
 _MOTION_BITS = (MOMENTS - 1) * PATTERNS
 _DIGITS = {"p": (MOMENTS * PATTERNS + _MOTION_BITS) // 4, "s": (COLUMNS - 1) * (BANDS - 1) // 4}
@@ -54,18 +55,18 @@ _BOUNDS: Mapping[Part, float] = {"duration": MOST_DURATION_SECONDS, "loudness": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """What of a clip a new encoding hardly changes; ValueError where a number or hash cannot be one.
+    """Description of a clip that re-encoding hardly changes. Raises ValueError for invalid numbers or hashes.
 
-    Hashes are texts of a kind (p, s), a version and hexadecimal digits, such as `p1:0a…`; empty where not computed. One of
-    another version is kept and cannot be compared.
+    A hash is a text of kind (p, s), version and hexadecimal digits, such as `p1:0a…`; empty if not computed. A hash of another
+    version is kept but not compared.
     """
 
     duration_seconds: float
-    """Of the picture."""
+    """Duration of the picture in seconds."""
     frames: int
-    """Told and not compared: another frame rate is the same clip."""
+    """Number of frames; not compared, since re-encoding may change the frame rate."""
     loudness_db: float
-    """Decibels under full scale, as the manifest's `audio_rms_db`; -200 for digital silence or no sound."""
+    """Loudness in dBFS, as the manifest's `audio_rms_db`; -200 for digital silence or no audio."""
     picture_hash: str = ""
     sound_hash: str = ""
 
@@ -80,23 +81,24 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What two descriptions have in common."""
+    """Result of comparing two descriptions."""
 
     verdict: Verdict
-    """Alike: nothing differs, all hashes are there, and picture, motion or sound is evidence of it. Where the picture is
-    still and there is no sound, the picture is all there is: two spans of one such video are alike."""
+    """Alike: nothing differs, all hashes are present, and picture, motion or sound has enough evidence. For a still picture
+    without sound the picture alone decides: two spans of such a video are alike."""
     broken: tuple[Part, ...]
-    """What differs by more than its bound; empty where nothing does."""
+    """Parts that differ by more than their threshold."""
     lacking: tuple[Part, ...]
-    """What could not be compared: a hash that was not computed or is of another version, or too little in both files."""
+    """Parts that could not be compared: a hash is missing or of another version, or both files have too little evidence."""
     distances: Mapping[Part, float]
-    """0 is the same; for duration in seconds, for loudness in decibels, else the share of the bits in either that differ."""
+    """Distance per part, 0 if equal: duration in seconds, loudness in decibels, else the fraction of the bits set in either
+    hash that differ."""
 
 
 def parse(text: str, kind: Literal["p", "s"]) -> int | None:
-    """The bits of a hash of this version; None where it is empty or of another version.
+    """Bits of a hash of this version; None if it is empty or of another version.
 
-    Raises ValueError where the text is no hash of this kind.
+    Raises ValueError if the text is not a hash of this kind.
     """
     if not text:
         return None
@@ -110,14 +112,14 @@ def parse(text: str, kind: Literal["p", "s"]) -> int | None:
 
 
 def write(bits: np.ndarray, kind: Literal["p", "s"]) -> str:
-    """Booleans as a hash of this version; ValueError for another number of them."""
+    """Booleans as a hash of this version; raises ValueError for the wrong number of bits."""
     if bits.size != 4 * _DIGITS[kind]:
         raise ValueError(f"a hash of kind {kind} has {4 * _DIGITS[kind]} bits, not {bits.size}")
     return f"{kind}1:{np.packbits(bits.ravel()).tobytes().hex()}"
 
 
 def from_row(row: Mapping[str, Any]) -> Likeness:
-    """From the columns of a published CSV or of a manifest; ValueError where they do not tell of a clip that exists."""
+    """Description from the columns of a published CSV or a manifest; raises ValueError if the row has no clip."""
     names = ("duration_seconds", "num_frames", "audio_rms_db")
     if missing := [name for name in names if row.get(name) in (None, "")]:
         raise ValueError(f"the row has no {', '.join(missing)}: only rows with status ok have")
@@ -142,12 +144,12 @@ def to_row(likeness: Likeness) -> dict[str, float | int | str]:
 
 
 def alike(a: Likeness, b: Likeness) -> bool:
-    """Whether the two are the same clip as far as can be told; False where that is unknown, too."""
+    """Whether both are the same clip; False also if that cannot be determined."""
     return compare(a, b).verdict == "alike"
 
 
 def compare(a: Likeness, b: Likeness) -> Comparison:
-    """Which bounds two descriptions break, and what follows."""
+    """Compare two descriptions with the thresholds."""
     distances: dict[Part, float] = {
         "duration": abs(a.duration_seconds - b.duration_seconds),
         "loudness": abs(max(a.loudness_db, SILENT_DB) - max(b.loudness_db, SILENT_DB)),
@@ -169,7 +171,7 @@ def compare(a: Likeness, b: Likeness) -> Comparison:
 
 
 def _parts(likeness: Likeness) -> dict[Part, int]:
-    """The bits of each part that was computed by this version."""
+    """Bits of each part that was computed by this version."""
     picture, sound = parse(likeness.picture_hash, "p"), parse(likeness.sound_hash, "s")
     parts: dict[Part, int] = {}
     if picture is not None:
@@ -178,17 +180,17 @@ def _parts(likeness: Likeness) -> dict[Part, int]:
 
 
 def _distance(a: int, b: int) -> float | None:
-    """Share of the bits that are 1 in either which differ; None where those are too few to tell."""
+    """Fraction of the bits set in either hash that differ; None if too few are set."""
     either = (a | b).bit_count()
     return (a ^ b).bit_count() / either if either >= LEAST_EVIDENCE else None
 
 
 def pairs(likenesses: Sequence[Likeness]) -> Iterator[tuple[int, int]]:
-    """Places (i < j) of clips that are `alike`, in order, found in time that grows with n log n.
+    """Indices (i < j) of clips that are `alike`, in order, in O(n log n) time.
 
-    Locality-sensitive hashing: the clips are sorted by 64 bits of their hashes, once from each 16 on, and each is compared with
-    the next `NEIGHBOURS` that share the first 16, unless these are all 0. So of a group of many that are alike not all pairs
-    are named: a hundred black clips with one sound are chained, each to its next ones. A pair may be missed
+    Locality-sensitive hashing: clips are sorted by 64 bits of their hashes, starting at each 16th bit, and each is compared with
+    the next `NEIGHBOURS` that share the first 16 bits, unless these are all 0. Within a large group of similar clips not all
+    pairs are returned: a hundred black clips with the same sound are chained to their neighbours. A pair may be missed
     (`benchmarks/likeness.md`). Clips without one of the hashes are in no pair.
     """
     there = [place for place, each in enumerate(likenesses) if len(_parts(each)) == len(_HASH_BOUNDS)]
@@ -206,11 +208,11 @@ def pairs(likenesses: Sequence[Likeness]) -> Iterator[tuple[int, int]]:
 
 
 class _Table(NamedTuple):
-    """Descriptions by column."""
+    """Descriptions as columns."""
 
     numbers: Mapping[Part, np.ndarray]
     hashes: Mapping[Part, np.ndarray]
-    """Of each clip a row of 16 bits each."""
+    """Hashes per part, a row of 16-bit words per clip."""
 
 
 def _table(likenesses: Sequence[Likeness]) -> _Table:
@@ -228,7 +230,7 @@ def _table(likenesses: Sequence[Likeness]) -> _Table:
 
 
 def _alike(table: _Table, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The pairs of rows that `compare` calls alike, each as first row times number of rows plus second row."""
+    """Pairs of rows that are alike, encoded as first row times number of rows plus second row."""
     keep = np.ones(len(first), dtype=bool)
     evidence = np.zeros(len(first), dtype=bool)
     for part, column in table.numbers.items():
@@ -247,7 +249,7 @@ def _alike(table: _Table, first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(table: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows that lie near each other when sorted by their first four numbers, and share the first, which is not 0."""
+    """Rows close to each other when sorted by their first four words, that share the first word, which is not 0."""
     rows = np.flatnonzero(table[:, 0])
     key = table[rows, 0].astype(np.uint64)
     for column in range(1, 4):
@@ -260,11 +262,11 @@ def _neighbours(table: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def describe(path: Path, *, timeout_seconds: float = 60) -> Likeness:
-    """Decode a clip from end to end and describe it.
+    """Decode a whole clip and describe it.
 
-    `timeout_seconds` is of each run of ffmpeg, of which there are two where the channels cancel each other out. Raises
-    MediaError where there is no picture or it does not decode, TooLargeError for more than `MAX_SECONDS` or `MAX_FRAMES`,
-    TimedOutError, and OSError where the fault is the machine's.
+    `timeout_seconds` applies to each run of ffmpeg, of which there are two if the channels cancel each other out. Raises
+    MediaError if there is no picture or it does not decode, TooLargeError beyond `MAX_SECONDS` or `MAX_FRAMES`, TimedOutError,
+    and OSError for faults of the machine.
     """
     found = probe(path)
     if found.video is None:
@@ -283,7 +285,7 @@ def describe(path: Path, *, timeout_seconds: float = 60) -> Likeness:
 def _decoded(
     path: Path, found: Probe, video: Video, scratch: Path, timeout_seconds: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Start and end of each frame in seconds, the frames (T, `SIDE`, `SIDE`), and 24 kHz mono sound, 16 bit."""
+    """Start and end of each frame in seconds, the frames (T, `SIDE`, `SIDE`), and 24 kHz mono 16-bit audio."""
     raw, samples = scratch / "frames.gray", scratch / "sound.s16"
     opened = ffmpeg.source(path, audio_codec=found.audio.codec if found.audio else "")
     shown = opened[str(video.index)].filter("showinfo", checksum=0).filter("trim", end=MAX_SECONDS + 1)
@@ -318,7 +320,7 @@ def _samples(sound: Any, path: Path) -> Any:  # noqa: ANN401 - ffmpeg-python is 
 
 
 def _of_channel(path: Path, audio: Audio, levels: list[float], samples: Path, timeout_seconds: float) -> np.ndarray:
-    """The loudest channel, where the mix cancels it out."""
+    """Samples of the loudest channel, used if the mix cancels it out."""
     channel = encode.channel_name(levels.index(max(levels)), len(levels))
     opened = ffmpeg.source(path, audio_codec=audio.codec)[str(audio.index)].filter("atrim", end=MAX_SECONDS + 1)
     ffmpeg.run(_samples(encode.mono(opened, channel), samples), timeout_seconds=timeout_seconds)

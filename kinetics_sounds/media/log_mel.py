@@ -1,45 +1,43 @@
-"""The log-mel spectrogram of a short window of resampled sound, as CrissCross has it (arXiv 2111.05329, and its code), and IICL.
+"""Log-mel spectrogram of a short window of resampled audio, as in CrissCross (arXiv 2111.05329, and its code) and IICL.
 
-Shape suffixes: T columns, N samples of a transform, K frequencies, F mel bands.
+Shape suffixes: T columns, N samples of an FFT, K frequencies, F mel bands.
 """
 
 import functools
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
-import scipy.fft
-import scipy.sparse
 
 from ..sampling import SAMPLE_RATE
+from .mel_filters import mel_filters
 from .resample import resampled
-from .spectrogram import MOST_N_FFT, MOST_NUMBERS, MOST_SECONDS, in_silence
+from .spectrogram import MOST_N_FFT, MOST_NUMBERS, MOST_SECONDS, hann, in_silence
 
 RATES = (1_000, 192_000)
-"""Hertz that a sound may be resampled to."""
+"""Range of the sample rate in hertz."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogMel:
-    """How a window of 24 kHz sound becomes an image of mel bands by time; the defaults are CrissCross's."""
+    """Parameters of a log-mel spectrogram of a 24 kHz window; the defaults are CrissCross's."""
 
     window_seconds: float = 2.0
-    """Length of the window."""
+    """Length of the window in seconds."""
     sample_rate: int = 16_000
-    """Hertz that the sound is resampled to; mel bands (Slaney's) reach from 0 to half of it."""
+    """Sample rate to resample to, in hertz; the mel bands (Slaney) span 0 to half of it."""
     n_fft: int = 1024
-    """Samples of a transform."""
+    """FFT size in samples."""
     frame_seconds: float = 0.064
-    """Length of the Hann window in the middle of a transform: 1,024 samples at 16 kHz."""
+    """Length of the Hann window in seconds, centred in the FFT frame: 1,024 samples at 16 kHz."""
     hop_seconds: float = 0.01
-    """From one column to the next."""
+    """Hop between columns in seconds."""
     bands: int = 80
-    """Mel bands."""
+    """Number of mel bands."""
     epsilon: float = 1.19e-7
-    """Added to the power before its natural logarithm."""
+    """Added to the power before the natural logarithm."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError where there is nothing to hear, or more than memory is for."""
+        """Raise ValueError for an empty window or one that is too large for memory."""
         if not RATES[0] <= self.sample_rate <= RATES[1]:
             raise ValueError(f"sample_rate {self.sample_rate} must be from {RATES[0]} to {RATES[1]}")
         if not 4 <= self.n_fft <= MOST_N_FFT or self.n_fft % 2:
@@ -65,57 +63,48 @@ class LogMel:
 
     @property
     def samples(self) -> int:
-        """Of a window as it is stored, at 24 kHz."""
+        """Samples of a window as stored, at 24 kHz."""
         return round(self.window_seconds * SAMPLE_RATE)
 
     @property
     def hop(self) -> int:
-        """Samples at `sample_rate` from one column to the next."""
+        """Samples between columns, at `sample_rate`."""
         return round(self.hop_seconds * self.sample_rate)
 
     @property
     def columns(self) -> int:
-        """Of a window; the last is centred on its end where hops fit it exactly."""
+        """Number of columns of a window; the last is centred on its end if the hops fit exactly."""
         return round(self.window_seconds * self.sample_rate) // self.hop + 1
 
     @property
     def bins(self) -> int:
-        """Mel bands."""
+        """Number of mel bands."""
         return self.bands
 
 
 def log_mel(waveform: np.ndarray, numbers: LogMel) -> np.ndarray:
-    """log(power + epsilon) of a mono 24 kHz window at full scale 1: float32, shape (bands, columns), low bands first.
+    """log(power + epsilon) of a mono 24 kHz window with full scale 1: float32, shape (bands, columns), low bands first.
 
-    Column t is centred on sample t * hop; the sound is mirrored at the window's ends, and one that is shorter than the window
-    has silence after it.
+    Column t is centred on sample t * hop; the audio is reflected at the window's ends; shorter audio is padded with silence.
     """
+    import scipy.fft
+
     size, length = numbers.n_fft, round(numbers.window_seconds * numbers.sample_rate)
     stored = in_silence(waveform, numbers.samples)[: numbers.samples].astype(np.float32, copy=False)
     sound = in_silence(resampled(stored, rate=SAMPLE_RATE, to=numbers.sample_rate), length)[:length]
     padded = np.pad(sound, size // 2, mode="reflect")
     windows_TN = np.lib.stride_tricks.sliding_window_view(padded, size)[:: numbers.hop][: numbers.columns]
     spectrum_TK = scipy.fft.rfft(windows_TN * _window(numbers), axis=1)
-    power_FT = _filters(numbers) @ (spectrum_TK.real**2 + spectrum_TK.imag**2).T
+    filters_FK = mel_filters(numbers.sample_rate, numbers.n_fft, numbers.bands)
+    power_FT = filters_FK @ (spectrum_TK.real**2 + spectrum_TK.imag**2).T
     found: np.ndarray = np.log(power_FT + np.float32(numbers.epsilon))
     return found
 
 
 @functools.lru_cache(maxsize=8)
 def _window(numbers: LogMel) -> np.ndarray:
-    """A periodic Hann window amid zeros: float32, shape (n_fft,)."""
+    """Zero-padded periodic Hann window: float32, shape (n_fft,)."""
     long = round(numbers.frame_seconds * numbers.sample_rate)
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(long) / long)
     before = (numbers.n_fft - long) // 2
-    window: np.ndarray = np.pad(hann, (before, numbers.n_fft - long - before)).astype(np.float32)
+    window: np.ndarray = np.pad(hann(long), (before, numbers.n_fft - long - before))
     return window
-
-
-@functools.lru_cache(maxsize=8)
-def _filters(numbers: LogMel) -> scipy.sparse.csr_array:
-    """Shape (bands, frequencies); sparse, since a dense product's bytes depend on the CPU's BLAS."""
-    return scipy.sparse.csr_array(
-        librosa.filters.mel(  # type: ignore[attr-defined]
-            sr=numbers.sample_rate, n_fft=numbers.n_fft, n_mels=numbers.bands, fmin=0.0, fmax=numbers.sample_rate / 2
-        )
-    )

@@ -1,4 +1,4 @@
-"""What a clip's file really holds: decoded from end to end, and heard as training will hear it."""
+"""Measure what a clip's file really contains, by decoding all of it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,56 +12,57 @@ from .messages import SILENCE_DB, Block
 from .probe import Audio, Probe, Span, check_aspect, covered
 
 FIRST_SECONDS = 0.2
-"""The picture may begin this late."""
+"""Maximum delay of the first frame in seconds."""
 APART_SECONDS = 0.1
-"""Picture and sound may begin this much apart: less than viewers notice (ITU-R BT.1359: 0.125 s)."""
+"""Maximum offset between the starts of picture and audio: below what viewers notice (ITU-R BT.1359: 0.125 s)."""
 LONGER_SECONDS = 1.0
-"""Picture and sound may reach this far past the span."""
+"""Maximum length of picture and audio beyond the span, in seconds."""
 STILL_DB = -60
-"""A frame whose pixels differ by less from an earlier one, in the mean, is the same picture: a quarter of a grey level."""
+"""Frames with a lower mean difference count as the same picture: a quarter of a grey level."""
 STILL_AFTER_SECONDS = 0.5
-"""How long a picture must stay the same to be still."""
+"""Time without change after which a picture counts as still, in seconds."""
 CANCELLED_DB = 20.0
-"""A mono mix that is more than this below the loudest channel has cancelled it out; that channel is taken instead."""
+"""If the mono mix is more than this many decibels below the loudest channel, channels cancel out and that channel is used
+instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What decoding a clip showed."""
+    """Measurements of a decoded clip."""
 
     video: Span
     audio: Span | None
     width: int
     height: int
-    """Upright, as decoded."""
+    """Height of the upright picture in pixels."""
     fps: float
     audio_rms_db: float
-    """Decibels under full scale, of the mono 24 kHz sound that a shard keeps."""
+    """RMS level in dBFS of the mono 24 kHz audio stored in a shard."""
     audio_channel: str = "mix"
-    """What that sound is made of: the `mix` of all channels, or one of them (`encode.channel_name`)."""
+    """Source channel of that audio: `mix`, or a single one (`encode.channel_name`)."""
     audio_offset_seconds: float
-    """Start of the sound minus start of the picture, before anything was filled in; 0 where there is no sound."""
+    """Start of the audio minus start of the picture, before gaps were filled; 0 without audio."""
     still_seconds: float
-    """How long the picture did not change."""
+    """Total time without a change of the picture, in seconds."""
     rotation: int
-    """Degrees clockwise, 0 to 359, by which the picture was turned upright."""
+    """Degrees clockwise, 0 to 359, by which the picture was rotated upright."""
     decode_errors: int
-    """Frames that were patched up, and packets of picture or sound that could not be decoded, before the span too."""
+    """Concealed frames, and packets of picture or audio that could not be decoded, including those before the span."""
     damaged_share: float
-    """These over all that was decoded, of the picture or of the sound, whichever is worse."""
+    """Fraction of damaged frames or packets, of picture or audio, whichever is larger."""
     steady: bool = True
-    """Neither stream changes its size, format, rate or channels, and the sound has neither holes nor overlaps."""
+    """Whether no stream changes its size, format, rate or channels, and the audio has no gaps or overlaps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What decoding a sound stream showed."""
+    """Measurements of a decoded audio stream."""
 
     blocks: tuple[Block, ...]
     level_db: float
-    """RMS of the mono 24 kHz sound that a shard keeps."""
+    """RMS level in dBFS of the mono 24 kHz audio stored in a shard."""
     channel: str
-    """What that is made of."""
+    """Source channel of that audio."""
     messages: str
 
     @property
@@ -71,7 +72,7 @@ class Heard:
 
 
 def hear(path: Path, audio: Audio, *, timeout_seconds: float, most_seconds: float | None = None) -> Heard:
-    """Decode a sound stream, all of it or its first seconds, as packing does, and each of its channels alone."""
+    """Decode an audio stream, or its first seconds, as packing does, and also each channel alone."""
     bounds: dict[str, Any] = {} if most_seconds is None else {"t": most_seconds}
     opened = ffmpeg.source(path, audio_codec=audio.codec, **bounds)[str(audio.index)]
     both = opened.filter("ashowinfo").filter_multi_output("asplit")
@@ -90,9 +91,9 @@ def hear(path: Path, audio: Audio, *, timeout_seconds: float, most_seconds: floa
 def measure(
     path: Path, *, found: Probe, scratch: Path, timeout_seconds: float, most_seconds: float | None = None
 ) -> Measured:
-    """Decode a file to nothing and say what it really holds, times counted from the earlier stream's start.
+    """Decode a file without output and measure it; times count from the start of the earlier stream.
 
-    All of it, or its first `most_seconds`. `scratch` is an existing folder for the list of frames. Raises MediaError where
+    `most_seconds` limits it to the first seconds. `scratch` is an existing folder for the list of frames. Raises MediaError if
     there is no picture or decoding fails, and BadAspectError.
     """
     if found.video is None:
@@ -130,7 +131,7 @@ def measure(
 
 
 def damage(seen: str, heard: str, *, frames: int, blocks: int) -> dict[str, Any]:
-    """Of what decoding of the picture and of the sound told: `decode_errors` and `damaged_share` of `Measured`."""
+    """`decode_errors` and `damaged_share` of `Measured`, from the messages of decoding picture and audio."""
     picture, sound = messages.decode_errors(seen, "v"), messages.decode_errors(heard)
     return {
         "decode_errors": picture + sound,
@@ -139,16 +140,16 @@ def damage(seen: str, heard: str, *, frames: int, blocks: int) -> dict[str, Any]
 
 
 def steady(blocks: tuple[Block, ...]) -> bool:
-    """Whether samples keep one rate and one number of channels, and follow one another without holes and overlaps."""
+    """Whether blocks have one sample rate and channel count, without gaps or overlaps."""
     if len({(block.rate, block.channels) for block in blocks}) > 1:
         return False
     return not blocks or len(timeline.arrange([b._replace(start=b.start - blocks[0].start) for b in blocks])) == 1
 
 
 def misplaced(measured: Measured, *, seconds: float) -> str:
-    """What is wrong with where picture and sound lie in a file of so many seconds; empty where nothing is.
+    """What is wrong with the positions of picture and audio in a file of this many seconds; empty if nothing is.
 
-    It would be right in a cut.
+    Trimming would correct it.
     """
     video, audio = measured.video, measured.audio
     if video.first_seconds > FIRST_SECONDS:
@@ -162,12 +163,12 @@ def misplaced(measured: Measured, *, seconds: float) -> str:
 
 
 def stills(stream: Any) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped
-    """The same picture, watched for times in which it does not change (`messages.still_seconds`)."""
+    """The same stream, with intervals without change reported (`messages.still_seconds`)."""
     return stream.filter("freezedetect", noise=f"{STILL_DB}dB", duration=STILL_AFTER_SECONDS)
 
 
 def _framecrc(lines: Iterable[str]) -> tuple[dict[str, str], list[tuple[float, float]]]:
-    """The header, and start and end in seconds of each frame of the one stream."""
+    """The header, and start and end in seconds of each frame of the only stream."""
     header: dict[str, str] = {}
     times: list[tuple[float, float]] = []
     for line in lines:

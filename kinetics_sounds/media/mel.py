@@ -1,8 +1,4 @@
-"""The whole audio track as one mel-spectrogram image (presets `paper` and `authors`: docs/decisions/0005).
-
-Its bytes are the same on every x86-64 CPU: pocketfft and the sparse product are plain compiled loops, and the logarithm,
-whose last bit may differ, is taken in float64 of what is stored as float16.
-"""
+"""is the loudest band and column of the track (or the floor, if louder), 0 lies `range_db` below."""
 
 import dataclasses
 import functools
@@ -12,47 +8,46 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
-import librosa
 import numpy as np
-import scipy.fft
-import scipy.sparse
 
 from ..errors import MediaError
+from .mel_filters import mel_filters
+from .spectrogram import hann
 
 BLOCK = 128
-"""Columns that are transformed at a time: their spectra stay in the CPU's cache, which halves the time."""
+"""Columns transformed at a time: their spectra fit into the CPU's cache, which halves the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mel:
-    """How audio becomes an image; the defaults are the `paper` preset.
+    """Parameters of the mel-spectrogram image; the defaults are the `paper` preset.
 
-    The paper's text (10 ms window and hop, 256 bands, 256 columns, whole audio) is not self-consistent: a 10 ms window
-    has 121 frequencies, and 10 s have 1,001 columns. Zero-padding to `n_fft` 2048 is the smallest power of two that leaves
-    no band empty, and pooling the time axis keeps the stated window and hop.
+    The paper's parameters (10 ms window and hop, 256 bands, 256 columns, whole audio) contradict each other: a 10 ms window has
+    121 frequencies, and 10 s have 1,001 columns. Zero-padding to `n_fft` 2048 is the smallest power of two without empty bands,
+    and pooling the time axis keeps the stated window and hop.
     """
 
     sample_rate: int = 24_000
-    """Hertz."""
+    """Sample rate in hertz."""
     win_length: int = 240
-    """Samples of the Hann window: 10 ms at 24 kHz."""
+    """Length of the Hann window in samples: 10 ms at 24 kHz."""
     hop_length: int = 240
     """Samples between columns before pooling: 10 ms at 24 kHz."""
     n_fft: int = 2048
-    """Samples after zero padding."""
+    """FFT size in samples, after zero-padding."""
     bands: int = 256
-    """Mel bands (Slaney scale) from 0 Hz to half the sample rate."""
+    """Number of mel bands (Slaney scale) from 0 Hz to half the sample rate."""
     columns: int = 256
-    """Time columns after adaptive average pooling."""
+    """Number of time columns after adaptive average pooling."""
     range_db: float = 80.0
-    """Decibels from the loudest value down to 0 in the image."""
+    """Dynamic range of the image in decibels: the loudest value is 1, 0 lies this far below."""
     floor_db: float | None = -60.0
-    """Level of a tone, in decibels under full scale, below which the reference does not sink: silence stays 0. None: the
-    reference is the track's loudest value, however soft that is."""
+    """Minimum of the reference level, as the level of a tone in dBFS: silence stays 0. None: the reference is the track's
+    loudest value, however soft."""
     least_power: float = 0.0
-    """Power below which values are told apart no more, whatever the reference."""
+    """Lower bound of the power."""
     stretch: bool = False
-    """Whether the track's own darkest and brightest values become 0 and 1; a track without contrast is 0."""
+    """Whether to map the track's own minimum and maximum to 0 and 1; a track without contrast becomes 0."""
 
 
 PRESETS: Mapping[str, Mel] = MappingProxyType(
@@ -61,13 +56,13 @@ PRESETS: Mapping[str, Mel] = MappingProxyType(
         "authors": Mel(win_length=1024, hop_length=512, floor_db=None, least_power=1e-10, stretch=True),
     }
 )
-"""What the paper says, and what its authors' own scripts do (librosa's `power_to_db(ref=max)`, then least to greatest)."""
+"""Parameters of the paper's text, and of its authors' scripts (librosa's `power_to_db(ref=max)`, then min-max scaling)."""
 
 
 def of_set(told: Mapping[str, Any]) -> Mel:
-    """The numbers that a set of shards tells in its `dataset.json`, those that it does not tell as in its preset.
+    """Parameters recorded in a shard set's `dataset.json`; missing ones are taken from its preset.
 
-    Raises MediaError for numbers that no set of ours has.
+    Raises MediaError for values that no set of ours has.
     """
     names = {field.name for field in dataclasses.fields(Mel)}
     numbers = {name: value for name, value in told.items() if name in names}
@@ -81,17 +76,17 @@ def of_set(told: Mapping[str, Any]) -> Mel:
 
 _RANGES = {
     "sample_rate": (1_000, 192_000),
-    "win_length": (1, 1 << 16),
+    "win_length": (2, 1 << 16),
     "hop_length": (32, 1 << 16),
     "n_fft": (1, 1 << 16),
     "bands": (1, 1 << 12),
     "columns": (1, 1 << 16),
 }
-"""Least and most of the whole numbers: a stranger's set may say anything."""
+"""Valid ranges of the integers: an untrusted set may claim anything."""
 
 
 def _can_be(name: str, value: object) -> bool:
-    """Whether a set may say this of its mel-spectrograms."""
+    """Whether a set may have this value."""
     if name in _RANGES:
         least, most = _RANGES[name]
         return type(value) is int and least <= value <= most
@@ -101,15 +96,12 @@ def _can_be(name: str, value: object) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Of the tools that the image's bytes depend on besides the sound."""
+    """Versions of the libraries that determine the image's bytes."""
     return {name: version(name) for name in ("librosa", "numpy", "scipy")}
 
 
 def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
-    """Image in [0, 1] of a mono float32 waveform: float32, shape (bands, columns), low bands first, row by row in memory.
-
-    1 is the loudest band and column of the track (or the floor, if that is louder), 0 lies `range_db` under it.
-    """
+    """Mel-spectrogram image of a mono float32 waveform: float32 in [0, 1], shape (bands, columns), low bands first, C order."""
     power_FT = np.maximum(power(waveform, mel).astype(np.float64), mel.least_power)
     reference = max(float(power_FT.max()), floor_power(mel))
     if reference == 0:
@@ -124,32 +116,24 @@ def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
 
 
 def power(waveform: np.ndarray, mel: Mel) -> np.ndarray:
-    """Power in each band: float32, shape (bands, time); column t is centred on sample t * hop_length."""
+    """Power per band: float32, shape (bands, time); column t is centred on sample t * hop_length."""
+    import scipy.fft
+
     missing = max(mel.win_length - waveform.size, 0)
     half = mel.win_length // 2  # where in the n_fft samples the window lies does not change the power
     padded = np.pad(waveform.astype(np.float32, copy=False), (half, half + missing))
     windows_TW = np.lib.stride_tricks.sliding_window_view(padded, mel.win_length)[:: mel.hop_length]
-    window = librosa.filters.get_window("hann", mel.win_length).astype(np.float32)  # type: ignore[attr-defined]
+    window, filters_FK = hann(mel.win_length), mel_filters(mel.sample_rate, mel.n_fft, mel.bands)
     blocks = []
     for first in range(0, len(windows_TW), BLOCK):
         spectrum_TK = scipy.fft.rfft(windows_TW[first : first + BLOCK] * window, n=mel.n_fft, axis=1)
-        blocks.append(_filters(mel) @ (spectrum_TK.real**2 + spectrum_TK.imag**2).T)
+        blocks.append(filters_FK @ (spectrum_TK.real**2 + spectrum_TK.imag**2).T)
     return np.concatenate(blocks, axis=1)
 
 
 @functools.lru_cache(maxsize=8)
-def _filters(mel: Mel) -> scipy.sparse.csr_array:
-    """The mel filters, shape (bands, frequencies); sparse, since a dense product's bytes depend on the CPU's BLAS."""
-    return scipy.sparse.csr_array(
-        librosa.filters.mel(  # type: ignore[attr-defined]
-            sr=mel.sample_rate, n_fft=mel.n_fft, n_mels=mel.bands, fmin=0.0, fmax=mel.sample_rate / 2
-        )
-    )
-
-
-@functools.lru_cache(maxsize=8)
 def floor_power(mel: Mel) -> float:
-    """Power that a 1 kHz tone at `floor_db` has in its band; none where there is no floor."""
+    """Power of a 1 kHz tone at `floor_db` in its band; 0 without a floor."""
     if mel.floor_db is None:
         return 0.0
     seconds = np.arange(mel.sample_rate) / mel.sample_rate  # float64: the last bits of a float32 sine depend on the CPU
@@ -158,7 +142,7 @@ def floor_power(mel: Mel) -> float:
 
 
 def adaptive_mean(image_FT: np.ndarray, columns: int) -> np.ndarray:
-    """Pool the last axis of shape (bands, time) to `columns` means over equal, at most one step overlapping, spans."""
+    """Adaptive average pooling of the last axis of shape (bands, time) to `columns` columns."""
     time = image_FT.shape[1]
     starts = np.arange(columns) * time // columns
     ends = -(-(np.arange(1, columns + 1) * time) // columns)

@@ -1,4 +1,4 @@
-"""What ffmpeg's messages tell: when frames and blocks of samples come, how loud they are, what does not decode."""
+"""Parse ffmpeg's messages: times of frames and audio blocks, levels, decoding errors."""
 
 import math
 import re
@@ -7,28 +7,28 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 SILENCE_DB = -200.0
-"""What stands for the level of digital silence, whose logarithm has no value."""
+"""Level that stands for digital silence, whose logarithm is not finite."""
 
 
 class Block(NamedTuple):
-    """Samples that were decoded together."""
+    """Audio samples that were decoded together."""
 
     start: int
-    """In samples, from time 0."""
+    """Start in samples from time 0."""
     length: int
-    """Samples of each channel."""
+    """Samples per channel."""
     rate: int
-    """Hertz."""
+    """Sample rate in hertz."""
     channels: int
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Start and end."""
+        """Start and end in seconds."""
         return self.start / self.rate, (self.start + self.length) / self.rate
 
 
 def frames(messages: str) -> list[tuple[float, float]]:
-    """Start and end in seconds of each frame that the first `showinfo` of a graph passed; the end is the start where unknown."""
+    """Start and end in seconds of each frame seen by the first `showinfo` filter; the end equals the start if unknown."""
     base, times = Fraction(0), list[tuple[float, float]]()
     for text in _of_filter(messages, "showinfo"):
         if config := re.match(r"config in time_base: (\d+)/(\d+)", text):
@@ -40,14 +40,14 @@ def frames(messages: str) -> list[tuple[float, float]]:
 
 
 def blocks(messages: str, *, second: bool = False) -> list[Block]:
-    """Each block of samples that the first `ashowinfo` of a graph passed, or the second one behind it."""
+    """Each audio block seen by the first `ashowinfo` filter of a graph, or by the second."""
     pattern = re.compile(r"n: *\d+ pts: *(-?\d+) .*?channels:(\d+) .*?rate:(\d+) nb_samples:(\d+)")
     found = (pattern.match(text) for text in _of_filter(messages, "ashowinfo", 1 if second else 0))
     return [Block(int(each[1]), int(each[4]), int(each[3]), int(each[2])) for each in found if each]
 
 
 def levels_db(messages: str) -> list[float]:
-    """RMS level of each channel that the first `astats` of a graph saw; SILENCE_DB at the least."""
+    """RMS level per channel from the first `astats` filter; at least SILENCE_DB."""
     channels: dict[int, float] = {}
     channel = 0
     for text in _of_filter(messages, "astats"):
@@ -61,7 +61,7 @@ def levels_db(messages: str) -> list[float]:
 
 
 def level_db(messages: str) -> float:
-    """RMS level over all channels that the last `astats` of a graph saw; SILENCE_DB at the least."""
+    """RMS level over all channels from the last `astats` filter; at least SILENCE_DB."""
     told = [text for text in _of_filter(messages, "astats", -1) if text.startswith("RMS level dB: ")]
     return _level(told[-1].removeprefix("RMS level dB: ")) if told else SILENCE_DB
 
@@ -72,7 +72,7 @@ def _level(text: str) -> float:
 
 
 def still_seconds(messages: str, *, end: float) -> float:
-    """Time in which `freezedetect` saw no change; a picture that stays the same to the end has no end of its own."""
+    """Total time without change, from `freezedetect`; a still picture up to the end has no end time of its own."""
     times: dict[str, list[float]] = {"start": [], "end": []}
     for text in _of_filter(messages, "freezedetect"):
         if found := re.match(r"lavfi\.freezedetect\.freeze_(start|end): (\S+)", text):
@@ -81,7 +81,7 @@ def still_seconds(messages: str, *, end: float) -> float:
 
 
 def rotation(messages: str, index: int) -> int:
-    """Degrees clockwise by which a picture stream's display matrix turns it, from how ffmpeg describes its input."""
+    """Degrees clockwise by which a picture stream's display matrix rotates it, from the description of the input."""
     described = messages.partition("\nOutput #")[0]
     stream = re.search(rf"^  Stream #0:{index}\b.*\n((?:    .*\n)*)", described, flags=re.MULTILINE)
     turned = re.search(
@@ -91,13 +91,13 @@ def rotation(messages: str, index: int) -> int:
 
 
 def size(messages: str) -> tuple[int, int] | None:
-    """Width and height of the picture that the first output's first stream was given; None where there is none."""
+    """Width and height of the first output's first stream; None if there is none."""
     found = re.findall(r"^  Stream #0:0.*: Video: .*?, (\d+)x(\d+)[ ,\[]", messages, flags=re.MULTILINE)
     return (int(found[-1][0]), int(found[-1][1])) if found else None
 
 
 def reconfigured(messages: str) -> bool:
-    """Whether a stream changed its size, format, rate or channels, so that ffmpeg built its filters anew."""
+    """Whether a stream changed its size, format, rate or channels, so that ffmpeg rebuilt its filters."""
     return (
         re.search(r"^\[.*\] Reconfiguring filter graph because .* parameters changed", messages, re.MULTILINE)
         is not None
@@ -105,20 +105,20 @@ def reconfigured(messages: str) -> bool:
 
 
 def torn(messages: str) -> bool:
-    """Whether a frame or block of samples is told of without its filter's name, so that the functions here miss it.
+    """Whether a line about a frame or audio block lacks its filter's name, so that the functions here miss it.
 
-    ffmpeg's threads share one log: while one of them writes a line in pieces, here the description of an output, another's
-    line comes without its prefix (two of 2,000 runs on a busy machine). Titles of an input stand before the first output.
+    ffmpeg's threads share one log: while one writes a line in pieces (here the description of an output), another's line may
+    lose its prefix (2 of 2,000 runs on a busy machine). Metadata of an input come before the first output.
     """
     told = messages.partition("\nOutput #")[2]
     return re.search(r"^(?!\[Parsed_).*n: *\d+ pts: *-?\d+ pts_time:", told, re.MULTILINE) is not None
 
 
 def decode_errors(messages: str, streams: Literal["v", "a", "va"] = "va") -> int:
-    """What decoders of picture (v) or sound (a) complained of, once a frame or packet.
+    """Number of frames or packets that decoders of picture (v) or audio (a) complained about.
 
-    A complaint that comes while another thread is within a line has no prefix: it is taken for the picture's. What is
-    indented is a title in the file, which may say anything.
+    A complaint written while another thread is within a line has no prefix and is counted for the picture. Indented lines are
+    metadata of the file and may contain anything.
     """
     complaint = r"(?:corrupt decoded frame|(?:Error submitting packet to decoder|Decoding error): .*)$"
     whose = re.findall(rf"^(?:\[([va])ist#.*\] |(?! {{4}}).*?){complaint}", messages, flags=re.MULTILINE)
@@ -126,7 +126,7 @@ def decode_errors(messages: str, streams: Literal["v", "a", "va"] = "va") -> int
 
 
 def _of_filter(messages: str, name: str, which: int = 0) -> Sequence[str]:
-    """What one of a graph's filters of a kind said, counted from 0 in the order of the graph; -1 is the last that spoke."""
+    """Lines of one of the filters of a kind, by its index in the graph; -1 is the last one with output."""
     lines: dict[int, list[str]] = {}
     for number, text in re.findall(rf"^\[Parsed_{name}_(\d+) @ [^\]]+\] (.*)$", messages, flags=re.MULTILINE):
         lines.setdefault(int(number), []).append(text.strip())

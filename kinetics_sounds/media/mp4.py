@@ -1,4 +1,4 @@
-"""Tables of a stored clip's mp4 (ISO/IEC 14496-12), and bounds on what is decoded from it."""
+"""Parse the tables of a stored clip's mp4 (ISO/IEC 14496-12), and limit what is decoded from it."""
 
 import struct
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import numpy as np
 from ..errors import MediaError
 
 MAX_PIXELS = 2**23
-"""Of a stored frame, just over 4K: small bytes that claim more would take gigabytes of memory."""
+"""Maximum size of a stored frame in pixels, just over 4K: a small file that claims more would take gigabytes of memory."""
 MOST_BYTES = 2**31
-"""Of the frames that are decoded at a time: of a clip that is asked for ten times 16 frames of 1080p it is half."""
+"""Maximum size of the frames decoded at a time, in bytes: twice ten views of 16 frames in 1080p."""
 
 
 def check_room(count: int, height: int, width: int) -> None:
-    """Raise MediaError for more frames than are decoded at a time."""
+    """Raise MediaError if the frames exceed `MOST_BYTES`."""
     if count * height * width * 3 > MOST_BYTES:
         raise MediaError(
             f"{count} frames of {width} x {height} take more than {MOST_BYTES >> 30} GiB; ask for fewer at a time"
@@ -22,27 +22,27 @@ def check_room(count: int, height: int, width: int) -> None:
 
 
 def check_indices(numbers: list[int], length: int) -> None:
-    """Raise MediaError for no frames, and for one that a clip of this length does not have."""
+    """Raise MediaError for an empty list of indices, or an index outside of a clip of this length."""
     if not numbers or not 0 <= min(numbers) <= max(numbers) < length:
         raise MediaError(f"frames {numbers[:1]} to {numbers[-1:]} are asked of a stored clip of {length}")
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Where the packets of a stored clip lie in its mp4, one a frame, in order."""
+    """Packets of a stored clip in its mp4, one per frame, in order."""
 
     offsets: list[int]
     sizes: list[int]
     keyframes: list[int]
-    """Numbers of the frames that begin a group."""
+    """Indices of the frames that begin a GOP."""
     extradata: bytes
-    """H.264's parameter sets, as the decoder takes them."""
+    """H.264 parameter sets, in the form that the decoder takes."""
 
 
 def read_track(mp4: bytes) -> Track:
     """Read the tables of an mp4's first track (ISO/IEC 14496-12, 8.5 to 8.7).
 
-    Raises MediaError where a table is missing, contradicts another, or says more than the bytes can hold.
+    Raises MediaError if a table is missing, contradicts another, or claims more than the bytes can hold.
     """
     tables = _boxes(mp4, *_inside(mp4, 0, len(mp4), b"moov", b"trak", b"mdia", b"minf", b"stbl"))
     if lacking := {b"stsz", b"stco", b"stsc", b"stsd"} - tables.keys():
@@ -74,7 +74,7 @@ def read_track(mp4: bytes) -> Track:
 
 
 def _inside(mp4: bytes, begin: int, end: int, *names: bytes) -> tuple[int, int]:
-    """Begin and end of the first box of the last name, in the first of the name before it, and so on."""
+    """Begin and end of a nested box, given the names from the outermost to it; the first box of each name counts."""
     for name in names:
         boxes = _boxes(mp4, begin, end)
         if name not in boxes:
@@ -84,7 +84,7 @@ def _inside(mp4: bytes, begin: int, end: int, *names: bytes) -> tuple[int, int]:
 
 
 def _boxes(mp4: bytes, begin: int, end: int) -> dict[bytes, tuple[int, int]]:
-    """Begin and end of the first box of each name in a span."""
+    """Begin and end of the first box of each name in a byte range."""
     found: dict[bytes, tuple[int, int]] = {}
     while begin + 8 <= end:
         size, name = struct.unpack_from(">I4s", mp4, begin)
@@ -96,13 +96,13 @@ def _boxes(mp4: bytes, begin: int, end: int) -> dict[bytes, tuple[int, int]]:
 
 
 def _column(mp4: bytes, begin: int, *, columns: int = 1) -> np.ndarray:
-    """A table of 32-bit numbers behind its count: int64, shape (count * columns,)."""
+    """A table of 32-bit numbers preceded by its count: int64, shape (count * columns,)."""
     (count,) = struct.unpack_from(">I", mp4, begin + 4)
     return np.frombuffer(mp4, ">u4", count * columns, begin + 8).astype(np.int64)
 
 
 def _sizes(mp4: bytes, begin: int) -> np.ndarray:
-    """Bytes of each packet, from a table that may say one size for all: int64, shape (packets,)."""
+    """Size of each packet in bytes, from a table that may give a single size for all: int64, shape (packets,)."""
     same, count = struct.unpack_from(">II", mp4, begin + 4)
     if same == 0:
         return _column(mp4, begin + 4)

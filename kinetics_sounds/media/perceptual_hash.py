@@ -1,7 +1,7 @@
-"""Bits of what a picture shows and of how a sound changes, which a new encoding hardly flips (`likeness` compares them).
+"""Perceptual hashes of picture and audio, which re-encoding hardly changes (compared by `likeness`).
 
-A bit is 1 where something is there: a pattern in the picture, a change of that pattern, a change in the sound. A black picture
-has zeros, as have a still one (for change) and silence. Everything is looked at on a grid of seconds, not of frames.
+A bit is 1 if something is present: a pattern in the picture, a change of that pattern, a change in the audio. Black pictures,
+still pictures (for changes) and silence give zeros. Everything is sampled on a grid of seconds, not of frames.
 """
 
 import math
@@ -12,43 +12,43 @@ from .encode import SAMPLE_RATE
 from .messages import SILENCE_DB
 
 GRID_SECONDS = 10.0
-"""Length of most sets' clips (`grid_seconds`)."""
+"""Duration of most sets' clips (`grid_seconds`)."""
 SIDE = 32
-"""Pixels of the picture that is hashed, whatever its aspect."""
+"""Side of the picture that is hashed, in pixels, whatever its aspect ratio."""
 MOMENTS = 9
-"""Evenly spaced, at which the picture is looked at."""
+"""Number of evenly spaced moments at which the picture is sampled."""
 MOMENT_SHARE = 0.8
-"""Of the time between two moments, over which the picture is averaged: another frame rate has other frames."""
+"""Fraction of the time between two moments over which the picture is averaged, so that the frame rate does not matter."""
 PATTERNS = 32
-"""Coarsest patterns (of the cosine transform) of each picture and of each change of it, a bit each."""
+"""Number of lowest cosine transform coefficients of each picture and each change, one bit each."""
 LEAST_PATTERN = 16.0
-"""Strength from which a pattern is there: half a grey level, RMS over the picture. Below, codecs invent and remove it."""
+"""Threshold of a coefficient: half a grey level, RMS over the picture. Weaker ones are created and removed by codecs."""
 COLUMNS, BANDS = 25, 17
-"""Of the sound's spectrogram; a bit tells of two neighbouring columns and two bands."""
+"""Size of the audio's spectrogram; a bit compares two neighbouring columns and two bands."""
 COLUMN_SHARE = 3.0
-"""Length of a column over the distance of two: they overlap, so that a little delay changes little."""
+"""Length of a column relative to the distance of two: they overlap, so that a small delay changes little."""
 BAND_HZ = (200.0, 4000.0)
-"""What all codecs and sample rates keep."""
+"""Frequency range kept by all codecs and sample rates."""
 WINDOW, HOP = 2048, 512
-"""Samples at 24 kHz."""
+"""FFT window and hop in samples at 24 kHz."""
 FLOOR_DB = -50.0
-"""Under the loudest column and band: what is softer is not told apart."""
+"""Dynamic range below the loudest column and band."""
 SILENT_DB = -60.0
-"""Loudness below which there is nothing to hear: codecs turn digital silence into soft noise and back."""
+"""Loudness in dBFS below which audio counts as silent: codecs turn digital silence into soft noise and back."""
 LEAST_CHANGE_DB = 1.0
-"""From which the sound's change between two columns and bands counts."""
+"""Minimum change between two columns and bands, in decibels, for a bit to be set."""
 LEAST_SOUND_SECONDS = 1.0
-"""A shorter sound has no spectrogram worth a hash."""
+"""Minimum duration of audio for a hash."""
 
 
 def loudness_db(waveform: np.ndarray) -> float:
-    """RMS of 16-bit samples in decibels under full scale; `SILENCE_DB` at the least."""
+    """RMS level of 16-bit samples in dBFS; at least `SILENCE_DB`."""
     power = float(np.square(waveform, dtype=np.float64).mean()) if waveform.size else 0.0
     return max(10 * math.log10(power / 2**30), SILENCE_DB) if power else SILENCE_DB
 
 
 def picture_bits(times: np.ndarray, pictures: np.ndarray) -> np.ndarray:
-    """The bits of a picture hash, from each frame's start and end in seconds and its grey levels (T, `SIDE`, `SIDE`).
+    """Bits of a picture hash, from each frame's start and end in seconds and its grey levels (T, `SIDE`, `SIDE`).
 
     First the patterns of each moment's picture, then those of the change from each moment to the next.
     """
@@ -73,17 +73,17 @@ def picture_bits(times: np.ndarray, pictures: np.ndarray) -> np.ndarray:
 
 
 def grid_seconds(seconds: float) -> float:
-    """Length of the grid on which a clip of so many seconds is looked at: 10, or that doubled or halved.
+    """Length of the sampling grid for a clip of this duration: 10 s, or that doubled or halved.
 
-    A tenth more may be left over. So a clip whose last frames are cut off, or that another frame rate makes longer, is
-    looked at in the same moments; only near 1.1 times such a length (11 s, 5.5 s) may it be taken for another.
+    The clip may be a tenth longer. So a clip whose last frames are missing, or that another frame rate makes longer, is sampled
+    at the same moments; only near 1.1 times such a length (11 s, 5.5 s) may two versions use different grids.
     """
     doublings = math.ceil(math.log2(max(seconds, 1e-3) / (1.1 * GRID_SECONDS)))
     return GRID_SECONDS * 2.0 ** max(doublings, -4)
 
 
 def _patterns(looks_MSS: np.ndarray) -> np.ndarray:
-    """How strong the coarsest patterns of pictures are, but for their brightness: shape (M, `PATTERNS`)."""
+    """Strength of the lowest coefficients of pictures, without the mean: shape (M, `PATTERNS`)."""
     places = np.arange(SIDE)
     basis_KS = np.cos(np.pi * places[:, None] * (2 * places + 1) / (2 * SIDE)) * math.sqrt(2 / SIDE)
     basis_KS[0] /= math.sqrt(2)
@@ -94,10 +94,10 @@ def _patterns(looks_MSS: np.ndarray) -> np.ndarray:
 
 
 def sound_bits(waveform: np.ndarray, seconds: float) -> np.ndarray:
-    """The bits of a sound hash, of 16-bit samples at 24 kHz in a clip of so many seconds.
+    """Bits of an audio hash, from 16-bit samples at 24 kHz in a clip of this duration.
 
-    As Haitsma and Kalker's: whether a band rises against its neighbour from one column to the next (2002, "A Highly Robust
-    Audio Fingerprinting System"), here over the columns of a fixed grid.
+    After Haitsma and Kalker (2002, "A Highly Robust Audio Fingerprinting System"): whether the difference of neighbouring bands
+    rises from one column to the next, here over the columns of a fixed grid.
     """
     grid = grid_seconds(seconds)
     heard = waveform[: round(grid * SAMPLE_RATE)]
@@ -120,7 +120,7 @@ def sound_bits(waveform: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def _energy(heard: np.ndarray) -> np.ndarray:
-    """Energy in each band of each window: shape (T, `BANDS`)."""
+    """Energy per band and window: shape (T, `BANDS`)."""
     padded = np.pad(heard.astype(np.float32) / 2**15, WINDOW // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     edges = np.round(np.geomspace(*BAND_HZ, BANDS + 1) * WINDOW / SAMPLE_RATE).astype(int)

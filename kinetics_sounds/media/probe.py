@@ -1,4 +1,4 @@
-"""Look into a media file without decoding it."""
+"""Inspect a media file without decoding it."""
 
 import errno
 import itertools
@@ -20,20 +20,20 @@ from .ffmpeg import MACHINE, MAX_PIXELS, OPEN_OPTIONS, TooLargeError, read_throu
 from .hdr import TRANSFERS
 
 MAX_BYTES = 8 * 2**30
-"""Of a file: hours of 1080 lines, of which a clip is ten seconds."""
+"""Maximum size of a file in bytes: hours of 1080p, of which a clip is ten seconds."""
 MAX_PACKETS = 2**21
-"""That are counted in one stream: ten hours of 60 frames a second."""
+"""Maximum number of packets counted per stream: ten hours at 60 fps."""
 MAX_ASPECT = 16
-"""Of a picture as shown, either way: what is more extreme makes no frames that training could use."""
+"""Maximum aspect ratio of the displayed picture, either way."""
 NO_INDEX = ("mpegts", "mpeg")
-"""Containers in which a seek lands anywhere, often past the keyframe that it needs."""
+"""Containers in which a seek is inexact and often lands after the required keyframe."""
 NO_SOUND_INDEX = ("avi",)
-"""Containers that reckon the time of sound from its bytes: after a seek it is some milliseconds off."""
+"""Containers that derive audio times from byte positions: after a seek they are off by some milliseconds."""
 
 MAX_FPS = 60
-"""Frame rates above this are a container's mistake or a slow-motion camera; frames are dropped down to it."""
+"""Maximum frame rate: higher ones are a container's mistake or a slow-motion camera; frames are dropped to reach it."""
 STILL_SECONDS = 1.0
-"""A picture may stand still this long before it counts as missing (a slide show shows one frame a second)."""
+"""Maximum duration of a frame before the picture counts as missing (a slide show has one frame per second)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,63 +45,63 @@ class Video:
     width: int
     height: int
     fps: Fraction
-    """Mean frame rate."""
+    """Mean frame rate in hertz."""
     transfer: str = ""
-    """Of a high dynamic range, one of `hdr.TRANSFERS`; empty where it is standard."""
+    """HDR transfer function, one of `hdr.TRANSFERS`; empty for standard dynamic range."""
     sample_aspect: Fraction = Fraction(1)
-    """Width over height of a pixel as shown."""
+    """Width over height of a displayed pixel."""
 
     @property
     def aspect(self) -> float:
-        """Width over height of the picture as shown."""
+        """Width over height of the displayed picture."""
         return float(self.width * self.sample_aspect / self.height)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audio:
-    """The default sound stream."""
+    """The default audio stream."""
 
     index: int
     codec: str
     rate: int
-    """Hertz."""
+    """Sample rate in hertz."""
     channels: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What a container says it holds."""
+    """Content of a file according to its container."""
 
     video: Video | None
     audio: Audio | None
     seconds: float | None
-    """As the container claims; None where it does not say."""
+    """Duration according to the container; None if unknown."""
     seekable: bool
-    """Seeking lands on a keyframe at or before the place asked for, so nothing that is shown there is lost."""
+    """Whether seeking lands on a keyframe at or before the requested time, so that no frame is lost."""
     sound_seekable: bool
-    """After seeking, the times of the sound are still exact."""
+    """Whether audio times are still exact after seeking."""
     other_streams: str
-    """What else it holds, like `1 video, 2 audio, 3 subtitle`; a cover counts as video."""
+    """Other streams, like `1 video, 2 audio, 3 subtitle`; cover art counts as video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Where a stream really lies in time, from its packets."""
+    """Time covered by a stream, from its packets."""
 
     count: int
-    """Packets; of a picture stream without field pairs, its frames."""
+    """Number of packets; of a picture stream without field pairs, its frames."""
     first_seconds: float
     last_seconds: float
-    """End of the last packet."""
+    """End of the last packet in seconds."""
     covered_seconds: float
-    """Time that frames or sound really fill; a frame fills no more than `STILL_SECONDS` before the next must come."""
+    """Time covered by frames or audio; a frame covers at most `STILL_SECONDS`."""
 
 
 def probe(path: Path) -> Probe:
-    """Default streams of a file.
+    """The default streams of a file.
 
-    Raises MediaError where it cannot be opened, TooLargeError where it is past a limit, and OSError where that is the
-    machine's fault (`ffmpeg.MACHINE`).
+    Raises MediaError if it cannot be opened, TooLargeError if it exceeds a limit, and OSError for faults of the machine
+    (`ffmpeg.MACHINE`).
     """
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
@@ -150,11 +150,11 @@ def probe(path: Path) -> Probe:
 
 
 class BadAspectError(MediaError):
-    """A picture is too wide, too high or too small to be stored as small frames."""
+    """The picture is too wide, too high or too small to be stored as small frames."""
 
 
 def check_aspect(video: Video) -> None:
-    """Raise BadAspectError unless the picture has at least two pixels a side and neither side is `MAX_ASPECT` times the other."""
+    """Raise BadAspectError unless both sides have at least two pixels and their ratio is at most `MAX_ASPECT`."""
     if not 1 / MAX_ASPECT <= video.aspect <= MAX_ASPECT or min(video.width, video.height) < 2:
         shown = f", shown {video.aspect:.4g} times as wide as high"
         raise BadAspectError(
@@ -163,18 +163,18 @@ def check_aspect(video: Video) -> None:
 
 
 def spans(path: Path, *, before: float = math.inf) -> tuple[Span | None, Span | None]:
-    """Where the default picture and sound streams of a file lie in time, from their packets; raises as `probe`.
+    """Time covered by the default picture and audio streams, from their packets; raises as `probe`.
 
-    Of the packets that begin `before` a time in seconds.
+    Only packets that begin `before` a time in seconds count.
     """
     found = {kind: [(start, end) for start, end in times if start < before] for kind, times in _times(path).items()}
     return _span(found["video"]), _span(found["audio"])
 
 
 def frame_rate(video: Video, path: Path) -> Fraction:
-    """The stream's mean rate up to `MAX_FPS`, counted over its packets where the container claims an impossible one.
+    """Mean frame rate up to `MAX_FPS`, computed from the packets if the container's value is impossible.
 
-    Raises MediaError where there are none.
+    Raises MediaError if there are no packets.
     """
     if 0 < video.fps <= MAX_FPS + 1:
         return min(video.fps, Fraction(MAX_FPS))
@@ -186,9 +186,9 @@ def frame_rate(video: Video, path: Path) -> Fraction:
 
 
 def constant_rate(path: Path) -> bool:
-    """Whether the frames of the default picture stream lie at one rate, from their packets.
+    """Whether the frames of the default picture stream have a constant rate, by their packets.
 
-    None may come half a frame too early or too late after the one before, nor lie a whole frame off its place among all.
+    No frame may be half a frame off the one before, or a whole frame off its position among all.
     """
     starts = sorted(start for start, _ in _times(path)["video"])
     if len(starts) < 3:
@@ -201,7 +201,7 @@ def constant_rate(path: Path) -> bool:
 
 
 def _times(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Start and end of each packet of the default picture and sound streams."""
+    """Start and end of each packet of the default picture and audio streams."""
     found: dict[str, list[tuple[float, float]]] = {"video": [], "audio": []}
     try:
         with _open(path) as container:
@@ -218,7 +218,10 @@ def _times(path: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def _fault(path: Path, what: str, error: Exception) -> MediaError | OSError:
-    """Too many streams are told as a lack of memory. The file's folder is left out: it differs from run to run."""
+    """Translate an error of PyAV.
+
+    It reports too many streams as lack of memory. The folder is left out of the message: it varies.
+    """
     number = getattr(error, "errno", None)
     if number == errno.EIO:
         read_through(path)
@@ -234,7 +237,7 @@ def _open(path: Path) -> InputContainer:
 
 
 def _best(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:
-    """The default stream of a kind; the cover of a song is no picture stream."""
+    """The default stream of a kind; cover art is not a picture stream."""
     stream = container.streams.best(kind)
     return None if stream and stream.disposition & Disposition.attached_pic else stream
 
@@ -247,9 +250,9 @@ def _span(packets: list[tuple[float, float]]) -> Span | None:
 
 
 def covered(times: Iterable[tuple[float, float]], *, begin: float = -math.inf, end: float = math.inf) -> float:
-    """Seconds between `begin` and `end` that spans of (start, end) fill, each until the next one's start.
+    """Seconds between `begin` and `end` covered by spans of (start, end), each lasting until the next one's start.
 
-    One that ends long before the next starts fills `STILL_SECONDS` at most: a hole is not covered.
+    A span that ends long before the next starts covers at most `STILL_SECONDS`: a gap is not covered.
     """
     ordered = sorted(times)
     total = 0.0

@@ -1,4 +1,4 @@
-"""Sound of a stored clip: just the samples that a view asks for."""
+"""Read audio of a stored clip: only the requested samples."""
 
 import io
 
@@ -9,14 +9,14 @@ from ..errors import MediaError
 from .encode import SAMPLE_RATE
 
 MAX_SAMPLES = 3600 * SAMPLE_RATE
-"""Of a track, an hour: small bytes that claim more would take gigabytes of memory."""
+"""Maximum number of samples of a track, one hour: a small file that claims more would take gigabytes of memory."""
 
 
 def read(flac: bytes, *, first: int = 0, count: int | None = None, length: int | None = None) -> np.ndarray:
-    """All of a stored track, or `count` samples of it from sample `first` on: float32, shape (samples,), 24 kHz mono.
+    """Decode a stored track, or `count` samples of it from sample `first` on: float32, shape (samples,), 24 kHz mono.
 
-    Raises MediaError where the bytes are no such FLAC or do not decode, the track has not the `length` that it should have,
-    or the window lies outside of it.
+    Raises MediaError if the bytes are not such a FLAC or do not decode, the track does not have the expected `length`, or the
+    window is out of range.
     """
     try:
         with soundfile.SoundFile(io.BytesIO(flac)) as track:

@@ -1,4 +1,4 @@
-"""Arrays to a video file: for worlds that are made, not found."""
+"""Write arrays to a video file, for synthetic data."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ def write_mp4(
 ) -> None:
     """Write uint8 frames of shape (T, H, W, 3) and a mono float waveform in [-1, 1] as H.264 and AAC.
 
-    Height and width must be even. Raises ValueError for other frames, MediaError where ffmpeg fails.
+    Height and width must be even. Raises ValueError for other frames, MediaError if ffmpeg fails.
     """
     time, height, width, channels = frames_THWC.shape
     if time < 1 or height % 2 or width % 2 or channels != 3 or frames_THWC.dtype != np.uint8:

@@ -1,7 +1,7 @@
-"""Put decoded sound on the time line that its stream gives it: holes become silence, what overlaps is left out.
+"""Place decoded audio on its stream's time line: gaps become silence, overlaps are cut.
 
-ffmpeg's own filter for this (`aresample=async`) leaves holes shorter than 0.1 s open, so that all later sound is early, and
-begins anew at time 0 when the stream changes its rate or channels.
+ffmpeg's own filter for this (`aresample=async`) leaves gaps below 0.1 s open, which shifts all later audio, and restarts at time
+0 when the stream changes its rate or channels.
 """
 
 import os
@@ -18,15 +18,15 @@ from . import ffmpeg
 from .messages import SILENCE_DB, Block
 
 SLACK_SECONDS = 0.01
-"""A block may lie this far from the end of those before it: time stamps are rounded."""
+"""Tolerance between a block's start and the end of the blocks before it, in seconds: time stamps are rounded."""
 AGREE_SECONDS = 1.0
-"""Times in between may be wrong where one this much later agrees with the number of samples."""
+"""Time stamps may be wrong in between if one within this many seconds agrees with the number of samples."""
 FIRST_SECONDS = 0.001
-"""The first block may lie this far from time 0."""
+"""Tolerance of the first block's start, in seconds."""
 
 
 class _Written:
-    """A file to which libsndfile writes, which loses what its callbacks raise: that is raised at the end of the block."""
+    """Output file for libsndfile, which swallows exceptions of its callbacks: they are raised at the end of the block."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -57,31 +57,30 @@ class _Written:
 
 
 class Piece(NamedTuple):
-    """Samples that lie one after another both in what was decoded and on the time line."""
+    """Samples that are contiguous both in the decoded audio and on the time line."""
 
     place: int
-    """On the time line, in samples."""
+    """Position on the time line, in samples."""
     source: int
-    """Among all decoded samples, in the order in which they came."""
+    """Position among all decoded samples."""
     length: int
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What was written."""
+    """Result of writing a WAV file."""
 
     samples: int
-    """Of each channel."""
+    """Samples per channel."""
     levels_db: tuple[float, ...]
-    """RMS of each channel."""
+    """RMS level per channel, in dBFS."""
 
 
 def arrange(blocks: Sequence[Block], *, end: int | None = None) -> list[Piece]:
-    """Where each decoded sample belongs, in order and without overlap; what lies before time 0 or comes late is left out.
+    """Assign decoded samples to positions, in order and without overlap; samples before time 0 or that come late are dropped.
 
-    The blocks have one rate; nothing from sample `end` on is kept. No sample is further than `SLACK_SECONDS` from its time,
-    but for those between two times that agree (`_agrees`). Pieces are as long as can be: a stream without holes and overlaps
-    is one.
+    All blocks have one rate; samples from `end` on are dropped. No sample is moved by more than `SLACK_SECONDS`, except between
+    two time stamps that agree (`_agrees`). Pieces are as long as possible: a stream without gaps and overlaps is one piece.
     """
     pieces: list[Piece] = []
     free = source = trusted = 0
@@ -106,10 +105,10 @@ def arrange(blocks: Sequence[Block], *, end: int | None = None) -> list[Piece]:
 
 
 def _agrees(blocks: Sequence[Block], first: int, free: int) -> int:
-    """The next block whose time is right again, if all samples from `first` on are kept; 0 where none is soon.
+    """The next block whose time stamp is right again if all samples from `first` on are kept; 0 if there is none soon.
 
-    A packet of MPEG-TS holds several blocks and one time; those of the others are reckoned from the stream's first rate,
-    and wrong once it has changed. The next packet's time corrects them by a jump.
+    A packet of MPEG-TS holds several blocks but one time stamp; the others are computed from the stream's first rate, and are
+    wrong after a change of rate. The next packet's time stamp corrects them.
     """
     slack, limit = round(SLACK_SECONDS * blocks[first].rate), AGREE_SECONDS * blocks[first].rate
     place = free + blocks[first].length
@@ -125,9 +124,9 @@ def _agrees(blocks: Sequence[Block], first: int, free: int) -> int:
 
 
 def write_wav(raw: Path, out: Path, pieces: Iterable[Piece], *, rate: int, channels: int) -> Track:
-    """Write the pieces of raw interleaved float32 samples as a WAV file, silence between them.
+    """Write the pieces of raw interleaved float32 samples as a WAV file, with silence between them.
 
-    Raises TooLargeError where it would be larger than what ffmpeg may write, and OSError where it cannot be written.
+    Raises TooLargeError if it would exceed ffmpeg's output limit, and OSError if it cannot be written.
     """
     end, size = 0, 4 * channels
     silence = np.zeros((rate, channels), np.float32)

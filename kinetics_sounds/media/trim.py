@@ -1,7 +1,7 @@
-"""Cut a span out of a video, exactly: always by decoding and encoding, never by stream copy.
+"""Trim a span out of a video exactly: always by decoding and encoding, never by stream copy.
 
-A stream copy begins at a keyframe and hides the excess behind an edit list that some decoders ignore: they then show the
-picture seconds ahead of the sound. See `docs/decisions/0003-exact-cuts.md`.
+A stream copy starts at a keyframe and hides the excess behind an edit list that some decoders ignore: they then show the picture
+seconds ahead of the audio. See `docs/decisions/0003-exact-cuts.md`.
 """
 
 import dataclasses
@@ -22,46 +22,46 @@ from .measure import CANCELLED_DB, Heard, Measured, damage, hear, stills
 from .probe import Audio, Probe, Span, Video, check_aspect, covered, frame_rate, probe, spans
 
 PREROLL_SECONDS = 1.0
-"""Of sound that is decoded before the span: codecs need what came before (Opus 80 ms) to be exact."""
+"""Seconds of audio decoded before the span: codecs need a warm-up to be exact (Opus 80 ms)."""
 LONGEST_SECONDS = 10.0
-"""That a frame may be shown before the span begins, where the picture has to be copied first."""
+"""Longest time that a frame may be shown before the span begins, if the picture has to be copied first."""
 FAR_SECONDS = 3600.0
-"""Added to the times of a decoded copy, so that none is negative."""
+"""Offset of a decoded copy's times, so that none is negative."""
 
 
 class EmptySpanError(MediaError):
-    """A video has no picture, or no sound, in the span asked for."""
+    """The video has no picture, or no audio, in the requested span."""
 
 
 class NoSoundError(MediaError):
-    """A sound stream holds no samples at all."""
+    """The audio stream contains no samples at all."""
 
 
 class UnreadableError(MediaError):
-    """A file that gives other frames or samples when it is read again."""
+    """The file gives different frames or samples when read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """A file, and the span of it that is wanted."""
+    """A file and the requested span."""
 
     path: Path
     video: Video
     audio: Audio
     seek: dict[str, Any]
-    """Options of the input, which shift its times."""
+    """Input options of ffmpeg, which shift the times."""
     begin: float
-    """The span's start in those times, in seconds."""
+    """Start of the span in shifted times, in seconds."""
     seconds: float
     timeout_seconds: float
 
     @property
     def end(self) -> float:
-        """The span's end in those times."""
+        """End of the span in shifted times, in seconds."""
         return self.begin + self.seconds
 
     def sooner(self, seconds: float) -> "_Source":
-        """The same span, read from so much earlier on where the file is sought."""
+        """The same span, read from that much earlier on if the file is sought."""
         start = float(self.seek.get("ss", 0))
         back = min(seconds, start)
         return dataclasses.replace(self, seek=self.seek | {"ss": start - back}, begin=back) if back else self
@@ -69,30 +69,29 @@ class _Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sound:
-    """The decoded sound of a span, without holes."""
+    """Decoded audio of a span, without gaps."""
 
     wav: Path
     seconds: float
-    """Its length; it begins with the span."""
+    """Length in seconds; it starts with the span."""
     times: list[tuple[float, float]]
-    """Start and end of each block in seconds from the span's start, before anything was filled in."""
+    """Start and end of each block in seconds from the span's start, before gaps were filled."""
     channel: str
-    """`mix`, or the one of the source's channels that it is made of."""
+    """`mix`, or the source channel that was used."""
     decoded: int
-    """Blocks, before the span too."""
+    """Number of decoded blocks, including those before the span."""
     messages: str
 
 
 def cut(
     path: Path, out: Path, *, found: Probe, start_seconds: float, seconds: float, timeout_seconds: float
 ) -> Measured:
-    """Write `[start_seconds, start_seconds + seconds)` of a video as H.264 and AAC, both beginning at 0.
+    """Write `[start_seconds, start_seconds + seconds)` of a video as H.264 and AAC, both starting at 0.
 
-    Constant frame rate (the source's own mean, up to 60), even sizes, upright, standard dynamic range, stereo at most, x264
-    crf 18. The sound is
-    decoded first and put on the time line that its stream gives it (`timeline`), then comes the picture; the finished file
-    is measured again. Raises EmptySpanError where the video has no picture or no sound in the span, NoSoundError,
-    OutOfSyncError, BadAspectError, and MediaError where a stream is missing or does not decode.
+    Constant frame rate (the source's mean, up to 60), even sizes, upright, standard dynamic range, at most stereo, x264 crf 18.
+    The audio is decoded first and placed on its stream's time line (`timeline`), then the picture is encoded; the finished file
+    is measured again. Raises EmptySpanError if the video has no picture or no audio in the span, NoSoundError, OutOfSyncError,
+    BadAspectError, and MediaError if a stream is missing or does not decode.
     """
     if found.video is None or found.audio is None:
         raise MediaError("picture and sound are needed to cut a clip")
@@ -135,9 +134,9 @@ def cut(
 
 
 def _sound(source: _Source, scratch: Path, *, channel: int | None = None) -> _Sound:
-    """Decode the span's sound: at the rate that the container names, as stereo at most, or of one channel alone.
+    """Decode the span's audio at the container's sample rate, as stereo at most, or a single channel of it.
 
-    Of more than two channels the stereo mix is taken unless it cancels out the loudest of them.
+    More than two channels are mixed down to stereo, unless that cancels out the loudest of them.
     """
     rate, channels = source.audio.rate, 1 if channel is not None else min(source.audio.channels or 2, 2)
     raw, wav = scratch / "sound.f32", scratch / "sound.wav"
@@ -174,7 +173,7 @@ def _sound(source: _Source, scratch: Path, *, channel: int | None = None) -> _So
 
 
 def _nothing_heard(source: _Source, told: str) -> MediaError:
-    """Why a span has no sound."""
+    """The reason for a span without audio."""
     if errors := messages.decode_errors(told):
         return MediaError(f"none of its sound in the span can be decoded ({errors} errors)")
     if spans(source.path)[1] is None:
@@ -183,9 +182,9 @@ def _nothing_heard(source: _Source, told: str) -> MediaError:
 
 
 def _picture(source: _Source, wav: Path, out: Path, *, rate: Fraction) -> str:
-    """Encode the span's picture, and the sound that is decoded already; returns what ffmpeg told.
+    """Encode the span's picture together with the decoded audio; returns ffmpeg's messages.
 
-    Raises EmptySpanError where no frame lies in the span.
+    Raises EmptySpanError if no frame is shown in the span.
     """
     opened = ffmpeg.source(source.path, **source.seek)
     shown = (
@@ -219,7 +218,7 @@ def _picture(source: _Source, wav: Path, out: Path, *, rate: Fraction) -> str:
 
 
 def _in_span(source: _Source, frames: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The frames that are shown in the span: each until the next one comes."""
+    """The frames shown in the span, each until the next one."""
     ordered = sorted(frames)
     ends = [start for start, _ in ordered[1:]] + [end for _, end in ordered[-1:]]
     return [
@@ -228,15 +227,15 @@ def _in_span(source: _Source, frames: Sequence[tuple[float, float]]) -> list[tup
 
 
 def _shown_and_heard(source: _Source, sound: _Sound, told: str) -> tuple[list[tuple[float, float]], ...]:
-    """The frames and the blocks of sound that were decoded in the span."""
+    """The frames and audio blocks decoded in the span."""
     blocks = [(start, end) for start, end in sound.times if start < source.seconds]
     return _in_span(source, messages.frames(told)), blocks
 
 
 def _whole(source: _Source, sound: _Sound, told: str, *, rate: Fraction) -> bool:
-    """Whether picture and sound fill the span without a hole.
+    """Whether picture and audio fill the span without gaps.
 
-    Some demuxers (Matroska) pass over what they cannot read without a word, be it damage or a disk that fails for a moment.
+    Some demuxers (Matroska) silently skip what they cannot read, be it damage or a momentary failure of the disk.
     """
     frames, blocks = _shown_and_heard(source, sound, told)
     longest = max(2.5 / float(rate), 0.1)
@@ -249,7 +248,7 @@ def _whole(source: _Source, sound: _Sound, told: str, *, rate: Fraction) -> bool
 
 
 def _shown(source: _Source) -> bool:
-    """Whether any frame lies in the span."""
+    """Whether any frame is shown in the span."""
     picture = ffmpeg.source(source.path, **source.seek)[str(source.video.index)].filter("trim", end=source.end)
     output = ffmpeg.sink(picture.filter("showinfo", checksum=0), path=source.path.with_name("none"), format="null")
     frames = messages.frames(ffmpeg.run(output, timeout_seconds=source.timeout_seconds))
@@ -257,9 +256,9 @@ def _shown(source: _Source) -> bool:
 
 
 def _steady(source: _Source, scratch: Path, told: str) -> _Source:
-    """A lossless copy of a picture whose size or format changes, all of it as large as its beginning.
+    """A lossless copy of a picture whose size or format changes, scaled to its first size.
 
-    ffmpeg builds its filters anew at each change, and those that count from the span's start would begin again.
+    ffmpeg rebuilds its filters at each change, and those that count from the span's start would restart.
     """
     size = messages.size(told)
     if size is None:
@@ -288,9 +287,9 @@ def _steady(source: _Source, scratch: Path, told: str) -> _Source:
 
 
 def _finished(source: _Source, sound: _Sound, out: Path, *, rate: Fraction, told: str, again: str) -> Measured:
-    """Measure the finished file, and say what the source held; raises OutOfSyncError where the two differ.
+    """Measure the finished file, and report the properties of the source; raises OutOfSyncError if they differ.
 
-    `told`: what decoding the source's picture told; `again`: what encoding it told.
+    `told`: messages of decoding the source's picture; `again`: messages of encoding it.
     """
     frames = messages.frames(told)
     made, (video, packets) = probe(out), spans(out)
@@ -323,7 +322,7 @@ def _finished(source: _Source, sound: _Sound, out: Path, *, rate: Fraction, told
 def _check(
     source: _Source, sound: _Sound, video: Span, heard: Heard, *, frames: Sequence[tuple[float, float]], rate: Fraction
 ) -> None:
-    """Raise OutOfSyncError unless both streams begin at 0 and end where the source's do, and the sound has no hole."""
+    """Raise OutOfSyncError unless both streams start at 0 and end with the source's, and the audio has no gap."""
     frame = float(1 / rate)
     shown = _in_span(source, frames)
     last, end = shown[-1] if shown else (source.begin, source.begin)

@@ -1,1 +1,1 @@
-"""Plain WebDataset tars with an index beside each: written once, read anywhere."""
+"""Shard sets: plain WebDataset tars, each with an index file beside it."""

@@ -1,4 +1,4 @@
-"""The index beside each tar, and `dataset.json` for the set: read and written here only (`stats` has a file of its own)."""
+"""Read and write the index beside each tar, and a set's `dataset.json` (`stats` has a module of its own)."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ from .layout import DATASET, DATASET_SCHEMA, SCHEMA
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkippedClip:
-    """A clip that stood in the manifest as ok and could not be packed."""
+    """A clip that was ok in the manifest but could not be packed."""
 
     key: str
     status: str
@@ -28,23 +28,23 @@ class SkippedClip:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """What one tar holds, and where."""
+    """Contents of a tar: the byte range of each part."""
 
     recipe: str
-    """Fingerprint of the manifest and settings that the tar was made from."""
+    """Fingerprint of the manifest and the settings that the tar was made from."""
     bytes: int
     sha256: str
     parts: tuple[str, ...]
-    """Every sample's parts, in the order of `offsets`, `sizes` and `crcs`."""
+    """Names of the parts of every sample, in the order of `offsets`, `sizes` and `crcs`."""
     keys: tuple[str, ...]
     label_indices: tuple[int, ...]
     offsets: tuple[tuple[int, ...], ...]
-    """Byte at which each part's data begins, a row a sample."""
+    """Byte offset of each part's data, a row per sample."""
     sizes: tuple[tuple[int, ...], ...]
     crcs: tuple[tuple[int, ...], ...]
-    """CRC-32 of each part's data, a row a sample."""
+    """CRC-32 of each part's data, a row per sample."""
     left: tuple[SkippedClip, ...] = ()
-    """Clips of this stretch of the manifest that are not in the tar, with the reason."""
+    """Clips of this section of the manifest that were skipped, with the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,71 +55,71 @@ class SplitFacts:
     samples: int
     bytes: int
     left: int
-    """Clips that could not be packed."""
+    """Number of skipped clips."""
     fingerprint: str
     """SHA-256 over the sorted keys."""
     selection: str = ""
     """`fingerprints.selection` of the packed clips; empty in a set of schema 1."""
     content: str = ""
-    """`fingerprints.content` of the packed clips, with the SHA-256 of the clip files; empty in a set of schema 1."""
+    """`fingerprints.content` of the packed clips, over the SHA-256 of the clip files; empty in a set of schema 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """`dataset.json`: what a set holds and every number needed to make it again."""
+    """Contents of `dataset.json`: what a set holds, and all parameters needed to make it again."""
 
     recipe: str
-    """Fingerprint of the manifest and settings."""
+    """Fingerprint of the manifest and the settings."""
     fingerprint: str
     """SHA-256 over the sorted keys of all splits."""
     classes: str
     """Name of the class list."""
     note: str
-    """What a user of that list must know."""
+    """Note of the class list for its users."""
     labels: tuple[str, ...]
     parts: tuple[str, ...]
     splits: dict[str, SplitFacts]
     frames: dict[str, Any]
-    """How the frames were encoded."""
+    """Encoding of the frames."""
     mel: dict[str, Any]
-    """How the mel-spectrogram was made."""
+    """Parameters of the mel-spectrogram."""
     audio: dict[str, Any]
-    """How the sound was encoded."""
+    """Encoding of the audio."""
     shuffle_seed: int
     shard_bytes: int
     versions: dict[str, str]
     selection: str = ""
-    """As `SplitFacts.selection`, of all splits."""
+    """As `SplitFacts.selection`, over all splits."""
     content: str = ""
-    """As `SplitFacts.content`, of all splits."""
+    """As `SplitFacts.content`, over all splits."""
     schema: int = field(default=DATASET_SCHEMA)
 
 
 MOST_BYTES = 64 * 2**20
-"""Of either file, which has some hundred bytes a sample or class."""
+"""Maximum size of either file in bytes; they have some hundred bytes per sample or class."""
 
 READABLE = (1, DATASET_SCHEMA)
-"""Schemas of `dataset.json` that are read."""
+"""Schema versions of `dataset.json` that can be read."""
 
 FINGERPRINTS = ("selection", "content")
-"""Fields that `dataset.json` has since schema 2, for the set and for each split."""
+"""Fields added in schema 2 of `dataset.json`, for the set and for each split."""
 
 MENDING = "copy it again, or make it anew with ks-shard --check_bytes"
-"""What to do about either file when its bytes are wrong."""
+"""Remedy for a damaged file, in error messages."""
 
 Record = TypeVar("Record")
 Value = TypeVar("Value")
 
 
 def write(path: Path, record: Index | Dataset) -> None:
-    """Write either as JSON with a checksum of its own, complete or not at all."""
+    """Write an index or `dataset.json` as JSON with a checksum, atomically."""
     files.write_bytes(path, seal(dataclasses.asdict(record)))
 
 
 def seal(document: Mapping[str, Any]) -> bytes:
-    """The bytes of a file that says this: JSON that begins with the schema and a checksum of all of it.
+    """Serialise to JSON that begins with the schema version and a checksum over the whole file.
 
-    The checksum is the SHA-256 of the file with 64 zeros in the checksum's place.
+    The checksum is the SHA-256 of the file with 64 zeros in its place.
     """
     said: dict[str, Any] = {"schema": SCHEMA} | dict(document) | {"checksum": "0" * 64}
     text = (
@@ -133,12 +133,12 @@ def _digest(data: bytes) -> str:
 
 
 def read_index(path: Path) -> Index:
-    """Read a tar's index; raises ShardError where it is missing, damaged or of another schema."""
+    """Read a tar's index; raises ShardError if it is missing, damaged or of another schema."""
     return parse_index(_read(path, "index"), str(path))
 
 
 def parse_index(data: bytes, place: str) -> Index:
-    """An index out of its bytes, which came from `place`; raises ShardError where they are none."""
+    """Parse the bytes of an index from `place`; raises ShardError if they are damaged or of another schema."""
     index = parse(data, place, Index, "index")
     tables = (index.offsets, index.sizes, index.crcs)
     lengths = {len(column) for column in (index.keys, index.label_indices, *tables)}
@@ -148,13 +148,13 @@ def parse_index(data: bytes, place: str) -> Index:
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """Read a set's `dataset.json`; raises ShardError where it is missing, damaged or of another schema."""
+    """Read a set's `dataset.json`; raises ShardError if it is missing, damaged or of another schema."""
     path = folder / DATASET
     return parse_dataset(_read(path, "shard set"), str(path))
 
 
 def parse_dataset(data: bytes, place: str) -> Dataset:
-    """A set's `dataset.json` out of its bytes, which came from `place`; raises ShardError where they are none."""
+    """Parse the bytes of a `dataset.json` from `place`; raises ShardError if they are damaged or of another schema."""
     dataset = parse(data, place, Dataset, "shard set")
     return dataclasses.replace(
         dataset, splits={name: dataset.splits[name] for name in SPLITS if name in dataset.splits}
@@ -186,7 +186,7 @@ def parse(
     mending: str = MENDING,
     remake: str = "make the set again with ks-shard",
 ) -> Record:
-    """A sealed file's bytes, which came from `place`, as a dataclass; raises ShardError, with the remedy, where they are none."""
+    """Parse a checksummed file from `place` into a dataclass; raises ShardError with the remedy if it is invalid."""
     try:
         document = json.loads(data, object_pairs_hook=_object, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -211,7 +211,7 @@ def parse(
 
 
 def _check_fingerprints(document: dict[str, Any]) -> None:
-    """Raise KeyError where a `dataset.json` of schema 2 lacks a fingerprint; one of schema 1 gets empty ones."""
+    """Raise KeyError if a `dataset.json` of schema 2 lacks a fingerprint; schema 1 gets empty ones."""
     splits = _one(dict, document["splits"])
     for table in (document, *(each for each in splits.values() if isinstance(each, dict))):
         for name in FINGERPRINTS:
@@ -233,7 +233,7 @@ def _no_number(text: str) -> None:
 
 @cache
 def _reader(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - annotations have no common type
-    """What turns a JSON value into what an annotation says, lists into tuples; it raises TypeError at anything else."""
+    """Function that converts a JSON value to an annotated type, lists to tuples; it raises TypeError for other values."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return lambda value: value
@@ -258,7 +258,7 @@ def _reader(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - annotations ha
 
 
 def _fields(value: object, known: Iterable[frozenset[str]]) -> frozenset[str]:
-    """Names of the fields of an object, which are those of one of several dataclasses."""
+    """Field names of an object; raises TypeError unless they are those of one of several dataclasses."""
     found = frozenset(_one(dict, value))
     if found not in known:
         raise TypeError(f"nothing has the fields {', '.join(sorted(found))}")
@@ -276,7 +276,7 @@ def _one(kind: type[Value], value: object) -> Value:
 
 
 def _all(kind: type[Value], values: list[Any]) -> list[Value]:
-    """The values, all of one type and numbers from 0 to 2**63 - 1: seen in passes over whole columns, which have millions."""
+    """Check that all values have one type and numbers are in 0 to 2**63 - 1; column-wise, since there may be millions."""
     if not {kind}.issuperset(map(type, values)):
         wrong = next(value for value in values if type(value) is not kind)
         raise TypeError(f"{str(wrong)[:40]!r} is no {kind.__name__}")

@@ -1,4 +1,4 @@
-"""Open one split of a shard set, whose indexes are checked before anything is taken from its tars."""
+"""Open one split of a shard set; the indexes are validated before anything is read from the tars."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,20 +22,20 @@ from .writer import BLOCK
 __all__ = ["Fetching", "Parts", "ShardInfo", "Split", "open_shard", "open_split", "read_dataset", "tables"]
 
 REQUESTS = 16
-"""How many a remote set is asked at once when it is opened."""
+"""Concurrent requests to a remote set while it is opened."""
 
 _KEYS = re.compile(r"(?:[\w-]{1,100}\n)*", re.ASCII)
-"""Keys, a line each: no dot, no slash, nothing that a file name could make mischief with, no longer than a tar's header has."""
+"""Keys, one per line: without dots or slashes, so safe as file names, and no longer than a tar header allows."""
 
 T = TypeVar("T")
 
 
 def open_split(place: str | Path | Address, name: str, *, cache: Cache | None = None) -> Split:
-    """Open one split of a shard set in a folder, or at a URL, whose tars then come through the cache.
+    """Open one split of a shard set in a folder, or at a URL, whose tars are then read through the cache.
 
-    Raises ShardError where it is not whole: a tar or an index that is missing, of another set, or not of the size that the
-    other says; an index that no writer of ours could have made. A split that is not there is told with those that are.
-    ValueError is raised for a URL without a cache.
+    Raises ShardError if it is incomplete (a missing tar or index, one of another set, inconsistent sizes), or if an index could
+    not have been written by us. The message for a missing split lists the existing ones. Raises ValueError for a URL without a
+    cache.
     """
     with set_errors():
         root = _root(place)
@@ -43,7 +43,7 @@ def open_split(place: str | Path | Address, name: str, *, cache: Cache | None = 
 
 
 def read_dataset(place: str | Path | Address) -> Dataset:
-    """What the set in a folder or at a URL says of itself; raises ShardError where there is none."""
+    """Read `dataset.json` of a set in a folder or at a URL; raises ShardError if there is none."""
     root = _root(place)
     if isinstance(root, Path):
         return index.read_dataset(root)
@@ -53,7 +53,7 @@ def read_dataset(place: str | Path | Address) -> Dataset:
 
 
 def open_shard(place: str | Path | Address, name: str, number: int, *, cache: Cache | None = None) -> Split:
-    """One shard of a split alone, as `open_split` opens all of them; whether the others are there does not matter."""
+    """Open a single shard of a split, with the checks of `open_split`; the other shards may be missing."""
     with set_errors():
         root = _root(place)
         dataset = read_dataset(root)
@@ -70,7 +70,7 @@ def _cache_for(root: Path | Address, cache: Cache | None) -> Cache | None:
 
 
 def _root(place: str | Path | Address) -> Path | Address:
-    """A path, or else the address of a URL, in full."""
+    """Root of a set: a path, or the full address of a URL."""
     if isinstance(place, Path):
         return place
     text = Address(place).real
@@ -114,7 +114,7 @@ def _joined(arrays: list[np.ndarray], shape: tuple[int, ...], kind: type[np.gene
 
 
 def _each(read: Callable[[int], T], count: int, root: Path | Address) -> Iterator[T]:
-    """What `read` gives for each number below `count`, a few at once where it waits for a server; the first error ends it."""
+    """Map `read` over the numbers below `count`, concurrently for a remote set; the first error ends it."""
     if isinstance(root, Path):
         yield from map(read, range(count))
         return
@@ -125,7 +125,7 @@ def _each(read: Callable[[int], T], count: int, root: Path | Address) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """One index as arrays: a tenth of the memory that its lists take."""
+    """An index as arrays, which take a tenth of the memory of its lists."""
 
     tar: ShardInfo
     key_N: np.ndarray
@@ -136,7 +136,7 @@ class _Columns:
 
 
 def _columns(root: Path | Address, name: Path, dataset: Dataset) -> _Columns:
-    """What the index of the tar called `name` says; raises ShardError where that cannot be so."""
+    """Load the index of the tar called `name`; raises ShardError if its contents are invalid."""
     tar, place = _below(root, name), str(_below(root, layout.index_path(name)))
     read = _index(_below(root, layout.index_path(name)))
     offset_NP, size_NP, crc_NP = tables(read, dataset, place)
@@ -152,9 +152,9 @@ def _columns(root: Path | Address, name: Path, dataset: Dataset) -> _Columns:
 
 
 def tables(read: Index, dataset: Dataset, place: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Offset, size and CRC-32 of each part that the index at `place` tells of: int64, shape (N, parts) each.
+    """Offset, size and CRC-32 of each part in the index from `place`: int64, shape (N, parts) each.
 
-    Raises ShardError where it is none of the set, or says what no writer of ours could have.
+    Raises ShardError if it does not belong to the set, or could not have been written by us.
     """
     if read.recipe != dataset.recipe or (read.keys and read.parts != dataset.parts):
         raise ShardError(f"{place}: belongs to another set than {layout.DATASET}; make it with ks-shard")
@@ -175,7 +175,7 @@ def _table(rows: tuple[tuple[int, ...], ...], parts: int) -> np.ndarray:
 
 
 def _fits(offset_M: np.ndarray, size_M: np.ndarray, bytes_: int) -> bool:
-    """Whether M parts stand one after another, each after its header, in a tar of `bytes_`; one of 4 GiB is none of ours."""
+    """Whether M parts are stored contiguously, each after its header, in a tar of `bytes_`; ours have less than 4 GiB each."""
     if (size_M >= 2**32).any() or (offset_M > bytes_).any() or (size_M > bytes_ - offset_M).any():
         return False
     end_M = offset_M + size_M

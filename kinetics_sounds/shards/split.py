@@ -1,4 +1,4 @@
-"""One split of a shard set, and what a sample's parts hold, checked, and nothing else of the tars."""
+"""One split of a shard set, and checked reads of its samples' parts."""
 
 import contextlib
 import errno
@@ -27,9 +27,9 @@ MOMENTARY = (
     errno.ENETDOWN,
     errno.ENETUNREACH,
 )
-"""Numbers of an OSError after which the same read may succeed: shared disks have such moments."""
+"""errno values after which the same read may succeed: shared disks have momentary failures."""
 BACKOFF = retry.Backoff(attempts=4, first_seconds=0.1, factor=10, longest_seconds=5.0)
-"""Of a read that fails for a moment."""
+"""Retries of a read with a momentary failure."""
 WITHOUT_CACHE = "a remote set is read through a cache"
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ Fetching = Callable[[], contextlib.AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardInfo:
-    """One shard: where it lies and what it must be."""
+    """One shard: its location and expected properties."""
 
     place: Path | Address
     """A path, or the address of a URL."""
@@ -46,55 +46,55 @@ class ShardInfo:
     sha256: str
 
     def __str__(self) -> str:
-        """Where it lies, without what is secret of a URL."""
+        """Location without the secrets of a URL."""
         return str(self.place)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """One split of a shard set: where each sample's parts lie.
+    """One split of a shard set: the location of each sample's parts.
 
-    Shapes: N samples in their stored order, P parts in the order of `dataset.parts`, S shards. The arrays may be maps of
-    memory that processes share.
+    Shapes: N samples in stored order, P parts in the order of `dataset.parts`, S shards. The arrays may be memory maps shared
+    between processes.
     """
 
     dataset: Dataset
     name: str
     tars: tuple[ShardInfo, ...]
     cache: Cache | None
-    """Where copies of the tars are kept; None where they lie on a disk."""
+    """Cache of the tars; None for a local set."""
     count_S: np.ndarray
-    """Samples in each shard: int64."""
+    """Samples per shard: int64."""
     key_N: np.ndarray
-    """Each sample's key, as bytes."""
+    """Key of each sample, as bytes."""
     label_index_N: np.ndarray
-    """Number of each sample's label: int64."""
+    """Label index of each sample: int64."""
     offset_NP: np.ndarray
-    """Byte at which each part begins in its tar: int64."""
+    """Byte offset of each part in its tar: int64."""
     size_NP: np.ndarray
-    """Bytes of each part: uint32."""
+    """Size of each part in bytes: uint32."""
     crc_NP: np.ndarray
     """CRC-32 of each part: uint32."""
 
     def __len__(self) -> int:
-        """Samples in the split."""
+        """Number of samples in the split."""
         return len(self.key_N)
 
     @cached_property
     def end_S(self) -> np.ndarray:
-        """The number of the first sample after each shard."""
+        """Index of the first sample after each shard."""
         return np.cumsum(self.count_S)
 
     def key(self, number: int) -> str:
-        """The key of sample `number`."""
+        """Key of a sample, by its index."""
         return bytes(self.key_N[number]).decode()
 
     def shard(self, number: int) -> int:
-        """Which shard sample `number` lies in."""
+        """Index of the shard that holds a sample."""
         return int(np.searchsorted(self.end_S, number, side="right"))
 
     def fetch(self, shard: int) -> None:
-        """See that a shard of a remote set is in the cache; raises ShardError where it is not to be had."""
+        """Make sure that a shard of a remote set is cached; raises ShardError if it is unavailable."""
         tar = self.tars[shard]
         if self.cache is not None and isinstance(tar.place, Address):
             with set_errors():
@@ -102,9 +102,10 @@ class Split:
 
     @contextlib.contextmanager
     def open(self, number: int, *, fetching: Fetching = contextlib.nullcontext) -> Iterator["Parts"]:
-        """The parts of sample `number`, to be read within the block.
+        """Open the parts of a sample for reading within the block.
 
-        They are read within `fetching`, for a disk or a line may be slow. Raises ShardError where its tar is not to be had.
+        They are read within the context `fetching`, because disk or network may be slow. Raises ShardError if the tar is
+        unavailable.
         """
         tar = self.tars[self.shard(number)]
         parts = Parts(self, number, tar, self.opened(tar), fetching)
@@ -114,7 +115,7 @@ class Split:
             os.close(parts.descriptor)
 
     def opened(self, tar: ShardInfo) -> int:
-        """A descriptor of a tar, for the caller to close; raises ShardError where it is not to be had."""
+        """Open a tar; returns a descriptor for the caller to close; raises ShardError if it is unavailable."""
         place = tar.place
         if isinstance(place, Path):
             return _with_retry(tar, lambda: os.open(place, os.O_RDONLY | os.O_CLOEXEC))
@@ -124,9 +125,9 @@ class Split:
             return self.cache.open(place, size=tar.bytes, sha256=tar.sha256)
 
     def open_anew(self, tar: ShardInfo, descriptor: int) -> int:
-        """A descriptor of a tar of a remote set, fetched again since its copy, which is open as `descriptor`, is damaged.
+        """Fetch a tar of a remote set again, after its copy (open as `descriptor`) proved damaged; returns a new descriptor.
 
-        Raises ShardError where it is not to be had.
+        Raises ShardError if it is unavailable.
         """
         if self.cache is not None:
             with set_errors():
@@ -136,7 +137,7 @@ class Split:
 
 @dataclass(slots=True)
 class Parts:
-    """One sample's parts in an open tar."""
+    """Parts of a sample in an open tar."""
 
     split: Split
     number: int
@@ -146,24 +147,24 @@ class Parts:
 
     @property
     def key(self) -> str:
-        """The sample's key."""
+        """Key of the sample."""
         return self.split.key(self.number)
 
     def read(self, part: str) -> bytes:
-        """A whole part, which is what was written: its CRC-32 is checked (a decoder may crash on a flipped bit).
+        """Read a whole part and verify its CRC-32 (a flipped bit may crash a decoder).
 
-        Raises ShardError where the set has no such part or the tar cannot be read, BadSampleError where its bytes are wrong.
+        Raises ShardError if the set has no such part or the tar cannot be read, BadSampleError if the bytes are damaged.
         """
         offset, size, crc = self._place(part)
         with self.fetching():
             return self._checked(part, offset, size, crc)
 
     def size(self, part: str) -> int:
-        """Bytes of a part; raises ShardError where the set has no such part."""
+        """Size of a part in bytes; raises ShardError if the set has no such part."""
         return self._place(part)[1]
 
     def read_pieces(self, part: str, pieces: Iterable[tuple[int, int, int]]) -> list[bytes]:
-        """Pieces of a part: of each its first byte, how many it has and what their CRC-32 must be; raises as `read`."""
+        """Read pieces of a part, each given as first byte, size and expected CRC-32; raises as `read`."""
         offset, whole, _ = self._place(part)
         found = []
         with self.fetching():
@@ -197,7 +198,7 @@ class Parts:
         return data
 
     def _read(self, offset: int, size: int) -> bytes:
-        """As many bytes as there are, up to `size`: a read may give less than it was asked for."""
+        """Up to `size` bytes, as many as there are: a single read may return fewer."""
         data = self._pread(offset, size)
         while len(data) < size and (more := self._pread(offset + len(data), size - len(data))):
             data += more
@@ -208,7 +209,7 @@ class Parts:
 
 
 def _with_retry(tar: ShardInfo, read: Callable[[], T]) -> T:
-    """What `read` returns, called again where it fails for a moment."""
+    """Call `read` with retries on momentary failures."""
     try:
         return retry.call(read, may_pass=lambda error: getattr(error, "errno", None) in MOMENTARY, backoff=BACKOFF)
     except OSError as error:
@@ -221,7 +222,7 @@ def _is(data: bytes, size: int, crc: int) -> bool:
 
 @contextlib.contextmanager
 def set_errors() -> Iterator[None]:
-    """What is wrong with a URL is wrong with the set that lies there."""
+    """Translate errors of a URL into ShardError, for the set stored there."""
     try:
         yield
     except RemoteError as error:

@@ -1,6 +1,6 @@
-"""`stats.json` beside `dataset.json`: mean and deviation of a split's log or log-mel spectrograms. Read and written here only.
+"""Read and write `stats.json` beside `dataset.json`: mean and standard deviation of a split's (log-mel) spectrograms.
 
-Several entries stand in it: one for each split and each way to make spectrograms.
+It holds several entries, one per split and set of spectrogram parameters.
 """
 
 import dataclasses
@@ -21,27 +21,27 @@ from .split import set_errors
 
 MOST_BYTES = 16 * 2**20
 Numbers = Spectrogram | LogMel
-"""How a window of sound becomes an image; a field of either tells them apart."""
+"""Parameters of a window's spectrogram; the two types differ in their fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """What a split's spectrograms are like."""
+    """Statistics of a split's spectrograms."""
 
     split: str
     fingerprint: str
-    """`SplitFacts.fingerprint` of the clips that it was computed of."""
+    """`SplitFacts.fingerprint` of the clips they were computed from."""
     samples: int
     windows: int
-    """Of all samples; those of one are evenly spaced and cover its track."""
+    """Total number of windows; those of a sample are evenly spaced and cover its track."""
     numbers: Numbers
-    """How they were made."""
+    """Parameters of the spectrograms."""
     mean: tuple[float, ...]
-    """Of each bin, low frequencies first: decibels, or natural logarithms of a log-mel spectrogram."""
+    """Mean per bin, low frequencies first: decibels, or natural logarithms for a log-mel spectrogram."""
     std: tuple[float, ...]
-    """The same's standard deviation."""
+    """Standard deviation per bin."""
     data_recipe: str = ""
-    """`Dataset.recipe` of the set that was heard; empty in an entry of before it was kept."""
+    """`Dataset.recipe` of the set; empty in entries written before this was recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +50,14 @@ class _File:
 
 
 def command(place: Address, split: str, numbers: Numbers) -> str:
-    """What computes them."""
+    """The command that computes the statistics."""
     kind = " --kind log_mel" if isinstance(numbers, LogMel) else ""
     options = " ".join(f"--{name} {value}" for name, value in dataclasses.asdict(numbers).items())
     return f"ks-shard stats {shlex.quote(str(place))} --split {split}{kind} {options}"
 
 
 def read(place: Address) -> tuple[Statistics, ...]:
-    """All that a set in a folder or at a URL has; raises ShardError where they cannot be read."""
+    """All entries of a set in a folder or at a URL; raises ShardError if they cannot be read."""
     told, data = _read(place)
     if data is None:
         return ()
@@ -74,18 +74,18 @@ def read(place: Address) -> tuple[Statistics, ...]:
 
 
 def find(place: Address, dataset: Dataset, split: str, numbers: Numbers) -> Statistics:
-    """Those of a split of the set, of spectrograms that are made so.
+    """Entry for a split of the set and these parameters.
 
-    Raises ShardError that names the command where there are none, or where they are of other clips, or of the same clips packed
-    otherwise.
+    Raises ShardError with the command to run if there is none, or if it belongs to other clips, or to the same clips packed with
+    other settings.
     """
     there = [each for each in read(place) if each.split == split]
     found = next((each for each in there if each.numbers == numbers), None)
     remedy = f"compute them with: {command(place, split, numbers)}"
     if found is None:
         kind = "log-mel spectrograms" if isinstance(numbers, LogMel) else "log spectrograms"
-        others = "".join(f"; it has those of {_told(each.numbers)}" for each in there)
-        raise ShardError(f"{place}: has no statistics of {split} for {kind} of {_told(numbers)}{others}; {remedy}")
+        others = "".join(f"; it has those of {_describe(each.numbers)}" for each in there)
+        raise ShardError(f"{place}: has no statistics of {split} for {kind} of {_describe(numbers)}{others}; {remedy}")
     own = dataset.splits[split].fingerprint
     if found.fingerprint != own:
         raise ShardError(
@@ -101,9 +101,9 @@ def find(place: Address, dataset: Dataset, split: str, numbers: Numbers) -> Stat
 
 
 def add(place: Address, entry: Statistics) -> None:
-    """Write an entry, in the place of one of the same split and numbers; the file is whole at any moment.
+    """Add an entry, replacing one of the same split and parameters; the file is replaced atomically.
 
-    Raises RemoteError where the URL cannot be written to, FolderInUseError where ks-shard works in the folder.
+    Raises RemoteError if the URL cannot be written to, FolderInUseError if ks-shard is running in the folder.
     """
     if not remote.is_url(place):
         folder = Path(place.real)
@@ -128,7 +128,7 @@ def _with(place: Address, entry: Statistics) -> bytes:
 
 
 def _read(place: Address) -> tuple[str, bytes | None]:
-    """What the file is called in messages, and its bytes where it is there."""
+    """Name of the file in messages, and its bytes if it exists."""
     if remote.is_url(place):
         with set_errors():
             url = remote.join(place, layout.STATS)
@@ -146,5 +146,5 @@ def _read(place: Address) -> tuple[str, bytes | None]:
     return str(path), data
 
 
-def _told(numbers: Numbers) -> str:
+def _describe(numbers: Numbers) -> str:
     return ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(numbers).items())

@@ -1,34 +1,36 @@
-"""Write samples to tars bounded by bytes, the same bytes every time."""
+"""Write samples to tars of bounded size, reproducibly to the byte."""
 
 import contextlib
+import functools
 import hashlib
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from .. import files
 from . import index, layout
 from .index import Index, SkippedClip
 
 BLOCK = 512
-"""Tar's unit: a header is one, data is padded to it."""
+"""Block size of tar: the size of a header; data are padded to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One clip's parts, ready to be written."""
+    """Parts of a clip, ready to be written."""
 
     key: str
     label_index: int
     parts: Mapping[str, bytes]
-    """By the names in `layout`; every sample of a set has the same ones."""
+    """By their names in `layout`; all samples of a set have the same parts."""
 
 
 class _Hashed:
-    """A file that keeps the digest and the count of what was written to it."""
+    """File wrapper that counts and hashes the bytes written to it."""
 
     def __init__(self, out: IO[bytes]) -> None:
         self.out, self.digest, self.bytes = out, hashlib.sha256(), 0
@@ -39,19 +41,36 @@ class _Hashed:
         return self.out.write(data)
 
 
+@functools.cache
+def _tar_writer() -> Any:  # noqa: ANN401 - webdataset has no types
+    """The TarWriter of webdataset, without torch, which the package imports for its readers (docs/decisions/0020).
+
+    What was imported without torch is forgotten again, so that webdataset is whole for whoever imports it later.
+    """
+    if "torch" in sys.modules or "webdataset" in sys.modules:
+        from webdataset.writer import TarWriter
+
+        return TarWriter
+    sys.modules["torch"] = None  # type: ignore[assignment]  # so that to import it fails, as where it is not installed
+    try:
+        from webdataset.writer import TarWriter
+    finally:
+        for name in [each for each in sys.modules if each == "torch" or each.split(".")[0] == "webdataset"]:
+            del sys.modules[name]
+    return TarWriter
+
+
 class ShardWriter:
-    """One tar being written; it and its index appear when `close` returns, tar first."""
+    """Writer of a tar; the tar and then its index appear when `close` returns."""
 
     def __init__(self, tar: Path, *, recipe: str) -> None:
-        """Begin `tar` under a temporary name."""
-        from webdataset.writer import TarWriter  # takes two seconds (it imports torch), and workers never need it
-
+        """Open `tar` under a temporary name."""
         self.tar, self.recipe = tar, recipe
         files.make_folder(tar.parent)
         self._part = files.part_of(tar)
         self._file = self._part.open("wb")
         self._hashed = _Hashed(self._file)
-        self._writer = TarWriter(self._hashed, encoder=False, mtime=0, user="", group="")
+        self._writer = _tar_writer()(self._hashed, encoder=False, mtime=0, user="", group="")
         self._position = 0
         self._parts: tuple[str, ...] = ()
         self._rows: list[tuple[str, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = []
@@ -59,11 +78,11 @@ class ShardWriter:
 
     @property
     def bytes(self) -> int:
-        """Size so far, without the tar's end."""
+        """Size so far in bytes, without the end of the tar."""
         return self._position
 
     def write(self, sample: Sample) -> None:
-        """Append one sample; raises ValueError where its parts differ from those before it."""
+        """Append a sample; raises ValueError if its parts differ from those of the samples before it."""
         names = tuple(sorted(sample.parts))
         if self._rows and names != self._parts:
             raise ValueError(f"{sample.key} has the parts {names}, where the set has {self._parts}")
@@ -79,11 +98,11 @@ class ShardWriter:
         self._rows.append((sample.key, sample.label_index, tuple(offsets), sizes, crcs))
 
     def leave(self, left: SkippedClip) -> None:
-        """Record a clip that has no sample, so that a resumed run does not try it again."""
+        """Record a skipped clip, so that a resumed run does not try it again."""
         self._left.append(left)
 
     def close(self) -> Index:
-        """Finish: sync and name the tar, then its index."""
+        """Finish: sync and rename the tar, then its index."""
         with files.named(self._part):
             self._writer.close()
             self._file.close()
@@ -110,7 +129,7 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drop what was not closed."""
+        """Discard an unfinished tar."""
         with contextlib.suppress(OSError):
             self._writer.close()  # or tarfile would write to the closed file when it is collected
         with contextlib.suppress(OSError):  # what is still to be written may not fit, and is not wanted

@@ -1,4 +1,4 @@
-"""Where clips come from: one file a source, tried in the order given."""
+"""Sources of clips: one file per source, tried in the order given."""
 
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -14,53 +14,53 @@ from ..errors import SourceError
 
 
 class Source(Protocol):
-    """A place that is asked clip by clip. Built from what follows the colon in `--source NAME:ARGUMENT`.
+    """A source that is asked clip by clip, built from the argument in `--source NAME:ARGUMENT`.
 
-    A module with a dataclass `Options` gets it as `Source(argument, options)`; its fields are the command's `--NAME.FIELD`.
-    Workers may run in another folder: a module whose argument may be a path has a function `absolute(argument)`, which makes
-    it one that means the same there (`absolute_folder` does so for a folder).
+    A module with a dataclass `Options` is called as `Source(argument, options)`; its fields are the options `--NAME.FIELD`.
+    Workers may run in another folder: a module whose argument may be a path has a function `absolute(argument)` that makes it
+    absolute (`absolute_folder` for a folder).
     """
 
     notice: str
-    """What the user must know before the first use; empty where there is nothing to say."""
+    """What users must know before the first use; empty if nothing."""
     versions: str
-    """The tools that fetch, with their versions; empty where there are none."""
+    """Names and versions of the tools that fetch; empty if there are none."""
     videos_per_hour: float | None
-    """How many clips may be asked of it in an hour, from one address; None for no limit."""
+    """Rate limit in clips per hour and IP address; None for no limit."""
     requests_per_hour: float | None
-    """How many requests may be made in an hour, from one address; None for no limit."""
+    """Rate limit in requests per hour and IP address; None for no limit."""
     share: Mapping[str, float]
-    """Of the clips that it is asked for, how many it can be expected to give, by split."""
+    """Expected fraction of clips that the source can provide, by split."""
 
     def candidates(self, clip: Clip) -> Sequence[str]:
-        """The places to look for a clip, best first; empty where it has none. Asks no network. Runs in the driver."""
+        """Locations to look for a clip, best first; empty if there are none. Makes no requests. Runs in the driver."""
 
     def fetch(self, clip: Clip, location: str, folder: Path) -> FetchResult:
-        """Get the file of one candidate, into `folder` if it must be made. Runs in a worker.
+        """Get the file of one candidate, into `folder` if it must be created. Runs in a worker.
 
-        Bad luck is a status, not an error: the next candidate is fetched then.
+        A failure is returned as a status, not raised: the next candidate is tried then.
         """
 
 
 @runtime_checkable
 class OnDisk(Source, Protocol):
-    """A source of files on a disk: its candidates are their paths, and `fetch` gives them where they lie and writes nothing.
+    """A source of local files: its candidates are paths, and `fetch` returns them in place and writes nothing.
 
-    A dry run opens some of them, and a build never writes over one.
+    A dry run opens some of them, and a build never overwrites one.
     """
 
     patterns: Sequence[str]
-    """The file names that it knows, as people write them."""
+    """Recognised file name patterns, as examples."""
 
     def seen(self) -> tuple[int, Sequence[str]]:
-        """How many files there are, and the paths of the first three below the folder."""
+        """Number of files, and the paths of the first three relative to the folder."""
 
     def near_miss(self, clip: Clip) -> str:
-        """Which file seems to be the clip's, why it is none of its candidates, and the remedy; empty where there is none."""
+        """The file that seems to be the clip's, why it is not a candidate, and the remedy; empty if there is none."""
 
 
 def advice(source: OnDisk, near_misses: Sequence[str], *, found: int) -> list[str]:
-    """What to tell of a folder that lacks clips: near misses, and where none was found what is there instead."""
+    """Hints about missing clips of a folder: near misses, and if nothing was found, what is there instead."""
     lines: list[str] = []
     if near_misses:
         lines.append(f"files not taken: {len(near_misses)}, such as: {near_misses[0]}")
@@ -79,66 +79,66 @@ class TarPart:
     """One archive of clips."""
 
     name: str
-    """Unique among the source's parts and the same in every run."""
+    """Unique among the source's parts, and stable between runs."""
     place: str
     """URL or path."""
     split: str | None
-    """The split whose list named it, or whose folder it lies in; None where that is not told."""
+    """Split whose list or folder contains it; None if unknown."""
     replacement: bool
-    """It mends clips that other parts hold broken, so its clips are to be preferred."""
+    """Whether it replaces broken clips of other parts, so that its clips are preferred."""
 
 
 class _StatusError(SourceError):
-    """A failure that has a status."""
+    """An error that has a status."""
 
     def __init__(self, status: Status, text: str) -> None:
-        """The text names the thing, the place and the remedy."""
+        """The text says what is wrong, where, and what to do."""
         super().__init__(status, text)
         self.status = status
 
     def __str__(self) -> str:
-        """The text alone."""
+        """The text without the status."""
         return str(self.args[1])
 
 
 class PartError(_StatusError):
-    """A part broke off for good after the clips that it gave; others of it may be missing. The status says how it broke."""
+    """A part ended early for good; clips after those already read may be missing. The status says why."""
 
 
 class UnreachableError(_StatusError):
-    """The parts cannot be told now, since the network or the server fails; later they may be. The status says how."""
+    """The list of parts is unavailable for now, due to network or server errors. The status says why."""
 
 
 @runtime_checkable
 class TarSource(Protocol):
-    """A place whose clips lie in archives in no order, so that each archive is read once from end to end."""
+    """A source whose clips are unordered within archives, so that each archive is read once, sequentially."""
 
     notice: str
-    """What the user must know before the first use; empty where there is nothing to say."""
+    """What users must know before the first use; empty if nothing."""
     versions: str
-    """The tools that fetch, with their versions; empty where there are none."""
+    """Names and versions of the tools that fetch; empty if there are none."""
     share: Mapping[str, float]
-    """Of the clips that it is asked for, how many it can be expected to give, by split."""
+    """Expected fraction of clips that the source can provide, by split."""
     part_bytes: int
-    """How large a part is, about."""
+    """Typical size of a part in bytes."""
     downloaded: int
-    """Bytes of parts that came over the network so far."""
+    """Bytes of parts downloaded so far."""
 
     def parts(self, splits: Iterable[str]) -> list[TarPart]:
-        """The archives to be read for these splits, replacements first.
+        """Archives of these splits, replacements first.
 
-        Raises SourceError where that cannot be told, UnreachableError where it may be later.
+        Raises SourceError if they cannot be listed, UnreachableError if that may succeed later.
         """
 
     def stream(self, part: TarPart, wanted: Container[str], folder: Path) -> Iterator[tuple[str, FetchResult | None]]:
-        """Read a part once and yield the key of each clip in it, with its file in `folder` where it is wanted.
+        """Read a part once; yields the key of each clip in it, with its file in `folder` if requested.
 
-        Runs in a worker. Raises PartError when the part breaks off, after the clips before the break.
+        Runs in a worker. Raises PartError if the part ends early, after the clips before that point.
         """
 
 
 def load(spec: Address | str, options: object = None) -> Source | TarSource:
-    """The source named by `NAME` or `NAME:ARGUMENT`; raises SettingsError or SourceError where there is none.
+    """Load the source `NAME` or `NAME:ARGUMENT`; raises SettingsError or SourceError if there is none.
 
     `options` is an instance of the module's `Options`, or None for its defaults.
     """
@@ -148,7 +148,7 @@ def load(spec: Address | str, options: object = None) -> Source | TarSource:
 
 
 def absolute(spec: Address | str) -> Address:
-    """The same source for whoever works in another folder or environment; raises as `load` does where there is none."""
+    """The source with an absolute argument, valid in any working directory and environment; raises as `load`."""
     module, name, argument = _parsed(spec)
     if not argument or not hasattr(module, "absolute"):
         return Address(Address(spec).real)
@@ -156,7 +156,7 @@ def absolute(spec: Address | str) -> Address:
 
 
 def _parsed(spec: Address | str) -> tuple[ModuleType, str, str]:
-    """A source's module, its name and its argument."""
+    """Module, name and argument of a source."""
     spec = Address(spec).real
     name, _, argument = spec.partition(":")
     if spec and Path(spec).exists() and name not in plugins.names(__name__):
@@ -165,12 +165,12 @@ def _parsed(spec: Address | str) -> tuple[ModuleType, str, str]:
 
 
 def absolute_folder(argument: str) -> str:
-    """The path of a folder, as a user writes it, for whoever works in another one."""
+    """Absolute path of a folder given by the user."""
     return str(files.user_path(argument).absolute())
 
 
 def readable_folder(argument: str, *, spec: str) -> Path:
-    """The folder that a user names; raises SourceError where it cannot be read."""
+    """Folder given by the user; raises SourceError if it cannot be read."""
     folder = Path(absolute_folder(argument))
     try:
         with os.scandir(folder):
@@ -181,7 +181,7 @@ def readable_folder(argument: str, *, spec: str) -> Path:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each folder below one, itself included, with the names of its files; links are followed, but not in circles.
+    """Walk a folder tree: each folder with its file names; links are followed, cycles are not.
 
     Raises SourceError for a folder that cannot be read.
     """
@@ -201,6 +201,6 @@ def _refuse(error: OSError) -> None:
 
 
 def options() -> dict[str, type]:
-    """The options of each source that has some, by its name."""
+    """Option classes of the sources that have one, by source name."""
     modules = {name: plugins.load(__name__, name) for name in plugins.names(__name__)}
     return {name: module.Options for name, module in modules.items() if hasattr(module, "Options")}

@@ -1,6 +1,6 @@
 """`local:DIR`: a folder of videos on disk, flat or in class folders.
 
-Finds trimmed clips and whole videos by their names (`PATTERNS`), in any of the containers of `SUFFIXES`, at any depth.
+Finds trimmed clips and whole videos by their names (`PATTERNS`), in any container of `SUFFIXES`, at any depth.
 """
 
 import errno
@@ -20,11 +20,11 @@ from ..errors import SourceError
 from . import absolute_folder, readable_folder, walk
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
-"""Containers that count, best first where a clip is there twice."""
+"""Accepted containers, best first if a clip exists twice."""
 PATTERNS = ("ID_000027_000037.mp4", "ID_27_37.mp4", "ID_27000_37000.mp4 (milliseconds)", "ID.mp4")
-"""File names that are read; a second suffix (`ID.mp4.mkv`) does no harm."""
+"""Recognised file names; a second extension (`ID.mp4.mkv`) is ignored."""
 NAMED = 3
-"""Files that are named where nothing was found."""
+"""Number of example files in the message if nothing was found."""
 
 absolute = absolute_folder
 
@@ -35,27 +35,27 @@ _NO_FILE = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISD
 
 @dataclass(frozen=True)
 class Options:
-    """How a folder's files are taken."""
+    """Options of the local source."""
 
     trimmed: Literal["auto", "yes", "no"] = "auto"
-    """Whether files named ID.mp4 hold the annotated span alone: yes; no, they are whole videos; or auto: one does that is
-    about as long as its span and ends before the span would."""
+    """Whether files named ID.mp4 hold only the annotated span: yes; no (whole videos); or auto: yes if a file is about as
+    long as its span and ends before the span would."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a folder holds."""
+    """Contents of a folder."""
 
     by_stem: Mapping[str, Sequence[str]]
-    """Paths of the videos whose names may be a clip's, best first, by name without suffix."""
+    """Paths of videos whose names may be a clip's, best first, by name without extension."""
     count: int
-    """Of all files."""
+    """Number of all files."""
     first: Sequence[str]
-    """Below the folder, by path."""
+    """First files by path, relative to the folder."""
 
 
 class Source:
-    """Files below one folder."""
+    """The files below one folder."""
 
     notice = ""
     versions = ""
@@ -65,7 +65,7 @@ class Source:
     patterns: Sequence[str] = PATTERNS
 
     def __init__(self, argument: str, options: Options | None = None) -> None:
-        """Raise SourceError unless `argument` is a folder that can be read."""
+        """Raises SourceError unless `argument` is a readable folder."""
         if not argument:
             raise SourceError("--source local needs a folder: --source local:DIR")
         self.folder = readable_folder(argument, spec=f"local:{argument}")
@@ -73,7 +73,7 @@ class Source:
 
     @functools.cached_property
     def _seen(self) -> _Seen:
-        """All files, scanned once, by the driver only."""
+        """All files, scanned once, in the driver only."""
         found: dict[str, list[str]] = {}
         first: list[str] = []
         count = 0
@@ -94,11 +94,11 @@ class Source:
         return [path for name in names for path in self._seen.by_stem.get(name, ())]
 
     def seen(self) -> tuple[int, Sequence[str]]:
-        """How many files there are, and the paths of the first three below the folder."""
+        """Number of files, and the paths of the first three relative to the folder."""
         return self._seen.count, self._seen.first
 
     def near_miss(self, clip: Clip) -> str:
-        """Whether a file is named by the clip's start alone."""
+        """A file that is named by the clip's start alone, with the remedy; empty if there is none."""
         for time in dict.fromkeys((f"{clip.time_start:06d}", str(clip.time_start), str(1000 * clip.time_start))):
             if paths := self._seen.by_stem.get(f"{clip.youtube_id}_{time}"):
                 name = f"{clip.key}{os.path.splitext(paths[0])[1]}"  # noqa: PTH122
@@ -106,11 +106,11 @@ class Source:
         return ""
 
     def first(self) -> str | None:
-        """Some video that is here, the same in every run; None where there is none."""
+        """Some video of the folder, the same in every run; None if there is none."""
         return min((path for paths in self._seen.by_stem.values() for path in paths), default=None)
 
     def fetch(self, clip: Clip, location: str, folder: Path) -> FetchResult:
-        """Hand over the file where it lies; nothing is copied."""
+        """Return the file in place; nothing is copied."""
         path, origin = Path(location), self._origin(location)
         try:
             mode = path.stat().st_mode
@@ -129,18 +129,18 @@ class Source:
         return FetchResult(status=Status.OK, path=path, trimmed=trimmed, origin=origin)
 
     def _origin(self, path: str) -> str:
-        """Where a file lies below the folder, for people."""
+        """Path relative to the folder, for messages."""
         return files.as_text(os.path.relpath(path, self.folder))
 
 
 def _trimmed_names(clip: Clip) -> tuple[str, ...]:
-    """How files of the span alone are named: the mirror's way, in seconds, and in milliseconds."""
+    """Names of files with only the span: the mirror's convention, in seconds, and in milliseconds."""
     name, start, end = clip.youtube_id, clip.time_start, clip.time_end
     return tuple(dict.fromkeys((clip.key, f"{name}_{start}_{end}", f"{name}_{1000 * start}_{1000 * end}")))
 
 
 def _stem(name: str) -> str:
-    """A video's name without its suffix, or both of them; empty where it is none, or could be no clip's."""
+    """A video's name without its one or two extensions; empty if it cannot be a clip's."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
     if suffix.lower() not in SUFFIXES:
         return ""

@@ -1,6 +1,6 @@
-"""Checks of this machine: each a function that yields findings, run in a process of its own by `apart`.
+"""Checks of this machine: functions that yield findings, each run in its own process by `apart`.
 
-Modules here import their tools within the functions, so that one that is missing or broken is a finding and no traceback.
+Modules here import their tools within the functions, so that a missing or broken one is a finding instead of a traceback.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.redact import of_url, redact
 
 PYTHON = (sys.executable, "-P")
-"""This interpreter, to which a `torch.py` in the working directory is not torch."""
+"""This interpreter, without the working directory on its path: a `torch.py` there is not torch."""
 GIGABYTE = 1e9
 _CHILD = f"from {__name__} import answer; answer()"
 
 
 class Verdict(StrEnum):
-    """What a finding means for whoever wants to work here."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    """Something works worse than it could, or some things only."""
+    """Something works only partly, or less well than it could."""
     MISSING = "missing"
-    """Something needed is not there or broken."""
+    """Something required is missing or broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +42,21 @@ class Finding:
     verdict: Verdict
     found: str
     remedy: str = ""
-    """What to do about it; empty where all is well."""
+    """How to fix it; empty if all is well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What checks are told; plain values, because they go from process to process."""
+    """Parameters of a check; plain values, because they are passed between processes."""
 
     out: str = "."
-    """Folder that data will be written to; it need not exist."""
+    """Data folder; it need not exist."""
     timeout_seconds: float = 120.0
-    """A check that takes longer is killed."""
+    """Time limit of a check in seconds; it is then killed."""
     subject: str = ""
-    """The decoder or the source that is asked about, where a check asks about one of several."""
+    """Decoder or source to check, for checks that cover one of several."""
     live_id: str = ""
-    """The video that a source is asked for."""
+    """ID of the video to fetch."""
 
 
 Check = Callable[[Asked], Iterable[Finding]]
@@ -64,7 +64,7 @@ Check = Callable[[Asked], Iterable[Finding]]
 
 
 def apart(check: Check, asked: Asked) -> list[Finding]:
-    """What a check finds in a process of its own; one that raises, dies or hangs is a finding too."""
+    """Run a check in its own process; an exception, crash or hang becomes a finding."""
     name = _name(check.__name__, asked)
     argv = [*PYTHON, "-c", _CHILD, check.__module__, check.__name__]
     pipe = subprocess.PIPE
@@ -93,9 +93,9 @@ def apart(check: Check, asked: Asked) -> list[Finding]:
 
 
 def answer() -> None:
-    """In the process apart: run the check that argv names, and print each finding as a line of JSON.
+    """In the child process: run the check named in argv, and print each finding as a line of JSON.
 
-    What it is told comes by standard input, for others may read a command line, and an address may carry a secret.
+    Parameters come by standard input: others may read a command line, and an address may contain a secret.
     """
     module, name = sys.argv[1:]
     asked = Asked(**json.loads(sys.stdin.buffer.read()))
@@ -112,13 +112,13 @@ def answer() -> None:
 
 
 def last_words(noise: str) -> str:
-    """The last line that a program wrote, with what introduces it; or nothing."""
+    """Last line of a program's output, with an introduction; or nothing."""
     lines = [line.strip() for line in noise.splitlines() if line.strip()]
     return f": {lines[-1][:300]}" if lines else ""
 
 
 def ending(code: int) -> str:
-    """How a process of this return code ended."""
+    """Describe how a process ended, by its return code."""
     if code >= 0:
         return f"its process ended with exit code {code}"
     try:
@@ -128,19 +128,19 @@ def ending(code: int) -> str:
 
 
 def _name(check: str, asked: Asked) -> str:
-    """What a failure of a check is called."""
+    """Name of a failed check in the report."""
     return f"{check.replace('_', ' ')} {Address(asked.subject)}".strip()
 
 
 def _read(output: bytes) -> list[Finding]:
-    """The findings of whole lines; a line that a kill cut short is left out."""
+    """Findings of complete lines; a line truncated by a kill is ignored."""
     lines = output.decode("utf-8", "replace").splitlines(keepends=True)
     rows = (json.loads(line) for line in lines if line.endswith("\n"))
     return [Finding(row["name"], Verdict(row["verdict"]), row["found"], row["remedy"]) for row in rows]
 
 
 def _kill(child: "subprocess.Popen[bytes]") -> None:
-    """End a child that was not waited for yet, with all of its group."""
+    """Kill a running child process with its process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""The place that data will be written to: its room, and whether its file system keeps what the commands rely on."""
+"""Checks of the data folder: free space, and the file system features that the commands need."""
 
 import fcntl
 import shutil
@@ -11,11 +11,11 @@ from kinetics_sounds import files
 from . import GIGABYTE, Asked, Finding, Verdict
 
 LITTLE, TOO_LITTLE = 50 * GIGABYTE, 1 * GIGABYTE
-"""Bytes free below which a build of one of the papers' sets does not fit, and below which nothing does."""
+"""Free bytes below which a build of a paper's dataset does not fit, and below which nothing does."""
 
 
 def disk(asked: Asked) -> Iterator[Finding]:
-    """Free room where data will be written."""
+    """Free space in the data folder."""
     place = nearest(Path(asked.out))
     usage = shutil.disk_usage(place)
     found = f"{usage.free / GIGABYTE:.1f} GB free of {usage.total / GIGABYTE:.1f} GB at {place}"
@@ -29,7 +29,7 @@ def disk(asked: Asked) -> Iterator[Finding]:
 
 
 def file_system(asked: Asked) -> Iterator[Finding]:
-    """Each thing that the commands rely on, tried with files of our own."""
+    """Test each file system feature that the commands need, with temporary files."""
     place = nearest(Path(asked.out))
     remedy = "name a folder on another disk with --out; a network folder must be mounted with locks"
     if Path(asked.out).exists() and not Path(asked.out).is_dir():
@@ -51,7 +51,7 @@ def file_system(asked: Asked) -> Iterator[Finding]:
 
 
 def nearest(place: Path) -> Path:
-    """A folder, or the nearest one above it that exists."""
+    """The folder, or its nearest existing parent."""
     place = place.absolute()
     return next(folder for folder in (place, *place.parents) if folder.is_dir())
 
@@ -104,4 +104,4 @@ TRIES: Mapping[str, Callable[[Path], None]] = {
     "record lock": _record_lock,
     "symbolic link": _symlink,
 }
-"""What is tried: publishing a file, holding a folder, sqlite's locks, clips that are links. Each raises OSError."""
+"""Features to test: atomic rename, folder locks, SQLite's locks, linked clips. Each function raises OSError."""

@@ -1,4 +1,4 @@
-"""The machine itself: clock, cores, open files, shared memory."""
+"""Checks of the machine: clock, cores, open files, shared memory."""
 
 import math
 import os
@@ -16,13 +16,13 @@ from . import GIGABYTE, Asked, Finding, Verdict
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
 FEW_FILES = 1024
-"""Open files that a loader with many workers soon needs."""
+"""Number of open files that a loader with many workers soon needs."""
 _CALENDAR = re.compile(r"(20\d\d)\.(\d{1,2})\.(\d{1,2})(?!\d)")
-"""A version that is a date, as those of yt-dlp and certifi are."""
+"""A version that is a date, as those of yt-dlp and certifi."""
 
 
 def clock(_asked: Asked) -> Iterator[Finding]:
-    """Whether the clock is later than what is installed; TLS fails under a wrong one."""
+    """Whether the clock is later than what is installed; TLS fails with a wrong clock."""
     now = datetime.now(UTC)
     newest, what = max(_releases())
     found = f"{now:%Y-%m-%d %H:%M} UTC"
@@ -37,7 +37,7 @@ def clock(_asked: Asked) -> Iterator[Finding]:
 
 
 def _releases() -> Iterator[tuple[datetime, str]]:
-    """Days that are past for certain: when packages were installed, and when those came out whose version is a date."""
+    """Dates that are surely past: when packages were installed, and release dates of packages versioned by date."""
     installed = Path(sysconfig.get_path("purelib")).stat().st_mtime
     yield datetime.fromtimestamp(installed, UTC), "packages were last installed"
     for distribution in metadata.distributions():
@@ -47,7 +47,7 @@ def _releases() -> Iterator[tuple[datetime, str]]:
 
 
 def calendar_version(version: str) -> datetime | None:
-    """The day that a version such as 2026.7.4 names; None where it names none."""
+    """Date of a version such as 2026.7.4; None for other versions."""
     found = _CALENDAR.match(version)
     try:
         return datetime(int(found[1]), int(found[2]), int(found[3]), tzinfo=UTC) if found else None
@@ -56,7 +56,7 @@ def calendar_version(version: str) -> datetime | None:
 
 
 def cores(_asked: Asked) -> Iterator[Finding]:
-    """Cores that this process may use, against those that the commands count."""
+    """Cores that this process may use, and cores that the commands count."""
     there = os.cpu_count() or 1
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
     granted = cpu_quota()
@@ -70,7 +70,7 @@ def cores(_asked: Asked) -> Iterator[Finding]:
 
 
 def cpu_quota(*, mine: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> float:
-    """Cores that the control groups (of either version) grant this process; infinite where they set no limit."""
+    """Cores granted to this process by its control groups (v1 or v2); infinite without a limit."""
     least = math.inf
     for line in mine.read_text().splitlines() if mine.is_file() else ():
         _, controllers, place = line.split(":", 2)
@@ -85,7 +85,7 @@ def cpu_quota(*, mine: Path = Path("/proc/self/cgroup"), groups: Path = Path("/s
 
 
 def _granted(folder: Path) -> float:
-    """Cores that one control group grants."""
+    """Cores granted by one control group."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -97,7 +97,7 @@ def _granted(folder: Path) -> float:
 
 
 def open_files(_asked: Asked) -> Iterator[Finding]:
-    """How many files a process may hold open."""
+    """Maximum number of open files of a process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = "no limit" if hard == resource.RLIM_INFINITY else f"at most {hard}"
     if soft == resource.RLIM_INFINITY or soft >= FEW_FILES:
@@ -110,7 +110,7 @@ def open_files(_asked: Asked) -> Iterator[Finding]:
 
 
 def shared_memory(_asked: Asked) -> Iterator[Finding]:
-    """Room in /dev/shm, through which loaders hand batches over: where it is full they die of a bus error."""
+    """Free space in /dev/shm, used by loaders to pass batches: if it is full, they die of a bus error."""
     remedy = (
         "docker run --shm-size=8g (Kubernetes: an emptyDir of medium Memory at /dev/shm), or train with --workers 0"
     )

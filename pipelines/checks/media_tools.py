@@ -1,4 +1,4 @@
-"""Media tools: ffmpeg, the way of a clip through all of them, and the decoders of training."""
+"""Checks of the media tools: ffmpeg, the processing of a clip, and the decoders."""
 
 import subprocess
 import tempfile
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 FRAMES = 32
 FPS = 16
 RATE = 24_000
-"""Hertz."""
+"""Sample rate in hertz."""
 MOST_LEVELS = 8
-"""Of 255, that a colour may lose on its way through H.264."""
+"""Maximum colour error after H.264, of 255 levels."""
 REFERENCE = "pyav"
-"""The decoder that the others are compared with, bit for bit; it is always there, and they can be done without."""
+"""Reference decoder, always installed; the optional ones must give bitwise equal frames."""
 
 
 def ffmpeg(asked: Asked) -> Iterator[Finding]:
-    """The ffmpeg that would run, and whether it has what we use."""
+    """The ffmpeg in use, and whether it has all required components."""
     from kinetics_sounds.media import ffmpeg as tool
 
     remedy = "unset IMAGEIO_FFMPEG_EXE to use the one that imageio-ffmpeg brings, or name a full build with it"
@@ -43,7 +43,7 @@ def ffmpeg(asked: Asked) -> Iterator[Finding]:
 
 
 def clip(asked: Asked) -> Iterator[Finding]:
-    """Make, cut and pack a clip, as a build does."""
+    """Make, trim and pack a clip, as a build does."""
     from kinetics_sounds.media import encode, mel, probe, trim
 
     with tempfile.TemporaryDirectory(prefix="ks-doctor-") as name:
@@ -70,7 +70,7 @@ def clip(asked: Asked) -> Iterator[Finding]:
 
 
 def decoders(asked: Asked) -> Iterator[Finding]:
-    """Every decoder that training may use, each in a process of its own: they are known to hang."""
+    """Check every decoder in its own process: they are known to hang."""
     from kinetics_sounds.media import decode
 
     for name in decode.names():
@@ -78,7 +78,7 @@ def decoders(asked: Asked) -> Iterator[Finding]:
 
 
 def decoder(asked: Asked) -> Iterator[Finding]:
-    """Whether a decoder gives the frames that were stored, in the order asked for."""
+    """Whether a decoder returns the stored frames, in the requested order."""
     import numpy as np
 
     from kinetics_sounds.media import decode, encode, probe
@@ -113,7 +113,7 @@ def decoder(asked: Asked) -> Iterator[Finding]:
 
 
 def _as_reference(mp4: bytes, numbers: list[int], shown_THWC: "np.ndarray") -> bool:
-    """Whether the reference decoder gives the very same uint8 frames, of shape (T, H, W, 3); yes where it gives none."""
+    """Whether the reference decoder returns the same uint8 frames, of shape (T, H, W, 3); true if it fails itself."""
     import numpy as np
 
     from kinetics_sounds.media import decode
@@ -125,7 +125,7 @@ def _as_reference(mp4: bytes, numbers: list[int], shown_THWC: "np.ndarray") -> b
 
 
 def _colours() -> "np.ndarray":
-    """Red, green and blue of each frame of the film: shape (FRAMES, 3); no two frames and no two colours are alike."""
+    """RGB colour of each frame of the test video: shape (FRAMES, 3); all frames and all channels differ."""
     import numpy as np
 
     numbers = np.arange(FRAMES)
@@ -133,7 +133,7 @@ def _colours() -> "np.ndarray":
 
 
 def _film(scratch: Path) -> Path:
-    """Two seconds of 64 x 48: one colour a frame, and a tone."""
+    """Two seconds of test video, 64 x 48: one colour per frame, and a tone."""
     import numpy as np
 
     from kinetics_sounds.media import synthesize

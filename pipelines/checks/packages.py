@@ -1,4 +1,4 @@
-"""Python, the platform, and what is installed, held against what our own metadata ask for."""
+"""Checks of Python, the platform and the installed packages against our package metadata."""
 
 import platform
 import sys
@@ -11,7 +11,7 @@ DISTRIBUTION = "kinetics-sounds"
 
 
 def python(_asked: Asked) -> Iterator[Finding]:
-    """The interpreter, and the kind of machine that it runs on."""
+    """The interpreter and the platform."""
     from packaging.specifiers import SpecifierSet
 
     version, wanted = platform.python_version(), metadata.metadata(DISTRIBUTION)["Requires-Python"]
@@ -29,7 +29,7 @@ def python(_asked: Asked) -> Iterator[Finding]:
 
 
 def packages(_asked: Asked) -> Iterator[Finding]:
-    """Every dependency that holds on this platform, with those that its extras bring."""
+    """Every dependency for this platform, including those of the extras."""
     from packaging.requirements import Requirement
 
     for text in metadata.requires(DISTRIBUTION) or ():
@@ -51,7 +51,7 @@ def packages(_asked: Asked) -> Iterator[Finding]:
 
 
 def _lacks(text: str) -> tuple[str, list[str]]:
-    """The version installed of what a requirement names (empty: none), and what is wrong with it."""
+    """Installed version of a requirement (empty: none), and what is wrong with it."""
     from packaging.requirements import Requirement
 
     wanted = Requirement(text)
@@ -65,7 +65,7 @@ def _lacks(text: str) -> tuple[str, list[str]]:
 
 
 def commands(_asked: Asked) -> Iterator[Finding]:
-    """Whether all that each command imports can be: a package can be installed and yet not load."""
+    """Whether each command's imports work: an installed package may fail to load."""
     fine = []
     for entry in metadata.entry_points(group="console_scripts"):
         if entry.dist is None or entry.dist.name != DISTRIBUTION:

@@ -1,4 +1,4 @@
-"""Ranks, through the trainer's own comparison with one process (`train.diagnostics.rank_parity`): nothing here imports it."""
+"""Check of distributed training, by the trainer's own diagnosis (`train.diagnostics.rank_parity`), run as a process."""
 
 import json
 import subprocess
@@ -9,24 +9,24 @@ from . import PYTHON, Asked, Finding, Verdict, ending, last_words
 
 AGREE = "kinetics_sounds.train.diagnostics.rank_parity"
 DIFFERS = 1
-"""Exit code where ranks do not learn what one process would."""
+"""Exit code if the ranks' training step differs from that of a single process."""
 BYTES = 118 * 10**6
-"""That it sums over the ranks: the gradients of AVCL's two R3D."""
+"""Bytes that the diagnosis all-reduces: the gradients of AVCL's two R3D networks."""
 
 
 def distributed(_asked: Asked) -> Iterator[Finding]:
-    """Whether the ranks of this machine learn what one process would, and how fast they exchange it."""
+    """Whether distributed training on this machine equals a single process, and the speed of all-reduce."""
     compared = subprocess.run([*PYTHON, "-m", AGREE], check=False, capture_output=True, text=True)
     if compared.returncode not in (0, DIFFERS) or not compared.stdout:
         found = ending(compared.returncode) + last_words(compared.stderr)
         remedy = "read what the ranks said; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names the network where there are several"
         yield Finding("ranks", Verdict.MISSING, found, remedy)
         return
-    yield from judge(json.loads(compared.stdout), right=compared.returncode == 0)
+    yield from findings(json.loads(compared.stdout), right=compared.returncode == 0)
 
 
-def judge(report: Mapping[str, Any], *, right: bool) -> Iterator[Finding]:
-    """What a `Report` of `kinetics_sounds.train.diagnostics.rank_parity` means."""
+def findings(report: Mapping[str, Any], *, right: bool) -> Iterator[Finding]:
+    """Findings of a `Report` of `kinetics_sounds.train.diagnostics.rank_parity`."""
     ranks = f"{report['ranks']} ranks on {report['device']} by {report['backend']}"
     off = f"off by {report['still']:.1g}, with batch norms over all ranks by {report['synchronised']:.1g}"
     if right:

@@ -1,4 +1,4 @@
-"""What downloads need: a young yt-dlp, a JavaScript runtime, and, if asked for, a real video."""
+"""Checks of downloads: a recent yt-dlp, a JavaScript runtime, and optionally a real video."""
 
 import tempfile
 import time
@@ -16,26 +16,26 @@ from kinetics_sounds.sources import PartError, TarSource
 from . import Asked, Finding, Verdict
 
 OLD_DAYS = 90
-"""YouTube changes more often than that, and an old yt-dlp fails without saying why."""
+"""Maximum age of yt-dlp in days: YouTube changes often, and an old yt-dlp fails without a clear message."""
 LIVE_ID = "jNQXAC9IVRw"
-"""The first video on YouTube, which is asked for unless another is named; a folder may give any it has in its place."""
+"""Default video to fetch: the first one on YouTube; a folder may use any of its own instead."""
 LIVE_SPLIT = "val"
-"""Whose parts a mirror is asked for."""
+"""Split whose parts are used to test a mirror."""
 SECONDS = 10
-"""The span that a source is asked for."""
+"""Length of the requested span in seconds."""
 _REMEDIES = {
     Status.NO_FORMATS: "pip install --upgrade 'yt-dlp[default]' and have a JavaScript runtime, then try again",
     Status.NOT_IN_SOURCE: "see that the source is the one meant, and that it is whole",
     Status.DISK_FULL: "free some space where temporary files go, or name another place with TMPDIR",
     Kind.PERMANENT: "that video is not to be had: name another with --live_id",
     Kind.RETRY: "look at this machine's network, proxy (HTTPS_PROXY) and clock, then try again",
-    Kind.STOP: "wait some hours before a build, or build from another address",
+    Kind.BLOCKED: "wait some hours before a build, or build from another address",
 }
-"""By status, else by its kind."""
+"""Remedies by status, else by kind."""
 
 
 def yt_dlp(_asked: Asked) -> Iterator[Finding]:
-    """The age of yt-dlp, whose version is a date."""
+    """Age of yt-dlp, whose version is a date."""
     version = metadata.version("yt-dlp")
     year, month, day = (int(part) for part in version.split(".")[:3])
     age = (datetime.now(UTC) - datetime(year, month, day, tzinfo=UTC)).days
@@ -48,7 +48,7 @@ def yt_dlp(_asked: Asked) -> Iterator[Finding]:
 
 
 def javascript(_asked: Asked) -> Iterator[Finding]:
-    """A JavaScript runtime that the installed yt-dlp can use; YouTube alone needs one."""
+    """A JavaScript runtime supported by the installed yt-dlp; only needed for YouTube."""
     from kinetics_sounds.sources import youtube
 
     there = youtube.runtimes()
@@ -62,7 +62,7 @@ def javascript(_asked: Asked) -> Iterator[Finding]:
 
 
 def live(asked: Asked) -> Iterator[Finding]:
-    """A real download of one video from the source that is the subject."""
+    """Fetch one real video from the source given by `subject`."""
     from kinetics_sounds.media import probe
     from kinetics_sounds.sources import local
 
@@ -99,7 +99,7 @@ def live(asked: Asked) -> Iterator[Finding]:
 
 
 def _first(source: TarSource, folder: Path) -> tuple[str, FetchResult]:
-    """The first clip of the first part that is no replacement, and where it lay."""
+    """The first clip of the first part that is not a replacement, with the part's location."""
     part = next((part for part in source.parts([LIVE_SPLIT]) if not part.replacement), None)
     if part is None:
         return LIVE_SPLIT, FetchResult(status=Status.NOT_IN_SOURCE, detail=f"has no archive of {LIVE_SPLIT}")
@@ -113,7 +113,7 @@ def _first(source: TarSource, folder: Path) -> tuple[str, FetchResult]:
 
 
 class _Everything(Container[str]):
-    """Whatever there is."""
+    """A set that contains everything."""
 
     def __contains__(self, _key: object) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""torch, through the trainer's own look at it (`kinetics_sounds.train.diagnostics.torch_report`): nothing here imports it."""
+"""Check of torch, by the trainer's own diagnosis (`kinetics_sounds.train.diagnostics.torch_report`), run as a process."""
 
 import json
 import math
@@ -13,22 +13,22 @@ from . import PYTHON, Asked, Finding, Verdict, ending, last_words
 EXAMINE = "kinetics_sounds.train.diagnostics.torch_report"
 DRIVER = Path("/proc/driver/nvidia/version")
 TOLERANCE = {"float32": 5e-3, "bfloat16": 3e-2}
-"""Largest difference over the largest value that is rounding: TF32 has 10 bits and bfloat16 has 7."""
+"""Maximum relative error of rounding: TF32 has 10 mantissa bits and bfloat16 has 7."""
 
 
 def torch(_asked: Asked) -> Iterator[Finding]:
-    """The version of torch, its devices, and whether it computes right on each."""
+    """Version of torch, its devices, and whether it computes correctly on each."""
     examined = subprocess.run([*PYTHON, "-m", EXAMINE], check=False, capture_output=True, text=True)
     if examined.returncode != 0:
         remedy = "reinstall torch for this machine: https://pytorch.org/get-started/locally names the build"
         found = ending(examined.returncode) + last_words(examined.stderr)
         yield Finding("torch", Verdict.MISSING, found, remedy)
         return
-    yield from judge(json.loads(examined.stdout))
+    yield from findings(json.loads(examined.stdout))
 
 
-def judge(examined: Mapping[str, Any]) -> Iterator[Finding]:
-    """What the trainer's look at torch means; `examined` is a `Report` of `kinetics_sounds.train.diagnostics.torch_report`."""
+def findings(examined: Mapping[str, Any]) -> Iterator[Finding]:
+    """Findings of a `Report` of `kinetics_sounds.train.diagnostics.torch_report`."""
     version = examined["version"]
     if version.startswith("2.9."):
         found = f"{version}: its 3-D convolutions are slow, and on some GPUs wrong in bfloat16"
@@ -53,7 +53,7 @@ def _devices(examined: Mapping[str, Any]) -> Finding:
 
 
 def _agreement(agreement: Mapping[str, Any]) -> Finding:
-    """What one device's convolutions in one type are worth."""
+    """Finding on the accuracy of a device's convolutions in one data type."""
     device, dtype, error = agreement["device"], agreement["dtype"], agreement["error"]
     name = f"conv3d {dtype} {device}"
     away = {part: float(agreement[part]) for part in ("forward", "gradient")}

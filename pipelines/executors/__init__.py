@@ -1,6 +1,6 @@
-"""Where tasks are carried out: one file an executor, each with a class `Pool`.
+"""Executors run tasks: one file per executor, each with a class `Pool`.
 
-A pool takes tasks one by one and gives results back as they come, so whoever drives it decides what is asked when.
+A pool takes tasks one by one and returns results as they come; the driver decides when to submit what.
 """
 
 from collections import deque
@@ -15,37 +15,37 @@ from ..process_pool import Cause, Failed, R, T
 __all__ = ["AHEAD", "Cause", "Failed", "Pool", "R", "T", "in_order", "options", "start"]
 
 AHEAD = 2
-"""Tasks handed out per worker before the first result is taken: memory stays flat however many there are."""
+"""Number of tasks per worker submitted before their results are needed; bounds memory."""
 SECONDS_BETWEEN_LOOKS = 0.5
-"""How soon a request to stop is seen while no task ends; how often a job without work looks for some."""
+"""Polling interval for stop requests while no task ends, and of idle jobs for work."""
 
 
 class Pool(Protocol[T, R]):
-    """Processes that carry out one function, each task under a watchdog that kills it when its time is over.
+    """Worker processes for one function; a task is killed at its time limit.
 
-    Built as `Pool(function, workers=N, folder=FOLDER, options=OPTIONS)`: the function is importable by name, the folder
-    exists and every process sees it, and the options are an instance of the module's `Options` where it has one.
-    Processes go by themselves when the driver is killed.
+    Built as `Pool(function, workers=N, folder=FOLDER, options=OPTIONS)`: the function is importable by name, the folder exists
+    and is visible to all processes, and the options are an instance of the module's `Options` if it has that class. The processes
+    end when the driver is killed.
     """
 
     workers: int
 
     @property
     def busy(self) -> int:
-        """Tasks handed in whose results were not taken yet."""
+        """Number of tasks submitted whose results were not collected yet."""
 
     def submit(self, task: T, *, timeout_seconds: float) -> None:
-        """Hand in a task, which is killed once it has run this long."""
+        """Submit a task; it is killed once it has run this long."""
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
-        """The tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
+        """Tasks that ended since the last call, with their results; waits at most `seconds` for the first."""
 
     def close(self) -> None:
-        """End the processes and what they run."""
+        """End the processes and their child processes."""
 
 
 def options() -> dict[str, type]:
-    """The options of each executor that has some, by its name."""
+    """Option classes of the executors that have one, by name."""
     modules = {name: plugins.load(__name__, name) for name in plugins.names(__name__)}
     return {name: module.Options for name, module in modules.items() if hasattr(module, "Options")}
 
@@ -53,7 +53,7 @@ def options() -> dict[str, type]:
 def start(
     name: str, function: Callable[[Any], Any], *, workers: int, folder: Path, chosen: object = None
 ) -> "Pool[Any, Any]":
-    """A pool of the executor that is called `name`."""
+    """Start a pool of the executor `name`."""
     pool: Pool[Any, Any] = plugins.load(__name__, name).Pool(function, workers=workers, folder=folder, options=chosen)
     return pool
 
@@ -61,9 +61,9 @@ def start(
 def in_order(
     pool: Pool[T, R], tasks: Iterable[T], *, timeout_seconds: float, stop: Callable[[], bool]
 ) -> Generator[tuple[T, R | Failed]]:
-    """Each task with its result in the order of the tasks; ends early once `stop()` is true.
+    """Yield each task with its result, in the order of the tasks; ends early once `stop()` is true.
 
-    Tasks must differ from each other. No more are handed in than `AHEAD` a worker beyond the first that has no result.
+    Tasks must be distinct. At most `AHEAD` tasks per worker are submitted beyond the first one without a result.
     """
     source = iter(tasks)
     waiting: deque[T] = deque()

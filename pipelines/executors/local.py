@@ -1,4 +1,4 @@
-"""Processes on this machine."""
+"""Worker processes on this machine."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +9,11 @@ from . import R, T
 
 
 class Pool(SupervisedPool[T, R], Generic[T, R]):
-    """As many processes as there are workers, started by spawning."""
+    """`workers` processes, started by spawning."""
 
     def __init__(
         self, function: Callable[[T], R], *, workers: int, folder: Path | None = None, options: object = None
     ) -> None:
-        """Nothing is started before the first task; `folder` and `options` are not needed here."""
+        """Processes start with the first task; `folder` and `options` are unused."""
         del folder, options
         super().__init__(function, workers=workers)

@@ -1,9 +1,9 @@
-"""Processes on the nodes of a Ray cluster: tasks survive the loss of a node.
+"""Worker processes on the nodes of a Ray cluster; tasks survive the loss of a node.
 
-Ray says where a task runs and that its node was lost. It neither limits a task's wall clock nor ends what a task started,
-so each Ray worker keeps a watched process of its own and the function runs in there, as with every executor. Hence a Ray
-worker that goes away was not killed by its task but with its node, or by Ray for want of memory: its task is handed in
-again, at most `LIVES` times, and Ray's own retries (without end where memory is short) are off.
+Ray chooses the node of a task and reports lost nodes. It neither limits a task's run time nor ends a task's child processes, so
+each Ray worker keeps a supervised process that runs the function, as with every executor. A Ray worker that disappears was
+therefore not killed by its task but lost with its node, or killed by Ray for lack of memory: its task is submitted again, at most
+`MAX_ATTEMPTS` times, and Ray's own retries (unlimited if memory is short) are off.
 """
 
 import functools
@@ -23,30 +23,31 @@ from typing import Any, Generic
 from kinetics_sounds import __version__, files
 from kinetics_sounds.errors import SettingsError
 
-from ..process_pool import LIVES, SupervisedPool, forget_main
+from ..process_pool import MAX_ATTEMPTS, SupervisedPool, forget_main
 from . import Cause, Failed, R, T
 
 NOTICE_SECONDS = 20.0
-"""What Ray takes to call a node dead whose tasks are lost already."""
+"""Time until Ray reports a lost node as dead, after its tasks failed."""
 PROBE_SECONDS = 60.0
-"""What a node has to start a worker and read the token."""
+"""Time limit for a node to start a worker and read the token."""
 STORE_BYTES = 2**27
-"""Of Ray's object store where we start Ray: tasks and results are small."""
+"""Size of Ray's object store if we start Ray: tasks and results are small."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Tasks on the nodes of a Ray cluster; one CPU a task."""
+    """Tasks on the nodes of a Ray cluster, one CPU per task."""
 
     address: str = ""
-    """HOST:PORT of a running Ray cluster, of which this machine is a node, or `auto` to find it; empty: start one here."""
+    """HOST:PORT of a running Ray cluster that this machine is a node of, or `auto` to detect it; empty: start one on this
+    machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a node must read to show that it sees the folder, and the version that it must have."""
+    """File that a node must be able to read, and the version that it must have installed."""
 
     path: Path
     text: str
@@ -55,7 +56,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """A node that cannot take part."""
+    """A node that cannot be used."""
 
     node: str
     why: str
@@ -63,10 +64,10 @@ class Unfit:
 
 
 class Pool(Generic[T, R]):
-    """As many tasks at once as there are workers, wherever Ray has a free CPU."""
+    """At most `workers` tasks at once, on any free CPU of the cluster."""
 
     def __init__(self, function: Callable[[T], R], *, workers: int, folder: Path, options: object = None) -> None:
-        """Connects to Ray, or starts it; raises SettingsError where a node does not see the folder or lacks this package."""
+        """Connect to Ray, or start it; raises SettingsError if a node cannot see the folder or lacks this package."""
         self.workers = workers
         self._function = function
         self._ray = _connect(options.address if isinstance(options, Options) else "", workers)
@@ -84,18 +85,18 @@ class Pool(Generic[T, R]):
 
     @property
     def busy(self) -> int:
-        """Tasks handed in whose results were not taken yet."""
+        """Number of tasks submitted whose results were not collected yet."""
         return len(self._waiting) + len(self._running)
 
     def submit(self, task: T, *, timeout_seconds: float) -> None:
-        """Hand in a task, which is killed once it has run this long."""
-        self._waiting.append(_Job(task, timeout_seconds, LIVES))
+        """Submit a task; it is killed once it has run this long."""
+        self._waiting.append(_Job(task, timeout_seconds, MAX_ATTEMPTS))
         self._hand_out()
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
-        """The tasks that ended since the last call, with their results; waits at most `seconds` for the first.
+        """Tasks that ended since the last call, with their results; waits at most `seconds` for the first.
 
-        Raises SettingsError once no node is left that can take part.
+        Raises SettingsError once no usable node is left.
         """
         if self._unfit and not self._fit():
             raise _refusal(self._unfit.values(), self._token)
@@ -110,7 +111,7 @@ class Pool(Generic[T, R]):
         return results
 
     def close(self) -> None:
-        """End the processes and what they run; a Ray that was started here ends too."""
+        """End the processes and their child processes, and Ray if it was started here."""
         for each in self._running:
             self._ray.cancel(each, force=True)
         self._ray.shutdown()
@@ -125,11 +126,11 @@ class Pool(Generic[T, R]):
             self._running[remote.remote(self._function, job.task, job.timeout_seconds, self._token)] = job
 
     def _fit(self) -> set[str]:
-        """The nodes that can take part, as far as is known."""
+        """The nodes known to be usable."""
         return {node["NodeID"] for node in nodes_with_cpus(self._ray)} - set(self._unfit)
 
     def _results(self, job: "_Job[T]", reference: Any) -> list[R | Failed]:  # noqa: ANN401 - Ray is imported late
-        """What became of it; nothing where it was lost and is handed in again."""
+        """Result of a job; empty if it was lost and submitted again."""
         try:
             found: R | Failed | Unfit = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:  # of our own lines there, or of a package that is missing
@@ -146,7 +147,9 @@ class Pool(Generic[T, R]):
 
     def _again(self, job: "_Job[T]", why: str) -> list[R | Failed]:
         if job.lives == 1:
-            return [Failed(Cause.DIED, f"it was lost {LIVES} times with the Ray worker that ran it, last: {why}")]
+            return [
+                Failed(Cause.DIED, f"it was lost {MAX_ATTEMPTS} times with the Ray worker that ran it, last: {why}")
+            ]
         _log.warning("ray: a task was lost and is run again: %s", why)
         self._waiting.appendleft(_Job(job.task, job.timeout_seconds, job.lives - 1))
         return []
@@ -154,7 +157,7 @@ class Pool(Generic[T, R]):
 
 @dataclass(frozen=True, slots=True)
 class _Job(Generic[T]):
-    """A task that was handed in."""
+    """A submitted task."""
 
     task: T
     timeout_seconds: float
@@ -203,28 +206,28 @@ def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
 
 
 def _knock(address: str) -> None:
-    """Ray itself waits a quarter of an hour for a head that is not there, deaf to signals."""
+    """Check that the head is reachable: Ray itself would wait a quarter of an hour for it, ignoring signals."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
 
 
 def _keep_to_ourselves() -> None:
-    """Ray listens on every interface and runs what it is sent: a Ray of our own asks for a token.
+    """Protect a Ray started here with a token: it listens on all interfaces and runs what it is sent.
 
-    It reads this when it is imported, so a program that imported it before has made its own choice.
+    Ray reads it at import, so a program that imported Ray before made its own choice.
     """
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def _store_bytes() -> int:
-    """Shared memory may be scarce, as in a container."""
+    """Size of the object store, limited by the shared memory, which may be scarce in a container."""
     shared = Path("/dev/shm")  # noqa: S108 - where Ray puts it
     return min(STORE_BYTES, shutil.disk_usage(shared).free // 2) if shared.is_dir() else STORE_BYTES
 
 
 def _probe(ray: Any, token: Token) -> None:  # noqa: ANN401 - a module
-    """Have every node that is to work read the token, before there is any."""
+    """Check that every node can read the token, before any work is submitted."""
     alive = {
         node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in nodes_with_cpus(ray)
     }
@@ -250,7 +253,7 @@ def _probe(ray: Any, token: Token) -> None:  # noqa: ANN401 - a module
 
 
 def _is_lost(ray: Any, node: str, *, seconds: float) -> bool:  # noqa: ANN401 - a module
-    """Whether a node is gone, of which Ray may learn later than its tasks do."""
+    """Whether a node is lost; Ray may learn this later than its tasks fail."""
     deadline = time.monotonic() + seconds
     while any(each["NodeID"] == node and each["Alive"] for each in ray.nodes()):
         if time.monotonic() >= deadline:
@@ -260,7 +263,7 @@ def _is_lost(ray: Any, node: str, *, seconds: float) -> bool:  # noqa: ANN401 - 
 
 
 def nodes_with_cpus(ray: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a module
-    """A cluster's head may have none, and need see no folder."""
+    """Nodes with CPUs: a cluster's head may have none, and then need not see the folder."""
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0)]
 
 
@@ -273,7 +276,7 @@ def _refusal(unfit: Iterable[Unfit], token: Token) -> SettingsError:
 
 
 def why_unfit(token: Token) -> str:
-    """On a node: why it cannot take part; empty where it can."""
+    """Runs on a node: why it cannot be used; empty if it can."""
     if __version__ != token.version:
         return f"has kinetics-sounds {__version__}, not {token.version}"
     try:
@@ -290,13 +293,13 @@ def _checked(token: Token) -> str:
 
 @functools.cache
 def _process(function: Callable[[T], R]) -> SupervisedPool[T, R]:
-    """The watched process of a Ray worker, kept from task to task."""
+    """The supervised process of a Ray worker, reused for all its tasks."""
     forget_main()
     return SupervisedPool(function, workers=1)
 
 
 def _carry_out(function: Callable[[T], R], task: T, timeout_seconds: float, token: Token) -> "R | Failed | Unfit":
-    """In a Ray worker: run the task in its watched process."""
+    """Runs in a Ray worker: run the task in the supervised process."""
     if why := _checked(token):
         return Unfit(socket.gethostname(), why, _node_id())
     process = _process(function)

@@ -1,5 +1,5 @@
-"""ks-export: from clips to the folders that other people's loaders read.
+"""ks-export: export clips to the folder formats of other projects' loaders.
 
-`job` says what is to be laid out; workers (`work`) make each clip's files, which `placing` gives their names; `journal` knows
-what is there already. What the files are is a layout's to say (`layouts`).
+`job` determines the clips to export; workers (`work`) make each clip's files, `placing` moves them into place, and `journal`
+records them. The file formats are defined by the layouts (`layouts`).
 """

@@ -1,4 +1,4 @@
-"""What is to be laid out: the clips in order, and the facts that an export's folder says of itself."""
+"""Input of an export: the clips in order, and the facts recorded in the export's folder."""
 
 import dataclasses
 import hashlib
@@ -22,44 +22,44 @@ from ..layouts import Entry
 NAME = "export.json"
 SCHEMA = 1
 MOST_BYTES = 1 << 24
-"""Of an `export.json`."""
+"""Maximum size of `export.json` in bytes."""
 MOST_NAMED = 20
-"""Clips or files that are named of those that are not as they should be."""
+"""Maximum number of clips or files listed in a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A clip and where it is had."""
+    """A clip and where to read it."""
 
     entry: Entry
     media: Media | None
-    """Of a build's clip."""
+    """For a clip of a build: its measurements."""
     number: int = 0
-    """Of a sample in its split of a shard set."""
+    """For a sample of a shard set: its index in the split."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be laid out."""
+    """Input of an export."""
 
     layout: str
     settings: layouts.CommonSettings
     place: Path
     """The manifest, or the folder of shards."""
     clips: Path
-    """The folder that clips' paths are relative to, or of the shards; absolute."""
+    """Absolute path of the folder that clips' paths are relative to, or of the shards."""
     labels: tuple[str, ...]
-    """Sorted."""
+    """Sorted labels."""
     items: Sequence[Item]
     """Sorted by split and key."""
     facts: Mapping[str, object]
-    """All that decides the export's bytes: what `export.json` says."""
+    """Everything that determines the export's bytes, as in `export.json`."""
 
 
 def prepare(layout: str, settings: layouts.CommonSettings) -> Job:
-    """Read what the settings name; nothing is written.
+    """Read the inputs named by the settings; nothing is written.
 
-    Raises SettingsError, ManifestError or ShardError where there is nothing to lay out, or not so.
+    Raises SettingsError, ManifestError or ShardError if there is nothing to export, or not in this layout.
     """
     if settings.manifest and settings.shards:
         raise SettingsError("--manifest and --shards: clips come from one of them; leave the other out")
@@ -114,9 +114,9 @@ def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
 
 
 def _classes(path: Path, found: ClassList) -> ClassList:
-    """The class list of a manifest; for a copy that of the build's own manifest beside it, since its rows may lack labels.
+    """Class list of a manifest; for a copy, that of the original manifest beside it, since rows may be missing.
 
-    Raises SettingsError for a copy alone that is seen to lack some: other people's code would number the others anew.
+    Raises SettingsError for a copy without the original that lacks labels: other projects' code would renumber the classes.
     """
     if not found.note.startswith(manifest.DERIVED):
         return found
@@ -185,7 +185,7 @@ def _in_order(items: Sequence[Item]) -> Sequence[Item]:
 
 
 def _suffix(media: Media) -> str:
-    """Of a clip's file, as part of a name that other people's code reads."""
+    """Extension of a clip's file, as part of a name that other projects' code reads."""
     suffix = Path(media.path).suffix.lower()
     return suffix if re.fullmatch(r"\.[a-z0-9]{2,5}", suffix) else ".mp4"
 
@@ -195,9 +195,9 @@ def _digest(value: object) -> str:
 
 
 def check_clips(job: Job, known: Container[str]) -> None:
-    """Raise ManifestError that names the clips still to be laid out that are missing or of another size.
+    """Raise ManifestError listing the clips still to be exported that are missing or of another size.
 
-    Their bytes are compared when they are laid out, since then they are read.
+    Their bytes are verified when they are read for the export.
     """
 
     def difference(item: Item) -> str:
@@ -215,7 +215,7 @@ def check_clips(job: Job, known: Container[str]) -> None:
 
 
 def claim(out: Path, facts: Mapping[str, object]) -> None:
-    """Say in a folder that is held that it is this export's; raises SettingsError as `check_folder`."""
+    """Mark a locked folder as this export's; raises SettingsError as `check_folder`."""
     check_folder(out, facts)
     if not (out / NAME).exists():
         files.write_bytes(out / NAME, _written(facts))
@@ -226,7 +226,7 @@ def _written(facts: Mapping[str, object]) -> bytes:
 
 
 def check_folder(out: Path, facts: Mapping[str, object]) -> None:
-    """Raise SettingsError where a folder holds another export, or anything else; nothing in it is changed."""
+    """Raise SettingsError if a folder holds another export, or anything else; changes nothing."""
     path = out / NAME
     if not path.exists():
         if out.exists() and (others := sorted(each.name for each in out.iterdir() if not each.name.startswith("."))):

@@ -1,4 +1,4 @@
-"""What became of each clip, a line of JSON each: written as it comes, and in the clips' order at the end."""
+"""Journal of exported clips, one line of JSON each: appended during the export, sorted at its end."""
 
 import json
 import os
@@ -15,31 +15,31 @@ from .placing import Place
 
 NAME = "export.jsonl"
 MOST_LINE = 1 << 20
-"""Bytes of a line."""
+"""Maximum length of a line in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What a clip became."""
+    """Record of an exported clip."""
 
     places: Mapping[str, Place]
-    """Its files and folders, by their paths below the export's folder."""
+    """Its files and folders, by path relative to the export's folder."""
     counts: Mapping[str, int]
-    """What the layout's lists need to know of it."""
+    """Numbers needed by the layout's lists."""
 
 
 Known = dict[str, Made | SkippedClip]
-"""What became of each clip, by its key."""
+"""Record of each clip, by key."""
 
 
 def line(key: str, made: Made | SkippedClip) -> bytes:
-    """A clip's line."""
+    """Line of a clip."""
     told: dict[str, Any] = {"key": key} | asdict(made)
     return (json.dumps(told, sort_keys=True) + "\n").encode()
 
 
 def read(path: Path) -> Known:
-    """Every line that is whole: one that a kill tore, or that somebody changed, is as if it were not there."""
+    """All valid lines: truncated or changed ones are ignored."""
     known: Known = {}
     if not path.is_file():
         return known
@@ -54,7 +54,7 @@ def read(path: Path) -> Known:
 
 
 def _parsed(told: Any) -> tuple[str, Made | SkippedClip]:  # noqa: ANN401 - whatever JSON says
-    """Raises ValueError, TypeError or KeyError for what is no line of ours."""
+    """Parse a line; raises ValueError, TypeError or KeyError if it is not one of ours."""
     told = _mapping(told)
     if "status" in told:
         skipped = SkippedClip(key=_text(told["key"]), status=_text(told["status"]), detail=_text(told["detail"]))
@@ -88,29 +88,29 @@ def _count(value: object) -> int:
 
 
 class Writer:
-    """Adds lines to the journal, each on the disk before the next."""
+    """Appends lines to the journal, each synced to disk."""
 
     def __init__(self, path: Path) -> None:
-        """Begin a new line where a kill tore the last one."""
+        """Start on a new line, if a kill truncated the last one."""
         self._path = path
         self._file = path.open("ab")
         if path.stat().st_size:
             self._file.write(b"\n")
 
     def add(self, key: str, made: Made | SkippedClip) -> None:
-        """A clip's line."""
+        """Append a clip's line."""
         with files.named(self._path):
             self._file.write(line(key, made))
             self._file.flush()
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """No more lines."""
+        """Close the file."""
         self._file.close()
 
 
 def write(path: Path, rows: Iterable[tuple[str, Made | SkippedClip]]) -> None:
-    """The whole journal anew, complete or not at all; left alone where it says this already."""
+    """Rewrite the whole journal atomically, unless it is unchanged."""
     data = b"".join(line(key, made) for key, made in rows)
     if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
         files.write_bytes(path, data)

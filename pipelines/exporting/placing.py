@@ -1,4 +1,4 @@
-"""A clip's files get their names when they are whole, and are told again from what was recorded."""
+"""Move finished files of a clip into place, and verify them against the record."""
 
 import errno
 import hashlib
@@ -13,21 +13,21 @@ from kinetics_sounds import files
 from kinetics_sounds.errors import SettingsError
 
 MOST_FILES = 1_000_000
-"""Below one place: what has more is not what was made."""
+"""Maximum number of files in one folder of a clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A file or a folder of files that a clip became."""
+    """A file or a folder of files of a clip."""
 
     files: int
     bytes: int
     sha256: str
-    """Of a file, its own; of a folder, over a line `sha256 TAB name` for each file, sorted by name."""
+    """SHA-256 of a file; of a folder, over the sorted lines `sha256 TAB name` of its files."""
 
 
 def describe(path: Path) -> Place:
-    """What lies at a path; raises OSError where nothing does."""
+    """Describe the file or folder at a path; raises OSError if there is none."""
     if not path.is_dir():
         return Place(files=1, bytes=path.stat().st_size, sha256=files.sha256(path))
     found = dict(_below(path))
@@ -36,7 +36,7 @@ def describe(path: Path) -> Place:
 
 
 def _below(folder: Path) -> Iterator[tuple[str, int]]:
-    """Name and size of each file of a folder; a link or a folder in it has the size -1, which none of ours has."""
+    """Name and size of each file of a folder; a link or subfolder has size -1, which never matches."""
     with os.scandir(folder) as entries:
         for entry in entries:
             found = entry.stat(follow_symlinks=False)
@@ -44,9 +44,9 @@ def _below(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def difference(path: Path, recorded: Place, *, check_bytes: bool) -> str:
-    """What keeps what lies at a path from being what was recorded; empty where nothing does.
+    """How a file or folder differs from its record; empty if it does not.
 
-    Raises OSError where the disk fails.
+    Raises OSError if the disk fails.
     """
     try:
         if path.is_dir():
@@ -61,9 +61,9 @@ def difference(path: Path, recorded: Place, *, check_bytes: bool) -> str:
 
 
 def put(staged: Path, target: Path, *, trash: Path) -> None:
-    """Give a finished file or folder its name, synced; what lay there goes to `trash`, a folder on the same disk.
+    """Move a finished file or folder into place and sync it; an existing one moves to `trash`, a folder on the same disk.
 
-    Raises SettingsError where a folder on the way to it leads to another disk, to which nothing can be renamed.
+    Raises SettingsError if a folder in the target path is on another disk, to which files cannot be renamed.
     """
     for path in [*staged.iterdir(), staged] if staged.is_dir() else [staged]:
         if path.is_dir():
@@ -87,9 +87,9 @@ def put(staged: Path, target: Path, *, trash: Path) -> None:
 
 
 def strangers(out: Path, places: set[str]) -> list[str]:
-    """What lies where clips do and belongs to none of them, by its path below `out`, sorted; hidden files aside.
+    """Files among the clips' that belong to none of them, relative to `out`, sorted; hidden files are ignored.
 
-    Only folders that hold clips of `places` are looked into, never the places themselves.
+    Only folders that contain clips of `places` are examined, not the clips' own folders.
     """
     tops = {place.partition("/")[0] for place in places}
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""A clip to its files of a layout, in a worker."""
+"""Export one clip, in a worker."""
 
 import functools
 import socket
@@ -22,7 +22,7 @@ from .journal import Made
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What every clip's task is told."""
+    """Parameters common to all clips of an export."""
 
     layout: str
     settings: layouts.CommonSettings
@@ -30,38 +30,38 @@ class Work:
     scratch: Path
     """An existing folder on the same disk as `out`."""
     clips: Path
-    """Folder of the manifest, to which clips' paths are relative; or of the shards."""
+    """Folder that clips' paths are relative to, or of the shards."""
     tools: str
-    """Of the driver: a worker that has others would make other bytes."""
+    """Versions of the driver's tools: a worker with others would produce other bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """All that a worker needs for one clip."""
+    """Input of a worker for one clip."""
 
     entry: Entry
     media: Media | None
-    """What the manifest says of its file; None for a sample of a shard."""
+    """Measurements in the manifest; None for a sample of a shard."""
     number: int = 0
-    """Of the sample in its split."""
+    """Index of the sample in its split."""
     work: Work
 
 
 Answer = Made | SkippedClip | Refused
-"""What becomes of a clip."""
+"""Result for a clip."""
 
 
 def attempt(task: Task) -> Answer:
-    """As `export`, with what is up to the user, the disk or the machine as a result."""
+    """`export`, with errors of the user's, the disk's or the machine's as results."""
     return attempts.attempt(export, task)
 
 
 def export(task: Task) -> Made | SkippedClip:
-    """Make a clip's files and give them their names; or why there never will be any.
+    """Make a clip's files and move them into place, or return why that is impossible.
 
-    Raises ManifestError where the clip is not what the build left, ShardError where the sample is bad, SettingsError where this
-    machine's tools are not the driver's or an option cannot be, StoppedError where the clip cannot be read now, or a tool was
-    killed or ran past its time, and OSError where there is no room or a disk fails.
+    Raises ManifestError if the clip differs from the manifest, ShardError for a damaged sample, SettingsError if this machine's
+    tools differ from the driver's or for an invalid option, StoppedError if the clip cannot be read now, or a tool was killed or
+    timed out, and OSError if the disk is full or fails.
     """
     work, key = task.work, task.entry.key
     layout = layouts.load(work.layout)
@@ -117,7 +117,7 @@ def _split(folder: Path, name: str) -> stream.Split:
 
 
 def _of_shard(task: Task, scratch: Path) -> Source:
-    """The sample's parts as files."""
+    """Extract the sample's parts to files."""
     split = _split(task.work.clips, task.entry.clip.split)
     if task.number >= len(split) or split.key(task.number) != task.entry.key:
         raise ShardError(f"{task.work.clips}: {task.entry.key} is not where it was; run this again")

@@ -1,5 +1,5 @@
-"""ks-build: from the class list to clips on disk, with an outcome for every annotation.
+"""ks-build: build clips on disk from a class list, with an outcome for every annotation.
 
-`plan` lists the clips, `driver` asks one source after the other (`archive_driver` where clips lie in archives) at the pace
-of `throttle`; `worker` fetches a clip, has it cut by `trim` and judged by `audit`, and puts it in its place; `summary` tells.
+`plan` lists the clips; `driver` asks one source after the other (`archive_driver` for archives) at the rate set by `throttle`;
+`worker` fetches a clip, has it trimmed (`trim`) and audited (`audit`), and moves it into place; `summary` reports.
 """

@@ -1,4 +1,4 @@
-"""A source's turn where its clips lie in archives: each that may hold a wanting clip is read once, replacements first."""
+"""Process a source of archives: each that may hold a pending clip is read once, replacements first."""
 
 import random
 import shutil
@@ -27,7 +27,7 @@ def ask_archive(
 ) -> StopReason | None:
     """Stream the archives that may hold the clips; returns why that ended early, if it did.
 
-    Raises SourceError where the archives cannot be told and waiting will not help.
+    Raises SourceError if the archives cannot be listed and waiting will not help.
     """
     parts = _parts(run, spec, source, sorted({clip.split for clip in clips}))
     if isinstance(parts, StopReason) or run.stop:
@@ -44,7 +44,7 @@ def ask_archive(
 
 
 def _parts(run: Run, spec: Address, source: TarSource, splits: Sequence[str]) -> list[TarPart] | StopReason:
-    """The archives, waited for as long as a source that refuses is; none where the run is stopped meanwhile."""
+    """The archives, waiting while the source refuses; empty if the run is stopped meanwhile."""
     breaker = CircuitBreaker(run.rules.patience_seconds, random.Random())  # noqa: S311 - jitter, not a secret
     while not run.stop:
         try:
@@ -68,9 +68,9 @@ def unread(
     again: Collection[str],
     damaged: Collection[str] = (),
 ) -> list[TarPart]:
-    """The parts that may hold more than what is known of them, or are known to hold a key that is wanting.
+    """Parts that may contain more than is known, or are known to contain a pending key.
 
-    `damaged`: keys of which the copies in the parts that are known were had, and are no good.
+    `damaged`: keys whose copies in the known parts are unusable.
     """
     hoped = frozenset(left).difference(damaged)
 
@@ -84,28 +84,28 @@ def unread(
 
 
 class _Cuts(Schedule[Task]):
-    """The clips that are to be cut: by how they ended, whatever the ledger says of it."""
+    """Schedule of the clips to trim; it follows how each task ended, whatever is recorded in the ledger."""
 
     def __init__(self, rules: RetryPolicy) -> None:
         super().__init__((), rules)
         self.ends: dict[Task, Status] = {}
-        """Of tasks of which the ledger says something else."""
+        """Status of tasks that are recorded differently in the ledger."""
         self.over: deque[Task] = deque()
-        """Tasks that will not be tried again."""
+        """Tasks that will not be retried."""
 
-    def took(self, task: Task, status: Status, now: float, **told: Any) -> bool:  # noqa: ANN401 - as it is handed on
-        """Learn what became of a task, and keep it where that was its last word."""
-        final = super().took(task, self.ends.pop(task, status), now, **told)
+    def on_result(self, task: Task, status: Status, now: float, **told: Any) -> bool:  # noqa: ANN401 - as it is handed on
+        """Process a task's status, and queue the task if that was final."""
+        final = super().on_result(task, self.ends.pop(task, status), now, **told)
         if final:
             self.over.append(task)
         return final
 
 
 class _Reading:
-    """Which parts are read, what they gave, and what is left to be said of each clip.
+    """Progress through the archives: parts read, their clips, and what remains to be recorded.
 
-    A damaged clip gets its permanent word only when every part that may hold another copy was read: until then a run that
-    ends early, however that is, leaves it to the next one.
+    A damaged clip is recorded as permanent only when every part that may hold another copy was read: until then a run that ends
+    early leaves it to the next one.
     """
 
     def __init__(self, turn: SourcePass, clips: Sequence[Clip], parts: Sequence[TarPart]) -> None:
@@ -132,7 +132,7 @@ class _Reading:
         self.short[part] = (Status.NOT_TRIED, f"part {part.name} was not read yet")
 
     def _words(self) -> dict[str, Outcome]:
-        """What earlier runs said."""
+        """Outcomes of earlier runs."""
         name = name_of(self.turn.spec)
         return {
             entry.key: entry.outcome(self.wanted[entry.key])
@@ -141,9 +141,9 @@ class _Reading:
         }
 
     def _recall(self) -> None:
-        """Know again the clips that an earlier run found damaged, so that their parts are not read for them again.
+        """Restore the clips found damaged by earlier runs, so that their parts are not read again.
 
-        But for those whose copies lie in several parts: it may have had but one of them.
+        Clips with copies in several parts are excluded: only one copy may have been tried.
         """
         for key, word in self.words.items():
             found = word.provisional
@@ -153,7 +153,7 @@ class _Reading:
                 self.damaged[key] = replace(word, status=found.status, detail=found.detail, provisional=None)
 
     def read(self, parts: Sequence[TarPart]) -> StopReason | None:
-        """Stream those of the parts that may hold a wanting clip, and carry the wanted clips to their places."""
+        """Stream those of the parts that may hold a pending clip, and process the requested clips."""
         left = [key for key in self.wanted if key not in self.run.standing.ok]
         chosen = unread(parts, self.known, left, self.run.again, self.damaged)
         if not chosen:
@@ -169,7 +169,7 @@ class _Reading:
         )
         asked, here = Schedule[Task](tasks, self.run.rules), _Cuts(self.run.rules)
 
-        def took(ended: Ended) -> StopReason | None:
+        def on_result(ended: Ended) -> StopReason | None:
             blocked: StopReason | None = None
             clips: list[tuple[ClipTask, ClipDone]] = []
             for task, result in ended:
@@ -181,10 +181,10 @@ class _Reading:
                     clips.append(clip_done(task, result))
             return self._took_clips(clips, here) or blocked
 
-        return drive(self.run, [here, asked], took, ahead=self.run.pool.workers)
+        return drive(self.run, [here, asked], on_result, ahead=self.run.pool.workers)
 
     def _part_done(self, task: PartTask, result: Done | Failed) -> PartDone:
-        """A part's result, or what its failure means for it."""
+        """Result of a part, or the meaning of its failure."""
         if isinstance(result, PartDone):
             return result
         if isinstance(result, ClipDone):
@@ -195,7 +195,7 @@ class _Reading:
         return PartDone(status=failure(result), detail=f"part {task.part.name}: {result.detail}")
 
     def _hand_on(self, done: PartDone, here: _Cuts) -> None:
-        """Have the clips cut that a part gave; another copy of one that is being cut waits for how that ends."""
+        """Schedule the clips of a part for trimming; further copies of a clip in progress wait for its result."""
         for key, fetched in done.clips:
             if key not in self.wanted or key in self.run.standing.ok:
                 _let_go(fetched)
@@ -212,10 +212,10 @@ class _Reading:
         here.add(self.turn.task(self.wanted[key], fetched=fetched))
 
     def _took_part(self, task: PartTask, done: PartDone, asked: Schedule[Task]) -> StopReason | None:
-        """Keep what is known of a part now; returns its refusal, if it was one."""
+        """Record what is known of a part; returns the reason if it was refused."""
         self.run.tally.seconds["fetch"] += done.seconds
         self.run.tally.counts["bytes"] += done.bytes
-        final = asked.took(task, done.status, time.monotonic())
+        final = asked.on_result(task, done.status, time.monotonic())
         self.short.pop(task.part, None)
         if done.status is not Status.OK:
             self.short[task.part] = (done.status, done.detail)
@@ -227,7 +227,7 @@ class _Reading:
         return StopReason(done.status, done.detail) if done.status.is_blocking else None
 
     def _took_clips(self, ended: Iterable[tuple[ClipTask, ClipDone]], here: _Cuts) -> StopReason | None:
-        """Record what became of copies, and have the next one cut of each clip whose copy was no good."""
+        """Record the results of copies, and schedule the next copy of each clip whose copy was unusable."""
         sure: list[tuple[ClipTask, ClipDone]] = []
         doubtful: list[tuple[ClipTask, ClipDone]] = []
         for task, done in ended:
@@ -246,7 +246,7 @@ class _Reading:
         return blocked
 
     def _go_on(self, task: Task, here: _Cuts) -> None:
-        """A copy has ended for good: cut the next one of its clip where it was no good, else let go of them."""
+        """After a final result: schedule the clip's next copy if this one was unusable, else discard the others."""
         if not isinstance(task, ClipTask):
             raise TypeError(f"{task}: is no clip's")
         key = task.clip.key
@@ -259,12 +259,12 @@ class _Reading:
             _let_go(fetched)
 
     def _suspect(self, clip: Clip) -> tuple[Status, str] | None:
-        """Why a part may hold the clip though it did not give it, first of those that may be read yet."""
+        """Why a part may hold the clip although it was not found; parts that can still be read come first."""
         words = [word for part, word in self.short.items() if part.split in (None, clip.split)]
         return min(words, key=lambda word: (word[0].kind is Kind.PERMANENT, word[0] is Status.NOT_TRIED), default=None)
 
     def _doubted(self, outcome: Outcome) -> Outcome:
-        """What to say of a damaged clip for now: that there may be another copy, where some part is not read yet."""
+        """Outcome of a damaged clip for now: provisional, if an unread part may hold another copy."""
         suspect = self._suspect(outcome.clip)
         if suspect is None or suspect[0].kind is Kind.PERMANENT:
             return outcome
@@ -278,7 +278,7 @@ class _Reading:
         )
 
     def _missed(self, clip: Clip) -> Outcome:
-        """What to say of a clip that no part gave: that there is none, or which part may hold it."""
+        """Outcome of a clip found in no part: not in the source, or which part may hold it."""
         suspect = self._suspect(clip)
         if suspect is None:
             return self.turn.absent(clip)
@@ -288,7 +288,7 @@ class _Reading:
         return self.turn.said(clip, status, detail)
 
     def settle(self) -> None:
-        """Say the last word of each clip that did not get it yet: what its copies were, or that there is none."""
+        """Record the final outcome of all clips that have none yet."""
         changed: list[Outcome] = []
         for key, clip in self.wanted.items():
             if key in self.run.standing.ok or (key in self.counted and key not in self.damaged):

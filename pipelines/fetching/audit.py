@@ -1,18 +1,18 @@
-"""Is a clip what its annotation says? Judged by what decoding showed, never by what its container claims."""
+"""Check a clip against its annotation, by what decoding showed rather than by what its container claims."""
 
 from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.media.measure import Measured, misplaced
 
 SILENT_DB = -60.0
-"""Sound of a lower level is silence: no room and no microphone is so quiet."""
+"""Level in dBFS below which audio counts as silent: below any room or microphone noise."""
 STILL_SHARE = 0.75
-"""A picture that is still for this share of its time does not change; the rest are the encoder's own jumps at keyframes."""
+"""Fraction of the time without change from which a picture counts as still; the rest are the encoder's changes at keyframes."""
 
 
 def audit(clip: Clip, measured: Measured, *, min_coverage: float) -> tuple[Status, str]:
-    """Ok where picture and sound begin together, each covers `min_coverage` of the span, and both decode; else why not.
+    """Ok if picture and audio start together, each covers `min_coverage` of the span, and both decode; else why not.
 
-    What decoding could only patch up does not cover the span either: above the share that may be missing, it is corrupt.
+    Damaged frames do not count as covering the span: if there are too many, the clip is corrupt.
     """
     if measured.audio is None:
         return Status.NO_AUDIO, "its sound stream holds no samples"
@@ -31,7 +31,7 @@ def audit(clip: Clip, measured: Measured, *, min_coverage: float) -> tuple[Statu
 
 
 def silent(measured: Measured) -> bool:
-    """Whether nothing can be heard."""
+    """Whether the clip is silent."""
     return measured.audio_rms_db < SILENT_DB
 
 

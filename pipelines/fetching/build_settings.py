@@ -1,4 +1,4 @@
-"""What ks-build is told: its options, and which of them cannot be."""
+"""Options of ks-build, and the checks on their values."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -16,12 +16,12 @@ from .. import executors
 from .list_plan import FROM_ANNOTATIONS
 
 RETRIABLE = tuple(dict.fromkeys(each.value for each in (*Kind, *Status) if each.value != "ok"))
-"""What `--retry` takes."""
+"""Values that `--retry` accepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Build clips and their manifest from a class list or a published list of clips. Run it again to go on where it stopped.
+class BuildSettings:
+    """Build clips and their manifest from a class list or a published list of clips. Run again to resume.
 
     Examples:
       ks-build --classes k100.txt
@@ -38,58 +38,59 @@ class Settings:
     """
 
     classes: str | None = None
-    """Class list: a text file with one Kinetics label a line, or a shipped name (k31, k32, k100, k400). With --clips it may be
-    left out: it is the published folder's, else the lists' labels, sorted."""
+    """Class list: a text file with one Kinetics label per line, or a shipped name (k31, k32, k100, k400). Optional with
+    --clips; default there: the published folder's class list, else the lists' labels, sorted."""
     clips: tuple[str, ...] = field(default=(), metadata={"repeat": True})
-    """Build exactly what a list names; repeatable: a folder that ks-publish made or one of its CSVs, a paper's list (Kinetics,
-    OGM-GE and those who follow it, CrissCross, mmaction2, VGGSound, AudioSet), any CSV with a column "key"."""
+    """Build exactly the clips of this list; repeatable. A folder made by ks-publish or one of its CSVs, a paper's list
+    (Kinetics, OGM-GE and its followers, CrissCross, mmaction2, VGGSound, AudioSet), or any CSV with a column "key"."""
     clips_format: str = field(default="auto", metadata={"package": lists.__name__, "also": ("auto",)})
-    """Format of the lists; auto: recognised by their first lines."""
+    """Format of the --clips lists; auto: detect from the first lines."""
     clips_split: str = ""
-    """Split of listed rows that say none: train, val, test, or "annotations" (that of the annotations). Default: what the file's
-    name tells by a word such as train or test, else that of the annotations."""
+    """Split of list rows that have none: train, val, test, or "annotations" (look it up in the annotations). Default:
+    inferred from the file name (a word such as train or test), else looked up in the annotations."""
     annotations: tuple[Address, ...] = ()
-    """Kinetics CSVs, paths or URLs; default: the official Kinetics-400 lists of the splits asked for. With --clips they are
-    read where you name them, and where rows lack times, label or split or have class indices."""
+    """Kinetics annotation CSVs, paths or URLs. Default: the official Kinetics-400 lists of --splits. With --clips they are
+    read if you name them, or if rows lack times, label or split, or have class indices."""
     splits: str = "train,val,test"
-    """Splits to build, separated by commas."""
+    """Splits to build, comma-separated."""
     source: tuple[Address, ...] = field(default=(), metadata={"repeat": True})
-    """Where clips come from, tried in the order given; repeatable: local:DIR, cvdf, cvdf:URL, cvdf:DIR (a folder of the
-    mirror's tar parts), youtube. Default: youtube."""
+    """Source of the clips; repeatable, tried in the order given: local:DIR, cvdf, cvdf:URL, cvdf:DIR (a folder with the
+    mirror's tar files), youtube. Default: youtube."""
     out: Path | None = None
-    """Folder of the build; default: data/NAME after the class list, or after the list that --clips names."""
+    """Output folder. Default: data/NAME, named after the class list or the --clips list."""
     limit: int | None = None
-    """At most this many clips a split, drawn by their keys."""
+    """Maximum number of clips per split, sampled by key. Default: all."""
     per_class: int | None = None
-    """At most this many clips a class and split, drawn by their keys."""
+    """Maximum number of clips per class and split, sampled by key. Default: all."""
     executor: str = field(default="local", metadata={"package": executors.__name__})
-    """Where workers run: processes here, a Ray cluster, or Slurm array jobs. --out must be seen by all of them."""
+    """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs. All of them must see --out."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes; each uses one core."""
+    """Number of worker processes, one core each."""
     min_coverage: float = 0.9
-    """Share of the annotated span that picture and sound must each cover; clips that are there already stay."""
+    """Minimum fraction (0 to 1) of the annotated span that picture and sound must each cover. Existing clips are kept."""
     timeout: float = 300.0
-    """Seconds that one ffmpeg run may take."""
+    """Time limit of one ffmpeg run, in seconds."""
     retry: str = "retry,stop"
-    """What an earlier run left that is tried again: kinds (retry, stop, permanent) or statuses, separated by commas."""
+    """Failures of earlier runs to retry: kinds (retry, stop, permanent) or statuses, comma-separated."""
     attempts: int = 3
-    """Tries of one clip within a run, where trying again may help."""
+    """Maximum attempts per clip within a run, for transient errors."""
     retry_wait: float = 15.0
-    """Seconds before the second try; it trebles for each next one, with jitter."""
+    """Seconds before the second attempt; tripled for each further one, with jitter."""
     patience: float = 7200.0
-    """Seconds that a source may refuse everything (bot check, rate limit, no network), probed now and then with one clip,
-    before the build stops with exit code 3."""
+    """Seconds that a source may refuse every request (bot check, rate limit, no network) before the build stops with exit
+    code 3. Meanwhile it is probed with one clip at a time."""
     check_bytes: bool = False
-    """Read every clip that is there and make anew those whose SHA-256 is not the one that was built, or whose source's own file
-    (where that is linked) has changed; without this option sizes alone are compared."""
+    """Verify the SHA-256 of existing clips and rebuild those that differ, or whose linked source file has changed. Without it
+    only file sizes are compared."""
     dry_run: bool = False
-    """Only say what would be asked of which source, and what to expect; opens some of a folder's files."""
+    """Print what would be requested from each source and what to expect, without fetching; opens some files of a local
+    folder."""
     json: bool = False
-    """Print the report, or the forecast of --dry_run, as JSON on standard output."""
+    """Print the report (with --dry_run: the forecast) as JSON on standard output."""
 
 
-def check(settings: Settings) -> None:
-    """Raise SettingsError for what cannot be."""
+def check(settings: BuildSettings) -> None:
+    """Raise SettingsError for invalid values or combinations of options."""
     if settings.classes is None and not settings.clips:
         raise SettingsError("say what to build: --classes (such as k32), or a published list with --clips")
     if not settings.clips and (settings.clips_split or settings.clips_format != "auto"):
@@ -108,7 +109,7 @@ def check(settings: Settings) -> None:
 
 
 def check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
-    """Refuse options of a source or executor that is not asked: whoever gave them believes that it is."""
+    """Raise SettingsError for options of a source or executor that is not used: the user believes that it is."""
     for name, chosen in groups.items():
         if name not in used and chosen != type(chosen)():
             kind = "executor" if name in executors.options() else "source"

@@ -1,4 +1,4 @@
-"""What earlier runs left of a build, by its ledger and its disk: what is there, and what is still to be asked of whom."""
+"""State of a build from its ledger and its files: which clips exist, and which are pending for each source."""
 
 import errno
 import os
@@ -15,29 +15,29 @@ from kinetics_sounds.ledger import Entry, Ledger, name_of
 from kinetics_sounds.sources import Source
 
 MOST_NAMED = 20
-"""Clips with other bytes that are named one by one; the ledger names all."""
+"""Maximum number of changed clips listed one by one; the ledger has all."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildState:
-    """What is known of the clips that are asked for; it grows as answers come."""
+    """State of the requested clips; updated during the run."""
 
     ok: dict[str, str] = field(default_factory=dict)
-    """Keys whose clips are where they were put, and the source that gave them."""
-    settled: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By source, the keys that it is not asked for again."""
+    """Keys of existing clips, with the source that provided them."""
+    terminal: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By source, keys with a terminal status, not to be asked for again."""
     absent: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By source, the keys that it had no file of."""
+    """By source, keys that it does not have."""
     refused: set[str] = field(default_factory=set)
-    """Keys at which a source refused everything the last time: it may be their own fault."""
+    """Keys at which a source last refused everything: they may be the cause."""
     made: dict[str, str] = field(default_factory=dict)
-    """By key, the files that earlier runs made and that are no good any more: a source may find them, but they are ours."""
+    """By key, outdated files of earlier runs: a source may find them, but they are ours."""
     occupied: set[str] = field(default_factory=set)
-    """Keys at whose clip's place a file of the user's own was found."""
+    """Keys whose clip's path is occupied by a file of the user."""
 
 
 def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
-    """What earlier runs left: a clip whose file is there stays, and a word that is not asked again holds."""
+    """State left by earlier runs: existing clips are kept, and recorded statuses hold unless they are retried."""
     known = BuildState()
     asked = {clip.key for clip in clips}
     placed: dict[str, int] = {}
@@ -56,7 +56,7 @@ def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out:
             elif _was_made(entry, out):
                 known.made[entry.key] = os.path.realpath(out / entry.media.path)
         elif not entry.status.is_named(again):
-            known.settled[entry.source].add(entry.key)
+            known.terminal[entry.source].add(entry.key)
         elif entry.status is Status.NOT_IN_SOURCE:
             known.absent[entry.source].add(entry.key)
         elif entry.status.is_refusal:
@@ -70,7 +70,7 @@ def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out:
 
 
 def drop_changed(ledger: Ledger, known: BuildState, out: Path, stop: Callable[[], bool]) -> Iterator[tuple[Entry, str]]:
-    """Read every clip that is there, and no longer count those whose bytes are not what was built; yields how they differ.
+    """Verify every existing clip, and drop those whose bytes changed from the state; yields how they differ.
 
     Ends early once `stop()` is true.
     """
@@ -94,9 +94,9 @@ def drop_changed(ledger: Ledger, known: BuildState, out: Path, stop: Callable[[]
 
 
 def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
-    """What keeps a clip's file from being the one that was built: to be made anew, like one that the disk gives no more.
+    """How a clip's file differs from what was built; empty if it does not. A file that the disk cannot return differs too.
 
-    Raises StoppedError where the disk or share is away.
+    Raises StoppedError if the disk or share is unavailable.
     """
     media = entry.media
     if media is None:
@@ -112,7 +112,7 @@ def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
 
 
 def _was_made(entry: Entry, out: Path) -> bool:
-    """The file at a clip's place was made there: it is neither a link nor the local source's own file, known by its origin."""
+    """Whether the file was made by a build, rather than being a link or the local source's own file (by its origin)."""
     name, _, folder = entry.source.partition(":")
     if entry.media is None or (out / entry.media.path).is_symlink():
         return False
@@ -127,13 +127,13 @@ def _was_made(entry: Entry, out: Path) -> bool:
 
 
 def candidates(known: BuildState, source: Source, clip: Clip) -> list[str]:
-    """Where a source may have a clip, but for what an earlier run made of it."""
+    """A source's locations for a clip, without files made by earlier runs."""
     made = known.made.get(clip.key)
     return [place for place in source.candidates(clip) if made is None or os.path.realpath(place) != made]
 
 
 def pending(known: BuildState, spec: Address, clips: Iterable[Clip]) -> list[Clip]:
-    """The clips that a source is to be asked for: not there yet, and its word does not hold. Refused ones come last."""
-    settled = known.settled[name_of(spec)]
-    left = [clip for clip in clips if clip.key not in known.ok and clip.key not in settled]
+    """Pending clips of a source: those that do not exist and have no terminal status. Refused ones come last."""
+    terminal = known.terminal[name_of(spec)]
+    left = [clip for clip in clips if clip.key not in known.ok and clip.key not in terminal]
     return sorted(left, key=lambda clip: clip.key in known.refused)

@@ -1,4 +1,4 @@
-"""A build from a published list beside what was published: the same bytes, alike, or different, clip by clip."""
+"""Compare a build from a published list with what was published: same bytes, alike, or different, clip by clip."""
 
 import contextlib
 import itertools
@@ -23,27 +23,27 @@ from .list_report import Became
 from .verdicts import Verdict
 
 HASHES = ("picture_hash", "sound_hash")
-"""Columns of a published row by which clips of other bytes are compared."""
+"""Columns with the perceptual hashes of a published row."""
 COLUMNS = ("key", "sha256", "duration_seconds", "num_frames", "audio_rms_db", *HASHES)
-"""Of a published row, what a comparison looks at."""
+"""Columns of a published row used by the comparison."""
 TASK_SECONDS = 600.0
-"""Within which a clip must be compared."""
+"""Time limit of a clip's comparison in seconds."""
 NAMED = 3
-"""Clips of a kind that are printed."""
+"""Number of clips of a kind that are printed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A clip whose bytes are not the published ones."""
+    """A clip whose bytes differ from the published ones."""
 
     cells: tuple[str, ...]
-    """Of the published row: `COLUMNS`, empty where it has none."""
+    """Cells of the published row for `COLUMNS`, empty if missing."""
     path: Path
-    """The clip's file here."""
+    """Local path of the clip."""
     sha256: str
-    """Of that file."""
+    """SHA-256 of that file."""
     timeout_seconds: float
-    """Of each run of ffmpeg."""
+    """Time limit of one ffmpeg run."""
 
     @property
     def row(self) -> dict[str, str]:
@@ -52,30 +52,30 @@ class Task:
 
     @property
     def name(self) -> str:
-        """What its verdict is kept under."""
+        """Key under which its verdict is cached."""
         return verdicts.name_of(self.cells[1:], self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """Why nobody can tell, now at least."""
+    """Why the comparison is impossible, at least for now."""
 
     reason: str
 
 
-Judge = Callable[[Task], Verdict | Undecided | Refused]
-"""Compares a clip's file with what a published row tells of it. Runs in a worker, so it can be imported by its name."""
+Evaluate = Callable[[Task], Verdict | Undecided | Refused]
+"""Compares a clip's file with its published row. Runs in a worker, so it must be importable by name."""
 
 
 def attempt(task: Task) -> Verdict | Undecided | Refused:
-    """As `judge`, with what is up to the user, the disk or the machine as a result: what a worker raises is taken for a bug."""
-    return attempts.attempt(judge, task)
+    """`evaluate`, with errors of the user's, the disk's or the machine's as results: any other exception counts as a bug."""
+    return attempts.attempt(evaluate, task)
 
 
-def judge(task: Task) -> Verdict | Undecided:
-    """What the hashes of both say; undecided where the published ones are none, or the clip cannot be decoded.
+def evaluate(task: Task) -> Verdict | Undecided:
+    """Compare by the hashes; undecided if the published ones are missing, or the clip cannot be decoded.
 
-    Raises OSError where the clip cannot be read.
+    Raises OSError if the clip cannot be read.
     """
     try:
         theirs = likeness.from_row(task.row)
@@ -92,20 +92,20 @@ def judge(task: Task) -> Verdict | Undecided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
-    """How clips of other bytes are compared."""
+    """Parameters of the comparison."""
 
-    judge: Judge = attempt
+    evaluate: Evaluate = attempt
     workers: int
-    """Processes, at most one a core: they run here, whatever executor the build has."""
+    """Number of processes, at most one per core; always local, whatever the build's executor."""
     timeout_seconds: float
-    """Of each run of ffmpeg."""
+    """Time limit of one ffmpeg run."""
 
 
 def compare(plan: ListPlan, became: Became, out: Path, *, how: How, stop: Callable[[], bool]) -> dict[str, Any] | None:
-    """The part `compared` of `report.json`; None where no list is a published one, or once `stop()` is true.
+    """Section `compared` of `report.json`; None if no list is a published one, or once `stop()` is true.
 
-    `out` is the folder of the build, held by this process. Raises StoppedError and FaultError where a disk, or this code, is
-    at fault: what was found so far is kept.
+    `out` is the build's folder, locked by this process. Raises StoppedError and FaultError if a disk, or this code, is at fault;
+    earlier results are kept.
     """
     given = [each for each in plan.lists if each.format == "published"]
     if not given:
@@ -124,7 +124,7 @@ def compare(plan: ListPlan, became: Became, out: Path, *, how: How, stop: Callab
         kept = verdicts.Kept(out)
         with contextlib.closing(_others(_rows(given, keys), became, out, how, put)) as tasks:
             try:
-                _judge(_not_known(tasks, kept, put), out, how, kept, put, stop)
+                _evaluate_all(_not_known(tasks, kept, put), out, how, kept, put, stop)
                 if not stop():
                     kept.forget_others()
             finally:
@@ -133,7 +133,7 @@ def compare(plan: ListPlan, became: Became, out: Path, *, how: How, stop: Callab
 
 
 def _rows(given: Sequence[ClipList], keys: set[str]) -> Iterator[Mapping[str, str]]:
-    """The published rows of the clips asked for, each once."""
+    """Published rows of the requested clips, without duplicates."""
     for row in itertools.chain.from_iterable(published.facts(lists.lines(each.path)) for each in given):
         if row["key"] in keys:
             keys.remove(row["key"])
@@ -143,7 +143,7 @@ def _rows(given: Sequence[ClipList], keys: set[str]) -> Iterator[Mapping[str, st
 def _others(
     rows: Iterator[Mapping[str, str]], became: Became, out: Path, how: How, put: Callable[[str, str], None]
 ) -> Generator[Task]:
-    """The clips that somebody has to look at; of all others it is put what they are."""
+    """Clips whose bytes differ; all others are passed to `put` with their kind."""
     for row in rows:
         digest, path = became.built.get(row["key"], ("", ""))
         if not digest:
@@ -158,7 +158,7 @@ def _others(
 
 
 def _not_known(tasks: Iterator[Task], kept: verdicts.Kept, put: Callable[[str, str], None]) -> Iterator[Task]:
-    """The clips on which there is no verdict yet; of all others it is put what they are."""
+    """Clips without a cached verdict; all others are passed to `put`."""
     for task in tasks:
         found = kept.get(task.name)
         if found is None:
@@ -167,7 +167,7 @@ def _not_known(tasks: Iterator[Task], kept: verdicts.Kept, put: Callable[[str, s
             put(task.row["key"], found)
 
 
-def _judge(
+def _evaluate_all(
     tasks: Iterator[Task],
     out: Path,
     how: How,
@@ -175,9 +175,9 @@ def _judge(
     put: Callable[[str, str], None],
     stop: Callable[[], bool],
 ) -> None:
-    """Have workers look at clips; they are started for the first one, and what crashes one or takes too long is unknown.
+    """Evaluate clips in workers, started for the first one; a crash or timeout gives the verdict unknown.
 
-    Raises as `attempts.check` does, and MediaError where there is no ffmpeg.
+    Raises as `attempts.check`, and MediaError if there is no ffmpeg.
     """
     first = next(tasks, None)
     if first is None:
@@ -186,21 +186,21 @@ def _judge(
     workers = min(how.workers, os.cpu_count() or 1)
     with (
         files.scratch(out) as folder,
-        contextlib.closing(executors.start("local", how.judge, workers=workers, folder=folder)) as pool,
+        contextlib.closing(executors.start("local", how.evaluate, workers=workers, folder=folder)) as pool,
     ):
         everything = itertools.chain([first], tasks)
         for task, found in executors.in_order(pool, everything, timeout_seconds=TASK_SECONDS, stop=stop):
-            settled = _settled(task, found)
-            if isinstance(settled, Undecided):
-                progress.log.warning("%s: cannot be compared: %s", task.path, settled.reason)
+            verdict = _verdict_of(task, found)
+            if isinstance(verdict, Undecided):
+                progress.log.warning("%s: cannot be compared: %s", task.path, verdict.reason)
                 put(task.row["key"], "unknown")
             else:
-                kept.put(task.name, settled)
-                put(task.row["key"], settled)
+                kept.put(task.name, verdict)
+                put(task.row["key"], verdict)
 
 
-def _settled(task: Task, found: object) -> Verdict | Undecided:
-    """What a worker found; raises as `attempts.check` does."""
+def _verdict_of(task: Task, found: object) -> Verdict | Undecided:
+    """Verdict from a worker's result; raises as `attempts.check`."""
     if isinstance(found, Failed) and found.cause is not Cause.RAISED:
         return Undecided(found.detail)
     attempts.check(task.row["key"], found)
@@ -208,7 +208,7 @@ def _settled(task: Task, found: object) -> Verdict | Undecided:
 
 
 def text(document: Mapping[str, Any]) -> str:
-    """The part `compared` of a report for people."""
+    """Section `compared` of a report as text."""
     counts = document["counts"]
     told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count or kind in ("same", "different"))
     lines = [f"clips beside the published ones: {told}"]

@@ -1,6 +1,6 @@
-"""One source after the other is asked for the clips that are still wanting; every answer goes to the ledger as it comes.
+"""Ask one source after the other for the pending clips; every result is recorded in the ledger at once.
 
-Here a source is asked clip by clip; `archive_driver` reads those whose clips lie in archives.
+Here a source is asked clip by clip; `archive_driver` handles archives.
 """
 
 import itertools
@@ -26,11 +26,11 @@ from .throttle import RetryPolicy, Schedule
 from .worker import versions
 
 CLIP_SECONDS = 1800.0
-"""A clip's whole task is killed after this; its parts have shorter limits of their own."""
+"""A clip's whole task is killed after this many seconds; its steps have shorter limits."""
 PART_SECONDS = 6 * 3600.0
-"""An archive's download is killed after this; a connection that stands still ends much sooner."""
+"""An archive's download is killed after this many seconds; a stalled connection ends much sooner."""
 BATCH = 1000
-"""Outcomes that need no worker are recorded so many at a time."""
+"""Number of outcomes without a worker recorded at a time."""
 Task = ClipTask | PartTask
 Done = ClipDone | PartDone
 Ended = list[tuple[Task, Done | Failed]]
@@ -38,19 +38,19 @@ Ended = list[tuple[Task, Done | Failed]]
 
 @dataclass(frozen=True, slots=True)
 class RunStats:
-    """What a run took."""
+    """Time and traffic of a run."""
 
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Of workers, by stage."""
+    """Worker time by stage, in seconds."""
     counts: Counter[str] = field(default_factory=Counter)
-    """`tries`, `requests` and `bytes` downloaded."""
+    """`tries`, `requests` and downloaded `bytes`."""
     keys: set[str] = field(default_factory=set)
-    """Of the clips of which a source said its last word."""
+    """Keys of the clips with a final result from a source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """All that the rounds of one run share."""
+    """State shared by all source passes of a run."""
 
     out: Path
     scratch: Path
@@ -60,20 +60,20 @@ class Run:
     standing: BuildState
     tally: RunStats
     again: frozenset[str]
-    """Kinds and statuses that are asked again."""
+    """Kinds and statuses to retry."""
     rules: RetryPolicy
     min_coverage: float
     timeout_seconds: float
     on_disk: tuple[OnDisk, ...] = ()
-    """The sources whose files are the user's own."""
+    """Sources of local files, which belong to the user."""
     shared: frozenset[str] = frozenset()
-    """Ids of the videos of which several clips are asked for."""
+    """IDs of videos with several requested clips."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
-    """Of this run alone: a worker of a killed one may still be at its end when this begins."""
+    """Unique to this run: a worker of a killed run may still be active."""
 
     def folder(self) -> Path:
-        """A name for a folder that no other task has."""
+        """A unique folder for a task."""
         return self.scratch / f"{self.name}-{next(self.numbers):08d}"
 
 
@@ -87,7 +87,7 @@ class StopReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePass:
-    """A source's turn in a run."""
+    """One source's pass in a run."""
 
     run: Run
     spec: Address
@@ -95,11 +95,11 @@ class SourcePass:
     options: object
     """The source's own options."""
     tools: str
-    """The tools that make its clips, with their versions."""
+    """Names and versions of the tools that make its clips."""
     bar: progress.Bar
 
     def task(self, clip: Clip, *, locations: Sequence[str] = (), fetched: FetchResult | None = None) -> ClipTask:
-        """What a worker needs for a clip that is somewhere, or here."""
+        """Task for a clip with candidate locations, or an already fetched file."""
         known = self.run.standing
         return ClipTask(
             clip=clip,
@@ -120,21 +120,21 @@ class SourcePass:
         )
 
     def _occupied(self, clip: Clip) -> Iterator[str]:
-        """The user's own file at a clip's place, where an earlier run found one."""
+        """The user's own file at a clip's path, if an earlier run found one."""
         known = self.run.standing
         if clip.key in known.occupied and clip.key not in known.made:
             yield from map(str, (self.run.out / "clips" / label_folder(clip.label)).glob(f"{clip.key}.*"))
 
     def said(self, clip: Clip, status: Status, detail: str) -> Outcome:
-        """A word of the source that needs no worker."""
+        """Outcome reported by the source without a worker."""
         return Outcome(clip=clip, status=status, detail=detail, source=str(self.spec), tool_versions=self.tools)
 
     def absent(self, clip: Clip, near_miss: str = "") -> Outcome:
-        """The source has no such clip."""
+        """Outcome of a clip that the source does not have."""
         return self.said(clip, Status.NOT_IN_SOURCE, near_miss or "has no file of it")
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Record last words that needed no worker, but for what the ledger says already."""
+        """Record final outcomes that needed no worker, unless the ledger has them already."""
         absent = self.run.standing.absent[name_of(self.spec)]
         self.run.ledger.record(
             each for each in outcomes if each.status is not Status.NOT_IN_SOURCE or each.clip.key not in absent
@@ -152,14 +152,14 @@ def ask(run: Run, spec: Address, source: Source, options: object, clips: Sequenc
         turn = SourcePass(run=run, spec=spec, options=options, tools=versions(source.versions), bar=bar)
         asked = Schedule[Task](_tasks(turn, source, clips), rules)
 
-        def took(ended: Ended) -> StopReason | None:
+        def on_result(ended: Ended) -> StopReason | None:
             return took_clips(turn, asked, [clip_done(*each) for each in ended])
 
-        return drive(run, [asked], took, ahead=run.pool.workers * (1 if limited else AHEAD))
+        return drive(run, [asked], on_result, ahead=run.pool.workers * (1 if limited else AHEAD))
 
 
 def _tasks(turn: SourcePass, source: Source, clips: Iterable[Clip]) -> Iterator[Task]:
-    """A task for each clip that the source may have; settles the others as it comes to them."""
+    """A task per clip that the source may have; the others are recorded along the way."""
     absent: list[Outcome] = []
     near_misses: list[str] = []
     known = turn.run.standing
@@ -182,11 +182,11 @@ def _tasks(turn: SourcePass, source: Source, clips: Iterable[Clip]) -> Iterator[
 
 
 def drive(
-    run: Run, schedules: Sequence[Schedule[Task]], took: Callable[[Ended], StopReason | None], *, ahead: int
+    run: Run, schedules: Sequence[Schedule[Task]], on_result: Callable[[Ended], StopReason | None], *, ahead: int
 ) -> StopReason | None:
-    """Hand out what may be asked now and take what has ended, until nothing is left or nothing can be had.
+    """Submit tasks and collect results, until nothing is left or nothing can be fetched.
 
-    Earlier schedules go before later ones. `took` learns of what ended and says who refused, if anyone did.
+    Earlier schedules take precedence. `on_result` processes a result and returns the reason if the source refused.
     """
     paused_until = {id(schedule): schedule.breaker.probe_at for schedule in schedules}
     blocked: StopReason | None = None
@@ -195,13 +195,13 @@ def drive(
             run.pool.submit(task, timeout_seconds=CLIP_SECONDS if isinstance(task, ClipTask) else PART_SECONDS)
         if not run.pool.busy and all(schedule.empty for schedule in schedules):
             return None
-        blocked = took(run.pool.finished(SECONDS_BETWEEN_LOOKS)) or blocked
+        blocked = on_result(run.pool.finished(SECONDS_BETWEEN_LOOKS)) or blocked
         for schedule in schedules:
             if schedule.breaker.probe_at != paused_until[id(schedule)]:
                 paused_until[id(schedule)] = schedule.breaker.probe_at
                 _tell_pause(schedule, blocked)
     while ended := run.pool.finished(0):  # what is done is not done again
-        blocked = took(ended) or blocked
+        blocked = on_result(ended) or blocked
     return blocked if any(schedule.ended for schedule in schedules) else None
 
 
@@ -223,16 +223,16 @@ def _tell_pause(schedule: Schedule[Task], blocked: StopReason | None) -> None:
 def took_clips(
     turn: SourcePass, schedule: Schedule[Task], ended: Sequence[tuple[ClipTask, ClipDone]]
 ) -> StopReason | None:
-    """Record what became of clips, and let go of what came from an archive; returns the last refusal, if there was one."""
+    """Record the results of clips, and delete files from archives; returns the last refusal, if any."""
     run = turn.run
     run.ledger.record(done.outcome for _, done in ended)
     blocked: StopReason | None = None
     for task, done in ended:
         outcome = done.outcome
         now = time.monotonic()
-        final = schedule.took(task, outcome.status, now, requests=done.requests, reached=done.reached)
-        for stage, took in done.seconds.items():
-            run.tally.seconds[stage] += took
+        final = schedule.on_result(task, outcome.status, now, requests=done.requests, reached=done.reached)
+        for stage, seconds in done.seconds.items():
+            run.tally.seconds[stage] += seconds
         run.tally.counts.update(tries=1, requests=done.requests, bytes=done.bytes)
         if outcome.media is not None:
             run.standing.ok[outcome.clip.key] = name_of(outcome.source)
@@ -247,7 +247,7 @@ def took_clips(
 
 
 def clip_done(task: Task, result: Done | Failed) -> tuple[ClipTask, ClipDone]:
-    """A clip's task with its result, or with what its failure means for the clip."""
+    """A clip's task with its result, or with the meaning of its failure."""
     if not isinstance(task, ClipTask) or isinstance(result, PartDone):
         raise TypeError(f"{task}: is no clip's")
     if isinstance(result, ClipDone):
@@ -260,7 +260,7 @@ def clip_done(task: Task, result: Done | Failed) -> tuple[ClipTask, ClipDone]:
 
 
 def failure(failed: Failed) -> Status:
-    """What the failure of a task says of what it was for."""
+    """Status for a failed task."""
     if failed.cause is Cause.RAISED:
         progress.log.warning("a bug, please report it: %s", failed.trace or failed.detail)
     return Status.TIMEOUT if failed.cause is Cause.TIMED_OUT else Status.CRASHED

@@ -1,4 +1,4 @@
-"""Which label a row of a published list has, and which class list and name a build from lists has."""
+"""Labels of the rows of a published list, and class list and name of a build from lists."""
 
 import dataclasses
 import re
@@ -14,19 +14,19 @@ from kinetics_sounds.errors import ListError
 from kinetics_sounds.lists import ClipList, Entry, without_split
 
 KINETICS = "k400"
-"""The shipped list by whose labels the names of folders are read where no class list is given."""
+"""Shipped class list used to interpret folder names if no class list is given."""
 FINGERPRINTS = "fingerprints.json"
 EXAMPLES = 3
-"""Class indices that an error shows."""
+"""Number of class indices shown in an error."""
 MAX_JSON = 1 << 20
-"""Bytes of `fingerprints.json`."""
+"""Maximum size of `fingerprints.json` in bytes."""
 
 
 class Labels:
-    """The labels that rows may have, each in one spelling."""
+    """Valid labels, each in one spelling."""
 
     def __init__(self, class_list: ClassList | None, known: Iterable[str]) -> None:
-        """`known`: labels by whose spelling folders are read as well; they choose nothing."""
+        """`known`: labels whose spelling is used for folder names, without selecting any."""
         self.class_list = class_list
         own = class_list.labels if class_list else ()
         self._spelt = {normal(label): label for label in own}
@@ -35,20 +35,20 @@ class Labels:
 
     @classmethod
     def of(cls, class_list: ClassList | None, annotated: Mapping[str, Mapping[Any, Clip]] | None) -> "Labels":
-        """Of a class list, where there is one; folders are read by the annotations' labels, else by those of Kinetics."""
+        """Labels of a class list, if given; folder names are spelt as in the annotations, else as in Kinetics."""
         known = {clip.label for clips in (annotated or {}).values() for clip in clips.values()}
         return cls(class_list, known or classes.read(KINETICS).labels)
 
     def indexed(self, clip_list: ClipList) -> tuple[str, ...]:
-        """The labels as a list's class indices count them."""
+        """The labels in the order of a list's class indices."""
         labels = self.class_list.labels if self.class_list else ()
         return tuple(sorted(labels)) if clip_list.sorted_indices else labels
 
     def label(self, entry: Entry, indexed: Sequence[str], path: Path) -> str | None:
-        """What a row says of its label, in the class list's spelling; None where it says nothing.
+        """Label of a row, in the class list's spelling; None if it has none.
 
-        Of several the first that the class list holds, else the first. Raises ListError for a class index that the class
-        list does not have.
+        Of several labels the first in the class list is used, else the first. Raises ListError for a class index outside of the
+        class list.
         """
         if entry.labels:
             spelt = [self.spelt(label) for label in entry.labels]
@@ -65,23 +65,23 @@ class Labels:
         return indexed[entry.label_index]
 
     def spelt(self, label: str) -> str:
-        """The label as the class list spells it, else as it was met first."""
+        """The label as spelt in the class list, else as first seen."""
         return self._spelt.setdefault(normal(label), label)
 
     def holds(self, label: str) -> bool:
-        """Whether a label is asked for."""
+        """Whether a label is requested."""
         return self.class_list is None or normal(label) in self._held
 
 
 class IndexCheck:
-    """What the annotations say of the clips of each class index: those that they contradict are of another class list."""
+    """Compares class indices with the annotations, to detect a list that uses another class list."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[tuple[Path, int], Counter[bool]] = defaultdict(Counter)  # contradicted or not
         self._first: dict[tuple[Path, int], str] = {}
 
     def put(self, path: Path, index: int, clip: Clip, known: Clip, where: str) -> None:
-        """Compare a clip, whose label its index in a list says, with the annotated one."""
+        """Compare the label given by a clip's class index with the annotated one."""
         wrong = normal(known.label) != normal(clip.label)
         self._counts[path, index][wrong] += 1
         if wrong and (path, index) not in self._first:
@@ -89,7 +89,7 @@ class IndexCheck:
             self._first[path, index] = said
 
     def contradicted(self) -> str:
-        """Examples where the annotations contradict most clips of all lists, or of one list's index more than one; else empty."""
+        """Examples if the annotations contradict most clips of all lists, or more than one clip of an index; else empty."""
         wrong = [each for each, counts in self._counts.items() if counts[True] > max(1, counts[False])]
         total: Counter[bool] = sum(self._counts.values(), Counter())
         if not wrong and total[True] > total[False]:
@@ -99,14 +99,14 @@ class IndexCheck:
 
 
 def _folder(label: str) -> str:
-    """The one form of a label and of the names of folders that are made of it."""
+    """Normal form of a label, and of folder names derived from it."""
     return label_folder(normal(label)).replace(" ", "_")
 
 
 def published_folder(clip_list: ClipList) -> Path | None:
-    """The published folder that a list is a split of; None where it is none.
+    """The published folder that a list is a split of; None if there is none.
 
-    A file of the Hub's cache is a link to one that is called after its bytes: its folder is where the link lies.
+    A file of the Hub's cache is a link to a file named by its hash: its folder is that of the link.
     """
     if clip_list.format != "published":
         return None
@@ -118,7 +118,7 @@ def published_folder(clip_list: ClipList) -> Path | None:
 
 
 def files_of(place: str) -> tuple[Path, ...]:
-    """As `lists.find`; raises ListError too where a published folder has not exactly the splits that it says it has."""
+    """Same as `lists.find`; also raises ListError if a published folder lacks a declared split or has further ones."""
     found = lists.find(place)
     folder = files.user_path(place)
     stated = fingerprints_of(folder).get("splits") if (folder / FINGERPRINTS).is_file() else None
@@ -135,7 +135,7 @@ def files_of(place: str) -> tuple[Path, ...]:
 
 
 def fingerprints_of(folder: Path) -> dict[str, object]:
-    """What a published folder says of itself; ListError where its `fingerprints.json` is no table."""
+    """Contents of a published folder's `fingerprints.json`; raises ListError if it is invalid."""
     path = folder / FINGERPRINTS
     try:
         found = files.read_json(path, most_bytes=MAX_JSON)
@@ -149,7 +149,7 @@ def fingerprints_of(folder: Path) -> dict[str, object]:
 
 
 def stated_selection(clip_lists: Sequence[ClipList]) -> str:
-    """The selection that a published folder states of all its splits, or of the one given; empty where it states none."""
+    """Selection fingerprint stated by a published folder, of all splits or the one given; empty if there is none."""
     folders = {published_folder(each) for each in clip_lists}
     folder = folders.pop() if len(folders) == 1 else None
     if folder is None:
@@ -166,7 +166,7 @@ def stated_selection(clip_lists: Sequence[ClipList]) -> str:
 
 
 def class_list_of(clip_lists: Iterable[ClipList]) -> ClassList | None:
-    """The class list of the published folder that all lists are of; None where there is none."""
+    """Class list of the published folder that all lists belong to; None if there is none."""
     folders = {published_folder(each) for each in clip_lists}
     folder = folders.pop() if len(folders) == 1 else None
     if folder is None or not (folder / "classes.txt").is_file():
@@ -181,9 +181,9 @@ def class_list_of(clip_lists: Iterable[ClipList]) -> ClassList | None:
 
 
 def name_of(clip_lists: Iterable[ClipList]) -> str:
-    """What a build from lists is called: after their published folder, or what their files' names have in common.
+    """Name of a build from lists: that of their published folder, or the common part of their file names.
 
-    Raises ListError where that is nothing.
+    Raises ListError if there is no common part.
     """
     clip_lists = tuple(clip_lists)
     names = {(published_folder(each) or each.path.with_suffix("")).name for each in clip_lists}

@@ -1,4 +1,4 @@
-"""Published lists to the clips that a build asks for: what a row does not say, the annotations do."""
+"""Plan a build from published lists: missing fields are looked up in the annotations."""
 
 import itertools
 import sys
@@ -17,37 +17,37 @@ from .list_classes import IndexCheck, Labels, stated_selection
 from .plan import select
 
 FROM_ANNOTATIONS = "annotations"
-"""What `--clips_split` takes beside the splits."""
+"""Value of `--clips_split` besides the splits."""
 EXAMPLES = 3
-"""Rows that an error shows."""
+"""Number of rows shown in an error."""
 MOST_NAMED = 1000
-"""Rows of a kind that are named; of more, how many there are is told."""
+"""Maximum number of rows of a kind that are listed; the rest are counted."""
 MOST_LETTERS = 100
-"""Of a name or label of a list that is told of; twice as many of a reason, which may hold one."""
+"""Maximum length of a list's name or label in a report; of a reason, which may contain one, twice as many."""
 UNKNOWN = "unknown"
-"""In place of the split of a row that has none."""
+"""Placeholder for the split of a row that has none."""
 BAD = ("ambiguous", "not_in_annotations", "unusable")
-"""Kinds of rows that no clip can be made of."""
+"""Kinds of rows without a clip."""
 
 Span = tuple[int, int]
-"""Start and end, whole seconds into a video."""
+"""Start and end, in whole seconds into a video."""
 Annotated = Mapping[str, Mapping[Span, Clip]]
-"""The annotated clips of each video that the lists name, by their spans."""
+"""Annotated clips of the videos in the lists, by video and span."""
 
 
 @dataclass(slots=True)
-class Tally:
-    """What became of the rows of the lists, before anything is built."""
+class RowCounts:
+    """Counts of the lists' rows by result, before anything is built."""
 
     rows: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """By split, how many rows came to what."""
+    """Rows by split and result."""
     named: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """By kind, the rows that no clip can be made of, and those that the annotations contradict: the first `MOST_NAMED`."""
+    """By kind, the first `MOST_NAMED` rows without a clip or contradicted by the annotations."""
     unnamed: Counter[str] = field(default_factory=Counter)
-    """By kind, how many more there are."""
+    """By kind, the number of further rows."""
 
     def put(self, split: str, kind: str, text: str = "") -> None:
-        """Count a row, and name it where there is a text."""
+        """Count a row, and list it if there is a text."""
         self.rows[split or UNKNOWN][kind] += 1
         if text and len(self.named[kind]) < MOST_NAMED:
             self.named[kind].append(text)
@@ -56,51 +56,51 @@ class Tally:
 
     @property
     def left_out(self) -> bool:
-        """Rows were left out that are of other classes or splits than those asked for."""
+        """Whether rows of other classes or splits were left out."""
         return any(counts["other_classes"] or counts["other_splits"] for counts in self.rows.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListPlan:
-    """What some lists ask for."""
+    """The requested clips of published lists."""
 
     lists: tuple[ClipList, ...]
     classes: ClassList
     clips: tuple[Clip, ...]
-    tally: Tally
+    tally: RowCounts
     labels: frozenset[str]
-    """Of all clips that the lists name, those of other splits than the ones asked for too."""
+    """Labels of all listed clips, including those of splits that are not requested."""
     annotated: bool
-    """The annotations were read: what they know was compared."""
+    """Whether the annotations were read and compared."""
     selection: str
-    """Fingerprint of all clips that the lists name, before --limit and --per_class leave some out."""
+    """Selection fingerprint of all listed clips, before --limit and --per_class."""
     stated: str
-    """The same as the published folder says it; empty where there is none, or only a part of it was asked for."""
+    """The same as stated by the published folder; empty if there is none, or if only a part is requested."""
 
     @property
     def unbuilt(self) -> int:
-        """Rows that no clip could be made of."""
+        """Number of rows without a clip."""
         return sum(counts[kind] for counts in self.tally.rows.values() for kind in BAD)
 
     @property
     def sound(self) -> bool:
-        """A clip could be made of every row, and a published folder's rows are those that it was published with."""
+        """Whether every row has a clip, and the rows of a published folder are unchanged."""
         return not self.unbuilt and self.stated in ("", self.selection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """How the lists are to be taken."""
+    """Parameters of the plan."""
 
     splits: Sequence[str]
     split: str = ""
-    """Of rows that say none; `annotations`: that of the annotations; empty: what the file's name tells, else those."""
+    """Split of rows without one; `annotations`: look it up; empty: as in the file name, else look it up."""
     limit: int | None = None
     per_class: int | None = None
 
 
 class _LeftOut(Exception):  # noqa: N818 - a row that is left out is no error
-    """No clip is made of a row."""
+    """A row is left out."""
 
     def __init__(self, kind: str, why: str = "") -> None:
         super().__init__(why)
@@ -115,11 +115,11 @@ def plan_lists(
     annotation_lists: Callable[[], Iterable[Path]],
     always: bool,
 ) -> ListPlan:
-    """The clips that some lists name, each once, in the manifest's order: split, label, key.
+    """Clips of the lists, without duplicates, in manifest order: split, label, key.
 
-    Without a class list it is that of the lists' labels, sorted. The annotations are asked for where rows need them, or
-    `always`. Raises ListError for a clip that is named twice differently, for class indices that are of another class list,
-    and where nothing is left; AnnotationError as `plan.plan` does.
+    Without a class list, the sorted labels of the lists are used. Annotations are read if rows need them, or `always`. Raises
+    ListError for a clip with contradictory rows, for class indices of another class list, and if nothing is left; AnnotationError
+    as `plan.plan`.
     """
     youtube_ids, needed = _survey(clip_lists, asked, indexed=class_list is not None)
     annotated = _annotated(annotation_lists(), youtube_ids) if always or needed else None
@@ -147,9 +147,9 @@ def plan_lists(
 
 
 def _survey(clip_lists: Iterable[ClipList], asked: Asked, *, indexed: bool) -> tuple[set[str], bool]:
-    """The videos that the lists name, and whether the annotations must be asked for anything.
+    """IDs of the listed videos, and whether the annotations are needed.
 
-    Raises ListError for class indices where no class list is `indexed` by them.
+    Raises ListError for class indices without a class list to apply them to (`indexed`).
     """
     youtube_ids: set[str] = set()
     needed = False
@@ -170,12 +170,12 @@ def _survey(clip_lists: Iterable[ClipList], asked: Asked, *, indexed: bool) -> t
 
 
 def _default_split(clip_list: ClipList, asked: Asked) -> str:
-    """The split of rows that say none; empty where the annotations say it."""
+    """Split of rows without one; empty if it is looked up in the annotations."""
     return "" if asked.split == FROM_ANNOTATIONS else asked.split or clip_list.split
 
 
 def _annotated(paths: Iterable[Path], youtube_ids: set[str]) -> Annotated:
-    """The annotated clips of some videos. Raises AnnotationError as `plan.plan` does."""
+    """Annotated clips of some videos. Raises AnnotationError as `plan.plan`."""
     found: dict[str, dict[str, tuple[Clip, Path, int]]] = {}
     for path in paths:
         for clip, line in annotations.read(path, labels=None, youtube_ids=youtube_ids).clips:
@@ -192,20 +192,20 @@ def _annotated(paths: Iterable[Path], youtube_ids: set[str]) -> Annotated:
 
 
 class _Rows:
-    """The clips of the rows taken so far."""
+    """Clips of the rows read so far."""
 
     def __init__(self, labels: Labels, annotated: Annotated, asked: Asked) -> None:
         self.labels, self.annotated, self.asked = labels, annotated, asked
         self.found: dict[str, tuple[Clip, ClipList, int]] = {}
         self.seen: set[str] = set()  # labels, also of clips of splits that are not asked for
-        self.tally = Tally()
+        self.tally = RowCounts()
         self.indices = IndexCheck()
         self._spans: dict[
             str, defaultdict[tuple[int | None, int | None], list[Span]]
         ] = {}  # by what a row may say of them
 
     def take(self, clip_list: ClipList) -> None:
-        """Make clips of a list's rows."""
+        """Read the rows of a list."""
         split, indexed = _default_split(clip_list, self.asked), self.labels.indexed(clip_list)
         for entry in lists.read(clip_list):
             where = f"{clip_list.path}:{entry.line}: {_short(entry.name)!r}"
@@ -224,7 +224,7 @@ class _Rows:
             self._put(clip, clip_list, entry.line)
 
     def _label(self, entry: Entry, indexed: Sequence[str], path: Path) -> str | None:
-        """The label that a row says; None where it says none. Raises _LeftOut."""
+        """Label of a row; None if it has none. Raises _LeftOut."""
         if entry.trouble:
             raise _LeftOut("unusable", entry.trouble)
         label = self.labels.label(entry, indexed, path)
@@ -235,7 +235,7 @@ class _Rows:
         return label
 
     def _clip(self, entry: Entry, label: str | None, split: str) -> tuple[Clip, Clip | None]:
-        """A row's clip, and the annotated one; raises _LeftOut."""
+        """Clip of a row, and the annotated one; raises _LeftOut."""
         start, end = self._span(entry)
         known = self.annotated.get(entry.youtube_id, {}).get((start, end))
         if label is None:
@@ -255,7 +255,7 @@ class _Rows:
             raise _LeftOut("unusable", str(error)) from error
 
     def _span(self, entry: Entry) -> tuple[int, int]:
-        """Start and end of a row's clip: its own, else those of the one annotation that fits; raises _LeftOut."""
+        """Start and end of a row's clip: its own, else those of the only matching annotation; raises _LeftOut."""
         if entry.time_start is not None and entry.time_end is not None:
             return entry.time_start, entry.time_end
         spans = self._annotated_spans(entry.youtube_id).get((entry.time_start, entry.time_end))
@@ -267,7 +267,7 @@ class _Rows:
         return spans[0]
 
     def _annotated_spans(self, youtube_id: str) -> Mapping[tuple[int | None, int | None], Sequence[Span]]:
-        """The annotated spans of a video by their starts, by their ends, and all of them (None, None), sorted."""
+        """Sorted annotated spans of a video by start, by end, and all of them (None, None)."""
         found = self._spans.get(youtube_id)
         if found is None:
             found = self._spans[youtube_id] = defaultdict(list)
@@ -277,7 +277,7 @@ class _Rows:
         return found
 
     def _compare(self, clip: Clip, known: Clip, where: str) -> None:
-        """Count a row that the annotations have, and how they differ; the list's own word holds."""
+        """Count a row found in the annotations, and how they differ; the list takes precedence."""
         self.tally.put(clip.split, "in_annotations")
         if known.split != clip.split:
             self.tally.put(clip.split, "other_split")
@@ -286,7 +286,7 @@ class _Rows:
             self.tally.put(clip.split, "other_label", f"{where}: {said}")
 
     def _put(self, clip: Clip, clip_list: ClipList, line: int) -> None:
-        """Keep a clip; raises ListError where an earlier row tells it otherwise."""
+        """Add a clip; raises ListError if an earlier row contradicts it."""
         self.seen.add(clip.label)
         if clip.split not in self.asked.splits:
             self.tally.put(clip.split, "other_splits")
@@ -305,13 +305,13 @@ class _Rows:
 
 
 def _short(text: str, times: int = 1) -> str:
-    """A text of a list as far as it is told: `times` as long as `MOST_LETTERS`."""
+    """Text of a list, truncated to `times` `MOST_LETTERS`."""
     most = times * MOST_LETTERS
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _why(tally: Tally) -> str:
-    """What became of the rows of lists that leave nothing to build."""
+def _why(tally: RowCounts) -> str:
+    """Why no row is left to build."""
     total: Counter[str] = sum(tally.rows.values(), Counter())
     told = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in total.items() if kind != "rows")
     first = next(itertools.chain.from_iterable(tally.named.values()), "")

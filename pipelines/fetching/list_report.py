@@ -1,4 +1,4 @@
-"""What became of the rows of published lists: in a build's report, and for people."""
+"""Report on the rows of published lists, as JSON and as text."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from kinetics_sounds.clip import SPLITS, Kind, Outcome
 from .list_plan import BAD, UNKNOWN, ListPlan
 
 NAMED = 3
-"""Rows of a kind that are printed; the report names up to `list_plan.MOST_NAMED`."""
+"""Number of rows of a kind that are printed; the report lists up to `list_plan.MOST_NAMED`."""
 _KINDS = {
     "ambiguous": "rows that may be any of several annotated clips",
     "not_in_annotations": "rows that are not in the annotations, which they need",
@@ -22,22 +22,22 @@ _KINDS = {
     "other_split": "rows with another split in the annotations, where the list's own is kept",
     "other_label": "rows with another label in the annotations, where the list's own is kept",
 }
-"""What is said of each kind of rows."""
+"""Description of each kind of row."""
 
 
 @dataclass(slots=True)
 class Became:
-    """What became of the clips that lists ask for, taken as they pass by."""
+    """Outcomes of the listed clips, counted while they pass through."""
 
     counts: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """By split: ok, vanished (for good), not_had (asking again may help)."""
+    """By split: ok, vanished (permanent), not_had (retrying may help)."""
     lacking: dict[str, str] = field(default_factory=dict)
-    """Keys of the clips that are not ok, and their statuses."""
+    """Keys and statuses of the clips that are not ok."""
     built: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """SHA-256 and path of the ok ones, by key."""
+    """SHA-256 and path of the ok clips, by key."""
 
     def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-        """The same outcomes, each counted."""
+        """Pass outcomes through and count them."""
         for outcome in outcomes:
             clip, key = outcome.clip, outcome.clip.key
             if outcome.media is not None:
@@ -51,9 +51,9 @@ class Became:
 
 
 def report(plan: ListPlan, became: Became | None, *, built: str = "") -> dict[str, Any]:
-    """The part `lists` of `report.json`, and of a forecast, where nothing became of anything yet.
+    """Section `lists` of `report.json`, and of a forecast, which has no outcomes yet.
 
-    `built` is the selection of the clips that are there.
+    `built` is the selection fingerprint of the existing clips.
     """
     asked = Counter(clip.split for clip in plan.clips)
     named = sum(counts["clips"] for counts in plan.tally.rows.values())
@@ -85,7 +85,7 @@ def _counts(plan: ListPlan, became: Became | None, split: str, asked: int) -> di
 
 
 def text(document: Mapping[str, Any]) -> str:
-    """The part `lists` of a report or forecast for people."""
+    """Section `lists` of a report or forecast as text."""
     lines = []
     for split, counts in document["splits"].items():
         told = [f"{counts['rows']} rows of the lists"]

@@ -1,4 +1,4 @@
-"""Class list and annotations to the clips that a build asks for."""
+"""Plan the clips of a build from a class list and annotations."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -19,11 +19,11 @@ def plan(
     limit: int | None = None,
     per_class: int | None = None,
 ) -> tuple[Clip, ...]:
-    """Every annotated clip of the classes and splits, each once, in the manifest's order: split, label, key.
+    """All annotated clips of the classes and splits, without duplicates, in manifest order: split, label, key.
 
-    `per_class` keeps that many a class and split, `limit` that many a split; which ones depends on their keys alone, so
-    a larger number keeps the same and adds more. Raises ClassListError for a label that no list knows, AnnotationError for
-    a clip that two rows tell differently and where nothing is left.
+    `per_class` limits the clips per class and split, `limit` those per split. The selection depends on the keys alone, so a
+    larger limit keeps the same clips and adds more. Raises ClassListError for a label unknown to the lists, AnnotationError for
+    contradictory rows and if nothing is left.
     """
     found: dict[str, tuple[Clip, Path, int]] = {}
     seen: set[str] = set()
@@ -48,7 +48,7 @@ def plan(
 def select(
     classes: ClassList, clips: Iterable[Clip], *, limit: int | None = None, per_class: int | None = None
 ) -> tuple[Clip, ...]:
-    """The clips in the manifest's order, or as many of them as are asked for: see `plan`."""
+    """The clips in manifest order, limited as in `plan`."""
     clips = _few(clips, per_class, by_label=True)
     clips = _few(clips, limit, by_label=False)
     index = {label: number for number, label in enumerate(classes.labels)}
@@ -56,7 +56,7 @@ def select(
 
 
 def shared_videos(clips: Iterable[Clip]) -> frozenset[str]:
-    """Ids of the videos of which there are several clips."""
+    """IDs of videos with several clips."""
     counts = Counter(clip.youtube_id for clip in clips)
     return frozenset(youtube_id for youtube_id, count in counts.items() if count > 1)
 
@@ -77,5 +77,5 @@ def _few(clips: Iterable[Clip], most: int | None, *, by_label: bool) -> list[Cli
 
 
 def _lot(clip: Clip) -> bytes:
-    """A clip's place in a draw that depends on its key alone."""
+    """Pseudo-random rank of a clip, from its key alone."""
     return hashlib.sha256(clip.key.encode()).digest()

@@ -1,4 +1,4 @@
-"""What a build's folder holds that its new manifest must not lose."""
+"""Protect an existing manifest from being replaced by one that lacks its clips."""
 
 import itertools
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from kinetics_sounds.errors import ManifestError, SettingsError
 from kinetics_sounds.progress import log
 
 EXAMPLES = 3
-"""Clips that an error names."""
+"""Number of clips shown in an error."""
 
 
 def check_classes(class_list: ClassList, out: Path) -> None:
-    """Raise SettingsError where the manifest there is of other classes."""
+    """Raise SettingsError if the existing manifest has other classes."""
     path = out / "manifest.parquet"
     if not path.is_file():
         return
@@ -30,9 +30,9 @@ def check_classes(class_list: ClassList, out: Path) -> None:
 
 
 def check_clips(clips: Iterable[Clip], out: Path) -> None:
-    """Raise SettingsError where the manifest there has ok clips that are not asked for now.
+    """Raise SettingsError if the existing manifest has ok clips that are not requested now.
 
-    One that is damaged is made anew, whatever it held.
+    A damaged manifest is replaced, whatever it contained.
     """
     path = out / "manifest.parquet"
     if not path.is_file():

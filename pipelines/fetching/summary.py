@@ -1,4 +1,4 @@
-"""What a build has, lacks and took; and, before it begins, what it would ask of whom."""
+"""Report of a build: what it has, lacks and needed; and the forecast of a dry run."""
 
 import itertools
 import random
@@ -25,43 +25,43 @@ from .plan import shared_videos
 from .trim import glance, unless_shared
 
 CLIP_BYTES = 1_500_000
-"""Of a ten-second clip of 480 lines, cut anew."""
+"""Typical size of a ten-second clip of 480 lines in bytes."""
 CLIP_SECONDS = 1.5
-"""Of one core, for a clip to be cut, measured and placed."""
+"""Typical time of one core to trim, measure and move a clip, in seconds."""
 VIDEO_BYTES = 15_000_000
-"""Of a video of a few minutes, of up to 480 lines."""
+"""Typical size of a video of a few minutes and up to 480 lines, in bytes."""
 BYTES_PER_SECOND = 20e6
-"""That a mirror is taken to give."""
+"""Assumed download rate of a mirror in bytes per second."""
 LEAST_COVERED = 10
-"""Classes that the summary names."""
+"""Number of classes listed in the summary."""
 OPENED = 20
-"""Files of a folder that a forecast opens."""
+"""Number of files of a folder that a forecast opens."""
 NAMED = 5
-"""Of them that it names where they are no good, and remarks that the summary tells."""
+"""Number of unusable files, and of remarks, that are listed."""
 
 
 @dataclass(slots=True)
 class Account:
-    """Counts of outcomes, taken as they pass by."""
+    """Counts of outcomes, updated while they pass through."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
-    """Where the ok clips came from."""
+    """Number of ok clips by source."""
     annotated: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By split and label."""
     ok: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By split and label."""
     keys: list[str] = field(default_factory=list)
-    """Of the ok clips."""
+    """Keys of the ok clips."""
     bytes: int = 0
     flags: Counter[str] = field(default_factory=lambda: Counter(silent=0, still=0, dubbed=0))
-    """Of the ok clips, those that whoever trains may want to leave out."""
+    """Ok clips with properties that may matter for training: silent, still and others."""
     remarks: Counter[str] = field(default_factory=Counter)
-    """What ok clips were taken for, where that was not sure."""
+    """Assumptions made for ok clips, where uncertain."""
 
     def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-        """The same outcomes, each counted."""
+        """Pass outcomes through and count them."""
         for outcome in outcomes:
             place = (outcome.clip.split, outcome.clip.label)
             self.statuses[outcome.status.value] += 1
@@ -79,13 +79,14 @@ class Account:
 
     @property
     def complete(self) -> bool:
-        """Every annotated clip is there."""
+        """Whether every annotated clip exists."""
         return len(self.keys) == self.statuses.total()
 
     def report(self, classes: ClassList, tally: RunStats, *, seconds: float, both: Both) -> dict[str, Any]:
-        """The document `report.json`; `both` are the fingerprints of its manifest."""
+        """Contents of `report.json`; `both` are the fingerprints of its manifest."""
         stages = {
-            stage: round(took, 1) for took, stage in sorted(((t, s) for s, t in tally.seconds.items()), reverse=True)
+            stage: round(seconds, 1)
+            for seconds, stage in sorted(((t, s) for s, t in tally.seconds.items()), reverse=True)
         }
         clips = len(tally.keys)
         return {
@@ -124,7 +125,7 @@ class Account:
 
 
 def summary(report: Mapping[str, Any], out: Path) -> str:
-    """The report for people."""
+    """The report as text."""
     told = ", ".join(f"{name} {count}" for name, count in report["statuses"].items())
     lines = [f"{report['ok']} of {report['annotated']} annotated clips are ok ({told})"]
     kinds = ", ".join(f"{name} {count}" for name, count in report["kinds"].items())
@@ -148,7 +149,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
         lines.append("least covered: " + ", ".join(text for _, text in sorted(least)[:LEAST_COVERED]))
     run = report["this_run"]
     if run["clips"]:
-        stages = ", ".join(f"{stage} {took:g} s" for stage, took in run["worker_seconds"].items())
+        stages = ", ".join(f"{stage} {seconds:g} s" for stage, seconds in run["worker_seconds"].items())
         size = f", {run['bytes_downloaded'] / 1e6:.1f} MB downloaded" if run["bytes_downloaded"] else ""
         lines.append(
             f"this run: {run['clips']} clips in {run['seconds']:g} s ({run['clips_per_second']:g} a second){size}; "
@@ -171,9 +172,9 @@ def forecast(
     workers: int,
     min_coverage: float,
 ) -> dict[str, Any]:
-    """What would be asked of which source in which order, and what may come of it: the document of `--dry_run --json`.
+    """Contents of `--dry_run --json`: what would be requested from each source in order, and the expected results.
 
-    `read`: by source, the archives that were read before. Of files on a disk some are opened; nothing is written.
+    `read`: by source, the archives already read. Some local files are opened; nothing is written.
     """
     chances = {clip.key: 1.0 for clip in clips if clip.key not in known.ok}  # that a clip is still wanting
     shared = shared_videos(clips)
@@ -225,7 +226,7 @@ def forecast(
 def _opened(
     source: OnDisk, found: Sequence[Clip], known: BuildState, shared: Collection[str], min_coverage: float
 ) -> dict[str, tuple[Status, str]]:
-    """Status and detail that some of the clips, drawn by chance but always the same, can be expected to get."""
+    """Expected status and detail for a reproducible random sample of the clips."""
     drawn = random.Random(0).sample(sorted(found), min(OPENED, len(found)))  # noqa: S311 - no secret
     return {clip.key: _glance(source, clip, known, shared, min_coverage) for clip in sorted(drawn)}
 
@@ -233,7 +234,7 @@ def _opened(
 def _glance(
     source: OnDisk, clip: Clip, known: BuildState, shared: Collection[str], min_coverage: float
 ) -> tuple[Status, str]:
-    """What can be expected of the first candidate that seems sound, else of the first."""
+    """Expected result of the first candidate that seems usable, else of the first."""
     said: list[tuple[Status, str]] = []
     for place in candidates(known, source, clip):
         try:
@@ -249,7 +250,7 @@ def _glance(
 def _folder(
     source: OnDisk, lacking: Sequence[Clip], found: Sequence[Clip], opened: Mapping[str, tuple[Status, str]]
 ) -> dict[str, Any]:
-    """What is known of the files on a disk."""
+    """Information on local files."""
     files, first = source.seen()
     bad = {key: f"{status}: {detail}" for key, (status, detail) in opened.items() if status is not Status.OK}
     near_misses = [near_miss for clip in lacking if (near_miss := source.near_miss(clip))]
@@ -267,7 +268,7 @@ def _folder(
 def _streaming(
     source: TarSource, clips: Sequence[Clip], read: Mapping[str, PartEntry], again: Collection[str]
 ) -> dict[str, Any]:
-    """How much is to be streamed for some clips."""
+    """Amount of data to stream for some clips."""
     try:
         parts = source.parts(sorted({clip.split for clip in clips})) if clips else []
     except SourceError as error:
@@ -279,7 +280,7 @@ def _streaming(
 
 
 def forecast_text(document: Mapping[str, Any]) -> str:
-    """The forecast for people."""
+    """The forecast as text."""
     lines = [f"{document['ok']} clips are there already"] if document["ok"] else []
     for each in document["sources"]:
         lines += _source_lines(each)

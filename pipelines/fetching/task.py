@@ -1,4 +1,4 @@
-"""What the driver hands to workers, and what comes back."""
+"""Tasks sent to workers, and their results."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from kinetics_sounds.sources import TarPart
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipTask:
-    """All that a worker needs for one clip."""
+    """Input of a worker for one clip."""
 
     clip: Clip
     spec: Address
@@ -18,63 +18,63 @@ class ClipTask:
     options: object = field(default=None, hash=False)
     """The source's own options."""
     locations: tuple[str, ...] = ()
-    """The source's candidates, best first."""
+    """The source's candidate locations, best first."""
     fetched: FetchResult | None = None
-    """The clip's file where it was fetched already, from an archive."""
+    """The already fetched file of the clip, from an archive."""
     out: Path
-    """The build's folder."""
+    """Folder of the build."""
     scratch: Path
-    """A folder of the build's own on the same file system: what lies below it may be moved."""
+    """Scratch folder on the file system of `out`; files below it may be moved."""
     folder: Path
-    """Of this task alone, below `scratch`; the driver sees to it that nothing stays."""
+    """Folder of this task, below `scratch`; the driver deletes it."""
     kept: tuple[str, ...] = ()
-    """Files of the user's own that may be the clip's: none is written over."""
+    """The user's own files that may be the clip's: never overwritten."""
     only_clip: bool = True
-    """No other clip of the same video is asked for."""
+    """Whether no other clip of the same video is requested."""
     min_coverage: float
     timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartTask:
-    """All that a worker needs for one archive."""
+    """Input of a worker for one archive."""
 
     part: TarPart
     spec: Address
     options: object = field(default=None, hash=False)
     wanted: Path
-    """A file with a key a line."""
+    """File with the requested keys, one per line."""
     folder: Path
-    """Of this task alone; the driver sees to it that nothing stays."""
+    """Folder of this task; the driver deletes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipDone:
-    """What became of a clip, and what it took."""
+    """Result for a clip, with its costs."""
 
     outcome: Outcome
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by stage."""
     requests: int = 0
     bytes: int = 0
-    """Downloaded."""
+    """Bytes downloaded."""
     reached: bool = False
-    """The source gave its file; whatever failed, failed here."""
+    """Whether the source provided the file, so that a failure is local."""
     origin: str = ""
-    """Which of the source's files it was about."""
+    """Which of the source's files it concerns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartDone:
-    """What an archive gave, and what it took."""
+    """Result for an archive, with its costs."""
 
     status: Status
-    """Ok where it was read to its end."""
+    """Ok if it was read to its end."""
     detail: str = ""
     clips: tuple[tuple[str, FetchResult], ...] = ()
-    """The wanted clips, with their files in the task's folder."""
+    """The requested clips, with their files in the task's folder."""
     keys: frozenset[str] = frozenset()
-    """Of all clips in it."""
+    """Keys of all clips in it."""
     seconds: float = 0.0
     bytes: int = 0
-    """Downloaded."""
+    """Bytes downloaded."""

@@ -1,7 +1,7 @@
-"""What is asked when: at a polite rate, again after what may pass, and not at all while a source refuses.
+"""Rate limit, retries and circuit breaker of a source.
 
-All of it is the driver's, so it holds for every worker on every machine. Nothing here reads a clock or a file: times are
-handed in, in seconds of one clock that never goes back.
+They run in the driver, so they apply to all workers on all machines. Nothing here reads a clock or a file: times are arguments,
+in seconds of a monotonic clock.
 """
 
 import heapq
@@ -17,30 +17,30 @@ from kinetics_sounds.clip import Status
 T = TypeVar("T", bound=Hashable)
 
 FIRST_PROBE_SECONDS = 600.0
-"""A source that refuses is left alone this long, then asked for one task; twice as long before the next one, and so on."""
+"""Wait before a refusing source is probed with a single task; doubled for each further probe."""
 LONGEST_RETRY_SECONDS = 1800.0
 OFFLINE = 10
-"""So many outages without an answer in between are the line's or the host's doing, not the tasks'."""
+"""Number of consecutive outages without an answer that are attributed to the network or the host instead of the tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How a source is asked."""
+    """Retries and rate limits of a source."""
 
     attempts: int = 3
-    """Tries of one task within a run, where trying again may help."""
+    """Maximum attempts per task within a run, for transient errors."""
     retry_seconds: float = 15.0
-    """Wait before the second try; it trebles for the next, up to half an hour, each shortened or stretched by up to half."""
+    """Wait before the second attempt; tripled for each further one, up to half an hour, with jitter of up to half."""
     patience_seconds: float = 7200.0
-    """A source that refuses everything this long ends the run."""
+    """A source that refuses everything for this long ends the run."""
     videos_per_hour: float | None = None
-    """Tasks handed out; None for no limit."""
+    """Rate limit of submitted tasks; None for no limit."""
     requests_per_hour: float | None = None
-    """Requests that the tasks turn out to have made."""
+    """Rate limit of requests made by the tasks."""
 
 
 class RateLimiter:
-    """At most so many an hour, evenly spread: what was used up moves the time of the next use."""
+    """Rate limiter: at most `per_hour` uses, evenly spaced; each use delays the next one."""
 
     def __init__(self, per_hour: float | None) -> None:
         """None: no limit."""
@@ -48,30 +48,30 @@ class RateLimiter:
         self.free_at = float("-inf")
 
     def charge(self, now: float, count: int = 1) -> None:
-        """Use up `count` at a time."""
+        """Record `count` uses at a time."""
         self.free_at = max(self.free_at, now) + count * self._seconds
 
 
 class CircuitBreaker:
-    """Whether a source is asked at all. Once it refuses nothing is, but for one probe after each of growing waits."""
+    """Circuit breaker: while a source refuses, only a single probe is sent after each of growing waits."""
 
     def __init__(self, patience_seconds: float, lot: random.Random) -> None:
-        """Give up when everything was refused for so long."""
+        """Gives up when everything was refused for this long."""
         self.patience_seconds = patience_seconds
         self._lot = lot
         self._since: float | None = None
         self._wait = 0.0
         self.probe_at = float("-inf")
-        """Paused until then; -inf while all is well."""
+        """Paused until this time; -inf while closed."""
         self.gave_up = False
 
     @property
     def paused(self) -> bool:
-        """Whether nothing but a probe may be asked."""
+        """Whether only probes may be sent."""
         return self._since is not None
 
     def refuse(self, now: float) -> None:
-        """The source refused, or a probe failed: wait, longer each time."""
+        """Record a refusal or a failed probe: wait, longer each time."""
         if self._since is None:
             self._since = now
             self._wait = min(FIRST_PROBE_SECONDS, self.patience_seconds / 8)
@@ -82,16 +82,16 @@ class CircuitBreaker:
         self.probe_at = min(now + self._wait * self._lot.uniform(0.75, 1.25), max(end, now))
 
     def answer(self) -> None:
-        """The source answers again."""
+        """Record an answer: the source works again."""
         self._since = None
         self.probe_at = float("-inf")
 
 
 class Schedule(Generic[T]):
-    """Which task is handed out next, if any may be now."""
+    """Decides which task to submit next, and when."""
 
     def __init__(self, tasks: Iterable[T], rules: RetryPolicy, *, seed: int | None = None) -> None:
-        """Tasks are taken from the iterable as they are needed; they differ from each other."""
+        """Tasks are taken from the iterable as needed; they must be distinct."""
         self.rules = rules
         self._lot = random.Random(seed)  # noqa: S311 - jitter, not a secret
         self.breaker = CircuitBreaker(rules.patience_seconds, self._lot)
@@ -107,24 +107,24 @@ class Schedule(Generic[T]):
         self._offline = 0  # in a row
         self._probe: T | None = None
         self.full = False
-        """There is no room to write to."""
+        """Whether the disk is full."""
 
     @property
     def ended(self) -> bool:
-        """Nothing will be handed out any more."""
+        """Whether no further task will be submitted."""
         return self.full or self.breaker.gave_up
 
     @property
     def empty(self) -> bool:
-        """Every task was handed out, and none that came back waits for another try."""
+        """Whether all tasks were submitted and none waits for a retry."""
         return not (self._look() or self._again or self._refused)
 
     def add(self, task: T) -> None:
-        """One more task, which goes before those that were not handed out yet."""
+        """Add a task, ahead of those that were not submitted yet."""
         self._waiting.append(task)
 
     def next(self, now: float) -> T | None:
-        """The task to hand out now; None where there is none, or not yet."""
+        """The task to submit now; None if there is none, or not yet."""
         free_at = max(self._videos.free_at, self._requests.free_at, self.breaker.probe_at)
         if self.ended or free_at > now or self._probe is not None:
             return None
@@ -136,13 +136,13 @@ class Schedule(Generic[T]):
         return task
 
     def _look(self) -> bool:
-        """Whether there is a task that was never handed out."""
+        """Whether there is a task that was never submitted."""
         if not self._waiting:
             self._waiting.extend(itertools.islice(self._fresh, 1))
         return bool(self._waiting)
 
     def _choose(self, now: float) -> T | None:
-        """One that has waited for its next try; but a probe is rather one that has not failed yet."""
+        """A task due for a retry, or a new one; a probe prefers a task that has not failed yet."""
         due = bool(self._again) and self._again[0][0] <= now
         if due and not self.breaker.paused:
             return heapq.heappop(self._again)[2]
@@ -152,10 +152,10 @@ class Schedule(Generic[T]):
             return self._refused.popleft()
         return heapq.heappop(self._again)[2] if due else None
 
-    def took(self, task: T, status: Status, now: float, *, requests: int = 0, reached: bool = False) -> bool:
-        """Learn what became of a task that was handed out; whether that is its last word in this run.
+    def on_result(self, task: T, status: Status, now: float, *, requests: int = 0, reached: bool = False) -> bool:
+        """Record the status of a submitted task; returns whether it is final for this run.
 
-        `reached`: the source gave what it was asked for, so whatever failed later is not its doing.
+        `reached`: the source answered, so a later failure is not its fault.
         """
         self._requests.charge(now, requests)
         probing = self._probe == task
@@ -181,7 +181,7 @@ class Schedule(Generic[T]):
         return True
 
     def _took_refusal(self, task: T, now: float, *, probing: bool) -> bool:
-        """Refusals are the source's, and cost no try; unless it answered others since it refused this task before."""
+        """Process a refusal: it costs no attempt, unless the source answered other tasks since it last refused this one."""
         if not self.breaker.paused and self._refused_at.get(task, self._answers) < self._answers:
             return True
         if probing or not self.breaker.paused:

@@ -1,4 +1,4 @@
-"""A fetched file to a clip of exactly its span."""
+"""Make a clip of exactly its span from a fetched file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,28 +9,28 @@ from kinetics_sounds.media import error_status, measure, probe, trim
 from kinetics_sounds.media.probe import Probe
 
 LENGTH_SHARE, LENGTH_SECONDS = 0.15, 0.5
-"""A file is as long as its span where it differs by no more than this share of it, or these seconds."""
+"""Tolerances for taking a file as long as its span: fraction of the span, and seconds."""
 SPAN_ALONE = "named as the whole video but as long as the span: taken for the span (see --local.trimmed)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trimmed:
-    """A clip's file, not yet in its place, and what decoding showed; or the status that says why not."""
+    """A clip's file, not yet in its place, with its measurements; or a status with the reason."""
 
     status: Status
     detail: str = ""
-    """Why not; of an ok one, what it was taken for."""
+    """The reason; for an ok clip, the assumption made about its file."""
     path: Path | None = None
-    """The source's own file where that is its span, else one of the folder that was given."""
+    """The source's own file if it already is the span, else a file in the given folder."""
     measured: measure.Measured | None = None
     found: Probe | None = None
-    """Of the clip's file."""
+    """Streams of the clip's file."""
     other_streams: str = ""
-    """Of the fetched file."""
+    """Other streams of the fetched file."""
 
 
 def to_span(clip: Clip, fetched: FetchResult, folder: Path, *, timeout_seconds: float) -> Trimmed:
-    """Keep a file that is already cut to its span; cut anything else by decoding and encoding, into `folder`."""
+    """Keep a file that is already cut to its span; trim any other by decoding and encoding, into `folder`."""
     path = fetched.path
     if path is None:
         raise ValueError(f"{clip.key}: nothing was fetched")
@@ -73,14 +73,14 @@ def to_span(clip: Clip, fetched: FetchResult, folder: Path, *, timeout_seconds: 
 
 
 def unless_shared(fetched: FetchResult, *, only_clip: bool) -> FetchResult:
-    """The file; as a whole video where its length would have to tell, but several clips could be the one that it is."""
+    """The file, marked as a whole video if its length would have to decide but several clips of the video are requested."""
     return fetched if only_clip or fetched.trimmed is not None else replace(fetched, trimmed=False)
 
 
 def glance(clip: Clip, fetched: FetchResult, *, min_coverage: float) -> tuple[Status, str]:
-    """What a file can be expected to end as, by its container: nothing is decoded, so it may end worse.
+    """Expected result for a file by its container, without decoding: the actual one may be worse.
 
-    An ok one's detail is as `Trimmed.detail`. Raises OSError where the file cannot be read.
+    The detail of an ok result is as `Trimmed.detail`. Raises OSError if the file cannot be read.
     """
     path = fetched.path
     if path is None:
@@ -107,11 +107,11 @@ def _lack(found: Probe) -> tuple[Status, str] | None:
 
 
 def is_span_alone(path: Path, found: Probe, clip: Clip) -> bool:
-    """Whether a file is about as long as the clip's span, and ends nine tenths of a second or more before the span would.
+    """Whether a file is about as long as the clip's span, and ends at least 0.9 s before the span would.
 
-    Spans are annotated in whole seconds, so that of a whole video may end up to a second after it.
+    Annotated spans are in whole seconds, so a span may end up to a second after its whole video does.
 
-    By its packets: a container may claim anything.
+    Uses the packets: a container may claim anything.
     """
 
     def alike(seconds: float) -> bool:
@@ -130,9 +130,9 @@ def _measured(path: Path, found: Probe, clip: Clip, folder: Path, timeout_second
 
 
 def _fits(path: Path, measured: measure.Measured, clip: Clip) -> bool:
-    """Whether a file that is named as trimmed can be taken as it is.
+    """Whether a file named as trimmed can be used as it is.
 
-    It holds what it shows, and that in its place, upright, at a constant rate, and its sound has no holes.
+    It must hold the span at the right position, upright, at a constant rate, and without audio gaps.
     """
     if measured.audio is None:
         return True  # cutting would not give it sound; the audit says so

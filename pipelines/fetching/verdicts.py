@@ -1,4 +1,4 @@
-"""What earlier comparisons of a build with published clips found, kept in its folder: nothing is decoded twice for it."""
+"""Cache of comparisons between a build and published clips, in the build's folder."""
 
 import hashlib
 import json
@@ -12,35 +12,35 @@ from kinetics_sounds.media import likeness
 from kinetics_sounds.progress import log
 
 Kind = Literal["same", "alike", "different", "unknown"]
-"""Same: the very bytes. Alike, different: by what is seen and heard. Unknown: that cannot be told."""
+"""Same: equal bytes. Alike, different: by perceptual hashes. Unknown: cannot be determined."""
 Verdict = str
-"""A kind; behind `different: ` what differs, as `sound, motion`."""
+"""A kind; `different: ` is followed by the parts that differ, such as `sound, motion`."""
 
 FILE = "compared.json"
 MAX_BYTES = 1 << 28
-"""Of the file; a verdict takes less than 100 bytes."""
+"""Maximum size of the file in bytes; a verdict takes less than 100."""
 SECONDS = 30.0
-"""Between two writings of it while clips are compared."""
+"""Seconds between writes of the file during a comparison."""
 SCHEMA = 1
 _BOUNDS = {name: value for name, value in vars(likeness).items() if name.startswith(("MOST_", "LEAST_"))}
-"""By which clips are judged: verdicts by others do not hold."""
+"""Thresholds of the comparison: verdicts with other thresholds are invalid."""
 
 
 def kind_of(verdict: Verdict) -> str:
-    """The kind of a verdict."""
+    """Kind of a verdict."""
     return verdict.partition(":")[0]
 
 
 def name_of(told: Sequence[str], sha256: str) -> str:
-    """What a verdict is kept under: what was published of the clip, and the bytes that lie here."""
+    """Cache key: what was published of the clip, and the local bytes."""
     return hashlib.sha256("\n".join((sha256, *map(repr, told))).encode()).hexdigest()
 
 
 class Kept:
-    """The verdicts of earlier runs, and of this one; for the process that holds the folder."""
+    """Verdicts of earlier runs and of this one; for the process that has locked the folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what is there; what is damaged, or was judged by other bounds, is as if it were not there."""
+        """Load the file; damaged or outdated contents are ignored."""
         self.path = folder / FILE
         self._found = _read(self.path)
         self._used: set[str] = set()
@@ -48,26 +48,26 @@ class Kept:
         self._written = time.monotonic()
 
     def get(self, name: str) -> Verdict | None:
-        """What was found earlier."""
+        """A cached verdict."""
         self._used.add(name)
         return self._found.get(name)
 
     def put(self, name: str, found: Verdict) -> None:
-        """Keep a verdict; now and then all are written."""
+        """Add a verdict; the file is written now and then."""
         self._found[name] = found
         self._new = True
         if time.monotonic() - self._written > SECONDS:
             self.save()
 
     def forget_others(self) -> None:
-        """Leave out what nobody asked for: once all clips have been."""
+        """Drop verdicts that were not requested; call after all clips."""
         others = set(self._found) - self._used
         self._new = self._new or bool(others)
         for name in others:
             del self._found[name]
 
     def save(self) -> None:
-        """Write the verdicts, complete or not at all, unless there is nothing new."""
+        """Write the verdicts atomically, unless unchanged."""
         if self._new:
             document = {"schema": SCHEMA, "bounds": _BOUNDS, "verdicts": dict(sorted(self._found.items()))}
             files.write_bytes(self.path, json.dumps(document, indent=0).encode())

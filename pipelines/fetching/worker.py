@@ -1,4 +1,4 @@
-"""What a worker does: one clip from one source to its place on disk, or one archive to the clips in it."""
+"""Process tasks in a worker: fetch one clip from a source and move it into place, or read one archive."""
 
 import contextlib
 import errno
@@ -22,32 +22,32 @@ from .trim import Trimmed, to_span, unless_shared
 
 
 class _OccupiedError(Exception):
-    """A file of the user's own lies where the clip would go."""
+    """The clip's path is occupied by a file of the user."""
 
 
 def work(task: ClipTask | PartTask) -> ClipDone | PartDone:
-    """Carry out a task; runs in a worker."""
+    """Process a task; runs in a worker."""
     return read_part(task) if isinstance(task, PartTask) else process_clip(task)
 
 
 def process_clip(task: ClipTask) -> ClipDone:
-    """Fetch, cut, audit and place one clip, from the first of the source's candidates that is sound."""
+    """Fetch, trim, audit and place one clip, from the first of the source's candidates that is usable."""
     done: list[ClipDone] = []
     for location in task.locations or ("",):
         done.append(_obtain(task, location))
-        if done[-1].outcome.status.kind in (Kind.OK, Kind.STOP):
+        if done[-1].outcome.status.kind in (Kind.OK, Kind.BLOCKED):
             break
     return done[0] if len(done) == 1 else _of_several(done)
 
 
-_KINDS = (Kind.OK, Kind.STOP, Kind.RETRY, Kind.PERMANENT)
-"""Which of several outcomes is told: a clip is settled for good only where every candidate is."""
+_KINDS = (Kind.OK, Kind.BLOCKED, Kind.RETRY, Kind.PERMANENT)
+"""Order of kinds among several outcomes: a clip is permanent only if every candidate is."""
 _LESS_TELLING = {Status.TOO_SHORT: 0, Status.CORRUPT: 2, Status.NOT_IN_SOURCE: 2}
-"""Which of those of a kind: a copy that is too short first, since --min_coverage may help it. Any other status is 1."""
+"""Order of statuses within a kind: too short first, since --min_coverage may help. Other statuses have 1."""
 
 
 def _of_several(done: Sequence[ClipDone]) -> ClipDone:
-    """What became of a clip that has several candidates: the sound one, else the failure to be told, and the others."""
+    """Result for a clip with several candidates: the usable one, else the most relevant failure, mentioning the others."""
 
     def weight(each: ClipDone) -> tuple[int, int]:
         status = each.outcome.status
@@ -70,7 +70,7 @@ def _of_several(done: Sequence[ClipDone]) -> ClipDone:
 
 
 def _obtain(task: ClipTask, location: str) -> ClipDone:
-    """Fetch, cut, audit and place one clip, from one candidate."""
+    """Fetch, trim, audit and place one clip, from one candidate."""
     seconds: dict[str, float] = {}
     tools = versions()
     fetched, media = task.fetched, None
@@ -126,9 +126,9 @@ def _obtain(task: ClipTask, location: str) -> ClipDone:
 
 
 def _judged_twice(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Trimmed]:
-    """As `_judged`, but what would be said for good is said only of a file that can be read, and that fails twice.
+    """Same as `_judged`, but a permanent result requires that the file can be read to its end and fails twice.
 
-    A disk or network share that fails for a moment reaches us as a decoder's failure.
+    A momentary failure of a disk or network share looks like a decoding error.
     """
     status, detail, trimmed = _judged(task, fetched)
     if status.kind is not Kind.PERMANENT:
@@ -147,7 +147,7 @@ def _judged_twice(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Tr
 
 
 def _judged(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Trimmed]:
-    """Cut a clip, or find that its file is its span, and audit it."""
+    """Trim a clip, or find that its file already is the span, and audit it."""
     trimmed = to_span(task.clip, fetched, task.folder, timeout_seconds=task.timeout_seconds)
     status, detail = trimmed.status, trimmed.detail
     if status is Status.OK and trimmed.measured is not None:
@@ -157,7 +157,7 @@ def _judged(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Trimmed]
 
 
 def _unreadable(fetched: FetchResult) -> str:
-    """Why a file cannot be read to its end; empty where it can."""
+    """Why a file cannot be read to its end; empty if it can."""
     try:
         if fetched.path is not None:
             ffmpeg.read_through(fetched.path)
@@ -167,12 +167,12 @@ def _unreadable(fetched: FetchResult) -> str:
 
 
 def _named(fetched: FetchResult) -> str:
-    """A file as its source calls it, else by its name: scratch folders differ from run to run."""
+    """Name of a file in its source, else its file name: scratch folders differ from run to run."""
     return fetched.origin or (fetched.path.name if fetched.path else "")
 
 
 def _place(task: ClipTask, fetched: FetchResult, trimmed: Trimmed) -> Media:
-    """Give the clip's file its name: a link to a source's own file, else the file moved."""
+    """Put the clip's file in its place: a link to a source's own file, else the moved file."""
     path, measured, found = trimmed.path, trimmed.measured, trimmed.found
     if path is None or measured is None or found is None or found.audio is None:
         raise ValueError(f"{task.clip.key}: an ok clip without a file")
@@ -218,12 +218,12 @@ def _place(task: ClipTask, fetched: FetchResult, trimmed: Trimmed) -> Media:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Both are there, and are one file."""
+    """Whether both paths exist and are the same file."""
     return one.exists() and other.exists() and one.samefile(other)
 
 
 def _spared(task: ClipTask, path: Path) -> Path:
-    """The file under another name where it is an archive's, so that another try still finds it; else the file itself."""
+    """A second link to a file of an archive, so that a retry still finds it; else the file itself."""
     if task.fetched is None or task.fetched.path != path:
         return path
     other = task.folder / path.name
@@ -236,7 +236,7 @@ def _spared(task: ClipTask, path: Path) -> Path:
 
 
 def read_part(task: PartTask) -> PartDone:
-    """Stream one archive and keep the wanted clips in the task's folder."""
+    """Stream one archive and keep the requested clips in the task's folder."""
     source = sources.load(task.spec, task.options)
     if not isinstance(source, TarSource):
         raise TypeError(f"{task.spec}: has no parts")
@@ -278,5 +278,5 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def versions(*others: str) -> str:
-    """The tools that make a clip, with their versions."""
+    """Names and versions of the tools that make a clip."""
     return "; ".join(filter(None, (f"kinetics-sounds {__version__}", f"ffmpeg {ffmpeg.version()}", *others)))

@@ -1,7 +1,7 @@
-"""The folders that other people's loaders read: one file a layout, found by its name as executors are.
+"""Layouts: the folder formats that other projects' loaders read. One file per layout, found by its name.
 
-A layout's module has what `Layout` asks for. It says where a clip's files lie and what its lists say; which clips are made,
-by whom, and that what lies there is whole, is seen to by `exporting`.
+A layout's module implements `Layout`: where a clip's files lie and what the lists contain. `pipelines.exporting` decides which
+clips are made, distributes the work and checks existing files.
 """
 
 import dataclasses
@@ -24,71 +24,72 @@ from kinetics_sounds.media import encode, extract, ffmpeg
 from .. import attempts, executors
 
 MOST_SIDE = 4096
-"""Pixels of a `--short_side`."""
+"""Maximum of `--short_side`, in pixels."""
 LEAST_RATE, MOST_RATE = 8_000, 192_000
-"""Hertz of a `--sample_rate`."""
+"""Range of `--sample_rate`, in hertz."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonSettings:
-    """What every layout is told; a layout's own `Settings` are built on it."""
+    """Options of every layout; a layout's own `Settings` inherit from it."""
 
     manifest: Path | None = None
-    """manifest.parquet of a build, or a copy beside it that lacks rows; default: the only one under data/, unless --shards."""
+    """manifest.parquet of a build, or a filtered copy beside it. Default: the only one under data/, unless --shards is given."""
     shards: Path | None = None
-    """Take frames and sound from this folder of shards (of --codec h264) instead: small, and at 24 kHz."""
+    """Take frames and audio from this folder of shards (--codec h264) instead: small frames, audio at 24 kHz."""
     out: Path
-    """Folder of the export; it holds nothing else."""
+    """Output folder; must hold nothing but this export."""
     executor: str = field(default="local", metadata={"package": executors.__name__})
-    """Where workers run: processes here, a Ray cluster, or Slurm array jobs."""
+    """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes; each uses one core. The bytes do not depend on it."""
+    """Number of worker processes, one core each. The output does not depend on it."""
     timeout: float = 300.0
-    """Seconds that one ffmpeg run may take."""
+    """Time limit of one ffmpeg run, in seconds."""
     check_bytes: bool = False
-    """Read every file that is there and make anew what differs; without it names, counts and sizes are compared."""
+    """Verify the SHA-256 of existing files and make those that differ again. Without it only names, counts and sizes are
+    compared."""
     json: bool = False
     """Print the result as JSON on standard output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A clip to be laid out."""
+    """A clip to export."""
 
     clip: Clip
     index: int
-    """Place of its label among the sorted labels of the class list: what other people's code calls the class."""
+    """Index of its label among the sorted labels of the class list: the class index for other projects' code."""
     suffix: str = ".mp4"
-    """Of the clip's file, with its dot, in lower case."""
+    """Extension of the clip's file, with its dot, in lower case."""
 
     @property
     def key(self) -> str:
-        """The clip's key."""
+        """Key of the clip."""
         return self.clip.key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A clip that was laid out."""
+    """An exported clip."""
 
     entry: Entry
     counts: Mapping[str, int]
-    """What `make` gave for it."""
+    """Numbers returned by `make`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One clip's picture and sound, as a worker gives them to a layout."""
+    """Picture and audio of a clip, given to a layout in a worker."""
 
     entry: Entry
     picture: Path
-    """The clip's file, or the frames of a shard as one."""
+    """The clip's file, or a file of the frames in a shard."""
     sound: Path | None
-    """The same file, or the sound of a shard; None where a set has none."""
+    """The same file, or a file of the audio in a shard; None if the set has none."""
     channel: str = encode.MIX
-    """What of the sound is taken: as for `encode.encode`."""
+    """Audio channel to use, as for `encode.encode`."""
     num_frames: int = 0
-    """That were measured, or are in the shard, and that decoding must show; 0 where it is not known."""
+    """Expected number of decoded frames, as measured or stored in the shard; 0 if unknown."""
     timeout_seconds: float
 
     @property
@@ -96,9 +97,9 @@ class Source:
         return self.entry.clip.seconds + 2.0
 
     def frames(self, folder: Path, *, name: str, fps: Fraction | None = None, short_side: int = 0) -> int:
-        """Write frames below `folder`, which is made, as `extract.frames` does; how many.
+        """Write frames below `folder`, which is created, as `extract.frames` does; returns their number.
 
-        Raises MediaError where the clip does not decode, or twice to other frames than are known to be in it.
+        Raises MediaError if the clip does not decode, or twice to another number of frames than expected.
         """
         folder.mkdir(parents=True)
 
@@ -126,7 +127,7 @@ class Source:
         return count
 
     def whole(self, path: Path, *, link: bool) -> None:
-        """A copy of the clip's file, or another name of it; raises SettingsError where the disk has no such names."""
+        """Copy or hard-link the clip's file; raises SettingsError if the disk does not support hard links."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if not link:
             shutil.copyfile(self.picture, path)
@@ -141,7 +142,7 @@ class Source:
             ) from error
 
     def wav(self, path: Path, *, rate: int) -> None:
-        """Write the sound as 16-bit mono at `rate` Hz; raises SettingsError where the set has none."""
+        """Write the audio as 16-bit mono at `rate` Hz; raises SettingsError if the set has none."""
         if self.sound is None:
             raise SettingsError(f"{self.entry.key}: these shards have no sound; make them with --audio flac")
         sound = self.sound
@@ -160,49 +161,49 @@ class Source:
 
 
 class Layout(Protocol):
-    """What a layout's module holds."""
+    """Interface of a layout's module."""
 
     Settings: type[CommonSettings]
-    """Built on `CommonSettings`: the layout's own options; its docstring is the help. A field that decides no byte of any file
-    has `same_bytes` in its metadata."""
+    """The layout's own options, a subclass of `CommonSettings`; its docstring is the help. A field that does not affect the
+    bytes of any file has `same_bytes` in its metadata."""
     SHARDS: bool
-    """Whether what a shard keeps of a clip suffices."""
+    """Whether the layout can be made from shards."""
 
     def check(self, settings: Any, entries: Sequence[Entry]) -> None:  # noqa: ANN401 - of the layout's own Settings
-        """Raise SettingsError for options or clips that cannot be laid out so."""
+        """Raise SettingsError for options or clips that this layout cannot represent."""
 
     def recipe(self, settings: Any) -> dict[str, object]:  # noqa: ANN401
-        """What decides the files' bytes besides the clips and the options: numbers, and the versions of tools."""
+        """Parameters and tool versions that determine the files' bytes, besides the clips and the options."""
 
     def places(self, entry: Entry, settings: Any) -> tuple[str, ...]:  # noqa: ANN401
-        """The files and folders that a clip becomes, relative to the export's; no other clip has them."""
+        """Files and folders of a clip, relative to the export's folder; different for each clip."""
 
     def counts(self, settings: Any) -> tuple[str, ...]:  # noqa: ANN401
-        """The names of what `make` gives."""
+        """Names of the numbers returned by `make`."""
 
     def make(self, source: Source, folder: Path, settings: Any) -> dict[str, int]:  # noqa: ANN401
-        """Write these below `folder`, which is empty; what the lists need to know of them, by the names of `counts`.
+        """Write a clip's files below `folder`, which is empty; returns the numbers needed by the lists, named as in `counts`.
 
-        Raises MediaError where the clip can never be laid out so: it is named and left out.
+        Raises MediaError if the clip can never be exported: it is reported and left out.
         """
 
     def lists(self, done: Sequence[Exported], labels: Sequence[str], settings: Any) -> dict[str, bytes]:  # noqa: ANN401
-        """The lists by their names, from all clips (sorted by split and key) and the sorted labels."""
+        """Contents of the lists by file name, from all clips (sorted by split and key) and the sorted labels."""
 
 
 def names() -> list[str]:
-    """Every layout."""
+    """Names of all layouts."""
     return plugins.names(__name__)
 
 
 def load(name: str) -> Layout:
-    """The layout of this name; raises SettingsError that lists the valid ones."""
+    """Load the layout of this name; raises SettingsError listing the valid names."""
     layout: Any = plugins.load(__name__, name)
     return layout  # type: ignore[no-any-return]
 
 
 def options(settings: CommonSettings) -> dict[str, object]:
-    """A layout's own options that decide what is made."""
+    """A layout's own options that affect the files."""
     common = {each.name for each in dataclasses.fields(CommonSettings)}
     return {
         each.name: getattr(settings, each.name)
@@ -212,24 +213,24 @@ def options(settings: CommonSettings) -> dict[str, object]:
 
 
 def media_tools() -> dict[str, str]:
-    """The versions of what decodes and encodes, for a `recipe`."""
+    """Versions of the decoding and encoding tools, for a `recipe`."""
     return {"ffmpeg": ffmpeg.version(), "av": version("av")}
 
 
 def check_side(short_side: int) -> None:
-    """Raise SettingsError for frames that cannot be made; 0 leaves them as they are."""
+    """Raise SettingsError for an invalid size; 0 keeps the clip's size."""
     if short_side and (not 16 <= short_side <= MOST_SIDE or short_side % 2):
         raise SettingsError(f"--short_side {short_side}: must be even, from 16 to {MOST_SIDE}, or 0")
 
 
 def check_rate(sample_rate: int) -> None:
-    """Raise SettingsError for sound that cannot be made at so many hertz."""
+    """Raise SettingsError for an invalid sample rate."""
     if not LEAST_RATE <= sample_rate <= MOST_RATE:
         raise SettingsError(f"--sample_rate {sample_rate}: must be from {LEAST_RATE} to {MOST_RATE}")
 
 
 def check_names(entries: Sequence[Entry], name: Callable[[Entry], str]) -> None:
-    """Raise SettingsError where two clips would have the same name."""
+    """Raise SettingsError if two clips would have the same name."""
     first: dict[str, str] = {}
     for entry in entries:
         other = first.setdefault(name(entry), entry.key)
@@ -240,7 +241,7 @@ def check_names(entries: Sequence[Entry], name: Callable[[Entry], str]) -> None:
 
 
 def check_folders(labels: Sequence[str], folder: Callable[[str], str]) -> None:
-    """Raise SettingsError where two labels would share a folder."""
+    """Raise SettingsError if two labels would have the same folder."""
     first: dict[str, str] = {}
     for label in labels:
         other = first.setdefault(unicodedata.normalize("NFC", folder(label)), label)
@@ -251,10 +252,10 @@ def check_folders(labels: Sequence[str], folder: Callable[[str], str]) -> None:
 
 
 def text(lines: Sequence[str]) -> bytes:
-    """A list of one line each, in UTF-8."""
+    """Lines of a list as UTF-8."""
     return "".join(f"{line}\n" for line in lines).encode()
 
 
 def one_line(label: str) -> str:
-    """A label in a list of one a line: a line end or another control character within it is a blank."""
+    """A label for a list with one per line: control characters and line ends become blanks."""
     return "".join(" " if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter for letter in label)

@@ -1,4 +1,4 @@
-"""ks-export mmaction2: the clips as mmaction2's VideoDataset reads them, or their frames as RawframeDataset does.
+"""ks-export mmaction2: clips for mmaction2's VideoDataset, or their frames for RawframeDataset.
 
 `videos_SPLIT/CLASS/KEY.mp4` with `SPLIT_list_videos.txt` (`CLASS/KEY.mp4 class`), or `rawframes_SPLIT/CLASS/KEY/img_00001.jpg`
 and on with `SPLIT_list_rawframes.txt` (`CLASS/KEY frames class`); paths are relative to the folder of the split, which is their
@@ -22,7 +22,7 @@ _RENAMED = str.maketrans(" ()", "_--")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(CommonSettings):
-    """The clips as mmaction2 reads them: videos with their lists, or frames. Run it again to go on.
+    """Export clips for mmaction2: videos with their lists, or raw frames. Run again to resume.
 
     Examples:
       ks-export mmaction2 --manifest data/k32/manifest.parquet --out /data/k32_mmaction2
@@ -34,16 +34,16 @@ class Settings(CommonSettings):
     """
 
     rawframes: bool = False
-    """Every frame as a JPEG, in place of the videos."""
+    """Write every frame as a JPEG instead of the videos."""
     short_side: int = 0
-    """With --rawframes: pixels of the shorter side, even; 0: as in the clip."""
+    """With --rawframes: shorter side in pixels, even; 0: as in the clip."""
     link: bool = field(default=False, metadata={"same_bytes": True})
-    """Give each clip's file a second name (a hard link) in place of a copy: no room is taken, and whoever changes one changes
-    both. On one disk only."""
+    """Hard-link the clips instead of copying them: no extra disk space, but a change to one changes both. Same file system
+    only."""
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Raise SettingsError for options that say nothing here, and for labels that would share a folder."""
+    """Raise SettingsError for options without effect, and for labels that would have the same folder."""
     check_side(settings.short_side)
     if settings.short_side and not settings.rawframes:
         raise SettingsError("--short_side: is of frames alone; add --rawframes, or leave it out")
@@ -53,12 +53,12 @@ def check(settings: Settings, entries: Sequence[Entry]) -> None:
 
 
 def recipe(settings: Settings) -> dict[str, object]:
-    """Numbers and tools of frames; videos are the clips' own bytes."""
+    """Parameters and tool versions for frames; videos are the clips' own bytes."""
     return {"tools": media_tools(), "frames": extract.recipe()} if settings.rawframes else {}
 
 
 def class_folder(label: str) -> str:
-    """A label as the folder that mmaction2 calls it, harmless whatever it holds."""
+    """Folder name of a label in mmaction2, safe whatever the label contains."""
     return label_folder(label).translate(_RENAMED)
 
 
@@ -72,12 +72,12 @@ def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
 
 
 def counts(settings: Settings) -> tuple[str, ...]:
-    """The number of frames, where there are any."""
+    """The number of frames, with --rawframes."""
     return ("frames",) if settings.rawframes else ()
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
-    """A copy of the clip or a link to it, or its frames."""
+    """Copy or link the clip, or extract its frames."""
     [place] = places(source.entry, settings)
     if not settings.rawframes:
         source.whole(folder / place, link=settings.link)

@@ -1,4 +1,4 @@
-"""ks-export ogm: Kinetics-Sounds as OGM-GE's code and the papers after it read it.
+"""ks-export ogm: Kinetics-Sounds for the code of OGM-GE and the papers that follow it.
 
 `visual/SPLIT/KEY/frame_00001.jpg` and on, one frame a second from the middle of each; `audio/SPLIT/KEY.wav` or `.npy`. Their
 loaders build the name of a frame from `frame_0000` and one digit, so no clip has more than ten, and they pass over a clip
@@ -22,12 +22,12 @@ from . import CommonSettings, Entry, Exported, Source, check_rate, check_side, m
 
 SHARDS = True
 LEAST, MOST = 4, 10
-"""Frames of a clip."""
+"""Minimum and maximum number of frames of a clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(CommonSettings):
-    """Kinetics-Sounds as OGM-GE and the papers after it read it: one frame a second, and sound. Run it again to go on.
+    """Export Kinetics-Sounds for OGM-GE and the papers that follow it: one frame per second, and audio. Run again to resume.
 
     Examples:
       ks-export ogm --manifest data/k31/manifest.parquet --out /data/ks
@@ -39,29 +39,28 @@ class Settings(CommonSettings):
     """
 
     audio: Literal["wav", "fbank", "both"] = "wav"
-    """The sound: 16-bit mono WAV; or Kaldi's log-mel filter bank, float32 (1024, 128), which BalanceBenchmark
-    reads."""
+    """Audio format: 16-bit mono WAV, or Kaldi's log-mel filter bank, float32 (1024, 128), which BalanceBenchmark reads."""
     sample_rate: int = 16_000
-    """Hertz of the sound; 16000 is what their scripts make, and what the filter bank is made from."""
+    """Sample rate of the audio in hertz. Their scripts use 16000; so does the filter bank."""
     short_side: int = 0
-    """Pixels of the frames' shorter side, even; 0: as in the clip. Their loaders crop 224 x 224."""
+    """Shorter side of the frames in pixels, even; 0: as in the clip. Their loaders crop 224 x 224."""
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Raise SettingsError for sizes and rates that cannot be."""
+    """Raise SettingsError for invalid sizes and sample rates."""
     del entries  # any clip can be tried
     check_side(settings.short_side)
     check_rate(settings.sample_rate)
 
 
 def recipe(settings: Settings) -> dict[str, object]:
-    """Numbers and tools."""
+    """Parameters and tool versions."""
     bank = {} if settings.audio == "wav" else {"fbank": fbank.versions()}
     return {"tools": media_tools(), "frames": extract.recipe(), "least": LEAST, "most": MOST, **bank}
 
 
 def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
-    """The folder of frames, and the file or files of sound."""
+    """The folder of frames, and the audio file or files."""
     split = entry.clip.split
     suffixes = {"wav": (".wav",), "fbank": (".npy",), "both": (".wav", ".npy")}[settings.audio]
     return (f"visual/{split}/{entry.key}", *(f"audio/{split}/{entry.key}{suffix}" for suffix in suffixes))
@@ -74,7 +73,7 @@ def counts(settings: Settings) -> tuple[str, ...]:
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
-    """Frames and sound; raises TooFewFramesError where their loaders would pass over the clip."""
+    """Extract frames and audio; raises TooFewFramesError if their loaders would skip the clip."""
     pictures, *sounds = (folder / place for place in places(source.entry, settings))
     count = source.frames(pictures, name="frame_%05d.jpg", fps=Fraction(1), short_side=settings.short_side)
     for number in range(MOST + 1, count + 1):

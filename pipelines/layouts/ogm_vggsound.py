@@ -1,4 +1,4 @@
-"""ks-export ogm_vggsound: a set as OGM-GE's loader of VGGSound reads it.
+"""ks-export ogm_vggsound: a dataset for OGM-GE's VGGSound loader.
 
 `train-videos/train-set-img/Image-01-FPS/ID_START.mp4/00000.jpg` (a folder of that name; one frame a second, called as their
 script calls those of a video of 30 frames a second: 00000, 00030 …), `train-audios/train-set/ID_START.wav` (16 kHz), the same
@@ -21,14 +21,14 @@ from . import CommonSettings, Entry, Exported, Source, check_names, check_rate, 
 
 SHARDS = True
 LEAST = 4
-"""Frames of a clip: their loader passes over one that has not more than three."""
+"""Minimum number of frames of a clip: their loader skips clips with three or fewer."""
 STEP = 30
-"""Between the numbers of two frames."""
+"""Difference between the numbers of consecutive frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(CommonSettings):
-    """A set as OGM-GE's loader of VGGSound reads it: one frame a second, and WAV files. Run it again to go on.
+    """Export a dataset for OGM-GE's VGGSound loader: one frame per second, and WAV files. Run again to resume.
 
     Examples:
       ks-export ogm_vggsound --manifest data/k31/manifest.parquet --out /data/VGGsound
@@ -39,22 +39,22 @@ class Settings(CommonSettings):
     """
 
     test_split: Literal["test", "val"] = "test"
-    """Which split of the manifest becomes their `test`; the other one of these two is laid out as `val`, which they pass over."""
+    """Split of the manifest exported as their `test`; the other of the two is exported as `val`, which they skip."""
     sample_rate: int = 16_000
-    """Hertz of the sound, 16-bit mono; 16000 is what their scripts make."""
+    """Sample rate of the audio (16-bit mono) in hertz. Their scripts use 16000."""
     short_side: int = 0
-    """Pixels of the frames' shorter side, even; 0: as in the clip. Their loader crops 224 x 224."""
+    """Shorter side of the frames in pixels, even; 0: as in the clip. Their loader crops 224 x 224."""
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Raise SettingsError for sizes and rates that cannot be, and for two clips of a video that begin at the same second."""
+    """Raise SettingsError for invalid sizes and rates, and for two clips of a video that start at the same second."""
     check_side(settings.short_side)
     check_rate(settings.sample_rate)
     check_names(entries, _name)
 
 
 def recipe(settings: Settings) -> dict[str, object]:
-    """Numbers and tools."""
+    """Parameters and tool versions."""
     del settings
     return {"tools": media_tools(), "frames": extract.recipe(), "least": LEAST, "step": STEP}
 
@@ -69,7 +69,7 @@ def _split(entry: Entry, settings: Settings) -> str:
 
 
 def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
-    """The folder of frames and the file of sound."""
+    """The folder of frames and the audio file."""
     split, name = _split(entry, settings), _name(entry)
     return (
         f"{split}-videos/{split}-set-img/Image-01-FPS/{name}.mp4",
@@ -84,7 +84,7 @@ def counts(settings: Settings) -> tuple[str, ...]:
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
-    """Frames and sound; raises TooFewFramesError where their loader would pass over the clip."""
+    """Extract frames and audio; raises TooFewFramesError if their loader would skip the clip."""
     pictures, sound = (folder / place for place in places(source.entry, settings))
     count = source.frames(pictures, name="made_%05d.jpg", fps=Fraction(1), short_side=settings.short_side)
     if count < LEAST:
@@ -96,7 +96,7 @@ def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
 
 
 def lists(done: Sequence[Exported], labels: Sequence[str], settings: Settings) -> dict[str, bytes]:
-    """`vggsound.csv`; a label that a spreadsheet would run as a formula has a `'` before it."""
+    """`vggsound.csv`; a label that a spreadsheet would run as a formula is prefixed with `'`."""
     del labels
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""ks-export videofolder: the clips as Hugging Face datasets' `videofolder` reads them.
+"""ks-export videofolder: clips for the `videofolder` loader of Hugging Face datasets.
 
 `SPLIT/KEY.mp4` and, in each split's folder, `metadata.csv` with a row a clip: `load_dataset("videofolder", data_dir=OUT)` gives
 splits train, validation and test with the columns of that table beside `video`.
@@ -21,13 +21,13 @@ SUFFIXES = {".mp4": ".mp4", ".mkv": ".mkv", ".webm": ".mkv", ".avi": ".avi", ".m
     ".mov": ".mov",
     ".m4v": ".mp4",
 }
-"""Of clips that `videofolder` reads, and what they are called there: WebM is Matroska."""
+"""File extensions that `videofolder` reads, and the exported extension (WebM is Matroska)."""
 COLUMNS = ("file_name", "label", "label_index", "key", "youtube_id", "time_start", "time_end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(CommonSettings):
-    """The clips as Hugging Face datasets' videofolder reads them: files, and a table of their labels. Run it again to go on.
+    """Export clips for Hugging Face datasets' videofolder: files, and a table of their labels. Run again to resume.
 
     Examples:
       ks-export videofolder --manifest data/k32/manifest.parquet --out /data/k32_videofolder
@@ -38,17 +38,17 @@ class Settings(CommonSettings):
     """
 
     link: bool = field(default=False, metadata={"same_bytes": True})
-    """Give each clip's file a second name (a hard link) in place of a copy: no room is taken, and whoever changes one changes
-    both. On one disk only."""
+    """Hard-link the clips instead of copying them: no extra disk space, but a change to one changes both. Same file system
+    only."""
 
 
 def check(settings: Settings, entries: Sequence[Entry]) -> None:
-    """Any clip can be tried."""
+    """Accepts any clip."""
     del settings, entries
 
 
 def recipe(settings: Settings) -> dict[str, object]:
-    """Nothing: videos are the clips' own bytes."""
+    """Empty: videos are the clips' own bytes."""
     del settings
     return {}
 
@@ -58,19 +58,19 @@ def _name(entry: Entry) -> str:
 
 
 def places(entry: Entry, settings: Settings) -> tuple[str, ...]:
-    """The video."""
+    """The video file."""
     del settings
     return (f"{entry.clip.split}/{_name(entry)}",)
 
 
 def counts(settings: Settings) -> tuple[str, ...]:
-    """Nothing: the table needs to know nothing of the files."""
+    """Empty: the table needs no numbers."""
     del settings
     return ()
 
 
 def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
-    """A copy of the clip, or a link to it; raises MediaError for a container that `videofolder` does not read."""
+    """Copy or link the clip; raises MediaError for a container that `videofolder` does not read."""
     if source.entry.suffix not in SUFFIXES:
         raise MediaError(f"is a {source.entry.suffix} file, which videofolder does not read")
     [place] = places(source.entry, settings)
@@ -79,7 +79,7 @@ def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
 
 
 def lists(done: Sequence[Exported], labels: Sequence[str], settings: Settings) -> dict[str, bytes]:
-    """`metadata.csv` of each split that has a clip; a label that a spreadsheet would run as a formula has a `'` before it."""
+    """`metadata.csv` of each split with clips; a label that a spreadsheet would run as a formula is prefixed with `'`."""
     del labels, settings
     found = {}
     for split in SPLITS:

@@ -1,5 +1,5 @@
-"""ks-shard: from clips on disk to WebDataset tars.
+"""ks-shard: pack clips on disk into WebDataset shards.
 
-`job` says what is to be packed, `resume` what is there already; `driver` hands clips to workers, which make samples of them
-(`encode_sample`), and writes shards; `verify` checks a set, and `upload` sends it.
+`job` determines the samples, `resume` finds existing shards; `driver` has workers encode clips (`encode_sample`) and writes
+shards; `verify` checks a set, and `upload` sends it.
 """

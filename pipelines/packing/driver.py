@@ -17,7 +17,7 @@ from .job import Job, Made, WholeShards
 
 
 def pack_split(job: Job, split: str, kept: WholeShards, stop: Stop, pool: executors.Pool[Task, Made]) -> list[Index]:
-    """Every shard of one split, in order: a kept one where it is the next, else it is made."""
+    """All shards of one split in order, existing ones or newly written."""
     outcomes = job.orders[split]
     starts = _starts(outcomes, kept)
     indices: list[Index] = []
@@ -46,14 +46,14 @@ def pack_split(job: Job, split: str, kept: WholeShards, stop: Stop, pool: execut
 
 
 def _starts(outcomes: Sequence[Outcome], kept: WholeShards) -> dict[int, int]:
-    """The place in the order at which each kept shard begins."""
+    """Index of the first clip of each existing shard."""
     places = {outcome.clip.key: place for place, outcome in enumerate(outcomes)}
     keys = {number: [*each.keys, *(left.key for left in each.left)] for number, each in kept.items()}
     return {number: min((places.get(key, -1) for key in keys[number]), default=-1) for number in kept}
 
 
 def clip_count(made: Index) -> int:
-    """How many clips of the order became a shard."""
+    """Number of clips processed for a shard, including skipped ones."""
     return len(made.keys) + len(made.left)
 
 
@@ -65,7 +65,7 @@ def _results(
     pool: executors.Pool[Task, Made],
     stop: Stop,
 ) -> Iterator[tuple[Task, Made | executors.Failed]]:
-    """The clips from `position` on with what becomes of each; those of a shard that is kept are begun only if it is asked for."""
+    """Clips from `position` on with their results; clips of existing shards are only processed if requested."""
     label_index = {label: place for place, label in enumerate(job.made.classes.labels)}
     ends = {start for start in starts if start > position} | {len(outcomes)}
     for first, end in pairwise([position, *sorted(ends)]):
@@ -77,10 +77,10 @@ def _results(
 
 
 def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> None:
-    """Write what became of a clip.
+    """Write the result for a clip.
 
-    Raises ManifestError for what a person must do first, StoppedError for what is not known to be the clip's own fault, and
-    FaultError for a bug or a disk that fails: nothing is settled.
+    Raises ManifestError for what the user must fix first, StoppedError if the clip may not be at fault, and FaultError for a bug
+    or a failing disk; in each case the clip stays pending.
     """
     key = task.outcome.clip.key
     attempts.check(key, result)

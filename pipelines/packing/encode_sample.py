@@ -1,4 +1,4 @@
-"""A clip on disk to the parts of a sample."""
+"""Encode a clip on disk into the parts of a sample."""
 
 import dataclasses
 import functools
@@ -23,32 +23,32 @@ from .. import attempts
 from ..attempts import Refused
 
 PACKING = 1
-"""Number of what this code makes of a clip: raised only when the bytes change, so that a release keeps shards."""
+"""Version of this code's output, incremented only when the bytes change, so that a release can keep existing shards."""
 NAMES = (f"packing {PACKING}", "kinetics-sounds 0.1.0")
-"""How a set says that it has these bytes: first as it is said now, then as sets did before there was the number. Of the
-latter there is none once it is raised."""
+"""Names of this version in a set: the current one, then the one used before `PACKING` existed. The latter goes once it is
+incremented."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """What a sample is made of."""
+    """Parameters common to all samples."""
 
     folder: Path
-    """Of the manifest: clips' paths are relative to it."""
+    """Folder of the manifest, which clips' paths are relative to."""
     scratch: Path
-    """An existing folder for what ffmpeg writes."""
+    """An existing folder for ffmpeg's output."""
     encoding: encode.Encoding
     mel: mel.Mel
     audio: bool
-    """Whether the sound itself is kept beside the mel-spectrogram."""
+    """Whether the audio is stored beside the mel-spectrogram."""
     timeout_seconds: float
     versions: str
-    """Of the driver's tools (one of `versions`): a worker that has others would make other bytes."""
+    """Versions of the driver's tools (one of `versions`): a worker with others would produce other bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """All that a worker needs for one sample."""
+    """Input of a worker for one sample."""
 
     outcome: Outcome
     label_index: int
@@ -56,16 +56,16 @@ class Task:
 
 
 def attempt(task: Task) -> dict[str, bytes] | SkippedClip | Refused:
-    """As `pack`, with what is up to the user, the disk or the machine as a result: what a worker raises is taken for a bug."""
+    """`pack`, with errors of the user's, the disk's or the machine's as results: any other exception counts as a bug."""
     return attempts.attempt(pack, task)
 
 
 def pack(task: Task) -> dict[str, bytes] | SkippedClip:
-    """The sample's parts by name, from one decoding pass; or why there never will be any.
+    """The sample's parts by name, from one decoding pass; or why that is impossible.
 
-    Raises ManifestError where the clip is not what the build left, SettingsError where this machine's tools are not the
-    driver's, OSError where there is no room or a disk fails, and StoppedError where the clip cannot be read now, or a tool was
-    killed or ran past its time: none is known to be the clip's own fault, and a set without it is another set.
+    Raises ManifestError if the clip differs from the manifest, SettingsError if this machine's tools differ from the driver's,
+    OSError if the disk is full or fails, and StoppedError if the clip cannot be read now, or a tool was killed or timed out: the
+    clip may not be at fault, and a set without it would be another set.
     """
     packing, clip, media = task.packing, task.outcome.clip, task.outcome.media
     if packing.versions not in (ours := versions(packing.encoding)):
@@ -110,7 +110,7 @@ def pack(task: Task) -> dict[str, bytes] | SkippedClip:
 
 
 def _encoded(path: Path, packing: Packing, most_seconds: float, channel: str) -> encode.Encoded:
-    """The clip's picture and sound as they are stored."""
+    """Stored picture and audio of the clip."""
     found = probe.probe(path)
     if found.audio and channel.isdecimal() and int(channel) >= found.audio.channels > 1:
         raise ManifestError(
@@ -158,13 +158,13 @@ def _npy(array: np.ndarray) -> bytes:
 
 @functools.cache
 def versions(encoding: encode.Encoding) -> tuple[str, ...]:
-    """What decides a sample's bytes, such as `packing 1; ffmpeg n9.0.2; numpy 2.4.1`, by each of `NAMES`."""
+    """Versions that determine a sample's bytes, such as `packing 1; ffmpeg n9.0.2; numpy 2.4.1`, for each of `NAMES`."""
     tools = {**encode.versions(encoding), **mel.versions()}
     return tuple("; ".join((name, *(f"{tool} {number}" for tool, number in tools.items()))) for name in NAMES)
 
 
 def recipe(packing: Packing) -> dict[str, object]:
-    """What decides a sample's bytes besides the clip and its label, for a fingerprint."""
+    """Everything that determines a sample's bytes besides the clip and its label, for a fingerprint."""
     return {
         "encoding": encode.recipe(packing.encoding),
         "mel": dataclasses.asdict(packing.mel),

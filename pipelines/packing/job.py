@@ -1,4 +1,4 @@
-"""What is to be packed: the clips in the samples' order, and the fingerprint of all that decides the shards' bytes."""
+"""Input of packing: the clips in the order of the samples, and the fingerprint of everything that determines the bytes."""
 
 import hashlib
 import json
@@ -23,29 +23,29 @@ from .encode_sample import Packing
 OTHER = "holds shards of another manifest, other settings or another ffmpeg; choose another --out, or delete it to make them anew"
 
 Made = dict[str, bytes] | SkippedClip | Refused
-"""What becomes of a clip."""
+"""Result for a clip."""
 WholeShards = Mapping[int, Index]
-"""The shards of a split that are there, by their numbers."""
+"""Existing complete shards of a split, by number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be packed, and where."""
+    """Input of packing, and where to write."""
 
     made: Manifest
     orders: Mapping[str, Sequence[Outcome]]
-    """Of each split that has any, the ok clips in the samples' order."""
+    """Ok clips of each non-empty split, in the order of the samples."""
     packing: Packing
     recipe: str
-    """Fingerprint of all that decides the shards' bytes."""
+    """Fingerprint of everything that determines the shards' bytes."""
     shard_bytes: int
     out: Path
     url: Address | None
-    """Where the set is sent in the end."""
+    """URL to upload the set to."""
 
 
 def clip_order(made: Manifest, split: str, seed: int) -> list[Outcome]:
-    """The split's ok clips, shuffled once: a function of the keys and the seed alone."""
+    """The split's ok clips in shuffled order, a function of the keys and the seed alone."""
     usable = [outcome for outcome in made.outcomes if outcome.media is not None and outcome.clip.split == split]
     usable.sort(key=lambda outcome: outcome.clip.key)
     lots = np.random.default_rng([seed, zlib.crc32(split.encode())]).permutation(len(usable))
@@ -53,14 +53,14 @@ def clip_order(made: Manifest, split: str, seed: int) -> list[Outcome]:
 
 
 def _decisive(outcome: Outcome) -> tuple[str | None, ...]:
-    """What of a clip decides its sample's bytes."""
+    """The facts about a clip that determine its sample's bytes."""
     clip, media = outcome.clip, outcome.media
     channel = () if media is None or media.audio_channel in ("", encode.MIX) else (media.audio_channel,)
     return clip.key, clip.label, media and media.sha256, *channel
 
 
 def recipe(orders: Mapping[str, Sequence[Outcome]], labels: Sequence[str], packing: Packing, shard_bytes: int) -> str:
-    """Fingerprint of all that decides the shards' bytes."""
+    """Fingerprint of everything that determines the shards' bytes."""
     clips = [_decisive(outcome) for each in orders.values() for outcome in each]
     facts = [layout.SCHEMA, clips, labels, encode_sample.recipe(packing), shard_bytes]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Which shards are there already and whole, and whether the clips still to be packed are those of the manifest."""
+"""Find existing complete shards, and check that the remaining clips match the manifest."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,13 @@ from .. import attempts
 from .job import OTHER, Job, WholeShards
 
 MOST_NAMED = 20
-"""Clips that are named of those that are not there."""
+"""Maximum number of missing clips listed in a message."""
 
 
 def whole_shards(job: Job, stop: Stop, *, check_bytes: bool) -> Mapping[str, WholeShards]:
-    """The shards of every split that are there and need not be made: by their sizes, or with `check_bytes` by all their bytes.
+    """Existing shards of every split that need not be written: checked by size, or with `check_bytes` by SHA-256.
 
-    Raises ShardError where anything in the folder is another set's, and without `check_bytes` for what is damaged.
+    Raises ShardError if anything in the folder belongs to another set, and without `check_bytes` for damaged files.
     """
     found = _indexes(job, check_bytes=check_bytes)
 
@@ -51,7 +51,7 @@ def whole_shards(job: Job, stop: Stop, *, check_bytes: bool) -> Mapping[str, Who
 
 
 def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index]]:
-    """The indexes that are there: of each tar its split, its number in it and what its index says; raises as `whole_shards`."""
+    """Existing indexes by path of the tar, with split and number; raises as `whole_shards`."""
     found: dict[Path, tuple[str, int, Index]] = {}
     damaged: list[ShardError] = []
     for split, number, path in _index_paths(job.out):
@@ -78,7 +78,7 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
 
 
 def _index_paths(folder: Path) -> Iterator[tuple[str, int, Path]]:
-    """The indexes below a folder: of each the split, the number of its tar, and its path."""
+    """Indexes below a folder: split, number of the tar, and path."""
     for split in SPLITS:
         for path in sorted((folder / split).glob(f"{split}-*.json")):
             number = path.stem.removeprefix(f"{split}-")
@@ -87,7 +87,7 @@ def _index_paths(folder: Path) -> Iterator[tuple[str, int, Path]]:
 
 
 def recipe_of(folder: Path) -> str:
-    """The recipe of the set in a folder, by the first of its files that says it; empty where none does."""
+    """Recipe of the set in a folder, from the first file that states it; empty if none does."""
     with contextlib.suppress(ShardError):
         return index.read_dataset(folder).recipe
     for _, _, path in _index_paths(folder):
@@ -103,9 +103,9 @@ def _unreadable(path: Path, error: OSError) -> StoppedError | FaultError:
 
 
 def check_clips(job: Job, kept: Mapping[str, WholeShards], stop: Stop) -> None:
-    """Raise ManifestError that names the clips still to be packed that are missing or of another size.
+    """Raise ManifestError listing the clips still to be packed that are missing or of another size.
 
-    Their bytes are compared when they are packed, since then they are read. Raises StoppedError where the disk fails.
+    Their bytes are verified when they are packed. Raises StoppedError if the disk fails.
     """
     wrong: list[str] = []
 

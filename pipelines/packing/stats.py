@@ -1,4 +1,4 @@
-"""ks-shard stats: what the log or log-mel spectrograms of a set's sound are like, which views standardise them by.
+"""ks-shard stats: mean and standard deviation of a set's (log-mel) spectrograms, used by views for standardisation.
 
 Shape suffixes: T columns, F bins.
 """
@@ -31,14 +31,14 @@ from kinetics_sounds.shards.stats import Numbers, Statistics
 from ..executors import Failed, in_order, local
 
 SHARD_SECONDS = 3600.0
-"""A shard's sums are given up after this."""
+"""Time limit for the sums of one shard."""
 PLACE = "SHARDS"
-"""What --help calls the set, which stands before the options."""
+"""Name of the positional argument (the shard set) in --help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Compute mean and deviation of each bin of a split's spectrograms, and keep them in stats.json beside dataset.json.
+class StatsSettings:
+    """Compute mean and standard deviation per frequency bin over a split, and store them in stats.json beside dataset.json.
 
     Examples:
       ks-shard stats
@@ -46,44 +46,44 @@ class Settings:
       ks-shard stats s3://bucket/k32 --n_fft 512 --hop_seconds 0.02
       ks-shard stats --kind log_mel --n_fft 512 --frame_seconds 0.025 --hop_seconds 0.02 --bands 40 --epsilon 1e-6
 
-    The sound of each sample is covered by evenly spaced windows. ks-train --view clip_and_spectrogram (or clip_and_log_mel) takes
-    the numbers from there; run it again after the set has changed. Several entries may stand beside each other.
+    Each sample's audio is covered by evenly spaced windows. ks-train reads the statistics with --view clip_and_spectrogram or
+    clip_and_log_mel; run this again after the set has changed. Entries of different parameters are kept side by side.
 
-    exit code: 0 done; 1 done, some samples are bad and left out; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 1 done, some damaged samples left out; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
     """
 
     split: str = "train"
-    """Split whose sound is heard."""
+    """Split to compute the statistics from."""
     kind: Literal["spectrogram", "log_mel"] = "spectrogram"
-    """Log spectrograms of the stored sound, for clip_and_spectrogram, or log-mel spectrograms of resampled sound, for
-    clip_and_log_mel."""
+    """Log spectrograms of the stored audio (for --view clip_and_spectrogram), or log-mel spectrograms of resampled audio (for
+    --view clip_and_log_mel)."""
     window_seconds: float = Spectrogram().window_seconds
-    """Length of a window, as the view has it."""
+    """Length of the window in seconds, as in the view."""
     n_fft: int = Spectrogram().n_fft
-    """Samples of a transform, as the view has it; of a spectrogram a quarter as many bins, and one."""
+    """FFT size in samples, as in the view. A spectrogram has n_fft / 4 + 1 bins."""
     hop_seconds: float = Spectrogram().hop_seconds
-    """From one column to the next, as the view has it."""
+    """Hop between columns in seconds, as in the view."""
     sample_rate: int = LogMel().sample_rate
-    """Of log_mel: hertz that the sound is resampled to."""
+    """log_mel only: sample rate in hertz to resample to."""
     frame_seconds: float = LogMel().frame_seconds
-    """Of log_mel: length of the Hann window, at most that of a transform."""
+    """log_mel only: length of the Hann window in seconds, at most n_fft samples."""
     bands: int = LogMel().bands
-    """Of log_mel: mel bands."""
+    """log_mel only: number of mel bands."""
     epsilon: float = LogMel().epsilon
-    """Of log_mel: added to the power before its logarithm."""
+    """log_mel only: constant added to the power before the logarithm."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes; each takes a shard at a time."""
+    """Number of worker processes; each reads one shard at a time."""
     cache: Path = field(default_factory=default_cache)
-    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    """Folder that caches shards of a remote set, shared by all processes of this machine."""
     cache_gb: float = 100.0
-    """Gigabytes (1e9 bytes) that the cache may take."""
+    """Maximum size of the cache in gigabytes (1e9 bytes)."""
     json: bool = False
     """Print the entry as JSON on standard output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTask:
-    """One shard to hear."""
+    """One shard to compute sums over."""
 
     place: Address
     split: str
@@ -94,17 +94,17 @@ class ShardTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sums:
-    """Over the columns of windows: float64, shape (F,)."""
+    """Sums over the columns of all windows: float64, shape (F,)."""
 
     samples: int = 0
     windows: int = 0
     total_F: np.ndarray
     square_F: np.ndarray
     bad: tuple[str, ...] = ()
-    """What is wrong with samples that were left out."""
+    """Errors of the samples that were left out."""
 
     def __add__(self, other: "Sums") -> "Sums":
-        """Over both."""
+        """Sums over both sets of windows."""
         return Sums(
             samples=self.samples + other.samples,
             windows=self.windows + other.windows,
@@ -118,12 +118,15 @@ def main(argv: Sequence[str]) -> int:
     """`ks-shard stats [SHARDS]`; returns the exit code."""
     words = list(argv)
     place = words.pop(0) if words and not words[0].startswith("-") else None
-    settings = parse(Settings, words, prog=f"ks-shard stats [{PLACE}]").settings
+    settings = parse(StatsSettings, words, prog=f"ks-shard stats [{PLACE}]").settings
     return compute(settings, None if place is None else Address(place))
 
 
-def compute(settings: Settings, place: Address | None) -> int:
-    """Hear a split, and write what it is like; returns the exit code. Raises SettingsError and ShardError for what cannot be."""
+def compute(settings: StatsSettings, place: Address | None) -> int:
+    """Compute and store the statistics of a split; returns the exit code.
+
+    Raises SettingsError and ShardError for invalid input.
+    """
     if settings.workers < 1 or not 0 < settings.cache_gb < float("inf"):
         raise SettingsError("--workers and --cache_gb: must be more than 0")
     try:
@@ -162,7 +165,7 @@ def compute(settings: Settings, place: Address | None) -> int:
 
 
 def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Numbers) -> Statistics:
-    """What sums say of a split; raises ShardError where no sample was heard."""
+    """Entry for a split from its sums; raises ShardError if there are no samples."""
     if not sums.samples:
         raise ShardError(f"no sample of {split} can be heard; see ks-shard --verify")
     count = sums.windows * numbers.columns
@@ -182,7 +185,7 @@ def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Numbers) -> Stat
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heard:
-    """What came of a shard."""
+    """Result for a shard."""
 
     sums: Sums | None
     fault: str = ""
@@ -190,7 +193,7 @@ class Heard:
 
 
 def hear(task: ShardTask) -> Heard:
-    """The sums of a shard, without its bad samples. Runs in a worker."""
+    """Sums of a shard without its damaged samples. Runs in a worker."""
     try:
         split = reader.open_shard(task.place, task.split, task.number, cache=task.cache)
         sums = _nothing(task.numbers)
@@ -208,7 +211,7 @@ def hear(task: ShardTask) -> Heard:
 
 
 def sums_of(waveform: np.ndarray, numbers: Numbers) -> Sums:
-    """Of a track, float32 (samples,): over the windows that cover it."""
+    """Sums over the windows that cover a track, float32 (samples,)."""
     starts = covering_starts(len(waveform), numbers.samples)
     windows = (waveform[start : start + numbers.samples] for start in starts)
     columns_TF = np.concatenate([_image(window, numbers) for window in windows]).astype(np.float64)
@@ -216,12 +219,12 @@ def sums_of(waveform: np.ndarray, numbers: Numbers) -> Sums:
 
 
 def _image(window: np.ndarray, numbers: Numbers) -> np.ndarray:
-    """What a view makes of a window, before it is standardised: float32 (T, F)."""
+    """Spectrogram of a window as computed by a view, before standardisation: float32 (T, F)."""
     return log_mel(window, numbers).T if isinstance(numbers, LogMel) else log_spectrogram(window, numbers)
 
 
-def _numbers(settings: Settings) -> Numbers:
-    """Raises ValueError for those that make no spectrogram."""
+def _numbers(settings: StatsSettings) -> Numbers:
+    """Raises ValueError for invalid parameters."""
     kind: type[Numbers] = LogMel if settings.kind == "log_mel" else Spectrogram
     return kind(**{each.name: getattr(settings, each.name) for each in dataclasses.fields(kind)})
 
@@ -231,7 +234,7 @@ def _nothing(numbers: Numbers) -> Sums:
 
 
 def _heard(tasks: Sequence[ShardTask], *, workers: int, stop: Callable[[], bool]) -> Iterator[Sums]:
-    """Each shard's sums, in their order; raises ShardError for one that cannot be read."""
+    """Sums of each shard in order; raises ShardError for an unreadable one."""
     pool: local.Pool[ShardTask, Heard] = local.Pool(hear, workers=min(workers, len(tasks)))
     with contextlib.closing(pool), progress.bar("ks-shard stats", len(tasks)) as bar:
         for task, found in in_order(pool, tasks, timeout_seconds=SHARD_SECONDS, stop=stop):
@@ -244,7 +247,7 @@ def _heard(tasks: Sequence[ShardTask], *, workers: int, stop: Callable[[], bool]
 
 
 def _check(dataset: Dataset, split: str, place: Address) -> None:
-    """Raise ShardError where there is nothing to hear."""
+    """Raise ShardError if the split has no samples or no audio."""
     if split not in dataset.splits:
         raise ShardError(f"{place}: has no split {split!r}; it has: {', '.join(dataset.splits) or 'none'}")
     if layout.AUDIO not in dataset.parts:

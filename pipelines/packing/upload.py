@@ -1,4 +1,4 @@
-"""A shard set from the folder where it was made to a URL: what is there already is not sent again."""
+"""Upload a shard set from its local folder to a URL; existing files are not sent again."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from kinetics_sounds.shards.index import Index
 
 
 def holds_another(url: Address, recipe: str) -> bool:
-    """Whether a set of another recipe lies at a URL; raises ShardError or RemoteError where that is not to be told."""
+    """Whether the URL has a set of another recipe; raises ShardError or RemoteError if that cannot be determined."""
     if hub.is_hub(url) and hub.is_private(hub.parse(url)) is None:  # there is no such repository yet
         return False
     if remote.size(remote.join(url, layout.DATASET)) is None:
@@ -27,7 +27,7 @@ def holds_another(url: Address, recipe: str) -> bool:
 
 
 def _first_recipes(url: Address) -> Iterator[str]:
-    """The recipes of each split's first shard at a URL, where it can be told."""
+    """Recipe of each split's first shard at a URL, as far as readable."""
     for split in SPLITS:
         place = remote.join(url, *layout.index_path(layout.tar_path(Path(), split, 0)).parts)
         with contextlib.suppress(ShardError, RemoteError):
@@ -42,12 +42,12 @@ def upload(
     stop: Callable[[], bool],
     check_bytes: bool = False,
 ) -> None:
-    """Send the shards of each split, each tar checked and before its index; that of the set comes last.
+    """Upload the shards of each split, each tar verified and before its index; `dataset.json` comes last.
 
-    So an index at the URL says that its tar was sent, and `dataset.json` that all was; one that is gone or of another size
-    since is sent again, and with `check_bytes`, which fetches them all, one of other bytes. Ends early once `stop()` is true.
-    To the Hub they go in few commits, and whatever SHA-256 the Hub tells of them is compared without a fetch. Raises ShardError
-    where a tar is not what was written, RemoteError where the URL cannot be written to.
+    So an index at the URL means that its tar was uploaded, and `dataset.json` that everything was. Missing files and those of
+    another size are sent again; with `check_bytes`, which downloads all, also those of other bytes. Ends early once `stop()` is
+    true. Uploads to the Hub use few commits, and the SHA-256 that the Hub reports is compared without a download. Raises
+    ShardError if a tar differs from what was written, RemoteError if the URL cannot be written to.
     """
     if hub.is_hub(url):
         _to_hub(folder, hub.parse(url), done, stop=stop)
@@ -76,19 +76,22 @@ def upload(
 
 
 def _is_there(path: Path, place: Address) -> bool:
-    """Whether the same small file lies below a URL."""
+    """Whether the same small file exists below a URL."""
     url, data = remote.join(place, path.name), path.read_bytes()
     return remote.size(url) == len(data) and remote.read(url, most=len(data)) == data
 
 
 def _check_tar(tar: Path, made: Index) -> None:
-    """Raise ShardError where a tar is not what was written."""
+    """Raise ShardError if a tar differs from what was written."""
     if differs := files.difference(tar, size=made.bytes, digest=made.sha256):
         raise ShardError(f"{tar}: {differs}; run ks-shard again with --check_bytes to make it anew")
 
 
 def _to_hub(folder: Path, place: hub.Place, done: Mapping[str, Sequence[Index]], *, stop: Callable[[], bool]) -> None:
-    """The same by commits of many files, of which an index is in no earlier one than its tar; `dataset.json` has the last."""
+    """Upload to the Hub in commits of many files.
+
+    An index is never in an earlier commit than its tar, and `dataset.json` is in the last.
+    """
     tars = {
         layout.tar_path(folder, split, number): made
         for split, indices in done.items()

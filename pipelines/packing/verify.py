@@ -1,4 +1,4 @@
-"""ks-shard --verify: a set held against its indexes, tar by tar and member by member; every bad sample is named."""
+"""ks-shard --verify: check a set against its indexes, tar by tar and member by member; every damaged sample is named."""
 
 import contextlib
 import json
@@ -25,13 +25,13 @@ from kinetics_sounds.shards.writer import BLOCK
 from ..executors import Failed, in_order, local
 
 TAR_SECONDS = 3600.0
-"""A tar's whole check is killed after this: a decoder may hang."""
+"""A tar's whole check is killed after this many seconds: a decoder may hang."""
 FRAMES_AT_ONCE = 64
-"""That are decoded together, for all of a clip's would take much memory."""
+"""Frames decoded at once, to limit memory."""
 MOST_STRANGERS = 20
-"""That are named of one tar: each 512 bytes of rubbish may be one."""
+"""Maximum number of foreign members listed per tar: each 512 bytes of garbage may be one."""
 PARTS = (layout.FRAMES, layout.JPEGS, layout.MEL, layout.AUDIO, layout.META)
-"""What a sample may hold. Nothing else is for a set of ours: loaders run code out of some (`pickle`, `pth`)."""
+"""Allowed parts of a sample. Others are refused: loaders execute code from some (`pickle`, `pth`)."""
 
 _KEY = re.compile(r"[\w-]+", re.ASCII)
 _OCTAL = re.compile(rb"([0-7]+)[ \0]*")
@@ -39,57 +39,57 @@ _OCTAL = re.compile(rb"([0-7]+)[ \0]*")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that is not as the index says."""
+    """A deviation from the index."""
 
     place: str
-    """Of a tar, such as `train/train-000000.tar`; a split's name, where that as a whole is meant."""
+    """Path of the tar, such as `train/train-000000.tar`; or a split's name for the whole split."""
     key: str
-    """Of the sample; empty where no one sample is meant."""
+    """Key of the sample; empty if it concerns no single sample."""
     what: str
     packed: bool = False
-    """The bytes are those of the index: the sample was packed so, and no copy of the tar is better."""
+    """Whether the bytes match the index: the sample was packed like this, and other copies of the tar are no better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came of checking a set."""
+    """Result of verifying a set."""
 
     shards: int
     samples: int
-    """That the indexes name."""
+    """Number of samples in the indexes."""
     faults: tuple[Fault, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarTask:
-    """One tar to check."""
+    """Input of a worker for one tar."""
 
     place: Address
-    """Of the set: a folder or a URL."""
+    """Location of the set: a folder or a URL."""
     split: str
     number: int
     decode: bool
 
     @property
     def name(self) -> Path:
-        """Of the tar, within the set."""
+        """Path of the tar within the set."""
         return layout.tar_path(Path(), self.split, self.number)
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came of checking a tar."""
+    """Result of checking a tar."""
 
     keys: tuple[str, ...] = ()
     label_indices: tuple[int, ...] = ()
-    """Of the keys, in their order."""
+    """Label indices of the keys, in order."""
     faults: tuple[Fault, ...] = ()
 
 
 def verify(place: Address, *, decode: bool, workers: int, stop: Callable[[], bool]) -> Report:
-    """Check a set in a folder or at a URL; `decode` tries what every sample holds too. Ends early once `stop()` is true.
+    """Verify a set in a folder or at a URL; `decode`: also decode every sample. Ends early once `stop()` is true.
 
-    Raises ShardError where there is no set at all.
+    Raises ShardError if there is no set.
     """
     dataset = reader.read_dataset(place)
     shards = sum(facts.shards for facts in dataset.splits.values())
@@ -119,9 +119,9 @@ def verify(place: Address, *, decode: bool, workers: int, stop: Callable[[], boo
 
 
 def _tasks(place: Address, dataset: Dataset, lost: list[Fault], *, decode: bool) -> Iterator[TarTask]:
-    """A task for each tar, of every split up to its first one without an index, which is then told in `lost`.
+    """A task per tar, up to each split's first missing index, which is reported in `lost`.
 
-    They are made as they are asked for: a set may claim any number.
+    Created lazily: a set may claim any number.
     """
     for split, facts in dataset.splits.items():
         for number in range(facts.shards):
@@ -141,20 +141,20 @@ def _has_index(task: TarTask) -> bool:
 
 
 def _selection(dataset: Dataset, split: str, clips: Sequence[tuple[str, int]]) -> list[tuple[str, str, str]]:
-    """Key, label and split of each key and label index; a label that the set does not have is told of its tar."""
+    """Key, label and split of each key and label index; unknown labels are reported with their tar."""
     named = dict(enumerate(dataset.labels))
     return [(key, named.get(label_index, ""), split) for key, label_index in clips]
 
 
 def _set_faults(dataset: Dataset, clips: Mapping[str, Sequence[tuple[str, int]]]) -> Iterator[str]:
-    """What no split shows by itself: where each has the samples that it should, the set's selection is that of them all."""
+    """Faults of the set as a whole: if each split is complete, the set's selection must be that of all of them."""
     rows = [row for split in dataset.splits for row in _selection(dataset, split, clips.get(split, ()))]
     if dataset.selection and fingerprints.selection(rows) != dataset.selection:
         yield f"its selection is not that of the samples that the indexes name ({len(rows)} in all splits)"
 
 
 def split_faults(place: Address, dataset: Dataset, split: str, clips: Sequence[tuple[str, int]]) -> Iterator[str]:
-    """What no tar shows by itself; `clips` are the keys and label indices of the split's indexes."""
+    """Faults of a split as a whole; `clips`: keys and label indices from the split's indexes."""
     facts, keys = dataset.splits[split], [key for key, _ in clips]
     if len(keys) != facts.samples or manifest.fingerprint(keys) != facts.fingerprint:
         yield f"its indexes name {len(keys)} samples, which are not the {facts.samples} of {layout.DATASET}"
@@ -171,7 +171,7 @@ def split_faults(place: Address, dataset: Dataset, split: str, clips: Sequence[t
 
 
 def check_tar(task: TarTask) -> Checked:
-    """Every fault of one tar; runs in a worker, for a decoder may crash."""
+    """Faults of one tar; runs in a worker, because a decoder may crash."""
     try:
         dataset, made = reader.read_dataset(task.place), _index(task)
     except KineticsSoundsError as error:
@@ -186,7 +186,7 @@ def check_tar(task: TarTask) -> Checked:
 
 
 def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str, str, bool]]:
-    """What a `Fault` says but its place; raises what opening the tar raises."""
+    """Contents of each `Fault` without its place; raises the errors of opening the tar."""
     if made.recipe != dataset.recipe or (made.keys and made.parts != dataset.parts):
         yield "", f"its index belongs to another set than {layout.DATASET}", False
         return
@@ -217,7 +217,7 @@ def _index(task: TarTask) -> Index:
 
 @contextlib.contextmanager
 def _local(task: TarTask, made: Index) -> Iterator[Path]:
-    """The tar as a file, good or bad: what is fetched is not checked on the way, as it is for training."""
+    """The tar as a local file, unverified: damaged ones are wanted here, unlike in training."""
     if not remote.is_url(task.place):
         yield Path(task.place.real) / task.name
         return
@@ -229,7 +229,7 @@ def _local(task: TarTask, made: Index) -> Iterator[Path]:
 
 
 def tar_faults(path: Path, made: Index) -> Iterator[tuple[str, str]]:
-    """What the tar's own headers, its bytes and the index say of each other."""
+    """Contradictions between a tar's headers, its bytes and the index."""
     size = path.stat().st_size
     if size != made.bytes:
         fault = "cut short" if size < made.bytes else "too long"
@@ -244,7 +244,7 @@ def tar_faults(path: Path, made: Index) -> Iterator[tuple[str, str]]:
 
 
 def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[str, str]]:
-    """Each part stands where the index says, is called and holds what it says, and nothing else is there."""
+    """Faults of the members: position, name, content, and foreign data."""
     rows = zip(made.keys, made.offsets, made.sizes, made.crcs, strict=True)
     places = ((key, *each) for key, *row in rows for each in zip(made.parts, *row, strict=True))
     position, gaps = 0, list[tuple[int, int]]()
@@ -271,7 +271,7 @@ def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[st
 
 
 def _strangers(file: IO[bytes], position: int, end: int) -> Iterator[str]:
-    """What is called something between two places of a tar where nothing but zeros should stand."""
+    """Names of members between two positions of a tar that should hold only zeros."""
     while position < end:
         file.seek(position)
         header = file.read(BLOCK)
@@ -283,7 +283,7 @@ def _strangers(file: IO[bytes], position: int, end: int) -> Iterator[str]:
 
 
 def _wrong(header: bytes, name: str, size: int) -> str:
-    """What is wrong with a USTAR header of a regular file of this name and size."""
+    """What is wrong with a USTAR header, for a regular file of this name and size."""
     length = _OCTAL.match(header[124:136])
     if header[148:156] != b"%06o\0 " % (sum(header[:148]) + 8 * ord(" ") + sum(header[156:])):
         return "is damaged"
@@ -302,7 +302,7 @@ def _name(header: bytes) -> str:
 
 
 def _alone(path: Path, made: Index, dataset: Dataset, split: str) -> Split:
-    """A tar as a split of its own, whatever is wrong with it."""
+    """A tar as a split of its own, whatever its faults."""
     rows = (len(made.keys), len(dataset.parts))
     return Split(
         dataset=dataset,
@@ -319,7 +319,7 @@ def _alone(path: Path, made: Index, dataset: Dataset, split: str) -> Split:
 
 
 def _content_faults(split: Split, bad: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Decode every sample whole, as no training does, but those that are known to be bad."""
+    """Decode every sample completely, except those known to be damaged."""
     for number in range(len(split)):
         key = split.key(number)
         if key in bad:
@@ -332,7 +332,7 @@ def _content_faults(split: Split, bad: Collection[str]) -> Iterator[tuple[str, s
 
 
 def _decode(sample: stream.Sample, dataset: Dataset) -> None:
-    """Read all of it: raises where a part does not decode, or is not what its metadata and `dataset.json` say."""
+    """Decode all parts of a sample; raises if one fails, or contradicts its metadata or `dataset.json`."""
     meta = sample.meta
     if json.loads(sample.part(layout.META))["label_index"] != sample.label_index:
         raise ShardError(f"its label is not the number {sample.label_index} of its index")

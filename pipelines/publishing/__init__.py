@@ -1,6 +1,6 @@
-"""What ks-publish writes, compares, checks and sends.
+"""Publish, compare, check and upload datasets and training runs.
 
-Of a build: `folder` writes the published folder, `check` and `diff` read such; `card`, `datasheet`, `croissant` say what it
-holds; `tables` are its splits, `likeness` is what their hashes are made by. Of a training run: `run` writes its folder, and
-`run_card` its card. `push` sends either to the Hub.
+Datasets: `folder` writes the published folder, `check` and `diff` read it; `card`, `datasheet` and `croissant` are its documents,
+`tables` its splits, and `likeness` their perceptual hashes. Training runs: `run` writes the folder, `run_card` its card. `push`
+uploads either to the Hub.
 """

@@ -1,4 +1,4 @@
-"""README.md of a published folder: a dataset card as the Hub reads it; and its licence, citation and changes."""
+"""README.md of a published folder, a dataset card in the Hub's format; and its license, citation and change log."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from .facts import Counts, Facts, shard_facts
 from .markdown import code, escape, plain, table
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-"""The Hub's size categories: below this many, which."""
+"""The Hub's size categories, with their upper limits."""
 MOST_LABELS = 5
-"""That an entry of CHANGES.md names."""
+"""Maximum number of labels listed in an entry of CHANGES.md."""
 HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
-"""What the Hub calls the splits."""
+"""Names of the splits on the Hub."""
 
 TAKE_DOWN = (
     "The lists name public videos by their ids. A video belongs to whoever uploaded it, and shows people who did not ask to "
@@ -31,7 +31,7 @@ WITH_MEDIA = (
 
 
 def card(facts: Facts) -> bytes:
-    """README.md."""
+    """Contents of README.md."""
     head = yaml.safe_dump(_head(facts), sort_keys=False, allow_unicode=False, width=1000)
     parts = [
         _what(facts),
@@ -48,7 +48,7 @@ def card(facts: Facts) -> bytes:
 
 
 def title(facts: Facts) -> str:
-    """What people call the set."""
+    """Title of the dataset."""
     return f"Kinetics-Sounds {plain(facts.published.name)}, version {facts.published.version}"
 
 
@@ -131,12 +131,12 @@ def _classes(counts: Counts, facts: Facts) -> list[str]:
 
 
 def _is_plain(label: str) -> bool:
-    """Whether a label stands in a CSV as it is."""
+    """Whether a label needs no quoting in a CSV."""
     return not any(mark in label for mark in ',"') and files.for_people(label) == label
 
 
 def recipe(facts: Facts, *, content: bool) -> str:
-    """A line of shell that makes a fingerprint again from the CSVs."""
+    """Shell command that reproduces a fingerprint from the CSVs."""
     if all(_is_plain(label) for label in facts.classes.labels):
         print_ = '$6 "\\t" $1 "\\t" $5' + (' "\\t" $10' if content else "")
         return f"awk -F, '$7 == \"ok\" {{print {print_}}}' splits/*.csv | LC_ALL=C sort | sha256sum"
@@ -207,7 +207,7 @@ def _terms(facts: Facts) -> list[str]:
 
 
 def license_text(facts: Facts) -> bytes:
-    """LICENSE.md."""
+    """Contents of LICENSE.md."""
     lines = [
         "# Terms",
         "",
@@ -225,7 +225,7 @@ def license_text(facts: Facts) -> bytes:
 
 
 def citation(facts: Facts) -> bytes:
-    """CITATION.cff, version 1.2.0."""
+    """Contents of CITATION.cff, version 1.2.0."""
     kinetics = {
         "type": "article",
         "title": "The Kinetics Human Action Video Dataset",
@@ -263,12 +263,12 @@ def citation(facts: Facts) -> bytes:
 
 
 def changes(facts: Facts) -> bytes:
-    """CHANGES.md: an entry a version, the newest first."""
+    """Contents of CHANGES.md: an entry per version, newest first."""
     return ("# Changes\n\n" + entry(facts) + (f"\n{facts.history}" if facts.history else "")).encode()
 
 
 def entry(facts: Facts) -> str:
-    """Of this version."""
+    """Entry for this version."""
     counts = ", ".join(f"{split} {each['clips']}" for split, each in facts.published.splits.items())
     lines = [f"## {facts.published.version} ({facts.date})", "", f"- clips: {counts or 'none'}"]
     told = {
@@ -293,13 +293,13 @@ def entry(facts: Facts) -> str:
 
 
 def _some(labels: Sequence[str]) -> str:
-    """Some of these labels."""
+    """Up to `MOST_LABELS` labels, with the number of further ones."""
     more = f", and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
     return ", ".join(map(escape, labels[:MOST_LABELS])) + more
 
 
 def classes_text(facts: Facts) -> bytes:
-    """classes.txt: as `ks-build --classes` reads it."""
+    """Contents of classes.txt, in the format of `ks-build --classes`."""
     classes = facts.classes
     lines = [
         f"# {plain(classes.name)}: {len(classes.labels)} labels in the order of label_index, of {title(facts)}".rstrip(),

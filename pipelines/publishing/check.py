@@ -1,4 +1,4 @@
-"""ks-publish check: whether a published folder is whole, says the same everywhere, and leaks nothing between its splits."""
+"""ks-publish check: whether a published folder is complete and consistent, without leakage between its splits."""
 
 import dataclasses
 import itertools
@@ -20,12 +20,12 @@ from .markdown import plain
 from .tables import Row
 
 MOST_FINDINGS = 200
-"""Of one kind that are named; the rest are counted."""
+"""Maximum number of findings of one kind that are listed; the rest are only counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Check a published folder: checksums, tables, fingerprints, Croissant, and leaks between splits. Nothing is written.
+class CheckSettings:
+    """Check a published folder: checksums, tables, fingerprints, Croissant, and leakage between splits. Changes nothing.
 
     Examples:
       ks-publish check published/k32
@@ -35,28 +35,28 @@ class Settings:
     """
 
     no_croissant: bool = False
-    """Do not load croissant.json with mlcroissant (pip install 'kinetics-sounds[publish]'), which is slow."""
+    """Do not validate croissant.json with mlcroissant (pip install 'kinetics-sounds[publish]'), which is slow."""
     json: bool = False
     """Print the findings as JSON on standard output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be."""
+    """A defect of the published folder."""
 
     kind: str
     """missing, changed, extra, sums, table, fingerprint, classes, croissant, video_leak, same_content, alike."""
     place: str
-    """A file of the folder, or a key."""
+    """A file of the folder, or a clip's key."""
     what: str
 
 
 def main(argv: Sequence[str]) -> int:
     """`ks-publish check FOLDER`; returns the exit code."""
     if not argv or argv[0].startswith("-"):
-        parse(Settings, argv, prog="ks-publish check FOLDER")
+        parse(CheckSettings, argv, prog="ks-publish check FOLDER")
         raise SettingsError("say which folder: ks-publish check published/k32")
-    settings = parse(Settings, argv[1:], prog="ks-publish check FOLDER").settings
+    settings = parse(CheckSettings, argv[1:], prog="ks-publish check FOLDER").settings
     folder = files.user_path(argv[0])
     if not folder.is_dir():
         raise PublishError(f"{folder}: is no folder; give one that ks-publish made")
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def bounded(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """The findings, of each kind no more than `MOST_FINDINGS`, and how many more there are."""
+    """Limit the findings to `MOST_FINDINGS` per kind, with the number of further ones."""
     counts = Counter[str]()
     for each in findings:
         counts[each.kind] += 1
@@ -85,7 +85,7 @@ def bounded(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def check(folder: Path, *, with_croissant: bool) -> Iterator[Finding]:
-    """Every finding; what cannot be read is one, and what builds on it is left out."""
+    """All findings; an unreadable file is one, and checks that depend on it are skipped."""
     yield from _sums(folder)
     if contents.is_list(folder):
         yield from _lists(folder)
@@ -136,7 +136,7 @@ def _sums(folder: Path) -> Iterator[Finding]:
 
 
 def _expected(folder: Path) -> tuple[str, ...]:
-    """The documents that a folder has, by what it says that it is."""
+    """Documents expected in a folder of this kind."""
     if contents.is_list(folder):
         return contents.OF_THE_LIST
     try:
@@ -168,7 +168,7 @@ def _read(folder: Path, split: str) -> list[Row]:
 
 
 def _parquet(folder: Path, split: str, rows: Sequence[Row]) -> Iterator[Finding]:
-    """The Parquet file says the same, row by row."""
+    """Differences between the Parquet file and the CSV, row by row."""
     path = contents.csv_path(folder, split).with_suffix(".parquet")
     try:
         pairs = itertools.zip_longest(rows, tables.read_parquet(path))
@@ -209,7 +209,7 @@ def _clips(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _lists(folder: Path) -> Iterator[Finding]:
-    """Of the common split of two lists: its rows, labels and leaks."""
+    """Checks of the common split of two lists: its rows, labels and leakage."""
     rows: list[Row] = []
     for split in contents.splits_of(folder):
         path = contents.csv_path(folder, split)
@@ -232,7 +232,7 @@ def _lists(folder: Path) -> Iterator[Finding]:
 
 
 def _labels(folder: Path) -> Generator[Finding, None, tuple[str, ...]]:
-    """The labels of a folder's class list; none where it cannot be read, which is a finding."""
+    """Labels of a folder's class list; if it is unreadable, a finding and no labels."""
     path = folder / CLASSES
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > contents.MOST_BYTES:
@@ -253,7 +253,7 @@ def _classes(folder: Path, rows: Iterable[Row]) -> Iterator[Finding]:
 
 
 def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
-    """What stands in two splits: a video, a key, the same bytes, or a new encoding of the same. Time is near linear."""
+    """Leakage between splits: the same video, key or bytes, or re-encoded copies. Takes nearly linear time."""
     splits = defaultdict[str, set[str]](set)
     keys = defaultdict[str, set[str]](set)
     contents_ = defaultdict[str, list[Row]](list)
@@ -280,7 +280,7 @@ def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _croissant(folder: Path, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
-    """The records that mlcroissant loads are as many as the rows, and the files those of SHA256SUMS."""
+    """Compare the records loaded by mlcroissant with the rows, and its files with SHA256SUMS."""
     try:
         croissant.check_shape(folder)
         for name, sha256 in croissant.sums(folder).items():

@@ -1,6 +1,6 @@
-"""The clips that two sets share, as a folder of its own on which two papers can be compared.
+"""The common subset of two datasets as a folder of its own, on which two papers can be compared.
 
-Where one of them says what became of the clips, it is written as splits of a published folder; two lists give lists.
+If one of them has the clips' statuses, it is written as splits of a published folder; two lists give lists.
 """
 
 import csv
@@ -22,9 +22,9 @@ VERSION = "1.0.0"
 
 
 def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
-    """Write the rows of these keys as splits, with class list and checksums, into a folder that is not there.
+    """Write the rows of these keys as splits, with class list and checksums, into a new folder.
 
-    Raises PublishError where something is there, and where two lists say too little.
+    Raises PublishError if the folder exists, or if two lists lack required fields.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PublishError(f"{out}: is there already; choose another --out")
@@ -55,7 +55,7 @@ def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
 
 
 def _listed(a: ClipSet, b: ClipSet, keys: Collection[str]) -> list[Row]:
-    """What either of two lists says of each clip; PublishError where that is too little, or no list could say it."""
+    """Fields of each clip from either list; raises PublishError if required ones are missing or cannot be written."""
     rows: list[Row] = []
     for key in keys:
         ours, theirs = a.rows[key], b.rows[key]
@@ -71,7 +71,7 @@ def _listed(a: ClipSet, b: ClipSet, keys: Collection[str]) -> list[Row]:
 
 
 def _write_splits(new: Path, by_split: dict[str, list[Row]]) -> list[str]:
-    """Splits as a published folder has them, and its fingerprints; returns what the card says of these."""
+    """Write splits in the published format, and their fingerprints; returns the lines of the card about these."""
     counts = Counts()
     for split, rows in by_split.items():
         tables.write(contents.csv_path(new, split), counts.counted(rows))
@@ -81,7 +81,7 @@ def _write_splits(new: Path, by_split: dict[str, list[Row]]) -> list[str]:
 
 
 def _write_lists(new: Path, by_split: dict[str, list[Row]]) -> list[str]:
-    """Lists in the form of Kinetics' own: nothing is known of what became of the clips, so that no fingerprint is stated."""
+    """Write lists in Kinetics' format: without statuses, so without fingerprints."""
     for split, rows in by_split.items():
         files.write_bytes(contents.csv_path(new, split), _list_text(rows))
     everything = [row for rows in by_split.values() for row in rows]

@@ -1,4 +1,4 @@
-"""What a published folder holds: names of its files, and what it says of itself. Read back, every word is checked."""
+"""File names of a published folder, and validated reading of its documents."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from . import tables
 from .tables import Row
 
 SCHEMA = 1
-"""Of fingerprints.json."""
+"""Schema version of fingerprints.json."""
 
 CARD, CLASSES, FINGERPRINTS, SUMS, CROISSANT, CITATION, DATASHEET, LICENSE, CHANGES = (
     "README.md",
@@ -30,23 +30,23 @@ CARD, CLASSES, FINGERPRINTS, SUMS, CROISSANT, CITATION, DATASHEET, LICENSE, CHAN
     "CHANGES.md",
 )
 MEDIA = "clips"
-"""Folder of the clips, where `--media` was given: clips/SPLIT/KEY.mp4."""
+"""Folder of the clips with `--media`: clips/SPLIT/KEY.mp4."""
 
 DOCUMENTS = (CARD, CLASSES, FINGERPRINTS, CROISSANT, CITATION, DATASHEET, LICENSE, CHANGES)
-"""What every published folder has besides its splits and SHA256SUMS."""
+"""Documents of every published folder, besides its splits and SHA256SUMS."""
 COMMON = "common"
-"""Name of the split that two sets share, and of its class list."""
+"""Name of the common split of two datasets, and of its class list."""
 OF_THE_COMMON = (CARD, CLASSES, FINGERPRINTS)
-"""What a common split has of the documents."""
+"""Documents of a common split."""
 LISTED = ("label", "youtube_id", "time_start", "time_end", "split")
-"""Columns of the common split of two lists: what Kinetics' own lists say."""
+"""Columns of the common split of two lists: those of Kinetics' own lists."""
 OF_THE_LIST = (CARD, CLASSES)
-"""What that has of the documents."""
+"""Documents of the common split of two lists."""
 OF_THE_HUB = (".git", ".gitattributes", ".cache/huggingface")
-"""What a folder that comes from the Hub has besides."""
+"""Additional files of a folder downloaded from the Hub."""
 
 MOST_BYTES = 64 << 20
-"""Of each of the small files; SHA256SUMS has some 100 bytes a file."""
+"""Maximum size of each small file in bytes; SHA256SUMS has about 100 bytes per file."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 VERSION = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
@@ -55,7 +55,7 @@ _SUM = re.compile(r"([0-9a-f]{64})  (.{1,500})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What a published folder says of itself."""
+    """Contents of fingerprints.json."""
 
     name: str
     version: str
@@ -63,36 +63,36 @@ class Published:
     selection: str
     content: str
     splits: Mapping[str, Mapping[str, Any]]
-    """Of each split: clips, selection, content; over its ok rows."""
+    """By split: clips, selection, content; over its ok rows."""
 
 
 def csv_path(folder: Path, split: str) -> Path:
-    """The CSV of a split; a Parquet file of the same name lies beside it."""
+    """Path of a split's CSV; a Parquet file of the same name is beside it."""
     return folder / "splits" / f"{split}.csv"
 
 
 def names(folder: Path) -> list[str]:
-    """The files below a folder, by their paths in it."""
+    """Files below a folder, by relative path."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def is_published(folder: Path) -> bool:
-    """Whether a folder says that it is a published one."""
+    """Whether a folder is a published dataset."""
     return (folder / FINGERPRINTS).is_file()
 
 
 def splits_of(folder: Path) -> list[str]:
-    """The splits whose CSVs are there."""
+    """Splits that have a CSV."""
     return [split for split in SPLITS if csv_path(folder, split).is_file()]
 
 
 def is_of_the_hub(name: str) -> bool:
-    """Whether a path within a folder is what a checkout or a download from the Hub has besides."""
+    """Whether a relative path belongs to a checkout or download from the Hub."""
     return name in OF_THE_HUB or name.startswith(tuple(f"{each}/" for each in OF_THE_HUB))
 
 
 def is_list(folder: Path) -> bool:
-    """Whether a folder is the common split of two lists, which says nothing of what became of the clips."""
+    """Whether a folder is the common split of two lists, which has no statuses."""
     begins = f"{','.join(LISTED)}\n".encode()
     paths = [csv_path(folder, split) for split in splits_of(folder)]
     return (
@@ -108,10 +108,7 @@ def _begin(path: Path, size: int) -> bytes:
 
 
 def rows_of(folder: Path, splits: Iterable[str] | None = None) -> Iterator[Row]:
-    """The rows of splits, each checked; raises PublishError where a CSV cannot be, or holds another split's row.
-
-    Without `splits`, those of all that are there.
-    """
+    """Validated rows of the given splits, or of all; raises PublishError for an invalid CSV, or a row of another split."""
     for split in splits_of(folder) if splits is None else splits:
         path = csv_path(folder, split)
         for row in tables.read_csv(path):
@@ -121,7 +118,7 @@ def rows_of(folder: Path, splits: Iterable[str] | None = None) -> Iterator[Row]:
 
 
 def read_fingerprints(folder: Path) -> Published:
-    """What `fingerprints.json` says; raises PublishError where it is missing or is none."""
+    """Read `fingerprints.json`; raises PublishError if it is missing or invalid."""
     path = folder / FINGERPRINTS
     try:
         document = files.read_json(path, most_bytes=MOST_BYTES)
@@ -148,7 +145,7 @@ def _says_a_split(value: object) -> bool:
 
 
 def fingerprints_text(published: Published) -> bytes:
-    """The bytes of `fingerprints.json`."""
+    """Contents of `fingerprints.json`."""
     document = {
         "name": published.name,
         "version": published.version,
@@ -162,7 +159,7 @@ def fingerprints_text(published: Published) -> bytes:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file by its path in the folder, as SHA256SUMS says; raises PublishError where that is none."""
+    """SHA-256 of each file by relative path, from SHA256SUMS; raises PublishError if it is invalid."""
     path = folder / SUMS
     try:
         if path.is_symlink() or path.stat().st_size > MOST_BYTES:
@@ -189,17 +186,17 @@ def _is_inside(name: str) -> bool:
 
 
 def sums_text(sums: Mapping[str, str]) -> bytes:
-    """The bytes of SHA256SUMS: `sha256sum -c` reads it."""
+    """Contents of SHA256SUMS, in the format of `sha256sum -c`."""
     return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode()
 
 
 def read_date(folder: Path) -> str:
-    """When a folder's version was published, as its Croissant says; raises PublishError where it does not say."""
+    """Publication date of a folder's version, from its Croissant; raises PublishError if missing."""
     return text_of_croissant(folder, "datePublished", check=date.fromisoformat)
 
 
 def text_of_croissant(folder: Path, *names: str, check: Any = str) -> str:  # noqa: ANN401 - any function of a text
-    """A text of `croissant.json`, by names from outside inwards; PublishError where there is none or `check` refuses it."""
+    """A text value of `croissant.json`, by its path of names; raises PublishError if missing or rejected by `check`."""
     path = folder / CROISSANT
     try:
         found = files.read_json(path, most_bytes=MOST_BYTES)

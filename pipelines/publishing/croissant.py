@@ -1,6 +1,6 @@
-"""croissant.json: the lists in Croissant 1.1, for machines; and the one door for mlcroissant, which loads its records.
+"""Write croissant.json (Croissant 1.1), and load its records with mlcroissant, which only this module imports.
 
-mlcroissant fetches whatever address a document names, so only documents of exactly our own shape are given to it.
+mlcroissant fetches any address in a document, so it is only given documents of exactly our own structure.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ from .tables import COLUMNS
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 TERMS = "https://www.youtube.com/t/terms"
-"""Of the videos."""
+"""Terms of use of the videos."""
 SPLIT_REGEX = r"^(?:.*/)?(train|val|test)(?:\.csv)?$"
-"""Of a file's path; and of what it gave, for mlcroissant applies it twice."""
+"""Pattern for the split in a file's path; also matches its own result, since mlcroissant applies it twice."""
 SPLIT_URLS = {"train": "cr:TrainingSplit", "val": "cr:ValidationSplit", "test": "cr:TestSplit"}
 
 _TERMS_OF_CROISSANT = (
@@ -84,11 +84,11 @@ MEANINGS = {
     "picture_hash": "Perceptual hash of the picture; empty where not computed.",
     "sound_hash": "Perceptual hash of the sound; empty where not computed.",
 }
-"""Of each column."""
+"""Description of each column."""
 
 
 def croissant(facts: Facts) -> bytes:
-    """The document."""
+    """Contents of croissant.json."""
     published = facts.published
     kind = "A reconstruction: the class list was never published. " if facts.is_reconstruction else ""
     media = WITH_MEDIA if facts.media else NO_MEDIA
@@ -154,7 +154,7 @@ _FILE_SET = {
     "encodingFormat": "text/csv",
     "includes": "splits/*.csv",
 }
-"""Without `containedIn`: with it mlcroissant validates the document and cannot load it."""
+"""Without `containedIn`: with it mlcroissant validates the document but cannot load it."""
 
 
 def _record_sets(splits: list[str]) -> list[dict[str, Any]]:
@@ -199,7 +199,7 @@ def _field(name: str, kind: pa.DataType) -> dict[str, Any]:
 
 
 def check_shape(folder: Path) -> None:
-    """Raise PublishError unless a folder's croissant.json has our own context, files and records, whatever its texts say."""
+    """Raise PublishError unless a folder's croissant.json has our own context, files and records; its texts may differ."""
     path = folder / CROISSANT
     try:
         document = files.read_json(path, most_bytes=contents.MOST_BYTES)
@@ -247,15 +247,15 @@ def _check_distribution(path: Path, distribution: object, splits: list[str]) -> 
 
 
 def sums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file that a folder's croissant.json names; its shape must have been checked."""
+    """SHA-256 of each file in a folder's croissant.json, whose structure must have been checked."""
     document: Any = files.read_json(folder / CROISSANT, most_bytes=contents.MOST_BYTES)
     return {each["contentUrl"]: each["sha256"] for each in document["distribution"] if "sha256" in each}
 
 
 def records(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """The records of the clips as mlcroissant loads them, texts as bytes; a folder of another shape is refused.
+    """Records of the clips as loaded by mlcroissant, texts as bytes; a folder of another structure is refused.
 
-    Raises PublishError where they cannot be loaded, or mlcroissant is not installed.
+    Raises PublishError if they cannot be loaded, or mlcroissant is not installed.
     """
     check_shape(folder)
     try:
@@ -271,13 +271,13 @@ def records(folder: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def count(folder: Path) -> dict[str, int]:
-    """How many records of each split mlcroissant loads; raises as `records`."""
+    """Number of records per split loaded by mlcroissant; raises as `records`."""
     return dict(Counter(record["clips/split"].decode() for record in records(folder)))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what mlcroissant logs of its own ways, a line a record at times, from whoever watches."""
+    """Suppress mlcroissant's log messages, which may have a line per record."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""DATASHEET.md: the questions of Gebru et al., "Datasheets for Datasets", with what is known."""
+"""DATASHEET.md: answers to the questions of Gebru et al., "Datasheets for Datasets", as far as known."""
 
 from .card import NO_MEDIA, TAKE_DOWN, WITH_MEDIA
 from .facts import Facts
@@ -8,7 +8,7 @@ NOT_KNOWN = "Not known."
 
 
 def datasheet(facts: Facts) -> bytes:
-    """The document."""
+    """Contents of DATASHEET.md."""
     lines = [
         "# Datasheet",
         "",

@@ -1,4 +1,4 @@
-"""ks-publish diff: which clips two sets share, and what each says otherwise: published folders, manifests or lists."""
+"""ks-publish diff: compare two datasets, given as published folders, manifests or lists."""
 
 import itertools
 import json
@@ -20,55 +20,55 @@ from .sets import ClipSet
 from .tables import Row
 
 SHOWN = 5
-"""Clips of each kind that are told of where not as JSON."""
+"""Number of clips of each kind that are printed without --json."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Compare two sets: published folders, manifests (Parquet or CSV), or lists of papers. Only their ok clips count.
+class DiffSettings:
+    """Compare two datasets: published folders, manifests (Parquet or CSV), or lists of papers. Only ok clips count.
 
-    What a list does not say is no difference; its rows that cannot be read are named. Its class indices are read by the other's
-    class list: with another than the list's own, many labels differ.
+    Fields that a list does not have are not compared; invalid rows are reported. Class indices of a list refer to the class list
+    of the other dataset: if the list was made with another one, many labels differ.
 
     Examples:
       ks-publish diff published/k32 data/k32/manifest.parquet
       ks-publish diff published/k32 paper_test.csv --out common
       ks-publish diff ours theirs --json
 
-    exit code: 0 the same clips, labels, splits and bytes (as far as both say); 1 not, or a row cannot be read; 2 misuse;
-    3 stopped; 4 a bug, or a disk that fails.
+    exit code: 0 the same clips, labels, splits and bytes (as far as known in both); 1 not, or an invalid row; 2 misuse; 3
+    stopped; 4 a bug, or a disk that fails.
     """
 
     out: Path | None = None
-    """New folder for the common split: clips that both have with the same label and split, as ks-build --clips reads it. Of two
-    lists it is lists, without status and checksums of clips."""
+    """New folder for the common split: clips in both datasets with the same label and split, readable by ks-build --clips. Of
+    two lists it consists of lists, without statuses and checksums."""
     json: bool = False
     """Print all differences as JSON on standard output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What two sets, a and b, do not share."""
+    """Differences between two datasets, a and b."""
 
     only_in_a: tuple[Row, ...]
     only_in_b: tuple[Row, ...]
     label: tuple[tuple[Row, Row], ...]
-    """Clips of both, with another label."""
+    """Clips in both, with different labels."""
     split: tuple[tuple[Row, Row], ...]
-    """Clips of both, in another split."""
+    """Clips in both, in different splits."""
     content: tuple[tuple[Row, Row, Verdict], ...]
-    """Clips of both whose bytes are others: alike, different, or unknown."""
+    """Clips in both with different bytes: alike, different, or unknown."""
     common: frozenset[str]
-    """Keys of the clips that both have, with the same label and split where both say them."""
+    """Keys of the clips in both, with the same label and split as far as known in both."""
     same_content: int = field(default=0)
-    """Clips of both with the same bytes."""
+    """Number of clips with the same bytes in both."""
     unread_in_a: tuple[str, ...] = ()
-    """Rows of a list that cannot be read."""
+    """Invalid rows of a list."""
     unread_in_b: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
-        """There is no difference that either could tell of, and no row that cannot be read."""
+        """Whether no difference is known, and all rows are valid."""
         kinds = (self.only_in_a, self.only_in_b, self.label, self.split, self.content)
         return not any((*kinds, self.unread_in_a, self.unread_in_b))
 
@@ -76,7 +76,7 @@ class Difference:
 def main(argv: Sequence[str]) -> int:
     """`ks-publish diff A B`; returns the exit code."""
     places = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
-    settings = parse(Settings, argv[len(places) :], prog="ks-publish diff A B").settings
+    settings = parse(DiffSettings, argv[len(places) :], prog="ks-publish diff A B").settings
     if len(places) != 2:
         raise SettingsError("compare two sets: ks-publish diff A B; each a published folder, a manifest or a list")
     a, b = sets.read_both(*(files.user_path(place) for place in places))
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     if settings.json:
         print(json.dumps(document(a, b, found)))
     else:
-        print(told(a, b, found))
+        print(format_difference(a, b, found))
         if settings.out is not None:
             listed = not (a.is_full or b.is_full)
             note = ", lists as both are: nothing is known of bytes" if listed else ""
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def difference(a: ClipSet, b: ClipSet) -> Difference:
-    """Compare two sets clip by clip."""
+    """Compare two datasets clip by clip."""
     both = [(row, b.rows[key]) for key, row in a.rows.items() if key in b.rows]
     differ = [(ours, theirs) for ours, theirs in both if _both_say(ours, theirs, "sha256")]
     return Difference(
@@ -118,12 +118,12 @@ def difference(a: ClipSet, b: ClipSet) -> Difference:
 
 
 def _both_say(ours: Row, theirs: Row, column: str) -> bool:
-    """Whether both say something of a column, and not the same."""
+    """Whether both have a value in a column, and the values differ."""
     return None not in (ours[column], theirs[column]) and ours[column] != theirs[column]
 
 
 def document(a: ClipSet, b: ClipSet, found: Difference) -> dict[str, Any]:
-    """What `--json` prints."""
+    """Output of `--json`."""
     return {
         "a": _head(a),
         "b": _head(b),
@@ -153,13 +153,13 @@ def _clip(row: Row) -> dict[str, Any]:
 
 
 def _missing(row: Row, other: ClipSet) -> dict[str, str]:
-    """What became of the clip in the other set, where that says it."""
+    """Status of the clip in the other dataset, if recorded there."""
     status = other.lost.get(str(row["key"]))
     return {"status_there": status} if status else {}
 
 
 def _by_class(found: Difference) -> dict[str, dict[str, dict[str, int]]]:
-    """By split and label (those of a, else of b): how many clips differ in which way."""
+    """By split and label (those of a, else of b): number of clips with each kind of difference."""
     counts: Counter[tuple[str, str, str]] = Counter()
     kinds: Mapping[str, Sequence[Row]] = {
         "only_in_a": found.only_in_a,
@@ -176,8 +176,8 @@ def _by_class(found: Difference) -> dict[str, dict[str, dict[str, int]]]:
     return table
 
 
-def told(a: ClipSet, b: ClipSet, found: Difference) -> str:
-    """The same for people: counts, and some clips of each kind."""
+def format_difference(a: ClipSet, b: ClipSet, found: Difference) -> str:
+    """The differences as text: counts, and some clips of each kind."""
     return "\n".join(map(plain, _lines(a, b, found)))
 
 

@@ -1,4 +1,4 @@
-"""All that the documents of a published folder say: counted while its rows pass by, so that none is held."""
+"""Facts for the documents of a published folder, counted while its rows are streamed."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,11 +16,11 @@ from .versions import Changes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class License:
-    """Terms of the lists; the videos have their own."""
+    """License of the lists; the videos have their own terms."""
 
     spdx: str
     hub: str
-    """What the Hub calls it."""
+    """Name on the Hub."""
     title: str
     url: str
 
@@ -54,12 +54,12 @@ LICENSES = {
         ),
     )
 }
-"""By their SPDX names."""
+"""By SPDX identifier."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Counted of the rows of a set."""
+    """Counts over the rows of a dataset."""
 
     annotated: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By split and label."""
@@ -68,14 +68,14 @@ class Counts:
     statuses: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By split and status."""
     flags: Counter[str] = field(default_factory=Counter)
-    """Of the ok rows: silent, still, hashed."""
+    """Ok rows that are silent, still, hashed."""
     bytes: int = 0
-    """Of the ok clips."""
+    """Total size of the ok clips in bytes."""
     clips: dict[str, list[tuple[str, str, str, str | None]]] = field(default_factory=dict)
     """By split: key, label, split and SHA-256 of the ok clips."""
 
     def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The same rows, each counted."""
+        """Pass rows through and count them."""
         for row in rows:
             split, label = str(row["split"]), str(row["label"])
             self.annotated[split, label] += 1
@@ -92,11 +92,11 @@ class Counts:
 
     @property
     def splits(self) -> list[str]:
-        """The splits of the set."""
+        """Splits of the dataset."""
         return [split for split in SPLITS if split in self.clips]
 
     def published(self, name: str, version: str, classes: str) -> Published:
-        """What fingerprints.json says."""
+        """Contents of fingerprints.json."""
         everything = [clip for split in self.splits for clip in self.clips[split]]
         return Published(
             name=name,
@@ -112,47 +112,47 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the documents are made of."""
+    """Input of the documents."""
 
     published: Published
     classes: ClassList
-    """Labels in Unicode's form NFC."""
+    """Labels in Unicode form NFC."""
     counts: Counts
     creator: str
     url: str
     license: License
     date: str
-    """Of this version: YYYY-MM-DD."""
+    """Date of this version: YYYY-MM-DD."""
     media: bool
-    """The clips' files are in the folder."""
+    """Whether the folder contains the clips' files."""
     shards: Dataset | None
     changes: Changes
-    """Against the version before; empty for the first."""
+    """Changes since the previous version; empty for the first."""
     history: str = ""
-    """Of CHANGES.md: the entries of the versions before."""
+    """Entries of earlier versions in CHANGES.md."""
     sums: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of the files that are written already, by their paths in the folder."""
+    """SHA-256 of the files already written, by relative path."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of the same."""
+    """Sizes of these files in bytes."""
 
     @property
     def ok(self) -> int:
-        """Clips that are there."""
+        """Number of existing clips."""
         return self.counts.ok.total()
 
     @property
     def annotated(self) -> int:
-        """Clips that were asked for."""
+        """Number of requested clips."""
         return self.counts.annotated.total()
 
     @property
     def is_reconstruction(self) -> bool:
-        """The class list is a proposal for one that was never published."""
+        """Whether the class list is a reconstruction of one that was never published."""
         return "reconstruction" in self.classes.note
 
 
 def shard_facts(dataset: Dataset, published: Published) -> list[str]:
-    """What of a shard set may be told of: numbers and names of transforms, no address."""
+    """Publishable facts about a shard set: numbers and names of transforms, without its address."""
     samples = ", ".join(
         f"{split} {each.samples} samples in {each.shards} shards" for split, each in dataset.splits.items()
     )

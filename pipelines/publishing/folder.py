@@ -1,4 +1,4 @@
-"""Make a published folder out of a build's manifest: as a whole, or not at all, and not again where nothing changed."""
+"""Write a published folder from a build's manifest, atomically, and only if something changed."""
 
 import hashlib
 import re
@@ -20,37 +20,37 @@ from . import card, contents, croissant, datasheet, likeness, swap, tables, vers
 from .contents import CHANGES, SUMS
 from .facts import LICENSES, Counts, Facts
 from .likeness import Hashes
-from .options import CREATOR, Options
+from .options import CREATOR, PublishOptions
 from .previous import Previous, previous, refuse_strangers
 from .versions import Changes
 
 DERIVED_NOTE = "labels derived from the rows of a copy of a manifest"
-"""In place of a note that names a local file."""
+"""Replaces a class list's note that contains a local path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What came of it."""
+    """Result of publishing."""
 
     folder: Path
     facts: Facts
     changed: bool
-    """Something was written."""
+    """Whether anything was written."""
     failed: Mapping[str, str]
     """Keys of ok clips without hashes, and why."""
     media_removed: int = 0
-    """Clips that lay in the folder and no longer do."""
+    """Number of clips removed from the folder."""
 
 
 class Stopped(Exception):  # noqa: N818 - no error: someone asked for it
-    """A signal came; what was computed is kept for the next run."""
+    """Stopped by a signal; computed hashes are kept for the next run."""
 
 
-def publish_folder(made: Manifest, build: Path, options: Options, stop: Callable[[], bool]) -> Made:
-    """Write the published folder of a manifest whose clips lie below `build`; raises `Stopped` after a signal.
+def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: Callable[[], bool]) -> Made:
+    """Write the published folder of a manifest whose clips are below `build`; raises `Stopped` after a signal.
 
-    Raises PublishError where what lies there is no published folder or was changed by hand, ManifestError for labels that
-    cannot be published and for clips that `--media` cannot copy, SettingsError for a version that breaks the rule.
+    Raises PublishError if the existing folder is not a published one or was edited, ManifestError for labels that cannot be
+    published and clips that `--media` cannot copy, SettingsError for an invalid next version.
     """
     if not made.outcomes:
         raise ManifestError(
@@ -84,7 +84,7 @@ def publish_folder(made: Manifest, build: Path, options: Options, stop: Callable
 
 
 def publishable(classes: ClassList) -> ClassList:
-    """The class list as it is published: labels in form NFC, no local file's name; ManifestError where it cannot be."""
+    """The class list as published: labels in form NFC, without local paths; raises ManifestError for an unpublishable label."""
     labels = tuple(unicodedata.normalize("NFC", label) for label in classes.labels)
     for label in labels:
         if fault := tables.label_fault(label):
@@ -100,9 +100,14 @@ def publishable(classes: ClassList) -> ClassList:
 
 
 def _add_hashes(
-    known: dict[str, Hashes], made: Manifest, build: Path, options: Options, folder: Path, stop: Callable[[], bool]
+    known: dict[str, Hashes],
+    made: Manifest,
+    build: Path,
+    options: PublishOptions,
+    folder: Path,
+    stop: Callable[[], bool],
 ) -> dict[str, str]:
-    """Compute the hashes that are not known; returns the keys that have none, and why."""
+    """Compute missing hashes; returns the keys without hashes, and why."""
     media = [(outcome.clip.key, outcome.media) for outcome in made.outcomes if outcome.media]
     wanted = {each.sha256: build / each.path for _, each in media if each.sha256 not in known}
     computed, failed = likeness.compute(
@@ -136,7 +141,7 @@ def _write_tables(new: Path, made: Manifest, hashes: Mapping[str, Hashes]) -> Co
 
 
 def media_name(outcome: Outcome, media: Media) -> str:
-    """Where `--media` puts a clip, in the folder."""
+    """Path of a clip in the folder, with `--media`."""
     suffix = Path(media.path).suffix
     suffix = suffix if re.fullmatch(r"\.[a-z0-9]{1,5}", suffix) else ".mp4"
     return f"{contents.MEDIA}/{outcome.clip.split}/{outcome.clip.key}{suffix}"
@@ -145,7 +150,7 @@ def media_name(outcome: Outcome, media: Media) -> str:
 def _copy_media(
     new: Path, out: Path, made: Manifest, build: Path, before: Previous | None, stop: Callable[[], bool]
 ) -> dict[str, str]:
-    """Put the clips into the new folder, linked from the version before where they are the same; returns their SHA-256."""
+    """Put the clips into the new folder, hard-linked from the previous version if unchanged; returns their SHA-256."""
     sums: dict[str, str] = {}
     clips = [(outcome, outcome.media) for outcome in made.outcomes if outcome.media]
     with progress.bar("ks-publish --media", len(clips)) as bar:
@@ -189,9 +194,9 @@ def _copy(path: Path, place: Path, sha256: str) -> None:
 
 
 def _base(
-    *, counts: Counts, classes: ClassList, options: Options, before: Previous | None, sums: Mapping[str, str]
+    *, counts: Counts, classes: ClassList, options: PublishOptions, before: Previous | None, sums: Mapping[str, str]
 ) -> Facts:
-    """What the documents say where nothing but the version's number and date may follow."""
+    """Facts for the documents, apart from the version's number and date."""
     version = before.published.version if before else options.version or versions.FIRST
     return Facts(
         published=counts.published(options.name, version, classes.name),
@@ -210,9 +215,9 @@ def _base(
 
 
 def _write_documents(
-    new: Path, out: Path, base: Facts, options: Options, before: Previous | None
+    new: Path, out: Path, base: Facts, options: PublishOptions, before: Previous | None
 ) -> tuple[Facts, bool]:
-    """Write the rest with the version that follows; returns what it says, and whether anything is another than before."""
+    """Write the documents with the next version number; returns their facts, and whether anything changed."""
     if before is None:
         return _written(new, base, card.changes(base)), True
     old_changes = f"# Changes\n\n{base.history}".encode() if base.history else card.changes(base)
@@ -235,7 +240,7 @@ def _today() -> str:
 
 
 def _written(new: Path, facts: Facts, changes: bytes) -> Facts:
-    """Write the documents, over those of another version, and the checksums; returns the facts with all of these."""
+    """Write the documents and checksums, replacing those of another version; returns the complete facts."""
     early = {
         contents.CLASSES: card.classes_text(facts),
         contents.FINGERPRINTS: contents.fingerprints_text(facts.published),
@@ -263,7 +268,7 @@ def _write_all(folder: Path, documents: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _is_unchanged(new: Path, facts: Facts, out: Path, before: Previous) -> bool:
-    """Whether the folder that is there says the same: its Parquet files may come from another version of pyarrow."""
+    """Whether the existing folder has the same contents; Parquet files may differ by pyarrow's version."""
     compared = [name for name in facts.sums if not name.endswith((".parquet", contents.CROISSANT))]
     if set(facts.sums) != set(before.sums) or any(facts.sums[name] != before.sums[name] for name in compared):
         return False

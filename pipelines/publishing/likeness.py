@@ -1,6 +1,6 @@
-"""Hashes of picture and sound for published rows: computed once a clip's bytes, compared, and searched for duplicates.
+"""Perceptual hashes of published rows: computed once per clip, compared, and searched for duplicates.
 
-What the hashes are and when two clips are alike is `kinetics_sounds.media.likeness`'s to say.
+The hashes and the comparison are defined in `kinetics_sounds.media.likeness`.
 """
 
 import contextlib
@@ -20,26 +20,26 @@ from .tables import Row
 
 Verdict = Literal["same", "alike", "different", "unknown"]
 Hashes = tuple[str, str]
-"""Of picture and sound."""
+"""Hashes of picture and audio."""
 
 TASK_SECONDS = 600.0
-"""A clip is left without hashes after this."""
+"""Time limit for a clip's hashes in seconds."""
 CACHE = "hashes.txt"
-"""What was computed and is not published yet, in the folder that is being made: a line a clip."""
+"""File with computed hashes that are not published yet, in the staging folder: a line per clip."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A clip to be described."""
+    """A clip to hash."""
 
     path: Path
     sha256: str
     timeout_seconds: float
-    """Of each run of ffmpeg."""
+    """Time limit of one ffmpeg run."""
 
 
 def describe(task: Task) -> Hashes | str:
-    """The hashes of a clip's file, or why there are none; runs in a worker, for a decoder may crash."""
+    """Hashes of a clip's file, or why there are none; runs in a worker, because a decoder may crash."""
     try:
         if files.sha256(task.path) != task.sha256:
             return "its file is not the one that the manifest tells of"
@@ -52,7 +52,7 @@ def describe(task: Task) -> Hashes | str:
 def compute(
     wanted: Mapping[str, Path], *, workers: int, timeout_seconds: float, folder: Path, stop: Callable[[], bool]
 ) -> tuple[dict[str, Hashes], dict[str, str]]:
-    """Hashes by the SHA-256 of a clip's bytes, and why others have none; what a killed run computed in `folder` is taken.
+    """Compute hashes by SHA-256 of the clips, and the reasons for missing ones; results of a killed run in `folder` are reused.
 
     Ends early once `stop()` is true.
     """
@@ -79,7 +79,7 @@ def compute(
 
 
 def _cached(path: Path) -> Iterator[tuple[str, Hashes]]:
-    """What a killed run left; its last line may be torn."""
+    """Hashes saved by a killed run; the last line may be truncated."""
     if not path.is_file():
         return
     for line in path.read_text("ascii", errors="replace").splitlines():
@@ -92,7 +92,7 @@ def _cached(path: Path) -> Iterator[tuple[str, Hashes]]:
 
 
 def compare(a: Row, b: Row) -> Verdict:
-    """Whether two ok rows of one key are the same bytes, alike, different, or not to be told."""
+    """Whether two ok rows of one key have the same bytes, are alike, different, or unknown."""
     if a["sha256"] and a["sha256"] == b["sha256"]:
         return "same"
     ours, theirs = _of_row(a), _of_row(b)
@@ -102,20 +102,20 @@ def compare(a: Row, b: Row) -> Verdict:
 
 
 def broken(a: Row, b: Row) -> tuple[str, ...]:
-    """What of two ok rows differs by more than a new encoding does: duration, loudness, picture, motion, sound."""
+    """Parts in which two ok rows differ by more than re-encoding does: duration, loudness, picture, motion, sound."""
     ours, theirs = _of_row(a), _of_row(b)
     return () if ours is None or theirs is None else likeness.compare(ours, theirs).broken
 
 
 def alike_pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
-    """Rows whose clips are alike, found without comparing all; rows without hashes are in no pair."""
+    """Rows whose clips are alike, found without comparing all pairs; rows without hashes are not included."""
     known = [(row, found) for row in rows if (found := _of_row(row)) is not None]
     for first, second in likeness.pairs([found for _, found in known]):
         yield known[first][0], known[second][0]
 
 
 def _of_row(row: Row) -> Likeness | None:
-    """What a row says of its clip's likeness; None where it says too little, or what no clip can be."""
+    """Description of a row's clip; None if values are missing or invalid."""
     try:
         return likeness.from_row(row)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The rows of a paper's list, in the form of published ones: None for what the list does not say."""
+"""Rows of a paper's list in the published format; None for missing fields."""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -14,27 +14,27 @@ from kinetics_sounds.lists import ClipList, Entry
 from .tables import COLUMNS, Row, Value
 
 MOST_LETTERS = 100
-"""Of a row that cannot be read, that are told."""
+"""Maximum length of an invalid row in a message."""
 Starts = dict[tuple[str, int | None], list[str]]
 """Keys by video and start, and by video alone (None)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """What a list says."""
+    """Contents of a list."""
 
     rows: tuple[Row, ...]
-    """One a clip."""
+    """One row per clip."""
     unread: tuple[str, ...]
-    """Rows that name no clip, each with its line and the reason."""
+    """Rows without a clip, each with its line number and the reason."""
 
 
 def rows_of_list(path: Path, *, known: Collection[str], labels: Sequence[str]) -> Listed:
-    """One row a clip that the list names; those that name none are told of.
+    """One row per clip of the list; invalid rows are returned as text.
 
-    A clip without an end, or without times, is the one of the `known` keys that fits, where one alone does; else its key is
-    what the list calls it. Folders and class indices are read by `labels`. Raises ListError for what is no list, and
-    PublishError where it names a clip twice, not alike.
+    A clip without an end, or without times, gets the only matching one of the `known` keys; else its key is its name in the list.
+    Folder names and class indices are interpreted by `labels`. Raises ListError if it is not a list, and PublishError for
+    contradictory rows of a clip.
     """
     clip_list = lists.recognise(path)
     starts = _starts(known)
@@ -83,7 +83,7 @@ def _row(entry: Entry, clip_list: ClipList, starts: Starts, labels: Sequence[str
 
 
 def _label(entry: Entry, clip_list: ClipList, labels: Sequence[str]) -> str | None:
-    """The label that an entry names, by its text, its folder or its index; None where that cannot be told."""
+    """Label of an entry, by its text, its folder or its index; None if unknown."""
     if entry.labels:
         own = {normal(label): label for label in labels}
         found = [own[normal(label)] for label in entry.labels if normal(label) in own]

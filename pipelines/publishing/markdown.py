@@ -1,4 +1,4 @@
-"""Text that may hold anything, within Markdown that browsers show: it is shown as it is, and does nothing."""
+"""Escape untrusted text for Markdown, so that it is shown literally."""
 
 import re
 import unicodedata
@@ -10,9 +10,9 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
 def escape(text: str) -> str:
-    """A text in one line in which nothing is HTML, a link, a mention or a mark of Markdown.
+    """Text on one line without HTML, links, mentions or Markdown syntax.
 
-    What cannot be seen (control characters, marks that turn the direction of what follows) is written as its number.
+    Invisible characters (control characters, direction marks) are written as their code points.
     """
     visible = "".join(_visible(letter) for letter in text)
     escaped = _SPECIAL.sub(lambda mark: f"\\{mark[0]}", visible)
@@ -20,22 +20,22 @@ def escape(text: str) -> str:
 
 
 def _visible(letter: str) -> str:
-    """The letter, or `U+202E` and so on where it has no shape of its own."""
+    """The character, or `U+202E` and the like if it is invisible."""
     hidden = unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
     return f"U+{ord(letter):04X}" if hidden else letter
 
 
 def plain(text: str) -> str:
-    """The same without marks of Markdown, for documents of another kind (JSON, YAML): one line, nothing hidden."""
+    """Same without Markdown syntax, for other formats (JSON, YAML): one line, nothing hidden."""
     return "".join(_visible(letter) for letter in text)
 
 
 def code(text: str) -> str:
-    """A name as a span of code, in which no mark may be escaped; one that holds marks as other text."""
+    """A name as a code span, which cannot contain escapes; one with Markdown syntax as ordinary text."""
     return f"`{text}`" if _NAME.fullmatch(text) else escape(text)
 
 
 def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a table; cells are escaped already."""
+    """Lines of a table; the cells must be escaped already."""
     lines: list[Sequence[object]] = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return [f"| {' | '.join(map(str, line))} |" for line in lines]

@@ -1,4 +1,4 @@
-"""What a user may choose of a published folder, checked."""
+"""Validated options of a published folder."""
 
 import re
 import unicodedata
@@ -13,12 +13,12 @@ from kinetics_sounds.shards.index import Dataset
 from . import contents
 
 CREATOR = "anonymous"
-"""Where none was given."""
+"""Default creator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a user may choose; None: as in the folder that is there, else a default."""
+class PublishOptions:
+    """Options of a published folder; None: as in the existing folder, else a default."""
 
     out: Path
     name: str
@@ -35,12 +35,12 @@ class Options:
 
 
 def default_name(classes: ClassList) -> str:
-    """The class list's name as the name of a folder."""
+    """Name of the class list, made suitable as a folder name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", classes.name).strip("-._")[:96] or "set"
 
 
 def checked_date(text: str | None) -> str | None:
-    """A day as it is; raises SettingsError where it is none."""
+    """The date itself; raises SettingsError if it is invalid."""
     try:
         return None if text is None else date.fromisoformat(text).isoformat()
     except ValueError as error:
@@ -48,7 +48,7 @@ def checked_date(text: str | None) -> str | None:
 
 
 def checked_name(text: str) -> str:
-    """A name as it is; raises SettingsError where a folder cannot be called so."""
+    """The name itself; raises SettingsError unless it can be a folder name."""
     if text == contents.COMMON:
         raise SettingsError(f"--name {text}: is what the splits of ks-publish diff --out are called; give another")
     if not contents.NAME.fullmatch(text):
@@ -59,7 +59,7 @@ def checked_name(text: str) -> str:
 
 
 def checked_creator(text: str | None) -> str | None:
-    """A name of somebody as it is; raises SettingsError where it is no line of text."""
+    """The creator's name itself; raises SettingsError unless it is one line of text."""
     if text is not None and (
         not 0 < len(text) <= 200 or any(unicodedata.category(each) in ("Cc", "Cs") for each in text)
     ):
@@ -68,7 +68,7 @@ def checked_creator(text: str | None) -> str | None:
 
 
 def checked_url(text: str | None) -> str | None:
-    """A page's address as it is; raises SettingsError where it is none, or holds a user or a password."""
+    """The URL itself; raises SettingsError if it is invalid, or contains a user name or password."""
     if text is not None and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[!-;=?-~]{0,400})?", text):
         raise SettingsError(
             "--url: give the page of the set, such as https://example.org/k32, without user and password"

@@ -1,4 +1,4 @@
-"""The version of a set that lies in a folder already, which the next one follows."""
+"""The existing version in a published folder, which the next one follows."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,36 +15,36 @@ from .likeness import Hashes
 from .tables import Row
 
 MOST_NAMED = 20
-"""Files that a message names."""
+"""Maximum number of files listed in a message."""
 
 FRESH = {".git", ".gitattributes", ".cache"}
-"""What lies in a checkout of a repository of the Hub in which nothing is yet."""
+"""Contents of a checkout of an empty Hub repository."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previous:
-    """The version that lies in the folder."""
+    """The existing version in the folder."""
 
     published: Published
     records: Mapping[str, versions.Record]
     labels: Mapping[str, int]
-    """The index of each label."""
+    """Index of each label."""
     hashes: Mapping[str, Hashes]
-    """By the SHA-256 of the clip."""
+    """By SHA-256 of the clip."""
     sums: Mapping[str, str]
     whole: bool
-    """Every file of it is there."""
+    """Whether all of its files exist."""
     date: str
     creator: str
     url: str
     license: str
-    """SPDX."""
+    """SPDX identifier."""
     history: str
-    """Of CHANGES.md, the entries."""
+    """Entries of CHANGES.md."""
 
 
 def previous(out: Path) -> Previous | None:
-    """The version that lies in a folder; None where there is nothing; PublishError where it is not for us to write over."""
+    """Read the existing version of a folder; None if it is empty; raises PublishError if we must not overwrite it."""
     if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= FRESH):
         return None
     if not out.is_dir() or not contents.is_published(out):
@@ -83,7 +83,7 @@ def previous(out: Path) -> Previous | None:
 
 
 def _refuse_lost(out: Path, sums: Mapping[str, str], missing: Collection[str]) -> None:
-    """Raise PublishError where something is gone that cannot be made again: tables, history, date, who publishes it."""
+    """Raise PublishError if irreplaceable content is missing: tables, history, date, creator."""
     lost = [name for name in (CHANGES, CROISSANT) if name in missing or name not in sums]
     lost += [name for name in sorted(missing) if name.startswith("splits/")]
     if lost:
@@ -101,7 +101,7 @@ def _history(out: Path) -> str:
 
 
 def check_unchanged(out: Path, sums: Mapping[str, str]) -> set[str]:
-    """Files of SHA256SUMS that are not there; raises PublishError where one was changed."""
+    """Missing files of SHA256SUMS; raises PublishError if one was changed."""
     differ = {
         name: path.exists() or path.is_symlink()
         for name, same in files.in_threads(lambda name: _is_same(out / name, sums[name]), sums)
@@ -122,7 +122,7 @@ def _is_same(path: Path, sha256: str) -> bool:
 
 
 def refuse_strangers(new: Path, out: Path, own: Collection[str]) -> None:
-    """Raise PublishError where a file that is not among our `own` lies in `out` where `new` has one."""
+    """Raise PublishError if a foreign file (not in `own`) in `out` would be overwritten by one of `new`."""
     taken = [
         name for name in contents.names(new) if name not in own and ((out / name).exists() or (out / name).is_symlink())
     ]

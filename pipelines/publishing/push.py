@@ -1,6 +1,6 @@
-"""A published folder to the Hub: says what is to be sent and under which licence, asks, sends, and says what comes after.
+"""Upload a published folder to the Hub, after a summary with its license and a confirmation.
 
-Sent is what SHA256SUMS names, and nothing else that lies in the folder.
+Only files listed in SHA256SUMS are uploaded.
 """
 
 import signal
@@ -27,13 +27,13 @@ MEDIA = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif"), "pictures"),
     **dict.fromkeys((".tar", ".npy", ".npz"), "shards and arrays"),
 }
-"""What the files of a suffix hold that was somebody's video; the others are tables, texts and weights."""
+"""Kind of third-party media by file extension; all other files are tables, texts and weights."""
 MOST_CARD_BYTES = 4 << 20
-"""A card is not longer."""
+"""Maximum size of a card in bytes."""
 STALE = {"dataset": ("splits/*", "clips/*"), "model": ("checkpoints/*", "results/*")}
-"""Files of an earlier push that no card of a later one speaks of: they are deleted there."""
+"""Files of an earlier push that are deleted on the Hub if the new version does not have them."""
 MOST_NAMED = 20
-"""Files of a kind that are named."""
+"""Maximum number of files of a kind that are listed."""
 HISTORY = (
     "note: the git history of the repository keeps what is deleted; to purge it, with huggingface_hub: "
     "HfApi().super_squash_history({repo!r}, repo_type={kind!r}), and of large files what list_lfs_files finds, with "
@@ -54,12 +54,12 @@ def push(
     public: bool = False,
     ask: Callable[[str], str] = input,
 ) -> int:
-    """Send a published folder to a place on the Hub after saying what it is and what goes there; returns the exit code.
+    """Upload a published folder to the Hub, after printing what is sent and where; returns the exit code.
 
-    `kind` is what `to` has to be. A repository that is not there is made, private unless `public`; one that is there stays as it
-    is. Asks before anything is sent or deleted unless `yes`. Raises SettingsError for another kind of place, for a folder that
-    is not whole or has names that the Hub does not take, and where nobody can be asked; RemoteError and StoppedError as
-    `hub.push`.
+    `kind` is the required type of `to`. A missing repository is created, private unless `public`; the visibility of an existing
+    one is not changed. Asks for confirmation before anything is sent or deleted, unless `yes`. Raises SettingsError for another
+    type of repository, an incomplete folder, names that the Hub does not accept, and if nobody can be asked; RemoteError and
+    StoppedError as `hub.push`.
     """
     place = check_place(to, kind)
     items = _items(folder)
@@ -96,7 +96,7 @@ def push(
 
 
 def check_place(to: Address | str, kind: Literal["dataset", "model"]) -> hub.Place:
-    """Where it goes; raises SettingsError where that is no place for such a thing."""
+    """The target; raises SettingsError if it is not a repository of this type."""
     like = "hf://datasets/USER/NAME" if kind == "dataset" else "hf://USER/NAME"
     if not hub.is_hub(to):
         raise SettingsError(f"--push {Address(to)}: is no place on the Hub; give {like}")
@@ -107,7 +107,7 @@ def check_place(to: Address | str, kind: Literal["dataset", "model"]) -> hub.Pla
 
 
 def _items(folder: Path) -> list[hub.Item]:
-    """A folder's own files in the order of their names; raises SettingsError where one is not there or cannot be sent."""
+    """The folder's own files, sorted by name; raises SettingsError if one is missing or cannot be sent."""
     if not (folder / SUMS).is_file():
         raise SettingsError(
             f"{folder}: holds no {SUMS}, which says what is to be sent; write it first with --out {folder}"
@@ -128,7 +128,7 @@ def _items(folder: Path) -> list[hub.Item]:
 
 
 def _strays(folder: Path, items: list[hub.Item]) -> list[str]:
-    """What lies in a folder and is not sent, but for what git and the Hub keep there."""
+    """Files of a folder that are not sent, except those of git and the Hub."""
     own = {each.name for each in items}
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_folder(path)]
     others = [name for name in names if name not in own and not contents.is_of_the_hub(name)]
@@ -146,13 +146,13 @@ def _deletions(place: hub.Place, stale: list[str]) -> list[str]:
 
 
 def _named(names: list[str]) -> str:
-    """How many files, and the names of some."""
+    """Number of files, and some names."""
     more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f"{len(names)} files: {', '.join(plain(files.as_text(name)) for name in names[:MOST_NAMED])}{more}"
 
 
 def _plan(folder: Path, place: hub.Place, items: list[hub.Item], *, private: bool | None, public: bool) -> list[str]:
-    """What is to be sent, to whom it will be open, and under which licence."""
+    """What is to be sent, who will be able to see it, and the license."""
     sizes = {each.name: each.path.stat().st_size for each in items}
     media: Counter[str] = Counter()
     held: Counter[str] = Counter()
@@ -178,7 +178,7 @@ def _plan(folder: Path, place: hub.Place, items: list[hub.Item], *, private: boo
 
 
 def _licence(folder: Path) -> str:
-    """What the head of a card says of it; empty where it says nothing."""
+    """License in the header of a card; empty if there is none."""
     try:
         with (folder / "README.md").open("rb") as file:
             text = file.read(MOST_CARD_BYTES).decode("utf-8", "replace")
@@ -191,7 +191,7 @@ def _licence(folder: Path) -> str:
 
 
 def _bytes(count: int) -> str:
-    """So many bytes, in the unit that is read best."""
+    """A size in a readable unit."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

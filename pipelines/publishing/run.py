@@ -1,4 +1,4 @@
-"""ks-publish run: of a training run what others need, in a folder and on the Hub: weights, settings, data, scores and a card.
+"""ks-publish run: publish a training run in a folder and on the Hub: weights, settings, data, scores and a card.
 
 OUT/README.md            the card, see `run_card`
    /config.yaml          the settings, without what is this machine's
@@ -34,8 +34,8 @@ _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Publish a training run: its weights, settings, data and scores, without anything of this machine.
+class PublishRunSettings:
+    """Publish a training run: its weights, settings, data and scores, without paths or names of this machine.
 
     Examples:
       ks-publish run runs/avcl_k32 --out published
@@ -47,31 +47,31 @@ class Settings:
     """
 
     run: Path
-    """Folder of the training run; may be said without --run, before all options."""
+    """Folder of the training run; may be given as the first argument, without --run."""
     checkpoint: str = "last"
-    """Which one: last, best, or a name such as step-00000500."""
+    """Checkpoint to publish: last, best, or a name such as step-00000500."""
     out: Path | None = None
-    """Folder that is written; default: RUN/published."""
+    """Output folder. Default: RUN/published."""
     push: Address | None = None
-    """hf://USER/NAME: send the folder there, after saying what it is and asking."""
+    """Upload the folder to hf://USER/NAME, after a summary and a confirmation."""
     yes: bool = False
-    """With --push: send without asking."""
+    """With --push: upload without confirmation."""
     public: bool = False
-    """With --push: a repository that is not there is made public, and not private."""
+    """With --push: create a missing repository public instead of private."""
     license: str | None = None
-    """Of the weights, as the Hub calls it (cc-by-4.0, mit, apache-2.0); without one nobody may use them."""
+    """License of the weights, as the Hub names it (cc-by-4.0, mit, apache-2.0). Without one nobody may use them."""
     dataset: Address | None = None
-    """hf://datasets/USER/NAME of the clips that it was trained on, for the card."""
+    """Dataset that the run was trained on, hf://datasets/USER/NAME, for the model card."""
     json: bool = False
-    """Print what was written as JSON on standard output."""
+    """Print the list of written files as JSON on standard output."""
 
 
 def publish_run(argv: Sequence[str] | None = None) -> int:
-    """The body of `ks-publish run`, whose words begin after `run`; returns the exit code."""
+    """Entry point of `ks-publish run`; `argv` starts after `run`. Returns the exit code."""
     words = list(sys.argv[2:] if argv is None else argv)
     if words and not words[0].startswith("-"):
         words[0] = f"--run={words[0]}"
-    settings = parse(Settings, words, prog="ks-publish run").settings
+    settings = parse(PublishRunSettings, words, prog="ks-publish run").settings
     _check(settings)
     out = settings.out or settings.run / "published"
     found = run_facts.collect(settings.run, settings.checkpoint)
@@ -92,8 +92,8 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
     return push(out, settings.push, kind="model", yes=settings.yes, public=settings.public)
 
 
-def _check(settings: Settings) -> None:
-    """Raise SettingsError for what cannot be, before anything is written; RemoteError for what is no address on the Hub."""
+def _check(settings: PublishRunSettings) -> None:
+    """Raise SettingsError for invalid options, before anything is written; RemoteError for an invalid Hub address."""
     if settings.license is not None and not _LICENCE.fullmatch(settings.license):
         raise SettingsError(
             f"--license {settings.license!r}: is no name of a licence on the Hub; give one such as cc-by-4.0"
@@ -111,7 +111,7 @@ def _check(settings: Settings) -> None:
 
 
 def _earlier(out: Path) -> dict[str, str]:
-    """The SHA-256 of each file that an earlier `ks-publish run` wrote there; PublishError where it holds anything else alone."""
+    """SHA-256 of each file written by an earlier `ks-publish run`; raises PublishError if the folder only has other files."""
     if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= FRESH):
         return {}
     if not out.is_dir() or not (out / SUMS).is_file():
@@ -124,7 +124,7 @@ def _earlier(out: Path) -> dict[str, str]:
 
 
 def _write(out: Path, found: "run_facts.Published", card: str) -> list[str]:
-    """Write the folder as a whole in the place of the one before, and return the names of its files; those of others stay."""
+    """Write the folder, replacing the previous one atomically; returns its file names. Foreign files are kept."""
     documents: dict[str, bytes] = {
         f"checkpoints/{found.name}/state.json": _json(found.state),
         "config.yaml": yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True).encode(),

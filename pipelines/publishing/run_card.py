@@ -1,4 +1,4 @@
-"""The model card of a published run: what it is, how it is loaded, what it learnt from, and what it reaches beside untrained."""
+"""Model card of a published run: description, usage, training data, and scores compared with untrained encoders."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +15,13 @@ TITLES = {
     "data_recipe": "recipe of the shards",
 }
 PARTS = ("_low", "_high", "_chance", "selected_on_test")
-"""Ends of the names of what stands beside a score."""
+"""Suffixes of metrics that are shown beside a score."""
 
 
 def card(found: Published, *, place: str, licence: str, dataset: str) -> str:
-    """The text of README.md, with the head that the Hub reads.
+    """Contents of README.md, with the Hub's header.
 
-    `place` is the address that it is loaded from, `dataset` USER/NAME of its clips on the Hub, or empty.
+    `place`: address to load it from; `dataset`: USER/NAME of its clips on the Hub, or empty.
     """
     config, facts = found.config, found.facts
     head: dict[str, Any] = {"library_name": "kinetics-sounds"}
@@ -50,7 +50,7 @@ def card(found: Published, *, place: str, licence: str, dataset: str) -> str:
 
 
 def _what(found: Published) -> str:
-    """What the weights are."""
+    """Description of the weights."""
     config, of_steps = found.config, found.state.get("of_steps")
     method, backbone, batch = (escape(str(config.get(name, "?"))) for name in ("method", "backbone", "batch"))
     version = escape(str(found.facts["versions"].get("kinetics-sounds", "")))
@@ -86,7 +86,7 @@ def _loading(place: str) -> list[str]:
 
 
 def _data(facts: Mapping[str, Any], dataset: str) -> list[str]:
-    """What it learnt from."""
+    """Description of the training data."""
     data = facts["data"]
     rows: list[list[object]] = [
         ["clips", f"{data.get('samples', 0):,} of the split {escape(facts['train_split'])}"],
@@ -101,7 +101,7 @@ def _data(facts: Mapping[str, Any], dataset: str) -> list[str]:
 
 
 def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A table a probe and data: each score with its interval, beside the untrained encoders' and chance."""
+    """A table per probe and dataset: each score with its confidence interval, the untrained encoders' score, and chance."""
     lines = ["## What it reaches", ""]
     untrained = {_asked(each): each for each in results.values() if each.get("checkpoint") == "untrained"}
     trained = [each for each in results.values() if each.get("checkpoint") != "untrained"]
@@ -128,7 +128,7 @@ def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _asked(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """What two results have in common that may stand beside each other."""
+    """Properties that two results must share to be compared."""
     return tuple(str(result.get(name)) for name in ("probe", "on_split", "fingerprint", "samples", "clips", "settings"))
 
 

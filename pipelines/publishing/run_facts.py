@@ -1,4 +1,4 @@
-"""What a training run says that may be published: read by lists of what is let through, so that nothing of this machine is."""
+"""Read the publishable facts of a training run, by allow-lists, so that nothing about this machine is published."""
 
 import itertools
 import json
@@ -17,14 +17,14 @@ from kinetics_sounds.errors import RunError
 from kinetics_sounds.renamed import rename_keys
 
 MOST_BYTES = 1 << 20
-"""Of a file of JSON."""
+"""Maximum size of a JSON file in bytes."""
 MOST_HEADER_BYTES = 16 << 20
-"""Of a safetensors file."""
+"""Maximum size of a safetensors header in bytes."""
 MOST_RESULTS = 200
 MOST_LETTERS = 500
-"""Of a text."""
+"""Maximum length of a text."""
 TEXTS = ("recipe", "train_split", "fingerprint", "selection", "content", "data_recipe", "classes", "note")
-"""Of run.json; the first three are in every run's."""
+"""Fields of run.json; the first three are in every run."""
 DATA = ("classes", "samples", "steps", "steps_per_epoch", "batch")
 STATE = ("schema", "step", "of_steps")
 CONFIG = (
@@ -44,7 +44,7 @@ CONFIG = (
     *("sync_bn", "precision", "grad_accum_steps", "compile", "activation_checkpointing", "channels_last"),
     *("max_bad_fraction", "window"),
 )
-"""Of config.yaml, with the options of the run's method, backbones and view: what decides what is learnt."""
+"""Settings in config.yaml that affect training, together with those of the run's method, backbones and view."""
 RESULT = (
     *("probe", "recipe", "checkpoint", "intervals", "on_split", "fingerprint", "selection", "content", "trained_on"),
     *(
@@ -61,17 +61,17 @@ RESULT = (
     ),
     *("tuned", "best_on", "epochs", "vote", "windows", "seconds"),
 )
-"""Of a results.json."""
+"""Fields of a results.json."""
 
 _STEP = re.compile(r"(step-\d{8,})(?:\.old)?")
 _KEY = re.compile(r"[\w.*+\[\]-]{1,100}", flags=re.ASCII)
 _WORD = re.compile(r"[\w.*+-]{0,100}", flags=re.ASCII)
 _WORDS = re.compile(rf"{_WORD.pattern}(, ?[\w.*+-]{{1,100}}){{0,50}}", flags=re.ASCII)
-"""Of a setting: a word, or several with commas between."""
+"""Value of a setting: a word, or several separated by commas."""
 _ADDRESS = re.compile(
     r"((?<![\w+.-])(?!(?:[\w.-]+\+)?file:)[a-z][a-z0-9+.-]*://[^/\\\s]\S*)", flags=re.ASCII | re.IGNORECASE
 )
-"""One of another machine; `file:` names this one's files, and so does any without a host."""
+"""Address of another machine; `file:` and URLs without a host are local."""
 _PATH = re.compile(
     r"""(?<!\w)(?:
       (?:[\w+.@-]+:)? (?: ~[\w.-]*[/\\] | \.{1,2}[/\\] | [/\\]+(?=\S) ) (?:[^/\\\n]+[/\\]+)* [^/\\\s]*  # from a root or here
@@ -82,30 +82,30 @@ _PATH = re.compile(
     )""",
     flags=re.VERBOSE | re.IGNORECASE,
 )
-"""A path within a text; a folder that is begun by a mark may have blanks in its name."""
+"""A path within a text; quoted folder names may contain blanks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What is published of a run."""
+    """Publishable facts of a run."""
 
     name: str
-    """Of the checkpoint."""
+    """Name of the checkpoint."""
     weights: Path
     facts: dict[str, Any]
-    """run.json."""
+    """Contents of run.json."""
     config: dict[str, Any]
     state: dict[str, Any]
     results: dict[str, dict[str, Any]]
-    """By the names of their files."""
+    """By file name."""
     parameters: int
-    """Numbers among the weights."""
+    """Number of parameters."""
     left_out: list[str]
-    """Results that are of something else, each with the reason."""
+    """Results of other checkpoints, each with the reason for leaving it out."""
 
 
 def collect(run: Path, checkpoint: str) -> Published:
-    """Read a run; raises RunError where it is none, has no such checkpoint, or says what no run of ours does."""
+    """Read a run; raises RunError if it is not a run, lacks the checkpoint, or has invalid contents."""
     facts, config = _facts(run), _config(run)
     path = _checkpoint(run, checkpoint)
     name = path.name.removesuffix(".old")
@@ -149,7 +149,7 @@ def _facts(run: Path) -> dict[str, Any]:
 
 
 def _config(run: Path) -> dict[str, Any]:
-    """The settings that decide what is learnt; raises RunError for values that no setting of ours has."""
+    """Settings that affect training; raises RunError for values that we never write."""
     path = run / "config.yaml"
     try:
         text = config_text.read_config(path)
@@ -171,7 +171,7 @@ def _config(run: Path) -> dict[str, Any]:
 
 
 def _strange(value: object, depth: int = 0) -> str | None:
-    """What of a setting is none that we write: texts but words with commas, deep tables; None where all is well."""
+    """The invalid part of a setting, such as a text other than words, or deep nesting; None if it is valid."""
     if isinstance(value, dict) and depth < 6:
         keys = (str(key) for key in value if not (isinstance(key, str) and _KEY.fullmatch(key)))
         return next(keys, None) or next(
@@ -196,7 +196,7 @@ def _state(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(run: Path, name: str) -> Path:
-    """The folder of a checkpoint; of a step that was being saved again, the one before where no new one is there."""
+    """Folder of a checkpoint; if its saving was interrupted, the previous version of it."""
     found: dict[str, Path] = {}
     for path in sorted((run / "checkpoints").glob("step-*"), reverse=True):  # step-….old comes before step-…
         named = _STEP.fullmatch(path.name)
@@ -216,7 +216,7 @@ def _checkpoint(run: Path, name: str) -> Path:
 
 
 def _parameters(path: Path) -> int:
-    """Numbers among the weights, by the header alone; raises RunError where the file is not what we write."""
+    """Number of parameters, from the header alone; raises RunError if the file is invalid."""
     damaged = f"{path}: is damaged; take another --checkpoint"
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -240,7 +240,7 @@ def _parameters(path: Path) -> int:
 
 
 def _results(run: Path, checkpoint: str, facts: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """What ks-eval found of a checkpoint and of the untrained encoders; and what was left out, with the reason."""
+    """Results of ks-eval for a checkpoint and for untrained encoders; and the ones left out, with the reason."""
     found: dict[str, dict[str, Any]] = {}
     left_out = []
     paths = sorted(run.glob("eval/**/results.json"))
@@ -263,7 +263,7 @@ def _results(run: Path, checkpoint: str, facts: Mapping[str, Any]) -> tuple[dict
 
 
 def _free(path: Path, taken: Collection[str]) -> str:
-    """What the results of a folder below eval/ are called: a name that no other has, also where letters are one size."""
+    """Unique name for the results of a folder below eval/, case-insensitively."""
     name = re.sub(r"[^\w.-]+", "-", "-".join(path.parts), flags=re.ASCII).strip(".-") or "results"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     lower = {each.lower() for each in taken}
@@ -280,7 +280,7 @@ def _result(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON
-    """A value of JSON whose texts name no folder and no secret, and whose keys are words."""
+    """A JSON value without paths and secrets in its texts, and with only words as keys."""
     if isinstance(value, dict) and depth < 6:
         return {key: _clean(each, depth + 1) for key, each in value.items() if _KEY.fullmatch(str(key))}
     if isinstance(value, list) and depth < 6:
@@ -291,7 +291,7 @@ def _clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON
 
 
 def _text(text: str) -> str:
-    """In one line, with `PATH` in place of a path, whose last part may be a user's name, and without an address' secrets."""
+    """Text on one line, with `PATH` for paths (which may contain a user name) and without the secrets of addresses."""
     line = "".join(each if each.isprintable() else " " for each in redact.redact(text[: 4 * MOST_LETTERS]))
     parts = _ADDRESS.split(line)
     return "".join(part if number % 2 else _PATH.sub("PATH", part) for number, part in enumerate(parts))[:MOST_LETTERS]
@@ -302,7 +302,7 @@ def _is_number(value: object) -> bool:
 
 
 def _read(path: Path, remedy: str) -> dict[str, Any]:
-    """A table of JSON; raises RunError where there is none."""
+    """Read a JSON object; raises RunError if it is invalid."""
     try:
         told = files.read_json(path, most_bytes=MOST_BYTES)
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A set of clips to be compared, from a published folder, a manifest or a list."""
+"""A dataset to compare, from a published folder, a manifest or a list."""
 
 import csv
 import itertools
@@ -20,28 +20,28 @@ Kind = Literal["published", "manifest", "list"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSet:
-    """The ok clips of something."""
+    """The ok clips of a dataset."""
 
     name: str
-    """The path's last part."""
+    """Last part of the path."""
     kind: Kind
     rows: Mapping[str, Row]
-    """By key: the clips that are there; of a list, those that it names, with None for what it does not say."""
+    """Rows of the existing clips by key; of a list, of all its clips, with None for missing fields."""
     lost: Mapping[str, str]
-    """Status of the others by key."""
+    """Status of the other clips, by key."""
     labels: tuple[str, ...]
-    """Of the class list, or those of the rows, sorted."""
+    """Labels of the class list, or of the rows, sorted."""
     unread: tuple[str, ...] = ()
-    """Rows of a list that name no clip, each with its line and the reason."""
+    """Rows of a list without a clip, each with its line number and the reason."""
 
     @property
     def is_full(self) -> bool:
-        """Whether the rows say all that a published one says."""
+        """Whether the rows have all published fields."""
         return self.kind != "list"
 
     @property
     def fingerprints(self) -> Both:
-        """Selection, and content where all bytes are known; empty where the rows do not say enough."""
+        """Selection, and content if all bytes are known; empty if fields are missing."""
         rows = self.rows.values()
         if any(row[name] is None for row in rows for name in ("key", "label", "split")):
             return Both(selection="", content="")
@@ -54,9 +54,9 @@ class ClipSet:
 
 
 def read_both(first: Path, second: Path) -> tuple[ClipSet, ClipSet]:
-    """Two sets, of which a list may leave out what the other knows: ends of spans, and the labels of class indices.
+    """Read two datasets; fields missing in a list are completed from the other: ends of spans, and labels of class indices.
 
-    Raises PublishError, ManifestError or ListError where one is none.
+    Raises PublishError, ManifestError or ListError if one is invalid.
     """
     made = {path: _read_full(path) for path in (first, second)}
     full = next((each for each in made.values() if each is not None), None)
@@ -68,7 +68,7 @@ def read_both(first: Path, second: Path) -> tuple[ClipSet, ClipSet]:
 
 
 def _read_full(path: Path) -> ClipSet | None:
-    """A published folder or a manifest; None for what may be a list, or a folder of such."""
+    """Read a published folder or a manifest; None for a possible list, or a folder of lists."""
     if path.is_dir():
         if contents.is_list(path):
             return None
@@ -86,7 +86,7 @@ def _read_full(path: Path) -> ClipSet | None:
 
 
 def read_list(path: Path, other: ClipSet | None) -> ClipSet:
-    """A paper's list; what it does not say is None, or what the `other` set knows."""
+    """Read a paper's list; missing fields are None, or completed from `other`."""
     known = dict.fromkeys([*other.rows, *other.lost]) if other else {}
     labels = other.labels if other else ()
     files_ = [contents.csv_path(path, split) for split in contents.splits_of(path)] if path.is_dir() else [path]
@@ -127,7 +127,7 @@ def _labels(folder: Path) -> tuple[str, ...]:
 
 
 def _is_manifest(path: Path) -> bool:
-    """Whether a file begins as a manifest's CSV does: its columns, and no other table's."""
+    """Whether a file begins like a manifest's CSV and no other table."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as text:
             header = next(csv.reader(itertools.islice(iter(lambda: text.readline(1 << 16), ""), 1)), [])

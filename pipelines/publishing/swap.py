@@ -1,4 +1,4 @@
-"""A folder in the place of another at one moment: a kill leaves the old one or the new one, never a mixture."""
+"""Replace a folder atomically: a kill leaves the old or the new one, never a mixture."""
 
 import ctypes
 import errno
@@ -14,12 +14,12 @@ from kinetics_sounds.errors import PublishError
 _EXCHANGE = 2
 _AT_FDCWD = -100
 _NOT_HERE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
-"""Numbers of an OSError where a kernel or a file system cannot exchange two names."""
+"""errno values of kernels and file systems that cannot exchange two names."""
 _NEW, _OLD = "new", "old"
 
 
 def staging_of(out: Path) -> Path:
-    """Where the folder `out` is made: beside it, on the same disk; PublishError where it is the root, beside which is nothing."""
+    """Staging folder for `out`: beside it, on the same disk; raises PublishError for the root."""
     if not out.name:
         raise PublishError(f"{out}: is no folder that another can take the place of; choose another --out")
     return out.with_name(f".{out.name}.ks-publish")
@@ -27,10 +27,10 @@ def staging_of(out: Path) -> Path:
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """An empty folder in which to make `out`, held for this process; what a killed run left half made goes first.
+    """An empty, locked staging folder for `out`; leftovers of a killed run are removed first.
 
-    It is removed at the end, unless it was exchanged. What lies beside it in the staging folder stays until `exchange` has
-    ended, so that a stopped run can go on.
+    It is removed at the end, unless it was exchanged. Other files in the staging folder stay until `exchange` has ended, so that
+    a stopped run can resume.
     """
     place = staging_of(out)
     with files.exclusive(place, command="ks-publish"):
@@ -57,9 +57,10 @@ def discard(out: Path) -> None:
 
 
 def exchange(new: Path, out: Path, *, own: Iterable[str]) -> None:
-    """Give the finished folder `new` the place of `out`; files there that are not among `own` are taken along.
+    """Move the finished folder `new` to `out`; files there that are not in `own` are kept.
 
-    On a file system that cannot exchange two folders there is a moment without either, and the next run mends a kill then.
+    On a file system that cannot exchange two folders there is a moment without either; after a kill at that moment, the next run
+    repairs it.
     """
     for _ in files.in_threads(_sync, [path for path in new.rglob("*") if path.is_file()]):
         pass
@@ -85,13 +86,13 @@ def exchange(new: Path, out: Path, *, own: Iterable[str]) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Make a file's bytes survive a power cut."""
+    """Sync a file."""
     with path.open("rb") as file, files.named(path):
         os.fsync(file.fileno())
 
 
 def _keep_others(out: Path, new: Path, own: set[str]) -> None:
-    """Link what ks-publish did not write into the new folder."""
+    """Hard-link files that ks-publish did not write into the new folder."""
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out)
         if path.is_dir() and not path.is_symlink():
@@ -110,7 +111,7 @@ def _keep_others(out: Path, new: Path, own: set[str]) -> None:
 
 
 def _exchanged(first: Path, second: Path) -> bool:
-    """Exchange two names at one moment; False where that cannot be done here."""
+    """Exchange two names atomically; False if not supported here."""
     with suppress(AttributeError):  # a C library without it
         call = ctypes.CDLL(None, use_errno=True).renameat2
         if call(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _EXCHANGE) == 0:

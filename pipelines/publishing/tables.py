@@ -1,4 +1,4 @@
-"""The table of a published split: its columns, and the same rows as CSV and as Parquet, written and read back."""
+"""Table of a published split: its columns, and reading and writing it as CSV and Parquet."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from kinetics_sounds.errors import PublishError
 
 Value = str | int | float | bool | None
 Row = Mapping[str, Value]
-"""A row by column; None where there is nothing to say."""
+"""Values by column; None for missing ones."""
 
 _TEXT, _COUNT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 COLUMNS: Mapping[str, pa.DataType] = {
@@ -49,21 +49,21 @@ COLUMNS: Mapping[str, pa.DataType] = {
     "picture_hash": _TEXT,
     "sound_hash": _TEXT,
 }
-"""All that is published of a clip, in this order: an allow-list. What a manifest says besides stays on the machine."""
+"""All published columns in order: an allow-list. Other columns of a manifest are not published."""
 
 HASHES = ("picture_hash", "sound_hash")
 MEASURED = tuple(COLUMNS)[tuple(COLUMNS).index("bytes") : tuple(COLUMNS).index("picture_hash")]
-"""Columns that an ok clip alone has."""
+"""Columns that only ok clips have."""
 SCHEMA = pa.schema([pa.field(name, kind) for name, kind in COLUMNS.items()])
 
 ROWS = 10_000
-"""Of a row group, and held in memory at a time."""
+"""Rows per row group, and held in memory at a time."""
 MOST_ROWS = 5_000_000
-"""Of one split."""
+"""Maximum number of rows of a split."""
 MOST_BYTES = 4 << 30
-"""Of one table, as it lies on the disk and as it is unpacked."""
+"""Maximum size of a table in bytes, both on disk and uncompressed."""
 MOST_LINE = 1 << 16
-"""Characters of a line of a CSV, which has some 400."""
+"""Maximum length of a CSV line, which has about 400 characters."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _REAL_TEXT = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?", re.ASCII)
@@ -73,7 +73,7 @@ _CHANNEL = re.compile(r"mix|left|right|[0-9]{1,2}")
 
 
 def row_of(outcome: Outcome, label_index: int, hashes: tuple[str, str] = ("", "")) -> Row:
-    """What is published of one outcome; `hashes` are those of picture and sound."""
+    """Published row of an outcome; `hashes`: of picture and audio."""
     clip, media = outcome.clip, outcome.media
     measured = {name: getattr(media, name) for name in MEASURED} if media else dict.fromkeys(MEASURED)
     return {
@@ -91,7 +91,7 @@ def row_of(outcome: Outcome, label_index: int, hashes: tuple[str, str] = ("", ""
 
 
 def write(path: Path, rows: Iterable[Row]) -> int:
-    """Write the rows to a CSV, and beside it to a Parquet file of the same name; returns how many they are."""
+    """Write the rows to a CSV and a Parquet file of the same name; returns their number."""
     count = 0
     source = iter(rows)
     options = {"compression": "zstd", "write_page_checksum": True}
@@ -117,14 +117,14 @@ def _lines(rows: Sequence[Row]) -> str:
 
 
 def _cell(name: str, value: Value) -> str:
-    """A value as text. Ids and keys, of letters, digits, `_` and `-`, are none that a spreadsheet could run: they stay whole."""
+    """A value as text. IDs and keys (letters, digits, `_`, `-`) cannot be formulas, so they are not escaped."""
     if value is None:
         return ""
     return files.for_people(str(value)) if name == "label" else str(value)
 
 
 def read_csv(path: Path) -> Iterator[Row]:
-    """The rows of a split's CSV, each checked; raises PublishError that names the line of the first that is wrong."""
+    """Validated rows of a split's CSV; raises PublishError with the line number of an invalid one."""
     _check_file(path)
     try:
         with path.open(encoding="utf-8", newline="") as text:
@@ -173,7 +173,7 @@ def _value(name: str, kind: pa.DataType, cell: str) -> Value:
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
-    """The rows of a split's Parquet file, each checked; raises PublishError where it is none of ours."""
+    """Validated rows of a split's Parquet file; raises PublishError if it is invalid."""
     _check_file(path)
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
@@ -201,7 +201,7 @@ def _check_file(path: Path) -> None:
 
 
 def checked(row: Row) -> Row:
-    """The row itself; raises ValueError where it says what no clip can be."""
+    """The row itself; raises ValueError for invalid values."""
     key, label, status = row["key"], row["label"], row["status"]
     if not isinstance(key, str) or parse_key(key) != (row["youtube_id"], row["time_start"], row["time_end"]):
         raise ValueError(f"key {_shown(key)} is not that of its youtube_id and times")
@@ -233,7 +233,7 @@ def _check_measured(row: Row, *, ok: bool) -> None:
 
 
 def label_fault(label: str) -> str:
-    """Why a label cannot stand on a line of a class list; empty where it can."""
+    """Why a label cannot be a line of a class list; empty if it can."""
     if not label or label.strip() != label:
         return "is empty, or has blanks around it"
     if "#" in label:
@@ -249,7 +249,7 @@ def _shown(value: object) -> str:
 
 
 def both_fingerprints(rows: Iterable[Row]) -> fingerprints.Both:
-    """`selection` and `content` over the ok rows among these."""
+    """`selection` and `content` over the ok rows."""
     return fingerprints.both(
         [
             (str(row["key"]), str(row["label"]), str(row["split"]), text_or_none(row["sha256"]))
@@ -260,5 +260,5 @@ def both_fingerprints(rows: Iterable[Row]) -> fingerprints.Both:
 
 
 def text_or_none(value: Value) -> str | None:
-    """A value as text, or that there is none."""
+    """A value as text, or None."""
     return None if value is None else str(value)

@@ -1,6 +1,6 @@
-"""Which version follows: MAJOR where records are removed or moved, MINOR where some are added, else PATCH (Croissant's rule).
+"""Next version number: MAJOR if records are removed or moved, MINOR if some are added, else PATCH (Croissant's rule).
 
-A label that has another index is a MAJOR too: what a model learnt of the numbers means something else.
+A changed label index is MAJOR too: a trained model's outputs change their meaning.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ FIRST = "1.0.0"
 
 
 class Record(NamedTuple):
-    """What of a row decides the version."""
+    """The fields of a row that determine the version."""
 
     label: str
     split: str
@@ -27,27 +27,27 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """Clips of a set against those of the version before, counted by split."""
+    """Number of changed clips since the previous version, by split."""
 
     added: Mapping[str, int] = field(default_factory=dict)
     removed: Mapping[str, int] = field(default_factory=dict)
-    """By the split that they were of."""
+    """By the former split."""
     moved: Mapping[str, int] = field(default_factory=dict)
-    """Of another label or split than before, by the split that they are of."""
+    """Changed label or split, by the new split."""
     other_content: Mapping[str, int] = field(default_factory=dict)
     other_status: Mapping[str, int] = field(default_factory=dict)
-    """Clips that are not there, for another reason than before."""
+    """Clips that still do not exist, for another reason."""
     remapped: tuple[str, ...] = ()
-    """Labels whose index is another than before, or that have none any more: a model's outputs mean something else."""
+    """Labels whose index changed, or which were removed: a trained model's outputs change their meaning."""
 
     @property
     def least(self) -> int:
-        """Which number of the version must rise: 0 for MAJOR, 1 for MINOR, 2 for PATCH."""
+        """Part of the version to increment: 0 for MAJOR, 1 for MINOR, 2 for PATCH."""
         return 0 if self.removed or self.moved or self.remapped else 1 if self.added else 2
 
 
 def records(rows: Iterable[Row]) -> dict[str, Record]:
-    """What decides the version, by key."""
+    """Fields that determine the version, by key."""
     return {
         str(row["key"]): Record(str(row["label"]), str(row["split"]), str(row["status"]), str(row["sha256"] or ""))
         for row in rows
@@ -55,7 +55,7 @@ def records(rows: Iterable[Row]) -> dict[str, Record]:
 
 
 def changes(before: Mapping[str, Record], after: Mapping[str, Record]) -> Changes:
-    """What was added, removed, moved and remade; a clip is there where its status is ok, a row where it is annotated."""
+    """Count added, removed, moved and rebuilt clips; a clip exists if its status is ok, a row if it is annotated."""
     counts = {name: Counter[str]() for name in ("added", "removed", "moved", "other_content", "other_status")}
     for key, now in after.items():
         was = before.get(key)
@@ -82,20 +82,20 @@ def changes(before: Mapping[str, Record], after: Mapping[str, Record]) -> Change
 
 
 def remapped(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[str, ...]:
-    """Labels whose index is not what it was, in the order of what it was."""
+    """Labels whose index changed, in the order of their old indices."""
     return tuple(
         sorted((label for label in before if after.get(label) != before[label]), key=lambda label: before[label])
     )
 
 
 def following(before: str, least: int) -> str:
-    """The least version that may follow, where the number at `least` must rise."""
+    """Lowest version that may follow if the part `least` must be incremented."""
     numbers = _numbers(before)
     return ".".join(map(str, [*numbers[:least], numbers[least] + 1, *[0] * (2 - least)]))
 
 
 def check(version: str, before: str, least: int) -> None:
-    """Raise SettingsError where a version may not follow `before`."""
+    """Raise SettingsError if a version may not follow `before`."""
     if _numbers(version) < _numbers(following(before, least)):
         what = (
             "labels have another index, or records were removed or moved, which is a MAJOR",
@@ -109,7 +109,7 @@ def check(version: str, before: str, least: int) -> None:
 
 
 def parse(text: str) -> str:
-    """A version as it is; raises SettingsError where it is none."""
+    """The version itself; raises SettingsError if it is invalid."""
     if not VERSION.fullmatch(text):
         raise SettingsError(f"--version {text}: is no version; give three numbers such as {FIRST}")
     return text

@@ -1,1 +1,1 @@
-"""A small audio-visual world that is made, not found, and the server that gives its videos."""
+"""Small synthetic audio-visual dataset, and the server of its videos."""

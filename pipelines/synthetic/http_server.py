@@ -1,4 +1,4 @@
-"""A web server for a folder of videos, on this machine only, with byte ranges as a video host has them."""
+"""Local web server for a folder of videos, with byte ranges like a video host."""
 
 import http.server
 import re
@@ -15,7 +15,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 class _Videos(http.server.BaseHTTPRequestHandler):
-    """Answers GET and HEAD for files of one flat folder."""
+    """Handles GET and HEAD for files of one flat folder."""
 
     protocol_version = "HTTP/1.1"
 
@@ -24,14 +24,14 @@ class _Videos(http.server.BaseHTTPRequestHandler):
         super().__init__(*args)  # type: ignore[arg-type]
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's own name
-        """Say nothing."""
+        """Log nothing."""
 
     def do_HEAD(self) -> None:
-        """Answer the headers alone."""
+        """Send the headers."""
         self._answer(body=False)
 
     def do_GET(self) -> None:
-        """Answer a whole file, or the range asked for."""
+        """Send a whole file, or the requested range."""
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
@@ -60,19 +60,19 @@ class _Videos(http.server.BaseHTTPRequestHandler):
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """Leaves clients that hang up alone."""
+    """Ignores clients that hang up."""
 
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a client that went away in the middle."""
+        """Print nothing about clients that disconnect."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 @contextmanager
 def videos(folder: Path) -> Iterator[str]:
-    """Serve `folder`'s mp4 files on a free port of the loopback address; gives the URL, without a slash at its end."""
+    """Serve the mp4 files of `folder` on a free port of the loopback address; yields the URL, without a trailing slash."""
     server = _Server(("127.0.0.1", 0), partial(_Videos, folder))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

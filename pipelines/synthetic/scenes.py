@@ -1,10 +1,10 @@
-"""A small audio-visual world whose six classes live in time alone.
+"""Small synthetic audio-visual dataset whose six classes differ only in their dynamics.
 
-A class is a motion of the picture and a shape of the sound over time, both at the clip's own tempo. Everything else
-is drawn at random and says nothing of the class: colours, texture, direction, pitch, loudness and noise. Each picture
-starts from a random pose that its motion leaves equally random, so a single frame is drawn alike in every class. Each
-sound is at any moment one tone, of equal power before its loudness is drawn; the four that move cover the same pitches
-equally long, so even the average spectrum tells only whether the pitch moves.
+A class is a motion of the picture and a temporal pattern of the sound, both at the clip's own tempo. Everything else is random
+and independent of the class: colours, texture, direction, pitch, loudness and noise. Each picture starts from a random pose that
+its motion leaves equally random, so single frames have the same distribution in every class. Each sound is at any moment a single
+tone, of equal power before its loudness is drawn; the four classes with moving pitch cover the same pitches for the same time, so
+even the average spectrum only shows whether the pitch moves.
 
 Array names end in their axes: T frames, H rows, W columns, P = H·W pixels, N samples.
 """
@@ -19,37 +19,37 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating]
 
 _TEMPO, _PICTURE, _SOUND = range(3)
-"""The streams of randomness of one clip: drawing more from one leaves the others as they are."""
+"""Independent random streams of a clip: drawing more from one does not change the others."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How large and how long a rendered clip is."""
+class SceneSettings:
+    """Size and length of a rendered clip."""
 
     side_pixels: int = 36
-    """Height and width; even, as H.264 in 4:2:0 wants, and with room for random crops of 32."""
+    """Height and width in pixels; even, as H.264 4:2:0 requires, with room for random crops of 32."""
     frames_per_second: int = 10
     seconds: float = 4.0
     sample_rate_hz: int = 24_000
 
 
 class _Kind(NamedTuple):
-    """One class: how fast each part of the pose moves, and how the sound behaves along its beats."""
+    """One class: speed of each part of the pose, and temporal pattern of the sound."""
 
     name: str
     swing: Callable[[Floats, np.random.Generator], Floats]
-    """Pitch around the base as a function of beats [shape=(N,)], from -1 to 1."""
+    """Relative pitch as a function of beats [shape=(N,)], from -1 to 1."""
     sideways: float = 0
-    """Pixels per step; a clip takes ten steps a second at tempo 1."""
+    """Pixels per step; there are ten steps per second at tempo 1."""
     upward: float = 0
     turn: float = 0
     """Radians per step."""
     zoom: float = 0
-    """Radians per step of the sine that sets the scale."""
+    """Radians per step of the sine that sets the zoom."""
     jumps: float = 0
-    """Jumps to a new place per step."""
+    """Jumps to a random position per step."""
     gated: bool = False
     """Whether the sound is off for half of each beat."""
 
@@ -87,12 +87,14 @@ CLASSES: tuple[str, ...] = tuple(kind.name for kind in _KINDS)
 
 
 def tempo(class_index: int, seed: int) -> float:
-    """The clip's tempo, from 0.5 to 1: ten steps of motion and four beats of sound a second at tempo 1."""
+    """Tempo of the clip, from 0.5 to 1: ten motion steps and four sound beats per second at tempo 1."""
     return float(_rng(class_index, seed, _TEMPO).uniform(0.5, 1))
 
 
-def render(class_index: int, seed: int, settings: Settings) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Frames [shape=(T, H, W, 3)] and waveform [shape=(N,)] within ±1 of one clip, the same for the same arguments."""
+def render(
+    class_index: int, seed: int, settings: SceneSettings
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Frames [shape=(T, H, W, 3)] and waveform [shape=(N,)] within ±1 of one clip, a function of the arguments."""
     kind, pace = _KINDS[class_index], tempo(class_index, seed)
     second_T = np.arange(round(settings.seconds * settings.frames_per_second)) / settings.frames_per_second
     second_N = np.arange(round(settings.seconds * settings.sample_rate_hz)) / settings.sample_rate_hz
@@ -106,7 +108,7 @@ def _rng(class_index: int, seed: int, stream: int) -> np.random.Generator:
 
 
 def _picture(kind: _Kind, step_T: Floats, side: int, *, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """A texture on a torus seen through a moving, turning, zooming window; places are complex numbers x + iy."""
+    """A texture on a torus seen through a moving, rotating, zooming window; positions are complex numbers x + iy."""
     torus = 3 * side  # wider than the window's diagonal at the widest zoom, so nothing is seen twice
     step_T = rng.choice([-1, 1]) * step_T
     drift_T = (kind.sideways + 1j * kind.upward) * step_T
@@ -126,7 +128,7 @@ def _picture(kind: _Kind, step_T: Floats, side: int, *, rng: np.random.Generator
 
 
 def _texture(side: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Blobs of a random size, from 0 to 1 [shape=(side, side)], joined at opposite edges."""
+    """Random blobs, from 0 to 1 [shape=(side, side)], periodic at the edges."""
     frequency = np.fft.fftfreq(side)
     blur = np.exp(-2 * (np.pi * rng.uniform(1.2, 2.5)) ** 2 * (frequency[:, None] ** 2 + frequency**2))
     field = np.fft.ifft2(np.fft.fft2(rng.standard_normal((side, side))) * blur).real
@@ -134,7 +136,7 @@ def _texture(side: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
 
 
 def _colours(rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Two random colours [shape=(2, 3)] of 0 to 255, apart in brightness: 4:2:0 video halves what only hue tells."""
+    """Two random colours [shape=(2, 3)] in 0 to 255, different in brightness: 4:2:0 video reduces chroma resolution."""
     while True:
         pair = rng.uniform(0, 255, (2, 3))
         if np.abs((pair[0] - pair[1]) @ _LUMA) > 64:
@@ -142,7 +144,7 @@ def _colours(rng: np.random.Generator) -> npt.NDArray[np.float32]:
 
 
 def _bilinear(torus_HW: npt.NDArray[np.float32], place_TP: npt.NDArray[np.complexfloating]) -> Floats:
-    """The torus read at fractional places x + iy [shape=(T, P)]."""
+    """Bilinear interpolation of the torus at positions x + iy [shape=(T, P)]."""
     side = len(torus_HW)
     wrapped = np.pad(torus_HW, (0, 1), mode="wrap").ravel()
     column, row = np.floor(place_TP.real), np.floor(place_TP.imag)
@@ -154,7 +156,7 @@ def _bilinear(torus_HW: npt.NDArray[np.float32], place_TP: npt.NDArray[np.comple
 
 
 def _sound(kind: _Kind, beat_N: Floats, rate_hz: int, *, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """A tone whose pitch swings up to three quarters of an octave either way, pulsing or not."""
+    """A tone whose pitch swings by up to three quarters of an octave either way, optionally pulsed."""
     beat_N = beat_N + rng.uniform()
     base_hz = 250 * 10 ** rng.uniform()
     hertz_N = base_hz * np.exp2(0.75 * kind.swing(beat_N, rng))

@@ -10,9 +10,10 @@ import pytest
 import scipy.signal
 from hypothesis import given
 from hypothesis import strategies as st
+from librosa.filters import get_window
 
 from kinetics_sounds.media.resample import resampled
-from kinetics_sounds.media.spectrogram import Spectrogram, covering_starts, in_silence, log_spectrogram
+from kinetics_sounds.media.spectrogram import Spectrogram, covering_starts, hann, in_silence, log_spectrogram
 
 RATE = 24_000
 MAIN = Spectrogram()
@@ -198,3 +199,13 @@ def test_at_the_same_rate_nothing_changes() -> None:
 def test_rates_must_be_positive(rate: int, to: int) -> None:
     with pytest.raises(ValueError, match="rates must be positive"):
         resampled(noise(10), rate=rate, to=to)
+
+
+def test_the_window_is_librosas_at_every_length() -> None:
+    for length in range(2, 4097):
+        assert hann(length).tobytes() == get_window("hann", length).astype(np.float32).tobytes()
+
+
+def test_the_window_of_four_samples() -> None:
+    """1/2 - 1/2 cos(2 pi n / 4), a period of which has four samples."""
+    np.testing.assert_allclose(hann(4), [0, 0.5, 1, 0.5], atol=1e-7)

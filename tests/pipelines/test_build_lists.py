@@ -355,7 +355,7 @@ def compared(
     hashes: dict[str, str],
     *,
     stop: bool = False,
-    judge: comparison.Judge = judge_by_hash,
+    evaluate: comparison.Evaluate = judge_by_hash,
     workers: int = 1,
 ) -> dict[str, Any] | None:
     """The published folder beside a build in which all clips have other bytes; hashes of its rows by their ids."""
@@ -365,11 +365,11 @@ def compared(
             continue
         told = [f"{line},{next((h for youtube_id, h in hashes.items() if youtube_id in line), '')}" for line in lines]
         path.write_text("\n".join([f"{head},picture_hash", *told, ""]))
-    found = build._lists(build.Settings(clips=(str(published),)))
+    found = build._lists(build.BuildSettings(clips=(str(published),)))
     plan = plan_lists(found, None, Asked(splits=("train", "val")), annotation_lists=list, always=False)
     became = list_report.Became()
     became.built.update({clip.key: ("0" * 64, f"{clip.key}.mp4") for clip in plan.clips})
-    how = comparison.How(judge=judge, workers=workers, timeout_seconds=5)
+    how = comparison.How(evaluate=evaluate, workers=workers, timeout_seconds=5)
     document: dict[str, Any] | None = comparison.compare(plan, became, published / "out", how=how, stop=lambda: stop)
     return document
 
@@ -438,7 +438,7 @@ def test_a_bug_and_a_failing_disk_are_not_unknown(
     shutil.copytree(published, tmp_path / "mine")
 
     with pytest.raises(error) if error else contextlib.nullcontext():
-        document = compared(tmp_path / "mine", {"aaaaaaaaaaa": "p1:00"}, judge=comparison.attempt)
+        document = compared(tmp_path / "mine", {"aaaaaaaaaaa": "p1:00"}, evaluate=comparison.attempt)
         assert document is not None
         assert document["counts"]["unknown"] == 3
 
@@ -506,7 +506,7 @@ def test_verdicts_are_kept_unless_their_file_is_damaged_or_of_other_bounds(
     if change is not None:
         kept.write_text(change)
 
-    assert compared(folder, {}, judge=never if change is None else judge_by_hash) == first
+    assert compared(folder, {}, evaluate=never if change is None else judge_by_hash) == first
     assert kept.read_bytes() == before
 
 

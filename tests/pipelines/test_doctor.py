@@ -462,7 +462,7 @@ EXAMINED: dict[str, Any] = {"version": "2.13.0", "cuda": "13.0", "threads": 8, "
 
 
 def judged(**changes: Any) -> dict[str, Any]:
-    return {finding.name: finding for finding in torch_report.judge({**EXAMINED, **changes})}
+    return {finding.name: finding for finding in torch_report.findings({**EXAMINED, **changes})}
 
 
 def test_devices_are_named_with_their_memory() -> None:

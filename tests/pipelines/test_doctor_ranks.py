@@ -14,7 +14,7 @@ REPORT = {"ranks": 4, "device": "cuda", "backend": "nccl", "still": 4e-16, "sync
 
 def test_ranks_that_learn_what_one_would_are_well_and_their_speed_is_told() -> None:
     """118 MB in 59 ms are 2 GB/s."""
-    found = list(rank_parity.judge(REPORT, right=True))
+    found = list(rank_parity.findings(REPORT, right=True))
 
     assert [each.verdict for each in found] == [Verdict.OK, Verdict.OK]
     assert found[0].found == (
@@ -25,7 +25,7 @@ def test_ranks_that_learn_what_one_would_are_well_and_their_speed_is_told() -> N
 
 
 def test_ranks_that_learn_something_else_are_a_fault_with_a_remedy() -> None:
-    first = next(rank_parity.judge({**REPORT, "still": 0.5}, right=False))
+    first = next(rank_parity.findings({**REPORT, "still": 0.5}, right=False))
 
     assert first.verdict == Verdict.MISSING
     assert "are not those of one process (off by 0.5," in first.found
@@ -54,6 +54,6 @@ def test_it_is_looked_at_only_when_it_is_asked_for(asked: bool, times: int, monk
         return []
 
     monkeypatch.setattr(doctor, "apart", apart)
-    list(doctor.findings(doctor.Settings(distributed=asked)))
+    list(doctor.findings(doctor.DoctorSettings(distributed=asked)))
 
     assert looked.count(rank_parity.distributed) == times

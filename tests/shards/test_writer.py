@@ -281,3 +281,20 @@ def test_names_are_one_place_s_business() -> None:
 
     assert tar == Path("shards/train/train-000007.tar")
     assert layout.index_path(tar) == Path("shards/train/train-000007.json")
+
+
+@pytest.mark.slow
+def test_it_imports_no_torch_and_leaves_webdataset_whole(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from kinetics_sounds.shards.writer import ShardWriter
+ShardWriter(Path(sys.argv[1]), recipe="").__exit__(None, None, None)
+print([name for name in sys.modules if name.split(".")[0] in ("torch", "webdataset")])
+import torch.utils.data, webdataset
+print(issubclass(webdataset.WebDataset, torch.utils.data.IterableDataset))
+"""
+    argv = [sys.executable, "-c", code, str(tmp_path / "train-000000.tar")]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+
+    assert done.stdout.splitlines() == ["[]", "True"], done.stderr

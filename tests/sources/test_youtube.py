@@ -337,7 +337,7 @@ def test_a_full_disk_stops_the_world(number: int) -> None:
 
     for seen in (full, error(full)):
         assert classify(seen) is Status.DISK_FULL
-    assert Status.DISK_FULL.kind is Kind.STOP
+    assert Status.DISK_FULL.kind is Kind.BLOCKED
 
 
 def test_a_time_out_is_told_by_its_kind() -> None:

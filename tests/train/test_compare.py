@@ -253,7 +253,7 @@ class TestWhatIsAskedOfEachRun:
         self, judged: Callable[..., int], pretended: list[list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
         for protocol, said in (
-            ("sounds", "--protocols sounds: needs --folder, which this command does not give"),
+            ("sounds", "--protocols sounds: needs --folder, which this command does not set"),
             ("cam", "--protocols cam: gives no score"),
             ("vote", "one.yaml has no classifier that could vote"),
         ):
@@ -400,7 +400,7 @@ def test_no_child_is_told_the_secret_of_an_address(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "no recipe is named; usage: ks-train compare RECIPE"),
+        ([], "no recipe given; usage: ks-train compare RECIPE"),
         (["avcl_tiny", "avcl_tiny"], "two recipes are called alike"),
         (["avcl_tiny", "--seeds=a"], "--seeds a: must be whole numbers"),
         (["avcl_tiny", "--seeds=0,1,0"], "--seeds 0,1,0: names a seed twice"),

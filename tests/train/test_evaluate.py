@@ -326,16 +326,16 @@ class TestMisuse:
             (["crossmodal", "--bogus=1"], r"--bogus"),
             (["crossmodal", "--device=banana"], r"--device banana: .* try cpu"),
             (["crossmodal", "--shards=/nowhere"], r"/nowhere: has no shard set"),
-            (["crossmodal", "--run=/nowhere"], r"/nowhere: is no training run .*give the --out of a ks-train"),
+            (["crossmodal", "--run=/nowhere"], r"/nowhere: is not a training run .*give the --out of a ks-train"),
             (["knn", "--knn.k=0"], r"--knn\.k 0: must be at least 1; see ks-eval knn --help"),
             (["knn", "--knn.k=few"], r"few"),
             (
                 ["crossmodal", "--fit_split=train"],
-                r"--fit_split train: no probe that is asked for learns; leave it out",
+                r"--fit_split train: none of these probes is fitted; leave it out",
             ),
             (
                 ["knn", "--untrained", "--checkpoint=best"],
-                r"--untrained: judges initial weights, not --checkpoint best",
+                r"--untrained: evaluates initial weights, not --checkpoint best",
             ),
             (["linear", "--knn.k=3"], r"--knn\.k"),
         ],
@@ -352,7 +352,7 @@ class TestMisuse:
         assert not (tmp_path / "out").exists()
 
     def test_what_has_options_of_its_own_is_asked_for_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "cam: has options of its own; ask for it alone" in refused(["linear", "cam", "--run=x"], capsys)
+        assert "cam: has its own options; run it alone" in refused(["linear", "cam", "--run=x"], capsys)
 
     def test_a_run_must_be_named(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "run" in refused(["linear"], capsys)
@@ -382,7 +382,7 @@ class TestMisuse:
 
         line = refused(["crossmodal", f"--run={copy}", "--workers=0", "--clips=1"], capsys)
 
-        assert f"{copy}: crossmodal cannot judge it: video has features that are not finite" in line
+        assert f"{copy}: crossmodal cannot evaluate it: video has features that are not finite" in line
 
     def test_shards_of_another_set_are_named_as_what_was_judged(
         self, judge: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path
@@ -406,7 +406,7 @@ class TestMisuse:
         line = refused([name, f"--run={finished}", f"--shards={copy}", f"--out={tmp_path / 'out'}"], capsys)
 
         assert (
-            f"{copy}: its mel-spectrograms are not like those that the run learnt from: preset authors rather than paper"
+            f"{copy}: its mel-spectrograms are not like those that the run was trained on: preset authors rather than paper"
             in line
         )
 

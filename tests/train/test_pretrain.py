@@ -163,7 +163,7 @@ class TestDefaults:
 
         assert pretrain.main(["--config=runs/avcl_tiny/config.yaml"]) == 0  # says the same again
 
-        assert "trained: 6 steps are done already" in capsys.readouterr().out
+        assert "trained: 6 steps were done already" in capsys.readouterr().out
         assert run_folder.read_facts(here / "runs" / "avcl_tiny")["recipe"] == "avcl_tiny"
 
     def test_the_recommended_recipe_refuses_shards_that_are_too_small_for_it(
@@ -553,7 +553,7 @@ class TestResume:
         assert pretrain.main(small(out)) == 0
 
         path = out / "checkpoints" / "step-00000006"
-        assert f"trained: 6 steps are done already; checkpoint: {path}" in capsys.readouterr().out
+        assert f"trained: 6 steps were done already; checkpoint: {path}" in capsys.readouterr().out
         assert {
             path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"
         } == before
@@ -587,7 +587,7 @@ class TestResume:
     ) -> None:
         line = refused(small(half, "--resume=none"), capsys)
 
-        assert f"{half}: holds a run at step-00000003; choose another --out, or go on with --resume auto" in line
+        assert f"{half}: contains a run at step-00000003; choose another --out, or resume it with --resume auto" in line
         assert pretrain.main(small(tmp_path / "fresh", "--resume=none", "--steps=1")) == 0
 
     @pytest.mark.parametrize(
@@ -633,7 +633,7 @@ class TestResume:
         path = half / "checkpoints" / "step-00000003"
         (path / "model.safetensors").write_bytes(b"damaged")
 
-        assert "remove that folder to use the checkpoint before it" in refused(small(half), capsys)
+        assert "delete that folder to use the previous checkpoint" in refused(small(half), capsys)
 
         shutil.rmtree(path)  # as the remedy says
         assert pretrain.main(small(half)) == 0

@@ -28,7 +28,7 @@ def forecast(plan: Plan) -> str:
     """
     count = len(plan.recipes) * len(plan.seeds)
     told = f"{_some(len(plan.recipes), 'recipe')} from {_some(len(plan.seeds), 'seed')} on {plan.shards}"
-    lines = [f"{_some(count, 'run')}: {told}; each judged by {', '.join(plan.protocols)}, and untrained"]
+    lines = [f"{_some(count, 'run')}: {told}; each evaluated by {', '.join(plan.protocols)}, and untrained"]
     kept, largest = 0, 0
     for recipe, parsed in plan.recipes.items():
         split = dataset.open_split(parsed.settings, plan.shards, parsed.settings.train_split)
@@ -54,9 +54,9 @@ def forecast(plan: Plan) -> str:
             without = " without these"
         shipped = recipes.recipes().get(recipe)
         head = next((line[5:].strip() for line in shipped.head if line.startswith("time:")), "") if shipped else ""
-        lines.append(f"  {Path(recipe).stem}: {steps}{f'; of the recipe as it is{without}, {head}' if head else ''}")
+        lines.append(f"  {Path(recipe).stem}: {steps}{f'; unchanged recipe{without}, {head}' if head else ''}")
         if unasked := [name for name in plan.protocols if name not in plan.asked(recipe)]:
-            told = f"it learns from {plan.modality(recipe)} alone, and the other modality is judged"
+            told = f"it trains {plan.modality(recipe)} only, and the protocol evaluates the other modality"
             lines.append(f"  {Path(recipe).stem}: no {', '.join(unasked)}, for {told}")
     room = math.ceil((kept + largest) / 1e8) / 10  # one more checkpoint is written before another is dropped
     return "\n".join([*lines, f"disk: up to {room:.1f} GB of checkpoints in {plan.out}"])
@@ -68,8 +68,8 @@ def _check_trainable(plan: Plan, recipe: str, split: Split, data: Data) -> None:
     if needs := build.outline(parsed, data).NEEDS:
         told = ", ".join(name.removesuffix(".") for name in needs)
         raise SettingsError(
-            f"{recipe}: --method {parsed.settings.method} begins with the {told} of another run, and a comparison begins with "
-            "nothing; leave it out, train it with ks-train --init_from RUN, and judge it with ks-eval"
+            f"{recipe}: --method {parsed.settings.method} needs the {told} of another run, which a comparison does not "
+            "provide; leave it out, train it with ks-train --init_from RUN, and evaluate it with ks-eval"
         )
     for seed in plan.seeds:  # a run that goes on has its statistics
         resume.complete_view(parsed, plan.shards, split, plan.folder(recipe, seed) / "run")
@@ -97,13 +97,13 @@ def _data(plan: Plan, name: str, settings: TrainSettings) -> Data:
     facts = reader.read_dataset(plan.shards).splits.get(settings.train_split)
     if facts is None or facts.samples < settings.batch:
         there = (
-            "is not there"
+            "does not exist"
             if facts is None
             else f"has {facts.samples} samples, fewer than its batch of {settings.batch}"
         )
         raise SettingsError(
-            f"--protocols {name}: learns from the split {settings.train_split!r}, which {there}; leave it out, and ask ks-eval "
-            f"{name} of each run with what fits"
+            f"--protocols {name}: trains on the split {settings.train_split!r}, which {there}; leave it out, and run ks-eval "
+            f"{name} on each run with suitable options"
         )
     return run_folder.data_of(dataset.open_split(settings, plan.shards, settings.train_split), settings)
 

@@ -77,13 +77,13 @@ def planned(
     """Build the plan; raise SettingsError for anything that cannot be compared."""
     names = [Path(recipe).stem for recipe in asked]
     if len(set(names)) < len(names):
-        raise SettingsError(f"two recipes are called alike: {', '.join(names)}; give each a name of its own")
+        raise SettingsError(f"two recipes have the same name: {', '.join(names)}; rename one")
     try:
         numbers = tuple(int(word) for word in seeds.split(",") if word.strip())
     except ValueError as error:
-        raise SettingsError(f"--seeds {seeds}: must be whole numbers, separated by commas") from error
+        raise SettingsError(f"--seeds {seeds}: must be integers, separated by commas") from error
     if len(set(numbers)) < len(numbers):
-        raise SettingsError(f"--seeds {seeds}: names a seed twice, which would give the same run")
+        raise SettingsError(f"--seeds {seeds}: contains a seed twice, which would give the same run")
     judges = tuple(dict.fromkeys(word.strip() for word in protocols.split(",") if word.strip()))
     for name in judges:
         _check_protocol(name)
@@ -91,7 +91,7 @@ def planned(
         raise SettingsError("--seeds and --protocols: give at least one of each, seeds of 0 or more")
     for word in more:
         if word.startswith("--") and current(word[2:].partition("=")[0]) in OWN:
-            raise SettingsError(f"{word} behind --: is this command's to say; leave it out")
+            raise SettingsError(f"{word} after --: is set by this command; leave it out")
     parsed = {recipe: read_settings(["--config", recipe, *more]) for recipe in asked}
     first = parsed[asked[0]]
     found = shards or run_folder.find_shards(first.settings, first.configs)
@@ -99,8 +99,8 @@ def planned(
     for recipe in asked if "vote" in judges else ():
         if not plan.supervised(recipe):
             raise SettingsError(
-                f"--protocols vote: {recipe} has no classifier that could vote; give finetune, which makes one, and by which "
-                "recipes of --method supervised vote too"
+                f"--protocols vote: {recipe} has no classifier; use finetune, which trains one "
+                "(recipes of --method supervised vote with their own)"
             )
     return plan
 
@@ -124,7 +124,7 @@ def _check_protocol(name: str) -> None:
     """Raise SettingsError for an unknown protocol, or one that cannot produce a table row."""
     if name not in evaluate.names():
         raise SettingsError(
-            f"--protocols: nothing is called {name!r}; there are: {', '.join(evaluate.names())}"
+            f"--protocols: there is no {name!r}; available: {', '.join(evaluate.names())}"
             f"{plugins.nearest(name, evaluate.names())}"
         )
     if is_probe(name):
@@ -132,9 +132,9 @@ def _check_protocol(name: str) -> None:
     needs = [option for option, optional in _options(name).items() if not optional and option != "run"]
     why = "gives no score"
     if getattr(plugins.load(evaluate.PROTOCOLS, name), "SCORES", True):
-        why = f"needs --{', --'.join(needs)}, which this command does not give" if needs else ""
+        why = f"needs --{', --'.join(needs)}, which this command does not set" if needs else ""
     if why:
-        raise SettingsError(f"--protocols {name}: {why}; leave it out, and ask ks-eval {name} of each run afterwards")
+        raise SettingsError(f"--protocols {name}: {why}; leave it out, and run ks-eval {name} on each run afterwards")
 
 
 def _judges(name: str) -> str:

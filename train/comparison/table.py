@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from scipy import stats
-
 from kinetics_sounds import files
 
 PERCENT = (0.0, 100.0)
@@ -89,6 +87,8 @@ def quantile(best_of: int, freedom: float) -> float:
     of one variance, which is conservative; for two recipes it is Student's t. The best is selected after looking at the data,
     so any pair may be compared: a Bonferroni correction by the number of other recipes is too small for many seeds.
     """
+    from scipy import stats
+
     if best_of <= 2:
         return float(stats.norm.ppf(0.975) if math.isinf(freedom) else stats.t.ppf(0.975, freedom))
     return float(stats.studentized_range.ppf(0.95, best_of, freedom)) / math.sqrt(2)
@@ -145,9 +145,9 @@ def verdict(best: Entry, other: Entry, *, best_of: int) -> str:
         return ""
     gap, half = difference(best, other, best_of=best_of)
     if min(len(best.values), len(other.values)) < 2:
-        return f"{-gap or 0.0:.1f} (not judged: one seed)"
+        return f"{-gap or 0.0:.1f} (not tested: one seed)"
     if best.clip_half is None or other.clip_half is None:
-        return f"{-gap or 0.0:.1f} (not judged: no interval over clips)"
+        return f"{-gap or 0.0:.1f} (not tested: no interval over clips)"
     return f"{-gap or 0.0:.1f} ± {half:.1f}" + (": within noise" if gap <= half else "")
 
 
@@ -184,17 +184,17 @@ def _table(protocol: str, group: Sequence[Entry], rows: Sequence[Row]) -> Iterat
         yield f"| {name} | {each.mean:.1f} | {between} | {seeds} | {untrained} | {told} |"
     if len(ranked) > 2:
         yield ""
-        yield f"From the best of {len(ranked)}: intervals that hold together in 95% of cases (Tukey's range)."
+        yield f"Differences from the best of {len(ranked)}: simultaneous 95% intervals (Tukey's range)."
     for modality, metric in dict.fromkeys((each.modality, each.metric) for each in ranked if each.modality != "both"):
         yield ""
-        yield f"({modality} alone): the recipe learns from {modality} alone, and is judged by its {metric}."
+        yield f"({modality} only): the recipe trains {modality} only, and is evaluated by its {metric}."
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:
     """Rows that are not in the tables, one line each."""
     for row in rows:
         if row.metric is None:
-            why = f"it learns from {row.modality} alone, of which {row.protocol} has no score"
+            why = f"it trains {row.modality} only, for which {row.protocol} has no score"
             yield f"- {_name(row.recipe)}, {row.protocol}: {why}"
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ TABLES = "_tables"
 """Suffix of files that contain many recipes."""
 FALLBACK = "avcl_k32_recommended"
 """Recipe for class lists without a recipe of their own."""
-
+UNTRIED = "Of these, only avcl_tiny has been run at full size here; scores of papers are as published."
 MOST_BASES = 8
 """Maximum length of a chain of `base:` configs."""
 
@@ -76,6 +76,17 @@ def head_of(path: Path) -> tuple[str, ...]:
     return tuple(line[1:].strip() for line in path.read_text("utf-8").splitlines() if line.startswith("#"))
 
 
+def told(heads: Mapping[str, Sequence[str]]) -> str:
+    """Format recipes by name with their headers, as `--list` shows them."""
+    shown = ["\n".join([name, *(f"    {line}" for line in head)]) for name, head in heads.items()]
+    return "\n\n".join([*shown, UNTRIED] if recipes().keys() & heads.keys() else shown)
+
+
+def list_every() -> str:
+    """Format all shipped recipes with their headers."""
+    return told({name: recipe.head for name, recipe in recipes().items()})
+
+
 def find_recipe(name: str) -> Path | Layers:
     """Resolve `--config`: a path, else the name of a shipped recipe; raise SettingsError that lists the names.
 
@@ -107,10 +118,12 @@ def _layered(config: Path | Layers, above: tuple[Path, ...] = ()) -> Path | Laye
     if base is None:
         return config
     if not isinstance(base, str):
-        raise SettingsError(f"{config}: base: {base!r} is no name; say that of a recipe, or of a file beside this one")
+        raise SettingsError(
+            f"{config}: base: {base!r} is not a name; give that of a recipe, or of a file in the same folder"
+        )
     if len(above) == MOST_BASES or config.resolve() in above:
         why = "in a circle" if config.resolve() in above else f"on more than {MOST_BASES} others"
-        raise SettingsError(f"{config}: base: {base}: recipes build {why}; say the settings themselves")
+        raise SettingsError(f"{config}: base: {base}: recipes build {why}; write the settings out")
     shipped, beside = recipes(), config.parent / base
     if not beside.is_file() and base not in shipped:
         raise SettingsError(

@@ -119,12 +119,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
         _check_facts(document)
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
+            raise RunError(f"{folder}: is not a training run ({error}); give the --out of a ks-train") from error
         raise RunError(
-            f"{folder / 'run.json'}: cannot be read: {error.strerror}; see that the disk is there"
+            f"{folder / 'run.json'}: cannot be read: {error.strerror}; check that the disk is available"
         ) from error
     except (ValueError, TypeError) as error:
-        raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
+        raise RunError(f"{folder}: is not a training run ({error}); give the --out of a ks-train") from error
     return document
 
 
@@ -132,14 +132,14 @@ def _check_facts(document: Mapping[str, Any]) -> None:
     """Raise ValueError or TypeError for values that `facts` would not write."""
     for name in ("shards", "train_split", "fingerprint", "recipe", *FINGERPRINTS):
         if not isinstance(document[name], str):
-            raise TypeError(f"run.json: {name} is no text")
+            raise TypeError(f"run.json: {name} is not a string")
     if not isinstance(document.get("mel", {}), dict):
-        raise TypeError("run.json: mel is no table")
+        raise TypeError("run.json: mel is not an object")
     data = Data(**document["data"])
     for name, value in data._asdict().items():
         least, most = (1, MOST_CLASSES) if name == "classes" else (0, MOST_SAMPLES)
         if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"run.json: data: {name} {str(value)[:40]} is no number from {least} to {most}")
+            raise ValueError(f"run.json: data: {name} {str(value)[:40]} is not an integer from {least} to {most}")
 
 
 def reopen(folder: Path) -> Parsed[TrainSettings]:
@@ -166,7 +166,7 @@ def shards_of(facts: Mapping[str, Any]) -> Address:
     """Shards that a run was trained on; raises RunError for a URL, which is only opened if the user gives it."""
     shards = Address(str(facts["shards"]))
     if remote.is_url(shards):
-        raise RunError(f"the run learnt from {shards}, which is not asked unless you name it: give it with --shards")
+        raise RunError(f"the run was trained on {shards}, a URL that is opened only if you give it with --shards")
     return shards
 
 

@@ -187,7 +187,8 @@ def read_settings_as(kind: type[SomeSettings], argv: Sequence[str] | None, *, pr
     parsed = parse(kind, argv, prog=prog, groups=groups(), find_config=recipes.find_recipe)
     if parsed.settings.resume == "anyway" and not named(argv, "resume"):
         raise SettingsError(
-            f"{parsed.configs[-1]}: says resume: anyway, which only the command line may; take it out, or give --resume anyway"
+            f"{parsed.configs[-1]}: sets resume: anyway, which is allowed on the command line only; remove it, or give "
+            "--resume anyway"
         )
     check(parsed.settings)
     return parsed
@@ -203,13 +204,13 @@ def check(settings: TrainSettings) -> None:
     if settings.batch // settings.devices < settings.grad_accum_steps:
         raise SettingsError(
             f"--batch {settings.batch}: is too small for {settings.devices} devices and --grad_accum_steps "
-            f"{settings.grad_accum_steps}; each part needs a sample"
+            f"{settings.grad_accum_steps}; each micro-batch needs a sample"
         )
     tracking.names(settings.track)
     if settings.probe not in PROBES:
         raise SettingsError(f"--probe {settings.probe}: must be {' or '.join(PROBES)}")
     if settings.probe_every is not None and settings.val_split is None:
-        raise SettingsError("--probe_every: looks at a split that is not trained on; name a --val_split")
+        raise SettingsError("--probe_every: needs a --val_split to evaluate on")
     for name in ("sample_timeout", "cache_gb"):
         if not 0 < getattr(settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be more than 0")
@@ -227,7 +228,7 @@ def told_by_config(argv: Sequence[str], parsed: Parsed[SomeSettings]) -> str:
     """List the paths set by a config and not by the command line, one per line, so that the user sees them before use."""
     plain, settings = TrainSettings(), parsed.settings
     return "".join(
-        f"{name}: {getattr(settings, name)}, as {parsed.configs[-1]} says\n"
+        f"{name}: {getattr(settings, name)} (from {parsed.configs[-1]})\n"
         for name in PATHS
         if not named(argv, name) and getattr(settings, name) != getattr(plain, name)
     )

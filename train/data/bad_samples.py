@@ -28,7 +28,7 @@ class BadSampleLog:
             try:
                 self.keys.update(str(json.loads(line)["key"]) for line in lines)
             except (ValueError, KeyError, TypeError) as error:
-                raise RunError(f"{path}: is no list of bad samples ({error}); move it away") from error
+                raise RunError(f"{path}: is not a list of bad samples ({error}); move it away") from error
 
     def add(self, number: int, reason: str) -> None:
         """Record sample `number`; raise RunError if the bad samples exceed their maximum fraction."""

@@ -30,7 +30,7 @@ def check_set(dataset: Dataset, parts: Sequence[str], *, side: int) -> None:
     stored = dataset.frames.get("short_side")
     if type(stored) is not int:
         raise ShardError(
-            f"dataset.json does not say the frames' short_side ({stored!r}); make the set again with ks-shard"
+            f"dataset.json does not say the frames' short_side ({stored!r}); recreate the shards with ks-shard"
         )
     missing = [part for part in parts if part not in dataset.parts]
     with_sound = " --audio flac" if layout.AUDIO in missing else ""
@@ -42,7 +42,7 @@ def check_set(dataset: Dataset, parts: Sequence[str], *, side: int) -> None:
         missing.append(layout.FRAMES)
     if missing:
         raise ShardError(
-            f"the shards have no {', '.join(missing)}, which the view reads; make them again with ks-shard{with_sound}"
+            f"the shards have no {', '.join(missing)}, which the view needs; recreate them with ks-shard{with_sound}"
         )
 
 

@@ -67,7 +67,7 @@ class Samples:
                 raise BadRowError(what if isinstance(error, ShardError) else f"{sample}: {what}") from error
             for name, tensor in made.items():
                 if tensor.is_floating_point() and not tensor.isfinite().all():
-                    raise BadRowError(f"{sample}: its {name!r} holds values that are not finite")
+                    raise BadRowError(f"{sample}: its {name!r} contains non-finite values")
             for name, array in out.items():
                 np.copyto(array, made[name].numpy().reshape(array.shape), casting="no")
             return Times(sample.read_seconds, time.perf_counter() - start - sample.read_seconds)

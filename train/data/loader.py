@@ -211,13 +211,13 @@ class Batches:
         other = next(self._choices[place], None)
         if other is None and request.epoch is None:
             raise RunError(
-                f"{reason}; a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)"
+                f"{reason}; an evaluation must not skip samples: repair the shards (see ks-shard --verify DIR --verify_decode)"
             )
         log.warning("bad sample: %s", reason)
         self._quarantine.add(request.number, reason)
         if other is None:
             raise RunError(
-                f"{reason}; and no other sample can take its place: mend the set "
+                f"{reason}; and no other sample can replace it: repair the shards "
                 "(see ks-shard --verify DIR --verify_decode)"
             )
         return dataclasses.replace(request, number=other)

@@ -258,7 +258,7 @@ class Workers(Generic[Row]):
             self._deaths += 1
             if self._deaths >= LIVES:
                 raise RunError(
-                    f"{LIVES} loading processes in turn {why}; the machine may lack memory: give fewer --workers, or 0"
+                    f"{LIVES} loading processes in a row {why}; the machine may lack memory: give fewer --workers, or 0"
                 )
         else:
             self._strikes[guilty] = self._strikes.get(guilty, 0) + 1

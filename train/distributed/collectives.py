@@ -132,7 +132,7 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         raise LostRanksError(
             f"rank {dist.get_rank()} of {dist.get_world_size()}: lost the other ranks ({first_line(error)}); one of them ended "
-            "or hangs: look for the first error in their outputs, then run again to go on"
+            "or hangs: look for the first error in their outputs, then run again to resume"
         ) from error
 
 

@@ -51,9 +51,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(
-            f"--device {name}: is not to be had here ({str(error).splitlines()[0]}); try cpu"
-        ) from error
+        raise SettingsError(f"--device {name}: is not available ({str(error).splitlines()[0]}); try cpu") from error
     return device
 
 

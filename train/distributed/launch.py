@@ -87,9 +87,7 @@ def _told(folder: Path, size: int, error: ProcessException) -> int:
     for text in dict.fromkeys(path.read_text() for path in (causes or told).values()):
         print(text, file=sys.stderr)
     if not causes:
-        print(
-            f"ks: rank {error.error_index} of {size} ended: {_ending(error)}; see what it wrote above", file=sys.stderr
-        )
+        print(f"ks: rank {error.error_index} of {size} ended: {_ending(error)}; see its output above", file=sys.stderr)
     first = next(iter(causes), None)
     code = folder / f"{first}.code"
     return int(code.read_text()) if code.exists() else FAULT

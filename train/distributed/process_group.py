@@ -78,8 +78,9 @@ def start(
         )
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"rank {rank} of {size}: cannot meet the others by {backend} ({collectives.first_line(error)}); see that all of "
-            "them run, that each reaches MASTER_ADDR:MASTER_PORT, and set GLOO_SOCKET_IFNAME where a machine has several networks"
+            f"rank {rank} of {size}: cannot reach the other ranks with {backend} ({collectives.first_line(error)}); "
+            "check that all are running and can reach MASTER_ADDR:MASTER_PORT, and set GLOO_SOCKET_IFNAME on machines with "
+            "several networks"
         ) from error
     try:
         yield World(rank, size, device)
@@ -96,8 +97,8 @@ def _place(environ: Mapping[str, str]) -> tuple[int, int, int]:
         rank, size, local = -1, 0, 0
     if not 0 <= rank < size or not 0 <= local <= rank:
         raise RunError(
-            f"environment: {' '.join(f'{name}={value}' for name, value in told.items() if value is not None)} is no rank's "
-            "place; start the ranks with torchrun, or unset WORLD_SIZE to run alone"
+            f"environment: {' '.join(f'{name}={value}' for name, value in told.items() if value is not None)} does not "
+            "describe a rank; start the ranks with torchrun, or unset WORLD_SIZE to run alone"
         )
     return rank, size, local
 
@@ -107,7 +108,7 @@ def _own_device(local: int) -> torch.device:
     devices = torch.cuda.device_count()
     if local >= devices:
         raise RunError(
-            f"LOCAL_RANK {local}: this machine shows {devices} CUDA devices; start as many ranks a machine "
+            f"LOCAL_RANK {local}: this machine has {devices} CUDA devices; start as many ranks per machine "
             "(torchrun --nproc_per_node), or give --device cpu"
         )
     torch.cuda.set_device(local)

@@ -208,14 +208,14 @@ def told(result: Result) -> str:
         f"loader alone: {result.loader.samples_per_second:8.1f} samples/s",
         f"model alone:  {result.model.samples_per_second:8.1f} samples/s, on one cached batch",
         f"both:         {result.both.samples_per_second:8.1f} samples/s, {share:.0%} of the model alone; {waiting}",
-        f"a sample: decode {times[0]}, read {times[1]}; {account['queue_depth']:.1f} batches stood ready",
+        f"a sample: decode {times[0]}, read {times[1]}; {account['queue_depth']:.1f} batches ready",
     ]
     if result.mfu is not None:
         lines.append(f"mfu of the model alone: {result.mfu:.1%} of the device's peak")
     if result.peak_bytes:
         lines.append(f"peak memory of the device: {result.peak_bytes / 1e9:.1f} GB")
     remedy = {
-        "the model": "more --workers would change nothing",
-        "the loader": "give more --workers, shards of --codec jpeg, or to clip_and_mel --clip_and_mel.start gop",
+        "the model": "more --workers would not help",
+        "the loader": "use more --workers, shards packed with --codec jpeg, or --clip_and_mel.start gop",
     }
     return "\n".join([*lines, f"bound by: {result.bound} ({remedy[result.bound]})"])

@@ -85,7 +85,7 @@ def outline(parsed: Parsed[SomeSettings], data: Data) -> Method:
                 model = _build(parsed, data).method
         except (RuntimeError, OverflowError, TypeError) as error:
             if _largest(parsed) > MOST_UNSEEN:  # perhaps of sizes that have no product in 64 bits
-                raise SettingsError(f"{_networks(parsed)}: makes no model ({first_line(error)})") from error
+                raise SettingsError(f"{_networks(parsed)}: cannot build the model ({first_line(error)})") from error
             model = _build(parsed, data).method
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > MOST_PARAMETERS:

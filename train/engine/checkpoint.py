@@ -143,7 +143,9 @@ def find(folder: Path, name: str) -> Path:
     if name == "best" and path is not None:
         best = checkpoint_state.read_state(path).get("best")
         if not isinstance(best, dict):
-            raise RunError(f"{folder}: has no best checkpoint, as the run had no --val_split; take --checkpoint last")
+            raise RunError(
+                f"{folder}: has no best checkpoint, because the run had no --val_split; use --checkpoint last"
+            )
         path = _of(folder, _name(best["step"]))
     if path is None or not (path / "state.json").is_file():
         there = ", ".join(each.name for each in _all(folder)) or "none"
@@ -210,8 +212,8 @@ def load_common(
     for name in own:
         if name.startswith(needed) and name not in found:
             raise RunError(
-                f"{path}: has no {name.partition('.')[0]}; give the folder of a run of --method {after} (a published one has "
-                "its networks alone)"
+                f"{path}: has no {name.partition('.')[0]}; give the folder of a run of --method {after} (published "
+                "runs contain the networks only)"
             )
         if name.startswith(needed) and (there := tuple(found[name].shape)) != (here := tuple(own[name].shape)):
             raise RunError(
@@ -222,7 +224,7 @@ def load_common(
     try:
         model.load_state_dict(common, strict=False)
     except RuntimeError as error:
-        raise RunError(f"{path}: its encoders are others: {textwrap.shorten(str(error), 300)}") from error
+        raise RunError(f"{path}: its encoders differ: {textwrap.shorten(str(error), 300)}") from error
     return f"{', '.join(sorted({name.partition('.')[0] for name in common}))} from {path}"
 
 
@@ -243,8 +245,8 @@ def _check_encoders(path: Path, found: Mapping[str, Tensor], model: nn.Module) -
     means = [video for video in pairs if video.endswith(".running_mean") and found[video].count_nonzero()]
     if means and collectives.is_main() and all(_same(found[mean], found[pairs[mean]]) for mean in means):
         log.warning(
-            "%s: was trained with one set of batch-norm statistics for both modalities (kinetics-sounds 0.1.0), so each is "
-            "evaluated with a mixture; some hundred steps more of ks-train tell them apart",
+            "%s: was trained with one set of batch-norm statistics for both modalities (kinetics-sounds 0.1.0), so "
+            "evaluation uses a mixture; a few hundred more steps of ks-train separate them",
             path,
         )
 
@@ -264,7 +266,7 @@ def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimize
     for full, tensor in _tensors(path / "optimizer.safetensors").items():
         name, _, kind = full.rpartition("/")
         if name not in place:
-            raise RunError(f"{path}: its optimiser knows {name!r}, which the model has not")
+            raise RunError(f"{path}: its optimizer has {name!r}, which the model does not have")
         number, parameter = place[name]
         if tensor.shape == parameter.shape:  # in the parameter's memory format: a step over two formats is slow
             tensor = torch.empty_like(parameter).copy_(tensor)

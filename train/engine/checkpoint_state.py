@@ -14,8 +14,8 @@ SCHEMA = 1
 
 MOST_BYTES = 1 << 20
 """Maximum size of state.json."""
-REMEDY = "remove that folder to use the checkpoint before it"
-SEE = "see that the disk is there and that you may read it"
+REMEDY = "delete that folder to use the previous checkpoint"
+SEE = "check that the disk is available and that you may read it"
 
 
 def read_state(path: Path) -> dict[str, Any]:

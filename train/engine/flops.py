@@ -46,9 +46,7 @@ def utilization(built: ModelBundle, parsed: Parsed[SomeSettings], data: Data, wo
     try:
         flops = step_flops(built, data, rows=rows)
     except RuntimeError as error:  # a method that asks a tensor for its numbers
-        log.warning(
-            "mfu: not among the metrics, for operations cannot be counted without numbers (%s)", first_line(error)
-        )
+        log.warning("mfu: not logged, because FLOPs cannot be counted from shapes alone (%s)", first_line(error))
         return None
     return Utilization(flops / rows, peak * 1e12 * world.size)
 

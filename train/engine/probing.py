@@ -94,15 +94,15 @@ def effective_rank(features_ND: Tensor) -> float:
 def say(step: int, now: Mapping[str, float], first: Mapping[str, float] | None, world: World) -> None:
     """Print probe results, and warn if features are no better than before training, if that is known."""
     top1, chance = now["probe_top1"], now["probe_top1_chance"]
-    before = f"before the first step {first['probe_top1']:.1f}%, " if first else ""
+    before = f"before training {first['probe_top1']:.1f}%, " if first else ""
     world.say(
         f"step {step}: probe top-1 {top1:.1f}% ({before}chance {chance:.1f}%); effective rank: video {now['video_rank']:.0f}, "
         f"audio {now['audio_rank']:.0f}"
     )
     if step and first and world.leads and top1 <= first["probe_top1_high"]:
         log.warning(
-            "step %d: the features tell classes no better than before the first step (%.1f%%; then %.1f%%, its 95%% interval up "
-            "to %.1f%%): a loss that falls is not learning yet",
+            "step %d: features separate classes no better than before training (%.1f%%; before %.1f%%, 95%% interval up to "
+            "%.1f%%): a falling loss alone is no progress",
             *(step, top1, first["probe_top1"], first["probe_top1_high"]),
         )
 

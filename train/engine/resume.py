@@ -168,7 +168,7 @@ def restore(
         begin(parsed, model, facts, world)
         return TrainProgress()
     if parsed.settings.resume == "none":
-        raise RunError(f"{out}: holds a run at {path.name}; choose another --out, or go on with --resume auto")
+        raise RunError(f"{out}: contains a run at {path.name}; choose another --out, or resume it with --resume auto")
     told = checkpoint_state.read_state(path)
     state = {**_defaults(parsed), **told}
     for name in (*wanted, *(name for name in told if name not in wanted and _is_setting(name, parsed))):
@@ -177,7 +177,7 @@ def restore(
             continue
         if parsed.settings.resume != "anyway":
             raise RunError(_changed(path, name, state.get(name), value))
-        world.say(f"resumed with {name} {value}, where it was {state.get(name)}")
+        world.say(f"resumed with {name} {value} (was {state.get(name)})")
     if parsed.settings.grad_accum_steps > 1 and MICRO_BATCHES not in told:
         world.say(
             "grad_accum_steps: micro-batches have other samples from here on, as kinetics-sounds 0.1.0 split batches differently"
@@ -185,8 +185,8 @@ def restore(
     before = told.get(NORM_SAMPLES)
     if before not in (None, learner.norm_samples):
         world.say(
-            f"batch norms: over {learner.norm_samples} samples from here on, where it was {before}: the run is like none of "
-            "either; the same --devices and --sync_bn go on as before"
+            f"batch norms: over {learner.norm_samples} samples from here on (was {before}), so the run equals neither; the same "
+            "--devices and --sync_bn resume it unchanged"
         )
     checkpoint.load_model(path, model)
     checkpoint.load_optimizer(path, model, learner.optimizer)

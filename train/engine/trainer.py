@@ -53,7 +53,7 @@ def train(
     learner = make_components(parsed, split, data, world, norms_before=resume.norm_samples(out))
     if val is not None and not learner.built.method.validates and settings.probe_every is None:
         raise SettingsError(
-            f"--val_split {settings.val_split}: --method {settings.method} has no loss for clips that it is not trained on; "
+            f"--val_split {settings.val_split}: --method {settings.method} has no loss on clips that it was not trained on; "
             "leave --val_split out, or look at its features there with --probe_every"
         )
     facts = run_folder.facts(split, data, recipe=recipe, shards=shards, versions=resume.versions())
@@ -74,14 +74,14 @@ def train(
     )
     if reached.step >= its.steps:
         last = checkpoint.latest(out / "checkpoints")
-        world.say(f"trained: {reached.step} steps are done already; checkpoint: {last}")
+        world.say(f"trained: {reached.step} steps were done already; checkpoint: {last}")
         return DONE
     schedules = {settings.optim.schedule, *settings.optim.schedules.values()}
     bends = learner.built.method.follows_steps or not schedules.isdisjoint(("cosine", "multistep"))
     if reached.of_steps not in (None, its.steps) and bends:
         world.say(
-            f"schedule: {its.steps} steps now, {reached.of_steps} before: rates from here on are those of the new length; the "
-            "run is like none of either length"
+            f"schedule: {its.steps} steps now, {reached.of_steps} before; learning rates follow the new length from here on, so "
+            "the run equals neither"
         )
     if world.leads:
         files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
@@ -178,7 +178,7 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
             if ends:
                 break
     if quarantine.keys:
-        world.say(f"bad samples: {len(quarantine.keys)} gave way to others; see {its.out / 'quarantine.jsonl'}")
+        world.say(f"bad samples: {len(quarantine.keys)} were replaced; see {its.out / 'quarantine.jsonl'}")
     return step, stop
 
 

@@ -20,8 +20,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from scipy.io import wavfile
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from kinetics_sounds.errors import AnnotationError, MediaError
@@ -40,7 +38,7 @@ _UNREADABLE = (
     ZeroDivisionError,
     UnboundLocalError,
     struct.error,
-    wavfile.WavFileWarning,
+    UserWarning,
 )
 """Exceptions of scipy for an invalid or damaged WAV file."""
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
@@ -93,13 +91,13 @@ def read_folds(meta: Path, audio: Path) -> tuple[Recording, ...]:
             where = f"{meta}:{rows.line_num}"
             fold = (row["fold"] or "").strip()
             if not (fold.isascii() and fold.isdigit()):
-                raise AnnotationError(f"{where}: fold {fold!r} is no whole number; mend or remove the row")
+                raise AnnotationError(f"{where}: fold {fold!r} is not an integer; fix or remove the row")
             found.append(_recording(row["filename"], row["target"], audio, where=where, fold=int(fold)))
     except csv.Error as error:
-        raise AnnotationError(f"{meta}:{rows.line_num}: is no CSV: {error}") from error
+        raise AnnotationError(f"{meta}:{rows.line_num}: is not a CSV: {error}") from error
     recordings = _checked(found, meta)
     if len({each.fold for each in recordings}) < 2:
-        raise AnnotationError(f"{meta}: has fold {recordings[0].fold} alone; one teaches and another is judged")
+        raise AnnotationError(f"{meta}: has fold {recordings[0].fold} only; at least two folds are needed")
     return recordings
 
 
@@ -146,7 +144,7 @@ def _scenes(folder: Path) -> tuple[Recording, ...]:
     for name in names:
         if not re.fullmatch(r"[^\W\d]+\d\d\.wav", name, re.IGNORECASE):
             raise AnnotationError(
-                f"{place / name}: is not called by a label and two digits (bus01.wav); rename or remove it"
+                f"{place / name}: is not named by a label and two digits (bus01.wav); rename or remove it"
             )
     recordings = tuple(Recording(place / name, name[:-6]) for name in names)
     counts = Counter(each.label for each in recordings)
@@ -165,6 +163,9 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
     Raises MediaError for a file that is not a complete integer or float WAV, is empty, has a sample rate outside `MIN_RATE` and
     `MAX_RATE`, is longer than `MAX_SECONDS` or contains non-finite samples. Sizes claimed by the header allocate no memory.
     """
+    from scipy.io import wavfile
+    from scipy.signal import resample_poly
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", wavfile.WavFileWarning)  # of a file that ends early
@@ -175,7 +176,7 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
             f"{path}: cannot be read as a WAV file: {error}; convert it, or remove it from the list"
         ) from error
     if not sample_TC.size or not MIN_RATE <= rate <= MAX_RATE or len(sample_TC) > MAX_SECONDS * rate:
-        raise MediaError(f"{path}: holds {sample_TC.size} samples at {rate} Hz; mend it, or remove it from the list")
+        raise MediaError(f"{path}: holds {sample_TC.size} samples at {rate} Hz; repair it, or remove it from the list")
     if sample_TC.dtype == np.uint8:
         sample_TC = (sample_TC.astype(np.float32) - 128) / 128
     elif np.issubdtype(sample_TC.dtype, np.integer):
@@ -269,7 +270,7 @@ def check_apart(fit: Sequence[Recording], on: Sequence[Recording]) -> None:
     """Raise AnnotationError for a recording in both lists."""
     twice = {each.path for each in fit} & {each.path for each in on}
     if twice:
-        raise AnnotationError(f"{min(twice)}: is in both lists; a sound must not both teach and be judged")
+        raise AnnotationError(f"{min(twice)}: is in both lists; a sound must not be in both training and test")
 
 
 def _classes(recordings: Sequence[Recording], known: Sequence[Recording]) -> tuple[Tensor, int]:
@@ -289,9 +290,9 @@ def _recording(name: str | None, label: str | None, audio: Path, *, where: str, 
     name, label = (name or "").strip(), (label or "").strip()
     inner = PurePosixPath(name)
     if not name or inner.is_absolute() or ".." in inner.parts or "\0" in name:
-        raise AnnotationError(f"{where}: {name!r} is no file within {audio}; mend or remove the row")
+        raise AnnotationError(f"{where}: {name!r} is not a file in {audio}; fix or remove the row")
     if not label:
-        raise AnnotationError(f"{where}: {name} has no label; mend or remove the row")
+        raise AnnotationError(f"{where}: {name} has no label; fix or remove the row")
     if not (audio / inner).is_file():
         raise AnnotationError(f"{where}: {audio / inner} is missing; fetch it, or name the folder that holds {name}")
     return Recording(audio / inner, label, fold)
@@ -300,7 +301,9 @@ def _recording(name: str | None, label: str | None, audio: Path, *, where: str, 
 def _checked(found: list[Recording], place: Path) -> tuple[Recording, ...]:
     twice = [path for path, count in Counter(each.path for each in found).items() if count > 1]
     if twice:
-        raise AnnotationError(f"{place}: names {twice[0]} more than once; a sound must not both teach and be judged")
+        raise AnnotationError(
+            f"{place}: names {twice[0]} more than once; a sound must not be in both training and test"
+        )
     if not found:
-        raise AnnotationError(f"{place}: names no sound; a line for each is needed")
+        raise AnnotationError(f"{place}: lists no sound; one line per sound is needed")
     return tuple(found)

@@ -212,7 +212,7 @@ def asked(settings: Asked) -> str | None:
     """Name of the selected checkpoint, None for initial weights; raises SettingsError if both are selected."""
     if settings.untrained and settings.checkpoint != "last":
         raise SettingsError(
-            f"--untrained: judges initial weights, not --checkpoint {settings.checkpoint}; leave one out"
+            f"--untrained: evaluates initial weights, not --checkpoint {settings.checkpoint}; leave one out"
         )
     return None if settings.untrained else settings.checkpoint
 
@@ -225,7 +225,7 @@ def check_claims(folder: Path, path: Path | None) -> None:
     try:
         outline = build.outline(run_folder.model_of(folder), run_folder.evaluated(run_folder.read_facts(folder)))
     except SettingsError as error:
-        raise RunError(f"{folder}: its config.yaml says a model that cannot be: {error}") from error
+        raise RunError(f"{folder}: its config.yaml describes an invalid model: {error}") from error
     if path is not None:
         checkpoint.check_shapes(path, outline)
 
@@ -236,7 +236,7 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
     if (folder / "state.json").is_file():  # RUN/checkpoints/step-...
         folder, own = folder.absolute().parents[1], folder
     if own is not None and name not in ("last", None):
-        raise RunError(f"{own}: is a checkpoint already, and {name!r} is another; give {folder} with it")
+        raise RunError(f"{own}: is a checkpoint; to select {name!r}, give {folder}")
     facts = run_folder.read_facts(folder)
     path = None if name is None else own or checkpoint.find(folder / "checkpoints", name)
     check_claims(folder, path)

@@ -42,8 +42,8 @@ def extract(
     """
     if not len(split):
         raise ShardError(
-            f"split {split.name!r} of the set of {split.dataset.classes} holds no sample; "
-            "name another with --on_split or --fit_split"
+            f"split {split.name!r} of the set of {split.dataset.classes} has no samples; "
+            "choose another with --on_split or --fit_split"
         )
 
     def pooled(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -70,6 +70,6 @@ def check_like(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards:
     if differ := [name for name in {**own, **dataset.mel} if own.get(name) != dataset.mel.get(name)]:
         told = ", ".join(f"{name} {dataset.mel.get(name)} rather than {own.get(name)}" for name in differ)
         raise RunError(
-            f"{shards}: its mel-spectrograms are not like those that the run learnt from: {told}; pack that set with "
+            f"{shards}: its mel-spectrograms are not like those that the run was trained on: {told}; pack that set with "
             "the ks-shard settings of the run's own"
         )

@@ -51,10 +51,10 @@ def val_and_on(settings: Splits, splits: Mapping[str, SplitFacts], *, shards: Ad
     val = settings.val_split or ("val" if spare else None)
     for option, name in (("on_split", on), ("val_split", val)):
         if name == settings.fit_split:
-            raise SettingsError(f"--{option} {name}: is the split to learn from (--fit_split); name another")
+            raise SettingsError(f"--{option} {name}: is the training split (--fit_split); choose another")
     for option, needed in (("on_split", on), ("fit_split", settings.fit_split)):
         if needed not in splits or not splits[needed].samples:
-            raise SettingsError(f"--{option} {needed}: is not there; {shards} has: {', '.join(splits)}")
+            raise SettingsError(f"--{option} {needed}: does not exist; {shards} has: {', '.join(splits)}")
     return val, on
 
 

@@ -36,8 +36,8 @@ def classifier_of(encoders: Encoders) -> Classifier:
     method = encoders.method
     if not isinstance(getattr(method, "classifier", None), nn.Module) or not callable(getattr(method, "logits", None)):
         raise RunError(
-            f"{encoders.checkpoint}: its method ({type(method).__name__}) has no classifier, so no clip can vote; make one of "
-            "its run with ks-eval finetune, or judge it by a probe"
+            f"{encoders.checkpoint}: its method ({type(method).__name__}) has no classifier, so clips cannot vote; train "
+            "one with ks-eval finetune, or use a probe"
         )
     return cast("Classifier", method)
 
@@ -59,7 +59,7 @@ def clip_logits(
     """
     classifier = classifier_of(encoders)
     if not len(split):
-        raise ShardError(f"split {split.name!r} of the set of {split.dataset.classes} holds no sample; see --on_split")
+        raise ShardError(f"split {split.name!r} of the set of {split.dataset.classes} has no samples; see --on_split")
 
     def logits(arrays: dict[str, Tensor]) -> tuple[Tensor]:
         return (_of_batch(encoders, classifier, arrays, clips=clips).float(),)
@@ -70,7 +70,7 @@ def clip_logits(
     )
     if not logit_NKC.isfinite().all():
         raise RunError(
-            f"{encoders.checkpoint}: its scores are not finite; lower --optim.lr or take --precision bf16 in training"
+            f"{encoders.checkpoint}: its scores are not finite; lower --optim.lr or use --precision bf16 in training"
         )
     return logit_NKC, torch.from_numpy(split.label_index_N.copy())
 

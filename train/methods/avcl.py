@@ -73,12 +73,12 @@ class Avcl(Method):
             raise ValueError(f"AVCL compares channel with channel: video has {width}, audio {audio_width}")
         if not _weight(settings) and not settings.lambda_self:
             raise ValueError(
-                "lambda_cor and lambda_self are both 0, so there is nothing to learn from (cgra_layer off is lambda_cor 0)"
+                "lambda_cor and lambda_self are both 0, so there is no loss (cgra_layer off is lambda_cor 0)"
             )
         for encoder in (video, audio):
             if settings.cgra_layer in INNER and not isinstance(encoder, Encoder):
                 raise ValueError(
-                    f"{type(encoder).__name__} tells no maps of its layers: cgra_layer {settings.cgra_layer} needs them"
+                    f"{type(encoder).__name__} provides no maps of its layers: cgra_layer {settings.cgra_layer} needs them"
                 )
         self.settings = settings
         self.video = video

@@ -79,8 +79,8 @@ class Cma(InstanceDiscrimination):
         super().__init__(settings, video=video, audio=audio, data=data)
         if data.samples and settings.positives + 2 > data.samples:
             raise ValueError(
-                f"{settings.positives} positives and a negative of each sample are not to be had of {data.samples} samples; give "
-                "fewer --cma.positives"
+                f"{settings.positives} positives and a negative per sample need more than {data.samples} samples; give fewer "
+                "--cma.positives"
             )
         self.register_buffer("precision", torch.zeros(len(CRITERIA)))
         mined = torch.zeros(data.samples, settings.positives, dtype=torch.int32) if data.samples else None
@@ -90,23 +90,23 @@ class Cma(InstanceDiscrimination):
         """Raise RunError for a run on other samples, in another order, or with another temperature."""
         if not facts:
             raise RunError(
-                "--init_from: lies in no run; give the run's folder, whose run.json says which samples its memory is of"
+                "--init_from: is not inside a run folder; give that folder, whose run.json identifies the samples of its memory"
             )
         if not math.isclose(before := float(self.memory().temperature), self.settings.temperature, rel_tol=1e-6):
             raise RunError(
-                f"--init_from: its partition is of the temperature {before:g}; give --cma.temperature {before:g}"
+                f"--init_from: its partition belongs to temperature {before:g}; give --cma.temperature {before:g}"
             )
         for name in SAME:
             if facts.get(name) != own.get(name):
                 raise RunError(
-                    f"--init_from: its memory banks are of other samples, or of a set that was packed otherwise ({name} "
+                    f"--init_from: its memory banks belong to other samples, or to shards packed differently ({name} "
                     f"{facts.get(name)}, not {own.get(name)}); train --method avid on these shards first"
                 )
 
     def on_epoch(self, moment: Moment, labels: Tensor) -> None:
         """Mine positives every `mine_every` epochs; raises RunError unless initialized from an AVID run."""
         if not self.memory().partition.item():
-            raise RunError("--method cma: begins with the memory banks of an AVID run; give it with --init_from")
+            raise RunError("--method cma: needs the memory banks of an AVID run; give one with --init_from")
         super().on_epoch(moment, labels)
         if moment.epoch % self.settings.mine_every or self.positives is None:
             return

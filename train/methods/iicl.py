@@ -75,7 +75,7 @@ class Iicl(Method):
             )
         for encoder in (video, audio):
             if settings.attention and not isinstance(encoder, Encoder):
-                raise ValueError(f"{type(encoder).__name__} tells no maps of its layers: co-attention needs them")
+                raise ValueError(f"{type(encoder).__name__} provides no maps of its layers: co-attention needs them")
         self.settings = settings
         self.video, self.audio = video, audio
         self.attention = CoAttention(width, project=settings.project) if settings.attention else None
@@ -142,6 +142,6 @@ def _probabilities(logit_NC: Tensor) -> Tensor:
 def _last(encoder: nn.Module, given_BCTHW: Tensor) -> Tensor:
     """Last maps of an encoder, unpooled: (B, D, ...)."""
     if not isinstance(encoder, Encoder):
-        raise TypeError(f"{type(encoder).__name__} tells no maps")
+        raise TypeError(f"{type(encoder).__name__} provides no maps")
     layer = encoder.layers[-1]
     return encoder.maps(given_BCTHW, (layer,))[layer]

@@ -58,7 +58,7 @@ class Layerwise(Method):
     def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module, classes: int) -> None:
         super().__init__()
         if classes < 2:
-            raise ValueError(f"there is nothing to tell apart: the set has {classes} classes")
+            raise ValueError(f"nothing to classify: the shards have {classes} classes")
         self.settings = settings
         self.video = video.requires_grad_(requires_grad=False)
         self.audio = audio.requires_grad_(requires_grad=False)

@@ -57,7 +57,7 @@ class Supervised(Method):
         super().__init__()
         width, audio_width = feature_width(video), feature_width(audio)
         if classes < 2:
-            raise ValueError(f"there is nothing to tell apart: the set has {classes} classes")
+            raise ValueError(f"nothing to classify: the shards have {classes} classes")
         if settings.gate and width != audio_width:
             raise ValueError(f"AMFM joins channel with channel: video has {width}, audio {audio_width}")
         self.settings = settings

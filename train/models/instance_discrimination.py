@@ -76,7 +76,7 @@ class InstanceDiscrimination(Method):
     def __init__(self, settings: BankSettings, *, video: nn.Module, audio: nn.Module, data: Data) -> None:
         super().__init__()
         if data.samples == 1:
-            raise ValueError("the split has one sample, and no other to tell it from")
+            raise ValueError("the split has a single sample, but instance discrimination needs several")
         if 4 * data.batch * settings.negatives * settings.dim > MOST_BYTES:
             raise ValueError(
                 f"{data.batch} samples a step with {settings.negatives} negatives of {settings.dim} channels each are more than "
@@ -102,7 +102,7 @@ class InstanceDiscrimination(Method):
     def memory(self) -> Banks:
         """Banks and Z; raises ValueError if built for evaluation."""
         if self.banks is None:
-            raise ValueError("was built for evaluation, and has no memory banks")
+            raise ValueError("was built for evaluation, without memory banks")
         return self.banks
 
     def rows(self, name: str) -> Tensor:

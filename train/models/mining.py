@@ -28,7 +28,7 @@ def mine(video_SD: Tensor, audio_SD: Tensor, *, criterion: Criterion, count: int
     """
     samples = len(video_SD)
     if not 0 < count < samples:
-        raise ValueError(f"{count} positives of each sample are not to be had among {samples}")
+        raise ValueError(f"{count} positives per sample are not available among {samples} samples")
     blocks = torch.split(torch.arange(samples, device=video_SD.device), block_size(samples))
     own = blocks[collectives.local_slice(len(blocks))]
     found = []

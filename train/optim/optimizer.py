@@ -69,11 +69,11 @@ class Optim:
         if self.larc and self.name == "lars":
             raise ValueError("optim: larc is for sgd, adam and adamw; lars adapts rates itself")
         if any(not 0 < share < 1 for share in self.milestones):
-            raise ValueError(f"optim: milestones {[*self.milestones]} must be shares of the run, between 0 and 1")
+            raise ValueError(f"optim: milestones {[*self.milestones]} must be fractions of the run, between 0 and 1")
         if "multistep" in (self.schedule, *self.schedules.values()) and not self.milestones:
-            raise ValueError("optim: schedule multistep needs milestones, shares of the run such as [0.6, 0.8]")
+            raise ValueError("optim: schedule multistep needs milestones, fractions of the run such as [0.6, 0.8]")
         if not 0 <= self.beta2 < 1 or not 0 < self.factor < 1 or self.min_lr_ratio > 1:
-            raise ValueError("optim: beta2 and min_lr_ratio must be shares, and factor between 0 and 1")
+            raise ValueError("optim: beta2 must be in [0, 1), min_lr_ratio in [0, 1] and factor in (0, 1)")
 
 
 def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
@@ -86,7 +86,7 @@ def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
         for pattern in patterns:
             if not fnmatch.filter(named, pattern):
                 first = next(iter(named))
-                raise ValueError(f"optim.{option}: no parameter's name fits {pattern!r}; the first is {first!r}")
+                raise ValueError(f"optim.{option}: no parameter name matches {pattern!r}; the first is {first!r}")
     groups: dict[tuple[float, Kind, bool], list[nn.Parameter]] = {}
     for name, parameter in named.items():
         own = optim.one_dimensional if parameter.ndim == 1 else 1.0

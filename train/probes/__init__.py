@@ -94,7 +94,7 @@ def classify(on: Features, fit: Features | None, scorer: Scorer, *, unit: bool =
 def fitted(fit: Features | None) -> Features:
     """The fitted split; raises ValueError if there is none."""
     if fit is None:
-        raise ValueError("this probe learns from a split: pass the features to fit")
+        raise ValueError("this probe needs the features of a split to fit on")
     return fit
 
 
@@ -104,7 +104,7 @@ def topk_hits(score_NC: Tensor, right_NC: Tensor, *, k: int) -> Tensor:
     Ties count as in `hit_share`; a clip without a true class is a miss. Raises ValueError for NaN.
     """
     if score_NC.isnan().any():
-        raise ValueError("scores are not numbers (NaN), so that nothing can be ranked: the fit has diverged")
+        raise ValueError("scores are NaN: the fit has diverged")
     right_N1 = torch.where(right_NC, score_NC, torch.inf).amin(dim=1, keepdim=True)
     ahead_N, tied_N = (score_NC > right_N1).sum(dim=1), (score_NC == right_N1).sum(dim=1)
     return hit_share(ahead_N, tied_N, k=k)

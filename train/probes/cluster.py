@@ -15,7 +15,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from . import Features
@@ -94,6 +93,8 @@ def nmi(label_N: np.ndarray, cluster_N: np.ndarray) -> float:
 
 def clustering_accuracy(label_N: np.ndarray, cluster_N: np.ndarray) -> float:
     """Accuracy in [0, 1] of two labelings (N,) under the best one-to-one assignment of their values."""
+    from scipy.optimize import linear_sum_assignment
+
     _, class_N = np.unique(label_N, return_inverse=True)
     _, group_N = np.unique(cluster_N, return_inverse=True)
     count_CK = np.zeros((class_N.max() + 1, group_N.max() + 1), dtype=np.int64)

@@ -103,8 +103,8 @@ def select_C(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) 
     trials = [trial] if settings.select == "test" else list(held_out(trial.fit_MKD, trial.target_M, part_M))
     if not trials:
         raise ValueError(
-            "no clip can be held out to choose C, as no class has two to learn from: "
-            "give one C with --svm.cs, or let the judged clips choose it with --svm.select test"
+            "cannot cross-validate C, because no class has two training clips: "
+            "give one C with --svm.cs, or select it on the evaluated clips with --svm.select test"
         )
 
     def score(c: float) -> float:

@@ -60,7 +60,7 @@ def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[W
         )
     except wandb.errors.Error as error:
         raise SettingsError(
-            f"--track wandb: cannot begin ({first_line(error)}); log in with `wandb login`, or set WANDB_MODE=offline"
+            f"--track wandb: cannot start ({first_line(error)}); log in with `wandb login`, or set WANDB_MODE=offline"
         ) from error
     with contextlib.ExitStack() as stack:
         stack.callback(run.finish)

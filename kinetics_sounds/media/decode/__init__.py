@@ -1,11 +1,11 @@
-"""Frames of a stored clip, at any start position, as the model sees them; one file a decoder.
+"""Decode frames of a stored clip from any start position; one file per decoder.
 
-A decoder is a module with `frames(mp4, numbers)` and `IMPORTS_SLOWLY`. All give the same frames, bit for bit (a test holds
-them to it), so the choice changes the speed alone; `auto` measures it once a process, on the first clip.
+A decoder is a module with `frames(mp4, numbers)` and `IMPORTS_SLOWLY`. All return bitwise equal frames (enforced by a test), so
+the choice only affects speed; `auto` measures it once per process, on the first clip.
 
-PyAV's way is the reference and the fastest: a stored clip is one H.264 stream without B-frames (`encode`), so its mp4's
-table of samples says where the packets lie, and only the wanted frames and those of their group before them are decoded.
-No demuxer sees foreign bytes, and only the wanted frames are turned into RGB.
+PyAV is the reference and the fastest: a stored clip is one H.264 stream without B-frames (see `encode`), so the sample table of
+its mp4 gives the positions of the packets, and only the requested frames and the preceding ones of their GOP are decoded. No
+demuxer parses untrusted bytes, and only the requested frames are converted to RGB.
 """
 
 import functools
@@ -20,14 +20,14 @@ from ...errors import MediaError, first_line
 from ..mp4 import MAX_PIXELS, check_room, read_track
 
 TRIALS = 3
-"""Times that `auto` lets each decoder decode the first clip; its best counts."""
+"""Number of timed runs per decoder with `auto`; the fastest run counts."""
 
 
 def decode(mp4: bytes, numbers: Sequence[int], *, decoder: str = "auto", length: int | None = None) -> np.ndarray:
-    """The frames of these numbers, in this order: uint8, shape (len(numbers), H, W, 3), RGB.
+    """Decode the frames with these indices, in this order: uint8, shape (len(numbers), H, W, 3), RGB.
 
-    Raises MediaError where the bytes do not decode, the clip has not the `length` in frames that it should have, a number
-    lies outside it, or the decoder is not installed; SettingsError where there is no such decoder.
+    Raises MediaError if the bytes do not decode, the clip does not have the expected `length` in frames, an index is out of
+    range, or the decoder is not installed; SettingsError if there is no such decoder.
     """
     frames = load(decoder)
     if mp4[4:8] != b"ftyp":
@@ -47,9 +47,9 @@ def decode(mp4: bytes, numbers: Sequence[int], *, decoder: str = "auto", length:
 
 
 def decode_jpegs(jpegs: Sequence[bytes]) -> np.ndarray:
-    """Stored JPEGs, in this order: uint8, shape (len(jpegs), H, W, 3), RGB.
+    """Decode stored JPEGs, in this order: uint8, shape (len(jpegs), H, W, 3), RGB.
 
-    Raises MediaError where there is none, one does not decode, or one is larger than `MAX_PIXELS` or of another size.
+    Raises MediaError for an empty list, and if one does not decode, exceeds `MAX_PIXELS` or differs in size.
     """
     import simplejpeg
 
@@ -74,7 +74,7 @@ def decode_jpegs(jpegs: Sequence[bytes]) -> np.ndarray:
 
 
 def encode_jpeg(picture_HWC: np.ndarray, *, quality: int = 95) -> bytes:
-    """A picture, uint8 (H, W, 3), RGB, as a JPEG with full colour resolution."""
+    """Encode a picture, uint8 (H, W, 3), RGB, as a JPEG without chroma subsampling."""
     import simplejpeg
 
     jpeg: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(picture_HWC), quality=quality, colorsubsampling="444")
@@ -82,12 +82,12 @@ def encode_jpeg(picture_HWC: np.ndarray, *, quality: int = 95) -> bytes:
 
 
 def names() -> list[str]:
-    """What `decoder` may be, besides auto."""
+    """Valid values of `decoder` besides auto."""
     return plugins.names(__name__)
 
 
 def load(name: str) -> Callable[[bytes, list[int]], np.ndarray]:
-    """The function of a decoder's name, or of `auto`; raises SettingsError that lists the names where there is none."""
+    """The decode function of a decoder, or of `auto`; raises SettingsError listing the names if there is none."""
     if name == "auto":
         return _auto
     frames: Callable[[bytes, list[int]], np.ndarray] = plugins.load(__name__, name).frames
@@ -95,9 +95,9 @@ def load(name: str) -> Callable[[bytes, list[int]], np.ndarray]:
 
 
 def fastest(mp4: bytes, numbers: list[int]) -> str:
-    """The decoder that gives these frames of a clip in the least time, of those whose frames are PyAV's.
+    """Name of the fastest installed decoder for these frames, among those whose output equals PyAV's.
 
-    Takes a tenth of a second. Raises what PyAV raises.
+    Takes about 0.1 s. Raises the errors of PyAV.
     """
     wanted = load("pyav")(mp4, numbers)
     seconds = {"pyav": _seconds(load("pyav"), mp4, numbers)}
@@ -113,7 +113,7 @@ def fastest(mp4: bytes, numbers: list[int]) -> str:
 
 
 def _seconds(decoder: Callable[[bytes, list[int]], np.ndarray], mp4: bytes, numbers: list[int]) -> float:
-    """The least time of `TRIALS`."""
+    """Shortest time of `TRIALS` runs, in seconds."""
 
     def once() -> float:
         began = time.perf_counter()
@@ -125,7 +125,7 @@ def _seconds(decoder: Callable[[bytes, list[int]], np.ndarray], mp4: bytes, numb
 
 @functools.cache
 def measured() -> list[str]:
-    """What `auto` found to be the fastest in this process: nothing yet, or one decoder."""
+    """The decoder that `auto` chose in this process; empty before the first measurement."""
     return []
 
 

@@ -1,4 +1,4 @@
-"""Decode with PyAV, the reference: only the wanted frames and those of their groups before them."""
+"""Decode with PyAV, the reference: only the requested frames and the preceding ones of their GOPs."""
 
 import itertools
 from bisect import bisect_right
@@ -11,11 +11,11 @@ from ...errors import MediaError
 from ..mp4 import MAX_PIXELS, Track, check_indices, check_room, read_track
 
 IMPORTS_SLOWLY = False
-"""Whether `auto` tries it only where it is imported already: that takes two seconds."""
+"""If true, `auto` considers it only if it is already imported: the import takes two seconds."""
 
 
 def frames(mp4: bytes, numbers: list[int]) -> np.ndarray:
-    """The frames of these numbers: uint8 (len(numbers), H, W, 3), RGB; raises MediaError where one lies outside the clip."""
+    """Decode the frames with these indices: uint8 (len(numbers), H, W, 3), RGB; raises MediaError if one is out of range."""
     from av.video.reformatter import VideoReformatter
 
     track = read_track(mp4)
@@ -41,7 +41,7 @@ def frames(mp4: bytes, numbers: list[int]) -> np.ndarray:
 
 
 def _decoded(mp4: bytes, track: Track, wanted: list[int]) -> Iterator[Any]:
-    """The wanted frames, and those of their groups before them, each with its number as `pts`."""
+    """The requested frames and the preceding ones of their GOPs, each with its index as `pts`."""
     import av
 
     codec = av.CodecContext.create("h264", "r")

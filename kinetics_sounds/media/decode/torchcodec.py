@@ -6,11 +6,11 @@ from ...errors import first_line
 from ..mp4 import check_indices
 
 IMPORTS_SLOWLY = True
-"""Whether `auto` tries it only where it is imported already: that takes two seconds."""
+"""If true, `auto` considers it only if it is already imported: the import takes two seconds."""
 
 
 def frames(mp4: bytes, numbers: list[int]) -> np.ndarray:
-    """The frames of these numbers: uint8 (len(numbers), H, W, 3), RGB; raises MediaError where one lies outside the clip."""
+    """Decode the frames with these indices: uint8 (len(numbers), H, W, 3), RGB; raises MediaError if one is out of range."""
     try:
         from torchcodec.decoders import VideoDecoder
     except (OSError, RuntimeError) as error:  # it looks for the system's FFmpeg when it is imported

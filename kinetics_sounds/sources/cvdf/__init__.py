@@ -1,12 +1,12 @@
-"""`cvdf`: the public Kinetics-400 mirror, read as a stream of tar parts.
+"""`cvdf`: the public Kinetics-400 mirror, streamed as tar files (parts).
 
-`cvdf` is the official place, `cvdf:URL` another server with the same layout below that URL, `cvdf:DIR` a folder of parts.
-Clips lie in the parts in no order, so a part is read once, from end to end, and the wanted clips are written as they
-come; nothing is unpacked by the names that an archive gives.
+`cvdf` is the official location, `cvdf:URL` another server with the same layout below that URL, `cvdf:DIR` a folder of parts.
+Clips are unordered within the parts, so a part is read once, sequentially, and the requested clips are written as they come; no
+file name of an archive is used for writing.
 
-The tar is walked here and not by tarfile, whose stream mode (3.11) takes a damaged or cut-off header after the first
-member for the end of the archive, so that clips are lost without a word; reads name records of whatever length they
-claim into memory; recurses once for each record in a row; and keeps an object for every member it has passed.
+The tar is parsed here rather than with tarfile, whose stream mode (3.11) takes a damaged or truncated header after the first
+member for the end of the archive, silently losing clips; reads name records of any claimed length into memory; recurses once per
+record in a row; and keeps an object for every member.
 """
 
 import contextlib
@@ -31,17 +31,17 @@ from ..cvdf.tar_stream import Tape
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
-"""Containers that count; a clip's file gets the one it was stored under, in lower case."""
+"""Accepted containers; a clip's file keeps its extension, in lower case."""
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
-"""What a folder's parts end in; how a part is packed is told by its first bytes."""
+"""Extensions of a folder's parts; the compression is detected from the first bytes."""
 
 MAX_CLIP_BYTES = 512 << 20
 MAX_CLIPS = 1_000_000
-"""A part that names more is none: there are three in ten of that in all. Their keys are kept in memory."""
+"""Maximum number of clips in a part; all parts together hold 300,000. Their keys are kept in memory."""
 LIST_SECONDS = 60.0
-"""A list of parts has some thousand bytes: what takes longer is given up."""
+"""Time limit of a download of a list of parts, which has a few thousand bytes."""
 RESTARTS = 3
-"""How often a part is begun again because its file changed before it gave a clip."""
+"""Number of restarts of a part whose file changed before it gave a clip."""
 _REPLACEMENT = "replacement_for_corrupted"
 _NOTICE = (
     "The mirror's parts hold clips of all classes: every part of the splits asked for is streamed whole (the official "
@@ -50,7 +50,7 @@ _NOTICE = (
 
 
 def absolute(argument: str) -> str:
-    """A folder's path for whoever works in another one; a URL as it is."""
+    """Absolute path of a folder; a URL unchanged."""
     return argument if _is_url(argument) else absolute_folder(argument)
 
 
@@ -59,16 +59,16 @@ def _is_url(argument: str) -> bool:
 
 
 class Source:
-    """The parts of one place."""
+    """The parts of one location."""
 
     versions = ""
     part_bytes = 436 * 10**9 // 301
-    """The official parts' mean."""
+    """Mean size of the official parts in bytes."""
     share: Mapping[str, float] = {"train": 240_258 / 246_534, "val": 19_881 / 19_906, "test": 38_685 / 39_805}
-    """What the official mirror holds of what is annotated."""
+    """Fraction of the annotated clips that the official mirror holds."""
 
     def __init__(self, argument: str) -> None:
-        """`argument` is empty, an http(s) URL or a folder; raise SourceError for another URL and for what is no folder."""
+        """`argument`: empty, an http(s) URL or a folder; raises SourceError for another URL or if it is not a folder."""
         self.base, self.notice = OFFICIAL, _NOTICE
         self.downloaded = 0
         self.folder: Path | None = None
@@ -89,20 +89,20 @@ class Source:
             self.folder = readable_folder(argument, spec=f"cvdf:{argument}")
 
     def parts(self, splits: Iterable[str]) -> list[TarPart]:
-        """The replacement archive where there is one, then the parts of these splits in the order of their lists.
+        """The replacement archive if there is one, then the parts of these splits in the order of their lists.
 
-        Raises SourceError for a list or folder that cannot be read or names no part, UnreachableError where waiting may help.
+        Raises SourceError for a list or folder that cannot be read or names no parts, UnreachableError if waiting may help.
         """
         wanted = list(splits)
         found = _on_disk(self.folder, wanted) if self.folder else _listed(self.base, wanted, named=self.named)
         return sorted(found, key=lambda part: not part.replacement)
 
     def stream(self, part: TarPart, wanted: Container[str], folder: Path) -> Iterator[tuple[str, FetchResult | None]]:
-        """Read a part once and yield the key of each clip in it, with its file in `folder` where it is wanted.
+        """Read a part once; yields the key of each clip in it, with its file in `folder` if requested.
 
-        A file is whole when it is yielded, and then the caller's, to be deleted before the next is asked for if the disk
-        is small. A key comes once. An empty or oversized clip has status corrupt and no file, unless the part holds
-        a sound one too. Raises PartError when the part breaks off, after the clips before the break.
+        A yielded file is complete and belongs to the caller, who may delete it before the next one. Each key is yielded once. An
+        empty or oversized clip has the status corrupt and no file, unless the part also holds a sound copy. Raises PartError if
+        the part ends early, after the clips before that point.
         """
         given: set[str] = set()
         try:
@@ -122,7 +122,7 @@ class Source:
             raise PartError(error.status, f"part {part.name} ({_shown(part.place)}): {error}; {remedy}") from error
 
     def _download(self, url: str) -> Generator[bytes, None, None]:
-        """The bytes of a URL; all that came is counted, also what came twice."""
+        """Bytes of a URL; all received bytes are counted, including repeated ones."""
         download = Download(url, named=self.named)
         try:
             yield from download
@@ -131,7 +131,7 @@ class Source:
 
 
 def _on_disk(folder: Path, splits: Sequence[str]) -> list[TarPart]:
-    """The archives below a folder, sorted by path; a folder that is called as a split holds clips of that alone."""
+    """Archives below a folder, sorted by path; a folder named after a split holds clips of that split only."""
     found: list[TarPart] = []
     for place, names in walk(folder):
         for path in (Path(place, name) for name in sorted(names) if name.lower().endswith(ARCHIVES)):
@@ -149,7 +149,7 @@ def _on_disk(folder: Path, splits: Sequence[str]) -> list[TarPart]:
 
 
 def _listed(base: str, splits: Sequence[str], *, named: str) -> Iterator[TarPart]:
-    """The parts that each split's list names, and the replacement archive."""
+    """Parts named by each split's list, and the replacement archive."""
     for split in splits:
         place = f"{base}/{split}/k400_{split}_path.txt"
         urls: dict[str, str] = {}
@@ -172,10 +172,10 @@ def _listed(base: str, splits: Sequence[str], *, named: str) -> Iterator[TarPart
 
 
 def _urls_in(place: str, *, named: str) -> Iterator[str]:
-    """The absolute URL on each line of a list; nothing for a line that has none."""
+    """Absolute URL on each line of a list; lines without one are skipped."""
     data = b""
     try:
-        for chunk in web.told(place, Download(place, named=named, ends=time.monotonic() + LIST_SECONDS)):
+        for chunk in web.with_progress(place, Download(place, named=named, ends=time.monotonic() + LIST_SECONDS)):
             data += chunk
             if len(data) > tar_stream.MAX_LIST_BYTES:
                 raise BreakError(Status.CORRUPT, f"is larger than {tar_stream.MAX_LIST_BYTES >> 20} MiB")
@@ -198,12 +198,12 @@ def _urls_in(place: str, *, named: str) -> Iterator[str]:
 
 
 def _may_pass(status: Status) -> bool:
-    """Whether a list may be read later: a server that has none (404) is waited for in vain."""
+    """Whether a list may become available later: not after 404."""
     return status.is_refusal or (status.is_transient and status is not Status.HTTP_4XX)
 
 
 def _absent(url: str, *, named: str) -> bool:
-    """Whether the server says that there is no such file; where it says neither, streaming it will tell."""
+    """Whether the server says that there is no such file; if unsure, streaming it will show."""
     try:
         web.open_url(url, named=named, method="HEAD", ends=time.monotonic() + LIST_SECONDS).close()
     except urllib.error.HTTPError as error:
@@ -214,21 +214,21 @@ def _absent(url: str, *, named: str) -> bool:
 
 
 def _quoted(url: str) -> str:
-    """A URL in ASCII; what is quoted already stays so."""
+    """A URL in ASCII; existing quoting is kept."""
     return urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
 
 
 def _shown(place: str) -> str:
-    """A place without what may be a secret in it."""
+    """A location without its secrets."""
     return re.sub(r"(?<=://)[^/@]*@|[?#].*", "", place) if "://" in place else place
 
 
 def _clips(
     tape: Tape, wanted: Container[str], folder: Path, given: set[str]
 ) -> Iterator[tuple[str, FetchResult | None]]:
-    """Write and yield the wanted clips that are not given yet, sound ones as they come and broken ones at the end.
+    """Write and yield the requested clips that were not yielded yet, sound ones immediately and broken ones at the end.
 
-    The others' keys come without a file.
+    Keys of other clips are yielded without a file.
     """
     broken: dict[str, FetchResult] = {}
     count = 0
@@ -263,7 +263,7 @@ def _clips(
 
 
 def _write(path: Path, pieces: Iterator[memoryview]) -> None:
-    """Write a file that has its name only once it is whole."""
+    """Write a file atomically."""
     part = path.with_name(f"{path.name}.{os.getpid()}{files.PART}")
     try:
         with part.open("wb") as out:

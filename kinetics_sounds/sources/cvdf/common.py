@@ -1,14 +1,14 @@
-"""What the streams of bytes share: their bounds, and why bytes stop."""
+"""Limits and errors shared by the byte streams."""
 
 from ...clip import Status
 
 CHUNK_BYTES = 256 << 10
 MAX_PART_BYTES = 1 << 40
-"""Bytes of a part, packed or unpacked: twice what all parts have together."""
+"""Maximum size of a part in bytes, compressed or not: twice the total of all parts."""
 
 
 class BreakError(Exception):
-    """Why bytes stop, for whoever knows the part's name."""
+    """The bytes ended early, for a reason given by status and text; the caller adds the part's name."""
 
     def __init__(self, status: Status, text: str) -> None:
         super().__init__(text)
@@ -16,4 +16,4 @@ class BreakError(Exception):
 
 
 class ChangedError(BreakError):
-    """The bytes from here on belong to another file than those before."""
+    """The following bytes belong to another version of the file."""

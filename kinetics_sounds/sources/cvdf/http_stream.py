@@ -1,4 +1,4 @@
-"""The bytes of a URL in order, over as many connections as that takes."""
+"""Sequential bytes of a URL, reconnecting as needed."""
 
 import hashlib
 import http.client
@@ -15,17 +15,17 @@ from ..cvdf import common
 from ..cvdf.common import BreakError, ChangedError
 
 ATTEMPTS = 6
-"""Connections in a row that break before they bring `web.SLOW_BYTES`; then the part is given up."""
+"""Consecutive connections that fail before they deliver `web.SLOW_BYTES`; then the part is given up."""
 BACKOFF = Backoff(attempts=None, first_seconds=1.0, longest_seconds=30.0, jitter_seconds=1.0)
-"""The waits between them, begun anew after each that brought something."""
+"""Waits between them, restarted after each connection that delivered something."""
 
 
 class Download:
-    """The bytes of a URL in order, over as many connections as that takes.
+    """Sequential bytes of a URL, reconnecting as needed.
 
-    A broken connection is taken up at the byte where it broke, if the server names the file's version (a strong ETag) and
-    still has that version. Otherwise the file is read from its start again and what was had before is compared by
-    its digest, so that a file that changed is never joined to what it was.
+    After a lost connection the download continues at the same byte, if the server identifies the file's version (strong ETag) and
+    still has it. Otherwise the file is read from its start again and the earlier part is compared by digest, so that two versions
+    of a file are never joined.
     """
 
     def __init__(self, url: str, *, named: str, ends: float = math.inf) -> None:
@@ -41,7 +41,7 @@ class Download:
         self.answer: http.client.HTTPResponse | None = None
 
     def __iter__(self) -> Generator[bytes, None, None]:
-        """Raises BreakError where the file cannot be had to its end."""
+        """Raises BreakError if the file cannot be read to its end."""
         try:
             while chunk := self._next():
                 self.digest.update(chunk)
@@ -53,14 +53,14 @@ class Download:
             self._hang_up()
 
     def _next(self) -> bytes:
-        """The next bytes, none at the end."""
+        """The next bytes; empty at the end."""
         try:
             return retry.call(self._receive, may_pass=self._may_pass, backoff=BACKOFF)
         except (OSError, http.client.HTTPException) as error:
             raise _classified(error) from error
 
     def _may_pass(self, error: Exception) -> bool:
-        """Whether another connection may help; this one is closed."""
+        """Close the connection; returns whether another one may help."""
         self._hang_up()
         self.barren = self.barren + 1 if self.offset - self.broken_at < web.SLOW_BYTES else 1
         self.broken_at = self.offset
@@ -97,7 +97,7 @@ class Download:
         return answer
 
     def _receive(self) -> bytes:
-        """Bytes from the connection that were not handed on before; none at the end of the file."""
+        """New bytes from the connection, without those already returned; empty at the end of the file."""
         while True:
             answer = self.answer or self._connect()
             chunk = answer.read1(common.CHUNK_BYTES)
@@ -118,7 +118,7 @@ class Download:
 
 
 def _classified(error: OSError | http.client.HTTPException) -> BreakError:
-    """The status of what a server did; its own words are left out, since they may hold anything."""
+    """Status for an error of a server; the server's text is left out, since it may contain anything."""
     if isinstance(error, urllib.error.HTTPError):
         status = Status.HTTP_5XX if error.code >= 500 else Status.HTTP_4XX
         return BreakError(Status.RATE_LIMITED if error.code == 429 else status, f"the server answers HTTP {error.code}")

@@ -1,4 +1,4 @@
-"""Members of a tar that is read once, from end to end, whatever is damaged in it."""
+"""Sequential tar reader that tolerates damage."""
 
 import contextlib
 import itertools
@@ -14,21 +14,21 @@ from ..cvdf import common
 from ..cvdf.common import BreakError
 
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 20, 64 << 20
-"""A gzip may grow this many times, and by this many bytes more. Videos do not shrink, so ours grow by next to nothing."""
+"""Limits of gzip expansion: this factor, plus this many bytes. Videos hardly compress, so valid parts expand little."""
 MEMBER_SECONDS = 3600.0
-"""Waiting for one member of a part, after which the part is given up: the largest clip needs 150 kB/s."""
+"""Maximum waiting time for one member in seconds; the largest clip needs 150 kB/s."""
 
 GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 512
 _RECORDS = (b"L", b"K", b"x", b"X", b"g")
-"""Types of what is no member: long names and links of the next one, pax records of the next one or of all."""
+"""Record types that are not members: long names and links of the next member, pax headers of the next one or of all."""
 _WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
-"""Links, devices, folders and pipes: no bytes follow them, whatever size they claim."""
+"""Links, devices, folders and pipes: no data follow, whatever size they claim."""
 MAX_LIST_BYTES = MAX_RECORD_BYTES = 1 << 20
 
 
 def read_file(path: Path) -> Generator[bytes, None, None]:
-    """The bytes of a file."""
+    """Bytes of a file."""
     try:
         with path.open("rb", buffering=0) as data:
             while chunk := data.read(common.CHUNK_BYTES):
@@ -39,7 +39,7 @@ def read_file(path: Path) -> Generator[bytes, None, None]:
 
 
 def unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The bytes as they are, or unpacked where they begin as a gzip does."""
+    """The bytes, decompressed if they begin like a gzip file."""
     head = b""
     for chunk in chunks:
         head += chunk
@@ -50,7 +50,7 @@ def unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpack gzip members one after the other; what follows them and is none is passed over."""
+    """Decompress consecutive gzip members; trailing data are ignored."""
     engine, data, taken, made = zlib.decompressobj(wbits=31), b"", 0, 0
     for chunk in chunks:
         taken += len(chunk)
@@ -80,7 +80,7 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _salvaged(engine: "zlib._Decompress", data: bytes) -> bytes:
-    """What data unpacks to before its first fault."""
+    """Data decompressed before the first error."""
     out = bytearray()
     with contextlib.suppress(zlib.error):
         for at in range(len(data)):
@@ -89,17 +89,17 @@ def _salvaged(engine: "zlib._Decompress", data: bytes) -> bytes:
 
 
 class Tape:
-    """Exact reads over chunks."""
+    """Exact reads over an iterator of chunks."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self.chunks = chunks
         self.chunk = memoryview(b"")
         self.position = 0
         self.waited = 0.0
-        """Seconds since this was last set to 0; what the reader does between two reads is not counted."""
+        """Seconds of waiting since this was last set to 0, without the reader's own time between two reads."""
 
     def more(self) -> bool:
-        """Whether any bytes follow; raises BreakError where they are waited for longer than any member may take."""
+        """Whether any bytes follow; raises BreakError after `MEMBER_SECONDS` of waiting."""
         while not self.chunk:
             began = time.monotonic()
             chunk = next(self.chunks, None)
@@ -115,7 +115,7 @@ class Tape:
         return True
 
     def take(self, count: int) -> Iterator[memoryview]:
-        """The next `count` bytes in pieces; raises BreakError where there are fewer."""
+        """The next `count` bytes in pieces; raises BreakError if there are fewer."""
         while count:
             if not self.more():
                 raise BreakError(Status.TRUNCATED, f"the tar is cut off after {self.position} bytes")
@@ -129,12 +129,12 @@ class Tape:
         return b"".join(self.take(count))
 
     def skip(self, count: int) -> None:
-        """Pass over the next `count` bytes."""
+        """Skip the next `count` bytes."""
         for _ in self.take(count):
             pass
 
     def drain(self) -> None:
-        """Pass over all that follows."""
+        """Skip the rest."""
         while self.more():
             self.chunk = memoryview(b"")
 
@@ -146,13 +146,13 @@ class _Member:
     name: bytes
     size: int
     sparse: bool
-    """Stored without its holes, so its bytes are not the file's."""
+    """Whether it is stored as a sparse file, so that the stored bytes are not the file's."""
 
 
 def members(tape: Tape) -> Iterator[_Member]:
-    """The regular files of a V7, ustar, GNU or pax tar; each may be taken from the tape, in whole or in part, or not.
+    """Regular files of a V7, ustar, GNU or pax tar; the caller may read each completely, partly or not at all.
 
-    Raises BreakError for a header that is none and for a tar without an end mark.
+    Raises BreakError for an invalid header and for a tar without an end mark.
     """
     name, records = b"", dict[bytes, bytes]()
     while (header := tape.read(BLOCK_BYTES)) != bytes(BLOCK_BYTES):
@@ -191,7 +191,7 @@ def members(tape: Tape) -> Iterator[_Member]:
 
 
 def _check(header: bytes, position: int) -> None:
-    """Raise BreakError unless the header's checksum is right, summed as unsigned or, as some old tars did, signed."""
+    """Raise BreakError unless the header's checksum is right, summed as unsigned or, as some old tars did, signed bytes."""
     blank = header[:148] + b" " * 8 + header[156:]
     stored, total = _number(header[148:156]), sum(blank)
     if stored not in (total, total - 256 * sum(byte > 127 for byte in blank)):
@@ -200,7 +200,7 @@ def _check(header: bytes, position: int) -> None:
 
 
 def _number(field: bytes) -> int:
-    """A header's number: octal, or in base 256 where it begins with the byte 0x80; -1 where it is none."""
+    """Number in a header field: octal, or base 256 if it begins with the byte 0x80; -1 if invalid."""
     if field[:1] == b"\x80":
         return int.from_bytes(field[1:], "big")
     digits = field.partition(b"\0")[0].strip() or b"0"
@@ -208,7 +208,7 @@ def _number(field: bytes) -> int:
 
 
 def _records(data: bytes) -> dict[bytes, bytes]:
-    """The records of a pax header, `LENGTH KEY=VALUE` and a line feed each."""
+    """Records of a pax header, `LENGTH KEY=VALUE` and a line feed each."""
     records, at = dict[bytes, bytes](), 0
     while at < len(data) and data[at]:
         found = re.compile(rb"([0-9]{1,7}) ([^=\n]+)=").match(data, at)

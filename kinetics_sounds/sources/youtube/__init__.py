@@ -1,6 +1,6 @@
-"""`youtube`: the whole video through yt-dlp, to be cut locally; with `--youtube.sections` the clip's span alone.
+"""`youtube`: download the whole video with yt-dlp, to be trimmed locally; with `--youtube.sections` only the clip's span.
 
-`youtube:URL` with `{youtube_id}` in it asks another server the same way (a mirror of one's own, the demo).
+`youtube:URL` with `{youtube_id}` in it uses another server (a mirror of your own, the demo).
 """
 
 import contextlib
@@ -39,15 +39,15 @@ __all__ = ["RUNTIMES", "Options", "Runtime", "Source", "runtimes"]
 
 WATCH = "https://www.youtube.com/watch?v={youtube_id}"
 ID_LENGTH = 11
-"""Letters of a video id of YouTube's; of a longer one yt-dlp would ask for the beginning, another video."""
+"""Length of a YouTube video ID; yt-dlp would truncate a longer one and fetch another video."""
 VIDEOS_PER_HOUR = 300
-"""What YouTube lets one address have without an account, by the measure of yt-dlp's makers."""
+"""Videos per hour that YouTube allows an IP address without an account, according to yt-dlp's maintainers."""
 REQUESTS_PER_HOUR = 1000
-"""The same measure in requests for pages and players, of which a video takes three or four."""
+"""The same in requests for pages and players; a video takes three or four."""
 STILL_THERE = 0.89
-"""Share of Kinetics' ids that were not gone by 2020; more are now."""
+"""Fraction of Kinetics' videos that were still available in 2020; fewer are now."""
 STALL_SECONDS = 20
-"""A connection that is silent for so long is given up."""
+"""Timeout of a silent connection in seconds."""
 _NOTICE = (
     "Videos will be asked of YouTube. Its terms of service restrict downloading; see that your use is covered, keep the "
     "clips to yourself (publish keys, not videos), and expect some 300 videos an hour from one address."
@@ -55,12 +55,12 @@ _NOTICE = (
 
 
 class Source:
-    """yt-dlp on one URL a clip."""
+    """Fetches one URL per clip with yt-dlp."""
 
     def __init__(self, argument: str, options: Options | None = None) -> None:
-        """`argument` is a URL template with `{youtube_id}`, or empty for YouTube itself.
+        """`argument`: a URL template with `{youtube_id}`, or empty for YouTube itself.
 
-        Raises SourceError and SettingsError, which name the option that cannot be.
+        Raises SourceError or SettingsError, naming the invalid option.
         """
         if argument and not re.fullmatch(r"https?://[^{}]*\{youtube_id\}[^{}]*", argument):
             raise SourceError(
@@ -72,13 +72,13 @@ class Source:
         self.videos_per_hour = limit(
             "videos_per_hour", self.options.videos_per_hour, 0 if argument else VIDEOS_PER_HOUR
         )
-        """Videos that all workers together may ask for in an hour; None where there is no limit."""
+        """Rate limit in videos per hour over all workers; None for no limit."""
         self.requests_per_hour = limit(
             "requests_per_hour", self.options.requests_per_hour, 0 if argument else REQUESTS_PER_HOUR
         )
-        """Requests, as `FetchResult.requests` counts them, that all workers together may make in an hour; None: no limit."""
+        """Rate limit in requests (`FetchResult.requests`) per hour over all workers; None for no limit."""
         self.share: Mapping[str, float] = dict.fromkeys(SPLITS, STILL_THERE)
-        """Of the clips that are asked for, how many can be expected, by split."""
+        """Expected fraction of clips that are available, by split."""
         self._runtimes = runtimes_asked(self.options.js_runtime)
         self._passed = passed_on(self.options.option)
         self._cookies, warning = read_cookies(self.options.cookies) if self.options.cookies else ("", "")
@@ -92,18 +92,18 @@ class Source:
 
     @property
     def own(self) -> bool:
-        """Whether YouTube itself is asked."""
+        """Whether this is YouTube itself rather than a mirror."""
         return self.template == WATCH
 
     @property
     def versions(self) -> str:
-        """The version of yt-dlp."""
+        """Version of yt-dlp."""
         from yt_dlp.version import __version__
 
         return f"yt-dlp {__version__}"
 
     def candidates(self, clip: Clip) -> Sequence[str]:
-        """The URL without a mirror's secrets: whether the video is still there, only asking can tell."""
+        """The URL, without a mirror's secrets; only a request can show whether the video exists."""
         url = self._url(clip)
         return (url if self.own else str(Address(url)),)
 
@@ -111,10 +111,10 @@ class Source:
         return self.template.replace("{youtube_id}", clip.youtube_id)
 
     def fetch(self, clip: Clip, _location: str, folder: Path) -> FetchResult:
-        """Download the whole video, or its section, into `folder`; whatever else was written is removed.
+        """Download the whole video, or its section, into `folder`; all other files are removed.
 
-        With sections, other threads must not start ffmpeg meanwhile: its log goes where an environment variable says. Raises
-        SettingsError where the user's own `format` asks for several files, and where a mirror leads sections to an address with a
+        With sections, no other thread may start ffmpeg meanwhile: its log path is set by an environment variable. Raises
+        SettingsError if the user's own `format` selects several files, or if a mirror redirects sections to an address with a
         secret.
         """
         from yt_dlp.utils import YoutubeDLError
@@ -130,13 +130,13 @@ class Source:
             except RefusedError as error:
                 status, detail = error.status, errors.first_words(self._hide(error))
             except (YoutubeDLError, OSError) as error:
-                status = errors.classify(error, there=self.own or watch.settled)
+                status = errors.classify(error, there=self.own or watch.formats_chosen)
                 warned = self._hide(watch.warned) if status is Status.NO_FORMATS else ""
                 detail = errors.first_words(self._hide(error), warned=warned)
             except Exception as error:  # noqa: BLE001 - a bug of the tool's, met by one video: its outcome says so
                 status, detail = Status.CRASHED, errors.where(error, self._hide(error))
                 if watch.failed:  # what went wrong before, such as one of several fragments at once
-                    status = errors.classify(YoutubeDLError(watch.failed), there=self.own or watch.settled)
+                    status = errors.classify(YoutubeDLError(watch.failed), there=self.own or watch.formats_chosen)
                     detail = f"{errors.first_words(self._hide(watch.failed))} ({detail})"
             if path is not None:
                 path = path.replace(folder / f"video{'.mp4' if self.options.sections else path.suffix}")
@@ -156,11 +156,11 @@ class Source:
         )
 
     def _hide(self, said: object) -> str:
-        """A text of others without secrets: all of it, for one that was cut could begin or end within one."""
+        """Third-party text without secrets. The whole text is needed: a truncated one could begin or end within a secret."""
         return redact(str(said), self.secrets)
 
     def _download(self, clip: Clip, work: Path, watch: Watch) -> Path:
-        """The file that yt-dlp makes of the clip's video, below `work`."""
+        """Path of the file that yt-dlp makes of the clip's video, below `work`."""
         if self.own and len(clip.youtube_id) != ID_LENGTH:
             raise RefusedError(Status.UNAVAILABLE, f"YouTube has no id of {len(clip.youtube_id)} letters, only of 11")
         log = work / "ffmpeg.log"
@@ -176,7 +176,7 @@ class Source:
             except DownloadError as error:
                 if not log.exists() or "ffmpeg exited" not in str(error):
                     raise
-                raise DownloadError(f"{error}: {sections.told(log, hide=self._hide)}") from error
+                raise DownloadError(f"{error}: {sections.log_summary(log, hide=self._hide)}") from error
         if broken := sections.broken(log, hide=self._hide):
             raise DownloadError(f"the section broke off: {broken}")
         downloads = info.get("requested_downloads") or []
@@ -194,7 +194,7 @@ class Source:
 
     @contextlib.contextmanager
     def _tool(self, clip: Clip, work: Path, watch: Watch) -> Iterator[Any]:
-        """yt-dlp, told what it may do for this clip, and watched."""
+        """A yt-dlp instance with this clip's restrictions, observed by `watch`."""
         # A user's plugins are code that nobody asked for; who asks sets the variable to nothing.
         os.environ.setdefault("YTDLP_NO_PLUGINS", "1")
         from yt_dlp import YoutubeDL
@@ -218,7 +218,7 @@ class Source:
         )
 
     def _parameters(self, clip: Clip, work: Path, watch: Watch) -> dict[str, Any]:
-        """All that yt-dlp is told: what may be changed, the user's own options, what may not."""
+        """All parameters of yt-dlp: changeable defaults, the user's own options, then fixed ones."""
         pauses = {"sleep_interval": 10, "max_sleep_interval": 20, "sleep_interval_requests": 0.75} if self.own else {}
         backoff = {kind: lambda n: min(2.0**n, 30.0) for kind in ("http", "fragment", "extractor")}
         container = "mp4" if self.options.sections else "mkv"
@@ -265,7 +265,7 @@ class Source:
 
 
 def _verbatim(path: Path) -> str:
-    """A folder's name that yt-dlp leaves as it is; raises SourceError for one with a `$VARIABLE`, which it would fill in."""
+    """A folder name that yt-dlp uses literally; raises SourceError if it contains a `$VARIABLE`, which yt-dlp would expand."""
     if os.path.expandvars(path) != str(path):
         raise SourceError(f"{path}: yt-dlp would fill in the variable in this folder's name; choose another folder")
     return str(path)
@@ -273,16 +273,16 @@ def _verbatim(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """A JavaScript runtime that is here."""
+    """An installed JavaScript runtime."""
 
     name: str
     version: str
     supported: bool
-    """New enough for the installed yt-dlp, by its own word."""
+    """Whether the installed yt-dlp supports its version."""
 
 
 def runtimes() -> list[Runtime]:
-    """Which of `RUNTIMES` yt-dlp finds here; runs each to hear its version."""
+    """Runtimes of `RUNTIMES` that yt-dlp finds; runs each to get its version."""
     import yt_dlp.globals
 
     looked_for = (yt_dlp.globals.supported_js_runtimes.value[name]() for name in RUNTIMES)

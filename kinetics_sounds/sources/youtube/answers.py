@@ -1,4 +1,4 @@
-"""What YouTube's players answered, looked at before yt-dlp lists the formats in it."""
+"""Inspect the replies of YouTube's players before yt-dlp extracts the formats."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,14 +7,14 @@ from ...clip import Status
 from ..youtube.errors import RefusedError
 
 _LISTS = "_extract_formats_and_subtitles"
-"""Private to yt-dlp, of its extractor for YouTube: where there is none, nothing is looked at."""
+"""Private method of yt-dlp's YouTube extractor; if it is missing, nothing is inspected."""
 
 
 def inspect(extractor: Any) -> None:  # noqa: ANN401 - yt-dlp is untyped
-    """Have yt-dlp's extractor for YouTube raise RefusedError (no_formats) for a player's answer about another video.
+    """Make yt-dlp's YouTube extractor raise RefusedError (no_formats) if a player's reply is about another video.
 
-    Of two sounds of one format it would keep the first, and it does not know a voice boost (yt-dlp#15368): such a sound
-    is told to be compressed, which it does know. What is not of this form is left to yt-dlp.
+    Of two audio streams of one format yt-dlp would keep the first, and it does not know voice boost (yt-dlp#15368): such a stream
+    is marked as dynamically compressed, which it does know. Replies of another form are left to yt-dlp.
     """
     lists = getattr(extractor, _LISTS, None)
     if lists is None:
@@ -41,5 +41,5 @@ def _streams(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _objects(values: object) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a list; none where it is no list."""
+    """JSON objects of a list; none if it is not a list."""
     yield from (each for each in values if isinstance(each, dict)) if isinstance(values, list) else ()

@@ -1,4 +1,4 @@
-"""What became of a video that yt-dlp did not give: by the exception, or by its words."""
+"""Status of a video that yt-dlp failed to fetch, by the exception or its message."""
 
 import math
 import re
@@ -32,24 +32,24 @@ _MESSAGES: tuple[tuple[str, Status], ...] = (
     (r"connect|network|unreachable|resolve|getaddrinfo|proxy|unable to download|\b(?:ssl|tls)\b", Status.NETWORK),
     (r"broke off", Status.TRUNCATED),
 )
-"""The first pattern found in the extractor's text decides; case is ignored."""
+"""Patterns in the extractor's message, case-insensitive; the first match decides."""
 
 
 _MOST = 450
-"""Letters of a reason: what a server sends may be of any length."""
+"""Maximum length of a reason: text from a server may be of any length."""
 
 
 class RefusedError(Exception):
-    """What this source does not take, although yt-dlp would."""
+    """A video or format that this source refuses, although yt-dlp would take it."""
 
     def __init__(self, status: Status, reason: str) -> None:
-        """The reason is the outcome's detail."""
+        """`reason` becomes the outcome's detail."""
         super().__init__(reason)
         self.status = status
 
 
 def first_words(message: str, *, warned: str = "") -> str:
-    """The begin of a message, where yt-dlp says what is wrong; the advice that follows can be longer than that."""
+    """Beginning of a message, where yt-dlp says what is wrong; the advice that follows may be longer."""
     words = " ".join(message.split()).removeprefix("ERROR: ")
     if warned:
         words = f"{words[:200]} (warned before: {' '.join(warned.split())[:200]})"
@@ -57,16 +57,16 @@ def first_words(message: str, *, warned: str = "") -> str:
 
 
 def where(error: Exception, message: str) -> str:
-    """An exception that the tool should not have let out: its kind, its words (`message`) and its place."""
+    """An unexpected exception of yt-dlp: its type, message and location."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {' '.join(message.split())[:200]} at {Path(frame.filename).name}:{frame.lineno}"
 
 
 def classify(error: Exception, *, there: bool = False) -> Status:
-    """The status of a yt-dlp failure: by the exception that caused it where there is one, else by the text.
+    """Status of a yt-dlp failure: by the underlying exception if there is one, else by the message.
 
-    `there`: that the server lacks something does not say that it lacks the video: YouTube itself was asked, or the video was
-    found and a part of it is missing. What says nothing of the network is no fault of the network's.
+    `there`: whether a 404 may concern only a part of the video: with YouTube itself, or if the video was already found. Errors
+    without a network cause are not classified as network errors.
     """
     inner = cause = (getattr(error, "exc_info", None) or (None, error))[1]
     network = False
@@ -98,9 +98,9 @@ def _is_network(cause: object) -> bool:
 
 
 def _http_status(code: int, *, url: str, there: bool) -> Status:
-    """YouTube tells in words that a video is gone; a player or a segment that is not found is a matter of the moment.
+    """Status for an HTTP error. YouTube reports missing videos in words, so a 404 of a player or segment is temporary.
 
-    A mirror that has no such video may have it later.
+    A mirror without the video may have it later.
     """
     if code == 429:
         return Status.RATE_LIMITED

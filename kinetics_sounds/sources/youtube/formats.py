@@ -1,7 +1,7 @@
-"""Of the formats that yt-dlp lists for a video, those that are closest to what was uploaded.
+"""Select the formats of a video that are closest to the upload.
 
-yt-dlp's own order takes the best: a dub in a better codec, an upscaled picture, compressed sound. Here the original comes first,
-and yt-dlp's order decides between formats that are alike in that.
+yt-dlp's own order prefers quality: a dub with a better codec, an upscaled picture, compressed audio. Here the original comes
+first, and yt-dlp's order only breaks ties.
 """
 
 import re
@@ -14,24 +14,24 @@ from ...clip import Status
 from ..youtube.errors import RefusedError
 
 Format = Mapping[str, Any]
-"""One entry of `formats` in yt-dlp's info dict."""
+"""An entry of `formats` in yt-dlp's info dict."""
 
 SHORT_SIDE = 480
-"""Pixels of a picture's shorter side, upright or not: the most up to it is taken, else the least above."""
+"""Preferred shorter side of the picture in pixels: the largest format up to it, else the smallest above."""
 TRACKS = ("descriptive", "dubbed-auto", "dubbed", "secondary", "unknown", "default", "", "original")
-"""Kinds of sound track, the better the later. `default`: players choose it, and no more is told. `unknown`: one of several, and
-nothing is told. Empty: nothing is told, and there is no other."""
+"""Kinds of audio track, worst first. `default`: the players' choice, no further information. `unknown`: one of several tracks
+without information. Empty: the only track, without information."""
 ORIGINAL = ("", "original")
-"""Kinds that are the sound as it was uploaded."""
+"""Kinds of the audio as uploaded."""
 _TOLD = ("descriptive", "dubbed-auto", "dubbed", "secondary", "original")
-"""Kinds that an address or a name tells; the first counts: yt-dlp adds `(original)` to all of that language."""
+"""Kinds that a URL or a name may state, in this order: yt-dlp appends `(original)` to all tracks of that language."""
 _QUALITY = re.compile(r"[a-z_]+|hd\d+|\d+[ps]\d*\b.*|DRC")
-"""What a format's note begins with where its track has no name, such as `medium`, `360p`, `720p60` or `360s` (spherical):
-names begin with a capital."""
+"""Start of the note of a format whose track has no name, such as `medium`, `360p`, `720p60` or `360s` (spherical): names begin
+with a capital letter."""
 _LANGUAGE = re.compile(r"[A-Za-z0-9-]{1,35}")
 _TAGS = re.compile(r"\bxtags[=/]([\w=:.-]+)")
 _SURROUND = ("ac-3", "ec-3", "ac-4")
-"""Codecs of more than two channels, whose number an HLS manifest does not tell."""
+"""Codecs with more than two channels; an HLS manifest does not give their number."""
 _DAMAGED = -10
 """yt-dlp's preference for a stream that is much shorter than its video."""
 _OF_PICTURE = (
@@ -50,26 +50,26 @@ _OF_SOUND = ("acodec", "abr", "asr", "audio_channels", "language", "format_note"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """Of a video's formats, those that are downloaded."""
+    """The selected formats of a video."""
 
     format_ids: str = ""
     """As yt-dlp names them: `136+140`."""
     language: str = ""
-    """Of the sound; empty where it is not told."""
+    """Language of the audio; empty if unknown."""
     track: str = ""
-    """Kind of the sound, one of `TRACKS`."""
+    """Kind of the audio, one of `TRACKS`."""
     told: tuple[str, ...] = ()
-    """`picture` and `sound`, where a codec is told; a file may hold either without."""
+    """`picture` and `sound`, for each with a known codec; a file may still lack either."""
     hdr: bool = False
-    """The picture is told to be of a high dynamic range."""
+    """Whether the picture is stated to be HDR."""
 
 
 def select(context: Mapping[str, Any], *, container: str) -> Iterator[Format]:
-    """yt-dlp's `format` as a function: a picture and a sound to be merged into a `container`, or a format that holds both.
+    """yt-dlp's `format` as a function: a picture and an audio format to merge into a `container`, or one with both.
 
-    First the original sound, then a picture that is not upscaled, sound that is not compressed or boosted, standard dynamic
-    range, no more than two channels; then 480 lines, a picture and a sound of their own, and yt-dlp's order, the best last.
-    Raises RefusedError (no_formats) where there is no picture or no sound.
+    Order of preference: original audio, picture that is not upscaled, audio without compression or boost, standard dynamic range,
+    at most two channels; then 480 lines, separate picture and audio, and yt-dlp's order. Yields the best last. Raises
+    RefusedError (no_formats) if there is no picture or no audio.
     """
     formats = list(context["formats"])
     kinds = tracks(formats)
@@ -105,9 +105,9 @@ def select(context: Mapping[str, Any], *, container: str) -> Iterator[Format]:
 
 
 def chosen(info: Mapping[str, Any]) -> Chosen:
-    """What of a video's formats is downloaded: `info` is yt-dlp's info dict with a choice made, ours or the user's own.
+    """Selected formats, from yt-dlp's info dict after the selection by us or by the user's own option.
 
-    Raises RefusedError (no_formats) where that has no picture or no sound.
+    Raises RefusedError (no_formats) if they lack picture or audio.
     """
     parts = info.get("requested_formats") or [info]
     ids = re.sub(r"[^\w.+-]", "_", "+".join(str(each.get("format_id") or "") for each in parts))[:100]
@@ -127,7 +127,7 @@ def chosen(info: Mapping[str, Any]) -> Chosen:
 
 
 def offered(info: Mapping[str, Any], *, most: int = 5) -> str:
-    """The sound tracks among a video's formats, for people: `de-DE default, fr dubbed-auto`."""
+    """Audio tracks among a video's formats, for messages: `de-DE default, fr dubbed-auto`."""
     formats = info.get("formats") or [info]
     kinds = tracks(formats)
     names = sorted({f"{_language(each)} {kinds[each['format_id']]}".strip() for each in formats if hears(each)})
@@ -135,10 +135,10 @@ def offered(info: Mapping[str, Any], *, most: int = 5) -> str:
 
 
 def tracks(formats: Iterable[Format]) -> dict[str, str]:
-    """The kind of the sound of each format that has one, by its id.
+    """Kind of audio of each format that has any, by format ID.
 
-    Where one format tells a kind, or has a track of a name, the video has several: then nothing told is `unknown`, for
-    what holds picture and sound together comes with the sound that players choose.
+    If any format states a kind, or has a named track, the video has several tracks: formats without information are `unknown`
+    then, because a combined format has the audio that players choose.
     """
     heard = [each for each in formats if hears(each)]
     kinds = {each["format_id"]: _kind(each) for each in heard}
@@ -153,7 +153,7 @@ def tracks(formats: Iterable[Format]) -> dict[str, str]:
 
 
 def _kind(sound: Format) -> str:
-    """What the address, the name or yt-dlp tells; names may be in another language, the address is not."""
+    """Kind stated by the URL, the name or yt-dlp; names may be translated, URLs are not."""
     if (told := _tags(sound).get("acont")) in _TOLD:
         return str(told)
     note, preference = str(sound.get("format_note") or ""), sound.get("language_preference")
@@ -168,7 +168,7 @@ def _kind(sound: Format) -> str:
 
 
 def _tags(each: Format) -> dict[str, str]:
-    """What YouTube's address says of a format, such as `acont=dubbed-auto`, `lang=de`, `drc=1`; also where it is nested."""
+    """Tags in YouTube's URL of a format, such as `acont=dubbed-auto`, `lang=de`, `drc=1`; nested ones too."""
     address = urllib.parse.unquote(urllib.parse.unquote(f"{each.get('url')} {each.get('fragment_base_url')}"))
     pairs = (pair.partition("=") for found in _TAGS.findall(address) for pair in found.split(":"))
     return {name: value for name, _, value in pairs}
@@ -180,12 +180,12 @@ def _language(sound: Format) -> str:
 
 
 def shows(each: Format) -> bool:
-    """Whether there is a picture, as far as is told."""
+    """Whether the format has a picture, as far as known."""
     return each.get("vcodec") != "none"
 
 
 def hears(each: Format) -> bool:
-    """Whether there is sound, as far as is told."""
+    """Whether the format has audio, as far as known."""
     return each.get("acodec") != "none"
 
 
@@ -194,12 +194,12 @@ def _intact(each: Format) -> bool:
 
 
 def _native(picture: Format) -> bool:
-    """Not upscaled by a model."""
+    """Whether the picture is not upscaled by a model."""
     return "sr" not in _words(picture) and _tags(picture).get("sr") != "1"
 
 
 def _plain(sound: Format) -> bool:
-    """Neither compressed in its dynamics nor with its voices boosted."""
+    """Whether the audio is neither dynamically compressed nor voice-boosted."""
     return not {"drc", "vb"} & _words(sound) and "1" not in (_tags(sound).get("drc"), _tags(sound).get("vb"))
 
 
@@ -212,7 +212,7 @@ def _sdr(picture: Format) -> bool:
 
 
 def _narrow(sound: Format) -> bool:
-    """Mono or stereo: no 5.1, no ambisonics."""
+    """Whether the audio is mono or stereo: not 5.1 or ambisonic."""
     return (sound.get("audio_channels") or 2) <= 2 and not str(sound.get("acodec")).startswith(_SURROUND)
 
 
@@ -222,9 +222,9 @@ def _lines(picture: Format) -> tuple[bool, int]:
 
 
 def _merged(picture: Format, sound: Format, container: str) -> Format:
-    """Two formats as yt-dlp takes them for one; of the picture's own sound, if it has one, nothing is kept.
+    """Combine two formats into one for yt-dlp; audio of the picture format is dropped.
 
-    Of a section yt-dlp takes the stream of this number, by default the first: a file may begin with its sound.
+    For a section yt-dlp takes the stream of this number, by default the first: a file may begin with its audio.
     """
     alone = {"manifest_stream_number": "v:0", **picture, "acodec": "none"}
     sound = {"manifest_stream_number": "a:0", **sound}

@@ -1,4 +1,4 @@
-"""What a user may ask of the youtube source, what is refused, and which secrets are in it."""
+"""Options of the youtube source: validation, refused options of yt-dlp, and secrets."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ from ...plugins import nearest
 from ...redact import of_url
 
 RUNTIMES = ("deno", "node", "bun", "quickjs")
-"""JavaScript runtimes that yt-dlp may use for YouTube's own scripts: on the PATH, or beside Python (`pip install deno`)."""
+"""JavaScript runtimes that yt-dlp may use for YouTube's scripts: on the PATH, or installed with Python (`pip install deno`)."""
 REFUSED: Mapping[str, tuple[str, ...]] = {
     "it would run code or a program that nobody here looks after": (
         *("exec_cmd", "external_downloader", "external_downloader_args", "postprocessors", "postprocessor_args"),
@@ -56,15 +56,15 @@ REFUSED: Mapping[str, tuple[str, ...]] = {
     "use --youtube.js_runtime": ("js_runtimes",),
     "use --youtube.max_bytes": ("max_filesize",),
 }
-"""Options of yt-dlp that `--youtube.option` does not take, by the reason."""
+"""Options of yt-dlp that `--youtube.option` refuses, by reason."""
 _NUMBERS = (
     *("socket_timeout", "sleep_interval", "max_sleep_interval", "sleep_interval_requests", "sleep_interval_subtitles"),
     *("retries", "fragment_retries", "extractor_retries", "file_access_retries", "concurrent_fragment_downloads"),
     *("ratelimit", "throttledratelimit", "buffersize", "http_chunk_size", "progress_delta"),
 )
-"""Options of yt-dlp that it reckons with, and meets again in every video when they are none."""
+"""Numeric options of yt-dlp, validated once here rather than failing for every video."""
 TOKEN_LENGTH = 16
-"""An extractor's argument of so many letters is no name of a client, and is hidden."""
+"""Minimum length of an extractor argument that is hidden as a token: client names are shorter."""
 _SECRET = (
     "username",
     "password",
@@ -74,40 +74,43 @@ _SECRET = (
     "client_certificate_password",
     "twofactor",
 )
-"""Options of yt-dlp whose values no message may tell; nor those of headers and of the extractors' own arguments (tokens)."""
+"""Options of yt-dlp whose values are secret; so are headers and the extractors' own arguments (tokens)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How the youtube source asks."""
+    """Options of the youtube source."""
 
     cookies: Path | None = None
-    """Cookies of an account: a Netscape cookies.txt that only you can read; it is never written. Accounts may be banned."""
+    """Netscape cookies.txt of an account; must be readable by you alone, and is never written. The account may be banned."""
     proxy: Address | None = field(default=None, repr=False)
-    """URL of a proxy; default: the environment's HTTPS_PROXY, where other users of the machine do not see a password."""
+    """URL of a proxy. Default: HTTPS_PROXY of the environment, where other users of the machine cannot see a password."""
     js_runtime: str = ""
-    """JavaScript runtime for YouTube's scripts: deno, node, bun or quickjs, or NAME:PATH; default: the best one found."""
+    """JavaScript runtime for YouTube's scripts: deno, node, bun or quickjs, or NAME:PATH. Default: the best one found."""
     sections: bool = False
-    """Fetch the clip's span alone, cut exactly by ffmpeg as it reads: fewer bytes, which YouTube sends far more slowly."""
+    """Download only the clip's span, cut exactly by ffmpeg: fewer bytes, but YouTube serves them far more slowly."""
     allow_dubbed: bool = False
-    """Take a dubbed or descriptive sound, or one of unknown kind, where the original is not offered; audio_track flags it."""
+    """Accept a dubbed or descriptive audio track, or one of unknown kind, if the original is not available; recorded in the
+    column audio_track."""
     option: tuple[str, ...] = field(default=(), metadata={"repeat": True}, repr=False)
-    """Any other option of yt-dlp's Python interface, NAME=VALUE; the value is read as JSON, else as text."""
+    """Any other option of yt-dlp's Python interface, as NAME=VALUE; repeatable. The value is parsed as JSON, else taken as
+    text."""
     videos_per_hour: float | None = None
-    """Videos asked for in an hour by all workers together; 0: no limit. Default: 300 of YouTube, no limit elsewhere."""
+    """Rate limit: videos per hour of all workers together; 0: no limit. Default: 300 for YouTube, no limit for other sites."""
     requests_per_hour: float | None = None
-    """Requests for pages and players in an hour, likewise; 0: no limit. Default: 1000 of YouTube, no limit elsewhere."""
+    """Rate limit: page and player requests per hour of all workers together; 0: no limit. Default: 1000 for YouTube, no limit
+    for other sites."""
     max_bytes: int = 2_000_000_000
-    """A video larger than this is too_large, and its download ends there; 0: no limit."""
+    """Maximum size of a video in bytes; a larger one gets the status too_large and its download is aborted. 0: no limit."""
 
     def __post_init__(self) -> None:
-        """Workers may stand in another folder."""
+        """Make paths absolute: workers may run in another folder."""
         if self.cookies is not None:
             object.__setattr__(self, "cookies", self.cookies.absolute())
 
 
 def limit(name: str, asked: float | None, usual: float) -> float | None:
-    """What the user asked for, else what is usual; None where there is no limit. Raises SettingsError for none that can be."""
+    """The user's limit, else the default; None for no limit. Raises SettingsError for an invalid value."""
     most = usual if asked is None else asked
     if not 0 <= most < math.inf:
         raise SettingsError(f"--youtube.{name} {asked}: must be 0 (no limit) or more")
@@ -115,7 +118,7 @@ def limit(name: str, asked: float | None, usual: float) -> float | None:
 
 
 def check(options: Options, *, secret: bool) -> None:
-    """Raise SettingsError where options do not go together; `secret`: the server is sent a secret of the user's."""
+    """Raise SettingsError for options that cannot be combined; `secret`: the server is sent a secret of the user."""
     if options.max_bytes < 0:
         raise SettingsError(f"--youtube.max_bytes {options.max_bytes}: must be 0 (no limit) or more")
     if options.proxy and "://" not in str(options.proxy):
@@ -132,7 +135,7 @@ def check(options: Options, *, secret: bool) -> None:
 
 
 def runtimes_asked(text: str) -> dict[str, dict[str, str]]:
-    """yt-dlp's `js_runtimes`; it takes the best of those that are there."""
+    """yt-dlp's `js_runtimes` option; it uses the best one found."""
     if not text:
         return {name: {} for name in RUNTIMES}
     name, _, path = text.partition(":")
@@ -144,7 +147,7 @@ def runtimes_asked(text: str) -> dict[str, dict[str, str]]:
 
 
 def passed_on(words: tuple[str, ...]) -> dict[str, Any]:
-    """The user's own options of yt-dlp; raises SettingsError for one that it does not have or that is not taken."""
+    """The user's own options of yt-dlp; raises SettingsError for an unknown or refused one."""
     passed: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -176,14 +179,14 @@ def _check_number(name: str, value: object) -> None:
 
 @functools.cache
 def known() -> frozenset[str]:
-    """Every option of the installed yt-dlp that its command line can set."""
+    """All options of the installed yt-dlp that its command line can set."""
     import yt_dlp
 
     return frozenset(yt_dlp.parse_options([]).ydl_opts)
 
 
 def secrets(passed: Mapping[str, Any]) -> Iterator[str]:
-    """What no message may tell of the user's own options of yt-dlp."""
+    """Secrets in the user's own options of yt-dlp."""
     for name in _SECRET:
         yield str(passed.get(name, ""))
     yield from of_url(str(passed.get("geo_verification_proxy", "")))
@@ -193,7 +196,7 @@ def secrets(passed: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - whatever JSON can hold
-    """Every text inside, names aside, whole and word by word: a header says `Bearer TOKEN`."""
+    """All texts in a nested value except names, whole and word by word: a header has `Bearer TOKEN`."""
     if isinstance(value, str):
         yield value
         yield from value.split()
@@ -205,7 +208,7 @@ def _texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - whatever JSON can hol
 
 
 def read_cookies(path: Path) -> tuple[str, str]:
-    """A cookies.txt's text, and a warning where others can read it; raises SourceError without telling what it holds."""
+    """Text of a cookies.txt, and a warning if others can read it; raises SourceError without quoting its content."""
     place = files.user_path(str(path))
     try:
         text, mode = place.read_text("utf-8"), place.stat().st_mode
@@ -224,7 +227,7 @@ def read_cookies(path: Path) -> tuple[str, str]:
 
 
 def cookie_values(text: str) -> Iterator[str]:
-    """Of each cookie in a cookies.txt."""
+    """Value of each cookie in a cookies.txt."""
     for line in text.splitlines():
         if line.count("\t") == 6:
             yield line.rpartition("\t")[2].strip()

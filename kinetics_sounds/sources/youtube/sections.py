@@ -1,4 +1,4 @@
-"""A clip's span alone: ffmpeg reads it from the server and encodes it, and what it says is read, for it is easily content."""
+"""Fetch a clip's span only: ffmpeg reads and encodes it; its log is checked, because it accepts incomplete input."""
 
 import contextlib
 import os
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _BROKEN = re.compile(r"ends prematurely|Error during demuxing|Input/output error|Failed to open (?:segment|fragment)")
-"""ffmpeg is content with the beginning of a section, or with one that lacks fragments."""
+"""Log messages of incomplete input: ffmpeg exits normally with a truncated section, or one that lacks fragments."""
 _WHY = re.compile(rf"HTTP error|Error reading|{_BROKEN.pattern}")
 
 
 def cut(*, hdr: bool) -> list[str]:
-    """Options of ffmpeg for a section's encoding: that of the local cut.
+    """Options of ffmpeg for encoding a section: those of the local trimming.
 
-    A high dynamic range keeps its 10 bits for that cut, which maps its tones; anything else gets 8, which every player reads.
+    HDR keeps 10 bits, for tone mapping during trimming; other pictures get 8 bits, which every player supports.
     """
     pixels = "yuv420p|yuv420p10" if hdr else "yuv420p"
     return [
@@ -26,7 +26,7 @@ def cut(*, hdr: bool) -> list[str]:
 
 @contextlib.contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Have every ffmpeg that starts meanwhile write its warnings to a file: yt-dlp tells only that it failed."""
+    """Make every ffmpeg started meanwhile log its warnings to a file: yt-dlp reports only that it failed."""
     place = re.sub(r"([\\:'])", r"\\\1", str(path.absolute()).replace("%", "%%"))
     os.environ["FFREPORT"] = f"file={place}:level=24"
     try:
@@ -35,19 +35,19 @@ def logged(path: Path) -> Iterator[None]:
         del os.environ["FFREPORT"]
 
 
-def told(log: Path, *, hide: Callable[[str], str], most: int = 300) -> str:
-    """What an ffmpeg log says first, without its command line: all that follows is the same trouble's end."""
+def log_summary(log: Path, *, hide: Callable[[str], str], most: int = 300) -> str:
+    """First lines of an ffmpeg log, without its command line: the following ones are consequences."""
     return hide(" | ".join(_lines(log)[:3]))[:most]
 
 
 def broken(log: Path, *, hide: Callable[[str], str]) -> str:
-    """What an ffmpeg log says of a section that is not whole; empty where nothing is wrong, or there is no log."""
+    """Errors in the ffmpeg log of an incomplete section; empty if it is complete, or if there is no log."""
     lines = _lines(log) if log.exists() else []
     return hide(" | ".join(filter(_WHY.search, lines)))[:300] if any(map(_BROKEN.search, lines)) else ""
 
 
 def _lines(log: Path) -> list[str]:
-    """Each once, without the command line."""
+    """Distinct lines, without the command line."""
     _, _, text = log.read_text("utf-8", "replace").partition("Command line:\n")
     lines = dict.fromkeys(re.sub(r" @ 0x[0-9a-f]+", "", line).strip() for line in text.splitlines()[1:])
     return list(filter(None, lines))

@@ -1,4 +1,4 @@
-"""What one task asked of YouTube and was told, and what it must not get."""
+"""Observe and restrict yt-dlp during one task."""
 
 import contextlib
 import re
@@ -15,47 +15,47 @@ from ..youtube import formats, sections
 from ..youtube.errors import RefusedError
 
 _FREE = re.compile(r"https?://(?:[^/]+\.)?(?:googlevideo\.com/|youtube\.com/s/)")
-"""Media and scripts: YouTube's limit on requests does not count them."""
+"""Media and scripts, which YouTube's rate limit does not count."""
 
 
 @dataclass(kw_only=True)
 class Watch:
-    """What one task asked for and was told, and what it must not get: yt-dlp's logger, filter and hook."""
+    """Logger, match filter and progress hook of yt-dlp for one task: counts requests and bytes, refuses unwanted videos."""
 
     youtube_id: str
-    """The only video that will do; empty where any will."""
+    """The only accepted video ID; empty to accept any."""
     asked: str = ""
-    """The URL of the video, whose query has no secret where sections are asked for."""
+    """URL of the video; its query has no secret if sections are requested."""
     max_bytes: int
     start: int
-    """Of the clip's span, in seconds into the video."""
+    """Start of the clip's span, in seconds into the video."""
     sections: bool
-    """The span alone is downloaded, whose size nobody knows before."""
+    """Whether only the span is downloaded, whose size is unknown beforehand."""
     allow_dubbed: bool = False
     requests: int = 0
     warned: str = ""
-    """The first warning: where no format is left, it says why."""
+    """First warning: if no format is left, it says why."""
     failed: str = ""
-    """The first error."""
+    """First error."""
     chosen: formats.Chosen = field(default_factory=formats.Chosen)
-    """The formats that are downloaded, once that is settled."""
+    """The selected formats, once known."""
     cut: list[str] = field(default_factory=lambda: sections.cut(hdr=False))
-    """ffmpeg's options for a section of them, which yt-dlp reads when it starts it."""
+    """ffmpeg options for a section, read by yt-dlp when it starts ffmpeg."""
     received: dict[str, int] = field(default_factory=dict)
-    """Bytes by file."""
+    """Bytes received, by file."""
 
     @property
-    def settled(self) -> bool:
-        """The video was found and its formats were chosen: what is missing from then on is a part of it."""
+    def formats_chosen(self) -> bool:
+        """Whether the video was found and its formats selected: later errors concern only a part of it."""
         return bool(self.chosen.format_ids)
 
     @property
     def bytes(self) -> int:
-        """Of video that came over the network."""
+        """Bytes of video downloaded."""
         return sum(self.received.values())
 
     def counting(self, urlopen: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """The same function, counted; a redirect and what ffmpeg reads of a section are not seen."""
+        """Wrap `urlopen` to count requests; redirects, and ffmpeg's reads of a section, are not counted."""
 
         def counted(request: Any) -> Any:  # noqa: ANN401 - a URL or one of yt-dlp's requests
             self.requests += not _FREE.match(str(getattr(request, "url", request)))
@@ -64,9 +64,9 @@ class Watch:
         return counted
 
     def refuse(self, info: Mapping[str, Any], *, incomplete: object = False) -> None:
-        """Raise for a stream that has not ended, another video, one too short, or one that says it is too large.
+        """Raise for a live stream, another video, one that is too short, or one that claims to be too large.
 
-        Once the formats are chosen, also for a sound that is not told to be the original.
+        Once formats are selected, also for audio that is not known to be the original.
         """
         if self.youtube_id and info.get("id") != self.youtube_id:
             raise RefusedError(Status.UNAVAILABLE, f"another video was given in its place: {info.get('id')}")
@@ -91,7 +91,7 @@ class Watch:
             self._hold(sum(each.get("filesize") or 0 for each in info.get("requested_formats") or [info]))
 
     def _check_addresses(self, info: Mapping[str, Any]) -> None:
-        """Raise SettingsError where ffmpeg would be given an address with a secret that a mirror led to, on its command line."""
+        """Raise SettingsError if a mirror redirected to an address with a secret, which would appear on ffmpeg's command line."""
         for each in info.get("requested_formats") or [info]:
             url = str(each.get("url", ""))
             if url != self.asked and redact_url(url) != url:
@@ -101,7 +101,7 @@ class Watch:
                 )
 
     def refuse_file(self, path: Path) -> None:
-        """Raise for a file that lacks a stream which its formats were to have: that says nothing of the video."""
+        """Raise for a file that lacks a stream its formats should have: this says nothing about the video."""
         with contextlib.suppress(MediaError):  # what cannot be opened is judged like any other file
             found = probe.probe(path)
             there = {"picture": found.video, "sound": found.audio}
@@ -110,7 +110,7 @@ class Watch:
                     raise RefusedError(Status.NO_FORMATS, f"the file of format {self.chosen.format_ids} has no {what}")
 
     def progress(self, update: Mapping[str, Any]) -> None:
-        """Count what came; raise where it is too much, whatever the server had said."""
+        """Count received bytes; raises if they exceed the limit, whatever size the server had claimed."""
         name = str(update.get("filename"))
         self.received[name] = max(self.received.get(name, 0), int(update.get("downloaded_bytes") or 0))
         self._hold(max(self.bytes, int(update.get("total_bytes") or 0)))
@@ -122,12 +122,12 @@ class Watch:
             )
 
     def debug(self, _message: str) -> None:
-        """Say nothing: the outcome carries the messages."""
+        """Print nothing: messages go into the outcome."""
 
     def error(self, message: str) -> None:
-        """Keep the first."""
+        """Keep the first error."""
         self.failed = self.failed or message
 
     def warning(self, message: str) -> None:
-        """Keep the first."""
+        """Keep the first warning."""
         self.warned = self.warned or message

@@ -1,7 +1,7 @@
-"""Processes in the jobs of a Slurm array: requeue-safe, and one after another where jobs are short.
+"""Worker processes in the jobs of a Slurm array; survives requeueing, and short jobs are replaced by new ones.
 
-Each job of the array takes tasks from a mailbox (see `mailbox.py`) for as long as there are some. The driver hands them
-out one by one, so its rate limit and its breaker hold for the whole array.
+Each job takes tasks from a mailbox (see `mailbox.py`) while there are any. The driver submits them one by one, so its rate limit
+and circuit breaker apply to the whole array.
 """
 
 import logging
@@ -20,57 +20,57 @@ from typing import Any, Generic
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.plugins import ignore_working_folder
 
-from ...process_pool import LIVES, forget_main
+from ...process_pool import MAX_ATTEMPTS, forget_main
 from .. import Cause, Failed, R, T
 from . import jobs
 from .jobs import GONE, WAITING, State, ask, one_line
 from .mailbox import Claim, Heart, Hello, Mailbox, serve
 
 SECONDS_TO_GREET = 180.0
-"""What a job that runs has to say its first word: Python may come slowly from a shared disk."""
+"""Time limit for a started job to report: Python may load slowly from a shared disk."""
 SECONDS_BETWEEN_NEWS = 60.0
-"""How often we say that jobs still wait to start."""
+"""Interval of the message that jobs are still queued."""
 SECONDS_TO_RETRY = 300.0
-"""Until jobs are submitted again after new ones that all died at once, while others live."""
+"""Wait before jobs are submitted again if new ones all died at once while others run."""
 SECONDS_TO_END = 30.0
-"""What jobs have to leave at the end."""
+"""Time limit for jobs to exit at the end."""
 LEAST_PATIENCE = 10.0
-"""Seconds: with less a driver that is busy for a moment, or a slow disk, would look dead."""
+"""Minimum of `patience`: with less, a busy driver or a slow disk would look dead."""
 SECONDS_BETWEEN_LOOKS = 0.1
-"""At the mailbox, of the driver, which waits for results."""
+"""Polling interval of the mailbox by the driver."""
 SECONDS_AFTER_TROUBLE = 1.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Tasks in the jobs of a Slurm array; one CPU a job, `--workers` jobs."""
+    """Tasks in the jobs of a Slurm array, one CPU per job, `--workers` jobs."""
 
     partition: str = ""
     """Partition of the jobs; empty: the cluster's default."""
     account: str = ""
-    """Account that the jobs are charged to; empty: the user's default."""
+    """Account to charge the jobs to; empty: the user's default."""
     qos: str = ""
     """Quality of service; empty: the user's default."""
     minutes: int = 240
-    """Time limit of one job; new ones follow it while there is work."""
+    """Time limit of a job in minutes; new jobs follow while work is left."""
     memory_gb: int = 4
-    """Memory of one job in GiB; 0: the cluster's default."""
+    """Memory of a job in GiB; 0: the cluster's default."""
     setup: str = ""
-    """Shell lines for each job to run first, such as `module load python`."""
+    """Shell commands that each job runs first, such as `module load python`."""
     patience: float = 120.0
-    """Seconds without a sign of life from the driver after which jobs leave."""
+    """Seconds without a heartbeat of the driver after which jobs exit."""
     cluster: str = "slurm"
-    """`slurm`; `local` runs the jobs as processes of this machine, to try this out."""
+    """`slurm`, or `local` to try it out with processes on this machine."""
 
 
 class Pool(Generic[T, R]):
-    """As many jobs as there are workers."""
+    """One job per worker."""
 
     def __init__(self, function: Callable[[T], R], *, workers: int, folder: Path, options: object = None) -> None:
-        """No job is submitted before the first task.
+        """Jobs are submitted with the first task.
 
-        Raises SettingsError for an option that cannot be, or where there is no Slurm.
+        Raises SettingsError for an invalid option, or if Slurm is not installed.
         """
         self.workers = workers
         self._function = function
@@ -92,11 +92,11 @@ class Pool(Generic[T, R]):
 
     @property
     def busy(self) -> int:
-        """Tasks handed in whose results were not taken yet."""
+        """Number of tasks submitted whose results were not collected yet."""
         return len(self._tasks)
 
     def submit(self, task: T, *, timeout_seconds: float) -> None:
-        """Hand in a task, which is killed once it has run this long."""
+        """Submit a task; it is killed once it has run this long."""
         self._given += 1
         self._tasks[self._given] = task
         self._mailbox.put(self._given, task, timeout_seconds=timeout_seconds)
@@ -104,9 +104,9 @@ class Pool(Generic[T, R]):
             self._submit(self.workers)
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
-        """The tasks that ended since the last call, with their results; waits at most `seconds` for the first.
+        """Tasks that ended since the last call, with their results; waits at most `seconds` for the first.
 
-        Raises SettingsError where no job can work.
+        Raises SettingsError if no job can work.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -128,7 +128,7 @@ class Pool(Generic[T, R]):
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def close(self) -> None:
-        """End the jobs and what they run."""
+        """End the jobs and their child processes."""
         self._heart.stop()
         if self._jobs and self._options.cluster == "slurm":
             ask(["scancel", *sorted({name.partition("_")[0] for name in self._jobs})])
@@ -154,7 +154,7 @@ class Pool(Generic[T, R]):
         )
 
     def _states(self) -> Mapping[str, State] | None:
-        """Of the jobs by name; None while Slurm does not answer."""
+        """States of the jobs by name; None while Slurm does not respond."""
         if self._options.cluster != "slurm":
             node = socket.gethostname()
             return {
@@ -164,7 +164,7 @@ class Pool(Generic[T, R]):
         return jobs.states()
 
     def _tend(self) -> None:
-        """Look after the jobs: what ended ones had in hand is laid out again, and new ones follow them."""
+        """Put back the tasks of ended jobs, and replace these jobs."""
         claims = self._mailbox.claims()  # before the states: what a job begins after that is not taken from it
         states = self._states()
         if states is None or not self._jobs:
@@ -184,17 +184,17 @@ class Pool(Generic[T, R]):
             _log.info("slurm: %d jobs wait to start for %.0f minutes now (%s)", len(waiting), minutes, why)
 
     def _count(self, claim: Claim, state: State) -> None:
-        """A task whose jobs end again and again is not laid out for ever."""
+        """Count the losses of a task, to fail it after `MAX_ATTEMPTS`."""
         self._lost[claim.number] += 1
         _log.warning("slurm: job %s ended (%s) with a task in hand", claim.job, state.word)
-        if self._lost[claim.number] >= LIVES and self._mailbox.withdraw(claim.number):
-            detail = f"the job that ran it ended {LIVES} times, last {claim.job} ({state.word})"
+        if self._lost[claim.number] >= MAX_ATTEMPTS and self._mailbox.withdraw(claim.number):
+            detail = f"the job that ran it ended {MAX_ATTEMPTS} times, last {claim.job} ({state.word})"
             self._failed[claim.number] = Failed(Cause.DIED, detail)
 
     def _checked(self, now: Mapping[str, State], greetings: Mapping[str, Hello]) -> dict[str, State]:
-        """The states, in which a job that runs but says nothing has ended.
+        """States of the jobs, with running jobs that do not report counted as ended.
 
-        Raises SettingsError for a node that does not see the folder; where others do, a silent one costs its job alone.
+        Raises SettingsError for a node that cannot see the folder; if others can, a silent node only loses its job.
         """
         checked = dict(now)
         folder = self._mailbox.folder.parent
@@ -235,7 +235,7 @@ class Pool(Generic[T, R]):
             ask(["scancel", name])
 
     def _replace(self, now: Mapping[str, State], greetings: Mapping[str, Hello]) -> None:
-        """Submit as many jobs as ended, while there is work; raises SettingsError where the newest died at once."""
+        """Replace ended jobs while work is left; raises SettingsError if the newest ones died at once."""
         living = sum(not state.ended for state in now.values())
         missing = min(self.workers, self.busy) - living
         if missing <= 0:
@@ -251,7 +251,7 @@ class Pool(Generic[T, R]):
         self._submit(missing)
 
     def _last_words(self, name: str) -> str:
-        """A clause with the end of a job's log, or with what it means that there is none."""
+        """The end of a job's log, or a hint if there is no log, as a clause for a message."""
         path = Path(self._jobs[name].paths.stderr)
         try:
             words = path.read_text(errors="replace").strip()
@@ -261,7 +261,7 @@ class Pool(Generic[T, R]):
 
 
 def _check(options: Options) -> None:
-    """Raise SettingsError for what no job could work with."""
+    """Raise SettingsError for options that no job could work with."""
     least = {"patience": LEAST_PATIENCE, "minutes": 1, "memory_gb": 0}
     for name, number in least.items():
         if not getattr(options, name) >= number:  # nor is that which is no number
@@ -271,7 +271,7 @@ def _check(options: Options) -> None:
 
 
 def _work(mailbox: Mailbox, function: Callable[[Any], Any], patience_seconds: float) -> None:
-    """In a job."""
+    """Entry point of a job."""
     forget_main()
     serve(mailbox, function, job=_submitit().JobEnvironment().job_id, patience_seconds=patience_seconds)
 

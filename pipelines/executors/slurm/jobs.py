@@ -1,4 +1,4 @@
-"""What Slurm says of jobs, by its own commands."""
+"""States of Slurm jobs, by Slurm's own commands."""
 
 import logging
 import os
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SECONDS_TO_ANSWER = 60.0
-"""What Slurm's own commands have."""
+"""Time limit of Slurm's commands in seconds."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What Slurm says of a job."""
+    """State of a job."""
 
     word: str
     node: str = ""
@@ -22,12 +22,12 @@ class State:
 
     @property
     def ended(self) -> bool:
-        """It will not run again."""
+        """Whether it has ended for good."""
         return self.word in ENDED
 
     @property
     def working(self) -> bool:
-        """It runs, or is about to end."""
+        """Whether it runs, or is about to end."""
         return not self.ended and self.word not in WAITING
 
 
@@ -46,12 +46,12 @@ ENDED = {
     *("REVOKED", "GONE", "SILENT"),
 }
 WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"}
-"""States of Slurm's and two of ours: a job that Slurm knows no more, and one that runs but says nothing."""
+"""States of waiting jobs, Slurm's and two of our own: a job unknown to Slurm, and one that runs but does not report."""
 GONE = State("GONE")
 
 
 def states() -> Mapping[str, State] | None:
-    """Of the user's jobs by name; None while Slurm does not answer."""
+    """States of the user's jobs by name; None while Slurm does not respond."""
     said = ask(["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%N|%r"])
     if said is None:
         return None
@@ -60,7 +60,7 @@ def states() -> Mapping[str, State] | None:
 
 
 def ask(argv: Sequence[str]) -> str | None:
-    """What a command of Slurm's says; None, with a line on the log, where it fails: its controller may be away."""
+    """Output of a Slurm command; None, with a log line, if it fails: the controller may be down."""
     try:
         return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=SECONDS_TO_ANSWER).stdout
     except subprocess.CalledProcessError as error:
@@ -72,5 +72,5 @@ def ask(argv: Sequence[str]) -> str | None:
 
 
 def one_line(text: str) -> str:
-    """The same words on one line."""
+    """Text on one line."""
     return " ".join(text.split())

@@ -1,18 +1,18 @@
-"""Tasks and results that pass through a folder, between a driver and jobs that share nothing else.
+"""Mailbox: pass tasks and results through a shared folder, between a driver and jobs.
 
-    tasks/NUMBER                 waits for a job
-    claimed/NUMBER@JOB.START     this start of this job works on it
-    results/NUMBER               waits for the driver
-    hello/JOB                    JSON: the job's node, and the token as it reads it there
-    alive                        changes while the driver lives; without it, whoever works here leaves
+    tasks/NUMBER                 waiting for a job
+    claimed/NUMBER@JOB.START     claimed by this start of this job
+    results/NUMBER               waiting for the driver
+    hello/JOB                    JSON: the job's node, and the token as read there
+    alive                        heartbeat of the driver; jobs exit if it stops
 
-A file's name is the whole state, and a rename its only change: of two who want a task one gets it, on NFS too.
+The state is in the file names, and changes only by renaming: if two jobs want a task, one gets it, on NFS too.
 
-Tasks and results are pickled, as the work that Slurm is handed is by submitit itself: the folder is its owner's alone
-(mode 0700), and before anything is read from it that is checked, as is each file's owner.
+Tasks and results are pickled, as submitit itself does: the folder is accessible to its owner alone (mode 0700), which is checked
+before anything is read from it, as is each file's owner.
 
-On NFS a file that is replaced or renamed while it is read is stale to the reader, and a server may be away for a while:
-an OSError other than FileNotFoundError is no news, after which the same is tried again for as long as patience lasts.
+On NFS a file that is replaced or renamed while it is read becomes stale for the reader, and a server may be unavailable for a
+while: an OSError other than FileNotFoundError is retried for as long as `patience` allows.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from ...process_pool import SupervisedPool
 from .. import SECONDS_BETWEEN_LOOKS
 
 BEATS = 10
-"""Signs of life that the driver gives in the time after which jobs take it for dead."""
+"""Heartbeats of the driver per `patience`."""
 
 R = TypeVar("R")
 
@@ -49,22 +49,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A task in the hands of a job."""
+    """A task claimed by a job."""
 
     number: int
     job: str
     start: str
-    """Differs each time that the job begins: one that was requeued holds none of its earlier claims."""
+    """Differs for each start of the job: a requeued job does not own its earlier claims."""
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of its file."""
         return f"{_name(self.number)}@{self.job}.{self.start}"
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a job says before it takes work."""
+    """A job's report before it takes work."""
 
     node: str
     token: str
@@ -72,12 +72,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """The folder."""
+    """The shared folder."""
 
     folder: Path
 
     def make(self) -> str:
-        """Create it, for its owner alone; gives back the token that every job must read."""
+        """Create the folder, accessible to its owner alone; returns the token that every job must read."""
         self.folder.mkdir(mode=0o700)
         for name in ("tasks", "claimed", "results", "hello"):
             (self.folder / name).mkdir()
@@ -86,15 +86,15 @@ class Mailbox:
         return token
 
     def beat(self, count: int) -> None:
-        """Say that the driver lives."""
+        """Write a heartbeat of the driver."""
         self._write("alive", str(count).encode())
 
     def dismiss(self) -> None:
-        """Tell the jobs to leave."""
+        """Tell the jobs to exit."""
         (self.folder / "alive").unlink(missing_ok=True)
 
     def pulse(self) -> bytes | None:
-        """What `beat` wrote last; empty once the jobs are to leave, None while the folder cannot be read."""
+        """Last heartbeat; empty once the jobs shall exit, None while the folder cannot be read."""
         try:
             return (self.folder / "alive").read_bytes()
         except FileNotFoundError:
@@ -103,11 +103,11 @@ class Mailbox:
             return None
 
     def put(self, number: int, task: object, *, timeout_seconds: float) -> None:
-        """Lay a task out for whichever job is first."""
+        """Put a task in for any job."""
         self._write(f"tasks/{_name(number)}", pickle.dumps((task, timeout_seconds)))
 
     def claim(self, job: str, start: str) -> Claim | None:
-        """Take the first task that waits; None where none does."""
+        """Claim the first waiting task; None if there is none."""
         for name in self._names("tasks"):
             claim = Claim(int(name), job, start)
             place = self.folder / "claimed" / claim.name
@@ -120,16 +120,16 @@ class Mailbox:
         return None
 
     def claims(self) -> list[Claim]:
-        """All that jobs have in their hands."""
+        """All claimed tasks."""
         parts = (name.partition("@") for name in self._names("claimed"))
         return [Claim(int(number), *job.rsplit(".", 1)) for number, _, job in parts]
 
     def held(self, job: str, start: str) -> Claim | None:
-        """The first task in the hands of this start of the job."""
+        """First task claimed by this start of the job."""
         return next((claim for claim in self.claims() if (claim.job, claim.start) == (job, start)), None)
 
     def put_back(self, claim: Claim) -> bool:
-        """Lay a claimed task out again; false where someone has done so, or it has its result."""
+        """Put a claimed task back; False if someone else did, or if it has a result."""
         if (self.folder / "results" / _name(claim.number)).exists():
             return False
         with contextlib.suppress(FileNotFoundError):
@@ -138,28 +138,28 @@ class Mailbox:
         return False
 
     def withdraw(self, number: int) -> bool:
-        """Take back a task that waits; false where a job was first."""
+        """Remove a waiting task; False if a job has claimed it."""
         with contextlib.suppress(FileNotFoundError):
             (self.folder / "tasks" / _name(number)).unlink()
             return True
         return False
 
     def drop(self, claim: Claim) -> None:
-        """Forget a claimed task."""
+        """Remove a claimed task."""
         (self.folder / "claimed" / claim.name).unlink(missing_ok=True)
 
     def read(self, claim: Claim) -> tuple[Any, float]:
-        """The claimed task and its seconds."""
+        """The claimed task and its time limit in seconds."""
         task, timeout_seconds = self._load(f"claimed/{claim.name}")
         return task, timeout_seconds
 
     def answer(self, claim: Claim, result: object) -> None:
-        """Lay out the result of a claimed task."""
+        """Put in the result of a claimed task."""
         self._write(f"results/{_name(claim.number)}", pickle.dumps(result))
         self.drop(claim)
 
     def take(self, numbers: Collection[int]) -> dict[int, Any]:
-        """The results of these tasks that are there, taken out; any other was given before."""
+        """Take out the existing results of these tasks; results of other tasks were returned before."""
         found: dict[int, Any] = {}
         for name in self._names("results"):
             with contextlib.suppress(OSError):  # it stays there for the next look
@@ -172,12 +172,12 @@ class Mailbox:
         return found
 
     def greet(self, job: str) -> None:
-        """A job's first word; raises FileNotFoundError where this is not the driver's folder."""
+        """Report of a starting job; raises FileNotFoundError if the driver's folder does not exist."""
         hello = Hello(socket.gethostname(), (self.folder / "token").read_text())
         self._write(f"hello/{job}", json.dumps(asdict(hello)).encode())
 
     def greetings(self) -> dict[str, Hello]:
-        """What each job said."""
+        """Reports of all jobs."""
         found: dict[str, Hello] = {}
         for name in self._names("hello"):
             with contextlib.suppress(OSError):  # that of a job that was requeued is replaced
@@ -185,9 +185,9 @@ class Mailbox:
         return found
 
     def _names(self, kind: str) -> list[str]:
-        """The complete files of a kind, sorted; none once the folder is gone.
+        """Names of the complete files of a kind, sorted; empty once the folder is gone.
 
-        All begin with a digit; those that NFS leaves behind for who still reads a file that was removed begin with a dot.
+        All begin with a digit; files that NFS keeps for readers of a removed file begin with a dot.
         """
         folder = self.folder / kind
         try:
@@ -198,7 +198,7 @@ class Mailbox:
             return []
 
     def _write(self, name: str, data: bytes) -> None:
-        """Complete or not there; raises FileNotFoundError once the folder is gone, and does not bring it back."""
+        """Write a file atomically; raises FileNotFoundError once the folder is gone, instead of recreating it."""
         path = self.folder / name
         part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{files.PART}")
         with files.named(part):
@@ -218,7 +218,7 @@ class Mailbox:
 
 
 class Heart:
-    """The driver's signs of life, from a thread of its own: the driver may be long at other work."""
+    """Heartbeat of the driver, from its own thread: the driver may be busy for long."""
 
     def __init__(self, mailbox: Mailbox, *, patience_seconds: float) -> None:
         self._mailbox = mailbox
@@ -229,7 +229,7 @@ class Heart:
         self._thread.start()
 
     def stop(self) -> None:
-        """The jobs are to leave."""
+        """Tell the jobs to exit."""
         self._stopped.set()
         self._thread.join()
         self._mailbox.dismiss()
@@ -245,7 +245,7 @@ class Heart:
 
 
 class Leave:
-    """Whether a job is to leave: it was told to, or the driver is gone."""
+    """Whether a job shall exit: it was told to, or the driver is gone."""
 
     def __init__(self, mailbox: Mailbox, patience_seconds: float) -> None:
         self._mailbox = mailbox
@@ -267,9 +267,9 @@ class Leave:
 
 
 def serve(mailbox: Mailbox, function: Callable[[Any], Any], *, job: str, patience_seconds: float) -> None:
-    """In a job: take tasks and lay out their results, until told to leave or the driver shows no life for so long.
+    """Entry point of a job: take tasks and return results, until told to exit or the heartbeat stops for `patience_seconds`.
 
-    What an earlier start of the job had in hand is laid out again first, what this one has in hand at the end.
+    Tasks claimed by an earlier start of the job are put back first; those claimed by this one, at the end.
     """
     leave, start = Leave(mailbox, patience_seconds), secrets.token_hex(4)
     try:
@@ -300,7 +300,7 @@ def _put_back_all(mailbox: Mailbox, job: str) -> None:
 
 
 def _with_retry(act: Callable[[], R], leave: Leave) -> R | None:
-    """What it returns, called again while the folder cannot be used; None once the job is to leave."""
+    """Call `act`, again while the folder cannot be used; None once the job shall exit."""
 
     def may_pass(error: Exception) -> bool:
         if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
@@ -320,7 +320,7 @@ def _with_retry(act: Callable[[], R], leave: Leave) -> R | None:
 
 
 def _claims(mailbox: Mailbox, job: str, start: str, leave: Leave) -> Iterator[Claim]:
-    """Task after task, waiting for the next, until the job is to leave."""
+    """Claim task after task, waiting for each, until the job shall exit."""
     in_doubt = False
     while not leave:
         try:

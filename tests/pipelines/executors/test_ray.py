@@ -78,7 +78,7 @@ def watched_below(pid: int) -> list[psutil.Process]:
 def test_a_task_that_takes_its_ray_worker_with_it_is_not_run_for_ever(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray, "LIVES", 2)
+    monkeypatch.setattr(ray, "MAX_ATTEMPTS", 2)
     kill = partial(os.system, "kill -KILL $(ps -o ppid= $PPID)")
     with contextlib.closing(ray.Pool(operator.call, workers=1, folder=tmp_path, options=cluster.options)) as pool:
         pool.submit(kill, timeout_seconds=30)

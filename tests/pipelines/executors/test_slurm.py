@@ -106,7 +106,7 @@ def test_a_job_that_is_killed_is_followed_by_another_and_its_task_is_run_again(t
 
 def test_a_task_that_takes_its_job_with_it_is_not_run_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The task kills its process's parent, which is the job."""
-    monkeypatch.setattr(slurm, "LIVES", 2)
+    monkeypatch.setattr(slurm, "MAX_ATTEMPTS", 2)
     with opened(os.system, tmp_path, PROCESSES, workers=1) as pool:
         pool.submit("kill -KILL $(ps -o ppid= $PPID)", timeout_seconds=30)
         [(_, failed)] = drain(pool)

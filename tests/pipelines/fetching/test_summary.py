@@ -231,7 +231,7 @@ def test_a_forecast_adds_up_over_three_sources() -> None:
 def test_a_forecast_counts_out_what_is_there_and_what_was_said_for_good() -> None:
     known = BuildState()
     known.ok.update({clip(number).key: "youtube" for number in range(100)})
-    known.settled["youtube"].update(clip(number).key for number in range(100, 250))
+    known.terminal["youtube"].update(clip(number).key for number in range(100, 250))
 
     assert lines({"youtube": Said(videos_per_hour=300.0)}, known=known) == [
         "100 clips are there already",

@@ -64,7 +64,7 @@ def test_requests_are_paid_for_once_they_are_known() -> None:
     first = schedule.next(0.0)
     assert first == 0
 
-    schedule.took(first, OK, 5.0, requests=7)
+    schedule.on_result(first, OK, 5.0, requests=7)
 
     assert schedule.next(11.9) is None  # seven requests, a second each
     assert schedule.next(12.0) == 1
@@ -134,7 +134,7 @@ def test_without_patience_the_first_refusal_ends_it() -> None:
     schedule = Schedule(range(3), RetryPolicy(patience_seconds=0))
     schedule.next(0.0)
 
-    assert schedule.took(0, BUSY, 1.0) is False  # its last word is still to come
+    assert schedule.on_result(0, BUSY, 1.0) is False  # its last word is still to come
     assert schedule.ended
     assert not schedule.empty
     assert schedule.next(1e9) is None
@@ -156,16 +156,16 @@ def test_an_answer_makes_the_next_refusal_the_first_one_again() -> None:
 def test_a_refusal_pauses_all_but_one_probe() -> None:
     schedule = Schedule(range(10), RetryPolicy())
     assert [schedule.next(0.0) for _ in range(3)] == [0, 1, 2]
-    schedule.took(0, BUSY, 1.0)
+    schedule.on_result(0, BUSY, 1.0)
     probe_at = schedule.breaker.probe_at
 
     assert schedule.next(probe_at - 1) is None
     assert handed(schedule, probe_at) == [3]
-    schedule.took(3, BUSY, probe_at + 1)
+    schedule.on_result(3, BUSY, probe_at + 1)
     assert schedule.next(probe_at + 2) is None  # and waits longer
     assert schedule.breaker.probe_at - probe_at > 750
     assert handed(schedule, schedule.breaker.probe_at) == [4]
-    schedule.took(4, GONE, schedule.breaker.probe_at)  # a word on a clip is an answer too
+    schedule.on_result(4, GONE, schedule.breaker.probe_at)  # a word on a clip is an answer too
     assert not schedule.breaker.paused
     assert handed(schedule, 5000.0) == [5, 6, 7, 8, 9, 0, 3]  # nothing is burnt
 
@@ -173,12 +173,12 @@ def test_a_refusal_pauses_all_but_one_probe() -> None:
 def test_what_was_asked_before_the_refusal_does_not_end_the_pause() -> None:
     schedule = Schedule(range(10), RetryPolicy())
     assert [schedule.next(0.0) for _ in range(4)] == [0, 1, 2, 3]
-    schedule.took(0, BUSY, 1.0)
+    schedule.on_result(0, BUSY, 1.0)
     probe_at = schedule.breaker.probe_at
 
-    assert schedule.took(1, OK, 2.0) is True
-    assert schedule.took(2, BUSY, 3.0) is False  # nor does it prolong it
-    assert schedule.took(3, FAILED, 4.0) is False
+    assert schedule.on_result(1, OK, 2.0) is True
+    assert schedule.on_result(2, BUSY, 3.0) is False  # nor does it prolong it
+    assert schedule.on_result(3, FAILED, 4.0) is False
 
     assert schedule.breaker.paused
     assert schedule.breaker.probe_at == probe_at
@@ -188,11 +188,11 @@ def test_what_was_asked_before_the_refusal_does_not_end_the_pause() -> None:
 def test_a_refused_task_is_not_to_blame_for_what_was_answered_before() -> None:
     schedule = Schedule(range(2), RetryPolicy())
     assert handed(schedule, 0.0) == [0, 1]
-    schedule.took(0, BUSY, 1.0)
-    schedule.took(1, OK, 2.0)  # asked before
+    schedule.on_result(0, BUSY, 1.0)
+    schedule.on_result(1, OK, 2.0)  # asked before
 
     assert schedule.next(schedule.breaker.probe_at) == 0
-    assert schedule.took(0, BUSY, schedule.breaker.probe_at) is False
+    assert schedule.on_result(0, BUSY, schedule.breaker.probe_at) is False
     assert schedule.breaker.paused
     assert not schedule.empty
 
@@ -200,34 +200,34 @@ def test_a_refused_task_is_not_to_blame_for_what_was_answered_before() -> None:
 def test_a_probe_that_fails_prolongs_the_pause() -> None:
     schedule = Schedule(range(3), RetryPolicy())
     schedule.next(0.0)
-    schedule.took(0, BUSY, 0.0)
+    schedule.on_result(0, BUSY, 0.0)
     before = schedule.breaker.probe_at
     assert schedule.next(before) == 1
 
-    schedule.took(1, Status.TIMEOUT, before + 60)
+    schedule.on_result(1, Status.TIMEOUT, before + 60)
 
     assert schedule.breaker.paused
     assert schedule.breaker.probe_at > before + 60 + 750
     assert schedule.next(schedule.breaker.probe_at) == 2  # rather than one that has failed
-    schedule.took(2, BUSY, schedule.breaker.probe_at)
+    schedule.on_result(2, BUSY, schedule.breaker.probe_at)
     assert schedule.next(schedule.breaker.probe_at) == 0
 
 
 def test_a_task_that_is_refused_while_others_are_answered_is_left_and_stops_nobody() -> None:
     schedule = Schedule(range(6), RetryPolicy())
     schedule.next(0.0)
-    schedule.took(0, BUSY, 0.0)
+    schedule.on_result(0, BUSY, 0.0)
     now = schedule.breaker.probe_at
     assert schedule.next(now) == 1
-    schedule.took(1, OK, now)
+    schedule.on_result(1, OK, now)
     assert handed(schedule, now) == [2, 3, 4, 5, 0]
-    schedule.took(2, OK, now)
+    schedule.on_result(2, OK, now)
 
-    assert schedule.took(0, BUSY, now) is True
+    assert schedule.on_result(0, BUSY, now) is True
 
     assert not schedule.breaker.paused
     for task in (3, 4, 5):
-        assert schedule.took(task, OK, now)
+        assert schedule.on_result(task, OK, now)
     assert schedule.empty
 
 
@@ -237,15 +237,15 @@ def test_however_many_are_refused_again_after_others_were_answered_the_run_does_
     now = 0.0
     assert len(handed(schedule, now)) == count + 1
     for task in range(count):
-        schedule.took(task, BUSY, now)
-    schedule.took(count, FAILED, now)
+        schedule.on_result(task, BUSY, now)
+    schedule.on_result(count, FAILED, now)
     now = schedule.breaker.probe_at
     assert schedule.next(now) == 0
-    schedule.took(0, OK, now)
+    schedule.on_result(0, OK, now)
 
     rest = [task for task in handed(schedule, now) if task != count]
     assert rest == list(range(1, count))
-    last_words = [schedule.took(task, BUSY, now) for task in rest]
+    last_words = [schedule.on_result(task, BUSY, now) for task in rest]
 
     assert last_words == [True] * (count - 1)
     assert not schedule.breaker.paused
@@ -263,7 +263,7 @@ def test_a_task_that_fails_is_tried_again_after_growing_waits_and_then_left() ->
             while schedule.next(now) is None:
                 now += 0.5
             tried.append(now)
-            schedule.took(7, FAILED, now)
+            schedule.on_result(7, FAILED, now)
         waits.append([later - earlier for earlier, later in itertools.pairwise(tried)])
 
     for column, middle in zip(zip(*waits, strict=True), (15, 45, 135, 405, 1215, 1800, 1800, 1800), strict=True):
@@ -278,7 +278,7 @@ def test_tries_are_counted_for_each_task_by_itself(attempts: int) -> None:
     tries, finals = Counter[int](), Counter[int]()
     while (task := schedule.next(0.0)) is not None:
         tries[task] += 1
-        finals[task] += schedule.took(task, FAILED, 0.0)
+        finals[task] += schedule.on_result(task, FAILED, 0.0)
 
     assert tries == dict.fromkeys(range(3), attempts)
     assert finals == dict.fromkeys(range(3), 1)
@@ -290,21 +290,21 @@ def test_a_refusal_costs_no_try() -> None:
     now = 0.0
     for _ in range(5):
         assert schedule.next(now) == 0
-        assert schedule.took(0, BUSY, now) is False
+        assert schedule.on_result(0, BUSY, now) is False
         now = schedule.breaker.probe_at
 
     assert schedule.next(now) == 0
-    assert schedule.took(0, FAILED, now) is True
+    assert schedule.on_result(0, FAILED, now) is True
 
 
 def test_a_task_that_waits_for_its_next_try_holds_up_no_other() -> None:
     schedule = Schedule(range(4), RetryPolicy(attempts=2))
     assert schedule.next(0.0) == 0
-    schedule.took(0, FAILED, 0.0)
+    schedule.on_result(0, FAILED, 0.0)
 
     assert [schedule.next(1.0), schedule.next(1.0)] == [1, 2]
     assert schedule.next(30.0) == 0  # its time has come
-    assert schedule.took(0, FAILED, 31.0) is True
+    assert schedule.on_result(0, FAILED, 31.0) is True
     assert schedule.next(31.0) == 3
 
 
@@ -333,7 +333,7 @@ def test_what_is_final_is_not_tried_again(status: Status) -> None:
     schedule = Schedule([0], RetryPolicy())
     schedule.next(0.0)
 
-    assert schedule.took(0, status, 0.0) is True
+    assert schedule.on_result(0, status, 0.0) is True
     assert schedule.empty
 
 
@@ -344,11 +344,11 @@ def test_a_network_that_fails_for_everything_is_a_refusal() -> None:
     schedule = Schedule(range(100), RetryPolicy())
     for task in range(OFFLINE - 1):
         assert schedule.next(0.0) == task
-        schedule.took(task, OFF, 0.0)
+        schedule.on_result(task, OFF, 0.0)
     assert not schedule.breaker.paused
 
     assert schedule.next(0.0) == OFFLINE - 1
-    schedule.took(OFFLINE - 1, OFF, 0.0)
+    schedule.on_result(OFFLINE - 1, OFF, 0.0)
 
     assert schedule.breaker.paused
     assert schedule.next(400.0) is None
@@ -359,7 +359,7 @@ def test_a_host_that_fails_everything_is_left_alone_however_it_fails(status: Sta
     schedule = Schedule(range(10 * OFFLINE), RetryPolicy())
     handed_out = 0
     while (task := schedule.next(0.0)) is not None:
-        schedule.took(task, (OFF, status, Status.CRASHED)[handed_out % 3], 0.0)
+        schedule.on_result(task, (OFF, status, Status.CRASHED)[handed_out % 3], 0.0)
         handed_out += 1
 
     assert schedule.breaker.paused
@@ -369,7 +369,7 @@ def test_a_host_that_fails_everything_is_left_alone_however_it_fails(status: Sta
 def test_what_fails_here_after_the_source_gave_its_file_is_no_outage() -> None:
     schedule = Schedule(range(10 * OFFLINE), RetryPolicy())
     while (task := schedule.next(0.0)) is not None:
-        schedule.took(task, Status.TIMEOUT, 0.0, reached=True)
+        schedule.on_result(task, Status.TIMEOUT, 0.0, reached=True)
 
     assert not schedule.breaker.paused
 
@@ -380,7 +380,7 @@ def test_failures_of_the_network_among_others_are_the_clips(other: Status) -> No
     for number in range(10 * OFFLINE):
         task = schedule.next(0.0)
         assert task is not None
-        schedule.took(task, other if number % OFFLINE == OFFLINE - 1 else OFF, 0.0)
+        schedule.on_result(task, other if number % OFFLINE == OFFLINE - 1 else OFF, 0.0)
 
     assert not schedule.breaker.paused
 
@@ -389,11 +389,11 @@ def test_a_full_disk_ends_everything_at_once() -> None:
     schedule = Schedule(range(5), RetryPolicy())
     assert [schedule.next(0.0) for _ in range(2)] == [0, 1]
 
-    assert schedule.took(0, FULL, 0.0) is True
+    assert schedule.on_result(0, FULL, 0.0) is True
 
     assert schedule.ended
     assert schedule.next(1e9) is None
-    assert schedule.took(1, OK, 1.0) is True
+    assert schedule.on_result(1, OK, 1.0) is True
 
 
 # Nothing is lost, whatever the source says.
@@ -458,7 +458,7 @@ def test_every_task_ends_once_or_is_left_when_the_schedule_ended(
             running.sort()
             at, task, status = running.pop(0)
             now = max(now, at)
-            ended[task] += schedule.took(task, status, now)
+            ended[task] += schedule.on_result(task, status, now)
         else:
             now += lots.uniform(1, 100)
     else:

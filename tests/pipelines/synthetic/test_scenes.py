@@ -12,7 +12,7 @@ from kinetics_sounds.pipelines.synthetic import scenes
 Floats = npt.NDArray[np.floating]
 Feature = Callable[[Floats], Floats]
 
-CLIPS, SETTINGS = 360, scenes.Settings()
+CLIPS, SETTINGS = 360, scenes.SceneSettings()
 LABELS = np.arange(CLIPS) % len(scenes.CLASSES)
 CHANCE = 1 / len(scenes.CLASSES)
 
@@ -175,7 +175,7 @@ def test_a_clip_is_decided_by_its_class_and_seed(class_index: int) -> None:
 
 
 def test_shapes_follow_the_settings() -> None:
-    settings = scenes.Settings(side_pixels=48, frames_per_second=8, seconds=5, sample_rate_hz=16_000)
+    settings = scenes.SceneSettings(side_pixels=48, frames_per_second=8, seconds=5, sample_rate_hz=16_000)
 
     frame, wave = scenes.render(3, 0, settings)
 

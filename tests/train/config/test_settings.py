@@ -151,7 +151,7 @@ class TestRecord:
         if text is not None:
             (tmp_path / "run.json").write_text(text)
 
-        with pytest.raises(RunError, match=rf"{tmp_path}: is no training run \(.*\); give the --out of a ks-train"):
+        with pytest.raises(RunError, match=rf"{tmp_path}: is not a training run \(.*\); give the --out of a ks-train"):
             run_folder.reopen(tmp_path)
 
     def test_a_run_json_of_more_than_a_mebibyte_is_refused_though_it_is_well_formed(
@@ -230,7 +230,7 @@ class TestPickDevice:
 
     @pytest.mark.parametrize("name", ["banana", "", "cpu:x", "meta", "cuda:99"])
     def test_a_device_that_cannot_compute_here_is_refused_in_one_line(self, name: str) -> None:
-        with pytest.raises(SettingsError, match=rf"^--device {name}: is not to be had here \(.*\); try cpu$"):
+        with pytest.raises(SettingsError, match=rf"^--device {name}: is not available \(.*\); try cpu$"):
             devices.pick_device(name)
 
 

@@ -137,7 +137,7 @@ def test_facts_of_a_run_of_another_kind_are_refused(name: str, value: object, st
     path = strange / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
 
-    with pytest.raises(KineticsSoundsError, match="is no training run"):
+    with pytest.raises(KineticsSoundsError, match="is not a training run"):
         load(strange)
     assert evaluate.main(["crossmodal", f"--run={strange}", f"--shards={shards}"]) == 2
 
@@ -237,7 +237,7 @@ def test_a_backbone_may_ask_for_numbers_as_it_is_made(finished: Path, strange: P
     with pytest.raises(RunError, match="belongs to another model"):
         load(strange)
     claim(strange, r3d={"width": HUGE})
-    with pytest.raises(RunError, match=r"config\.yaml says a model that cannot be: --r3d: makes no model"):
+    with pytest.raises(RunError, match=r"config\.yaml describes an invalid model: --r3d: makes no model"):
         load(strange)
 
 

@@ -143,7 +143,7 @@ def test_a_validation_names_it_and_leaves_none_out(
     line = capsys.readouterr().err.splitlines()[-1]
     key = open_split(folder, "test").key(1)
     assert f"sample {key}: its mel-spectrogram holds 1 values that are not from 0 to 1, such as nan" in line
-    assert "a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)" in line
+    assert "an evaluation must not skip samples: repair the shards (see ks-shard --verify DIR --verify_decode)" in line
 
 
 @pytest.mark.parametrize("probe", ["knn", "finetune"])
@@ -179,4 +179,4 @@ def test_whatever_a_view_makes_that_is_no_number_is_a_bad_sample_of_that_view(
     assert pretrain.main(small(tmp_path, "--max_bad_fraction=0.1", "--steps=3")) == 0
 
     [(key, reason)] = reasons(tmp_path)
-    assert reason.endswith(f"sample {key}: its 'audio' holds values that are not finite")
+    assert reason.endswith(f"sample {key}: its 'audio' contains non-finite values")

@@ -490,7 +490,7 @@ class TestBadSamples:
         path = tmp_path / "quarantine.jsonl"
         path.write_text("hello\n")
 
-        with pytest.raises(RunError, match=rf"^{path}: is no list of bad samples"):
+        with pytest.raises(RunError, match=rf"^{path}: is not a list of bad samples"):
             BadSampleLog(path, split, most_share=1.0)
 
     @pytest.mark.parametrize("workers", [0, 1])
@@ -507,7 +507,7 @@ class TestBadSamples:
 
         assert f"sample {split.key(8)}: its mp4 is damaged" in str(caught.value)
         assert str(caught.value).endswith(
-            "a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)"
+            "an evaluation must not skip samples: repair the shards (see ks-shard --verify DIR --verify_decode)"
         )
         assert got == [[0, 1, 2], [3, 4, 5]] or workers  # workers may meet it before the batches ahead of it are taken
         assert multiprocessing.active_children() == []

@@ -387,7 +387,7 @@ def test_parts_are_all_and_differ_by_one_at_most(total: int, size: int) -> None:
 )
 def test_an_environment_that_is_no_ranks_place_is_told(environ: dict[str, str], told: str) -> None:
     with (
-        pytest.raises(RunError, match=rf"^environment: {told} is no rank's place; start the ranks with torchrun"),
+        pytest.raises(RunError, match=rf"^environment: {told} does not describe a rank; start the ranks with torchrun"),
         process_group.start(CPU, environ=environ),
     ):
         pass
@@ -410,7 +410,7 @@ def test_a_rank_that_meets_nobody_says_so(tmp_path: Path, init_method: str) -> N
     environ = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
 
     with (
-        pytest.raises(RunError, match=r"^rank 0 of 2: cannot meet the others by gloo \(.*GLOO_SOCKET_IFNAME"),
+        pytest.raises(RunError, match=r"^rank 0 of 2: cannot reach the other ranks with gloo \(.*GLOO_SOCKET_IFNAME"),
         process_group.start(CPU, environ=environ, init_method=meet, timeout_seconds=1.0),
     ):
         pass

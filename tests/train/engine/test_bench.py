@@ -46,7 +46,7 @@ def test_all_is_told() -> None:
     text = told(result(500, 100, 96))
 
     assert "both:             96.0 samples/s, 96% of the model alone; 25% of the time waiting for data" in text
-    assert "decode 4.0 ms (95%: 6.0), read 0.5 ms (95%: 0.6); 3.9 batches stood ready" in text
+    assert "decode 4.0 ms (95%: 6.0), read 0.5 ms (95%: 0.6); 3.9 batches ready" in text
     assert "peak memory of the device: 2.5 GB" in text
 
 

@@ -448,7 +448,9 @@ class TestFaults:
 
         monkeypatch.setattr(files, "read_json", read)
         monkeypatch.setattr(checkpoint, "load_file", tensors)
-        with pytest.raises(RunError, match=rf"{name}: cannot be read \(.*\); see that the disk is there") as caught:
+        with pytest.raises(
+            RunError, match=rf"{name}: cannot be read \(.*\); check that the disk is available"
+        ) as caught:
             checkpoint_state.read_state(saved) if name == "state.json" else _load(saved)
         assert isinstance(caught.value.__cause__, OSError)
         assert caught.value.__cause__.errno == errno.EIO
@@ -473,7 +475,7 @@ class TestFaults:
         monkeypatch.setattr(checkpoint, "safe_open", missing)
         for read in (checkpoint.load_model, checkpoint.check_shapes):
             with pytest.raises(
-                RunError, match=rf"\({re.escape(f'[Errno {number}]')}.*see that the disk is there"
+                RunError, match=rf"\({re.escape(f'[Errno {number}]')}.*check that the disk is available"
             ) as caught:
                 read(saved, net())
             assert isinstance(caught.value.__cause__, OSError)

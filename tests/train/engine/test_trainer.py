@@ -212,7 +212,7 @@ def test_a_method_that_cannot_be_asked_of_other_clips_has_no_validation(
 ) -> None:
     assert pretrain.main(small(tmp_path, "--method=avid", "--avid.negatives=4", "--val_split=test")) == 2
     assert (
-        "--val_split test: --method avid has no loss for clips that it is not trained on; leave --val_split out"
+        "--val_split test: --method avid has no loss on clips that it was not trained on; leave --val_split out"
         in capsys.readouterr().err
     )
 

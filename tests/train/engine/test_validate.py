@@ -151,7 +151,7 @@ class TestInit:
         assert pretrain.main(small(tmp_path, f"--init_from={finished}", "--r3d.width=3")) == 2
         assert "its encoders are others" in capsys.readouterr().err
         assert pretrain.main(small(tmp_path, f"--init_from={tmp_path}")) == 2
-        assert "is no training run" in capsys.readouterr().err
+        assert "is not a training run" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_other_settings_when_it_is_told_to(

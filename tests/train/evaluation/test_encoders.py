@@ -157,7 +157,7 @@ def test_a_window_of_the_sound_is_cut() -> None:
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=rf"^{tmp_path}: is no training run .*give the --out of a ks-train"):
+    with pytest.raises(RunError, match=rf"^{tmp_path}: is not a training run .*give the --out of a ks-train"):
         train.load(tmp_path)
 
 
@@ -171,7 +171,7 @@ def test_a_checkpoint_outside_of_a_run_is_refused(finished: Path, tmp_path: Path
     lost.mkdir(parents=True)
     (lost / "state.json").write_bytes((finished / "checkpoints" / "step-00000006" / "state.json").read_bytes())
 
-    with pytest.raises(RunError, match=rf"^{tmp_path}: is no training run"):
+    with pytest.raises(RunError, match=rf"^{tmp_path}: is not a training run"):
         train.load(lost)
 
 

@@ -192,7 +192,7 @@ class TestCgraLayer:
 
     @pytest.mark.parametrize("layer", ["conv3", "conv4"])
     def test_an_encoder_that_tells_no_maps_is_refused(self, layer: Literal["conv3", "conv4"]) -> None:
-        with pytest.raises(ValueError, match=f"Pixels tells no maps of its layers: cgra_layer {layer} needs them"):
+        with pytest.raises(ValueError, match=f"Pixels provides no maps of its layers: cgra_layer {layer} needs them"):
             model(avcl.Settings(cgra_layer=layer))
 
     def test_nothing_at_all_is_refused(self) -> None:

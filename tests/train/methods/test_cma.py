@@ -160,7 +160,7 @@ def test_a_model_for_evaluation_has_neither_banks_nor_positives() -> None:
 def test_it_cannot_begin_without_memory() -> None:
     made = method(mined=False)
     made.memory().partition.zero_()
-    with pytest.raises(RunError, match="begins with the memory banks of an AVID run; give it with --init_from"):
+    with pytest.raises(RunError, match="needs the memory banks of an AVID run; give one with --init_from"):
         made.on_epoch(Moment(seed=0, step=0, epoch=0), LABELS)
 
 
@@ -233,7 +233,7 @@ def test_as_many_samples_of_another_set_are_refused(
     (other / "run.json").write_text(json.dumps({**facts, what: "0123456789abcdef"}))
 
     assert pretrain.main(argv(small, tmp_path / "run", other)) == 2
-    said = f"its memory banks are of other samples, or of a set that was packed otherwise ({what} 0123"
+    said = f"its memory banks belong to other samples, or to shards packed differently ({what} 0123"
     assert said in capsys.readouterr().err
 
 
@@ -250,7 +250,7 @@ def test_another_temperature_than_the_partitions_is_refused(
     small: Argv, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pretrain.main(argv(small, tmp_path, pretrained, "--cma.temperature=0.5")) == 2
-    assert "its partition is of the temperature 0.07; give --cma.temperature 0.07" in capsys.readouterr().err
+    assert "its partition belongs to temperature 0.07; give --cma.temperature 0.07" in capsys.readouterr().err
 
 
 def test_another_input_than_the_memorys_is_told(
@@ -266,7 +266,7 @@ def test_bench_begins_with_the_run_too(
     words = argv(small, tmp_path, pretrained, "--seconds=0.1")
     assert pretrain.main(["bench", *words]) == 0
     assert pretrain.main(["bench", *(word for word in words if not word.startswith("--init_from"))]) == 2
-    assert "begins with the memory banks of an AVID run; give it with --init_from" in capsys.readouterr().err
+    assert "needs the memory banks of an AVID run; give one with --init_from" in capsys.readouterr().err
 
 
 def test_a_run_without_banks_is_refused(
@@ -281,7 +281,7 @@ def test_it_cannot_begin_without_init(
 ) -> None:
     words = [word for word in argv(small, tmp_path, pretrained) if not word.startswith("--init_from")]
     assert pretrain.main(words) == 2
-    assert "begins with the memory banks of an AVID run; give it with --init_from" in capsys.readouterr().err
+    assert "needs the memory banks of an AVID run; give one with --init_from" in capsys.readouterr().err
 
 
 def test_a_killed_run_goes_on_with_the_positives_that_it_had_mined(

@@ -117,11 +117,11 @@ class TestGroups:
         }
 
     def test_a_pattern_that_fits_nothing_is_told(self) -> None:
-        with pytest.raises(ValueError, match=r"no parameter's name fits 'predictor\.\*'; the first is '0.weight'"):
+        with pytest.raises(ValueError, match=r"no parameter name matches 'predictor\.\*'; the first is '0.weight'"):
             make_optimizer(net(), Optim(lr_multipliers={"predictor.*": 10.0}))
 
     def test_a_pattern_of_schedules_that_fits_nothing_is_told(self) -> None:
-        with pytest.raises(ValueError, match=r"optim\.schedules: no parameter's name fits 'predictor\.\*'"):
+        with pytest.raises(ValueError, match=r"optim\.schedules: no parameter name matches 'predictor\.\*'"):
             make_optimizer(net(), Optim(schedules={"predictor.*": "constant"}))
 
     def test_the_last_pattern_that_fits_names_the_schedule_and_factors_and_decay_stay_what_they_are(self) -> None:

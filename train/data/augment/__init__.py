@@ -51,11 +51,11 @@ def find(text: str, *, modality: str) -> tuple[Augmentation, ...]:
     for word in words:
         if word not in there:
             raise ValueError(
-                f"no augmentation of {modality} is called {word!r}; there are: {', '.join(valid)}{plugins.nearest(word, valid)}"
+                f"unknown {modality} augmentation {word!r}; available: {', '.join(valid)}{plugins.nearest(word, valid)}"
             )
         if word not in own:
             raise ValueError(
-                f"{word} is an augmentation of {there[word].MODALITY}, not of {modality}, of which there are: {', '.join(valid)}"
+                f"{word} is an augmentation of {there[word].MODALITY}, not of {modality}; available: {', '.join(valid)}"
             )
     return tuple(there[word] for word in words)
 

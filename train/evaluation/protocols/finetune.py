@@ -125,7 +125,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     training.check_same(out, tuning, fingerprint=fingerprint, done="fine-tuned")
     code = pretrain.train(tuning, prog="ks-eval", to_stderr=settings.json)
     if code == STOPPED:
-        raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
+        raise StoppedError(f"fine-tuning is saved in {out}; run again to resume")
     if code != DONE or not launch.leads():
         return code
     head = results.head("finetune", settings.run, facts, first, **results.of_split(dataset, on))
@@ -134,7 +134,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     print(json.dumps(found) if settings.json else results.told(found, out))
     if on == val and not settings.json:
         print(
-            f"note: {found['tuned']} was chosen on the split {on!r}, which it is judged on; see --val_split and --on_split"
+            f"note: {found['tuned']} was selected on the split {on!r}, which it is evaluated on; see --val_split and --on_split"
         )
     return DONE
 
@@ -162,7 +162,7 @@ def _classifier(
         gate = before.groups["avcl"].amfm_stage != "off"
     if gate and before.settings.method == "avcl":
         if amfm not in (AmfmSettings(), before.groups["avcl"].amfm):
-            raise SettingsError("--supervised.amfm: the gate is the run's own, as its AVCL has it; leave these out")
+            raise SettingsError("--supervised.amfm: the gate is taken from the run; leave these options out")
         amfm = before.groups["avcl"].amfm
     try:
         return replace(classifier, gate=gate, amfm=amfm)

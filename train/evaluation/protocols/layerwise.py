@@ -153,7 +153,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         with contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext():
             code = pretrain.train_as_rank(its.tuning, world)
         if code == STOPPED:
-            raise StoppedError(f"the classifiers are saved in {its.out}; run again to go on")
+            raise StoppedError(f"the classifiers are saved in {its.out}; run again to resume")
         # All that ranks do together comes before what one does alone.
         encoders = load(its.out)
         hit_NLM = {name: _hits(settings, its, encoders, name, world) for name in (its.on, its.val) if name is not None}
@@ -163,7 +163,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     results.write(its.out, found)
     print(json.dumps(found) if settings.json else results.told(found, its.out))
     if found["scores"]["selected_on_test"] and not settings.json:
-        told = f"{found['best']} was chosen as the best layer on the split {its.on!r}, which it is judged on"
+        told = f"{found['best']} was selected as the best layer on the split {its.on!r}, which it is evaluated on"
         print(f"note: {told}; see --val_split and --on_split")
     return DONE
 

@@ -107,7 +107,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     at_least(settings, windows=1)
     if settings.seconds is None and settings.windows > 1:
         raise SettingsError(
-            f"--windows {settings.windows}: are all of the whole recording; say how long with --seconds"
+            f"--windows {settings.windows}: would all be the whole recording; set their length with --seconds"
         )
     if settings.seconds is not None and not 0 < settings.seconds < float("inf"):
         raise SettingsError(f"--seconds {settings.seconds}: must be more than 0")
@@ -127,7 +127,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         )
         scores = score(sounds, features_NKD, parsed.groups["svm"])
     except ValueError as error:  # features that are not finite, or too few sounds to choose C
-        raise RunError(f"{settings.run}: cannot be judged on {settings.folder}: {error}") from error
+        raise RunError(f"{settings.run}: cannot be evaluated on {settings.folder}: {error}") from error
     head = results.head(
         "sounds",
         settings.run,
@@ -165,7 +165,7 @@ def read(folder: Path) -> Sounds:
                 fit, on = read_scenes(place)
                 return Sounds((*fit, *on), ((fit, on),))
         raise AnnotationError(
-            f"{folder}: is no folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/{SCENES[0]} and no "
+            f"{folder}: is not a folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/{SCENES[0]} and no "
             "evaluation_setup/fold1_train.txt; see ks-eval sounds --help"
         )
     for fit, on in divisions:

@@ -102,7 +102,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.told(found, out))
     if not settings.json and fingerprint == facts["fingerprint"]:
-        print("note: the classifier was trained on these very clips")
+        print("note: the classifier was trained on these clips")
     return DONE
 
 

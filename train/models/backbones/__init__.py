@@ -79,7 +79,9 @@ def feature_width(encoder: nn.Module) -> int:
     """Channels of an encoder's pooled feature; raises ValueError if the encoder does not declare `dim`."""
     width = getattr(encoder, "dim", None)
     if type(width) is not int:
-        raise ValueError(f"{type(encoder).__name__} is no backbone: set its attribute dim to the width of its output")
+        raise ValueError(
+            f"{type(encoder).__name__} is not a backbone: set its attribute dim to the width of its output"
+        )
     return width
 
 

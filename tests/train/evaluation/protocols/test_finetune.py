@@ -87,7 +87,7 @@ def test_the_checkpoint_that_was_best_on_the_validation_is_judged(
     assert results(out)["scores"]["top1"] == pytest.approx(top1[best])
     assert results(out)["scores"]["selected_on_test"] == 1
     told = capsys.readouterr().out
-    assert f"note: step-{best:08d} was chosen on the split 'test', which it is judged on; see --val_split" in told
+    assert f"note: step-{best:08d} was selected on the split 'test', which it is evaluated on; see --val_split" in told
 
 
 def test_of_the_ranks_that_torchrun_started_the_first_judges(
@@ -174,18 +174,18 @@ def test_a_finished_one_is_judged_again_without_training(
     capsys.readouterr()
     again = results(tune())
 
-    assert "steps are done already" in capsys.readouterr().out
+    assert "steps were done already" in capsys.readouterr().out
     assert again == first
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--on_split=train"], "--on_split train: is the split to learn from (--fit_split); name another"),
-        (["--val_split=train"], "--val_split train: is the split to learn from (--fit_split); name another"),
+        (["--on_split=train"], "--on_split train: is the training split (--fit_split); choose another"),
+        (["--val_split=train"], "--val_split train: is the training split (--fit_split); choose another"),
         (["--on_split=nope"], "--on_split nope: is not there; "),
         (["--fit_split=nope"], "--fit_split nope: is not there; "),
-        (["--untrained", "--checkpoint=best"], "--untrained: judges initial weights, not --checkpoint best"),
+        (["--untrained", "--checkpoint=best"], "--untrained: evaluates initial weights, not --checkpoint best"),
         (["--gate=on", "--supervised.modalities=video"], "--gate on: supervised: a gate needs both modalities"),
         (["--gate=on", "--supervised.amfm.gate=sigmoid"], "--supervised.amfm: the gate is the run's own"),
     ],

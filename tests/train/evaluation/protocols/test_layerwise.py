@@ -183,8 +183,8 @@ def test_a_split_that_is_not_judged_chooses_the_best_layer(
     assert "was chosen" not in capsys.readouterr().out
     assert evaluate.main(argv(finished, out, run, "--val_split=test")) == 0  # judged again, without training
     said = capsys.readouterr().out
-    assert "steps are done already" in said
-    assert "was chosen as the best layer on the split 'test', which it is judged on; see --val_split" in said
+    assert "steps were done already" in said
+    assert "was selected as the best layer on the split 'test', which it is evaluated on; see --val_split" in said
     assert results(out)["scores"]["selected_on_test"] == 1
 
 
@@ -229,7 +229,7 @@ def test_stopped_and_run_again_it_ends_as_if_nothing_had_been(
     with monkeypatch.context() as patched:
         patched.setattr(Layerwise, "after_update", stop)
         assert evaluate.main(argv(finished, out)) == 3
-    assert f"the classifiers are saved in {out}; run again to go on" in capsys.readouterr().err
+    assert f"the classifiers are saved in {out}; run again to resume" in capsys.readouterr().err
     assert not (out / "results.json").exists()
     shutil.copytree(out / "checkpoints" / "step-00000007", tmp_path / "kept")
     for _ in range(2):
@@ -282,8 +282,8 @@ def tensors() -> list[Tensor]:
         (["--layers=conv2,conv2"], "must be names, each once"),
         (["--features=15"], "16 channels make more than 15 features"),
         (["--modality=smell"], '"modality": Expected'),
-        (["--on_split=train"], "--on_split train: is the split to learn from (--fit_split); name another"),
-        (["--untrained", "--checkpoint=best"], "--untrained: judges initial weights, not --checkpoint best"),
+        (["--on_split=train"], "--on_split train: is the training split (--fit_split); choose another"),
+        (["--untrained", "--checkpoint=best"], "--untrained: evaluates initial weights, not --checkpoint best"),
         (["--clips=0"], "--clips 0: must be at least 1"),
         (["--devices=9"], "--batch 4: is too small for 9 devices"),
     ],
