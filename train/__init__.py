@@ -13,9 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .evaluation.encoders import Encoders
+    from .evaluation.encoders import Encoders, RawClip
+else:
 
-__all__ = ["load"]
+    def __getattr__(name: str) -> type:
+        """Import RawClip, and torch with it, on first use."""
+        if name == "RawClip":
+            from .evaluation.encoders import RawClip
+
+            return RawClip
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["RawClip", "load"]
 
 
 def load(place: str | Path, checkpoint: str | None = "last") -> "Encoders":

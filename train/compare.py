@@ -31,7 +31,7 @@ USAGE = "usage: ks-train compare RECIPE [RECIPE ...] [options] [-- options of ev
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class CompareSettings:
     """Pretrain each recipe with each seed on the same shards, evaluate runs and untrained encoders, and write one table.
 
     Examples:
@@ -62,7 +62,7 @@ def compare(argv: Sequence[str]) -> int:
     """Run `ks-train compare`; return the exit code."""
     words, more = _split(list(argv))
     asked = words[: next((place for place, word in enumerate(words) if word.startswith("-")), len(words))]
-    settings = parse(Settings, words[len(asked) :], prog="ks-train compare").settings
+    settings = parse(CompareSettings, words[len(asked) :], prog="ks-train compare").settings
     if not asked:
         raise SettingsError(f"no recipe given; {USAGE}")
     plan = planned(
@@ -144,10 +144,10 @@ def _row(plan: Plan, recipe: str, seed: int, stop: Stop) -> None:
     probes = [name for name in asked if is_probe(name)]
     for together in ([probes] if probes else []) + [[name] for name in asked if not is_probe(name)]:
         for untrained in (False, True) if has_untrained(together[0]) else (False,):
-            _judge(plan, recipe, seed, together, untrained=untrained, stop=stop)
+            _evaluate(plan, recipe, seed, together, untrained=untrained, stop=stop)
 
 
-def _judge(plan: Plan, recipe: str, seed: int, together: Sequence[str], *, untrained: bool, stop: Stop) -> None:
+def _evaluate(plan: Plan, recipe: str, seed: int, together: Sequence[str], *, untrained: bool, stop: Stop) -> None:
     """Run ks-eval for the missing results of several probes or of one protocol; raises RunError."""
     folder = plan.folder(recipe, seed)
     run = folder / "run"

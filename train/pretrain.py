@@ -17,7 +17,7 @@ from kinetics_sounds.shards import reader
 
 from . import tracking
 from .config import recipes, run_folder
-from .config.settings import PLUGINS, TrainSettings, at_least, read_settings, told_by_config
+from .config.settings import PLUGINS, TrainSettings, at_least, paths_from_config, read_settings
 from .data import dataset
 from .distributed import devices, launch, process_group
 from .distributed.process_group import World
@@ -40,12 +40,12 @@ def pretrain(argv: Sequence[str]) -> int:
     if parsed.settings.list:
         print(list_recipes(parsed.configs))
         return DONE
-    told = told_by_config(argv, parsed)
+    told = paths_from_config(argv, parsed)
     if not parsed.configs:
         recipe = recipes.recipe_for(reader.read_dataset(run_folder.find_shards(parsed.settings)).classes)
         told += f"recipe: {recipe} (the recommended one; see --list)\n"
         parsed = read_settings(["--config", recipe, *argv])
-    if launch.leads():
+    if launch.is_main():
         print(told, end="", flush=True)  # before ranks print
     return train(parsed)
 
@@ -76,7 +76,7 @@ def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
     name = run_folder.recipe_name(parsed.configs[-1])
     asked, there = recipes.classes_of(name), split.dataset.classes
     recommended = name == recipes.recipe_for(there)
-    if world.leads and settings.init_from is None and asked not in (None, there) and not recommended:
+    if world.is_main and settings.init_from is None and asked not in (None, there) and not recommended:
         log.warning("the recipe %s is for %s, but these shards are of %s", name, asked, there)
     out = settings.out or Path("runs") / name
     # What config.yaml says, so that it says the same again.
@@ -86,8 +86,8 @@ def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
     _check(settings, split, val, shards, world)
     _check_parts(parsed, split)
     _say(settings, split, world)
-    with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
-        if world.leads:
+    with files.exclusive(out, command="ks-train") if world.is_main else contextlib.nullcontext():
+        if world.is_main:
             files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
         parsed = resume.complete_view(dataclasses.replace(parsed, settings=settings), shards, split, out)
         return trainer.train(parsed, split, val, world, shards=shards, out=out, recipe=name)
@@ -97,19 +97,21 @@ def _say(settings: TrainSettings, split: stream.Split, world: World) -> None:
     """Print data, run folder and shuffle window."""
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
-    world.say(f"shards: {settings.shards}, {of}\nout: {settings.out}")
+    world.print_main(f"shards: {settings.shards}, {of}\nout: {settings.out}")
     if not split.dataset.splits[split.name].selection:
-        world.say(
+        world.print_main(
             "note: the shards have no selection and content fingerprints; run ks-shard again to add them (it keeps the tars)"
         )
     if settings.window is not None:
-        world.say(f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
+        world.print_main(
+            f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)"
+        )
 
 
 def _check_parts(parsed: Parsed[TrainSettings], split: stream.Split) -> None:
     """Raise SettingsError or ShardError for a model, view or tracker that cannot work, before the run folder is created."""
     settings = parsed.settings
-    build.outline(parsed, run_folder.data_of(split, settings))
+    build.build_meta(parsed, run_folder.data_of(split, settings))
     plugins.load(PLUGINS["view"], settings.view).check(split.dataset, parsed.groups[settings.view])
     tracking.check(settings.track)
 
@@ -142,7 +144,7 @@ def _check(
 
 def list_recipes(only: Sequence[Path] = ()) -> str:
     """List the shipped recipes with their headers, or only the recipes of the given configs."""
-    return recipes.told(dict(map(_head, only))) if only else recipes.list_every()
+    return recipes.format_recipes(dict(map(_head, only))) if only else recipes.list_every()
 
 
 def _head(config: Path) -> tuple[str, tuple[str, ...]]:

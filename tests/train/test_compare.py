@@ -321,7 +321,7 @@ def test_a_checkpoint_is_as_large_as_it_is_foretold(finished: Path) -> None:
         header = int.from_bytes(path.read_bytes()[:8], "little")
         tensors += path.stat().st_size - 8 - header
 
-    steps = 4 * sum(1 for _ in build.outline(parsed, data).parameters())  # Adam counts them for each weight
+    steps = 4 * sum(1 for _ in build.build_meta(parsed, data).parameters())  # Adam counts them for each weight
     foretold = forecast.checkpoint_bytes(parsed, data)
     assert tensors - steps <= foretold <= tensors
 

@@ -56,7 +56,7 @@ class TestResults:
         assert (told["probe"], told["run"], told["recipe"]) == (probe, str(finished), "avcl_tiny")
         assert (told["checkpoint"], told["clips"]) == ("step-00000006", 2)
         assert (told["on_split"], told["samples"]) == ("test", 6)
-        assert told["fit_split"] == ("train" if PROBES[probe].FITS else None)
+        assert told["fit_split"] == ("train" if PROBES[probe].NEEDS_TRAIN_FEATURES else None)
         assert told["fingerprint"] == open_split(shards, "test").dataset.splits["test"].fingerprint
         assert (told["selection"], told["content"]) == ("selection of test", "content of test")
         of_train = {"selection": "selection of train", "content": "content of train"}

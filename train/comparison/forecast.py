@@ -65,7 +65,7 @@ def forecast(plan: Plan) -> str:
 def _check_trainable(plan: Plan, recipe: str, split: Split, data: Data) -> None:
     """Raise SettingsError for a recipe that needs --init_from, ShardError if the shard set does not suit its view."""
     parsed = plan.recipes[recipe]
-    if needs := build.outline(parsed, data).NEEDS:
+    if needs := build.build_meta(parsed, data).NEEDS:
         told = ", ".join(name.removesuffix(".") for name in needs)
         raise SettingsError(
             f"{recipe}: --method {parsed.settings.method} needs the {told} of another run, which a comparison does not "
@@ -77,7 +77,7 @@ def _check_trainable(plan: Plan, recipe: str, split: Split, data: Data) -> None:
 
 def checkpoint_bytes(parsed: Parsed[TrainSettings], data: Data) -> int:
     """Size of a checkpoint in bytes: model and optimizer state, without file headers."""
-    model = build.outline(parsed, data)
+    model = build.build_meta(parsed, data)
     weights: int = sum(each.nbytes for each in model.parameters() if each.requires_grad)
     stored: int = sum(each.nbytes for each in model.state_dict().values())
     return stored + MOMENTS[parsed.settings.optim.name] * weights

@@ -53,7 +53,9 @@ class Plan:
         Protocols that evaluate only a modality that the recipe does not train are left out.
         """
         supervised, seen = self.supervised(recipe), self.modality(recipe)
-        names = [name for name in self.protocols if seen in ("both", _judges(name)) or _judges(name) == "both"]
+        names = [
+            name for name in self.protocols if seen in ("both", _modality_of(name)) or _modality_of(name) == "both"
+        ]
         return {name: "vote" if supervised and name == "finetune" else name for name in names}
 
     def chosen(self, recipe: str) -> bool:
@@ -62,7 +64,7 @@ class Plan:
         As in fine-tuning, selecting on the evaluated clips would inflate the score.
         """
         val = self.recipes[recipe].settings.val_split
-        return val is not None and val != run_folder.judged_split(reader.read_dataset(self.shards).splits)
+        return val is not None and val != run_folder.default_eval_split(reader.read_dataset(self.shards).splits)
 
 
 def planned(
@@ -137,7 +139,7 @@ def _check_protocol(name: str) -> None:
         raise SettingsError(f"--protocols {name}: {why}; leave it out, and run ks-eval {name} on each run afterwards")
 
 
-def _judges(name: str) -> str:
+def _modality_of(name: str) -> str:
     """Modality that a protocol evaluates by default; "both" if it has no such option."""
     if is_probe(name):
         return "both"

@@ -76,7 +76,7 @@ def head_of(path: Path) -> tuple[str, ...]:
     return tuple(line[1:].strip() for line in path.read_text("utf-8").splitlines() if line.startswith("#"))
 
 
-def told(heads: Mapping[str, Sequence[str]]) -> str:
+def format_recipes(heads: Mapping[str, Sequence[str]]) -> str:
     """Format recipes by name with their headers, as `--list` shows them."""
     shown = ["\n".join([name, *(f"    {line}" for line in head)]) for name, head in heads.items()]
     return "\n\n".join([*shown, UNTRIED] if recipes().keys() & heads.keys() else shown)
@@ -84,7 +84,7 @@ def told(heads: Mapping[str, Sequence[str]]) -> str:
 
 def list_every() -> str:
     """Format all shipped recipes with their headers."""
-    return told({name: recipe.head for name, recipe in recipes().items()})
+    return format_recipes({name: recipe.head for name, recipe in recipes().items()})
 
 
 def find_recipe(name: str) -> Path | Layers:

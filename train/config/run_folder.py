@@ -81,7 +81,7 @@ def data_of(split: Split, settings: TrainSettings) -> Data:
     )
 
 
-def evaluated(facts: Mapping[str, Any]) -> Data:
+def data_for_evaluation(facts: Mapping[str, Any]) -> Data:
     """The recorded `Data` of a run with `samples=0`: no memory bank is allocated for evaluation."""
     return Data(**facts["data"])._replace(samples=0)
 
@@ -170,6 +170,6 @@ def shards_of(facts: Mapping[str, Any]) -> Address:
     return shards
 
 
-def judged_split(splits: Collection[str]) -> str | None:
+def default_eval_split(splits: Collection[str]) -> str | None:
     """Default split to evaluate on: test, else val, else None."""
     return next((split for split in ("test", "val") if split in splits), None)

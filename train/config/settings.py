@@ -224,7 +224,7 @@ def named(argv: Sequence[str] | None, option: str) -> bool:
     return any(word.startswith("--") and current(word[2:].partition("=")[0]) == option for word in words)
 
 
-def told_by_config(argv: Sequence[str], parsed: Parsed[SomeSettings]) -> str:
+def paths_from_config(argv: Sequence[str], parsed: Parsed[SomeSettings]) -> str:
     """List the paths set by a config and not by the command line, one per line, so that the user sees them before use."""
     plain, settings = TrainSettings(), parsed.settings
     return "".join(

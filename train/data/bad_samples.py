@@ -13,12 +13,12 @@ from ..distributed import collectives, gather
 class BadSampleLog:
     """Bad samples of one split, written to a JSON Lines file once each: key, tar, reason."""
 
-    def __init__(self, path: Path | None, split: Split, *, most_share: float, writes: bool = True) -> None:
+    def __init__(self, path: Path | None, split: Split, *, max_bad_fraction: float, writes: bool = True) -> None:
         """Open the log; samples that the file already lists count too.
 
         `path=None` keeps no file; `writes` is False on all ranks but one. Raises RunError if the file is not such a log.
         """
-        self._path, self._split, self._most, self._writes = path, split, most_share * len(split), writes
+        self._path, self._split, self._most, self._writes = path, split, max_bad_fraction * len(split), writes
         self.keys = set[str]()
         self._untold: list[tuple[int, str]] = []
         if path is not None and path.exists():
@@ -48,7 +48,7 @@ class BadSampleLog:
                 f"--max_bad_fraction allows; the last: {reason}{where}; see ks-shard --verify DIR --verify_decode"
             )
 
-    def share(self) -> None:
+    def merge(self) -> None:
         """Merge the bad samples found by all ranks; raises like `add`, on every rank alike."""
         untold, self._untold = self._untold, []
         if collectives.ranks() > 1:

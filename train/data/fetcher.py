@@ -30,22 +30,22 @@ class Samples:
     seed: int = 0
     clips: int | None = None
     """Evenly spaced clips per sample for evaluation; None: training and validation views."""
-    numbers: range | None = None
+    indices: range | None = None
     """Indices of the samples to evaluate on; None: the whole split."""
 
     @property
-    def tested(self) -> range:
+    def eval_indices(self) -> range:
         """Indices of the samples to evaluate on."""
-        return range(len(self.split)) if self.numbers is None else self.numbers
+        return range(len(self.split)) if self.indices is None else self.indices
 
     @property
     def module(self) -> View:
         """Module of the view."""
         return importlib.import_module(self.view)
 
-    def told(self, request: Request) -> str:
+    def describe(self, request: Request) -> str:
         """Location and key of a request's sample, for messages."""
-        return f"{self.split.tars[self.split.shard(request.number)]}: sample {self.split.key(request.number)}"
+        return f"{self.split.tars[self.split.shard(request.index)]}: sample {self.split.key(request.index)}"
 
     def arrays(self) -> Arrays:
         """Shape and dtype of a row's arrays."""
@@ -53,7 +53,7 @@ class Samples:
 
     def __call__(self, request: Request, out: Mapping[str, np.ndarray], clock: Deadline) -> Times:
         """Write a sample's arrays into `out`; raises BadRowError for a bad sample, ShardError if the shard set is missing."""
-        with stream.sample(self.split, request.number, fetching=clock.stopped) as sample:
+        with stream.sample(self.split, request.index, fetching=clock.stopped) as sample:
             clock.start()
             start = time.perf_counter()
             try:

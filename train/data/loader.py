@@ -42,14 +42,14 @@ class _Sent:
     def __reduce__(self) -> tuple[Any, ...]:
         nothing: dict[str, Any] = {name: np.zeros(0) for name in ARRAYS}
         bare = dataclasses.replace(self.samples, split=dataclasses.replace(self.samples.split, **nothing))
-        return _arrived, (bare, self.shared)
+        return _unpickle_samples, (bare, self.shared)
 
     def __call__(self, request: Request, out: Mapping[str, np.ndarray], clock: Deadline) -> Times:
         """Fill a row, like `Samples`."""
         return self.samples(request, out, clock)
 
 
-def _arrived(bare: Samples, shared: dict[str, Shared]) -> Samples:
+def _unpickle_samples(bare: Samples, shared: dict[str, Shared]) -> Samples:
     """Unpickle in a worker, and limit it to one thread."""
     torch.set_num_threads(1)
     mapped: dict[str, Any] = {name: each.array for name, each in shared.items()}
@@ -81,12 +81,12 @@ class Batches:
         rows: int,
         loading: Loading,
         replacements: Callable[[Request], Iterator[int]],
-        quarantine: BadSampleLog,
+        bad_log: BadSampleLog,
     ) -> None:
         """Start loading batches of at most `rows` rows; `replacements` yields candidates to replace a bad sample."""
         self.samples, self.rows, self.loading = samples, rows, loading
         self._requests = iter(requests)
-        self._replacements, self._quarantine = replacements, quarantine
+        self._replacements, self._bad_log = replacements, bad_log
         self._choices: dict[tuple[int | None, int], Iterator[int]] = {}
         self._times: deque[Times] = deque(maxlen=REMEMBERED)
         self._depths: deque[int] = deque(maxlen=REMEMBERED)
@@ -97,7 +97,7 @@ class Batches:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        """Next batch: arrays of the view, `label`, `number` (sample index) and `place` (position in the global batch).
+        """Next batch: arrays of the view, `label`, `index` (of the sample) and `place` (position in the global batch).
 
         The caller owns the tensors. Raises ShardError if the shard set cannot be read, and RunError if too many samples are bad
         or the workers die.
@@ -119,7 +119,7 @@ class Batches:
         }
         return told | {
             "queue_depth": float(np.mean(self._depths)) if self._depths else 0.0,
-            "bad_samples": float(len(self._quarantine.keys)),
+            "bad_samples": float(len(self._bad_log.keys)),
         }
 
     def _in_this_process(self) -> Generator[dict[str, Tensor]]:
@@ -134,20 +134,20 @@ class Batches:
             ]
             self._depths.append(0)
             self._forget(taken)
-            yield self._moved(arrays, taken)
+            yield self._to_device(arrays, taken)
 
     def _filled(self, request: Request, out: Mapping[str, np.ndarray]) -> Request:
         while True:
             try:
                 self._times.append(self.samples(request, out, Deadline()))
             except BadRowError as error:
-                request = self._instead(request, str(error))
+                request = self._replacement(request, str(error))
             else:
                 return request
 
     def _in_workers(self) -> Generator[dict[str, Tensor]]:
         context = start_method("torch", self.samples.view)
-        ring = self._ring(context)
+        ring = self._allocate(context)
         index = {name: _shared(context, getattr(self.samples.split, name)) for name in ARRAYS}
         workers: Workers[Request] = Workers(
             _Sent(self.samples, index),
@@ -186,7 +186,7 @@ class Batches:
             arrays = {
                 name: torch.from_numpy(each.array[batch.slot, : len(batch.requests)]) for name, each in ring.items()
             }
-            moved = self._moved({name: array.clone() for name, array in arrays.items()}, batch.requests)
+            moved = self._to_device({name: array.clone() for name, array in arrays.items()}, batch.requests)
             free.append(batch.slot)
             yield moved
 
@@ -195,15 +195,15 @@ class Batches:
         for done in workers.finished(seconds):
             batch = pending[done.batch]
             if done.times is None:
-                where = self.samples.told(done.row)  # a crash does not say whose it is
+                where = self.samples.describe(done.row)  # a crash does not say whose it is
                 reason = done.reason if done.reason.startswith(where) else f"{where}: {done.reason}"
-                batch.requests[done.place] = instead = self._instead(done.row, reason)
+                batch.requests[done.place] = instead = self._replacement(done.row, reason)
                 workers.submit(done.batch, batch.slot, [(done.place, instead)])
             else:
                 self._times.append(done.times)
                 batch.left -= 1
 
-    def _instead(self, request: Request, reason: str) -> Request:
+    def _replacement(self, request: Request, reason: str) -> Request:
         """Replacement request for a bad sample; raises RunError if there is no candidate."""
         place = request.epoch, request.place
         if place not in self._choices:
@@ -214,20 +214,20 @@ class Batches:
                 f"{reason}; an evaluation must not skip samples: repair the shards (see ks-shard --verify DIR --verify_decode)"
             )
         log.warning("bad sample: %s", reason)
-        self._quarantine.add(request.number, reason)
+        self._bad_log.add(request.index, reason)
         if other is None:
             raise RunError(
                 f"{reason}; and no other sample can replace it: repair the shards "
                 "(see ks-shard --verify DIR --verify_decode)"
             )
-        return dataclasses.replace(request, number=other)
+        return dataclasses.replace(request, index=other)
 
     def _forget(self, taken: list[Request]) -> None:
         """Discard the replacement candidates of a finished batch."""
         for request in taken:
             self._choices.pop((request.epoch, request.place), None)
 
-    def _ring(self, context: Context) -> dict[str, Shared]:
+    def _allocate(self, context: Context) -> dict[str, Shared]:
         """Allocate shared memory for the prefetched batches and log its size; raise RunError if there is too little."""
         shapes = {
             name: ((self.loading.prefetch_batches, self.rows, *shape), _numpy(dtype))
@@ -253,12 +253,12 @@ class Batches:
             )
         return {name: Shared(context, shape, dtype) for name, (shape, dtype) in shapes.items()}
 
-    def _moved(self, arrays: Mapping[str, Tensor], taken: list[Request]) -> dict[str, Tensor]:
+    def _to_device(self, arrays: Mapping[str, Tensor], taken: list[Request]) -> dict[str, Tensor]:
         """Batch on the device."""
-        numbers = torch.tensor([request.number for request in taken])
+        numbers = torch.tensor([request.index for request in taken])
         labels = torch.from_numpy(self.samples.split.label_index_N[numbers.numpy()])
         places = torch.tensor([request.batch_place for request in taken])
-        batch = {**arrays, "label": labels, "number": numbers, "place": places}
+        batch = {**arrays, "label": labels, "index": numbers, "place": places}
         device = self.loading.device
         if device.type == "cuda":
             return {name: array.pin_memory().to(device, non_blocking=True) for name, array in batch.items()}
@@ -287,13 +287,13 @@ def _numpy(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 @contextmanager
-def train_batches(samples: Samples, order: Order, *, loading: Loading, quarantine: BadSampleLog) -> Generator[Batches]:
+def train_batches(samples: Samples, order: Order, *, loading: Loading, bad_log: BadSampleLog) -> Generator[Batches]:
     """Batches of a rank's training steps; bad samples are replaced and logged.
 
     Remote shards are prefetched. Everything started here ends with the block.
     """
     batches = Batches(
-        samples, order, rows=len(order.places), loading=loading, replacements=order.replacements, quarantine=quarantine
+        samples, order, rows=len(order.places), loading=loading, replacements=order.replacements, bad_log=bad_log
     )
     with closing(batches), prefetch.prefetch(samples.split, order):
         yield batches
@@ -302,7 +302,9 @@ def train_batches(samples: Samples, order: Order, *, loading: Loading, quarantin
 @contextmanager
 def eval_batches(samples: Samples, *, batch: int, loading: Loading) -> Generator[Batches]:
     """Batches of every sample once, in stored order; raises RunError for the first bad sample."""
-    with listed_batches(samples, list(sampler.eval_requests(samples.tested, batch=batch)), loading=loading) as batches:
+    with listed_batches(
+        samples, list(sampler.eval_requests(samples.eval_indices, batch=batch)), loading=loading
+    ) as batches:
         yield batches
 
 
@@ -313,11 +315,11 @@ def listed_batches(
     *,
     loading: Loading,
     replacements: Callable[[Request], Iterator[int]] = lambda _: iter(()),
-    most_share: float = 0.0,
+    max_bad_fraction: float = 0.0,
 ) -> Generator[Batches]:
     """Batches of these requests; raises RunError for a bad sample that cannot be replaced.
 
-    `replacements` yields candidates for a bad sample; at most a fraction `most_share` of the split may be bad.
+    `replacements` yields candidates for a bad sample; at most a fraction `max_bad_fraction` of the split may be bad.
     """
     batches = Batches(
         samples,
@@ -325,7 +327,7 @@ def listed_batches(
         rows=max(map(len, requests), default=0),
         loading=loading,
         replacements=replacements,
-        quarantine=BadSampleLog(None, samples.split, most_share=most_share),
+        bad_log=BadSampleLog(None, samples.split, max_bad_fraction=max_bad_fraction),
     )
     with closing(batches):
         yield batches

@@ -14,7 +14,7 @@ from kinetics_sounds.stream import Split
 class Request:
     """One sample to load: its index, epoch (None: evaluation), position in the epoch's order and in the global batch."""
 
-    number: int
+    index: int
     epoch: int | None
     place: int
     batch_place: int
@@ -87,7 +87,7 @@ class Order:
         """Candidates to replace a bad sample, best first."""
         if request.epoch is None:
             return iter(())
-        key = self.split.key(request.number)
+        key = self.split.key(request.index)
         order = self._order(request.epoch)
         return stream.replacements(
             order, place=request.place, batch=self.batch, seed=self.seed, epoch=request.epoch, key=key
@@ -103,12 +103,13 @@ def eval_requests(numbers: range, *, batch: int) -> Iterator[list[Request]]:
         yield [Request(number, None, number, place) for place, number in enumerate(numbers[first : first + batch])]
 
 
-def shared_requests(split: Split, *, batch: int, share: Callable[[int], range]) -> list[list[Request]]:
+def shared_requests(split: Split, *, batch: int, local_slice: Callable[[int], range]) -> list[list[Request]]:
     """Yield requests for every sample once, in stored order, in equal batches of `batch` or slightly more.
 
-    Equal batches leave enough samples to compare on any number of ranks; `share` selects this rank's slice of each.
+    Equal batches leave enough samples to compare on any number of ranks; `local_slice` selects this rank's slice of each.
     """
     pieces = np.array_split(np.arange(len(split)), max(1, len(split) // batch))
     return [
-        [Request(int(piece[place]), None, int(piece[place]), place) for place in share(len(piece))] for piece in pieces
+        [Request(int(piece[place]), None, int(piece[place]), place) for place in local_slice(len(piece))]
+        for piece in pieces
     ]

@@ -39,7 +39,7 @@ TIMES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class RankParitySettings:
     """Check that several ranks compute the same gradients as one process.
 
     Examples:
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def agree(argv: Sequence[str]) -> int:
     """Run the check and print the report; return the exit code."""
-    settings = parse(Settings, argv, prog="agree").settings
+    settings = parse(RankParitySettings, argv, prog="agree").settings
     if not launch.is_rank():
         devices = settings.devices or (torch.cuda.device_count() if settings.device != "cpu" else 0) or 2
         if devices > 1:
@@ -100,7 +100,7 @@ def agree(argv: Sequence[str]) -> int:
             synchronised=worst[1],
             seconds=_seconds(world),
         )
-        if world.leads:
+        if world.is_main:
             print(json.dumps(asdict(report)))
     return DONE if report.right else SOME_FAILED
 
@@ -113,7 +113,7 @@ def learnt(world: World, batch: int, *, training: bool) -> dict[str, Tensor]:
     model = avcl.build(avcl.Settings(), video=r3d.build(settings), audio=r3d.build(settings))
     model.double().to(world.device).train(training)
     sync_batch_norm.convert_sync_batchnorm(model)
-    rows = world.share(batch)
+    rows = world.local_slice(batch)
     inputs: dict[str, Tensor] = {}
     for name in ("video", "audio"):
         whole = torch.rand(batch, 3, 4, 16, 16, dtype=torch.float64, generator=generator)

@@ -20,7 +20,7 @@ from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 from kinetics_sounds.command import FAULT, command
 from kinetics_sounds.errors import LostRanksError
 
-from .process_group import MEETING
+from .process_group import RENDEZVOUS
 
 GRACE_SECONDS = 10.0
 """Seconds for ranks to exit by themselves after another has failed."""
@@ -34,7 +34,7 @@ def is_rank() -> bool:
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def leads() -> bool:
+def is_main() -> bool:
     """Whether this process is rank 0 or the only one."""
     return not is_rank() or os.environ.get("RANK") == "0"
 
@@ -54,13 +54,15 @@ def ranks(task: Callable[[Told], int], told: Told, *, devices: int, prog: str) -
                 while not started.join(grace_period=GRACE_SECONDS):
                     pass
             except ProcessException as error:
-                return _told(folder, devices, error)
+                return _failure(folder, devices, error)
         return max(int((folder / f"{rank}.code").read_text()) for rank in range(devices))
 
 
 def _rank(rank: int, task: Callable[[Told], int], told: Told, size: int, folder: str, prog: str) -> None:
     """Entry point of a rank: run the task, and write an error to a file for the starting process to report."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), **{MEETING: f"file://{folder}/meet"})
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), **{RENDEZVOUS: f"file://{folder}/meet"}
+    )
     if "OMP_NUM_THREADS" not in os.environ:  # else each would take all cores, and they would wait for each other
         torch.set_num_threads(max(1, torch.get_num_threads() // size))
     place = Path(folder)
@@ -80,7 +82,7 @@ def _rank(rank: int, task: Callable[[Told], int], told: Told, size: int, folder:
         sys.exit(code)
 
 
-def _told(folder: Path, size: int, error: ProcessException) -> int:
+def _failure(folder: Path, size: int, error: ProcessException) -> int:
     """Report what ended the ranks: root causes if known, else consequences."""
     told = {rank: (folder / f"{rank}.error") for rank in range(size) if (folder / f"{rank}.error").exists()}
     causes = {rank: path for rank, path in told.items() if not (folder / f"{rank}.lost").exists()}

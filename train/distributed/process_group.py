@@ -18,7 +18,7 @@ from . import collectives
 # functions are the process group that there is at its first import, which torch's compiler does whenever it likes. A group
 # held so outlives `destroy_process_group`, and its threads abort the process now and then as Python ends.
 
-MEETING = "KINETICS_SOUNDS_MEETING"
+RENDEZVOUS = "KINETICS_SOUNDS_MEETING"
 """Environment variable with the rendezvous URL of ranks started by `launch`; torchrun's ranks use env://."""
 
 
@@ -32,16 +32,16 @@ class World:
     """Device of this rank."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
-    def say(self, text: str) -> None:
+    def print_main(self, text: str) -> None:
         """Print on rank 0 only."""
-        if self.leads:
+        if self.is_main:
             print(text)
 
-    def share(self, total: int) -> range:
+    def local_slice(self, total: int) -> range:
         """Slice of `total` items for this rank; slices are in rank order and differ in size by at most one."""
         return range(total)[collectives.part(total, rank=self.rank, size=self.size)]
 
@@ -56,7 +56,7 @@ def start(
 ) -> Iterator[World]:
     """Join the process group for the duration of the block; a no-op with one process.
 
-    The rendezvous is `init_method`, else `MEETING`, else torchrun's. On CUDA, a rank takes the device of its local rank. A
+    The rendezvous is `init_method`, else `RENDEZVOUS`, else torchrun's. On CUDA, a rank takes the device of its local rank. A
     collective that takes longer than `timeout_seconds` fails. Raises RunError if the environment does not describe a rank, the
     device does not exist, or the other ranks cannot be reached.
     """
@@ -71,7 +71,7 @@ def start(
     try:
         dist.init_process_group(
             backend,
-            init_method=init_method or environ.get(MEETING, "env://"),
+            init_method=init_method or environ.get(RENDEZVOUS, "env://"),
             rank=rank,
             world_size=size,
             timeout=timedelta(seconds=timeout_seconds),

@@ -18,7 +18,7 @@ from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
 from ..config import recipes, run_folder
-from ..config.settings import TrainSettings, read_settings_as, told_by_config
+from ..config.settings import TrainSettings, paths_from_config, read_settings_as
 from ..data import dataset, fetcher, loader, sampler
 from ..data.bad_samples import BadSampleLog
 from ..distributed import devices
@@ -37,7 +37,7 @@ DATA_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(TrainSettings):
+class BenchSettings(TrainSettings):
     """Measure the throughput of the loader, of the model on one cached batch, and of both together. Saves only the result.
 
     Examples:
@@ -87,13 +87,13 @@ class Result:
 
 def bench(argv: Sequence[str]) -> int:
     """Run `ks-train bench`; return the exit code."""
-    parsed = read_settings_as(Settings, argv, prog="ks-train bench")
-    print(told_by_config(argv, parsed), end="")
+    parsed = read_settings_as(BenchSettings, argv, prog="ks-train bench")
+    print(paths_from_config(argv, parsed), end="")
     shards = run_folder.find_shards(parsed.settings, parsed.configs)
     split = dataset.open_split(parsed.settings, shards, parsed.settings.train_split)
     if not parsed.configs:
         parsed = read_settings_as(
-            Settings, ["--config", recipes.recipe_for(split.dataset.classes), *argv], prog="ks-train bench"
+            BenchSettings, ["--config", recipes.recipe_for(split.dataset.classes), *argv], prog="ks-train bench"
         )
     settings = parsed.settings
     if settings.batch > len(split):
@@ -110,7 +110,7 @@ def bench(argv: Sequence[str]) -> int:
         result = measure(parsed, split, device, shards=shards)
     except NotFiniteError as error:
         raise RunError(f"loss not finite ({error}); bench a recipe that learns, with a lower --optim.lr") from error
-    print(told(result))
+    print(format_result(result))
     if settings.out is not None:
         document = {"bound": result.bound, **_flat(result)}
         files.write_bytes(settings.out / "bench.json", (json.dumps(document, indent=2) + "\n").encode())
@@ -118,17 +118,17 @@ def bench(argv: Sequence[str]) -> int:
     return DONE
 
 
-def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, shards: Address) -> Result:
+def measure(parsed: Parsed[BenchSettings], split: Split, device: torch.device, *, shards: Address) -> Result:
     """Run the three measurements one after the other; raises NotFiniteError."""
     settings, world = parsed.settings, World(0, 1, device)
     data = run_folder.data_of(split, settings)
-    learner = make_components(parsed, split, data, world)
-    built, updates = learner.built, learner.updates
+    components = make_components(parsed, split, data, world)
+    built, train_step = components.bundle, components.train_step
     facts = run_folder.facts(split, data, recipe="", shards=shards, versions=resume.versions())
     resume.begin(parsed, built.method, facts, world)
     built.method.on_epoch(Moment(settings.seed, 0, 0), torch.from_numpy(split.label_index_N))
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
-    quarantine = BadSampleLog(None, split, most_share=settings.max_bad_fraction)
+    bad_log = BadSampleLog(None, split, max_bad_fraction=settings.max_bad_fraction)
 
     def batches() -> Any:  # noqa: ANN401 - a context manager of Batches
         order = sampler.Order(
@@ -140,10 +140,10 @@ def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, sha
             window=build.window(settings, split),
             grad_accum_steps=settings.grad_accum_steps,
         )
-        return loader.train_batches(samples, order, loading=build.loading(settings, device), quarantine=quarantine)
+        return loader.train_batches(samples, order, loading=build.loading(settings, device), bad_log=bad_log)
 
     def learn(batch: Mapping[str, Tensor]) -> None:
-        updates(batch, Moment(settings.seed, 0, 0))
+        train_step(batch, Moment(settings.seed, 0, 0))
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -155,12 +155,12 @@ def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, sha
         both = _speed(found, learn, settings, device)
         account = found.account()
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-    used = learner.utilization
+    used = components.utilization
     mfu = used.mfu(model_alone.samples_per_second) if used is not None else None
     return Result(loader=alone, model=model_alone, both=both, account=account, peak_bytes=peak, mfu=mfu)
 
 
-def _speed(batches: Iterable[dict[str, Tensor]], use: Any, settings: Settings, device: torch.device) -> Speed:  # noqa: ANN401
+def _speed(batches: Iterable[dict[str, Tensor]], use: Any, settings: BenchSettings, device: torch.device) -> Speed:  # noqa: ANN401
     """Samples per second loaded and used."""
     source = iter(batches)
     for batch in itertools.islice(source, WARM_UP):
@@ -196,7 +196,7 @@ def _flat(result: Result) -> dict[str, float]:
     }
 
 
-def told(result: Result) -> str:
+def format_result(result: Result) -> str:
     """Format the result for printing."""
     account = result.account
     share = result.both.samples_per_second / result.model.samples_per_second

@@ -68,13 +68,13 @@ class ModelBundle:
             audio=made.get("audio"),
             label=arrays["label"],
             place=arrays["place"],
-            row=arrays["number"] if trains else None,
+            row=arrays["index"] if trains else None,
         )
         output: Output = self.method(batch, moment)
         return output
 
 
-def outline(parsed: Parsed[SomeSettings], data: Data) -> Method:
+def build_meta(parsed: Parsed[SomeSettings], data: Data) -> Method:
     """Build the model on the meta device, without memory; raise SettingsError if it is invalid or too large.
 
     A model that needs real values during construction (a tensor's `item()`) is built with them.
@@ -109,8 +109,8 @@ def _largest(parsed: Parsed[SomeSettings]) -> float:
 
 
 def build_model(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
-    """Build the untrained model of a run; its weights are a function of the seed. Raises like `outline`."""
-    outline(parsed, data)
+    """Build the untrained model of a run; its weights are a function of the seed. Raises like `build_meta`."""
+    build_meta(parsed, data)
     return _build(parsed, data)
 
 
@@ -161,4 +161,4 @@ def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn
 
 def rebuild(folder: Path) -> ModelBundle:
     """Build the untrained model of a run for evaluation, without memory banks."""
-    return build_model(run_folder.model_of(folder), run_folder.evaluated(run_folder.read_facts(folder)))
+    return build_model(run_folder.model_of(folder), run_folder.data_for_evaluation(run_folder.read_facts(folder)))

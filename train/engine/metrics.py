@@ -45,7 +45,7 @@ class Metrics:
         if self.out is None:
             return self
         path = self.out / "metrics.jsonl"
-        kept = [line for line in _lines(path) if _step(line) < tracking.first_told(self.first_step)]
+        kept = [line for line in _lines(path) if _step(line) < tracking.first_logged(self.first_step)]
         files.write_bytes(path, b"".join(kept))
         with contextlib.ExitStack() as stack:
             self._track = stack.enter_context(

@@ -48,7 +48,7 @@ class Probing:
 
 @torch.no_grad()
 def probe(
-    built: ModelBundle, its: Probing, *, updates: TrainStep, loading: loader.Loading, world: World
+    built: ModelBundle, its: Probing, *, train_step: TrainStep, loading: loader.Loading, world: World
 ) -> dict[str, float]:
     """Accuracy in percent as "probe_…": of each modality, of both with a 95 % interval, and of chance.
 
@@ -59,7 +59,8 @@ def probe(
     built.method.eval()
     try:
         fit, on = (
-            _features(built, split, its, updates=updates, loading=loading, world=world) for split in (its.fit, its.on)
+            _features(built, split, its, train_step=train_step, loading=loading, world=world)
+            for split in (its.fit, its.on)
         )
     finally:
         built.method.train()
@@ -91,15 +92,15 @@ def effective_rank(features_ND: Tensor) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-def say(step: int, now: Mapping[str, float], first: Mapping[str, float] | None, world: World) -> None:
+def report(step: int, now: Mapping[str, float], first: Mapping[str, float] | None, world: World) -> None:
     """Print probe results, and warn if features are no better than before training, if that is known."""
     top1, chance = now["probe_top1"], now["probe_top1_chance"]
     before = f"before training {first['probe_top1']:.1f}%, " if first else ""
-    world.say(
+    world.print_main(
         f"step {step}: probe top-1 {top1:.1f}% ({before}chance {chance:.1f}%); effective rank: video {now['video_rank']:.0f}, "
         f"audio {now['audio_rank']:.0f}"
     )
-    if step and first and world.leads and top1 <= first["probe_top1_high"]:
+    if step and first and world.is_main and top1 <= first["probe_top1_high"]:
         log.warning(
             "step %d: features separate classes no better than before training (%.1f%%; before %.1f%%, 95%% interval up to "
             "%.1f%%): a falling loss alone is no progress",
@@ -112,7 +113,7 @@ def _features(
     split: Split,
     its: Probing,
     *,
-    updates: TrainStep,
+    train_step: TrainStep,
     loading: loader.Loading,
     world: World,
 ) -> Features:
@@ -122,26 +123,26 @@ def _features(
     count = min(-(-len(numbers) // its.batch), len(numbers) // world.size)  # each rank has a sample of every piece
     pieces = np.array_split(numbers, max(1, count))
     requests = [
-        [Request(int(piece[place]), None, int(piece[place]), place) for place in world.share(len(piece))]
+        [Request(int(piece[place]), None, int(piece[place]), place) for place in world.local_slice(len(piece))]
         for piece in pieces
     ]
     found: list[tuple[Tensor, ...]] = []
 
     def replacements(request: Request) -> Iterator[int]:
-        return ((request.number + step) % len(split) for step in range(1, len(split)))
+        return ((request.index + step) % len(split) for step in range(1, len(split)))
 
     with loader.listed_batches(
-        samples, requests, loading=loading, replacements=replacements, most_share=its.max_bad_fraction
+        samples, requests, loading=loading, replacements=replacements, max_bad_fraction=its.max_bad_fraction
     ) as batches:
         for arrays in batches:
             inputs = built.view.augment(arrays, built.view_settings)
-            with updates.autocast():
+            with train_step.autocast():
                 local = (
                     encoder(inputs[name][:, 0]).float()
                     for name, encoder in (("video", built.method.video), ("audio", built.method.audio))
                 )
                 features = [gather.gather(each).cpu() for each in local]
-            found.append((*features, gather.gather(arrays["number"]).cpu()))
+            found.append((*features, gather.gather(arrays["index"]).cpu()))
     video_ND, audio_ND, number_N = (torch.cat(parts) for parts in zip(*found, strict=True))
     try:
         return Features(

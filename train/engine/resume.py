@@ -89,14 +89,14 @@ class TrainProgress:
             best={"step": step, "value": value} if better else self.best,
         )
 
-    def state(self, learner: TrainComponents) -> dict[str, Any]:
+    def state(self, components: TrainComponents) -> dict[str, Any]:
         """Progress as saved in state.json."""
         return {
             "plateau": asdict(self.plateau),
             "best": self.best,
             **({"first_probe": self.first_probe} if self.first_probe else {}),
-            "scaler": learner.updates.state(),
-            NORM_SAMPLES: learner.norm_samples,
+            "scaler": components.train_step.state(),
+            NORM_SAMPLES: components.norm_samples,
             MICRO_BATCHES: "of the global batch",
         }
 
@@ -152,7 +152,7 @@ def restore(
     out: Path,
     parsed: Parsed[TrainSettings],
     wanted: Mapping[str, Any],
-    learner: TrainComponents,
+    components: TrainComponents,
     world: World,
     *,
     facts: Mapping[str, Any],
@@ -163,7 +163,7 @@ def restore(
     `--resume anyway`.
     """
     path = checkpoint.latest(out / "checkpoints")
-    model = learner.built.method
+    model = components.bundle.method
     if path is None:
         begin(parsed, model, facts, world)
         return TrainProgress()
@@ -177,21 +177,21 @@ def restore(
             continue
         if parsed.settings.resume != "anyway":
             raise RunError(_changed(path, name, state.get(name), value))
-        world.say(f"resumed with {name} {value} (was {state.get(name)})")
+        world.print_main(f"resumed with {name} {value} (was {state.get(name)})")
     if parsed.settings.grad_accum_steps > 1 and MICRO_BATCHES not in told:
-        world.say(
+        world.print_main(
             "grad_accum_steps: micro-batches have other samples from here on, as kinetics-sounds 0.1.0 split batches differently"
         )
     before = told.get(NORM_SAMPLES)
-    if before not in (None, learner.norm_samples):
-        world.say(
-            f"batch norms: over {learner.norm_samples} samples from here on (was {before}), so the run equals neither; the same "
-            "--devices and --sync_bn resume it unchanged"
+    if before not in (None, components.norm_samples):
+        world.print_main(
+            f"batch norms: over {components.norm_samples} samples from here on (was {before}), so the run equals neither; the "
+            "same --devices and --sync_bn resume it unchanged"
         )
     checkpoint.load_model(path, model)
-    checkpoint.load_optimizer(path, model, learner.optimizer)
-    learner.updates.load(state.get("scaler") or {})
-    world.say(f"resumed: {path}")
+    checkpoint.load_optimizer(path, model, components.optimizer)
+    components.train_step.load(state.get("scaler") or {})
+    world.print_main(f"resumed: {path}")
     return TrainProgress(
         step=int(state["step"]),
         plateau=Plateau(**state.get("plateau", {})),
@@ -206,7 +206,9 @@ def begin(parsed: Parsed[SomeSettings], model: Method, facts: Mapping[str, Any],
     if parsed.settings.init_from is None:
         return
     source = checkpoint_of(parsed.settings.init_from)
-    world.say(f"init: {checkpoint.load_common(source, model, model.INIT, needed=model.NEEDS, after=model.AFTER)}")
+    world.print_main(
+        f"init: {checkpoint.load_common(source, model, model.INIT, needed=model.NEEDS, after=model.AFTER)}"
+    )
     its_run = source.absolute().parents[1]
     there = (its_run / "run.json").is_file()
     model.adopt(run_folder.read_facts(its_run) if there else {}, facts)

@@ -14,7 +14,7 @@ from ..data.sampler import micro_batches
 from ..distributed import sync_batch_norm
 from ..distributed.process_group import World
 from ..interface import Data, Encoder
-from ..models.activation_checkpointing import recompute
+from ..models.activation_checkpointing import checkpoint_activations
 from ..optim.optimizer import make_optimizer
 from . import build
 from .build import ModelBundle
@@ -31,9 +31,9 @@ FEW = 16
 class TrainComponents:
     """Model, optimizer and training step."""
 
-    built: ModelBundle
+    bundle: ModelBundle
     optimizer: torch.optim.Optimizer
-    updates: TrainStep
+    train_step: TrainStep
     utilization: Utilization | None
     """None if the device's peak is unknown, and on ranks that do not write."""
     norm_samples: int
@@ -45,7 +45,7 @@ def norm_samples(settings: TrainSettings, *, ranks: int, synchronised: bool) -> 
     return settings.batch // settings.grad_accum_steps // (1 if synchronised else ranks)
 
 
-def synchronises(settings: TrainSettings, *, ranks: int, before: int | None = None) -> bool:
+def uses_sync_batchnorm(settings: TrainSettings, *, ranks: int, before: int | None = None) -> bool:
     """Whether to synchronize batch norms; `before` is the samples per batch norm of a resumed run.
 
     `--sync_bn auto` keeps `before` if possible; otherwise it synchronizes if a rank alone would have few samples.
@@ -88,9 +88,9 @@ def make_components(
     """
     settings = parsed.settings
     built = build.build_model(parsed, data)
-    synchronised = synchronises(settings, ranks=world.size, before=norms_before)
+    synchronised = uses_sync_batchnorm(settings, ranks=world.size, before=norms_before)
     check_norms(built.method, settings, ranks=world.size, synchronised=synchronised)
-    used = utilization(built, parsed, data, world) if world.leads else None
+    used = utilization(built, parsed, data, world) if world.is_main else None
     if synchronised:
         sync_batch_norm.convert_sync_batchnorm(built.method)
     built.method.to(world.device).train()
@@ -106,13 +106,13 @@ def make_components(
         torch._dynamo.config.recompile_limit = SHAPES
     for encoder in built.method.encoders():
         if settings.activation_checkpointing:
-            recompute(encoder, compiled="inductor" if settings.compile else None)
+            checkpoint_activations(encoder, compiled="inductor" if settings.compile else None)
         elif settings.compile:
             _compile(encoder)
     micros = micro_batches(
         settings.batch, grad_accum_steps=settings.grad_accum_steps, rank=world.rank, ranks=world.size
     )
-    updates = TrainStep(
+    train_step = TrainStep(
         built,
         optimizer,
         precision=settings.precision,
@@ -121,4 +121,4 @@ def make_components(
         device=world.device,
     )
     samples = norm_samples(settings, ranks=world.size, synchronised=synchronised)
-    return TrainComponents(built, optimizer, updates, used, samples)
+    return TrainComponents(built, optimizer, train_step, used, samples)

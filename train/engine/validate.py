@@ -21,7 +21,7 @@ def validate(
     moment: Moment,
     *,
     batch: int,
-    updates: TrainStep,
+    train_step: TrainStep,
     loading: loader.Loading,
     world: World,
 ) -> dict[str, float]:
@@ -31,15 +31,15 @@ def validate(
     All ranks return the same values.
     """
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings)
-    requests = sampler.shared_requests(split, batch=batch, share=world.share)
+    requests = sampler.shared_requests(split, batch=batch, local_slice=world.local_slice)
     sums: dict[str, float] = defaultdict(float)
     built.method.eval()
     try:
         with loader.listed_batches(samples, requests, loading=loading) as batches:
             for arrays in batches:
-                with updates.autocast():
+                with train_step.autocast():
                     logs = built.output(arrays, moment, trains=False).logs
-                count = len(gather.gather(arrays["number"]))
+                count = len(gather.gather(arrays["index"]))
                 for name, value in logs.items():
                     sums[f"val_{name}"] += float(value) * count
     finally:

@@ -184,7 +184,7 @@ class Encoders:
         return mel_image(waveform, self.mel).astype(np.float16)
 
 
-class Asked(Protocol):
+class EncoderSettings(Protocol):
     """Settings of a command that evaluates a run."""
 
     @property
@@ -203,12 +203,12 @@ class Asked(Protocol):
         ...
 
 
-def load_asked(settings: Asked) -> Encoders:
+def load_selected(settings: EncoderSettings) -> Encoders:
     """Load the encoders that the settings select; raises SettingsError for contradictory options, else like `load`."""
-    return load(settings.run, asked(settings))
+    return load(settings.run, selected_checkpoint(settings))
 
 
-def asked(settings: Asked) -> str | None:
+def selected_checkpoint(settings: EncoderSettings) -> str | None:
     """Name of the selected checkpoint, None for initial weights; raises SettingsError if both are selected."""
     if settings.untrained and settings.checkpoint != "last":
         raise SettingsError(
@@ -223,7 +223,9 @@ def check_claims(folder: Path, path: Path | None) -> None:
     Checked before the model is allocated: an untrusted run may claim any size.
     """
     try:
-        outline = build.outline(run_folder.model_of(folder), run_folder.evaluated(run_folder.read_facts(folder)))
+        outline = build.build_meta(
+            run_folder.model_of(folder), run_folder.data_for_evaluation(run_folder.read_facts(folder))
+        )
     except SettingsError as error:
         raise RunError(f"{folder}: its config.yaml describes an invalid model: {error}") from error
     if path is not None:

@@ -24,13 +24,13 @@ from ..distributed import consistency, devices, process_group
 from ..distributed.process_group import World
 from ..probes import Features
 from . import results
-from .encoders import Encoders, load_asked
+from .encoders import Encoders, load_selected
+from .eval_data import check_mel
 from .features import Kind, extract
-from .judged import check_like
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class EvalSettings:
     """Evaluate the frozen encoders of a run; write results.json and results.csv. Several probes share the features.
 
     Examples:
@@ -78,18 +78,30 @@ class Settings:
 def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
     """Run probes on shared features, extracted by all ranks that torchrun started; return the exit code."""
     groups = {name: module.Settings for name, module in modules.items()}
-    parsed = parse(Settings, argv, prog=f"ks-eval {' '.join(modules)}", groups=groups)
+    parsed = parse(EvalSettings, argv, prog=f"ks-eval {' '.join(modules)}", groups=groups)
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
-    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
-    fit = _fit_split(settings, dataset, [name for name, module in modules.items() if module.FITS], on=on, shards=shards)
-    check_like(settings.run, facts, dataset, shards=shards)
-    encoders = load_asked(settings)
+    on = settings.on_split or run_folder.default_eval_split(dataset.splits) or facts["train_split"]
+    fit = _fit_split(
+        settings,
+        dataset,
+        [name for name, module in modules.items() if module.NEEDS_TRAIN_FEATURES],
+        on=on,
+        shards=shards,
+    )
+    check_mel(settings.run, facts, dataset, shards=shards)
+    encoders = load_selected(settings)
     probes = [
-        _Probe(name=name, module=module, settings=parsed.groups[name], on=on, fit=fit if module.FITS else None)
+        _Probe(
+            name=name,
+            module=module,
+            settings=parsed.groups[name],
+            on=on,
+            fit=fit if module.NEEDS_TRAIN_FEATURES else None,
+        )
         for name, module in modules.items()
     ]
     with process_group.start(devices.pick_device(settings.device)) as world:
@@ -98,17 +110,17 @@ def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
 
         # All that ranks do together comes before the judging, which one does alone.
         features = _features(probes, encoders, settings, shards, world)
-        if not world.leads:
+        if not world.is_main:
             return DONE
         for each in probes:
             of_split = results.of_split(dataset, on)
             head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)
-            found = {**head, **_judged(each, features, settings, dataset)}
+            found = {**head, **_body(each, features, settings, dataset)}
             out = results.folder(settings, each.name)
             if settings.out is not None and len(probes) > 1:
                 out /= each.name
             results.write(out, found)
-            print(json.dumps(found) if settings.json else results.told(found, out))
+            print(json.dumps(found) if settings.json else results.format_scores(found, out))
     if not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
         print("note: the encoders were trained on these clips")
     return DONE
@@ -136,7 +148,7 @@ _FeaturesOf = Mapping[tuple[str, Kind], Features]
 
 
 def _features(
-    probes: Sequence[_Probe], encoders: Encoders, settings: Settings, shards: Address, world: World
+    probes: Sequence[_Probe], encoders: Encoders, settings: EvalSettings, shards: Address, world: World
 ) -> _FeaturesOf:
     """Extract the features of each needed split and kind once, with all ranks."""
     loading = Loading(workers=settings.workers, device=world.device)
@@ -159,7 +171,7 @@ def _features(
     return found
 
 
-def _judged(probe: _Probe, features: _FeaturesOf, settings: Settings, dataset: Dataset) -> dict[str, Any]:
+def _body(probe: _Probe, features: _FeaturesOf, settings: EvalSettings, dataset: Dataset) -> dict[str, Any]:
     """Evaluate one probe; return the body of its results.json."""
     test = features[probe.on, probe.kind]
     train = None if probe.fit is None else features[probe.fit, probe.kind]
@@ -188,7 +200,7 @@ def _named(folder: Path, name: str) -> Iterator[None]:
 
 
 def _fit_split(
-    settings: Settings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: Address
+    settings: EvalSettings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: Address
 ) -> str | None:
     """The split to fit on, or None if no probe needs one; raises SettingsError or ShardError for an invalid choice."""
     if not learning:

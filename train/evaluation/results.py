@@ -94,7 +94,7 @@ def write(out: Path, results: dict[str, Any]) -> None:
     files.write_bytes(out / "results.csv", table.getvalue().encode())
 
 
-def told(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
+def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
     """Format scores, one per line with their intervals, and the folder of the results."""
     scores: dict[str, float] = results["scores"]
     lines = [f"{results['probe']} of {results['checkpoint']} on {results['samples']} {what} of {results['on_split']}:"]

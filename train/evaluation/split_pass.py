@@ -33,16 +33,16 @@ def over_split(
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(loading.device).eval()
     world = world or World(0, 1, loading.device)
-    share = world.share(len(split))
+    share = world.local_slice(len(split))
     # A rank without a sample of its own looks at one all the same, to know the shapes.
     seen = share or range(1)
     samples = fetcher.Samples(
-        split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, numbers=seen
+        split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, indices=seen
     )
     found: list[tuple[Tensor, ...]] = []
     with (
         loader.eval_batches(samples, batch=batch, loading=loading) as batches,
-        progress.bar(title, -(-len(seen) // batch), shown=world.leads) as bar,
+        progress.bar(title, -(-len(seen) // batch), shown=world.is_main) as bar,
     ):
         for each in batches:
             found.append(tuple(made.cpu() for made in of_batch(each)))

@@ -46,7 +46,7 @@ def val_and_on(settings: Splits, splits: Mapping[str, SplitFacts], *, shards: Ad
 
     Raises SettingsError if one is missing, empty, or the training split.
     """
-    on = settings.on_split or run_folder.judged_split(splits) or "test"
+    on = settings.on_split or run_folder.default_eval_split(splits) or "test"
     spare = "val" in splits and "val" not in (on, settings.fit_split)
     val = settings.val_split or ("val" if spare else None)
     for option, name in (("on_split", on), ("val_split", val)):
@@ -102,13 +102,13 @@ def check_same(out: Path, asked: Parsed[TrainSettings], *, fingerprint: str, don
         raise RunError(
             f"{out}: is {done} on other clips ({was}, not {fingerprint}); choose another --out, or remove it"
         )
-    before, now = (_decisive(each) for each in (run_folder.reopen(out), asked))
+    before, now = (_score_settings(each) for each in (run_folder.reopen(out), asked))
     for name in sorted({*before, *now}):
         was, is_ = before.get(name), now.get(name)
         if was != is_ and not (name == "init_from" and was and is_ and Path(was).resolve() == Path(is_).resolve()):
             raise RunError(f"{out}: is {done} with {name} {was}, not {is_}; choose another --out, or remove it")
 
 
-def _decisive(asked: Parsed[TrainSettings]) -> dict[str, Any]:
+def _score_settings(asked: Parsed[TrainSettings]) -> dict[str, Any]:
     """Settings of a training that affect its scores, by name."""
     return {name: value for name, value in chosen_settings(asked).items() if name not in HOW}

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(encoder: nn.Module, *, compiled: str | None = None) -> None:
+def checkpoint_activations(encoder: nn.Module, *, compiled: str | None = None) -> None:
     """Checkpoint the activations of every child of an encoder, in place; parameter names stay.
 
     `compiled` is a torch.compile backend with which each child is compiled separately, because torch.compile cannot trace

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from . import Features
 
-FITS = False
+NEEDS_TRAIN_FEATURES = False
 DEALS = 20
 """Number of random assignments to estimate chance."""
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from . import Features, bounded, cosines, hit_share, percent
 
-FITS = False
+NEEDS_TRAIN_FEATURES = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

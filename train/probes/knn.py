@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import Features, classify, cosines
 
-FITS = True
+NEEDS_TRAIN_FEATURES = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import Features, classify
 
-FITS = True
+NEEDS_TRAIN_FEATURES = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import ROWS, Features, bounded, cosines, fitted, percent
 
-FITS = True
+NEEDS_TRAIN_FEATURES = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

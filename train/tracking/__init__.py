@@ -27,7 +27,7 @@ class Tracker(Protocol):
         ...
 
 
-def first_told(first_step: int) -> int:
+def first_logged(first_step: int) -> int:
     """First step logged by a run resumed after `first_step`; a new run also logs step 0, before training."""
     return first_step + 1 if first_step else 0
 

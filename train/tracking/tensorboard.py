@@ -9,7 +9,7 @@ from typing import Any
 
 from kinetics_sounds import files
 
-from . import Write, first_told
+from . import Write, first_logged
 
 
 @contextlib.contextmanager
@@ -20,7 +20,7 @@ def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[W
         from torch.utils.tensorboard import SummaryWriter
     folder = out / "tensorboard"
     with _silent(), files.named(folder), contextlib.ExitStack() as stack:
-        board: Any = SummaryWriter(str(folder), purge_step=first_told(first_step))
+        board: Any = SummaryWriter(str(folder), purge_step=first_logged(first_step))
         stack.callback(board.close)
 
         def write(step: int, values: Mapping[str, float]) -> None:

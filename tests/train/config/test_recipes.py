@@ -330,7 +330,7 @@ def test_barlow_twins_gives_biases_and_norms_of_every_backbone_the_second_rate(b
 )
 def test_on_the_devices_that_their_heads_name_batch_norms_are_of_all(name: str, devices: int) -> None:
     """As in the originals, whose 64 samples a device are more than `auto` asks for."""
-    assert setup.synchronises(read(name).settings, ranks=devices)
+    assert setup.uses_sync_batchnorm(read(name).settings, ranks=devices)
 
 
 def test_the_counts_are_those_of_the_paper() -> None:

@@ -210,7 +210,7 @@ def test_a_set_whose_mel_spectrograms_are_none_is_refused(said: dict[str, Any]) 
 
 def test_an_outline_takes_no_memory_and_has_the_model_s_own_shapes(finished: Path) -> None:
     parsed, data = run_folder.model_of(finished), Data(**run_folder.read_facts(finished)["data"])
-    outline, model = engine_build.outline(parsed, data), engine_build.build_model(parsed, data).method
+    outline, model = engine_build.build_meta(parsed, data), engine_build.build_model(parsed, data).method
 
     assert {name: value.shape for name, value in outline.state_dict().items()} == {
         name: value.shape for name, value in model.state_dict().items()

@@ -54,7 +54,7 @@ def sized(split: Split, counts: tuple[int, ...]) -> Split:
 
 
 def numbers(batches: Iterable[list[Request]]) -> list[list[int]]:
-    return [[request.number for request in batch] for batch in batches]
+    return [[request.index for request in batch] for batch in batches]
 
 
 class TestOrder:
@@ -91,9 +91,9 @@ class TestOrder:
         assert all(len(requests) == batch for requests in run)  # what does not fill a batch is left out
         for epoch in range(epochs):
             seen = [request for requests in run[epoch * per_epoch : (epoch + 1) * per_epoch] for request in requests]
-            assert len({request.number for request in seen}) == len(seen)
+            assert len({request.index for request in seen}) == len(seen)
             assert {request.epoch for request in seen} == {epoch}
-            assert {request.number for request in seen} <= set(range(len(whole)))
+            assert {request.index for request in seen} <= set(range(len(whole)))
         together = [list(itertools.chain(*parts)) for parts in zip(*slices, strict=True)]  # as many steps on every rank
         assert together == run[first:]
 
@@ -114,7 +114,7 @@ class TestOrder:
         assert [step for step, _ in windows] == sorted(step for step, _ in windows)
         assert all(len(shards) <= window for _, shards in windows)
         for step, requests in enumerate(run, start=first):
-            needed = {whole.shard(request.number) for request in requests}
+            needed = {whole.shard(request.index) for request in requests}
             fetched = [shards.tolist() for began, shards in windows if began <= step]
             assert needed <= set(itertools.chain(*fetched))
 
@@ -169,8 +169,8 @@ class TestMicroBatches:
 
     def test_a_batch_says_which_places_of_the_steps_global_batch_it_holds(self, split: Split) -> None:
         steps = order(split, batch=5, steps=3, grad_accum_steps=2, rank=1, ranks=2)
-        quarantine = BadSampleLog(None, split, most_share=0.0)
-        with loader.train_batches(samples(split), steps, loading=HERE, quarantine=quarantine) as batches:
+        bad_log = BadSampleLog(None, split, max_bad_fraction=0.0)
+        with loader.train_batches(samples(split), steps, loading=HERE, bad_log=bad_log) as batches:
             found = [batch["place"].tolist() for batch in batches]
 
         assert found == [[1, 3, 4]] * 3
@@ -194,7 +194,7 @@ Row = tuple[int, int, int, int]
 
 
 def rows(step: int, batch: dict[str, torch.Tensor]) -> list[Row]:
-    parts = zip(batch["number"].tolist(), batch["video"], batch["audio"], strict=True)
+    parts = zip(batch["index"].tolist(), batch["video"], batch["audio"], strict=True)
     return [
         (step, number, zlib.crc32(video.numpy().tobytes()), zlib.crc32(audio.numpy().tobytes()))
         for number, video, audio in parts
@@ -203,9 +203,9 @@ def rows(step: int, batch: dict[str, torch.Tensor]) -> list[Row]:
 
 def trace(split: Split, steps: Order, *, workers: int, most_bad: float = 0.0, prefetch: int = 3) -> list[Row]:
     """Every row of a rank's batches."""
-    quarantine = BadSampleLog(None, split, most_share=most_bad)
+    bad_log = BadSampleLog(None, split, max_bad_fraction=most_bad)
     loading = Loading(workers=workers, prefetch_batches=prefetch)
-    with loader.train_batches(samples(split, seed=SEED), steps, loading=loading, quarantine=quarantine) as batches:
+    with loader.train_batches(samples(split, seed=SEED), steps, loading=loading, bad_log=bad_log) as batches:
         return [row for step, batch in enumerate(batches, start=steps.first_step) for row in rows(step, batch)]
 
 
@@ -257,7 +257,7 @@ class TestTrace:
 
     def test_a_window_smaller_than_the_set_reads_few_shards_at_a_time(self, seven_split: Split) -> None:
         run = order(seven_split, batch=5, steps=6, window=2)
-        begun = [{seven_split.shard(request.number) for request in requests} for requests in run]
+        begun = [{seven_split.shard(request.index) for request in requests} for requests in run]
 
         assert all(len(shards) <= 4 for shards in begun)  # of two windows where a batch lies across their border
         assert sorted(itertools.chain(*numbers(run))) == list(range(30))
@@ -288,11 +288,11 @@ import tests.train.data.test_loader as here
 seven, out, rank, ranks, workers = sys.argv[2:]
 split = here.open_split(seven, "train")
 steps = here.order(split, batch=10, steps=7, window=3, rank=int(rank), ranks=int(ranks))
-quarantine = here.BadSampleLog(None, split, most_share=0.0)
+bad_log = here.BadSampleLog(None, split, max_bad_fraction=0.0)
 loading = here.Loading(workers=int(workers), prefetch_batches=2)
 with (
     open(out, "w") as told,
-    here.loader.train_batches(here.samples(split, seed=3), steps, loading=loading, quarantine=quarantine) as batches,
+    here.loader.train_batches(here.samples(split, seed=3), steps, loading=loading, bad_log=bad_log) as batches,
 ):
     for step, batch in enumerate(batches):
         print(json.dumps(here.rows(step, batch)), file=told, flush=True)
@@ -341,8 +341,8 @@ class TestBatches:
         with loader.eval_batches(samples(split, clips=3), batch=8, loading=Loading(workers=workers)) as batches:
             first, second = batches
 
-        assert first["number"].tolist() == list(range(8))
-        assert second["number"].tolist() == [8, 9, 10, 11]
+        assert first["index"].tolist() == list(range(8))
+        assert second["index"].tolist() == [8, 9, 10, 11]
         assert first["label"].tolist() == [0, 1, 0, 1, 0, 1, 0, 1]  # sample n is of class n % 2
         assert (first["place"].tolist(), second["place"].tolist()) == ([*range(8)], [0, 1, 2, 3])
         assert (first["video"].shape, first["video"].dtype) == ((8, 3, 8, 32, 32, 3), torch.uint8)
@@ -363,8 +363,8 @@ class TestBatches:
 
     def test_it_gives_an_account(self, split: Split) -> None:
         steps = order(split, batch=4, steps=6)
-        quarantine = BadSampleLog(None, split, most_share=0.0)
-        with loader.train_batches(samples(split), steps, loading=Loading(workers=1), quarantine=quarantine) as batches:
+        bad_log = BadSampleLog(None, split, max_bad_fraction=0.0)
+        with loader.train_batches(samples(split), steps, loading=Loading(workers=1), bad_log=bad_log) as batches:
             list(batches)
             account = batches.account()
 
@@ -440,9 +440,9 @@ class TestBadSamples:
         flip(split, 8)
         path = tmp_path / "quarantine.jsonl"
         for _ in range(2):  # the second run finds it in the file
-            quarantine = BadSampleLog(path, split, most_share=0.1)
+            bad_log = BadSampleLog(path, split, max_bad_fraction=0.1)
             steps = order(split, batch=4, steps=9)
-            with loader.train_batches(samples(split), steps, loading=HERE, quarantine=quarantine) as batches:
+            with loader.train_batches(samples(split), steps, loading=HERE, bad_log=bad_log) as batches:
                 list(batches)
                 assert batches.account()["bad_samples"] == 1
 
@@ -459,20 +459,20 @@ class TestBadSamples:
         flip(split, 6)
         flip(split, 9)
         path = tmp_path / "quarantine.jsonl"
-        quarantine = BadSampleLog(path, split, most_share=0.1)
+        bad_log = BadSampleLog(path, split, max_bad_fraction=0.1)
 
         with (
             pytest.raises(
                 RunError, match=r"^2 of the 12 samples of 'train' are bad, more than --max_bad_fraction allows"
             ),
             loader.train_batches(
-                samples(split), order(split, batch=4, steps=9), loading=HERE, quarantine=quarantine
+                samples(split), order(split, batch=4, steps=9), loading=HERE, bad_log=bad_log
             ) as batches,
         ):
             list(batches)
         assert len(path.read_text().splitlines()) == 2
 
-        again = BadSampleLog(path, split, most_share=0.1)
+        again = BadSampleLog(path, split, max_bad_fraction=0.1)
         with pytest.raises(RunError, match=r"^2 of the 12 samples"):  # a run that is begun again does not go on either
             again.add(6, "why")
 
@@ -480,10 +480,10 @@ class TestBadSamples:
         path = tmp_path / "quarantine.jsonl"
         path.write_bytes(b'{"key": "one", "tar": "", "reason": ""}\n{"key": "tw')
 
-        quarantine = BadSampleLog(path, split, most_share=1.0)
-        quarantine.add(3, "why")
+        bad_log = BadSampleLog(path, split, max_bad_fraction=1.0)
+        bad_log.add(3, "why")
 
-        assert quarantine.keys == {"one", split.key(3)}
+        assert bad_log.keys == {"one", split.key(3)}
         assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["one", split.key(3)]
 
     def test_a_quarantine_that_is_none_is_told(self, split: Split, tmp_path: Path) -> None:
@@ -491,7 +491,7 @@ class TestBadSamples:
         path.write_text("hello\n")
 
         with pytest.raises(RunError, match=rf"^{path}: is not a list of bad samples"):
-            BadSampleLog(path, split, most_share=1.0)
+            BadSampleLog(path, split, max_bad_fraction=1.0)
 
     @pytest.mark.parametrize("workers", [0, 1])
     def test_a_test_leaves_none_out(self, workers: int, copy: Path) -> None:
@@ -503,7 +503,7 @@ class TestBadSamples:
             pytest.raises(RunError) as caught,
             loader.eval_batches(samples(split, clips=1), batch=3, loading=Loading(workers=workers)) as batches,
         ):
-            got.extend(batch["number"].tolist() for batch in batches)
+            got.extend(batch["index"].tolist() for batch in batches)
 
         assert f"sample {split.key(8)}: its mp4 is damaged" in str(caught.value)
         assert str(caught.value).endswith(
@@ -546,7 +546,7 @@ class TestBadSamples:
 
     def test_a_whole_batch_of_bad_ones_is_replaced_while_there_are_others(self, copy: Path) -> None:
         split = open_split(copy, "train")
-        bad = [request.number for request in next(iter(order(split, batch=4, steps=1)))]
+        bad = [request.index for request in next(iter(order(split, batch=4, steps=1)))]
         for number in bad:
             flip(split, number)
 
@@ -581,8 +581,8 @@ def test_a_worker_outlives_what_stops_the_trainer_and_is_replaced_when_it_is_kil
     signals: tuple[signal.Signals, ...], split: Split
 ) -> None:
     steps = order(split, batch=2, steps=200)
-    quarantine = BadSampleLog(None, split, most_share=0.0)
-    with loader.train_batches(samples(split), steps, loading=Loading(workers=1), quarantine=quarantine) as batches:
+    bad_log = BadSampleLog(None, split, max_bad_fraction=0.0)
+    with loader.train_batches(samples(split), steps, loading=Loading(workers=1), bad_log=bad_log) as batches:
         taken: Iterator[dict[str, torch.Tensor]] = iter(batches)
         next(taken)
         (worker,) = multiprocessing.active_children()
@@ -591,4 +591,4 @@ def test_a_worker_outlives_what_stops_the_trainer_and_is_replaced_when_it_is_kil
         rest = list(taken)
 
     assert len(rest) == 199
-    assert [batch["number"].tolist() for batch in rest] == numbers(steps)[1:]
+    assert [batch["index"].tolist() for batch in rest] == numbers(steps)[1:]

@@ -299,7 +299,7 @@ class TestAlone:
     def test_a_process_that_nobody_started_as_a_rank_is_alone(self) -> None:
         with process_group.start(CPU, environ={}) as world:
             assert world == World(0, 1, CPU)
-            assert world.leads
+            assert world.is_main
             assert not torch.distributed.is_initialized()
 
     def test_one_rank_needs_no_others(self) -> None:
@@ -369,7 +369,7 @@ def test_a_batch_norm_needs_channels() -> None:
 
 @given(total=st.integers(0, 100), size=st.integers(1, 16))
 def test_parts_are_all_and_differ_by_one_at_most(total: int, size: int) -> None:
-    parts = [World(rank, size, CPU).share(total) for rank in range(size)]
+    parts = [World(rank, size, CPU).local_slice(total) for rank in range(size)]
 
     assert [each for part in parts for each in part] == list(range(total))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1

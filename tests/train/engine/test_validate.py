@@ -42,10 +42,10 @@ def validations(out: Path) -> dict[int, dict[str, float]]:
 def test_every_sample_is_asked_for_once_and_none_is_left_to_itself(samples: int, batch: int, ranks: int) -> None:
     split: Any = range(samples)  # all that is asked of a split here is its length
     asked = [
-        sampler.shared_requests(split, batch=batch, share=World(rank, ranks, ALONE.device).share)
+        sampler.shared_requests(split, batch=batch, local_slice=World(rank, ranks, ALONE.device).local_slice)
         for rank in range(ranks)
     ]
-    together = [[request.number for rank in asked for request in rank[number]] for number in range(len(asked[0]))]
+    together = [[request.index for rank in asked for request in rank[number]] for number in range(len(asked[0]))]
 
     assert list(itertools.chain(*together)) == list(range(samples))
     assert all(2 <= len(each) < 2 * batch for each in together)
@@ -55,12 +55,12 @@ def test_it_is_the_loss_in_evaluation_mode_and_changes_nothing(finished: Path, s
     built, split = build.rebuild(finished), open_split(shards, "test")
     checkpoint.load_model(finished / "checkpoints" / "step-00000006", built.method)
     before = {name: value.clone() for name, value in built.method.state_dict().items()}
-    updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
+    train_step = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
     loading = loader.Loading(workers=0)
 
     def found(batch: int) -> dict[str, float]:
         told: dict[str, float] = validate.validate(
-            built, split, MOMENT, batch=batch, updates=updates, loading=loading, world=ALONE
+            built, split, MOMENT, batch=batch, train_step=train_step, loading=loading, world=ALONE
         )
         return told
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from kinetics_sounds import stream, train
 from kinetics_sounds.errors import RunError, ShardError
 from kinetics_sounds.media import mel
-from kinetics_sounds.train.evaluation.encoders import RawClip
+from kinetics_sounds.train import RawClip
 
 
 def raw(**more: Any) -> RawClip:
@@ -196,3 +196,12 @@ def test_importing_the_trainer_does_not_import_torch() -> None:
     code = "import sys, kinetics_sounds.train as train; print(train.load.__name__, 'torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "load False\n"
+
+
+def test_the_package_offers_raw_clip_without_importing_torch_before() -> None:
+    code = "import sys, kinetics_sounds.train as t; print('torch' in sys.modules, t.RawClip.__name__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False", "RawClip", "True"]
+    with pytest.raises(AttributeError, match="has no attribute 'Raw'"):
+        getattr(train, "Raw")  # noqa: B009 - the name that mypy would refuse

@@ -55,7 +55,7 @@ def trained(small: Argv, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_modality_has_its_own_network_of_the_papers_size() -> None:
-    made = build.outline(settings.read_settings([*PAPER, "--avid_r2plus1d.depth=10"]), Data(2, 12))
+    made = build.build_meta(settings.read_settings([*PAPER, "--avid_r2plus1d.depth=10"]), Data(2, 12))
 
     counts = [sum(each.numel() for each in side.parameters()) for side in (made.video, made.audio)]
     assert (type(made.video), type(made.audio)) == (AvidR2Plus1D, Conv2D)

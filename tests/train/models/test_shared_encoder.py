@@ -17,7 +17,7 @@ from kinetics_sounds.train.distributed.sync_batch_norm import convert_sync_batch
 from kinetics_sounds.train.engine import build, checkpoint
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.interface import Batch, Data
-from kinetics_sounds.train.models.activation_checkpointing import recompute
+from kinetics_sounds.train.models.activation_checkpointing import checkpoint_activations
 from kinetics_sounds.train.models.backbones import tied_copy
 
 from ..batches import MOMENT, as_batch
@@ -94,7 +94,7 @@ def test_in_evaluation_each_modality_is_encoded_as_by_a_separate_encoder_of_the_
         if how == "synchronised":
             convert_sync_batchnorm(shared[name])
         if how == "recomputed":
-            recompute(shared[name])
+            checkpoint_activations(shared[name])
     rng = torch.Generator().manual_seed(1)
 
     def passed(mean: float) -> Tensor:

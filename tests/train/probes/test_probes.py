@@ -99,7 +99,7 @@ def test_hit_share_is_the_share_of_tie_orders_with_the_item_in_the_first_five(
 def test_a_probe_says_whether_it_needs_a_fitted_split(probe: ModuleType, fits: bool) -> None:
     some = blobs(0)
 
-    assert fits == probe.FITS
+    assert fits == probe.NEEDS_TRAIN_FEATURES
     if fits:
         with pytest.raises(ValueError, match="pass the features to fit"):
             probe.evaluate(some, None, probe.Settings())

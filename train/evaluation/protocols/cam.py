@@ -32,9 +32,9 @@ from ...data.dataset import default_cache
 from ...distributed import devices
 from ...models.backbones import feature_width
 from .. import results
-from ..encoders import Encoders, load_asked
+from ..encoders import Encoders, load_selected
+from ..eval_data import open_eval_data
 from ..features import stage
-from ..judged import open_judged
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Maps the encoder inputs of B clips to one score each, (B,)."""
@@ -102,9 +102,9 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     """Draw the pictures; return the exit code."""
     settings = parsed.settings
     at_least(settings, samples=1, frames=1)
-    its = open_judged(settings)
+    its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
-    encoders = load_asked(settings)
+    encoders = load_selected(settings)
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(devices.pick_device(settings.device))
     out = results.folder(settings, "cam")

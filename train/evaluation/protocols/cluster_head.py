@@ -22,7 +22,7 @@ from ...distributed.process_group import World
 from ...probes import cluster
 from .. import results
 from ..encoders import Encoders, load
-from ..judged import open_judged
+from ..eval_data import open_eval_data
 from ..split_pass import over_split
 
 
@@ -84,7 +84,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     """Assign every sample, with all ranks that torchrun started; return the exit code."""
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
-    its = open_judged(settings)
+    its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, None if settings.untrained else settings.checkpoint)
     if not isinstance(encoders.method, Assigning):
@@ -99,7 +99,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         consistency.check_equal(told)
         loading = Loading(workers=settings.workers, device=world.device)
         sides = _assigned(encoders, split, settings, loading, world)
-        if not world.leads:
+        if not world.is_main:
             return DONE
     label_N = split.label_index_N
     scores: dict[str, float] = {}
@@ -117,7 +117,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     }
     out = results.folder(settings, "cluster_head")
     results.write(out, document)
-    print(json.dumps(document) if settings.json else results.told(document, out))
+    print(json.dumps(document) if settings.json else results.format_scores(document, out))
     return DONE
 
 

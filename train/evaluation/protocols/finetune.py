@@ -24,8 +24,8 @@ from ...methods import supervised
 from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
-from ..encoders import asked, check_claims, load
-from ..judged import check_like
+from ..encoders import check_claims, load, selected_checkpoint
+from ..eval_data import check_mel
 from ..votes import How
 
 
@@ -103,8 +103,8 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.splits, shards=shards)
-    check_like(settings.run, facts, dataset, shards=shards)
-    name = asked(settings)
+    check_mel(settings.run, facts, dataset, shards=shards)
+    name = selected_checkpoint(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     check_claims(settings.run, first)
     out = results.folder(settings, "finetune")
@@ -126,12 +126,12 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     code = pretrain.train(tuning, prog="ks-eval", to_stderr=settings.json)
     if code == STOPPED:
         raise StoppedError(f"fine-tuning is saved in {out}; run again to resume")
-    if code != DONE or not launch.leads():
+    if code != DONE or not launch.is_main():
         return code
     head = results.head("finetune", settings.run, facts, first, **results.of_split(dataset, on))
-    found = {**head, **_judged(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
+    found = {**head, **_body(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
     results.write(out, found)
-    print(json.dumps(found) if settings.json else results.told(found, out))
+    print(json.dumps(found) if settings.json else results.format_scores(found, out))
     if on == val and not settings.json:
         print(
             f"note: {found['tuned']} was selected on the split {on!r}, which it is evaluated on; see --val_split and --on_split"
@@ -170,7 +170,7 @@ def _classifier(
         raise SettingsError(f"--gate {settings.gate}: {error}") from error
 
 
-def _judged(
+def _body(
     settings: Settings, dataset: Dataset, shards: Address, *, workers: int, val: str | None, on: str
 ) -> dict[str, Any]:
     """Body of the results of the fine-tuned run."""

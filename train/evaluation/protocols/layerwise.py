@@ -34,8 +34,8 @@ from ...methods import layerwise
 from ...optim.optimizer import Optim
 from ...probes import bounded, topk_hits
 from .. import results, training
-from ..encoders import Encoders, asked, check_claims, load
-from ..judged import check_like
+from ..encoders import Encoders, check_claims, load, selected_checkpoint
+from ..eval_data import check_mel
 from ..split_pass import over_split
 from ..votes import How, vote
 
@@ -157,11 +157,11 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         # All that ranks do together comes before what one does alone.
         encoders = load(its.out)
         hit_NLM = {name: _hits(settings, its, encoders, name, world) for name in (its.on, its.val) if name is not None}
-    if not world.leads:
+    if not world.is_main:
         return DONE
     found = _found(settings, its, encoders, hit_NLM)
     results.write(its.out, found)
-    print(json.dumps(found) if settings.json else results.told(found, its.out))
+    print(json.dumps(found) if settings.json else results.format_scores(found, its.out))
     if found["scores"]["selected_on_test"] and not settings.json:
         told = f"{found['best']} was selected as the best layer on the split {its.on!r}, which it is evaluated on"
         print(f"note: {told}; see --val_split and --on_split")
@@ -175,8 +175,8 @@ def _asked(settings: Settings) -> _Asked:
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.splits, shards=shards)
-    check_like(settings.run, facts, dataset, shards=shards)
-    name = asked(settings)
+    check_mel(settings.run, facts, dataset, shards=shards)
+    name = selected_checkpoint(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     check_claims(settings.run, first)
     out = results.folder(settings, "layerwise" if settings.modality == "video" else "layerwise_audio")
@@ -194,7 +194,7 @@ def _asked(settings: Settings) -> _Asked:
         sync_bn="on",  # of the classifiers: any number of devices learns what one would
     )
     fit = dataset.splits[settings.fit_split]
-    build.outline(tuning, Data(classes=len(dataset.labels), samples=fit.samples))
+    build.build_meta(tuning, Data(classes=len(dataset.labels), samples=fit.samples))
     training.check_same(out, tuning, fingerprint=fit.fingerprint, done="trained")
     return _Asked(
         facts=facts,

@@ -37,7 +37,7 @@ from ..audio_datasets import (
     read_scenes,
     train_test,
 )
-from ..encoders import Encoders, RawClip, load_asked
+from ..encoders import Encoders, RawClip, load_selected
 from ..features import Kind
 from ..features import encode as encode_inputs
 
@@ -113,7 +113,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         raise SettingsError(f"--seconds {settings.seconds}: must be more than 0")
     facts = run_folder.read_facts(settings.run)
     sounds = read(settings.folder)
-    encoders = load_asked(settings)
+    encoders = load_selected(settings)
     encoders.method.to(devices.pick_device(settings.device))
     sample_rate = encoders.mel.sample_rate
     length = None if settings.seconds is None else max(1, round(settings.seconds * sample_rate))
@@ -146,7 +146,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     }
     out = results.folder(settings, "sounds")
     results.write(out, found)
-    print(json.dumps(found) if settings.json else results.told(found, out, what="recordings"))
+    print(json.dumps(found) if settings.json else results.format_scores(found, out, what="recordings"))
     return DONE
 
 

@@ -19,7 +19,7 @@ from ...data.loader import Loading
 from ...distributed import consistency, devices, process_group
 from .. import results, votes
 from ..encoders import load
-from ..judged import open_judged
+from ..eval_data import open_eval_data
 from ..votes import How
 
 
@@ -70,7 +70,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     """Evaluate by voting, with all ranks that torchrun started; return the exit code."""
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
-    its = open_judged(settings)
+    its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, settings.checkpoint)
     votes.classifier_of(encoders)
@@ -83,7 +83,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         logit_NKC, label_N = votes.clip_logits(
             encoders, split, clips=settings.clips, batch=settings.batch, loading=loading, world=world
         )
-        if not world.leads:
+        if not world.is_main:
             return DONE
     found = {
         **results.head("vote", settings.run, facts, encoders.checkpoint, **results.of_split(dataset, on)),
@@ -100,7 +100,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     }
     out = settings.out or settings.run / "eval" / "vote"
     results.write(out, found)
-    print(json.dumps(found) if settings.json else results.told(found, out))
+    print(json.dumps(found) if settings.json else results.format_scores(found, out))
     if not settings.json and fingerprint == facts["fingerprint"]:
         print("note: the classifier was trained on these clips")
     return DONE

@@ -99,7 +99,7 @@ def eval_clips(run: Path, shards: Path) -> tuple[dict[str, Tensor], list[dict[st
 
 def test_each_layer_learns_and_votes_as_in_a_plain_loop(finished: Path, judged: Path, shards: Path) -> None:
     """Layer by layer: Adam, a tenth of the rate after epochs 2 and 3 of 4; then the mean softmax of three clips a video."""
-    data = run_folder.evaluated(run_folder.read_facts(judged))
+    data = run_folder.data_for_evaluation(run_folder.read_facts(judged))
     first = build.build_model(run_folder.reopen(judged), data).method.get_submodule("heads")
     learnt, its = weights(judged), batches(finished, judged, shards)
     on, scores = open_split(shards, "test"), results(judged)["scores"]

@@ -13,9 +13,8 @@ import torch
 from scipy.io import wavfile
 
 from kinetics_sounds.errors import AnnotationError
-from kinetics_sounds.train import evaluate, load
+from kinetics_sounds.train import RawClip, evaluate, load
 from kinetics_sounds.train.evaluation import audio_datasets
-from kinetics_sounds.train.evaluation.encoders import RawClip
 from kinetics_sounds.train.evaluation.protocols import sounds
 from kinetics_sounds.train.probes import svm
 

@@ -17,7 +17,7 @@ from ..config.settings import PLUGINS
 from ..data.dataset import Cached, open_split
 
 
-class Asked(Cached, Protocol):
+class EvalDataSettings(Cached, Protocol):
     """Settings of a command that evaluates a run."""
 
     @property
@@ -37,7 +37,7 @@ class Asked(Cached, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class EvalData:
     """Facts of a run, and the split to evaluate it on."""
 
     facts: dict[str, Any]
@@ -47,7 +47,7 @@ class Judged:
     split: Split
 
 
-def open_judged(settings: Asked) -> Judged:
+def open_eval_data(settings: EvalDataSettings) -> EvalData:
     """Open the data that the settings select. Default: test, else val, else the training split of the run's own shards.
 
     Raises RunError if the folder is not a run, or the run reads mel-spectrograms and those of the shard set differ.
@@ -55,12 +55,12 @@ def open_judged(settings: Asked) -> Judged:
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
-    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
-    check_like(settings.run, facts, dataset, shards=shards)
-    return Judged(facts, shards, dataset, on, open_split(settings, shards, on))
+    on = settings.on_split or run_folder.default_eval_split(dataset.splits) or facts["train_split"]
+    check_mel(settings.run, facts, dataset, shards=shards)
+    return EvalData(facts, shards, dataset, on, open_split(settings, shards, on))
 
 
-def check_like(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
+def check_mel(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
     """Raise RunError if a run reads mel-spectrograms and the shard set made them with other parameters."""
     parsed = run_folder.model_of(run)
     name = parsed.settings.view
