@@ -5,9 +5,12 @@ are dotted, as on the command line.
 """
 
 import functools
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import yaml
 
 log = logging.getLogger("kinetics_sounds")
 
@@ -28,6 +31,7 @@ RENAMED: Mapping[str, str] = {
 UNTIL = "0.3"
 """First version that refuses the old names."""
 _GROUPS = {name.partition(".")[0] for name in RENAMED if "." in name}
+"""Groups of settings that have renamed ones."""
 
 
 def current(name: str) -> str:
@@ -45,17 +49,34 @@ def rename_options(argv: Sequence[str], accepts: Callable[[str], bool]) -> list[
     """
     given = {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
     renamed: list[str] = []
+    last = ""
     for word in argv:
-        option, equals, value = word.partition("=")
-        old, new = option[2:], current(option[2:])
-        if not option.startswith("--") or new == old or accepts(old) or not accepts(new):
-            renamed.append(word)
+        if not word.startswith("--"):
+            renamed.append(_rename_group(last, word, accepts))
             continue
-        if new in given:
-            raise ValueError(f"--{old} and --{new} are the same option; give --{new} only")
-        _warn(f"--{old} is now --{new}; the old name is accepted until {UNTIL}")
-        renamed.append(f"--{new}{equals}{value}")
+        old, equals, value = word[2:].partition("=")
+        last = _new_name(old, accepts)
+        if last != old:
+            if last in given:
+                raise ValueError(f"--{old} and --{last} are the same option; give --{last} only")
+            _warn(f"--{old} is now --{last}; the old name is accepted until {UNTIL}")
+        renamed.append(f"--{last}{equals}{_rename_group(last, value, accepts)}")
     return renamed
+
+
+def _rename_group(option: str, value: str, accepts: Callable[[str], bool]) -> str:
+    """Replace old keys where `value` is a table in braces for a whole group, as in `--optim '{"cut": 0.5}'`."""
+    if option not in _GROUPS or not value.startswith("{"):
+        return value
+    table = {option: yaml.safe_load(value)}
+    renamed = rename_keys(table, place=f"--{option}", accepts=accepts)
+    return value if renamed == table else json.dumps(renamed[option])
+
+
+def _new_name(name: str, accepts: Callable[[str], bool]) -> str:
+    """Return the current name, if a command `accepts` it and not the old one; else `name`."""
+    new = current(name)
+    return name if accepts(name) or not accepts(new) else new
 
 
 def rename_keys(
@@ -81,8 +102,7 @@ def _rename(
     renamed: dict[str, Any] = {}
     for key, value in table.items():
         old = f"{prefix}{key}"
-        new = current(old)
-        new = old if accepts(old) or not accepts(new) else new
+        new = _new_name(old, accepts)
         if new == old:
             renamed[key] = (
                 _rename(value, f"{old}.", accepts, found) if isinstance(value, dict) and key in _GROUPS else value

@@ -45,6 +45,14 @@ def test_old_options_are_replaced_with_a_warning_each(caplog: pytest.LogCaptureF
     ]
 
 
+@pytest.mark.parametrize("argv", [["--optim", '{"cut": 0.5, "lr": 1}'], ['--optim={"cut": 0.5, "lr": 1}']])
+def test_keys_in_a_table_for_a_whole_group_are_replaced(argv: list[str]) -> None:
+    words = " ".join(renamed.rename_options(argv, anything)).replace("=", " ")
+
+    assert words == '--optim {"factor": 0.5, "lr": 1}'
+    assert renamed.rename_options(["--optim", "mine.yaml"], anything) == ["--optim", "mine.yaml"]
+
+
 def test_an_option_of_a_command_that_never_had_another_name_is_its_own() -> None:
     argv = ["--init=x"]
 

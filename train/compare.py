@@ -156,7 +156,7 @@ def _evaluate(plan: Plan, recipe: str, seed: int, together: Sequence[str], *, un
     wanted = "untrained" if untrained else name
     missing = [name for name in together if _checkpoint_of(_result(folder, name, untrained=untrained)) != wanted]
     how = ["--untrained"] if untrained else ["--checkpoint", which]
-    if is_seeded(together[0]):  # so untrained encoders are the run's own as they were
+    if is_seeded(together[0]):  # then untrained encoders have the run's initial weights
         how += ["--seed", str(seed)]
     for each in [missing] if len(missing) == len(together) else [[name] for name in missing]:
         out = folder / ("untrained" if untrained else "results")
@@ -239,7 +239,7 @@ def _results(plan: Plan, recipe: str) -> Iterator[Row]:
             found: dict[bool, Mapping[str, Any]] = {} if has_untrained(name) else {True: {}}
             for untrained in (False, True):
                 path = _result(folder, name, untrained=untrained)
-                with contextlib.suppress(RunError):  # of damaged results, which is told among what failed
+                with contextlib.suppress(RunError):  # damaged results are reported among the failures
                     found |= {untrained: _scores(path)} if path.is_file() else {}
             if len(found) == 2:
                 yield Row(

@@ -105,7 +105,7 @@ class Method(nn.Module):
     and not loaded by ks-eval."""
 
     def encoders(self) -> list[nn.Module]:
-        """All distinct encoders, including momentum encoders: those to compile and to checkpoint activations of."""
+        """All distinct encoders, including momentum encoders; these are compiled and activation-checkpointed."""
         return list({id(each): each for each in (self.video, self.audio)}.values())
 
     def check(self, inputs: "Inputs") -> None:
@@ -174,7 +174,8 @@ class Inputs:
     audio_time_first: bool = False
     """Whether the audio's H is time and W frequency (low first); otherwise H is frequency and W time."""
     reads_mel: bool = True
-    """Whether the stored mel-spectrograms, or their parameters, are used: then a run is only evaluated on equal ones."""
+    """Whether the view uses stored mel-spectrograms or their parameters. Such a run is only evaluated on shards with equal
+    parameters."""
 
 
 class View(Protocol):

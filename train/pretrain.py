@@ -79,7 +79,7 @@ def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
     if world.is_main and settings.init_from is None and asked not in (None, there) and not recommended:
         log.warning("the recipe %s is for %s, but these shards are of %s", name, asked, there)
     out = settings.out or Path("runs") / name
-    # What config.yaml says, so that it says the same again.
+    # Record resolved values, so that config.yaml reproduces the run.
     settings = dataclasses.replace(settings, shards=shards, out=out, window=resume.window(settings, split, out))
     at_least(settings, window=1)
     val = dataset.open_split(settings, shards, settings.val_split) if settings.val_split else None

@@ -214,9 +214,9 @@ class TestWhatIsAskedOfEachRun:
         assert judged("linear,crossmodal,finetune", "supervised: {modalities: audio}\n") == 0
         told = capsys.readouterr().out
 
-        assert "| two (audio alone) | 11.0 |" in told
+        assert "| two (audio only) | 11.0 |" in told
         assert "| one | 9.0 |" in told
-        assert "- two, crossmodal: it learns from audio alone" in told
+        assert "- two, crossmodal: it trains audio only" in told
         assert "| two | 9.0 |" in told.partition("### finetune")[2]
 
     def test_a_protocol_that_judges_the_modality_that_learns_nothing_is_not_asked(
@@ -228,7 +228,7 @@ class TestWhatIsAskedOfEachRun:
     ) -> None:
         monkeypatch.setattr(layerwise, "DEFAULTS", dataclasses.replace(layerwise.DEFAULTS, batch=4))
         assert judged("layerwise", "supervised: {modalities: audio}\n") == 0
-        assert "two: no layerwise, for it learns from audio alone" in capsys.readouterr().out
+        assert "two: no layerwise, for it trains audio only" in capsys.readouterr().out
         assert {
             Path(words[words.index("--out") + 1]).parents[2].name for words in pretended if words[1] == "layerwise"
         } == {"one"}
@@ -244,8 +244,8 @@ class TestWhatIsAskedOfEachRun:
         assert judged("linear", first=mining) == 2
 
         told = capsys.readouterr()
-        assert "one.yaml: --method cma begins with the heads, banks of another run" in told.err
-        assert "train it with ks-train --init_from RUN, and judge it with ks-eval" in told.err
+        assert "one.yaml: --method cma needs the heads, banks of another run" in told.err
+        assert "train it with ks-train --init_from RUN, and evaluate it with ks-eval" in told.err
         assert "runs: " not in told.out
         assert pretended == []
 
@@ -255,7 +255,7 @@ class TestWhatIsAskedOfEachRun:
         for protocol, said in (
             ("sounds", "--protocols sounds: needs --folder, which this command does not set"),
             ("cam", "--protocols cam: gives no score"),
-            ("vote", "one.yaml has no classifier that could vote"),
+            ("vote", "one.yaml has no classifier; use finetune"),
         ):
             assert judged(f"linear,{protocol}") == 2
             assert said in capsys.readouterr().err
@@ -401,11 +401,11 @@ def test_no_child_is_told_the_secret_of_an_address(
     ("words", "said"),
     [
         ([], "no recipe given; usage: ks-train compare RECIPE"),
-        (["avcl_tiny", "avcl_tiny"], "two recipes are called alike"),
-        (["avcl_tiny", "--seeds=a"], "--seeds a: must be whole numbers"),
-        (["avcl_tiny", "--seeds=0,1,0"], "--seeds 0,1,0: names a seed twice"),
-        (["avcl_tiny", "--protocols=lineer"], "nothing is called 'lineer'"),
-        (["avcl_tiny", "--", "--seed=3"], "--seed=3 behind --: is this command's to say"),
+        (["avcl_tiny", "avcl_tiny"], "two recipes have the same name"),
+        (["avcl_tiny", "--seeds=a"], "--seeds a: must be integers"),
+        (["avcl_tiny", "--seeds=0,1,0"], "--seeds 0,1,0: contains a seed twice"),
+        (["avcl_tiny", "--protocols=lineer"], "there is no 'lineer'"),
+        (["avcl_tiny", "--", "--seed=3"], "--seed=3 after --: is set by this command"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -310,16 +310,16 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("argv", "complaint"),
         [
-            (["lineer"], r"nothing is called 'lineer'; there are: cam, .*linear.*did you mean 'linear'"),
-            (["linear", "--on_split=train"], r"--fit_split train: is also the split to be judged on; name another"),
-            (["knn", "--fit_split=test"], r"--fit_split test: is also the split to be judged on; name another"),
+            (["lineer"], r"there is no 'lineer'; available: cam, .*linear.*did you mean 'linear'"),
+            (["linear", "--on_split=train"], r"--fit_split train: is also the split to evaluate on; choose another"),
+            (["knn", "--fit_split=test"], r"--fit_split test: is also the split to evaluate on; choose another"),
             (["knn", "--fit_split=val"], r"has no split 'val' to fit on; it has: train, test; see --fit_split"),
             (["knn", "--on_split=val"], r"has no split 'val'; it has: train, test"),
             (
                 ["crossmodal", "--checkpoint=first"],
                 r"has no checkpoint 'first'; there are: step-00000004, step-00000006",
             ),
-            (["crossmodal", "--checkpoint=best"], r"has no best checkpoint, as the run had no --val_split"),
+            (["crossmodal", "--checkpoint=best"], r"has no best checkpoint, because the run had no --val_split"),
             (["crossmodal", "--clips=0"], r"--clips 0: must be at least 1"),
             (["crossmodal", "--batch=0"], r"--batch 0: must be at least 1"),
             (["crossmodal", "--workers=-1"], r"--workers -1: must be at least 0"),
@@ -416,7 +416,7 @@ class TestMisuse:
         usage = capsys.readouterr().out
         assert re.match(r"usage: ks-eval \{[a-z_,]+\} \[\.\.\.\] --run RUN", usage)
         assert all(re.search(rf"^  {name} +[A-Z]", usage, re.MULTILINE) for name in evaluate.names())
-        assert "  linear       Linear probe: how well one linear layer tells the classes apart." in usage
+        assert "  linear       Linear probe: multinomial logistic regression on frozen features." in usage
 
     def test_options_without_a_probe_are_misuse(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert evaluate.main([f"--run={finished}"]) == 2

@@ -308,7 +308,7 @@ class TestDivergence:
         line = refused(small(tmp_path, "--optim.lr=.inf", option), capsys)
 
         assert re.search(
-            r"error: step 2: (loss|weights).* not finite.*; begin anew in another --out with a lower", line
+            r"error: step 2: (loss|weights).* not finite.*; start again with another --out and a lower", line
         )
         assert not list(tmp_path.glob("checkpoints/*"))
 
@@ -331,8 +331,8 @@ class TestDivergence:
         kept = tmp_path / "failed" / "step-00000004"
         folder = tmp_path / "failed"
         assert line.endswith(
-            f"step 5: loss not finite; what led here is in {folder}; begin anew in another --out with a lower --optim.lr "
-            "(--init_from takes the weights of a checkpoint from before)"
+            f"step 5: loss not finite; batch and weights are in {folder}; start again with another --out and a lower "
+            "--optim.lr (--init_from loads the weights of an earlier checkpoint)"
         )
         assert [entry["step"] for entry in metrics(tmp_path)] == [1, 2, 3, 4]
         assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
@@ -577,7 +577,7 @@ class TestResume:
 
         assert pretrain.main(small(out, "--steps=8")) == 0
 
-        assert "schedule: 8 steps now, 6 before: rates from here on" in capsys.readouterr().out
+        assert "schedule: 8 steps now, 6 before; learning rates follow" in capsys.readouterr().out
 
         assert [line["step"] for line in metrics(out)] == [1, 2, 3, 4, 5, 6, 7, 8]
         assert learnt(out)[:6] == learnt(finished)

@@ -48,7 +48,7 @@ def forecast(plan: Plan) -> str:
             own = checkpoint_bytes(asked, of_it)
             kept += (
                 2 * own * (asked.settings.keep + 1) * len(plan.seeds)
-            )  # trained and untrained, the last and a best one
+            )  # trained and untrained, a last and a best checkpoint each
             largest = max(largest, own)
             steps += f", then {2 * of_it.steps} of {name}, trained and untrained"
             without = " without these"
@@ -71,7 +71,7 @@ def _check_trainable(plan: Plan, recipe: str, split: Split, data: Data) -> None:
             f"{recipe}: --method {parsed.settings.method} needs the {told} of another run, which a comparison does not "
             "provide; leave it out, train it with ks-train --init_from RUN, and evaluate it with ks-eval"
         )
-    for seed in plan.seeds:  # a run that goes on has its statistics
+    for seed in plan.seeds:  # a resumed run has its statistics
         resume.complete_view(parsed, plan.shards, split, plan.folder(recipe, seed) / "run")
 
 

@@ -175,7 +175,7 @@ def _table(protocol: str, group: Sequence[Entry], rows: Sequence[Row]) -> Iterat
     yield "|---|---|---|---|---|---|"
     for each in ranked:
         untrained = f"{statistics.fmean(each.untrained):.1f}" if each.untrained else ""
-        name = _name(each.recipe) + (f" ({each.modality} alone)" if each.modality != "both" else "")
+        name = _name(each.recipe) + (f" ({each.modality} only)" if each.modality != "both" else "")
         between = f"{each.interval[0]:.1f} to {each.interval[1]:.1f}" if each.sources else ""
         if each.sources and not alike:
             between += f" ({each.sources})"
@@ -223,7 +223,7 @@ def plot_svg(rows: Sequence[Row]) -> bytes | None:
     except ImportError:
         return None
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "kinetics-sounds"  # the same bytes each time
+    matplotlib.rcParams["svg.hashsalt"] = "kinetics-sounds"  # deterministic bytes
     from matplotlib import pyplot
 
     found = entries(rows)

@@ -55,7 +55,7 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
     if "score" in row:
         score = f"the paper's {row['score']}% {its['judged']}, {its['note']}"
     where = f" --shards {its['shards']}" if "shards" in its else ""
-    begins = f" --init_from runs/{its['init']}" if "init" in its else ""
+    begins = f" --init_from runs/{its['init_from']}" if "init_from" in its else ""
     changed = yaml.safe_dump(row["set"], default_flow_style=True, width=math.inf).strip()
     return Recipe(
         config=Layers(path / name, (RECIPES / f"{base}.yaml", changed)),

@@ -24,7 +24,7 @@ class BadSampleLog:
         if path is not None and path.exists():
             lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
             if writes:
-                files.write_bytes(path, b"".join(lines))  # without a last line that a kill cut off
+                files.write_bytes(path, b"".join(lines))  # without a truncated last line
             try:
                 self.keys.update(str(json.loads(line)["key"]) for line in lines)
             except (ValueError, KeyError, TypeError) as error:

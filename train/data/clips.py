@@ -123,7 +123,7 @@ def clips_with_sounds(
         return crops.short_side_resized(frames_THWC, short_side)
 
     video = centre_squares(sample, starts, frames, step=step, side=side, resize=resize, decoder=decoder)
-    nothing = np.random.default_rng(0)  # of one place the only one is drawn
+    nothing = np.random.default_rng(0)  # a single position is not random
     spans = [sampling.span(start, frames, fps=meta.fps, step=step) for start in starts]
     windows = [
         sampling.centred_window(*span, nothing, seconds=seconds, jitter=0, track=meta.audio_samples) for span in spans

@@ -195,7 +195,7 @@ class Batches:
         for done in workers.finished(seconds):
             batch = pending[done.batch]
             if done.times is None:
-                where = self.samples.describe(done.row)  # a crash does not say whose it is
+                where = self.samples.describe(done.row)  # a crash does not name its sample
                 reason = done.reason if done.reason.startswith(where) else f"{where}: {done.reason}"
                 batch.requests[done.place] = instead = self._replacement(done.row, reason)
                 workers.submit(done.batch, batch.slot, [(done.place, instead)])

@@ -26,7 +26,7 @@ def prefetch(split: Split, order: Order) -> Generator[None]:
     def fetch() -> None:
         began = order.first_step
         for first_step, shards in order.windows():
-            while order.reached < began:  # not before the window before it is being read: the cache holds two
+            while order.reached < began:  # not before the previous window is read: the cache holds two windows
                 if over.wait(SECONDS_BETWEEN_LOOKS):
                     return
             began = first_step
@@ -35,7 +35,7 @@ def prefetch(split: Split, order: Order) -> Generator[None]:
                     return
                 try:
                     split.fetch(int(shard))
-                except KineticsSoundsError as error:  # whoever reads the shard meets it too, and it counts there
+                except KineticsSoundsError as error:  # the reader of the shard gets the same error, and handles it
                     log.warning("loader: not fetched ahead: %s", error)
 
     thread = threading.Thread(target=fetch, name="fetch ahead", daemon=True)

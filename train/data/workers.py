@@ -227,7 +227,7 @@ class Workers(Generic[Row]):
         worker = self._workers[number]
         try:
             task, said, cause = worker.pipe.recv()
-        except (EOFError, OSError):  # its end, between two messages or within one
+        except (EOFError, OSError):  # end of file, between or within messages
             worker.process.join()
             self._replace(number, _death(worker.process.exitcode))
             return
@@ -301,9 +301,9 @@ def _serve(
     The trainer kills a worker that hangs. If the trainer is gone, the kernel kills it after `seconds`, because a decoder may
     hang without returning to Python.
     """
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the trainer wants its batches until it has saved
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the trainer needs batches until it has saved
         signal.signal(each, signal.SIG_IGN)
-    os.environ.clear()  # a fork server's is as old as itself: keys and endpoints may have come since
+    os.environ.clear()  # the fork server's environment may lack newer keys and endpoints
     os.environ.update(environment)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     arrays = {name: shared.array for name, shared in ring.items()}

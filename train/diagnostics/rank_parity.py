@@ -86,7 +86,7 @@ def agree(argv: Sequence[str]) -> int:
         devices = settings.devices or (torch.cuda.device_count() if settings.device != "cpu" else 0) or 2
         if devices > 1:
             return launch.ranks(agree, argv, devices=devices, prog="agree")
-    batch = 3 * int(os.environ.get("WORLD_SIZE", "1")) + 1  # so that no two slices need be equal
+    batch = 3 * int(os.environ.get("WORLD_SIZE", "1")) + 1  # so that slices can be unequal
     alone = [learnt(World(0, 1, torch.device("cpu")), batch, training=training) for training in (False, True)]
     with process_group.start(pick_device(settings.device)) as world:
         together = [learnt(world, batch, training=training) for training in (False, True)]

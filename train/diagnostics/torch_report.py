@@ -79,7 +79,7 @@ def agreement(device: torch.device, dtype: torch.dtype) -> Agreement:
                 shown = convolve(shape, seed, device, dtype, memory_format)
                 away = [difference(one, other) for one, other in zip(shown, true, strict=True)]
                 forward, gradient = max(forward, away[0]), max(gradient, *away[1:])
-    except (RuntimeError, AssertionError) as error:  # torch says with either that it cannot
+    except (RuntimeError, AssertionError) as error:  # torch raises either if unsupported
         lines = str(error).splitlines() or [type(error).__name__]
         return Agreement(device=str(device), dtype=name, forward=math.inf, gradient=math.inf, error=lines[0])
     return Agreement(device=str(device), dtype=name, forward=forward, gradient=gradient)

@@ -46,7 +46,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and os.environ.get("WORLD_SIZE", "1") != "1":
-        return torch.device("cuda")  # each rank takes its own of them, and no other
+        return torch.device("cuda")  # each rank uses its own GPU only
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()

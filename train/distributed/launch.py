@@ -63,7 +63,7 @@ def _rank(rank: int, task: Callable[[Told], int], told: Told, size: int, folder:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), **{RENDEZVOUS: f"file://{folder}/meet"}
     )
-    if "OMP_NUM_THREADS" not in os.environ:  # else each would take all cores, and they would wait for each other
+    if "OMP_NUM_THREADS" not in os.environ:  # else each would use all cores, and they would compete
         torch.set_num_threads(max(1, torch.get_num_threads() // size))
     place = Path(folder)
 

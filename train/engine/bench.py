@@ -80,7 +80,7 @@ class Result:
         """The bottleneck: "the model" or "the loader"."""
         if self.both.samples_per_second >= (1 - DATA_SHARE) * self.model.samples_per_second:
             return "the model"
-        if self.both.wait_share < DATA_SHARE:  # slower than alone, but not for want of data: they share the cores
+        if self.both.wait_share < DATA_SHARE:  # slower than alone although data is ready: they share the cores
             return "the model"
         return "the loader"
 
@@ -174,7 +174,7 @@ def _speed(batches: Iterable[dict[str, Tensor]], use: Any, settings: BenchSettin
         use(batch)
         steps += 1
         if device.type == "cuda" and steps % settings.log_every == 0:
-            _synchronise(device)  # as the trainer does when it writes its metrics: the host must not run ahead for ever
+            _synchronise(device)  # like the trainer when it logs, so that the host does not run ahead indefinitely
     _synchronise(device)
     elapsed = time.perf_counter() - began
     return Speed(samples_per_second=steps * settings.batch / elapsed, wait_share=waited / elapsed)

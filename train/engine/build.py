@@ -24,7 +24,7 @@ from ..models.backbones import tied_copy
 MOST_PARAMETERS = 1 << 32
 """Maximum parameters of a model: 150 times those of the paper."""
 MOST_UNSEEN = 1 << 16
-"""Maximum size of settings that allocate memory before parameters can be counted."""
+"""Maximum of any numeric model setting, if the model cannot be built on the meta device."""
 
 
 def loading(settings: TrainSettings, device: torch.device) -> Loading:
@@ -61,7 +61,7 @@ class ModelBundle:
 
         `trains`: the rows are from the training split.
         """
-        with torch.autocast(arrays["place"].device.type, enabled=False):  # bf16 has a step of a grey level
+        with torch.autocast(arrays["place"].device.type, enabled=False):  # bf16 cannot represent all gray levels
             made = self.view.augment(arrays, self.view_settings)
         batch = Batch(
             video=made.get("video"),
@@ -84,7 +84,7 @@ def build_meta(parsed: Parsed[SomeSettings], data: Data) -> Method:
             with torch.device("meta"):
                 model = _build(parsed, data).method
         except (RuntimeError, OverflowError, TypeError) as error:
-            if _largest(parsed) > MOST_UNSEEN:  # perhaps of sizes that have no product in 64 bits
+            if _largest(parsed) > MOST_UNSEEN:  # sizes may overflow 64 bits
                 raise SettingsError(f"{_networks(parsed)}: cannot build the model ({first_line(error)})") from error
             model = _build(parsed, data).method
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -125,7 +125,7 @@ def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
     audio = _audio_encoder(parsed, audio_backbone, video)
     try:
         model: Method = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
-        if data.samples:  # evaluation may look at other clips
+        if data.samples:  # evaluation may use other clips
             model.check(view.inputs(view_settings))
     except ValueError as error:
         raise SettingsError(f"--{chosen.method}: {error}") from error

@@ -59,7 +59,7 @@ def save(
     tidy(folder)
     try:
         _write(part, model, optimizer, {"schema": checkpoint_state.SCHEMA, "step": step, **state})
-        if path.exists():  # the same step, saved again by a run that went back to before it
+        if path.exists():  # the same step, saved again after resuming from an earlier one
             path.replace(before)
         part.replace(path)
     except Exception:
@@ -95,7 +95,7 @@ def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     told = part / "state.json"
     with files.named(told):
         told.write_text(json.dumps(state, indent=2) + "\n")
-    # Copies, for safetensors has no word for two names of one tensor.
+    # Copies, because safetensors does not support shared tensors.
     values = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
     apart = {name: values.pop(name).cpu() for name in [*values] if name.startswith(replicated(model))}
     all_files = {"model": values, "optimizer": _optimizer_tensors(model, optimizer)}
@@ -104,7 +104,7 @@ def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     needed = sum(each.nbytes for tensors in all_files.values() for each in tensors.values())
     for name, tensors in all_files.items():
         _save_tensors(tensors, part / f"{name}.safetensors", needed=needed)
-        (part / f"{name}.safetensors").chmod(stat.S_IMODE(told.stat().st_mode))  # safetensors makes it 0600
+        (part / f"{name}.safetensors").chmod(stat.S_IMODE(told.stat().st_mode))  # safetensors creates it with mode 0600
     for file in part.iterdir():
         with file.open("rb+") as written, files.named(file):
             os.fsync(written.fileno())
@@ -268,7 +268,7 @@ def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimize
         if name not in place:
             raise RunError(f"{path}: its optimizer has {name!r}, which the model does not have")
         number, parameter = place[name]
-        if tensor.shape == parameter.shape:  # in the parameter's memory format: a step over two formats is slow
+        if tensor.shape == parameter.shape:  # in the parameter's memory format, because mixing formats is slow
             tensor = torch.empty_like(parameter).copy_(tensor)
         state.setdefault(number, {})[kind] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -291,7 +291,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _os_error(error: Exception, path: Path) -> OSError | None:
     """The OSError behind an error of safetensors or torch, or None."""
-    if isinstance(error, FileNotFoundError):  # as is said of any file that cannot be opened
+    if isinstance(error, FileNotFoundError):  # safetensors raises this for any file that cannot be opened
         try:
             path.open("rb").close()
         except OSError as told:

@@ -45,7 +45,7 @@ def utilization(built: ModelBundle, parsed: Parsed[SomeSettings], data: Data, wo
     rows = settings.batch // settings.grad_accum_steps
     try:
         flops = step_flops(built, data, rows=rows)
-    except RuntimeError as error:  # a method that asks a tensor for its numbers
+    except RuntimeError as error:  # the method reads values of tensors
         log.warning("mfu: not logged, because FLOPs cannot be counted from shapes alone (%s)", first_line(error))
         return None
     return Utilization(flops / rows, peak * 1e12 * world.size)
@@ -68,7 +68,7 @@ def step_flops(built: ModelBundle, data: Data, *, rows: int) -> int:
             torch.empty(rows, inputs.views, *shape) if shape else None for shape in (inputs.video, inputs.audio)
         )
         batch = Batch(video, audio, label=place % data.classes, place=place, row=place % max(data.samples, 1))
-        # A step behind the last one, so that nothing is cached that a true step would take.
+        # A step after the last one, so that nothing is cached that a real step would compute.
         moment = Moment(seed=0, step=data.steps + 1, epoch=0)
         output = functional_call(built.method, tensors, (batch, moment))
         output.loss.backward()

@@ -73,7 +73,7 @@ def probe(
     for modality, features_ND in (("video", on.video_ND), ("audio", on.audio_ND)):
         told[f"{modality}_rank"] = effective_rank(features_ND)
         told[f"{modality}_dead"] = float(losses.dead_share(features_ND))
-    values = collectives.broadcast_from_main(list(told.values()))  # unlike devices round unlike
+    values = collectives.broadcast_from_main(list(told.values()))  # different devices round differently
     return dict(zip(told, values, strict=True))
 
 

@@ -127,13 +127,15 @@ def complete_view(
     """
     name = parsed.settings.view
     view = plugins.load(PLUGINS["view"], name)
-    view.check(split.dataset, parsed.groups[name])  # first: what is made anew to suit needs its statistics anew
+    view.check(split.dataset, parsed.groups[name])  # first: recreated shards need new statistics
     complete = getattr(view, "complete", None)
     if complete is None:
         return parsed
     last = None if out is None else checkpoint.latest(out / "checkpoints")
     told = {} if last is None else checkpoint_state.read_state(last)
-    if last is not None and parsed.settings.resume == "auto":  # else statistics would be asked for that no run may take
+    if (
+        last is not None and parsed.settings.resume == "auto"
+    ):  # before statistics are required that a resumed run must not use
         own = {each: value for each, value in chosen_settings(parsed).items() if value not in (None, [])}
         for each in (each for each in told if each.startswith(f"{name}.") and each in own):
             if own[each] != told[each]:

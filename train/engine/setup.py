@@ -100,9 +100,7 @@ def make_components(
         optimizer = make_optimizer(built.method, settings.optim)
     except ValueError as error:
         raise SettingsError(f"--{error}") from error
-    if (
-        settings.compile
-    ):  # the stages of both encoders share their code: each shape, in training and out of it, is one more
+    if settings.compile:  # the stages of both encoders share code; each shape, in training and evaluation, is compiled
         torch._dynamo.config.recompile_limit = SHAPES
     for encoder in built.method.encoders():
         if settings.activation_checkpointing:

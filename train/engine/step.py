@@ -69,12 +69,12 @@ class TrainStep:
         if self._max_grad_norm is not None:
             self._scaler.unscale_(self._optimizer)
             length = nn.utils.clip_grad_norm_(learning, self._max_grad_norm)
-            if length.isfinite():  # else fp16 leaves this step out
+            if length.isfinite():  # else the scaler skips this step
                 outcome = Output(outcome.loss, {**outcome.logs, "grad_norm": length.detach()})
         before = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        if self._scaler.get_scale() >= before:  # a scale that shrinks says that the step was left out
+        if self._scaler.get_scale() >= before:  # the scale shrinks if the step was skipped
             self._built.method.after_update(_by_place(outputs, arrays["place"]), moment)
         return outcome
 

@@ -60,7 +60,7 @@ def train(
     invariants = resume.resume_invariants(parsed, facts)
     reached = resume.restore(out, parsed, invariants, components, world, facts=facts)
     resume.check_ranks(parsed, invariants, components.bundle.method, reached)
-    if world.is_main:  # what the last save of a run that met a fault did not come to
+    if world.is_main:  # cleanup that an interrupted save did not finish
         checkpoint.tidy(out / "checkpoints", keep=settings.keep, best=reached.best_step)
     its = _Run(
         settings=settings,
@@ -87,7 +87,7 @@ def train(
         files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
     step, stop = _learn(its, reached)
-    collectives.barrier()  # nobody leaves before all is saved: torchrun ends the others when one has
+    collectives.barrier()  # wait until everything is saved: torchrun stops all ranks when one exits
     _print_summary(its, step, stop)
     return DONE if step == its.steps else STOPPED
 
@@ -152,7 +152,9 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
                     model.on_epoch(its.moment(step), labels)
             rates = optimizer.rates(settings.optim, step, steps=its.steps, plateau=reached.plateau)
             optimizer.set_rates(its.components.optimizer, rates)
-            torch.manual_seed(_seed(settings.seed, step, world.rank))  # of dropout: a resumed run drops the same
+            torch.manual_seed(
+                _seed(settings.seed, step, world.rank)
+            )  # seed of dropout, so that a resumed run is identical
             try:
                 outcome = train_step(batch, its.moment(step))
             except NotFiniteError as error:
@@ -172,7 +174,7 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
             judges = its.val if step % its.per_epoch == 0 and model.validates else None
             probes = settings.probe_every is not None and (step % settings.probe_every == 0 or step == its.steps)
             if judges or saves or probes:
-                # The statistics of batch norms that are not synchronised: it is one model that is judged and saved.
+                # Running statistics of unsynchronized batch norms: validate and save one model.
                 collectives.broadcast_buffers(model, but=model.REPLICATED)
             if judges:
                 reached = _validated(its, judges, step, reached, metrics)
@@ -223,7 +225,7 @@ def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, 
     values = validate(
         its.components.bundle,
         val,
-        its.moment(step - 1),  # of the epoch that has ended
+        its.moment(step - 1),  # the epoch that has ended
         batch=its.settings.batch,
         train_step=its.components.train_step,
         loading=its.loading,
@@ -291,7 +293,7 @@ def _not_finite(its: _Run, step: int, batch: Mapping[str, Tensor], error: NotFin
     if world.is_main:
         components = its.components
         checkpoint.save(folder, step, model=components.bundle.method, optimizer=components.optimizer, state={}, keep=1)
-    collectives.barrier()  # nobody leaves before all is kept
+    collectives.barrier()  # wait until everything is saved
     return RunError(
         f"step {step + 1}: {error} not finite; batch and weights are in {folder}; start again with another --out and a lower "
         "--optim.lr (--init_from loads the weights of an earlier checkpoint)"
@@ -306,5 +308,8 @@ def _print_summary(its: _Run, step: int, stop: Stop) -> None:
     else:
         probe = "linear" if len(its.split.dataset.splits) > 1 else "crossmodal"
         its.world.print_main(f"trained: {step} steps\ncheckpoint: {path}")
-        if its.settings.method not in ("supervised", "layerwise"):  # which are judged by whoever trains with them
+        if its.settings.method not in (
+            "supervised",
+            "layerwise",
+        ):  # these are evaluated by the protocol that trains with them
             its.world.print_main(f"next: ks-eval {probe} --run {its.out}")

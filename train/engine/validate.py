@@ -47,4 +47,4 @@ def validate(
     means = {name: total / len(split) for name, total in sums.items()}
     return dict(
         zip(means, collectives.broadcast_from_main(list(means.values())), strict=True)
-    )  # unlike devices round unlike
+    )  # different devices round differently

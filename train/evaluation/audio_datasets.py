@@ -168,7 +168,7 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", wavfile.WavFileWarning)  # of a file that ends early
+            warnings.simplefilter("error", wavfile.WavFileWarning)  # the file ends early
             warnings.filterwarnings("ignore", "Chunk .* not understood", wavfile.WavFileWarning)
             rate, sample_TC = wavfile.read(_Claimed(path.read_bytes()))
     except _UNREADABLE as error:

@@ -35,7 +35,7 @@ MOST_FILES = 42
 """Maximum files of a run on the Hub: twenty checkpoints."""
 
 if TYPE_CHECKING:
-    from kinetics_sounds.media.mel import Mel  # librosa takes its time
+    from kinetics_sounds.media.mel import Mel  # importing librosa is slow
 
 
 LOUDEST = 2.0
@@ -242,7 +242,7 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
     facts = run_folder.read_facts(folder)
     path = None if name is None else own or checkpoint.find(folder / "checkpoints", name)
     check_claims(folder, path)
-    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and are nobody else's business
+    with torch.random.fork_rng(devices=[]):  # drawing initial weights must not change the caller's random state
         built = build.rebuild(folder)
     if path is not None:
         checkpoint_state.read_state(path)

@@ -108,7 +108,7 @@ def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {on} {fit} {settings.clips}"}
         consistency.check_equal(told)
 
-        # All that ranks do together comes before the judging, which one does alone.
+        # All collective operations come before the evaluation, which rank 0 does alone.
         features = _features(probes, encoders, settings, shards, world)
         if not world.is_main:
             return DONE

@@ -34,7 +34,7 @@ def over_split(
     encoders.method.to(loading.device).eval()
     world = world or World(0, 1, loading.device)
     share = world.local_slice(len(split))
-    # A rank without a sample of its own looks at one all the same, to know the shapes.
+    # A rank without samples still runs one, to know the shapes.
     seen = share or range(1)
     samples = fetcher.Samples(
         split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, indices=seen

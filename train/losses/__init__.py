@@ -31,5 +31,5 @@ def checked(video_ND: Tensor, audio_ND: Tensor) -> tuple[Tensor, Tensor]:
 def unit(features_ND: Tensor, *, dim: int, least: float | Tensor) -> Tensor:
     """L2-normalize along `dim`; vectors of norm up to `least` become 0 without gradient."""
     norm = torch.linalg.vector_norm(features_ND, dim=dim, keepdim=True)
-    alive = ~(norm <= least)  # what is not a number stays so, and is seen
+    alive = ~(norm <= least)  # NaN stays NaN, and is noticed
     return torch.where(alive, features_ND, 0) / torch.where(alive, norm, 1)

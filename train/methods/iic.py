@@ -64,7 +64,7 @@ def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data)
 
 
 class Iic(Method):
-    """Softmax over rows of memory banks, without heads; works on the training split only, which has rows."""
+    """Softmax over memory-bank rows, without projection heads. Splits other than the training split have no rows."""
 
     validates = False
     REPLICATED = ("banks.",)

@@ -49,7 +49,7 @@ def _with_statistics_kept(block: nn.Module) -> AbstractContextManager[None]:
         before = [(each.running_mean, each.running_var, each.num_batches_tracked) for each in norms]
         for each, statistics in zip(
             norms, before, strict=True
-        ):  # copies: the pass must save as many tensors as the first
+        ):  # copies: the second pass must save as many tensors as the first
             mean, variance, count = (value if value is None else value.clone() for value in statistics)
             each.running_mean, each.running_var, each.num_batches_tracked = mean, variance, count
         try:

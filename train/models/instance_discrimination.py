@@ -65,7 +65,7 @@ class Banks(nn.Module):
 
 
 class InstanceDiscrimination(Method):
-    """Discriminates samples by rows of memory banks; works on the training split only, which has rows."""
+    """Instance discrimination with memory banks. Splits other than the training split have no rows."""
 
     validates = False
     REPLICATED: tuple[str, ...] = ("banks.",)

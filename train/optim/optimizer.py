@@ -77,7 +77,7 @@ class Optim:
 
 
 def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """Create the optimizer, with one parameter group per learning-rate multiplier, schedule and weight decay.
+    """Create the optimizer, with a parameter group for each learning-rate multiplier, schedule and weight decay.
 
     Raises ValueError for a pattern of `lr_multipliers` or `schedules` that matches no parameter.
     """

@@ -141,7 +141,7 @@ def bootstrap_ci(value_N: Tensor, *, resamples: int = 1000, seed: int = 0) -> tu
     """
     value_U, count_U = np.unique(value_N.double().numpy(force=True), return_counts=True)
     clips, rng = count_U.sum(), np.random.default_rng(seed)
-    # How often each distinct value is drawn is multinomial, and there are often few: no need to draw clip by clip.
+    # Draw counts of distinct values (multinomial), because there are often few, instead of single clips.
     mean_R = [100 * (rng.multinomial(clips, count_U / clips) @ value_U) / clips for _ in range(resamples)]
     low, high = np.percentile(mean_R, (2.5, 97.5))
     return float(low), float(high)

@@ -49,7 +49,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
     """Cluster `on` (`fit` is unused): "nmi", "acc", "nmi_chance" and "acc_chance", also with "video_" and "audio_"."""
     label_N = on.label_N.numpy(force=True)
     clusters = len(np.unique(label_N)) if settings.clusters is None else settings.clusters
-    # k-means draws its first centres by row: the clips of a shuffled split must find the same ones.
+    # k-means draws its initial centers by row: make them independent of the order of clips.
     order_N = np.argsort(np.array(on.keys))
     label_N = label_N[order_N]
     metrics: dict[str, float] = {}
@@ -77,7 +77,7 @@ def k_means(on_ND: Tensor, *, clusters: int, settings: Settings) -> np.ndarray:
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # Of a collapsed encoder, which has fewer distinct features than clusters; its scores say so.
+        # A collapsed encoder has fewer distinct features than clusters; its scores show it.
         warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
         found = KMeans(clusters, n_init=settings.restarts, random_state=settings.seed).fit(on_ND.numpy(force=True))
     cluster_N: np.ndarray = found.labels_

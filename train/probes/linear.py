@@ -44,7 +44,7 @@ def _scores(on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int,
     """Logits (N, C) of the layer fitted to (M, D) features with class indices (M,)."""
     on_ND, fit_MD, target_M = on_ND.double(), fit_MD.double(), target_M.clone()
     std_D, mean_D = torch.std_mean(fit_MD, dim=0, correction=0)
-    std_D = torch.where(std_D > 1e-8, std_D, 1)  # a channel that never changes in `fit` gets no weight
+    std_D = torch.where(std_D > 1e-8, std_D, 1)  # a constant channel in `fit` gets no weight
     fit_MD = (fit_MD - mean_D) / std_D
     weight_DC = fit_MD.new_zeros(fit_MD.shape[1], classes, requires_grad=True)
     bias_C = fit_MD.new_zeros(classes, requires_grad=True)

@@ -63,7 +63,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
 def opposites(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Like `cosines`, with negative Euclidean distances (B, M), scaled so that the longest feature has length 1."""
     longest = max(_longest(query_ND), _longest(gallery_MD), 1e-12)
-    gallery_MD = gallery_MD.double() / longest  # in float32, equal features would lie 1e-3 apart
+    gallery_MD = gallery_MD.double() / longest  # in float32, equal features would be 1e-3 apart
     for row_B in torch.split(torch.arange(len(query_ND), device=query_ND.device), ROWS):
         query_BD = query_ND[row_B].double() / longest
         apart_BM = torch.cdist(query_BD, gallery_MD, compute_mode="use_mm_for_euclid_dist")
@@ -79,7 +79,7 @@ def found_share(ahead_N: Tensor, tied_N: Tensor, wanted_N: Tensor, *, k: int) ->
     """
     drawn_N = (k - ahead_N).clamp_min(0).minimum(tied_N)
 
-    def ways(items_N: Tensor) -> Tensor:  # logarithm of C(items, drawn) drawn!: -inf where there are too few items
+    def ways(items_N: Tensor) -> Tensor:  # logarithm of C(items, drawn) drawn!: -inf if there are too few items
         return torch.lgamma((items_N + 1).double()) - torch.lgamma((items_N - drawn_N + 1).double())
 
     return (-torch.expm1(ways(tied_N - wanted_N) - ways(tied_N))).clamp(0, 1)

@@ -85,7 +85,7 @@ def folds(label_M: Tensor, keys: Sequence[str], *, folds: int) -> Tensor:
 
 
 def held_out(fit_MKD: Tensor, target_M: Tensor, part_M: Tensor) -> Iterator[Trial]:
-    """Yield one trial per fold: evaluate it, fit on the others. A fold that contains everything is skipped."""
+    """Yield one trial per fold: fit on the other folds, evaluate on this one. Folds without others are skipped."""
     for part in torch.unique(part_M):
         out_M = part_M == part
         if not out_M.all():
@@ -126,10 +126,10 @@ def decisions(trial: Trial, *, classes: int, c: float, iterations: int) -> Tenso
     renderings = trial.fit_MKD.shape[1]
     taught_C = torch.unique(trial.target_M)
     score_NC = torch.full((len(trial.on_NKD), classes), -torch.inf, dtype=torch.float64)
-    if len(taught_C) == 1:  # nothing to tell apart
+    if len(taught_C) == 1:  # a single class
         score_NC[:, taught_C] = 0
         return score_NC
-    # The primal problem: no random order of the rows, and it converges where the dual one does not.
+    # Primal problem: deterministic, and it converges where the dual one does not.
     machine = LinearSVC(C=c, dual=False, max_iter=iterations)
     row_RD, target_R = trial.fit_MKD.flatten(0, 1), trial.target_M.repeat_interleave(renderings)
     machine.fit(row_RD.double().numpy(force=True), target_R.numpy(force=True))

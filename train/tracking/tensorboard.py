@@ -16,7 +16,7 @@ from . import Write, first_logged
 def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[Write]:
     """Write values as scalars; on resume, earlier values of repeated steps are purged."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorBoard's own imports warn of their dependencies
+        warnings.simplefilter("ignore")  # TensorBoard's imports emit warnings about dependencies
         from torch.utils.tensorboard import SummaryWriter
     folder = out / "tensorboard"
     with _silent(), files.named(folder), contextlib.ExitStack() as stack:

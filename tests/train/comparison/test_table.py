@@ -129,10 +129,10 @@ def test_a_recipe_that_learns_from_one_modality_is_judged_by_that() -> None:
     told = table.markdown([row("a", 0, 50, half=1), of_video, pairs])
 
     assert "### linear: top1 in %" in told
-    assert "| r (video alone) | 55.0 | 53.0 to 57.0 | 55.0 | 8.0 |  |" in told
-    assert "(video alone): the recipe learns from video alone, and is judged by its video_top1." in told
+    assert "| r (video only) | 55.0 | 53.0 to 57.0 | 55.0 | 8.0 |  |" in told
+    assert "(video only): the recipe trains video only, and is evaluated by its video_top1." in told
     assert "### crossmodal" not in told
-    assert "Left out:\n- r, crossmodal: it learns from video alone, of which crossmodal has no score" in told
+    assert "Left out:\n- r, crossmodal: it trains video only, for which crossmodal has no score" in told
     assert table.plot_svg([pairs]) is None
 
 

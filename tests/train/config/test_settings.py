@@ -142,7 +142,7 @@ class TestRecord:
 
         monkeypatch.setattr(files, "read_json", fails)
         with pytest.raises(
-            RunError, match=rf"{tmp_path}/run.json: cannot be read: Input/output error; see that the disk"
+            RunError, match=rf"{tmp_path}/run.json: cannot be read: Input/output error; check that the disk"
         ):
             run_folder.read_facts(tmp_path)
 

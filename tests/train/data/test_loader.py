@@ -560,7 +560,7 @@ class TestBadSamples:
         for number in range(12):
             flip(split, number)
 
-        with pytest.raises(RunError, match="no other sample can take its place"):
+        with pytest.raises(RunError, match="no other sample can replace it"):
             trace(split, order(split, batch=4, steps=3), workers=0, most_bad=1.0)
 
 

@@ -398,7 +398,7 @@ def test_a_rank_without_a_device_of_its_own_is_told(monkeypatch: pytest.MonkeyPa
     environ = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}
 
     with (
-        pytest.raises(RunError, match=r"^LOCAL_RANK 3: this machine shows 2 CUDA devices; .* --device cpu$"),
+        pytest.raises(RunError, match=r"^LOCAL_RANK 3: this machine has 2 CUDA devices; .* --device cpu$"),
         process_group.start(torch.device("cuda"), environ=environ),
     ):
         pass

@@ -111,7 +111,7 @@ def test_features_that_have_not_become_better_are_told_of(
     with caplog.at_level(logging.WARNING):
         assert pretrain.main(small(tmp_path / "run", *PROBED, "--optim.lr=0", "--optim.warmup_steps=0")) == 0
 
-    assert "step 6: the features tell classes no better than before the first step" in caplog.text
+    assert "step 6: features separate classes no better than before training" in caplog.text
     assert "step 0: probe top-1" in capsys.readouterr().out
 
 
@@ -221,7 +221,7 @@ def test_a_method_that_looks_at_one_modality_is_told_by_that(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--probe_every=3",), "name a --val_split"),
+        (("--probe_every=3",), "needs a --val_split"),
         (("--probe_every=0", "--val_split=test"), "--probe_every 0: must be at least 1"),
         (("--probe=svm",), "--probe svm: must be knn or linear"),
     ],

@@ -129,11 +129,11 @@ class TestRun:
     def test_without_a_validation_there_is_no_best_and_no_plateau(
         self, finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with pytest.raises(Exception, match="has no best checkpoint, as the run had no --val_split"):
+        with pytest.raises(Exception, match="has no best checkpoint, because the run had no --val_split"):
             checkpoint.find(finished / "checkpoints", "best")
         for some in ("--optim.schedule=plateau", '--optim.schedules={"audio.*": plateau}'):
             assert pretrain.main(small(tmp_path, some)) == 2
-            assert "name a --val_split" in capsys.readouterr().err
+            assert "give a --val_split" in capsys.readouterr().err
 
 
 class TestInit:
@@ -149,7 +149,7 @@ class TestInit:
         self, finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert pretrain.main(small(tmp_path, f"--init_from={finished}", "--r3d.width=3")) == 2
-        assert "its encoders are others" in capsys.readouterr().err
+        assert "its encoders differ" in capsys.readouterr().err
         assert pretrain.main(small(tmp_path, f"--init_from={tmp_path}")) == 2
         assert "is not a training run" in capsys.readouterr().err
 
@@ -159,7 +159,7 @@ def test_a_run_goes_on_with_other_settings_when_it_is_told_to(
 ) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "copy"))
     assert pretrain.main(small(out, "--optim.lr=0.5", "--steps=7", "--resume=anyway")) == 0
-    assert "resumed with optim.lr 0.5, where it was 0.002" in capsys.readouterr().out
+    assert "resumed with optim.lr 0.5 (was 0.002)" in capsys.readouterr().out
     assert [line["step"] for line in lines(out)] == [1, 2, 3, 4, 5, 6, 7]
 
 

@@ -81,8 +81,8 @@ class TestReadFolds:
         [
             ("", "has no column filename, fold, target"),
             ("filename,fold\n", "has no column target"),
-            ("filename,fold,target\n", "names no sound"),
-            ("filename,fold,target\n1-0-A.wav,7,0\n1-0-B.wav,7,0\n", r"meta2.csv: has fold 7 alone; one teaches"),
+            ("filename,fold,target\n", "lists no sound"),
+            ("filename,fold,target\n1-0-A.wav,7,0\n1-0-B.wav,7,0\n", r"meta2.csv: has fold 7 only; at least two"),
             ("filename,fold,target\n1-0-A.wav,one,0\n", r"meta2.csv:2: fold 'one' is not an integer"),
             ("filename,fold,target\n1-0-A.wav,-1,0\n", "fold '-1' is not an integer"),
             ("filename,fold,target\n1-0-A.wav\n", "fold '' is not an integer"),
@@ -93,7 +93,7 @@ class TestReadFolds:
             ("filename,fold,target\n1/../../meta.csv,1,0\n", "is not a file in"),
             ("filename,fold,target\n/etc/hostname,1,0\n", "'/etc/hostname' is not a file in"),
             ("filename,fold,target\n1-0-A.wav,1,0\n./1-0-A.wav,2,0\n", "names .*1-0-A.wav more than once"),
-            ('filename,fold,target\n"1-0-A.wav,1,0\n', "is no CSV"),
+            ('filename,fold,target\n"1-0-A.wav,1,0\n', "is not a CSV"),
         ],
     )
     def test_what_cannot_be_is_refused_with_its_place(self, text: str, message: str, esc: Path) -> None:
@@ -219,7 +219,7 @@ class TestReadList:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "names no sound"),
+            ("", "lists no sound"),
             ("audio/1-0-A.wav\n", r"train.txt:1: audio/1-0-A.wav has no label"),
             ("\naudio/none.wav bus\n", r"train.txt:2: .*none.wav is missing"),
             ("../secret.wav bus\n", "is not a file in"),

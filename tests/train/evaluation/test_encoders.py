@@ -63,7 +63,7 @@ def test_a_checkpoints_own_folder_is_no_other_checkpoint(finished: Path) -> None
 
     assert first.checkpoint is None
     assert torch.equal(first.video.conv1[0].weight, train.load(finished, None).video.conv1[0].weight)
-    with pytest.raises(RunError, match="is a checkpoint already, and 'step-00000004' is another"):
+    with pytest.raises(RunError, match="is a checkpoint; to select 'step-00000004', give"):
         train.load(path, "step-00000004")
 
 

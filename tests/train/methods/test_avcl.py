@@ -196,7 +196,7 @@ class TestCgraLayer:
             model(avcl.Settings(cgra_layer=layer))
 
     def test_nothing_at_all_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="nothing to learn"):
+        with pytest.raises(ValueError, match="there is no loss"):
             model(avcl.Settings(cgra_layer="off", lambda_self=0))
 
     @pytest.mark.parametrize(("layer", "columns"), [("pool", 48), ("conv5+pool", 48), ("conv3", 60)])
@@ -308,7 +308,7 @@ def test_encoders_of_different_width_are_refused() -> None:
 
 
 def test_two_losses_without_weight_are_refused() -> None:
-    with pytest.raises(ValueError, match="nothing to learn"):
+    with pytest.raises(ValueError, match="there is no loss"):
         model(avcl.Settings(lambda_cor=0, lambda_self=0))
 
 

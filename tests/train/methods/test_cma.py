@@ -173,7 +173,7 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_more_positives_than_there_are_samples_are_refused() -> None:
-    with pytest.raises(ValueError, match="19 positives and a negative of each sample are not to be had of 20"):
+    with pytest.raises(ValueError, match="19 positives and a negative per sample need more than 20"):
         method(positives=19)
 
 
@@ -243,7 +243,7 @@ def test_a_checkpoint_that_lies_in_no_run_is_refused(
     alone = Path(shutil.copytree(pretrained / "checkpoints" / "step-00000006", tmp_path / "alone" / "a" / "b"))
 
     assert pretrain.main(argv(small, tmp_path / "run", alone)) == 2
-    assert "lies in no run; give the run's folder" in capsys.readouterr().err
+    assert "is not inside a run folder; give that folder" in capsys.readouterr().err
 
 
 def test_another_temperature_than_the_partitions_is_refused(

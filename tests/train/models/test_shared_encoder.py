@@ -248,8 +248,8 @@ def test_an_old_run_opens_with_its_one_set_of_statistics_and_it_is_told(
     assert_same(buffers(encoders.audio), buffers(encoders.video))
     [record] = caplog.records
     assert record.getMessage() == (
-        f"{old / 'checkpoints' / 'step-00000002'}: {MIXED} (kinetics-sounds 0.1.0), so each is evaluated with a mixture; "
-        "some hundred steps more of ks-train tell them apart"
+        f"{old / 'checkpoints' / 'step-00000002'}: {MIXED} (kinetics-sounds 0.1.0), so evaluation uses a mixture; "
+        "a few hundred more steps of ks-train separate them"
     )
     caplog.clear()
     load(trained)

@@ -23,7 +23,7 @@ def apply(inputs_RCTHW: Tensor, draws_RK: Tensor) -> Tensor:
     height, width = inputs_RCTHW.shape[3:]
     radius = min(height, width) // 20
     offset_W = torch.arange(-radius, radius + 1, device=inputs_RCTHW.device, dtype=inputs_RCTHW.dtype)
-    sigma_R1 = draws_RK[:, :1].to(inputs_RCTHW.dtype).clamp_min(1e-3)  # 0 where it is not to be done
+    sigma_R1 = draws_RK[:, :1].to(inputs_RCTHW.dtype).clamp_min(1e-3)  # 0 if not to be applied
     kernel_RW = torch.softmax(-(offset_W**2) / (2 * sigma_R1**2), dim=1)
     found = F.pad(inputs_RCTHW.flatten(1, 2), (radius,) * 4, mode="reflect")
     for axis, size in ((2, height), (3, width)):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 MODALITY, PROBABILITY, DRAWS = "audio", 1.0, 4
 CANVAS = (1.0, 1.5)
-"""Canvas size relative to bands and columns."""
+"""Size of the padded canvas relative to the spectrogram's bands and columns."""
 SCALES = (0.6, 1.5)
 
 

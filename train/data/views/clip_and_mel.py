@@ -144,7 +144,7 @@ def inputs(settings: Settings) -> Inputs:
         video=(3, settings.frames, settings.crop, settings.crop),
         audio=(settings.audio_channels, settings.steps, settings.mel_crop, settings.mel_crop),
         parts=(settings.sound, layout.META),
-        reads_mel=settings.audio != "waveform",  # mel_window is made with the set's numbers
+        reads_mel=settings.audio != "waveform",  # mel_window uses the shard set's parameters
     )
 
 

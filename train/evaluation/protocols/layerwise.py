@@ -154,7 +154,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
             code = pretrain.train_as_rank(its.tuning, world)
         if code == STOPPED:
             raise StoppedError(f"the classifiers are saved in {its.out}; run again to resume")
-        # All that ranks do together comes before what one does alone.
+        # All collective operations come before what rank 0 does alone.
         encoders = load(its.out)
         hit_NLM = {name: _hits(settings, its, encoders, name, world) for name in (its.on, its.val) if name is not None}
     if not world.is_main:
@@ -191,7 +191,7 @@ def _asked(settings: Settings) -> _Asked:
         train_split=settings.fit_split,
         init_from=first,
         seed=before.settings.seed if settings.seed is None else settings.seed,
-        sync_bn="on",  # of the classifiers: any number of devices learns what one would
+        sync_bn="on",  # of the classifiers, so that results do not depend on the number of devices
     )
     fit = dataset.splits[settings.fit_split]
     build.build_meta(tuning, Data(classes=len(dataset.labels), samples=fit.samples))

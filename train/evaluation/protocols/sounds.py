@@ -126,7 +126,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
             sample_rate=sample_rate,
         )
         scores = score(sounds, features_NKD, parsed.groups["svm"])
-    except ValueError as error:  # features that are not finite, or too few sounds to choose C
+    except ValueError as error:  # non-finite features, or too few sounds to select C
         raise RunError(f"{settings.run}: cannot be evaluated on {settings.folder}: {error}") from error
     head = results.head(
         "sounds",

@@ -183,11 +183,11 @@ def test_a_finished_one_is_judged_again_without_training(
     [
         (["--on_split=train"], "--on_split train: is the training split (--fit_split); choose another"),
         (["--val_split=train"], "--val_split train: is the training split (--fit_split); choose another"),
-        (["--on_split=nope"], "--on_split nope: is not there; "),
-        (["--fit_split=nope"], "--fit_split nope: is not there; "),
+        (["--on_split=nope"], "--on_split nope: does not exist; "),
+        (["--fit_split=nope"], "--fit_split nope: does not exist; "),
         (["--untrained", "--checkpoint=best"], "--untrained: evaluates initial weights, not --checkpoint best"),
         (["--gate=on", "--supervised.modalities=video"], "--gate on: supervised: a gate needs both modalities"),
-        (["--gate=on", "--supervised.amfm.gate=sigmoid"], "--supervised.amfm: the gate is the run's own"),
+        (["--gate=on", "--supervised.amfm.gate=sigmoid"], "--supervised.amfm: the gate is taken from the run"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(

@@ -180,7 +180,7 @@ def test_a_split_that_is_not_judged_chooses_the_best_layer(
     assert (told["best_on"], told["scores"]["selected_on_test"]) == ("val", 0)
     assert told["best_on_top1"][told["best"]] == max(told["best_on_top1"].values())
     assert told["scores"]["best_top1"] == told["scores"][f"{told['best']}_top1"]
-    assert "was chosen" not in capsys.readouterr().out
+    assert "was selected" not in capsys.readouterr().out
     assert evaluate.main(argv(finished, out, run, "--val_split=test")) == 0  # judged again, without training
     said = capsys.readouterr().out
     assert "steps were done already" in said

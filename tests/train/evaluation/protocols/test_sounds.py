@@ -291,7 +291,7 @@ class TestMisuse:
                 ["--folder={tmp}"],
                 r"is not a folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/scenes_stereo",
             ),
-            (["--folder={esc}", "--windows=2"], r"--windows 2: .* say how long with --seconds"),
+            (["--folder={esc}", "--windows=2"], r"--windows 2: .* set their length with --seconds"),
             (["--folder={esc}", "--windows=0"], r"--windows 0: must be at least 1"),
             (["--folder={esc}", "--seconds=0"], r"--seconds 0.0: must be more than 0"),
             (["--folder={esc}", "--svm.folds=1"], r"--svm\.folds 1: must be at least 2; see ks-eval sounds --help"),
