@@ -25,6 +25,8 @@ DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
 bug or an unforeseen fault, with no claim about the results."""
 BUG = "this is a bug; please report it with the lines above"
 """Printed after the traceback of an unexpected exception."""
+INSTALL_TORCH = "pip install 'kinetics-sounds[train]'"
+"""The remedy where PyTorch is not installed."""
 SAME_SECONDS = 0.5
 """Signals within this many seconds count as one request."""
 
@@ -83,7 +85,7 @@ def has_torch() -> bool:
 
 def refuse_without_torch(prog: str) -> NoReturn:
     """Raise the SettingsError of a command that cannot do without PyTorch."""
-    raise SettingsError(f"{prog} needs PyTorch: pip install 'kinetics-sounds[train]'")
+    raise SettingsError(f"{prog} needs PyTorch: {INSTALL_TORCH}")
 
 
 def keep_secret(words: Sequence[str]) -> None:

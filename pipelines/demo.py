@@ -15,17 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from kinetics_sounds import files, progress, stream
+from kinetics_sounds import files, progress
 from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, has_torch, refuse_without_torch, stoppable
 from kinetics_sounds.errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
 from kinetics_sounds.settings import parse
 
-from . import executors, html_page
+from . import executors
 from .executors import local
 from .synthetic import http_server, scenes
+from .viewing import report, runs, sets
 
 PACKAGE = __package__.rpartition(".")[0]
 QUICK = (48, 8)
@@ -139,7 +138,7 @@ def demo(settings: DemoSettings) -> int:
     rows = [_row("guessing", untrained, chance=True), _row("untrained", untrained), _row("trained", trained)]
     page = out / "report.html"
     minutes = (time.monotonic() - began) / 60
-    _report(page, out, rows, clips=len(videos), minutes=minutes)
+    _report(page, out, clips=len(videos), minutes=minutes)
     files.write_bytes(out / "scores.json", (json.dumps(rows, indent=2) + "\n").encode())
     print(_table(rows))
     print("untrained encoders are not at chance: a random network already sees motion energy and spectra")
@@ -231,32 +230,28 @@ def _table(rows: Sequence[Mapping[str, str | float]]) -> str:
     return "\n" + "\n".join(lines)
 
 
-def _report(page: Path, out: Path, rows: Sequence[Mapping[str, str | float]], *, clips: int, minutes: float) -> None:
-    metrics = [json.loads(line) for line in (out / "run/metrics.jsonl").read_bytes().splitlines()]
-    steps = tuple(float(line["step"]) for line in metrics)
-    curves = [
-        html_page.Curve(name, steps, tuple(float(line[name]) for line in metrics))
-        for name in ("loss", "cgra", "selfcl", "dead_channels", "samples_per_second", "data_wait_share")
-    ]
-    split = stream.open_split(out / "build/shards", "train")
-    firsts = [int(np.flatnonzero(split.label_index_N == label)[0]) for label in range(len(scenes.CLASSES))]
-    samples = []
-    for number in firsts:
-        with stream.sample(split, number) as sample:
-            parts = {name: sample.part(name) for name in split.dataset.parts}
-        label = split.dataset.labels[int(split.label_index_N[number])]
-        samples.append(html_page.from_parts(split.key(number), label, parts))
+def _report(page: Path, out: Path, *, clips: int, minutes: float) -> None:
+    """The page of ks-view with the build's clips and the run's curves and scores."""
+    build = sets.read(out / "build")
+    training = sum(row.split == "train" for row in build.rows)
     lines = [
         (
             f"{clips} videos of a made-up world, whose class lives only in motion and in the shape of the sound over time; "
-            f"{len(split)} for training, the rest held out. The whole way took {minutes:.1f} minutes."
+            f"{training} for training, the rest held out. The whole way took {minutes:.1f} minutes."
         ),
-        (
-            "The scores are percentages on held-out clips, of features before any gate. Untrained encoders are not at "
-            "chance: a random network already sees motion energy and spectra."
-        ),
+        "The scores are percentages on held-out clips, of features before any gate.",
     ]
-    html_page.write(page, title="kinetics-sounds demo", lines=lines, samples=samples, curves=curves, scores=rows)
+    written = report.write(
+        page,
+        title="kinetics-sounds demo",
+        found=[build],
+        ran=[runs.read(out / "run", results=[out / "eval"])],
+        embed=2 * len(scenes.CLASSES),
+        seed=0,
+        timeout_seconds=60,
+        lines=lines,
+    )
+    report.tell(written)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,11 @@ FOLDERS = {  # where the installed name's parts lie
     "kinetics_sounds.pipelines": ROOT / "pipelines",
     "kinetics_sounds.train": ROOT / "train",
 }
-DATA = {"kinetics_sounds.manifests.classes", "kinetics_sounds.train.recipes"}
+DATA = {
+    "kinetics_sounds.manifests.classes",
+    "kinetics_sounds.pipelines.viewing.assets",
+    "kinetics_sounds.train.recipes",
+}
 
 
 def sources() -> dict[str, Path]:
@@ -113,7 +117,7 @@ def test_the_wheel_holds_all_the_code_and_all_the_data(wheel: Path) -> None:
         f"kinetics_sounds/{path.relative_to(ROOT).as_posix().removeprefix('kinetics_sounds/')}"
         for pattern in (
             *("manifests/classes/*.txt", "manifests/classes/*.csv", "manifests/*.md"),
-            *("train/recipes/*.yaml", "kinetics_sounds/media/*.npz"),
+            *("train/recipes/*.yaml", "kinetics_sounds/media/*.npz", "pipelines/viewing/assets/*.*"),
         )
         for path in ROOT.glob(pattern)
     }
@@ -194,6 +198,20 @@ def test_every_tool_that_is_imported_is_declared() -> None:
     assert undeclared == set()
 
 
+def test_a_node_that_only_builds_needs_no_torch() -> None:
+    """The extra [train] brings what only the trainer imports, [all] brings every other extra, and [dev] that."""
+    extras = {name: set(group) for name, group in PYPROJECT["project"]["optional-dependencies"].items()}
+    [every] = extras["all"]
+    names = {re.split(r"[\[<>=; ]", each)[0] for each in extras["train"]}
+
+    assert names == {"safetensors", "tensorboard", "torch"}
+    assert not names & {re.split(r"[\[<>=; ]", each)[0] for each in PYPROJECT["project"]["dependencies"]}
+    assert set(every.removeprefix("kinetics-sounds[").removesuffix("]").split(",")) == extras.keys() - {"all", "dev"}
+    assert "kinetics-sounds[all]" in extras["dev"]
+    for place, path in sources().items():
+        assert place.startswith("kinetics_sounds/train/") or not names & imported(path), place
+
+
 def imported(path: Path) -> set[str]:
     """Top-level names that a file imports from elsewhere, at any depth of its code."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
@@ -235,6 +253,7 @@ VIOLATIONS = [
     ("Fetching, top to bottom", "pipelines/fetching/list_plan.py", "from . import list_report"),
     ("Packing, top to bottom", "pipelines/packing/encode_sample.py", "from . import upload"),
     ("Publishing, top to bottom", "pipelines/publishing/tables.py", "from . import card"),
+    ("Viewing, top to bottom", "pipelines/viewing/sets.py", "from . import report"),
     ("Exporting, top to bottom", "pipelines/exporting/placing.py", "from . import job"),
     (SIBLINGS, "pipelines/executors/local.py", "from . import ray"),
     (SIBLINGS, "pipelines/layouts/ogm.py", "from . import mmaction2"),
@@ -252,7 +271,7 @@ VIOLATIONS = [
         (MEDIA, "train/models/heads.py", f"import {tool}")
         for tool in ("av", "ffmpeg", "imageio_ffmpeg", "decord", "librosa")
     ),
-    *((MEDIA, "pipelines/html_page.py", f"import {tool}") for tool in ("soundfile", "torchcodec", "simplejpeg")),
+    *((MEDIA, "pipelines/viewing/page.py", f"import {tool}") for tool in ("soundfile", "torchcodec", "simplejpeg")),
     ("One door: webdataset", "kinetics_sounds/stream.py", "import webdataset"),
     ("One door: mlcroissant", "pipelines/publishing/check.py", "import mlcroissant"),
     ("One door: wandb", "train/engine/metrics.py", "import wandb"),

@@ -21,7 +21,6 @@ from kinetics_sounds import stream
 from kinetics_sounds.errors import BadSampleError, MediaError, ShardError
 from kinetics_sounds.media import decode as media_decode
 from kinetics_sounds.media.encode import SAMPLE_RATE
-from kinetics_sounds.pipelines import html_page
 from kinetics_sounds.shards import layout
 from kinetics_sounds.stream import Meta
 
@@ -220,8 +219,6 @@ def test_a_mel_that_holds_a_pickle_is_a_bad_sample_and_the_pickle_is_not_loaded(
             pytest.raises(BadSampleError, match="its mel-spectrogram cannot be read"),
         ):
             sample.mel()
-        with pytest.raises(ValueError, match="pickle"):
-            html_page.from_parts("k_0", "a", {layout.MEL: data, layout.FRAMES: b"", layout.AUDIO: b""})
     assert not ran.exists()
 
 

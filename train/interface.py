@@ -108,6 +108,14 @@ class Method(nn.Module):
         """All distinct encoders, including momentum encoders; these are compiled and activation-checkpointed."""
         return list({id(each): each for each in (self.video, self.audio)}.values())
 
+    def embed(self, modality: str, feature_BD: Tensor) -> Tensor:
+        """The embedding that the loss compares, of pooled features of "video" or "audio": (B, D) to (B, E).
+
+        That of the projection head `heads[modality]` where the method has one, else the features themselves.
+        """
+        heads = getattr(self, "heads", {})
+        return heads[modality](feature_BD) if modality in heads else feature_BD
+
     def check(self, inputs: "Inputs") -> None:
         """Raise ValueError if the method cannot learn from the inputs of a view."""
 

@@ -11,7 +11,14 @@ from . import ffmpeg
 
 
 def write_mp4(
-    path: Path, frames_THWC: np.ndarray, waveform: np.ndarray, *, fps: float, sample_rate: int, crf: int = 14
+    path: Path,
+    frames_THWC: np.ndarray,
+    waveform: np.ndarray,
+    *,
+    fps: float,
+    sample_rate: int,
+    crf: int = 14,
+    audio_bitrate: str = "96k",
 ) -> None:
     """Write uint8 frames of shape (T, H, W, 3) and a mono float waveform in [-1, 1] as H.264 and AAC.
 
@@ -35,7 +42,7 @@ def write_mp4(
             crf=crf,
             pix_fmt="yuv420p",
             acodec="aac",
-            audio_bitrate="96k",
+            audio_bitrate=audio_bitrate,
             format="mp4",
         )
         ffmpeg.run(output, timeout_seconds=60)

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 
+from kinetics_sounds.command import has_torch
+
 from . import Asked, Finding, Verdict
 
 DISTRIBUTION = "kinetics-sounds"
@@ -29,12 +31,13 @@ def python(_asked: Asked) -> Iterator[Finding]:
 
 
 def packages(_asked: Asked) -> Iterator[Finding]:
-    """Every dependency for this platform, including those of the extras."""
+    """Every dependency for this platform, including those of the extras, and of training where torch is installed."""
     from packaging.requirements import Requirement
 
+    ours = ("", "train") if has_torch() else ("",)
     for text in metadata.requires(DISTRIBUTION) or ():
         wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        if wanted.marker is not None and not any(wanted.marker.evaluate({"extra": extra}) for extra in ours):
             continue
         extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
         name, remedy = f"package {wanted.name}{extras}", f"pip install '{wanted.name}{extras}{wanted.specifier}'"

@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kinetics_sounds.command import INSTALL_TORCH, has_torch
+
 from . import PYTHON, Asked, Finding, Verdict, ending, last_words
 
 AGREE = "kinetics_sounds.train.diagnostics.rank_parity"
@@ -16,6 +18,9 @@ BYTES = 118 * 10**6
 
 def distributed(_asked: Asked) -> Iterator[Finding]:
     """Whether distributed training on this machine equals a single process, and the speed of all-reduce."""
+    if not has_torch():
+        yield Finding("ranks", Verdict.MISSING, "PyTorch is not installed", INSTALL_TORCH)
+        return
     compared = subprocess.run([*PYTHON, "-m", AGREE], check=False, capture_output=True, text=True)
     if compared.returncode not in (0, DIFFERS) or not compared.stdout:
         found = ending(compared.returncode) + last_words(compared.stderr)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kinetics_sounds.command import INSTALL_TORCH, has_torch
+
 from . import PYTHON, Asked, Finding, Verdict, ending, last_words
 
 EXAMINE = "kinetics_sounds.train.diagnostics.torch_report"
@@ -18,6 +20,10 @@ TOLERANCE = {"float32": 5e-3, "bfloat16": 3e-2}
 
 def torch(_asked: Asked) -> Iterator[Finding]:
     """Version of torch, its devices, and whether it computes correctly on each."""
+    if not has_torch():
+        found = "is not installed: builds and packs without it; ks-train, ks-eval and ks-demo need it"
+        yield Finding("torch", Verdict.WARNING, found, INSTALL_TORCH)
+        return
     examined = subprocess.run([*PYTHON, "-m", EXAMINE], check=False, capture_output=True, text=True)
     if examined.returncode != 0:
         remedy = "reinstall torch for this machine: https://pytorch.org/get-started/locally names the build"

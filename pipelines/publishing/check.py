@@ -49,6 +49,8 @@ class Finding:
     place: str
     """A file of the folder, or a clip's key."""
     what: str
+    keys: tuple[str, ...] = ()
+    """The clips that it is about, where it is about clips."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -255,28 +257,31 @@ def _classes(folder: Path, rows: Iterable[Row]) -> Iterator[Finding]:
 def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
     """Leakage between splits: the same video, key or bytes, or re-encoded copies. Takes nearly linear time."""
     splits = defaultdict[str, set[str]](set)
-    keys = defaultdict[str, set[str]](set)
+    where_is = defaultdict[str, set[str]](set)
+    keys = defaultdict[str, dict[str, None]](dict)
     contents_ = defaultdict[str, list[Row]](list)
     for row in rows:
         splits[str(row["youtube_id"])].add(str(row["split"]))
-        keys[str(row["key"])].add(str(row["split"]))
+        where_is[str(row["key"])].add(str(row["split"]))
+        keys[str(row["youtube_id"])][str(row["key"])] = None
         if row["status"] == "ok":
             contents_[str(row["sha256"])].append(row)
     for video, where in splits.items():
         if len(where) > 1:
-            yield Finding("video_leak", video, f"the video is in {' and '.join(sorted(where))}")
-    for key, where in keys.items():
+            yield Finding("video_leak", video, f"the video is in {' and '.join(sorted(where))}", tuple(keys[video]))
+    for key, where in where_is.items():
         if len(where) > 1:
-            yield Finding("video_leak", key, f"the clip is in {' and '.join(sorted(where))}")
+            yield Finding("video_leak", key, f"the clip is in {' and '.join(sorted(where))}", (key,))
     for same in contents_.values():
-        if len({row["key"] for row in same}) > 1:
+        if len(alike := tuple(dict.fromkeys(str(row["key"]) for row in same))) > 1:
             told = ", ".join(f"{row['key']} ({row['split']})" for row in same[:MOST_FINDINGS])
-            yield Finding("same_content", str(same[0]["key"]), f"the same bytes under several keys: {told}")
+            yield Finding("same_content", alike[0], f"the same bytes under several keys: {told}", alike)
     ok = [row for same in contents_.values() for row in same[:1]]  # equal bytes are told of above
     for first, second in likeness.alike_pairs(ok):
         if first["split"] != second["split"]:
             told = f"{first['split']} is alike {second['key']} in {second['split']}"
-            yield Finding("alike", str(first["key"]), f"in {told}: the same scene, encoded anew")
+            both = (str(first["key"]), str(second["key"]))
+            yield Finding("alike", both[0], f"in {told}: the same scene, encoded anew", both)
 
 
 def _croissant(folder: Path, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ MODULES = {
     "ks-demo": "pipelines.demo",
     "ks-doctor": "pipelines.doctor",
     "ks-publish": "pipelines.publish",
+    "ks-view": "pipelines.view",
 }
 OPTIONS = {
     "ks-build": "classes clips clips_format clips_split annotations splits source out limit per_class executor workers "
@@ -59,6 +60,7 @@ OPTIONS = {
     "ks-publish run": "run checkpoint out push yes public license dataset json",
     "ks-publish check": "no_croissant json",
     "ks-publish diff": "out json",
+    "ks-view": "path run out title embed seed timeout json",
 }
 """Every option of every command but those of nested groups; taking one away breaks somebody's script."""
 
@@ -130,7 +132,17 @@ def test_help_names_exactly_the_options_of_sources_and_executors(command: str) -
 
 @pytest.mark.parametrize(
     "command",
-    ["ks-build", "ks-shard", "ks-shard stats", "ks-export ogm", "ks-train", "ks-demo", "ks-doctor", "ks-eval linear"],
+    [
+        "ks-build",
+        "ks-shard",
+        "ks-shard stats",
+        "ks-export ogm",
+        "ks-train",
+        "ks-demo",
+        "ks-doctor",
+        "ks-view",
+        "ks-eval linear",
+    ],
 )
 def test_help_shows_examples_and_exit_codes_or_defaults(command: str) -> None:
     shown = call(command, "--help").stdout
@@ -248,6 +260,11 @@ CASES = [
     ("ks-eval", "linear --run here", "here: is not a training run"),
     ("ks-eval", "linaer --run here", "did you mean 'linear'"),
     ("ks-demo", "--clips 3", "--clips 3: must be at least 48"),
+    ("ks-view", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
+    ("ks-view", "here", "here: is no manifest, build, shard set, published folder or run"),
+    ("ks-view", "text.parquet", "text.parquet: cannot be read as Parquet"),
+    ("ks-view", "--run here", "here: is no training run"),
+    ("ks-view", "here --embed -1", "--embed -1: must be from 0 to 500"),
     ("ks-doctor", "--timeout 0", "--timeout 0: must be more than 0"),
     ("ks-doctor", "--timeout 1e9", "at most 86400"),
     ("ks-doctor", "--source youtube", "sources are asked only with --live; add it"),

@@ -11,6 +11,7 @@ from kinetics_sounds.pipelines import build, demo, shard
 from kinetics_sounds.train import evaluate, pretrain
 
 from .conftest import Inline, inline
+from .viewing import made
 
 MAINS: dict[str, Callable[[list[str]], int]] = {
     "pipelines.build": build.main,
@@ -26,8 +27,13 @@ def look(out: Path, said: str, *, clips: int, recall: str) -> None:
     assert [row["encoders"] for row in (guessing, untrained, trained)] == ["guessing", "untrained", "trained"]
     assert guessing["linear top1"] == pytest.approx(100 / 6)
     assert set(trained) == {"encoders", "linear top1", "knn top1", f"crossmodal video_to_audio_{recall}"}
-    page = (out / "report.html").read_text()
-    assert page.count("<video") == page.count("<audio") == 6
+    told, embedded = made.document(out / "report.html"), made.document(out / "report.html", "media")
+    assert (told["count"], len(embedded)) == (clips, 12)
+    (run,) = told["runs"]
+    assert {"loss", "data_wait_share"} <= set(run["curves"])
+    found = {(each["probe"], each["untrained"]): each["scores"] for each in run["results"]}
+    assert set(found) == {(probe, untrained) for probe in demo.PROBES for untrained in (True, False)}
+    assert found["linear", False]["top1"] == trained["linear top1"]
     assert str(out / "report.html") in said
     report = json.loads((out / "build/report.json").read_text())
     assert report["statuses"] == {"ok": clips}

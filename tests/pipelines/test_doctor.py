@@ -34,6 +34,7 @@ from kinetics_sounds.pipelines.checks import (
     machine,
     media_tools,
     packages,
+    rank_parity,
     sources,
     torch_report,
 )
@@ -431,6 +432,19 @@ def test_packages_are_held_against_our_own_metadata(monkeypatch: pytest.MonkeyPa
     assert found["package tool[default]"].remedy == "pip install 'tool[default]>=2026.7.4'"
 
 
+@pytest.mark.parametrize(
+    ("there", "found"), [(True, {"package numpy": "ok", "package torch": "missing"}), (False, {"package numpy": "ok"})]
+)
+def test_packages_of_training_are_looked_at_where_torch_is(
+    there: bool, found: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = ["numpy>=2", "torch>=2.4; extra == 'train'", "captum; extra == 'eval'"]
+    installed(monkeypatch, {"kinetics-sounds": ours}, {"numpy": "2.4", "torch": "2.3"})
+    monkeypatch.setattr(packages, "has_torch", lambda: there)
+
+    assert verdicts(packages.packages(Asked())) == found
+
+
 def test_a_python_that_is_too_old_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.platform, "python_version", lambda: "3.10.14")
     monkeypatch.setattr(packages.platform, "machine", lambda: "aarch64")
@@ -508,6 +522,16 @@ def test_wrong_convolutions_are_named(changes: dict[str, Any], verdict: str) -> 
 
     assert finding.verdict == verdict
     assert bool(finding.remedy) == (verdict != "ok")
+
+
+def test_without_torch_a_machine_builds_and_packs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for check in (torch_report, rank_parity):
+        monkeypatch.setattr(check, "has_torch", lambda: False)
+
+    torch, ranks = only(torch_report.torch(Asked())), only(rank_parity.distributed(Asked()))
+
+    assert (torch.verdict, torch.remedy) == (Verdict.WARNING, "pip install 'kinetics-sounds[train]'")
+    assert (ranks.verdict, ranks.remedy) == (Verdict.MISSING, torch.remedy)  # --distributed asked for them
 
 
 def test_a_torch_that_dies_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

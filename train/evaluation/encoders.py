@@ -23,6 +23,7 @@ from kinetics_sounds.stream import Meta, Sample
 
 from ..config import run_folder
 from ..engine import build, checkpoint, checkpoint_state
+from ..interface import Method
 
 MOST_BYTES = {
     "config.yaml": MOST_CONFIG_BYTES,
@@ -114,8 +115,8 @@ class RawClip:
 class Encoders:
     """Video and audio encoder in evaluation mode, with their preprocessing."""
 
-    method: nn.Module
-    """The method that owns both encoders, with its other weights (gate, classifier)."""
+    method: Method
+    """The method that owns both encoders, with its other weights (projection head, gate, classifier)."""
     video: nn.Module
     """float32 (B, C, T, H, W) to (B, D)."""
     audio: nn.Module

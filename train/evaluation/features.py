@@ -19,9 +19,9 @@ from ..probes import Features
 from .encoders import Encoders
 from .split_pass import over_split
 
-Kind = Literal["pooled", "unit", "conv5"]
+Kind = Literal["pooled", "unit", "conv5", "embedding"]
 """pooled: encoder output. unit: encoder output L2-normalized per clip before averaging over clips. conv5: maps of the last
-layer, max-pooled 2 x 2 (9216 values for 512 x 2 x 7 x 7)."""
+layer, max-pooled 2 x 2 (9216 values for 512 x 2 x 7 x 7). embedding: output of the projection head."""
 
 
 @torch.inference_mode()
@@ -48,11 +48,14 @@ def extract(
 
     def pooled(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         inputs = encoders.view.augment(batch, encoders.view_settings)
-        sides = (encoders.video, inputs["video"]), (encoders.audio, inputs["audio"])
-        video_BD, audio_BD = (
-            torch.stack(torch.split(encode(encoder, side.flatten(0, 1), kind=kind), side.shape[1])).mean(dim=1)
-            for encoder, side in sides
-        )
+        sides = {"video": (encoders.video, inputs["video"]), "audio": (encoders.audio, inputs["audio"])}
+        made = []
+        for modality, (encoder, side) in sides.items():
+            feature_BD = encode(encoder, side.flatten(0, 1), kind=kind)
+            if kind == "embedding":
+                feature_BD = encoders.method.embed(modality, feature_BD)
+            made.append(torch.stack(torch.split(feature_BD, side.shape[1])).mean(dim=1))
+        video_BD, audio_BD = made
         return video_BD, audio_BD
 
     title = f"ks-eval features of {split.name}"

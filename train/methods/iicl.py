@@ -27,23 +27,23 @@ class Settings:
     hidden: int = 512
     """Width of the hidden layer of both heads."""
     clusters: int = 400
-    """Number of clusters; the number of classes if clusters are evaluated against classes."""
+    """Number of clusters; for ks-eval cluster_head use the number of classes."""
     temperature: float = 0.5
     """Softmax temperature of the instance loss."""
     cluster_temperature: float = 0.5
     """Softmax temperature of the cluster loss."""
     instance_weight: float = 1.0
-    """Weight of the instance loss; 0: clusters only."""
+    """Weight of the instance loss; 0: clusters only (Table II)."""
     cluster_weight: float = 0.5
-    """Weight of the cluster loss in the second stage (lambda); 0: instances only."""
+    """Weight of the cluster loss in the second stage (lambda); 0: instances only (Table II)."""
     first_stage: int = 300
-    """Epochs with the instance loss only."""
+    """Epochs with the instance loss only, before the cluster loss is added; fewer than the epochs of the run."""
     attention: bool = True
-    """Feed co-attention outputs, instead of pooled features, to the heads."""
+    """Train the heads on co-attention outputs; false: on pooled features."""
     project: bool = False
     """Learn query, key and value projections in the co-attention."""
     shared_heads: bool = True
-    """Share the heads between modalities."""
+    """Share both heads between modalities."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for invalid heads, weights or stages."""
@@ -56,7 +56,17 @@ class Settings:
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Iicl":
-    """Build the method on two encoders; raises ValueError if their widths differ or they do not provide maps."""
+    """Build the method on two encoders.
+
+    Raises ValueError for encoders of different widths or without maps, and for a run that ends before its second stage.
+    """
+    before = settings.first_stage * data.steps_per_epoch
+    if settings.cluster_weight and before and before >= data.steps > 0:
+        raise ValueError(
+            f"the run ends after {data.steps} steps, and the cluster loss joins after {before} (iicl.first_stage "
+            f"{settings.first_stage} epochs of {data.steps_per_epoch}); lower --iicl.first_stage, train for longer, or set "
+            "--iicl.cluster_weight 0 for an instance-only run"
+        )
     return Iicl(settings, video=video, audio=audio)
 
 
@@ -107,11 +117,18 @@ class Iicl(Method):
             logs |= {"cluster": contrast, "entropy": entropy, "clusters_used": used_C.mean()}
         return Output(loss, {"loss": loss.detach(), **{name: each.detach() for name, each in logs.items()}})
 
-    def assignments(self, video_BCTHW: Tensor, audio_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Cluster probabilities by video and by audio: (B, C) each, rows sum to 1."""
-        sides = zip(MODALITIES, self._seen(video_BCTHW, audio_BCTHW), strict=True)
-        video_BC, audio_BC = (_probabilities(self._head(self.cluster, name)(side)) for name, side in sides)
-        return video_BC, audio_BC
+    def embed(self, modality: str, feature_BD: Tensor) -> Tensor:
+        """The instance head's embedding of pooled features, without co-attention: (B, dim)."""
+        embedding_BD: Tensor = self._head(self.instance, modality)(feature_BD)
+        return embedding_BD
+
+    def assign(self, modality: str, feature_BD: Tensor) -> Tensor:
+        """Cluster probabilities of one modality's pooled features, without co-attention: (B, C), rows sum to 1."""
+        return _probabilities(self._head(self.cluster, modality)(feature_BD))
+
+    def first_clusters(self, steps_per_epoch: int) -> int | None:
+        """Step at which training of the cluster head starts; None if never."""
+        return self.settings.first_stage * steps_per_epoch if self.settings.cluster_weight else None
 
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Inputs of the heads for both modalities of a batch: (B, D) each."""

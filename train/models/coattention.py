@@ -1,11 +1,10 @@
-"""Co-attention over positions: each modality's values are weighted by the other one's queries (IICL, section III.B).
+"""Co-attention over positions: each modality's values, weighted by queries of the other modality (IICL, section III.B).
 
 Shape suffixes: B samples, P positions of the video maps, Q positions of the audio maps, D channels.
 """
 
-import math
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -20,17 +19,20 @@ class CoAttention(nn.Module):
         )
 
     def forward(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean attention output of each modality for the queries of the other: maps (B, D, ...) to (B, D) each.
+        """Mean over query positions of cross-attention between the maps (B, D, ...) of both encoders: (B, D) each.
 
-        Each output is a convex combination of its own positions.
+        The video's output has queries of the audio's positions, keys and values of its own; the audio's the other way round. So
+        each lies in the convex hull of its own positions, and a map of one position is returned unchanged. In float32: the
+        products of unbounded features overflow float16.
         """
         tokens = {"video": video.flatten(2).transpose(1, 2), "audio": audio.flatten(2).transpose(1, 2)}
-        return self._attended(tokens, of="video", by="audio"), self._attended(tokens, of="audio", by="video")
+        with torch.autocast(video.device.type, enabled=False):
+            return self._attended(tokens, of="video", by="audio"), self._attended(tokens, of="audio", by="video")
 
     def _attended(self, tokens: dict[str, Tensor], *, of: str, by: str) -> Tensor:
-        asked, held = tokens[by], tokens[of]
-        query = self.queries[of](asked) if self.queries else asked
-        key = self.keys[of](held) if self.keys else held
-        value = self.values[of](held) if self.values else held
-        weight_BQP = torch.softmax(query @ key.transpose(1, 2) / math.sqrt(query.shape[2]), dim=2)
-        return (weight_BQP @ value).mean(dim=1)
+        least = torch.promote_types(tokens[of].dtype, torch.float32)
+        own, other = tokens[of].to(least), tokens[by].to(least)
+        query = self.queries[of](other) if self.queries else other
+        key = self.keys[of](own) if self.keys else own
+        value = self.values[of](own) if self.values else own
+        return F.scaled_dot_product_attention(query, key, value).mean(dim=1)

@@ -10,8 +10,9 @@ ROUNDING = 1e-8
 def wrap(optimizer: torch.optim.Optimizer, *, trust: float) -> None:
     """Rescale the gradients of an optimizer by LARC before every step, with weight decay included.
 
-    g <- (g + decay * w) * min(trust * |w| / (|g| + decay * |w| + 1e-8) / lr, 1) for each parameter w; g + decay * w if |w| or
-    g| is 0. `decay` is the group's `weight_decay`, which is set to 0 because it is applied here.
+    g <- (g + decay * w) * min(trust * |w| / (|g| + decay * |w| + 1e-8) / lr, 1) for each parameter w; g + decay * w where |w| or
+    |g| is 0 (where NVIDIA's LARC leaves the gradient without decay). `decay` is the group's `weight_decay`, which is 0 from then
+    on.
     """
     for group in optimizer.param_groups:
         group["decay"], group["weight_decay"] = group["weight_decay"], 0.0

@@ -13,6 +13,7 @@ suffixes as in `probes`, with K clusters.
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -28,6 +29,8 @@ DEALS = 20
 class Settings:
     """k-means options."""
 
+    features: Literal["pooled", "embedding"] = "pooled"
+    """pooled: features of the encoders. embedding: the output of the projection head, which the loss of the run compares."""
     clusters: int | None = None
     """Number of clusters, at most the number of clips. Default: the number of classes."""
     restarts: int = 10

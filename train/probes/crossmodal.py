@@ -1,7 +1,8 @@
 """Cross-modal retrieval: whether a clip's audio retrieves its video, and its video its audio.
 
-Each clip of a split queries with one modality; the gallery is the other modality of all N clips, including its own, ranked by
-cosine. Use it only on ungated pooled features (see `probes`). Two tasks in both directions, in percent:
+Every clip of a split queries with one modality; the gallery is the other modality of all N clips, itself included,
+ordered by cosine; the results give N as "samples". Use it only on ungated features (see `probes`). Two questions, both
+directions, in percent:
 
 * instance: rank of the clip's own other modality. R@k is the fraction of queries with a rank of at most k, MRR the mean of
   1 / rank. Chance is k / N and H_N / N, with H_N = 1 + 1/2 + ... + 1/N.
@@ -13,6 +14,7 @@ are equal, therefore scores exactly chance. Shape suffixes as in `probes`, with 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +27,10 @@ NEEDS_TRAIN_FEATURES = False
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Metrics to report."""
+    """What is compared and reported."""
 
+    features: Literal["pooled", "embedding"] = "pooled"
+    """pooled: features of the encoders. embedding: the output of the projection head, which the loss of the run compares."""
     ks: tuple[int, ...] = (1, 5, 10)
     """Values of k for R@k; those above the number of clips are left out."""
 

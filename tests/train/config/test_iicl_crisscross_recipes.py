@@ -266,6 +266,8 @@ def test_a_run_on_a_set_with_sound(name: str, sounding: Path, tmp_path: Path) ->
         assert pretrain.main(argv) == 2  # what it is standardised by is not there
         (line,) = (each for each in RECIPES[name].head if "ks-shard stats" in each)
         assert shard.main(["stats", str(shards), "--workers=1", *line.partition("ks-shard stats ")[2].split()]) == 0
+        assert pretrain.main(argv) == 2  # a run of one step has no second stage
+        argv.append("--iicl.first_stage=0")
 
     assert pretrain.main(argv) == 0
 

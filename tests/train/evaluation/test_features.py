@@ -36,6 +36,20 @@ def test_an_empty_split_is_refused_before_the_work_begins(finished: Path, split:
         features.extract(load(finished), empty, clips=1, batch=4, loading=loading)
 
 
+def test_embeddings_are_the_projection_heads_output(
+    finished: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that doubles what video has and negates what audio has; averaged over clips like any feature."""
+    encoders, split = load(finished), open_split(str(shards), "test")
+    loading = Loading(workers=0, device=torch.device("cpu"))
+    pooled = features.extract(encoders, split, clips=2, batch=4, loading=loading)
+    monkeypatch.setattr(encoders.method, "embed", lambda name, each: each * {"video": 2, "audio": -1}[name])
+    found = features.extract(encoders, split, clips=2, batch=4, loading=loading, kind="embedding")
+
+    torch.testing.assert_close(found.video_ND, 2 * pooled.video_ND)
+    torch.testing.assert_close(found.audio_ND, -pooled.audio_ND)
+
+
 @pytest.mark.slow
 def test_two_ranks_have_the_features_and_the_scores_of_one_process(
     ranks: Any, finished: Path, shards: Path, single: Path, tmp_path: Path

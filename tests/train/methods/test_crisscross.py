@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from kinetics_sounds.train.interface import Method
 from kinetics_sounds.train.methods import crisscross
 from kinetics_sounds.train.optim.optimizer import Optim, make_optimizer, rates
 
@@ -133,3 +134,13 @@ def test_the_predictors_rate_is_constant_where_the_others_follow_a_cosine() -> N
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         crisscross.Settings(**wrong)
+
+
+def test_its_embedding_is_the_projectors_output() -> None:
+    """What any method with a projection head a modality gives; one without gives the features themselves."""
+    made = method()
+    feature_BD = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+
+    for modality in ("video", "audio"):
+        torch.testing.assert_close(made.embed(modality, feature_BD), made.heads[modality](feature_BD))
+    assert Method.embed(Flat(), "video", feature_BD) is feature_BD

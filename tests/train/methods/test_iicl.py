@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,32 @@ def test_the_first_stage_is_infonce_of_the_heads_outputs_and_the_second_adds_clu
     assert set(first.logs) == {"loss", "instance"}
     torch.testing.assert_close(second.loss, expected + 0.5 * (second.logs["cluster"] - second.logs["entropy"]))
     assert 0 < second.logs["clusters_used"] <= 1
+
+
+def test_features_that_are_evaluated_see_one_modality() -> None:
+    """Embeddings and cluster probabilities are the heads' of pooled features, whether or not co-attention is trained."""
+    made = method(shared_heads=False).eval()
+    feature_BD = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+
+    for modality in ("video", "audio"):
+        torch.testing.assert_close(made.embed(modality, feature_BD), made.instance[modality](feature_BD))
+        probability_BC = made.assign(modality, feature_BD)
+        torch.testing.assert_close(probability_BC, torch.softmax(made.cluster[modality](feature_BD), dim=1))
+    assert not torch.allclose(made.embed("video", feature_BD), made.embed("audio", feature_BD))
+
+
+@pytest.mark.parametrize(("steps", "first_stage", "weight"), [(30, 3, 0.5), (31, 3, 0.5), (30, 3, 0.0), (30, 0, 0.5)])
+def test_a_run_that_ends_before_its_second_stage_is_refused(steps: int, first_stage: int, weight: float) -> None:
+    """Ten steps an epoch: the second stage begins at step 30, and the last step of 30 is number 29."""
+    data = DATA._replace(steps=steps, steps_per_epoch=10)
+    settings = iicl.Settings(
+        dim=4, hidden=4, clusters=3, attention=False, first_stage=first_stage, cluster_weight=weight
+    )
+    refused = (steps, first_stage, weight) == (30, 3, 0.5)
+
+    told = "ends after 30 steps, and the cluster loss joins after 30"
+    with pytest.raises(ValueError, match=told) if refused else nullcontext():
+        iicl.build(settings, video=Flat(), audio=Flat(), data=data)
 
 
 def test_clusters_learn_nothing_in_the_first_stage() -> None:

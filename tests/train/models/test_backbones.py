@@ -1,5 +1,6 @@
 """Truths about the encoders. Sizes are counted on the meta device, where tensors have shapes but no numbers."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -392,6 +393,16 @@ def test_r2plus1d_18_is_torchvisions() -> None:
 
     assert maps.shape == (2, 3, 3, 4, 4)
     torch.testing.assert_close(block(video_BCTHW), maps)
+
+
+@pytest.mark.parametrize("backbone", [resnet18, r2plus1d_18], ids=["resnet18", "r2plus1d_18"])
+def test_residual_networks_of_torchvision_begin_with_its_weights(backbone: ModuleType) -> None:
+    """Normal with standard deviation sqrt(2 / (outputs * kernel)), kaiming_normal_ in mode fan_out."""
+    torch.manual_seed(0)
+    for each in backbone.build(backbone.Settings()).modules():
+        if isinstance(each, nn.Conv3d):
+            right = math.sqrt(2 / (each.out_channels * math.prod(each.kernel_size)))
+            assert each.weight.std().item() == pytest.approx(right, rel=0.1)
 
 
 def test_a_block_of_avids_network_adds_its_shortcut_before_the_last_norm() -> None:

@@ -52,3 +52,14 @@ def test_projections_that_change_nothing_change_nothing() -> None:
     assert sum(each.numel() for each in learnt.parameters()) == 6 * 16
     for one, other in zip(plain(*given), learnt(*given), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_it_is_computed_in_float32_under_autocast() -> None:
+    """Features of 12 in 512 channels have a product of 73,728, beyond what float16 holds."""
+    map_BDP = torch.full((2, 512, 3), 12.0)
+    with torch.autocast("cpu", dtype=torch.float16):
+        video, audio = CoAttention(512, project=False)(map_BDP.half(), map_BDP.half())
+
+    assert video.dtype == torch.float32
+    torch.testing.assert_close(video, torch.full((2, 512), 12.0))
+    torch.testing.assert_close(audio, torch.full((2, 512), 12.0))

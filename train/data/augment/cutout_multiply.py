@@ -1,4 +1,8 @@
-"""Cutout as in CrissCross's public code: multiply one square by the clip's mean (its paper fills it)."""
+"""Cutout as in CrissCross's public code: multiply one square by the clip's mean (its paper fills it).
+
+The square is drawn as in `cutout`; in CrissCross's code it may cross the edge, has an even side, and the mean is that of the
+first frame.
+"""
 
 from collections.abc import Sequence
 

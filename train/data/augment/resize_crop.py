@@ -1,9 +1,9 @@
 """Random resize crop of a mel-spectrogram (BYOL-A): crop a padded spectrogram and resize it to its original size.
 
 The spectrogram is centered on a canvas of zeros 1.5 times as long; the crop is 0.6 to 1.5 times as high and as long as the
-spectrogram, at most the canvas. Two differences from BYOL-A's code: there, zeros are the mean of a standardized spectrogram,
-here it is in [0, 1] and they are silence; and its bicubic interpolation aligns corner pixel centers (`align_corners`), ours
-aligns edges.
+spectrogram, at most the canvas. In BYOL-A's code, and in clip_and_log_mel, the spectrogram is standardized, so zero is its
+mean; in clip_and_mel it is in [0, 1], and zero is silence. BYOL-A's bicubic interpolation aligns the centers of corner pixels
+(`align_corners`), ours their edges.
 """
 
 from collections.abc import Sequence

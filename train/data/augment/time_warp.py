@@ -1,6 +1,6 @@
 """Time warp of a mel-spectrogram (SpecAugment): move one column by up to 19, and stretch both sides.
 
-CrissCross does not use it in pretraining.
+CrissCross does not use it in pretraining; its code moves a column by -19 to +20 and interpolates bicubically, ours linearly.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
@@ -19,6 +19,7 @@ from ...data.dataset import default_cache
 from ...data.loader import Loading
 from ...distributed import consistency, devices, process_group
 from ...distributed.process_group import World
+from ...engine import checkpoint_state
 from ...probes import cluster
 from .. import results
 from ..encoders import Encoders, load
@@ -30,24 +31,27 @@ from ..split_pass import over_split
 class Assigning(Protocol):
     """A method with a cluster head, such as iicl."""
 
-    cluster: nn.Module
+    def assign(self, modality: str, feature_BD: Tensor, /) -> Tensor:
+        """Cluster probabilities of pooled features of "video" or "audio": (B, C)."""
+        ...
 
-    def assignments(self, video_BCTHW: Tensor, audio_BCTHW: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Cluster probabilities by video and by audio: (B, C) each."""
+    def first_clusters(self, steps_per_epoch: int, /) -> int | None:
+        """Step at which training of the cluster head starts; None if never."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Compare a run's own clusters with the classes: NMI and ACC, of both modalities together and of each (IICL, Table II).
+    """Compare the clusters of a run's own cluster head with the classes: NMI and ACC (IICL's Table II).
 
     Examples:
       ks-eval cluster_head --run runs/iicl_k400
       torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate cluster_head --run runs/iicl_k400
 
-    A sample's cluster is its most likely one, with probabilities averaged over clips (and modalities). ACC assigns each cluster
-    to at most one class, so it is meant for as many clusters as classes (--iicl.clusters). For k-means clusters of any run, use
-    ks-eval cluster.
+    The head takes the pooled features of each modality, without co-attention, so that neither sees the other. A sample's cluster
+    is the argmax of its probabilities, averaged over its clips; scores are of both modalities (averaged too), and of each alone.
+    ACC pairs clusters and classes one to one, so train with --iicl.clusters set to the number of classes. ks-eval cluster finds
+    clusters by k-means, for any run.
 
     exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
@@ -69,7 +73,7 @@ class Settings:
     clips: int = 1
     """Evenly spaced clips per sample; their probabilities are averaged."""
     batch: int = 16
-    """Samples per forward pass, one clip of each at a time."""
+    """Samples per forward pass, with all their clips."""
     workers: int = 1
     """Data-loading processes; 0 loads in the main process."""
     device: str = "auto"
@@ -91,6 +95,8 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         raise RunError(
             f"{settings.run}: its method has no cluster head; take ks-eval cluster, which finds clusters by k-means"
         )
+    if encoders.checkpoint is not None:
+        _check_trained(encoders.method, encoders.checkpoint, facts["data"].get("steps_per_epoch", 0))
     with process_group.start(devices.pick_device(settings.device)) as world:
         told = {
             "checkpoint": str(encoders.checkpoint),
@@ -121,24 +127,38 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     return DONE
 
 
+def _check_trained(method: Assigning, checkpoint: Path, steps_per_epoch: int) -> None:
+    """Raise RunError where the checkpoint's cluster head still has its initial weights."""
+    first, step = method.first_clusters(steps_per_epoch), checkpoint_state.read_state(checkpoint)["step"]
+    if first is None or step <= first:
+        when = "never learns in this run (--iicl.cluster_weight 0)" if first is None else f"learns from step {first} on"
+        raise RunError(
+            f"{checkpoint}: its cluster head {when}, and this checkpoint is of step {step}; take a later checkpoint, or ks-eval "
+            "cluster, which finds clusters by k-means"
+        )
+
+
 @torch.inference_mode()
 def _assigned(
     encoders: Encoders, split: Split, settings: Settings, loading: Loading, world: World
 ) -> tuple[Tensor, Tensor]:
-    """Cluster probabilities by video and by audio, averaged over the clips: (N, C) each."""
+    """Cluster probabilities of video and of audio, averaged over the clips: (N, C) each."""
     method = cast("Assigning", encoders.method)
+    sides = {"video": encoders.video, "audio": encoders.audio}
 
     def of_batch(arrays: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         inputs = encoders.view.augment(arrays, encoders.view_settings)
-        video, audio = inputs["video"], inputs["audio"].expand(-1, settings.clips, -1, -1, -1, -1)
-        made = [method.assignments(video[:, clip], audio[:, clip]) for clip in range(settings.clips)]
-        seen, heard = (torch.stack(each).mean(dim=0) for each in zip(*made, strict=True))
-        return seen, heard
+        made = []
+        for name, encoder in sides.items():
+            each_BC = method.assign(name, encoder(inputs[name].flatten(0, 1)))
+            made.append(torch.stack(torch.split(each_BC, inputs[name].shape[1])).mean(dim=1))
+        video_BC, audio_BC = made
+        return video_BC, audio_BC
 
     title = f"ks-eval clusters of {split.name}"
-    seen_NC, heard_NC = over_split(
+    video_NC, audio_NC = over_split(
         encoders, split, of_batch, clips=settings.clips, batch=settings.batch, loading=loading, world=world, title=title
     )
-    if not (seen_NC.isfinite().all() and heard_NC.isfinite().all()):
+    if not (video_NC.isfinite().all() and audio_NC.isfinite().all()):
         raise RunError(f"{encoders.checkpoint}: its assignments are not finite; train again with a lower --optim.lr")
-    return seen_NC, heard_NC
+    return video_NC, audio_NC

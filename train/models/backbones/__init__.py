@@ -57,6 +57,17 @@ def conv_over_space(inputs: int, outputs: int, side: int, *, stride: int = 1) ->
     )
 
 
+def he_initialised(network: Network) -> Network:
+    """The same network, its convolutions initialised as torchvision initialises those of residual networks.
+
+    Normal with variance 2 / fan-out (He et al., arXiv 1502.01852, Eq. 14; `kaiming_normal_`, `fan_out`).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
 def middle_channels(inputs: int, outputs: int, *, time: int, space: int) -> int:
     """Channels between a (1, d, d) and a (t, 1, 1) convolution that match the parameters of a (t, d, d) one.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import Trunk, conv_over_space, middle_channels
+from . import Trunk, conv_over_space, he_initialised, middle_channels
 
 STEM = 45 / 64
 """Middle channels of the stem as a fraction of its outputs."""
@@ -33,8 +33,8 @@ class Settings:
 
 
 def build(settings: Settings) -> "R2Plus1D18":
-    """Build an untrained encoder."""
-    return R2Plus1D18(settings)
+    """Make an untrained encoder, initialised as torchvision's."""
+    return he_initialised(R2Plus1D18(settings))
 
 
 class R2Plus1D18(Trunk):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import Trunk, conv_over_space
+from . import Trunk, conv_over_space, he_initialised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Settings:
 
 
 def build(settings: Settings) -> "ResNet18":
-    """Build an untrained encoder."""
-    return ResNet18(settings)
+    """Make an untrained encoder, initialised as torchvision's."""
+    return he_initialised(ResNet18(settings))
 
 
 class ResNet18(Trunk):

@@ -1,6 +1,7 @@
 """ks-eval cluster_head: a run's own clusters against the classes, by an independent loop."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ def test_its_scores_are_those_of_the_most_likely_clusters(clips: int, run: Path,
             inputs = encoders.view.augment(arrays, encoders.view_settings)
             sides = torch.zeros(2, 2)
             for clip in range(clips):
-                found = method.assignments(inputs["video"][:, clip], inputs["audio"][:, 0])
-                sides += torch.cat(found)
+                sides[0] += method.assign("video", encoders.video(inputs["video"][:, clip]))[0]
+            sides[1] = clips * method.assign("audio", encoders.audio(inputs["audio"][:, 0]))[0]
         for prefix, side in (("", sides.sum(dim=0)), ("video_", sides[0]), ("audio_", sides[1])):
             chosen[prefix].append(int(side.argmax()))
     labels = split.label_index_N
@@ -63,6 +64,29 @@ def test_its_scores_are_those_of_the_most_likely_clusters(clips: int, run: Path,
 
 def test_it_can_be_asked_of_untrained_weights(run: Path, tmp_path: Path) -> None:
     assert judged(run, tmp_path, "--untrained")["checkpoint"] == "untrained"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ("--iicl.first_stage=1", "--steps=4"),
+            "learns from step 2 on, and this checkpoint is of step 2; take a later",
+        ),
+        (("--iicl.cluster_weight=0",), r"never learns in this run \(--iicl.cluster_weight 0\)"),
+    ],
+)
+def test_a_head_that_has_not_learnt_is_refused(
+    options: tuple[str, ...], told: str, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two steps an epoch: the checkpoint of step 2 is the last of the first stage."""
+    run, sizes = tmp_path / "run", ("dim=4", "hidden=8", "clusters=2")
+    argv = small(run, "--method=iicl", "--steps=2", "--batch=6", *(f"--iicl.{each}" for each in sizes), *options)
+    assert pretrain.main(argv) == 0
+
+    asked = ["cluster_head", f"--run={run}", "--checkpoint=step-00000002", f"--out={tmp_path}", "--device=cpu"]
+    assert evaluate.main(asked) == 2
+    assert re.search(told, capsys.readouterr().err)
 
 
 def test_a_run_without_a_cluster_head_is_refused(

@@ -1,0 +1,81 @@
+"""A clip made small enough to lie within a page: an mp4 of picture and sound that any browser plays, and its mel-spectrogram."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MediaError
+from . import encode, ffmpeg, hdr, synthesize
+from .mel import Mel, mel_image
+from .probe import check_aspect, probe
+
+SIDE = 112
+"""Pixels of the picture's short side."""
+FPS = 15
+"""Frames a second, at most."""
+CRF = 28
+"""x264 constant rate factor: coarse."""
+AUDIO_BITRATE = "40k"
+MOST_SECONDS = 30
+"""What comes later is left out."""
+MEL = Mel(bands=64, columns=256)
+"""The picture of the sound."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """A clip to see and hear."""
+
+    mp4: bytes
+    mel_FT: np.ndarray | None
+    """From 0 to 1, low bands first, shape (F, T), over the whole of the mp4; None where there is no sound."""
+
+
+def of_clip(path: Path, *, channel: str = encode.MIX, timeout_seconds: float = 60) -> Preview:
+    """A preview of a clip's file, whose sound is made of `channel` (`encode.channel_name`).
+
+    Raises MediaError where there is no picture or it does not decode.
+    """
+    found = probe(path)
+    if found.video is None:
+        raise MediaError("it has no picture stream")
+    check_aspect(found.video)
+    with tempfile.TemporaryDirectory(prefix="ks-preview-", ignore_cleanup_errors=True) as name:
+        out, samples = Path(name) / "clip.mp4", Path(name) / "sound.s16"
+        opened = ffmpeg.source(path, audio_codec=found.audio.codec if found.audio else "")
+        shown = opened[str(found.video.index)].filter("trim", end=MOST_SECONDS).filter("fps", fps=FPS, start_time=0)
+        small = shown.filter("scale", **encode.sides(SIDE), flags=ffmpeg.BIT_EXACT_SCALE).filter("setsar", 1)
+        small = hdr.to_sdr(small, found.video.transfer) if found.video.transfer else small
+        streams, outputs = [small.filter("format", "yuv420p")], []
+        if found.audio:
+            heard = opened[str(found.audio.index)].filter("atrim", end=MOST_SECONDS)
+            mixed = encode.MIX if found.audio.channels == 1 else channel
+            both = encode.mono(heard, mixed).filter_multi_output("asplit")
+            streams.append(both[0])
+            outputs.append(ffmpeg.sink(both[1], path=samples, format="s16le", acodec="pcm_s16le"))
+        how: dict[str, str | float] = {"vcodec": "libx264", "preset": "veryfast", "crf": CRF, "format": "mp4"}
+        how |= {"acodec": "aac", "audio_bitrate": AUDIO_BITRATE} if found.audio else {}
+        ffmpeg.run(ffmpeg.sink(*streams, path=out, **how), *outputs, timeout_seconds=timeout_seconds)
+        wave = np.frombuffer(samples.read_bytes(), "<i2") if samples.exists() else np.zeros(0, np.int16)
+        return Preview(out.read_bytes(), mel_image(wave / np.float32(32768), MEL) if wave.size else None)
+
+
+def of_arrays(frames_THWC: np.ndarray, waveform: np.ndarray | None, mel_FT: np.ndarray, *, fps: float) -> Preview:
+    """A preview of decoded frames (uint8, RGB), mono 24 kHz sound (None: silence), and its stored mel-spectrogram."""
+    step = max(1, round(fps / FPS))
+    kept_THWC, rate = frames_THWC[::step], fps / step
+    silence = np.zeros(round(len(kept_THWC) / rate * encode.SAMPLE_RATE), np.float32)
+    with tempfile.TemporaryDirectory(prefix="ks-preview-", ignore_cleanup_errors=True) as name:
+        out = Path(name) / "clip.mp4"
+        synthesize.write_mp4(
+            out,
+            kept_THWC,
+            silence if waveform is None else waveform,
+            fps=rate,
+            sample_rate=encode.SAMPLE_RATE,
+            crf=CRF,
+            audio_bitrate=AUDIO_BITRATE,
+        )
+        return Preview(out.read_bytes(), mel_FT)

@@ -1,0 +1,166 @@
+"use strict";
+// Runs: curves, results beside those of untrained encoders, bad samples, neighbours and maps; several side by side.
+
+const COLOURS = ["--run-0", "--run-1", "--run-2", "--run-3", "--run-4", "--run-5"];
+
+/** @param {Array<Object>} runs @returns {Array<Element>} */
+function runSections(runs) {
+  return [runsTable(runs), curvesSection(runs), resultsSection(runs), mapsSection(runs), neighboursSection(runs), badSection(runs)]
+    .filter(Boolean);
+}
+
+function section(id, title, ...children) {
+  return make("section", { "aria-labelledby": id }, make("h2", { id, text: title }), ...children);
+}
+
+function scrolled(label, head, rows) {
+  const cells = (tag, texts) => texts.map((text, n) => make(tag, tag === "th" ? { scope: "col", text } : { class: n ? "number" : undefined, text }));
+  const body = rows.map((texts) => make("tr", {}, ...cells("td", texts)));
+  const table = make("table", {}, make("thead", {}, make("tr", {}, ...cells("th", head))), make("tbody", {}, ...body));
+  return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": label }, table);
+}
+
+function runsTable(runs) {
+  const names = [...new Set(runs.flatMap((run) => Object.keys(run.facts)))].filter((name) => name !== "note");
+  const rows = names.map((name) => [name.replaceAll("_", " "), ...runs.map((run) => run.facts[name] || "")]);
+  const notes = [...new Set(runs.map((run) => run.facts.note).filter(Boolean))].map((note) => make("p", { text: `Note: ${note}` }));
+  return section("runs-title", runs.length > 1 ? "Runs" : "Run", scrolled("table of runs", ["setting", ...runs.map((run) => run.name)], rows), ...notes);
+}
+
+function curvesSection(runs) {
+  const names = [...new Set(runs.flatMap((run) => Object.keys(run.curves)))];
+  if (!names.length) return section("curves-title", "Curves", make("p", { text: "No metrics were written yet." }));
+  const figures = names.map((name) => curveFigure(name, runs));
+  const key = make("ul", { class: "legend" }, ...runs.map((run, n) => make("li", { class: `run-${n % COLOURS.length}`, text: run.name })));
+  return section("curves-title", "Curves", ...(runs.length > 1 ? [key] : []), make("div", { class: "curves" }, ...figures));
+}
+
+/** One metric of all runs that have it, by step. */
+function curveFigure(name, runs) {
+  const having = runs.map((run, place) => ({ place, run, curve: run.curves[name] })).filter((each) => each.curve);
+  const lasts = having.map(({ run, curve }) => {
+    const last = curve.values.findLast((value) => value !== null);
+    return `${runs.length > 1 ? `${run.name}: ` : ""}${last === undefined ? "not finite" : number(last)}`;
+  });
+  const box = make("div", { class: "plot", role: "img", "aria-label": `${name} by step; last ${lasts.join(", ")}` });
+  const caption = make("figcaption", {}, make("b", { text: name.replaceAll("_", " ") }), make("span", { text: lasts.join(", ") }));
+  const notes = having.flatMap(({ run, curve }) => curveNotes(run, curve));
+  const figure = make("figure", {}, caption, box, ...notes.map((text) => make("small", { text })));
+  const data = uPlot.join(having.map(({ curve }) => [curve.steps, curve.values]), having.map(() => [1]));
+  new ResizeObserver(() => drawCurve(box, data, having)).observe(box);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => box.plot?.redraw(false));
+  return figure;
+}
+
+function curveNotes(run, curve) {
+  const gone = curve.values.filter((value) => value === null).length;
+  const notes = [];
+  if (gone) notes.push(`${run.name}: ${count(gone)} of ${count(curve.values.length)} values are not finite, left out`);
+  if (curve.every > 1) notes.push(`${run.name}: every ${curve.every}th of its lines is drawn`);
+  return notes;
+}
+
+function drawCurve(box, data, having) {
+  const width = Math.floor(box.clientWidth);
+  if (!width) return;
+  if (box.plot) {
+    if (box.plot.width !== width) box.plot.setSize({ width, height: 190 });
+    return;
+  }
+  const colour = (name) => () => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
+  const values = (_, splits) => splits.map(number);
+  const series = having.map(({ place, run }) => ({ label: run.name, stroke: colour(COLOURS[place % COLOURS.length]), width: 1.8, points: { show: data[0].length < 3 }, spanGaps: true }));
+  const axes = [{ ...axis, label: "step", labelSize: 20, size: 34, values }, { ...axis, size: 56, values }];
+  const options = { width, height: 190, scales: { x: { time: false } }, axes, series: [{}, ...series], legend: { show: false }, cursor: { drag: { x: true, y: false } } };
+  box.plot = new uPlot(options, data, box);
+}
+
+/** Four digits, without an exponent where people would not write one. */
+function number(value) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1e4 && size < 1e12) return value.toLocaleString("en", { maximumFractionDigits: 0 });
+  return size < 1e-4 || size >= 1e12 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+}
+
+/** Scores of all runs, with their intervals, beside those of the untrained encoders and of guessing. */
+function resultsSection(runs) {
+  const kinds = new Map();
+  for (const run of runs)
+    for (const { probe, split, scores } of run.results)
+      for (const metric of Object.keys(scores)) {
+        const [, base, end] = /^(.*)_(low|high|chance)$/.exec(metric) || [];
+        if ((end === "low" || end === "high") && base in scores) continue;
+        if (end !== "chance") kinds.set(JSON.stringify([probe, split, metric]), [probe, split, metric]);
+      }
+  const command = `ks-eval linear knn crossmodal --run ${runs[0].name}`;
+  if (!kinds.size) return section("results-title", "Results", make("p", { text: "None yet; make them with " }, make("code", { text: command })));
+  const rows = [...kinds.values()].map(([probe, split, metric]) => [
+    `${probe} ${metric.replaceAll("_", " ")} (${split})`,
+    chanceOf(runs, probe, split, metric),
+    ...runs.flatMap((run) => [true, false].map((untrained) => scoreOf(run, probe, split, metric, untrained))),
+  ]);
+  const several = runs.length > 1;
+  const head = ["metric", "guessing", ...runs.flatMap((run) => ["untrained", "trained"].map((how) => (several ? `${run.name}, ${how}` : how)))];
+  const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
+  return section("results-title", "Results", told, scrolled("table of results", head, rows));
+}
+
+function resultOf(run, probe, split, untrained) {
+  return run.results.find((each) => each.probe === probe && each.split === split && each.untrained === untrained);
+}
+
+function scoreOf(run, probe, split, metric, untrained) {
+  const scores = resultOf(run, probe, split, untrained)?.scores ?? {};
+  if (!(metric in scores)) return "";
+  const [low, high] = [scores[`${metric}_low`], scores[`${metric}_high`]];
+  return low === undefined || high === undefined ? number(scores[metric]) : `${number(scores[metric])} (${number(low)} to ${number(high)})`;
+}
+
+/** What guessing reaches: `top1_chance` of `top1`, `r10_chance` of `video_to_audio_r10`. */
+function chanceOf(runs, probe, split, metric) {
+  for (const run of runs)
+    for (const { probe: name, split: place, scores } of run.results)
+      for (const each of [metric, metric.split("_").at(-1)])
+        if (name === probe && place === split && `${each}_chance` in scores) return number(scores[`${each}_chance`]);
+  return "";
+}
+
+function mapsSection(runs) {
+  const figures = runs.flatMap((run) =>
+    run.maps.map((map) => {
+      const told = [map.label, map.score === null ? "" : `score ${number(map.score)}`, runs.length > 1 ? run.name : ""];
+      const image = make("img", { src: map.image, alt: `Grad-CAM of ${map.key}: frames and mel above, the same under the map below` });
+      const link = make("a", { href: `#key=${encodeURIComponent(map.key)}`, text: map.key });
+      return make("figure", { class: "map" }, image, make("figcaption", {}, make("b", { text: told.filter(Boolean).join(" · ") }), link));
+    }),
+  );
+  const without = runs.filter((run) => !run.map_count).map((run) => make("p", { text: `${run.name}: none yet; make them with ` }, make("code", { text: `ks-eval cam --run ${run.name}` })));
+  const about = make("p", { text: "What the encoders look at (Grad-CAM): frames and mel-spectrogram, and below them the same where bright is where the score comes from." });
+  return section("maps-title", "Maps", ...(figures.length ? [about] : []), ...without, make("div", { class: "maps" }, ...figures));
+}
+
+/** What lies nearest to a clip in the other modality. */
+function neighboursSection(runs) {
+  const lists = runs.flatMap((run) => (run.neighbours?.queries ?? []).map((query) => neighboursItem(query, runs.length > 1 ? run.name : "")));
+  const without = runs.filter((run) => !run.neighbours).map((run) => make("p", { text: `${run.name}: none yet; make them with ` }, make("code", { text: `ks-eval crossmodal --run ${run.name}` })));
+  const about = make("p", { text: "For a clip's picture the sounds that lie nearest, by cosine of the features, and for its sound the pictures. Its own other half is marked." });
+  return section("near-title", "Nearest neighbours", ...(lists.length ? [about] : []), ...without, make("ul", { class: "near" }, ...lists));
+}
+
+function neighboursItem(query, run) {
+  const link = (key) => make("a", { href: `#key=${encodeURIComponent(key)}`, text: key });
+  const side = (title, found) =>
+    make("div", {}, make("h4", { text: title }), make("ol", {}, ...found.map(({ key, label, cosine }) =>
+      make("li", { class: key === query.key ? "own" : label === query.label ? "same" : undefined }, link(key), ` ${label} · ${cosine.toFixed(2)}${key === query.key ? " · its own" : ""}`))));
+  return make("li", {}, make("p", {}, make("b", { text: query.label }), " ", link(query.key), run ? ` · ${run}` : ""),
+    make("div", { class: "sides" }, side("its picture finds these sounds", query.sounds), side("its sound finds these pictures", query.pictures)));
+}
+
+function badSection(runs) {
+  const rows = runs.flatMap((run) => run.bad.map(({ key, reason }) => [key, reason, run.name]));
+  const total = runs.reduce((sum, run) => sum + run.bad_count, 0);
+  if (!total) return section("bad-title", "Bad samples", make("p", { text: "None: every sample that was asked for could be read." }));
+  return section("bad-title", `Bad samples: ${count(total)}`, scrolled("table of bad samples", ["key", "reason", "run"], rows));
+}

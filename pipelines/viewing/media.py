@@ -1,0 +1,63 @@
+"""The clips that lie within the page: a seeded sample, made small, each with the picture of its sound."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kinetics_sounds import files, progress, stream
+from kinetics_sounds.errors import KineticsSoundsError
+from kinetics_sounds.media import preview
+from kinetics_sounds.media.preview import Preview
+from kinetics_sounds.shards import layout
+
+from .sets import OK, Row, Set
+
+
+def choose(sets: Sequence[Set], count: int, *, seed: int) -> list[tuple[int, Set, Row]]:
+    """Up to `count` of the clips that have a file or a sample, drawn with a seed: numbers in the page's table, in order.
+
+    Every label gets its turn before any gets a second one, so that a small sample shows as many classes as it can.
+    """
+    every = [(its, row) for its in sets for row in its.rows]
+    there = [number for number, (_, row) in enumerate(every) if row.status == OK and (row.file or row.sample >= 0)]
+    turns: dict[str, int] = {}
+    ranked: list[tuple[int, int]] = []
+    for number in np.random.default_rng(seed).permutation(there).tolist():
+        label = every[number][1].label
+        turns[label] = turns.get(label, 0) + 1
+        ranked.append((turns[label], number))
+    ranked.sort(key=lambda each: each[0])
+    return [(number, *every[number]) for number in sorted(number for _, number in ranked[:count])]
+
+
+def embed(
+    chosen: Sequence[tuple[int, Set, Row]], *, timeout_seconds: float
+) -> Iterator[tuple[int, Row, Preview | str]]:
+    """The preview of each, or why there is none."""
+    splits: dict[tuple[Path, str], stream.Split] = {}
+    for _, its, row in chosen:
+        if row.sample >= 0 and (its.folder, row.split) not in splits:
+            splits[its.folder, row.split] = stream.open_split(its.folder, row.split)
+
+    def made(each: tuple[int, Set, Row]) -> Preview | str:
+        _, its, row = each
+        try:
+            if row.sample >= 0:
+                return _of_sample(splits[its.folder, row.split], row.sample)
+            return preview.of_clip(its.folder / row.file, channel=row.channel, timeout_seconds=timeout_seconds)
+        except (KineticsSoundsError, OSError) as error:
+            return str(error)
+
+    with progress.bar("ks-view clips", len(chosen)) as bar:
+        for (number, _, row), result in files.in_threads(made, chosen):
+            bar.advance("failed" if isinstance(result, str) else "embedded")
+            yield number, row, result
+
+
+def _of_sample(split: stream.Split, number: int) -> Preview:
+    with stream.sample(split, number) as sample:
+        fps = sample.meta.fps or preview.FPS
+        frames = range(min(sample.meta.num_frames, round(preview.MOST_SECONDS * fps)))
+        wave = sample.waveform() if layout.AUDIO in split.dataset.parts else None
+        return preview.of_arrays(sample.frames(frames), wave, sample.mel(), fps=fps)

@@ -1,0 +1,84 @@
+"""The one writer of HTML: a page that is opened from the disk, needs no network and is allowed none.
+
+What others wrote reaches the page as JSON within `<script type="application/json">`, where `<` is escaped, and from there the
+document as text alone. The Content-Security-Policy names the page's own scripts and styles by their SHA-256.
+"""
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import files
+
+SCRIPTS = ("table.js", "filters.js", "clips.js", "runs.js", "view.js")
+PLOTS = ("uPlot.iife.min.js",)
+"""Only in pages with curves."""
+STYLES = ("view.css",)
+PLOT_STYLES = ("uPlot.min.css",)
+
+
+def write(path: Path, *, title: str, lines: Sequence[str], document: Mapping[str, Any], media: Sequence[Any]) -> None:
+    """Write the page to a path, whole or not at all.
+
+    `lines` stand under the title, and without JavaScript alone. `document` and `media` (the embedded clips) are what the
+    scripts in `assets/` show.
+    """
+    plots = bool(document.get("runs"))
+    scripts = ["\n".join(map(_asset, names)) for names in ((PLOTS if plots else ()), SCRIPTS) if names]
+    style = "\n".join(map(_asset, (*(PLOT_STYLES if plots else ()), *STYLES)))
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(_policy(scripts, style), quote=True)}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="referrer" content="no-referrer">',
+        f"<title>{html.escape(title)}</title><style>{style}</style></head>",
+        f"<body><header><h1>{html.escape(title)}</h1>{''.join(f'<p>{html.escape(line)}</p>' for line in lines)}",
+        "<noscript><p>Filters, clips and curves need JavaScript, which this page brings with it.</p></noscript></header>",
+        '<main id="main"></main>',
+        f'<script type="application/json" id="document">{_json(document)}</script>',
+        f'<script type="application/json" id="media">{_json(media)}</script>',
+        *(f"<script>{script}</script>" for script in scripts),
+        "</body></html>\n",
+    ]
+    with files.atomic_writer(path) as out:
+        out.write("\n".join(parts).encode(errors="replace"))
+
+
+def data_url(kind: str, content: bytes) -> str:
+    """Bytes as the address of themselves."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _policy(scripts: Sequence[str], style: str) -> str:
+    """Nothing but the page's own scripts and styles, its embedded media, and the clips beside it."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {' '.join(map(_hash, scripts))}",
+            f"style-src {_hash(style)}",
+            "img-src data:",
+            "media-src data: file: 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
+
+
+def _json(document: object) -> str:
+    """JSON in ASCII, which ends no element and begins none."""
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath("assets", name).read_text("utf-8")

@@ -1,0 +1,190 @@
+"""From what lies at some paths to one page: its table, its clips and its runs."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import files, progress
+from kinetics_sounds.clip import SPLITS
+from kinetics_sounds.media.preview import Preview
+
+from . import columns, media, page, pictures, sets
+from .columns import Packed
+from .runs import Run
+from .sets import OK, Row, Set
+
+NUMBERS = {
+    "duration_seconds": ("duration", "s", 2),
+    "fps": ("frame rate", "frames/s", 2),
+    "short_side": ("short side", "pixels", 0),
+    "megabytes": ("file size", "MB", 3),
+    "audio_rms_db": ("loudness, RMS", "dB", 1),
+    "audio_offset_seconds": ("audio offset", "s", 3),
+    "decode_errors": ("decode errors", "", 0),
+}
+"""Columns of numbers: title, unit, decimals."""
+LEAST_DB = -80.0
+"""Decibels below which a clip is as good as silent."""
+MOST_DETAIL = 300
+"""Letters of a message that are shown."""
+MOST_FINDINGS = 500
+"""Duplicates and leaks that are named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What a page holds."""
+
+    rows: int
+    embedded: int
+    failed: tuple[str, ...]
+    """Clips that could not be embedded, each with the reason."""
+
+
+def write(
+    out: Path,
+    *,
+    title: str,
+    found: Sequence[Set],
+    ran: Sequence[Run],
+    embed: int,
+    seed: int,
+    timeout_seconds: float,
+    lines: Sequence[str] = (),
+) -> Written:
+    """Write a page of sets and runs to a file; `lines` come first among those under its title."""
+    rows = [(its, row) for its in found for row in its.rows]
+    chosen = media.choose(found, embed, seed=seed)
+    embedded, failed = [], []
+    for number, row, result in media.embed(chosen, timeout_seconds=timeout_seconds):
+        if isinstance(result, Preview):
+            embedded.append(_embedded(number, result))
+        else:
+            failed.append(f"{row.key}: {result}")
+    document = {
+        "columns": _columns(rows, {each["row"] for each in embedded}, out) if rows else [],
+        "count": len(rows),
+        "sets": [_set(its) for its in found],
+        "findings": _findings(found),
+        "runs": [_run(run) for run in ran],
+    }
+    told = [*lines, *(_about(its) for its in found), *_about_media(rows, len(embedded), seed)]
+    page.write(out, title=title, lines=told, document=document, media=embedded)
+    return Written(rows=len(rows), embedded=len(embedded), failed=tuple(failed))
+
+
+def _embedded(number: int, made: Preview) -> Mapping[str, Any]:
+    mel = None if made.mel_FT is None else page.data_url("image/png", pictures.png(made.mel_FT))
+    return {"row": number, "video": page.data_url("video/mp4", made.mp4), "mel": mel}
+
+
+def _columns(rows: Sequence[tuple[Set, Row]], embedded: set[int], out: Path) -> list[Packed]:
+    every = [row for _, row in rows]
+    where = ["in this page" if n in embedded else "on disk" if row.file else "none" for n, row in enumerate(every)]
+    packed = [
+        columns.text("key", "key", [row.key for row in every]),
+        columns.words("status", "outcome", [row.status for row in every], order=[OK]),
+        columns.words("label", "class", [row.label for row in every], order=sorted({row.label for row in every})),
+        columns.words("split", "split", [row.split for row in every], order=SPLITS),
+        columns.words("source", "source", [row.source for row in every]),
+        columns.words("set", "set", [its.name for its, _ in rows]),
+        columns.flags("flags", "flags", [row.flags for row in every], order=sets.FLAGS),
+        columns.words("where", "clip file", where, order=("in this page", "on disk", "none")),
+        *(
+            columns.number(
+                name,
+                title,
+                [_number(row, name) for row in every],
+                unit=unit,
+                digits=digits,
+                least=LEAST_DB if unit == "dB" else -math.inf,
+            )
+            for name, (title, unit, digits) in NUMBERS.items()
+        ),
+        columns.text("detail", "message", [row.detail[:MOST_DETAIL] for row in every]),
+        columns.words("file", "file", [_pattern(its, row, out) for its, row in rows]),
+    ]
+    return [column for column in packed if column["name"] == "file" or _says_something(column)]
+
+
+def _says_something(column: Packed) -> bool:
+    """Whether a column tells rows apart, or anything at all of them."""
+    if column["kind"] == "number":
+        return column["bins"] is not None
+    if column["name"] == "set":
+        return len(column["values"]) > 1
+    return (
+        column["kind"] == "text" or column["name"] in ("status", "label", "split") or column["values"] not in ([], [""])
+    )
+
+
+def _number(row: Row, name: str) -> float | None:
+    if name == "megabytes":
+        return None if row.bytes is None else row.bytes / 1e6
+    value: float | None = getattr(row, name)
+    return value
+
+
+def _pattern(its: Set, row: Row, out: Path) -> str:
+    """Where a clip lies from the page, with a zero byte in place of its key: few distinct texts for many clips."""
+    if not row.file:
+        return ""
+    base = files.as_text(os.path.relpath(its.folder.absolute(), out.absolute().parent))
+    path = row.file if base == "." else f"{base}/{row.file}"
+    return path.replace(row.key, "\0", 1)
+
+
+def _set(its: Set) -> Mapping[str, Any]:
+    return {"name": its.name, "kind": its.kind, "classes": its.classes, "note": its.note}
+
+
+def _findings(found: Sequence[Set]) -> Mapping[str, Any]:
+    every = [finding for its in found for finding in its.findings]
+    shown = [{"kind": each.kind, "what": each.what, "keys": list(each.keys[:20])} for each in every[:MOST_FINDINGS]]
+    return {"count": len(every), "shown": shown}
+
+
+def _about(its: Set) -> str:
+    ok = sum(row.status == OK for row in its.rows)
+    count, labels = len(its.rows), len({row.label for row in its.rows if row.label})
+    told = f"{its.name} ({its.kind} of {its.classes}): {count} clips of {labels} classes, {ok} of them ok."
+    return f"{told} Note: {its.note}." if its.note else told
+
+
+def _about_media(rows: Sequence[tuple[Set, Row]], embedded: int, seed: int) -> list[str]:
+    """What of the clips can be played."""
+    if not rows:
+        return []
+    linked = sum(bool(row.file) for _, row in rows)
+    told = f"{embedded} clips are embedded, small, with their mel-spectrograms: a sample drawn with seed {seed}."
+    if linked:
+        told += " The others play from their files, found relative to this page, without a mel-spectrogram."
+    elif embedded < len(rows):
+        told += " The others are not in this page; more are with --embed."
+    return [told]
+
+
+def _run(run: Run) -> Mapping[str, Any]:
+    return {
+        "name": run.name,
+        "facts": run.facts,
+        "curves": {name: asdict(curve) for name, curve in run.curves.items()},
+        "results": [asdict(result) for result in run.results],
+        "bad": list(run.bad),
+        "bad_count": run.bad_count,
+        "maps": [
+            {"key": each.key, "label": each.label, "score": each.score, "image": page.data_url("image/jpeg", each.jpeg)}
+            for each in run.maps
+        ],
+        "map_count": run.map_count,
+        "neighbours": run.neighbours,
+    }
+
+
+def tell(written: Written) -> None:
+    """Log the clips that could not be embedded."""
+    for each in written.failed:
+        progress.log.warning("not embedded: %s", each)

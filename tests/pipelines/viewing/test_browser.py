@@ -1,0 +1,215 @@
+"""The page in a real browser, opened from the disk: it filters, plays, follows, saves, and asks the network for nothing."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
+
+from kinetics_sounds import lists
+
+from . import made
+
+pytestmark = pytest.mark.slow
+
+KEYS = [clip.key for clip in made.clips()]
+
+
+@dataclass
+class Opened:
+    """A page in a browser, and what it did besides showing itself."""
+
+    page: Page
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+
+    def bar(self, group: str, name: str) -> None:
+        """Press the bar that is called so."""
+        self.bars(group).get_by_role("button", name=re.compile(rf"^{re.escape(name)}: ")).click()
+
+    def bars(self, group: str) -> Locator:
+        return self.page.get_by_role("group", name=group, exact=True)
+
+    def counts(self, group: str) -> dict[str, str]:
+        """What the bars of a group say."""
+        labels = (
+            self.bars(group).locator(".bar").evaluate_all("bars => bars.map(bar => bar.getAttribute('aria-label'))")
+        )
+        return {name: told for name, _, told in (label.rpartition(": ") for label in labels)}
+
+    @property
+    def told(self) -> str:
+        return self.page.get_by_role("status").inner_text()
+
+    def keys(self) -> list[str]:
+        """Of the cards on the screen."""
+        return self.page.locator(".card .key").all_inner_texts()
+
+
+def start(browser: Browser, path: Path, hash_: str = "", **how: Any) -> Opened:
+    size: Any = {"width": 1280, "height": 900}
+    page = browser.new_context(**{"viewport": size, **how}).new_page()
+    opened = Opened(page)
+    page.on("console", lambda message: opened.said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: opened.said.append(str(error)))
+    page.on("request", lambda request: opened.asked.append(request.url))
+
+    def alarmed(dialog: Dialog) -> None:
+        opened.alarms.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", alarmed)
+    page.goto(path.as_uri() + hash_)
+    expect(page.locator("html")).to_have_attribute("data-ready", "yes")
+    return opened
+
+
+def until(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait for up to ten seconds; the page's policy forbids playwright's own waiting for an expression."""
+    for _ in range(200):
+        if holds():
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("it never came to hold")
+
+
+@pytest.fixture
+def opened(browser: Browser, page_of_build: Path) -> Iterator[Opened]:
+    """The page of the build; after each test nothing may have been complained of, run, or asked of a network."""
+    found = start(browser, page_of_build)
+    yield found
+    assert found.said == []
+    assert found.alarms == []
+    assert [url for url in found.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    found.page.context.close()
+
+
+def test_the_bars_say_what_the_manifest_says(opened: Opened) -> None:
+    assert opened.told == "10 of 10 clips"
+    assert opened.counts("outcome") == {"ok": "7 clips", "private": "2 clips", "too_short": "1 clip"}
+    assert opened.counts("class") == {
+        "humming": "4 clips",
+        "tapping pen": "3 clips",
+        made.HOSTILE: "0 of 3 clips ok",
+    }
+    assert opened.counts("split") == {"train": "4 of 6 clips ok", "val": "1 of 2 clips ok", "test": "2 clips"}
+    assert opened.counts("flags") == {"silent": "2 clips", "decode errors": "1 clip"}
+    assert opened.counts("clip file") == {"in this page": "3 clips", "on disk": "4 clips", "none": "3 clips"}
+
+
+def test_a_bar_filters_all_else_and_escape_lets_go(opened: Opened) -> None:
+    opened.bar("outcome", "private")
+
+    assert opened.told == "2 of 10 clips"
+    assert opened.counts("outcome")["ok"] == "7 clips"  # by all other filters: it may be added to this one
+    assert opened.counts("class")["humming"] == "0 clips"
+    assert sorted(opened.keys()) == sorted([KEYS[2], KEYS[5]])
+    opened.bar("outcome", "too_short")
+    assert opened.told == "3 of 10 clips"
+    opened.page.keyboard.press("Escape")
+    assert opened.told == "10 of 10 clips"
+
+
+def test_histograms_and_flags_filter_too_and_by_the_keyboard(opened: Opened) -> None:
+    opened.bars("decode errors").get_by_role("button", name=re.compile("^3: ")).focus()
+    opened.page.keyboard.press("Enter")
+
+    assert opened.told == "1 of 10 clips"
+    assert opened.keys() == [KEYS[3]]
+    opened.page.keyboard.press("Enter")
+    opened.bar("flags", "silent")
+    assert sorted(opened.keys()) == sorted(KEYS[:2])
+
+
+def test_search_finds_keys_classes_and_messages(opened: Opened) -> None:
+    for text, found in ((KEYS[4][3:11], "1 of 10 clips"), ("TAPPING", "3 of 10 clips"), ("error:", "3 of 10 clips")):
+        opened.page.keyboard.press("Escape")
+        opened.page.keyboard.press("/")
+        opened.page.keyboard.type(text)
+        expect(opened.page.get_by_role("status")).to_have_text(found)
+        opened.page.get_by_role("heading", name="Clips").click()
+
+
+@pytest.mark.parametrize("where", ["in this page", "on disk"])
+def test_a_clip_plays_and_its_playhead_moves(opened: Opened, where: str) -> None:
+    opened.bar("clip file", where)
+    card = opened.page.locator(".card").first
+    video = card.locator("video")
+
+    video.evaluate("video => { video.muted = true; return video.play(); }")
+
+    expect(video).to_have_js_property("paused", value=False)
+    until(opened.page, lambda: video.evaluate("video => video.currentTime") > 0.3)
+    assert video.evaluate("video => video.videoWidth") > 0
+    if where == "in this page":
+        assert 10 < card.locator(".playhead").evaluate("line => parseFloat(line.style.left)") < 100
+        video.evaluate("video => video.pause()")
+        card.locator(".mel").click(position={"x": 1, "y": 5})
+        until(opened.page, lambda: video.evaluate("video => video.currentTime") < 0.3)
+    else:
+        assert card.locator(".mel").count() == 0
+
+
+def test_an_address_with_a_key_shows_that_clip(browser: Browser, page_of_build: Path) -> None:
+    opened = start(browser, page_of_build, f"#key={KEYS[5]}")
+    shown = opened.page.get_by_role("region", name=made.HOSTILE)
+
+    expect(shown).to_contain_text(KEYS[5])
+    expect(shown).to_contain_text(f"ERROR: {made.HOSTILE}")
+    opened.page.keyboard.press("Escape")
+    expect(shown).to_be_hidden()
+    opened.page.get_by_role("link", name=KEYS[0]).first.click()
+    expect(opened.page.get_by_role("heading", name="humming")).to_be_focused()
+    opened.page.goto(page_of_build.as_uri() + "#key=nothing%20of%E0")
+    expect(opened.page.get_by_role("heading", name="is not among these clips")).to_be_visible()
+    assert opened.said == opened.alarms == []
+
+
+def test_the_shown_clips_are_saved_as_a_list_that_builds_read(opened: Opened, tmp_path: Path) -> None:
+    opened.bar("outcome", "private")
+
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="Save shown as CSV").click()
+    path = tmp_path / "clips.csv"
+    download.value.save_as(path)
+
+    first, *lines = path.read_text().splitlines()
+    assert first == "key,label,split"
+    assert all(line.partition(",")[2].startswith("\"'=</script>") for line in lines)  # which no spreadsheet runs
+    entries = list(lists.read(lists.recognise(path)))
+    assert {(e.name, e.labels, e.split) for e in entries} == {
+        (clip.key, (clip.label,), clip.split) for clip in (made.clips()[n] for n in (2, 5))
+    }
+
+
+def test_the_table_has_the_same_clips_in_an_order_of_choice(opened: Opened) -> None:
+    opened.page.get_by_role("button", name="table", exact=True).click()
+    opened.page.get_by_label("order").select_option("duration_seconds -1")
+
+    rows = opened.page.get_by_role("region", name="table of clips").get_by_role("row").all()[1:]
+
+    assert len(rows) == 10
+    assert rows[0].get_by_role("cell").first.inner_text() == KEYS[9]
+    assert "2.09 s" in rows[0].inner_text()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_there_is_no_serious_accessibility_fault(
+    browser: Browser, page_of_build: Path, scheme: str, width: int
+) -> None:
+    how = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}
+    opened = start(browser, page_of_build, f"#key={KEYS[1]}", **how)
+    if width < 500:
+        opened.page.get_by_text("Filters", exact=True).click()
+
+    faults = Axe().run(opened.page).response["violations"]
+
+    assert [(each["impact"], each["id"], each["nodes"][0]["html"]) for each in faults] == []
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == width
+    opened.page.context.close()

@@ -1,0 +1,125 @@
+"""What a page says of a run is what the run's folder says."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinetics_sounds.errors import RunError
+from kinetics_sounds.pipelines import view
+from kinetics_sounds.pipelines.viewing import runs
+
+from . import made
+
+
+def run(folder: Path, *, lines: int = 3, **scores: float) -> Path:
+    """A run's folder with so many lines of metrics, and a result of trained and untrained encoders."""
+    folder.mkdir(parents=True)
+    facts = {
+        "recipe": "avcl_k32",
+        "classes": "k32",
+        "train_split": "train",
+        "data": {"samples": 40, "steps": 9, "batch": 4},
+    }
+    (folder / "run.json").write_text(json.dumps(facts))
+    told = [{"step": n, "loss": 4 - n / 1000, "odd": math.nan if n == 1 else float(n)} for n in range(lines)]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told) + '{"step": 9, "lo')
+    for name, top1 in {"linear": 61.25, "linear_untrained": 31.5}.items():
+        result(folder / f"eval/{name}", untrained=name.endswith("untrained"), top1=top1, **scores)
+    return folder
+
+
+def result(folder: Path, *, untrained: bool, **scores: float) -> None:
+    folder.mkdir(parents=True)
+    head = {"probe": "linear", "checkpoint": "untrained" if untrained else "step-00000009", "on_split": "test"}
+    (folder / "results.json").write_text(json.dumps(head | {"scores": scores}))
+
+
+def test_curves_leave_out_what_is_not_finite_and_a_line_that_is_being_written(tmp_path: Path) -> None:
+    found = runs.read(run(tmp_path / "run"))
+
+    assert found.curves["loss"].steps == (0, 1, 2)
+    assert found.curves["loss"].values == (4.0, 3.999, 3.998)
+    assert found.curves["odd"].values == (0.0, None, 2.0)
+    assert found.facts == {
+        "recipe": "avcl_k32",
+        "classes": "k32",
+        "train_split": "train",
+        "samples": "40",
+        "steps": "9",
+        "batch": "4",
+    }
+
+
+def test_a_long_curve_is_thinned_evenly_and_keeps_its_end(tmp_path: Path) -> None:
+    found = runs.read(run(tmp_path / "run", lines=4001))
+
+    curve = found.curves["loss"]
+    assert (curve.every, len(curve.steps)) == (3, 1334)
+    assert curve.steps[-2:] == (3997, 4000)
+
+
+def test_results_of_trained_and_untrained_encoders_are_told_apart(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", top1_low=58.0, top1_high=64.0, bad=math.inf)
+
+    found = runs.read(folder)
+
+    assert [(each.probe, each.split, each.untrained, each.scores["top1"]) for each in found.results] == [
+        ("linear", "test", False, 61.25),
+        ("linear", "test", True, 31.5),
+    ]
+    assert found.results[0].scores == {"top1": 61.25, "top1_low": 58.0, "top1_high": 64.0}
+
+
+def test_results_elsewhere_count_too(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    result(tmp_path / "eval/knn", untrained=False, top1=50.0)
+
+    assert len(runs.read(folder, results=[tmp_path / "eval"]).results) == 3
+
+
+def test_maps_and_bad_samples_are_those_of_the_folder(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    (folder / "eval/cam").mkdir()
+    clips = [{"key": "k_0", "label": "humming", "file": "../k_0.jpg", "score": 0.5}]
+    (folder / "eval/cam/results.json").write_text(json.dumps({"probe": "cam", "clips": clips}))
+    (folder / "eval/cam/k_0.jpg").write_bytes(b"\xff\xd8")
+    (folder / "quarantine.jsonl").write_text('{"key": "k_1", "tar": "train-000000.tar", "reason": "is torn"}\n')
+
+    found = runs.read(folder)
+
+    assert [(each.key, each.label, each.score, each.jpeg) for each in found.maps] == [
+        ("k_0", "humming", 0.5, b"\xff\xd8")
+    ]
+    assert (list(found.bad), found.bad_count) == ([{"key": "k_1", "reason": "is torn"}], 1)
+    (folder / "eval/cam/k_0.jpg").unlink()
+    with pytest.raises(RunError, match=r"k_0\.jpg: cannot be read .*make it anew with ks-eval cam"):
+        runs.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("run.json", "[]", "is no table"),
+        ("run.json", "{", "cannot be read"),
+        ("metrics.jsonl", "{}\nno\n", "metrics.jsonl:2: is no JSON"),
+    ],
+)
+def test_damage_is_told(tmp_path: Path, name: str, text: str, said: str) -> None:
+    folder = run(tmp_path / "run")
+    (folder / name).write_text(text)
+
+    with pytest.raises(RunError, match=said):
+        runs.read(folder)
+
+
+def test_a_page_of_runs_alone_has_no_clips(tmp_path: Path) -> None:
+    folders = [run(tmp_path / name) for name in ("a", "b")]
+
+    assert view.main([*map(str, folders), "--out", str(tmp_path / "runs.html")]) == 0
+
+    document: dict[str, Any] = made.document(tmp_path / "runs.html")
+    assert [each["name"] for each in document["runs"]] == [str(folder) for folder in folders]
+    assert (document["count"], document["columns"]) == (0, [])

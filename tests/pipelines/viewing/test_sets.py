@@ -1,0 +1,107 @@
+"""What a page says of a set is what the set says: rows, outcomes, flags, duplicates and leaks."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds.clip import Clip
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.pipelines.viewing import sets
+from kinetics_sounds.shards import index, layout
+from kinetics_sounds.shards.index import SkippedClip
+
+from ...shards.sets import make
+from ..publishing import builds
+from . import made
+
+
+def test_a_manifest_s_rows_are_all_there_with_what_became_of_them(tmp_path: Path) -> None:
+    path = builds.write(tmp_path, made.outcomes(), labels=made.LABELS, note="a note")
+
+    found = sets.read(path)
+
+    assert (found.kind, found.classes, found.note, found.folder) == ("manifest", "few", "a note", tmp_path)
+    assert sets.read(tmp_path).kind == "build"
+    assert Counter(row.status for row in found.rows) == {"ok": 7, "private": 2, "too_short": 1}
+    assert Counter(row.label for row in found.rows) == {made.LABELS[0]: 4, made.LABELS[1]: 3, made.LABELS[2]: 3}
+    assert Counter(flag for row in found.rows for flag in row.flags) == {"silent": 2, "decode errors": 1}
+    (third,) = (row for row in found.rows if row.key == made.clips()[3].key)
+    assert (third.duration_seconds, third.fps, third.short_side, third.decode_errors) == (2.03, 29.97, 36, 3)
+    assert third.file == f"clips/0 #?%/{third.key}.mp4"
+    (gone,) = (row for row in found.rows if row.status == "too_short")
+    assert (gone.file, gone.bytes, gone.detail) == ("", None, f"ERROR: {made.HOSTILE}")
+
+
+def test_the_same_bytes_twice_and_a_video_in_two_splits_are_flagged(tmp_path: Path) -> None:
+    twice = [builds.outcome(builds.clip(n, split="train"), sha256="ab" * 32) for n in (0, 1)]
+    leaking = [
+        builds.outcome(Clip("same", n, n + 10, builds.LABELS[0], split)) for n, split in ((3, "train"), (40, "test"))
+    ]
+    builds.write(tmp_path, [*twice, *leaking, builds.outcome(builds.clip(9))])
+
+    found = sets.read(tmp_path)
+
+    flags = {row.key: row.flags for row in found.rows}
+    assert flags == {
+        twice[0].clip.key: {"duplicate"},
+        twice[1].clip.key: {"duplicate"},
+        leaking[0].clip.key: {"leak"},
+        leaking[1].clip.key: {"leak"},
+        builds.clip(9).key: frozenset(),
+    }
+    assert [finding.kind for finding in found.findings] == ["video_leak", "same_content"]
+
+
+def test_a_published_folder_says_the_same_as_its_build(tmp_path: Path) -> None:
+    folder = builds.published(tmp_path, builds.outcomes(20))
+
+    published, build = sets.read(folder), sets.read(tmp_path / "build")
+
+    assert published.kind == "published folder"
+    assert {(r.key, r.label, r.split, r.status, r.bytes) for r in published.rows} == {
+        (r.key, r.label, r.split, r.status, r.bytes) for r in build.rows
+    }
+    assert {row.file for row in published.rows} == {""}
+
+
+def test_a_list_without_outcomes_is_a_set_of_listed_clips(tmp_path: Path) -> None:
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits/val.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nhumming,abcdefghijk,3,13,val\n"
+    )
+
+    (row,) = sets.read(tmp_path).rows
+
+    assert (row.key, row.label, row.split, row.status) == ("abcdefghijk_000003_000013", "humming", "val", "listed")
+
+
+def parts(number: int) -> dict[str, bytes]:
+    facts = {"num_frames": 50 + number, "fps": 25.0} if number != 2 else {"number": 2}
+    return {layout.MEL: b"mel", layout.META: json.dumps(facts).encode()}
+
+
+def test_shards_say_their_samples_and_what_could_not_be_packed(tmp_path: Path) -> None:
+    folder = make(tmp_path / "shards", (2, 1), parts=parts)
+    path = layout.index_path(layout.tar_path(folder, "train", 1))
+    read = index.read_index(path)
+    left = SkippedClip(key="k_9", status="corrupt", detail="it is torn")
+    index.write(path, index.Index(**{name: getattr(read, name) for name in index.Index.__slots__} | {"left": (left,)}))
+
+    found = sets.read(folder)
+
+    assert found.kind == "shard set"
+    assert [(row.key, row.label, row.status, row.sample) for row in found.rows] == [
+        ("k_0", "humming", "ok", 0),
+        ("k_1", "clapping", "ok", 1),
+        ("k_2", "singing", "bad_sample", 2),
+        ("k_9", "", "corrupt", -1),
+    ]
+    assert [row.duration_seconds for row in found.rows] == [2.0, 2.04, None, None]
+    assert found.rows[3].detail == "it is torn"
+
+
+def test_what_is_nothing_of_ours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is no manifest, build, shard set, published folder or run"):
+        sets.read(tmp_path)
