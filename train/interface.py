@@ -109,10 +109,7 @@ class Method(nn.Module):
         return list({id(each): each for each in (self.video, self.audio)}.values())
 
     def embed(self, modality: str, feature_BD: Tensor) -> Tensor:
-        """The embedding that the loss compares, of pooled features of "video" or "audio": (B, D) to (B, E).
-
-        That of the projection head `heads[modality]` where the method has one, else the features themselves.
-        """
+        """Projection-head embedding of pooled features of "video" or "audio", as compared by the loss: (B, D) to (B, E)."""
         heads = getattr(self, "heads", {})
         return heads[modality](feature_BD) if modality in heads else feature_BD
 

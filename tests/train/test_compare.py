@@ -284,7 +284,7 @@ def test_a_set_that_does_not_suit_a_recipes_view_is_told_before_anything_is_run(
     argv = [word for word in argv if not word.startswith("--clip_and_mel")]
 
     assert __main__.main([*argv, *hears]) == 2
-    assert "the shards have no flac, which the view reads" in capsys.readouterr().err
+    assert "the shards have no flac, which the view needs" in capsys.readouterr().err
     argv = [word.partition("=")[0] + f"={tmp_path / 'sound'}" if word.startswith("--shards") else word for word in argv]
     assert __main__.main([*argv, *hears]) == 2
     assert f"compute them with: ks-shard stats {tmp_path / 'sound'} --split train" in capsys.readouterr().err
@@ -351,7 +351,7 @@ def test_a_recipe_that_changed_does_not_take_over_what_the_other_one_reached(
     for words in ([argv[0], str(other), *argv[3:]], [*first, "--batch=3"]):
         pretended.clear()
         assert __main__.main(words) == 2
-        assert "holds runs of one with other settings" in capsys.readouterr().err
+        assert "contains runs of one with other settings" in capsys.readouterr().err
         assert pretended == []
     assert __main__.main(argv) == 0
     assert [words[0] for words in pretended].count("train") == 2

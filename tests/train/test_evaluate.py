@@ -19,7 +19,7 @@ from kinetics_sounds.shards import index, layout
 from kinetics_sounds.stream import Split, open_split, sample
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.data.loader import Loading
-from kinetics_sounds.train.evaluation import features, protocols
+from kinetics_sounds.train.evaluation import features, frozen, protocols
 from kinetics_sounds.train.evaluation.encoders import Encoders, load
 from kinetics_sounds.train.models.backbones import Trunk
 from kinetics_sounds.train.probes import Features, crossmodal, knn, linear, retrieval
@@ -82,7 +82,7 @@ class TestResults:
             extracted.append(split.name)
             return features.extract(encoders, split, **how)
 
-        monkeypatch.setattr(evaluate, "extract", counted)
+        monkeypatch.setattr(frozen, "extract", counted)
         options = [f"--run={finished}", f"--out={tmp_path / 'all'}", "--workers=0", "--device=cpu", "--clips=2"]
         assert evaluate.main([*PROBES, *options]) == 0
 
@@ -103,7 +103,7 @@ class TestResults:
             happened.append("judge")
             return {"top1": 0.0}
 
-        monkeypatch.setattr(evaluate, "extract", extracted)
+        monkeypatch.setattr(frozen, "extract", extracted)
         monkeypatch.setattr(knn, "evaluate", judged)
         monkeypatch.setattr(retrieval, "evaluate", judged)
         options = [f"--run={finished}", f"--out={tmp_path}", "--workers=0", "--device=cpu", "--clips=1"]

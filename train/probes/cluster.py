@@ -30,7 +30,7 @@ class Settings:
     """k-means options."""
 
     features: Literal["pooled", "embedding"] = "pooled"
-    """pooled: features of the encoders. embedding: the output of the projection head, which the loss of the run compares."""
+    """pooled: encoder output. embedding: output of the projection head, as compared by the run's loss."""
     clusters: int | None = None
     """Number of clusters, at most the number of clips. Default: the number of classes."""
     restarts: int = 10

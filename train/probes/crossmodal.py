@@ -27,10 +27,10 @@ NEEDS_TRAIN_FEATURES = False
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is compared and reported."""
+    """Features and metrics."""
 
     features: Literal["pooled", "embedding"] = "pooled"
-    """pooled: features of the encoders. embedding: the output of the projection head, which the loss of the run compares."""
+    """pooled: encoder output. embedding: output of the projection head, as compared by the run's loss."""
     ks: tuple[int, ...] = (1, 5, 10)
     """Values of k for R@k; those above the number of clips are left out."""
 

@@ -124,7 +124,7 @@ def test_a_run_that_goes_on_knows_what_untrained_features_were_worth(
     capsys.readouterr()
     assert pretrain.main(small(run, *PROBED, "--steps=6", "--optim.warmup_steps=0")) == 0
 
-    assert f"(before the first step {untrained:.1f}%, chance 50.0%)" in capsys.readouterr().out
+    assert f"(before training {untrained:.1f}%, chance 50.0%)" in capsys.readouterr().out
     assert [line["step"] for line in looks(run)] == [0, 3, 6]
 
 

@@ -128,7 +128,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
 
 
 def _check_trained(method: Assigning, checkpoint: Path, steps_per_epoch: int) -> None:
-    """Raise RunError where the checkpoint's cluster head still has its initial weights."""
+    """Raise RunError if the checkpoint's cluster head still has its initial weights."""
     first, step = method.first_clusters(steps_per_epoch), checkpoint_state.read_state(checkpoint)["step"]
     if first is None or step <= first:
         when = "never learns in this run (--iicl.cluster_weight 0)" if first is None else f"learns from step {first} on"

@@ -58,10 +58,7 @@ def conv_over_space(inputs: int, outputs: int, side: int, *, stride: int = 1) ->
 
 
 def he_initialised(network: Network) -> Network:
-    """The same network, its convolutions initialised as torchvision initialises those of residual networks.
-
-    Normal with variance 2 / fan-out (He et al., arXiv 1502.01852, Eq. 14; `kaiming_normal_`, `fan_out`).
-    """
+    """Initialize a network's convolutions in place as torchvision's residual networks, and return it."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
