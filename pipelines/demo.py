@@ -6,7 +6,6 @@ pretrained and compared with untrained ones.
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kinetics_sounds import files, progress
+from kinetics_sounds import cores, files, progress
 from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, has_torch, refuse_without_torch, stoppable
 from kinetics_sounds.errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
@@ -65,7 +64,7 @@ class DemoSettings:
     """Seed of the synthetic data and of the training."""
     quick: bool = False
     """Smoke test: 48 clips and 8 steps, a few minutes; nothing is learned."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes for building and packing."""
 
 

@@ -1,7 +1,6 @@
 """ks-publish: turn a build's manifest into a folder that others can rebuild, compare and cite."""
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import manifest, remote
+from kinetics_sounds import cores, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
@@ -75,7 +74,7 @@ class PublishSettings:
     clip, about a quarter of a second of one core each."""
     timeout: float = 120.0
     """Time limit of one ffmpeg run, in seconds."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of processes that compute hashes, one core each."""
     push: Address | None = None
     """Upload the folder to hf://datasets/USER/NAME, after a summary and a confirmation."""

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kinetics_sounds import files, fingerprints, manifest, remote
+from kinetics_sounds import cores, files, fingerprints, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS, Outcome
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable
@@ -74,7 +73,7 @@ class ShardSettings:
     executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs. All of them must see the clips and
     the shards' folder."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes, one core each. The output does not depend on it."""
     timeout: float = 300.0
     """Time limit of one ffmpeg run, in seconds."""

@@ -7,7 +7,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from kinetics_sounds import plugins
+from kinetics_sounds import cores, plugins
 from kinetics_sounds.command import DONE, MISUSE, command, has_torch, refuse_without_torch, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import parse
@@ -74,6 +74,7 @@ def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
             raise SettingsError(f"{name}: has its own options; run it alone")
     if not has_torch():
         refuse_without_torch("ks-eval")
+    cores.wait_passively()
     if asked[0] not in protocols:
         from .evaluation import frozen
 

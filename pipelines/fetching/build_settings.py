@@ -1,12 +1,11 @@
 """Options of ks-build, and the checks on their values."""
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import lists
+from kinetics_sounds import cores, lists
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS, Kind, Status
 from kinetics_sounds.errors import SettingsError
@@ -64,7 +63,7 @@ class BuildSettings:
     """Maximum number of clips per class and split, sampled by key. Default: all."""
     executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs. All of them must see --out."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes, one core each."""
     min_coverage: float = 0.9
     """Minimum fraction (0 to 1) of the annotated span that picture and sound must each cover. Existing clips are kept."""

@@ -6,7 +6,6 @@ clips are made, distributes the work and checks existing files.
 
 import dataclasses
 import errno
-import os
 import shutil
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from kinetics_sounds import plugins
+from kinetics_sounds import cores, plugins
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import MediaError, SettingsError
 from kinetics_sounds.media import encode, extract, ffmpeg
@@ -41,7 +40,7 @@ class CommonSettings:
     """Output folder; must hold nothing but this export."""
     executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes, one core each. The output does not depend on it."""
     timeout: float = 300.0
     """Time limit of one ffmpeg run, in seconds."""

@@ -6,7 +6,6 @@ Shape suffixes: T columns, F bins.
 import contextlib
 import dataclasses
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from kinetics_sounds import progress, stream
+from kinetics_sounds import cores, progress, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.cache import Cache, default_cache
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, stoppable
@@ -71,7 +70,7 @@ class StatsSettings:
     """log_mel only: number of mel bands."""
     epsilon: float = LogMel().epsilon
     """log_mel only: constant added to the power before the logarithm."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes; each reads one shard at a time."""
     cache: Path = field(default_factory=default_cache)
     """Folder that caches shards of a remote set, shared by all processes of this machine."""

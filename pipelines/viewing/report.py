@@ -83,6 +83,7 @@ def _embedded(number: int, made: Preview) -> Mapping[str, Any]:
 
 def _columns(rows: Sequence[tuple[Set, Row]], embedded: set[int], out: Path) -> list[Packed]:
     every = [row for _, row in rows]
+    bases = {its.name: _base(its, out) for its in {its.name: its for its, _ in rows}.values()}
     where = ["in this page" if n in embedded else "on disk" if row.file else "none" for n, row in enumerate(every)]
     packed = [
         columns.text("key", "key", [row.key for row in every]),
@@ -105,7 +106,7 @@ def _columns(rows: Sequence[tuple[Set, Row]], embedded: set[int], out: Path) -> 
             for name, (title, unit, digits) in NUMBERS.items()
         ),
         columns.text("detail", "message", [row.detail[:MOST_DETAIL] for row in every]),
-        columns.words("file", "file", [_pattern(its, row, out) for its, row in rows]),
+        columns.words("file", "file", [_pattern(bases[its.name], row) for its, row in rows]),
     ]
     return [column for column in packed if column["name"] == "file" or _says_something(column)]
 
@@ -128,13 +129,15 @@ def _number(row: Row, name: str) -> float | None:
     return value
 
 
-def _pattern(its: Set, row: Row, out: Path) -> str:
-    """Where a clip lies from the page, with a zero byte in place of its key: few distinct texts for many clips."""
-    if not row.file:
-        return ""
+def _base(its: Set, out: Path) -> str:
+    """What leads from the page's folder to a set's, with a slash at its end; empty where they are one."""
     base = files.as_text(os.path.relpath(its.folder.absolute(), out.absolute().parent))
-    path = row.file if base == "." else f"{base}/{row.file}"
-    return path.replace(row.key, "\0", 1)
+    return "" if base == "." else f"{base}/"
+
+
+def _pattern(base: str, row: Row) -> str:
+    """Where a clip lies from the page, with a zero byte in place of its key: few distinct texts for many clips."""
+    return base + row.file.replace(row.key, "\0", 1) if row.file else ""
 
 
 def _set(its: Set) -> Mapping[str, Any]:

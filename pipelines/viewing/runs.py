@@ -69,8 +69,9 @@ class Run:
     bad_count: int
     maps: Sequence[Map]
     map_count: int
-    neighbours: Mapping[str, Any] | None
-    """What `ks-eval crossmodal` wrote of them; None where it did not."""
+    neighbours: Sequence[Mapping[str, Any]] | None
+    """Of each clip that queries its key and label, and those of the nearest `sounds` and `pictures` with their cosines; None
+    where `ks-eval crossmodal` wrote none."""
 
 
 def is_run(path: Path) -> bool:
@@ -87,7 +88,7 @@ def read(run: Path, *, results: Iterable[Path] = ()) -> Run:
     found = [result for each in told.values() if (result := _result(each))]
     maps = [(path, each) for path, each in told.items() if each.get("probe") == "cam"]
     pictures = [(path.parent, clip) for path, each in maps for clip in each.get("clips", []) if isinstance(clip, dict)]
-    near = next((path for path in sorted((run / "eval").glob(f"**/{NEIGHBOURS}"))), None)
+    near = [each for path in sorted((run / "eval").glob(f"**/{NEIGHBOURS}")) if (each := _neighbours(path))]
     return Run(
         name=files.as_text(run),
         facts=_facts(_json(run / FACTS)),
@@ -97,13 +98,13 @@ def read(run: Path, *, results: Iterable[Path] = ()) -> Run:
         bad_count=len(bad),
         maps=[_map(folder, clip) for folder, clip in pictures[:MOST_MAPS]],
         map_count=len(pictures),
-        neighbours=_json(near) if near else None,
+        neighbours=near[0] if near else None,
     )
 
 
 def _facts(told: Mapping[str, Any]) -> dict[str, str]:
     data = told.get("data") if isinstance(told.get("data"), dict) else {}
-    facts = {name: told.get(name, "") for name in ("recipe", "classes", "train_split", "note", "selection")}
+    facts = {name: told.get(name, "") for name in ("recipe", "classes", "train_split", "note")}
     facts |= {name: (data or {}).get(name, "") for name in ("samples", "steps", "batch")}
     return {name: str(value) for name, value in facts.items() if value not in ("", None)}
 
@@ -145,6 +146,29 @@ def _result(told: Mapping[str, Any]) -> Result | None:
             name: value for name, value in scores.items() if isinstance(value, int | float) and math.isfinite(value)
         },
     )
+
+
+def _neighbours(path: Path) -> list[Mapping[str, Any]]:
+    """What trained encoders find nearest to some clips; nothing where the encoders are untrained."""
+    told = _json(path)
+    if told.get("checkpoint") == "untrained":
+        return []
+
+    def clip(each: Mapping[str, Any]) -> dict[str, Any]:
+        return {"key": str(each["key"]), "label": str(each["label"]), "cosine": _digits(float(each["cosine"]))}
+
+    try:
+        return [
+            {
+                "key": str(query["key"]),
+                "label": str(query["label"]),
+                "sounds": [clip(each) for each in query["sounds"]],
+                "pictures": [clip(each) for each in query["pictures"]],
+            }
+            for query in told["queries"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: tells of no neighbours ({error!r}); make it anew with ks-eval crossmodal") from error
 
 
 def _map(folder: Path, clip: Mapping[str, Any]) -> Map:

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import torch
 
+from kinetics_sounds import cores
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.pipelines import doctor
 from kinetics_sounds.pipelines.checks import (
@@ -811,60 +812,24 @@ def test_few_open_files_are_warned_of(
 
 
 @pytest.mark.parametrize(
-    ("bound", "granted", "verdict", "said"),
+    ("bound", "granted", "said"),
     [
-        (8, float("inf"), "ok", "8"),
-        (3, float("inf"), "warning", "3 of 8 may be used (affinity allows 3)"),
-        (8, 2.5, "warning", "2 of 8 may be used (affinity allows 8, control groups grant 2.5)"),
-        (8, 0.5, "warning", "1 of 8 may be used (affinity allows 8, control groups grant 0.5)"),
+        (8, float("inf"), "8"),
+        (3, float("inf"), "3 of 8 may be used (affinity allows 3)"),
+        (8, 2.5, "2 of 8 may be used (affinity allows 8, control groups grant 2.5)"),
+        (8, 0.5, "1 of 8 may be used (affinity allows 8, control groups grant 0.5)"),
     ],
 )
-def test_cores_that_may_not_be_used_are_warned_of(
-    bound: int, granted: float, verdict: str, said: str, monkeypatch: pytest.MonkeyPatch
+def test_cores_that_may_not_be_used_are_named(
+    bound: int, granted: float, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(bound)))
-    monkeypatch.setattr(machine, "cpu_quota", lambda: granted)
+    monkeypatch.setattr(cores, "quota", lambda: granted)
 
     finding = only(machine.cores(Asked()))
 
-    assert (finding.verdict, finding.found) == (verdict, said)
-
-
-def test_the_cores_of_this_machine_are_those_that_the_system_counts() -> None:
-    finding = only(machine.cores(Asked()))
-
-    assert int(finding.found.split()[0]) <= (os.cpu_count() or 1)
-
-
-@pytest.mark.parametrize(
-    ("mine", "settings", "granted"),
-    [
-        ("0::/", {"cpu.max": "150000 100000"}, 1.5),
-        ("0::/", {"cpu.max": "max 100000"}, float("inf")),
-        ("0::/job/step", {"job/cpu.max": "400000 100000", "job/step/cpu.max": "max 100000"}, 4),
-        ("0::/job/step", {"job/cpu.max": "400000 100000", "job/step/cpu.max": "200000 100000"}, 2),
-        ("4:memory:/m\n1:cpu,cpuacct:/d/1", {"cpu,cpuacct/d/1/cpu.cfs": "300000 100000"}, 3),
-        ("1:cpu:/docker/1", {"cpu/cpu.cfs": "50000 100000"}, 0.5),  # a container sees its own group as the root
-        ("1:cpu:/", {"cpu/cpu.cfs": "-1 100000"}, float("inf")),
-        ("4:memory:/m", {"cpu.max": "100000 100000"}, float("inf")),
-    ],
-)
-def test_control_groups_of_both_versions_are_read(
-    mine: str, settings: dict[str, str], granted: float, tmp_path: Path
-) -> None:
-    groups = tmp_path / "groups"
-    for name, text in settings.items():
-        place = groups / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if place.name == "cpu.max":
-            place.write_text(text + "\n")
-        else:
-            for suffix, number in zip(("quota_us", "period_us"), text.split(), strict=True):
-                place.with_name(f"cpu.cfs_{suffix}").write_text(number + "\n")
-    (tmp_path / "mine").write_text(mine + "\n")
-
-    assert machine.cpu_quota(mine=tmp_path / "mine", groups=groups) == granted
+    assert (finding.verdict, finding.found, finding.remedy) == ("ok", said, "")
 
 
 def test_a_clock_before_what_is_installed_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

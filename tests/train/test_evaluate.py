@@ -112,6 +112,22 @@ class TestResults:
 
         assert happened == [*["extract"] * 4, *["judge"] * 2]
 
+    def test_crossmodal_writes_the_neighbours_of_clips_for_ks_view(
+        self, judge: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path
+    ) -> None:
+        judge("crossmodal")
+
+        told = json.loads((tmp_path / "results/neighbours.json").read_text())
+        test = open_split(shards, "test")
+        keys = {test.key(n): test.dataset.labels[int(test.label_index_N[n])] for n in range(6)}
+        assert (told["checkpoint"], told["on_split"]) == ("step-00000006", "test")
+        assert {each["key"]: each["label"] for each in told["queries"]} == keys
+        for side in ("sounds", "pictures"):
+            found = told["queries"][0][side]
+            assert len({clip["key"] for clip in found}) == 5
+            assert all(keys[clip["key"]] == clip["label"] for clip in found)
+            assert [clip["cosine"] for clip in found] == sorted((clip["cosine"] for clip in found), reverse=True)
+
     def test_chance_is_that_of_six_clips_of_two_classes(self, judge: Callable[..., dict[str, Any]]) -> None:
         assert judge("linear")["scores"]["top1_chance"] == 50
         assert judge("crossmodal")["scores"]["r1_chance"] == pytest.approx(100 / 6)

@@ -1,6 +1,5 @@
 """Settings of a training run, read from the command line, a recipe or config.yaml."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from kinetics_sounds import plugins
+from kinetics_sounds import cores, plugins
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.renamed import current
@@ -107,7 +106,7 @@ class TrainSettings:
     """Compile the encoders with torch.compile: the first steps take minutes, later ones are faster."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    workers: int = field(default_factory=lambda: min(8, max(1, (os.cpu_count() or 1) - 1)))
+    workers: int = field(default_factory=lambda: min(8, max(1, cores.usable() - 1)))
     """Data-loading processes per device; 0 loads in the main process. Results do not depend on it."""
     prefetch_batches: int = 4
     """Batches to load in advance, in shared memory."""

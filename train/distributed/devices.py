@@ -5,6 +5,7 @@ import re
 
 import torch
 
+from kinetics_sounds import cores
 from kinetics_sounds.errors import SettingsError
 
 PEAK_TFLOPS = {
@@ -62,3 +63,12 @@ def check_devices(devices: int, device: str) -> None:
     there = torch.cuda.device_count()
     if devices > there:
         raise SettingsError(f"--devices {devices}: this machine has {there}; give --devices {there}, or --device cpu")
+
+
+def limit_threads(ranks: int = 1) -> None:
+    """Divide this process's cores among the ranks: threads of torch on each, unless the user's OMP_NUM_THREADS says how many.
+
+    torch counts the cores of the affinity, but not the quota of control groups: threads beyond it are stopped in mid-operation.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores.usable()) // ranks))

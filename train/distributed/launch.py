@@ -14,12 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
 
 from kinetics_sounds.command import FAULT, command
 from kinetics_sounds.errors import LostRanksError
 
+from .devices import limit_threads
 from .process_group import RENDEZVOUS
 
 GRACE_SECONDS = 10.0
@@ -63,8 +63,7 @@ def _rank(rank: int, task: Callable[[Told], int], told: Told, size: int, folder:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), **{RENDEZVOUS: f"file://{folder}/meet"}
     )
-    if "OMP_NUM_THREADS" not in os.environ:  # else each would use all cores, and they would compete
-        torch.set_num_threads(max(1, torch.get_num_threads() // size))
+    limit_threads(size)  # else each would use all cores, and they would compete
     place = Path(folder)
 
     def run() -> int:

@@ -12,7 +12,7 @@ import torch.distributed.nn.functional
 
 from kinetics_sounds.errors import RunError
 
-from . import collectives
+from . import collectives, devices
 
 # `torch.distributed.nn.functional` is imported above, though nothing here calls it, because the default arguments of its
 # functions are the process group that there is at its first import, which torch's compiler does whenever it likes. A group
@@ -61,6 +61,7 @@ def start(
     device does not exist, or the other ranks cannot be reached.
     """
     if environ.get("WORLD_SIZE", "1") == "1":
+        devices.limit_threads()
         yield World(0, 1, device)
         return
     rank, size, local = _place(environ)
@@ -105,10 +106,10 @@ def _place(environ: Mapping[str, str]) -> tuple[int, int, int]:
 
 def _own_device(local: int) -> torch.device:
     """CUDA device of a local rank, made the current device."""
-    devices = torch.cuda.device_count()
-    if local >= devices:
+    there = torch.cuda.device_count()
+    if local >= there:
         raise RunError(
-            f"LOCAL_RANK {local}: this machine has {devices} CUDA devices; start as many ranks per machine "
+            f"LOCAL_RANK {local}: this machine has {there} CUDA devices; start as many ranks per machine "
             "(torchrun --nproc_per_node), or give --device cpu"
         )
     torch.cuda.set_device(local)

@@ -120,10 +120,18 @@ def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
             if settings.out is not None and len(probes) > 1:
                 out /= each.name
             results.write(out, found)
+            if near := getattr(each.module, "neighbours", None):
+                split = features[on, each.kind]
+                results.write_neighbours(out, head, near(split), keys=split.keys, labels=_labels(split, dataset))
             print(json.dumps(found) if settings.json else results.format_scores(found, out))
     if not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
         print("note: the encoders were trained on these clips")
     return DONE
+
+
+def _labels(split: Features, dataset: Dataset) -> list[str]:
+    """Label of each row."""
+    return [dataset.labels[index] for index in split.label_N.tolist()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

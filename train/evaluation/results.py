@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,6 +92,46 @@ def write(out: Path, results: dict[str, Any]) -> None:
     for metric, value in results["scores"].items():
         rows.writerow([*(files.for_people(str(results[column])) for column in COLUMNS), metric, value])
     files.write_bytes(out / "results.csv", table.getvalue().encode())
+
+
+class Near(Protocol):
+    """Nearest neighbors of one row, with their cosines, nearest first."""
+
+    @property
+    def row(self) -> int:
+        """Row of the query clip."""
+        ...
+
+    @property
+    def sounds(self) -> Sequence[tuple[int, float]]:
+        """Nearest audio rows to the query's video."""
+        ...
+
+    @property
+    def pictures(self) -> Sequence[tuple[int, float]]:
+        """Nearest video rows to the query's audio."""
+        ...
+
+
+def write_neighbours(
+    out: Path, head: Mapping[str, Any], near: Sequence[Near], *, keys: Sequence[str], labels: Sequence[str]
+) -> None:
+    """Write `neighbours.json` for ks-view: keys, labels and cosines of the nearest neighbors of each clip."""
+
+    def clips(rows: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
+        return [{"key": keys[row], "label": labels[row], "cosine": round(cosine, 4)} for row, cosine in rows]
+
+    queries = [
+        {
+            "key": keys[each.row],
+            "label": labels[each.row],
+            "sounds": clips(each.sounds),
+            "pictures": clips(each.pictures),
+        }
+        for each in near
+    ]
+    document = {name: head[name] for name in ("probe", "recipe", "checkpoint", "on_split", "fingerprint")}
+    files.write_bytes(out / "neighbours.json", (json.dumps(document | {"queries": queries}, indent=2) + "\n").encode())
 
 
 def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:

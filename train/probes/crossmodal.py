@@ -59,6 +59,41 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What lies nearest to one clip in the other modality: rows of the split with their cosines, nearest first."""
+
+    row: int
+    """Of the clip that queries."""
+    sounds: tuple[tuple[int, float], ...]
+    """Nearest to its picture."""
+    pictures: tuple[tuple[int, float], ...]
+    """Nearest to its sound."""
+
+
+def neighbours(on: Features, *, queries: int = 24, count: int = 5) -> list[Neighbours]:
+    """The `count` nearest of each of up to `queries` clips, evenly spaced in the split; its own other half may be among them.
+
+    Raises ValueError when the modalities differ in width.
+    """
+    if on.video_ND.shape != on.audio_ND.shape:
+        raise ValueError(f"cosines need equal widths: video {on.video_ND.shape[1]}, audio {on.audio_ND.shape[1]}")
+    total = len(on.keys)
+    rows = [total * place // min(total, queries) for place in range(min(total, queries))]
+    there, back = (
+        _nearest(query_ND[rows], gallery_ND, count=min(count, total))
+        for query_ND, gallery_ND in ((on.video_ND, on.audio_ND), (on.audio_ND, on.video_ND))
+    )
+    return [Neighbours(*each) for each in zip(rows, there, back, strict=True)]
+
+
+def _nearest(query_BD: Tensor, gallery_ND: Tensor, *, count: int) -> list[tuple[tuple[int, float], ...]]:
+    """Of each query the rows of the gallery with the greatest cosines, and these."""
+    cosine_BN = F.normalize(query_BD) @ F.normalize(gallery_ND).T
+    cosine_BK, row_BK = cosine_BN.topk(count, dim=1)
+    return [tuple(zip(*each, strict=True)) for each in zip(row_BK.tolist(), cosine_BK.tolist(), strict=True)]
+
+
 def average_precision(score_BN: Tensor, relevant_BN: Tensor) -> Tensor:
     """Average precision of each row, averaged over all orders of ties: (B, N) scores and booleans to (B,).
 

@@ -99,6 +99,24 @@ def test_maps_and_bad_samples_are_those_of_the_folder(tmp_path: Path) -> None:
         runs.read(folder)
 
 
+def near(key: str, **of_clip: Any) -> dict[str, Any]:
+    return {"key": key, "label": made.HOSTILE, **of_clip}
+
+
+def test_neighbours_are_those_of_trained_encoders(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    query = near("k_0", sounds=[near("k_1", cosine=0.123456)], pictures=[near("k_0", cosine=1.0)])
+    for name, checkpoint in (("crossmodal", "step-00000009"), ("crossmodal_untrained", "untrained")):
+        (folder / f"eval/{name}").mkdir()
+        queries = [query] if name == "crossmodal" else []
+        (folder / f"eval/{name}/neighbours.json").write_text(json.dumps({"checkpoint": checkpoint, "queries": queries}))
+
+    assert runs.read(folder).neighbours == [{**query, "sounds": [near("k_1", cosine=0.12346)]}]
+    (folder / "eval/crossmodal/neighbours.json").write_text('{"queries": [{}]}')
+    with pytest.raises(RunError, match="tells of no neighbours"):
+        runs.read(folder)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

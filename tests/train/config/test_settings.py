@@ -3,7 +3,6 @@
 import errno
 import importlib
 import json
-import os
 import pwd
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinetics_sounds import files
+from kinetics_sounds import cores, files
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.train.config import recipes, run_folder
@@ -102,8 +101,8 @@ class TestRead:
             read_settings([f"--{name}={least - 1}"])
 
     def test_batches_are_loaded_by_all_cores_but_one_and_at_most_eight(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for cores, workers in ((None, 1), (1, 1), (2, 1), (6, 5), (64, 8)):
-            monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        for there, workers in ((1, 1), (2, 1), (6, 5), (64, 8)):
+            monkeypatch.setattr(cores, "usable", lambda there=there: there)
             assert TrainSettings().workers == workers
 
 

@@ -512,3 +512,19 @@ class TestCrossmodal:
             bounds = [metrics[f"video_to_audio_{name}_{end}"] for end in ("low", "high")]
             assert bounds == pytest.approx(bootstrap_ci(torch.tensor(values, dtype=torch.float64)))
         assert not any(name.startswith(("r1_chance_", "map_chance_")) for name in metrics)
+
+
+def test_neighbours_are_the_nearest_of_the_other_modality_nearest_first() -> None:
+    """Sound 1 points where picture 0 does, and sound 2 half way to it; sound 0 points away from all."""
+    pictures = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
+    sounds = [[0.0, -1.0], [2.0, 0.0], [1.0, 1.0]]
+
+    first, _, last = crossmodal.neighbours(features(pictures, sounds), count=2)
+
+    assert [row for row, _ in first.sounds] == [1, 2]
+    assert [cosine for _, cosine in first.sounds] == pytest.approx([1.0, math.sqrt(0.5)])
+    assert last.row == 2
+    assert {row for row, _ in last.pictures} == {0, 1}
+    assert [each.row for each in crossmodal.neighbours(features(pictures, sounds), queries=2)] == [0, 1]
+    with pytest.raises(ValueError, match="video 2, audio 3"):
+        crossmodal.neighbours(features(pictures, [[1.0, 0, 0]] * 3))
