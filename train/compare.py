@@ -80,7 +80,7 @@ def compare(argv: Sequence[str]) -> int:
         _check_same(plan)
         failed = list(_all_rows(plan, stop))
         if stop:
-            print("stopped: what was done is kept; run the same command to go on", file=sys.stderr)
+            print(f"stopped by {stop}: what was done is kept; run the same command to go on", file=sys.stderr)
             return STOPPED
         rows = [row for name in plan.recipes for row in _results(plan, name)]
         if rows:

@@ -32,8 +32,8 @@ WARM_UP = 3
 """Steps that are not counted: workers start, memory is taken, kernels are chosen."""
 FOREVER = 10**9
 """Steps of an order that is read for as long as the clock says."""
-DATA_SHARE = 0.05
-"""Both together within this of the model alone: data does not bound."""
+AS_FAST = 0.95
+"""Both together at this share of one alone are as fast as it: that one bounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +78,11 @@ class Result:
     @property
     def bound(self) -> str:
         """What more of would make training faster."""
-        if self.both.samples_per_second >= (1 - DATA_SHARE) * self.model.samples_per_second:
+        if self.both.samples_per_second >= AS_FAST * self.model.samples_per_second:
             return "the model"
-        if self.both.wait_share < DATA_SHARE:  # slower than alone, but not for want of data: they share the cores
-            return "the model"
-        return "the loader"
+        if self.both.samples_per_second >= AS_FAST * self.loader.samples_per_second:
+            return "the loader"
+        return "the cores"  # which loader and model take from each other
 
 
 def bench(argv: Sequence[str]) -> int:
@@ -217,5 +217,6 @@ def told(result: Result) -> str:
     remedy = {
         "the model": "more --workers would change nothing",
         "the loader": "give more --workers, shards of --codec jpeg, or to clip_and_mel --clip_and_mel.start gop",
+        "the cores": "loader and model take them from each other: use more cores, or shards of --codec jpeg",
     }
     return "\n".join([*lines, f"bound by: {result.bound} ({remedy[result.bound]})"])
