@@ -241,7 +241,7 @@ CASES = [
     ("ks-shard", "--manifest pipe.csv", "pipe.csv: there is no manifest"),
     ("ks-export", "ogm --out out", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
     ("ks-export", "ogn --out out", "no layout is called 'ogn'; there are: mmaction2, ogm, ogm_vggsound, videofolder"),
-    ("ks-export", "ogm --manifest text.parquet", "the following arguments are required: out"),
+    ("ks-export", "ogm --manifest text.parquet", "--out: is required"),
     ("ks-export", "ogm --manifest text.parquet --out out", "text.parquet: cannot be read as Parquet"),
     (
         "ks-export",
