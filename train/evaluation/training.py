@@ -100,10 +100,8 @@ def check_same(out: Path, asked: Parsed[TrainSettings], *, fingerprint: str, don
         return
     facts = run_folder.read_facts(out)
     if facts["fingerprint"] != fingerprint:
-        before, after = (
-            f"{facts['shards']}: {facts['fingerprint'][:12]}",
-            f"{asked.settings.shards}: {fingerprint[:12]}",
-        )
+        theirs = f"{facts['shards']}: {facts['fingerprint'][:12]}"
+        ours = f"{asked.settings.shards}: {fingerprint[:12]}"
         raise RunError(f"{out}: is {done} on other clips ({theirs}, not {ours}); choose another --out, or remove it")
     before, now = (_decisive(each) for each in (run_folder.reopen(out), asked))
     for name in sorted({*before, *now}):
