@@ -80,7 +80,7 @@ def compare(argv: Sequence[str]) -> int:
         _check_same(plan)
         failed = list(_all_rows(plan, stop))
         if stop:
-            print("stopped: finished work is kept; run the same command to resume", file=sys.stderr)
+            print(f"stopped by {stop}: finished work is kept; run the same command to resume", file=sys.stderr)
             return STOPPED
         rows = [row for name in plan.recipes for row in _results(plan, name)]
         if rows:

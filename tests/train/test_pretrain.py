@@ -1,5 +1,6 @@
 """ks-train: what it writes, that a kill at any moment changes nothing of it, and what it refuses."""
 
+import dataclasses
 import json
 import math
 import os
@@ -18,7 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from kinetics_sounds import files
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.shards import index, reader
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder, settings
@@ -611,6 +614,20 @@ class TestResume:
         assert complaint in refused(small(half, option), capsys)
 
         assert (half / "config.yaml").read_bytes() == before
+
+    def test_a_set_with_other_clips_is_refused_by_the_names_of_both(
+        self, half: Path, small: Argv, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copytree(shards, tmp_path / "others")
+        dataset = reader.read_dataset(Address(str(shards)))
+        train = dataclasses.replace(dataset.splits["train"], fingerprint="0123456789abcdef")
+        others = dataclasses.replace(dataset, classes="k31", splits={**dataset.splits, "train": train})
+        index.write(tmp_path / "others" / "dataset.json", others)
+
+        line = refused(small(half, f"--shards={tmp_path / 'others'}"), capsys)
+
+        assert f"was trained on tiny of {shards} (fingerprint " in line
+        assert f", not on k31 of {tmp_path / 'others'} (fingerprint 0123456789ab)" in line
 
     @pytest.mark.parametrize(
         ("option", "complaint"),

@@ -32,8 +32,8 @@ WARM_UP = 3
 """Warm-up steps that are not measured."""
 FOREVER = 10**9
 """More steps than any measurement takes."""
-DATA_SHARE = 0.05
-"""Tolerance: if both together are within this fraction of the model alone, data loading is not the bottleneck."""
+AS_FAST = 0.95
+"""If both together reach this fraction of the speed of one alone, that one is the bottleneck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +77,12 @@ class Result:
 
     @property
     def bound(self) -> str:
-        """The bottleneck: "the model" or "the loader"."""
-        if self.both.samples_per_second >= (1 - DATA_SHARE) * self.model.samples_per_second:
+        """The bottleneck: "the model", "the loader" or "the cores"."""
+        if self.both.samples_per_second >= AS_FAST * self.model.samples_per_second:
             return "the model"
-        if self.both.wait_share < DATA_SHARE:  # slower than alone although data is ready: they share the cores
-            return "the model"
-        return "the loader"
+        if self.both.samples_per_second >= AS_FAST * self.loader.samples_per_second:
+            return "the loader"
+        return "the cores"  # loader and model compete for them
 
 
 def bench(argv: Sequence[str]) -> int:
@@ -217,5 +217,6 @@ def format_result(result: Result) -> str:
     remedy = {
         "the model": "more --workers would not help",
         "the loader": "use more --workers, shards packed with --codec jpeg, or --clip_and_mel.start gop",
+        "the cores": "loader and model compete for them: use more cores, or shards packed with --codec jpeg",
     }
     return "\n".join([*lines, f"bound by: {result.bound} ({remedy[result.bound]})"])

@@ -49,6 +49,9 @@ FREE = (
 )
 """Settings that may change on resume: where and how it runs, and how long (schedules adapt to the new length)."""
 
+DATA = ("fingerprint", "data_recipe")
+"""Facts that say which clips a set has, and how they were packed."""
+
 MICRO_BATCHES = "micro_batches"
 """Key of state.json: micro-batches are slices of the global batch, not of each rank's rows (decision 15)."""
 NORM_SAMPLES = "norm_samples"
@@ -147,7 +150,7 @@ def complete_view(
 def resume_invariants(parsed: Parsed[TrainSettings], facts: Mapping[str, Any]) -> dict[str, Any]:
     """All settings and facts that determine the next step: they must be equal on resume."""
     kept = {name: value for name, value in chosen_settings(parsed).items() if name not in FREE}
-    return {**kept, "fingerprint": facts["fingerprint"], "data_recipe": facts["data_recipe"]}
+    return kept | {name: facts[name] for name in DATA}
 
 
 def restore(
@@ -178,6 +181,8 @@ def restore(
         if state.get(name) == value:
             continue
         if parsed.settings.resume != "anyway":
+            if name in DATA:
+                raise RunError(_other_data(path, run_folder.read_facts(out), facts))
             raise RunError(_changed(path, name, state.get(name), value))
         world.print_main(f"resumed with {name} {value} (was {state.get(name)})")
     if parsed.settings.grad_accum_steps > 1 and MICRO_BATCHES not in told:
@@ -232,6 +237,16 @@ def _changed(path: Path, name: str, was: object, value: object) -> str:
     return (
         f"{path}: was trained with {name} {was}, not {value}; choose another --out, the same {name}, or --resume anyway"
     )
+
+
+def _other_data(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Error message for a set other than the run's; both are told apart by name, place and the fingerprint that differs."""
+    which = next((name for name in DATA if was.get(name) != now[name]), DATA[0])
+    before, after = (
+        f"{each.get('classes', '')} of {each['shards']} ({which} {str(each.get(which, ''))[:12]})"
+        for each in (was, now)
+    )
+    return f"{path}: was trained on {before}, not on {after}; choose another --out, the same shards, or --resume anyway"
 
 
 def _defaults(parsed: Parsed[TrainSettings]) -> dict[str, Any]:

@@ -303,7 +303,7 @@ def _not_finite(its: _Run, step: int, batch: Mapping[str, Tensor], error: NotFin
 def _print_summary(its: _Run, step: int, stop: Stop) -> None:
     path = checkpoint.latest(its.out / "checkpoints")
     if step < its.steps:
-        by = stop.by.name if stop.by else "a signal to another rank"
+        by = str(stop) if stop else "a signal to another rank"
         its.world.print_main(f"stopped by {by} at step {step} of {its.steps}; saved {path}")
     else:
         probe = "linear" if len(its.split.dataset.splits) > 1 else "crossmodal"

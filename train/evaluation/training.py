@@ -98,10 +98,11 @@ def check_same(out: Path, asked: Parsed[TrainSettings], *, fingerprint: str, don
     """
     if checkpoint.latest(out / "checkpoints") is None:
         return
-    if (was := run_folder.read_facts(out)["fingerprint"]) != fingerprint:
-        raise RunError(
-            f"{out}: is {done} on other clips ({was}, not {fingerprint}); choose another --out, or remove it"
-        )
+    facts = run_folder.read_facts(out)
+    if facts["fingerprint"] != fingerprint:
+        theirs = f"{facts['shards']}: {facts['fingerprint'][:12]}"
+        ours = f"{asked.settings.shards}: {fingerprint[:12]}"
+        raise RunError(f"{out}: is {done} on other clips ({theirs}, not {ours}); choose another --out, or remove it")
     before, now = (_score_settings(each) for each in (run_folder.reopen(out), asked))
     for name in sorted({*before, *now}):
         was, is_ = before.get(name), now.get(name)

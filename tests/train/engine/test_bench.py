@@ -1,6 +1,5 @@
 """ks-train bench: three speeds, and which of them bounds."""
 
-import dataclasses
 import json
 import multiprocessing
 from collections.abc import Callable
@@ -29,17 +28,18 @@ def result(loader: float, model: float, both: float) -> Result:
 
 @pytest.mark.parametrize(
     ("speeds", "bound"),
-    [((500, 100, 96), "the model"), ((100, 500, 90), "the loader"), ((100, 100, 60), "the loader")],
+    [
+        ((500, 100, 96), "the model"),
+        ((100, 500, 96), "the loader"),
+        ((100, 100, 60), "the cores"),
+        ((80, 5, 1), "the cores"),
+        ((100, 100, 95), "the model"),
+    ],
 )
 def test_what_bounds_is_what_both_together_fall_behind(speeds: tuple[float, float, float], bound: str) -> None:
-    """Two that are equally fast, and share the same cores, are bounded by the loader: the model alone could do more."""
+    """Together under 95% of each alone: they take the cores from each other."""
     assert result(*speeds).bound == bound
     assert f"bound by: {bound} (" in format_result(result(*speeds))
-
-
-def test_a_model_that_waits_for_nothing_is_not_bounded_by_the_loader() -> None:
-    slow = dataclasses.replace(result(80, 5, 1), both=Speed(samples_per_second=1, wait_share=0.01))
-    assert slow.bound == "the model"
 
 
 def test_all_is_told() -> None:

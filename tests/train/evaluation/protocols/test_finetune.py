@@ -254,7 +254,9 @@ def test_other_clips_are_another_fine_tuning(
 
     assert evaluate.main(["finetune", *options, "--optim.lr=1e-3", f"--shards={tmp_path / 'others'}"]) == 2
 
-    assert f"{out}: is fine-tuned on other clips (" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{out}: is fine-tuned on other clips ({run_folder.read_facts(finished)['shards']}: " in told
+    assert f", not {tmp_path / 'others'}: " in told
 
 
 def test_the_split_that_is_judged_does_not_choose_the_checkpoint(
