@@ -60,8 +60,11 @@ def read(
     spelt = {normal(label): label for label in labels or ()}
     try:
         text = files.read_text(path)
+    except FileNotFoundError as error:
+        raise AnnotationError(f"{path}: there is no such file") from error
     except (OSError, ValueError) as error:
-        raise AnnotationError(f"{path}: cannot be read as a UTF-8 CSV: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise AnnotationError(f"{path}: cannot be read as a UTF-8 CSV: {why}") from error
     if mark := files.other_separator(text):
         raise AnnotationError(
             f"{path}: its columns are separated by {mark!r}; save it with commas: a Kinetics CSV begins with the line "

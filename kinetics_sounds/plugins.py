@@ -45,7 +45,7 @@ def load(package: str, name: str) -> ModuleType:
     kind = package.rpartition(".")[2].rstrip("s")
     valid = names(package)
     if name not in valid:
-        raise SettingsError(f"there is no {kind} {name!r}; available: {', '.join(valid)}{nearest(name, valid)}")
+        raise SettingsError(f"no {kind} is called {name!r}; there are: {', '.join(valid)}{nearest(name, valid)}")
     return importlib.import_module(f"{package}.{name}")
 
 

@@ -23,7 +23,6 @@ from kinetics_sounds.settings import parse
 from . import executors
 from .executors import local
 from .synthetic import http_server, scenes
-from .viewing import report, runs, sets
 
 PACKAGE = __package__.rpartition(".")[0]
 QUICK = (48, 8)
@@ -231,6 +230,8 @@ def _table(rows: Sequence[Mapping[str, str | float]]) -> str:
 
 def _report(page: Path, out: Path, *, clips: int, minutes: float) -> None:
     """The page of ks-view with the build's clips and the run's curves and scores."""
+    from .viewing import report, runs, sets  # they import what reads tables
+
     build = sets.read(out / "build")
     training = sum(row.split == "train" for row in build.rows)
     lines = [

@@ -122,7 +122,7 @@ def publish(settings: PublishSettings) -> int:
             done = publish_folder(made, path.parent, chosen, stop.__bool__)
         except Stopped:
             print(
-                "stopped: the folder is unchanged, hashes are kept; run the same command again to resume",
+                f"stopped by {stop}: the folder is unchanged, hashes are kept; run the same command again to resume",
                 file=sys.stderr,
             )
             return STOPPED

@@ -58,12 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def view(settings: ViewSettings) -> int:
     """Write the page; returns the exit code."""
-    from .viewing import report, runs, sets  # which import what reads tables, and --help needs none of it
-
     _check(settings)
     paths = list(settings.path)
     if not paths and not settings.run:
         paths = [only_one("data/*/manifest.parquet", option="path", make="ks-build").parent]
+    from .viewing import report, runs, sets  # they import what reads tables
+
     ran = [runs.read(path) for path in (*(path for path in paths if runs.is_run(path)), *settings.run)]
     found = [sets.read(path) for path in paths if not runs.is_run(path)]
     kinds = {its.name: its.kind for its in found}

@@ -262,9 +262,9 @@ def test_a_quote_that_does_not_close_is_refused_and_swallows_nothing(rest: list[
 def test_a_list_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes(b"caf\xe9")
 
-    assert refusal(tmp_path / "gone.csv").startswith(f"{tmp_path}/gone.csv: cannot be read as a UTF-8 CSV")
+    assert refusal(tmp_path / "gone.csv") == f"{tmp_path}/gone.csv: there is no such file"
     assert refusal(tmp_path / "latin.csv").startswith(f"{tmp_path}/latin.csv: cannot be read as a UTF-8 CSV")
-    assert refusal(tmp_path).startswith(f"{tmp_path}: cannot be read as a UTF-8 CSV")
+    assert refusal(tmp_path) == f"{tmp_path}: cannot be read as a UTF-8 CSV: Is a directory"
 
 
 # --- Over the network -------------------------------------------------------------------------------------------------

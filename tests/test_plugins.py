@@ -45,7 +45,7 @@ def test_a_name_is_its_module(package: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "acvl", "AVCL", "_shared", "__init__", "../avcl", "avcl.x", "os", "avcl "])
 def test_any_other_name_is_refused_with_the_valid_ones(name: str, package: str) -> None:
-    with pytest.raises(SettingsError, match=r"there is no some_method .*; available: avcl, broken, moco"):
+    with pytest.raises(SettingsError, match=r"no some_method is called .*; there are: avcl, broken, moco"):
         plugins.load(package, name)
 
 

@@ -158,7 +158,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     lines += [list_report.text(report["lists"])] if "lists" in report else []
     lines += [comparison.text(report["compared"])] if "compared" in report else []
     lines.append(f"clips: {report['bytes'] / 1e9:.2f} GB\nmanifest: {out / 'manifest.parquet'} (and .csv)")
-    lines.append(f"report: {out / 'report.json'}")
+    lines.append(f"report: {out / 'report.json'}; to look at the clips: ks-view {out}")
     return "\n".join(lines)
 
 

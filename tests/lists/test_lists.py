@@ -159,7 +159,7 @@ def test_a_format_that_is_insisted_on_must_fit(tmp_path: Path) -> None:
         ListError, match=r"does not have --clips_format ogm_ge: it begins with .*, not ID_000027_000037,10,23"
     ):
         lists.recognise(path, name="ogm_ge")
-    with pytest.raises(SettingsError, match=r"there is no list 'ogmge'.*ogm_ge"):
+    with pytest.raises(SettingsError, match=r"no list is called 'ogmge'.*ogm_ge"):
         lists.recognise(path, name="ogmge")
 
 

@@ -360,5 +360,5 @@ def test_a_source_has_no_notice_and_no_tools(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["", "locale:x", "__init__", "http://x"])
 def test_a_source_that_does_not_exist_is_told_the_valid_ones(spec: str) -> None:
-    with pytest.raises(SettingsError, match=r"there is no source '.*'; available: .*local, youtube"):
+    with pytest.raises(SettingsError, match=r"no source is called '.*'; there are: .*local, youtube"):
         sources.load(spec)

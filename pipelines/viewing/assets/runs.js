@@ -13,8 +13,8 @@ function section(id, title, ...children) {
   return make("section", { "aria-labelledby": id }, make("h2", { id, text: title }), ...children);
 }
 
-function scrolled(label, head, rows) {
-  const cells = (tag, texts) => texts.map((text, n) => make(tag, tag === "th" ? { scope: "col", text } : { class: n ? "number" : undefined, text }));
+function scrolled(label, head, rows, aligned = "number") {
+  const cells = (tag, texts) => texts.map((text, n) => make(tag, { class: n ? aligned : undefined, scope: tag === "th" ? "col" : undefined, text }));
   const body = rows.map((texts) => make("tr", {}, ...cells("td", texts)));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...cells("th", head))), make("tbody", {}, ...body));
   return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": label }, table);
@@ -162,5 +162,5 @@ function badSection(runs) {
   const rows = runs.flatMap((run) => run.bad.map(({ key, reason }) => [key, reason, run.name]));
   const total = runs.reduce((sum, run) => sum + run.bad_count, 0);
   if (!total) return section("bad-title", "Bad samples", make("p", { text: "None: every sample that was asked for could be read." }));
-  return section("bad-title", `Bad samples: ${count(total)}`, scrolled("table of bad samples", ["key", "reason", "run"], rows));
+  return section("bad-title", `Bad samples: ${count(total)}`, scrolled("table of bad samples", ["key", "reason", "run"], rows, ""));
 }

@@ -42,7 +42,7 @@ class ClipsView {
     filters.append(make("summary", {}, make("h2", { text: "Filters" })), make("div", { class: "groups" }, ...lists));
     filters.append(make("div", { class: "groups" }, ...histograms));
     const clips = make("section", { "aria-labelledby": "clips-title" }, make("h2", { id: "clips-title", text: "Clips" }), this.listing.element);
-    return [tools, this.one, make("div", { class: "split" }, filters, clips), ...this.findingsSection()];
+    return [make("div", {}, tools, this.one, make("div", { class: "split" }, filters, clips), ...this.findingsSection())];
   }
 
   findingsSection() {

@@ -133,7 +133,7 @@ def test_the_summary_says_what_the_report_holds(tmp_path: Path) -> None:
         "this run: 4 clips in 8 s (0.5 a second), 7.5 MB downloaded; workers' time: fetch 56.8 s, cut 12.3 s, place 0 s",
         "clips: 3.00 GB",
         "manifest: data/mine/manifest.parquet (and .csv)",
-        "report: data/mine/report.json",
+        "report: data/mine/report.json; to look at the clips: ks-view data/mine",
     ]
 
 
