@@ -161,7 +161,7 @@ def split_faults(place: Address, dataset: Dataset, split: str, clips: Sequence[t
     elif facts.selection and fingerprints.selection(_selection(dataset, split, clips)) != facts.selection:
         yield f"its indexes have other labels than {layout.DATASET}: its selection differs"
     if len(set(keys)) != len(keys):
-        yield "has samples twice"
+        yield "has duplicate samples"
     if not remote.is_url(place):
         for tar in sorted((Path(place.real) / split).glob("*.tar")):
             number = tar.stem.removeprefix(f"{split}-")

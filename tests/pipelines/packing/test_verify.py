@@ -203,7 +203,7 @@ def test_of_much_rubbish_twenty_are_named(folder: Path) -> None:
 def test_swapped_members_are_named(folder: Path) -> None:
     rewritten(folder, lambda members: [members[4], *members[1:4], members[0], *members[5:]])
 
-    assert {key for key, what in told(folder) if "names" in what or "is damaged" in what} >= {"k_0", "k_1"}
+    assert {key for key, what in told(folder) if "has the name" in what or "is damaged" in what} >= {"k_0", "k_1"}
 
 
 @pytest.mark.parametrize(("kind", "target"), [(b"2", b""), (b"0", b"../"), (b"5", b""), (b"x", b"")])
