@@ -103,6 +103,7 @@ def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
         features = _features(probes, encoders, settings, shards, world)
         if not world.leads:
             return DONE
+        shown: list[tuple[dict[str, Any], Path]] = []
         for each in probes:
             of_split = results.of_split(dataset, on)
             head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)
@@ -114,7 +115,11 @@ def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
             if near := getattr(each.module, "neighbours", None):
                 split = features[on, each.kind]
                 results.write_neighbours(out, head, near(split), keys=split.keys, labels=_labels(split, dataset))
-            print(json.dumps(found) if settings.json else results.told(found, out))
+            shown.append((found, out))
+            if settings.json:
+                print(json.dumps(found))
+        if not settings.json:
+            print(results.table(shown))
     if not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
         print("note: the encoders were trained on these very clips")
     return DONE

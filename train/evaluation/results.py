@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -136,16 +136,34 @@ def write_neighbours(
 
 def told(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
     """The scores as lines, each with its interval beside it where there is one, and where they lie."""
-    scores: dict[str, float] = results["scores"]
-    lines = [f"{results['probe']} of {results['checkpoint']} on {results['samples']} {what} of {results['on_split']}:"]
+    return table([(results, out)], what=what)
+
+
+def table(found: Sequence[tuple[dict[str, Any], Path]], *, what: str = "clips") -> str:
+    """One table of the results of probes on the same data, each with its folder; without what is 100% for any features."""
+    first = found[0][0]
+    probes = ", ".join(results["probe"] for results, _ in found)
+    lines = [f"{probes} of {first['checkpoint']} on {first['samples']} {what} of {first['on_split']}:"]
+    for results, _ in found:
+        before = f"{results['probe']} " if len(found) > 1 else ""
+        lines += [f"  {before + metric:28} {rest}" for metric, rest in _lines(results["scores"])]
+    return "\n".join([*lines, *(f"results: {out / 'results.json'}" for _, out in found)])
+
+
+def _lines(scores: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Each metric that says something, with its value and interval: not top5 of five classes or fewer, which chance reaches."""
+    certain = tuple(
+        name.removesuffix("_chance") for name, value in scores.items() if name.endswith("_chance") and value >= 100
+    )
     for metric, value in scores.items():
         name, _, end = metric.rpartition("_")
         if (end in ("low", "high") and name in scores) or (metric == "selected_on_test" and not value):
             continue
+        if certain and metric.removesuffix("_chance").endswith(certain):
+            continue
         low, high = scores.get(f"{metric}_low"), scores.get(f"{metric}_high")
         between = "" if low is None or high is None else f"  95%: {low:.2f} to {high:.2f}"
-        lines.append(f"  {metric:28} {number(value):>7}{between}")
-    return "\n".join([*lines, f"results: {out / 'results.json'}"])
+        yield metric, f"{number(value):>7}{between}"
 
 
 def number(value: float) -> str:
