@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds.train import pretrain
-from kinetics_sounds.train.engine.bench import Result, Speed, told
+from kinetics_sounds.train.engine.bench import Result, Speed, format_result
 
 Argv = Callable[..., list[str]]
 ACCOUNT = {
@@ -39,14 +39,14 @@ def result(loader: float, model: float, both: float) -> Result:
 def test_what_bounds_is_what_both_together_fall_behind(speeds: tuple[float, float, float], bound: str) -> None:
     """Together under 95% of each alone: they take the cores from each other."""
     assert result(*speeds).bound == bound
-    assert f"bound by: {bound} (" in told(result(*speeds))
+    assert f"bound by: {bound} (" in format_result(result(*speeds))
 
 
 def test_all_is_told() -> None:
-    text = told(result(500, 100, 96))
+    text = format_result(result(500, 100, 96))
 
     assert "both:             96.0 samples/s, 96% of the model alone; 25% of the time waiting for data" in text
-    assert "decode 4.0 ms (95%: 6.0), read 0.5 ms (95%: 0.6); 3.9 batches stood ready" in text
+    assert "decode 4.0 ms (95%: 6.0), read 0.5 ms (95%: 0.6); 3.9 batches ready" in text
     assert "peak memory of the device: 2.5 GB" in text
 
 
