@@ -59,7 +59,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "crisscross": {
         "crisscross": {"dim": 512, "hidden": 128},
         "clip_and_mel": {"views": 2},
-        "optim": {"schedules": {"predictors.*": "fixed"}, "factors": {"predictors.*": 10.0}},
+        "optim": {"schedules": {"predictors.*": "fixed"}, "lr_multipliers": {"predictors.*": 10.0}},
     },
 }
 """By recipe, what it sets besides the method of its name. Heads are a quarter of the papers' width, as the encoders are; momenta
@@ -131,7 +131,7 @@ def second_halves(out: Path, shards: Path, names: Sequence[str], *, steps: int, 
         for name in names:
             folder = out / "cma" / name / str(seed)
             made = recipe(out, name, CMA[name])
-            run("kinetics_sounds.train", "--config", made, "--init", first, "--out", folder / "run", *common)
+            run("kinetics_sounds.train", "--config", made, "--init_from", first, "--out", folder / "run", *common)
             if not (folder / "results" / "crossmodal" / "results.json").exists():
                 where = ["--run", folder / "run", "--out", folder / "results"]
                 run("kinetics_sounds.train.evaluate", "linear", "crossmodal", *where)

@@ -1215,7 +1215,7 @@ DEFENCES: tuple[Defence, ...] = (
         RUNS,
         "a config is held against the settings before jsonargparse sees it, which imports what a `class_path` names",
         "kinetics_sounds/config_text.py",
-        '    _check_shape(document, shape, "")\n',
+        '    _check_shape(renamed, shape, "")\n',
         "",
         "tests/test_settings.py::test_what_a_recipe_names_is_never_imported",
     ),

@@ -198,6 +198,10 @@ class Stop:
     def __bool__(self) -> bool:
         return self.by is not None
 
+    def __str__(self) -> str:
+        """Name of the signal, such as SIGINT."""
+        return self.by.name if self.by else "no signal"
+
 
 @contextlib.contextmanager
 def stoppable(*signals: signal.Signals) -> Iterator[Stop]:

@@ -11,6 +11,7 @@ import yaml
 from jsonargparse import get_loader
 
 from .plugins import nearest
+from .renamed import rename_keys
 
 MOST_CONFIG_BYTES = 64 << 10
 """Maximum size of a config; one with all settings has about 5 KB."""
@@ -43,11 +44,12 @@ def split_base(text: str) -> tuple[object, str]:
     return base, yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
-def check_config(text: str, shape: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming the key, if a config does not match the settings of this `shape`.
+def check_config(text: str, shape: Mapping[str, Any], *, place: object) -> str:
+    """Check a config against the settings of a command; return it with the current names of renamed settings.
 
-    Runs before jsonargparse sees the config, which would import any `class_path`, open files and expand aliases without bound. A
-    shape maps each name to a type, or to the shape of a group.
+    Done before jsonargparse sees it, which imports what a `class_path` names, opens files and follows aliases without
+    bound. `shape` maps each setting to its type, and each group of settings to a shape of its own. `place` is the file, for
+    the warning about old names. Raises ValueError that names the key that is wrong.
     """
     if len(text.encode()) > MOST_CONFIG_BYTES:
         raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
@@ -55,7 +57,21 @@ def check_config(text: str, shape: Mapping[str, Any]) -> None:
     document = get_loader("yaml")(text)
     if not isinstance(document, dict):
         raise ValueError("Unexpected config: it is no table of settings")
-    _check_shape(document, shape, "")
+    renamed = rename_keys(document, place=place, accepts=lambda name: has_setting(shape, name))
+    _check_shape(renamed, shape, "")
+    return text if renamed == document else yaml.safe_dump(renamed, sort_keys=False, allow_unicode=True)
+
+
+def has_setting(shape: Mapping[str, Any], name: str) -> bool:
+    """Whether a dotted name is a setting of this shape, or a key within a setting that is a table."""
+    inner: Any = shape
+    for part in name.split("."):
+        if not isinstance(inner, Mapping):
+            return True
+        if part not in inner:
+            return False
+        inner = inner[part]
+    return True
 
 
 def check_bounds(text: str) -> None:

@@ -29,9 +29,10 @@ from jsonargparse.typing import register_type
 
 from . import __version__, command, option_errors, plugins
 from .address import HELP, NOTE, Address
-from .config_text import check_config, read_config
+from .config_text import check_config, has_setting, read_config
 from .errors import SettingsError
 from .redact import HIDDEN
+from .renamed import rename_options
 
 S = TypeVar("S")
 
@@ -115,6 +116,7 @@ def parse(
     state = _Parse(find, shape)
     now = _PARSE.set(state)
     try:
+        words = rename_options(words, lambda name: has_setting(shape, name))
         namespace = parser.parse_args(_config_first(words))
         for name, value in vars(namespace.as_flat()).items():
             if isinstance(value, Path) and (url := _as_url(value)):
@@ -295,7 +297,7 @@ class _FindConfig(ActionConfigFile):
         parse_.in_config = True
         for text, place in parse_.find(str(values)):
             try:
-                check_config(text, parse_.shape)
+                text = check_config(text, parse_.shape, place=place or values)
                 # jsonargparse takes a text that is a file's name for the file: no file's name is as long.
                 super().__call__(parser, namespace, f"{text}\n# {'-' * 4096}", option_string)  # type: ignore[no-untyped-call]
             except (argparse.ArgumentError, TypeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import signal
 import sys
 import tempfile
@@ -112,12 +113,14 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
     print(json.dumps(report) if settings.json else summary(report, job.out))
     if failed is not None:
         raise failed
+    if report["ok"] and not settings.json and not stop and not blocked:
+        print(f"next: ks-shard --manifest {shlex.quote(str(job.out / 'manifest.parquet'))}")
     if blocked is not None and not account.complete:
         remedy = "free some space and run" if blocked.status is Status.DISK_FULL else "run"
         print(f"stopped: {blocked.status}: {blocked.detail}; {remedy} the same command later", file=sys.stderr)
     elif stop:
         print(
-            f"stopped by {stop.by.name if stop.by else 'a signal'}: what was done is kept; run the same command to go on",
+            f"stopped by {stop}: what was done is kept; run the same command to go on",
             file=sys.stderr,
         )
     if account.complete and checked and _as_listed(job, report):

@@ -101,7 +101,7 @@ def export(layout: str, settings: layouts.CommonSettings, groups: Mapping[str, A
         with contextlib.closing(RetryOnce(start, workers=settings.workers)) as pool:
             _lay_out(job, known, pool, scratch, stop)
         if stop:
-            print("stopped after the last whole clip; run the same command to go on", file=sys.stderr)
+            print(f"stopped by {stop} after the last whole clip; run the same command to go on", file=sys.stderr)
             return STOPPED
         _write_lists(job, known)
     return _tell(job, known)

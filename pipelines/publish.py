@@ -121,7 +121,10 @@ def publish(settings: PublishSettings) -> int:
         try:
             done = publish_folder(made, path.parent, chosen, stop.__bool__)
         except Stopped:
-            print("stopped: the folder is as it was, hashes are kept; run the same command to go on", file=sys.stderr)
+            print(
+                f"stopped by {stop}: the folder is as it was, hashes are kept; run the same command to go on",
+                file=sys.stderr,
+            )
             return STOPPED
     _tell(done, as_json=settings.json, pushed=settings.push is not None)
     if settings.push is not None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -133,7 +134,7 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
             if job.url:
                 upload.upload(job.out, job.url, done, stop=stop.__bool__, check_bytes=settings.check_bytes)
         if stop:
-            print("stopped after the last whole shard; run the same command to go on", file=sys.stderr)
+            print(f"stopped by {stop} after the last whole shard; run the same command to go on", file=sys.stderr)
             return STOPPED
     for split, indices in done.items():
         for left in (left for each in indices for left in each.left):
@@ -141,7 +142,8 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
     facts = {split: dataclasses.asdict(facts) for split, facts in dataset.splits.items()}
     text = "\n".join(f"{split}: {each['samples']} samples in {each['shards']} shards" for split, each in facts.items())
     place = remote.join(job.url, layout.DATASET) if job.url else job.out / layout.DATASET
-    print(json.dumps(facts) if settings.json else f"{text}\ndataset: {place}")
+    following = f"next: ks-train --shards {shlex.quote(str(job.url or job.out))}"
+    print(json.dumps(facts) if settings.json else f"{text}\ndataset: {place}\n{following}")
     return SOME_FAILED if any(facts.left for facts in dataset.splits.values()) else DONE
 
 
@@ -161,7 +163,7 @@ def _verify(settings: ShardSettings) -> int:
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         found = verify.verify(place, decode=settings.verify_decode, workers=settings.workers, stop=stop.__bool__)
     if stop:
-        print("stopped before all was checked", file=sys.stderr)
+        print(f"stopped by {stop} before all was checked", file=sys.stderr)
         return STOPPED
     if settings.json:
         print(json.dumps(dataclasses.asdict(found)))

@@ -215,18 +215,18 @@ def test_an_empty_list_with_a_header_has_no_clips(tmp_path: Path) -> None:
 
 
 BAD_ROWS = {
-    "bowling,5JzkrOVhPOw,,37,val": "time_start '' is no whole number of seconds: the row has no time; mend or remove",
-    "bowling,5JzkrOVhPOw,27,,val": "time_end '' is no whole number of seconds",
-    "bowling,5JzkrOVhPOw,27.5,37,val": "time_start '27.5' is no whole number of seconds",
-    "bowling,5JzkrOVhPOw,-1,9,val": "time_start '-1' is no whole number of seconds",
-    "bowling,5JzkrOVhPOw,nan,9,val": "time_start 'nan' is no whole number of seconds",
-    "bowling,5JzkrOVhPOw,0,inf,val": "time_end 'inf' is no whole number of seconds",
+    "bowling,5JzkrOVhPOw,,37,val": "time_start '' is not an integer of seconds: the row has no time; mend or remove",
+    "bowling,5JzkrOVhPOw,27,,val": "time_end '' is not an integer of seconds",
+    "bowling,5JzkrOVhPOw,27.5,37,val": "time_start '27.5' is not an integer of seconds",
+    "bowling,5JzkrOVhPOw,-1,9,val": "time_start '-1' is not an integer of seconds",
+    "bowling,5JzkrOVhPOw,nan,9,val": "time_start 'nan' is not an integer of seconds",
+    "bowling,5JzkrOVhPOw,0,inf,val": "time_end 'inf' is not an integer of seconds",
     "bowling,5JzkrOVhPOw,0,1e300,val": "is no span of seconds",
     "bowling,5JzkrOVhPOw,37,27,val": "37 to 27 is no span of seconds",
     "bowling,../../etc/x,27,37,val": "'../../etc/x' is no video id",
     "bowling,,27,37,val": "'' is no video id",
-    "bowling": "the row ends before its youtube_id, time_start, time_end, split; mend or remove the row",
-    "bowling,5JzkrOVhPOw,27,37": "the row ends before its split; mend or remove the row",
+    "bowling": "the row ends before its youtube_id, time_start, time_end, split; fix or remove the row",
+    "bowling,5JzkrOVhPOw,27,37": "the row ends before its split; fix or remove the row",
     "bowling,5JzkrOVhPOw,27,37,dev": "split 'dev' is none of train, val, validate",
 }
 

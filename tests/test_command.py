@@ -298,6 +298,7 @@ def test_the_first_signal_asks_to_stop() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop
         assert stop.by is signal.SIGTERM
+        assert f"stopped by {stop}" == "stopped by SIGTERM"
 
 
 def test_handlers_are_as_before_after_the_block_and_after_an_error() -> None:

@@ -357,7 +357,7 @@ def test_an_id_that_pandas_took_for_a_number_is_found_out(tmp_path: Path) -> Non
     [
         (lambda text: text.replace(",", ";"), "its columns are separated by ';', not by commas"),
         (lambda text: text + "abc,1\n", "the row of abc has too many cells or too few"),
-        (lambda text: text.replace(",340,", ",340.5,"), "'340.5' is no whole number"),
+        (lambda text: text.replace(",340,", ",340.5,"), "'340.5' is not an integer"),
         (lambda text: text.replace(",zumba,0,", ",zumba,1,"), "two labels have the same label_index"),
         (lambda text: text.replace(",False,", ",maybe,"), "maybe"),
         (

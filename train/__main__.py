@@ -1,6 +1,6 @@
-"""`ks-train` and `python -m kinetics_sounds.train`: pretraining, or one of the commands beside it.
+"""`ks-train` and `python -m kinetics_sounds.train`: pretraining and its subcommands.
 
-What needs no torch is answered before it is imported.
+Options that do not need torch are handled before it is imported.
 """
 
 import sys

@@ -145,7 +145,7 @@ def compute(settings: StatsSettings, place: Address | None) -> int:
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         found = list(_heard(tasks, workers=settings.workers, stop=stop.__bool__))
     if stop:
-        print("stopped before all was heard; run the same command again", file=sys.stderr)
+        print(f"stopped by {stop} before all was heard; run the same command again", file=sys.stderr)
         return STOPPED
     sums = sum(found[1:], start=found[0])
     for what in sums.bad:

@@ -14,6 +14,7 @@ import yaml
 from kinetics_sounds import config_text, files, redact
 from kinetics_sounds.classes import shipped_note
 from kinetics_sounds.errors import RunError
+from kinetics_sounds.renamed import rename_keys
 
 MOST_BYTES = 1 << 20
 """Maximum size of a JSON file in bytes."""
@@ -39,8 +40,9 @@ CONFIG = (
         "epochs",
         "clips_per_video",
     ),
-    *("steps", "optim", "seed", "clip_norm"),
-    *("sync_bn", "precision", "accumulate", "compile", "recompute", "channels_last", "max_bad_share", "window"),
+    *("steps", "optim", "seed", "max_grad_norm"),
+    *("sync_bn", "precision", "grad_accum_steps", "compile", "activation_checkpointing", "channels_last"),
+    *("max_bad_fraction", "window"),
 )
 """Settings in config.yaml that affect training, together with those of the run's method, backbones and view."""
 RESULT = (
@@ -153,6 +155,8 @@ def _config(run: Path) -> dict[str, Any]:
         text = config_text.read_config(path)
         config_text.check_bounds(text)
         told = yaml.safe_load(text)
+        if isinstance(told, dict):
+            told = rename_keys(told, place=path)
     except (ValueError, yaml.YAMLError) as error:
         raise RunError(
             f"{path}: cannot be read: {str(error).partition(chr(10))[0]}; give the --out of a ks-train"

@@ -99,6 +99,16 @@ def test_a_second_run_asks_only_for_what_may_have_changed(
     assert (out / "manifest.csv").read_bytes() == before
 
 
+def test_the_command_that_follows_is_told(
+    folder: "Folder", built: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = built
+
+    build.main(arguments(folder, out))
+
+    assert capsys.readouterr().out.endswith(f"\nnext: ks-shard --manifest {out / 'manifest.parquet'}\n")
+
+
 def test_a_clip_whose_file_is_lost_is_made_again(folder: "Folder", built: tuple[Path, int], tmp_path: Path) -> None:
     out = tmp_path / "copy"
     shutil.copytree(built[0], out, symlinks=True)

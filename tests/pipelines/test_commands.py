@@ -38,9 +38,9 @@ OPTIONS = {
     "ks-export mmaction2": "manifest shards out executor workers timeout check_bytes json rawframes short_side link",
     "ks-export videofolder": "manifest shards out executor workers timeout check_bytes json link",
     "ks-train": "config print_config shards out train_split method backbone audio_backbone encoders view batch epochs steps "
-    "optim seed workers ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every track "
-    "save_every keep resume list clips_per_video peak_tflops val_split probe_every probe probe_samples init devices sync_bn "
-    "precision accumulate clip_norm compile recompute",
+    "optim seed workers prefetch_batches sample_timeout max_bad_fraction window cache cache_gb device channels_last log_every "
+    "track save_every keep resume list clips_per_video peak_tflops val_split probe_every probe probe_samples init_from devices "
+    "sync_bn precision grad_accum_steps max_grad_norm compile activation_checkpointing",
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
@@ -257,7 +257,7 @@ CASES = [
     ("ks-train", "--shards here", "here: has no shard set (dataset.json is missing)"),
     ("ks-train", "--config bogus.yaml --shards here", "bogus.yaml: Key 'avcl.bogus' is not accepted"),
     ("ks-train", "--config avcl_k23 --shards here", "did you mean 'avcl_k32'"),
-    ("ks-eval", "linear --run here", "here: is no training run"),
+    ("ks-eval", "linear --run here", "here: is not a training run"),
     ("ks-eval", "linaer --run here", "did you mean 'linear'"),
     ("ks-demo", "--clips 3", "--clips 3: must be at least 48"),
     ("ks-view", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),

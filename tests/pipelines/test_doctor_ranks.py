@@ -34,14 +34,14 @@ def test_ranks_that_learn_something_else_are_a_fault_with_a_remedy() -> None:
 
 def test_ranks_that_cannot_meet_are_a_fault_in_their_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = SimpleNamespace(
-        returncode=2, stdout="", stderr="agree: error: rank 1 of 2: cannot meet the others by gloo\n"
+        returncode=2, stdout="", stderr="agree: error: rank 1 of 2: cannot reach the other ranks with gloo\n"
     )
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
 
     (found,) = rank_parity.distributed(Asked())
 
     assert found.verdict == Verdict.MISSING
-    assert "cannot meet the others by gloo" in found.found
+    assert "cannot reach the other ranks with gloo" in found.found
     assert "GLOO_SOCKET_IFNAME" in found.remedy
 
 

@@ -78,6 +78,16 @@ def read_alone(folder: Path, split: str) -> list[dict[str, Any]]:
     return list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
 
 
+def test_the_command_that_follows_is_told(
+    built: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inline(monkeypatch)
+
+    assert packed(built, shards) == 0
+
+    assert capsys.readouterr().out.endswith(f"\nnext: ks-train --shards {shards}\n")
+
+
 def test_webdataset_alone_reads_a_sample_s_parts(built: Path, shards: Path) -> None:
     ok = {o.clip.key: o for o in manifest.read(built / "manifest.parquet").outcomes if o.media}
 

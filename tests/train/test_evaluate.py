@@ -19,7 +19,7 @@ from kinetics_sounds.shards import index, layout
 from kinetics_sounds.stream import Split, open_split, sample
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.data.loader import Loading
-from kinetics_sounds.train.evaluation import features, protocols
+from kinetics_sounds.train.evaluation import features, frozen, protocols
 from kinetics_sounds.train.evaluation.encoders import Encoders, load
 from kinetics_sounds.train.models.backbones import Trunk
 from kinetics_sounds.train.probes import Features, crossmodal, knn, linear, retrieval
@@ -56,7 +56,7 @@ class TestResults:
         assert (told["probe"], told["run"], told["recipe"]) == (probe, str(finished), "avcl_tiny")
         assert (told["checkpoint"], told["clips"]) == ("step-00000006", 2)
         assert (told["on_split"], told["samples"]) == ("test", 6)
-        assert told["fit_split"] == ("train" if PROBES[probe].FITS else None)
+        assert told["fit_split"] == ("train" if PROBES[probe].NEEDS_TRAIN_FEATURES else None)
         assert told["fingerprint"] == open_split(shards, "test").dataset.splits["test"].fingerprint
         assert (told["selection"], told["content"]) == ("selection of test", "content of test")
         of_train = {"selection": "selection of train", "content": "content of train"}
@@ -82,7 +82,7 @@ class TestResults:
             extracted.append(split.name)
             return features.extract(encoders, split, **how)
 
-        monkeypatch.setattr(evaluate, "extract", counted)
+        monkeypatch.setattr(frozen, "extract", counted)
         options = [f"--run={finished}", f"--out={tmp_path / 'all'}", "--workers=0", "--device=cpu", "--clips=2"]
         assert evaluate.main([*PROBES, *options]) == 0
 
@@ -103,7 +103,7 @@ class TestResults:
             happened.append("judge")
             return {"top1": 0.0}
 
-        monkeypatch.setattr(evaluate, "extract", extracted)
+        monkeypatch.setattr(frozen, "extract", extracted)
         monkeypatch.setattr(knn, "evaluate", judged)
         monkeypatch.setattr(retrieval, "evaluate", judged)
         options = [f"--run={finished}", f"--out={tmp_path}", "--workers=0", "--device=cpu", "--clips=1"]
@@ -326,32 +326,32 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("argv", "complaint"),
         [
-            (["lineer"], r"nothing is called 'lineer'; there are: cam, .*linear.*did you mean 'linear'"),
-            (["linear", "--on_split=train"], r"--fit_split train: is also the split to be judged on; name another"),
-            (["knn", "--fit_split=test"], r"--fit_split test: is also the split to be judged on; name another"),
+            (["lineer"], r"there is no 'lineer'; available: cam, .*linear.*did you mean 'linear'"),
+            (["linear", "--on_split=train"], r"--fit_split train: is also the split to evaluate on; choose another"),
+            (["knn", "--fit_split=test"], r"--fit_split test: is also the split to evaluate on; choose another"),
             (["knn", "--fit_split=val"], r"has no split 'val' to fit on; it has: train, test; see --fit_split"),
             (["knn", "--on_split=val"], r"has no split 'val'; it has: train, test"),
             (
                 ["crossmodal", "--checkpoint=first"],
                 r"has no checkpoint 'first'; there are: step-00000004, step-00000006",
             ),
-            (["crossmodal", "--checkpoint=best"], r"has no best checkpoint, as the run had no --val_split"),
+            (["crossmodal", "--checkpoint=best"], r"has no best checkpoint, because the run had no --val_split"),
             (["crossmodal", "--clips=0"], r"--clips 0: must be at least 1"),
             (["crossmodal", "--batch=0"], r"--batch 0: must be at least 1"),
             (["crossmodal", "--workers=-1"], r"--workers -1: must be at least 0"),
             (["crossmodal", "--bogus=1"], r"--bogus"),
             (["crossmodal", "--device=banana"], r"--device banana: .* try cpu"),
             (["crossmodal", "--shards=/nowhere"], r"/nowhere: has no shard set"),
-            (["crossmodal", "--run=/nowhere"], r"/nowhere: is no training run .*give the --out of a ks-train"),
+            (["crossmodal", "--run=/nowhere"], r"/nowhere: is not a training run .*give the --out of a ks-train"),
             (["knn", "--knn.k=0"], r"--knn\.k 0: must be at least 1; see ks-eval knn --help"),
             (["knn", "--knn.k=few"], r"few"),
             (
                 ["crossmodal", "--fit_split=train"],
-                r"--fit_split train: no probe that is asked for learns; leave it out",
+                r"--fit_split train: none of these probes is fitted; leave it out",
             ),
             (
                 ["knn", "--untrained", "--checkpoint=best"],
-                r"--untrained: judges initial weights, not --checkpoint best",
+                r"--untrained: evaluates initial weights, not --checkpoint best",
             ),
             (["linear", "--knn.k=3"], r"--knn\.k"),
         ],
@@ -368,7 +368,7 @@ class TestMisuse:
         assert not (tmp_path / "out").exists()
 
     def test_what_has_options_of_its_own_is_asked_for_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "cam: has options of its own; ask for it alone" in refused(["linear", "cam", "--run=x"], capsys)
+        assert "cam: has its own options; run it alone" in refused(["linear", "cam", "--run=x"], capsys)
 
     def test_a_run_must_be_named(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "run" in refused(["linear"], capsys)
@@ -398,7 +398,7 @@ class TestMisuse:
 
         line = refused(["crossmodal", f"--run={copy}", "--workers=0", "--clips=1"], capsys)
 
-        assert f"{copy}: crossmodal cannot judge it: video has features that are not finite" in line
+        assert f"{copy}: crossmodal cannot evaluate it: video has features that are not finite" in line
 
     def test_shards_of_another_set_are_named_as_what_was_judged(
         self, judge: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path
@@ -422,7 +422,7 @@ class TestMisuse:
         line = refused([name, f"--run={finished}", f"--shards={copy}", f"--out={tmp_path / 'out'}"], capsys)
 
         assert (
-            f"{copy}: its mel-spectrograms are not like those that the run learnt from: preset authors rather than paper"
+            f"{copy}: its mel-spectrograms are not like those that the run was trained on: preset authors rather than paper"
             in line
         )
 
@@ -432,7 +432,7 @@ class TestMisuse:
         usage = capsys.readouterr().out
         assert re.match(r"usage: ks-eval \{[a-z_,]+\} \[\.\.\.\] --run RUN", usage)
         assert all(re.search(rf"^  {name} +[A-Z]", usage, re.MULTILINE) for name in evaluate.names())
-        assert "  linear       Linear probe: how well one linear layer tells the classes apart." in usage
+        assert "  linear       Linear probe: multinomial logistic regression on frozen features." in usage
 
     def test_options_without_a_probe_are_misuse(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert evaluate.main([f"--run={finished}"]) == 2

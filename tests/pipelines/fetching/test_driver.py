@@ -535,7 +535,7 @@ def test_what_is_done_when_a_stop_is_asked_for_is_kept(
 
     assert world.were_asked() == [("one", "a"), ("one", "b"), ("one", "c")]
     assert place.statuses() == {**dict.fromkeys("abc", "ok"), **dict.fromkeys("def", "not_tried")}
-    assert "stopped by" in capsys.readouterr().err
+    assert "stopped by SIGTERM: what was done is kept" in capsys.readouterr().err
     monkeypatch.setattr(world, "work", good)
     assert place.build(sources=("one", "two")) == 0
     assert world.were_asked() == [("one", name) for name in "def"]

@@ -92,7 +92,7 @@ class TestRead:
                 ("save_every", 1),
                 ("keep", 1),
             ),
-            *(("workers", 0), ("seed", 0), ("ahead", 1), ("window", 1)),
+            *(("workers", 0), ("seed", 0), ("prefetch_batches", 1), ("window", 1)),
         ],
     )
     def test_a_number_has_a_least(self, name: str, least: int) -> None:
@@ -141,7 +141,7 @@ class TestRecord:
 
         monkeypatch.setattr(files, "read_json", fails)
         with pytest.raises(
-            RunError, match=rf"{tmp_path}/run.json: cannot be read: Input/output error; see that the disk"
+            RunError, match=rf"{tmp_path}/run.json: cannot be read: Input/output error; check that the disk"
         ):
             run_folder.read_facts(tmp_path)
 
@@ -150,7 +150,7 @@ class TestRecord:
         if text is not None:
             (tmp_path / "run.json").write_text(text)
 
-        with pytest.raises(RunError, match=rf"{tmp_path}: is no training run \(.*\); give the --out of a ks-train"):
+        with pytest.raises(RunError, match=rf"{tmp_path}: is not a training run \(.*\); give the --out of a ks-train"):
             run_folder.reopen(tmp_path)
 
     def test_a_run_json_of_more_than_a_mebibyte_is_refused_though_it_is_well_formed(
@@ -229,7 +229,7 @@ class TestPickDevice:
 
     @pytest.mark.parametrize("name", ["banana", "", "cpu:x", "meta", "cuda:99"])
     def test_a_device_that_cannot_compute_here_is_refused_in_one_line(self, name: str) -> None:
-        with pytest.raises(SettingsError, match=rf"^--device {name}: is not to be had here \(.*\); try cpu$"):
+        with pytest.raises(SettingsError, match=rf"^--device {name}: is not available \(.*\); try cpu$"):
             devices.pick_device(name)
 
 

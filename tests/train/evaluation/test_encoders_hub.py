@@ -66,7 +66,7 @@ def test_a_strangers_claims_are_checked_before_a_model_is_made(sent: Hub) -> Non
     text = sent.repos[NAME].files["config.yaml"].data.decode()
     replaced(sent, "config.yaml", text.replace("width: 2", "width: 1000000000").encode())
 
-    with pytest.raises(RunError, match=r"its config.yaml says a model that cannot be"):
+    with pytest.raises(RunError, match=r"its config.yaml describes an invalid model"):
         train.load(URL)
 
 

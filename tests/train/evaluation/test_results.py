@@ -17,7 +17,7 @@ def found(scores: dict[str, float]) -> dict[str, Any]:
 def test_an_interval_stands_beside_its_score_and_not_on_lines_of_its_own() -> None:
     scores = {"top1": 50.0, "top1_low": 25.0, "top1_high": 66.666, "top1_chance": 3.125, "c": 5e-5}
 
-    lines = results.told(found(scores), Path("out")).splitlines()
+    lines = results.format_scores(found(scores), Path("out")).splitlines()
 
     assert lines == [
         "svm of last on 6 clips of test:",
@@ -46,7 +46,7 @@ def test_what_a_strangers_set_says_is_no_formula_in_the_table(tmp_path: Path) ->
 
 
 def test_a_score_that_is_called_low_and_bounds_nothing_has_its_own_line() -> None:
-    assert "  tide_low                        1.00" in results.told(found({"tide_low": 1.0}), Path("out"))
+    assert "  tide_low                        1.00" in results.format_scores(found({"tide_low": 1.0}), Path("out"))
 
 
 @pytest.mark.parametrize(

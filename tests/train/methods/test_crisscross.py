@@ -110,9 +110,9 @@ def test_the_predictors_rate_is_constant_where_the_others_follow_a_cosine() -> N
         name="adam",
         lr=2e-4,
         schedule="cosine",
-        final_share=0.5,
+        min_lr_ratio=0.5,
         schedules={"predictors.*": "constant"},
-        factors={"predictors.*": 10.0},
+        lr_multipliers={"predictors.*": 10.0},
     )
     optimizer = make_optimizer(method(), optim)
     assert {group["factor"] for group in optimizer.param_groups} == {1.0, 10.0}

@@ -66,7 +66,7 @@ def test_a_run_without_a_classifier_is_told_what_to_do(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate.main(["vote", f"--run={finished}", f"--out={tmp_path / 'out'}", "--device=cpu"]) == 2
-    assert "its method (Avcl) has no classifier, so no clip can vote; make one" in capsys.readouterr().err
+    assert "its method (Avcl) has no classifier, so clips cannot vote; train one" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
