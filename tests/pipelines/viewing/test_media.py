@@ -51,8 +51,8 @@ def parts(tmp_path: Path) -> Callable[[int], Mapping[str, bytes]]:
 def test_a_sample_is_embedded_with_its_sound_and_its_stored_mel(
     tmp_path: Path, parts: Callable[[int], Mapping[str, bytes]]
 ) -> None:
-    facts = {"frames": {"short_side": 36}, "mel": {"bands": 32, "columns": 64}}
-    found = sets.read(make(tmp_path / "shards", (2,), parts=parts, **facts))
+    numbers = {"bands": 32, "columns": 64}
+    found = sets.read(make(tmp_path / "shards", (2,), parts=parts, frames={"short_side": 36}, mel=numbers))
 
     ((number, row, result),) = media.embed(media.choose([found], 1, seed=0), timeout_seconds=60)
 
