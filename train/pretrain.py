@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from .config.settings import PLUGINS, TrainSettings, at_least, paths_from_config
 from .data import dataset
 from .distributed import devices, launch, process_group
 from .distributed.process_group import World
-from .engine import bench, build, resume, trainer
+from .engine import bench, build, resume, run_result, trainer
 
 log = logging.getLogger("kinetics_sounds")
 
@@ -45,9 +46,14 @@ def pretrain(argv: Sequence[str]) -> int:
         recipe = recipes.recipe_for(reader.read_dataset(run_folder.find_shards(parsed.settings)).classes)
         told += f"recipe: {recipe} (the recommended one; see --list)\n"
         parsed = read_settings(["--config", recipe, *argv])
+    as_json = parsed.settings.json
     if launch.is_main():
-        print(told, end="", flush=True)  # before ranks print
-    return train(parsed)
+        print(told, end="", flush=True, file=sys.stderr if as_json else sys.stdout)  # before ranks print
+    parsed = dataclasses.replace(parsed, settings=dataclasses.replace(parsed.settings, json=False))
+    code = train(parsed, to_stderr=as_json)
+    if as_json and launch.is_main():
+        print(json.dumps(run_result.read(run_folder.out_of(parsed))))
+    return code
 
 
 def train(parsed: Parsed[TrainSettings], *, prog: str = "ks-train", to_stderr: bool = False) -> int:
@@ -78,7 +84,7 @@ def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
     recommended = name == recipes.recipe_for(there)
     if world.is_main and settings.init_from is None and asked not in (None, there) and not recommended:
         log.warning("the recipe %s is for %s, but these shards are of %s", name, asked, there)
-    out = settings.out or Path("runs") / name
+    out = run_folder.out_of(parsed)
     # Record resolved values, so that config.yaml reproduces the run.
     settings = dataclasses.replace(settings, shards=shards, out=out, window=resume.window(settings, split, out))
     at_least(settings, window=1)

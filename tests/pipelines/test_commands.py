@@ -39,8 +39,8 @@ OPTIONS = {
     "ks-export videofolder": "manifest shards out executor workers timeout check_bytes json link",
     "ks-train": "config print_config shards out train_split method backbone audio_backbone encoders view batch epochs steps "
     "optim seed workers prefetch_batches sample_timeout max_bad_fraction window cache cache_gb device channels_last log_every "
-    "track save_every keep resume list clips_per_video peak_tflops val_split probe_every probe probe_samples init_from devices "
-    "sync_bn precision grad_accum_steps max_grad_norm compile activation_checkpointing",
+    "track save_every keep resume list json clips_per_video peak_tflops val_split probe_every probe probe_samples init_from "
+    "devices sync_bn precision grad_accum_steps max_grad_norm compile activation_checkpointing",
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",

@@ -81,6 +81,28 @@ class TestRun:
         assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["step-00000004", "step-00000006"]
         assert not list(finished.rglob("*.part"))
 
+    def test_json_is_all_that_is_printed_and_says_what_the_run_came_to(
+        self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "run"
+
+        assert pretrain.main(small(out, "--steps=2", "--json")) == 0
+
+        shown = capsys.readouterr()
+        told = json.loads(shown.out)
+        assert told.pop("metrics") == metrics(out)[-1]
+        assert told == {
+            "run": str(out),
+            "recipe": "avcl_tiny",
+            "step": 2,
+            "steps": 2,
+            "finished": True,
+            "checkpoint": str(out / "checkpoints" / "step-00000002"),
+            "best": None,
+        }
+        assert "trained: 2 steps" in shown.err
+        assert "json: false" in (out / "config.yaml").read_text()  # how a command spoke is nothing of the run's
+
     def test_every_step_has_a_line_of_metrics(self, finished: Path) -> None:
         lines = metrics(finished)
 

@@ -49,6 +49,11 @@ def find_shards(settings: TrainSettings, configs: Sequence[Path] = ()) -> Addres
     return Address(str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent))
 
 
+def out_of(parsed: Parsed[TrainSettings]) -> Path:
+    """Run folder of parsed settings, which include a config."""
+    return parsed.settings.out or Path("runs") / recipe_name(parsed.configs[-1])
+
+
 def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: Mapping[str, str]) -> dict[str, Any]:
     """Contents of `run.json`. Selection and content fingerprints are empty for shard sets of schema 1."""
     of_split = split.dataset.splits[split.name]

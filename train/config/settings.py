@@ -140,6 +140,9 @@ class TrainSettings:
     or data changed."""
     list: bool = False
     """List all recipes, or those of --config, with command, hardware, time and score."""
+    json: bool = False
+    """Print the result (step, checkpoint, best validation, last metrics) as JSON on standard output; all else goes to standard
+    error."""
 
 
 SomeSettings = TypeVar("SomeSettings", bound=TrainSettings)

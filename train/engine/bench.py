@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ class Result:
 def bench(argv: Sequence[str]) -> int:
     """Run `ks-train bench`; return the exit code."""
     parsed = read_settings_as(BenchSettings, argv, prog="ks-train bench")
-    print(paths_from_config(argv, parsed), end="")
+    say = sys.stderr if parsed.settings.json else sys.stdout
+    print(paths_from_config(argv, parsed), end="", file=say)
     shards = run_folder.find_shards(parsed.settings, parsed.configs)
     split = dataset.open_split(parsed.settings, shards, parsed.settings.train_split)
     if not parsed.configs:
@@ -104,17 +106,18 @@ def bench(argv: Sequence[str]) -> int:
     device = devices.pick_device(settings.device)
     print(
         f"recipe: {run_folder.recipe_name(parsed.configs[-1])}, batch {settings.batch}, {settings.workers} workers, {device}\n"
-        f"shards: {shards}, {split.name}: {len(split)} samples"
+        f"shards: {shards}, {split.name}: {len(split)} samples",
+        file=say,
     )
     try:
         result = measure(parsed, split, device, shards=shards)
     except NotFiniteError as error:
         raise RunError(f"loss not finite ({error}); bench a recipe that learns, with a lower --optim.lr") from error
-    print(format_result(result))
+    document = {"bound": result.bound, **_flat(result)}
+    print(json.dumps(document) if settings.json else format_result(result))
     if settings.out is not None:
-        document = {"bound": result.bound, **_flat(result)}
         files.write_bytes(settings.out / "bench.json", (json.dumps(document, indent=2) + "\n").encode())
-        print(f"result: {settings.out / 'bench.json'}")
+        print(f"result: {settings.out / 'bench.json'}", file=say)
     return DONE
 
 

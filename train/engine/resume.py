@@ -45,7 +45,7 @@ FREE = (
     ),
     *("device", "devices", "sync_bn", "channels_last", "compile", "activation_checkpointing", "init_from", "val_split"),
     *("probe_every", "probe", "probe_samples"),
-    *("log_every", "peak_tflops", "track", "save_every", "keep", "resume", "list", "epochs", "steps"),
+    *("log_every", "peak_tflops", "track", "save_every", "keep", "resume", "list", "json", "epochs", "steps"),
 )
 """Settings that may change on resume: where and how it runs, and how long (schedules adapt to the new length)."""
 

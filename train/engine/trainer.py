@@ -29,6 +29,7 @@ from ..distributed.process_group import World
 from ..interface import Data, Moment
 from ..optim import optimizer
 from . import build, checkpoint, resume
+from .forecast import format_forecast
 from .metrics import Metrics
 from .probing import Probing, probe, report
 from .resume import TrainProgress
@@ -86,6 +87,10 @@ def train(
     if world.is_main:
         files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
+    method, per_epoch = components.bundle.method, its.per_epoch
+    world.print_main(
+        format_forecast(method, settings.optim, steps=its.steps, steps_per_epoch=per_epoch, keep=settings.keep, out=out)
+    )
     step, stop = _learn(its, reached)
     collectives.barrier()  # wait until everything is saved: torchrun stops all ranks when one exits
     _print_summary(its, step, stop)

@@ -67,6 +67,14 @@ def test_it_measures_and_leaves_no_run_behind(
     assert multiprocessing.active_children() == []
 
 
+def test_json_is_all_that_is_printed(small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bench"
+
+    assert pretrain.main(["bench", *small(out, "--seconds=0.1", "--json")]) == 0
+
+    assert json.loads(capsys.readouterr().out) == json.loads((out / "bench.json").read_bytes())
+
+
 def test_a_batch_larger_than_the_split_is_refused(
     small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
