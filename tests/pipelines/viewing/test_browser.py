@@ -202,8 +202,7 @@ def test_the_table_has_the_same_clips_in_an_order_of_choice(opened: Opened) -> N
     assert "2.09 s" in rows[0].inner_text()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_there_is_no_serious_accessibility_fault(
     browser: Browser, page_of_build: Path, scheme: str, width: int
 ) -> None:
@@ -240,8 +239,7 @@ def page_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs.html"
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_runs_stand_side_by_side(browser: Browser, page_of_runs: Path, scheme: str, width: int) -> None:
     opened = start(browser, page_of_runs, viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = opened.page
