@@ -142,7 +142,7 @@ class Ledger:
         if not rows:
             return
         if self._only_read:
-            raise ManifestError(f"{self._path}: is open readonly here, and nothing can be recorded")
+            raise ManifestError(f"{self._path}: is open read-only")
         with _sqlite_errors(self._path), self._database:
             self._database.executemany(
                 "INSERT INTO outcomes (time, key, status, detail, source, tool_versions, media, provisional) "
@@ -295,5 +295,7 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_IOERR or (code in _NOT_OPENED and _may_be_written(path)):
             raise OSError(errno.EIO, f"{os.strerror(errno.EIO)} ({error})", str(path)) from error
         if code not in _BROKEN:
-            raise ManifestError(f"{path}: cannot be used now ({error}); see who holds it, and its disk") from error
-        raise ManifestError(f"{path}: is no ledger, or damaged ({error}); move it away to begin anew") from error
+            raise ManifestError(
+                f"{path}: cannot be used now ({error}); check the disk, and other processes that use it"
+            ) from error
+        raise ManifestError(f"{path}: is not a ledger, or damaged ({error}); move it away to start afresh") from error

@@ -120,7 +120,7 @@ def parse(
         namespace = parser.parse_args(_config_first(words))
         for name, value in vars(namespace.as_flat()).items():
             if isinstance(value, Path) and (url := _as_url(value)):
-                raise ValueError(f"--{name} {url}: is a URL, and this takes a path")
+                raise ValueError(f"--{name} {url}: is a URL, but must be a path")
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
         told = option_errors.plain(str(error), shape, in_config=state.in_config)
@@ -134,7 +134,7 @@ def parse(
             raise _refusal(configs, f"{name}: {chosen[name]!r} is neither true nor false", prog)
         if typing.get_origin(hint) is tuple:
             if not isinstance(chosen[name], list) or not all(isinstance(word, str) for word in chosen[name]):
-                raise _refusal(configs, f"{name}: {chosen[name]!r} is no list of texts", prog)
+                raise _refusal(configs, f"{name}: {chosen[name]!r} is not a list of texts", prog)
             chosen[name] = tuple(map(typing.get_args(hint)[0], chosen[name]))
     for name, valid in modules:
         _check_choice(chosen[name], valid, option=name)
@@ -182,7 +182,7 @@ def _config_first(argv: list[str]) -> list[str]:
 def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsError:
     where = "".join(f"{path}: " for path in configs)
     if "surrogates not allowed" in complaint:
-        complaint = re.sub(r": '.*", ": its name is no UTF-8; choose another, or a link that is", complaint)
+        complaint = re.sub(r": '.*", ": its name is not UTF-8; use another name, or a link", complaint)
     return SettingsError(f"{where}{' '.join(complaint.split())}; see {prog} --help")
 
 

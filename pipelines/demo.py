@@ -48,7 +48,7 @@ class DemoSettings:
       ks-demo --out /tmp/demo --seed 1
       ks-demo --quick
 
-    exit code: 0 done; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     out: Path | None = None
@@ -101,7 +101,7 @@ def demo(settings: DemoSettings) -> int:
         for class_index in range(len(scenes.CLASSES))
     ]
     out.mkdir(parents=True, exist_ok=True)
-    print(f"a world of {len(videos)} videos in {len(scenes.CLASSES)} classes: {', '.join(scenes.CLASSES)}")
+    print(f"{len(videos)} synthetic videos in {len(scenes.CLASSES)} classes: {', '.join(scenes.CLASSES)}")
     _make(videos, out / "videos", settings)
     _write_lists(videos, out)
     with http_server.videos(out / "videos") as url:
@@ -196,7 +196,7 @@ def _run(module: str, *arguments: object) -> None:
     code = process.returncode
     if code != DONE:
         what = (
-            "was stopped; run ks-demo again to go on" if code in (STOPPED, -2, -15) else f"ended with exit code {code}"
+            "was stopped; run ks-demo again to resume" if code in (STOPPED, -2, -15) else f"ended with exit code {code}"
         )
         stopped, misused = code in (STOPPED, -2, -15), code == MISUSE
         raise (StoppedError if stopped else KineticsSoundsError if misused else FaultError)(f"{module} {what}")
@@ -236,8 +236,8 @@ def _report(page: Path, out: Path, *, clips: int, minutes: float) -> None:
     training = sum(row.split == "train" for row in build.rows)
     lines = [
         (
-            f"{clips} videos of a made-up world, whose class lives only in motion and in the shape of the sound over time; "
-            f"{training} for training, the rest held out. The whole way took {minutes:.1f} minutes."
+            f"{clips} synthetic videos, whose classes differ only in motion and in the temporal pattern of the sound; "
+            f"{training} for training, the rest held out. The whole pipeline took {minutes:.1f} minutes."
         ),
         "The scores are percentages on held-out clips, of features before any gate.",
     ]

@@ -31,7 +31,7 @@ def clock(_asked: Asked) -> Iterator[Finding]:
     if now + timedelta(days=1) < newest:
         found += f"; before {what} on {newest:%Y-%m-%d}"
         remedy = (
-            "set the clock (timedatectl set-ntp true; of a container: its host's); downloads fail under a wrong one"
+            "set the clock (timedatectl set-ntp true; of a container: its host's); downloads fail with a wrong clock"
         )
         yield Finding("clock", Verdict.MISSING, found, remedy)
     else:
@@ -77,7 +77,7 @@ def open_files(_asked: Asked) -> Iterator[Finding]:
     else:
         remedy = f"ulimit -n {FEW_FILES * 64 if hard == resource.RLIM_INFINITY else hard} before the command"
         if 0 <= hard < FEW_FILES:
-            remedy = "have the hard limit raised (/etc/security/limits.conf, or docker run --ulimit nofile=65536)"
+            remedy = "raise the hard limit (/etc/security/limits.conf, or docker run --ulimit nofile=65536)"
         yield Finding("open files", Verdict.WARNING, f"{soft} a process ({most})", remedy)
 
 

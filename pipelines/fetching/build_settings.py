@@ -32,8 +32,8 @@ class BuildSettings:
       ks-build --clips my_train.txt --clips my_test.txt --classes k31 --source local:/data/k400
       ks-build --classes mine.txt --annotations val.csv --splits val --limit 20 --dry_run
 
-    exit code: 0 every clip ok; 1 done, some clips have another status, or are not those of the published list; 2 misuse;
-    3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 every clip ok; 1 done, some clips are missing, or differ from the published list; 2 usage error;
+    3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     classes: str | None = None
@@ -91,9 +91,11 @@ class BuildSettings:
 def check(settings: BuildSettings) -> None:
     """Raise SettingsError for invalid values or combinations of options."""
     if settings.classes is None and not settings.clips:
-        raise SettingsError("say what to build: --classes (such as k32), or a published list with --clips")
+        raise SettingsError("give --classes (such as k32), or a published list with --clips")
     if not settings.clips and (settings.clips_split or settings.clips_format != "auto"):
-        raise SettingsError("--clips_split and --clips_format are of lists; name one with --clips, or leave them out")
+        raise SettingsError(
+            "--clips_split and --clips_format only apply to lists; give one with --clips, or leave them out"
+        )
     if settings.clips_split:
         choices(settings.clips_split, (*SPLITS, FROM_ANNOTATIONS), option="clips_split")
     for name in ("limit", "per_class", "workers", "timeout", "attempts"):
@@ -104,7 +106,7 @@ def check(settings: BuildSettings) -> None:
         if not 0 <= getattr(settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be 0 or more seconds")
     if not 0 <= settings.min_coverage <= 1:
-        raise SettingsError(f"--min_coverage {settings.min_coverage}: is a share, from 0 to 1")
+        raise SettingsError(f"--min_coverage {settings.min_coverage}: must be a fraction from 0 to 1")
 
 
 def check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
@@ -114,5 +116,5 @@ def check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
             kind = "executor" if name in executors.options() else "source"
             a_kind = f"an {kind}" if kind == "executor" else f"a {kind}"
             raise SettingsError(
-                f"--{name}.*: options of {a_kind} that is not asked; add --{kind} {name}, or leave them out"
+                f"--{name}.*: options of {a_kind} that is not used; add --{kind} {name}, or leave them out"
             )

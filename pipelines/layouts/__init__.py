@@ -120,8 +120,8 @@ class Source:
         )
         if self.num_frames not in (0, decoded):
             raise MediaError(
-                f"decodes to {decoded} frames, twice, where {self.num_frames} are recorded of it; make the manifest or the "
-                "shards anew with the tools that are here"
+                f"decodes to {decoded} frames, twice, where {self.num_frames} are recorded of it; rebuild the manifest "
+                "or the shards with the installed tools"
             )
         return count
 
@@ -137,7 +137,7 @@ class Source:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
                 raise
             raise SettingsError(
-                f"{self.picture}: cannot be linked there ({error.strerror}); leave out --link"
+                f"{self.picture}: cannot be hard-linked ({error.strerror}); leave out --link"
             ) from error
 
     def wav(self, path: Path, *, rate: int) -> None:
@@ -235,7 +235,7 @@ def check_names(entries: Sequence[Entry], name: Callable[[Entry], str]) -> None:
         other = first.setdefault(name(entry), entry.key)
         if other != entry.key:
             raise SettingsError(
-                f"{other} and {entry.key} would both be called {name(entry)}; leave one of them out by a --manifest without it"
+                f"{other} and {entry.key} would both be named {name(entry)}; use a --manifest without one of them"
             )
 
 
@@ -246,7 +246,7 @@ def check_folders(labels: Sequence[str], folder: Callable[[str], str]) -> None:
         other = first.setdefault(unicodedata.normalize("NFC", folder(label)), label)
         if other != label:
             raise SettingsError(
-                f"the labels {other!r} and {label!r} would share the folder {folder(label)!r}; give one another name"
+                f"the labels {other!r} and {label!r} would share the folder {folder(label)!r}; rename one"
             )
 
 

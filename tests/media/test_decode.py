@@ -157,7 +157,7 @@ def test_red_is_first(tmp_path: Path, decoder: str) -> None:
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("numbers", [[], [-1], [COUNT], [0, COUNT], [3, -1, 5], [10**9]], ids=str)
 def test_a_frame_that_is_not_there_is_an_error(ramp_mp4: bytes, decoder: str, numbers: list[int]) -> None:
-    with pytest.raises(MediaError, match="asked of a stored clip of 40"):
+    with pytest.raises(MediaError, match="requested from a stored clip of 40"):
         media_decode.decode(ramp_mp4, numbers, decoder=decoder)
 
 
@@ -376,7 +376,7 @@ class TestAuto:
     def test_says_what_pyav_says_of_damage(self, coloured_mp4: bytes, choice: str) -> None:
         media_decode.measured().append(choice)
 
-        with pytest.raises(MediaError, match="asked of a stored clip of 40"):
+        with pytest.raises(MediaError, match="requested from a stored clip of 40"):
             media_decode.decode(coloured_mp4, [COUNT])
         with pytest.raises(MediaError, match="cut short"):
             media_decode.decode(coloured_mp4[:-200], [0])
@@ -426,7 +426,7 @@ class TestJpegs:
     @pytest.mark.parametrize(
         ("stored", "said"),
         [
-            ([], "no JPEG is asked for"),
+            ([], "no JPEG was requested"),
             ([b""], "JPEG 0 does not decode"),
             ([*jpegs(1), b"no picture"], "JPEG 1 does not decode"),
             ([*jpegs(1), jpegs(1)[0][:-200]], "JPEG 1 does not decode"),

@@ -188,9 +188,9 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
     assert build.main(arguments(folder, tmp_path / "out", "--source", "youtube", "--dry_run")) == 0
 
     said = capsys.readouterr().out
-    assert f"would ask local:{folder.videos}: 14 clips" in said
-    assert "opened 14 of them: 8 can be read and are long enough" in said
-    assert "would ask youtube: 7 clips" in said  # the six that are no good, and the one that is not there
+    assert f"would request from local:{folder.videos}: 14 clips" in said
+    assert "opened 14 of them: 8 are readable and long enough" in said
+    assert "would request from youtube: 7 clips" in said  # the six that are no good, and the one that is not there
     assert not (tmp_path / "out").exists()
 
 
@@ -233,7 +233,7 @@ def test_two_builds_in_one_folder_are_refused(
     with files.exclusive(tmp_path, command="ks-build"):
         assert build.main(arguments(folder, tmp_path)) == 2
 
-    assert "another ks-build works in this folder" in capsys.readouterr().err
+    assert "another ks-build is running in this folder" in capsys.readouterr().err
 
 
 def test_a_ledger_of_something_else_is_refused(
@@ -242,7 +242,7 @@ def test_a_ledger_of_something_else_is_refused(
     (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 100)
 
     assert build.main(arguments(folder, tmp_path)) == 2
-    assert "is no ledger" in capsys.readouterr().err
+    assert "is not a ledger" in capsys.readouterr().err
 
 
 def test_the_ledger_keeps_every_outcome_that_there_was(folder: "Folder", built: tuple[Path, int]) -> None:

@@ -186,7 +186,7 @@ CASES = [
     ("ks-build", BUILD.replace("good.csv", "no_label.csv"), "original test list"),
     ("ks-build", BUILD.replace("good.csv", "no_end.csv"), "no_end.csv: has no column 'time_end'"),
     ("ks-build", BUILD.replace("good.csv", "no_times.csv"), "no_times.csv:2: time_start ''"),
-    ("ks-build", BUILD.replace("good.csv", "missing.csv"), "missing.csv: cannot be read"),
+    ("ks-build", BUILD.replace("good.csv", "missing.csv"), "missing.csv: there is no such file"),
     ("ks-build", BUILD.replace("local:here", "local:nowhere"), "nowhere: the folder cannot be read"),
     ("ks-build", BUILD.replace("local:here", "locl:here"), "did you mean 'local'?"),
     ("ks-build", BUILD.replace("--splits val", "--splits vali"), "--splits: 'vali' is none of train, val, test"),
@@ -199,22 +199,26 @@ CASES = [
     (
         "ks-build",
         BUILD + " --slurm.partition cpu",
-        "--slurm.*: options of an executor that is not asked; add --executor slurm",
+        "--slurm.*: options of an executor that is not used; add --executor slurm",
     ),
     ("ks-build", BUILD + " --youtube.sections true", "add --source youtube"),
-    ("ks-build", BUILD + " --executor ray --ray.address 127.0.0.1:1", "no Ray to work with"),
+    ("ks-build", BUILD + " --executor ray --ray.address 127.0.0.1:1", "Ray is unavailable"),
     ("ks-build", BUILD + " --youtube.cookies nowhere.txt --source youtube", "nowhere.txt"),
     ("ks-build", BUILD + " --source cvdf:nowhere", "nowhere: the folder cannot be read"),
     ("ks-build", "", "--classes (such as k32), or a published list with --clips"),
-    ("ks-build", BUILD + " --clips_split val", "--clips_split and --clips_format are of lists; name one with --clips"),
+    (
+        "ks-build",
+        BUILD + " --clips_split val",
+        "--clips_split and --clips_format only apply to lists; give one with --clips",
+    ),
     ("ks-build", "--clips good.csv --clips_split dev", "--clips_split: 'dev' is none of train, val, test, annotations"),
     ("ks-build", "--clips good.csv --clips_format ogmge", "'ogmge' is none of auto, audioset, crisscross"),
     (
         "ks-build",
         "--clips pipe.csv",
-        "pipe.csv: it is a named pipe; write what comes through it to a file, and name that",
+        "pipe.csv: it is a named pipe; write its output to a file, and give that",
     ),
-    ("ks-build", "--clips text.parquet", "text.parquet: is of no known format: it begins with 'no parquet'"),
+    ("ks-build", "--clips text.parquet", "text.parquet: has an unknown format: it begins with 'no parquet'"),
     ("ks-build", "--clips utf16.csv", "utf16.csv: is UTF-16"),
     ("ks-build", "--clips semicolons.csv", "are its columns separated by ';'? save it with commas"),
     ("ks-build", "--clips here", "here: is a folder without splits/*.csv"),
@@ -224,9 +228,9 @@ CASES = [
         BUILD.replace("good.csv", "utf16.csv"),
         "utf16.csv: cannot be read as a UTF-8 CSV: it is UTF-16; save it as",
     ),
-    ("ks-build", BUILD.replace("good.csv", "latin.csv"), "byte 0xe9 in line 2 is no UTF-8, but perhaps Latin-1"),
+    ("ks-build", BUILD.replace("good.csv", "latin.csv"), "byte 0xe9 in line 2 is not UTF-8, but perhaps Latin-1"),
     ("ks-build", BUILD.replace("good.csv", "semicolons.csv"), "its columns are separated by ';'; save it with commas"),
-    ("ks-build", BUILD.replace("good.csv", "short.csv"), "short.csv:2: the row ends before its time_end, split"),
+    ("ks-build", BUILD.replace("good.csv", "short.csv"), "short.csv:2: the row lacks its time_end, split"),
     ("ks-build", BUILD.replace("good.txt", "utf16.txt"), "utf16.txt: cannot be read as UTF-8 text: it is UTF-16"),
     ("ks-build", BUILD.replace("good.csv", "pipe.csv"), "pipe.csv: cannot be read as a UTF-8 CSV: it is a named pipe"),
     ("ks-build", BUILD.replace("good.txt", "pipe.csv"), "pipe.csv: there is no such class list; give a text file"),
@@ -235,7 +239,7 @@ CASES = [
     (
         "ks-shard",
         "--manifest good.csv",
-        "good.csv: is no manifest nor a copy of one: it lacks the columns key, label_index",
+        "good.csv: is neither a manifest nor a copy of one: it lacks the columns key, label_index",
     ),
     ("ks-shard", "--manifest semicolons.csv", "its columns are separated by ';'"),
     ("ks-shard", "--manifest pipe.csv", "pipe.csv: there is no manifest"),
@@ -246,11 +250,11 @@ CASES = [
     (
         "ks-export",
         "ogm --manifest text.parquet --shards here --out out",
-        "--manifest and --shards: clips come from one",
+        "--manifest and --shards: give only one of them",
     ),
     ("ks-export", "ogm --shards here --out out", "here: has no shard set (dataset.json is missing)"),
-    ("ks-export", "ogm --shards s3://bucket/k32 --out out", "is a URL, and this takes a path"),
-    ("ks-export", "videofolder --shards here --out out", "videofolder needs whole clips, which shards do not keep"),
+    ("ks-export", "ogm --shards s3://bucket/k32 --out out", "is a URL, but must be a path"),
+    ("ks-export", "videofolder --shards here --out out", "videofolder needs whole clips, which shards do not contain"),
     ("ks-export", "ogm --workers 0 --out out", "--workers 0: must be more than 0"),
     ("ks-export", "ogm --slurm.partition cpu --out out", "add --executor slurm"),
     ("ks-train", "", "nothing matches data/*/shards/dataset.json here; make it with ks-shard"),
@@ -261,16 +265,16 @@ CASES = [
     ("ks-eval", "linaer --run here", "did you mean 'linear'"),
     ("ks-demo", "--clips 3", "--clips 3: must be at least 48"),
     ("ks-view", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
-    ("ks-view", "here", "here: is no manifest, build, shard set, published folder or run"),
+    ("ks-view", "here", "here: is not a manifest, build, shard set, published folder or run"),
     ("ks-view", "text.parquet", "text.parquet: cannot be read as Parquet"),
-    ("ks-view", "--run here", "here: is no training run"),
+    ("ks-view", "--run here", "here: is not a training run"),
     ("ks-view", "here --embed -1", "--embed -1: must be from 0 to 500"),
     ("ks-doctor", "--timeout 0", "--timeout 0: must be more than 0"),
     ("ks-doctor", "--timeout 1e9", "at most 86400"),
-    ("ks-doctor", "--source youtube", "sources are asked only with --live; add it"),
+    ("ks-doctor", "--source youtube", "sources are only tested with --live; add it"),
     ("ks-doctor", "--live --source yuotube", "did you mean 'youtube'?"),
     ("ks-doctor", "--live --source local:nowhere", "nowhere: the folder cannot be read"),
-    ("ks-doctor", "--live --live_id ../x", "'../x': is no video id"),
+    ("ks-doctor", "--live --live_id ../x", "'../x': is not a video ID"),
 ]
 
 
@@ -318,4 +322,4 @@ def test_the_card_s_own_words_work_as_they_stand(place: Path, tmp_path: Path) ->
     assert (tmp_path / "data/k100/manifest.parquet").is_file()
     packed = run("ks-shard", cwd=tmp_path)
     assert packed.returncode == 2
-    assert "no clip of it is ok" in packed.stderr
+    assert "has no ok clip" in packed.stderr

@@ -228,7 +228,7 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]
     ("name", "said"),
     [
         ("raises", "ValueError: no\nsuch thing"),
-        ("dies", "its process died of SIGSEGV: what it said last"),
+        ("dies", "its process was killed by SIGSEGV: what it said last"),
         ("leaves", "its process ended with exit code 3"),
     ],
 )
@@ -350,11 +350,11 @@ class VideoReader:
 """
 BROKEN_DECORDS = {
     "hangs": (READER.format(begin="ctypes.PyDLL(None).sleep(60)", frames="0"), "missing", "took more than 3 s"),
-    "does not load": ("raise ImportError('libavcodec.so is not there')", "warning", "libavcodec.so is not there"),
+    "cannot be loaded": ("raise ImportError('libavcodec.so is not there')", "warning", "libavcodec.so is not there"),
     "gives black": (
         READER.format(begin="pass", frames="numpy.zeros((32, 48, 64, 3), numpy.uint8)"),
         "missing",
-        "not those that were stored",
+        "not the stored ones",
     ),
     "is off by one": (
         "import av, io, numpy\n"
@@ -541,7 +541,7 @@ def test_a_torch_that_dies_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     finding = only(apart(torch_report.torch, Asked()))
 
-    assert (finding.name, finding.found) == ("torch", "its process died of SIGILL")
+    assert (finding.name, finding.found) == ("torch", "its process was killed by SIGILL")
     assert finding.verdict is Verdict.MISSING
 
 
@@ -749,7 +749,7 @@ def _refuse(number: int) -> Callable[..., None]:
         (Path, "replace", _refuse(errno.EBUSY), "rename: Device or resource busy"),
         (Path, "replace", lambda *_: None, "rename: a file that takes another's place is not it"),
         (os, "fsync", _refuse(errno.EINVAL), "rename: Invalid argument"),
-        (tempfile, "mkdtemp", _refuse(errno.EROFS), "nothing can be written: Read-only file system"),
+        (tempfile, "mkdtemp", _refuse(errno.EROFS), "is not writable: Read-only file system"),
     ],
 )
 def test_a_file_system_without_what_is_relied_on_is_missing(

@@ -18,7 +18,7 @@ def test_ranks_that_learn_what_one_would_are_well_and_their_speed_is_told() -> N
 
     assert [each.verdict for each in found] == [Verdict.OK, Verdict.OK]
     assert found[0].found == (
-        "4 ranks on cuda by nccl: losses and gradients are those of one process "
+        "4 ranks on cuda by nccl: losses and gradients equal those of one process "
         "(off by 4e-16, with batch norms over all ranks by 3e-13)"
     )
     assert found[1].found == "2.00 GB/s: the gradients of an AVCL step in 0.06 s"
@@ -28,7 +28,7 @@ def test_ranks_that_learn_something_else_are_a_fault_with_a_remedy() -> None:
     first = next(rank_parity.findings({**REPORT, "still": 0.5}, right=False))
 
     assert first.verdict == Verdict.MISSING
-    assert "are not those of one process (off by 0.5," in first.found
+    assert "differ from those of one process (off by 0.5," in first.found
     assert first.remedy.startswith("train on one device")
 
 

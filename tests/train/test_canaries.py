@@ -50,12 +50,12 @@ def test_a_run_that_learns_from_a_url_keeps_no_secret_and_says_how_it_is_given_a
     assert pretrain.main(train(small, out, url)) == 0
     assert sing(tmp_path, argv, capsys) == []
     config = (out / "config.yaml").read_text()
-    assert config.startswith("# *** in an address stands for a secret")
+    assert config.startswith("# *** in an address hides a secret")
     assert yaml.safe_load(config)["shards"] == shown
 
     again = [f"--config={out / 'config.yaml'}", "--steps=3"]
     assert pretrain.main(again) == 2
-    assert f"{shown}: *** stands for a secret, and KS_ADDRESSES names none" in capsys.readouterr().err
+    assert f"{shown}: *** hides a secret, and KS_ADDRESSES has no" in capsys.readouterr().err
 
     monkeypatch.setenv(address.VARIABLE, f"http://other.example/set?sig=x {url}")
     assert pretrain.main(again) == 0

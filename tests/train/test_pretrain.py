@@ -270,7 +270,7 @@ class TestMisuse:
         self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with files.exclusive(tmp_path, command="ks-train"):
-            assert f"{tmp_path}: another ks-train works in this folder" in refused(small(tmp_path), capsys)
+            assert f"{tmp_path}: another ks-train is running in this folder" in refused(small(tmp_path), capsys)
 
         assert pretrain.main(small(tmp_path)) == 0
 

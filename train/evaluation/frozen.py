@@ -112,6 +112,7 @@ def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
         features = _features(probes, encoders, settings, shards, world)
         if not world.is_main:
             return DONE
+        printed: list[tuple[dict[str, Any], Path]] = []
         for each in probes:
             of_split = results.of_split(dataset, on)
             head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)
@@ -123,7 +124,11 @@ def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
             if near := getattr(each.module, "neighbours", None):
                 split = features[on, each.kind]
                 results.write_neighbours(out, head, near(split), keys=split.keys, labels=_labels(split, dataset))
-            print(json.dumps(found) if settings.json else results.format_scores(found, out))
+            printed.append((found, out))
+            if settings.json:
+                print(json.dumps(found))
+        if not settings.json:
+            print(results.format_table(printed))
     if not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
         print("note: the encoders were trained on these clips")
     return DONE

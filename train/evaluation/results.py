@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -136,16 +136,34 @@ def write_neighbours(
 
 def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
     """Format scores, one per line with their intervals, and the folder of the results."""
-    scores: dict[str, float] = results["scores"]
-    lines = [f"{results['probe']} of {results['checkpoint']} on {results['samples']} {what} of {results['on_split']}:"]
+    return format_table([(results, out)], what=what)
+
+
+def format_table(found: Sequence[tuple[dict[str, Any], Path]], *, what: str = "clips") -> str:
+    """Format the results of probes on the same data as one table, then the folder of each."""
+    first = found[0][0]
+    probes = ", ".join(results["probe"] for results, _ in found)
+    lines = [f"{probes} of {first['checkpoint']} on {first['samples']} {what} of {first['on_split']}:"]
+    for results, _ in found:
+        before = f"{results['probe']} " if len(found) > 1 else ""
+        lines += [f"  {before + metric:28} {rest}" for metric, rest in _rows(results["scores"])]
+    return "\n".join([*lines, *(f"results: {out / 'results.json'}" for _, out in found)])
+
+
+def _rows(scores: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Each metric with its value and interval, without top-k accuracy where k is at least the number of classes."""
+    certain = tuple(
+        name.removesuffix("_chance") for name, value in scores.items() if name.endswith("_chance") and value >= 100
+    )
     for metric, value in scores.items():
         name, _, end = metric.rpartition("_")
         if (end in ("low", "high") and name in scores) or (metric == "selected_on_test" and not value):
             continue
+        if certain and metric.removesuffix("_chance").endswith(certain):
+            continue
         low, high = scores.get(f"{metric}_low"), scores.get(f"{metric}_high")
         between = "" if low is None or high is None else f"  95%: {low:.2f} to {high:.2f}"
-        lines.append(f"  {metric:28} {number(value):>7}{between}")
-    return "\n".join([*lines, f"results: {out / 'results.json'}"])
+        yield metric, f"{number(value):>7}{between}"
 
 
 def number(value: float) -> str:

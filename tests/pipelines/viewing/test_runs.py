@@ -95,7 +95,7 @@ def test_maps_and_bad_samples_are_those_of_the_folder(tmp_path: Path) -> None:
     ]
     assert (list(found.bad), found.bad_count) == ([{"key": "k_1", "reason": "is torn"}], 1)
     (folder / "eval/cam/k_0.jpg").unlink()
-    with pytest.raises(RunError, match=r"k_0\.jpg: cannot be read .*make it anew with ks-eval cam"):
+    with pytest.raises(RunError, match=r"k_0\.jpg: cannot be read .*make it again with ks-eval cam"):
         runs.read(folder)
 
 
@@ -120,9 +120,9 @@ def test_neighbours_are_those_of_trained_encoders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("run.json", "[]", "is no table"),
+        ("run.json", "[]", "is not a table"),
         ("run.json", "{", "cannot be read"),
-        ("metrics.jsonl", "{}\nno\n", "metrics.jsonl:2: is no JSON"),
+        ("metrics.jsonl", "{}\nno\n", "metrics.jsonl:2: is not JSON"),
     ],
 )
 def test_damage_is_told(tmp_path: Path, name: str, text: str, said: str) -> None:

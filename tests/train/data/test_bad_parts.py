@@ -65,7 +65,7 @@ def test_a_mel_that_holds_another_number_gives_way_and_is_named_and_counted(
 
     [(key, reason)] = reasons(out)
     assert key == open_split(folder, "train").key(BAD)
-    assert reason.endswith(f"sample {key}: its mel-spectrogram holds 1 values that are not from 0 to 1, such as {said}")
+    assert reason.endswith(f"sample {key}: its mel-spectrogram holds 1 values outside of 0 to 1, such as {said}")
     counted = [json.loads(line)["bad_samples"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert counted[-1] == 1
 
@@ -142,7 +142,7 @@ def test_a_validation_names_it_and_leaves_none_out(
 
     line = capsys.readouterr().err.splitlines()[-1]
     key = open_split(folder, "test").key(1)
-    assert f"sample {key}: its mel-spectrogram holds 1 values that are not from 0 to 1, such as nan" in line
+    assert f"sample {key}: its mel-spectrogram holds 1 values outside of 0 to 1, such as nan" in line
     assert "an evaluation must not skip samples: repair the shards (see ks-shard --verify DIR --verify_decode)" in line
 
 

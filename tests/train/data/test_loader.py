@@ -451,7 +451,7 @@ class TestBadSamples:
         assert json.loads(line) == {
             "key": split.key(8),
             "tar": str(tar),
-            "reason": f"{tar}: sample {split.key(8)}: its mp4 is damaged; copy the tar again, or see ks-shard --verify",
+            "reason": f"{tar}: sample {split.key(8)}: its mp4 is damaged; copy the tar again, or run ks-shard --verify",
         }
 
     def test_too_many_end_the_run(self, copy: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_set_that_does_not_suit_is_told_before_its_statistics_are_missed(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """They would be of a set that is to be made anew."""
+    """They would be of a set that will be rebuilt."""
     argv = small(tmp_path / "run", f"--shards={bare}", *VIEW, "--clip_and_spectrogram.crop=224")
 
     assert pretrain.main([*command, *argv]) == 2
