@@ -186,7 +186,7 @@ CASES = [
     ("ks-build", BUILD.replace("good.csv", "no_label.csv"), "original test list"),
     ("ks-build", BUILD.replace("good.csv", "no_end.csv"), "no_end.csv: has no column 'time_end'"),
     ("ks-build", BUILD.replace("good.csv", "no_times.csv"), "no_times.csv:2: time_start ''"),
-    ("ks-build", BUILD.replace("good.csv", "missing.csv"), "missing.csv: cannot be read"),
+    ("ks-build", BUILD.replace("good.csv", "missing.csv"), "missing.csv: there is no such file"),
     ("ks-build", BUILD.replace("local:here", "local:nowhere"), "nowhere: the folder cannot be read"),
     ("ks-build", BUILD.replace("local:here", "locl:here"), "did you mean 'local'?"),
     ("ks-build", BUILD.replace("--splits val", "--splits vali"), "--splits: 'vali' is none of train, val, test"),

@@ -100,6 +100,10 @@ class Filters {
   find(text) {
     const { fails, search, table } = this;
     search.text = text.trim().toLowerCase();
+    if (!search.text) {
+      for (let row = 0; row < fails.length; row++) fails[row] &= ~search.bit;
+      return;
+    }
     const lines = ["key", "detail"].map((name) => table.columns.get(name)?.lower).filter(Boolean);
     const label = table.columns.get("label");
     const named = label ? label.values.map((value) => value.toLowerCase().includes(search.text)) : [];

@@ -74,7 +74,7 @@ def test_a_compiled_run_learns_what_the_same_run_learns(
 def test_batch_norms_are_synchronised_where_a_device_has_fewer_than_16_samples(
     options: tuple[str, ...], ranks: int, synchronised: bool, made: Callable[..., TrainComponents]
 ) -> None:
-    modules = list(made(*options, ranks=ranks).built.method.modules())
+    modules = list(made(*options, ranks=ranks).bundle.method.modules())
 
     assert any(isinstance(each, SyncBatchNorm) for each in modules) == synchronised
 
@@ -113,7 +113,7 @@ def test_one_sample_a_device_is_refused_where_a_head_has_a_batch_norm(made: Call
 
 
 def test_weights_are_a_function_of_the_seed(made: Callable[..., TrainComponents]) -> None:
-    one, same, other = (made(f"--seed={seed}").built.method.state_dict() for seed in (1, 1, 2))
+    one, same, other = (made(f"--seed={seed}").bundle.method.state_dict() for seed in (1, 1, 2))
 
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["video.conv1.0.weight"], other["video.conv1.0.weight"])
