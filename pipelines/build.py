@@ -25,7 +25,7 @@ from kinetics_sounds.settings import choices, parse
 from kinetics_sounds.sources import OnDisk, Source, TarSource
 
 from . import executors
-from .fetching import list_report, verdicts
+from .fetching import list_report, status, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
 from .fetching.build_state import BuildState, drop_changed, load_state, pending
@@ -73,6 +73,8 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
 
     `groups` holds each source's and executor's own options, by its name.
     """
+    if settings.status:
+        return status.show(settings.out, as_json=settings.json)
     check(settings)
     job = _prepare(settings, groups)
     if settings.dry_run:
@@ -90,6 +92,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
     ):
         files.clear(job.out, "manifest.parquet", "manifest.csv", "report.json", verdicts.FILE)
         files.clear(job.out / "annotations", "????????-*")
+        ledger.record_run(len(job.clips))
         known = load_state(ledger, job.clips, job.again, job.out)
         checked = not settings.check_bytes or _check_bytes(job, ledger, known, stop)
         try:

@@ -480,7 +480,7 @@ def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     told(path, *(Outcome(clip=CLIP, status=Status.TIMEOUT, detail="x" * 200) for _ in range(100)))
     data = bytearray(path.read_bytes())
-    data[4096 * 3 : 4096 * 6] = b"\xff" * (4096 * 3)
+    data[4096 * 4 : 4096 * 8] = b"\xff" * (4096 * 4)
     path.write_bytes(data)
 
     with pytest.raises(ManifestError, match="is not a ledger, or damaged"):

@@ -30,6 +30,7 @@ class BuildSettings:
       ks-build --classes k32 --source local:/data/k400 --check_bytes
       ks-build --clips published/k32 --source cvdf --source youtube
       ks-build --clips my_train.txt --clips my_test.txt --classes k31 --source local:/data/k400
+      ks-build --status --out data/k32
       ks-build --classes mine.txt --annotations val.csv --splits val --limit 20 --dry_run
 
     exit code: 0 every clip ok; 1 done, some clips are missing, or differ from the published list; 2 usage error;
@@ -84,8 +85,10 @@ class BuildSettings:
     dry_run: bool = False
     """Print what would be requested from each source and what to expect, without fetching; opens some files of a local
     folder."""
+    status: bool = False
+    """Print how far the build in --out is (default: the only one under data/), also while it runs, and build nothing."""
     json: bool = False
-    """Print the report (with --dry_run: the forecast) as JSON on standard output."""
+    """Print the report (with --dry_run: the forecast; with --status: the status) as JSON on standard output."""
 
 
 def check(settings: BuildSettings) -> None:

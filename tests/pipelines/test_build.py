@@ -99,6 +99,16 @@ def test_a_second_run_asks_only_for_what_may_have_changed(
     assert (out / "manifest.csv").read_bytes() == before
 
 
+def test_status_knows_how_many_clips_a_build_was_to_make(
+    folder: "Folder", built: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build.main(["--status", "--json", "--out", str(built[0])]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["clips"] == found["answered"] == len(folder.expected)
+    assert found["statuses"] == dict(Counter(folder.expected.values()))
+
+
 def test_the_command_that_follows_is_told(
     folder: "Folder", built: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
