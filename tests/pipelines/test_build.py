@@ -411,7 +411,7 @@ def test_whoever_reads_a_ledger_slowly_does_not_keep_the_driver_from_writing(
             driver.record([Outcome(clip=clips[0], status=Status.REMOVED, source="a")])
 
             assert [first.key, *(word.key for word in words)] == [clip.key for clip in clips]
-            with pytest.raises(ManifestError, match="readonly"):
+            with pytest.raises(ManifestError, match="read-only"):
                 reader.record([Outcome(clip=clips[0], status=Status.REMOVED, source="a")])
 
 
