@@ -323,3 +323,23 @@ def test_the_card_s_own_words_work_as_they_stand(place: Path, tmp_path: Path) ->
     packed = run("ks-shard", cwd=tmp_path)
     assert packed.returncode == 2
     assert "has no ok clip" in packed.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ks-build --cli", {"--clips", "--clips_format", "--clips_split"}),
+        ("ks-shard --verify_d", {"--verify_decode"}),
+        ("ks-train --optim.bet", {"--optim.beta2"}),
+    ],
+)
+def test_a_shell_completes_options_as_the_readme_says(line: str, words: set[str], tmp_path: Path) -> None:
+    """As argcomplete asks: the line in the environment, the answer in a file."""
+    answer = tmp_path / "answer"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
+    own = {"_ARGCOMPLETE_IFS": " ", "_ARGCOMPLETE_SUPPRESS_SPACE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
+    argv = [sys.executable, "-m", f"kinetics_sounds.{MODULES[line.split()[0]]}"]
+
+    subprocess.run(argv, check=False, capture_output=True, timeout=120, env={**os.environ, **asked, **own})
+
+    assert set(answer.read_text().split()) == words
