@@ -306,7 +306,7 @@ def test_a_check_of_bytes_that_is_stopped_says_so_though_all_is_there(
     monkeypatch.setattr(files, "difference", stopping)
     assert place.build("--check_bytes") == 3
 
-    assert "run the same command again to resume" in capsys.readouterr().err
+    assert "run the same command to resume" in capsys.readouterr().err
     assert place.statuses() == {"a": "ok", "b": "ok"}
 
 
@@ -473,7 +473,7 @@ def test_a_source_that_refuses_for_a_while_is_probed_with_one_clip_until_it_answ
     assert asked[-3:] == ["a", "b", "c"]
     said = [record.message for record in caplog.records if "source" in record.message]
     assert said[0].startswith(
-        "paused, because the source refuses requests (rate_limited: one says rate_limited); next attempt"
+        "paused, the source refuses requests (rate_limited: one says rate_limited); next attempt"
     )
     assert said[-1] == "the source responds again: resuming"
 
