@@ -253,7 +253,7 @@ class TestMisuse:
             (["--method=moko"], r"no method is called 'moko'; there are: "),
             (["--backbone=r4d"], r"no backbone is called 'r4d'; there are: .*did you mean 'r3d'"),
             (["--view=eye"], r"no view is called 'eye'; there are: "),
-            (["--config=bogus"], r"neither a file nor a recipe; recipes: avcl_k32, "),
+            (["--config=bogus"], r"neither a file nor a recipe; list them with: ks-train --list"),
             (["--device=banana"], r"--device banana: .*try cpu"),
             (["--optim.lr=-1"], r"optim: lr -1.0 must be at least 0"),
             (["--optim.warmup_steps=-1"], r"optim: warmup_steps -1 must be at least 0"),

@@ -88,7 +88,7 @@ def list_every() -> str:
 
 
 def find_recipe(name: str) -> Path | Layers:
-    """Resolve `--config`: a path, else the name of a shipped recipe; raise SettingsError that lists the names.
+    """Resolve `--config`: a path, else the name of a shipped recipe; raise SettingsError that suggests similar names.
 
     A config with `base:` is returned as layers: the base, then its own settings. The config.yaml of a run is never layered: it
     contains all settings and may come from an untrusted source.
@@ -98,7 +98,7 @@ def find_recipe(name: str) -> Path | Layers:
         return _layered(path)
     if name not in shipped:
         raise SettingsError(
-            f"--config {name}: is neither a file nor a recipe; recipes: {', '.join(shipped)}{plugins.nearest(name, shipped)}"
+            f"--config {name}: is neither a file nor a recipe{plugins.nearest(name, shipped)}; list them with: ks-train --list"
         )
     return _layered(shipped[name].config)
 
