@@ -63,7 +63,7 @@ ROWS: dict[str, dict[str, Any]] = {
     },
 }
 """By recipe, what it sets besides the method of its name. Heads are a quarter of the papers' width, as the encoders are; momenta
-suit 100 updates; a queue must be smaller than the split; IICL has as many clusters as classes. Nothing was tuned on the scores."""
+suit 100 updates; a queue must be smaller than the split; IICL has a cluster a class. Nothing was tuned on the scores."""
 CMA: dict[str, dict[str, Any]] = {
     f"cma_{criterion}": {
         "cma": AVID | {"negatives_within": 256, "positives": 8, "mine_every": 2, "criterion": criterion}
@@ -229,8 +229,8 @@ def told(rows: Sequence[Row], asked: argparse.Namespace) -> str:
             ),
             "",
             (
-                "AVID and CMA compare with memory banks, whose rows begin at random and are updated once a visit: about eleven times "
-                "in such a run, against hundreds in the papers. Self- and Joint-AVID end below the untrained encoders here."
+                "AVID and CMA compare with memory banks, whose rows begin at random and are updated once a visit: about eleven "
+                "times in such a run, against hundreds in the papers. Self- and Joint-AVID end below the untrained encoders here."
             ),
             "",
             "### Labels that say nothing",
