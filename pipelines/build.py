@@ -306,7 +306,9 @@ def _plan_lists(
     """Plan the clips of the lists, and print what was read."""
     asked = Asked(splits=splits, split=settings.clips_split, limit=settings.limit, per_class=settings.per_class)
     for each in clip_lists:
-        told = f"; split {each.split} for rows without one, from the file name" if each.split and not asked.split else ""
+        told = (
+            f"; split {each.split} for rows without one, from the file name" if each.split and not asked.split else ""
+        )
         print(f"list: {each.path} ({each.format}{told})", file=log)
     with _annotations_folder(settings, out) as folder:
 

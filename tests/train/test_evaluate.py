@@ -492,7 +492,9 @@ class TestProtocols:
         assert "nothing  " not in probes
 
     def test_what_it_does_not_know_is_refused_under_its_name(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "--clips: there is no such option; see ks-eval nothing --help" in refused(["nothing", "--run=x", "--clips=2"], capsys)
+        assert "--clips: there is no such option; see ks-eval nothing --help" in refused(
+            ["nothing", "--run=x", "--clips=2"], capsys
+        )
 
     def test_no_name_is_that_of_a_probe_too(self) -> None:
         assert len(evaluate.names()) == len(set(evaluate.names()))

@@ -472,9 +472,7 @@ def test_a_source_that_refuses_for_a_while_is_probed_with_one_clip_until_it_answ
     assert sorted(asked) == sorted("abcdefgh" + "abc")
     assert asked[-3:] == ["a", "b", "c"]
     said = [record.message for record in caplog.records if "source" in record.message]
-    assert said[0].startswith(
-        "paused, the source refuses requests (rate_limited: one says rate_limited); next attempt"
-    )
+    assert said[0].startswith("paused, the source refuses requests (rate_limited: one says rate_limited); next attempt")
     assert said[-1] == "the source responds again: resuming"
 
 
