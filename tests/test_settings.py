@@ -499,6 +499,24 @@ def test_help_shows_every_option_with_its_docstring_unit_and_default(
         assert line in shown
 
 
+def test_help_shows_plain_types_and_no_default_of_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    with pytest.raises(SystemExit):
+        read("--help")
+
+    shown = capsys.readouterr().out
+    for line in (
+        "At most this many plates. (type: int)\n",
+        "Folder of the plates. (type: path)\n",
+        "How hot. (default: low)\n",
+        "One at a time; repeatable.\n",
+    ):
+        assert line in shown
+
+
 # --- Words and paths --------------------------------------------------------------------------------------------------
 
 
