@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,16 +40,20 @@ AS_FAST = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchSettings(TrainSettings):
-    """Measure the throughput of the loader, of the model on one cached batch, and of both together. Saves only the result.
+    """Measure the throughput of the loader, of the model on one cached batch, and of both together.
 
     Examples:
       ks-train bench
       ks-train bench --config avcl_k32 --batch 64 --workers 12
       ks-train bench --config avcl_tiny --seconds 5 --out bench
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
+    out: Path | None = None
+    """Folder to write bench.json to. Default: print the result only."""
+    json: bool = False
+    """Print the result as JSON on standard output; all else goes to standard error."""
     seconds: float = 20.0
     """Minimum seconds per measurement; at least two steps are measured."""
 
