@@ -62,10 +62,10 @@ def format_status(found: dict[str, Any]) -> str:
     told = ", ".join(f"{name} {count}" for name, count in found["statuses"].items()) or "none yet"
     lines = [
         f"{found['out']}: {found['state']}{ago}",
-        f"clips: {found['answered']} of {found['clips']} have a reply ({told})",
+        f"clips: {found['answered']} of {found['clips']} done ({told})",
     ]
     if found["rate"] is not None:
-        lines.append(f"rate: {found['rate']:.1f} replies a second, about {duration(found['seconds_left'])} left")
+        lines.append(f"rate: {3600 * found['rate']:.0f} clips an hour, about {duration(found['seconds_left'])} left")
     return "\n".join(lines)
 
 

@@ -61,7 +61,7 @@ def spread(out: Path, *, seconds: float) -> None:
 
 
 def test_clips_rate_and_time_are_told_of_a_build_that_runs(out: Path) -> None:
-    """Six replies in 60 seconds, the first of them after 10: 0.12 a second, and six clips have none yet."""
+    """Six replies in 60 seconds, the first of them after 10: 0.12 a second, 432 an hour, and six clips have none yet."""
     spread(out, seconds=60)
 
     found = status.status(out)
@@ -72,8 +72,8 @@ def test_clips_rate_and_time_are_told_of_a_build_that_runs(out: Path) -> None:
     assert found["seconds_left"] == pytest.approx(50, rel=0.05)
     assert status.format_status(found).splitlines() == [
         f"{out}: {found['state']}, started 1 min ago",
-        "clips: 4 of 10 have a reply (ok 3, private 1)",
-        f"rate: 0.1 replies a second, about {found['seconds_left']:.0f} s left",
+        "clips: 4 of 10 done (ok 3, private 1)",
+        f"rate: {3600 * found['rate']:.0f} clips an hour, about {found['seconds_left']:.0f} s left",
     ]
 
 
