@@ -240,6 +240,6 @@ def check_folder(out: Path, facts: Mapping[str, object]) -> None:
     if there != wanted:
         differs = [name for name, value in wanted.items() if not isinstance(there, dict) or there.get(name) != value]
         raise SettingsError(
-            f"{out}: contains an export of other manifest, settings or tools (other {', '.join(differs) or 'facts'}); "
+            f"{out}: contains an export of another manifest, settings or tools (other {', '.join(differs) or 'facts'}); "
             "choose another --out, or delete it to rebuild it"
         )

@@ -135,7 +135,7 @@ def test_a_changed_manifest_is_refused_with_what_differs(
 
     rows = {each.clip.youtube_id: each for each in whole.outcomes}
     other.write([*(each for key, each in rows.items() if key != "c"), replaced(rows["c"], label="playing drums")])
-    assert "contains an export of other manifest, settings or tools (other content, selection)" in refused()
+    assert "contains an export of another manifest, settings or tools (other content, selection)" in refused()
     other.write([each for key, each in rows.items() if key != "d"])
     assert "(other content, selection)" in refused()
     path = other.folder / "clips/0/-abc_000007_000012.mp4"
@@ -158,7 +158,7 @@ def test_another_layout_or_a_folder_of_something_else_is_refused(
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("mine")
     assert whole.export("ogm", tmp_path / "full") == 2
-    assert "full: holds 'notes.txt' and no export; choose another --out" in capsys.readouterr().err
+    assert "full: contains 'notes.txt' and no export; choose another --out" in capsys.readouterr().err
     (copy / "export.json").write_text("{")
     assert whole.export("ogm", copy) == 2
     assert "export.json: cannot be read" in capsys.readouterr().err
