@@ -1,7 +1,8 @@
 """Cache of whole remote files in a folder of bounded size, shared by any number of processes.
 
-FOLDER/{sha256}.{bytes} a verified copy: named by its content, so never stale FOLDER/{sha256}.{bytes}.part a download in
-progress, by the process that holds its lock; resumed if that was killed FOLDER/.lock held while space is freed
+FOLDER/{sha256}.{bytes}        a verified copy: named by its content, so never stale
+FOLDER/{sha256}.{bytes}.part   a download in progress, by the process that holds its lock; resumed if that was killed
+FOLDER/.lock                   held while space is freed
 
 Sizes are taken from the names, so a download in progress counts with its full size.
 """

@@ -124,7 +124,7 @@ class _StandardOutput(io.FileIO):
 
 
 def _run(prog: str, run: Callable[[], int], report: Callable[[str, int], int]) -> int:
-    """Same as `command`, with error text passed to `say`."""
+    """Same as `command`, with error text passed to `report`."""
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[lines])

@@ -42,7 +42,7 @@ class ShardSettings:
       ks-shard --verify data/k32/shards --verify_decode
       ks-shard stats data/k32/shards
 
-    exit code: 0 all ok clips packed, or all samples valid; 1 done, some not; 2 usage error, no set to verify, or a clip that
+    exit code: 0 all ok clips packed, or all samples valid; 1 done, some are not; 2 usage error, no set to verify, or a clip that
     differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 

@@ -42,7 +42,7 @@ class CompareSettings:
 
     Run it again to continue where it stopped. Options after -- are passed to every ks-train, for example -- --devices 8.
 
-    exit code: 0 all rows done; 1 some rows failed; 2 misuse; 3 stopped, run again; 4 a bug.
+    exit code: 0 all rows done; 1 some rows failed; 2 usage error; 3 stopped, run again; 4 a bug.
     """
 
     shards: Address | None = None

@@ -188,7 +188,7 @@ def frame_rate(video: Video, path: Path) -> Fraction:
 def constant_rate(path: Path) -> bool:
     """Whether the frames of the default picture stream have a constant rate, by their packets.
 
-    No frame may be half a frame off the one before, or a whole frame off its position among all.
+    No frame may come half a frame too early or too late after the one before, or be a whole frame off its position among all.
     """
     starts = sorted(start for start, _ in _times(path)["video"])
     if len(starts) < 3:

@@ -68,7 +68,7 @@ def unread(
     again: Collection[str],
     damaged: Collection[str] = (),
 ) -> list[TarPart]:
-    """Parts that may contain more than is known, or are known to contain a pending key.
+    """Parts to read: those that may contain more clips than is known, or are known to contain a pending one.
 
     `damaged`: keys whose copies in the known parts are unusable.
     """

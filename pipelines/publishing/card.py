@@ -268,7 +268,7 @@ def changes(facts: Facts) -> bytes:
 
 
 def entry(facts: Facts) -> str:
-    """Entry for this version."""
+    """Entry of CHANGES.md for this version."""
     counts = ", ".join(f"{split} {each['clips']}" for split, each in facts.published.splits.items())
     lines = [f"## {facts.published.version} ({facts.date})", "", f"- clips: {counts or 'none'}"]
     told = {

@@ -35,8 +35,8 @@ class DiffSettings:
       ks-publish diff published/k32 paper_test.csv --out common
       ks-publish diff ours theirs --json
 
-    exit code: 0 the same clips, labels, splits and bytes (as far as known in both); 1 not, or an invalid row; 2 usage error; 3
-    stopped; 4 a bug, or a failing disk.
+    exit code: 0 the same clips, labels, splits and bytes (as far as known in both); 1 they differ, or a row is invalid;
+    2 usage error; 3 stopped; 4 a bug, or a failing disk.
     """
 
     out: Path | None = None

@@ -47,7 +47,7 @@ class TrainSettings:
       ks-train bench --help
       ks-train compare --help
 
-    exit code: 0 trained; 2 misuse; 3 stopped by a signal or a full disk after saving, run again; 4 a bug,
+    exit code: 0 trained; 2 usage error; 3 stopped by a signal or a full disk after saving, run again; 4 a bug,
     or a failing disk.
     """
 

@@ -31,6 +31,7 @@ from ..interface import Batch, Moment
 from ..methods import avcl
 from ..models.backbones import r3d
 
+PROG = "rank_parity"
 TOLERANCE = 1e-9
 """Maximum relative difference; float64 rounding is a thousandth of it."""
 BYTES = 118 * 10**6
@@ -76,16 +77,16 @@ class Report:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit code 1 if ranks disagree with one process."""
     words = sys.argv[1:] if argv is None else list(argv)
-    return command("agree", lambda: agree(words))
+    return command(PROG, lambda: agree(words))
 
 
 def agree(argv: Sequence[str]) -> int:
     """Run the check and print the report; return the exit code."""
-    settings = parse(RankParitySettings, argv, prog="agree").settings
+    settings = parse(RankParitySettings, argv, prog=PROG).settings
     if not launch.is_rank():
         devices = settings.devices or (torch.cuda.device_count() if settings.device != "cpu" else 0) or 2
         if devices > 1:
-            return launch.ranks(agree, argv, devices=devices, prog="agree")
+            return launch.ranks(agree, argv, devices=devices, prog=PROG)
     batch = 3 * int(os.environ.get("WORLD_SIZE", "1")) + 1  # so that slices can be unequal
     alone = [learnt(World(0, 1, torch.device("cpu")), batch, training=training) for training in (False, True)]
     with process_group.start(pick_device(settings.device)) as world:

@@ -26,6 +26,6 @@ def format_forecast(method: nn.Module, optim: Optim, *, steps: int, steps_per_ep
         "; they may not fit" if size * (keep + 1) > free else ""
     )  # a new one is written before an old one is deleted
     return (
-        f"steps: {steps}, {steps_per_epoch} an epoch\n"
+        f"steps: {steps}, {steps_per_epoch} per epoch\n"
         f"disk: {keep} checkpoints of about {size / 1e6:.0f} MB each, {free / 1e9:.1f} GB free{short}"
     )

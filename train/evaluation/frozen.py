@@ -42,7 +42,7 @@ class EvalSettings:
 
     Features are taken from the encoders, before any gate: a gate mixes both modalities, which would inflate cross-modal scores.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path

@@ -123,8 +123,8 @@ def cosines(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Tens
 def hit_share(ahead_N: Tensor, tied_N: Tensor, *, k: int) -> Tensor:
     """Probability that the target is among the first k when ties are ordered randomly: integers (N,) to (N,).
 
-    `ahead_N` items score higher and `tied_N`, including the target, score the same; 0 is a miss. If everything ties (a
-    collapsed encoder), this equals chance.
+    `ahead_N` items score higher and `tied_N`, including the target, score the same; without any
+    (`tied_N` 0) it is a miss. If everything ties (a collapsed encoder), this equals chance.
     """
     return ((k - ahead_N).double() / tied_N.clamp_min(1)).clamp(0, 1) * (tied_N > 0)
 

@@ -57,7 +57,7 @@ class Settings:
     A picture shows frames of the clip and its mel-spectrogram (low bands at the bottom), and below them the same with the map
     overlaid: bright regions contribute to the score.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path

@@ -53,7 +53,7 @@ class Settings:
     ACC pairs clusters and classes one to one, so train with --iicl.clusters set to the number of classes. ks-eval cluster finds
     clusters by k-means, for any run.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path

@@ -40,7 +40,7 @@ class Settings:
 
     The defaults are AVCL's. The best checkpoint on the validation split is evaluated. Run it again to resume after a kill.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path

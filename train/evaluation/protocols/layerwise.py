@@ -61,7 +61,7 @@ class Settings:
     top1 and top5 are accuracies of the vote, clip_top1 and clip_top5 of single clips; best_... is the layer with the highest
     top1 on --val_split, or without one on the evaluated split (then selected_on_test is 1).
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path

@@ -63,7 +63,7 @@ class Settings:
                                                         fold1_evaluate.txt (.txt or .csv): mean over the folds
       train.txt, test.txt                               the same for one division
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
