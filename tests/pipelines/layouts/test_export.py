@@ -158,7 +158,7 @@ def test_another_layout_or_a_folder_of_something_else_is_refused(
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("mine")
     assert whole.export("ogm", tmp_path / "full") == 2
-    assert "full: holds 'notes.txt' and no export; choose another --out" in capsys.readouterr().err
+    assert "full: contains 'notes.txt' and no export; choose another --out" in capsys.readouterr().err
     (copy / "export.json").write_text("{")
     assert whole.export("ogm", copy) == 2
     assert "export.json: cannot be read" in capsys.readouterr().err
