@@ -167,7 +167,9 @@ def render(task: tuple[Video, Path]) -> None:
     frames, waveform = scenes.render(video.class_index, seed, its)
     path = folder / f"{video.youtube_id}.mp4"
     part = files.part_of(path)
-    synthesize.write_mp4(part, frames, waveform, fps=its.frames_per_second, sample_rate=its.sample_rate_hz)
+    synthesize.write_mp4(
+        part, frames, waveform, fps=its.frames_per_second, sample_rate=its.sample_rate_hz, fast_audio=True
+    )
     part.replace(path)
 
 

@@ -131,7 +131,7 @@ class SourcePass:
 
     def absent(self, clip: Clip, near_miss: str = "") -> Outcome:
         """Outcome of a clip that the source does not have."""
-        return self.said(clip, Status.NOT_IN_SOURCE, near_miss or "has no file of it")
+        return self.said(clip, Status.NOT_IN_SOURCE, near_miss or "no file for this clip")
 
     def record_final(self, outcomes: Sequence[Outcome]) -> None:
         """Record final outcomes that needed no worker, unless the ledger has them already."""

@@ -216,7 +216,7 @@ class TestDefaults:
         assert pretrain.main(["--config=avcl_k100_mine.yaml", *self.bare(small), "--steps=1"]) == 0
 
         assert json.loads((here / "runs/avcl_k100_mine/run.json").read_text())["shards"].endswith("data/k100/shards")
-        assert "the recipe avcl_k100_mine is for k100, these shards are of tiny" in caplog.messages
+        assert "the recipe avcl_k100_mine is for k100, but these shards are of tiny" in caplog.messages
 
     def test_no_set_at_all_is_told_with_the_command_that_makes_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -253,7 +253,7 @@ def test_what_is_said_of_a_clip_in_no_part_changes_when_a_damaged_part_is_mended
     assert "the tar is damaged" in place.outcomes()["gone"].detail
     mirror.put("train/part.tar.gz", whole)
     assert place.build("--retry", "retry,corrupt") == 1
-    assert place.outcomes()["gone"].detail == "not found in the readable parts"
+    assert place.outcomes()["gone"].detail == "no file for this clip"
 
 
 def _spoilt(data: bytes, name: str) -> bytes:
@@ -466,7 +466,7 @@ def test_a_mirror_that_refuses_for_a_while_is_probed_until_it_answers(
     assert place.build("--patience", "3") == 0
 
     said = [record.message for record in caplog.records if "source" in record.message]
-    assert "paused, because the source refuses requests (rate_limited: part train/part_0.tar.gz" in said[0]
+    assert "paused, the source refuses requests (rate_limited: part train/part_0.tar.gz" in said[0]
     assert said[-1] == "the source responds again: resuming"
 
 

@@ -87,7 +87,7 @@ def test_a_pickle_is_not_fetched(sent: Hub) -> None:
 
 
 def test_what_is_no_run_says_so(hub_server: Hub) -> None:
-    with pytest.raises(RemoteError, match="hf://ann/none: is not there"):
+    with pytest.raises(RemoteError, match="hf://ann/none: does not exist, or is private"):
         train.load("hf://ann/none")
     with pytest.raises(RemoteError, match="is not a location on the Hub"):
         train.load("hf://none")

@@ -1,5 +1,6 @@
 """CMA: its positives and negatives, its terms, what it begins with, and what it says of its memory."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -312,6 +313,11 @@ def killed_once_saved(argv: list[str]) -> None:
             assert time.monotonic() < until
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with contextlib.suppress(ProcessLookupError):  # its ranks hold the folder's lock until they are gone
+            while time.monotonic() < until:
+                os.killpg(process.pid, 0)
+                time.sleep(0.01)
     for later in (out / "checkpoints").iterdir():
         if later != first:  # it may have come a little further
             shutil.rmtree(later)

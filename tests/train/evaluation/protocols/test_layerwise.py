@@ -281,7 +281,7 @@ def tensors() -> list[Tensor]:
         (["--layers=conv9"], "R3D has no layer conv9; it has: conv1, conv2, conv3, conv4, conv5"),
         (["--layers=conv2,conv2"], "must be names, each once"),
         (["--features=15"], "16 channels make more than 15 features"),
-        (["--modality=smell"], '"modality": Expected'),
+        (["--modality=smell"], "--modality smell: must be video or audio"),
         (["--on_split=train"], "--on_split train: is the training split (--fit_split); choose another"),
         (["--untrained", "--checkpoint=best"], "--untrained: evaluates initial weights, not --checkpoint best"),
         (["--clips=0"], "--clips 0: must be at least 1"),

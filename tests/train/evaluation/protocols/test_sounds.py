@@ -337,6 +337,6 @@ class TestMisuse:
             more.write("audio/5.wav high\n")
         monkeypatch.delattr(sounds, "encode")
 
-        for folder, complaint in ((one, "has fold 1 alone"), (twice, "5.wav: is in both lists")):
+        for folder, complaint in ((one, "has fold 1 only"), (twice, "5.wav: is in both lists")):
             assert evaluate.main(["sounds", f"--run={finished}", f"--folder={folder}", "--device=cpu"]) == 2
             assert complaint in capsys.readouterr().err

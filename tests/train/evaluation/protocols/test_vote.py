@@ -91,7 +91,7 @@ def test_a_set_of_other_classes_is_refused(
     ("option", "complaint"),
     [
         ("--clips=0", "--clips 0: must be at least 1"),
-        ("--vote=most", '"vote": Expected'),
+        ("--vote=most", "--vote most: must be logit or prob"),
         ("--on_split=nope", "has no split 'nope'; it has: train, test"),
         ("--untrained", "--untrained"),
     ],
