@@ -95,7 +95,7 @@ def stepped(row: str) -> dict[str, Any]:
     inputs = built.view.inputs(built.view_settings)
     shapes = {"video": inputs.video, "audio": inputs.audio}
     arrays = {name: torch.rand(data.batch, inputs.views, *shape) for name, shape in shapes.items() if shape}
-    arrays |= {"label": torch.arange(data.batch) % data.classes, "number": torch.arange(data.batch)}
+    arrays |= {"label": torch.arange(data.batch) % data.classes, "index": torch.arange(data.batch)}
     arrays["place"] = torch.arange(data.batch)
     view: Any = SimpleNamespace(augment=lambda made, _: {name: made[name] for name in shapes})
     bundle = build.ModelBundle(built.method.train(), view, None)

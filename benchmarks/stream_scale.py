@@ -133,10 +133,10 @@ def with_workers(split: stream.Split, workers: int, *, seconds: float = 4.0) -> 
     samples = fetcher.Samples(split=split, view=clip_and_mel.__name__, settings=clip_and_mel.Settings())
     batch = min(BATCH, len(split))
     order = sampler.Order(split=split, batch=batch, seed=0, first_step=0, steps=FOREVER)
-    quarantine = BadSampleLog(None, split, most_share=0.0)
+    bad_log = BadSampleLog(None, split, max_bad_fraction=0.0)
     speeds = []
     with loader.train_batches(
-        samples, order, loading=loader.Loading(workers=workers, ahead=2 + 2 * workers), quarantine=quarantine
+        samples, order, loading=loader.Loading(workers=workers, prefetch_batches=2 + 2 * workers), bad_log=bad_log
     ) as batches:
         for _ in range(RUNS + 1):
             began, done = time.perf_counter(), 0

@@ -198,8 +198,8 @@ def of_loader(split: stream.Split, start: Start) -> Iterator[int]:
     settings = clip_and_mel.Settings(start=start)
     samples = fetcher.Samples(split=split, view=clip_and_mel.__name__, settings=settings)
     order = sampler.Order(split=split, batch=BATCH, seed=0, first_step=0, steps=FOREVER)
-    quarantine = BadSampleLog(None, split, most_share=0.0)
-    with loader.train_batches(samples, order, loading=loader.Loading(workers=1), quarantine=quarantine) as batches:
+    bad_log = BadSampleLog(None, split, max_bad_fraction=0.0)
+    with loader.train_batches(samples, order, loading=loader.Loading(workers=1), bad_log=bad_log) as batches:
         for _ in batches:
             yield BATCH
 

@@ -21,16 +21,20 @@ import torch
 ROWS: dict[str, tuple[str, ...]] = {
     "defaults": (),
     "`--channels_last false`": ("--channels_last=false",),
-    "`--recompute`": ("--recompute",),
-    "`--accumulate 4`": ("--accumulate=4",),
+    "`--activation_checkpointing`": ("--activation_checkpointing",),
+    "`--grad_accum_steps 4`": ("--grad_accum_steps=4",),
     "`--compile`": ("--compile",),
-    "`--compile --recompute`": ("--compile", "--recompute"),
+    "`--compile --activation_checkpointing`": ("--compile", "--activation_checkpointing"),
     "defaults again": (),
 }
 ON_GPU: dict[str, tuple[str, ...]] = {
     "`--precision bf16`": ("--precision=bf16",),
     "`--precision bf16 --compile`": ("--precision=bf16", "--compile"),
-    "`--precision bf16 --compile --recompute`": ("--precision=bf16", "--compile", "--recompute"),
+    "`--precision bf16 --compile --activation_checkpointing`": (
+        "--precision=bf16",
+        "--compile",
+        "--activation_checkpointing",
+    ),
 }
 
 

@@ -1,11 +1,11 @@
-"""Read shards that ks-shard made, with no line of kinetics-sounds: copy what you need.
+"""Read the shards of ks-shard without kinetics-sounds: copy what you need.
 
     python examples/read_shards.py torch data/k32/shards/train
     python examples/read_shards.py webdataset data/k32/shards/train
     python examples/read_shards.py datasets data/k32/shards/train
 
 Each tar is plain WebDataset: for each clip `KEY.mp4` (frames), `KEY.mel.npy` (mel-spectrogram), `KEY.flac` (24 kHz mono) and
-`KEY.json` (label, label_index, split, times ...). Beside each lies `NAME.json`, an index with the place of every part.
+`KEY.json` (label, label_index, split, times ...). Each tar has an index, `NAME.json`, with the offset and size of every part.
 """
 
 import io
@@ -21,7 +21,7 @@ Rows = Iterable[tuple[str, int, np.ndarray]]
 
 
 class Shards:
-    """A map-style dataset: key, label index and mel-spectrogram, read at the places that the indexes tell."""
+    """A map-style dataset of key, label index and mel-spectrogram, read at the offsets in the indexes."""
 
     def __init__(self, folder: str) -> None:
         """Read the indexes of one split."""
@@ -34,19 +34,19 @@ class Shards:
                 self.rows.append((path.with_suffix(".tar"), key, index["label_indices"][row], *place))
 
     def __len__(self) -> int:
-        """Clips of the split."""
+        """Number of clips in the split."""
         return len(self.rows)
 
-    def __getitem__(self, number: int) -> tuple[str, int, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[str, int, np.ndarray]:
         """One clip."""
-        tar, key, label, offset, size = self.rows[number]
+        tar, key, label, offset, size = self.rows[index]
         with tar.open("rb") as file:
             file.seek(offset)
             return key, label, np.load(io.BytesIO(file.read(size)), allow_pickle=False)
 
 
 def with_torch(folder: str) -> Rows:
-    """A stock DataLoader, shuffled; the frames are read likewise, and decoded by whatever you like."""
+    """Read with a stock DataLoader, shuffled. Frames can be read likewise, and decoded by any library."""
     from torch.utils.data import DataLoader
 
     loader: Any = DataLoader(Shards(folder), batch_size=2, shuffle=True, num_workers=0)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def with_torch(folder: str) -> Rows:
 
 
 def with_webdataset(folder: str) -> Rows:
-    """The webdataset package, which streams the tars from beginning to end."""
+    """Read with the webdataset package, which streams the tars sequentially."""
     import webdataset
 
     tars = sorted(map(str, Path(folder).glob("*.tar")))
@@ -65,7 +65,7 @@ def with_webdataset(folder: str) -> Rows:
 
 
 def with_datasets(folder: str) -> Rows:
-    """Hugging Face's datasets, streamed; `row["mp4"]` and `row["flac"]` would be a Video and an Audio."""
+    """Stream with Hugging Face's datasets; `row["mp4"]` and `row["flac"]` are a Video and an Audio."""
     import datasets
 
     rows = datasets.load_dataset(

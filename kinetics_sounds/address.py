@@ -17,15 +17,15 @@ from .errors import SettingsError
 VARIABLE = "KS_ADDRESSES"
 """Full addresses separated by spaces, or the path of a file with one per line that only its owner can read."""
 NOTE = (
-    f"# *** in an address stands for a secret, which is not kept here. To use this file again, give the option itself, or set\n"
-    f"# {VARIABLE} to the address in full, or to a file (mode 0600) that has it on a line of its own.\n"
+    f"# *** in an address hides a secret, which is not stored here. To use this file again, pass the option, or set\n"
+    f"# {VARIABLE} to the full address, or to a file (mode 0600) with it on a line of its own.\n"
 )
 """Comment added to files that contain a masked address."""
 MOST_BYTES = 64 << 10
 """Maximum size of the file of addresses, in bytes."""
 HELP = (
-    f"*** in an address stands for its user part, query or fragment: {VARIABLE} says the address in full, or names a file\n"
-    "(mode 0600) that has it on a line of its own."
+    f"*** in an address hides its user part, query or fragment; {VARIABLE} holds the full address, or names a file\n"
+    "(mode 0600) with it on a line of its own."
 )
 """Epilog of `--help` for commands with an address option."""
 
@@ -42,7 +42,7 @@ class Address:
     def __init__(self, text: "str | Address") -> None:
         """Raises TypeError if `text` is neither text nor an address."""
         if not isinstance(text, str | Address):
-            raise TypeError(f"{type(text).__name__} is no address")
+            raise TypeError(f"{type(text).__name__} is not an address")
         self._text: str = text._text if isinstance(text, Address) else text
 
     @property
@@ -92,9 +92,9 @@ def _in_full(found: re.Match[str]) -> str:
         return found[0]
     fit = sorted({each for each in _known() if redact.redact_url(each) == found[0]})
     if len(fit) != 1:
-        lacks = "names none" if not fit else f"names {len(fit)}"
+        lacks = "has no" if not fit else f"has {len(fit)}"
         raise SettingsError(
-            f"{found[0]}: *** stands for a secret, and {VARIABLE} {lacks} such address; give the whole address, or set "
+            f"{found[0]}: *** hides a secret, and {VARIABLE} {lacks} such address; give the full address, or set "
             f"{VARIABLE} to it, or to a file that only you can read with it on a line of its own"
         )
     return fit[0]
@@ -109,15 +109,13 @@ def _known() -> list[str]:
     try:
         with place.open(encoding="utf-8") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise SettingsError(f"{VARIABLE}: {place} can be used by others; chmod 600 it")
+                raise SettingsError(f"{VARIABLE}: {place} is accessible to others; chmod 600 it")
             lines = file.read(MOST_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"{VARIABLE}: {place} cannot be read: {reason}") from None
     if len(lines) > MOST_BYTES:
-        raise SettingsError(
-            f"{VARIABLE}: {place} is longer than {MOST_BYTES >> 10} KiB; keep only what is asked for in it"
-        )
+        raise SettingsError(f"{VARIABLE}: {place} is longer than {MOST_BYTES >> 10} KiB; keep only addresses in it")
     return _urls(lines.splitlines())
 
 

@@ -60,8 +60,11 @@ def read(
     spelt = {normal(label): label for label in labels or ()}
     try:
         text = files.read_text(path)
+    except FileNotFoundError as error:
+        raise AnnotationError(f"{path}: there is no such file") from error
     except (OSError, ValueError) as error:
-        raise AnnotationError(f"{path}: cannot be read as a UTF-8 CSV: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise AnnotationError(f"{path}: cannot be read as a UTF-8 CSV: {why}") from error
     if mark := files.other_separator(text):
         raise AnnotationError(
             f"{path}: its columns are separated by {mark!r}; save it with commas: a Kinetics CSV begins with the line "
@@ -85,7 +88,7 @@ def read(
             lacks = [column for column in _COLUMNS if row[column] is None]
             if lacks and (split is None or split in wanted):
                 raise AnnotationError(
-                    f"{where}: the row ends before its {', '.join(lacks)}; mend or remove the row (a label that holds a comma "
+                    f"{where}: the row lacks its {', '.join(lacks)}; fix or remove the row (a label that holds a comma "
                     'must stand in "quotes")'
                 )
             if split is None:
@@ -93,9 +96,7 @@ def read(
             if split in wanted:
                 found.append((_clip(row, sys.intern(label), split, where), rows.line_num))
     except csv.Error as error:
-        raise AnnotationError(
-            f"{path}:{rows.line_num}: is no CSV: {error}; look for a quote that does not close"
-        ) from error
+        raise AnnotationError(f"{path}:{rows.line_num}: is not a CSV: {error}; look for an unclosed quote") from error
     return Annotations(tuple(found), frozenset(seen))
 
 
@@ -103,7 +104,7 @@ def _check_header(path: Path, header: Iterable[str]) -> None:
     missing = [column for column in _COLUMNS if column not in header]
     if missing == ["label"]:
         raise AnnotationError(
-            f"{path}: has no column 'label': this is the original test list, whose labels were withheld; use DeepMind's "
+            f"{path}: has no column 'label': this is the original test list without labels; use DeepMind's "
             f"re-release instead ({OFFICIAL.format(split='test')}), or leave the test split out with --splits train,val"
         )
     if missing:
@@ -123,7 +124,7 @@ def _clip(row: dict[str, str | None], label: str, split: str, where: str) -> Cli
         if value < 0 or not value.is_integer():
             lacks = "" if text else ": the row has no time"
             raise AnnotationError(
-                f"{where}: {column} {text!r} is no whole number of seconds{lacks}; mend or remove the row"
+                f"{where}: {column} {text!r} is not a whole number of seconds{lacks}; fix or remove the row"
             )
         return int(value)
 
@@ -131,7 +132,7 @@ def _clip(row: dict[str, str | None], label: str, split: str, where: str) -> Cli
     try:
         return Clip((row["youtube_id"] or "").strip(), start, end, label, split)
     except ValueError as error:
-        raise AnnotationError(f"{where}: {error}; mend or remove the row") from error
+        raise AnnotationError(f"{where}: {error}; fix or remove the row") from error
 
 
 def fetch(place: str, folder: Path) -> Path:
@@ -175,5 +176,7 @@ def _download(url: str) -> bytes:
             f"{redact_url(url)}: cannot be downloaded ({why}); give a local copy with --annotations PATH"
         ) from error
     if len(data) > _MAX_BYTES:
-        raise AnnotationError(f"{redact_url(url)}: is larger than {_MAX_BYTES >> 20} MiB; this is no annotation list")
+        raise AnnotationError(
+            f"{redact_url(url)}: is larger than {_MAX_BYTES >> 20} MiB; this is not an annotation list"
+        )
     return bytes(data)

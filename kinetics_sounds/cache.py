@@ -1,7 +1,8 @@
 """Cache of whole remote files in a folder of bounded size, shared by any number of processes.
 
-FOLDER/{sha256}.{bytes} a verified copy: named by its content, so never stale FOLDER/{sha256}.{bytes}.part a download in
-progress, by the process that holds its lock; resumed if that was killed FOLDER/.lock held while space is freed
+FOLDER/{sha256}.{bytes}        a verified copy: named by its content, so never stale
+FOLDER/{sha256}.{bytes}.part   a download in progress, by the process that holds its lock; resumed if that was killed
+FOLDER/.lock                   held while space is freed
 
 Sizes are taken from the names, so a download in progress counts with its full size.
 """
@@ -43,7 +44,7 @@ class Cache:
             return None
         if folder.parts[:1] == ("~",):
             raise SettingsError(
-                "--cache: there is no home folder to keep shards in (no HOME, and no entry of this user); name a folder"
+                "--cache: there is no home folder for the cache (no HOME, and no entry of this user); give a folder"
             )
         return cls(folder, most_bytes=int(gigabytes * 1e9))
 
@@ -75,7 +76,7 @@ class Cache:
         path = self.folder / f"{sha256}.{size}"
         if not _NAME.fullmatch(path.name):
             raise RemoteError(
-                f"{self.folder}: {sha256[:80]!r} is no SHA-256 in an index; make the set again with ks-shard"
+                f"{self.folder}: {sha256[:80]!r} is not a valid SHA-256 in an index; make the set again with ks-shard"
             )
         return path
 
@@ -97,7 +98,7 @@ class Cache:
         if size > self.most_bytes:
             raise RemoteError(
                 f"{self.folder}: a cache of {self.most_bytes / 1e9:.10g} GB cannot hold a shard of {size / 1e9:.10g} GB; "
-                "give it more room (--cache_gb), best for as many shards as are shuffled together, twice"
+                "increase --cache_gb, ideally to twice the shards that are shuffled together"
             )
         path = self._path(size, sha256)
         with self._errors():

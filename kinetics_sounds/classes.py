@@ -54,7 +54,7 @@ def read(source: str) -> ClassList:
         if str(path.parent) != "." or name not in shipped:
             hint = plugins.nearest(name, shipped)
             raise ClassListError(
-                f"{source}: there is no such class list; give a text file with one Kinetics label a line, "
+                f"{source}: there is no such class list; give a text file with one Kinetics label per line, "
                 f"or one of the shipped names: {', '.join(shipped)}{hint}"
             )
         text, note = shipped[name], NOTES[name]
@@ -65,9 +65,9 @@ def read(source: str) -> ClassList:
             continue
         before, _ = seen.setdefault(normal(label), (number, label))
         if before != number:
-            raise ClassListError(f"{source}:{number}: label {label!r} stands on line {before} already; remove one")
+            raise ClassListError(f"{source}:{number}: label {label!r} is already on line {before}; remove one")
     if not seen:
-        raise ClassListError(f"{source}: the class list is empty; write one Kinetics label a line")
+        raise ClassListError(f"{source}: the class list is empty; write one Kinetics label per line")
     return ClassList(name, tuple(label for _, label in seen.values()), note)
 
 

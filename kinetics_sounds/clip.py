@@ -36,13 +36,13 @@ class Clip:
     def __post_init__(self) -> None:
         """Raise ValueError unless the ID can name a file and the span is valid."""
         if not YOUTUBE_ID.fullmatch(self.youtube_id):
-            raise ValueError(f"{self.youtube_id!r} is no video id (letters, digits, '_' and '-')")
+            raise ValueError(f"{self.youtube_id!r} is not a video ID (letters, digits, '_' and '-')")
         if not 0 <= self.time_start < self.time_end <= 999_999:
-            raise ValueError(f"{self.time_start} to {self.time_end} is no span of seconds")
+            raise ValueError(f"{self.time_start} to {self.time_end} is not a valid span in seconds")
         if _CONTROL.search(self.label):
             raise ValueError(f"label {self.label!r} has a line end or another control character in it")
         if self.split not in SPLITS:
-            raise ValueError(f"{self.split!r} is no split (one of {', '.join(SPLITS)})")
+            raise ValueError(f"{self.split!r} is not a split (one of {', '.join(SPLITS)})")
 
     @property
     def key(self) -> str:
@@ -95,7 +95,7 @@ class Status(StrEnum):
         """The status of this name; raises ValueError for an unknown name."""
         found = cls._value2member_map_.get(value)
         if not isinstance(found, cls):
-            raise ValueError(f"{value!r} is no status")
+            raise ValueError(f"{value!r} is not a status")
         return found
 
     @property

@@ -56,7 +56,7 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
     _mend_streams()
     _SECRETS.clear()
     keep_secret(sys.argv)
-    code = _run(prog, run, _say if tell is None else lambda line, code: (tell(redact(line, _SECRETS)), code)[1])
+    code = _run(prog, run, _print_error if tell is None else lambda line, code: (tell(redact(line, _SECRETS)), code)[1])
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -66,12 +66,12 @@ def command(prog: str, run: Callable[[], int], *, tell: Callable[[str], None] | 
             DONE,
             SOME_FAILED,
         ):  # after `| head` there is no error of ours
-            return _refuse(prog, error, _say)
+            return _os_error(prog, error, _print_error)
     return code
 
 
 def tell_version(prog: str, words: Sequence[str]) -> bool:
-    """Whether `--version` is all that is asked, which is told then: before a command imports what its work needs."""
+    """Print the version if `--version` is the only argument, before dependencies are imported; returns whether it was."""
     if list(words) != ["--version"]:
         return False
     print(f"{prog} {__version__}")  # noqa: T201 - this is where commands speak
@@ -79,7 +79,7 @@ def tell_version(prog: str, words: Sequence[str]) -> bool:
 
 
 def has_torch() -> bool:
-    """Whether PyTorch is installed, which only training and what judges it need; it is not imported."""
+    """Whether PyTorch is installed, without importing it; only training and evaluation need it."""
     return importlib.util.find_spec("torch") is not None
 
 
@@ -123,41 +123,41 @@ class _StandardOutput(io.FileIO):
             return super().write(data)
 
 
-def _run(prog: str, run: Callable[[], int], say: Callable[[str, int], int]) -> int:
-    """Same as `command`, with error text passed to `say`."""
+def _run(prog: str, run: Callable[[], int], report: Callable[[str, int], int]) -> int:
+    """Same as `command`, with error text passed to `report`."""
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[lines])
     try:
         return run()
     except StoppedError as error:
-        return say(f"{prog}: stopped: {error}", STOPPED)
+        return report(f"{prog}: stopped: {error}", STOPPED)
     except FaultError as error:
-        return say(f"{prog}: error: {error}", FAULT)
+        return report(f"{prog}: error: {error}", FAULT)
     except KineticsSoundsError as error:
         code = _code(error)
-        return say(f"{prog}: {'stopped' if code == STOPPED else 'error'}: {error}", code)
+        return report(f"{prog}: {'stopped' if code == STOPPED else 'error'}: {error}", code)
     except BrokenPipeError:
-        return say(f"{prog}: stopped: whoever read its output has gone", STOPPED)
+        return report(f"{prog}: stopped: the reader of its output has gone", STOPPED)
     except KeyboardInterrupt:
-        return say(f"{prog}: stopped: interrupted; run it again", STOPPED)
+        return report(f"{prog}: stopped: interrupted; run it again to resume", STOPPED)
     except OSError as error:
-        return _refuse(prog, error, say)
+        return _os_error(prog, error, report)
     except Exception:  # noqa: BLE001 - told in full, and never with a code that says that something was done
-        return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
+        return report(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
 
 
-def _refuse(prog: str, error: OSError, say: Callable[[str, int], int]) -> int:
+def _os_error(prog: str, error: OSError, report: Callable[[str, int], int]) -> int:
     """Print an error of the operating system; called while it is being handled."""
     place = f": {files.as_text(error.filename)}" if isinstance(error.filename, str | bytes) else ""
     if error.errno in files.FULL:
         told = "; ".join([f"{error.strerror}{place}", *getattr(error, "__notes__", [])])
-        return say(f"{prog}: stopped: {told}; free some space and run it again", STOPPED)
+        return report(f"{prog}: stopped: {told}; free some space and run it again", STOPPED)
     if error.errno in _REFUSED and place:
-        return say(f"{prog}: error: {error.strerror}{place}; choose another place or mend this one", MISUSE)
+        return report(f"{prog}: error: {error.strerror}{place}; choose another place or fix this one", MISUSE)
     if error.errno and place:
-        return say(f"{prog}: error: {error.strerror}{place}; see to that disk or network and run it again", FAULT)
-    return say(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
+        return report(f"{prog}: error: {error.strerror}{place}; check that disk or network and run it again", FAULT)
+    return report(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
 
 
 class _Lines(logging.Formatter):
@@ -182,7 +182,7 @@ def _code(error: KineticsSoundsError) -> int:
     return FAULT if numbers.intersection(files.FAILING) and not remote else MISUSE
 
 
-def _say(line: str, code: int) -> int:
+def _print_error(line: str, code: int) -> int:
     """Print a line without secrets to standard error, if it is still open; returns the exit code."""
     with contextlib.suppress(BrokenPipeError):
         print(redact(line, _SECRETS), file=sys.stderr)  # noqa: T201 - this is where commands speak
@@ -197,6 +197,10 @@ class Stop:
 
     def __bool__(self) -> bool:
         return self.by is not None
+
+    def __str__(self) -> str:
+        """Name of the signal, such as SIGINT."""
+        return self.by.name if self.by else "no signal"
 
 
 @contextlib.contextmanager

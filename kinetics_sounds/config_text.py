@@ -11,6 +11,7 @@ import yaml
 from jsonargparse import get_loader
 
 from .plugins import nearest
+from .renamed import rename_keys
 
 MOST_CONFIG_BYTES = 64 << 10
 """Maximum size of a config; one with all settings has about 5 KB."""
@@ -26,7 +27,7 @@ def read_config(path: Path) -> str:
     except OSError as error:
         raise ValueError(error.strerror) from error
     if len(data) > MOST_CONFIG_BYTES:
-        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
+        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, more than any config")
     return data.decode()
 
 
@@ -43,19 +44,34 @@ def split_base(text: str) -> tuple[object, str]:
     return base, yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
-def check_config(text: str, shape: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming the key, if a config does not match the settings of this `shape`.
+def check_config(text: str, shape: Mapping[str, Any], *, place: object) -> str:
+    """Check a config against the settings of a command; return it with the current names of renamed settings.
 
-    Runs before jsonargparse sees the config, which would import any `class_path`, open files and expand aliases without bound. A
-    shape maps each name to a type, or to the shape of a group.
+    Done before jsonargparse sees it, which imports what a `class_path` names, opens files and follows aliases without
+    bound. `shape` maps each setting to its type, and each group of settings to a shape of its own. `place` is the file, for
+    the warning about old names. Raises ValueError that names the key that is wrong.
     """
     if len(text.encode()) > MOST_CONFIG_BYTES:
-        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, which no config is")
+        raise ValueError(f"is longer than {MOST_CONFIG_BYTES >> 10} KiB, more than any config")
     check_bounds(text)
     document = get_loader("yaml")(text)
     if not isinstance(document, dict):
-        raise ValueError("Unexpected config: it is no table of settings")
-    _check_shape(document, shape, "")
+        raise ValueError("Unexpected config: not a mapping of settings")
+    renamed = rename_keys(document, place=place, accepts=lambda name: has_setting(shape, name))
+    _check_shape(renamed, shape, "")
+    return text if renamed == document else yaml.safe_dump(renamed, sort_keys=False, allow_unicode=True)
+
+
+def has_setting(shape: Mapping[str, Any], name: str) -> bool:
+    """Whether a dotted name is a setting of this shape, or a key within a setting that is a table."""
+    inner: Any = shape
+    for part in name.split("."):
+        if not isinstance(inner, Mapping):
+            return True
+        if part not in inner:
+            return False
+        inner = inner[part]
+    return True
 
 
 def check_bounds(text: str) -> None:
@@ -64,7 +80,7 @@ def check_bounds(text: str) -> None:
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         place = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"{place}aliases (*{event.anchor}) are not read; say it twice")
+            raise ValueError(f"{place}aliases (*{event.anchor}) are not supported; write it twice")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_CONFIG_DEPTH:
             raise ValueError(f"{place}nested deeper than {MOST_CONFIG_DEPTH}")
@@ -77,7 +93,7 @@ def _check_shape(document: Mapping[Any, Any], shape: Mapping[str, Any], prefix: 
         kind, key = shape[name], f"{prefix}{name}"
         if isinstance(kind, Mapping):
             if not isinstance(value, dict):
-                raise ValueError(f"{key}: {reprlib.repr(value)} is no group of settings")
+                raise ValueError(f"{key}: {reprlib.repr(value)} is not a group of settings")
             _check_shape(value, kind, f"{key}.")
             continue
         values = [value]
@@ -87,7 +103,7 @@ def _check_shape(document: Mapping[Any, Any], shape: Mapping[str, Any], prefix: 
             values = value
         for each in values:
             if not isinstance(each, str | int | float | None):
-                raise ValueError(f"{key}: is neither text, number, truth nor a list of these")
+                raise ValueError(f"{key}: is not a text, number, boolean or list of these")
             if isinstance(each, str):  # jsonargparse tries each text as YAML
                 with contextlib.suppress(yaml.YAMLError):
                     check_bounds(each)

@@ -31,7 +31,7 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises where nobody has that name
 
 
-PIPE = "it is a named pipe; write what comes through it to a file, and name that"
+PIPE = "it is a named pipe; write its output to a file, and give that"
 """Error message for a named pipe."""
 
 
@@ -50,7 +50,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         byte, line = error.object[error.start], error.object.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"byte 0x{byte:02x} in line {line} is no UTF-8, but perhaps Latin-1 or Windows-1252; save it as UTF-8, "
+            f"byte 0x{byte:02x} in line {line} is not UTF-8, but perhaps Latin-1 or Windows-1252; save it as UTF-8, "
             "or: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
         ) from error
 
@@ -64,7 +64,7 @@ def read_json(path: Path, *, most_bytes: int) -> object:
     try:
         return json.loads(data)
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError("it is nested too deeply") from error
 
 
 def other_separator(text: str) -> str:
@@ -191,10 +191,10 @@ def difference(path: Path, *, size: int, digest: str = "") -> str:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            return "is no file"
+            return "is not a file"
         if found.st_size != size:
             return f"has {found.st_size} bytes instead of {size}"
-        return "its SHA-256 is another" if digest and sha256(path) != digest else ""
+        return "its SHA-256 differs" if digest and sha256(path) != digest else ""
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
 
@@ -247,7 +247,9 @@ def _lock(descriptor: int, folder: Path, *, command: str) -> bool:
         with named(folder / ".lock"):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise FolderInUseError(f"{folder}: another {command} works in this folder; wait for it or stop it") from error
+        raise FolderInUseError(
+            f"{folder}: another {command} is running in this folder; wait for it or stop it"
+        ) from error
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
@@ -264,7 +266,7 @@ def _lock_file(folder: Path, *, command: str) -> Iterator[None]:
         held = lock.open("x")
     except FileExistsError as error:
         raise FolderInUseError(
-            f"{folder}: {command} works in this folder{_holder(lock)}; wait for it or stop it; if it has ended, delete {lock}"
+            f"{folder}: {command} is running in this folder{_holder(lock)}; wait for it or stop it; if it ended, delete {lock}"
         ) from error
     try:
         with held, named(lock):

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +36,9 @@ DROP INDEX IF EXISTS outcomes_key;
 CREATE TABLE IF NOT EXISTS parts (
     source TEXT NOT NULL, name TEXT NOT NULL, time REAL NOT NULL, status TEXT NOT NULL, detail TEXT NOT NULL,
     keys TEXT NOT NULL, PRIMARY KEY (source, name)
+);
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, clips INTEGER NOT NULL, host TEXT NOT NULL, process INTEGER NOT NULL
 );
 """
 PAGE_BYTES = 4096
@@ -84,6 +88,19 @@ class PartEntry:
     detail: str
     keys: frozenset[str]
     """Keys of all clips in it, requested or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEntry:
+    """A run of the build, recorded as it started."""
+
+    time: float
+    """When it started, in seconds since the epoch."""
+    clips: int
+    """Number of clips that it was to build, existing ones included."""
+    host: str
+    process: int
+    """Its process ID on that host."""
 
 
 class Ledger:
@@ -142,13 +159,35 @@ class Ledger:
         if not rows:
             return
         if self._only_read:
-            raise ManifestError(f"{self._path}: is open readonly here, and nothing can be recorded")
+            raise ManifestError(f"{self._path}: is open read-only")
         with _sqlite_errors(self._path), self._database:
             self._database.executemany(
                 "INSERT INTO outcomes (time, key, status, detail, source, tool_versions, media, provisional) "
                 "VALUES (?,?,?,?,?,?,?,?)",
                 rows,
             )
+
+    def record_run(self, clips: int) -> None:
+        """Record that this process starts to build so many clips."""
+        row = (time.time(), clips, socket.gethostname(), os.getpid())
+        with _sqlite_errors(self._path), self._database:
+            self._database.execute("INSERT INTO runs (time, clips, host, process) VALUES (?,?,?,?)", row)
+
+    def last_run(self) -> RunEntry | None:
+        """The run that started last; None for a ledger made before 0.2.0."""
+        with _sqlite_errors(self._path):
+            if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall():
+                return None
+            row = self._database.execute(
+                "SELECT time, clips, host, process FROM runs ORDER BY id DESC LIMIT 1"
+            ).fetchone()
+            return None if row is None else RunEntry(time=row[0], clips=row[1], host=row[2], process=row[3])
+
+    def last_times(self, most: int, *, since: float) -> list[float]:
+        """Times of the last replies since then, in seconds since the epoch, at most so many; newest first."""
+        with _sqlite_errors(self._path):
+            rows = self._database.execute("SELECT time FROM outcomes ORDER BY id DESC LIMIT ?", (most,)).fetchall()
+            return [row[0] for row in rows if row[0] >= since]
 
     def words(self, *, of_files: bool = False) -> Iterator[Entry]:
         """Last entry of each key and source, ordered by key; raises ManifestError if the file is damaged.
@@ -295,5 +334,7 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_IOERR or (code in _NOT_OPENED and _may_be_written(path)):
             raise OSError(errno.EIO, f"{os.strerror(errno.EIO)} ({error})", str(path)) from error
         if code not in _BROKEN:
-            raise ManifestError(f"{path}: cannot be used now ({error}); see who holds it, and its disk") from error
-        raise ManifestError(f"{path}: is no ledger, or damaged ({error}); move it away to begin anew") from error
+            raise ManifestError(
+                f"{path}: cannot be used now ({error}); check the disk, and other processes that use it"
+            ) from error
+        raise ManifestError(f"{path}: is not a ledger, or damaged ({error}); move it away to start afresh") from error

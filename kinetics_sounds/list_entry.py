@@ -92,7 +92,7 @@ def table(rows: Iterable[str]) -> Iterator[TableRow]:
         found = dict(zip(names, (files.from_people(cell.strip()) for cell in row), strict=False))
         trouble = ""
         if len(row) > len(names):
-            trouble = 'the row has too many cells (a label that holds a comma must stand in "quotes")'
+            trouble = "the row has too many cells (quote a label that contains a comma)"
         elif len(row) < len(names):
             trouble = "the row has too few cells"
         yield TableRow(line=cells.line_num, cells=found, trouble=trouble)
@@ -150,7 +150,7 @@ def parse_name(name: str) -> tuple[str, int | None, int | None]:
     if len(last) != YOUTUBE_ID_LENGTH and (match := _STARTED.fullmatch(last)):
         return match[1], int(match[2]), None
     if not YOUTUBE_ID.fullmatch(last):
-        raise ValueError(f"{name!r} is no clip's name")
+        raise ValueError(f"{name!r} is not a clip's name")
     return last, None, None
 
 
@@ -170,7 +170,7 @@ def seconds(text: str | None) -> int | None:
         return None
     value = float(stripped)
     if not 0 <= value <= 999_999 or not value.is_integer():
-        raise ValueError(f"{stripped!r} is no whole number of seconds")
+        raise ValueError(f"{stripped!r} is not a whole number of seconds")
     return int(value)
 
 
@@ -195,9 +195,9 @@ def entry(make: Callable[[int, G], Entry], line: int, given: G, *, name: str) ->
     try:
         made = make(line, given)
         if not YOUTUBE_ID.fullmatch(made.youtube_id):
-            raise ValueError(f"{made.youtube_id!r} is no video id (letters, digits, '_' and '-')")
+            raise ValueError(f"{made.youtube_id!r} is not a video ID (letters, digits, '_' and '-')")
         if made.time_start is not None and made.time_end is not None and made.time_start >= made.time_end:
-            raise ValueError(f"{made.time_start} to {made.time_end} is no span of seconds")
+            raise ValueError(f"{made.time_start} to {made.time_end} is not a valid span in seconds")
     except ValueError as error:
         return Entry(line=line, name=name, youtube_id="", trouble=str(error))
     return made

@@ -177,14 +177,12 @@ def read(path: Path) -> Manifest:
         classes = _classes(table.facts) if table.facts is not None else _derived(path, indices)
         if table.count not in (None, len(outcomes)):  # a Parquet file's footer has no checksum
             raise ManifestError(
-                f"{path}: holds {len(outcomes)} of {table.count} rows; run ks-build again (finished clips are kept)"
+                f"{path}: has {len(outcomes)} of {table.count} rows; run ks-build again (finished clips are kept)"
             )
     keys, labels = set[str](), set(classes.labels)
     for clip in (outcome.clip for outcome in outcomes):
         if clip.key in keys or clip.label not in labels:
-            what = (
-                "stands in it twice" if clip.key in keys else f"has the label {clip.label!r}, which is no class of it"
-            )
+            what = "is in it twice" if clip.key in keys else f"has the unknown label {clip.label!r}"
             raise ManifestError(f"{path}: {clip.key} {what}; run ks-build again (finished clips are kept)")
         keys.add(clip.key)
     return Manifest(classes, outcomes)
@@ -209,9 +207,9 @@ def _classes(facts: Mapping[str, Any]) -> ClassList:
     if not isinstance(labels, list) or not all(
         isinstance(text, str) for text in (*labels, facts["classes"], facts["note"])
     ):
-        raise ValueError("its classes are no list of labels")
+        raise ValueError("its classes are not a list of labels")
     if len(set(labels)) < len(labels):
-        raise ValueError("its classes name a label twice")
+        raise ValueError("its classes contain a label twice")
     return ClassList(facts["classes"], tuple(labels), facts["note"])
 
 
@@ -250,7 +248,7 @@ def _plain(kind: str, value: Any) -> Any:  # noqa: ANN401 - whatever a table may
     if kind == _REAL:
         return number
     if not number.is_integer():
-        raise ValueError(f"{value!r} is no whole number")
+        raise ValueError(f"{value!r} is not a whole number")
     return int(value) if isinstance(value, int) or str(value).isdecimal() else int(number)
 
 
@@ -283,15 +281,15 @@ def _opened(path: Path) -> Iterator[_Table]:
             yield _Table(None if facts is None else json.loads(facts), names, rows, file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # of damage it has none
-            raise ManifestError(f"{path}: cannot be read: {error}; see that the disk is there") from error
+            raise ManifestError(f"{path}: cannot be read: {error}; check that the disk is available") from error
         raise ManifestError(
             f"{path}: cannot be read as Parquet ({error}); give the manifest.parquet of a build"
         ) from error
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
         remedy = (
-            "leave rows out of a copy, and change nothing" if copy else "run ks-build again (finished clips are kept)"
+            "a copy may leave out rows, but not change them" if copy else "run ks-build again (finished clips are kept)"
         )
-        raise ManifestError(f"{path}: holds what no build writes ({error}); {remedy}") from error
+        raise ManifestError(f"{path}: is invalid ({error}); {remedy}") from error
 
 
 def _csv_table(path: Path) -> _Table:
@@ -311,9 +309,9 @@ def _from_csv(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def _other(path: Path, facts: Mapping[str, Any] | None, missing: Sequence[str]) -> ManifestError:
     lacks = f"lacks the columns {', '.join(missing)}"
     if facts is None:
-        return ManifestError(f"{path}: is no manifest nor a copy of one: it {lacks}; keep them all")
+        return ManifestError(f"{path}: is neither a manifest nor a copy of one: it {lacks}; keep them all")
     return ManifestError(
-        f"{path}: is of schema {facts.get('schema')}{f', {lacks}' if missing else ''}, where this version reads schema {SCHEMA}; "
+        f"{path}: has schema {facts.get('schema')}{f', {lacks}' if missing else ''}, but this version reads schema {SCHEMA}; "
         "run ks-build again (finished clips are kept) or use the version that wrote it"
     )
 
@@ -327,11 +325,11 @@ def _check_file(row: Mapping[str, Any]) -> None:
     if path.startswith("/") or ".." in path.split("/"):
         raise ValueError(f"path {path!r} leads out of the build's folder")
     if not path.strip(".") or "\0" in path:
-        raise ValueError(f"{row['key']}: path {path!r} is no file's")
+        raise ValueError(f"{row['key']}: path {path!r} is not a file's")
     if not (isinstance(row["bytes"], int) and row["bytes"] >= 0):
-        raise ValueError(f"{row['key']}: bytes {row['bytes']!r} is no size of a clip")
+        raise ValueError(f"{row['key']}: bytes {row['bytes']!r} is not the size of a clip")
     if not re.fullmatch(r"[0-9a-f]{64}", row["sha256"] or ""):
-        raise ValueError(f"{row['key']}: sha256 {row['sha256']!r} is no checksum")
+        raise ValueError(f"{row['key']}: sha256 {row['sha256']!r} is not a checksum")
     if not _CHANNEL.fullmatch(row.get("audio_channel") or ""):
         raise ValueError(f"{row['key']}: audio_channel {row['audio_channel']!r} is none of mix, left, right, a number")
 

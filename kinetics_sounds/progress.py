@@ -43,7 +43,17 @@ class Bar:
         elif self._shown and (time.monotonic() - self._spoke >= SECONDS_BETWEEN_LINES or self.done == self.total):
             self._spoke = time.monotonic()
             left = (self.total - self.done) / rate if rate else 0.0
-            log.info("%s %d/%d %s, %.0f s left", self.what, self.done, self.total, said, left)
+            log.info("%s %d/%d %s, %s left", self.what, self.done, self.total, said, duration(left))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 7 s, 4 min, 1 h 02 min, 3 d 4 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 @contextmanager

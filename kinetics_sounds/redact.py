@@ -32,7 +32,7 @@ ONE = _pattern("")
 _NO_SCHEME = re.compile(r"\A(?://[^/]*|[^/]*:[^/]*)@")
 """User part of an address without a scheme."""
 _QUOTABLE = re.compile(r"(?:%[0-9A-Fa-f]{2}|[^\w-])+", flags=re.ASCII)
-"""Characters that tools quote in different ways: `'`, `\'` and `%27` are the same."""
+"""Characters that tools quote in different ways: `'`, `\\'` and `%27` are the same."""
 _TEMPLATE = "{youtube_id}"
 _TELLING_PATHS = re.compile(r"(?:.*\.)?googlevideo\.com(?::\d+)?", flags=re.IGNORECASE)
 """Hosts whose URL paths contain the client's address and a signature."""

@@ -53,7 +53,7 @@ def is_url(place: Url) -> bool:
     found = _URL.match(text)
     if found and ("::" in text or found["scheme"] not in EXTRAS):
         raise RemoteError(
-            f"{_shown(place)}: this kind of URL is not read; give a path, s3://, gs://, hf:// or http(s)://"
+            f"{_shown(place)}: this kind of URL is not supported; give a path, s3://, gs://, hf:// or http(s)://"
         )
     return found is not None
 
@@ -62,7 +62,7 @@ def join(url: Url, *names: str) -> Address:
     """Address of a file below `url`, keeping its query; raises ValueError for a name that could lead elsewhere."""
     for name in names:
         if not re.fullmatch(r"[\w.-]*[\w-][\w.-]*", name, flags=re.ASCII):
-            raise ValueError(f"{name!r} is no name of a file")
+            raise ValueError(f"{name!r} is not a file name")
     base, mark, query = _text(url).partition("?")
     return Address("/".join([base.rstrip("/"), *names]) + mark + query)
 
@@ -76,7 +76,7 @@ def read(url: Url, *, most: int) -> bytes:
 
     data = _with_retry(url, whole)
     if len(data) > most:
-        raise RemoteError(f"{_shown(url)}: is larger than the expected {most} bytes; give another URL")
+        raise RemoteError(f"{_shown(url)}: is larger than {most} bytes; give another URL")
     return data
 
 
@@ -94,7 +94,7 @@ def size(url: Url) -> int | None:
 
     found = _with_retry(url, info)
     if found is not None and not isinstance(found, int):
-        raise RemoteError(f"{_shown(url)}: the server does not say its size; serve it by one that does")
+        raise RemoteError(f"{_shown(url)}: the server does not report its size; use one that does")
     return found
 
 
@@ -108,7 +108,7 @@ def upload(path: Path, url: Url) -> None:
     wanted = path.stat().st_size
     _with_retry(url, lambda: _system(url).put_file(str(path), _path(url), **UPLOADS.get(_scheme(url), {})))
     if (found := size(url)) != wanted:
-        raise RemoteError(f"{_shown(url)}: has {found} bytes after the {wanted} of {path} were sent; send them again")
+        raise RemoteError(f"{_shown(url)}: has {found} bytes after {wanted} of {path} were uploaded; upload them again")
 
 
 def download(url: Url, path: Path, *, size: int, sha256: str) -> None:
@@ -150,7 +150,7 @@ def sha256(url: Url, *, size: int, folder: Path) -> str:
             return hashlib.file_digest(copy, "sha256").hexdigest()
     except OSError as error:
         what = f"{folder}: cannot hold the {size} bytes of {_shown(url)}: {error.strerror}"
-        raise RemoteError(f"{what}; make room, or give another folder") from error
+        raise RemoteError(f"{what}; free space, or give another folder") from error
 
 
 def fill(out: IO[bytes], url: Url, wanted: int) -> None:
@@ -161,7 +161,7 @@ def fill(out: IO[bytes], url: Url, wanted: int) -> None:
     """
     found = size(url)
     if found != wanted:
-        what = "is not there" if found is None else f"has {found} bytes where its index says {wanted}"
+        what = "does not exist" if found is None else f"has {found} bytes, but {wanted} according to its index"
         raise RemoteError(f"{_shown(url)}: {what}; upload it again, with its index")
     reached, length, broken = out.seek(0, 2), PIECE, 0
     pieces = _pieces(url, reached, wanted, length=length)
@@ -251,7 +251,7 @@ def _system(url: Url) -> Any:  # noqa: ANN401 - fsspec has no types
     try:
         return file_system(_scheme(url), web.host(_text(url)) if _is_http(url) else None)
     except ValueError as error:
-        raise RemoteError(f"{_shown(url)}: is no URL; see that it is right") from error
+        raise RemoteError(f"{_shown(url)}: is not a valid URL; check it") from error
 
 
 @functools.cache
@@ -270,7 +270,7 @@ async def _client(named: str, **options: Any) -> Any:  # noqa: ANN401 - fsspec's
     import aiohttp
 
     if not hasattr(aiohttp, "SocketFactoryType"):
-        raise ImportError(f"aiohttp 3.12 or newer; {aiohttp.__version__} cannot be held to public hosts")
+        raise ImportError(f"aiohttp 3.12 or newer; {aiohttp.__version__} cannot be restricted to public hosts")
     trusted = contextvars.ContextVar("trusted", default=False)
 
     async def hop(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -279,7 +279,7 @@ async def _client(named: str, **options: Any) -> Any:  # noqa: ANN401 - fsspec's
         if why := web.refusal(url, named=named):
             raise web.RefusedError(f"{_shown(url)} {why}")
         if not web.is_host(host, web.host(url)):
-            raise web.RefusedError(f"{_shown(url)} names two hosts, by how it is read")
+            raise web.RefusedError(f"{_shown(url)} is ambiguous: parsers see two different hosts in it")
         trusted.set(request.proxy is not None or web.is_host(host, named))
         return await send(request)
 
@@ -330,17 +330,17 @@ def _refused(error: BaseException | None) -> web.RefusedError | None:
 def _named(url: Url, error: Exception, *, done: str = "") -> RemoteError:
     """Translate a library's error into one of ours, with the remedy."""
     if refused := _refused(error):
-        return RemoteError(f"{_shown(url)}: is not followed: {refused}; give the URL of the place where the files lie")
+        return RemoteError(f"{_shown(url)}: is not followed: {refused}; give the final URL of the files")
     if isinstance(error, ImportError):
         package = f"pip install 'kinetics-sounds[{EXTRAS[_scheme(url)]}]'"
-        return RemoteError(f"{_shown(url)}: is not to be had without a package that is missing ({error}); {package}")
+        return RemoteError(f"{_shown(url)}: needs a missing package ({error}); {package}")
     if isinstance(error, FileNotFoundError) and _is_gone(url, error):
-        return RemoteError(f"{_shown(url)}: is not there; see whether the URL is right and all was uploaded")
+        return RemoteError(f"{_shown(url)}: does not exist; check the URL, and that the upload is complete")
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
     words = redact.redact(str(cause), Address(url).secrets)
     return RemoteError(
-        f"{_shown(url)}: is not to be had{done} ({type(cause).__name__}: {words}); see that the URL, your keys and the line "
-        "are right, then run again"
+        f"{_shown(url)}: is unavailable{done} ({type(cause).__name__}: {words}); check the URL, your keys and the "
+        "connection, then run again"
     )
 
 

@@ -37,7 +37,7 @@ def last_start(length: int, frames: int, *, step: float = 1) -> int:
     Raises ValueError if there are no frames to take.
     """
     if length < 1 or frames < 1 or not 0 < step < math.inf:
-        raise ValueError(f"{frames} frames by steps of {step} are asked of a clip of {length}")
+        raise ValueError(f"{frames} frames with step {step} were requested from a clip of {length}")
     return max(length - max(math.ceil(frames * step - _ROUNDING), 1), 0)
 
 
@@ -121,7 +121,7 @@ def _window(
 ) -> tuple[int, int]:
     """A window that begins between two times and lies within the track, or as close to them as possible."""
     if not 0 < seconds < math.inf or earliest > latest:
-        raise ValueError(f"a window of {seconds} s from {earliest} s to {latest} s cannot be")
+        raise ValueError(f"a window of {seconds} s from {earliest} s to {latest} s is invalid")
     count = min(max(round(seconds * SAMPLE_RATE), 1), track)
     low, high = (min(max(round(time * SAMPLE_RATE), 0), track - count) for time in (earliest, latest))
     return int(generator.integers(low, high + 1)), count

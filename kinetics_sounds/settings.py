@@ -27,11 +27,12 @@ from jsonargparse import (  # type: ignore[attr-defined]
 )
 from jsonargparse.typing import register_type
 
-from . import __version__, command, plugins
+from . import __version__, command, option_errors, plugins
 from .address import HELP, NOTE, Address
-from .config_text import check_config, read_config
+from .config_text import check_config, has_setting, read_config
 from .errors import SettingsError
 from .redact import HIDDEN
+from .renamed import rename_options
 
 S = TypeVar("S")
 
@@ -112,15 +113,19 @@ def parse(
         typing.cast("Any", kind), prog, tuple((groups or {}).items()), modules, with_config=find_config is not None
     )
     shape = _shape(kind) | {name: _shape(group) for name, group in (groups or {}).items()}
-    now = _PARSE.set(_Parse(find, shape))
+    state = _Parse(find, shape)
+    now = _PARSE.set(state)
     try:
+        words = rename_options(words, lambda name: has_setting(shape, name))
         namespace = parser.parse_args(_config_first(words))
         for name, value in vars(namespace.as_flat()).items():
             if isinstance(value, Path) and (url := _as_url(value)):
-                raise ValueError(f"--{name} {url}: is a URL, and this takes a path")
+                raise ValueError(f"--{name} {url}: is a URL, but must be a path")
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise _refusal(configs, str(error), prog) from error
+        told = option_errors.plain(str(error), shape, in_config=state.in_config)
+        mine = not state.in_config and option_errors.names_a_word(told, words)
+        raise _refusal(() if mine else configs, told, prog) from error
     finally:
         _PARSE.reset(now)
     chosen = {field.name: values[field.name] for field in dataclasses.fields(typing.cast("Any", kind))}
@@ -129,7 +134,7 @@ def parse(
             raise _refusal(configs, f"{name}: {chosen[name]!r} is neither true nor false", prog)
         if typing.get_origin(hint) is tuple:
             if not isinstance(chosen[name], list) or not all(isinstance(word, str) for word in chosen[name]):
-                raise _refusal(configs, f"{name}: {chosen[name]!r} is no list of texts", prog)
+                raise _refusal(configs, f"{name}: {chosen[name]!r} is not a list of texts", prog)
             chosen[name] = tuple(map(typing.get_args(hint)[0], chosen[name]))
     for name, valid in modules:
         _check_choice(chosen[name], valid, option=name)
@@ -177,11 +182,11 @@ def _config_first(argv: list[str]) -> list[str]:
 def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsError:
     where = "".join(f"{path}: " for path in configs)
     if "surrogates not allowed" in complaint:
-        complaint = re.sub(r": '.*", ": its name is no UTF-8; choose another, or a link that is", complaint)
+        complaint = re.sub(r": '.*", ": its name is not UTF-8; use another name, or a link", complaint)
     return SettingsError(f"{where}{' '.join(complaint.split())}; see {prog} --help")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Parse:
     """State of one call of `parse`; the parser is shared between calls."""
 
@@ -190,6 +195,8 @@ class _Parse:
     shape: Mapping[str, Any]
     given: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """Values so far of repeatable options."""
+    in_config: bool = False
+    """Whether a config is being read: an error that ends the parsing now is about it."""
 
 
 _PARSE: ContextVar[_Parse] = ContextVar("parse")
@@ -210,9 +217,12 @@ def _parser(
         formatter_class=_Formatter,
         exit_on_error=False,
         allow_abbrev=False,
-        version=None if any(field.name == "version" for field in dataclasses.fields(kind)) else __version__,
         epilog=HELP if any(map(_takes_address, (kind, *dict(groups).values()))) else None,
     )
+    if all(field.name != "version" for field in dataclasses.fields(kind)):
+        name = " ".join(word for word in prog.split() if word.islower())  # without the places of its usage
+        version = f"{name} {__version__}"
+        parser.add_argument("--version", action="version", version=version, help="Print version and exit.")
     if with_config:
         parser.add_argument("--config", action=_FindConfig, help="A recipe: a YAML file, or a shipped name.")
     own = {field.name: field for field in dataclasses.fields(kind)}
@@ -255,7 +265,24 @@ def _takes_address(kind: type) -> bool:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Help formatter that keeps the description's line breaks (for the examples), and shows types and defaults."""
+    """Help formatter that keeps the description's line breaks (for the examples), and shows types and defaults plainly."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        text: str = super()._expand_help(action)
+        for pattern, plain in _PLAIN:
+            text = re.sub(pattern, plain, text)
+        return text
+
+
+_PLAIN = (
+    (r"type: Literal\[[^\]]*\], ", ""),  # the metavar lists the choices
+    (r"type: (?:<class 'Path'>|Path)", "type: path"),
+    (r"type: Address", "type: str"),
+    (r"(type: [^()]*) \| null(?=[,)])", r"\1"),
+    (r"(?:, | \()default: (?:null|\[\]|\(\))?\)$", lambda found: ")" if found[0].startswith(",") else ""),
+)
+"""Patterns in the types and defaults that jsonargparse shows, and what stands there instead. A default of nothing is left out:
+the text says what it means."""
 
 
 class _Repeated(argparse.Action):
@@ -284,15 +311,17 @@ class _FindConfig(ActionConfigFile):
         option_string: str | None = None,
     ) -> None:
         parse_ = _PARSE.get()
+        parse_.in_config = True
         for text, place in parse_.find(str(values)):
             try:
-                check_config(text, parse_.shape)
+                text = check_config(text, parse_.shape, place=place or values)
                 # jsonargparse takes a text that is a file's name for the file: no file's name is as long.
                 super().__call__(parser, namespace, f"{text}\n# {'-' * 4096}", option_string)  # type: ignore[no-untyped-call]
             except (argparse.ArgumentError, TypeError, ValueError) as error:
                 if place is None:
                     raise
                 raise ValueError(f"base: {place}: {error}") from error
+        parse_.in_config = False
 
 
 def _shape(kind: type) -> dict[str, Any]:

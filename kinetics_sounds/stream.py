@@ -88,7 +88,7 @@ class Sample:
                 frame_crcs=tuple(map(_whole, document.get("frame_crcs", ()))),
             )
             if len(meta.frame_bytes) != len(meta.frame_crcs) or len(meta.frame_bytes) not in (0, meta.num_frames):
-                raise ValueError("its frames are not as many as it says")
+                raise ValueError("its number of frames is not the stated one")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BadSampleError(f"{self._parts}: its metadata cannot be read: {error}") from error
         return meta
@@ -111,14 +111,16 @@ class Sample:
             mp4, length = self.part(layout.FRAMES), self.meta.num_frames
             found_THWC = decode.decode(mp4, numbers, decoder=decoder, length=length)
         height, width = found_THWC.shape[1:3]
-        if min(height, width) != self._said(self.dataset.frames, "short_side"):
+        if min(height, width) != self._recorded(self.dataset.frames, "short_side"):
             raise BadSampleError(f"{self}: its frames are {width} x {height}")
         return found_THWC
 
     def _jpegs(self, numbers: Sequence[int]) -> np.ndarray:
         distinct = sorted(set(numbers))
         if not distinct or not 0 <= distinct[0] <= distinct[-1] < self.meta.num_frames:
-            raise BadSampleError(f"{self._parts}: frames {list(numbers)[:2]}... are asked of {self.meta.num_frames}")
+            raise BadSampleError(
+                f"{self._parts}: frames {list(numbers)[:2]}... were requested of {self.meta.num_frames}"
+            )
         began = time.perf_counter()
         sizes = self.meta.frame_bytes
         starts = (0, *accumulate(sizes))
@@ -134,21 +136,21 @@ class Sample:
         data = io.BytesIO(self.part(layout.MEL))
         try:
             if (version := np.lib.format.read_magic(data)) != (1, 0):
-                raise ValueError(f"it is of NumPy's format {version}")
+                raise ValueError(f"it has NumPy's format {version}")
             shape, by_columns, kind = np.lib.format.read_array_header_1_0(data)
             if kind != np.float16 or by_columns or len(shape) != 2:
                 raise ValueError(f"it is {kind} {shape}")
             mel_FT = np.frombuffer(data.getbuffer()[data.tell() :], dtype=kind).reshape(shape)
         except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
             raise BadSampleError(f"{self._parts}: its mel-spectrogram cannot be read: {error}") from error
-        bands, columns = (self._said(self.dataset.mel, name) for name in ("bands", "columns"))
+        bands, columns = (self._recorded(self.dataset.mel, name) for name in ("bands", "columns"))
         if mel_FT.shape != (bands, columns):
             found = " x ".join(map(str, mel_FT.shape))
             raise BadSampleError(f"{self}: its mel-spectrogram is {found}, not {bands} x {columns}")
         if not (good_FT := in_unit_range(mel_FT)).all():
             bad = np.count_nonzero(~good_FT)
             raise BadSampleError(
-                f"{self}: its mel-spectrogram holds {bad} values that are not from 0 to 1, such as {mel_FT[~good_FT][0]}"
+                f"{self}: its mel-spectrogram holds {bad} values outside of 0 to 1, such as {mel_FT[~good_FT][0]}"
             )
         return mel_FT
 
@@ -156,10 +158,10 @@ class Sample:
         """Decode the stored audio, or `count` samples of it from sample `first` on: float32, shape (samples,), mono."""
         return sound.read(self.part(layout.AUDIO), first=first, count=count, length=self.meta.audio_samples)
 
-    def _said(self, facts: Mapping[str, Any], name: str) -> object:
+    def _recorded(self, facts: Mapping[str, Any], name: str) -> object:
         """Value in `dataset.json` for a part; raises ShardError if missing."""
         if name not in facts:
-            raise ShardError(f"{self}: {layout.DATASET} does not say {name}; make the set again with ks-shard")
+            raise ShardError(f"{self}: {layout.DATASET} lacks {name}; make the set again with ks-shard")
         return facts[name]
 
 
@@ -176,7 +178,7 @@ def in_unit_range(values: np.ndarray) -> np.ndarray:
 
 def _whole(value: object, most: int = 2**62) -> int:
     if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{str(value)[:40]!r} is no whole number from 0 to {most}")
+        raise ValueError(f"{str(value)[:40]!r} is not a whole number from 0 to {most}")
     return value
 
 

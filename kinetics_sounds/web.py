@@ -32,7 +32,7 @@ MOST_BYTES = 1 << 40
 """Maximum bytes per connection, including headers and trailers, which a server may send without end."""
 SECONDS_BETWEEN_LINES = 5.0
 """Seconds between log lines on the progress of a list."""
-PRIVATE = "lies on a private network, where only the host that you name is asked"
+PRIVATE = "is on a private network, where only the host named by you is contacted"
 
 _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _LOCAL_NAMES = ("localhost", "localdomain", "local", "internal", "lan", "home.arpa")
@@ -78,7 +78,7 @@ def _spelt(name: str) -> str:
         return name.lower()
     name = (name if name.isascii() else idna.encode(name, uts46=True).decode()).lower().removesuffix(".")
     if name and not _NAME.fullmatch(name):
-        raise ValueError("its host is no name")
+        raise ValueError("its host is not a valid name")
     return name
 
 
@@ -96,13 +96,13 @@ def refusal(url: str, *, named: str) -> str:
         parts, name = urllib.parse.urlsplit(url), host(url)
         _ = parts.port
     except ValueError:
-        return "is no URL"
+        return "is not a URL"
     if parts.scheme not in ("http", "https") or not name:
-        return "is no http or https URL"
+        return "is not an http or https URL"
     if not re.fullmatch(r"[!-~]+", url):
-        return "is no URL: it holds a space, a control character or a letter beyond ASCII"
+        return "is not a URL: it contains a space, a control character or a non-ASCII character"
     if "@" in parts.netloc:
-        return "holds a password, which would end up in logs"
+        return "contains a password, which would end up in logs"
     if name == named or not _is_private(name):
         return ""
     found = _addresses(name) if _is_private(named) else set()
@@ -270,7 +270,7 @@ def _connect(address: tuple[str, int], timeout: float, _source: object = None, *
         name = _spelt(name)
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except ValueError as error:
-        raise RefusedError(f"{name} is no name of a host") from error
+        raise RefusedError(f"{name} is not a host name") from error
     failed: OSError = RefusedError(f"{name} {PRIVATE}")
     for family, kind, protocol, _, place in found:
         if not (named is None or name == named or is_allowed(str(place[0]), named=named)):
@@ -309,7 +309,7 @@ class _Timed(io.RawIOBase):
         """Raises SlowError and TimeoutError as `open_url` says."""
         began = time.monotonic()
         if began >= self.ends:
-            raise SlowError("it was not over in the time that it is given")
+            raise SlowError("it exceeded its time limit")
         self.sock.settimeout(min(TIMEOUT_SECONDS, self.ends - began))
         size: int | None = self.raw.readinto(buffer)
         if size is None:

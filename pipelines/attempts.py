@@ -25,13 +25,13 @@ from .executors import R, T
 
 TASK_SECONDS = 900.0
 """A clip's whole task is killed after this many seconds; ffmpeg has the shorter `--timeout`."""
-AGAIN = "run the same command to go on"
+AGAIN = "run the same command again to resume"
 
 
-def mending(build: Path, *, then: str) -> str:
+def remedy(build: Path, *, then: str) -> str:
     """Remedy if the clips of a build differ from its manifest; `then` is the command to run again."""
     command = f"ks-build ... --out {shlex.quote(str(build))} --check_bytes"
-    return f"make it anew with the options of the build ({command}), then run {then} again"
+    return f"rebuild it with the options of the build ({command}), then run {then} again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def attempt(act: Callable[[T], R], task: T) -> R | Refused:
         if error.errno in files.FULL:
             return Refused(f"{error}; free some space and {AGAIN}", StoppedError)
         if error.errno in files.FAILING:
-            return Refused(f"{error}; see to that disk or machine and {AGAIN}", FaultError)
+            return Refused(f"{error}; check that disk or machine and {AGAIN}", FaultError)
         return Refused(f"{error}; {AGAIN}", StoppedError)
 
 
@@ -80,7 +80,7 @@ def in_two_tries(act: Callable[[], R], path: Path, *, decoded: Callable[[R], int
     if frames in (0, again := decoded(made)) or again == shown:
         return made
     first = "failed" if shown is None else f"decoded {shown} frames"
-    raise UnreadableError(f"{path}: one try {first}, the next decoded {again}, where there are {frames}")
+    raise UnreadableError(f"{path}: the first attempt {first}, the second decoded {again}, but there are {frames}")
 
 
 def check(key: str, result: object) -> None:

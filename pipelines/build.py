@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import signal
 import sys
 import tempfile
@@ -24,10 +25,10 @@ from kinetics_sounds.settings import choices, parse
 from kinetics_sounds.sources import OnDisk, Source, TarSource
 
 from . import executors
-from .fetching import list_report, verdicts
+from .fetching import list_report, status, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
-from .fetching.build_state import BuildState, drop_changed, pending, standing
+from .fetching.build_state import BuildState, drop_changed, load_state, pending
 from .fetching.comparison import How, compare
 from .fetching.driver import Run, RunStats, StopReason, ask
 from .fetching.list_classes import class_list_of, files_of, name_of
@@ -72,6 +73,8 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
 
     `groups` holds each source's and executor's own options, by its name.
     """
+    if settings.status:
+        return status.show(settings.out, as_json=settings.json)
     check(settings)
     job = _prepare(settings, groups)
     if settings.dry_run:
@@ -79,7 +82,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         print(json.dumps(expected) if settings.json else forecast_text(expected))
         return SOME_FAILED if job.lists and not job.lists.sound else DONE
     began = time.monotonic()
-    account, tally = Account(), RunStats()
+    account, stats = Account(), RunStats()
     failed: KineticsSoundsError | None = None
     blocked: StopReason | None = None
     with (
@@ -89,17 +92,18 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
     ):
         files.clear(job.out, "manifest.parquet", "manifest.csv", "report.json", verdicts.FILE)
         files.clear(job.out / "annotations", "????????-*")
-        known = standing(ledger, job.clips, job.again, job.out)
+        ledger.record_run(len(job.clips))
+        known = load_state(ledger, job.clips, job.again, job.out)
         checked = not settings.check_bytes or _check_bytes(job, ledger, known, stop)
         try:
-            blocked = _ask_all(job, settings, ledger, known, tally, stop)
+            blocked = _ask_all(job, settings, ledger, known, stats, stop)
         except SourceError as error:  # told once what is done has its manifest
             failed = error
         outcomes = (ledger.outcome(clip, tuple(job.sources), kept=known.ok.get(clip.key)) for clip in job.clips)
         became = Became()
         counted = became.counted(outcomes) if job.lists else outcomes
         both = manifest.write(job.out / "manifest.parquet", job.classes, account.counted(counted))
-        report = account.report(job.classes, tally, seconds=time.monotonic() - began, both=both)
+        report = account.report(job.classes, stats, seconds=time.monotonic() - began, both=both)
         if job.lists:
             report["lists"] = list_report.report(job.lists, became, built=both["selection"])
         _write(report, job.out)
@@ -112,12 +116,14 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
     print(json.dumps(report) if settings.json else summary(report, job.out))
     if failed is not None:
         raise failed
+    if report["ok"] and not settings.json and not stop and not blocked:
+        print(f"next: ks-shard --manifest {shlex.quote(str(job.out / 'manifest.parquet'))}")
     if blocked is not None and not account.complete:
         remedy = "free some space and run" if blocked.status is Status.DISK_FULL else "run"
         print(f"stopped: {blocked.status}: {blocked.detail}; {remedy} the same command later", file=sys.stderr)
     elif stop:
         print(
-            f"stopped by {stop.by.name if stop.by else 'a signal'}: what was done is kept; run the same command to go on",
+            f"stopped by {stop}: finished clips are kept; run the same command to resume",
             file=sys.stderr,
         )
     if account.complete and checked and _as_listed(job, report):
@@ -147,26 +153,26 @@ def _as_listed(job: Job, report: Mapping[str, Any]) -> bool:
 
 def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
     """Read the inputs named by the settings, and print them; only downloaded lists are written."""
-    say = sys.stderr if settings.json else sys.stdout
+    log = sys.stderr if settings.json else sys.stdout
     splits = choices(settings.splits, SPLITS, option="splits")
     again = frozenset(choices(settings.retry, RETRIABLE, option="retry"))
     clip_lists = _lists(settings)
     class_list = classes.read(settings.classes) if settings.classes else class_list_of(clip_lists)
     out = settings.out or Path("data") / (name_of(clip_lists) if clip_lists or not class_list else class_list.name)
     if class_list:
-        _tell_classes(class_list, say)
+        _print_classes(class_list, log)
         check_classes(class_list, out)
-    print(f"out: {out}", file=say)
+    print(f"out: {out}", file=log)
     chosen = map(sources.absolute, settings.source or (Address("youtube"),))
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
     check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
     planned, clips = None, tuple[Clip, ...]()
     if clip_lists or not class_list:
-        planned = _plan_lists(clip_lists, class_list, splits, settings, out, say)
+        planned = _plan_lists(clip_lists, class_list, splits, settings, out, log)
         clips = planned.clips
         if not class_list:
             class_list = replace(planned.classes, name=out.name, note=f"the labels of the lists {out.name}, sorted.")
-            _tell_classes(class_list, say)
+            _print_classes(class_list, log)
             check_classes(class_list, out)
         check_clips(clips, out)
     else:
@@ -174,14 +180,14 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         with _annotations_folder(settings, out) as folder:
             paths = [annotations.fetch(place.real, folder) for place in places]
             clips = plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
-        print(f"annotations: {', '.join(map(str, places))}: {len(clips)} clips", file=say)
-    print(f"sources: {', '.join(map(source_name, asked))}", file=say)
+        print(f"annotations: {', '.join(map(str, places))}: {len(clips)} clips", file=log)
+    print(f"sources: {', '.join(map(source_name, asked))}", file=log)
     return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out, lists=planned)
 
 
-def _tell_classes(class_list: ClassList, say: TextIO) -> None:
+def _print_classes(class_list: ClassList, log: TextIO) -> None:
     note = f" ({class_list.note})" if class_list.note else ""
-    print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}", file=say)
+    print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}", file=log)
 
 
 def _lists(settings: BuildSettings) -> tuple[ClipList, ...]:
@@ -204,7 +210,7 @@ def _check_bytes(job: Job, ledger: Ledger, known: BuildState, stop: Stop) -> boo
     """Mark clips whose bytes changed for rebuilding, by this run or a later one; returns whether all could be read."""
     clips = {clip.key: clip for clip in job.clips}
     for entry, found in drop_changed(ledger, known, job.out, stop.__bool__):
-        detail = f"{entry.media.path if entry.media else ''}: {found}; it is to be made anew"
+        detail = f"{entry.media.path if entry.media else ''}: {found}; it will be rebuilt"
         path = entry.media.path if entry.media else None
         same = [each for each in ledger.of(entry.key) if each.media is not None and each.media.path == path]
         outcomes = (each.outcome(clips[each.key]) for each in same)  # an older word of another source would hold else
@@ -213,7 +219,7 @@ def _check_bytes(job: Job, ledger: Ledger, known: BuildState, stop: Stop) -> boo
 
 
 def _ask_all(
-    job: Job, settings: BuildSettings, ledger: Ledger, known: BuildState, tally: RunStats, stop: Stop
+    job: Job, settings: BuildSettings, ledger: Ledger, known: BuildState, stats: RunStats, stop: Stop
 ) -> StopReason | None:
     """Ask the sources one after the other for the pending clips; returns the reason of the first that refused, if any.
 
@@ -229,7 +235,7 @@ def _ask_all(
                 continue
             if source.notice:
                 print(source.notice, file=sys.stderr)
-            run = run or _start(job, settings, ledger, known, tally, stop, stack)
+            run = run or _start(job, settings, ledger, known, stats, stop, stack)
             options = _own(job.groups, spec)
             if isinstance(source, TarSource):
                 blocked = ask_archive(run, spec, source, options, todo)
@@ -246,7 +252,7 @@ def _start(
     settings: BuildSettings,
     ledger: Ledger,
     known: BuildState,
-    tally: RunStats,
+    stats: RunStats,
     stop: Stop,
     stack: contextlib.ExitStack,
 ) -> Run:
@@ -263,7 +269,7 @@ def _start(
         pool=pool,
         stop=stop,
         standing=known,
-        tally=tally,
+        stats=stats,
         again=job.again,
         rules=RetryPolicy(
             attempts=settings.attempts, retry_seconds=settings.retry_wait, patience_seconds=settings.patience
@@ -295,28 +301,26 @@ def _plan_lists(
     splits: Sequence[str],
     settings: BuildSettings,
     out: Path,
-    say: TextIO,
+    log: TextIO,
 ) -> ListPlan:
     """Plan the clips of the lists, and print what was read."""
     asked = Asked(splits=splits, split=settings.clips_split, limit=settings.limit, per_class=settings.per_class)
     for each in clip_lists:
         told = (
-            f"; split {each.split}, after the file's name, where rows say none"
-            if each.split and not asked.split
-            else ""
+            f"; split {each.split} for rows without one, from the file name" if each.split and not asked.split else ""
         )
-        print(f"list: {each.path} ({each.format}{told})", file=say)
+        print(f"list: {each.path} ({each.format}{told})", file=log)
     with _annotations_folder(settings, out) as folder:
 
         def annotation_lists() -> list[Path]:
             places = settings.annotations or _official(SPLITS)
-            print(f"annotations: {', '.join(map(str, places))}", file=say)
+            print(f"annotations: {', '.join(map(str, places))}", file=log)
             return [annotations.fetch(place.real, folder) for place in places]
 
         planned = plan_lists(
             clip_lists, class_list, asked, annotation_lists=annotation_lists, always=bool(settings.annotations)
         )
-    print(list_report.text(list_report.report(planned, None)), file=say)
+    print(list_report.text(list_report.report(planned, None)), file=log)
     return planned
 
 
@@ -325,7 +329,7 @@ def _forecast(job: Job, settings: BuildSettings) -> dict[str, Any]:
     known, read = BuildState(), dict[Address, dict[str, PartEntry]]()
     if (job.out / "ledger.sqlite").is_file():
         with Ledger(job.out / "ledger.sqlite", only_read=True) as ledger:
-            known = standing(ledger, job.clips, job.again, job.out)
+            known = load_state(ledger, job.clips, job.again, job.out)
             if settings.check_bytes:
                 list(drop_changed(ledger, known, job.out, lambda: False))
             read = {spec: ledger.parts(spec) for spec in job.sources}

@@ -6,7 +6,6 @@ pretrained and compared with untrained ones.
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kinetics_sounds import files, progress
+from kinetics_sounds import cores, files, progress
 from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, has_torch, refuse_without_torch, stoppable
 from kinetics_sounds.errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
@@ -24,7 +23,6 @@ from kinetics_sounds.settings import parse
 from . import executors
 from .executors import local
 from .synthetic import http_server, scenes
-from .viewing import report, runs, sets
 
 PACKAGE = __package__.rpartition(".")[0]
 QUICK = (48, 8)
@@ -50,7 +48,7 @@ class DemoSettings:
       ks-demo --out /tmp/demo --seed 1
       ks-demo --quick
 
-    exit code: 0 done; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     out: Path | None = None
@@ -65,7 +63,7 @@ class DemoSettings:
     """Seed of the synthetic data and of the training."""
     quick: bool = False
     """Smoke test: 48 clips and 8 steps, a few minutes; nothing is learned."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes for building and packing."""
 
 
@@ -103,7 +101,7 @@ def demo(settings: DemoSettings) -> int:
         for class_index in range(len(scenes.CLASSES))
     ]
     out.mkdir(parents=True, exist_ok=True)
-    print(f"a world of {len(videos)} videos in {len(scenes.CLASSES)} classes: {', '.join(scenes.CLASSES)}")
+    print(f"{len(videos)} synthetic videos in {len(scenes.CLASSES)} classes: {', '.join(scenes.CLASSES)}")
     _make(videos, out / "videos", settings)
     _write_lists(videos, out)
     with http_server.videos(out / "videos") as url:
@@ -169,7 +167,9 @@ def render(task: tuple[Video, Path]) -> None:
     frames, waveform = scenes.render(video.class_index, seed, its)
     path = folder / f"{video.youtube_id}.mp4"
     part = files.part_of(path)
-    synthesize.write_mp4(part, frames, waveform, fps=its.frames_per_second, sample_rate=its.sample_rate_hz)
+    synthesize.write_mp4(
+        part, frames, waveform, fps=its.frames_per_second, sample_rate=its.sample_rate_hz, fast_audio=True
+    )
     part.replace(path)
 
 
@@ -198,7 +198,7 @@ def _run(module: str, *arguments: object) -> None:
     code = process.returncode
     if code != DONE:
         what = (
-            "was stopped; run ks-demo again to go on" if code in (STOPPED, -2, -15) else f"ended with exit code {code}"
+            "was stopped; run ks-demo again to resume" if code in (STOPPED, -2, -15) else f"ended with exit code {code}"
         )
         stopped, misused = code in (STOPPED, -2, -15), code == MISUSE
         raise (StoppedError if stopped else KineticsSoundsError if misused else FaultError)(f"{module} {what}")
@@ -232,12 +232,14 @@ def _table(rows: Sequence[Mapping[str, str | float]]) -> str:
 
 def _report(page: Path, out: Path, *, clips: int, minutes: float) -> None:
     """The page of ks-view with the build's clips and the run's curves and scores."""
+    from .viewing import report, runs, sets  # they import what reads tables
+
     build = sets.read(out / "build")
     training = sum(row.split == "train" for row in build.rows)
     lines = [
         (
-            f"{clips} videos of a made-up world, whose class lives only in motion and in the shape of the sound over time; "
-            f"{training} for training, the rest held out. The whole way took {minutes:.1f} minutes."
+            f"{clips} synthetic videos, whose classes differ only in motion and in the temporal pattern of the sound; "
+            f"{training} for training, the rest held out. The whole pipeline took {minutes:.1f} minutes."
         ),
         "The scores are percentages on held-out clips, of features before any gate.",
     ]

@@ -64,7 +64,7 @@ class DoctorSettings:
       ks-doctor --distributed
       ks-doctor --live --source youtube --source local:/data/k400 --live_id jNQXAC9IVRw
 
-    exit code: 0 nothing needed is missing (there may be warnings); 1 something is; 2 misuse; 3 stopped; 4 a bug.
+    exit code: 0 nothing needed is missing (there may be warnings); 1 something is; 2 usage error; 3 stopped; 4 a bug.
     """
 
     out: Path = Path()
@@ -134,9 +134,9 @@ def _check(settings: DoctorSettings) -> None:
     if not 0 < settings.timeout <= MOST_SECONDS:
         raise SettingsError(f"--timeout {settings.timeout:g}: must be more than 0, and at most {MOST_SECONDS}")
     if settings.source and not settings.live:
-        raise SettingsError(f"--source {settings.source[0]}: sources are asked only with --live; add it")
+        raise SettingsError(f"--source {settings.source[0]}: sources are only tested with --live; add it")
     if not YOUTUBE_ID.fullmatch(settings.live_id):
-        raise SettingsError(f"--live_id {settings.live_id!r}: is no video id (letters, digits, '_' and '-')")
+        raise SettingsError(f"--live_id {settings.live_id!r}: is not a video ID (letters, digits, '_' and '-')")
     for spec in _specs(settings):
         with contextlib.suppress(ImportError):  # the check will say what cannot be imported
             notice = load(spec).notice

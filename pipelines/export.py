@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _what_there_is() -> str:
     """Usage text: one line per layout, and examples."""
-    lines = ["Lay out a build's clips as other people's code reads them:"]
+    lines = ["Export a build's clips to the folder formats of other projects' loaders:"]
     for name, first in plugins.first_lines(layouts.__name__).items():
         line = first.removeprefix(f"ks-export {name}: ")
         lines.append(f"  {name:14} {line[:1].upper()}{line[1:]}")
@@ -66,7 +66,7 @@ def _check(settings: layouts.CommonSettings, groups: Mapping[str, Any]) -> None:
     for name, chosen in groups.items():
         if name != settings.executor and chosen != type(chosen)():
             raise SettingsError(
-                f"--{name}.*: options of an executor that is not asked; add --executor {name}, or leave them out"
+                f"--{name}.*: options of an executor that is not used; add --executor {name}, or leave them out"
             )
 
 
@@ -74,7 +74,7 @@ def export(layout: str, settings: layouts.CommonSettings, groups: Mapping[str, A
     """Export what is missing; returns the exit code. `groups` holds each executor's own options."""
     job = export_job.prepare(layout, settings)
     out = settings.out
-    _introduce(job)
+    _print_job(job)
     export_job.check_folder(out, job.facts)
     with (
         files.exclusive(out, command="ks-export"),
@@ -85,7 +85,7 @@ def export(layout: str, settings: layouts.CommonSettings, groups: Mapping[str, A
         names = _list_names(job)
         for name in (export_job.NAME, journal.NAME, *names):
             files.remove_parts((out / name).parent, (out / name).name)
-        _refuse_strangers(job, names)
+        _refuse_foreign(job, names)
         known = _whole(job, stop)
         export_job.check_clips(job, known)
 
@@ -101,18 +101,18 @@ def export(layout: str, settings: layouts.CommonSettings, groups: Mapping[str, A
         with contextlib.closing(RetryOnce(start, workers=settings.workers)) as pool:
             _lay_out(job, known, pool, scratch, stop)
         if stop:
-            print("stopped after the last whole clip; run the same command to go on", file=sys.stderr)
+            print(f"stopped by {stop} after the last whole clip; run the same command again to resume", file=sys.stderr)
             return STOPPED
         _write_lists(job, known)
-    return _tell(job, known)
+    return _print_result(job, known)
 
 
-def _introduce(job: Job) -> None:
+def _print_job(job: Job) -> None:
     """Print what is exported, where to, and the class list's note."""
-    say = sys.stderr if job.settings.json else sys.stdout
-    print(f"{'shards' if job.settings.shards else 'manifest'}: {job.place}\nout: {job.settings.out}", file=say)
+    log = sys.stderr if job.settings.json else sys.stdout
+    print(f"{'shards' if job.settings.shards else 'manifest'}: {job.place}\nout: {job.settings.out}", file=log)
     if note := job.facts["note"]:
-        print(f"classes: {job.facts['classes']} ({note})", file=say)
+        print(f"classes: {job.facts['classes']} ({note})", file=log)
 
 
 def _whole(job: Job, stop: Stop) -> Known:
@@ -141,7 +141,7 @@ def _whole(job: Job, stop: Stop) -> Known:
         for item, differs in files.in_threads(difference, items):
             bar.advance("changed" if differs else "whole")
             if differs:
-                progress.log.warning("%s: %s; it is made anew", item.entry.key, differs)
+                progress.log.warning("%s: %s; it will be rebuilt", item.entry.key, differs)
             else:
                 kept[item.entry.key] = known[item.entry.key]
             if stop:
@@ -149,16 +149,16 @@ def _whole(job: Job, stop: Stop) -> Known:
     return kept
 
 
-def _refuse_strangers(job: Job, names: set[str]) -> None:
+def _refuse_foreign(job: Job, names: set[str]) -> None:
     """Raise SettingsError for foreign files among the clips': a loader might read them."""
     layout = layouts.load(job.layout)
     places = {place for item in job.items for place in layout.places(item.entry, job.settings)}
-    found = placing.strangers(job.settings.out, places | names)
+    found = placing.foreign_files(job.settings.out, places | names)
     if found:
         more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
         raise SettingsError(
-            f"{job.settings.out}: holds what is not of this export: {', '.join(found[:MOST_NAMED])}{more}; "
-            "take it away, or choose another --out"
+            f"{job.settings.out}: contains files of something else: {', '.join(found[:MOST_NAMED])}{more}; "
+            "move them away, or choose another --out"
         )
 
 
@@ -208,7 +208,7 @@ def _write_lists(job: Job, known: Known) -> None:
     journal.write(out / journal.NAME, ((item.entry.key, known[item.entry.key]) for item in job.items))
 
 
-def _tell(job: Job, known: Known) -> int:
+def _print_result(job: Job, known: Known) -> int:
     """Print what was exported and what was left out; returns the exit code."""
     counts: dict[str, dict[str, int]] = {}
     for item in job.items:

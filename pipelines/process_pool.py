@@ -100,7 +100,7 @@ class SupervisedPool(Generic[T, R]):
         if not self._running:
             self._moved = time.monotonic()
             if self._broken():  # while nothing was to be done, so no task lost a life
-                self._replace("a worker died while it had no task")
+                self._replace("an idle worker died")
         self._hand_in(_Job(task, timeout_seconds, MAX_ATTEMPTS))
 
     def finished(self, seconds: float) -> list[tuple[T, R | Failed]]:
@@ -110,7 +110,7 @@ class SupervisedPool(Generic[T, R]):
             return []
         done, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
         if self._broken():
-            self._replace("a worker died before it had begun a task")
+            self._replace("a worker died before it started a task")
         elif not done and time.monotonic() > self._moved + self._longest() + SECONDS_TO_STALL:
             self._replace(f"no task ended in {time.monotonic() - self._moved:.0f} s")
         ended = [future for future in self._running if future.done()]  # in the order that they were handed in
@@ -150,7 +150,7 @@ class SupervisedPool(Generic[T, R]):
 
     def _replace(self, why: str) -> None:
         """Start a new pool; unfinished tasks of the old one are lost."""
-        _log.warning("the pool of workers is started anew: %s", why)
+        _log.warning("the pool of workers is restarted: %s", why)
         self.close()
         for future in self._running:
             if not future.done():
@@ -189,7 +189,7 @@ def _result(future: ProcessFuture[Any]) -> Any:  # noqa: ANN401 - pebble's types
     try:
         return future.result()
     except TimeoutError:
-        return Failed(Cause.TIMED_OUT, "the task ran past its time and was killed")
+        return Failed(Cause.TIMED_OUT, "the task exceeded its time limit and was killed")
     except ProcessExpired as error:
         return Failed(Cause.DIED, f"its process died with exit code {error.exitcode}")
     except Exception as error:  # noqa: BLE001 - whatever a task raised is that task's outcome, named in its row

@@ -1,7 +1,6 @@
 """ks-publish: turn a build's manifest into a folder that others can rebuild, compare and cite."""
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import manifest, remote
+from kinetics_sounds import cores, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
@@ -45,7 +44,7 @@ class PublishSettings:
       ks-publish --push hf://datasets/USER/k32
       ks-publish run runs/avcl_k32 --license cc-by-4.0 --push hf://USER/avcl-k32
 
-    exit code: 0 done; 1 done, some clips have no hashes; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 1 done, some clips have no hashes; 2 usage error; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     manifest: Path | None = None
@@ -75,7 +74,7 @@ class PublishSettings:
     clip, about a quarter of a second of one core each."""
     timeout: float = 120.0
     """Time limit of one ffmpeg run, in seconds."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of processes that compute hashes, one core each."""
     push: Address | None = None
     """Upload the folder to hf://datasets/USER/NAME, after a summary and a confirmation."""
@@ -113,18 +112,21 @@ def publish(settings: PublishSettings) -> int:
     path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
     made = manifest.read(path)
     chosen = _options(settings, made)
-    say = sys.stderr if settings.json else sys.stdout
+    log = sys.stderr if settings.json else sys.stdout
     note = f" ({made.classes.note})" if made.classes.note else ""
-    print(f"manifest: {path}\nclasses: {made.classes.name}{note}\nout: {chosen.out}", file=say)
+    print(f"manifest: {path}\nclasses: {made.classes.name}{note}\nout: {chosen.out}", file=log)
     if settings.media:
         print(f"--media: {WITH_MEDIA}", file=sys.stderr)
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         try:
             done = publish_folder(made, path.parent, chosen, stop.__bool__)
         except Stopped:
-            print("stopped: the folder is as it was, hashes are kept; run the same command to go on", file=sys.stderr)
+            print(
+                f"stopped by {stop}: the folder is unchanged, hashes are kept; run the same command again to resume",
+                file=sys.stderr,
+            )
             return STOPPED
-    _tell(done, as_json=settings.json, pushed=settings.push is not None)
+    _print_result(done, as_json=settings.json, pushed=settings.push is not None)
     if settings.push is not None:
         code = push.push(done.folder, settings.push, kind="dataset", yes=settings.yes, public=settings.public)
         if code != DONE:
@@ -135,11 +137,11 @@ def publish(settings: PublishSettings) -> int:
 def _check_push(settings: PublishSettings) -> None:
     """Raise SettingsError for a push that cannot succeed, before hours of work."""
     if settings.push is None and (settings.yes or settings.public):
-        raise SettingsError("--yes and --public: are of --push; add it, or leave them out")
+        raise SettingsError("--yes and --public: require --push; add it, or leave them out")
     if settings.push is not None:
         push.check_place(settings.push, "dataset")
         if not settings.yes and not sys.stdin.isatty():
-            raise SettingsError("--push: asks before it sends, and there is no terminal to ask on; add --yes to send")
+            raise SettingsError("--push: asks for confirmation, but there is no terminal; add --yes to send")
 
 
 def _options(settings: PublishSettings, made: manifest.Manifest) -> PublishOptions:
@@ -173,7 +175,7 @@ def _shards(place: Address) -> Dataset:
     return dataset
 
 
-def _tell(done: Made, *, as_json: bool, pushed: bool) -> None:
+def _print_result(done: Made, *, as_json: bool, pushed: bool) -> None:
     for key, why in list(done.failed.items())[:MOST_NAMED]:
         print(f"no hashes: {key}: {why}", file=sys.stderr)
     if len(done.failed) > MOST_NAMED:
@@ -197,12 +199,12 @@ def _tell(done: Made, *, as_json: bool, pushed: bool) -> None:
         f"version: {published.version}\nclips: {splits or 'none'}\nselection: {published.selection}\ncontent: {published.content}"
     )
     if not done.changed:
-        print(f"nothing changed: {done.folder} is as it was")
+        print(f"nothing changed in {done.folder}")
         return
     lacking = ["--creator (who publishes it)"] if facts.creator == CREATOR else []
     lacking += ["--url (its page)"] if facts.url.startswith("urn:") else []
     if lacking:
-        print(f"not said yet: {' and '.join(lacking)}")
+        print(f"not given yet: {' and '.join(lacking)}")
     if done.media_removed:
         print(f"media: {done.media_removed} clips are no longer in the folder; --media puts them there again")
     print(f"published: {done.folder}" + ("" if pushed else f"\n{NEXT}"))

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import json
-import os
+import shlex
 import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kinetics_sounds import files, fingerprints, manifest, remote
+from kinetics_sounds import cores, files, fingerprints, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS, Outcome
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable
@@ -42,8 +42,8 @@ class ShardSettings:
       ks-shard --verify data/k32/shards --verify_decode
       ks-shard stats data/k32/shards
 
-    exit code: 0 every ok clip packed, or every sample sound; 1 done, some are not; 2 misuse, no set to verify, or a clip that is
-    not what the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 all ok clips packed, or all samples valid; 1 done, some are not; 2 usage error, no set to verify, or a clip that
+    differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     manifest: Path | None = None
@@ -74,7 +74,7 @@ class ShardSettings:
     executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs. All of them must see the clips and
     the shards' folder."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes, one core each. The output does not depend on it."""
     timeout: float = 300.0
     """Time limit of one ffmpeg run, in seconds."""
@@ -134,7 +134,9 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
             if job.url:
                 upload.upload(job.out, job.url, done, stop=stop.__bool__, check_bytes=settings.check_bytes)
         if stop:
-            print("stopped after the last whole shard; run the same command to go on", file=sys.stderr)
+            print(
+                f"stopped by {stop} after the last whole shard; run the same command again to resume", file=sys.stderr
+            )
             return STOPPED
     for split, indices in done.items():
         for left in (left for each in indices for left in each.left):
@@ -142,17 +144,18 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
     facts = {split: dataclasses.asdict(facts) for split, facts in dataset.splits.items()}
     text = "\n".join(f"{split}: {each['samples']} samples in {each['shards']} shards" for split, each in facts.items())
     place = remote.join(job.url, layout.DATASET) if job.url else job.out / layout.DATASET
-    print(json.dumps(facts) if settings.json else f"{text}\ndataset: {place}")
+    following = f"next: ks-train --shards {shlex.quote(str(job.url or job.out))}"
+    print(json.dumps(facts) if settings.json else f"{text}\ndataset: {place}\n{following}")
     return SOME_FAILED if any(facts.left for facts in dataset.splits.values()) else DONE
 
 
 MENDING = (
-    "to mend it: run ks-shard again with the options that made the set and --check_bytes, which makes anew what is not whole; or "
-    "copy each tar that is named again, with the .json beside it, from where both are whole"
+    "to repair it: run ks-shard again with the options of the set and --check_bytes, which rebuilds damaged files; "
+    "or copy each listed tar again, with the .json beside it, from an intact copy"
 )
 PACKED_SO = (
-    "a sample whose content is wrong in a tar that is whole was packed so, and no copy mends it: pack into a new folder (another "
-    "--out), or leave its clip out by a --manifest without that row"
+    "a sample with wrong content in an intact tar was packed like this; copying does not help: pack into a new folder (another "
+    "--out), or use a --manifest without its row"
 )
 
 
@@ -162,7 +165,7 @@ def _verify(settings: ShardSettings) -> int:
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         found = verify.verify(place, decode=settings.verify_decode, workers=settings.workers, stop=stop.__bool__)
     if stop:
-        print("stopped before all was checked", file=sys.stderr)
+        print(f"stopped by {stop} before everything was checked", file=sys.stderr)
         return STOPPED
     if settings.json:
         print(json.dumps(dataclasses.asdict(found)))
@@ -187,10 +190,10 @@ def _prepare(settings: ShardSettings) -> Job:
     made = manifest.read(path)
     url = settings.out if settings.out and remote.is_url(settings.out) else None
     out = Path(settings.out.real) if settings.out and not url else path.parent / "shards"
-    say = sys.stderr if settings.json else sys.stdout
-    print(f"manifest: {path}\nout: {out}" + (f", then {url}" if url else ""), file=say)
+    log = sys.stderr if settings.json else sys.stdout
+    print(f"manifest: {path}\nout: {out}" + (f", then {url}" if url else ""), file=log)
     if made.classes.note:
-        print(f"classes: {made.classes.name} ({made.classes.note})", file=say)
+        print(f"classes: {made.classes.name} ({made.classes.note})", file=log)
     encoding = encode.Encoding(
         codec=settings.codec,
         short_side=settings.short_side,
@@ -209,7 +212,7 @@ def _prepare(settings: ShardSettings) -> Job:
     orders = {split: clip_order(made, split, settings.seed) for split in SPLITS}
     orders = {split: outcomes for split, outcomes in orders.items() if outcomes}
     if not orders:
-        raise SettingsError(f"{path}: no clip of it is ok, so there is nothing to pack; see its status column")
+        raise SettingsError(f"{path}: has no ok clip, so there is nothing to pack; see its status column")
     first = next(outcome.media.path for each in orders.values() for outcome in each if outcome.media)
     if not (path.parent / Path(first).parts[0]).is_dir() and not (out / layout.DATASET).is_file():
         raise SettingsError(
@@ -244,22 +247,22 @@ def _check(settings: ShardSettings, groups: Mapping[str, Any]) -> None:
         raise SettingsError(f"--short_side {settings.short_side}: must be even and at least 16")
     if settings.short_side**2 > mp4.MAX_PIXELS:
         raise SettingsError(
-            f"--short_side {settings.short_side}: frames of more than {mp4.MAX_PIXELS} pixels are not read"
+            f"--short_side {settings.short_side}: frames of more than {mp4.MAX_PIXELS} pixels are not supported"
         )
     if not 1 <= settings.quality <= 100:
         raise SettingsError(f"--quality {settings.quality}: must be from 1 to 100")
     if settings.quality != encode.Encoding().quality and settings.codec != "jpeg":
-        raise SettingsError(f"--quality {settings.quality}: is of JPEGs alone; add --codec jpeg, or leave it out")
+        raise SettingsError(f"--quality {settings.quality}: only applies to JPEGs; add --codec jpeg, or leave it out")
     if settings.verify_decode and settings.verify is None:
-        raise SettingsError("--verify_decode: says how to verify; add --verify SHARDS, or leave it out")
+        raise SettingsError("--verify_decode: requires --verify; add --verify SHARDS, or leave it out")
     if settings.check_bytes and settings.verify is not None:
         raise SettingsError(
-            "--check_bytes: --verify reads every byte already, and mends nothing; leave one of them out"
+            "--check_bytes: --verify reads every byte already, and repairs nothing; leave one of them out"
         )
     for name, chosen in groups.items():  # whoever gave them believes that it is asked
         if name != settings.executor and chosen != type(chosen)():
             raise SettingsError(
-                f"--{name}.*: options of an executor that is not asked; add --executor {name}, or leave them out"
+                f"--{name}.*: options of an executor that is not used; add --executor {name}, or leave them out"
             )
 
 

@@ -1,4 +1,4 @@
-"""ks-view: one HTML file of a build, a shard set, a published folder or a run, opened from the disk without a network."""
+"""ks-view: a single HTML file that shows a build, a shard set, a published folder or a run, without network access."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ MOST_EMBEDDED = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewSettings:
-    """Write one HTML file that shows clips, what became of them, and training runs; it needs no network.
+    """Write a single HTML file that shows clips, their outcomes, and training runs; it needs no network.
 
     Examples:
       ks-view data/k32
@@ -24,28 +24,28 @@ class ViewSettings:
       ks-view data/k32 --run runs/avcl_k32 --run runs/simclr_k32 --embed 60
 
     A PATH is a build's folder or manifest (or a copy of it), a shard set, a published folder, or a run; several are shown
-    together. Clips that are not embedded play from where they lie, so keep the file where it is written.
+    together. Clips that are not embedded are played from disk by their paths relative to the page, so do not move the file.
 
-    exit code: 0 done; 1 done, some clips could not be embedded; 2 misuse; 3 stopped; 4 a bug, or a disk that fails.
+    exit code: 0 done; 1 done, some clips could not be embedded; 2 usage error; 3 stopped; 4 a bug, or a failing disk.
     """
 
     path: tuple[Path, ...] = field(default=(), metadata={"repeat": True})
-    """What to show; repeatable, and may be said without --path, before all options. Default: the only build under data/,
-    unless there is a --run."""
+    """Data to show; repeatable; may be given as first arguments, without --path. Default: the only build under data/, unless
+    --run is given."""
     run: tuple[Path, ...] = field(default=(), metadata={"repeat": True})
-    """Folder of a training run: its curves, results and maps; repeatable, to compare."""
+    """Folder of a training run to show: curves, results and Grad-CAM maps; repeatable, for comparison."""
     out: Path | None = None
-    """HTML file that is written; default: view.html in the first PATH where that is a build or a run, else PATH.html."""
+    """Output HTML file. Default: view.html in the first PATH if that is a build or a run, else PATH.html."""
     title: str | None = None
-    """Of the page; default: the names of what it shows."""
+    """Title of the page. Default: the names of the data shown."""
     embed: int = 24
-    """Clips that are embedded, small, with their mel-spectrograms; about 0.15 MB each."""
+    """Number of clips to embed, small, with their mel-spectrograms; about 0.15 MB each."""
     seed: int = 0
-    """Of the choice of embedded clips."""
+    """Seed of the random choice of embedded clips."""
     timeout: float = 60.0
-    """Seconds that ffmpeg may take for one embedded clip."""
+    """Time limit of ffmpeg per embedded clip, in seconds."""
     json: bool = False
-    """Print what was written as JSON on standard output."""
+    """Print a summary of the page as JSON on standard output."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,12 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def view(settings: ViewSettings) -> int:
     """Write the page; returns the exit code."""
-    from .viewing import report, runs, sets  # which import what reads tables, and --help needs none of it
-
     _check(settings)
     paths = list(settings.path)
     if not paths and not settings.run:
         paths = [only_one("data/*/manifest.parquet", option="path", make="ks-build").parent]
+    from .viewing import report, runs, sets  # they import what reads tables
+
     ran = [runs.read(path) for path in (*(path for path in paths if runs.is_run(path)), *settings.run)]
     found = [sets.read(path) for path in paths if not runs.is_run(path)]
     kinds = {its.name: its.kind for its in found}
@@ -89,7 +89,7 @@ def view(settings: ViewSettings) -> int:
 
 
 def _default_out(path: Path, kind: str) -> Path:
-    """Within a build or a run; beside what is whole as it is."""
+    """Inside a build or a run; beside a shard set or a published folder, which must not be changed."""
     if kind in ("build", "run"):
         return path / "view.html"
     return path.absolute().with_name(f"{path.absolute().stem}.html")
@@ -101,7 +101,7 @@ def _check(settings: ViewSettings) -> None:
     if not 0 < settings.timeout < float("inf"):
         raise SettingsError(f"--timeout {settings.timeout:g}: must be more than 0 seconds")
     if settings.out is not None and settings.out.suffix.lower() not in (".html", ".htm"):
-        raise SettingsError(f"--out {settings.out}: is no HTML file; give a name that ends in .html")
+        raise SettingsError(f"--out {settings.out}: is not an HTML file; give a name that ends in .html")
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def test_a_latin_1_list_is_told_with_its_line_and_the_remedy(tmp_path: Path) -> 
     path.write_bytes(b"\xef\xbb\xbf" + f"{HEADER}\n{ROW}\ncaf\xe9,abc,1,11,val\n".encode("latin-1"))
 
     assert (
-        "byte 0xe9 in line 3 is no UTF-8, but perhaps Latin-1 or Windows-1252; save it as UTF-8, or: iconv"
+        "byte 0xe9 in line 3 is not UTF-8, but perhaps Latin-1 or Windows-1252; save it as UTF-8, or: iconv"
         in refusal(path)
     )
 
@@ -186,7 +186,7 @@ def test_a_latin_1_list_is_told_with_its_line_and_the_remedy(tmp_path: Path) -> 
 @pytest.mark.timeout(20)
 def test_a_named_pipe_is_refused_and_a_command_s_output_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
-    assert "it is a named pipe; write what comes through it to a file" in refusal(tmp_path / "pipe.csv")
+    assert "it is a named pipe; write its output to a file" in refusal(tmp_path / "pipe.csv")
 
     reading, writing = os.pipe()  # as a shell's `<(command)` does
     os.write(writing, f"{HEADER}\n{ROW}\n".encode())
@@ -215,18 +215,18 @@ def test_an_empty_list_with_a_header_has_no_clips(tmp_path: Path) -> None:
 
 
 BAD_ROWS = {
-    "bowling,5JzkrOVhPOw,,37,val": "time_start '' is no whole number of seconds: the row has no time; mend or remove",
-    "bowling,5JzkrOVhPOw,27,,val": "time_end '' is no whole number of seconds",
-    "bowling,5JzkrOVhPOw,27.5,37,val": "time_start '27.5' is no whole number of seconds",
-    "bowling,5JzkrOVhPOw,-1,9,val": "time_start '-1' is no whole number of seconds",
-    "bowling,5JzkrOVhPOw,nan,9,val": "time_start 'nan' is no whole number of seconds",
-    "bowling,5JzkrOVhPOw,0,inf,val": "time_end 'inf' is no whole number of seconds",
-    "bowling,5JzkrOVhPOw,0,1e300,val": "is no span of seconds",
-    "bowling,5JzkrOVhPOw,37,27,val": "37 to 27 is no span of seconds",
-    "bowling,../../etc/x,27,37,val": "'../../etc/x' is no video id",
-    "bowling,,27,37,val": "'' is no video id",
-    "bowling": "the row ends before its youtube_id, time_start, time_end, split; mend or remove the row",
-    "bowling,5JzkrOVhPOw,27,37": "the row ends before its split; mend or remove the row",
+    "bowling,5JzkrOVhPOw,,37,val": "time_start '' is not a whole number of seconds: the row has no time; fix or remove",
+    "bowling,5JzkrOVhPOw,27,,val": "time_end '' is not a whole number of seconds",
+    "bowling,5JzkrOVhPOw,27.5,37,val": "time_start '27.5' is not a whole number of seconds",
+    "bowling,5JzkrOVhPOw,-1,9,val": "time_start '-1' is not a whole number of seconds",
+    "bowling,5JzkrOVhPOw,nan,9,val": "time_start 'nan' is not a whole number of seconds",
+    "bowling,5JzkrOVhPOw,0,inf,val": "time_end 'inf' is not a whole number of seconds",
+    "bowling,5JzkrOVhPOw,0,1e300,val": "is not a valid span in seconds",
+    "bowling,5JzkrOVhPOw,37,27,val": "37 to 27 is not a valid span in seconds",
+    "bowling,../../etc/x,27,37,val": "'../../etc/x' is not a video ID",
+    "bowling,,27,37,val": "'' is not a video ID",
+    "bowling": "the row lacks its youtube_id, time_start, time_end, split; fix or remove the row",
+    "bowling,5JzkrOVhPOw,27,37": "the row lacks its split; fix or remove the row",
     "bowling,5JzkrOVhPOw,27,37,dev": "split 'dev' is none of train, val, validate",
 }
 
@@ -255,16 +255,16 @@ def test_a_bad_time_in_an_unwanted_split_does_not_matter(tmp_path: Path) -> None
 def test_a_quote_that_does_not_close_is_refused_and_swallows_nothing(rest: list[str], tmp_path: Path) -> None:
     path = write(tmp_path, ROW, '"zumba,a0000000000,1,11,val', *rest)
 
-    assert "is no CSV" in refusal(path)
-    assert "look for a quote that does not close" in refusal(path)
+    assert "is not a CSV" in refusal(path)
+    assert "look for an unclosed quote" in refusal(path)
 
 
 def test_a_list_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes(b"caf\xe9")
 
-    assert refusal(tmp_path / "gone.csv").startswith(f"{tmp_path}/gone.csv: cannot be read as a UTF-8 CSV")
+    assert refusal(tmp_path / "gone.csv") == f"{tmp_path}/gone.csv: there is no such file"
     assert refusal(tmp_path / "latin.csv").startswith(f"{tmp_path}/latin.csv: cannot be read as a UTF-8 CSV")
-    assert refusal(tmp_path).startswith(f"{tmp_path}: cannot be read as a UTF-8 CSV")
+    assert refusal(tmp_path) == f"{tmp_path}: cannot be read as a UTF-8 CSV: Is a directory"
 
 
 # --- Over the network -------------------------------------------------------------------------------------------------
@@ -428,7 +428,7 @@ def test_a_body_that_is_no_annotation_list_by_its_size_is_refused(
     monkeypatch.setattr(annotations, "_MAX_BYTES", 1024)
     server.answers = [(200, b"x" * 4096, {"Content-Length": length} if length else {})]
 
-    assert "this is no annotation list" in failure(server, tmp_path)
+    assert "this is not an annotation list" in failure(server, tmp_path)
 
 
 def test_of_a_body_that_is_too_large_no_more_is_read_than_tells_so(
@@ -442,7 +442,7 @@ def test_of_a_body_that_is_too_large_no_more_is_read_than_tells_so(
     server.answers = [(200, body, {})]
 
     with memory(8 << 20):
-        assert "this is no annotation list" in failure(server, tmp_path)
+        assert "this is not an annotation list" in failure(server, tmp_path)
 
 
 BAD_URLS: list[Callable[[str], str]] = [

@@ -143,20 +143,20 @@ def test_labels_keep_their_order_and_their_letters(tmp_path: Path) -> None:
 def test_a_label_that_stands_twice_is_named_with_both_lines(tmp_path: Path) -> None:
     place = write(tmp_path, "bowling\n# x\nzumba\n bowling \n")
 
-    with pytest.raises(ClassListError, match=r"mine\.txt:4: label 'bowling' stands on line 1 already; remove one"):
+    with pytest.raises(ClassListError, match=r"mine\.txt:4: label 'bowling' is already on line 1; remove one"):
         classes.read(place)
 
 
 def test_two_forms_of_unicode_are_one_label(tmp_path: Path) -> None:
     place = write(tmp_path, unicodedata.normalize("NFC", "à\n") + unicodedata.normalize("NFD", "à\n"))
 
-    with pytest.raises(ClassListError, match=r"mine\.txt:2: label '.*' stands on line 1 already"):
+    with pytest.raises(ClassListError, match=r"mine\.txt:2: label '.*' is already on line 1"):
         classes.read(place)
 
 
 @pytest.mark.parametrize("data", ["", "\n\n", "# nothing but a comment\n", "\ufeff"])
 def test_an_empty_list_is_refused(data: str, tmp_path: Path) -> None:
-    with pytest.raises(ClassListError, match="the class list is empty; write one Kinetics label a line"):
+    with pytest.raises(ClassListError, match="the class list is empty; write one Kinetics label per line"):
         classes.read(write(tmp_path, data))
 
 

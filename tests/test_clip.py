@@ -89,19 +89,19 @@ def test_what_is_no_key_is_none(text: str) -> None:
     ["", "a b", "a/b", "../a", "a.b", "a\n", "a\0", "é", "a;rm", "$(a)", "a%(title)s", "{youtube_id}", "x" * 65],
 )
 def test_a_clip_refuses_an_id_that_could_not_name_a_file(youtube_id: str) -> None:
-    with pytest.raises(ValueError, match="is no video id"):
+    with pytest.raises(ValueError, match="is not a video ID"):
         clip(youtube_id)
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 9), (10, 10), (11, 10), (0, 1_000_000)])
 def test_a_clip_refuses_what_is_no_span(start: int, end: int) -> None:
-    with pytest.raises(ValueError, match=f"{start} to {end} is no span of seconds"):
+    with pytest.raises(ValueError, match=f"{start} to {end} is not a valid span in seconds"):
         clip(start=start, end=end)
 
 
 @pytest.mark.parametrize("split", ["", "validate", "VAL", "dev"])
 def test_a_clip_refuses_a_split_and_lists_the_valid_ones(split: str) -> None:
-    with pytest.raises(ValueError, match="is no split \\(one of train, val, test\\)"):
+    with pytest.raises(ValueError, match="is not a split \\(one of train, val, test\\)"):
         clip(split=split)
 
 
@@ -215,7 +215,7 @@ def test_a_status_is_named_by_itself_or_by_its_kind(word: str, named: bool) -> N
 
 @pytest.mark.parametrize("text", ["", "OK", "gone", "permanent"])
 def test_what_is_no_status_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no status"):
+    with pytest.raises(ValueError, match="is not a status"):
         Status.of(text)
 
 

@@ -121,8 +121,8 @@ def test_a_place_that_cannot_be_is_one_line_and_exit_2(tmp_path: Path, capsys: p
     assert command("ks-cook", below_a_file) == 2
     assert command("ks-cook", raising(PermissionError(errno.EACCES, "Permission denied", "/root/a"))) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"ks-cook: error: Not a directory: {tmp_path}/file/folder; choose another place or mend this one",
-        "ks-cook: error: Permission denied: /root/a; choose another place or mend this one",
+        f"ks-cook: error: Not a directory: {tmp_path}/file/folder; choose another place or fix this one",
+        "ks-cook: error: Permission denied: /root/a; choose another place or fix this one",
     ]
 
 
@@ -144,7 +144,7 @@ def test_a_disk_that_fails_is_one_line_with_its_path_and_exit_4(
 ) -> None:
     assert command("ks-cook", raising(OSError(number, os.strerror(number), "/data/a"))) == 4
     assert capsys.readouterr().err == (
-        f"ks-cook: error: {os.strerror(number)}: /data/a; see to that disk or network and run it again\n"
+        f"ks-cook: error: {os.strerror(number)}: /data/a; check that disk or network and run it again\n"
     )
 
 
@@ -179,7 +179,7 @@ def test_a_fault_that_is_no_misuse_is_one_line_and_exit_4(capsys: pytest.Capture
 
 def test_an_interrupt_is_one_line_and_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("ks-cook", raising(KeyboardInterrupt())) == 3
-    assert capsys.readouterr().err == "ks-cook: stopped: interrupted; run it again\n"
+    assert capsys.readouterr().err == "ks-cook: stopped: interrupted; run it again to resume\n"
 
 
 def shell(code: str, pipe: str) -> tuple[int, str, str]:
@@ -272,7 +272,7 @@ command._StandardOutput.__bases__ = (Failing,)
     done = subprocess.run(argv, capture_output=True, check=False, text=True)
     assert done.returncode == 4
     assert done.stderr == (
-        "ks-cook: error: Input/output error: standard output; see to that disk or network and run it again\n"
+        "ks-cook: error: Input/output error: standard output; check that disk or network and run it again\n"
     )
 
 
@@ -286,7 +286,7 @@ def test_a_command_that_is_cut_short_by_its_reader_has_not_done_its_work() -> No
     code, shown, told = shell(PRINT.format(lines=100_000, code=0), "head -1")
 
     assert (code, shown) == (3, "0\n")
-    assert told == "ks-cook: stopped: whoever read its output has gone\n"
+    assert told == "ks-cook: stopped: the reader of its output has gone\n"
 
 
 # --- Signals ----------------------------------------------------------------------------------------------------------
@@ -298,6 +298,7 @@ def test_the_first_signal_asks_to_stop() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop
         assert stop.by is signal.SIGTERM
+        assert f"stopped by {stop}" == "stopped by SIGTERM"
 
 
 def test_handlers_are_as_before_after_the_block_and_after_an_error() -> None:

@@ -57,9 +57,9 @@ def test_a_file_is_there_by_its_size_and_where_it_is_asked_by_its_bytes(tmp_path
 
     for each in (path, link):
         assert files.difference(each, size=3) == files.difference(each, size=3, digest=abc) == ""
-        assert files.difference(each, size=3, digest=abd) == "its SHA-256 is another"
+        assert files.difference(each, size=3, digest=abd) == "its SHA-256 differs"
         assert files.difference(each, size=4, digest=abc) == "has 3 bytes instead of 4"
-    assert files.difference(tmp_path, size=3) == "is no file"
+    assert files.difference(tmp_path, size=3) == "is not a file"
     path.unlink()
     for each in (path, link, tmp_path / "link/below"):
         assert files.difference(each, size=3) == "is missing"
@@ -310,7 +310,7 @@ def test_a_second_process_is_told_which_folder_is_in_use_and_a_killed_one_lets_g
     folder = tmp_path / "data" / "k32"
     with process(HOLD, str(folder)) as child:
         with (
-            pytest.raises(FolderInUseError, match=f"{folder}: another ks-build works in this folder; wait"),
+            pytest.raises(FolderInUseError, match=f"{folder}: another ks-build is running in this folder; wait"),
             files.exclusive(folder, command="ks-build"),
         ):
             raise AssertionError("two hold one folder")
@@ -371,8 +371,8 @@ def test_without_locks_a_file_says_who_holds_a_folder(tmp_path: Path) -> None:
         with pytest.raises(FolderInUseError) as caught, files.exclusive(tmp_path, command="ks-x"):
             pass
         assert str(caught.value) == (
-            f"{tmp_path}: ks-x works in this folder (process {os.getpid()} on {socket.gethostname()}); wait for it or stop it; "
-            f"if it has ended, delete {tmp_path}/.lock.held"
+            f"{tmp_path}: ks-x is running in this folder (process {os.getpid()} on {socket.gethostname()}); "
+            f"wait for it or stop it; if it ended, delete {tmp_path}/.lock.held"
         )
         assert (tmp_path / ".lock.held").read_text() == who
     assert not (tmp_path / ".lock.held").exists()
@@ -401,7 +401,7 @@ def test_without_locks_a_folder_is_nobody_s_until_the_file_is_deleted(held: str,
     with pytest.raises(FolderInUseError) as caught, files.exclusive(tmp_path, command="ks-x"):
         pass
     assert str(caught.value) == (
-        f"{tmp_path}: ks-x works in this folder{told}; wait for it or stop it; if it has ended, delete {lock}"
+        f"{tmp_path}: ks-x is running in this folder{told}; wait for it or stop it; if it ended, delete {lock}"
     )
     assert lock.read_text() == held
 

@@ -272,7 +272,7 @@ def test_a_ledger_that_another_process_holds_is_not_called_damaged(tmp_path: Pat
         other = sqlite3.connect(path)
         other.execute("BEGIN EXCLUSIVE")
 
-        with pytest.raises(ManifestError, match=r"cannot be used now .*locked.*; see who holds it"):
+        with pytest.raises(ManifestError, match=r"cannot be used now .*locked.*; check the disk"):
             ledger.record([GONE])
         other.close()
 
@@ -423,7 +423,7 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(data: bytes, tmp_pat
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(data)
 
-    with pytest.raises(ManifestError, match=f"{path}: is no ledger, or damaged .*; move it away to begin anew"):
+    with pytest.raises(ManifestError, match=f"{path}: is not a ledger, or damaged .*; move it away to start afresh"):
         Ledger(path)
 
     assert path.read_bytes() == data
@@ -463,7 +463,7 @@ def test_a_ledger_of_another_version_is_refused(change: str, tmp_path: Path) -> 
         database.execute(change)
     database.close()
 
-    with Ledger(path) as ledger, pytest.raises(ManifestError, match=f"{path}: is no ledger, or damaged"):
+    with Ledger(path) as ledger, pytest.raises(ManifestError, match=f"{path}: is not a ledger, or damaged"):
         list(ledger.words())
 
 
@@ -472,7 +472,7 @@ def test_a_torn_ledger_is_refused(tmp_path: Path) -> None:
     told(path, *(Outcome(clip=CLIP, status=Status.TIMEOUT, detail="x" * 2000) for _ in range(20)))
     path.write_bytes(path.read_bytes()[: 4096 * 4])
 
-    with pytest.raises(ManifestError, match="is no ledger, or damaged"):
+    with pytest.raises(ManifestError, match="is not a ledger, or damaged"):
         told(path)
 
 
@@ -480,8 +480,8 @@ def test_a_damaged_page_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     told(path, *(Outcome(clip=CLIP, status=Status.TIMEOUT, detail="x" * 200) for _ in range(100)))
     data = bytearray(path.read_bytes())
-    data[4096 * 3 : 4096 * 6] = b"\xff" * (4096 * 3)
+    data[4096 * 4 : 4096 * 8] = b"\xff" * (4096 * 4)
     path.write_bytes(data)
 
-    with pytest.raises(ManifestError, match="is no ledger, or damaged"):
+    with pytest.raises(ManifestError, match="is not a ledger, or damaged"):
         told(path)

@@ -312,7 +312,7 @@ def test_a_copy_needs_the_columns_that_schema_2_had_and_no_more(tmp_path: Path) 
 
     lacking = copied(tmp_path, lambda table: table.drop(columns=["sha256", "split"]))
     assert refusal(lacking) == (
-        f"{lacking}: is no manifest nor a copy of one: it lacks the columns split, sha256; keep them all"
+        f"{lacking}: is neither a manifest nor a copy of one: it lacks the columns split, sha256; keep them all"
     )
 
 
@@ -357,7 +357,7 @@ def test_an_id_that_pandas_took_for_a_number_is_found_out(tmp_path: Path) -> Non
     [
         (lambda text: text.replace(",", ";"), "its columns are separated by ';', not by commas"),
         (lambda text: text + "abc,1\n", "the row of abc has too many cells or too few"),
-        (lambda text: text.replace(",340,", ",340.5,"), "'340.5' is no whole number"),
+        (lambda text: text.replace(",340,", ",340.5,"), "'340.5' is not a whole number"),
         (lambda text: text.replace(",zumba,0,", ",zumba,1,"), "two labels have the same label_index"),
         (lambda text: text.replace(",False,", ",maybe,"), "maybe"),
         (
@@ -371,7 +371,7 @@ def test_a_csv_that_is_no_copy_is_refused(change: Callable[[str], str], said: st
     path = write(tmp_path).with_suffix(".csv")
     path.write_text(change(path.read_text()))
 
-    assert refusal(path).startswith(f"{path}: holds what no build writes (")
+    assert refusal(path).startswith(f"{path}: is invalid (")
     assert said in refusal(path)
 
 
@@ -400,9 +400,7 @@ def same(table: pd.DataFrame) -> pd.DataFrame:
 def test_another_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
     said = refusal(changed(tmp_path, same, schema=manifest.SCHEMA + 1))
 
-    assert (
-        f"is of schema {manifest.SCHEMA + 1}, where this version reads schema {manifest.SCHEMA}; run ks-build" in said
-    )
+    assert f"has schema {manifest.SCHEMA + 1}, but this version reads schema {manifest.SCHEMA}; run ks-build" in said
 
 
 def test_a_manifest_of_schema_2_is_read_without_the_columns_that_came_later(tmp_path: Path) -> None:
@@ -434,7 +432,7 @@ def test_a_table_that_no_build_wrote_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pd.DataFrame({"a": [1]}).to_parquet(path)
 
-    assert "is no manifest nor a copy of one: it lacks the columns key, youtube_id" in refusal(path)
+    assert "is neither a manifest nor a copy of one: it lacks the columns key, youtube_id" in refusal(path)
 
 
 def test_a_column_more_does_not_matter(tmp_path: Path) -> None:
@@ -454,11 +452,11 @@ def test_a_column_more_does_not_matter(tmp_path: Path) -> None:
 def test_rows_that_no_build_writes_are_refused(change: Callable[[pd.DataFrame], pd.DataFrame], tmp_path: Path) -> None:
     path = changed(tmp_path, change)
 
-    assert refusal(path).startswith(f"{path}: holds what no build writes (")
+    assert refusal(path).startswith(f"{path}: is invalid (")
 
 
 def test_facts_that_were_lost_are_refused(tmp_path: Path) -> None:
-    assert "holds what no build writes ('classes')" in refusal(changed(tmp_path, same, classes=None))
+    assert "is invalid ('classes')" in refusal(changed(tmp_path, same, classes=None))
 
 
 def test_a_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
@@ -480,13 +478,13 @@ def test_a_flipped_bit_is_found_or_harmless(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("path", "", "is no file's"),
-        ("path", ".", "is no file's"),
-        ("path", "clips/a\0b.mp4", "is no file's"),
+        ("path", "", "is not a file's"),
+        ("path", ".", "is not a file's"),
+        ("path", "clips/a\0b.mp4", "is not a file's"),
         ("path", "../x.mp4", "leads out of the build's folder"),
-        ("sha256", "", "is no checksum"),
-        ("sha256", "AB" * 32, "is no checksum"),
-        ("bytes", -1, "is no size"),
+        ("sha256", "", "is not a checksum"),
+        ("sha256", "AB" * 32, "is not a checksum"),
+        ("bytes", -1, "is not the size"),
         ("audio_channel", "0|0", "is none of mix, left, right, a number"),
     ],
 )
@@ -498,13 +496,13 @@ def test_an_ok_row_that_names_no_file_is_refused(column: str, value: object, sai
 
 
 def test_a_clip_that_stands_in_it_twice_is_refused(tmp_path: Path) -> None:
-    assert f"{CLIP.key} stands in it twice" in refusal(write(tmp_path, of(OK, OK)))
+    assert f"{CLIP.key} is in it twice" in refusal(write(tmp_path, of(OK, OK)))
 
 
 def test_a_clip_whose_label_is_no_class_is_refused(tmp_path: Path) -> None:
     path = changed(tmp_path, lambda table: table.assign(label="golf"))
 
-    assert f"{CLIP.key} has the label 'golf', which is no class of it" in refusal(path)
+    assert f"{CLIP.key} has the unknown label 'golf'" in refusal(path)
 
 
 # --- Fingerprints -----------------------------------------------------------------------------------------------------
@@ -554,18 +552,18 @@ def test_a_user_s_own_list_of_a_shipped_name_has_no_shipped_note(tmp_path: Path)
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        ({"labels": [["humming"], "clapping"]}, "its classes are no list of labels"),
-        ({"labels": {"humming": 1}}, "its classes are no list of labels"),
-        ({"labels": "humming"}, "its classes are no list of labels"),
-        ({"labels": ["humming", "humming"]}, "its classes name a label twice"),
-        ({"classes": ["k32"]}, "its classes are no list of labels"),
-        ({"note": 3}, "its classes are no list of labels"),
+        ({"labels": [["humming"], "clapping"]}, "its classes are not a list of labels"),
+        ({"labels": {"humming": 1}}, "its classes are not a list of labels"),
+        ({"labels": "humming"}, "its classes are not a list of labels"),
+        ({"labels": ["humming", "humming"]}, "its classes contain a label twice"),
+        ({"classes": ["k32"]}, "its classes are not a list of labels"),
+        ({"note": 3}, "its classes are not a list of labels"),
     ],
 )
 def test_classes_that_no_build_writes_are_refused(facts: dict[str, Any], said: str, tmp_path: Path) -> None:
     path = changed(tmp_path, same, **facts)
 
-    assert f"holds what no build writes ({said}" in refusal(path)
+    assert f"is invalid ({said}" in refusal(path)
     with pytest.raises(ManifestError, match=said):
         manifest.read_classes(path)
 
@@ -575,7 +573,7 @@ def test_facts_that_are_nested_without_end_are_refused(tmp_path: Path) -> None:
     table = pa.table({"key": ["a"]}).replace_schema_metadata({b"kinetics_sounds": b"[" * 100_000})
     parquet.write_table(table, path)
 
-    assert "holds what no build writes (" in refusal(path)
+    assert "is invalid (" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["manifest.parquet", "manifest.csv"])
@@ -611,7 +609,7 @@ def test_a_disk_that_fails_is_no_damage(name: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(parquet, "ParquetFile", fails)
     monkeypatch.setattr(files, "read_text", fails)
     with pytest.raises(
-        ManifestError, match=rf"{tmp_path}/{name}: cannot be read: .*Input/output error; see that the disk"
+        ManifestError, match=rf"{tmp_path}/{name}: cannot be read: .*Input/output error; check that the disk"
     ) as e:
         manifest.read(tmp_path / name)
     assert isinstance(e.value.__cause__, OSError)

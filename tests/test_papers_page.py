@@ -20,7 +20,7 @@ def named() -> set[str]:
     found: set[str] = set()
     for row in PAGE.splitlines():
         stem = ""
-        for word in re.findall(r"`(?:ks-train --config )?([a-z0-9_]+)(?: --init runs/[a-z0-9_]+)?`", row):
+        for word in re.findall(r"`(?:ks-train --config )?([a-z0-9_]+)(?: --init_from runs/[a-z0-9_]+)?`", row):
             if word.startswith("_") and stem:
                 ends = [end for end in range(len(stem)) if f"{stem[:end]}{word}" in recipes.recipes()]
                 assert ends, f"{word} after {stem} is no recipe"
@@ -37,7 +37,7 @@ def test_every_row_has_its_command() -> None:
     assert TABLED - NOT_A_ROW - named() - of_k100 == set()
 
 
-@pytest.mark.parametrize("word", sorted(set(re.findall(r"--config ([a-z0-9_]+)|--init runs/([a-z0-9_]+)", PAGE))))
+@pytest.mark.parametrize("word", sorted(set(re.findall(r"--config ([a-z0-9_]+)|--init_from runs/([a-z0-9_]+)", PAGE))))
 def test_every_recipe_that_is_named_is_shipped(word: tuple[str, str]) -> None:
     assert "".join(word) in recipes.recipes()
 

@@ -123,3 +123,11 @@ def test_a_terminal_is_given_back_after_an_error(monkeypatch: pytest.MonkeyPatch
         raise ValueError("x")
 
     assert terminal.getvalue().endswith("\x1b[?25h")  # the cursor is shown again
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (59, "59 s"), (90, "2 min"), (3_600, "1 h 00 min"), (3_720, "1 h 02 min"), (273_600, "3 d 4 h")],
+)
+def test_seconds_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    assert progress.duration(seconds) == said

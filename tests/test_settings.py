@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from kinetics_sounds import __version__
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import command
 from kinetics_sounds.config_text import read_config
@@ -285,19 +286,23 @@ def test_any_settings_are_read_back_from_their_text(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ("", "the following arguments are required: name"),
-        ("--name", "argument --name: expected one argument"),
-        ("--name x --minuets 3", "unrecognized arguments: --minuets 3"),
-        ("--name x stray", "unrecognized arguments: stray"),
-        ("--name x --minutes soon", 'Parser key "minutes": Expected a'),
-        ("--name x --minutes 1.5", 'Parser key "minutes": Expected a'),
-        ("--name x --limit many", 'Parser key "limit"'),
-        ("--name x --heat medium", "['low', 'high']. Got value: medium"),
-        ("--name x --lid perhaps", 'Parser key "lid"'),
-        ("--name x --stir yes", "unrecognized arguments: yes"),
-        ("--name x --herbs", "argument --herbs: expected at least one argument"),
-        ("--name x --optim.lr fast", 'Parser key "optim.lr": Expected a'),
-        ("--name x --optim.momentum 1", "unrecognized arguments: --optim.momentum 1"),
+        ("", "--name: is required"),
+        ("--name", "--name: needs a value"),
+        ("--name x --minuets 3", "--minuets: there is no such option (did you mean --minutes?)"),
+        ("--name x stray", "stray: is neither an option nor the value of one"),
+        ("--name x --minutes soon", "--minutes soon: must be a whole number"),
+        ("--name x --minutes 1.5", "--minutes 1.5: must be a whole number"),
+        ("--name x --limit many", "--limit many: must be a whole number"),
+        ("--name x --heat medium", "--heat medium: must be low or high"),
+        ("--name x --lid perhaps", "--lid perhaps: must be true or false"),
+        ("--name x --stir yes", "yes: is neither an option nor the value of one"),
+        ("--name x --herbs", "--herbs: needs a value"),
+        ("--name x --optim.lr fast", "--optim.lr fast: must be a number"),
+        ("--name x --optim.momentum 1", "--optim.momentum: there is no such option; see"),
+        ("--name x --lr 1", "--lr: there is no such option (did you mean --optim.lr?)"),
+        ("--name x --lrr 1", "--lrr: there is no such option (did you mean --optim.lr?)"),
+        ("--name x --stir=yes", "--stir yes: takes no value; leave it out"),
+        ("--name x --optim fast", "--optim fast: is a group of options; give them one by one, such as --optim.lr"),
     ],
 )
 def test_a_wrong_option_is_named_in_one_line_with_the_remedy(argv: str, said: str) -> None:
@@ -310,7 +315,7 @@ def test_a_wrong_option_is_named_in_one_line_with_the_remedy(argv: str, said: st
 
 @pytest.mark.parametrize("option", ["--min", "--optim.l", "--nam"])
 def test_an_option_is_spelt_out(option: str) -> None:
-    assert f"unrecognized arguments: {option} 1" in refusal("--name", "x", option, "1")
+    assert f"{option}: there is no such option" in refusal("--name", "x", option, "1")
 
 
 @pytest.mark.parametrize(
@@ -318,15 +323,15 @@ def test_an_option_is_spelt_out(option: str) -> None:
     [
         ("name: x\nminuets: 3\n", "'minuets' is not accepted"),
         ("name: x\noptim:\n  momentum: 1\n", "momentum"),
-        ("name: x\nminutes: soon\n", 'Parser key "minutes"'),
-        ("name: x\nlimit: 1.5\n", 'Parser key "limit"'),
-        ("name: x\nheat: medium\n", "Got value: medium"),
-        ("name: 3\n", 'Parser key "name"'),
+        ("name: x\nminutes: soon\n", ": minutes soon: must be a whole number"),
+        ("name: x\nlimit: 1.5\n", ": limit 1.5: must be a whole number"),
+        ("name: x\nheat: medium\n", ": heat medium: must be low or high"),
+        ("name: 3\n", ": name 3: must be a text"),
         ("name: x\nstir: perhaps\n", "stir: 'perhaps' is neither true nor false"),
         ("name: x\nstir: 'false'\n", "stir: 'false' is neither true nor false"),
-        ("name: x\nherbs: salt\n", "herbs: 'salt' is no list of texts"),
-        ("name: x\nguest: ann\n", "guest: 'ann' is no list of texts"),
-        ("name: x\nherbs: [1, 2]\n", "herbs: [1, 2] is no list of texts"),
+        ("name: x\nherbs: salt\n", "herbs: 'salt' is not a list of texts"),
+        ("name: x\nguest: ann\n", "guest: 'ann' is not a list of texts"),
+        ("name: x\nherbs: [1, 2]\n", "herbs: [1, 2] is not a list of texts"),
         ("name: x\noptim: 3\n", ""),
         ("minutes: 3\n", "name"),
         ("name: x\n  bad: : y\n", "mapping values are not allowed"),
@@ -355,19 +360,19 @@ BOMB = "a: &a [x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (BOMB, "line 2: aliases (*a) are not read"),
-        (f"name: x\nminutes: {json.dumps(BOMB)}\n", "aliases (*a) are not read"),
-        (f"name: x\nherbs: [{json.dumps(BOMB)}]\n", "aliases (*a) are not read"),
+        (BOMB, "line 2: aliases (*a) are not supported"),
+        (f"name: x\nminutes: {json.dumps(BOMB)}\n", "aliases (*a) are not supported"),
+        (f"name: x\nherbs: [{json.dumps(BOMB)}]\n", "aliases (*a) are not supported"),
         ("name: " + "[" * 30_000, "line 1: nested deeper than 8"),
         (f"name: x\nminutes: '{'[' * 30_000}'\n", "nested deeper than 8"),
         ("name: x\n" + "a:\n".join(" " * n for n in range(300)) + "b", "nested deeper than 8"),
         ("# " + "x" * 65_536, "is longer than 64 KiB"),
         ("minutes: " + "9" * 60_000, "limit"),
         ("name: x\nminutes: !!python/object/apply:os.system ['exit 1']\n", "could not determine a constructor"),
-        ("name: x\nlimit: !!timestamp 2026-01-01\n", "limit: is neither text, number, truth nor a list of these"),
-        ("name: x\nlimit: {class_path: never}\n", "limit: is neither text, number, truth nor a list of these"),
-        ("name: x\nlimit: [[1]]\n", "limit: is neither text, number, truth nor a list of these"),
-        ("name: x\noptim: other.yaml\n", "optim: 'other.yaml' is no group of settings"),
+        ("name: x\nlimit: !!timestamp 2026-01-01\n", "limit: is not a text, number, boolean or list of these"),
+        ("name: x\nlimit: {class_path: never}\n", "limit: is not a text, number, boolean or list of these"),
+        ("name: x\nlimit: [[1]]\n", "limit: is not a text, number, boolean or list of these"),
+        ("name: x\noptim: other.yaml\n", "optim: 'other.yaml' is not a group of settings"),
         ("config: other.yaml\n", "Key 'config' is not accepted"),
         ("print_config: x\n", "Key 'print_config' is not accepted"),
         ("3: x\n", "Key '3' is not accepted"),
@@ -416,6 +421,38 @@ def test_what_a_recipe_names_is_never_imported(text: str, tmp_path: Path, monkey
     assert "class_path' is not accepted" in answer
 
 
+def test_the_version_is_told_without_the_places_of_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Settings, ["--version"], prog="ks-cook again [FOLDER]")
+
+    assert capsys.readouterr().out == f"ks-cook again {__version__}\n"
+
+
+def test_a_wrong_word_of_the_user_is_not_blamed_on_the_recipe(tmp_path: Path) -> None:
+    path = recipe(tmp_path, RECIPE)
+
+    for words in (
+        ["--minutes", "soon"],
+        ["--minutes=soon"],
+        ["--minuets", "3"],
+        ["--optim.lr=fast"],
+        ["--out=s3://b/x"],
+    ):
+        assert refusal("--config", path, *words).startswith("--"), words
+
+
+def test_a_recipe_that_is_wrong_is_blamed_though_the_user_gives_the_same_option(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "name: x\nminutes: soon\n")
+
+    assert refusal("--config", path, "--minutes", "3").startswith(f"{path}: minutes soon: must be")
+
+
+def test_what_lacks_in_a_recipe_is_told_with_its_name(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "minutes: 3\n")
+
+    assert refusal("--config", path).startswith(f"{path}: --name: is required")
+
+
 def test_a_recipe_is_read_though_a_file_is_called_like_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,7 +468,7 @@ def test_a_recipe_that_is_not_there_or_a_folder_is_named(tmp_path: Path) -> None
 
 
 def test_a_command_without_recipes_has_no_config(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="unrecognized arguments: --config"):
+    with pytest.raises(SettingsError, match="--config: there is no such option"):
         parse(Settings, ["--name", "x", "--config", recipe(tmp_path, RECIPE)], prog="ks-cook")
 
 
@@ -458,6 +495,24 @@ def test_help_shows_every_option_with_its_docstring_unit_and_default(
         "Learning rate at its highest. (type: float, default: 0.1)",
         "{low,high}",
         "--config",
+    ):
+        assert line in shown
+
+
+def test_help_shows_plain_types_and_no_default_of_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    with pytest.raises(SystemExit):
+        read("--help")
+
+    shown = capsys.readouterr().out
+    for line in (
+        "At most this many plates. (type: int)\n",
+        "Folder of the plates. (type: path)\n",
+        "How hot. (default: low)\n",
+        "One at a time; repeatable.\n",
     ):
         assert line in shown
 
@@ -596,4 +651,4 @@ def test_help_says_how_an_address_is_given_without_its_secrets(capsys: pytest.Ca
     for kind in (WithAddress, Settings):
         with pytest.raises(SystemExit):
             parse(kind, ["--help"], prog="ks-x")
-        assert ("KS_ADDRESSES says the address in full" in capsys.readouterr().out) == (kind is WithAddress)
+        assert ("KS_ADDRESSES holds the full address" in capsys.readouterr().out) == (kind is WithAddress)

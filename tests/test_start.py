@@ -33,6 +33,7 @@ MODULES = {
     "ks-shard": "pipelines.shard",
     "ks-export": "pipelines.export",
     "ks-publish": "pipelines.publish",
+    "ks-view": "pipelines.view",
     "ks-demo": "pipelines.demo",
     "ks-doctor": "pipelines.doctor",
     "ks-train": "train.__main__",
@@ -41,7 +42,14 @@ MODULES = {
 LIGHT = (
     *(f"{command} --version" for command in MODULES),
     *(f"{command} --help" for command in MODULES if command != "ks-train"),
-    *("ks-build", "ks-build --classes nowhere.txt", "ks-shard", "ks-shard --short_side 7", "ks-export ogn --out out"),
+    *(
+        "ks-build",
+        "ks-build --classes nowhere.txt",
+        "ks-shard",
+        "ks-shard --short_side 7",
+        "ks-view",
+        "ks-export ogn --out out",
+    ),
     *("ks-train --list", "ks-eval", "ks-eval linaer --run nowhere", "ks-doctor --timeout 0"),
 )
 TORCH = (

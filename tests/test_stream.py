@@ -94,7 +94,7 @@ def test_jpegs_come_in_the_order_that_was_asked_for_and_only_those_are_read(
 
 @pytest.mark.parametrize("numbers", [[5], [-1], [0, 5], []])
 def test_jpegs_that_are_not_there_are_refused(opened: Callable[..., stream.Split], numbers: list[int]) -> None:
-    with stream.sample(opened(), 0) as sample, pytest.raises(BadSampleError, match="are asked of 5"):
+    with stream.sample(opened(), 0) as sample, pytest.raises(BadSampleError, match="were requested of 5"):
         sample.frames(numbers)
 
 
@@ -166,10 +166,10 @@ def test_a_mel_that_is_none_is_a_bad_sample(opened: Callable[..., stream.Split],
     [
         (MEL_FT[:, :3], "is 3 x 3, not 3 x 4"),
         (MEL_FT.T, "is 4 x 3, not 3 x 4"),
-        (np.where(MEL_FT > 0.5, np.nan, MEL_FT), "holds 3 values that are not from 0 to 1, such as nan"),
-        (np.where(MEL_FT == 0.5, np.inf, MEL_FT), "holds 1 values that are not from 0 to 1, such as inf"),
-        (-MEL_FT, "holds 11 values that are not from 0 to 1, such as -0.0625"),
-        (MEL_FT + 0.5, "holds 3 values that are not from 0 to 1, such as 1.0625"),
+        (np.where(MEL_FT > 0.5, np.nan, MEL_FT), "holds 3 values outside of 0 to 1, such as nan"),
+        (np.where(MEL_FT == 0.5, np.inf, MEL_FT), "holds 1 values outside of 0 to 1, such as inf"),
+        (-MEL_FT, "holds 11 values outside of 0 to 1, such as -0.0625"),
+        (MEL_FT + 0.5, "holds 3 values outside of 0 to 1, such as 1.0625"),
     ],
     ids=["fewer columns", "turned", "NaN", "infinity", "below 0", "above 1"],
 )
@@ -253,7 +253,7 @@ def test_a_set_that_does_not_say_what_its_parts_are_is_no_samples_fault(tmp_path
     parts = {layout.MEL: npy(MEL_FT), layout.META: json.dumps(META).encode()}
     with (
         stream.sample(stream.open_split(make(tmp_path, (1,), parts=lambda _: parts), "train"), 0) as sample,
-        pytest.raises(ShardError, match=r"dataset.json does not say bands; make the set again") as caught,
+        pytest.raises(ShardError, match=r"dataset.json lacks bands; make the set again") as caught,
     ):
         sample.mel()
     assert not isinstance(caught.value, BadSampleError)

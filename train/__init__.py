@@ -1,6 +1,6 @@
-"""The trainer: the only folder that imports torch, and it does so when something is asked of it.
+"""Training and evaluation: the only package that imports torch, and only when it is needed.
 
-`load` gives back what a run has learnt:
+`load` returns the trained encoders of a run:
 
     from kinetics_sounds import stream, train
 
@@ -13,31 +13,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .evaluation.encoders import Encoders
+    from .evaluation.encoders import Encoders, RawClip
+else:
 
-__all__ = ["load"]
+    def __getattr__(name: str) -> type:
+        """Import RawClip, and torch with it, on first use."""
+        if name == "RawClip":
+            from .evaluation.encoders import RawClip
+
+            return RawClip
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["RawClip", "load"]
 
 
 def load(place: str | Path, checkpoint: str | None = "last") -> "Encoders":
-    """The encoders of a run, in evaluation mode on the CPU, with the preprocessing that belongs to them.
+    """Load the encoders of a run, in evaluation mode on the CPU, with their preprocessing.
 
-    `place` is the folder of a run, of which `checkpoint` is "last", "best", a name such as "step-00000500", or None for
-    the initial weights; or `place` is a checkpoint's own folder, or `hf://USER/NAME[@REVISION]`, a run that `ks-publish run`
-    sent to the Hub. The whole way from a sample of the shards to features:
+    `place` is a run folder, the folder of one checkpoint, or `hf://USER/NAME[@REVISION]`, a run that `ks-publish run` uploaded
+    to the Hub. `checkpoint` selects a checkpoint of a run folder: "last", "best", a name such as "step-00000500", or None for
+    the initial weights. From a sample of the shards to features:
 
         encoders = train.load("runs/avcl_k32")
         with stream.sample(stream.open_split("data/k32/shards", "test"), 0) as sample:
             video_D, audio_D = encoders.features(sample)
 
-    and from frames (uint8 THWC) and a waveform (mono float32 at `encoders.mel.sample_rate` hertz) of your own:
+    From frames (uint8 THWC) and a waveform (mono float32 at `encoders.mel.sample_rate` hertz) of your own:
 
-        from kinetics_sounds.train.evaluation.encoders import RawClip
-
-        raw = RawClip(frames_THWC=frames_THWC, fps=25.0, mel_FT=encoders.mel_image(waveform))
+        raw = train.RawClip(frames_THWC=frames_THWC, fps=25.0, mel_FT=encoders.mel_image(waveform))
         video_D, audio_D = encoders.features(raw)
 
-    Raises RunError where the folder is no run, has no such checkpoint, or one that is damaged; RemoteError where the Hub gives
-    none.
+    Raises RunError if the folder is not a run or the checkpoint is missing or damaged, RemoteError if the Hub cannot deliver
+    it.
     """
     from .evaluation.encoders import load as load_encoders
 

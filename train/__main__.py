@@ -1,11 +1,12 @@
-"""`ks-train` and `python -m kinetics_sounds.train`: pretraining, or one of the commands beside it.
+"""`ks-train` and `python -m kinetics_sounds.train`: pretraining and its subcommands.
 
-What needs no torch is answered before it is imported.
+Options that do not need torch are handled before it is imported.
 """
 
 import sys
 from collections.abc import Sequence
 
+from kinetics_sounds import cores
 from kinetics_sounds.command import DONE, command, has_torch, refuse_without_torch, tell_version
 
 
@@ -18,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command("ks-train", _list)
     if not has_torch():
         return command("ks-train", lambda: refuse_without_torch("ks-train"))
+    cores.wait_passively()
     if words[:1] == ["compare"]:
         from .compare import compare
 

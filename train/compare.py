@@ -1,4 +1,4 @@
-"""ks-train compare: recipes and seeds on one set of shards, judged alike beside their untrained encoders, in one table."""
+"""ks-train compare: train recipes with several seeds on one shard set, evaluate all of them, and write one table."""
 
 import contextlib
 import hashlib
@@ -31,8 +31,8 @@ USAGE = "usage: ks-train compare RECIPE [RECIPE ...] [options] [-- options of ev
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Pretrain each recipe from each seed on the same shards, judge all runs and their untrained encoders, write one table.
+class CompareSettings:
+    """Pretrain each recipe with each seed on the same shards, evaluate runs and untrained encoders, and write one table.
 
     Examples:
       ks-train compare avcl_k32_recommended simclr_k32 byol_k32
@@ -40,31 +40,31 @@ class Settings:
       ks-train compare avcl_tiny mine.yaml --shards demo/build/shards --seeds 0,1,2 --out compared -- --steps 200 --batch 64
       ks-train compare avcl_k32 byol_k32 --plan
 
-    Run it again to go on where it stopped. Words after -- are options of every ks-train, as --devices 8.
+    Run it again to continue where it stopped. Options after -- are passed to every ks-train, for example -- --devices 8.
 
-    exit code: 0 all rows are there; 1 some failed, and the others are; 2 misuse; 3 stopped, run again; 4 a bug.
+    exit code: 0 all rows done; 1 some rows failed; 2 usage error; 3 stopped, run again; 4 a bug.
     """
 
     shards: Address | None = None
-    """Folder or URL of the shards; default: those of the first recipe's classes, or the only set under data/."""
+    """Folder or URL of the shards. Default: those of the first recipe's classes, or the only set under data/."""
     seeds: str = "0,1,2"
-    """Seeds of each recipe, separated by commas."""
+    """Comma-separated seeds; each recipe is trained once per seed."""
     protocols: str = "linear,knn,crossmodal"
-    """What ks-eval is asked of each run, separated by commas: probes, and protocols such as finetune, for which a
-    recipe of --method supervised votes with the classifier that it has (of the best checkpoint, where it has a --val_split)."""
+    """Comma-separated ks-eval probes and protocols to run on each run. With finetune, recipes of --method supervised vote with
+    their own classifier (of the best checkpoint if they have a --val_split)."""
     out: Path = Path("compared")
     """Folder of the runs, their results and the table."""
     plan: bool = False
-    """Only say what would be run, how long that may take and how much disk it needs."""
+    """Print the plan with an estimate of time and disk space, and exit."""
 
 
 def compare(argv: Sequence[str]) -> int:
-    """Do what argv says; returns the exit code."""
+    """Run `ks-train compare`; return the exit code."""
     words, more = _split(list(argv))
     asked = words[: next((place for place, word in enumerate(words) if word.startswith("-")), len(words))]
-    settings = parse(Settings, words[len(asked) :], prog="ks-train compare").settings
+    settings = parse(CompareSettings, words[len(asked) :], prog="ks-train compare").settings
     if not asked:
-        raise SettingsError(f"no recipe is named; {USAGE}")
+        raise SettingsError(f"no recipe given; {USAGE}")
     plan = planned(
         asked,
         seeds=settings.seeds,
@@ -80,7 +80,7 @@ def compare(argv: Sequence[str]) -> int:
         _check_same(plan)
         failed = list(_all_rows(plan, stop))
         if stop:
-            print("stopped: what was done is kept; run the same command to go on", file=sys.stderr)
+            print(f"stopped by {stop}: finished work is kept; run the same command to resume", file=sys.stderr)
             return STOPPED
         rows = [row for name in plan.recipes for row in _results(plan, name)]
         if rows:
@@ -90,35 +90,35 @@ def compare(argv: Sequence[str]) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
-    """The words before `--`, and those behind it."""
+    """Split the arguments at `--`."""
     place = words.index("--") if "--" in words else len(words)
     return words[:place], tuple(words[place + 1 :])
 
 
 def _check_same(plan: Plan) -> None:
-    """Write down what is compared; raises SettingsError where the folder holds runs of other shards, options or recipes."""
+    """Record what is compared in compare.json; raise SettingsError if the folder holds runs of other shards or settings."""
     path = plan.out / "compare.json"
     own = {Path(recipe).stem: _digest(parsed) for recipe, parsed in plan.recipes.items()}
     there: dict[str, Any] = _read(path) if path.is_file() else {}
     kept = there.get("recipes", {})
     if there.get("shards", shards := reader.read_dataset(plan.shards).recipe) != shards:
-        raise SettingsError(f"{plan.out}: holds runs on other shards; choose another --out")
+        raise SettingsError(f"{plan.out}: contains runs on other shards; choose another --out")
     if changed := [name for name, digest in own.items() if kept.get(name, digest) != digest]:
         raise SettingsError(
-            f"{plan.out}: holds runs of {', '.join(changed)} with other settings; choose another --out, or delete their folders "
-            "and compare.json"
+            f"{plan.out}: contains runs of {', '.join(changed)} with other settings; choose another --out, or delete their "
+            "folders and compare.json"
         )
     files.write_bytes(path, (json.dumps({"shards": shards, "recipes": kept | own}) + "\n").encode())
 
 
 def _digest(parsed: Parsed[TrainSettings]) -> str:
-    """Of all settings of a recipe's runs but where they lie and their seed, which are this command's to say."""
+    """SHA-256 of a recipe's settings, without paths and seed, which this command sets itself."""
     own = {name: value for name, value in chosen_settings(parsed).items() if name not in ("seed", *PATHS)}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def _all_rows(plan: Plan, stop: Stop) -> Iterator[str]:
-    """Do what is not done yet, seed by seed; yields the rows that failed, with the reason."""
+    """Run everything that is not done yet, seed by seed; yield a message for each row that failed."""
     for seed in plan.seeds:
         for recipe in plan.recipes:
             if stop:
@@ -132,7 +132,7 @@ def _all_rows(plan: Plan, stop: Stop) -> Iterator[str]:
 
 
 def _row(plan: Plan, recipe: str, seed: int, stop: Stop) -> None:
-    """Pretrain from one seed, and judge; raises RunError."""
+    """Pretrain one recipe with one seed, and evaluate it; raises RunError."""
     folder = plan.folder(recipe, seed)
     run = folder / "run"
     words = ["--config", recipe, "--shards", str(plan.shards), "--seed", str(seed), "--out", str(run), *plan.more]
@@ -144,11 +144,11 @@ def _row(plan: Plan, recipe: str, seed: int, stop: Stop) -> None:
     probes = [name for name in asked if is_probe(name)]
     for together in ([probes] if probes else []) + [[name] for name in asked if not is_probe(name)]:
         for untrained in (False, True) if has_untrained(together[0]) else (False,):
-            _judge(plan, recipe, seed, together, untrained=untrained, stop=stop)
+            _evaluate(plan, recipe, seed, together, untrained=untrained, stop=stop)
 
 
-def _judge(plan: Plan, recipe: str, seed: int, together: Sequence[str], *, untrained: bool, stop: Stop) -> None:
-    """Ask ks-eval for what is not there yet of several probes or of one protocol; raises RunError."""
+def _evaluate(plan: Plan, recipe: str, seed: int, together: Sequence[str], *, untrained: bool, stop: Stop) -> None:
+    """Run ks-eval for the missing results of several probes or of one protocol; raises RunError."""
     folder = plan.folder(recipe, seed)
     run = folder / "run"
     votes = not has_untrained(together[0])
@@ -156,7 +156,7 @@ def _judge(plan: Plan, recipe: str, seed: int, together: Sequence[str], *, untra
     wanted = "untrained" if untrained else name
     missing = [name for name in together if _checkpoint_of(_result(folder, name, untrained=untrained)) != wanted]
     how = ["--untrained"] if untrained else ["--checkpoint", which]
-    if is_seeded(together[0]):  # so untrained encoders are the run's own as they were
+    if is_seeded(together[0]):  # then untrained encoders have the run's initial weights
         how += ["--seed", str(seed)]
     for each in [missing] if len(missing) == len(together) else [[name] for name in missing]:
         out = folder / ("untrained" if untrained else "results")
@@ -167,7 +167,7 @@ def _judge(plan: Plan, recipe: str, seed: int, together: Sequence[str], *, untra
 
 
 def _checkpoint(run: Path, *, best: bool) -> tuple[str, str]:
-    """What ks-eval calls the checkpoint to be judged, and its name: the best, where there is to be one, else the last."""
+    """Which checkpoint to evaluate, as ks-eval's option and by name: the best if asked for and present, else the last."""
     last = checkpoint.find(run / "checkpoints", "last")
     if best and checkpoint_state.read_state(last).get("best") is not None:
         return "best", checkpoint.find(run / "checkpoints", "best").name
@@ -179,20 +179,20 @@ def _result(folder: Path, protocol: str, *, untrained: bool) -> Path:
 
 
 def _checkpoint_of(path: Path) -> str:
-    """Which checkpoint results are of; empty where there are none."""
+    """Name of the checkpoint that results belong to; empty if there are none."""
     return str(_read(path).get("checkpoint", "")) if path.is_file() else ""
 
 
 def _scores(path: Path) -> dict[str, float]:
-    """The scores of results of ks-eval; raises RunError for what is none."""
+    """Read the scores of a results.json; raise RunError if it is not one."""
     scores = _read(path).get("scores")
     if not isinstance(scores, dict) or not scores:
-        raise RunError(f"{path}: is no result of ks-eval; delete it and run again")
+        raise RunError(f"{path}: is not a result of ks-eval; delete it and run again")
     return scores
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file of JSON; raises RunError for what is none."""
+    """Read a JSON object; raise RunError if the file is damaged."""
     try:
         found = files.read_json(path, most_bytes=1 << 24)
     except ValueError as error:
@@ -203,9 +203,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _do(module: str, words: Sequence[str], shards: Address, stop: Stop) -> None:
-    """One command in a process of its own, so that nothing of it stays; raises RunError where it fails.
+    """Run one command in its own process, so that it leaves no state behind; raise RunError if it fails.
 
-    Its words have the shards' address without what is secret of it, which is in a file that only this user can read.
+    The command line contains the shards' address without its secrets; those are in a file that only this user can read.
     """
     command = [sys.executable, "-m", module, *words]
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as secret:
@@ -224,14 +224,14 @@ def _do(module: str, words: Sequence[str], shards: Address, stop: Stop) -> None:
                         process.wait()
     if process.returncode == STOPPED and not stop:
         raise StoppedError(
-            f"{module} {' '.join(words)} was stopped; see its words above, and run the same command again"
+            f"{module} {' '.join(words)} was stopped; see its output above, and run the same command again"
         )
     if process.returncode != DONE:
-        raise RunError(f"{module} {' '.join(words)} ended with {process.returncode}; see its words above")
+        raise RunError(f"{module} {' '.join(words)} ended with {process.returncode}; see its output above")
 
 
 def _results(plan: Plan, recipe: str) -> Iterator[Row]:
-    """What was found of a recipe, a row a seed and protocol."""
+    """Yield one row per seed and protocol of a recipe."""
     asked, modality = plan.asked(recipe), plan.modality(recipe)
     for seed in plan.seeds:
         folder = plan.folder(recipe, seed)
@@ -239,7 +239,7 @@ def _results(plan: Plan, recipe: str) -> Iterator[Row]:
             found: dict[bool, Mapping[str, Any]] = {} if has_untrained(name) else {True: {}}
             for untrained in (False, True):
                 path = _result(folder, name, untrained=untrained)
-                with contextlib.suppress(RunError):  # of damaged results, which is told among what failed
+                with contextlib.suppress(RunError):  # damaged results are reported among the failures
                     found |= {untrained: _scores(path)} if path.is_file() else {}
             if len(found) == 2:
                 yield Row(

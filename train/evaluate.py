@@ -1,13 +1,13 @@
-"""ks-eval: judge a run by probes, which share the features of its frozen encoders, or by a protocol with options of its own.
+"""ks-eval: evaluate a run with probes, which share frozen features, or with one protocol that has its own options.
 
-Nothing here imports torch before it is known what is asked.
+Torch is imported only once it is needed.
 """
 
 import itertools
 import sys
 from collections.abc import Sequence
 
-from kinetics_sounds import plugins
+from kinetics_sounds import cores, plugins
 from kinetics_sounds.command import DONE, MISUSE, command, has_torch, refuse_without_torch, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import parse
@@ -29,12 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def names() -> list[str]:
-    """Everything that can be asked of a run: probes and protocols."""
+    """Names of all probes and protocols."""
     return sorted([*plugins.names(PROBES), *plugins.names(PROTOCOLS)])
 
 
 def _what_there_is() -> str:
-    """Everything that can be asked, a line each, and how."""
+    """List all probes and protocols, one per line, with usage examples."""
     lines = [
         "Probes of frozen features, several at once:",
         *_first_lines(PROBES),
@@ -51,7 +51,7 @@ def _what_there_is() -> str:
 
 
 def _first_lines(package: str) -> list[str]:
-    """What the modules of a package say of themselves first."""
+    """First docstring line of each module of a package."""
     lines = []
     for name, first in plugins.first_lines(package).items():
         line = first.removeprefix(f"ks-eval {name}: ")
@@ -60,20 +60,21 @@ def _first_lines(package: str) -> list[str]:
 
 
 def evaluate(asked: Sequence[str], argv: Sequence[str]) -> int:
-    """Run the probes, or the one protocol, of these names; returns the exit code.
+    """Run the named probes, or the one named protocol; return the exit code.
 
-    Raises SettingsError where there is no such thing.
+    Raises SettingsError for an unknown name, or a protocol named together with others.
     """
     protocols = plugins.names(PROTOCOLS)
     for name in asked:
         if name not in names():
             raise SettingsError(
-                f"nothing is called {name!r}; there are: {', '.join(names())}{plugins.nearest(name, names())}"
+                f"there is no {name!r}; available: {', '.join(names())}{plugins.nearest(name, names())}"
             )
         if name in protocols and len(asked) > 1:
-            raise SettingsError(f"{name}: has options of its own; ask for it alone")
+            raise SettingsError(f"{name}: has its own options; run it alone")
     if not has_torch():
         refuse_without_torch("ks-eval")
+    cores.wait_passively()
     if asked[0] not in protocols:
         from .evaluation import frozen
 

@@ -1,4 +1,4 @@
-"""What a method, an encoder and a view are, and what the trainer hands them.
+"""Interfaces of methods, encoders and views, and the values that the trainer passes to them.
 
 Shape suffixes: B rows of this rank in one micro-batch, N rows of all ranks, V views of a sample, C channels, T time, H and W
 pixels, D feature channels.
@@ -18,31 +18,34 @@ from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Sample, Split
 
 Arrays = dict[str, tuple[tuple[int, ...], torch.dtype]]
-"""Shape and type of each array, by name."""
+"""Shape and dtype of each array, by name."""
 
 
 class Data(NamedTuple):
-    """What a method may need to know of the training split and of the run; runs of before a field was there have its default."""
+    """Facts about the training split and the run that a method may depend on.
+
+    Runs saved before a field existed get its default.
+    """
 
     classes: int
     samples: int
-    """Rows of the split; 0 where the model is built for evaluation: then no memory bank and no queue is made."""
+    """Rows of the training split; 0 when built for evaluation, where no memory bank or queue is allocated."""
     steps: int = 0
-    """Updates of the whole run."""
+    """Optimizer steps of the whole run."""
     steps_per_epoch: int = 0
     batch: int = 0
-    """Samples a step, of all ranks and micro-batches."""
+    """Global batch size: samples per step, over all ranks and micro-batches."""
 
 
 class Batch(NamedTuple):
-    """Rows of one global micro-batch that this rank has, on the model's device."""
+    """Rows of this rank in one global micro-batch, on the model's device."""
 
     video: Tensor | None
-    """Float (B, V, C, T, H, W), augmented; None where the view gives none."""
+    """float32 (B, V, C, T, H, W), augmented; None if the view has no video."""
     audio: Tensor | None
-    """Float (B, V, C, T, H, W), laid out for the audio encoder."""
+    """float32 (B, V, C, T, H, W), in the layout of the audio encoder."""
     label: Tensor
-    """int64 (B,); -1: none."""
+    """int64 (B,); -1 means unlabeled."""
     place: Tensor
     """int64 (B,), position in the step's global batch."""
     row: Tensor | None
@@ -50,186 +53,182 @@ class Batch(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """Where in a run a batch lies: a function of settings and position alone, so there is nothing to resume."""
+    """Position of a micro-batch within a run: a pure function of settings and step, so nothing has to be saved for resume."""
 
     seed: int
     step: int
-    """Updates before this one."""
+    """Optimizer steps before this one."""
     epoch: int
     micro: int = 0
-    """Number of the micro-batch within the step."""
+    """Index of the micro-batch within the step."""
 
     def rng(self, name: str) -> np.random.Generator:
-        """Randomness of this step: the same on every rank and in every micro-batch.
+        """Random generator of this step, the same on every rank and in every micro-batch.
 
-        Draw for the step's global batch (`Data.batch` rows) and take the rows at `Batch.place`: then nothing that is drawn
-        depends on the number of ranks or of micro-batches.
+        Draw for the whole global batch (`Data.batch` rows) and index the result with `Batch.place`; then results do not depend
+        on the number of ranks or micro-batches.
         """
         return np.random.default_rng([self.seed, self.step, zlib.crc32(name.encode())])
 
 
 class Output(NamedTuple):
-    """What a method says of a micro-batch."""
+    """Result of a method's forward pass on one micro-batch."""
 
     loss: Tensor
-    """Scalar to minimise, of all ranks' rows of this micro-batch (see `distributed`: gather first)."""
+    """Scalar loss over the rows of all ranks in this micro-batch (gather features first, see `distributed`)."""
     logs: dict[str, Tensor]
-    """Detached scalars to plot, by name."""
+    """Detached scalars to log, by name."""
     kept: Mapping[str, Tensor] = {}
-    """Detached (B, ...), handed to `after_update` with the rows of all ranks and micro-batches."""
+    """Detached tensors (B, ...) that `after_update` receives, gathered over all ranks and micro-batches."""
 
 
 class Method(nn.Module):
-    """A way to learn: owns one encoder a modality, and turns a batch into a loss."""
+    """A self-supervised method: owns one encoder per modality, and computes the loss of a batch."""
 
     video: nn.Module
-    """What ks-eval evaluates."""
+    """Encoder that ks-eval evaluates, like `audio`."""
     audio: nn.Module
     views: int = 1
-    """V that the view must give."""
+    """Number of views V that the view must provide."""
     validates: bool = True
-    """Whether `forward` can be asked of a split that is not trained on."""
+    """Whether `forward` works on a split other than the training split."""
     follows_steps: bool = False
-    """Whether anything but the learning rate depends on `Data.steps`, as a momentum schedule does."""
+    """Whether anything besides the learning rate depends on `Data.steps`, for example a momentum schedule."""
     INIT: tuple[str, ...] = ("video.", "audio.")
-    """Prefixes of the weights that `--init` carries over; a run without the first two is refused."""
+    """Prefixes of the weights that `--init_from` loads. The first two are the encoders and required."""
     NEEDS: tuple[str, ...] = ()
-    """Of the others those that `--init` must find too, in the same shapes."""
+    """Further prefixes that `--init_from` must find, with equal shapes."""
     AFTER: str = ""
-    """The method whose run has them."""
+    """Name of the method whose runs have the weights of `NEEDS`."""
     REPLICATED: tuple[str, ...] = ()
-    """Prefixes of buffers that every rank computes alike (memory banks, queues): kept in a file of their own in a checkpoint,
-    never broadcast, and not loaded by ks-eval."""
+    """Prefixes of buffers that are equal on all ranks (memory banks, queues): saved in a file of their own, never broadcast,
+    and not loaded by ks-eval."""
 
     def encoders(self) -> list[nn.Module]:
-        """Every distinct encoder, momentum copies too: what is compiled and checkpointed."""
+        """All distinct encoders, including momentum encoders; these are compiled and activation-checkpointed."""
         return list({id(each): each for each in (self.video, self.audio)}.values())
 
     def embed(self, modality: str, feature_BD: Tensor) -> Tensor:
-        """The embedding that the loss compares, of pooled features of "video" or "audio": (B, D) to (B, E).
-
-        That of the projection head `heads[modality]` where the method has one, else the features themselves.
-        """
+        """Projection-head embedding of pooled features of "video" or "audio", as compared by the loss: (B, D) to (B, E)."""
         heads = getattr(self, "heads", {})
         return heads[modality](feature_BD) if modality in heads else feature_BD
 
     def check(self, inputs: "Inputs") -> None:
-        """Raise ValueError for inputs of a view that it cannot learn from."""
+        """Raise ValueError if the method cannot learn from the inputs of a view."""
 
     def adopt(self, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-        """Look at `run.json` of the run whose weights were taken (`--init`), and at this run's own; raise RunError if unlike.
+        """Compare the `run.json` of the `--init_from` run (`facts`) with this run's (`own`); raise RunError if incompatible.
 
-        Of a checkpoint that lies in no run there are no `facts`.
+        `facts` is empty for a checkpoint outside a run folder.
         """
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """The loss of a micro-batch. Writes no state, but for a constant that is estimated at step 0, micro-batch 0.
+        """Loss of a micro-batch. Changes no state, except a constant estimated at step 0, micro-batch 0.
 
-        In evaluation mode nothing of the method changes.
+        In evaluation mode it changes no state of the method.
         """
         raise NotImplementedError
 
     def on_epoch(self, moment: Moment, labels: Tensor) -> None:
-        """Before an epoch's first step, on every rank; never in mid-epoch, so what it finds must be buffers.
+        """Called on every rank before the first step of an epoch, and not on resume in mid-epoch; keep results in buffers.
 
         `labels` are those of the training split, int64 (rows,).
         """
 
     def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
-        """After an optimizer step that was taken, on every rank: momentum encoders, banks, queues.
+        """Called on every rank after each successful optimizer step: update momentum encoders, banks and queues here.
 
-        `kept` is `Output.kept` of all ranks and micro-batches, in the order of `Batch.place`: (N, ...).
+        `kept` is `Output.kept` gathered over all ranks and micro-batches, in the order of `Batch.place`: (N, ...).
         """
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A network that turns (B, C, T, H, W) into pooled features (B, D)."""
+    """A network that maps (B, C, T, H, W) to pooled features (B, D)."""
 
     dim: int
-    """Channels of the pooled feature."""
+    """Channels D of the pooled feature."""
     layers: tuple[str, ...]
-    """Names of the layers whose maps can be asked for; the last one is pooled."""
+    """Names of the layers whose maps can be requested; the last one is the one pooled."""
 
     def maps(self, inputs_BCTHW: Tensor, layers: Sequence[str], /) -> dict[str, Tensor]:
-        """Unpooled maps of these layers, in one pass: the one entry that is compiled, and evaluated by layer."""
+        """Unpooled maps of these layers, in one forward pass. This is the method that is compiled."""
         ...
 
     def pool(self, maps: Tensor, /) -> Tensor:
-        """Maps (B, channels, ...) to (B, channels)."""
+        """Pool maps (B, channels, ...) to (B, channels)."""
         ...
 
     def __call__(self, inputs_BCTHW: Tensor, /) -> Tensor:
-        """The pooled maps of the last layer: (B, D)."""
+        """Pooled maps of the last layer: (B, D)."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a view gives."""
+    """Shapes and stored parts of a view's inputs."""
 
     views: int
-    """V of a training sample."""
+    """Number of views V of a training sample."""
     video: tuple[int, ...] | None
     """(C, T, H, W) of one view for the video encoder."""
     audio: tuple[int, ...] | None
     """(C, T, H, W) of one view for the audio encoder."""
     parts: tuple[str, ...]
-    """Parts of a stored sample that are read, besides the frames."""
+    """Parts of a stored sample to read, besides the frames."""
     audio_time_first: bool = False
-    """Whether H of the audio is time and W frequency, low ones first; else H is frequency, and W time."""
+    """Whether the audio's H is time and W frequency (low first); otherwise H is frequency and W time."""
     reads_mel: bool = True
-    """Whether a set's mel-spectrograms are read, or the numbers that they are made with: a run is not judged on others."""
+    """Whether the view uses stored mel-spectrograms or their parameters. Such a run is only evaluated on shards with equal
+    parameters."""
 
 
 class View(Protocol):
-    """A module of `data/views/`: how a stored sample becomes arrays (in a worker), and these what encoders take."""
+    """A module of `data/views/`: turns a stored sample into arrays (in a worker), then encoder inputs (on the device)."""
 
     Settings: type
 
     def inputs(self, settings: Any) -> Inputs:  # noqa: ANN401 - its own Settings
-        """Shapes and parts."""
+        """Shapes and stored parts of the inputs."""
         ...
 
     def check(self, dataset: Dataset, settings: Any) -> None:  # noqa: ANN401
-        """Raise ShardError where a set does not suit."""
+        """Raise ShardError if a shard set does not suit the view."""
         ...
 
     def arrays(self, settings: Any, clips: int | None = None) -> Arrays:  # noqa: ANN401
-        """What `train_view` and `val_view` give of a sample, or `eval_views` of so many clips."""
+        """Shapes and dtypes that `train_view` and `val_view` return, or `eval_views` for this number of clips."""
         ...
 
     def train_view(self, sample: Sample, settings: Any, generator: np.random.Generator) -> dict[str, Tensor]:  # noqa: ANN401
-        """V random views: each array (V, ...); "draws", float32, holds what `augment` needs of randomness."""
+        """V random views: each array is (V, ...); "draws" (float32) holds the random numbers that `augment` uses."""
         ...
 
     def val_view(self, sample: Sample, settings: Any) -> dict[str, Tensor]:  # noqa: ANN401
-        """V views with nothing random."""
+        """V deterministic views."""
         ...
 
     def eval_views(self, sample: Sample, settings: Any, clips: int) -> dict[str, Tensor]:  # noqa: ANN401
-        """Evenly spaced clips: "video" (clips, ...), and "audio" of all of them (1, ...) or of each (clips, ...)."""
+        """Evenly spaced clips: "video" (clips, ...), and "audio" (1, ...) for all clips or (clips, ...) for each."""
         ...
 
     def augment(self, arrays: Mapping[str, Tensor], settings: Any) -> dict[str, Tensor]:  # noqa: ANN401
-        """On the device: arrays (B, V, ...) to "video" and "audio", float32 (B, V, C, T, H, W)."""
+        """Augment on the device: arrays (B, V, ...) to "video" and "audio", float32 (B, V, C, T, H, W)."""
         ...
 
     def complete(self, settings: Any, shards: Address, split: Split, before: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        """The settings with what they leave to the training split, for a run to keep; a view without such has no `complete`.
+        """Fill in settings that depend on the training split, such as normalization statistics. Optional.
 
-        `before` are the view's settings of the run that goes on; none of a new one. Raises ShardError where the set lacks it.
+        `before` holds the view's settings of a resumed run, and is empty for a new one. Raises ShardError if the shard set
+        lacks what is needed.
         """
         ...
 
     def plain(self, settings: Any) -> Any:  # noqa: ANN401
-        """The settings of one view without changes of colour or sound, for a classifier of frozen features (ks-eval layerwise).
-
-        A view that knows of no such changes has no `plain`.
-        """
+        """The settings with one view and no color or sound augmentation, for probes such as ks-eval layerwise. Optional."""
         ...
 
 
 def replicated(model: nn.Module) -> tuple[str, ...]:
-    """`Method.REPLICATED` of a model; none of a module that is no method."""
+    """`Method.REPLICATED` of a model; empty for any other module."""
     return tuple(getattr(model, "REPLICATED", ()))

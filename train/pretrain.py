@@ -1,8 +1,9 @@
-"""ks-train: the loop. Shards in, checkpoints out; killed at any moment, it goes on from the last checkpoint exactly."""
+"""ks-train: pretrain encoders on shards, with checkpoints and exact resume after a kill."""
 
 import contextlib
 import dataclasses
 import functools
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -17,11 +18,11 @@ from kinetics_sounds.shards import reader
 
 from . import tracking
 from .config import recipes, run_folder
-from .config.settings import PLUGINS, TrainSettings, at_least, read_settings, told_by_config
+from .config.settings import PLUGINS, TrainSettings, at_least, paths_from_config, read_settings
 from .data import dataset
 from .distributed import devices, launch, process_group
 from .distributed.process_group import World
-from .engine import bench, build, resume, trainer
+from .engine import bench, build, resume, run_result, trainer
 
 log = logging.getLogger("kinetics_sounds")
 
@@ -35,25 +36,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pretrain(argv: Sequence[str]) -> int:
-    """Train as argv and recipe say, on as many devices; returns the exit code."""
+    """Train with the settings of `argv` and its recipe, on all requested devices; return the exit code."""
     parsed = read_settings(argv)
     if parsed.settings.list:
         print(list_recipes(parsed.configs))
         return DONE
-    told = told_by_config(argv, parsed)
+    told = paths_from_config(argv, parsed)
     if not parsed.configs:
         recipe = recipes.recipe_for(reader.read_dataset(run_folder.find_shards(parsed.settings)).classes)
         told += f"recipe: {recipe} (the recommended one; see --list)\n"
         parsed = read_settings(["--config", recipe, *argv])
-    if launch.leads():
-        print(told, end="", flush=True)  # before ranks print
-    return train(parsed)
+    as_json = parsed.settings.json
+    if launch.is_main():
+        print(told, end="", flush=True, file=sys.stderr if as_json else sys.stdout)  # before ranks print
+    parsed = dataclasses.replace(parsed, settings=dataclasses.replace(parsed.settings, json=False))
+    code = train(parsed, to_stderr=as_json)
+    if as_json and launch.is_main():
+        print(json.dumps(run_result.read(run_folder.out_of(parsed))))
+    return code
 
 
 def train(parsed: Parsed[TrainSettings], *, prog: str = "ks-train", to_stderr: bool = False) -> int:
-    """Train as these settings say, which name a config, on as many devices; returns the exit code.
+    """Train with these settings, which include a config, on all requested devices; return the exit code.
 
-    `prog` is what ranks call themselves in an error. `to_stderr` leaves standard output to whoever asks for it.
+    `prog` is the command name in error messages of ranks. `to_stderr` sends all output to standard error.
     """
     settings = parsed.settings
     if settings.shards is not None:
@@ -69,47 +75,49 @@ def train(parsed: Parsed[TrainSettings], *, prog: str = "ks-train", to_stderr: b
 
 
 def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
-    """As `train`, as one rank of a world that is there."""
+    """Train as one rank of an initialized process group."""
     settings = parsed.settings
     shards = run_folder.find_shards(settings, parsed.configs)
     split = dataset.open_split(settings, shards, settings.train_split)
     name = run_folder.recipe_name(parsed.configs[-1])
     asked, there = recipes.classes_of(name), split.dataset.classes
     recommended = name == recipes.recipe_for(there)
-    if world.leads and settings.init is None and asked not in (None, there) and not recommended:
-        log.warning("the recipe %s is for %s, these shards are of %s", name, asked, there)
-    out = settings.out or Path("runs") / name
-    # What config.yaml says, so that it says the same again.
+    if world.is_main and settings.init_from is None and asked not in (None, there) and not recommended:
+        log.warning("the recipe %s is for %s, but these shards are of %s", name, asked, there)
+    out = run_folder.out_of(parsed)
+    # Record resolved values, so that config.yaml reproduces the run.
     settings = dataclasses.replace(settings, shards=shards, out=out, window=resume.window(settings, split, out))
     at_least(settings, window=1)
     val = dataset.open_split(settings, shards, settings.val_split) if settings.val_split else None
     _check(settings, split, val, shards, world)
     _check_parts(parsed, split)
     _say(settings, split, world)
-    with files.exclusive(out, command="ks-train") if world.leads else contextlib.nullcontext():
-        if world.leads:
+    with files.exclusive(out, command="ks-train") if world.is_main else contextlib.nullcontext():
+        if world.is_main:
             files.clear(out, "config.yaml", "run.json", "metrics.jsonl", "quarantine.jsonl")
         parsed = resume.complete_view(dataclasses.replace(parsed, settings=settings), shards, split, out)
         return trainer.train(parsed, split, val, world, shards=shards, out=out, recipe=name)
 
 
 def _say(settings: TrainSettings, split: stream.Split, world: World) -> None:
-    """What is learnt from, and where the run lies."""
+    """Print data, run folder and shuffle window."""
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
-    world.say(f"shards: {settings.shards}, {of}\nout: {settings.out}")
+    world.print_main(f"shards: {settings.shards}, {of}\nout: {settings.out}")
     if not split.dataset.splits[split.name].selection:
-        world.say(
-            "note: the set has no selection and content for run.json; run ks-shard again to add them (it keeps the tars)"
+        world.print_main(
+            "note: the shards have no selection and content fingerprints; run ks-shard again to add them (it keeps the tars)"
         )
     if settings.window is not None:
-        world.say(f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)")
+        world.print_main(
+            f"window: samples are shuffled among {settings.window} shards at a time (--window, --cache_gb)"
+        )
 
 
 def _check_parts(parsed: Parsed[TrainSettings], split: stream.Split) -> None:
-    """Raise SettingsError or ShardError for what makes no model or does not suit the set, before there is a folder of the run."""
+    """Raise SettingsError or ShardError for a model, view or tracker that cannot work, before the run folder is created."""
     settings = parsed.settings
-    build.outline(parsed, run_folder.data_of(split, settings))
+    build.build_meta(parsed, run_folder.data_of(split, settings))
     plugins.load(PLUGINS["view"], settings.view).check(split.dataset, parsed.groups[settings.view])
     tracking.check(settings.track)
 
@@ -117,41 +125,41 @@ def _check_parts(parsed: Parsed[TrainSettings], split: stream.Split) -> None:
 def _check(
     settings: TrainSettings, split: stream.Split, val: stream.Split | None, shards: Address, world: World
 ) -> None:
-    """Raise SettingsError for what cannot be of this split, or in this world."""
+    """Raise SettingsError for settings that do not fit the split or the number of ranks."""
     if settings.batch > len(split):
         raise SettingsError(
             f"--batch {settings.batch}: is larger than the split {split.name!r} of {shards}, "
             f"which has {len(split)} samples; give --batch {len(split)} or less"
         )
-    if settings.batch < max(world.size, 2) * settings.accumulate:
+    if settings.batch < max(world.size, 2) * settings.grad_accum_steps:
         raise SettingsError(
-            f"--batch {settings.batch}: is too small for {world.size} ranks and --accumulate {settings.accumulate}: each part "
-            "needs a sample of each rank, and two to compare"
+            f"--batch {settings.batch}: is too small for {world.size} ranks and --grad_accum_steps {settings.grad_accum_steps}: "
+            "each micro-batch needs a sample of each rank, and at least two"
         )
     if val is not None and len(val) < max(world.size, 2):
         raise SettingsError(
             f"--val_split {settings.val_split}: has {len(val)} samples, fewer than {max(world.size, 2)} to compare; name another"
         )
     if "plateau" in (settings.optim.schedule, *settings.optim.schedules.values()) and settings.val_split is None:
-        raise SettingsError("--optim.schedule plateau: waits for a better validation; name a --val_split")
+        raise SettingsError("--optim.schedule plateau: needs validation; give a --val_split")
     if settings.precision != "float32" and world.device.type == "cpu":
         raise SettingsError(
-            f"--precision {settings.precision}: is for GPUs; on some CPUs convolutions are wrong in it; give float32"
+            f"--precision {settings.precision}: is for GPUs only, because some CPUs compute wrong convolutions in it; use float32"
         )
 
 
 def list_recipes(only: Sequence[Path] = ()) -> str:
-    """Every recipe with its head, or those of `only` these configs: shipped, of a run, or of the user's own."""
-    return recipes.told(dict(map(_head, only))) if only else recipes.list_every()
+    """List the shipped recipes with their headers, or only the recipes of the given configs."""
+    return recipes.format_recipes(dict(map(_head, only))) if only else recipes.list_every()
 
 
 def _head(config: Path) -> tuple[str, tuple[str, ...]]:
-    """What a config is called, and its head: of a file of the user's own the lines that begin with #."""
+    """Name and header of a config; the header of a user's file is its lines that begin with #."""
     name = run_folder.recipe_name(config)
     shipped = recipes.recipes().get(name)
     if shipped and (recipes.is_of_a_run(config) or not config.is_file() or config.parent == recipes.RECIPES):
         return name, shipped.head
-    none = ("has no head; lines that begin with # may say its command, hardware, time and score",)
+    none = ("has no header; add lines that begin with # for command, hardware, time and score",)
     return str(config), recipes.head_of(config) or none
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from .. import answers, files, progress
 from ..errors import RemoteError
 from .place import Place, is_hub, is_name, parse
-from .session import SHORT_BACKOFF, asked, connect, stopped
+from .session import SHORT_BACKOFF, connect, stopped, with_retry
 
 __all__ = ["Item", "Place", "Pushed", "fetch", "is_hub", "is_name", "is_private", "page", "parse", "push", "surplus"]
 
@@ -59,7 +59,7 @@ def page(place: Place) -> str:
 def is_private(place: Place) -> bool | None:
     """Whether the repository is private; None if it does not exist. Raises RemoteError if that cannot be determined."""
     with connect() as api:
-        found = asked(place, lambda: _info(api, place))
+        found = with_retry(place, lambda: _info(api, place))
         return None if found is None else bool(found.private)
 
 
@@ -67,9 +67,9 @@ def surplus(place: Place, items: Sequence[Item], patterns: Sequence[str]) -> lis
     """Names of remote files below a place that match `patterns` (with `*`) and are not items; raises RemoteError as `push`."""
     names = {each.name for each in items}
     with connect() as api:
-        if asked(place, lambda: _info(api, place)) is None:
+        if with_retry(place, lambda: _info(api, place)) is None:
             return []
-        there = asked(place, lambda: _listing(api, place))
+        there = with_retry(place, lambda: _listing(api, place))
     below = (name.removeprefix(place.below("")) for name in there)
     return sorted(name for name in below if name not in names and _matches(name, patterns))
 
@@ -94,10 +94,10 @@ def push(
     Raises RemoteError with the remedy if the upload fails, StoppedError once `stop()`.
     """
     with connect() as api, progress.bar(what, len(items) + len(last)) as bar:
-        if asked(place, lambda: _info(api, place), stop=stop) is None:
+        if with_retry(place, lambda: _info(api, place), stop=stop) is None:
             make = {"repo_id": place.repo, "repo_type": place.kind, "private": private, "exist_ok": True}
-            asked(place, lambda: api.create_repo(**make), stop=stop)
-        there = asked(place, lambda: _listing(api, place), stop=stop)
+            with_retry(place, lambda: api.create_repo(**make), stop=stop)
+        there = with_retry(place, lambda: _listing(api, place), stop=stop)
         commits, sent = 0, 0
         for group in (items, last):
             lacking = []
@@ -120,7 +120,7 @@ def push(
             _delete(api, place, stale, message=message, stop=stop)
             commits += 1
         if sent:
-            _check_sent(place, [*items, *last], asked(place, lambda: _listing(api, place), stop=stop))
+            _check_sent(place, [*items, *last], with_retry(place, lambda: _listing(api, place), stop=stop))
     return Pushed(sent=sent, there=len(items) + len(last) - sent, commits=commits, deleted=len(stale))
 
 
@@ -136,7 +136,7 @@ def fetch(place: Place, *, most_bytes: Mapping[str, int], most_files: int) -> Pa
     patterns = list(most)
 
     def ask(act: Callable[[], T]) -> T:
-        return asked(place, act, backoff=SHORT_BACKOFF)
+        return with_retry(place, act, backoff=SHORT_BACKOFF)
 
     with connect() as api:
         revision = ask(lambda: api.resolve_revision(**where, revision=place.revision))
@@ -160,12 +160,12 @@ def _check_claims(place: Place, sizes: Mapping[str, int], most_bytes: Mapping[st
     """Raise RemoteError if a repository has more or larger files than `most_files` and `most_bytes` (by pattern) allow."""
     if len(sizes) > most_files:
         raise RemoteError(
-            f"{place}: has {len(sizes)} files where at most {most_files} are read; see that it is the right one"
+            f"{place}: has {len(sizes)} files, more than the {most_files} allowed; check that it is the right one"
         )
     for name, size in sizes.items():
         if size > (most := min(most_bytes[pattern] for pattern in most_bytes if _matches(name, [pattern]))):
             raise RemoteError(
-                f"{place}: its {name} has {size} bytes where at most {most} are read; see that it is the right one"
+                f"{place}: its {name} has {size} bytes, more than the {most} allowed; check that it is the right one"
             )
 
 
@@ -194,7 +194,7 @@ def _send(
             commit_message=message,
         )
 
-    asked(place, commit, stop=stop)
+    with_retry(place, commit, stop=stop)
 
 
 def _delete(
@@ -219,7 +219,7 @@ def _delete(
                 commit_message=message,
             )
 
-    asked(place, commit, stop=stop)
+    with_retry(place, commit, stop=stop)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -257,7 +257,7 @@ def _check_sent(place: Place, items: Sequence[Item], there: Mapping[str, Any]) -
     lacks = [each.name for each in items if place.below(each.name) not in there]
     if lacks:
         raise RemoteError(
-            f"{place}: lacks {lacks[0]} and {len(lacks) - 1} others after all were sent; see whether its .gitignore names them"
+            f"{place}: lacks {lacks[0]} and {len(lacks) - 1} others after the upload; check whether its .gitignore lists them"
         )
 
 

@@ -50,7 +50,7 @@ def parse(url: Address | str) -> Place:
     path = found["path"].strip("/") if found else ""
     if not found or found["repo"].split("/")[0] in _OTHERS or not all(map(is_name, path.split("/") if path else ())):
         raise RemoteError(
-            f"{Address(url)}: is no place on the Hub; give hf://datasets/USER/NAME, or hf://USER/NAME of a model"
+            f"{Address(url)}: is not a location on the Hub; give hf://datasets/USER/NAME, or hf://USER/NAME of a model"
         )
     kind: Literal["dataset", "model"] = "dataset" if found["datasets"] else "model"
     return Place(kind=kind, repo=found["repo"], revision=found["revision"], path=path)

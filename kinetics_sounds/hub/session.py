@@ -21,12 +21,11 @@ _BUGS = (TypeError, AttributeError, NameError, AssertionError, MemoryError)
 _FOR_GOOD = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, ValueError)
 _SETTINGS = "https://huggingface.co/settings/tokens"
 _REMEDIES = {
-    401: "is not there, or it needs to know who you are; see that the name is right, and log in with `hf auth login`, or set "
-    "HF_TOKEN",
-    403: f"your token may not do that; see that it has the right ({_SETTINGS}), or give another place",
-    404: "is not there, or is private to others; see that name and revision are right",
+    401: "does not exist, or requires a login; check the name, and log in with `hf auth login`, or set HF_TOKEN",
+    403: f"your token lacks the permission; check it ({_SETTINGS}), or give another location",
+    404: "does not exist, or is private; check name and revision",
 }
-_REMEDY = "is not to be had; see that the address and the line are right, then run again"
+_REMEDY = "is unavailable; check the address and the connection, then run again"
 
 T = TypeVar("T")
 
@@ -58,9 +57,7 @@ def connect() -> Iterator[Any]:
             http, "_GLOBAL_CLIENT_FACTORY", http.default_client_factory
         )  # the user's own, where they set one
     except (ImportError, AttributeError) as error:
-        raise RemoteError(
-            f"the Hub is not to be had without huggingface_hub 2.4 or newer ({error}); {PACKAGE}"
-        ) from error
+        raise RemoteError(f"the Hub needs huggingface_hub 2.4 or newer ({error}); {PACKAGE}") from error
 
     def client() -> Any:  # noqa: ANN401 - httpx2's
         made = make()
@@ -86,7 +83,7 @@ def connect() -> Iterator[Any]:
         set_client_factory(make)
 
 
-def asked(
+def with_retry(
     place: Place,
     act: Callable[[], T],
     *,
@@ -116,7 +113,7 @@ def asked(
 
 def stopped(place: Place) -> StoppedError:
     """Error for a push that ended early."""
-    return StoppedError(f"{place}: what was sent is kept; run the same command to go on")
+    return StoppedError(f"{place}: sent files are kept; run the same command again to resume")
 
 
 def _may_pass(error: Exception) -> bool:
@@ -137,7 +134,7 @@ def _named(place: Place, error: Exception) -> KineticsSoundsError:
     status = answers.status(error)
     if status == 429:
         return StoppedError(
-            f"{place}: the Hub takes no more for now (HTTP status 429); run the same again in an hour to go on"
+            f"{place}: the Hub's rate limit is reached (HTTP status 429); run the same command again in an hour to resume"
         )
     return RemoteError(f"{place}: {_REMEDIES.get(status or 0, _REMEDY)} ({_words(error)})")
 

@@ -65,7 +65,7 @@ SAMPLE_LINES = 40
 _SPLIT_WORDS = SPLIT_NAMES | {"training": "train", "valid": "val", "testing": "test", "eval": "test"}
 """Split that a word in the file name stands for; AudioSet calls its test split "eval"."""
 _SPLIT_WORD = re.compile(rf"(?i)[_\-. ]*(?<![a-z])({'|'.join(_SPLIT_WORDS)})(?![a-z])")
-_PICKLE = "holds or may hold a pickle, which can run any program when it is read: it is never opened"
+_PICKLE = "holds or may hold a pickle, which can run any program when it is read: it is not opened"
 _NOT_TEXT = (
     (b"\x93NUMPY", f"is a NumPy file, which {_PICKLE}"),
     (b"PK\x03\x04", f"is a zip archive, which {_PICKLE}"),
@@ -73,7 +73,7 @@ _NOT_TEXT = (
     (b"(dp0", f"is a pickle: it {_PICKLE}"),
     (b"(lp0", f"is a pickle: it {_PICKLE}"),
     (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
-    (b"PAR1", "is a Parquet file; give the CSV that lies beside it"),
+    (b"PAR1", "is a Parquet file; give the CSV beside it"),
 )
 """First bytes of files that are not lists, and the reason in the error."""
 
@@ -130,7 +130,7 @@ def find(place: str) -> tuple[Path, ...]:
     splits = sorted((path / "splits").glob("*.csv"))
     if not splits:
         raise ListError(
-            f"--clips {path}: is a folder without splits/*.csv, which a published one has; give a list's file"
+            f"--clips {path}: is a folder without splits/*.csv, so not a published one; give the file of a list"
         )
     return tuple(splits)
 
@@ -151,12 +151,12 @@ def recognise(path: Path, *, name: str = "") -> ClipList:
     shown = sample[0].strip()[:100]
     if name:
         raise ListError(
-            f"{path}: is no list of --clips_format {name}: it begins with {shown!r}, not {_format(name).SHAPE}"
+            f"{path}: does not have --clips_format {name}: it begins with {shown!r}, not {_format(name).SHAPE}"
         )
     mark = files.other_separator(sample[0])
     hint = f" (are its columns separated by {mark!r}? save it with commas)" if mark else ""
     told = "".join(f"\n  {each}: {shape}" for each, shape in formats().items())
-    raise ListError(f"{path}: is of no known format: it begins with {shown!r}{hint}; the formats are:{told}")
+    raise ListError(f"{path}: has an unknown format: it begins with {shown!r}{hint}; the formats are:{told}")
 
 
 def split_of(path: Path) -> str:
@@ -183,8 +183,8 @@ def read(clip_list: ClipList) -> Iterator[Entry]:
             yield entry
     except (ValueError, csv.Error) as error:
         raise ListError(
-            f"{clip_list.path}:{counted.number}: is no row of the format {clip_list.format} "
-            f"({_format(clip_list.format).SHAPE}): {error}; mend or remove the row"
+            f"{clip_list.path}:{counted.number}: is not a row of the format {clip_list.format} "
+            f"({_format(clip_list.format).SHAPE}): {error}; fix or remove the row"
         ) from error
 
 
@@ -218,12 +218,14 @@ def lines(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8-sig", newline="") as text:
             while line := text.readline(MAX_LINE):
                 if len(line) == MAX_LINE and line[-1] not in "\r\n":
-                    raise ListError(f"{path}: has a line of more than {MAX_LINE} characters; this is no list of clips")
+                    raise ListError(
+                        f"{path}: has a line of more than {MAX_LINE} characters; this is not a list of clips"
+                    )
                 yield line.rstrip() + "\n"
     except OSError as error:
         raise ListError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise ListError(f"{path}: is no UTF-8 text ({error.reason}); save it as UTF-8") from error
+        raise ListError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
 def _check_text(path: Path, head: bytes) -> None:
@@ -231,4 +233,4 @@ def _check_text(path: Path, head: bytes) -> None:
         if head.startswith(begin):
             raise ListError(f"{path}: {why}")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or 0 in head:
-        raise ListError(f"{path}: is UTF-16 or no text at all; save it as UTF-8")
+        raise ListError(f"{path}: is UTF-16 or not text; save it as UTF-8")

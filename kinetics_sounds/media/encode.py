@@ -229,7 +229,7 @@ def _check_ends(told: str, *, pictures: float, sound: float, frame: float, most:
     near = max(frame, ENDS_SECONDS)
     if not earliest - near <= pictures <= latest + near or abs(sound - heard) > STEP_SECONDS:
         raise OutOfSyncError(
-            f"{pictures:.3f} s of picture and {sound:.3f} s of sound were made of a clip of {latest:.3f} and {heard:.3f} s"
+            f"{pictures:.3f} s of picture and {sound:.3f} s of sound were made from a clip with {latest:.3f} and {heard:.3f} s"
         )
 
 

@@ -101,11 +101,11 @@ def version() -> str:
     try:
         result = subprocess.run([executable(), "-version"], capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError) as error:
-        raise MediaError(f"{executable()}: does not run ({error}); see IMAGEIO_FFMPEG_EXE") from error
+        raise MediaError(f"{executable()}: does not run ({error}); check IMAGEIO_FFMPEG_EXE") from error
     return result.stdout.split()[2]
 
 
-def lacking(*, timeout_seconds: float) -> list[str]:
+def missing_components(*, timeout_seconds: float) -> list[str]:
     """Components of `NEEDED` missing from this ffmpeg, such as `encoder libx264`.
 
     Raises TimedOutError if a listing takes longer, MediaError if it fails, OSError if ffmpeg does not start.
@@ -178,9 +178,9 @@ _ENDS_EARLY: set[tuple[Path, int, int]] = set()
 def _whole_words(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple[Path, int, int]]]:
     for _ in range(5):
         text, broken = _run(outputs, timeout_seconds)
-        if not messages.torn(text):
+        if not messages.garbled(text):
             return text, broken
-    raise OSError(errno.EAGAIN, "its messages came torn five times in a row", executable())
+    raise OSError(errno.EAGAIN, "its messages were garbled five times in a row", executable())
 
 
 def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple[Path, int, int]]]:
@@ -193,7 +193,7 @@ def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple
     cpu_seconds = (int(timeout_seconds) + 1) * (BUSY_THREADS + 1)
     graph = graph.global_args("-nostdin", "-hide_banner", "-nostats", "-y", "-timelimit", str(cpu_seconds))
     words = map(_path_word, graph.get_args())
-    argv = [*leash(), executable(), "-v", "repeat+level+info", "-filter_complex_threads", "1", *words]
+    argv = [*kill_with_parent(), executable(), "-v", "repeat+level+info", "-filter_complex_threads", "1", *words]
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
@@ -213,7 +213,7 @@ def _run(outputs: Sequence[Any], timeout_seconds: float) -> tuple[str, set[tuple
 
 
 @functools.cache
-def leash() -> tuple[str, ...]:
+def kill_with_parent() -> tuple[str, ...]:
     """Command prefix that makes the kernel kill ffmpeg with the thread that started it; empty if not on Linux.
 
     Some small systems have a `setpriv` without the option.
@@ -246,7 +246,7 @@ def _words(process: subprocess.Popen[bytes], timeout_seconds: float) -> str:
     try:
         written = process.stderr.read(MAX_MESSAGES) if process.stderr else b""
         if len(written) == MAX_MESSAGES:
-            raise TooLargeError(f"ffmpeg had more than {MAX_MESSAGES >> 20} MiB to say of it and was killed")
+            raise TooLargeError(f"ffmpeg wrote more than {MAX_MESSAGES >> 20} MiB of messages and was killed")
         process.wait()
     finally:
         clock.cancel()

@@ -25,7 +25,7 @@ def to_sdr(picture: Any, transfer: str) -> Any:  # noqa: ANN401 - ffmpeg-python 
     Tones up to 0.3 of white (grey 154 of 255) are unchanged; brighter ones are compressed, so that `PEAK_NITS` becomes white.
     Raises OSError if this ffmpeg lacks the filters: not the file's fault.
     """
-    if lacking := _lacking():
+    if lacking := _missing_filters():
         raise OSError(errno.ENOSYS, f"{ffmpeg.executable()} lacks {', '.join(lacking)} for HDR: see ks-doctor")
     return (
         picture.filter("setparams", color_primaries="bt2020", color_trc=transfer, colorspace="bt2020nc")
@@ -38,6 +38,6 @@ def to_sdr(picture: Any, transfer: str) -> Any:  # noqa: ANN401 - ffmpeg-python 
 
 
 @functools.cache
-def _lacking() -> tuple[str, ...]:
+def _missing_filters() -> tuple[str, ...]:
     names = [f"filter {name}" for name in _FILTERS]
-    return tuple(each for each in ffmpeg.lacking(timeout_seconds=60) if each in names)
+    return tuple(each for each in ffmpeg.missing_components(timeout_seconds=60) if each in names)

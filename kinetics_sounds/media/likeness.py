@@ -72,9 +72,9 @@ class Likeness:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.duration_seconds) and self.duration_seconds >= 0 and self.frames >= 0):
-            raise ValueError(f"{self.frames} frames in {self.duration_seconds} s are no clip's")
+            raise ValueError(f"{self.frames} frames in {self.duration_seconds} s are not a clip's")
         if not math.isfinite(self.loudness_db):
-            raise ValueError(f"{self.loudness_db} is no loudness in decibels")
+            raise ValueError(f"{self.loudness_db} is not a loudness in decibels")
         parse(self.picture_hash, "p")
         parse(self.sound_hash, "s")
 
@@ -106,7 +106,7 @@ def parse(text: str, kind: Literal["p", "s"]) -> int | None:
     if found is None or found[1] != kind or (found[2] == "1" and len(found[3]) != _DIGITS[kind]):
         what = "picture" if kind == "p" else "sound"
         raise ValueError(
-            f"{text[:40]!r} is no hash of a {what}, which is {kind}1: and {_DIGITS[kind]} digits of 0-9a-f"
+            f"{text[:40]!r} is not a hash of a {what}; expected {kind}1: and {_DIGITS[kind]} digits of 0-9a-f"
         )
     return int(found[3], 16) if found[2] == "1" else None
 
@@ -122,7 +122,7 @@ def from_row(row: Mapping[str, Any]) -> Likeness:
     """Description from the columns of a published CSV or a manifest; raises ValueError if the row has no clip."""
     names = ("duration_seconds", "num_frames", "audio_rms_db")
     if missing := [name for name in names if row.get(name) in (None, "")]:
-        raise ValueError(f"the row has no {', '.join(missing)}: only rows with status ok have")
+        raise ValueError(f"the row has no {', '.join(missing)}: only rows with status ok have them")
     return Likeness(
         duration_seconds=float(row["duration_seconds"]),
         frames=int(row["num_frames"]),
@@ -302,12 +302,12 @@ def _decoded(
     told = ffmpeg.run(*outputs, timeout_seconds=timeout_seconds)
     times = np.array(messages.frames(told), dtype=np.float64).reshape(-1, 2)
     if len(times) > MAX_FRAMES or (len(times) and times.max() > MAX_SECONDS):
-        raise ffmpeg.TooLargeError(f"it has more than {MAX_SECONDS} s or {MAX_FRAMES} frames; cut a clip of it first")
+        raise ffmpeg.TooLargeError(f"it has more than {MAX_SECONDS} s or {MAX_FRAMES} frames; trim it first")
     pictures = np.frombuffer(raw.read_bytes(), np.uint8).reshape(-1, SIDE, SIDE)
     if not len(pictures):
         raise MediaError("no frame of its picture stream can be decoded")
     if len(pictures) != len(times):
-        raise MediaError(f"ffmpeg told of {len(times)} frames and wrote {len(pictures)}")
+        raise MediaError(f"ffmpeg reported {len(times)} frames but wrote {len(pictures)}")
     waveform = _read(samples)
     levels = messages.levels_db(told)
     if found.audio and levels and loudness_db(waveform) < max(levels) - CANCELLED_DB:

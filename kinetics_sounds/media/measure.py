@@ -55,7 +55,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class AudioMeasurement:
     """Measurements of a decoded audio stream."""
 
     blocks: tuple[Block, ...]
@@ -71,7 +71,9 @@ class Heard:
         return [block.seconds for block in self.blocks]
 
 
-def hear(path: Path, audio: Audio, *, timeout_seconds: float, most_seconds: float | None = None) -> Heard:
+def measure_audio(
+    path: Path, audio: Audio, *, timeout_seconds: float, most_seconds: float | None = None
+) -> AudioMeasurement:
     """Decode an audio stream, or its first seconds, as packing does, and also each channel alone."""
     bounds: dict[str, Any] = {} if most_seconds is None else {"t": most_seconds}
     opened = ffmpeg.source(path, audio_codec=audio.codec, **bounds)[str(audio.index)]
@@ -85,7 +87,7 @@ def hear(path: Path, audio: Audio, *, timeout_seconds: float, most_seconds: floa
     if levels and level < max(levels) - CANCELLED_DB:
         level = max(levels)
         channel = encode.channel_name(levels.index(level), len(levels))
-    return Heard(blocks=tuple(messages.blocks(told)), level_db=level, channel=channel, messages=told)
+    return AudioMeasurement(blocks=tuple(messages.blocks(told)), level_db=level, channel=channel, messages=told)
 
 
 def measure(
@@ -110,7 +112,11 @@ def measure(
     video = _span(frames)
     if video is None:
         raise MediaError("no frame of its picture stream can be decoded")
-    heard = hear(path, found.audio, timeout_seconds=timeout_seconds, most_seconds=most_seconds) if found.audio else None
+    heard = (
+        measure_audio(path, found.audio, timeout_seconds=timeout_seconds, most_seconds=most_seconds)
+        if found.audio
+        else None
+    )
     audio = _span(heard.times) if heard else None
     width, height = (int(side) for side in header["dimensions 0"].split("x"))
     seconds = video.last_seconds - video.first_seconds
@@ -158,7 +164,7 @@ def misplaced(measured: Measured, *, seconds: float) -> str:
         return f"the sound begins {audio.first_seconds - video.first_seconds:+.2f} s from the picture"
     last = max(span.last_seconds for span in (video, audio) if span is not None)
     if last > seconds + LONGER_SECONDS:
-        return f"it ends at {last:.2f} s, after the {seconds:g} s asked for"
+        return f"it ends at {last:.2f} s, after the {seconds:g} s requested"
     return ""
 
 

@@ -1,4 +1,8 @@
-"""is the loudest band and column of the track (or the floor, if louder), 0 lies `range_db` below."""
+"""Mel-spectrogram image of a whole audio track (presets `paper` and `authors`: docs/decisions/0005).
+
+Its bytes are the same on every x86-64 CPU: pocketfft and the sparse product are plain compiled loops, and the logarithm, whose
+last bit may differ, is taken in float64 and stored as float16.
+"""
 
 import dataclasses
 import functools
@@ -101,7 +105,10 @@ def versions() -> dict[str, str]:
 
 
 def mel_image(waveform: np.ndarray, mel: Mel) -> np.ndarray:
-    """Mel-spectrogram image of a mono float32 waveform: float32 in [0, 1], shape (bands, columns), low bands first, C order."""
+    """Mel-spectrogram image of a mono float32 waveform: float32 in [0, 1], shape (bands, columns), low bands first, C order.
+
+    The loudest band and column of the track (or the floor, if louder) is 1, values `range_db` below it are 0.
+    """
     power_FT = np.maximum(power(waveform, mel).astype(np.float64), mel.least_power)
     reference = max(float(power_FT.max()), floor_power(mel))
     if reference == 0:

@@ -104,7 +104,7 @@ def reconfigured(messages: str) -> bool:
     )
 
 
-def torn(messages: str) -> bool:
+def garbled(messages: str) -> bool:
     """Whether a line about a frame or audio block lacks its filter's name, so that the functions here miss it.
 
     ffmpeg's threads share one log: while one writes a line in pieces (here the description of an output), another's line may

@@ -24,7 +24,7 @@ def check_room(count: int, height: int, width: int) -> None:
 def check_indices(numbers: list[int], length: int) -> None:
     """Raise MediaError for an empty list of indices, or an index outside of a clip of this length."""
     if not numbers or not 0 <= min(numbers) <= max(numbers) < length:
-        raise MediaError(f"frames {numbers[:1]} to {numbers[-1:]} are asked of a stored clip of {length}")
+        raise MediaError(f"frames {numbers[:1]} to {numbers[-1:]} were requested from a stored clip of {length}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def read_track(mp4: bytes) -> Track:
     if lacking := {b"stsz", b"stco", b"stsc", b"stsd"} - tables.keys():
         raise MediaError(f"the stored frames lack the tables {sorted(lacking)}")
     if b"ctts" in tables:
-        raise MediaError("the stored frames are reordered, which ks-shard never does: pack them again")
+        raise MediaError("the stored frames have B-frames, which ks-shard never writes; pack them again")
     sizes = _sizes(mp4, tables[b"stsz"][0])
     chunks = _column(mp4, tables[b"stco"][0])
     runs = _column(mp4, tables[b"stsc"][0], columns=3).reshape(
@@ -64,7 +64,7 @@ def read_track(mp4: bytes) -> Track:
     chunk_begins = before[np.minimum(np.cumsum(counts) - counts, len(sizes) - 1)]
     offsets = before + np.repeat(chunks - chunk_begins, counts)
     if (offsets + sizes).max() > len(mp4):
-        raise MediaError("the stored frames are cut short")
+        raise MediaError("the stored frames are truncated")
     keyframes = _column(mp4, tables[b"stss"][0]) - 1 if b"stss" in tables else np.arange(len(sizes))
     if len(keyframes) == 0 or keyframes[0] != 0 or (np.diff(keyframes) <= 0).any():
         raise MediaError("the stored frames do not begin with a keyframe")
@@ -78,7 +78,7 @@ def _inside(mp4: bytes, begin: int, end: int, *names: bytes) -> tuple[int, int]:
     for name in names:
         boxes = _boxes(mp4, begin, end)
         if name not in boxes:
-            raise MediaError(f"the stored frames are cut short or no H.264: there is no box {name!r}")
+            raise MediaError(f"the stored frames are truncated or not H.264: there is no box {name!r}")
         begin, end = boxes[name]
     return begin, end
 
@@ -89,7 +89,7 @@ def _boxes(mp4: bytes, begin: int, end: int) -> dict[bytes, tuple[int, int]]:
     while begin + 8 <= end:
         size, name = struct.unpack_from(">I4s", mp4, begin)
         if size < 8 or begin + size > end:
-            raise MediaError(f"the stored frames are cut short: box {name!r} claims {size} bytes")
+            raise MediaError(f"the stored frames are truncated: box {name!r} claims {size} bytes")
         found.setdefault(name, (begin + 8, begin + size))
         begin += size
     return found
@@ -107,5 +107,5 @@ def _sizes(mp4: bytes, begin: int) -> np.ndarray:
     if same == 0:
         return _column(mp4, begin + 4)
     if same * count > len(mp4):
-        raise MediaError("the stored frames are cut short")
+        raise MediaError("the stored frames are truncated")
     return np.full(count, same, dtype=np.int64)

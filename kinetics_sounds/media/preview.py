@@ -1,4 +1,4 @@
-"""A clip made small enough to lie within a page: an mp4 of picture and sound that any browser plays, and its mel-spectrogram."""
+"""Small preview of a clip for an HTML page: an mp4 that any browser plays, and its mel-spectrogram."""
 
 import tempfile
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ from .mel import Mel, mel_image
 from .probe import check_aspect, probe
 
 SIDE = 112
-"""Pixels of the picture's short side."""
+"""Shorter side of the picture in pixels."""
 FPS = 15
-"""Frames a second, at most."""
+"""Maximum frame rate."""
 CRF = 28
-"""x264 constant rate factor: coarse."""
+"""x264 constant rate factor: low quality, small files."""
 AUDIO_BITRATE = "40k"
 MOST_SECONDS = 30
-"""What comes later is left out."""
+"""Maximum length of a preview in seconds."""
 MEL = Mel(bands=64, columns=256)
-"""The picture of the sound."""
+"""Parameters of the mel-spectrogram."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
-    """A clip to see and hear."""
+    """Preview of a clip."""
 
     mp4: bytes
     mel_FT: np.ndarray | None
-    """From 0 to 1, low bands first, shape (F, T), over the whole of the mp4; None where there is no sound."""
+    """Mel-spectrogram of the whole mp4, values from 0 to 1, low bands first, shape (F, T); None without audio."""
 
 
 def of_clip(path: Path, *, channel: str = encode.MIX, timeout_seconds: float = 60) -> Preview:
-    """A preview of a clip's file, whose sound is made of `channel` (`encode.channel_name`).
+    """Preview of a clip's file, with audio from `channel` (`encode.channel_name`).
 
-    Raises MediaError where there is no picture or it does not decode.
+    Raises MediaError if there is no picture or it does not decode.
     """
     found = probe(path)
     if found.video is None:
@@ -63,7 +63,7 @@ def of_clip(path: Path, *, channel: str = encode.MIX, timeout_seconds: float = 6
 
 
 def of_arrays(frames_THWC: np.ndarray, waveform: np.ndarray | None, mel_FT: np.ndarray, *, fps: float) -> Preview:
-    """A preview of decoded frames (uint8, RGB), mono 24 kHz sound (None: silence), and its stored mel-spectrogram."""
+    """Preview of decoded frames (uint8, RGB), mono 24 kHz audio (None: silence), and its stored mel-spectrogram."""
     step = max(1, round(fps / FPS))
     kept_THWC, rate = frames_THWC[::step], fps / step
     silence = np.zeros(round(len(kept_THWC) / rate * encode.SAMPLE_RATE), np.float32)

@@ -156,9 +156,9 @@ class BadAspectError(MediaError):
 def check_aspect(video: Video) -> None:
     """Raise BadAspectError unless both sides have at least two pixels and their ratio is at most `MAX_ASPECT`."""
     if not 1 / MAX_ASPECT <= video.aspect <= MAX_ASPECT or min(video.width, video.height) < 2:
-        shown = f", shown {video.aspect:.4g} times as wide as high"
+        shown = f", displayed with aspect {video.aspect:.4g}"
         raise BadAspectError(
-            f"its picture is {video.width} x {video.height}{shown}; at most {MAX_ASPECT} to 1 and 2 pixels at least are packed"
+            f"its picture is {video.width} x {video.height}{shown}; the limits are an aspect of {MAX_ASPECT} to 1 and 2 pixels"
         )
 
 
@@ -188,7 +188,7 @@ def frame_rate(video: Video, path: Path) -> Fraction:
 def constant_rate(path: Path) -> bool:
     """Whether the frames of the default picture stream have a constant rate, by their packets.
 
-    No frame may be half a frame off the one before, or a whole frame off its position among all.
+    No frame may come half a frame too early or too late after the one before, or be a whole frame off its position among all.
     """
     starts = sorted(start for start, _ in _times(path)["video"])
     if len(starts) < 3:

@@ -32,7 +32,9 @@ def read(flac: bytes, *, first: int = 0, count: int | None = None, length: int |
                 raise MediaError(f"the stored sound has {track.frames} samples, not {length}")
             wanted = track.frames - first if count is None else count
             if first < 0 or wanted < 0 or first + wanted > track.frames:
-                raise MediaError(f"{count} samples from {first} on are asked of a stored sound of {track.frames}")
+                raise MediaError(
+                    f"{count} samples from {first} on were requested from a stored sound of {track.frames}"
+                )
             track.seek(first)
             waveform: np.ndarray = track.read(wanted, dtype="float32")
     except (soundfile.SoundFileError, ValueError) as error:

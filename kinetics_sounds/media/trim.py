@@ -18,7 +18,7 @@ import ffmpeg as builder
 from ..errors import MediaError
 from . import ffmpeg, hdr, messages, timeline
 from .encode import ENDS_SECONDS, MIX, STEP_SECONDS, OutOfSyncError
-from .measure import CANCELLED_DB, Heard, Measured, damage, hear, stills
+from .measure import CANCELLED_DB, AudioMeasurement, Measured, damage, measure_audio, stills
 from .probe import Audio, Probe, Span, Video, check_aspect, covered, frame_rate, probe, spans
 
 PREROLL_SECONDS = 1.0
@@ -120,7 +120,7 @@ def cut(
                 sound = _sound(heard, Path(name))
                 told = _picture(source, sound.wav, out, rate=rate)
                 if _shown_and_heard(source, sound, told) != first:
-                    raise UnreadableError("two readings of it differ: the disk or the network share fails now and then")
+                    raise UnreadableError("two readings of it differ: the disk or network share is unreliable")
             again = told
             if messages.reconfigured(told):
                 again = _picture(_steady(source, Path(name), told), sound.wav, out, rate=rate)
@@ -128,7 +128,7 @@ def cut(
         except EmptySpanError:
             if not _shown(source):
                 raise EmptySpanError(
-                    f"no frame lies between {start_seconds:g} s and {start_seconds + seconds:g} s"
+                    f"there is no frame between {start_seconds:g} s and {start_seconds + seconds:g} s"
                 ) from None
             raise
 
@@ -156,7 +156,7 @@ def _sound(source: _Source, scratch: Path, *, channel: int | None = None) -> _So
     if not pieces:
         raise _nothing_heard(source, told)
     if raw.stat().st_size != sum(block.length for block in blocks) * channels * 4:
-        raise OutOfSyncError("ffmpeg wrote another number of samples of sound than it told of")
+        raise OutOfSyncError("ffmpeg wrote another number of sound samples than it reported")
     track = timeline.write_wav(raw, wav, pieces, rate=rate, channels=channels)
     raw.unlink()
     levels = messages.levels_db(told) if len({block.channels for block in decoded}) == 1 else []
@@ -178,7 +178,7 @@ def _nothing_heard(source: _Source, told: str) -> MediaError:
         return MediaError(f"none of its sound in the span can be decoded ({errors} errors)")
     if spans(source.path)[1] is None:
         return NoSoundError("its sound stream holds no samples")
-    return EmptySpanError(f"the sound covers 0.00 s of the {source.seconds:g} s asked for")
+    return EmptySpanError(f"the sound covers 0.00 s of the {source.seconds:g} s requested")
 
 
 def _picture(source: _Source, wav: Path, out: Path, *, rate: Fraction) -> str:
@@ -214,7 +214,7 @@ def _picture(source: _Source, wav: Path, out: Path, *, rate: Fraction) -> str:
     except ffmpeg.FailedError as error:
         if messages.decode_errors(error.messages, "v") or _in_span(source, messages.frames(error.messages)):
             raise
-        raise EmptySpanError("no frame lies in the span") from error
+        raise EmptySpanError("there is no frame in the span") from error
 
 
 def _in_span(source: _Source, frames: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -262,7 +262,7 @@ def _steady(source: _Source, scratch: Path, told: str) -> _Source:
     """
     size = messages.size(told)
     if size is None:
-        raise MediaError(f"ffmpeg {ffmpeg.version()} named no output size: {ffmpeg.last_words(told)}")
+        raise MediaError(f"ffmpeg {ffmpeg.version()} reported no output size: {ffmpeg.last_words(told)}")
     width, height = size
     copy = scratch / "steady.mkv"
     picture = (
@@ -294,8 +294,8 @@ def _finished(source: _Source, sound: _Sound, out: Path, *, rate: Fraction, told
     frames = messages.frames(told)
     made, (video, packets) = probe(out), spans(out)
     if video is None or packets is None or made.video is None or made.audio is None:
-        raise EmptySpanError("no frame lies in the span")
-    heard = hear(out, made.audio, timeout_seconds=source.timeout_seconds)
+        raise EmptySpanError("there is no frame in the span")
+    heard = measure_audio(out, made.audio, timeout_seconds=source.timeout_seconds)
     _check(source, sound, video, heard, frames=frames, rate=rate)
     begin, end = source.begin, source.end
     first = max(min(start for start, _ in frames), begin) - begin
@@ -320,7 +320,13 @@ def _finished(source: _Source, sound: _Sound, out: Path, *, rate: Fraction, told
 
 
 def _check(
-    source: _Source, sound: _Sound, video: Span, heard: Heard, *, frames: Sequence[tuple[float, float]], rate: Fraction
+    source: _Source,
+    sound: _Sound,
+    video: Span,
+    heard: AudioMeasurement,
+    *,
+    frames: Sequence[tuple[float, float]],
+    rate: Fraction,
 ) -> None:
     """Raise OutOfSyncError unless both streams start at 0 and end with the source's, and the audio has no gap."""
     frame = float(1 / rate)
@@ -331,13 +337,13 @@ def _check(
     near = max(frame, ENDS_SECONDS)
     if abs(video.first_seconds) > frame or not earliest - near <= video.last_seconds <= latest + near:
         raise OutOfSyncError(
-            f"the picture lies from {video.first_seconds:.3f} to {video.last_seconds:.3f} s in the finished file, and ends "
+            f"the picture is from {video.first_seconds:.3f} to {video.last_seconds:.3f} s in the finished file, and ends "
             f"at {latest:.3f} s in the source"
         )
     first, last = (heard.times[0][0], heard.times[-1][1]) if heard.blocks else (0.0, 0.0)
     samples = sum(block.length / block.rate for block in heard.blocks)
     if max(abs(first), abs(last - sound.seconds), abs(samples - sound.seconds)) > STEP_SECONDS:
         raise OutOfSyncError(
-            f"the sound lies from {first:.3f} to {last:.3f} s in the finished file, {samples:.3f} s of it, and is "
+            f"the sound is from {first:.3f} to {last:.3f} s in the finished file, {samples:.3f} s of it, and is "
             f"{sound.seconds:.3f} s long in the source"
         )

@@ -104,7 +104,7 @@ READABLE = (1, DATASET_SCHEMA)
 FINGERPRINTS = ("selection", "content")
 """Fields added in schema 2 of `dataset.json`, for the set and for each split."""
 
-MENDING = "copy it again, or make it anew with ks-shard --check_bytes"
+MENDING = "copy it again, or rebuild it with ks-shard --check_bytes"
 """Remedy for a damaged file, in error messages."""
 
 Record = TypeVar("Record")
@@ -170,7 +170,7 @@ def _read(path: Path, what: str) -> bytes:
             f"{path.parent}: has no {what} ({path.name} is missing); make the set with ks-shard, or let it finish"
         ) from error
     except OSError as error:
-        remedy = "make the set again with ks-shard" if path.is_dir() else "see that the disk is there"
+        remedy = "make the set again with ks-shard" if path.is_dir() else "check that the disk is available"
         raise ShardError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
     if len(data) > MOST_BYTES:
         raise ShardError(f"{path}: is larger than any {what}; make the set again with ks-shard")
@@ -195,18 +195,18 @@ def parse(
     readable = READABLE if kind is Dataset else (SCHEMA,)
     if type(schema) is not int or schema not in readable:
         told = " and ".join(map(str, readable))
-        raise ShardError(f"{place}: is of schema {schema}, where this version reads {told}; {remake}")
+        raise ShardError(f"{place}: has schema {schema}, but this version reads {told}; {remake}")
     told = document.pop("checksum", None)
     if kind is not Dataset:
         del document["schema"]
     if not isinstance(told, str) or not told.isascii() or told != _digest(data.replace(told.encode(), b"0" * 64, 1)):
-        raise ShardError(f"{place}: is damaged (its checksum is another); {mending}")
+        raise ShardError(f"{place}: is damaged (its checksum differs); {mending}")
     try:
         if kind is Dataset:
             _check_fingerprints(document)
         record: Record = _reader(cast("Any", kind))(document)  # mypy takes a class for one that has no hash
     except (KeyError, TypeError) as error:
-        raise ShardError(f"{place}: is not what describes a {what} ({error}); {remake}") from error
+        raise ShardError(f"{place}: is not a valid {what} ({error}); {remake}") from error
     return record
 
 
@@ -223,12 +223,12 @@ def _check_fingerprints(document: dict[str, Any]) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("it says something twice")
+        raise ValueError("it has a duplicate key")
     return found
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 @cache
@@ -261,7 +261,7 @@ def _fields(value: object, known: Iterable[frozenset[str]]) -> frozenset[str]:
     """Field names of an object; raises TypeError unless they are those of one of several dataclasses."""
     found = frozenset(_one(dict, value))
     if found not in known:
-        raise TypeError(f"nothing has the fields {', '.join(sorted(found))}")
+        raise TypeError(f"unknown fields {', '.join(sorted(found))}")
     return found
 
 

@@ -1,8 +1,9 @@
 """File names of a shard set and part names of a sample; defined only here.
 
-SHARDS/dataset.json what the set holds, and all parameters needed to make it again SHARDS/stats.json mean and standard deviation
-of its log spectrograms, if ks-shard stats computed them SHARDS/{split}/{split}-000000.tar plain WebDataset, USTAR: the parts
-below, sample by sample SHARDS/{split}/{split}-000000.json the tar's index: byte range of each part, and the tar's checksum
+SHARDS/dataset.json                what the set holds, and all parameters needed to make it again
+SHARDS/stats.json                  mean and standard deviation of its spectrograms, if ks-shard stats computed them
+SHARDS/{split}/{split}-000000.tar  plain WebDataset, USTAR: the parts below, sample by sample
+SHARDS/{split}/{split}-000000.json the tar's index: byte range of each part, and the tar's checksum
 """
 
 from pathlib import Path

@@ -87,9 +87,9 @@ def _split(root: Path | Address, name: str, cache: Cache | None) -> Split:
     )
     split = _joined_split(columns, dataset, name, cache)
     if len(split) != facts.samples:
-        raise ShardError(f"{root}: {name} has {len(split)} samples where {layout.DATASET} says {facts.samples}")
+        raise ShardError(f"{root}: {name} has {len(split)} samples, but {facts.samples} according to {layout.DATASET}")
     if len(np.unique(split.key_N)) != len(split):
-        raise ShardError(f"{root}: {name} has samples twice; make the set again with ks-shard")
+        raise ShardError(f"{root}: {name} has duplicate samples; make the set again with ks-shard")
     return split
 
 
@@ -159,13 +159,13 @@ def tables(read: Index, dataset: Dataset, place: str) -> tuple[np.ndarray, np.nd
     if read.recipe != dataset.recipe or (read.keys and read.parts != dataset.parts):
         raise ShardError(f"{place}: belongs to another set than {layout.DATASET}; make it with ks-shard")
     if max(read.label_indices, default=-1) >= len(dataset.labels):
-        raise ShardError(f"{place}: has labels that {layout.DATASET} does not name; make the set again with ks-shard")
+        raise ShardError(f"{place}: has labels that are not in {layout.DATASET}; make the set again with ks-shard")
     lines = "".join(f"{key}\n" for key in read.keys)
     if not _KEYS.fullmatch(lines) or lines.count("\n") != len(read.keys):
-        raise ShardError(f"{place}: has keys that are no names; make the set again with ks-shard")
+        raise ShardError(f"{place}: has invalid keys; make the set again with ks-shard")
     offset_NP, size_NP, crc_NP = (_table(rows, len(dataset.parts)) for rows in (read.offsets, read.sizes, read.crcs))
     if not _fits(offset_NP.ravel(), size_NP.ravel(), read.bytes) or (crc_NP >= 2**32).any():
-        raise ShardError(f"{place}: has parts that overlap or leave their tar; make the set again with ks-shard")
+        raise ShardError(f"{place}: has parts that overlap or exceed their tar; make the set again with ks-shard")
     return offset_NP, size_NP, crc_NP
 
 
@@ -188,7 +188,7 @@ def _check_size(tar: Path | Address, size: int) -> None:
     except OSError as error:
         raise ShardError(f"{tar}: cannot be read: {error.strerror}; copy it, or make it with ks-shard") from error
     if found is None:
-        raise ShardError(f"{tar}: is not there, but its index is; upload it, or make it with ks-shard")
+        raise ShardError(f"{tar}: is missing, but its index exists; upload it, or make it with ks-shard")
     if found != size:
         fault = "cut short" if found < size else "not what its index describes"
         raise ShardError(f"{tar}: is {fault} ({found} bytes, not {size}); copy both again, or make them with ks-shard")

@@ -30,7 +30,7 @@ MOMENTARY = (
 """errno values after which the same read may succeed: shared disks have momentary failures."""
 BACKOFF = retry.Backoff(attempts=4, first_seconds=0.1, factor=10, longest_seconds=5.0)
 """Retries of a read with a momentary failure."""
-WITHOUT_CACHE = "a remote set is read through a cache"
+WITHOUT_CACHE = "a remote set needs a cache"
 
 T = TypeVar("T")
 Fetching = Callable[[], contextlib.AbstractContextManager[None]]
@@ -124,7 +124,7 @@ class Split:
         with set_errors():
             return self.cache.open(place, size=tar.bytes, sha256=tar.sha256)
 
-    def open_anew(self, tar: ShardInfo, descriptor: int) -> int:
+    def fetch_again(self, tar: ShardInfo, descriptor: int) -> int:
         """Fetch a tar of a remote set again, after its copy (open as `descriptor`) proved damaged; returns a new descriptor.
 
         Raises ShardError if it is unavailable.
@@ -170,7 +170,9 @@ class Parts:
         with self.fetching():
             for first, size, crc in pieces:
                 if not 0 <= first <= first + size <= whole:
-                    raise BadSampleError(f"{self}: bytes {first} to {first + size} are asked of a {part} of {whole}")
+                    raise BadSampleError(
+                        f"{self}: bytes {first} to {first + size} were requested from a {part} of {whole}"
+                    )
                 found.append(self._checked(part, offset + first, size, crc))
         return found
 
@@ -189,12 +191,12 @@ class Parts:
         if not _is(data, size, crc):  # it may have been the disk's moment
             data = self._read(offset, size)
         if not _is(data, size, crc) and self.split.cache is not None:
-            damaged, self.descriptor = self.descriptor, self.split.open_anew(self.tar, self.descriptor)
+            damaged, self.descriptor = self.descriptor, self.split.fetch_again(self.tar, self.descriptor)
             os.close(damaged)
             data = self._read(offset, size)
         if not _is(data, size, crc):
             fault = "damaged" if len(data) == size else "cut short"
-            raise BadSampleError(f"{self}: its {part} is {fault}; copy the tar again, or see ks-shard --verify")
+            raise BadSampleError(f"{self}: its {part} is {fault}; copy the tar again, or run ks-shard --verify")
         return data
 
     def _read(self, offset: int, size: int) -> bytes:
@@ -213,7 +215,7 @@ def _with_retry(tar: ShardInfo, read: Callable[[], T]) -> T:
     try:
         return retry.call(read, may_pass=lambda error: getattr(error, "errno", None) in MOMENTARY, backoff=BACKOFF)
     except OSError as error:
-        raise ShardError(f"{tar}: cannot be read: {error.strerror}; see that the disk is there") from error
+        raise ShardError(f"{tar}: cannot be read: {error.strerror}; check that the disk is available") from error
 
 
 def _is(data: bytes, size: int, crc: int) -> bool:

@@ -61,7 +61,7 @@ def read(place: Address) -> tuple[Statistics, ...]:
     told, data = _read(place)
     if data is None:
         return ()
-    mending = "delete it, and make it again with ks-shard stats"
+    mending = "delete it, and compute it again with ks-shard stats"
     try:
         found = index.parse(data, told, _File, "set's statistics", mending=mending, remake=mending).entries
     except ValueError as error:  # numbers that make no spectrogram
@@ -69,7 +69,7 @@ def read(place: Address) -> tuple[Statistics, ...]:
     for each in found:
         sound = all(map(math.isfinite, (*each.mean, *each.std))) and min(each.std, default=0) >= 0
         if not sound or not len(each.mean) == len(each.std) == each.numbers.bins:
-            raise ShardError(f"{told}: its statistics are not of {each.numbers.bins} bins; {mending}")
+            raise ShardError(f"{told}: its statistics do not have {each.numbers.bins} bins; {mending}")
     return found
 
 
@@ -89,13 +89,13 @@ def find(place: Address, dataset: Dataset, split: str, numbers: Numbers) -> Stat
     own = dataset.splits[split].fingerprint
     if found.fingerprint != own:
         raise ShardError(
-            f"{place}: its statistics of {split} are of other clips (fingerprint {found.fingerprint[:16]}, not {own[:16]}); "
+            f"{place}: its statistics of {split} belong to other clips (fingerprint {found.fingerprint[:16]}, not {own[:16]}); "
             f"{remedy}"
         )
     if found.data_recipe != dataset.recipe:
         raise ShardError(
-            f"{place}: its statistics of {split} are of the same clips packed otherwise (data recipe "
-            f"{found.data_recipe[:16] or 'not told'}, not {dataset.recipe[:16]}); {remedy}"
+            f"{place}: its statistics of {split} belong to the same clips packed with other settings (data recipe "
+            f"{found.data_recipe[:16] or 'not recorded'}, not {dataset.recipe[:16]}); {remedy}"
         )
     return found
 
@@ -140,7 +140,7 @@ def _read(place: Address) -> tuple[str, bytes | None]:
     except FileNotFoundError:
         return str(path), None
     except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror}; see that the disk is there") from error
+        raise ShardError(f"{path}: cannot be read: {error.strerror}; check that the disk is available") from error
     if len(data) > MOST_BYTES:
         raise ShardError(f"{path}: is larger than any set's statistics; delete it")
     return str(path), data

@@ -85,7 +85,7 @@ class ShardWriter:
         """Append a sample; raises ValueError if its parts differ from those of the samples before it."""
         names = tuple(sorted(sample.parts))
         if self._rows and names != self._parts:
-            raise ValueError(f"{sample.key} has the parts {names}, where the set has {self._parts}")
+            raise ValueError(f"{sample.key} has the parts {names}, but the set has {self._parts}")
         self._parts = names
         offsets: list[int] = []
         for name in names:

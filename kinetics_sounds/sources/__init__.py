@@ -63,14 +63,12 @@ def advice(source: OnDisk, near_misses: Sequence[str], *, found: int) -> list[st
     """Hints about missing clips of a folder: near misses, and if nothing was found, what is there instead."""
     lines: list[str] = []
     if near_misses:
-        lines.append(f"files not taken: {len(near_misses)}, such as: {near_misses[0]}")
+        lines.append(f"files not used: {len(near_misses)}, such as: {near_misses[0]}")
     if not found:
         count, first = source.seen()
         such = f" (such as {', '.join(first)})" if first else ""
         known = ", ".join(source.patterns)
-        lines.append(
-            f"none of its {count} files{such} is named after a clip that is asked for; names that are read: {known}"
-        )
+        lines.append(f"none of its {count} files{such} is named after a requested clip; recognised names: {known}")
     return lines
 
 
@@ -160,7 +158,7 @@ def _parsed(spec: Address | str) -> tuple[ModuleType, str, str]:
     spec = Address(spec).real
     name, _, argument = spec.partition(":")
     if spec and Path(spec).exists() and name not in plugins.names(__name__):
-        raise SourceError(f"--source {spec}: a folder is named as local:{spec}")
+        raise SourceError(f"--source {spec}: write a folder as local:{spec}")
     return plugins.load(__name__, name), name, argument
 
 

@@ -102,7 +102,7 @@ class Source:
         for time in dict.fromkeys((f"{clip.time_start:06d}", str(clip.time_start), str(1000 * clip.time_start))):
             if paths := self._seen.by_stem.get(f"{clip.youtube_id}_{time}"):
                 name = f"{clip.key}{os.path.splitext(paths[0])[1]}"  # noqa: PTH122
-                return f"{self._origin(paths[0])} has no end in its name; if it is the clip's span, rename it to {name}"
+                return f"{self._origin(paths[0])} has no end time in its name; if it is the clip's span, rename it to {name}"
         return ""
 
     def first(self) -> str | None:
@@ -117,11 +117,11 @@ class Source:
         except OSError as error:
             if error.errno not in _GONE:
                 raise
-            gone = "is a link that leads nowhere" if path.is_symlink() else "is gone since the folder was read"
+            gone = "is a broken link" if path.is_symlink() else "was deleted after the folder was read"
             return FetchResult(status=Status.NOT_IN_SOURCE, detail=f"{origin} {gone}", origin=origin)
         if not stat.S_ISREG(mode):
             what = next((name for is_one, name in _NO_FILE.items() if is_one(mode)), "a device")
-            detail = f"{origin} is {what} and no file; put the video itself in its place"
+            detail = f"{origin} is {what}, not a file; replace it by the video itself"
             return FetchResult(status=Status.NOT_IN_SOURCE, detail=detail, origin=origin)
         trimmed = {"auto": None, "yes": True, "no": False}[self.options.trimmed]
         if _stem(path.name) in _trimmed_names(clip):

@@ -71,9 +71,7 @@ def apart(check: Check, asked: Asked) -> list[Finding]:
     try:
         child = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
     except OSError as error:
-        remedy = (
-            "end other processes, or have their limit or that of memory raised (ulimit -u, docker run --pids-limit)"
-        )
+        remedy = "end other processes, or raise the limit of processes or memory (ulimit -u, docker run --pids-limit)"
         return [Finding(name, Verdict.MISSING, f"no process can be started: {error}", remedy)]
     with child:
         try:
@@ -88,7 +86,7 @@ def apart(check: Check, asked: Asked) -> list[Finding]:
     if child.returncode != 0:
         found.append(_died(name, child.returncode, noise, of_url(asked.subject)))
     elif not found:
-        found.append(Finding(name, Verdict.MISSING, "the check found nothing", "that is a bug: report it"))
+        found.append(Finding(name, Verdict.MISSING, "the check found nothing", "this is a bug: report it"))
     return found
 
 
@@ -122,9 +120,9 @@ def ending(code: int) -> str:
     if code >= 0:
         return f"its process ended with exit code {code}"
     try:
-        return f"its process died of {signal.Signals(-code).name}"
+        return f"its process was killed by {signal.Signals(-code).name}"
     except ValueError:
-        return f"its process died of signal {-code}"
+        return f"its process was killed by signal {-code}"
 
 
 def _name(check: str, asked: Asked) -> str:
@@ -146,15 +144,15 @@ def _kill(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _hung(name: str, seconds: float) -> Finding:
-    remedy = f"try again with nothing else running, or a longer --timeout; if it hangs again, do without {name} here"
+    remedy = f"try again with nothing else running, or a longer --timeout; if it hangs again, do not use {name} here"
     return Finding(name, Verdict.MISSING, f"took more than {seconds:g} s and was killed", remedy)
 
 
 def _died(name: str, code: int, noise: bytes, secrets: Sequence[str]) -> Finding:
     found = redact(ending(code) + last_words(noise.decode("utf-8", "replace")), secrets)
-    return Finding(name, Verdict.MISSING, found, "reinstall what it names; if that does not help, report it")
+    return Finding(name, Verdict.MISSING, found, "reinstall the named package; if that does not help, report it")
 
 
 def _raised(name: str, error: Exception, secrets: Sequence[str]) -> Finding:
     found = redact(f"{type(error).__name__}: {error}", secrets)
-    return Finding(name, Verdict.MISSING, found, "mend or reinstall what it names; if that does not help, report it")
+    return Finding(name, Verdict.MISSING, found, "fix or reinstall the named package; if that does not help, report it")

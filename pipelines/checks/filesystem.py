@@ -19,7 +19,7 @@ def disk(asked: Asked) -> Iterator[Finding]:
     place = nearest(Path(asked.out))
     usage = shutil.disk_usage(place)
     found = f"{usage.free / GIGABYTE:.1f} GB free of {usage.total / GIGABYTE:.1f} GB at {place}"
-    remedy = "free some, or name another folder with --out; K100 takes about 120 GB of clips and 55 GB of shards"
+    remedy = "free space, or choose another folder with --out; K100 takes about 120 GB of clips and 55 GB of shards"
     if usage.free < TOO_LITTLE:
         yield Finding("disk", Verdict.MISSING, found, remedy)
     elif usage.free < LITTLE:
@@ -31,14 +31,14 @@ def disk(asked: Asked) -> Iterator[Finding]:
 def file_system(asked: Asked) -> Iterator[Finding]:
     """Test each file system feature that the commands need, with temporary files."""
     place = nearest(Path(asked.out))
-    remedy = "name a folder on another disk with --out; a network folder must be mounted with locks"
+    remedy = "choose a folder on another disk with --out; a network folder must be mounted with locks"
     if Path(asked.out).exists() and not Path(asked.out).is_dir():
-        yield Finding("file system", Verdict.MISSING, f"{asked.out} is no folder", "name a folder with --out")
+        yield Finding("file system", Verdict.MISSING, f"{asked.out} is not a folder", "choose a folder with --out")
         return
     try:
         scratch = tempfile.mkdtemp(prefix=".ks-doctor-", dir=place)
     except OSError as error:
-        yield Finding("file system", Verdict.MISSING, f"{place}: nothing can be written: {error.strerror}", remedy)
+        yield Finding("file system", Verdict.MISSING, f"{place}: is not writable: {error.strerror}", remedy)
         return
     try:
         faults = list(_faults(Path(scratch)))

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 
+from kinetics_sounds import cores as usable_cores
+
 from . import GIGABYTE, Asked, Finding, Verdict
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
@@ -29,7 +31,7 @@ def clock(_asked: Asked) -> Iterator[Finding]:
     if now + timedelta(days=1) < newest:
         found += f"; before {what} on {newest:%Y-%m-%d}"
         remedy = (
-            "set the clock (timedatectl set-ntp true; of a container: its host's); downloads fail under a wrong one"
+            "set the clock (timedatectl set-ntp true; of a container: its host's); downloads fail with a wrong clock"
         )
         yield Finding("clock", Verdict.MISSING, found, remedy)
     else:
@@ -56,44 +58,14 @@ def calendar_version(version: str) -> datetime | None:
 
 
 def cores(_asked: Asked) -> Iterator[Finding]:
-    """Cores that this process may use, and cores that the commands count."""
-    there = os.cpu_count() or 1
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
-    granted = cpu_quota()
-    usable = max(1, math.floor(min(there, bound, granted)))
+    """Cores that this process may use, which is what commands count."""
+    there, bound, granted = os.cpu_count() or 1, usable_cores.of_affinity(), usable_cores.quota()
+    usable = usable_cores.usable()
     if usable == there:
         yield Finding("cores", Verdict.OK, f"{there}")
         return
     why = f"affinity allows {bound}" + (f", control groups grant {granted:g}" if math.isfinite(granted) else "")
-    remedy = f"give --workers {usable}: commands count {there} by themselves, and more processes than cores are slower"
-    yield Finding("cores", Verdict.WARNING, f"{usable} of {there} may be used ({why})", remedy)
-
-
-def cpu_quota(*, mine: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> float:
-    """Cores granted to this process by its control groups (v1 or v2); infinite without a limit."""
-    least = math.inf
-    for line in mine.read_text().splitlines() if mine.is_file() else ():
-        _, controllers, place = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        for mount in (groups, groups / "unified", groups / controllers, groups / "cpu"):
-            inner = mount / place.lstrip("/")
-            for folder in (inner, *inner.parents):
-                if folder.is_relative_to(mount):
-                    least = min(least, _granted(folder))
-    return least
-
-
-def _granted(folder: Path) -> float:
-    """Cores granted by one control group."""
-    try:
-        quota, period = (folder / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-        except OSError:
-            return math.inf
-    return int(quota) / int(period) if quota != "max" and int(quota) > 0 else math.inf
+    yield Finding("cores", Verdict.OK, f"{usable} of {there} may be used ({why})")
 
 
 def open_files(_asked: Asked) -> Iterator[Finding]:
@@ -105,7 +77,7 @@ def open_files(_asked: Asked) -> Iterator[Finding]:
     else:
         remedy = f"ulimit -n {FEW_FILES * 64 if hard == resource.RLIM_INFINITY else hard} before the command"
         if 0 <= hard < FEW_FILES:
-            remedy = "have the hard limit raised (/etc/security/limits.conf, or docker run --ulimit nofile=65536)"
+            remedy = "raise the hard limit (/etc/security/limits.conf, or docker run --ulimit nofile=65536)"
         yield Finding("open files", Verdict.WARNING, f"{soft} a process ({most})", remedy)
 
 

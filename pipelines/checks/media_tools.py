@@ -28,10 +28,10 @@ def ffmpeg(asked: Asked) -> Iterator[Finding]:
     """The ffmpeg in use, and whether it has all required components."""
     from kinetics_sounds.media import ffmpeg as tool
 
-    remedy = "unset IMAGEIO_FFMPEG_EXE to use the one that imageio-ffmpeg brings, or name a full build with it"
+    remedy = "unset IMAGEIO_FFMPEG_EXE to use imageio-ffmpeg's own, or set it to a full build"
     try:
         path = tool.executable()
-        lacking = tool.lacking(timeout_seconds=asked.timeout_seconds / 4)
+        lacking = tool.missing_components(timeout_seconds=asked.timeout_seconds / 4)
         found = f"{tool.version()} ({path})"
     except (MediaError, OSError, subprocess.SubprocessError) as error:
         yield Finding("ffmpeg", Verdict.MISSING, f"does not run: {error}", remedy)
@@ -63,10 +63,10 @@ def clip(asked: Asked) -> Iterator[Finding]:
     facts = (cut.video.count, made.num_frames, round(made.waveform.size / RATE, 1), image.shape)
     told = f"{facts[1]} frames, {facts[2]:g} s of sound, mel {facts[3][0]} x {facts[3][1]}"
     if facts == (FPS, FPS, 1.0, (256, 256)):
-        yield Finding("clip", Verdict.OK, f"cut and packed: {told}")
+        yield Finding("clip", Verdict.OK, f"trimmed and packed: {told}")
     else:
         remedy = "unset IMAGEIO_FFMPEG_EXE if it is set, and reinstall imageio-ffmpeg and av"
-        yield Finding("clip", Verdict.MISSING, f"one second of {FPS} frames was cut and packed to {told}", remedy)
+        yield Finding("clip", Verdict.MISSING, f"one second of {FPS} frames was trimmed and packed to {told}", remedy)
 
 
 def decoders(asked: Asked) -> Iterator[Finding]:
@@ -103,11 +103,11 @@ def decoder(asked: Asked) -> Iterator[Finding]:
         return
     away_NN = np.abs(shown.mean((1, 2))[:, None] - _colours()[None]).max(-1)
     if shown.shape != (FRAMES, 48, 64, 3) or list(away_NN.argmin(1)) != order or away_NN.min(1).max() > MOST_LEVELS:
-        found = f"its frames, of shape {shown.shape}, are not those that were stored"
+        found = f"its frames, of shape {shown.shape}, are not the stored ones"
         yield Finding(name, Verdict.MISSING, found, remedy)
     elif not _as_reference(mp4, order, shown):
         found = f"decodes, but not to the same bits as {REFERENCE}"
-        yield Finding(name, Verdict.WARNING, found, "use one decoder for all runs that are to be compared")
+        yield Finding(name, Verdict.WARNING, found, "use the same decoder for all runs to be compared")
     else:
         yield Finding(name, Verdict.OK, f"{FRAMES} frames, as they were stored")
 

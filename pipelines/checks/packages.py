@@ -26,7 +26,7 @@ def python(_asked: Asked) -> Iterator[Finding]:
     if machine == "Linux x86_64":
         yield Finding("platform", Verdict.OK, machine)
     else:
-        remedy = "see what the other checks say; shards may differ in their bytes from those made on x86-64"
+        remedy = "see the other checks; shards may differ in their bytes from those made on x86-64"
         yield Finding("platform", Verdict.WARNING, f"{machine}; only Linux x86-64 is tested", remedy)
 
 
@@ -76,11 +76,11 @@ def commands(_asked: Asked) -> Iterator[Finding]:
         try:
             entry.load()
         except Exception as error:  # noqa: BLE001 - a broken package may raise anything when it is imported
-            remedy = "reinstall what it names, for example with pip install --force-reinstall NAME"
+            remedy = "reinstall the named package, for example with pip install --force-reinstall NAME"
             yield Finding(entry.name, Verdict.MISSING, f"{type(error).__name__}: {error}", remedy)
         else:
             fine.append(entry.name)
     if fine:
         yield Finding("commands", Verdict.OK, f"{', '.join(sorted(fine))} load")
     else:
-        yield Finding("commands", Verdict.MISSING, "none is installed that loads", f"pip install {DISTRIBUTION}")
+        yield Finding("commands", Verdict.MISSING, "none is installed and working", f"pip install {DISTRIBUTION}")

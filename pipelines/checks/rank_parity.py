@@ -24,7 +24,9 @@ def distributed(_asked: Asked) -> Iterator[Finding]:
     compared = subprocess.run([*PYTHON, "-m", AGREE], check=False, capture_output=True, text=True)
     if compared.returncode not in (0, DIFFERS) or not compared.stdout:
         found = ending(compared.returncode) + last_words(compared.stderr)
-        remedy = "read what the ranks said; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME names the network where there are several"
+        remedy = (
+            "read the ranks' output; GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME selects the network if there are several"
+        )
         yield Finding("ranks", Verdict.MISSING, found, remedy)
         return
     yield from findings(json.loads(compared.stdout), right=compared.returncode == 0)
@@ -35,11 +37,11 @@ def findings(report: Mapping[str, Any], *, right: bool) -> Iterator[Finding]:
     ranks = f"{report['ranks']} ranks on {report['device']} by {report['backend']}"
     off = f"off by {report['still']:.1g}, with batch norms over all ranks by {report['synchronised']:.1g}"
     if right:
-        yield Finding("ranks", Verdict.OK, f"{ranks}: losses and gradients are those of one process ({off})")
+        yield Finding("ranks", Verdict.OK, f"{ranks}: losses and gradients equal those of one process ({off})")
     else:
-        remedy = "train on one device, or install another torch: what these ranks learn is not what one would"
+        remedy = "train on one device, or install another torch: these ranks do not compute what one process would"
         yield Finding(
-            "ranks", Verdict.MISSING, f"{ranks}: losses or gradients are not those of one process ({off})", remedy
+            "ranks", Verdict.MISSING, f"{ranks}: losses or gradients differ from those of one process ({off})", remedy
         )
     speed = BYTES / report["seconds"] / 1e9
     yield Finding(

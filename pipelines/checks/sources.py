@@ -25,11 +25,11 @@ SECONDS = 10
 """Length of the requested span in seconds."""
 _REMEDIES = {
     Status.NO_FORMATS: "pip install --upgrade 'yt-dlp[default]' and have a JavaScript runtime, then try again",
-    Status.NOT_IN_SOURCE: "see that the source is the one meant, and that it is whole",
-    Status.DISK_FULL: "free some space where temporary files go, or name another place with TMPDIR",
-    Kind.PERMANENT: "that video is not to be had: name another with --live_id",
-    Kind.RETRY: "look at this machine's network, proxy (HTTPS_PROXY) and clock, then try again",
-    Kind.BLOCKED: "wait some hours before a build, or build from another address",
+    Status.NOT_IN_SOURCE: "check that this is the intended source, and that it is complete",
+    Status.DISK_FULL: "free some space where temporary files go, or set TMPDIR to another folder",
+    Kind.PERMANENT: "that video is unavailable: choose another with --live_id",
+    Kind.RETRY: "check this machine's network, proxy (HTTPS_PROXY) and clock, then try again",
+    Kind.BLOCKED: "wait some hours before a build, or build from another IP address",
 }
 """Remedies by status, else by kind."""
 
@@ -41,7 +41,7 @@ def yt_dlp(_asked: Asked) -> Iterator[Finding]:
     age = (datetime.now(UTC) - datetime(year, month, day, tzinfo=UTC)).days
     found = f"{version}, {age} days old"
     if age > OLD_DAYS:
-        remedy = "pip install --upgrade 'yt-dlp[default]'; YouTube often turns away one that is old"
+        remedy = "pip install --upgrade 'yt-dlp[default]'; YouTube often refuses old versions"
         yield Finding("yt-dlp", Verdict.WARNING, found, remedy)
     else:
         yield Finding("yt-dlp", Verdict.OK, found)
@@ -77,7 +77,7 @@ def live(asked: Asked) -> Iterator[Finding]:
             if not location and asked.live_id == LIVE_ID and isinstance(source, local.Source):
                 location = source.first() or ""
             if not location:
-                remedy = "name a video that it has with --live_id"
+                remedy = "choose one of its videos with --live_id"
                 yield Finding(name, Verdict.MISSING, f"{Address(asked.subject)} does not have {asked.live_id}", remedy)
                 return
             fetched = source.fetch(clip, location, Path(folder))
@@ -90,8 +90,10 @@ def live(asked: Asked) -> Iterator[Finding]:
         try:
             inside = probe.probe(fetched.path)
         except MediaError as error:
-            found = f"{location}: {fetched.status}, yet what came is no video: {error}"
-            yield Finding(name, Verdict.MISSING, found, "see what answers at that address: a proxy or a portal may")
+            found = f"{location}: {fetched.status}, but the result is not a video: {error}"
+            yield Finding(
+                name, Verdict.MISSING, found, "check what responds at that address: it may be a proxy or a portal"
+            )
             return
     streams = [stream.codec for stream in (inside.video, inside.audio) if stream]
     found = f"{location}: {fetched.status}, {size / 1e6:.1f} MB ({', '.join(streams)}) in {seconds:.0f} s"

@@ -37,7 +37,7 @@ def findings(examined: Mapping[str, Any]) -> Iterator[Finding]:
     """Findings of a `Report` of `kinetics_sounds.train.diagnostics.torch_report`."""
     version = examined["version"]
     if version.startswith("2.9."):
-        found = f"{version}: its 3-D convolutions are slow, and on some GPUs wrong in bfloat16"
+        found = f"{version}: its 3-D convolutions are slow, and on some GPUs incorrect in bfloat16"
         yield Finding("torch", Verdict.WARNING, found, "pip install 'torch!=2.9.*'")
     else:
         yield Finding("torch", Verdict.OK, f"{version}, {examined['threads']} threads")
@@ -51,7 +51,7 @@ def _devices(examined: Mapping[str, Any]) -> Finding:
     if devices:
         return Finding("cuda", Verdict.OK, f"CUDA {examined['cuda']}: {', '.join(devices)}")
     if not DRIVER.exists():
-        return Finding("cuda", Verdict.OK, "no NVIDIA GPU here: builds need none, training goes on the CPU")
+        return Finding("cuda", Verdict.OK, "no NVIDIA GPU here: builds need none, training uses the CPU")
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     why = f"CUDA_VISIBLE_DEVICES={hidden}" if hidden is not None else f"torch is built for CUDA {examined['cuda']}"
     remedy = "unset CUDA_VISIBLE_DEVICES, or install the torch build that https://pytorch.org/get-started/locally names"
@@ -66,11 +66,11 @@ def _agreement(agreement: Mapping[str, Any]) -> Finding:
     found = error or ", ".join(f"{part} off by {value:.1g}" for part, value in away.items()) + " of the largest value"
     right = not error and all(math.isfinite(value) and value <= TOLERANCE[dtype] for value in away.values())
     if dtype == "bfloat16" and device == "cpu":
-        found += "" if right else "; some CPUs are wrong in it, and this is one"
+        found += "" if right else "; some CPUs compute it incorrectly, and this is one"
         remedy = "" if right else "train in float32 on this CPU, as ks-train does"
         return Finding(name, Verdict.OK if right else Verdict.WARNING, found, remedy)
     if right:
         return Finding(name, Verdict.OK, found)
     if dtype == "float32":
-        return Finding(name, Verdict.MISSING, found, "install another torch: nothing trained with this one is right")
+        return Finding(name, Verdict.MISSING, found, "install another torch: training results with this one are wrong")
     return Finding(name, Verdict.WARNING, found, "train in float32 on this device, or install another torch")

@@ -139,7 +139,7 @@ class Pool(Generic[T, R]):
             return self._again(job, f"{type(error).__name__}: {_last_line(error)}")
         if isinstance(found, Unfit):  # a node that joined after the probe
             if found.node_id not in self._unfit:
-                _log.warning("ray: node %s %s: it is given no more tasks", found.node, found.why)
+                _log.warning("ray: node %s %s: it gets no more tasks", found.node, found.why)
             self._unfit[found.node_id] = found
             self._waiting.appendleft(job)
             return []
@@ -167,7 +167,7 @@ class _Job(Generic[T]):
 def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
     if "://" in address:
         raise SettingsError(
-            f"--ray.address {address}: is no HOST:PORT; run this on a node of the cluster and name its head"
+            f"--ray.address {address}: is not HOST:PORT; run this on a node of the cluster and give its head"
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -182,7 +182,7 @@ def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
     job = ray.job_config.JobConfig(_client_job=True)
     try:
         if ":" in address:
-            _knock(address)
+            _check_reachable(address)
         if address:
             ray.init(address=address, job_config=job, **quiet)
         else:
@@ -190,22 +190,22 @@ def _connect(address: str, workers: int) -> Any:  # noqa: ANN401 - a module
             ray.init("local", job_config=job, **own, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         raise SettingsError(
-            f"--ray.address {address or '(empty)'}: no Ray to work with: {_last_line(error)}; "
-            "start one on each node with `ray start` (and set RAY_AUTH_MODE=token where it asks for a token), or leave the "
+            f"--ray.address {address or '(empty)'}: Ray is unavailable: {_last_line(error)}; "
+            "start one on each node with `ray start` (and set RAY_AUTH_MODE=token if it requires a token), or leave the "
             "address empty"
         ) from error
     cpus = int(ray.cluster_resources().get("CPU", 0))
     if not cpus:
         ray.shutdown()
-        raise SettingsError(f"--ray.address {address}: this cluster has no CPU to give; start a node with --num-cpus")
+        raise SettingsError(f"--ray.address {address}: this cluster has no CPUs; start a node with --num-cpus")
     if cpus < workers:
         _log.warning(
-            "ray: %d workers were asked for; the cluster has %d CPUs: so many tasks run at once", workers, cpus
+            "ray: %d workers were requested; the cluster has %d CPUs, which limits the tasks run at once", workers, cpus
         )
     return ray
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Check that the head is reachable: Ray itself would wait a quarter of an hour for it, ignoring signals."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
@@ -245,7 +245,7 @@ def _probe(ray: Any, token: Token) -> None:  # noqa: ANN401 - a module
             why = ray.get(each)
         except ray.exceptions.RayError as error:
             if not _is_lost(ray, asked[each], seconds=NOTICE_SECONDS):
-                unfit.append(Unfit(alive[asked[each]], f"could not be asked: {_last_line(error)}"))
+                unfit.append(Unfit(alive[asked[each]], f"could not be queried: {_last_line(error)}"))
         else:
             unfit += [Unfit(alive[asked[each]], why)] if why else []
     if unfit:

@@ -62,7 +62,7 @@ def prepare(layout: str, settings: layouts.CommonSettings) -> Job:
     Raises SettingsError, ManifestError or ShardError if there is nothing to export, or not in this layout.
     """
     if settings.manifest and settings.shards:
-        raise SettingsError("--manifest and --shards: clips come from one of them; leave the other out")
+        raise SettingsError("--manifest and --shards: give only one of them")
     found = _of_shards(layout, settings) if settings.shards else _of_manifest(layout, settings)
     module, entries = layouts.load(layout), [item.entry for item in found.items]
     module.check(settings, entries)
@@ -85,7 +85,7 @@ def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
     place = {label: number for number, label in enumerate(labels)}
     clips = [(outcome.clip, outcome.media) for outcome in made.outcomes if outcome.media]
     if not clips:
-        raise SettingsError(f"{path}: no clip of it is ok, so there is nothing to lay out; see its status column")
+        raise SettingsError(f"{path}: has no ok clip, so there is nothing to export; see its status column")
     items = [
         Item(entry=Entry(clip=clip, index=place[clip.label], suffix=_suffix(media)), media=media)
         for clip, media in clips
@@ -129,7 +129,7 @@ def _classes(path: Path, found: ClassList) -> ClassList:
             return classes
     if found.note.endswith(manifest.GAPS):
         raise SettingsError(
-            f"{path}: is a copy of a manifest in which some labels have no row, so the classes would be numbered anew; keep it "
+            f"{path}: is a copy of a manifest without rows of some labels, so the classes would be renumbered; keep it "
             "beside the build's own manifest.parquet, or keep one row of each label (of any status)"
         )
     return found
@@ -138,11 +138,11 @@ def _classes(path: Path, found: ClassList) -> ClassList:
 def _of_shards(layout: str, settings: layouts.CommonSettings) -> Job:
     folder = settings.shards or Path()
     if not layouts.load(layout).SHARDS:
-        raise SettingsError(f"--shards: {layout} needs whole clips, which shards do not keep; give --manifest")
+        raise SettingsError(f"--shards: {layout} needs whole clips, which shards do not contain; give --manifest")
     dataset = index.read_dataset(folder)
     if parts.FRAMES not in dataset.parts:
         raise SettingsError(
-            f"--shards {folder}: holds single JPEGs (--codec jpeg); give shards of --codec h264, or --manifest"
+            f"--shards {folder}: contains single JPEGs (--codec jpeg); give shards of --codec h264, or --manifest"
         )
     labels = tuple(sorted(dataset.labels))
     place = {label: number for number, label in enumerate(labels)}
@@ -153,7 +153,7 @@ def _of_shards(layout: str, settings: layouts.CommonSettings) -> Job:
             clip = _clip(split.key(number), dataset.labels[int(split.label_index_N[number])], name, folder)
             items.append(Item(entry=Entry(clip=clip, index=place[clip.label]), media=None, number=number))
     if not items:
-        raise SettingsError(f"{folder}: holds no sample, so there is nothing to lay out")
+        raise SettingsError(f"{folder}: has no samples, so there is nothing to export")
     facts = {
         "from": "shards",
         "classes": dataset.classes,
@@ -177,7 +177,7 @@ def _clip(key: str, label: str, split: str, folder: Path) -> Clip:
     try:
         return Clip(*(parsed or ("", 0, 0)), label, split)
     except ValueError as error:
-        raise ShardError(f"{folder}: {key} is no key of a clip; make the set again with ks-shard") from error
+        raise ShardError(f"{folder}: {key} is not a clip's key; make the set again with ks-shard") from error
 
 
 def _in_order(items: Sequence[Item]) -> Sequence[Item]:
@@ -209,7 +209,7 @@ def check_clips(job: Job, known: Container[str]) -> None:
     if wrong:
         named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
         raise ManifestError(
-            f"of the clips, {len(wrong)} are not what the manifest names; {attempts.mending(job.clips, then='ks-export')}:\n"
+            f"{len(wrong)} clips differ from the manifest; {attempts.remedy(job.clips, then='ks-export')}:\n"
             + "\n".join(named)
         )
 
@@ -230,7 +230,7 @@ def check_folder(out: Path, facts: Mapping[str, object]) -> None:
     path = out / NAME
     if not path.exists():
         if out.exists() and (others := sorted(each.name for each in out.iterdir() if not each.name.startswith("."))):
-            raise SettingsError(f"{out}: holds {others[0]!r} and no export; choose another --out, or an empty one")
+            raise SettingsError(f"{out}: contains {others[0]!r} and no export; choose another --out, or an empty one")
         return
     try:
         there = files.read_json(path, most_bytes=MOST_BYTES)
@@ -240,6 +240,6 @@ def check_folder(out: Path, facts: Mapping[str, object]) -> None:
     if there != wanted:
         differs = [name for name, value in wanted.items() if not isinstance(there, dict) or there.get(name) != value]
         raise SettingsError(
-            f"{out}: holds an export of another manifest, other settings or other tools (other {', '.join(differs) or 'facts'}); "
-            "choose another --out, or delete it to make it anew"
+            f"{out}: contains an export of another manifest, settings or tools (other {', '.join(differs) or 'facts'}); "
+            "choose another --out, or delete it to rebuild it"
         )

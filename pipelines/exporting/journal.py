@@ -59,7 +59,7 @@ def _parsed(told: Any) -> tuple[str, Made | SkippedClip]:  # noqa: ANN401 - what
     if "status" in told:
         skipped = SkippedClip(key=_text(told["key"]), status=_text(told["status"]), detail=_text(told["detail"]))
         if Status.of(skipped.status).kind is not Kind.PERMANENT:
-            raise ValueError("no clip is left out for good because of that")
+            raise ValueError("that is not a permanent failure")
         return skipped.key, skipped
     places = {
         place: Place(files=_count(each["files"]), bytes=_count(each["bytes"]), sha256=_text(each["sha256"]))
@@ -71,19 +71,19 @@ def _parsed(told: Any) -> tuple[str, Made | SkippedClip]:  # noqa: ANN401 - what
 
 def _mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - whatever JSON says
     if not isinstance(value, dict):
-        raise TypeError("it is no object")
+        raise TypeError("it is not an object")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError("it is no text")
+        raise TypeError("it is not a text")
     return value
 
 
 def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise TypeError("it is no count")
+        raise TypeError("it is not a count")
     return value
 
 

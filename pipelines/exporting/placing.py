@@ -80,13 +80,13 @@ def put(staged: Path, target: Path, *, trash: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         raise SettingsError(
-            f"{target.parent}: lies on another disk than its export, so no finished file can be given its name there; "
+            f"{target.parent}: is on another disk than its export, so finished files cannot be moved there; "
             "put the whole export on one disk: choose another --out, or take away the link or mount"
         ) from error
     files.sync_folder(target.parent)
 
 
-def strangers(out: Path, places: set[str]) -> list[str]:
+def foreign_files(out: Path, places: set[str]) -> list[str]:
     """Files among the clips' that belong to none of them, relative to `out`, sorted; hidden files are ignored.
 
     Only folders that contain clips of `places` are examined, not the clips' own folders.

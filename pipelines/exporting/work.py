@@ -80,7 +80,7 @@ def export(task: Task) -> Made | SkippedClip:
                 raise StoppedError(f"{status}: {error}; {remedy}") from error
             return SkippedClip(key=key, status=status.value, detail=str(error))
         if set(counts) != set(layout.counts(work.settings)):
-            raise ValueError(f"{work.layout}: make gave {sorted(counts)}, which are not what its counts are called")
+            raise ValueError(f"{work.layout}: make gave {sorted(counts)}, which do not match its counts")
         places = {place: placing.describe(staged / place) for place in layout.places(task.entry, work.settings)}
         for place in places:
             placing.put(staged / place, work.out / place, trash=Path(name))
@@ -98,8 +98,8 @@ def _of_build(task: Task, media: Media) -> Source:
         raise StoppedError(f"{Status.UNREADABLE}: {path}: {error.strerror}; {attempts.AGAIN}") from error
     if found:
         raise ManifestError(
-            f"{path}: {found}, so it is not the clip that the manifest names; "
-            f"{attempts.mending(task.work.clips, then='ks-export')}"
+            f"{path}: {found}, so it is not the clip in the manifest; "
+            f"{attempts.remedy(task.work.clips, then='ks-export')}"
         )
     return Source(
         entry=task.entry,
@@ -120,7 +120,7 @@ def _of_shard(task: Task, scratch: Path) -> Source:
     """Extract the sample's parts to files."""
     split = _split(task.work.clips, task.entry.clip.split)
     if task.number >= len(split) or split.key(task.number) != task.entry.key:
-        raise ShardError(f"{task.work.clips}: {task.entry.key} is not where it was; run this again")
+        raise ShardError(f"{task.work.clips}: {task.entry.key} was moved or deleted; run this again")
     picture, sound = scratch / "clip.mp4", scratch / "clip.flac"
     with stream.sample(split, task.number) as sample:
         picture.write_bytes(sample.part(parts.FRAMES))

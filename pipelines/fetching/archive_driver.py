@@ -16,7 +16,7 @@ from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.sources import TarPart, TarSource, UnreachableError
 
 from ..executors import SECONDS_BETWEEN_LOOKS, Failed
-from .driver import Done, Ended, Run, SourcePass, StopReason, Task, clip_done, drive, failure, took_clips
+from .driver import Done, Ended, Run, SourcePass, StopReason, Task, clip_done, drive, failure, record_clips
 from .task import ClipDone, ClipTask, PartDone, PartTask
 from .throttle import CircuitBreaker, RetryPolicy, Schedule
 from .worker import versions
@@ -39,7 +39,7 @@ def ask_archive(
             blocked = reading.read([part for part in parts if part.replacement is replacement])
             if blocked is not None or run.stop:
                 return blocked
-        reading.settle()
+        reading.record_final()
     return None
 
 
@@ -50,12 +50,12 @@ def _parts(run: Run, spec: Address, source: TarSource, splits: Sequence[str]) ->
         try:
             return source.parts(splits)
         except UnreachableError as error:
-            breaker.refuse(time.monotonic())
+            breaker.record_failure(time.monotonic())
             if breaker.gave_up:
                 return StopReason(error.status, str(error))
             minutes = max(0.0, breaker.probe_at - time.monotonic()) / 60
             said = f"{name_of(spec)}: waiting for its list of archives ({error})"
-            progress.log.warning("%s; the next try is in %.1f minutes", said, minutes)
+            progress.log.warning("%s; the next attempt is in %.1f minutes", said, minutes)
         while not run.stop and (left := breaker.probe_at - time.monotonic()) > 0:
             time.sleep(min(left, SECONDS_BETWEEN_LOOKS))
     return []
@@ -68,7 +68,7 @@ def unread(
     again: Collection[str],
     damaged: Collection[str] = (),
 ) -> list[TarPart]:
-    """Parts that may contain more than is known, or are known to contain a pending key.
+    """Parts to read: those that may contain more clips than is known, or are known to contain a pending one.
 
     `damaged`: keys whose copies in the known parts are unusable.
     """
@@ -121,7 +121,7 @@ class _Reading:
                 self.short[part] = (entry.status, entry.detail)
         self.words = self._words()  # the last of each clip that is not ok
         self.damaged: dict[str, Outcome] = {}  # what to say of a clip whose copies so far are no good
-        self._recall()
+        self._restore()
         self.counted: set[str] = set()  # keys that the bar has counted
         self.copies: dict[
             str, deque[FetchResult]
@@ -140,7 +140,7 @@ class _Reading:
             if entry.source == name and entry.media is None and entry.key in self.wanted
         }
 
-    def _recall(self) -> None:
+    def _restore(self) -> None:
         """Restore the clips found damaged by earlier runs, so that their parts are not read again.
 
         Clips with copies in several parts are excluded: only one copy may have been tried.
@@ -175,11 +175,11 @@ class _Reading:
             for task, result in ended:
                 if isinstance(task, PartTask):
                     done = self._part_done(task, result)
-                    self._hand_on(done, here)
-                    blocked = self._took_part(task, done, asked) or blocked
+                    self._schedule_trims(done, here)
+                    blocked = self._record_part(task, done, asked) or blocked
                 else:
                     clips.append(clip_done(task, result))
-            return self._took_clips(clips, here) or blocked
+            return self._record_clips(clips, here) or blocked
 
         return drive(self.run, [here, asked], on_result, ahead=self.run.pool.workers)
 
@@ -188,13 +188,13 @@ class _Reading:
         if isinstance(result, PartDone):
             return result
         if isinstance(result, ClipDone):
-            raise TypeError(f"{task}: is no clip's")
+            raise TypeError(f"{task}: is not a clip's")
         for folder in task.folder.glob("*"):
             if folder not in self.filled:  # by an earlier try
                 shutil.rmtree(folder, ignore_errors=True)
         return PartDone(status=failure(result), detail=f"part {task.part.name}: {result.detail}")
 
-    def _hand_on(self, done: PartDone, here: _Cuts) -> None:
+    def _schedule_trims(self, done: PartDone, here: _Cuts) -> None:
         """Schedule the clips of a part for trimming; further copies of a clip in progress wait for its result."""
         for key, fetched in done.clips:
             if key not in self.wanted or key in self.run.standing.ok:
@@ -211,10 +211,10 @@ class _Reading:
         self.copies[key] = others
         here.add(self.turn.task(self.wanted[key], fetched=fetched))
 
-    def _took_part(self, task: PartTask, done: PartDone, asked: Schedule[Task]) -> StopReason | None:
+    def _record_part(self, task: PartTask, done: PartDone, asked: Schedule[Task]) -> StopReason | None:
         """Record what is known of a part; returns the reason if it was refused."""
-        self.run.tally.seconds["fetch"] += done.seconds
-        self.run.tally.counts["bytes"] += done.bytes
+        self.run.stats.seconds["fetch"] += done.seconds
+        self.run.stats.counts["bytes"] += done.bytes
         final = asked.on_result(task, done.status, time.monotonic())
         self.short.pop(task.part, None)
         if done.status is not Status.OK:
@@ -226,7 +226,7 @@ class _Reading:
             self.run.ledger.record_part(self.turn.spec, task.part.name, entry)
         return StopReason(done.status, done.detail) if done.status.is_blocking else None
 
-    def _took_clips(self, ended: Iterable[tuple[ClipTask, ClipDone]], here: _Cuts) -> StopReason | None:
+    def _record_clips(self, ended: Iterable[tuple[ClipTask, ClipDone]], here: _Cuts) -> StopReason | None:
         """Record the results of copies, and schedule the next copy of each clip whose copy was unusable."""
         sure: list[tuple[ClipTask, ClipDone]] = []
         doubtful: list[tuple[ClipTask, ClipDone]] = []
@@ -235,20 +235,20 @@ class _Reading:
             self.damaged.pop(task.clip.key, None)
             if outcome.status.kind is Kind.PERMANENT:
                 self.damaged[task.clip.key] = outcome
-                word = self._doubted(outcome)
+                word = self._provisional(outcome)
                 here.ends[task] = outcome.status
             self.words[task.clip.key] = word
             (sure if word is outcome else doubtful).append((task, replace(done, outcome=word)))
-        took_clips(self.turn, here, doubtful)  # whose words are of parts, and those have refused before
-        blocked = took_clips(self.turn, here, sure)
+        record_clips(self.turn, here, doubtful)  # whose words are of parts, and those have refused before
+        blocked = record_clips(self.turn, here, sure)
         while here.over:
-            self._go_on(here.over.popleft(), here)
+            self._next_copy(here.over.popleft(), here)
         return blocked
 
-    def _go_on(self, task: Task, here: _Cuts) -> None:
+    def _next_copy(self, task: Task, here: _Cuts) -> None:
         """After a final result: schedule the clip's next copy if this one was unusable, else discard the others."""
         if not isinstance(task, ClipTask):
-            raise TypeError(f"{task}: is no clip's")
+            raise TypeError(f"{task}: is not a clip's")
         key = task.clip.key
         self.counted.add(key)
         others = self.copies.pop(key)
@@ -258,14 +258,14 @@ class _Reading:
         for fetched in others:
             _let_go(fetched)
 
-    def _suspect(self, clip: Clip) -> tuple[Status, str] | None:
+    def _possible_part(self, clip: Clip) -> tuple[Status, str] | None:
         """Why a part may hold the clip although it was not found; parts that can still be read come first."""
         words = [word for part, word in self.short.items() if part.split in (None, clip.split)]
         return min(words, key=lambda word: (word[0].kind is Kind.PERMANENT, word[0] is Status.NOT_TRIED), default=None)
 
-    def _doubted(self, outcome: Outcome) -> Outcome:
+    def _provisional(self, outcome: Outcome) -> Outcome:
         """Outcome of a damaged clip for now: provisional, if an unread part may hold another copy."""
-        suspect = self._suspect(outcome.clip)
+        suspect = self._possible_part(outcome.clip)
         if suspect is None or suspect[0].kind is Kind.PERMANENT:
             return outcome
         status, why = suspect
@@ -277,29 +277,29 @@ class _Reading:
             provisional=Verdict(status=outcome.status, detail=outcome.detail),
         )
 
-    def _missed(self, clip: Clip) -> Outcome:
+    def _missing_outcome(self, clip: Clip) -> Outcome:
         """Outcome of a clip found in no part: not in the source, or which part may hold it."""
-        suspect = self._suspect(clip)
+        suspect = self._possible_part(clip)
         if suspect is None:
             return self.turn.absent(clip)
         status, detail = suspect
         if status.kind is Kind.PERMANENT:  # of the part and not of the clip
-            return self.turn.said(clip, Status.NOT_IN_SOURCE, f"what can be read has no file of it; {detail}")
+            return self.turn.said(clip, Status.NOT_IN_SOURCE, f"not found in the readable parts; {detail}")
         return self.turn.said(clip, status, detail)
 
-    def settle(self) -> None:
+    def record_final(self) -> None:
         """Record the final outcome of all clips that have none yet."""
         changed: list[Outcome] = []
         for key, clip in self.wanted.items():
             if key in self.run.standing.ok or (key in self.counted and key not in self.damaged):
                 continue
-            word = self._doubted(self.damaged[key]) if key in self.damaged else self._missed(clip)
+            word = self._provisional(self.damaged[key]) if key in self.damaged else self._missing_outcome(clip)
             before = self.words.get(key)
             if before is None or (before.status, before.detail) != (word.status, word.detail):
                 changed.append(word)
             if key not in self.counted:
                 self.turn.bar.advance(word.status)
-                self.run.tally.keys.add(key)
+                self.run.stats.keys.add(key)
         self.run.ledger.record(changed)
 
 

@@ -21,7 +21,7 @@ def audit(clip: Clip, measured: Measured, *, min_coverage: float) -> tuple[Statu
     needed = min_coverage * clip.seconds
     for what, span in (("picture", measured.video), ("sound", measured.audio)):
         if span.covered_seconds < needed:
-            return Status.TOO_SHORT, f"the {what} covers {span.covered_seconds:.2f} s of the {clip.seconds} s asked for"
+            return Status.TOO_SHORT, f"the {what} covers {span.covered_seconds:.2f} s of the {clip.seconds} s requested"
     if 1 - measured.damaged_share < min_coverage:
         return (
             Status.CORRUPT,

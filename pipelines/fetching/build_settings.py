@@ -1,12 +1,11 @@
 """Options of ks-build, and the checks on their values."""
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import lists
+from kinetics_sounds import cores, lists
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS, Kind, Status
 from kinetics_sounds.errors import SettingsError
@@ -31,10 +30,11 @@ class BuildSettings:
       ks-build --classes k32 --source local:/data/k400 --check_bytes
       ks-build --clips published/k32 --source cvdf --source youtube
       ks-build --clips my_train.txt --clips my_test.txt --classes k31 --source local:/data/k400
+      ks-build --status --out data/k32
       ks-build --classes mine.txt --annotations val.csv --splits val --limit 20 --dry_run
 
-    exit code: 0 every clip ok; 1 done, some clips have another status, or are not those of the published list; 2 misuse;
-    3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 every clip ok; 1 done, some clips are missing, or differ from the published list; 2 usage error;
+    3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     classes: str | None = None
@@ -64,7 +64,7 @@ class BuildSettings:
     """Maximum number of clips per class and split, sampled by key. Default: all."""
     executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs. All of them must see --out."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes, one core each."""
     min_coverage: float = 0.9
     """Minimum fraction (0 to 1) of the annotated span that picture and sound must each cover. Existing clips are kept."""
@@ -85,16 +85,20 @@ class BuildSettings:
     dry_run: bool = False
     """Print what would be requested from each source and what to expect, without fetching; opens some files of a local
     folder."""
+    status: bool = False
+    """Print how far the build in --out is (default: the only one under data/), also while it runs, and build nothing."""
     json: bool = False
-    """Print the report (with --dry_run: the forecast) as JSON on standard output."""
+    """Print the report (with --dry_run: the forecast; with --status: the status) as JSON on standard output."""
 
 
 def check(settings: BuildSettings) -> None:
     """Raise SettingsError for invalid values or combinations of options."""
     if settings.classes is None and not settings.clips:
-        raise SettingsError("say what to build: --classes (such as k32), or a published list with --clips")
+        raise SettingsError("give --classes (such as k32), or a published list with --clips")
     if not settings.clips and (settings.clips_split or settings.clips_format != "auto"):
-        raise SettingsError("--clips_split and --clips_format are of lists; name one with --clips, or leave them out")
+        raise SettingsError(
+            "--clips_split and --clips_format only apply to lists; give one with --clips, or leave them out"
+        )
     if settings.clips_split:
         choices(settings.clips_split, (*SPLITS, FROM_ANNOTATIONS), option="clips_split")
     for name in ("limit", "per_class", "workers", "timeout", "attempts"):
@@ -105,7 +109,7 @@ def check(settings: BuildSettings) -> None:
         if not 0 <= getattr(settings, name) < float("inf"):
             raise SettingsError(f"--{name} {getattr(settings, name)}: must be 0 or more seconds")
     if not 0 <= settings.min_coverage <= 1:
-        raise SettingsError(f"--min_coverage {settings.min_coverage}: is a share, from 0 to 1")
+        raise SettingsError(f"--min_coverage {settings.min_coverage}: must be a fraction from 0 to 1")
 
 
 def check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
@@ -115,5 +119,5 @@ def check_groups(groups: Mapping[str, Any], used: Collection[str]) -> None:
             kind = "executor" if name in executors.options() else "source"
             a_kind = f"an {kind}" if kind == "executor" else f"a {kind}"
             raise SettingsError(
-                f"--{name}.*: options of {a_kind} that is not asked; add --{kind} {name}, or leave them out"
+                f"--{name}.*: options of {a_kind} that is not used; add --{kind} {name}, or leave them out"
             )

@@ -36,7 +36,7 @@ class BuildState:
     """Keys whose clip's path is occupied by a file of the user."""
 
 
-def standing(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
+def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
     """State left by earlier runs: existing clips are kept, and recorded statuses hold unless they are retried."""
     known = BuildState()
     asked = {clip.key for clip in clips}
@@ -85,12 +85,12 @@ def drop_changed(ledger: Ledger, known: BuildState, out: Path, stop: Callable[[]
                 if _was_made(entry, out):
                     known.made[entry.key] = os.path.realpath(out / entry.media.path)
                 if changed <= MOST_NAMED:
-                    progress.log.warning("%s: %s; to be made anew", out / entry.media.path, found)
+                    progress.log.warning("%s: %s; will be rebuilt", out / entry.media.path, found)
                 yield entry, found
             if stop():
                 break
     if changed > MOST_NAMED:
-        progress.log.warning("%s: %d clips in all have other bytes than were built; to be made anew", out, changed)
+        progress.log.warning("%s: %d clips in total have changed bytes; will be rebuilt", out, changed)
 
 
 def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
@@ -107,7 +107,7 @@ def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
         said = f"cannot be read: {error.strerror}"
         if error.errno == errno.EIO:
             return said
-        remedy = "see that the disk is there, then run the same command to go on"
+        remedy = "check that the disk is available, then run the same command again to resume"
         raise StoppedError(f"{out / media.path}: {said}; {remedy}") from error
 
 

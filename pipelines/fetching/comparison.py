@@ -2,14 +2,13 @@
 
 import contextlib
 import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from kinetics_sounds import files, lists, progress
+from kinetics_sounds import cores, files, lists, progress
 from kinetics_sounds.errors import MediaError
 from kinetics_sounds.lists import ClipList, published
 from kinetics_sounds.media import ffmpeg, likeness
@@ -183,7 +182,7 @@ def _evaluate_all(
     if first is None:
         return
     ffmpeg.version()
-    workers = min(how.workers, os.cpu_count() or 1)
+    workers = min(how.workers, cores.usable())
     with (
         files.scratch(out) as folder,
         contextlib.closing(executors.start("local", how.evaluate, workers=workers, folder=folder)) as pool,

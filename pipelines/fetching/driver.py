@@ -58,7 +58,7 @@ class Run:
     pool: Pool[Task, Done]
     stop: Stop
     standing: BuildState
-    tally: RunStats
+    stats: RunStats
     again: frozenset[str]
     """Kinds and statuses to retry."""
     rules: RetryPolicy
@@ -131,9 +131,9 @@ class SourcePass:
 
     def absent(self, clip: Clip, near_miss: str = "") -> Outcome:
         """Outcome of a clip that the source does not have."""
-        return self.said(clip, Status.NOT_IN_SOURCE, near_miss or "has no file of it")
+        return self.said(clip, Status.NOT_IN_SOURCE, near_miss or "no file for this clip")
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def record_final(self, outcomes: Sequence[Outcome]) -> None:
         """Record final outcomes that needed no worker, unless the ledger has them already."""
         absent = self.run.standing.absent[name_of(self.spec)]
         self.run.ledger.record(
@@ -141,7 +141,7 @@ class SourcePass:
         )
         for outcome in outcomes:
             self.bar.advance(outcome.status)
-            self.run.tally.keys.add(outcome.clip.key)
+            self.run.stats.keys.add(outcome.clip.key)
 
 
 def ask(run: Run, spec: Address, source: Source, options: object, clips: Sequence[Clip]) -> StopReason | None:
@@ -153,7 +153,7 @@ def ask(run: Run, spec: Address, source: Source, options: object, clips: Sequenc
         asked = Schedule[Task](_tasks(turn, source, clips), rules)
 
         def on_result(ended: Ended) -> StopReason | None:
-            return took_clips(turn, asked, [clip_done(*each) for each in ended])
+            return record_clips(turn, asked, [clip_done(*each) for each in ended])
 
         return drive(run, [asked], on_result, ahead=run.pool.workers * (1 if limited else AHEAD))
 
@@ -174,9 +174,9 @@ def _tasks(turn: SourcePass, source: Source, clips: Iterable[Clip]) -> Iterator[
             near_misses.append(near_miss)
         absent.append(turn.absent(clip, near_miss))
         if len(absent) == BATCH:
-            turn.settle(absent)
+            turn.record_final(absent)
             absent.clear()
-    turn.settle(absent)
+    turn.record_final(absent)
     for line in advice(on_disk, near_misses, found=found) if on_disk else ():
         progress.log.warning("%s: %s", name_of(turn.spec), line)
 
@@ -199,7 +199,7 @@ def drive(
         for schedule in schedules:
             if schedule.breaker.probe_at != paused_until[id(schedule)]:
                 paused_until[id(schedule)] = schedule.breaker.probe_at
-                _tell_pause(schedule, blocked)
+                _log_pause(schedule, blocked)
     while ended := run.pool.finished(0):  # what is done is not done again
         blocked = on_result(ended) or blocked
     return blocked if any(schedule.ended for schedule in schedules) else None
@@ -210,17 +210,17 @@ def _next(schedules: Iterable[Schedule[Task]]) -> Task | None:
     return next((task for schedule in schedules if (task := schedule.next(now)) is not None), None)
 
 
-def _tell_pause(schedule: Schedule[Task], blocked: StopReason | None) -> None:
+def _log_pause(schedule: Schedule[Task], blocked: StopReason | None) -> None:
     breaker = schedule.breaker
     if not breaker.paused:
-        progress.log.warning("the source answers again: going on")
+        progress.log.warning("the source responds again: resuming")
     elif not breaker.gave_up and blocked is not None:
         minutes = max(0.0, breaker.probe_at - time.monotonic()) / 60
         said = f"{blocked.status}: {blocked.detail}"
-        progress.log.warning("paused, since the source refuses (%s); the next try is in %.1f minutes", said, minutes)
+        progress.log.warning("paused, the source refuses requests (%s); next attempt in %.1f minutes", said, minutes)
 
 
-def took_clips(
+def record_clips(
     turn: SourcePass, schedule: Schedule[Task], ended: Sequence[tuple[ClipTask, ClipDone]]
 ) -> StopReason | None:
     """Record the results of clips, and delete files from archives; returns the last refusal, if any."""
@@ -232,14 +232,14 @@ def took_clips(
         now = time.monotonic()
         final = schedule.on_result(task, outcome.status, now, requests=done.requests, reached=done.reached)
         for stage, seconds in done.seconds.items():
-            run.tally.seconds[stage] += seconds
-        run.tally.counts.update(tries=1, requests=done.requests, bytes=done.bytes)
+            run.stats.seconds[stage] += seconds
+        run.stats.counts.update(tries=1, requests=done.requests, bytes=done.bytes)
         if outcome.media is not None:
             run.standing.ok[outcome.clip.key] = name_of(outcome.source)
         if outcome.status.is_blocking and not (outcome.status.is_outage and done.reached):
             blocked = StopReason(outcome.status, outcome.detail)
         if final:
-            run.tally.keys.add(outcome.clip.key)
+            run.stats.keys.add(outcome.clip.key)
             turn.bar.advance(outcome.status)
             if task.fetched is not None and task.fetched.path is not None:
                 task.fetched.path.unlink(missing_ok=True)
@@ -249,7 +249,7 @@ def took_clips(
 def clip_done(task: Task, result: Done | Failed) -> tuple[ClipTask, ClipDone]:
     """A clip's task with its result, or with the meaning of its failure."""
     if not isinstance(task, ClipTask) or isinstance(result, PartDone):
-        raise TypeError(f"{task}: is no clip's")
+        raise TypeError(f"{task}: is not a clip's")
     if isinstance(result, ClipDone):
         return task, result
     shutil.rmtree(task.folder, ignore_errors=True)

@@ -60,7 +60,7 @@ class Labels:
         if entry.label_index >= len(indexed):
             raise ListError(
                 f"{path}:{entry.line}: class index {entry.label_index} is not one of the {len(indexed)} labels of the class "
-                "list; name the class list that the indices are of with --classes"
+                "list; give the class list of the indices with --classes"
             )
         return indexed[entry.label_index]
 
@@ -85,7 +85,7 @@ class IndexCheck:
         wrong = normal(known.label) != normal(clip.label)
         self._counts[path, index][wrong] += 1
         if wrong and (path, index) not in self._first:
-            said = f"{where} is {clip.label[:100]!r} by its index, {known.label[:100]!r} by the annotations"
+            said = f"{where} is {clip.label[:100]!r} by its index, but {known.label[:100]!r} in the annotations"
             self._first[path, index] = said
 
     def contradicted(self) -> str:
@@ -144,7 +144,7 @@ def fingerprints_of(folder: Path) -> dict[str, object]:
             f"{path}: cannot be read: {error}; get the folder again, or give its splits' CSVs alone"
         ) from error
     if not isinstance(found, dict):
-        raise ListError(f"{path}: is no table; get the folder again, or give its splits' CSVs alone")
+        raise ListError(f"{path}: is not a table; get the folder again, or give its splits' CSVs alone")
     return found
 
 
@@ -191,5 +191,5 @@ def name_of(clip_lists: Iterable[ClipList]) -> str:
         names = {without_split(name) for name in names}
     if len(names) > 1 or label_folder(name := names.pop()) == "_":
         told = ", ".join(str(each.path) for each in clip_lists)
-        raise ListError(f"the lists {told} have no name in common; say with --out where to build")
+        raise ListError(f"the lists {told} have no name in common; choose a folder with --out")
     return label_folder(name)

@@ -128,7 +128,7 @@ def plan_lists(
     for clip_list in clip_lists:
         rows.take(clip_list)
     if shown := rows.indices.contradicted():
-        raise ListError(f"class indices are not of the class list given; choose another with --classes: {shown}")
+        raise ListError(f"class indices do not match the class list; choose another with --classes: {shown}")
     if not rows.found:
         told = ", ".join(str(each.path) for each in clip_lists)
         raise ListError(f"{told}: no clip is left to build; {_why(rows.tally)}")
@@ -160,7 +160,7 @@ def _survey(clip_lists: Iterable[ClipList], asked: Asked, *, indexed: bool) -> t
                 continue
             if entry.label_index is not None and not indexed:
                 raise ListError(
-                    f"{clip_list.path}: has class indices, not labels; name the class list that they are of with --classes"
+                    f"{clip_list.path}: has class indices, not labels; give the class list of these indices with --classes"
                 )
             youtube_ids.add(entry.youtube_id)
             labelled = bool(entry.labels or entry.folder)  # an index is compared with what the annotations say
@@ -182,7 +182,7 @@ def _annotated(paths: Iterable[Path], youtube_ids: set[str]) -> Annotated:
             other, there, its = found.setdefault(clip.youtube_id, {}).setdefault(clip.key, (clip, path, line))
             if other != clip:
                 raise AnnotationError(
-                    f"{path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there}:{its} says "
+                    f"{path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there}:{its} has "
                     f"{other.label!r} in {other.split}; remove one of the two rows"
                 )
     return {
@@ -240,14 +240,14 @@ class _Rows:
         known = self.annotated.get(entry.youtube_id, {}).get((start, end))
         if label is None:
             if known is None:
-                raise _LeftOut("not_in_annotations", "is not in the annotations, and the list has no label of it")
+                raise _LeftOut("not_in_annotations", "is not in the annotations, and the list has no label for it")
             label = self.labels.spelt(known.label)
             if not self.labels.holds(label):
                 raise _LeftOut("other_classes")
         split = entry.split or split or (known.split if known else "")
         if not split:
             raise _LeftOut(
-                "not_in_annotations", "is not in the annotations, and nothing says its split; say it with --clips_split"
+                "not_in_annotations", "is not in the annotations, and its split is unknown; give it with --clips_split"
             )
         try:
             return Clip(entry.youtube_id, start, end, sys.intern(label), sys.intern(split)), known
@@ -260,7 +260,7 @@ class _Rows:
             return entry.time_start, entry.time_end
         spans = self._annotated_spans(entry.youtube_id).get((entry.time_start, entry.time_end))
         if not spans:
-            raise _LeftOut("not_in_annotations", "is not in the annotations, and the list does not say its times")
+            raise _LeftOut("not_in_annotations", "is not in the annotations, and the list does not give its times")
         if len(spans) > 1:
             told = ", ".join(f"{start} to {end}" for start, end in itertools.islice(spans, EXAMPLES))
             raise _LeftOut("ambiguous", f"may be any of {len(spans)} annotated clips ({told} s)")
@@ -298,7 +298,7 @@ class _Rows:
         other, there, its = self.found[clip.key]
         if other != clip:
             raise ListError(
-                f"{clip_list.path}:{line}: {clip.key} is {_short(clip.label)!r} in {clip.split}, but {there.path}:{its} says "
+                f"{clip_list.path}:{line}: {clip.key} is {_short(clip.label)!r} in {clip.split}, but {there.path}:{its} has "
                 f"{_short(other.label)!r} in {other.split}; remove one of the two rows"
             )
         self.tally.put(clip.split, "repeated")

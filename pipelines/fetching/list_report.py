@@ -14,13 +14,13 @@ NAMED = 3
 _KINDS = {
     "ambiguous": "rows that may be any of several annotated clips",
     "not_in_annotations": "rows that are not in the annotations, which they need",
-    "unusable": "rows that name no clip",
-    "never_published": "rows of clips that the publisher never had",
+    "unusable": "rows without a clip",
+    "never_published": "rows of clips that the publisher did not have",
     "other_classes": "rows of other classes",
-    "other_splits": "rows of other splits than those asked for",
-    "repeated": "rows that name a clip again",
-    "other_split": "rows with another split in the annotations, where the list's own is kept",
-    "other_label": "rows with another label in the annotations, where the list's own is kept",
+    "other_splits": "rows of splits that were not requested",
+    "repeated": "duplicate rows of a clip",
+    "other_split": "rows with another split in the annotations (the list's is used)",
+    "other_label": "rows with another label in the annotations (the list's is used)",
 }
 """Description of each kind of row."""
 
@@ -91,7 +91,7 @@ def text(document: Mapping[str, Any]) -> str:
         told = [f"{counts['rows']} rows of the lists"]
         if "in_annotations" in counts:
             told.append(f"{counts['in_annotations']} in the annotations")
-        told.append(f"{counts['asked']} clips asked for")
+        told.append(f"{counts['asked']} clips requested")
         told += [f"{counts[name]} {name.replace('_', ' ')}" for name in ("ok", "vanished", "not_had") if name in counts]
         lines.append(f"{split}: {', '.join(told)}")
     totals: Counter[str] = sum((Counter(counts) for counts in document["splits"].values()), Counter())
@@ -102,15 +102,15 @@ def text(document: Mapping[str, Any]) -> str:
         if "selection_built" not in document:  # else they were told before the build
             lines += _first(document["named"].get(kind, ()), document["unnamed"].get(kind, 0))
     if document["beyond_limit"]:
-        lines.append(f"clips that --limit or --per_class leave out: {document['beyond_limit']}")
+        lines.append(f"clips left out by --limit or --per_class: {document['beyond_limit']}")
     if empty := document["classes_without_clips"]:
         more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
-        lines.append(f"classes of which the lists name no clip: {', '.join(map(repr, empty[:NAMED]))}{more}")
+        lines.append(f"classes without a clip in the lists: {', '.join(map(repr, empty[:NAMED]))}{more}")
     stated = document.get("selection_stated")
     if stated and stated != document["selection"]:
         lines.append(
-            "the selection is not the published one: the folder's rows are not those that its fingerprints.json is of; somebody "
-            "changed them, so get the folder again"
+            "the selection is not the published one: the folder's rows do not match its fingerprints.json; they were "
+            "changed, so get the folder again"
         )
     elif "selection_built" in document:
         lines.append(_selection(document))
@@ -119,15 +119,15 @@ def text(document: Mapping[str, Any]) -> str:
 
 def _first(rows: Sequence[str], unnamed: int) -> list[str]:
     more = len(rows) + unnamed - NAMED
-    where = f"; the report names the first {len(rows)}" if unnamed else ", which the report names"
+    where = f"; the report lists the first {len(rows)}" if unnamed else ", listed in the report"
     return [f"  {row}" for row in rows[:NAMED]] + ([f"  and {more} more{where}"] if more > 0 else [])
 
 
 def _selection(document: Mapping[str, Any]) -> str:
     if document["selection_built"] == document["selection"]:
         bad = sum(counts[kind] for counts in document["splits"].values() for kind in BAD)
-        but = f", but for the rows of which no clip could be made ({bad})" if bad else ""
+        but = f", except for the rows without a clip ({bad})" if bad else ""
         return f"the selection is that of the lists{but}"
-    why = [f"{len(document['lacking'])} of the clips asked for are lacking"] if document["lacking"] else []
-    why += ["--limit or --per_class leave some out"] if document["beyond_limit"] else []
+    why = [f"{len(document['lacking'])} of the requested clips are missing"] if document["lacking"] else []
+    why += ["--limit or --per_class left some out"] if document["beyond_limit"] else []
     return f"the selection is not that of the lists: {' and '.join(why)}"

@@ -34,13 +34,13 @@ def plan(
             other, there, its = found.setdefault(clip.key, (clip, path, line))
             if other != clip:
                 raise AnnotationError(
-                    f"{path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there}:{its} says "
+                    f"{path}:{line}: {clip.key} is {clip.label!r} in {clip.split}, but {there}:{its} has "
                     f"{other.label!r} in {other.split}; remove one of the two rows"
                 )
     _check_labels(classes, seen)
     if not found:
         raise AnnotationError(
-            f"the annotations hold no clip of {classes.name} in {', '.join(splits)}; see --splits and --annotations"
+            f"the annotations have no clip of {classes.name} in {', '.join(splits)}; see --splits and --annotations"
         )
     return select(classes, (clip for clip, _, _ in found.values()), limit=limit, per_class=per_class)
 
@@ -66,16 +66,16 @@ def _check_labels(classes: ClassList, seen: set[str]) -> None:
     if unknown:
         told = "; ".join(f"{label!r}{plugins.nearest(label, seen)}" for label in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise ClassListError(f"class list {classes.name}: the annotations know no label {told}{more}; mend the list")
+        raise ClassListError(f"class list {classes.name}: the annotations have no label {told}{more}; fix the list")
 
 
 def _few(clips: Iterable[Clip], most: int | None, *, by_label: bool) -> list[Clip]:
     groups: defaultdict[tuple[str, str], list[Clip]] = defaultdict(list)
     for clip in clips:
         groups[clip.split, clip.label if by_label else ""].append(clip)
-    return [clip for group in groups.values() for clip in sorted(group, key=_lot)[:most]]
+    return [clip for group in groups.values() for clip in sorted(group, key=_rank)[:most]]
 
 
-def _lot(clip: Clip) -> bytes:
+def _rank(clip: Clip) -> bytes:
     """Pseudo-random rank of a clip, from its key alone."""
     return hashlib.sha256(clip.key.encode()).digest()

@@ -22,7 +22,7 @@ from .archive_driver import unread
 from .build_state import BuildState, candidates, pending
 from .driver import RunStats
 from .plan import shared_videos
-from .trim import glance, unless_shared
+from .trim import estimate, unless_shared
 
 CLIP_BYTES = 1_500_000
 """Typical size of a ten-second clip of 480 lines in bytes."""
@@ -82,13 +82,13 @@ class Account:
         """Whether every annotated clip exists."""
         return len(self.keys) == self.statuses.total()
 
-    def report(self, classes: ClassList, tally: RunStats, *, seconds: float, both: Both) -> dict[str, Any]:
+    def report(self, classes: ClassList, stats: RunStats, *, seconds: float, both: Both) -> dict[str, Any]:
         """Contents of `report.json`; `both` are the fingerprints of its manifest."""
         stages = {
             stage: round(seconds, 1)
-            for seconds, stage in sorted(((t, s) for s, t in tally.seconds.items()), reverse=True)
+            for seconds, stage in sorted(((t, s) for s, t in stats.seconds.items()), reverse=True)
         }
-        clips = len(tally.keys)
+        clips = len(stats.keys)
         return {
             "classes": classes.name,
             "note": classes.note,
@@ -113,11 +113,11 @@ class Account:
             "remarks": dict(self.remarks.most_common()),
             "this_run": {
                 "clips": clips,
-                "tries": tally.counts["tries"],
+                "tries": stats.counts["tries"],
                 "seconds": round(seconds, 1),
                 "clips_per_second": round(clips / seconds, 3) if seconds > 0 else 0.0,
-                "requests": tally.counts["requests"],
-                "bytes_downloaded": tally.counts["bytes"],
+                "requests": stats.counts["requests"],
+                "bytes_downloaded": stats.counts["bytes"],
                 "worker_seconds": stages,
                 "slowest_stage": next(iter(stages), ""),
             },
@@ -131,7 +131,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     kinds = ", ".join(f"{name} {count}" for name, count in report["kinds"].items())
     lines.append(f"by kind: {kinds}; from: {', '.join(f'{n} {c}' for n, c in report['sources'].items()) or 'nowhere'}")
     flags = report["flags"]
-    dubbed = f", {flags['dubbed']} with a sound that is not told to be the original" if flags["dubbed"] else ""
+    dubbed = f", {flags['dubbed']} whose sound track is not known to be the original" if flags["dubbed"] else ""
     lines.append(f"flagged among the ok ones: {flags['silent']} silent, {flags['still']} with a still picture{dubbed}")
     lines += [f"{count} ok ones: {said}" for said, count in itertools.islice(report["remarks"].items(), NAMED)]
     least: list[tuple[float, str]] = []
@@ -158,7 +158,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     lines += [list_report.text(report["lists"])] if "lists" in report else []
     lines += [comparison.text(report["compared"])] if "compared" in report else []
     lines.append(f"clips: {report['bytes'] / 1e9:.2f} GB\nmanifest: {out / 'manifest.parquet'} (and .csv)")
-    lines.append(f"report: {out / 'report.json'}")
+    lines.append(f"report: {out / 'report.json'}; to look at the clips: ks-view {out}")
     return "\n".join(lines)
 
 
@@ -228,10 +228,10 @@ def _opened(
 ) -> dict[str, tuple[Status, str]]:
     """Expected status and detail for a reproducible random sample of the clips."""
     drawn = random.Random(0).sample(sorted(found), min(OPENED, len(found)))  # noqa: S311 - no secret
-    return {clip.key: _glance(source, clip, known, shared, min_coverage) for clip in sorted(drawn)}
+    return {clip.key: _forecast_clip(source, clip, known, shared, min_coverage) for clip in sorted(drawn)}
 
 
-def _glance(
+def _forecast_clip(
     source: OnDisk, clip: Clip, known: BuildState, shared: Collection[str], min_coverage: float
 ) -> tuple[Status, str]:
     """Expected result of the first candidate that seems usable, else of the first."""
@@ -239,7 +239,7 @@ def _glance(
     for place in candidates(known, source, clip):
         try:
             fetched = unless_shared(source.fetch(clip, place, Path()), only_clip=clip.youtube_id not in shared)
-            said.append(glance(clip, fetched, min_coverage=min_coverage))
+            said.append(estimate(clip, fetched, min_coverage=min_coverage))
         except OSError as error:
             said.append((Status.UNREADABLE, error.strerror or str(error)))
         if said[-1][0] is Status.OK:
@@ -281,11 +281,11 @@ def _streaming(
 
 def forecast_text(document: Mapping[str, Any]) -> str:
     """The forecast as text."""
-    lines = [f"{document['ok']} clips are there already"] if document["ok"] else []
+    lines = [f"{document['ok']} clips exist already"] if document["ok"] else []
     for each in document["sources"]:
         lines += _source_lines(each)
     if document["nowhere"]:
-        lines.append(f"no source has a file of {document['nowhere']} clips, or each has said for good why not")
+        lines.append(f"{document['nowhere']} clips are not available from any source")
     lines.append(
         f"expect {document['expected']:.0f} of {document['annotated']} clips at most, {_hours(document['hours'])} on "
         f"{document['workers']} workers, {document['bytes'] / 1e9:.1f} GB more on disk (less where a source's own files "
@@ -297,20 +297,20 @@ def forecast_text(document: Mapping[str, Any]) -> str:
 def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
     clips = f"{each['clips']:.0f} clips"
     if "trouble" in each:
-        yield f"would stream {each['source']} for {clips}: its parts cannot be told now ({each['trouble']})"
+        yield f"would stream {each['source']} for {clips}: its parts cannot be listed now ({each['trouble']})"
     elif "parts" in each:
         size = f"{each['bytes'] / 1e9:.0f} GB" if each["bytes"] >= 1e9 else f"{each['bytes'] / 1e6:.0f} MB"
         parts = f"{each['parts_to_read']} of {each['parts']} parts, about {size}, none of which is stored"
         yield f"would stream {each['source']} for {clips}: {parts}"
     else:
-        yield f"would ask {each['source']}: {clips}"
+        yield f"would request from {each['source']}: {clips}"
     if "videos_per_hour" in each:
         size = f"{each['bytes'] / 1e9:.1f} GB"
-        yield f"  at {each['videos_per_hour']:g} videos an hour from one address, some {size} to download"
+        yield f"  at {each['videos_per_hour']:g} videos per hour, about {size} to download"
     for line in each.get("advice", ()):
         yield f"  {line}"
     if each.get("opened"):
-        yield f"  opened {each['opened']} of them: {each['good']} can be read and are long enough"
+        yield f"  opened {each['opened']} of them: {each['good']} are readable and long enough"
         for key, said in itertools.islice(each["bad"].items(), NAMED):
             yield f"    {key}: {said}"
         if len(each["bad"]) > NAMED:

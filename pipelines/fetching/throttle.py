@@ -70,7 +70,7 @@ class CircuitBreaker:
         """Whether only probes may be sent."""
         return self._since is not None
 
-    def refuse(self, now: float) -> None:
+    def record_failure(self, now: float) -> None:
         """Record a refusal or a failed probe: wait, longer each time."""
         if self._since is None:
             self._since = now
@@ -81,7 +81,7 @@ class CircuitBreaker:
         self.gave_up = now >= end
         self.probe_at = min(now + self._wait * self._lot.uniform(0.75, 1.25), max(end, now))
 
-    def answer(self) -> None:
+    def record_success(self) -> None:
         """Record an answer: the source works again."""
         self._since = None
         self.probe_at = float("-inf")
@@ -165,27 +165,27 @@ class Schedule(Generic[T]):
             self.full = True
             return True
         if status.is_refusal:
-            return self._took_refusal(task, now, probing=probing)
+            return self._on_refusal(task, now, probing=probing)
         if status.is_outage and not reached:
             self._offline += 1
         elif status is not Status.CRASHED:
             self._offline = 0
         if status.is_transient:
             if probing or (self._offline >= OFFLINE and not self.breaker.paused):
-                self.breaker.refuse(now)
+                self.breaker.record_failure(now)
             return not self._try_again(task, now)
         if probing:
-            self.breaker.answer()
+            self.breaker.record_success()
         if not self.breaker.paused:  # else it was asked for before the source began to refuse
             self._answers += 1
         return True
 
-    def _took_refusal(self, task: T, now: float, *, probing: bool) -> bool:
+    def _on_refusal(self, task: T, now: float, *, probing: bool) -> bool:
         """Process a refusal: it costs no attempt, unless the source answered other tasks since it last refused this one."""
         if not self.breaker.paused and self._refused_at.get(task, self._answers) < self._answers:
             return True
         if probing or not self.breaker.paused:
-            self.breaker.refuse(now)
+            self.breaker.record_failure(now)
         self._refused_at[task] = self._answers
         self._refused.append(task)
         return False

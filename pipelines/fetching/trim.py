@@ -10,7 +10,7 @@ from kinetics_sounds.media.probe import Probe
 
 LENGTH_SHARE, LENGTH_SECONDS = 0.15, 0.5
 """Tolerances for taking a file as long as its span: fraction of the span, and seconds."""
-SPAN_ALONE = "named as the whole video but as long as the span: taken for the span (see --local.trimmed)"
+SPAN_ALONE = "named like a whole video but as long as the span: used as the span (see --local.trimmed)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def unless_shared(fetched: FetchResult, *, only_clip: bool) -> FetchResult:
     return fetched if only_clip or fetched.trimmed is not None else replace(fetched, trimmed=False)
 
 
-def glance(clip: Clip, fetched: FetchResult, *, min_coverage: float) -> tuple[Status, str]:
+def estimate(clip: Clip, fetched: FetchResult, *, min_coverage: float) -> tuple[Status, str]:
     """Expected result for a file by its container, without decoding: the actual one may be worse.
 
     The detail of an ok result is as `Trimmed.detail`. Raises OSError if the file cannot be read.
@@ -96,7 +96,7 @@ def glance(clip: Clip, fetched: FetchResult, *, min_coverage: float) -> tuple[St
     except MediaError as error:
         return error_status.status(error), str(error)
     if found.seconds is not None and found.seconds < begin + min_coverage * clip.seconds:
-        return Status.TOO_SHORT, f"it has {found.seconds:.2f} s, and {begin} to {begin + clip.seconds} s are asked for"
+        return Status.TOO_SHORT, f"it has {found.seconds:.2f} s, and {begin} to {begin + clip.seconds} s are requested"
     return Status.OK, SPAN_ALONE if alone else ""
 
 

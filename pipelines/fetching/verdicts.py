@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, Verdict]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        log.warning("%s: cannot be read (%s): clips are compared anew", path, error)
+        log.warning("%s: cannot be read (%s): clips are compared again", path, error)
         return {}
     if not isinstance(document, dict) or (document.get("schema"), document.get("bounds")) != (SCHEMA, _BOUNDS):
         return {}

@@ -34,7 +34,7 @@ def process_clip(task: ClipTask) -> ClipDone:
     """Fetch, trim, audit and place one clip, from the first of the source's candidates that is usable."""
     done: list[ClipDone] = []
     for location in task.locations or ("",):
-        done.append(_obtain(task, location))
+        done.append(_process_candidate(task, location))
         if done[-1].outcome.status.kind in (Kind.OK, Kind.BLOCKED):
             break
     return done[0] if len(done) == 1 else _of_several(done)
@@ -69,7 +69,7 @@ def _of_several(done: Sequence[ClipDone]) -> ClipDone:
     )
 
 
-def _obtain(task: ClipTask, location: str) -> ClipDone:
+def _process_candidate(task: ClipTask, location: str) -> ClipDone:
     """Fetch, trim, audit and place one clip, from one candidate."""
     seconds: dict[str, float] = {}
     tools = versions()
@@ -91,7 +91,7 @@ def _obtain(task: ClipTask, location: str) -> ClipDone:
         status, detail = fetched.status, fetched.detail
         if status is Status.OK:
             with _timed(seconds, "cut"):
-                status, detail, trimmed = _judged_twice(task, fetched)
+                status, detail, trimmed = _trim_and_audit_twice(task, fetched)
             if status is Status.OK:
                 with _timed(seconds, "place"):
                     media = _place(task, fetched, trimmed)
@@ -125,28 +125,28 @@ def _obtain(task: ClipTask, location: str) -> ClipDone:
     )
 
 
-def _judged_twice(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Trimmed]:
-    """Same as `_judged`, but a permanent result requires that the file can be read to its end and fails twice.
+def _trim_and_audit_twice(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Trimmed]:
+    """Same as `_trim_and_audit`, but a permanent result requires that the file can be read to its end and fails twice.
 
     A momentary failure of a disk or network share looks like a decoding error.
     """
-    status, detail, trimmed = _judged(task, fetched)
+    status, detail, trimmed = _trim_and_audit(task, fetched)
     if status.kind is not Kind.PERMANENT:
         return status, detail, trimmed
     if fault := _unreadable(fetched):
         return Status.UNREADABLE, fault, trimmed
     before = f"{status}: {detail}"
-    status, detail, trimmed = _judged(task, fetched)
+    status, detail, trimmed = _trim_and_audit(task, fetched)
     if status is Status.OK:
         return (
             Status.UNREADABLE,
-            f"{_named(fetched)}: could be decoded when it was tried again; before: {before}",
+            f"{_named(fetched)}: decoded at the second attempt; before: {before}",
             trimmed,
         )
     return status, detail, trimmed
 
 
-def _judged(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Trimmed]:
+def _trim_and_audit(task: ClipTask, fetched: FetchResult) -> tuple[Status, str, Trimmed]:
     """Trim a clip, or find that its file already is the span, and audit it."""
     trimmed = to_span(task.clip, fetched, task.folder, timeout_seconds=task.timeout_seconds)
     status, detail = trimmed.status, trimmed.detail
@@ -180,7 +180,7 @@ def _place(task: ClipTask, fetched: FetchResult, trimmed: Trimmed) -> Media:
     files.make_folder(place.parent)
     if not _same(place, path) and not place.is_symlink() and any(_same(place, Path(each)) for each in task.kept):
         raise _OccupiedError(
-            f"{place.relative_to(task.out)} is a file of your own, which the clip would be written over; move it out of "
+            f"{place.relative_to(task.out)} is your own file, which the clip would overwrite; move it out of "
             "the build's clips folder, or build with another --out"
         )
     size, digest = path.stat().st_size, files.sha256(path)

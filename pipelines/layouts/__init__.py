@@ -6,7 +6,6 @@ clips are made, distributes the work and checks existing files.
 
 import dataclasses
 import errno
-import os
 import shutil
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from kinetics_sounds import plugins
+from kinetics_sounds import cores, plugins
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import MediaError, SettingsError
 from kinetics_sounds.media import encode, extract, ffmpeg
@@ -41,7 +40,7 @@ class CommonSettings:
     """Output folder; must hold nothing but this export."""
     executor: str = field(default="local", metadata={"package": executors.__name__})
     """Where workers run: processes on this machine, a Ray cluster, or Slurm array jobs."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes, one core each. The output does not depend on it."""
     timeout: float = 300.0
     """Time limit of one ffmpeg run, in seconds."""
@@ -121,8 +120,8 @@ class Source:
         )
         if self.num_frames not in (0, decoded):
             raise MediaError(
-                f"decodes to {decoded} frames, twice, where {self.num_frames} are recorded of it; make the manifest or the "
-                "shards anew with the tools that are here"
+                f"decodes to {decoded} frames, twice, where {self.num_frames} are recorded of it; rebuild the manifest "
+                "or the shards with the installed tools"
             )
         return count
 
@@ -138,7 +137,7 @@ class Source:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
                 raise
             raise SettingsError(
-                f"{self.picture}: cannot be linked there ({error.strerror}); leave out --link"
+                f"{self.picture}: cannot be hard-linked ({error.strerror}); leave out --link"
             ) from error
 
     def wav(self, path: Path, *, rate: int) -> None:
@@ -236,7 +235,7 @@ def check_names(entries: Sequence[Entry], name: Callable[[Entry], str]) -> None:
         other = first.setdefault(name(entry), entry.key)
         if other != entry.key:
             raise SettingsError(
-                f"{other} and {entry.key} would both be called {name(entry)}; leave one of them out by a --manifest without it"
+                f"{other} and {entry.key} would both be named {name(entry)}; use a --manifest without one of them"
             )
 
 
@@ -247,7 +246,7 @@ def check_folders(labels: Sequence[str], folder: Callable[[str], str]) -> None:
         other = first.setdefault(unicodedata.normalize("NFC", folder(label)), label)
         if other != label:
             raise SettingsError(
-                f"the labels {other!r} and {label!r} would share the folder {folder(label)!r}; give one another name"
+                f"the labels {other!r} and {label!r} would share the folder {folder(label)!r}; rename one"
             )
 
 

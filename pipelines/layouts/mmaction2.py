@@ -29,8 +29,8 @@ class Settings(CommonSettings):
       ks-export mmaction2 --manifest data/k32/manifest.parquet --out /data/k32_mmaction2 --link
       ks-export mmaction2 --manifest data/k32/manifest.parquet --out /data/k32_frames --rawframes --short_side 256
 
-    exit code: 0 every ok clip is there; 1 done, some are left out; 2 misuse, another export there, or a clip that is not what
-    the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 all ok clips exported; 1 done, some left out; 2 usage error, another export in the folder, or a clip that
+    differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     rawframes: bool = False
@@ -46,7 +46,7 @@ def check(settings: Settings, entries: Sequence[Entry]) -> None:
     """Raise SettingsError for options without effect, and for labels that would have the same folder."""
     check_side(settings.short_side)
     if settings.short_side and not settings.rawframes:
-        raise SettingsError("--short_side: is of frames alone; add --rawframes, or leave it out")
+        raise SettingsError("--short_side: only applies to frames; add --rawframes, or leave it out")
     if settings.link and (settings.rawframes or settings.shards):
         raise SettingsError("--link: only whole clips can be linked; leave out --rawframes and --shards, or --link")
     check_folders(sorted({entry.clip.label for entry in entries}), class_folder)

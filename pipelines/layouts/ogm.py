@@ -34,8 +34,8 @@ class Settings(CommonSettings):
       ks-export ogm --manifest data/k31/manifest.parquet --out /data/ks_fbank --audio fbank
       ks-export ogm --shards data/k31/shards --out /data/ks_small
 
-    exit code: 0 every ok clip is there; 1 done, some are left out; 2 misuse, another export there, or a clip that is not what
-    the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 all ok clips exported; 1 done, some left out; 2 usage error, another export in the folder, or a clip that
+    differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     audio: Literal["wav", "fbank", "both"] = "wav"
@@ -79,7 +79,7 @@ def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
     for number in range(MOST + 1, count + 1):
         (pictures / f"frame_{number:05d}.jpg").unlink()
     if count < LEAST:
-        raise extract.TooFewFramesError(f"has {count} frames at one a second; their loaders need {LEAST}")
+        raise extract.TooFewFramesError(f"has {count} frames at one per second; their loaders need {LEAST}")
     wav = sounds[0].with_suffix(".wav")
     source.wav(wav, rate=settings.sample_rate)
     for path in sounds:

@@ -34,8 +34,8 @@ class Settings(CommonSettings):
       ks-export ogm_vggsound --manifest data/k31/manifest.parquet --out /data/VGGsound
       ks-export ogm_vggsound --manifest data/k31/manifest.parquet --out /data/VGGsound --test_split val
 
-    exit code: 0 every ok clip is there; 1 done, some are left out; 2 misuse, another export there, or a clip that is not what
-    the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 all ok clips exported; 1 done, some left out; 2 usage error, another export in the folder, or a clip that
+    differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     test_split: Literal["test", "val"] = "test"
@@ -88,7 +88,7 @@ def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
     pictures, sound = (folder / place for place in places(source.entry, settings))
     count = source.frames(pictures, name="made_%05d.jpg", fps=Fraction(1), short_side=settings.short_side)
     if count < LEAST:
-        raise extract.TooFewFramesError(f"has {count} frames at one a second; their loader needs {LEAST}")
+        raise extract.TooFewFramesError(f"has {count} frames at one per second; their loader needs {LEAST}")
     for number in range(count):
         (pictures / f"made_{number + 1:05d}.jpg").rename(pictures / f"{number * STEP:05d}.jpg")
     source.wav(sound, rate=settings.sample_rate)

@@ -33,8 +33,8 @@ class Settings(CommonSettings):
       ks-export videofolder --manifest data/k32/manifest.parquet --out /data/k32_videofolder
       ks-export videofolder --manifest data/k32/manifest.parquet --out /data/k32_videofolder --link
 
-    exit code: 0 every ok clip is there; 1 done, some are left out; 2 misuse, another export there, or a clip that is not what
-    the manifest says; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 all ok clips exported; 1 done, some left out; 2 usage error, another export in the folder, or a clip that
+    differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     link: bool = field(default=False, metadata={"same_bytes": True})

@@ -75,12 +75,12 @@ def pack(task: Task) -> dict[str, bytes] | SkippedClip:
     if media is None:
         raise ValueError(f"{clip.key}: only an ok clip can be packed")
     path = packing.folder / media.path
-    remedy = "run the same command to go on, if need be with fewer --workers or a longer --timeout"
+    remedy = "run the same command again to resume, if need be with fewer --workers or a longer --timeout"
     try:
         if found := files.difference(path, size=media.bytes, digest=media.sha256):
             raise ManifestError(
-                f"{path}: {found}, so it is not the clip that the manifest names; "
-                f"{attempts.mending(packing.folder, then='ks-shard')}"
+                f"{path}: {found}, so it is not the clip in the manifest; "
+                f"{attempts.remedy(packing.folder, then='ks-shard')}"
             )
         most_seconds, channel = clip.seconds + 2 * measure.LONGER_SECONDS, media.audio_channel or encode.MIX
         made = attempts.in_two_tries(
@@ -113,9 +113,7 @@ def _encoded(path: Path, packing: Packing, most_seconds: float, channel: str) ->
     """Stored picture and audio of the clip."""
     found = probe.probe(path)
     if found.audio and channel.isdecimal() and int(channel) >= found.audio.channels > 1:
-        raise ManifestError(
-            f"{path}: has no channel {channel}, which the manifest names as audio_channel; run ks-build again"
-        )
+        raise ManifestError(f"{path}: has no channel {channel}, the audio_channel of the manifest; run ks-build again")
     with tempfile.TemporaryDirectory(dir=packing.scratch, ignore_cleanup_errors=True) as name:
         return encode.encode(
             path,

@@ -20,7 +20,7 @@ from ..attempts import Refused
 from . import encode_sample
 from .encode_sample import Packing
 
-OTHER = "holds shards of another manifest, other settings or another ffmpeg; choose another --out, or delete it to make them anew"
+OTHER = "contains shards of another manifest, settings or ffmpeg version; choose another --out, or delete it to rebuild them"
 
 Made = dict[str, bytes] | SkippedClip | Refused
 """Result for a clip."""

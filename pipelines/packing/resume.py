@@ -42,9 +42,9 @@ def whole_shards(job: Job, stop: Stop, *, check_bytes: bool) -> Mapping[str, Who
             if not differs:
                 kept[split][number] = made
             elif check_bytes:
-                progress.log.warning("%s: %s; it is made anew", tar, differs)
+                progress.log.warning("%s: %s; it will be rebuilt", tar, differs)
             elif tar.exists():
-                raise ShardError(f"{tar}: {differs}; run ks-shard again with --check_bytes to make it anew")
+                raise ShardError(f"{tar}: {differs}; run ks-shard again with --check_bytes to rebuild it")
             if stop:
                 break
     return kept
@@ -69,11 +69,9 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
     if damaged and not check_bytes:
         raise damaged[0]
     if damaged and not recipes:
-        raise ShardError(
-            f"{damaged[0]}; but nothing that is whole says that this was the same set: if it was, delete it"
-        )
+        raise ShardError(f"{damaged[0]}; but no intact file shows that this was the same set: if it was, delete it")
     for error in damaged:
-        progress.log.warning("%s; the latter is done now", error)
+        progress.log.warning("%s; the latter will be done now", error)
     return found
 
 
@@ -99,7 +97,7 @@ def recipe_of(folder: Path) -> str:
 def _unreadable(path: Path, error: OSError) -> StoppedError | FaultError:
     what = f"{path}: cannot be read: {error.strerror}"
     kind = FaultError if error.errno in files.FAILING else StoppedError
-    return kind(f"{what}; see that the disk is there, then run the same command to go on")
+    return kind(f"{what}; check that the disk is available, then run the same command again to resume")
 
 
 def check_clips(job: Job, kept: Mapping[str, WholeShards], stop: Stop) -> None:
@@ -128,6 +126,6 @@ def check_clips(job: Job, kept: Mapping[str, WholeShards], stop: Stop) -> None:
         named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
         told = "\n".join(named)
         raise ManifestError(
-            f"of the clips, {len(wrong)} are not what the manifest names; "
-            f"{attempts.mending(job.packing.folder, then='ks-shard')}:\n{told}"
+            f"{len(wrong)} clips differ from the manifest; "
+            f"{attempts.remedy(job.packing.folder, then='ks-shard')}:\n{told}"
         )

@@ -6,7 +6,6 @@ Shape suffixes: T columns, F bins.
 import contextlib
 import dataclasses
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from kinetics_sounds import progress, stream
+from kinetics_sounds import cores, progress, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.cache import Cache, default_cache
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, stoppable
@@ -49,7 +48,7 @@ class StatsSettings:
     Each sample's audio is covered by evenly spaced windows. ks-train reads the statistics with --view clip_and_spectrogram or
     clip_and_log_mel; run this again after the set has changed. Entries of different parameters are kept side by side.
 
-    exit code: 0 done; 1 done, some damaged samples left out; 2 misuse; 3 stopped, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 1 done, some damaged samples left out; 2 usage error; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     split: str = "train"
@@ -71,7 +70,7 @@ class StatsSettings:
     """log_mel only: number of mel bands."""
     epsilon: float = LogMel().epsilon
     """log_mel only: constant added to the power before the logarithm."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=cores.usable)
     """Number of worker processes; each reads one shard at a time."""
     cache: Path = field(default_factory=default_cache)
     """Folder that caches shards of a remote set, shared by all processes of this machine."""
@@ -146,7 +145,7 @@ def compute(settings: StatsSettings, place: Address | None) -> int:
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         found = list(_heard(tasks, workers=settings.workers, stop=stop.__bool__))
     if stop:
-        print("stopped before all was heard; run the same command again", file=sys.stderr)
+        print(f"stopped by {stop} before all samples were processed; run the same command again", file=sys.stderr)
         return STOPPED
     sums = sum(found[1:], start=found[0])
     for what in sums.bad:
@@ -167,7 +166,7 @@ def compute(settings: StatsSettings, place: Address | None) -> int:
 def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Numbers) -> Statistics:
     """Entry for a split from its sums; raises ShardError if there are no samples."""
     if not sums.samples:
-        raise ShardError(f"no sample of {split} can be heard; see ks-shard --verify")
+        raise ShardError(f"no sample of {split} has readable audio; see ks-shard --verify")
     count = sums.windows * numbers.columns
     mean_F = sums.total_F / count
     std_F = np.sqrt(np.maximum(sums.square_F / count - mean_F**2, 0))
@@ -184,7 +183,7 @@ def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Numbers) -> Stat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
+class ShardResult:
     """Result for a shard."""
 
     sums: Sums | None
@@ -192,7 +191,7 @@ class Heard:
     """Why it could not be read."""
 
 
-def hear(task: ShardTask) -> Heard:
+def shard_sums(task: ShardTask) -> ShardResult:
     """Sums of a shard without its damaged samples. Runs in a worker."""
     try:
         split = reader.open_shard(task.place, task.split, task.number, cache=task.cache)
@@ -206,8 +205,8 @@ def hear(task: ShardTask) -> Heard:
                     bad = what if what.startswith(str(sample)) else f"{sample}: {what}"
                     sums = dataclasses.replace(sums, bad=(*sums.bad, bad))
     except KineticsSoundsError as error:
-        return Heard(None, str(error))
-    return Heard(sums)
+        return ShardResult(None, str(error))
+    return ShardResult(sums)
 
 
 def sums_of(waveform: np.ndarray, numbers: Numbers) -> Sums:
@@ -235,7 +234,7 @@ def _nothing(numbers: Numbers) -> Sums:
 
 def _heard(tasks: Sequence[ShardTask], *, workers: int, stop: Callable[[], bool]) -> Iterator[Sums]:
     """Sums of each shard in order; raises ShardError for an unreadable one."""
-    pool: local.Pool[ShardTask, Heard] = local.Pool(hear, workers=min(workers, len(tasks)))
+    pool: local.Pool[ShardTask, ShardResult] = local.Pool(shard_sums, workers=min(workers, len(tasks)))
     with contextlib.closing(pool), progress.bar("ks-shard stats", len(tasks)) as bar:
         for task, found in in_order(pool, tasks, timeout_seconds=SHARD_SECONDS, stop=stop):
             if isinstance(found, Failed):
@@ -253,4 +252,4 @@ def _check(dataset: Dataset, split: str, place: Address) -> None:
     if layout.AUDIO not in dataset.parts:
         raise ShardError(f"{place}: has no {layout.AUDIO}; make the set again with ks-shard --audio flac")
     if not dataset.splits[split].samples:
-        raise ShardError(f"{place}: its {split} holds no sample; name another --split")
+        raise ShardError(f"{place}: its {split} has no samples; choose another --split")

@@ -66,7 +66,7 @@ def upload(
                 if not check_bytes or remote.sha256(there, size=made.bytes, folder=folder) == made.sha256:
                     bar.advance("there already")
                     continue
-                progress.log.warning("%s: its SHA-256 is another; it is sent anew", there)
+                progress.log.warning("%s: its SHA-256 differs; it is sent again", there)
             _check_tar(tar, made)
             for each in (tar, path):
                 remote.upload(each, remote.join(place, each.name))
@@ -84,7 +84,7 @@ def _is_there(path: Path, place: Address) -> bool:
 def _check_tar(tar: Path, made: Index) -> None:
     """Raise ShardError if a tar differs from what was written."""
     if differs := files.difference(tar, size=made.bytes, digest=made.sha256):
-        raise ShardError(f"{tar}: {differs}; run ks-shard again with --check_bytes to make it anew")
+        raise ShardError(f"{tar}: {differs}; run ks-shard again with --check_bytes to rebuild it")
 
 
 def _to_hub(folder: Path, place: hub.Place, done: Mapping[str, Sequence[Index]], *, stop: Callable[[], bool]) -> None:

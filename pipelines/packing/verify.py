@@ -28,7 +28,7 @@ TAR_SECONDS = 3600.0
 """A tar's whole check is killed after this many seconds: a decoder may hang."""
 FRAMES_AT_ONCE = 64
 """Frames decoded at once, to limit memory."""
-MOST_STRANGERS = 20
+MOST_FOREIGN = 20
 """Maximum number of foreign members listed per tar: each 512 bytes of garbage may be one."""
 PARTS = (layout.FRAMES, layout.JPEGS, layout.MEL, layout.AUDIO, layout.META)
 """Allowed parts of a sample. Others are refused: loaders execute code from some (`pickle`, `pth`)."""
@@ -127,7 +127,7 @@ def _tasks(place: Address, dataset: Dataset, lost: list[Fault], *, decode: bool)
         for number in range(facts.shards):
             task = TarTask(place=place, split=split, number=number, decode=decode)
             if not _has_index(task):
-                what = f"has no index: of {facts.shards} shards of {split}, those from here on were not looked at"
+                what = f"has no index: of {facts.shards} shards of {split}, those from here on were not checked"
                 lost.append(Fault(str(task.name), "", f"{what}; copy it, or make the set again with ks-shard"))
                 break
             yield task
@@ -150,24 +150,24 @@ def _set_faults(dataset: Dataset, clips: Mapping[str, Sequence[tuple[str, int]]]
     """Faults of the set as a whole: if each split is complete, the set's selection must be that of all of them."""
     rows = [row for split in dataset.splits for row in _selection(dataset, split, clips.get(split, ()))]
     if dataset.selection and fingerprints.selection(rows) != dataset.selection:
-        yield f"its selection is not that of the samples that the indexes name ({len(rows)} in all splits)"
+        yield f"its selection does not match the samples in the indexes ({len(rows)} in all splits)"
 
 
 def split_faults(place: Address, dataset: Dataset, split: str, clips: Sequence[tuple[str, int]]) -> Iterator[str]:
     """Faults of a split as a whole; `clips`: keys and label indices from the split's indexes."""
     facts, keys = dataset.splits[split], [key for key, _ in clips]
     if len(keys) != facts.samples or manifest.fingerprint(keys) != facts.fingerprint:
-        yield f"its indexes name {len(keys)} samples, which are not the {facts.samples} of {layout.DATASET}"
+        yield f"its indexes have {len(keys)} samples, which do not match the {facts.samples} of {layout.DATASET}"
     elif facts.selection and fingerprints.selection(_selection(dataset, split, clips)) != facts.selection:
-        yield f"its indexes name other labels than {layout.DATASET}: its selection is another"
+        yield f"its indexes have other labels than {layout.DATASET}: its selection differs"
     if len(set(keys)) != len(keys):
-        yield "has samples twice"
+        yield "has duplicate samples"
     if not remote.is_url(place):
         for tar in sorted((Path(place.real) / split).glob("*.tar")):
             number = tar.stem.removeprefix(f"{split}-")
             known = number.isdecimal() and layout.tar_path(Path(), split, int(number)).name == tar.name
             if not known or int(number) >= facts.shards:
-                yield f"{tar.name} is none of its {facts.shards} shards; delete it, or make the set again with ks-shard"
+                yield f"{tar.name} is not one of its {facts.shards} shards; delete it, or make the set again with ks-shard"
 
 
 def check_tar(task: TarTask) -> Checked:
@@ -179,7 +179,7 @@ def check_tar(task: TarTask) -> Checked:
     try:
         faults = tuple(dict.fromkeys(_faults(task, dataset, made)))
     except FileNotFoundError:
-        faults = (("", "is missing, but its index is there; copy it, or make the set again with ks-shard", False),)
+        faults = (("", "is missing, but its index exists; copy it, or make the set again with ks-shard", False),)
     except (KineticsSoundsError, OSError) as error:
         faults = (("", f"cannot be read: {error}", False),)
     return Checked(made.keys, made.label_indices, tuple(Fault(str(task.name), *fault) for fault in faults))
@@ -191,7 +191,7 @@ def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str,
         yield "", f"its index belongs to another set than {layout.DATASET}", False
         return
     if names := [key for key in made.keys if not _KEY.fullmatch(key)]:
-        yield from ((key, "is no name that a sample may have", False) for key in names)
+        yield from ((key, "is not a valid name of a sample", False) for key in names)
         return
     try:
         reader.tables(made, dataset, "its index")
@@ -233,14 +233,14 @@ def tar_faults(path: Path, made: Index) -> Iterator[tuple[str, str]]:
     size = path.stat().st_size
     if size != made.bytes:
         fault = "cut short" if size < made.bytes else "too long"
-        yield "", f"is {fault}: {size} bytes, where its index says {made.bytes}"
+        yield "", f"is {fault}: {size} bytes, but {made.bytes} according to its index"
     whole = True
     with path.open("rb") as file:
         for key, what in _member_faults(file, size, made):
             whole = False
             yield key, what
     if whole and size == made.bytes and files.sha256(path) != made.sha256:
-        yield "", "is not what was written, between or after its samples: its SHA-256 is not its index's"
+        yield "", "was changed between or after its samples: its SHA-256 differs from its index"
 
 
 def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[str, str]]:
@@ -250,12 +250,12 @@ def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[st
     position, gaps = 0, list[tuple[int, int]]()
     for key, part, offset, length, crc in sorted(places, key=lambda place: place[2]):
         if offset - BLOCK < position:
-            yield key, f"its {part} overlaps what stands before it, says its index"
+            yield key, f"its {part} overlaps the part before it, according to its index"
             continue
         gaps.append((position, min(offset - BLOCK, size)))
         position = offset + -(-length // BLOCK) * BLOCK
         if offset + length > size:
-            yield key, f"its {part} is cut short"
+            yield key, f"its {part} is truncated"
             continue
         file.seek(offset - BLOCK)
         header, data = file.read(BLOCK), file.read(length)
@@ -263,14 +263,14 @@ def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[st
             yield key, f"the header of its {part} {wrong}"
         elif zlib.crc32(data) != crc:
             yield key, f"its {part} is damaged"
-    strangers = chain.from_iterable(_strangers(file, *gap) for gap in (*gaps, (position, size)))
-    for name in islice(strangers, MOST_STRANGERS):
-        yield "", f"holds {name!r}, which is not in its index: let nothing open it"
+    strangers = chain.from_iterable(_foreign_members(file, *gap) for gap in (*gaps, (position, size)))
+    for name in islice(strangers, MOST_FOREIGN):
+        yield "", f"contains {name!r}, which is not in its index: do not open it"
     if next(strangers, None) is not None:
-        yield "", "holds more that is not in its index"
+        yield "", "contains further data that are not in its index"
 
 
-def _strangers(file: IO[bytes], position: int, end: int) -> Iterator[str]:
+def _foreign_members(file: IO[bytes], position: int, end: int) -> Iterator[str]:
     """Names of members between two positions of a tar that should hold only zeros."""
     while position < end:
         file.seek(position)
@@ -288,10 +288,10 @@ def _wrong(header: bytes, name: str, size: int) -> str:
     if header[148:156] != b"%06o\0 " % (sum(header[:148]) + 8 * ord(" ") + sum(header[156:])):
         return "is damaged"
     if _name(header) != name:
-        return f"names {_name(header)!r}"
+        return f"has the name {_name(header)!r}"
     if header[156:157] != b"0" or header[157:257].strip(b"\0") or header[257:265] != b"ustar\x0000":
-        return "is no regular file's of USTAR"
-    return "" if length and int(length[1], 8) == size else f"does not say {size} bytes"
+        return "is not that of a regular USTAR file"
+    return "" if length and int(length[1], 8) == size else f"does not give {size} bytes"
 
 
 def _name(header: bytes) -> str:
@@ -335,7 +335,7 @@ def _decode(sample: stream.Sample, dataset: Dataset) -> None:
     """Decode all parts of a sample; raises if one fails, or contradicts its metadata or `dataset.json`."""
     meta = sample.meta
     if json.loads(sample.part(layout.META))["label_index"] != sample.label_index:
-        raise ShardError(f"its label is not the number {sample.label_index} of its index")
+        raise ShardError(f"its label is not number {sample.label_index} as in its index")
     if meta.num_frames == 0:
         raise MediaError("it has no frame")
     for first in range(0, meta.num_frames, FRAMES_AT_ONCE):

@@ -19,14 +19,14 @@ HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 """Names of the splits on the Hub."""
 
 TAKE_DOWN = (
-    "The lists name public videos by their ids. A video belongs to whoever uploaded it, and shows people who did not ask to "
-    "be in a data set. Whoever wants a row removed writes to the publisher (the Discussions of this page, where it has some): "
-    "the row goes, with the next version."
+    "The lists name public videos by their ids. A video belongs to its uploader, and may show people who did not agree "
+    "to be in a dataset. To have a row removed, contact the publisher (for example in the Discussions of this page): "
+    "it is removed in the next version."
 )
-NO_MEDIA = "No media are in this folder: ids, times, labels, checksums and measures alone."
+NO_MEDIA = "This folder contains no media: only IDs, times, labels, checksums and measurements."
 WITH_MEDIA = (
-    "The folder `clips/` holds media. YouTube's terms and the rights of whoever made a video restrict passing them on: see that "
-    "you may before you make this folder public."
+    "The folder `clips/` contains media. YouTube's terms and the rights of the videos' authors restrict sharing them: check "
+    "this before you make the folder public."
 )
 
 
@@ -74,21 +74,21 @@ def _what(facts: Facts) -> list[str]:
         f"# {escape(title(facts))}",
         "",
         (
-            f"Which clips of Kinetics the set `{facts.published.name}` holds, split by split: {kind}"
+            f"The clips of Kinetics in the dataset `{facts.published.name}`, by split: {kind}"
             f"{len(classes.labels)} classes, "
-            f"{facts.annotated} annotated clips, of which {facts.ok} could be had when it was built. Each row says what became "
-            f"of its clip; those whose `status` is `ok` are the set. {WITH_MEDIA if facts.media else NO_MEDIA}"
+            f"{facts.annotated} annotated clips, of which {facts.ok} were available when it was built. Each row has the status "
+            f"of its clip; the rows with `status` `ok` form the dataset. {WITH_MEDIA if facts.media else NO_MEDIA}"
         ),
         "",
         f"Classes: {code(classes.name)}.{note}",
         "",
         (
-            "Made by ks-build of kinetics-sounds (a clip is cut to its annotated span by decoding, audited, measured, and named "
-            f"by its SHA-256) and ks-publish {__version__}. Rebuild it with"
+            "Made by ks-build of kinetics-sounds (clips are trimmed to the annotated span by decoding, audited, measured, and "
+            f"identified by SHA-256) and ks-publish {__version__}. Rebuild it with"
         ),
         "",
         "```sh",
-        "ks-build --clips FOLDER        # this folder; then it says clip by clip which bytes are the same, alike or other",
+        "ks-build --clips FOLDER        # this folder; reports for each clip whether its bytes are the same, alike or different",
         "```",
     ]
 
@@ -108,15 +108,15 @@ def _counts(facts: Facts) -> list[str]:
     ]
     flags = counts.flags
     return [
-        "## How much of it exists",
+        "## Coverage",
         "",
         *table(["split", "annotated", "ok", "coverage"], rows),
         "",
         (
-            f"Of the ok clips {flags['silent']} are silent and {flags['still']} have a picture that does not change (columns "
-            f"`silent`, `still`); {flags['hashed']} have hashes by which a new encoding of the same clip is recognised."
+            f"Of the ok clips {flags['silent']} are silent and {flags['still']} have a still picture (columns "
+            f"`silent`, `still`); {flags['hashed']} have perceptual hashes that identify re-encoded copies."
         ),
-        *(["", *table(["status of the others", *counts.splits], lost)] if lost else []),
+        *(["", *table(["other statuses", *counts.splits], lost)] if lost else []),
     ]
 
 
@@ -127,7 +127,7 @@ def _classes(counts: Counts, facts: Facts) -> list[str]:
     rows: list[list[object]] = [
         [escape(label), *(cell(split, label) for split in counts.splits)] for label in facts.classes.labels
     ]
-    return ["## Classes", "", "Clips that are ok, of those annotated.", "", *table(["label", *counts.splits], rows)]
+    return ["## Classes", "", "Number of ok clips, of annotated clips.", "", *table(["label", *counts.splits], rows)]
 
 
 def _is_plain(label: str) -> bool:
@@ -160,13 +160,13 @@ def _fingerprints(facts: Facts) -> list[str]:
         "## Fingerprints",
         "",
         (
-            "*selection* is equal exactly where two sets hold the same clips with the same labels in the same splits, *content* "
-            "where the bytes of all clips are equal too. A paper that names the selection says which clips it used."
+            "*selection* is equal if and only if two datasets have the same clips with the same labels in the same splits, "
+            "*content* if the bytes of all clips are equal too. A paper can state the selection to identify the clips it used."
         ),
         "",
         *table(["split", "clips", "selection", "content"], rows),
         "",
-        "Anyone can make them again, selection and content:",
+        "To reproduce selection and content:",
         "",
         "```sh",
         recipe(facts, content=False),
@@ -177,16 +177,16 @@ def _fingerprints(facts: Facts) -> list[str]:
 
 def _files(facts: Facts) -> list[str]:
     told: Mapping[str, str] = {
-        "splits/": "a CSV and a Parquet file of each split, with the same rows; in the CSV a label that a spreadsheet would run "
-        "begins with `'`",
+        "splits/": "a CSV and a Parquet file of each split, with the same rows; in the CSV a label that a spreadsheet would "
+        "run as a formula is prefixed with `'`",
         CLASSES: "the labels in the order of `label_index`",
-        FINGERPRINTS: "what stands above, for machines",
-        CROISSANT: "the same in Croissant 1.1: `mlcroissant` loads the records",
+        FINGERPRINTS: "the fingerprints above, machine-readable",
+        CROISSANT: "Croissant 1.1 metadata: `mlcroissant` loads the records",
         SUMS: "`sha256sum -c SHA256SUMS`; `ks-publish check FOLDER` checks more",
-        DATASHEET: "questions that a user may have",
+        DATASHEET: "answers about the dataset's origin and use",
         CITATION: "how to cite it",
         LICENSE: "terms",
-        CHANGES: "what changed from version to version",
+        CHANGES: "changes of each version",
     }
     clips = ["- `clips/`: the clips, SPLIT/KEY.mp4"] if facts.media else []
     return ["## Files", "", *(f"- `{name}`: {what}" for name, what in told.items()), *clips]
@@ -268,15 +268,15 @@ def changes(facts: Facts) -> bytes:
 
 
 def entry(facts: Facts) -> str:
-    """Entry for this version."""
+    """Entry of CHANGES.md for this version."""
     counts = ", ".join(f"{split} {each['clips']}" for split, each in facts.published.splits.items())
     lines = [f"## {facts.published.version} ({facts.date})", "", f"- clips: {counts or 'none'}"]
     told = {
         "records added": facts.changes.added,
         "records removed": facts.changes.removed,
-        "records with another label or split": facts.changes.moved,
-        "clips with other bytes": facts.changes.other_content,
-        "clips lost for another reason than before": facts.changes.other_status,
+        "records with changed label or split": facts.changes.moved,
+        "clips with changed bytes": facts.changes.other_content,
+        "missing clips with a changed reason": facts.changes.other_status,
     }
     lines += [
         f"- {what}: {', '.join(f'{split} {count}' for split, count in counted.items())}"
@@ -284,7 +284,7 @@ def entry(facts: Facts) -> str:
         if counted
     ]
     if remapped := facts.changes.remapped:
-        lines.append(f"- labels whose label_index is another or gone: {len(remapped)} ({_some(remapped)})")
+        lines.append(f"- labels whose label_index changed or disappeared: {len(remapped)} ({_some(remapped)})")
     if facts.history and not (remapped or any(told.values())):
         lines.append("- the same clips; documents or columns changed")
     return (

@@ -31,7 +31,7 @@ class CheckSettings:
       ks-publish check published/k32
       ks-publish check published/k32 --no_croissant --json
 
-    exit code: 0 clean; 1 not, each finding is named; 2 misuse; 3 stopped; 4 a bug, or a disk that fails.
+    exit code: 0 clean; 1 findings; 2 usage error; 3 stopped; 4 a bug, or a failing disk.
     """
 
     no_croissant: bool = False
@@ -50,20 +50,20 @@ class Finding:
     """A file of the folder, or a clip's key."""
     what: str
     keys: tuple[str, ...] = ()
-    """The clips that it is about, where it is about clips."""
+    """The clips concerned, if any."""
 
 
 def main(argv: Sequence[str]) -> int:
     """`ks-publish check FOLDER`; returns the exit code."""
     if not argv or argv[0].startswith("-"):
         parse(CheckSettings, argv, prog="ks-publish check FOLDER")
-        raise SettingsError("say which folder: ks-publish check published/k32")
+        raise SettingsError("give a folder: ks-publish check published/k32")
     settings = parse(CheckSettings, argv[1:], prog="ks-publish check FOLDER").settings
     folder = files.user_path(argv[0])
     if not folder.is_dir():
-        raise PublishError(f"{folder}: is no folder; give one that ks-publish made")
+        raise PublishError(f"{folder}: is not a folder; give one made by ks-publish")
     if not contents.is_published(folder) and not (folder / SUMS).is_file():
-        raise PublishError(f"{folder}: holds no published set ({FINGERPRINTS} and {SUMS} are missing)")
+        raise PublishError(f"{folder}: is not a published dataset ({FINGERPRINTS} and {SUMS} are missing)")
     findings = list(bounded(check(folder, with_croissant=not settings.no_croissant)))
     if settings.json:
         print(json.dumps({"folder": str(folder), "findings": [dataclasses.asdict(each) for each in findings]}))
@@ -134,7 +134,7 @@ def _sums(folder: Path) -> Iterator[Finding]:
             yield Finding("extra", name, f"is not in {SUMS}")
     for name in _expected(folder):
         if name not in sums and not (folder / name).exists():
-            yield Finding("missing", name, f"is not there and not in {SUMS}, though every such folder has it")
+            yield Finding("missing", name, f"is missing, and not in {SUMS}")
 
 
 def _expected(folder: Path) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ def _expected(folder: Path) -> tuple[str, ...]:
 
 def _fault(path: Path, sha256: str) -> str:
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        return "is no plain file"
+        return "is not a plain file"
     if not path.exists():
         return "is missing"
     return "" if files.sha256(path) == sha256 else f"its SHA-256 is not that of {SUMS}"
@@ -163,9 +163,9 @@ def _read(folder: Path, split: str) -> list[Row]:
     rows = list(tables.read_csv(path))
     for row in rows:
         if row["split"] != split:
-            raise PublishError(f"{path}: {row['key']} is of the split {row['split']}")
+            raise PublishError(f"{path}: {row['key']} belongs to the split {row['split']}")
     if twice := [key for key, count in Counter(row["key"] for row in rows).items() if count > 1]:
-        raise PublishError(f"{path}: {twice[0]} stands in it twice")
+        raise PublishError(f"{path}: {twice[0]} is in it twice")
     return rows
 
 
@@ -177,8 +177,8 @@ def _parquet(folder: Path, split: str, rows: Sequence[Row]) -> Iterator[Finding]
         for number, (ours, theirs) in enumerate(pairs, start=1):
             if ours != theirs:
                 columns = [name for name in tables.COLUMNS if ours and theirs and ours[name] != theirs[name]]
-                told = f"in {', '.join(columns)}" if columns else "one of them has no such row"
-                yield Finding("table", f"splits/{path.name}", f"row {number} is not that of {split}.csv: {told}")
+                told = f"in {', '.join(columns)}" if columns else "one of them lacks the row"
+                yield Finding("table", f"splits/{path.name}", f"row {number} differs from {split}.csv: {told}")
                 return
     except PublishError as error:
         yield _finding("table", folder, error)
@@ -238,7 +238,7 @@ def _labels(folder: Path) -> Generator[Finding, None, tuple[str, ...]]:
     path = folder / CLASSES
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > contents.MOST_BYTES:
-            raise PublishError(f"{path}: is no plain file of some labels")
+            raise PublishError(f"{path}: is not a valid class list")
         return classes.read(str(path.absolute())).labels
     except (ClassListError, PublishError, OSError) as error:
         yield _finding("classes", folder, error)
@@ -251,7 +251,7 @@ def _classes(folder: Path, rows: Iterable[Row]) -> Iterator[Finding]:
         return
     for index, label in sorted({(int(row["label_index"] or 0), str(row["label"])) for row in rows}):
         if index >= len(labels) or labels[index] != label:
-            yield Finding("classes", CLASSES, f"has another label at the place {index} than the rows: {label!r}")
+            yield Finding("classes", CLASSES, f"has another label at index {index} than the rows: {label!r}")
 
 
 def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
@@ -279,9 +279,9 @@ def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
     ok = [row for same in contents_.values() for row in same[:1]]  # equal bytes are told of above
     for first, second in likeness.alike_pairs(ok):
         if first["split"] != second["split"]:
-            told = f"{first['split']} is alike {second['key']} in {second['split']}"
+            told = f"{first['split']} is similar to {second['key']} in {second['split']}"
             both = (str(first["key"]), str(second["key"]))
-            yield Finding("alike", both[0], f"in {told}: the same scene, encoded anew", both)
+            yield Finding("alike", both[0], f"in {told}: a re-encoded copy", both)
 
 
 def _croissant(folder: Path, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
@@ -297,4 +297,4 @@ def _croissant(folder: Path, rows: Mapping[str, Sequence[Row]]) -> Iterator[Find
         return
     expected = {split: len(table) for split, table in rows.items() if table}
     if loaded != expected:
-        yield Finding("croissant", CROISSANT, f"loads {dict(loaded)} records, where the tables have {expected}")
+        yield Finding("croissant", CROISSANT, f"loads {dict(loaded)} records, but the tables have {expected}")

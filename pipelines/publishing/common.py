@@ -27,7 +27,7 @@ def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
     Raises PublishError if the folder exists, or if two lists lack required fields.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PublishError(f"{out}: is there already; choose another --out")
+        raise PublishError(f"{out}: already exists; choose another --out")
     full = next((each for each in (a, b) if each.is_full), None)
     rows = [row for key, row in full.rows.items() if key in keys] if full else _listed(a, b, keys)
     labels = full.labels if full else tuple(sorted({str(row["label"]) for row in rows}))
@@ -41,7 +41,7 @@ def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
         lines = [
             f"# Clips that {escape(a.name)} and {escape(b.name)} share",
             "",
-            f"Same key, same label, same split in both. Rebuild them with `ks-build --clips FOLDER{more} --out data/common`.",
+            f"Same key, label and split in both. Rebuild them with `ks-build --clips FOLDER{more} --out data/common`.",
             "",
             f"- clips: {counts or 'none'}",
             *told,
@@ -61,11 +61,9 @@ def _listed(a: ClipSet, b: ClipSet, keys: Collection[str]) -> list[Row]:
         ours, theirs = a.rows[key], b.rows[key]
         row = {name: theirs[name] if value is None else value for name, value in ours.items()}
         if any(row[name] is None for name in ("label", "split", "time_start", "time_end")):
-            raise PublishError(
-                "two lists say too little of their clips for a split of their own; compare with a manifest"
-            )
+            raise PublishError("two lists have too few fields for a common split; compare with a manifest")
         if fault := tables.label_fault(str(row["label"])):
-            raise PublishError(f"the label {row['label']!r} of {key} {fault}, so no list can name it; mend the lists")
+            raise PublishError(f"the label {row['label']!r} of {key} {fault}, so no list can contain it; fix the lists")
         rows.append(row)
     return rows
 
@@ -87,8 +85,8 @@ def _write_lists(new: Path, by_split: dict[str, list[Row]]) -> list[str]:
     everything = [row for rows in by_split.values() for row in rows]
     selection = fingerprints.selection((str(r["key"]), str(r["label"]), str(r["split"])) for r in everything)
     return [
-        f"- selection, if all of them are there: {selection}",
-        "- content: not known, for both are lists, which say nothing of bytes nor of what became of a clip",
+        f"- selection, if all of them are available: {selection}",
+        "- content: not known, because both are lists, without bytes and statuses",
     ]
 
 

@@ -113,7 +113,7 @@ def rows_of(folder: Path, splits: Iterable[str] | None = None) -> Iterator[Row]:
         path = csv_path(folder, split)
         for row in tables.read_csv(path):
             if row["split"] != split:
-                raise PublishError(f"{path}: {row['key']} is of the split {row['split']}")
+                raise PublishError(f"{path}: {row['key']} belongs to the split {row['split']}")
             yield row
 
 
@@ -126,14 +126,14 @@ def read_fingerprints(folder: Path) -> Published:
             raise ValueError(f"is not of schema {SCHEMA}")
         texts = {name: document[name] for name in ("name", "version", "classes", "selection", "content")}
         if not all(isinstance(text, str) for text in texts.values()):
-            raise TypeError("something is no text")
+            raise TypeError("a value is not a text")
         if not VERSION.fullmatch(texts["version"]):
-            raise ValueError(f"version {texts['version'][:40]!r} is none")
+            raise ValueError(f"version {texts['version'][:40]!r} is invalid")
         splits = document["splits"]
         if not isinstance(splits, dict) or not set(splits) <= set(SPLITS):
-            raise TypeError("splits are not those of a set")
+            raise TypeError("the splits are invalid")
         if not all(map(_says_a_split, splits.values())):
-            raise TypeError("a split says other things than clips, selection and content")
+            raise TypeError("a split has other fields than clips, selection and content")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PublishError(f"{path}: cannot be used ({error}); make the folder with ks-publish") from error
     return Published(**texts, splits=splits)
@@ -163,19 +163,19 @@ def read_sums(folder: Path) -> dict[str, str]:
     path = folder / SUMS
     try:
         if path.is_symlink() or path.stat().st_size > MOST_BYTES:
-            raise ValueError("is no plain file of that size")
+            raise ValueError("is not a plain file of that size")
         *lines, rest = path.read_bytes().decode("utf-8").split("\n")
         if rest:
             raise ValueError("its last line does not end")
     except (OSError, ValueError) as error:
         raise PublishError(
-            f"{path}: cannot be read ({error}); put it back as it was published, or make the folder anew with another --out"
+            f"{path}: cannot be read ({error}); restore the published version, or rebuild the folder with another --out"
         ) from error
     sums: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         match = _SUM.fullmatch(line)
         if not match or not _is_inside(match[2]) or match[2] in sums:
-            raise PublishError(f"{path}:{number}: is no line of checksum and path within the folder: {line[:120]!r}")
+            raise PublishError(f"{path}:{number}: is not a checksum and a path within the folder: {line[:120]!r}")
         sums[match[2]] = match[1]
     return sums
 
@@ -203,7 +203,7 @@ def text_of_croissant(folder: Path, *names: str, check: Any = str) -> str:  # no
         for name in names:
             found = found[name]  # type: ignore[index]
         if not isinstance(found, str):
-            raise TypeError(f"{'.'.join(names)} is no text")
+            raise TypeError(f"{'.'.join(names)} is not a text")
         check(found)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PublishError(f"{path}: cannot be used ({error}); make the folder with ks-publish") from error

@@ -59,30 +59,30 @@ _TYPES: Mapping[pa.DataType, str] = {
 MEANINGS = {
     "label": "The Kinetics label.",
     "youtube_id": "The video.",
-    "time_start": "Of the annotated span in the video, in seconds.",
-    "time_end": "Of the annotated span in the video, in seconds.",
+    "time_start": "Start of the annotated span in the video, in seconds.",
+    "time_end": "End of the annotated span in the video, in seconds.",
     "split": "train, val or test.",
     "key": "youtube_id, start and end: unique.",
-    "status": "What became of the clip: ok, or why it could not be had. The rows that are ok are the set.",
-    "label_index": "The label's place in classes.txt, from 0.",
-    "bytes": "Of the clip's file as built.",
-    "sha256": "Of the clip's file as built.",
-    "duration_seconds": "Of the picture, as decoded.",
-    "fps": "Frames a second, as decoded.",
+    "status": "Outcome of the clip: ok, or why it is missing. The ok rows form the dataset.",
+    "label_index": "Index of the label in classes.txt, from 0.",
+    "bytes": "Size of the clip's file as built.",
+    "sha256": "SHA-256 of the clip's file as built.",
+    "duration_seconds": "Duration of the picture, as decoded.",
+    "fps": "Frames per second, as decoded.",
     "width": "Pixels.",
     "height": "Pixels.",
-    "num_frames": "As decoded.",
+    "num_frames": "Number of frames, as decoded.",
     "audio_rate": "Hertz.",
-    "audio_channels": "Channels of the sound.",
-    "audio_rms_db": "Level over the whole clip in decibels under full scale; -200 is digital silence.",
+    "audio_channels": "Number of audio channels.",
+    "audio_rms_db": "RMS level over the whole clip in dBFS; -200 is digital silence.",
     "audio_offset_seconds": "Start of the sound minus start of the picture in the source.",
     "silent": "audio_rms_db is below -60.",
     "still": "The picture does not change.",
-    "rotation": "Degrees clockwise that the source was turned upright by.",
-    "decode_errors": "Frames that were patched up, and packets that could not be decoded.",
-    "audio_channel": "What a shard keeps of the sound: mix, left, right, or a channel's number.",
-    "picture_hash": "Perceptual hash of the picture; empty where not computed.",
-    "sound_hash": "Perceptual hash of the sound; empty where not computed.",
+    "rotation": "Degrees clockwise by which the source was rotated upright.",
+    "decode_errors": "Number of concealed frames, and of packets that could not be decoded.",
+    "audio_channel": "Audio channel stored in a shard: mix, left, right, or a channel's number.",
+    "picture_hash": "Perceptual hash of the picture; empty if not computed.",
+    "sound_hash": "Perceptual hash of the audio; empty if not computed.",
 }
 """Description of each column."""
 
@@ -93,7 +93,7 @@ def croissant(facts: Facts) -> bytes:
     kind = "A reconstruction: the class list was never published. " if facts.is_reconstruction else ""
     media = WITH_MEDIA if facts.media else NO_MEDIA
     description = (
-        f"Which clips of Kinetics the set {plain(published.name)} holds, split by split, and what became of each. {kind}{media} "
+        f"The clips of Kinetics in the dataset {plain(published.name)}, by split, with their statuses. {kind}{media} "
         f"Selection {published.selection}; content {published.content}."
     )
     packed = f" Shards: {'; '.join(map(plain, shard_facts(facts.shards, published)))}." if facts.shards else ""
@@ -112,11 +112,11 @@ def croissant(facts: Facts) -> bytes:
         "citeAs": f"Kinetics-Sounds {plain(published.name)} {published.version}, selection {published.selection}",
         "usageInfo": TERMS,
         "isLiveDataset": False,
-        "rai:dataCollection": "Built by ks-build from annotations of Kinetics; every row says what became of its clip.",
+        "rai:dataCollection": "Built by ks-build from annotations of Kinetics; every row has the status of its clip.",
         "rai:dataCollectionType": ["Web Scraping", "Secondary Data Analysis"],
-        "rai:dataPreprocessingProtocol": f"Clips are cut to the annotated span by decoding, and audited.{packed}",
-        "rai:dataAnnotationProtocol": "Labels are those of the crowd workers of Kinetics, one a clip.",
-        "rai:dataLimitations": "Videos vanish; those that are missing are missing not at random.",
+        "rai:dataPreprocessingProtocol": f"Clips are trimmed to the annotated span by decoding, and audited.{packed}",
+        "rai:dataAnnotationProtocol": "Labels are those of Kinetics' crowd workers, one per clip.",
+        "rai:dataLimitations": "Videos vanish, and are not missing at random.",
         "rai:dataBiases": "Videos and labels reflect who uploads to YouTube and what was searched for.",
         "rai:dataUseCases": "Audio-visual learning and action recognition; not the recognition of people.",
         "rai:personalSensitiveInformation": "Ids of public YouTube videos that show people, whose owners may remove them.",
@@ -174,7 +174,7 @@ def _record_sets(splits: list[str]) -> list[dict[str, Any]]:
         "@type": "cr:RecordSet",
         "@id": "clips",
         "name": "clips",
-        "description": "One record an annotated clip.",
+        "description": "One record per annotated clip.",
         "key": {"@id": "clips/key"},
         "field": [_field(name, kind) for name, kind in COLUMNS.items()],
     }
@@ -207,22 +207,22 @@ def check_shape(folder: Path) -> None:
         raise PublishError(f"{path}: cannot be read as JSON: {error}") from error
     splits = contents.splits_of(folder)
     if not isinstance(document, dict) or document.get("@context") != CONTEXT or document.get("@type") != "sc:Dataset":
-        raise PublishError(f"{path}: is no Croissant of ks-publish: its context or type is another")
+        raise PublishError(f"{path}: is not ks-publish's Croissant: its context or type differs")
     if document.get("conformsTo") != CONFORMS_TO:
         raise PublishError(f"{path}: conforms to {document.get('conformsTo')!r}, not {CONFORMS_TO}")
     if document.get("recordSet") != _record_sets(splits):
-        raise PublishError(f"{path}: its record sets are not those of the splits {', '.join(splits)}")
+        raise PublishError(f"{path}: its record sets do not match the splits {', '.join(splits)}")
     _check_distribution(path, document.get("distribution"), splits)
     known = {"@context", "@type", "recordSet", "distribution", "creator"}
     texts = {name: value for name, value in document.items() if name not in known}
     if not all(re.fullmatch(r"[A-Za-z]+(:[A-Za-z]+)?", name) and _is_plain(value) for name, value in texts.items()):
-        raise PublishError(f"{path}: says more than texts of the set")
+        raise PublishError(f"{path}: has unexpected fields")
     creator = document.get("creator")
     if not isinstance(creator, dict) or {name: type(value) for name, value in creator.items()} != {
         "@type": str,
         "name": str,
     }:
-        raise PublishError(f"{path}: its creator is none")
+        raise PublishError(f"{path}: its creator is invalid")
 
 
 def _is_plain(value: object) -> bool:
@@ -234,16 +234,14 @@ def _check_distribution(path: Path, distribution: object, splits: list[str]) -> 
     keys = {"@type", "@id", "name", "contentUrl", "encodingFormat", "contentSize", "sha256"}
     objects = [each for each in distribution if each != _FILE_SET] if isinstance(distribution, list) else []
     if not isinstance(distribution, list) or distribution.count(_FILE_SET) != 1:
-        raise PublishError(f"{path}: has another set of files than the splits' CSVs")
+        raise PublishError(f"{path}: has other files than the splits' CSVs")
     for each in objects:
         if not isinstance(each, dict) or set(each) != keys or each["@type"] != "cr:FileObject":
-            raise PublishError(f"{path}: names a file in another way than ks-publish does")
+            raise PublishError(f"{path}: describes a file differently from ks-publish")
         if not all(isinstance(value, str) for value in each.values()) or each["contentUrl"] not in allowed:
-            raise PublishError(
-                f"{path}: names the file {str(each['contentUrl'])[:100]!r}, which is none of the folder's"
-            )
+            raise PublishError(f"{path}: names the file {str(each['contentUrl'])[:100]!r}, which is not in the folder")
     if {each["contentUrl"] for each in objects} != allowed or len(objects) != len(allowed):
-        raise PublishError(f"{path}: does not name each file of the splits once")
+        raise PublishError(f"{path}: does not list each file of the splits once")
 
 
 def sums(folder: Path) -> dict[str, str]:

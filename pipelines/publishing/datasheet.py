@@ -12,7 +12,7 @@ def datasheet(facts: Facts) -> bytes:
     lines = [
         "# Datasheet",
         "",
-        'After Gebru et al., *Datasheets for Datasets* (2021). What nobody has said stays "not known".',
+        'After Gebru et al., *Datasheets for Datasets* (2021). Unknown answers are marked "not known".',
     ]
     for section, answers in _answers(facts).items():
         lines += ["", f"## {section}"]
@@ -35,8 +35,8 @@ def _answers(facts: Facts) -> dict[str, dict[str, str]]:
 
 def _motivation(facts: Facts) -> dict[str, str]:
     return {
-        "For what purpose was the dataset created?": "To say exactly which clips of Kinetics an audio-visual study used, and "
-        "which of them still exist, so that others can build the same set.",
+        "For what purpose was the dataset created?": "To identify the clips of Kinetics used by audio-visual studies, and "
+        "which of them still exist, so that others can build the same dataset.",
         "Who created it, and on behalf of whom?": escape(facts.creator) + ".",
         "Who funded it?": NOT_KNOWN,
     }
@@ -48,18 +48,18 @@ def _composition(facts: Facts) -> dict[str, str]:
     return {
         "What do the instances represent?": "Spans of up to ten seconds of public YouTube videos, each with one label of a human "
         "action that can be seen and heard.",
-        "How many instances are there?": f"{facts.annotated} annotated clips, of which {facts.ok} could be had ({splits}).",
-        "Is it a sample of a larger set?": f"Yes: of Kinetics, the rows of {len(facts.classes.labels)} classes.{note} Clips that "
-        "vanished are missing not at random: see the column `status`.",
+        "How many instances are there?": f"{facts.annotated} annotated clips, of which {facts.ok} were available ({splits}).",
+        "Is it a sample of a larger set?": f"Yes: of Kinetics, the rows of {len(facts.classes.labels)} classes.{note} Clips "
+        "are not missing at random: see the column `status`.",
         "What data does each instance consist of?": WITH_MEDIA if facts.media else NO_MEDIA,
-        "Is there a label or target?": "Yes, `label`; one a clip, though several may fit.",
-        "Is any information missing?": "Of clips whose status is not ok, all measures.",
+        "Is there a label or target?": "Yes, `label`; one per clip, though several may fit.",
+        "Is any information missing?": "Clips with another status than ok have no measurements.",
         "Are relationships between instances made explicit?": "Clips of one video share `youtube_id`. `ks-publish check` looks "
-        "for one video, one content and look-alikes in two splits.",
+        "for the same video, the same bytes and similar clips in different splits.",
         "Are there recommended data splits?": "Yes, those of the files.",
         "Are there errors, sources of noise, or redundancies?": "Labels are those of the annotators. The columns `silent`, "
-        "`still` and `decode_errors` say what was measured.",
-        "Is it self-contained?": "No: the videos lie elsewhere and may vanish at any time.",
+        "`still` and `decode_errors` contain measurements.",
+        "Is it self-contained?": "No: the videos are hosted elsewhere and may vanish at any time.",
         "Does it contain data that might be considered confidential, or offensive?": NOT_KNOWN
         + " The videos are public.",
         "Does it identify subpopulations, or individuals?": "Not by itself; the videos show people, some of them recognisable.",
@@ -70,7 +70,7 @@ def _collection() -> dict[str, str]:
     return {
         "How was the data acquired?": "Annotations are those of Kinetics. Clips were taken from copies on a disk, a public "
         "mirror, or YouTube, by ks-build, which measured each.",
-        "What was the sampling strategy?": "All annotations of the classes, unless the build was told a limit.",
+        "What was the sampling strategy?": "All annotations of the classes, unless the build had a limit.",
         "Who was involved, and how were they compensated?": "Of Kinetics: crowd workers, see its paper. " + NOT_KNOWN,
         "Over what timeframe was the data collected?": "Of Kinetics: up to 2017. Of this build: " + NOT_KNOWN.lower(),
         "Were ethical review processes conducted?": NOT_KNOWN,
@@ -83,8 +83,8 @@ def _collection() -> dict[str, str]:
 def _preprocessing(facts: Facts) -> dict[str, str]:
     packed = " Shards of small frames, mel-spectrograms and sound were packed: see README.md." if facts.shards else ""
     return {
-        "Was any preprocessing done?": "Each clip was cut to its annotated span by decoding and encoding (or linked where a "
-        f"file was the span already), turned upright, and audited: picture and sound decode, cover the span and begin "
+        "Was any preprocessing done?": "Each clip was trimmed to its annotated span by decoding and encoding (or linked, if "
+        f"a file already was the span), rotated upright, and audited: picture and sound decode, cover the span and start "
         f"together.{packed}",
         "Was the raw data saved?": "Not in this folder.",
         "Is the software available?": "Yes: kinetics-sounds.",
@@ -98,7 +98,7 @@ def _uses() -> dict[str, str]:
         "Is there a repository of papers that use it?": NOT_KNOWN,
         "What else could it be used for?": "Multimodal and continual learning, sound recognition.",
         "Could its composition affect future uses?": "They reflect who uploads to YouTube, and what was searched for.",
-        "Are there tasks for which it should not be used?": "Recognising or tracking the people that are shown.",
+        "Are there tasks for which it should not be used?": "Recognising or tracking the people shown.",
     }
 
 
@@ -107,17 +107,17 @@ def _distribution(facts: Facts) -> dict[str, str]:
         "How is it distributed?": escape(facts.url) if facts.url.startswith("http") else NOT_KNOWN,
         "When?": f"Version {facts.published.version}: {facts.date}.",
         "Under which licence?": f"The lists: {facts.license.title}. The videos: their own.",
-        "Do third parties restrict it?": "YouTube's terms restrict downloading and passing on of videos.",
+        "Do third parties restrict it?": "YouTube's terms restrict downloading and sharing of videos.",
         "Do export controls apply?": NOT_KNOWN,
     }
 
 
 def _maintenance() -> dict[str, str]:
     return {
-        "Who maintains it, and how can they be reached?": "The publisher, where it was published.",
+        "Who maintains it, and how can they be reached?": "The publisher, at the place of publication.",
         "Is there an erratum?": "See CHANGES.md.",
-        "Will it be updated?": "Versions follow Croissant's rule: MAJOR where records are removed or moved (or a label has "
-        "another index), MINOR where some are added, else PATCH.",
+        "Will it be updated?": "Versions follow Croissant's rule: MAJOR if records are removed or moved (or a label "
+        "index changes), MINOR if some are added, else PATCH.",
         "Will older versions be kept?": NOT_KNOWN,
-        "Can others contribute?": "Whoever builds the same selection can compare: `ks-publish diff`.",
+        "Can others contribute?": "Builds of the same selection can be compared with `ks-publish diff`.",
     }

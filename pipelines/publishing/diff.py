@@ -35,8 +35,8 @@ class DiffSettings:
       ks-publish diff published/k32 paper_test.csv --out common
       ks-publish diff ours theirs --json
 
-    exit code: 0 the same clips, labels, splits and bytes (as far as known in both); 1 not, or an invalid row; 2 misuse; 3
-    stopped; 4 a bug, or a disk that fails.
+    exit code: 0 the same clips, labels, splits and bytes (as far as known in both); 1 they differ, or a row is invalid;
+    2 usage error; 3 stopped; 4 a bug, or a failing disk.
     """
 
     out: Path | None = None
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     places = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
     settings = parse(DiffSettings, argv[len(places) :], prog="ks-publish diff A B").settings
     if len(places) != 2:
-        raise SettingsError("compare two sets: ks-publish diff A B; each a published folder, a manifest or a list")
+        raise SettingsError("compare two datasets: ks-publish diff A B; each a published folder, a manifest or a list")
     a, b = sets.read_both(*(files.user_path(place) for place in places))
     found = difference(a, b)
     if settings.out is not None:
@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
         print(format_difference(a, b, found))
         if settings.out is not None:
             listed = not (a.is_full or b.is_full)
-            note = ", lists as both are: nothing is known of bytes" if listed else ""
+            note = ", both are lists: bytes are unknown" if listed else ""
             more = f" --classes {settings.out}/{contents.CLASSES} --out data/common" if listed else ""
             print(f"common split: {settings.out} ({len(found.common)} clips{note})")
             print(f"rebuild it with: ks-build --clips {settings.out}{more}")
@@ -99,17 +99,17 @@ def main(argv: Sequence[str]) -> int:
 def difference(a: ClipSet, b: ClipSet) -> Difference:
     """Compare two datasets clip by clip."""
     both = [(row, b.rows[key]) for key, row in a.rows.items() if key in b.rows]
-    differ = [(ours, theirs) for ours, theirs in both if _both_say(ours, theirs, "sha256")]
+    differ = [(ours, theirs) for ours, theirs in both if _contradict(ours, theirs, "sha256")]
     return Difference(
         only_in_a=tuple(row for key, row in a.rows.items() if key not in b.rows),
         only_in_b=tuple(row for key, row in b.rows.items() if key not in a.rows),
-        label=tuple(pair for pair in both if _both_say(*pair, "label")),
-        split=tuple(pair for pair in both if _both_say(*pair, "split")),
+        label=tuple(pair for pair in both if _contradict(*pair, "label")),
+        split=tuple(pair for pair in both if _contradict(*pair, "split")),
         content=tuple((ours, theirs, likeness.compare(ours, theirs)) for ours, theirs in differ),
         common=frozenset(
             str(ours["key"])
             for ours, theirs in both
-            if not (_both_say(ours, theirs, "label") or _both_say(ours, theirs, "split"))
+            if not (_contradict(ours, theirs, "label") or _contradict(ours, theirs, "split"))
         ),
         unread_in_a=a.unread,
         unread_in_b=b.unread,
@@ -117,7 +117,7 @@ def difference(a: ClipSet, b: ClipSet) -> Difference:
     )
 
 
-def _both_say(ours: Row, theirs: Row, column: str) -> bool:
+def _contradict(ours: Row, theirs: Row, column: str) -> bool:
     """Whether both have a value in a column, and the values differ."""
     return None not in (ours[column], theirs[column]) and ours[column] != theirs[column]
 
@@ -203,7 +203,7 @@ def _lines(a: ClipSet, b: ClipSet, found: Difference) -> Iterator[str]:
         "rows of b that cannot be read": found.unread_in_b,
     }
     if verdicts["unknown"] and "manifest" in (a.kind, b.kind):
-        yield "a manifest has no hashes by which other bytes are compared: publish it (ks-publish), and compare that folder"
+        yield "a manifest has no hashes to compare changed bytes: publish it (ks-publish), and compare that folder"
     for kind, lines in kinds.items():
         if lines:
             more = (
@@ -214,7 +214,7 @@ def _lines(a: ClipSet, b: ClipSet, found: Difference) -> Iterator[str]:
             yield f"{kind}: {len(lines)}{more}"
             yield from (f"  {line}" for line in lines[:SHOWN])
             if len(lines) > SHOWN:
-                yield f"  and {len(lines) - SHOWN} more; see --json"
+                yield f"  and {len(lines) - SHOWN} more; use --json"
     if found.same:
         yield "no difference"
 

@@ -21,7 +21,7 @@ from .contents import CHANGES, SUMS
 from .facts import LICENSES, Counts, Facts
 from .likeness import Hashes
 from .options import CREATOR, PublishOptions
-from .previous import Previous, previous, refuse_strangers
+from .previous import Previous, previous, refuse_foreign
 from .versions import Changes
 
 DERIVED_NOTE = "labels derived from the rows of a copy of a manifest"
@@ -53,9 +53,7 @@ def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: C
     published and clips that `--media` cannot copy, SettingsError for an invalid next version.
     """
     if not made.outcomes:
-        raise ManifestError(
-            "the manifest has no row, so there is nothing to publish; see that ks-build was asked for clips"
-        )
+        raise ManifestError("the manifest has no rows, so there is nothing to publish; check the options of ks-build")
     classes = publishable(made.classes)
     out = options.out.resolve()
     with swap.staging(out) as new:
@@ -73,7 +71,7 @@ def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: C
         facts, changed = _write_documents(new, out, base, options, before)
         if changed:
             own = [*before.sums, SUMS] if before else []
-            refuse_strangers(new, out, own)
+            refuse_foreign(new, out, own)
             swap.exchange(new, out, own=own)
         else:
             swap.discard(out)
@@ -89,11 +87,11 @@ def publishable(classes: ClassList) -> ClassList:
     for label in labels:
         if fault := tables.label_fault(label):
             raise ManifestError(
-                f"the label {label!r} {fault}, so no list can name it; build again with another class list"
+                f"the label {label!r} {fault}, so no list can contain it; build again with another class list"
             )
     if len(set(labels)) < len(labels):
         raise ManifestError(
-            "two labels differ in Unicode's form alone; build again with a class list that has one of them"
+            "two labels differ only in their Unicode form; build again with a class list that has one of them"
         )
     note = DERIVED_NOTE if classes.note.startswith(manifest.DERIVED) else shipped_note(classes.note)
     return ClassList(classes.name, labels, note)
@@ -189,7 +187,7 @@ def _copy(path: Path, place: Path, sha256: str) -> None:
         ) from error
     if digest.hexdigest() != sha256:
         raise ManifestError(
-            f"{path}: its SHA-256 is not the manifest's; run ks-build again with --check_bytes, or leave --media out"
+            f"{path}: its SHA-256 differs from the manifest; run ks-build again with --check_bytes, or leave --media out"
         )
 
 

@@ -42,10 +42,10 @@ def describe(task: Task) -> Hashes | str:
     """Hashes of a clip's file, or why there are none; runs in a worker, because a decoder may crash."""
     try:
         if files.sha256(task.path) != task.sha256:
-            return "its file is not the one that the manifest tells of"
+            return "its file is not the one in the manifest"
         found = likeness.describe(task.path, timeout_seconds=task.timeout_seconds)
     except (MediaError, OSError) as error:
-        return f"its file cannot be described: {error}"
+        return f"its file cannot be hashed: {error}"
     return found.picture_hash, found.sound_hash
 
 

@@ -48,7 +48,7 @@ def rows_of_list(path: Path, *, known: Collection[str], labels: Sequence[str]) -
         key = str(row["key"])
         line, before = seen.setdefault(key, (entry.line, row))
         if before != row:
-            raise PublishError(f"{path}: {key} stands on the lines {line} and {entry.line} with other labels or splits")
+            raise PublishError(f"{path}: {key} is on the lines {line} and {entry.line} with different labels or splits")
     return Listed(rows=tuple(row for _, row in seen.values()), unread=tuple(unread))
 
 

@@ -44,16 +44,16 @@ def checked_date(text: str | None) -> str | None:
     try:
         return None if text is None else date.fromisoformat(text).isoformat()
     except ValueError as error:
-        raise SettingsError(f"--date {text}: is no day ({error}); give one such as 2026-11-28") from error
+        raise SettingsError(f"--date {text}: is not a date ({error}); give one such as 2026-11-28") from error
 
 
 def checked_name(text: str) -> str:
     """The name itself; raises SettingsError unless it can be a folder name."""
     if text == contents.COMMON:
-        raise SettingsError(f"--name {text}: is what the splits of ks-publish diff --out are called; give another")
+        raise SettingsError(f"--name {text}: is reserved for ks-publish diff --out; give another")
     if not contents.NAME.fullmatch(text):
         raise SettingsError(
-            f"--name {text!r}: give letters, digits, '.', '_' and '-' (at most 96), none of the marks first"
+            f"--name {text!r}: give letters, digits, '.', '_' and '-' (at most 96), starting with a letter or digit"
         )
     return text
 
@@ -63,7 +63,7 @@ def checked_creator(text: str | None) -> str | None:
     if text is not None and (
         not 0 < len(text) <= 200 or any(unicodedata.category(each) in ("Cc", "Cs") for each in text)
     ):
-        raise SettingsError(f"--creator {text[:100]!r}: is no line of at most 200 characters")
+        raise SettingsError(f"--creator {text[:100]!r}: is not a line of at most 200 characters")
     return text
 
 

@@ -48,7 +48,7 @@ def previous(out: Path) -> Previous | None:
     if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= FRESH):
         return None
     if not out.is_dir() or not contents.is_published(out):
-        raise PublishError(f"{out}: holds files, but no published folder; choose another --out")
+        raise PublishError(f"{out}: has files, but is not a published folder; choose another --out")
     published, sums = contents.read_fingerprints(out), contents.read_sums(out)
     missing = check_unchanged(out, sums)
     _refuse_lost(out, sums, missing)
@@ -88,8 +88,8 @@ def _refuse_lost(out: Path, sums: Mapping[str, str], missing: Collection[str]) -
     lost += [name for name in sorted(missing) if name.startswith("splits/")]
     if lost:
         raise PublishError(
-            f"{out}: lacks {', '.join(lost[:MOST_NAMED])}, from which the next version is made; put it back as it was published "
-            f"(from the Hub or a copy; {SUMS} says whether it is the same), or begin anew with another --out"
+            f"{out}: lacks {', '.join(lost[:MOST_NAMED])}, which the next version needs; restore the published version "
+            f"(from the Hub or a copy; {SUMS} verifies it), or start afresh with another --out"
         )
 
 
@@ -112,7 +112,7 @@ def check_unchanged(out: Path, sums: Mapping[str, str]) -> set[str]:
     if changed:
         told = ", ".join(f"{name} was changed" for name in changed[:MOST_NAMED])
         raise PublishError(
-            f"{out}: is not as ks-publish left it: {told}; what was changed by hand goes elsewhere, or choose another --out"
+            f"{out}: was edited after ks-publish: {told}; move the edited files elsewhere, or choose another --out"
         )
     return set(differ)
 
@@ -121,13 +121,13 @@ def _is_same(path: Path, sha256: str) -> bool:
     return path.is_file() and not path.is_symlink() and files.sha256(path) == sha256
 
 
-def refuse_strangers(new: Path, out: Path, own: Collection[str]) -> None:
+def refuse_foreign(new: Path, out: Path, own: Collection[str]) -> None:
     """Raise PublishError if a foreign file (not in `own`) in `out` would be overwritten by one of `new`."""
     taken = [
         name for name in contents.names(new) if name not in own and ((out / name).exists() or (out / name).is_symlink())
     ]
     if taken:
         raise PublishError(
-            f"{out}: {', '.join(taken[:MOST_NAMED])} was not written by ks-publish and lies where this version has a file; "
+            f"{out}: {', '.join(taken[:MOST_NAMED])} was not written by ks-publish and would be overwritten by this version; "
             "move it elsewhere"
         )

@@ -40,7 +40,7 @@ HISTORY = (
     "permanently_delete_lfs_files"
 )
 DOI = (
-    'for a DOI: press "Generate DOI" in the section DOI of {page}/settings (which restrains what may be changed later: '
+    'for a DOI: press "Generate DOI" in the section DOI of {page}/settings (which limits later changes: '
     "https://huggingface.co/docs/hub/doi); or archive a release on Zenodo, which reads CITATION.cff"
 )
 
@@ -64,7 +64,7 @@ def push(
     place = check_place(to, kind)
     items = _items(folder)
     if not yes and not sys.stdin.isatty():
-        raise SettingsError("--push: asks before it sends, and there is no terminal to ask on; add --yes to send")
+        raise SettingsError("--push: asks for confirmation, but there is no terminal; add --yes to send")
     private = hub.is_private(place)
     stale = hub.surplus(place, items, STALE[kind]) if private is not None else []
     plan = [
@@ -88,7 +88,7 @@ def push(
             stop=stop.__bool__,
         )
     page = hub.page(place)
-    print(f"{page}: {done.sent} files sent in {done.commits} commits, {done.there} were there already", file=sys.stderr)
+    print(f"{page}: {done.sent} files sent in {done.commits} commits, {done.there} existed already", file=sys.stderr)
     if done.deleted:
         print(f"deleted there: {_named(stale)}\n{HISTORY.format(repo=place.repo, kind=place.kind)}", file=sys.stderr)
     print(DOI.format(page=page), file=sys.stderr)
@@ -99,10 +99,10 @@ def check_place(to: Address | str, kind: Literal["dataset", "model"]) -> hub.Pla
     """The target; raises SettingsError if it is not a repository of this type."""
     like = "hf://datasets/USER/NAME" if kind == "dataset" else "hf://USER/NAME"
     if not hub.is_hub(to):
-        raise SettingsError(f"--push {Address(to)}: is no place on the Hub; give {like}")
+        raise SettingsError(f"--push {Address(to)}: is not a location on the Hub; give {like}")
     place = hub.parse(to)
     if place.kind != kind:
-        raise SettingsError(f"--push {place}: is for a {place.kind}, and this is a {kind}; give {like}")
+        raise SettingsError(f"--push {place}: is for a {place.kind}, but this is a {kind}; give {like}")
     return place
 
 
@@ -110,19 +110,19 @@ def _items(folder: Path) -> list[hub.Item]:
     """The folder's own files, sorted by name; raises SettingsError if one is missing or cannot be sent."""
     if not (folder / SUMS).is_file():
         raise SettingsError(
-            f"{folder}: holds no {SUMS}, which says what is to be sent; write it first with --out {folder}"
+            f"{folder}: has no {SUMS}, which lists the files to send; write it first with --out {folder}"
         )
     found = []
     for name in sorted([*contents.read_sums(folder), SUMS]):
         path = folder / name
         if not all(map(hub.is_name, name.split("/"))):
             raise SettingsError(
-                f"{files.as_text(path)!r}: cannot be called so on the Hub; use letters, digits, dots, `_` and `-`"
+                f"{files.as_text(path)!r}: is not a valid name on the Hub; use letters, digits, dots, `_` and `-`"
             )
         if path.resolve() != folder.resolve() / name:
-            raise SettingsError(f"{files.as_text(path)}: is a link, and only files are sent; put the file in its place")
+            raise SettingsError(f"{files.as_text(path)}: is a link, but only files are sent; replace it by the file")
         if not path.is_file():
-            raise SettingsError(f"{files.as_text(path)}: is missing, and {SUMS} names it; write the folder again")
+            raise SettingsError(f"{files.as_text(path)}: is missing, but listed in {SUMS}; write the folder again")
         found.append(hub.Item(path=path, name=name))
     return found
 
@@ -132,7 +132,7 @@ def _strays(folder: Path, items: list[hub.Item]) -> list[str]:
     own = {each.name for each in items}
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not _is_folder(path)]
     others = [name for name in names if name not in own and not contents.is_of_the_hub(name)]
-    return [f"stays here, as ks-publish did not write it: {_named(others)}"] if others else []
+    return [f"not sent, since not written by ks-publish: {_named(others)}"] if others else []
 
 
 def _is_folder(path: Path) -> bool:
@@ -142,7 +142,10 @@ def _is_folder(path: Path) -> bool:
 def _deletions(place: hub.Place, stale: list[str]) -> list[str]:
     if not stale:
         return []
-    return [f"deletes there, of an earlier version: {_named(stale)}", HISTORY.format(repo=place.repo, kind=place.kind)]
+    return [
+        f"to be deleted there, from an earlier version: {_named(stale)}",
+        HISTORY.format(repo=place.repo, kind=place.kind),
+    ]
 
 
 def _named(names: list[str]) -> str:
@@ -161,19 +164,19 @@ def _plan(folder: Path, place: hub.Place, items: list[hub.Item], *, private: boo
             media[what] += 1
             held[what] += size
     seen = private if private is not None else not public
-    is_there = "is there, and stays" if private is not None else "is not there, and is made"
+    is_there = "is there, and stays" if private is not None else "does not exist, and will be created"
     lines = [
         f"folder: {folder}",
-        f"to: {place} ({place.kind}), which {is_there} {'private' if seen else 'PUBLIC: anybody can read it'}",
+        f"to: {place} ({place.kind}), which {is_there} {'private' if seen else 'PUBLIC: anyone can read it'}",
         f"files: {len(items)}, {_bytes(sum(sizes.values()))}",
-        f"licence: {_licence(folder) or 'none is said in README.md, so nobody may use it'}",
+        f"licence: {_licence(folder) or 'none in README.md, so nobody may use it'}",
     ]
     told = ", ".join(f"{count} {what} ({_bytes(held[what])})" for what, count in sorted(media.items()))
     lines.append(
-        f"media: {told}; see that you may share it" if told else "media: none; tables, texts and weights alone"
+        f"media: {told}; check that you may share it" if told else "media: none; only tables, texts and weights"
     )
     if public and private:
-        lines.append("note: --public changes no repository that is there; its owner does, in its settings")
+        lines.append("note: --public does not change an existing repository; its owner can, in its settings")
     return lines
 
 

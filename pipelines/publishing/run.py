@@ -27,7 +27,7 @@ from kinetics_sounds.settings import parse
 
 from . import contents, run_card, run_facts, swap
 from .contents import FINGERPRINTS, SUMS
-from .previous import FRESH, check_unchanged, refuse_strangers
+from .previous import FRESH, check_unchanged, refuse_foreign
 from .push import push
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
@@ -42,8 +42,8 @@ class PublishRunSettings:
       ks-publish run runs/avcl_k32 --license cc-by-4.0 --push hf://USER/avcl-k32
       ks-publish run runs/avcl_k32 --checkpoint best --dataset hf://datasets/USER/k32 --push hf://USER/avcl-k32 --yes --public
 
-    exit code: 0 written and, with --push, sent (or the answer was no); 2 misuse, or a run that is damaged; 3 stopped, run again;
-    4 a bug, or a disk that fails.
+    exit code: 0 written and, with --push, sent (or declined); 2 usage error, or a damaged run; 3 stopped, run again;
+    4 a bug, or a failing disk.
     """
 
     run: Path
@@ -79,12 +79,12 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
     place = str(hub.parse(settings.push)) if settings.push else "hf://USER/NAME"
     card = run_card.card(found, place=place, licence=settings.license or "", dataset=dataset)
     names = _write(out, found, card)
-    say = sys.stderr if settings.json else sys.stdout
-    print(f"{out}: {found.name} of {settings.run}, {len(found.results)} results, {len(names)} files", file=say)
+    log = sys.stderr if settings.json else sys.stdout
+    print(f"{out}: {found.name} of {settings.run}, {len(found.results)} results, {len(names)} files", file=log)
     for each in found.left_out:
         print(f"left out: {each}", file=sys.stderr)
     if not settings.license:
-        print("note: no licence is said, so nobody may use it; give one with --license", file=sys.stderr)
+        print("note: no license is given, so nobody may use it; give one with --license", file=sys.stderr)
     if settings.json:
         print(json.dumps({"folder": files.as_text(out), "checkpoint": found.name, "files": names}))
     if settings.push is None:
@@ -96,14 +96,14 @@ def _check(settings: PublishRunSettings) -> None:
     """Raise SettingsError for invalid options, before anything is written; RemoteError for an invalid Hub address."""
     if settings.license is not None and not _LICENCE.fullmatch(settings.license):
         raise SettingsError(
-            f"--license {settings.license!r}: is no name of a licence on the Hub; give one such as cc-by-4.0"
+            f"--license {settings.license!r}: is not a license name of the Hub; give one such as cc-by-4.0"
         )
     if settings.push is None and (settings.yes or settings.public):
-        raise SettingsError("--yes, --public: say how to send; add --push hf://USER/NAME, or leave them out")
+        raise SettingsError("--yes, --public: require --push; add --push hf://USER/NAME, or leave them out")
     if settings.push is not None and hub.parse(settings.push).kind != "model":
-        raise SettingsError(f"--push {settings.push}: is for a dataset, and this is a model; give hf://USER/NAME")
+        raise SettingsError(f"--push {settings.push}: is for a dataset, but this is a model; give hf://USER/NAME")
     if settings.dataset is not None and hub.parse(settings.dataset).kind != "dataset":
-        raise SettingsError(f"--dataset {settings.dataset}: is no dataset; give hf://datasets/USER/NAME")
+        raise SettingsError(f"--dataset {settings.dataset}: is not a dataset; give hf://datasets/USER/NAME")
     if settings.out is None:
         return
     if settings.out.resolve() == settings.run.resolve() or (settings.out / "metrics.jsonl").exists():
@@ -115,10 +115,10 @@ def _earlier(out: Path) -> dict[str, str]:
     if not out.exists() or (out.is_dir() and {path.name for path in out.iterdir()} <= FRESH):
         return {}
     if not out.is_dir() or not (out / SUMS).is_file():
-        raise PublishError(f"{out}: holds files, but no published run ({SUMS} is missing); choose another --out")
+        raise PublishError(f"{out}: has files, but is not a published run ({SUMS} is missing); choose another --out")
     sums = contents.read_sums(out)
     if "run.json" not in sums or FINGERPRINTS in sums:
-        raise PublishError(f"{out}: holds something else than a published run; choose another --out")
+        raise PublishError(f"{out}: contains something other than a published run; choose another --out")
     check_unchanged(out, sums)
     return sums
 
@@ -143,7 +143,7 @@ def _write(out: Path, found: "run_facts.Published", card: str) -> list[str]:
         sums = {name: files.sha256(new / name) for name in contents.names(new)}
         files.write_bytes(new / SUMS, contents.sums_text(sums))
         own = [*before, SUMS] if before else []
-        refuse_strangers(new, out, own)
+        refuse_foreign(new, out, own)
         swap.exchange(new, out, own=own)
     return sorted([*sums, SUMS])
 
@@ -152,4 +152,4 @@ def _json(document: Mapping[str, Any]) -> bytes:
     try:
         return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except ValueError as error:  # a NaN, or half of a letter
-        raise RunError(f"the run says a number or a text that cannot be written: {error}") from error
+        raise RunError(f"the run has a number or text that cannot be written: {error}") from error

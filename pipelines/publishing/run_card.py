@@ -80,7 +80,7 @@ def _loading(place: str) -> list[str]:
         f'encoders = train.load("{place}")',
         "```",
         "",
-        "`encoders.video` and `encoders.audio` are plain `nn.Module`s; `encoders.preprocess` makes of a clip what they take.",
+        "`encoders.video` and `encoders.audio` are plain `nn.Module`s; `encoders.preprocess` prepares a clip for them.",
         "",
     ]
 
@@ -97,18 +97,18 @@ def _data(facts: Mapping[str, Any], dataset: str) -> list[str]:
     if dataset:
         rows.append(["on the Hub", f"[{escape(dataset)}](https://huggingface.co/datasets/{dataset})"])
     rows += [[title, f"`{plain(facts[name]).replace('`', '')}`"] for name, title in TITLES.items() if facts[name]]
-    return ["## What it learnt from", "", *table(["", "training split"], rows), ""]
+    return ["## Training data", "", *table(["", "training split"], rows), ""]
 
 
 def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A table per probe and dataset: each score with its confidence interval, the untrained encoders' score, and chance."""
-    lines = ["## What it reaches", ""]
+    lines = ["## Results", ""]
     untrained = {_asked(each): each for each in results.values() if each.get("checkpoint") == "untrained"}
     trained = [each for each in results.values() if each.get("checkpoint") != "untrained"]
     if not trained:
         return [*lines, "No result of this checkpoint was published with it.", ""]
     note = next((str(each["intervals"]) for each in trained if each.get("intervals")), "")
-    lines += [f"In percent, by `ks-eval`; files in `results/`. In brackets the intervals ({escape(note)}).", ""]
+    lines += [f"In percent, by `ks-eval`; files in `results/`. Confidence intervals in brackets ({escape(note)}).", ""]
     for each in trained:
         beside = untrained.get(_asked(each), {})
         told = f"{escape(str(each.get('probe', '')))} on {each.get('samples', '?')} of {escape(str(each.get('on_split', '')))}"
@@ -121,9 +121,9 @@ def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
         ]
         lines += [*table(["score", "this run", "untrained", "chance"], rows), ""]
         if scores.get("selected_on_test"):
-            lines += ["What is judged here was chosen on the split that it is judged on: the scores are too high.", ""]
+            lines += ["Selected on the evaluated split: the scores are optimistic.", ""]
         if not beside:
-            lines += ["What untrained encoders reach was not asked (`ks-eval … --untrained`).", ""]
+            lines += ["Untrained encoders were not evaluated (`ks-eval … --untrained`).", ""]
     return lines
 
 
@@ -143,4 +143,4 @@ def _settings(config: Mapping[str, Any]) -> list[str]:
     named = [
         f"{name} {escape(str(config[name]))}" for name in ("view", "encoders", "precision", "seed") if name in config
     ]
-    return ["## Settings", "", f"{', '.join(named)}; all that decides what is learnt is in `config.yaml`.", ""]
+    return ["## Settings", "", f"{', '.join(named)}; all settings that affect training are in `config.yaml`.", ""]

@@ -14,6 +14,7 @@ import yaml
 from kinetics_sounds import config_text, files, redact
 from kinetics_sounds.classes import shipped_note
 from kinetics_sounds.errors import RunError
+from kinetics_sounds.renamed import rename_keys
 
 MOST_BYTES = 1 << 20
 """Maximum size of a JSON file in bytes."""
@@ -39,8 +40,9 @@ CONFIG = (
         "epochs",
         "clips_per_video",
     ),
-    *("steps", "optim", "seed", "clip_norm"),
-    *("sync_bn", "precision", "accumulate", "compile", "recompute", "channels_last", "max_bad_share", "window"),
+    *("steps", "optim", "seed", "max_grad_norm"),
+    *("sync_bn", "precision", "grad_accum_steps", "compile", "activation_checkpointing", "channels_last"),
+    *("max_bad_fraction", "window"),
 )
 """Settings in config.yaml that affect training, together with those of the run's method, backbones and view."""
 RESULT = (
@@ -121,16 +123,18 @@ def collect(run: Path, checkpoint: str) -> Published:
 
 
 def _facts(run: Path) -> dict[str, Any]:
-    told = _read(run / "run.json", "give the --out of a ks-train")
+    told = _read(run / "run.json", "give the --out folder of a ks-train run")
     facts: dict[str, Any] = {}
     for name in TEXTS:
         if not isinstance(value := told.get(name, None if name in TEXTS[:3] else ""), str):
-            raise RunError(f"{run / 'run.json'}: its {name} is no text; give the --out of a ks-train")
+            raise RunError(f"{run / 'run.json'}: its {name} is not text; give the --out folder of a ks-train run")
         facts[name] = _text(shipped_note(value) if name == "note" else value)
     facts["recipe"] = Path(facts["recipe"]).name or "run"
     data = told.get("data")
     if not isinstance(data, dict) or not all(type(data.get(name, 0)) is int for name in DATA):
-        raise RunError(f"{run / 'run.json'}: its data is no table of numbers; give the --out of a ks-train")
+        raise RunError(
+            f"{run / 'run.json'}: its data is not a table of numbers; give the --out folder of a ks-train run"
+        )
     classes = facts["classes"] if _WORD.fullmatch(facts["classes"]) and facts["classes"] else "NAME"
     facts["shards"] = f"data/{classes}/shards"  # where ks-shard packs such a set unless told otherwise
     facts["data"] = {name: data[name] for name in DATA if name in data}
@@ -153,16 +157,18 @@ def _config(run: Path) -> dict[str, Any]:
         text = config_text.read_config(path)
         config_text.check_bounds(text)
         told = yaml.safe_load(text)
+        if isinstance(told, dict):
+            told = rename_keys(told, place=path)
     except (ValueError, yaml.YAMLError) as error:
         raise RunError(
-            f"{path}: cannot be read: {str(error).partition(chr(10))[0]}; give the --out of a ks-train"
+            f"{path}: cannot be read: {str(error).partition(chr(10))[0]}; give the --out folder of a ks-train run"
         ) from error
     if not isinstance(told, dict):
-        raise RunError(f"{path}: is no table of settings; give the --out of a ks-train")
+        raise RunError(f"{path}: is not a mapping of settings; give the --out folder of a ks-train run")
     chosen = [str(told.get(name)) for name in ("method", "backbone", "audio_backbone", "view")]
     kept = {name: told[name] for name in (*CONFIG, *chosen) if name in told}
     if (strange := _strange(kept)) is not None:
-        raise RunError(f"{path}: says {strange[:80]!r}, which no setting of a model is; it is not published")
+        raise RunError(f"{path}: has {strange[:80]!r}, which is not a valid setting; it is not published")
     return kept
 
 
@@ -181,9 +187,9 @@ def _strange(value: object, depth: int = 0) -> str | None:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    told = _read(path / "state.json", "take another --checkpoint")
+    told = _read(path / "state.json", "use another --checkpoint")
     if not all(type(told.get(name)) is int for name in STATE[:2]):
-        raise RunError(f"{path / 'state.json'}: does not say its schema and step; take another --checkpoint")
+        raise RunError(f"{path / 'state.json'}: lacks its schema and step; use another --checkpoint")
     kept = {name: told[name] for name in STATE if type(told.get(name)) is int}
     best = told.get("best")
     if isinstance(best, dict) and best.get("step") == kept["step"] and _is_number(best.get("value")):
@@ -203,17 +209,17 @@ def _checkpoint(run: Path, name: str) -> Path:
         best = _read(found[wanted] / "state.json", "take --checkpoint last").get("best")
         step = best.get("step") if isinstance(best, dict) else None
         if type(step) is not int:
-            raise RunError(f"{run}: has no best checkpoint, as the run had no --val_split; take --checkpoint last")
+            raise RunError(f"{run}: has no best checkpoint, because the run had no --val_split; use --checkpoint last")
         wanted = f"step-{step:08d}"
     if wanted not in found:
         there = ", ".join(sorted(found)) or "none"
-        raise RunError(f"{run}: has no checkpoint {name!r}; there are: {there}; train first with ks-train")
+        raise RunError(f"{run}: has no checkpoint {name!r}; available: {there}; train first with ks-train")
     return found[wanted]
 
 
 def _parameters(path: Path) -> int:
     """Number of parameters, from the header alone; raises RunError if the file is invalid."""
-    damaged = f"{path}: is damaged; take another --checkpoint"
+    damaged = f"{path}: is damaged; use another --checkpoint"
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= MOST_HEADER_BYTES:
@@ -222,9 +228,7 @@ def _parameters(path: Path) -> int:
     try:
         header = json.loads(data)
         if header.pop("__metadata__", {}) not in ({}, {"format": "pt"}):
-            raise RunError(
-                f"{path}: has notes among its weights, which ks-train does not write; they are not published"
-            )
+            raise RunError(f"{path}: has metadata that ks-train does not write; it is not published")
         shapes = [each["shape"] for each in header.values()]
         ends = max((each["data_offsets"][1] for each in header.values()), default=0)
         counts = [math.prod(shape) for shape in shapes]
@@ -241,20 +245,20 @@ def _results(run: Path, checkpoint: str, facts: Mapping[str, Any]) -> tuple[dict
     left_out = []
     paths = sorted(run.glob("eval/**/results.json"))
     for path in paths[:MOST_RESULTS]:
-        told = _read(path, "make it anew with ks-eval, or remove it")
+        told = _read(path, "make it again with ks-eval, or remove it")
         place = files.as_text(path.relative_to(run))
         if not isinstance(told.get("scores"), dict):  # pictures of what a score comes from
             continue
         learnt = told.get("trained_on")
         if not isinstance(learnt, dict) or learnt.get("fingerprint") != facts["fingerprint"]:
-            left_out.append(f"{place}: is of another run")
+            left_out.append(f"{place}: belongs to another run")
         elif told.get("checkpoint") not in (checkpoint, "untrained"):
-            left_out.append(f"{place}: is of {str(told.get('checkpoint'))[:40]}, and {checkpoint} is published")
+            left_out.append(f"{place}: belongs to {str(told.get('checkpoint'))[:40]}, but {checkpoint} is published")
         else:
             found[_free(path.parent.relative_to(run / "eval"), found)] = _result(told)
     if more := paths[MOST_RESULTS:]:
         first = files.as_text(more[0].relative_to(run))
-        left_out.append(f"{len(more)} results from {first} on: no more than {MOST_RESULTS} are read; remove some")
+        left_out.append(f"{len(more)} results from {first} on: at most {MOST_RESULTS} are read; remove some")
     return found, left_out
 
 
@@ -302,9 +306,9 @@ def _read(path: Path, remedy: str) -> dict[str, Any]:
     try:
         told = files.read_json(path, most_bytes=MOST_BYTES)
     except FileNotFoundError as error:
-        raise RunError(f"{path}: is not there; {remedy}") from error
+        raise RunError(f"{path}: does not exist; {remedy}") from error
     except ValueError as error:
         raise RunError(f"{path}: cannot be read ({error}); {remedy}") from error
     if not isinstance(told, dict):
-        raise RunError(f"{path}: is no table; {remedy}")
+        raise RunError(f"{path}: is not a table; {remedy}")
     return told

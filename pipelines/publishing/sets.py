@@ -74,7 +74,7 @@ def _read_full(path: Path) -> ClipSet | None:
             return None
         if not contents.is_published(path) and not contents.splits_of(path):
             raise PublishError(
-                f"{path}: is a folder, but no published one; give a published folder, a manifest or a list"
+                f"{path}: is a folder, but not a published one; give a published folder, a manifest or a list"
             )
         return _made(path, "published", contents.rows_of(path), _labels(path))
     if path.suffix.lower() == ".parquet" or _is_manifest(path):
@@ -103,7 +103,7 @@ def _made(
     for row in rows:
         key = str(row["key"])
         if key in there or key in lost:
-            raise PublishError(f"{path}: {key} stands in it twice; see ks-publish check")
+            raise PublishError(f"{path}: {key} is in it twice; see ks-publish check")
         if row["status"] == "ok":
             there[key] = row
         else:

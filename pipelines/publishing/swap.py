@@ -21,7 +21,7 @@ _NEW, _OLD = "new", "old"
 def staging_of(out: Path) -> Path:
     """Staging folder for `out`: beside it, on the same disk; raises PublishError for the root."""
     if not out.name:
-        raise PublishError(f"{out}: is no folder that another can take the place of; choose another --out")
+        raise PublishError(f"{out}: is not a folder that can be replaced; choose another --out")
     return out.with_name(f".{out.name}.ks-publish")
 
 

@@ -139,9 +139,9 @@ def read_csv(path: Path) -> Iterator[Row]:
                 except (ValueError, OverflowError) as error:
                     raise PublishError(f"{path}:{rows.line_num}: {error}") from error
     except UnicodeDecodeError as error:
-        raise PublishError(f"{path}: is no UTF-8 ({error.reason})") from error
+        raise PublishError(f"{path}: is not UTF-8 ({error.reason})") from error
     except (csv.Error, ValueError) as error:
-        raise PublishError(f"{path}: is no CSV of a published split: {error}") from error
+        raise PublishError(f"{path}: is not a CSV of a published split: {error}") from error
 
 
 def _bounded(text: Iterable[str]) -> Iterator[str]:
@@ -195,7 +195,7 @@ def read_parquet(path: Path) -> Iterator[Row]:
 
 def _check_file(path: Path) -> None:
     if path.is_symlink() or not path.is_file():
-        raise PublishError(f"{path}: is no plain file")
+        raise PublishError(f"{path}: is not a plain file")
     if path.stat().st_size > MOST_BYTES:
         raise PublishError(f"{path}: is larger than {MOST_BYTES >> 30} GiB")
 
@@ -211,7 +211,7 @@ def checked(row: Row) -> Row:
         raise ValueError(f"{key}: label {_shown(label)} {why if isinstance(label, str) else 'is missing'}")
     Clip(str(row["youtube_id"]), int(row["time_start"] or 0), int(row["time_end"] or 0), label, str(row["split"]))
     if not isinstance(row["label_index"], int) or row["label_index"] < 0:
-        raise ValueError(f"{key}: label_index {_shown(row['label_index'])} is no place in a class list")
+        raise ValueError(f"{key}: label_index {_shown(row['label_index'])} is not a label index")
     if not isinstance(status, str):
         raise ValueError(f"{key}: has no status")
     _check_measured(row, ok=Status.of(status) is Status.OK)
@@ -221,7 +221,7 @@ def checked(row: Row) -> Row:
 def _check_measured(row: Row, *, ok: bool) -> None:
     key = row["key"]
     if not ok and any(row[name] is not None for name in (*MEASURED, *HASHES)):
-        raise ValueError(f"{key}: has the status {row['status']}, but measures of a clip")
+        raise ValueError(f"{key}: has the status {row['status']}, but has measurements of a clip")
     if ok and not (isinstance(row["bytes"], int) and row["bytes"] >= 0 and _SHA256.fullmatch(str(row["sha256"]))):
         raise ValueError(f"{key}: is ok, but has no bytes and sha256")
     if any(isinstance(value, float) and not math.isfinite(value) for value in row.values()):
@@ -229,17 +229,17 @@ def _check_measured(row: Row, *, ok: bool) -> None:
     patterns = {"audio_channel": _CHANNEL, "picture_hash": _HASH, "sound_hash": _HASH}
     for name, pattern in patterns.items():
         if row[name] is not None and not pattern.fullmatch(str(row[name])):
-            raise ValueError(f"{key}: {name} {_shown(row[name])} is none")
+            raise ValueError(f"{key}: {name} {_shown(row[name])} is invalid")
 
 
 def label_fault(label: str) -> str:
     """Why a label cannot be a line of a class list; empty if it can."""
     if not label or label.strip() != label:
-        return "is empty, or has blanks around it"
+        return "is empty, or has surrounding blanks"
     if "#" in label:
-        return "holds a '#', which begins a comment in a class list"
+        return "contains a '#', which starts a comment in a class list"
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in label):
-        return "holds a line end or another control character"
+        return "contains a line end or another control character"
     return "" if unicodedata.normalize("NFC", label) == label else "is not in Unicode's form NFC"
 
 

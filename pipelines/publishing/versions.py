@@ -98,8 +98,8 @@ def check(version: str, before: str, least: int) -> None:
     """Raise SettingsError if a version may not follow `before`."""
     if _numbers(version) < _numbers(following(before, least)):
         what = (
-            "labels have another index, or records were removed or moved, which is a MAJOR",
-            "records were added, which is a MINOR",
+            "label indices changed, or records were removed or moved, which needs a MAJOR",
+            "records were added, which needs a MINOR",
             "this is a PATCH",
         )
         raise SettingsError(
@@ -111,7 +111,7 @@ def check(version: str, before: str, least: int) -> None:
 def parse(text: str) -> str:
     """The version itself; raises SettingsError if it is invalid."""
     if not VERSION.fullmatch(text):
-        raise SettingsError(f"--version {text}: is no version; give three numbers such as {FIRST}")
+        raise SettingsError(f"--version {text}: is not a version; give three numbers such as {FIRST}")
     return text
 
 

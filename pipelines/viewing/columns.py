@@ -1,11 +1,11 @@
-"""The columns of a page's table, packed for a browser: small numbers, deflated, in base64.
+"""Columns of a page's table, packed for a browser: typed arrays, deflated, in base64.
 
-A packed column is JSON with `kind`, `name`, `title` and `data`. Of kind
+A packed column is JSON with `kind`, `name`, `title` and `data`. Kinds:
 
-* words: `values`, and for each row the number of its value (uint8 or uint16, little-endian);
-* flags: `values`, and for each row a uint16 whose bit b is set where it has `values[b]`;
-* number: float32, NaN where there is none, with `unit`, `digits`, and `bins` to count them in;
-* text: UTF-8, a line a row.
+* words: `values`, and the index of each row's value (uint8 or uint16, little-endian);
+* flags: `values`, and for each row a uint16 whose bit b is set if the row has `values[b]`;
+* number: float32, NaN for missing values, with `unit`, `digits`, and `bins` of its histogram;
+* text: UTF-8, one line per row.
 """
 
 import base64
@@ -19,35 +19,35 @@ from typing import Any
 import numpy as np
 
 MOST_BINS = 12
-"""Of a histogram: each is a button that a finger can hit on a phone."""
+"""Maximum number of bins of a histogram: each is a button, large enough for touch screens."""
 MOST_WORDS = 1 << 16
-"""Values of a column of words."""
+"""Maximum number of distinct values of a column of kind words."""
 MOST_FLAGS = 16
 CLOSE = 1e-6
-"""Of a bin's width: a value so little below an edge, as float32 makes it, counts as on it."""
+"""Tolerance at a bin's edge, as a fraction of its width: a value slightly below an edge, due to float32, counts as on it."""
 
 Packed = Mapping[str, Any]
-"""A column as JSON."""
+"""A packed column as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """Equal bins: number b holds the values from `low + b * step` up to the next one's begin."""
+    """Bins of equal width: bin b covers values from `low + b * step` up to the start of the next one."""
 
     low: float
     step: float
     count: int
     below: bool
-    """Whether the first also holds values below it."""
+    """Whether the first bin also includes lower values."""
     above: bool
-    """Whether the last also holds values past its end."""
+    """Whether the last bin also includes higher values."""
 
 
 def bins(values_N: np.ndarray, *, digits: int, least: float = -math.inf) -> Bins | None:
-    """Up to `MOST_BINS` bins with round edges over all but the outermost half percent at either end; None without a number.
+    """Up to `MOST_BINS` bins with round edges, covering all but the outermost half percent at each end; None without numbers.
 
-    No bin is narrower than a unit of the last of `digits` decimals, and none but the first holds what is below `least`. NaN
-    is no number.
+    No bin is narrower than one unit of the last of `digits` decimals, and only the first includes values below `least`. NaN is
+    ignored.
     """
     values = values_N[np.isfinite(values_N)].astype(np.float64)
     if not values.size:
@@ -71,7 +71,7 @@ def bins(values_N: np.ndarray, *, digits: int, least: float = -math.inf) -> Bins
 
 
 def counted(values_N: np.ndarray, its: Bins) -> np.ndarray:
-    """How many of the values lie in each bin, by the page's own rule: int64, shape (its.count,)."""
+    """Number of values per bin, with the same rule as in the page: int64, shape (its.count,)."""
     values = values_N[np.isfinite(values_N)].astype(np.float64)
     places = np.clip(np.floor((values - its.low) / its.step + CLOSE), 0, its.count - 1).astype(np.int64)
     return np.bincount(places, minlength=its.count)
@@ -82,13 +82,13 @@ def _place(value: float, step: float) -> int:
 
 
 def _round_step(least: float) -> float:
-    """1, 2 or 5 of a power of ten, not below `least`."""
+    """The smallest of 1, 2 or 5 times a power of ten that is not below `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= least * (1 - CLOSE))
 
 
 def words(name: str, title: str, values: Sequence[str], *, order: Iterable[str] | None = None) -> Packed:
-    """A column of few distinct texts, those of `order` first, the others after them, the most frequent first."""
+    """A column of few distinct texts: those of `order` first, then the others by descending frequency."""
     counts = Counter(values)
     listed = [value for value in dict.fromkeys(order or ()) if value in counts]
     listed += [value for value, _ in counts.most_common() if value not in set(listed)]
@@ -108,7 +108,7 @@ def words(name: str, title: str, values: Sequence[str], *, order: Iterable[str] 
 
 
 def flags(name: str, title: str, values: Sequence[frozenset[str]], *, order: Sequence[str]) -> Packed:
-    """A column of sets of the names of `order`, of which those that no row has are left out."""
+    """A column of subsets of `order`; names that no row has are left out."""
     there = set[str]().union(*values)
     listed = [flag for flag in order if flag in there]
     if len(listed) > MOST_FLAGS or not there.issubset(order):
@@ -121,7 +121,7 @@ def flags(name: str, title: str, values: Sequence[frozenset[str]], *, order: Seq
 def number(
     name: str, title: str, values: Sequence[float | None], *, unit: str, digits: int, least: float = -math.inf
 ) -> Packed:
-    """A column of numbers, rounded to so many decimals; those below `least` are counted together."""
+    """A column of numbers, rounded to `digits` decimals; values below `least` share a bin."""
     data = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
     data = np.round(data, digits).astype(np.float32)
     its = bins(data, digits=digits, least=least)
@@ -147,4 +147,4 @@ def _packed(data: np.ndarray) -> str:
 
 
 def _deflated(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(data)).decode("ascii")

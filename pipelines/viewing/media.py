@@ -1,4 +1,4 @@
-"""The clips that lie within the page: a seeded sample, made small, each with the picture of its sound."""
+"""Embedded clips of the page: a seeded sample of small previews, each with its mel-spectrogram."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from .sets import OK, Row, Set
 
 
 def choose(sets: Sequence[Set], count: int, *, seed: int) -> list[tuple[int, Set, Row]]:
-    """Up to `count` of the clips that have a file or a sample, drawn with a seed: numbers in the page's table, in order.
+    """Up to `count` random clips that have a file or a sample: their row indices in the page's table, in order.
 
-    Every label gets its turn before any gets a second one, so that a small sample shows as many classes as it can.
+    Every label is drawn once before any is drawn twice, so that a small sample covers as many classes as possible.
     """
     every = [(its, row) for its in sets for row in its.rows]
     there = [number for number, (_, row) in enumerate(every) if row.status == OK and (row.file or row.sample >= 0)]
@@ -34,7 +34,7 @@ def choose(sets: Sequence[Set], count: int, *, seed: int) -> list[tuple[int, Set
 def embed(
     chosen: Sequence[tuple[int, Set, Row]], *, timeout_seconds: float
 ) -> Iterator[tuple[int, Row, Preview | str]]:
-    """The preview of each, or why there is none."""
+    """Preview of each chosen clip, or why there is none."""
     splits: dict[tuple[Path, str], stream.Split] = {}
     for _, its, row in chosen:
         if row.sample >= 0 and (its.folder, row.split) not in splits:

@@ -1,7 +1,7 @@
-"""The one writer of HTML: a page that is opened from the disk, needs no network and is allowed none.
+"""The only writer of HTML: a page that is opened from disk and may not access the network.
 
-What others wrote reaches the page as JSON within `<script type="application/json">`, where `<` is escaped, and from there the
-document as text alone. The Content-Security-Policy names the page's own scripts and styles by their SHA-256.
+Third-party text is put into the page as JSON within `<script type="application/json">`, where `<` is escaped, and from there only
+as text nodes. The Content-Security-Policy allows only the page's own scripts and styles, by SHA-256.
 """
 
 import base64
@@ -17,16 +17,16 @@ from kinetics_sounds import files
 
 SCRIPTS = ("table.js", "filters.js", "clips.js", "runs.js", "view.js")
 PLOTS = ("uPlot.iife.min.js",)
-"""Only in pages with curves."""
+"""Scripts that are only included in pages with curves."""
 STYLES = ("view.css",)
 PLOT_STYLES = ("uPlot.min.css",)
 
 
 def write(path: Path, *, title: str, lines: Sequence[str], document: Mapping[str, Any], media: Sequence[Any]) -> None:
-    """Write the page to a path, whole or not at all.
+    """Write the page to a path atomically.
 
-    `lines` stand under the title, and without JavaScript alone. `document` and `media` (the embedded clips) are what the
-    scripts in `assets/` show.
+    `lines`: text below the title, which is all that is shown without JavaScript. `document` and `media` (the embedded clips):
+    data for the scripts in `assets/`.
     """
     plots = bool(document.get("runs"))
     scripts = ["\n".join(map(_asset, names)) for names in ((PLOTS if plots else ()), SCRIPTS) if names]
@@ -51,12 +51,12 @@ def write(path: Path, *, title: str, lines: Sequence[str], document: Mapping[str
 
 
 def data_url(kind: str, content: bytes) -> str:
-    """Bytes as the address of themselves."""
+    """Bytes as a data URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _policy(scripts: Sequence[str], style: str) -> str:
-    """Nothing but the page's own scripts and styles, its embedded media, and the clips beside it."""
+    """Content-Security-Policy: only the page's own scripts and styles, its embedded media, and the clips beside it."""
     return "; ".join(
         [
             "default-src 'none'",
@@ -75,7 +75,7 @@ def _hash(text: str) -> str:
 
 
 def _json(document: object) -> str:
-    """JSON in ASCII, which ends no element and begins none."""
+    """JSON in ASCII that can neither close nor open an HTML element."""
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -1,4 +1,4 @@
-"""A mel-spectrogram as a PNG, in the colours of the page."""
+"""Mel-spectrogram as PNG, in the colours of the page."""
 
 import struct
 import zlib
@@ -18,7 +18,7 @@ _GLOW = np.array(
         (252, 244, 196),
     ]
 )
-"""A colour map in steps of about equal lightness: night, plum, ember, straw."""
+"""Colour map with steps of about equal lightness."""
 
 
 def png(mel_FT: npt.NDArray[np.floating]) -> bytes:

@@ -1,4 +1,4 @@
-"""From what lies at some paths to one page: its table, its clips and its runs."""
+"""Make a page from datasets and runs: its table, clips and runs."""
 
 import math
 import os
@@ -27,16 +27,16 @@ NUMBERS = {
 }
 """Columns of numbers: title, unit, decimals."""
 LEAST_DB = -80.0
-"""Decibels below which a clip is as good as silent."""
+"""Level in dBFS below which clips share a histogram bin: they are practically silent."""
 MOST_DETAIL = 300
-"""Letters of a message that are shown."""
+"""Maximum length of a message, in characters."""
 MOST_FINDINGS = 500
-"""Duplicates and leaks that are named."""
+"""Maximum number of duplicates and leaks that are listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What a page holds."""
+    """Summary of a written page."""
 
     rows: int
     embedded: int
@@ -55,7 +55,7 @@ def write(
     timeout_seconds: float,
     lines: Sequence[str] = (),
 ) -> Written:
-    """Write a page of sets and runs to a file; `lines` come first among those under its title."""
+    """Write a page of datasets and runs to a file; `lines` are shown first below its title."""
     rows = [(its, row) for its in found for row in its.rows]
     chosen = media.choose(found, embed, seed=seed)
     embedded, failed = [], []
@@ -83,6 +83,7 @@ def _embedded(number: int, made: Preview) -> Mapping[str, Any]:
 
 def _columns(rows: Sequence[tuple[Set, Row]], embedded: set[int], out: Path) -> list[Packed]:
     every = [row for _, row in rows]
+    bases = {its.name: _base(its, out) for its in {its.name: its for its, _ in rows}.values()}
     where = ["in this page" if n in embedded else "on disk" if row.file else "none" for n, row in enumerate(every)]
     packed = [
         columns.text("key", "key", [row.key for row in every]),
@@ -105,13 +106,13 @@ def _columns(rows: Sequence[tuple[Set, Row]], embedded: set[int], out: Path) -> 
             for name, (title, unit, digits) in NUMBERS.items()
         ),
         columns.text("detail", "message", [row.detail[:MOST_DETAIL] for row in every]),
-        columns.words("file", "file", [_pattern(its, row, out) for its, row in rows]),
+        columns.words("file", "file", [_pattern(bases[its.name], row) for its, row in rows]),
     ]
     return [column for column in packed if column["name"] == "file" or _says_something(column)]
 
 
 def _says_something(column: Packed) -> bool:
-    """Whether a column tells rows apart, or anything at all of them."""
+    """Whether a column has different values, or any information at all."""
     if column["kind"] == "number":
         return column["bins"] is not None
     if column["name"] == "set":
@@ -128,13 +129,15 @@ def _number(row: Row, name: str) -> float | None:
     return value
 
 
-def _pattern(its: Set, row: Row, out: Path) -> str:
-    """Where a clip lies from the page, with a zero byte in place of its key: few distinct texts for many clips."""
-    if not row.file:
-        return ""
+def _base(its: Set, out: Path) -> str:
+    """Path from the page's folder to a dataset's, with a trailing slash; empty if they are the same."""
     base = files.as_text(os.path.relpath(its.folder.absolute(), out.absolute().parent))
-    path = row.file if base == "." else f"{base}/{row.file}"
-    return path.replace(row.key, "\0", 1)
+    return "" if base == "." else f"{base}/"
+
+
+def _pattern(base: str, row: Row) -> str:
+    """Path of a clip relative to the page, with a zero byte in place of its key: few distinct texts for many clips."""
+    return base + row.file.replace(row.key, "\0", 1) if row.file else ""
 
 
 def _set(its: Set) -> Mapping[str, Any]:
@@ -155,7 +158,7 @@ def _about(its: Set) -> str:
 
 
 def _about_media(rows: Sequence[tuple[Set, Row]], embedded: int, seed: int) -> list[str]:
-    """What of the clips can be played."""
+    """Lines on which clips can be played."""
     if not rows:
         return []
     linked = sum(bool(row.file) for _, row in rows)

@@ -1,4 +1,4 @@
-"""What a training run left of itself: curves, results beside those of its untrained encoders, maps, neighbours, bad samples."""
+"""Read the results of a training run: curves, scores with those of untrained encoders, maps, neighbours, bad samples."""
 
 import json
 import math
@@ -11,32 +11,32 @@ from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
 
 MOST_POINTS = 2_000
-"""Of a curve; of a longer one every second line is drawn, or every third, and so on."""
+"""Maximum number of points of a curve; longer ones are thinned out."""
 MOST_BYTES = 1 << 30
-"""Of metrics.jsonl."""
+"""Maximum size of metrics.jsonl in bytes."""
 MOST_JSON = 1 << 26
-"""Bytes of any other file."""
+"""Maximum size of any other file in bytes."""
 MOST_BAD = 500
-"""Bad samples that are named."""
+"""Maximum number of bad samples that are listed."""
 MOST_MAPS = 24
-"""Pictures of Grad-CAM that are embedded."""
+"""Maximum number of embedded Grad-CAM pictures."""
 NEIGHBOURS = "neighbours.json"
 METRICS, FACTS, BAD = "metrics.jsonl", "run.json", "quarantine.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One number followed over a run; None where it was not finite."""
+    """A metric over the course of a run; None for values that are not finite."""
 
     steps: tuple[float, ...]
     values: tuple[float | None, ...]
     every: int
-    """Lines of the file for each point."""
+    """Number of lines of the file per point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one probe or protocol found of a run's encoders."""
+    """Scores of a probe or protocol for a run's encoders."""
 
     probe: str
     split: str
@@ -46,7 +46,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Map:
-    """A picture of what the encoders look at in one clip."""
+    """A Grad-CAM picture of one clip."""
 
     key: str
     label: str
@@ -56,12 +56,12 @@ class Map:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """A training run, as far as it has come."""
+    """A training run, possibly unfinished."""
 
     name: str
-    """The path, as it was given."""
+    """The path as given."""
     facts: Mapping[str, str]
-    """What run.json says: recipe, classes, split, steps, versions."""
+    """Contents of run.json: recipe, classes, split, steps, versions."""
     curves: Mapping[str, Curve]
     results: Sequence[Result]
     bad: Sequence[Mapping[str, str]]
@@ -69,8 +69,9 @@ class Run:
     bad_count: int
     maps: Sequence[Map]
     map_count: int
-    neighbours: Mapping[str, Any] | None
-    """What `ks-eval crossmodal` wrote of them; None where it did not."""
+    neighbours: Sequence[Mapping[str, Any]] | None
+    """For each query clip: its key and label, and those of the nearest `sounds` and `pictures` with their cosines; None without
+    results of `ks-eval crossmodal`."""
 
 
 def is_run(path: Path) -> bool:
@@ -79,15 +80,17 @@ def is_run(path: Path) -> bool:
 
 
 def read(run: Path, *, results: Iterable[Path] = ()) -> Run:
-    """Read a run, and the results in its `eval/` and in other folders; raises RunError where it is none, or is damaged."""
+    """Read a run, with the results in its `eval/` and in other folders; raises RunError if it is not a run, or damaged."""
     if not is_run(run):
-        raise RunError(f"{run}: is no training run ({FACTS} or {METRICS} is missing); give the --out of a ks-train")
+        raise RunError(
+            f"{run}: is not a training run ({FACTS} or {METRICS} is missing); give the --out folder of a ks-train run"
+        )
     bad = list(_lines(run / BAD)) if (run / BAD).is_file() else []
     told = {path: _json(path) for place in (run / "eval", *results) for path in sorted(place.glob("**/results.json"))}
     found = [result for each in told.values() if (result := _result(each))]
     maps = [(path, each) for path, each in told.items() if each.get("probe") == "cam"]
     pictures = [(path.parent, clip) for path, each in maps for clip in each.get("clips", []) if isinstance(clip, dict)]
-    near = next((path for path in sorted((run / "eval").glob(f"**/{NEIGHBOURS}"))), None)
+    near = [each for path in sorted((run / "eval").glob(f"**/{NEIGHBOURS}")) if (each := _neighbours(path))]
     return Run(
         name=files.as_text(run),
         facts=_facts(_json(run / FACTS)),
@@ -97,13 +100,13 @@ def read(run: Path, *, results: Iterable[Path] = ()) -> Run:
         bad_count=len(bad),
         maps=[_map(folder, clip) for folder, clip in pictures[:MOST_MAPS]],
         map_count=len(pictures),
-        neighbours=_json(near) if near else None,
+        neighbours=near[0] if near else None,
     )
 
 
 def _facts(told: Mapping[str, Any]) -> dict[str, str]:
     data = told.get("data") if isinstance(told.get("data"), dict) else {}
-    facts = {name: told.get(name, "") for name in ("recipe", "classes", "train_split", "note", "selection")}
+    facts = {name: told.get(name, "") for name in ("recipe", "classes", "train_split", "note")}
     facts |= {name: (data or {}).get(name, "") for name in ("samples", "steps", "batch")}
     return {name: str(value) for name, value in facts.items() if value not in ("", None)}
 
@@ -128,12 +131,12 @@ def _curve(points: Sequence[tuple[float, float | None]]) -> Curve:
 
 
 def _digits(value: float) -> float:
-    """Five digits, which is more than a screen shows."""
+    """A number with five significant digits."""
     return float(f"{value:.5g}")
 
 
 def _result(told: Mapping[str, Any]) -> Result | None:
-    """Scores of one probe; None where a file says none, as that of `ks-eval cam`."""
+    """Scores of one probe; None for a file without scores, as that of `ks-eval cam`."""
     scores = told.get("scores")
     if not isinstance(scores, dict):
         return None
@@ -147,14 +150,37 @@ def _result(told: Mapping[str, Any]) -> Result | None:
     )
 
 
+def _neighbours(path: Path) -> list[Mapping[str, Any]]:
+    """What trained encoders find nearest to some clips; nothing where the encoders are untrained."""
+    told = _json(path)
+    if told.get("checkpoint") == "untrained":
+        return []
+
+    def clip(each: Mapping[str, Any]) -> dict[str, Any]:
+        return {"key": str(each["key"]), "label": str(each["label"]), "cosine": _digits(float(each["cosine"]))}
+
+    try:
+        return [
+            {
+                "key": str(query["key"]),
+                "label": str(query["label"]),
+                "sounds": [clip(each) for each in query["sounds"]],
+                "pictures": [clip(each) for each in query["pictures"]],
+            }
+            for query in told["queries"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: tells of no neighbours ({error!r}); make it anew with ks-eval crossmodal") from error
+
+
 def _map(folder: Path, clip: Mapping[str, Any]) -> Map:
     path = folder / Path(str(clip.get("file", ""))).name
     try:
         if path.stat().st_size > MOST_JSON:
-            raise RunError(f"{path}: is larger than any picture of ks-eval cam; make it anew")
+            raise RunError(f"{path}: is larger than any picture of ks-eval cam; make it again")
         jpeg = path.read_bytes()
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); make it anew with ks-eval cam") from error
+        raise RunError(f"{path}: cannot be read ({error.strerror}); make it again with ks-eval cam") from error
     score = clip.get("score")
     return Map(
         key=str(clip.get("key", "")),
@@ -168,14 +194,14 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         told = files.read_json(path, most_bytes=MOST_JSON)
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); make it anew, or remove it") from error
+        raise RunError(f"{path}: cannot be read ({error}); make it again, or remove it") from error
     if not isinstance(told, dict):
-        raise RunError(f"{path}: is no table; make it anew, or remove it")
+        raise RunError(f"{path}: is not a table; make it again, or remove it")
     return told
 
 
 def _lines(path: Path) -> Iterable[Mapping[str, Any]]:
-    """The whole lines of a file that a run may be writing to."""
+    """Complete lines of a file that a run may still be writing."""
     if path.stat().st_size > MOST_BYTES:
         raise RunError(f"{path}: is larger than {MOST_BYTES} bytes, which no run of ours writes")
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
@@ -184,6 +210,6 @@ def _lines(path: Path) -> Iterable[Mapping[str, Any]]:
         try:
             told = json.loads(line)
         except ValueError as error:
-            raise RunError(f"{path}:{number}: is no JSON ({error}); remove the line") from error
+            raise RunError(f"{path}:{number}: is not JSON ({error}); remove the line") from error
         if isinstance(told, dict):
             yield told

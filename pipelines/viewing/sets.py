@@ -1,4 +1,4 @@
-"""What a manifest, a build, a shard set or a published folder says of its clips: one row a clip, whatever became of it."""
+"""Read the clips of a manifest, build, shard set or published folder: one row per clip, whatever its outcome."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from ..publishing.tables import Row as Published
 from ..publishing.tables import row_of
 
 FLAGS = ("silent", "still", "dubbed", "rotated", "decode errors", "duplicate", "leak")
-"""What a clip may be flagged for; the last two are findings of `ks-publish check`."""
+"""Possible flags of a clip; the last two are findings of `ks-publish check`."""
 _FLAG_OF = {"video_leak": "leak", "same_content": "duplicate", "alike": "leak"}
 OK = Status.OK.value
 LISTED = "listed"
-"""Outcome of a clip of which nothing is told but its name."""
+"""Outcome of a clip that is only known by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One clip of a set."""
+    """One clip of a dataset."""
 
     key: str
     label: str
@@ -35,11 +35,11 @@ class Row:
     source: str = ""
     detail: str = ""
     file: str = ""
-    """The clip's file, relative to the set's folder; empty where there is none."""
+    """Path of the clip's file relative to the dataset's folder; empty if there is none."""
     channel: str = "mix"
-    """What its sound is made of."""
+    """Audio channel in use."""
     sample: int = -1
-    """Number of the sample within its split of a shard set."""
+    """Index of the sample in its split of a shard set."""
     bytes: int | None = None
     duration_seconds: float | None = None
     fps: float | None = None
@@ -55,14 +55,14 @@ class Set:
     """The clips of one PATH."""
 
     name: str
-    """The path, as it was given."""
+    """The path as given."""
     kind: str
     """build, manifest, shard set, published folder, list of clips."""
     folder: Path
-    """What `Row.file` is relative to, or the shard set."""
+    """Folder that `Row.file` is relative to, or the shard set."""
     classes: str
     note: str
-    """What a user of the class list must know."""
+    """Note of the class list for its users."""
     rows: Sequence[Row]
     findings: Sequence[check.Finding]
     """Duplicates and leaks."""
@@ -73,7 +73,7 @@ def _is_list(path: Path) -> bool:
 
 
 def read(path: Path) -> Set:
-    """What lies at a path; raises the error of its kind where it is damaged, SettingsError where it is nothing of ours."""
+    """Read the data at a path; raises the error of its kind if it is damaged, SettingsError if it has an unknown kind."""
     if path.suffix.lower() in (".parquet", ".csv") and not path.is_dir():
         return _of_manifest(path, path)
     if (path / "manifest.parquet").is_file():
@@ -85,7 +85,7 @@ def read(path: Path) -> Set:
     if _is_list(path):
         return _of_list(path)
     raise SettingsError(
-        f"{path}: is no manifest, build, shard set, published folder or run; give what ks-build, ks-shard, "
+        f"{path}: is not a manifest, build, shard set, published folder or run; give what ks-build, ks-shard, "
         "ks-publish or ks-train wrote"
     )
 
@@ -143,7 +143,7 @@ def _of_published(folder: Path) -> Set:
 
 
 def _of_row(row: Published, *, with_media: bool = False) -> Row:
-    """A published row, or one of a list, which lacks all that is measured."""
+    """Convert a published row, or one of a list, which has no measurements."""
     cell: dict[str, Any] = dict(row)
     split, status = str(cell["split"] or ""), str(cell.get("status") or LISTED)
     sides = [side for side in (cell.get("width"), cell.get("height")) if side]
@@ -191,7 +191,7 @@ def _of_shards(folder: Path) -> Set:
 
 
 def _of_split(folder: Path, name: str) -> Iterator[Row]:
-    """The packed clips, with what their samples say of themselves, and those that could not be packed."""
+    """Packed clips with their samples' metadata, and skipped clips."""
     split = stream.open_split(folder, name)
     sizes = split.size_NP.sum(axis=1)
     for number in range(len(split)):
@@ -217,7 +217,7 @@ def _set(
     rows: Iterable[Row],
     published: Sequence[Published],
 ) -> Set:
-    """A set whose rows bear the flags of what `ks-publish check` finds among them."""
+    """A dataset whose rows have the flags found by `ks-publish check`."""
     findings = list(check.leaks(published))
     flagged: dict[str, set[str]] = {}
     for finding in findings:

@@ -19,7 +19,7 @@ def test_a_new_format_is_one_file(tmp_path: Path) -> None:
 
     assert (clip_list.format, clip_list.split) == ("sentences", "train")
     assert (good.youtube_id, good.time_start, good.time_end, good.labels) == ("aaaaaaaaaaa", 27, 37, ("bowling",))
-    assert "is no video id" in bad.trouble
+    assert "is not a video ID" in bad.trouble
 
 
 def test_every_example_is_used_by_a_test() -> None:

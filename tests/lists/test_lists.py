@@ -136,7 +136,7 @@ def test_line_ends_marks_blanks_and_blank_lines_change_nothing(name: str, end: s
 )
 def test_what_is_of_no_format_is_refused_with_all_of_them(lines: list[str], tmp_path: Path) -> None:
     with pytest.raises(
-        ListError, match=r"list\.txt: is of no known format: it begins with .*\n  audioset: ID"
+        ListError, match=r"list\.txt: has an unknown format: it begins with .*\n  audioset: ID"
     ) as error:
         lists.recognise(write(tmp_path, lines))
 
@@ -156,7 +156,7 @@ def test_a_format_that_is_insisted_on_must_fit(tmp_path: Path) -> None:
 
     assert lists.recognise(path, name="ogm_ge_followers").format == "ogm_ge_followers"
     with pytest.raises(
-        ListError, match=r"no list of --clips_format ogm_ge: it begins with .*, not ID_000027_000037,10,23"
+        ListError, match=r"does not have --clips_format ogm_ge: it begins with .*, not ID_000027_000037,10,23"
     ):
         lists.recognise(path, name="ogm_ge")
     with pytest.raises(SettingsError, match=r"no list is called 'ogmge'.*ogm_ge"):
@@ -174,7 +174,9 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
     (tmp_path / "old.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=0))
 
     for name in ("avcil.npy", "avcil.npz", "new.pkl", "old.pkl"):
-        with pytest.raises(ListError, match=f"{name}: is .* pickle.* can run any program when it is read: it is never"):
+        with pytest.raises(
+            ListError, match=f"{name}: is .* pickle.* can run any program when it is read: it is not opened"
+        ):
             lists.recognise(tmp_path / name)
     assert not (tmp_path / "sprung").exists()
 
@@ -185,8 +187,8 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
         (b"PAR1....", "Parquet"),
         (b"\x1f\x8b\x08", "gzip"),
         ("key\n".encode("utf-16"), "UTF-16"),
-        (b"k\0e\0y\0", "UTF-16 or no text"),
-        (b"key\nna\xefve\n", "no UTF-8"),
+        (b"k\0e\0y\0", "UTF-16 or not text"),
+        (b"key\nna\xefve\n", "not UTF-8"),
         (b"key," + b"x" * (lists.MAX_LINE + 9), "a line of more than 65536 characters"),
     ],
 )
@@ -222,7 +224,7 @@ def test_a_cell_longer_than_csv_allows_is_refused(tmp_path: Path) -> None:
 
 def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(ListError, match=r"pipe\.csv: it is a named pipe; write what comes through it to a file"):
+    with pytest.raises(ListError, match=r"pipe\.csv: it is a named pipe; write its output to a file"):
         lists.recognise(tmp_path / "pipe.csv")
 
     reading, writing = os.pipe()  # what a shell gives for <(command)
@@ -322,22 +324,22 @@ def test_a_name_is_taken_apart(name: str, parts: tuple[object, ...]) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "..", "a.b_000001_000011", "é", "a" * 65, "x\n"])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is no clip's name"):
+    with pytest.raises(ValueError, match="is not a clip's name"):
         lists.parse_name(name)
 
 
 @pytest.mark.parametrize(
     ("row", "trouble"),
     [
-        ("a,../../x,0,10,val", "is no video id"),
-        ("a,<script>,0,10,val", "is no video id"),
-        ("a,x y,0,10,val", "is no video id"),
-        ("a,,0,10,val", "is no video id"),
-        (f"a,{ID},10,0,val", "10 to 0 is no span"),
-        (f"a,{ID},0.5,10,val", "'0.5' is no whole number"),
-        (f"a,{ID},nan,10,val", "'nan' is no whole number"),
-        (f"a,{ID},-1,10,val", "'-1' is no whole number"),
-        (f"a,{ID},0,1e9,val", "'1e9' is no whole number"),
+        ("a,../../x,0,10,val", "is not a video ID"),
+        ("a,<script>,0,10,val", "is not a video ID"),
+        ("a,x y,0,10,val", "is not a video ID"),
+        ("a,,0,10,val", "is not a video ID"),
+        (f"a,{ID},10,0,val", "10 to 0 is not a valid span"),
+        (f"a,{ID},0.5,10,val", "'0.5' is not a whole number"),
+        (f"a,{ID},nan,10,val", "'nan' is not a whole number"),
+        (f"a,{ID},-1,10,val", "'-1' is not a whole number"),
+        (f"a,{ID},0,1e9,val", "'1e9' is not a whole number"),
         (f"a,{ID},soon,10,val", "soon"),
         (f"a,{ID},0,10,dev", "split 'dev' is none of train"),
         (f"a,{ID},0,10", "the row has too few cells"),
@@ -366,7 +368,7 @@ def test_a_row_that_names_no_clip_says_why_and_the_others_are_read(row: str, tro
     ],
 )
 def test_a_line_of_another_shape_is_refused_with_its_place(lines: list[str], where: str, tmp_path: Path) -> None:
-    with pytest.raises(ListError, match=f"{where} is no row of the format"):
+    with pytest.raises(ListError, match=f"{where} is not a row of the format"):
         entries(write(tmp_path, lines))
 
 

@@ -122,21 +122,23 @@ from pathlib import Path
 import ffmpeg as builder
 from kinetics_sounds.media import ffmpeg
 if sys.argv[2] == "none":
-    ffmpeg.leash = lambda: ()
+    ffmpeg.kill_with_parent = lambda: ()
 endless = builder.input("testsrc2=size=640x480", format="lavfi")
 ffmpeg.run(ffmpeg.sink(endless, path=Path(sys.argv[1]), format="null"), timeout_seconds=float(sys.argv[3]))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("leash", "timeout_seconds", "most_seconds"), [("setpriv", 300, 2), ("none", 0.9, 30)])
+@pytest.mark.parametrize(
+    ("kill_with_parent", "timeout_seconds", "most_seconds"), [("setpriv", 300, 2), ("none", 0.9, 30)]
+)
 def test_a_tool_whose_caller_was_killed_ends_too(
-    tmp_path: Path, leash: str, timeout_seconds: float, most_seconds: float
+    tmp_path: Path, kill_with_parent: str, timeout_seconds: float, most_seconds: float
 ) -> None:
-    """At once where there is a leash; else when it has used its time."""
-    if leash == "setpriv" and not ffmpeg.leash():
+    """At once where there is a kill_with_parent; else when it has used its time."""
+    if kill_with_parent == "setpriv" and not ffmpeg.kill_with_parent():
         pytest.skip("no setpriv here that can do it")
-    argv = [sys.executable, "-c", ENDLESS, str(tmp_path / "out"), leash, str(timeout_seconds)]
+    argv = [sys.executable, "-c", ENDLESS, str(tmp_path / "out"), kill_with_parent, str(timeout_seconds)]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as caller:
         children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children")
 
@@ -163,7 +165,7 @@ def test_a_system_whose_setpriv_is_another_goes_without(tmp_path: Path, monkeypa
     script(tmp_path / "setpriv", "exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert ffmpeg.leash.__wrapped__() == ()
+    assert ffmpeg.kill_with_parent.__wrapped__() == ()
 
 
 def lavfi(graph: str) -> Any:
@@ -214,7 +216,7 @@ def test_a_run_that_says_too_much_is_ended(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(ffmpeg, "MAX_MESSAGES", 2**20)
     monkeypatch.setattr(ffmpeg, "executable", lambda: str(script(tmp_path / "tool", "exec yes >&2")))
 
-    with pytest.raises(ffmpeg.TooLargeError, match="more than 1 MiB to say"):
+    with pytest.raises(ffmpeg.TooLargeError, match="more than 1 MiB of messages"):
         ffmpeg.run(nothing(tmp_path / "in.mp4"), timeout_seconds=20)
 
 
@@ -241,7 +243,7 @@ def test_a_run_is_made_again_while_its_messages_come_torn(monkeypatch: pytest.Mo
 def test_messages_that_always_come_torn_are_the_machine_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "_run", lambda *_: (TORN, set()))
 
-    with pytest.raises(OSError, match="torn five times") as caught:
+    with pytest.raises(OSError, match="garbled five times") as caught:
         ffmpeg.run(timeout_seconds=1)
     assert caught.value.errno == errno.EAGAIN
 
@@ -382,7 +384,7 @@ def test_a_tool_that_writes_much_does_not_block(tmp_path: Path, monkeypatch: pyt
 
 
 def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ffmpeg.leash(), ffmpeg.executable()  # found once, and kept
+    ffmpeg.kill_with_parent(), ffmpeg.executable()  # found once, and kept
     calls: list[tuple[Any, dict[str, Any]]] = []
     real = subprocess.Popen
 
@@ -395,7 +397,7 @@ def test_no_shell_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ffmpeg.run(nothing(name), timeout_seconds=1)
 
     [(argv, options)] = calls
-    assert argv[: argv.index(ffmpeg.executable())] == list(ffmpeg.leash())
+    assert argv[: argv.index(ffmpeg.executable())] == list(ffmpeg.kill_with_parent())
     assert f"file:{name}" in argv
     assert "shell" not in options
     assert options["start_new_session"]

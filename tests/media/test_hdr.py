@@ -100,7 +100,7 @@ def test_a_file_tells_its_transfer_and_what_was_made_of_it_has_none(transfer: st
 
 
 def test_an_ffmpeg_that_cannot_is_the_machines_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hdr, "_lacking", lambda: ("filter zscale",))
+    monkeypatch.setattr(hdr, "_missing_filters", lambda: ("filter zscale",))
 
     with pytest.raises(OSError, match=r"lacks filter zscale for HDR: see ks-doctor"):
         hdr.to_sdr(None, "smpte2084")

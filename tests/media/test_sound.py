@@ -45,7 +45,7 @@ def test_a_window_holds_its_samples(ramp: bytes, first: int, data: st.DataObject
     ("first", "count"), [(-1, None), (-1, 1), (0, -1), (0, COUNT + 1), (COUNT, 1), (COUNT + 1, 0), (COUNT + 1, None)]
 )
 def test_a_window_outside_of_the_track_is_an_error(ramp: bytes, first: int, count: int | None) -> None:
-    with pytest.raises(MediaError, match=f"from {first} on are asked of a stored sound of {COUNT}"):
+    with pytest.raises(MediaError, match=f"from {first} on were requested from a stored sound of {COUNT}"):
         sound.read(ramp, first=first, count=count)
 
 

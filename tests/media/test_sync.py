@@ -299,7 +299,7 @@ def test_a_cut_whose_picture_is_too_short_is_out_of_sync(
 ) -> None:
     monkeypatch.setattr(messages, "frames", lambda _: [(n / 20, (n + 1) / 20) for n in range(-20, 60)])
 
-    with pytest.raises(OutOfSyncError, match=r"the picture lies from 0\.000 to 4\.000 s .* ends at 3\.000 s"):
+    with pytest.raises(OutOfSyncError, match=r"the picture is from 0\.000 to 4\.000 s .* ends at 3\.000 s"):
         cut(fine, tmp_path / "cut.mp4")
 
 
@@ -320,7 +320,7 @@ def early(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.parametrize(
     ("what", "said"),
-    [("sound", "the sound covers 0.00 s of the 2 s asked for"), ("picture", "no frame lies between 4 s and 6 s")],
+    [("sound", "the sound covers 0.00 s of the 2 s requested"), ("picture", "there is no frame between 4 s and 6 s")],
 )
 def test_a_stream_that_ends_before_the_span_is_too_short(
     early: dict[str, Path], tmp_path: Path, what: str, said: str
@@ -336,7 +336,7 @@ def test_a_span_that_begins_where_the_file_ends_is_too_short(tmp_path: Path, nam
     path = film(tmp_path / name, seconds=2, codecs=codecs)
 
     for start in (2, 3):
-        with pytest.raises(trim.EmptySpanError, match=f"no frame lies between {start} s and {start + 4} s"):
+        with pytest.raises(trim.EmptySpanError, match=f"there is no frame between {start} s and {start + 4} s"):
             cut(path, tmp_path / "cut.mp4", start, 4)
 
 
@@ -422,7 +422,7 @@ def test_what_packing_refuses_the_audit_refuses(tmp_path: Path, size: str, pixel
     for trimmed, act in itertools.product((True, False), (to_span,)):
         done = act(clip, FetchResult(status=Status.OK, path=path, trimmed=trimmed), tmp_path, timeout_seconds=30)
         assert done.status is Status.BAD_ASPECT
-        assert "times as wide as high" in done.detail
+        assert "displayed with aspect" in done.detail
     with pytest.raises(probe.BadAspectError):
         packed(path, tmp_path)
 

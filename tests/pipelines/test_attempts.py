@@ -52,14 +52,17 @@ def test_the_first_good_try_counts_or_what_two_agree_on(
 
 @pytest.mark.parametrize(
     ("first", "told"),
-    [(48, "one try decoded 48 frames, the next decoded 49"), (MediaError("x"), "one try failed, the next decoded 49")],
+    [
+        (48, "the first attempt decoded 48 frames, the second decoded 49"),
+        (MediaError("x"), "the first attempt failed, the second decoded 49"),
+    ],
 )
 def test_tries_that_are_both_no_good_and_differ_say_nothing_of_the_clip(
     clip: Path, first: int | Exception, told: str
 ) -> None:
     act, _ = answers(first, 49)
 
-    with pytest.raises(UnreadableError, match=f"clip.mp4: {told}, where there are 50") as caught:
+    with pytest.raises(UnreadableError, match=f"clip.mp4: {told}, but there are 50") as caught:
         attempts.in_two_tries(act, clip, decoded=int, frames=50)
     assert error_status.status(caught.value).kind is Kind.RETRY
 

@@ -99,6 +99,26 @@ def test_a_second_run_asks_only_for_what_may_have_changed(
     assert (out / "manifest.csv").read_bytes() == before
 
 
+def test_status_knows_how_many_clips_a_build_was_to_make(
+    folder: "Folder", built: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build.main(["--status", "--json", "--out", str(built[0])]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["clips"] == found["answered"] == len(folder.expected)
+    assert found["statuses"] == dict(Counter(folder.expected.values()))
+
+
+def test_the_command_that_follows_is_told(
+    folder: "Folder", built: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = built
+
+    build.main(arguments(folder, out))
+
+    assert capsys.readouterr().out.endswith(f"\nnext: ks-shard --manifest {out / 'manifest.parquet'}\n")
+
+
 def test_a_clip_whose_file_is_lost_is_made_again(folder: "Folder", built: tuple[Path, int], tmp_path: Path) -> None:
     out = tmp_path / "copy"
     shutil.copytree(built[0], out, symlinks=True)
@@ -178,9 +198,9 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
     assert build.main(arguments(folder, tmp_path / "out", "--source", "youtube", "--dry_run")) == 0
 
     said = capsys.readouterr().out
-    assert f"would ask local:{folder.videos}: 14 clips" in said
-    assert "opened 14 of them: 8 can be read and are long enough" in said
-    assert "would ask youtube: 7 clips" in said  # the six that are no good, and the one that is not there
+    assert f"would request from local:{folder.videos}: 14 clips" in said
+    assert "opened 14 of them: 8 are readable and long enough" in said
+    assert "would request from youtube: 7 clips" in said  # the six that are no good, and the one that is not there
     assert not (tmp_path / "out").exists()
 
 
@@ -223,7 +243,7 @@ def test_two_builds_in_one_folder_are_refused(
     with files.exclusive(tmp_path, command="ks-build"):
         assert build.main(arguments(folder, tmp_path)) == 2
 
-    assert "another ks-build works in this folder" in capsys.readouterr().err
+    assert "another ks-build is running in this folder" in capsys.readouterr().err
 
 
 def test_a_ledger_of_something_else_is_refused(
@@ -232,7 +252,7 @@ def test_a_ledger_of_something_else_is_refused(
     (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 100)
 
     assert build.main(arguments(folder, tmp_path)) == 2
-    assert "is no ledger" in capsys.readouterr().err
+    assert "is not a ledger" in capsys.readouterr().err
 
 
 def test_the_ledger_keeps_every_outcome_that_there_was(folder: "Folder", built: tuple[Path, int]) -> None:
@@ -391,7 +411,7 @@ def test_whoever_reads_a_ledger_slowly_does_not_keep_the_driver_from_writing(
             driver.record([Outcome(clip=clips[0], status=Status.REMOVED, source="a")])
 
             assert [first.key, *(word.key for word in words)] == [clip.key for clip in clips]
-            with pytest.raises(ManifestError, match="readonly"):
+            with pytest.raises(ManifestError, match="read-only"):
                 reader.record([Outcome(clip=clips[0], status=Status.REMOVED, source="a")])
 
 

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import errno
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kinetics_sounds import files, fingerprints, manifest
+from kinetics_sounds import cores, files, fingerprints, manifest
 from kinetics_sounds.errors import FaultError, MediaError, StoppedError
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.media import ffmpeg, likeness
@@ -170,9 +169,9 @@ def test_a_list_is_built_and_each_row_accounted_for(
     assert found["files"] == [{"file": str(paper), "format": "ogm_ge", "split": "test"}]
     assert [text.partition(": ")[2][:13] for text in found["named"]["ambiguous"]] == ["'bbbbbbbbbbb_"]
     shown = capsys.readouterr().out
-    assert "test: 5 rows of the lists, 3 in the annotations, 3 clips asked for, 2 ok, 0 vanished, 1 not had" in shown
+    assert "test: 5 rows of the lists, 3 in the annotations, 3 clips requested, 2 ok, 0 vanished, 1 not had" in shown
     assert "list: " in shown
-    assert "split test, after the file's name" in shown
+    assert "split test for rows without one, from the file name" in shown
 
 
 def test_rows_that_cannot_be_built_are_no_success(videos: Path, tmp_path: Path) -> None:
@@ -223,7 +222,7 @@ def test_a_published_folder_gives_the_same_selection_and_bytes(
     }
     shown = capsys.readouterr().out
     assert "the selection is that of the lists" in shown
-    assert "rows of clips that the publisher never had: 1" in shown
+    assert "rows of clips that the publisher did not have: 1" in shown
     assert "clips beside the published ones: 3 same, 0 different" in shown
 
 
@@ -254,7 +253,7 @@ def test_other_bytes_and_lacking_clips_are_told(
     }
     assert found["lists"]["selection_built"] != found["lists"]["selection"]
     shown = capsys.readouterr().out
-    assert "the selection is not that of the lists: 1 of the clips asked for are lacking" in shown
+    assert "the selection is not that of the lists: 1 of the requested clips are missing" in shown
     assert "  unknown: bbbbbbbbbbb_000000_000002" in shown
 
 
@@ -271,7 +270,7 @@ def test_rows_that_somebody_changed_are_no_success_and_one_thing_is_said(
 
     assert report(tmp_path / "out")["ok"] == 3
     end = capsys.readouterr().out.rpartition("rows of the lists")[2]
-    assert end.count("the selection is not the published one: the folder's rows are not those that its fing") == 1
+    assert end.count("the selection is not the published one: the folder's rows do not match its fing") == 1
     assert "the selection is that of the lists" not in end
 
 
@@ -484,7 +483,7 @@ def test_no_more_clips_are_compared_at_once_than_there_are_cores(
 
     compared(tmp_path / "mine", {"aaaaaaaaaaa": "p1:00"}, workers=4096)
 
-    assert asked == [os.cpu_count()]
+    assert asked == [cores.usable()]
 
 
 def never(_task: comparison.Task) -> comparison.Verdict:
@@ -564,7 +563,7 @@ def test_another_class_list_in_the_same_folder_is_refused(
     call("--clips", write(tmp_path / "one.csv", ROWS), out=out, source=videos)
 
     assert call("--clips", write(tmp_path / "two.csv", ["curling,aaaaaaaaaaa,7,9,val"]), out=out, source=videos) == 2
-    assert "holds a build of other classes" in capsys.readouterr().err
+    assert "contains a build of other classes" in capsys.readouterr().err
 
 
 def test_another_build_s_manifest_is_not_replaced(
@@ -583,10 +582,10 @@ def test_another_build_s_manifest_is_not_replaced(
     assert call("--clips", fewer, out=out, source=videos) == 2
     said = capsys.readouterr().err
     assert (
-        "out: holds another build, with 1 ok clips that are not asked for now (such as aaaaaaaaaaa_000007_000009)"
+        "out: contains another build, with 1 ok clips that are not requested now (such as aaaaaaaaaaa_000007_000009)"
         in said
     )
-    assert f"such as --out {tmp_path / 'out_3'}, or delete {out / 'manifest.parquet'} if nobody needs it" in said
+    assert f"such as --out {tmp_path / 'out_3'}, or delete {out / 'manifest.parquet'} if it is not needed" in said
     assert (out / "manifest.parquet").read_bytes() == before
     kept = write(tmp_path / "kept.csv", ROWS[:3])  # the fourth is not ok
     assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0

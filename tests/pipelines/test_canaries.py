@@ -138,7 +138,7 @@ def test_no_section_is_cut_from_an_address_with_a_secret_that_a_redirect_leads_t
     said = capsys.readouterr().err
     assert (code == 2) == (fault == "moved")
     assert any(word.startswith(f"{site}/ok/") for word in argv.words) == (fault == "ok")  # ffmpeg's
-    assert (f"the mirror leads to {site}/ok/other?***, and ffmpeg" in said) == (fault == "moved")
+    assert (f"the mirror redirects to {site}/ok/other?***, and ffmpeg" in said) == (fault == "moved")
     assert WORD not in said
     assert sing(tmp_path, argv, capsys) == []
 

@@ -28,7 +28,7 @@ MODULES = {
 }
 OPTIONS = {
     "ks-build": "classes clips clips_format clips_split annotations splits source out limit per_class executor workers "
-    "min_coverage timeout retry attempts retry_wait patience check_bytes dry_run json",
+    "min_coverage timeout retry attempts retry_wait patience check_bytes dry_run status json",
     "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout "
     "check_bytes verify verify_decode json",
     "ks-shard stats": "split kind window_seconds n_fft hop_seconds sample_rate frame_seconds bands epsilon workers cache "
@@ -38,9 +38,9 @@ OPTIONS = {
     "ks-export mmaction2": "manifest shards out executor workers timeout check_bytes json rawframes short_side link",
     "ks-export videofolder": "manifest shards out executor workers timeout check_bytes json link",
     "ks-train": "config print_config shards out train_split method backbone audio_backbone encoders view batch epochs steps "
-    "optim seed workers ahead sample_seconds max_bad_share window cache cache_gb device channels_last log_every track "
-    "save_every keep resume list clips_per_video peak_tflops val_split probe_every probe probe_samples init devices sync_bn "
-    "precision accumulate clip_norm compile recompute",
+    "optim seed workers prefetch_batches sample_timeout max_bad_fraction window cache cache_gb device channels_last log_every "
+    "track save_every keep resume list json clips_per_video peak_tflops val_split probe_every probe probe_samples init_from "
+    "devices sync_bn precision grad_accum_steps max_grad_norm compile activation_checkpointing",
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
@@ -186,7 +186,7 @@ CASES = [
     ("ks-build", BUILD.replace("good.csv", "no_label.csv"), "original test list"),
     ("ks-build", BUILD.replace("good.csv", "no_end.csv"), "no_end.csv: has no column 'time_end'"),
     ("ks-build", BUILD.replace("good.csv", "no_times.csv"), "no_times.csv:2: time_start ''"),
-    ("ks-build", BUILD.replace("good.csv", "missing.csv"), "missing.csv: cannot be read"),
+    ("ks-build", BUILD.replace("good.csv", "missing.csv"), "missing.csv: there is no such file"),
     ("ks-build", BUILD.replace("local:here", "local:nowhere"), "nowhere: the folder cannot be read"),
     ("ks-build", BUILD.replace("local:here", "locl:here"), "did you mean 'local'?"),
     ("ks-build", BUILD.replace("--splits val", "--splits vali"), "--splits: 'vali' is none of train, val, test"),
@@ -199,22 +199,26 @@ CASES = [
     (
         "ks-build",
         BUILD + " --slurm.partition cpu",
-        "--slurm.*: options of an executor that is not asked; add --executor slurm",
+        "--slurm.*: options of an executor that is not used; add --executor slurm",
     ),
     ("ks-build", BUILD + " --youtube.sections true", "add --source youtube"),
-    ("ks-build", BUILD + " --executor ray --ray.address 127.0.0.1:1", "no Ray to work with"),
+    ("ks-build", BUILD + " --executor ray --ray.address 127.0.0.1:1", "Ray is unavailable"),
     ("ks-build", BUILD + " --youtube.cookies nowhere.txt --source youtube", "nowhere.txt"),
     ("ks-build", BUILD + " --source cvdf:nowhere", "nowhere: the folder cannot be read"),
     ("ks-build", "", "--classes (such as k32), or a published list with --clips"),
-    ("ks-build", BUILD + " --clips_split val", "--clips_split and --clips_format are of lists; name one with --clips"),
+    (
+        "ks-build",
+        BUILD + " --clips_split val",
+        "--clips_split and --clips_format only apply to lists; give one with --clips",
+    ),
     ("ks-build", "--clips good.csv --clips_split dev", "--clips_split: 'dev' is none of train, val, test, annotations"),
     ("ks-build", "--clips good.csv --clips_format ogmge", "'ogmge' is none of auto, audioset, crisscross"),
     (
         "ks-build",
         "--clips pipe.csv",
-        "pipe.csv: it is a named pipe; write what comes through it to a file, and name that",
+        "pipe.csv: it is a named pipe; write its output to a file, and give that",
     ),
-    ("ks-build", "--clips text.parquet", "text.parquet: is of no known format: it begins with 'no parquet'"),
+    ("ks-build", "--clips text.parquet", "text.parquet: has an unknown format: it begins with 'no parquet'"),
     ("ks-build", "--clips utf16.csv", "utf16.csv: is UTF-16"),
     ("ks-build", "--clips semicolons.csv", "are its columns separated by ';'? save it with commas"),
     ("ks-build", "--clips here", "here: is a folder without splits/*.csv"),
@@ -224,9 +228,9 @@ CASES = [
         BUILD.replace("good.csv", "utf16.csv"),
         "utf16.csv: cannot be read as a UTF-8 CSV: it is UTF-16; save it as",
     ),
-    ("ks-build", BUILD.replace("good.csv", "latin.csv"), "byte 0xe9 in line 2 is no UTF-8, but perhaps Latin-1"),
+    ("ks-build", BUILD.replace("good.csv", "latin.csv"), "byte 0xe9 in line 2 is not UTF-8, but perhaps Latin-1"),
     ("ks-build", BUILD.replace("good.csv", "semicolons.csv"), "its columns are separated by ';'; save it with commas"),
-    ("ks-build", BUILD.replace("good.csv", "short.csv"), "short.csv:2: the row ends before its time_end, split"),
+    ("ks-build", BUILD.replace("good.csv", "short.csv"), "short.csv:2: the row lacks its time_end, split"),
     ("ks-build", BUILD.replace("good.txt", "utf16.txt"), "utf16.txt: cannot be read as UTF-8 text: it is UTF-16"),
     ("ks-build", BUILD.replace("good.csv", "pipe.csv"), "pipe.csv: cannot be read as a UTF-8 CSV: it is a named pipe"),
     ("ks-build", BUILD.replace("good.txt", "pipe.csv"), "pipe.csv: there is no such class list; give a text file"),
@@ -235,42 +239,42 @@ CASES = [
     (
         "ks-shard",
         "--manifest good.csv",
-        "good.csv: is no manifest nor a copy of one: it lacks the columns key, label_index",
+        "good.csv: is neither a manifest nor a copy of one: it lacks the columns key, label_index",
     ),
     ("ks-shard", "--manifest semicolons.csv", "its columns are separated by ';'"),
     ("ks-shard", "--manifest pipe.csv", "pipe.csv: there is no manifest"),
     ("ks-export", "ogm --out out", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
     ("ks-export", "ogn --out out", "no layout is called 'ogn'; there are: mmaction2, ogm, ogm_vggsound, videofolder"),
-    ("ks-export", "ogm --manifest text.parquet", "the following arguments are required: out"),
+    ("ks-export", "ogm --manifest text.parquet", "--out: is required"),
     ("ks-export", "ogm --manifest text.parquet --out out", "text.parquet: cannot be read as Parquet"),
     (
         "ks-export",
         "ogm --manifest text.parquet --shards here --out out",
-        "--manifest and --shards: clips come from one",
+        "--manifest and --shards: give only one of them",
     ),
     ("ks-export", "ogm --shards here --out out", "here: has no shard set (dataset.json is missing)"),
-    ("ks-export", "ogm --shards s3://bucket/k32 --out out", "is a URL, and this takes a path"),
-    ("ks-export", "videofolder --shards here --out out", "videofolder needs whole clips, which shards do not keep"),
+    ("ks-export", "ogm --shards s3://bucket/k32 --out out", "is a URL, but must be a path"),
+    ("ks-export", "videofolder --shards here --out out", "videofolder needs whole clips, which shards do not contain"),
     ("ks-export", "ogm --workers 0 --out out", "--workers 0: must be more than 0"),
     ("ks-export", "ogm --slurm.partition cpu --out out", "add --executor slurm"),
     ("ks-train", "", "nothing matches data/*/shards/dataset.json here; make it with ks-shard"),
     ("ks-train", "--shards here", "here: has no shard set (dataset.json is missing)"),
     ("ks-train", "--config bogus.yaml --shards here", "bogus.yaml: Key 'avcl.bogus' is not accepted"),
     ("ks-train", "--config avcl_k23 --shards here", "did you mean 'avcl_k32'"),
-    ("ks-eval", "linear --run here", "here: is no training run"),
+    ("ks-eval", "linear --run here", "here: is not a training run"),
     ("ks-eval", "linaer --run here", "did you mean 'linear'"),
     ("ks-demo", "--clips 3", "--clips 3: must be at least 48"),
     ("ks-view", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
-    ("ks-view", "here", "here: is no manifest, build, shard set, published folder or run"),
+    ("ks-view", "here", "here: is not a manifest, build, shard set, published folder or run"),
     ("ks-view", "text.parquet", "text.parquet: cannot be read as Parquet"),
-    ("ks-view", "--run here", "here: is no training run"),
+    ("ks-view", "--run here", "here: is not a training run"),
     ("ks-view", "here --embed -1", "--embed -1: must be from 0 to 500"),
     ("ks-doctor", "--timeout 0", "--timeout 0: must be more than 0"),
     ("ks-doctor", "--timeout 1e9", "at most 86400"),
-    ("ks-doctor", "--source youtube", "sources are asked only with --live; add it"),
+    ("ks-doctor", "--source youtube", "sources are only tested with --live; add it"),
     ("ks-doctor", "--live --source yuotube", "did you mean 'youtube'?"),
     ("ks-doctor", "--live --source local:nowhere", "nowhere: the folder cannot be read"),
-    ("ks-doctor", "--live --live_id ../x", "'../x': is no video id"),
+    ("ks-doctor", "--live --live_id ../x", "'../x': is not a video ID"),
 ]
 
 
@@ -318,4 +322,24 @@ def test_the_card_s_own_words_work_as_they_stand(place: Path, tmp_path: Path) ->
     assert (tmp_path / "data/k100/manifest.parquet").is_file()
     packed = run("ks-shard", cwd=tmp_path)
     assert packed.returncode == 2
-    assert "no clip of it is ok" in packed.stderr
+    assert "has no ok clip" in packed.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ks-build --cli", {"--clips", "--clips_format", "--clips_split"}),
+        ("ks-shard --verify_d", {"--verify_decode"}),
+        ("ks-train --optim.bet", {"--optim.beta2"}),
+    ],
+)
+def test_a_shell_completes_options_as_the_readme_says(line: str, words: set[str], tmp_path: Path) -> None:
+    """As argcomplete asks: the line in the environment, the answer in a file."""
+    answer = tmp_path / "answer"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9"}
+    own = {"_ARGCOMPLETE_IFS": " ", "_ARGCOMPLETE_SUPPRESS_SPACE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
+    argv = [sys.executable, "-m", f"kinetics_sounds.{MODULES[line.split()[0]]}"]
+
+    subprocess.run(argv, check=False, capture_output=True, timeout=120, env={**os.environ, **asked, **own})
+
+    assert set(answer.read_text().split()) == words

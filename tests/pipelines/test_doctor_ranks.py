@@ -18,7 +18,7 @@ def test_ranks_that_learn_what_one_would_are_well_and_their_speed_is_told() -> N
 
     assert [each.verdict for each in found] == [Verdict.OK, Verdict.OK]
     assert found[0].found == (
-        "4 ranks on cuda by nccl: losses and gradients are those of one process "
+        "4 ranks on cuda by nccl: losses and gradients equal those of one process "
         "(off by 4e-16, with batch norms over all ranks by 3e-13)"
     )
     assert found[1].found == "2.00 GB/s: the gradients of an AVCL step in 0.06 s"
@@ -28,20 +28,20 @@ def test_ranks_that_learn_something_else_are_a_fault_with_a_remedy() -> None:
     first = next(rank_parity.findings({**REPORT, "still": 0.5}, right=False))
 
     assert first.verdict == Verdict.MISSING
-    assert "are not those of one process (off by 0.5," in first.found
+    assert "differ from those of one process (off by 0.5," in first.found
     assert first.remedy.startswith("train on one device")
 
 
 def test_ranks_that_cannot_meet_are_a_fault_in_their_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = SimpleNamespace(
-        returncode=2, stdout="", stderr="agree: error: rank 1 of 2: cannot meet the others by gloo\n"
+        returncode=2, stdout="", stderr="agree: error: rank 1 of 2: cannot reach the other ranks with gloo\n"
     )
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
 
     (found,) = rank_parity.distributed(Asked())
 
     assert found.verdict == Verdict.MISSING
-    assert "cannot meet the others by gloo" in found.found
+    assert "cannot reach the other ranks with gloo" in found.found
     assert "GLOO_SOCKET_IFNAME" in found.remedy
 
 

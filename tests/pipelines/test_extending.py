@@ -76,7 +76,7 @@ def test_a_layout_is_found_by_its_name(
         assert export.main(["wavs", "--manifest=out/manifest.parquet", "--out=sounds", "--sample_rate=8000"]) == 0
         assert export.main(["--help"]) == 0
 
-    assert "  wavs           The sound alone" in capsys.readouterr().out
+    assert "  wavs           Only the audio" in capsys.readouterr().out
     keys = ["a_000001_000003", "a_000002_000004"]
     assert [path.stem for path in sorted(Path("sounds/val").iterdir())] == keys
     assert Path("sounds/labels.csv").read_text() == "".join(f"{key},0,'humming'\n" for key in keys)

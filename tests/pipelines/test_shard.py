@@ -78,6 +78,16 @@ def read_alone(folder: Path, split: str) -> list[dict[str, Any]]:
     return list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
 
 
+def test_the_command_that_follows_is_told(
+    built: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inline(monkeypatch)
+
+    assert packed(built, shards) == 0
+
+    assert capsys.readouterr().out.endswith(f"\nnext: ks-train --shards {shards}\n")
+
+
 def test_webdataset_alone_reads_a_sample_s_parts(built: Path, shards: Path) -> None:
     ok = {o.clip.key: o for o in manifest.read(built / "manifest.parquet").outcomes if o.media}
 
@@ -209,7 +219,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     code = shard.main(["--manifest", str(built / "manifest.parquet"), "--short_side", "64", "--out", str(shards)])
 
     assert code == 2
-    assert "another manifest, other settings or another ffmpeg" in capsys.readouterr().err
+    assert "another manifest, settings or ffmpeg version" in capsys.readouterr().err
 
 
 def test_another_set_s_last_split_or_own_file_is_refused_before_anything_is_packed(
@@ -223,7 +233,7 @@ def test_another_set_s_last_split_or_own_file_is_refused_before_anything_is_pack
 
     for out in (tmp_path / "split", tmp_path / "file"):
         assert packed(built, out, "--mel", "authors") == 2
-        assert f"{out}: holds shards of another manifest" in capsys.readouterr().err
+        assert f"{out}: contains shards of another manifest" in capsys.readouterr().err
 
 
 def test_what_a_killed_run_was_writing_is_deleted(built: Path, shards: Path) -> None:
@@ -276,7 +286,7 @@ def test_a_flipped_byte_of_a_clip_is_named_with_the_command_that_heals_it(
     assert packed(copy, copy / "shards") == 2  # and not 3: run again it would end so again
 
     error = capsys.readouterr().err
-    assert f"{clip}: its SHA-256 is another" in error
+    assert f"{clip}: its SHA-256 differs" in error
     command = re.search(r"\((ks-build \.\.\. .*?)\)", error)
     assert command
     assert shlex.split(command[1]) == ["ks-build", "...", "--out", str(copy), "--check_bytes"]
@@ -311,7 +321,7 @@ def test_all_clips_that_are_missing_or_of_another_size_are_named_before_anything
     assert packed(copy, copy / "shards") == 2
 
     error = capsys.readouterr().err
-    assert "of the clips, 3 are not what the manifest names; make it anew" in error
+    assert "3 clips differ from the manifest; rebuild it" in error
     assert f"\n{longer}: has {size + 7} bytes instead of {size}\n" in error
     assert f"\n{clips[0]}: is missing\n" in error
     assert f"\n{clips[1]}: is missing\n" in error
@@ -344,17 +354,19 @@ def test_a_clip_that_cannot_be_read_now_is_no_reason_to_make_it_anew(
     assert packed(copy, copy / "shards") == 4
 
     error = capsys.readouterr().err
-    assert ".mp4: cannot be read: Stale file handle; see that the disk is there, then run the same command" in error
+    assert (
+        ".mp4: cannot be read: Stale file handle; check that the disk is available, then run the same command" in error
+    )
     assert not here.done
 
 
 @pytest.mark.parametrize(
     ("number", "code", "remedy"),
     [
-        (errno.EIO, 4, "see to that disk or machine and run the same command to go on"),
-        (errno.EMFILE, 4, "see to that disk or machine and run the same command to go on"),
-        (errno.ENOSPC, 3, "free some space and run the same command to go on"),
-        (errno.EPERM, 3, "run the same command to go on, if need be with fewer --workers or a longer --timeout"),
+        (errno.EIO, 4, "check that disk or machine and run the same command again to resume"),
+        (errno.EMFILE, 4, "check that disk or machine and run the same command again to resume"),
+        (errno.ENOSPC, 3, "free some space and run the same command again to resume"),
+        (errno.EPERM, 3, "run the same command again to resume, if need be with fewer --workers or a longer --timeout"),
     ],
 )
 def test_a_clip_whose_disk_fails_as_it_is_packed_is_told_as_that(
@@ -394,7 +406,9 @@ def test_only_a_full_disk_is_told_to_be_freed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(encode_sample, "pack", fails)
     found = encode_sample.attempt(cast("encode_sample.Task", None))
 
-    assert found == Refused("[Errno 11] Resource temporarily unavailable; run the same command to go on", StoppedError)
+    assert found == Refused(
+        "[Errno 11] Resource temporarily unavailable; run the same command again to resume", StoppedError
+    )
 
 
 def test_a_bug_in_a_worker_is_told_with_its_traceback(
@@ -425,7 +439,7 @@ def test_a_check_of_bytes_makes_what_differs_anew_and_nothing_else(
 
     assert packed(copy, out, "--check_bytes") == 0
 
-    assert f"{damaged}: its SHA-256 is another; it is made anew" in caplog.text
+    assert f"{damaged}: its SHA-256 differs; it will be rebuilt" in caplog.text
     assert f"{layout.index_path(unknown)}: is damaged" in caplog.text
     assert tars(out) == tars(shards)
     for path in [out / layout.DATASET, *out.rglob("*-*.json")]:
@@ -479,9 +493,9 @@ def test_without_a_check_of_bytes_what_is_damaged_is_named_and_left(
     error = capsys.readouterr().err
     assert str(tar if what == "tar" else layout.index_path(tar)) in error
     assert {
-        "tar": "run ks-shard again with --check_bytes to make it anew",
-        "index": "copy it again, or make it anew with ks-shard --check_bytes",
-        "alone": "nothing that is whole says that this was the same set: if it was, delete it",
+        "tar": "run ks-shard again with --check_bytes to rebuild it",
+        "index": "copy it again, or rebuild it with ks-shard --check_bytes",
+        "alone": "no intact file shows that this was the same set: if it was, delete it",
     }[what] in error
     assert state(out / "train") == before
     assert not here.done
@@ -499,7 +513,7 @@ def test_a_manifest_without_usable_clips_is_refused(tmp_path: Path, capsys: pyte
     ("option", "value", "said"),
     [
         ("--short_side", "33", "must be even"),
-        ("--short_side", "2898", "more than 8388608 pixels are not read"),  # 2,896 squared is less
+        ("--short_side", "2898", "more than 8388608 pixels are not supported"),  # 2,896 squared is less
         ("--shard_bytes", "0", "more than 0"),
         ("--manifest", os.devnull, "there is no manifest"),
         ("--audio", "mp3", "mp3"),
@@ -580,7 +594,7 @@ def test_what_is_killed_twice_stops_the_packing_and_settles_nothing(
 
     error = capsys.readouterr().err
     assert said in error
-    assert "run the same command to go on" in error
+    assert "run the same command again to resume" in error
     inline(monkeypatch)
     assert packed(built, tmp_path / "out", "--timeout", "60") == 0
     assert tars(tmp_path / "out") == tars(shards)
@@ -706,12 +720,12 @@ def test_what_is_packed_is_sound(shards: Path, others: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("--quality 80", "is of JPEGs alone; add --codec jpeg"),
+        ("--quality 80", "only applies to JPEGs; add --codec jpeg"),
         ("--quality 0 --codec jpeg", "must be from 1 to 100"),
         ("--verify_decode", "add --verify SHARDS"),
         ("--check_bytes --verify x", "--verify reads every byte already"),
         ("--slurm.partition cpu", "add --executor slurm, or leave them out"),
-        ("--out zip::s3://bucket/x", "this kind of URL is not read"),
+        ("--out zip::s3://bucket/x", "this kind of URL is not supported"),
         ("--executor slrm", "--executor: 'slrm' is none of local, ray, slurm (did you mean 'slurm'?)"),
     ],
 )
@@ -827,7 +841,7 @@ def test_who_the_hub_does_not_know_is_told_before_anything_is_packed(
     assert packed(built, "hf://datasets/ann/k32", "--mel", "authors") == 2
     assert "log in with `hf auth login`, or set HF_TOKEN" in capsys.readouterr().err
     assert packed(built, "hf://k32") == 2
-    assert "hf://k32: is no place on the Hub" in capsys.readouterr().err
+    assert "hf://k32: is not a location on the Hub" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("quick")
@@ -839,7 +853,7 @@ def test_a_tar_that_was_damaged_here_is_not_sent_to_the_hub(
     flip(copy / "shards/train/train-000000.tar", 1000)
 
     assert packed(copy, "hf://datasets/ann/k32") == 2
-    assert "train-000000.tar: its SHA-256 is another; run ks-shard again with --check_bytes" in capsys.readouterr().err
+    assert "train-000000.tar: its SHA-256 differs; run ks-shard again with --check_bytes" in capsys.readouterr().err
     assert hub_server.commits("datasets/ann/k32") == 0
 
 
@@ -864,7 +878,7 @@ def test_another_set_at_the_url_is_refused_before_anything_is_packed(
     assert packed(built, f"{s3}/set") == 0
 
     assert packed(built, f"{s3}/set", "--mel", "authors") == 2
-    assert f"{s3}/set: holds shards of another manifest" in capsys.readouterr().err
+    assert f"{s3}/set: contains shards of another manifest" in capsys.readouterr().err
 
 
 def test_a_check_of_bytes_sends_anew_what_differs_at_the_url_and_nothing_else(
@@ -889,7 +903,7 @@ def test_a_check_of_bytes_sends_anew_what_differs_at_the_url_and_nothing_else(
 
     assert [path.rpartition("/")[2] for path in puts(wire)] == [tar.name, layout.index_path(tar).name]
     assert remote.read(there, most=10**7) == tar.read_bytes()
-    assert f"{there}: its SHA-256 is another; it is sent anew" in caplog.text
+    assert f"{there}: its SHA-256 differs; it is sent again" in caplog.text
     wire.requests.clear()
     assert packed(built, f"{s3}/set", "--check_bytes") == 0
     assert puts(wire) == []
@@ -938,7 +952,7 @@ def test_a_tar_that_was_damaged_here_is_not_sent(
     tar.write_bytes(data)
 
     assert packed(copy, f"{s3}/set") == 2
-    assert f"{tar}: its SHA-256 is another; run ks-shard again with --check_bytes" in capsys.readouterr().err
+    assert f"{tar}: its SHA-256 differs; run ks-shard again with --check_bytes" in capsys.readouterr().err
     assert remote.size(f"{s3}/set/train/train-000000.json") is None
     assert remote.size(f"{s3}/set/dataset.json") is None
 

@@ -108,7 +108,7 @@ def test_another_schema_is_refused(record: Index | Dataset, tmp_path: Path, cont
     path.write_text(content)
 
     with pytest.raises(
-        ShardError, match=rf"{path}: is of schema .*, where this version reads (1|1 and 2); make the set again"
+        ShardError, match=rf"{path}: has schema .*, but this version reads (1|1 and 2); make the set again"
     ):
         reader(record)(path)
 
@@ -122,7 +122,7 @@ def test_a_folder_in_a_file_s_place_is_named(tmp_path: Path) -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    ("new", "fault"), [('{"recipe":"another",', "it says something twice"), ('{"x":NaN,', "NaN is no number")]
+    ("new", "fault"), [('{"recipe":"another",', "it has a duplicate key"), ('{"x":NaN,', "NaN is not a number")]
 )
 def test_what_json_readers_disagree_on_is_refused(
     record: Index | Dataset, tmp_path: Path, new: str, fault: str
@@ -140,7 +140,7 @@ def test_a_checksum_that_is_not_its_own_is_refused(record: Index | Dataset, tmp_
     path = tmp_path / layout.DATASET
     path.write_text(json.dumps(document(record) | {"checksum": checksum}))
 
-    with pytest.raises(ShardError, match=rf"{path}: is damaged \(its checksum is another\)"):
+    with pytest.raises(ShardError, match=rf"{path}: is damaged \(its checksum differs\)"):
         reader(record)(path)
 
 
@@ -350,5 +350,7 @@ def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Path, "open", fails)
-    with pytest.raises(ShardError, match=r"a.json: cannot be read: Input/output error; see that the disk is there"):
+    with pytest.raises(
+        ShardError, match=r"a.json: cannot be read: Input/output error; check that the disk is available"
+    ):
         index.read_index(tmp_path / "a.json")

@@ -108,7 +108,9 @@ def test_what_is_missing_is_told_with_what_is_there_and_the_command(place: Addre
 def test_those_of_other_clips_are_refused(place: Address) -> None:
     stats.add(place, dataclasses.replace(ENTRY, fingerprint="of other clips"))
 
-    with pytest.raises(ShardError, match=r"are of other clips \(fingerprint of other clips, not \); compute them with"):
+    with pytest.raises(
+        ShardError, match=r"belong to other clips \(fingerprint of other clips, not \); compute them with"
+    ):
         find(place)
 
 
@@ -117,9 +119,9 @@ def test_those_of_the_same_clips_packed_otherwise_are_refused(place: Address, re
     """As after a pack with other audio, whose keys are the same; old entries do not tell."""
     stats.add(place, dataclasses.replace(ENTRY, data_recipe=recipe))
 
-    told = recipe[:16] or "not told"
+    told = recipe[:16] or "not recorded"
     with pytest.raises(
-        ShardError, match=rf"of the same clips packed otherwise \(data recipe {told}, .*compute them with: ks"
+        ShardError, match=rf"the same clips packed with other settings \(data recipe {told}, .*compute them with: ks"
     ):
         find(place)
 
@@ -140,19 +142,19 @@ def spoilt(change: Callable[[dict[str, Any]], object]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda entry: entry.update(mean=[1.0, 2.0]), "are not of 3 bins"),
-        (lambda entry: entry.update(std=[1.0, 2.0]), "are not of 3 bins"),
-        (lambda entry: entry.update(std=[1.0, 2.0, -1.0]), "are not of 3 bins"),
+        (lambda entry: entry.update(mean=[1.0, 2.0]), "do not have 3 bins"),
+        (lambda entry: entry.update(std=[1.0, 2.0]), "do not have 3 bins"),
+        (lambda entry: entry.update(std=[1.0, 2.0, -1.0]), "do not have 3 bins"),
         (lambda entry: entry.update(std=[1.0, 2.0, "3"]), "is no float"),
         (lambda entry: entry.update(mean=[1.0, 2.0, 1e999]), "cannot be read as JSON"),
         (lambda entry: entry["numbers"].update(n_fft=10), "n_fft 10 must be a multiple of 4"),
         (lambda entry: entry["numbers"].update(n_fft=2**30), "n_fft 1073741824 must be"),
         (
             lambda entry: entry["numbers"].update(bands=3),
-            "nothing has the fields bands, hop_seconds, n_fft, window_seconds",
+            "unknown fields bands, hop_seconds, n_fft, window_seconds",
         ),
-        (lambda entry: entry.pop("split"), "is not what describes a set's statistics"),
-        (lambda entry: entry.update(extra=1), "is not what describes a set's statistics"),
+        (lambda entry: entry.pop("split"), "is not a valid set's statistics"),
+        (lambda entry: entry.update(extra=1), "is not a valid set's statistics"),
     ],
 )
 def test_what_no_writer_of_ours_wrote_is_refused_with_a_remedy(
@@ -160,7 +162,7 @@ def test_what_no_writer_of_ours_wrote_is_refused_with_a_remedy(
 ) -> None:
     file_of(place).write_bytes(spoilt(change))
 
-    with pytest.raises(ShardError, match=f"{complaint}.*delete it, and make it again with ks-shard stats"):
+    with pytest.raises(ShardError, match=f"{complaint}.*delete it, and compute it again with ks-shard stats"):
         stats.read(place)
 
 
@@ -168,7 +170,7 @@ def test_a_changed_byte_is_found(place: Address) -> None:
     stats.add(place, ENTRY)
     file_of(place).write_bytes(file_of(place).read_bytes().replace(b"-40.5", b"-41.5"))
 
-    with pytest.raises(ShardError, match="its checksum is another"):
+    with pytest.raises(ShardError, match="its checksum differs"):
         stats.read(place)
 
 

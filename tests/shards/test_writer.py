@@ -187,7 +187,7 @@ def test_samples_of_other_parts_are_refused(tmp_path: Path) -> None:
 
     with ShardWriter(tmp_path / "train-000000.tar", recipe="") as writer:
         writer.write(sample(0))
-        with pytest.raises(ValueError, match=r"k has the parts \('json', 'mel.npy', 'mp4'\), where the set has"):
+        with pytest.raises(ValueError, match=r"k has the parts \('json', 'mel.npy', 'mp4'\), but the set has"):
             writer.write(without_sound)
         writer.write(sample(1))
         made = writer.close()

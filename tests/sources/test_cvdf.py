@@ -390,14 +390,14 @@ def test_a_part_listed_twice_is_read_once_and_two_that_differ_in_their_query_hav
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("file:///etc/passwd", "no http or https"),
-        ("ftp://example.org/part.tar", "no http or https"),
-        ("data:application/x-tar;base64,AAAA", "no http or https"),
-        ("https://", "no http or https"),
-        ("http://[::1", "is no URL"),
-        ("http://a..b/part.tar", "is no URL"),
-        ("http://example.org:port/part.tar", "is no URL"),
-        ("https://me:secret@example.org/part.tar", "holds a password"),
+        ("file:///etc/passwd", "not an http or https"),
+        ("ftp://example.org/part.tar", "not an http or https"),
+        ("data:application/x-tar;base64,AAAA", "not an http or https"),
+        ("https://", "not an http or https"),
+        ("http://[::1", "is not a URL"),
+        ("http://a..b/part.tar", "is not a URL"),
+        ("http://example.org:port/part.tar", "is not a URL"),
+        ("https://me:secret@example.org/part.tar", "contains a password"),
         ("http://169.254.169.254/latest/meta-data", "private network"),
         ("http://10.0.0.1/part.tar", "private network"),
         ("http://nas.lan/part.tar", "private network"),
@@ -420,8 +420,8 @@ def test_a_list_cannot_point_to_files_or_into_private_networks(site: Site, line:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "names no part.*leave val out with --splits"),
-        (b"\n# nothing yet\n", "names no part"),
+        (b"", "lists no part.*leave val out with --splits"),
+        (b"\n# nothing yet\n", "lists no part"),
         (b"\xff\xfe", "cannot be read.*--source cvdf:DIR"),
         (b"<!DOCTYPE html>\n<html></html>", "is a web page.*--source cvdf:DIR"),
         (b"a.tar\n" * 200_000, "larger than 1 MiB"),
@@ -468,8 +468,8 @@ def test_a_replacement_archive_is_left_out_only_where_the_server_says_that_it_is
 @pytest.mark.parametrize(
     ("argument", "why"),
     [
-        ("file:///data/k400", "no http or https"),
-        ("s3://kinetics/400", "no http or https"),
+        ("file:///data/k400", "not an http or https"),
+        ("s3://kinetics/400", "not an http or https"),
         ("https://me:secret@example.org/k400", "password"),
         ("https://example.org/k400?token=secret", "has a query or fragment"),
         ("/no/such/folder", "cannot be read"),
@@ -518,7 +518,7 @@ def test_a_folder_s_parts_are_its_archives_at_any_depth_the_replacement_first(tm
 def test_a_folder_without_parts_is_named_with_a_remedy(tmp_path: Path) -> None:
     on_disk(tmp_path / "train" / "part_0.tar.gz", PLAIN)
 
-    with pytest.raises(SourceError, match=f"{tmp_path}: holds no part of val.*give the folder"):
+    with pytest.raises(SourceError, match=f"{tmp_path}: has no part of val.*give the folder"):
         cvdf.Source(str(tmp_path)).parts(["val"])
 
 
@@ -694,7 +694,7 @@ def test_an_empty_or_huge_or_sparse_clip_is_corrupt_unless_a_sound_one_follows(
     }
     faults = {name: value for name, value in found.items() if isinstance(value, str)}
     assert list(faults) == [key(1), key(3), key(5), key(6)]
-    for (name, text), fault in zip(faults.items(), ("empty", "1001 bytes", "holes", "holes"), strict=True):
+    for (name, text), fault in zip(faults.items(), ("empty", "1001 bytes", "sparse", "sparse"), strict=True):
         assert name in text
         assert fault in text
 
@@ -853,7 +853,7 @@ def test_a_refusal_has_its_status_and_is_asked_again_only_where_that_may_help(
     count, found, text = broken(part, scratch)
 
     assert (count, found, len(file.asked)) == (0, status, requests)
-    assert text.startswith(f"part train/part_0.tar.gz ({part.place}): the server answers HTTP {code}; ")
+    assert text.startswith(f"part train/part_0.tar.gz ({part.place}): the server returned HTTP {code}; ")
     assert text.endswith("run again")
 
 
@@ -867,8 +867,8 @@ def test_a_refusal_in_the_middle_comes_after_the_clips_before_it(site: Site, scr
 @pytest.mark.parametrize(
     ("data", "status", "remedy"),
     [
-        (PLAIN[:5000], Status.TRUNCATED, "its other clips are still to come: run again"),
-        (b"<html>" * 500, Status.CORRUPT, "once it is mended there, build again with --retry retry,corrupt"),
+        (PLAIN[:5000], Status.TRUNCATED, "its other clips are missing: run again"),
+        (b"<html>" * 500, Status.CORRUPT, "once it is fixed there, build again with --retry retry,corrupt"),
     ],
     ids=["cut off", "damaged"],
 )
@@ -1242,7 +1242,7 @@ def test_a_member_that_is_slower_than_any_use_is_given_up(
 
     assert error is not None
     assert (list(found), error.status) == ([key(1)], Status.TIMEOUT)
-    assert "was not over after 0 seconds" in str(error)
+    assert "was incomplete after 0 seconds" in str(error)
     assert time.monotonic() - started < 3
 
 
@@ -1420,7 +1420,7 @@ def test_a_full_disk_stops_the_world_and_leaves_no_half_file(
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(serve: Callable[[bytes], TarPart], tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=f"{tmp_path}/gone: cannot be written to.*give a folder"):
+    with pytest.raises(SourceError, match=f"{tmp_path}/gone: is not writable.*give another folder"):
         list(stream(serve(PLAIN), CLIPS, tmp_path / "gone"))
 
 

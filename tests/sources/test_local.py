@@ -198,7 +198,7 @@ def test_a_link_to_nowhere_is_bad_luck_when_it_is_fetched(tmp_path: Path) -> Non
 
     got = source.fetch(CLIP, location, tmp_path)
 
-    assert (got.status, got.detail) == (Status.NOT_IN_SOURCE, f"{KEY}.mp4 is a link that leads nowhere")
+    assert (got.status, got.detail) == (Status.NOT_IN_SOURCE, f"{KEY}.mp4 is a broken link")
 
 
 def test_a_link_to_itself_is_no_error(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_file_that_has_gone_since_is_a_status(tmp_path: Path) -> None:
     got = source.fetch(CLIP, location, tmp_path)
 
     assert (got.status, got.path) == (Status.NOT_IN_SOURCE, None)
-    assert got.detail == f"{KEY}.mp4 is gone since the folder was read"
+    assert got.detail == f"{KEY}.mp4 was deleted after the folder was read"
 
 
 @pytest.mark.parametrize(("insisted", "trimmed"), [("auto", None), ("yes", True), ("no", False)])
@@ -263,7 +263,7 @@ def test_a_pipe_or_a_folder_in_a_video_s_place_is_named_and_never_read(tmp_path:
     got = source.fetch(CLIP, location, tmp_path)
 
     assert (got.status, got.path) == (Status.NOT_IN_SOURCE, None)
-    assert got.detail == f"{KEY}.mp4 is a named pipe and no file; put the video itself in its place"
+    assert got.detail == f"{KEY}.mp4 is a named pipe, not a file; replace it by the video itself"
     (tmp_path / "5JzkrOVhPOw.mp4").mkdir()
     assert source.fetch(CLIP, f"{tmp_path}/5JzkrOVhPOw.mp4", tmp_path).detail.startswith("5JzkrOVhPOw.mp4 is a folder")
 
@@ -301,7 +301,7 @@ def test_a_file_named_by_its_start_alone_is_told_with_the_name_that_it_needs(
 
     assert Source(str(tmp_path)).candidates(clip) == []
     said = Source(str(tmp_path)).near_miss(clip)
-    assert said == f"{name} has no end in its name; if it is the clip's span, {told}"
+    assert said == f"{name} has no end time in its name; if it is the clip's span, {told}"
 
 
 def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -> None:
@@ -311,11 +311,9 @@ def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -
     assert source.seen() == (5, ["a/1.mp4", "b/x.mp4", "b/y.mp4"])
     assert source.near_miss(CLIP) == ""
     (told,) = sources.advice(source, [], found=0)
-    assert told.startswith(
-        "none of its 5 files (such as a/1.mp4, b/x.mp4, b/y.mp4) is named after a clip that is asked for"
-    )
+    assert told.startswith("none of its 5 files (such as a/1.mp4, b/x.mp4, b/y.mp4) is named after a requested clip")
     assert told.endswith(
-        "names that are read: ID_000027_000037.mp4, ID_27_37.mp4, ID_27000_37000.mp4 (milliseconds), ID.mp4"
+        "recognised names: ID_000027_000037.mp4, ID_27_37.mp4, ID_27000_37000.mp4 (milliseconds), ID.mp4"
     )
     assert sources.advice(source, [], found=1) == []
 

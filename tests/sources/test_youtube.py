@@ -84,7 +84,7 @@ def test_what_is_no_url_template_is_refused(argument: str) -> None:
     "youtube_id", ["a/../b", "a b", "x&list=PL1", "http://evil", "a\nb", "{youtube_id}", "a%2f", "--x y"]
 )
 def test_a_hostile_id_never_comes_as_far_as_a_url(youtube_id: str) -> None:
-    with pytest.raises(ValueError, match="is no video id"):
+    with pytest.raises(ValueError, match="is not a video ID"):
         loaded("youtube").candidates(clip(youtube_id))
 
 

@@ -223,7 +223,7 @@ def test_a_format_that_the_user_names_is_judged_too(choose: Tube) -> None:
 def test_a_format_that_names_two_files_is_refused_for_one_alone_can_be_told(tube: Tube, tmp_path: Path) -> None:
     tube()
 
-    with pytest.raises(SettingsError, match=r"--youtube.option format=135\+140,136\+140: asks for 2 files"):
+    with pytest.raises(SettingsError, match=r"--youtube.option format=135\+140,136\+140: selects 2 files"):
         fetch(tmp_path, option=["format=135+140,136+140"])
 
     assert list(tmp_path.iterdir()) == []
@@ -435,7 +435,7 @@ def test_a_players_answer_for_another_video_says_nothing_of_the_video(tube: Tube
     got = fetch(tmp_path)
 
     assert (got.status, got.status.kind, server.asked) == (Status.NO_FORMATS, Kind.RETRY, [])
-    assert "a player answered for another video: aQvGIIdgFDM" in got.detail
+    assert "a player returned another video: aQvGIIdgFDM" in got.detail
 
 
 @pytest.mark.parametrize("answer", [None, "text", ["text"], {"videoDetails": "text", "streamingData": ["text"]}])
@@ -457,7 +457,7 @@ def test_a_reason_is_cut_to_a_length_that_a_manifest_can_hold(tube: Tube, tmp_pa
     got = fetch(tmp_path)
 
     assert got.status is Status.NO_FORMATS
-    assert got.detail.startswith("no sound is offered now")
+    assert got.detail.startswith("no sound is available now")
     assert len(got.detail) < 500
 
 
@@ -473,5 +473,5 @@ def test_a_file_of_another_video_is_refused_whatever_came_before(
     got = fetch(tmp_path)
 
     assert (got.status, got.path) == (Status.UNAVAILABLE, None)
-    assert "another video was given in its place: AAAAAAAAAAA" in got.detail
+    assert "another video was returned: AAAAAAAAAAA" in got.detail
     assert list(tmp_path.iterdir()) == []

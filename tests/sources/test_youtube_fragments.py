@@ -119,7 +119,7 @@ def test_a_section_of_which_fragments_are_gone_is_asked_for_again(
         got = fetch(tmp_path, sections=True)
 
         assert (got.status, got.path) == (Status.HTTP_4XX, None), faults
-        assert "the section broke off" in got.detail
+        assert "the section is incomplete" in got.detail
         assert list(tmp_path.iterdir()) == []
 
 

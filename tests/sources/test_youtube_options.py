@@ -145,7 +145,7 @@ def test_an_option_without_a_value_is_refused() -> None:
 
 @pytest.mark.parametrize(("reason", "name"), [(reason, name) for reason, names in REFUSED.items() for name in names])
 def test_an_option_that_would_break_or_endanger_is_refused_with_the_reason(reason: str, name: str) -> None:
-    with pytest.raises(SettingsError, match=f"--youtube.option {name}: is not taken: {reason}"):
+    with pytest.raises(SettingsError, match=f"--youtube.option {name}: is refused: {reason}"):
         Source("", Options(option=(f"{name}=1",)))
 
 
@@ -233,7 +233,7 @@ def test_a_javascript_runtime_is_named_with_its_path_or_without(text: str, told:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("nodejs", "is none of deno, node, bun, quickjs .*'node'"), ("deno:/no/such", "there is no /no/such")],
+    [("nodejs", "is none of deno, node, bun, quickjs .*'node'"), ("deno:/no/such", "/no/such does not exist")],
 )
 def test_a_javascript_runtime_that_cannot_be_is_refused(text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
@@ -309,7 +309,7 @@ def test_cookies_that_others_can_read_are_warned_of_once_with_the_terms(cookies:
     cookies.chmod(0o644)
 
     assert Source("", Options(cookies=cookies)).notice.endswith("chmod 600 it.")
-    assert Source(MIRROR, Options(cookies=cookies)).notice.startswith(f"{cookies} can be read by others")
+    assert Source(MIRROR, Options(cookies=cookies)).notice.startswith(f"{cookies} is readable by others")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_cookies_in_another_format_are_refused_without_being_told(
     path = tmp_path / "cookies.txt"
     path.write_text(text)
 
-    with pytest.raises(SourceError, match=r"cookies.txt:1: is no cookie; export them in Netscape format") as raised:
+    with pytest.raises(SourceError, match=r"cookies.txt:1: is not a cookie; export them in Netscape format") as raised:
         Source("", Options(cookies=path))
     assert SECRET not in str(raised.value)
     assert raised.value.__cause__ is None
@@ -360,7 +360,7 @@ def test_a_proxy_without_a_scheme_is_refused(proxy: str) -> None:
 
 @pytest.mark.parametrize("query", ["?v={youtube_id}", "?v={youtube_id}&sig=ab"])
 def test_the_place_of_the_id_in_a_mirrors_query_is_no_secret_of_a_section(query: str) -> None:
-    with contextlib.nullcontext() if "sig" not in query else pytest.raises(SettingsError, match="secrets where other"):
+    with contextlib.nullcontext() if "sig" not in query else pytest.raises(SettingsError, match="secrets to other"):
         Source(f"http://mirror.example/get{query}", Options(sections=True))
 
 

@@ -149,7 +149,7 @@ def test_a_trailer_in_a_videos_place_is_not_the_video(tube: Tube, player: Tube, 
     got = fetch(tmp_path)
 
     assert got.status is Status.UNAVAILABLE
-    assert "another video was given in its place: AAAAAAAAAAA" in got.detail
+    assert "another video was returned: AAAAAAAAAAA" in got.detail
     assert server.asked == []
 
 
@@ -227,7 +227,7 @@ def test_a_section_that_breaks_off_is_not_a_short_video(tube: Tube, tmp_path: Pa
     got = fetch(tmp_path, Clip(ID, 0, 5, "bowling", "val"), sections=True)
 
     assert (got.status, got.path) == (Status.TRUNCATED, None)
-    assert "the section broke off" in got.detail
+    assert "the section is incomplete" in got.detail
 
 
 @pytest.mark.parametrize("sections", [False, True])
@@ -351,5 +351,5 @@ def test_where_no_format_is_left_the_warning_before_says_why(player: Tube, tmp_p
     got = fetch(tmp_path)
 
     assert got.status is Status.NO_FORMATS
-    assert "warned before: " in got.detail
+    assert "earlier warning: " in got.detail
     assert "SABR" in got.detail

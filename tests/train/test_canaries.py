@@ -50,12 +50,12 @@ def test_a_run_that_learns_from_a_url_keeps_no_secret_and_says_how_it_is_given_a
     assert pretrain.main(train(small, out, url)) == 0
     assert sing(tmp_path, argv, capsys) == []
     config = (out / "config.yaml").read_text()
-    assert config.startswith("# *** in an address stands for a secret")
+    assert config.startswith("# *** in an address hides a secret")
     assert yaml.safe_load(config)["shards"] == shown
 
     again = [f"--config={out / 'config.yaml'}", "--steps=3"]
     assert pretrain.main(again) == 2
-    assert f"{shown}: *** stands for a secret, and KS_ADDRESSES names none" in capsys.readouterr().err
+    assert f"{shown}: *** hides a secret, and KS_ADDRESSES has no" in capsys.readouterr().err
 
     monkeypatch.setenv(address.VARIABLE, f"http://other.example/set?sig=x {url}")
     assert pretrain.main(again) == 0
@@ -73,7 +73,7 @@ def test_a_run_that_learns_from_a_url_keeps_no_secret_and_says_how_it_is_given_a
         (2, {}, ("--batch=400",)),
         (2, {}, ("--shardz=URL",)),
         (2, {}, ("--config=URL",)),
-        (2, {}, ("--init=URL",)),
+        (2, {}, ("--init_from=URL",)),
         (2, {}, ("--cache_gb=0.000001",)),
         (2, {"set/train/train-000000.tar": b"flip"}, ()),
     ],
@@ -101,7 +101,7 @@ def test_no_failure_of_a_run_tells_a_secret(
 
 
 @pytest.mark.parametrize("odd", [ODD])
-@pytest.mark.parametrize("word", ["--shrads=URL", "--out=URL", "--config=URL", "--init=URL", "--batch=URL"])
+@pytest.mark.parametrize("word", ["--shrads=URL", "--out=URL", "--config=URL", "--init_from=URL", "--batch=URL"])
 def test_no_misspelt_option_tells_a_secret_that_holds_quotes_and_blanks(
     word: str, odd: str, tmp_path: Path, argv: Argv, capsys: pytest.CaptureFixture[str]
 ) -> None:

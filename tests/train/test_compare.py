@@ -214,9 +214,9 @@ class TestWhatIsAskedOfEachRun:
         assert judged("linear,crossmodal,finetune", "supervised: {modalities: audio}\n") == 0
         told = capsys.readouterr().out
 
-        assert "| two (audio alone) | 11.0 |" in told
+        assert "| two (audio only) | 11.0 |" in told
         assert "| one | 9.0 |" in told
-        assert "- two, crossmodal: it learns from audio alone" in told
+        assert "- two, crossmodal: it trains audio only" in told
         assert "| two | 9.0 |" in told.partition("### finetune")[2]
 
     def test_a_protocol_that_judges_the_modality_that_learns_nothing_is_not_asked(
@@ -228,7 +228,7 @@ class TestWhatIsAskedOfEachRun:
     ) -> None:
         monkeypatch.setattr(layerwise, "DEFAULTS", dataclasses.replace(layerwise.DEFAULTS, batch=4))
         assert judged("layerwise", "supervised: {modalities: audio}\n") == 0
-        assert "two: no layerwise, for it learns from audio alone" in capsys.readouterr().out
+        assert "two: no layerwise, for it trains audio only" in capsys.readouterr().out
         assert {
             Path(words[words.index("--out") + 1]).parents[2].name for words in pretended if words[1] == "layerwise"
         } == {"one"}
@@ -244,8 +244,8 @@ class TestWhatIsAskedOfEachRun:
         assert judged("linear", first=mining) == 2
 
         told = capsys.readouterr()
-        assert "one.yaml: --method cma begins with the heads, banks of another run" in told.err
-        assert "train it with ks-train --init RUN, and judge it with ks-eval" in told.err
+        assert "one.yaml: --method cma needs the heads, banks of another run" in told.err
+        assert "train it with ks-train --init_from RUN, and evaluate it with ks-eval" in told.err
         assert "runs: " not in told.out
         assert pretended == []
 
@@ -253,9 +253,9 @@ class TestWhatIsAskedOfEachRun:
         self, judged: Callable[..., int], pretended: list[list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
         for protocol, said in (
-            ("sounds", "--protocols sounds: needs --folder, which this command does not give"),
+            ("sounds", "--protocols sounds: needs --folder, which this command does not set"),
             ("cam", "--protocols cam: gives no score"),
-            ("vote", "one.yaml has no classifier that could vote"),
+            ("vote", "one.yaml has no classifier; use finetune"),
         ):
             assert judged(f"linear,{protocol}") == 2
             assert said in capsys.readouterr().err
@@ -284,7 +284,7 @@ def test_a_set_that_does_not_suit_a_recipes_view_is_told_before_anything_is_run(
     argv = [word for word in argv if not word.startswith("--clip_and_mel")]
 
     assert __main__.main([*argv, *hears]) == 2
-    assert "the shards have no flac, which the view reads" in capsys.readouterr().err
+    assert "the shards have no flac, which the view needs" in capsys.readouterr().err
     argv = [word.partition("=")[0] + f"={tmp_path / 'sound'}" if word.startswith("--shards") else word for word in argv]
     assert __main__.main([*argv, *hears]) == 2
     assert f"compute them with: ks-shard stats {tmp_path / 'sound'} --split train" in capsys.readouterr().err
@@ -321,7 +321,7 @@ def test_a_checkpoint_is_as_large_as_it_is_foretold(finished: Path) -> None:
         header = int.from_bytes(path.read_bytes()[:8], "little")
         tensors += path.stat().st_size - 8 - header
 
-    steps = 4 * sum(1 for _ in build.outline(parsed, data).parameters())  # Adam counts them for each weight
+    steps = 4 * sum(1 for _ in build.build_meta(parsed, data).parameters())  # Adam counts them for each weight
     foretold = forecast.checkpoint_bytes(parsed, data)
     assert tensors - steps <= foretold <= tensors
 
@@ -351,7 +351,7 @@ def test_a_recipe_that_changed_does_not_take_over_what_the_other_one_reached(
     for words in ([argv[0], str(other), *argv[3:]], [*first, "--batch=3"]):
         pretended.clear()
         assert __main__.main(words) == 2
-        assert "holds runs of one with other settings" in capsys.readouterr().err
+        assert "contains runs of one with other settings" in capsys.readouterr().err
         assert pretended == []
     assert __main__.main(argv) == 0
     assert [words[0] for words in pretended].count("train") == 2
@@ -400,12 +400,12 @@ def test_no_child_is_told_the_secret_of_an_address(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "no recipe is named; usage: ks-train compare RECIPE"),
-        (["avcl_tiny", "avcl_tiny"], "two recipes are called alike"),
-        (["avcl_tiny", "--seeds=a"], "--seeds a: must be whole numbers"),
-        (["avcl_tiny", "--seeds=0,1,0"], "--seeds 0,1,0: names a seed twice"),
-        (["avcl_tiny", "--protocols=lineer"], "nothing is called 'lineer'"),
-        (["avcl_tiny", "--", "--seed=3"], "--seed=3 behind --: is this command's to say"),
+        ([], "no recipe given; usage: ks-train compare RECIPE"),
+        (["avcl_tiny", "avcl_tiny"], "two recipes have the same name"),
+        (["avcl_tiny", "--seeds=a"], "--seeds a: must be integers"),
+        (["avcl_tiny", "--seeds=0,1,0"], "--seeds 0,1,0: contains a seed twice"),
+        (["avcl_tiny", "--protocols=lineer"], "there is no 'lineer'"),
+        (["avcl_tiny", "--", "--seed=3"], "--seed=3 after --: is set by this command"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

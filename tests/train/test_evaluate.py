@@ -19,7 +19,7 @@ from kinetics_sounds.shards import index, layout
 from kinetics_sounds.stream import Split, open_split, sample
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.data.loader import Loading
-from kinetics_sounds.train.evaluation import features, protocols
+from kinetics_sounds.train.evaluation import features, frozen, protocols
 from kinetics_sounds.train.evaluation.encoders import Encoders, load
 from kinetics_sounds.train.models.backbones import Trunk
 from kinetics_sounds.train.probes import Features, crossmodal, knn, linear, retrieval
@@ -56,7 +56,7 @@ class TestResults:
         assert (told["probe"], told["run"], told["recipe"]) == (probe, str(finished), "avcl_tiny")
         assert (told["checkpoint"], told["clips"]) == ("step-00000006", 2)
         assert (told["on_split"], told["samples"]) == ("test", 6)
-        assert told["fit_split"] == ("train" if PROBES[probe].FITS else None)
+        assert told["fit_split"] == ("train" if PROBES[probe].NEEDS_TRAIN_FEATURES else None)
         assert told["fingerprint"] == open_split(shards, "test").dataset.splits["test"].fingerprint
         assert (told["selection"], told["content"]) == ("selection of test", "content of test")
         of_train = {"selection": "selection of train", "content": "content of train"}
@@ -82,7 +82,7 @@ class TestResults:
             extracted.append(split.name)
             return features.extract(encoders, split, **how)
 
-        monkeypatch.setattr(evaluate, "extract", counted)
+        monkeypatch.setattr(frozen, "extract", counted)
         options = [f"--run={finished}", f"--out={tmp_path / 'all'}", "--workers=0", "--device=cpu", "--clips=2"]
         assert evaluate.main([*PROBES, *options]) == 0
 
@@ -103,7 +103,7 @@ class TestResults:
             happened.append("judge")
             return {"top1": 0.0}
 
-        monkeypatch.setattr(evaluate, "extract", extracted)
+        monkeypatch.setattr(frozen, "extract", extracted)
         monkeypatch.setattr(knn, "evaluate", judged)
         monkeypatch.setattr(retrieval, "evaluate", judged)
         options = [f"--run={finished}", f"--out={tmp_path}", "--workers=0", "--device=cpu", "--clips=1"]
@@ -111,6 +111,22 @@ class TestResults:
         assert evaluate.main(["knn", "retrieval", "--retrieval.features=conv5", *options]) == 0
 
         assert happened == [*["extract"] * 4, *["judge"] * 2]
+
+    def test_crossmodal_writes_the_neighbours_of_clips_for_ks_view(
+        self, judge: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path
+    ) -> None:
+        judge("crossmodal")
+
+        told = json.loads((tmp_path / "results/neighbours.json").read_text())
+        test = open_split(shards, "test")
+        keys = {test.key(n): test.dataset.labels[int(test.label_index_N[n])] for n in range(6)}
+        assert (told["checkpoint"], told["on_split"]) == ("step-00000006", "test")
+        assert {each["key"]: each["label"] for each in told["queries"]} == keys
+        for side in ("sounds", "pictures"):
+            found = told["queries"][0][side]
+            assert len({clip["key"] for clip in found}) == 5
+            assert all(keys[clip["key"]] == clip["label"] for clip in found)
+            assert [clip["cosine"] for clip in found] == sorted((clip["cosine"] for clip in found), reverse=True)
 
     def test_chance_is_that_of_six_clips_of_two_classes(self, judge: Callable[..., dict[str, Any]]) -> None:
         assert judge("linear")["scores"]["top1_chance"] == 50
@@ -172,7 +188,7 @@ class TestResults:
         assert lines[-1] == f"results: {tmp_path}/results/results.json"
         scores = told["scores"]
         assert [line.split()[0] for line in lines[1:-1]] == [
-            name for name in scores if not name.endswith(("_low", "_high"))
+            name for name in scores if not name.endswith(("_low", "_high")) and "top5" not in name
         ]
         assert lines[1].split() == [
             "top1",
@@ -310,32 +326,32 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("argv", "complaint"),
         [
-            (["lineer"], r"nothing is called 'lineer'; there are: cam, .*linear.*did you mean 'linear'"),
-            (["linear", "--on_split=train"], r"--fit_split train: is also the split to be judged on; name another"),
-            (["knn", "--fit_split=test"], r"--fit_split test: is also the split to be judged on; name another"),
+            (["lineer"], r"there is no 'lineer'; available: cam, .*linear.*did you mean 'linear'"),
+            (["linear", "--on_split=train"], r"--fit_split train: is also the split to evaluate on; choose another"),
+            (["knn", "--fit_split=test"], r"--fit_split test: is also the split to evaluate on; choose another"),
             (["knn", "--fit_split=val"], r"has no split 'val' to fit on; it has: train, test; see --fit_split"),
             (["knn", "--on_split=val"], r"has no split 'val'; it has: train, test"),
             (
                 ["crossmodal", "--checkpoint=first"],
                 r"has no checkpoint 'first'; there are: step-00000004, step-00000006",
             ),
-            (["crossmodal", "--checkpoint=best"], r"has no best checkpoint, as the run had no --val_split"),
+            (["crossmodal", "--checkpoint=best"], r"has no best checkpoint, because the run had no --val_split"),
             (["crossmodal", "--clips=0"], r"--clips 0: must be at least 1"),
             (["crossmodal", "--batch=0"], r"--batch 0: must be at least 1"),
             (["crossmodal", "--workers=-1"], r"--workers -1: must be at least 0"),
             (["crossmodal", "--bogus=1"], r"--bogus"),
             (["crossmodal", "--device=banana"], r"--device banana: .* try cpu"),
             (["crossmodal", "--shards=/nowhere"], r"/nowhere: has no shard set"),
-            (["crossmodal", "--run=/nowhere"], r"/nowhere: is no training run .*give the --out of a ks-train"),
+            (["crossmodal", "--run=/nowhere"], r"/nowhere: is not a training run .*give the --out of a ks-train"),
             (["knn", "--knn.k=0"], r"--knn\.k 0: must be at least 1; see ks-eval knn --help"),
             (["knn", "--knn.k=few"], r"few"),
             (
                 ["crossmodal", "--fit_split=train"],
-                r"--fit_split train: no probe that is asked for learns; leave it out",
+                r"--fit_split train: none of these probes is fitted; leave it out",
             ),
             (
                 ["knn", "--untrained", "--checkpoint=best"],
-                r"--untrained: judges initial weights, not --checkpoint best",
+                r"--untrained: evaluates initial weights, not --checkpoint best",
             ),
             (["linear", "--knn.k=3"], r"--knn\.k"),
         ],
@@ -352,7 +368,7 @@ class TestMisuse:
         assert not (tmp_path / "out").exists()
 
     def test_what_has_options_of_its_own_is_asked_for_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "cam: has options of its own; ask for it alone" in refused(["linear", "cam", "--run=x"], capsys)
+        assert "cam: has its own options; run it alone" in refused(["linear", "cam", "--run=x"], capsys)
 
     def test_a_run_must_be_named(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "run" in refused(["linear"], capsys)
@@ -382,7 +398,7 @@ class TestMisuse:
 
         line = refused(["crossmodal", f"--run={copy}", "--workers=0", "--clips=1"], capsys)
 
-        assert f"{copy}: crossmodal cannot judge it: video has features that are not finite" in line
+        assert f"{copy}: crossmodal cannot evaluate it: video has features that are not finite" in line
 
     def test_shards_of_another_set_are_named_as_what_was_judged(
         self, judge: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path
@@ -406,7 +422,7 @@ class TestMisuse:
         line = refused([name, f"--run={finished}", f"--shards={copy}", f"--out={tmp_path / 'out'}"], capsys)
 
         assert (
-            f"{copy}: its mel-spectrograms are not like those that the run learnt from: preset authors rather than paper"
+            f"{copy}: its mel-spectrograms are not like those that the run was trained on: preset authors rather than paper"
             in line
         )
 
@@ -416,7 +432,7 @@ class TestMisuse:
         usage = capsys.readouterr().out
         assert re.match(r"usage: ks-eval \{[a-z_,]+\} \[\.\.\.\] --run RUN", usage)
         assert all(re.search(rf"^  {name} +[A-Z]", usage, re.MULTILINE) for name in evaluate.names())
-        assert "  linear       Linear probe: how well one linear layer tells the classes apart." in usage
+        assert "  linear       Linear probe: multinomial logistic regression on frozen features." in usage
 
     def test_options_without_a_probe_are_misuse(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert evaluate.main([f"--run={finished}"]) == 2
@@ -476,7 +492,9 @@ class TestProtocols:
         assert "nothing  " not in probes
 
     def test_what_it_does_not_know_is_refused_under_its_name(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "--clips=2; see ks-eval nothing --help" in refused(["nothing", "--run=x", "--clips=2"], capsys)
+        assert "--clips: there is no such option; see ks-eval nothing --help" in refused(
+            ["nothing", "--run=x", "--clips=2"], capsys
+        )
 
     def test_no_name_is_that_of_a_probe_too(self) -> None:
         assert len(evaluate.names()) == len(set(evaluate.names()))

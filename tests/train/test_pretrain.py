@@ -1,5 +1,6 @@
 """ks-train: what it writes, that a kill at any moment changes nothing of it, and what it refuses."""
 
+import dataclasses
 import json
 import math
 import os
@@ -18,7 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from kinetics_sounds import files
+from kinetics_sounds.address import Address
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.shards import index, reader
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder, settings
@@ -77,6 +80,28 @@ class TestRun:
         ]
         assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["step-00000004", "step-00000006"]
         assert not list(finished.rglob("*.part"))
+
+    def test_json_is_all_that_is_printed_and_says_what_the_run_came_to(
+        self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "run"
+
+        assert pretrain.main(small(out, "--steps=2", "--json")) == 0
+
+        shown = capsys.readouterr()
+        told = json.loads(shown.out)
+        assert told.pop("metrics") == metrics(out)[-1]
+        assert told == {
+            "run": str(out),
+            "recipe": "avcl_tiny",
+            "step": 2,
+            "steps": 2,
+            "finished": True,
+            "checkpoint": str(out / "checkpoints" / "step-00000002"),
+            "best": None,
+        }
+        assert "trained: 2 steps" in shown.err
+        assert "json: false" in (out / "config.yaml").read_text()  # how a command spoke is nothing of the run's
 
     def test_every_step_has_a_line_of_metrics(self, finished: Path) -> None:
         lines = metrics(finished)
@@ -163,7 +188,7 @@ class TestDefaults:
 
         assert pretrain.main(["--config=runs/avcl_tiny/config.yaml"]) == 0  # says the same again
 
-        assert "trained: 6 steps are done already" in capsys.readouterr().out
+        assert "trained: 6 steps were done already" in capsys.readouterr().out
         assert run_folder.read_facts(here / "runs" / "avcl_tiny")["recipe"] == "avcl_tiny"
 
     def test_the_recommended_recipe_refuses_shards_that_are_too_small_for_it(
@@ -191,7 +216,7 @@ class TestDefaults:
         assert pretrain.main(["--config=avcl_k100_mine.yaml", *self.bare(small), "--steps=1"]) == 0
 
         assert json.loads((here / "runs/avcl_k100_mine/run.json").read_text())["shards"].endswith("data/k100/shards")
-        assert "the recipe avcl_k100_mine is for k100, these shards are of tiny" in caplog.messages
+        assert "the recipe avcl_k100_mine is for k100, but these shards are of tiny" in caplog.messages
 
     def test_no_set_at_all_is_told_with_the_command_that_makes_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -228,7 +253,7 @@ class TestMisuse:
             (["--method=moko"], r"no method is called 'moko'; there are: "),
             (["--backbone=r4d"], r"no backbone is called 'r4d'; there are: .*did you mean 'r3d'"),
             (["--view=eye"], r"no view is called 'eye'; there are: "),
-            (["--config=bogus"], r"neither a file nor a recipe; recipes: avcl_k32, "),
+            (["--config=bogus"], r"neither a file nor a recipe; list them with: ks-train --list"),
             (["--device=banana"], r"--device banana: .*try cpu"),
             (["--optim.lr=-1"], r"optim: lr -1.0 must be at least 0"),
             (["--optim.warmup_steps=-1"], r"optim: warmup_steps -1 must be at least 0"),
@@ -267,7 +292,7 @@ class TestMisuse:
         self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with files.exclusive(tmp_path, command="ks-train"):
-            assert f"{tmp_path}: another ks-train works in this folder" in refused(small(tmp_path), capsys)
+            assert f"{tmp_path}: another ks-train is running in this folder" in refused(small(tmp_path), capsys)
 
         assert pretrain.main(small(tmp_path)) == 0
 
@@ -278,13 +303,13 @@ class TestMisuse:
 
         line = refused(small(tmp_path / "out", f"--shards={copy}"), capsys)
 
-        assert "1 of the 12 samples of 'train' are bad, more than --max_bad_share allows" in line
+        assert "1 of the 12 samples of 'train' are bad, more than --max_bad_fraction allows" in line
         assert f"{copy}/train/train-000002.tar: sample {open_split(copy, 'train').key(8)}: its mp4 is damaged" in line
 
     def test_a_damaged_sample_is_replaced_and_named(self, small: Argv, shards: Path, tmp_path: Path) -> None:
         copy = damaged(shards, tmp_path)
 
-        assert pretrain.main(small(tmp_path / "out", f"--shards={copy}", "--max_bad_share=0.1")) == 0
+        assert pretrain.main(small(tmp_path / "out", f"--shards={copy}", "--max_bad_fraction=0.1")) == 0
 
         (line,) = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
         assert json.loads(line)["key"] == open_split(copy, "train").key(8)
@@ -308,7 +333,7 @@ class TestDivergence:
         line = refused(small(tmp_path, "--optim.lr=.inf", option), capsys)
 
         assert re.search(
-            r"error: step 2: (loss|weights).* not finite.*; begin anew in another --out with a lower", line
+            r"error: step 2: (loss|weights).* not finite.*; start again with another --out and a lower", line
         )
         assert not list(tmp_path.glob("checkpoints/*"))
 
@@ -331,8 +356,8 @@ class TestDivergence:
         kept = tmp_path / "failed" / "step-00000004"
         folder = tmp_path / "failed"
         assert line.endswith(
-            f"step 5: loss not finite; what led here is in {folder}; begin anew in another --out with a lower --optim.lr "
-            "(--init takes the weights of a checkpoint from before)"
+            f"step 5: loss not finite; batch and weights are in {folder}; start again with another --out and a lower "
+            "--optim.lr (--init_from loads the weights of an earlier checkpoint)"
         )
         assert [entry["step"] for entry in metrics(tmp_path)] == [1, 2, 3, 4]
         assert (tmp_path / "checkpoints" / "step-00000004").is_dir()
@@ -553,7 +578,7 @@ class TestResume:
         assert pretrain.main(small(out)) == 0
 
         path = out / "checkpoints" / "step-00000006"
-        assert f"trained: 6 steps are done already; checkpoint: {path}" in capsys.readouterr().out
+        assert f"trained: 6 steps were done already; checkpoint: {path}" in capsys.readouterr().out
         assert {
             path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"
         } == before
@@ -577,7 +602,7 @@ class TestResume:
 
         assert pretrain.main(small(out, "--steps=8")) == 0
 
-        assert "schedule: 8 steps now, 6 before: rates from here on" in capsys.readouterr().out
+        assert "schedule: 8 steps now, 6 before; learning rates follow" in capsys.readouterr().out
 
         assert [line["step"] for line in metrics(out)] == [1, 2, 3, 4, 5, 6, 7, 8]
         assert learnt(out)[:6] == learnt(finished)
@@ -587,7 +612,7 @@ class TestResume:
     ) -> None:
         line = refused(small(half, "--resume=none"), capsys)
 
-        assert f"{half}: holds a run at step-00000003; choose another --out, or go on with --resume auto" in line
+        assert f"{half}: contains a run at step-00000003; choose another --out, or resume it with --resume auto" in line
         assert pretrain.main(small(tmp_path / "fresh", "--resume=none", "--steps=1")) == 0
 
     @pytest.mark.parametrize(
@@ -612,12 +637,26 @@ class TestResume:
 
         assert (half / "config.yaml").read_bytes() == before
 
+    def test_a_set_with_other_clips_is_refused_by_the_names_of_both(
+        self, half: Path, small: Argv, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copytree(shards, tmp_path / "others")
+        dataset = reader.read_dataset(Address(str(shards)))
+        train = dataclasses.replace(dataset.splits["train"], fingerprint="0123456789abcdef")
+        others = dataclasses.replace(dataset, classes="k31", splits={**dataset.splits, "train": train})
+        index.write(tmp_path / "others" / "dataset.json", others)
+
+        line = refused(small(half, f"--shards={tmp_path / 'others'}"), capsys)
+
+        assert f"was trained on tiny of {shards} (fingerprint " in line
+        assert f", not on k31 of {tmp_path / 'others'} (fingerprint 0123456789ab)" in line
+
     @pytest.mark.parametrize(
         ("option", "complaint"),
         [
-            ("--clip_norm=0.5", "was trained with clip_norm 0.5, not None"),
+            ("--max_grad_norm=0.5", "was trained with max_grad_norm 0.5, not None"),
             ("--clip_and_mel.rate=12.5", "was trained with clip_and_mel.rate 12.5, not None"),
-            ('--optim.factors={"video.*": 2}', "was trained with optim.factors.video.* 2.0, not None"),
+            ('--optim.lr_multipliers={"video.*": 2}', "was trained with optim.lr_multipliers.video.* 2.0, not None"),
         ],
     )
     def test_a_run_that_lacks_a_setting_of_before_is_refused(
@@ -633,7 +672,7 @@ class TestResume:
         path = half / "checkpoints" / "step-00000003"
         (path / "model.safetensors").write_bytes(b"damaged")
 
-        assert "remove that folder to use the checkpoint before it" in refused(small(half), capsys)
+        assert "delete that folder to use the previous checkpoint" in refused(small(half), capsys)
 
         shutil.rmtree(path)  # as the remedy says
         assert pretrain.main(small(half)) == 0

@@ -15,9 +15,9 @@ def test_every_setting_that_decides_what_is_learnt_is_published() -> None:
         "steps",
         "sync_bn",
         "compile",
-        "recompute",
+        "activation_checkpointing",
         "channels_last",
-        "max_bad_share",
+        "max_bad_fraction",
     }
 
     assert {each.name for each in fields(TrainSettings)} - local == set(run_facts.CONFIG)

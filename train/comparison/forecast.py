@@ -1,4 +1,4 @@
-"""What a comparison will take: steps, what the recipes' heads say of time, and the most disk that its checkpoints need."""
+"""Forecast of a comparison: steps, time according to the recipes' headers, and peak disk space of checkpoints."""
 
 import math
 from pathlib import Path
@@ -18,17 +18,17 @@ from ..interface import Data
 from .plan import Plan, is_probe
 
 MOMENTS = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2}
-"""Numbers that an optimiser keeps of each weight."""
+"""Tensors that an optimizer keeps per weight."""
 
 
 def forecast(plan: Plan) -> str:
-    """What is to be run, how long heads say that it takes, and how much disk the checkpoints need.
+    """Describe what will run, the expected time, and the disk space of the checkpoints.
 
-    Raises SettingsError or ShardError where a recipe can give no row on this set.
+    Raises SettingsError or ShardError if a recipe cannot produce a row on this shard set.
     """
     count = len(plan.recipes) * len(plan.seeds)
     told = f"{_some(len(plan.recipes), 'recipe')} from {_some(len(plan.seeds), 'seed')} on {plan.shards}"
-    lines = [f"{_some(count, 'run')}: {told}; each judged by {', '.join(plan.protocols)}, and untrained"]
+    lines = [f"{_some(count, 'run')}: {told}; each evaluated by {', '.join(plan.protocols)}, and untrained"]
     kept, largest = 0, 0
     for recipe, parsed in plan.recipes.items():
         split = dataset.open_split(parsed.settings, plan.shards, parsed.settings.train_split)
@@ -48,43 +48,43 @@ def forecast(plan: Plan) -> str:
             own = checkpoint_bytes(asked, of_it)
             kept += (
                 2 * own * (asked.settings.keep + 1) * len(plan.seeds)
-            )  # trained and untrained, the last and a best one
+            )  # trained and untrained, a last and a best checkpoint each
             largest = max(largest, own)
             steps += f", then {2 * of_it.steps} of {name}, trained and untrained"
             without = " without these"
         shipped = recipes.recipes().get(recipe)
         head = next((line[5:].strip() for line in shipped.head if line.startswith("time:")), "") if shipped else ""
-        lines.append(f"  {Path(recipe).stem}: {steps}{f'; of the recipe as it is{without}, {head}' if head else ''}")
+        lines.append(f"  {Path(recipe).stem}: {steps}{f'; unchanged recipe{without}, {head}' if head else ''}")
         if unasked := [name for name in plan.protocols if name not in plan.asked(recipe)]:
-            told = f"it learns from {plan.modality(recipe)} alone, and the other modality is judged"
+            told = f"it trains {plan.modality(recipe)} only, and the protocol evaluates the other modality"
             lines.append(f"  {Path(recipe).stem}: no {', '.join(unasked)}, for {told}")
     room = math.ceil((kept + largest) / 1e8) / 10  # one more checkpoint is written before another is dropped
     return "\n".join([*lines, f"disk: up to {room:.1f} GB of checkpoints in {plan.out}"])
 
 
 def _check_trainable(plan: Plan, recipe: str, split: Split, data: Data) -> None:
-    """Raise SettingsError for a recipe that begins with another run, ShardError where the set does not suit its view."""
+    """Raise SettingsError for a recipe that needs --init_from, ShardError if the shard set does not suit its view."""
     parsed = plan.recipes[recipe]
-    if needs := build.outline(parsed, data).NEEDS:
+    if needs := build.build_meta(parsed, data).NEEDS:
         told = ", ".join(name.removesuffix(".") for name in needs)
         raise SettingsError(
-            f"{recipe}: --method {parsed.settings.method} begins with the {told} of another run, and a comparison begins with "
-            "nothing; leave it out, train it with ks-train --init RUN, and judge it with ks-eval"
+            f"{recipe}: --method {parsed.settings.method} needs the {told} of another run, which a comparison does not "
+            "provide; leave it out, train it with ks-train --init_from RUN, and evaluate it with ks-eval"
         )
-    for seed in plan.seeds:  # a run that goes on has its statistics
+    for seed in plan.seeds:  # a resumed run has its statistics
         resume.complete_view(parsed, plan.shards, split, plan.folder(recipe, seed) / "run")
 
 
 def checkpoint_bytes(parsed: Parsed[TrainSettings], data: Data) -> int:
-    """The size of a run's checkpoint: all of its model, and the optimiser's numbers of each weight; headers left out."""
-    model = build.outline(parsed, data)
+    """Size of a checkpoint in bytes: model and optimizer state, without file headers."""
+    model = build.build_meta(parsed, data)
     weights: int = sum(each.nbytes for each in model.parameters() if each.requires_grad)
     stored: int = sum(each.nbytes for each in model.state_dict().values())
     return stored + MOMENTS[parsed.settings.optim.name] * weights
 
 
 def trainings(plan: Plan, recipe: str) -> dict[str, Parsed[TrainSettings]]:
-    """What protocols that train will have ks-train do with each run of a recipe, by their names."""
+    """Settings that each training protocol passes to ks-train for a recipe, by protocol."""
     before = run_folder.model_only(plan.recipes[recipe])
     modules = {
         name: plugins.load(evaluate.PROTOCOLS, name) for name in plan.asked(recipe).values() if not is_probe(name)
@@ -93,17 +93,17 @@ def trainings(plan: Plan, recipe: str) -> dict[str, Parsed[TrainSettings]]:
 
 
 def _data(plan: Plan, name: str, settings: TrainSettings) -> Data:
-    """What a protocol learns from; raises SettingsError where its split is missing, or smaller than its batch."""
+    """Data of a protocol's training; raises SettingsError if its split is missing or smaller than a batch."""
     facts = reader.read_dataset(plan.shards).splits.get(settings.train_split)
     if facts is None or facts.samples < settings.batch:
         there = (
-            "is not there"
+            "does not exist"
             if facts is None
             else f"has {facts.samples} samples, fewer than its batch of {settings.batch}"
         )
         raise SettingsError(
-            f"--protocols {name}: learns from the split {settings.train_split!r}, which {there}; leave it out, and ask ks-eval "
-            f"{name} of each run with what fits"
+            f"--protocols {name}: trains on the split {settings.train_split!r}, which {there}; leave it out, and run ks-eval "
+            f"{name} on each run with suitable options"
         )
     return run_folder.data_of(dataset.open_split(settings, plan.shards, settings.train_split), settings)
 

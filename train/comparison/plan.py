@@ -1,4 +1,4 @@
-"""What a comparison is to do: recipes, seeds, what judges them; what can give no row is refused before a step is trained."""
+"""Plan of a comparison: recipes, seeds and protocols. Rejects what cannot produce a row before anything is trained."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 from kinetics_sounds import plugins
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.renamed import current
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
 
@@ -16,52 +17,54 @@ from .. import evaluate
 from ..config import run_folder
 from ..config.settings import TrainSettings, read_settings
 
-OWN = ("--seed", "--out", "--shards", "--config", "--init", "--resume")
-"""Options of ks-train that a comparison says itself."""
+OWN = ("seed", "out", "shards", "config", "init_from", "resume")
+"""ks-train options that the comparison sets itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be done."""
+    """Recipes, seeds and protocols to run."""
 
     recipes: Mapping[str, Parsed[TrainSettings]]
-    """The settings of each one's runs, in the order of the table."""
+    """Settings by recipe, in the order of the table."""
     seeds: tuple[int, ...]
     protocols: tuple[str, ...]
     shards: Address
     out: Path
     more: tuple[str, ...]
-    """Options of every ks-train."""
+    """Options passed to every ks-train."""
 
     def folder(self, recipe: str, seed: int) -> Path:
-        """Of one row."""
+        """Folder of one row."""
         return self.out / Path(recipe).stem / f"seed-{seed}"
 
     def supervised(self, recipe: str) -> bool:
-        """Whether a recipe's runs have a classifier already."""
+        """Whether a recipe trains a classifier."""
         return self.recipes[recipe].settings.method == "supervised"
 
     def modality(self, recipe: str) -> str:
-        """What a recipe's runs learn from: both, video or audio."""
+        """Modality that a recipe trains: both, video or audio."""
         parsed = self.recipes[recipe]
         return str(getattr(parsed.groups[parsed.settings.method], "modalities", "both"))
 
     def asked(self, recipe: str) -> dict[str, str]:
-        """By protocol of the table, what ks-eval is asked: where others are fine-tuned, a supervised run votes as it is.
+        """ks-eval command by table protocol: supervised runs use vote instead of finetune.
 
-        What judges the one modality that a recipe does not learn from is not asked.
+        Protocols that evaluate only a modality that the recipe does not train are left out.
         """
         supervised, seen = self.supervised(recipe), self.modality(recipe)
-        names = [name for name in self.protocols if seen in ("both", _judges(name)) or _judges(name) == "both"]
+        names = [
+            name for name in self.protocols if seen in ("both", _modality_of(name)) or _modality_of(name) == "both"
+        ]
         return {name: "vote" if supervised and name == "finetune" else name for name in names}
 
     def chosen(self, recipe: str) -> bool:
-        """Whether a recipe's runs have a best checkpoint, of a split that is not the one to be judged on.
+        """Whether a recipe's runs have a best checkpoint, selected on another split than the one evaluated on.
 
-        As fine-tuning has it: what was chosen on the judged clips would be told as better than it is.
+        As in fine-tuning, selecting on the evaluated clips would inflate the score.
         """
         val = self.recipes[recipe].settings.val_split
-        return val is not None and val != run_folder.judged_split(reader.read_dataset(self.shards).splits)
+        return val is not None and val != run_folder.default_eval_split(reader.read_dataset(self.shards).splits)
 
 
 def planned(
@@ -73,24 +76,24 @@ def planned(
     out: Path,
     more: tuple[str, ...],
 ) -> Plan:
-    """The plan of these words; raises SettingsError for what cannot be compared."""
+    """Build the plan; raise SettingsError for anything that cannot be compared."""
     names = [Path(recipe).stem for recipe in asked]
     if len(set(names)) < len(names):
-        raise SettingsError(f"two recipes are called alike: {', '.join(names)}; give each a name of its own")
+        raise SettingsError(f"two recipes have the same name: {', '.join(names)}; rename one")
     try:
         numbers = tuple(int(word) for word in seeds.split(",") if word.strip())
     except ValueError as error:
-        raise SettingsError(f"--seeds {seeds}: must be whole numbers, separated by commas") from error
+        raise SettingsError(f"--seeds {seeds}: must be integers, separated by commas") from error
     if len(set(numbers)) < len(numbers):
-        raise SettingsError(f"--seeds {seeds}: names a seed twice, which would give the same run")
+        raise SettingsError(f"--seeds {seeds}: contains a seed twice, which would give the same run")
     judges = tuple(dict.fromkeys(word.strip() for word in protocols.split(",") if word.strip()))
     for name in judges:
         _check_protocol(name)
     if not numbers or min(numbers) < 0 or not judges:
         raise SettingsError("--seeds and --protocols: give at least one of each, seeds of 0 or more")
     for word in more:
-        if word.partition("=")[0] in OWN:
-            raise SettingsError(f"{word} behind --: is this command's to say; leave it out")
+        if word.startswith("--") and current(word[2:].partition("=")[0]) in OWN:
+            raise SettingsError(f"{word} after --: is set by this command; leave it out")
     parsed = {recipe: read_settings(["--config", recipe, *more]) for recipe in asked}
     first = parsed[asked[0]]
     found = shards or run_folder.find_shards(first.settings, first.configs)
@@ -98,32 +101,32 @@ def planned(
     for recipe in asked if "vote" in judges else ():
         if not plan.supervised(recipe):
             raise SettingsError(
-                f"--protocols vote: {recipe} has no classifier that could vote; give finetune, which makes one, and by which "
-                "recipes of --method supervised vote too"
+                f"--protocols vote: {recipe} has no classifier; use finetune, which trains one "
+                "(recipes of --method supervised vote with their own)"
             )
     return plan
 
 
 def has_untrained(name: str) -> bool:
-    """Whether untrained encoders can be judged so: they have no classifier that could vote."""
+    """Whether a protocol can evaluate untrained encoders, which have no classifier to vote with."""
     return is_probe(name) or "untrained" in _options(name)
 
 
 def is_seeded(name: str) -> bool:
-    """Whether a protocol has a seed of its own, as fine-tuning has: then it is that of the run."""
+    """Whether a protocol has a --seed option; it is set to the seed of the run."""
     return not is_probe(name) and "seed" in _options(name)
 
 
 def is_probe(name: str) -> bool:
-    """Whether it is a probe of frozen features, of which ks-eval takes several at once."""
+    """Whether a name is a probe of frozen features; ks-eval runs several of them at once."""
     return name in plugins.names(evaluate.PROBES)
 
 
 def _check_protocol(name: str) -> None:
-    """Raise SettingsError for a protocol that is not there, or that can give no row of a table."""
+    """Raise SettingsError for an unknown protocol, or one that cannot produce a table row."""
     if name not in evaluate.names():
         raise SettingsError(
-            f"--protocols: nothing is called {name!r}; there are: {', '.join(evaluate.names())}"
+            f"--protocols: there is no {name!r}; available: {', '.join(evaluate.names())}"
             f"{plugins.nearest(name, evaluate.names())}"
         )
     if is_probe(name):
@@ -131,24 +134,24 @@ def _check_protocol(name: str) -> None:
     needs = [option for option, optional in _options(name).items() if not optional and option != "run"]
     why = "gives no score"
     if getattr(plugins.load(evaluate.PROTOCOLS, name), "SCORES", True):
-        why = f"needs --{', --'.join(needs)}, which this command does not give" if needs else ""
+        why = f"needs --{', --'.join(needs)}, which this command does not set" if needs else ""
     if why:
-        raise SettingsError(f"--protocols {name}: {why}; leave it out, and ask ks-eval {name} of each run afterwards")
+        raise SettingsError(f"--protocols {name}: {why}; leave it out, and run ks-eval {name} on each run afterwards")
 
 
-def _judges(name: str) -> str:
-    """The modality that a protocol judges where it is told none; both for one that takes all there is."""
+def _modality_of(name: str) -> str:
+    """Modality that a protocol evaluates by default; "both" if it has no such option."""
     if is_probe(name):
         return "both"
     return next((str(each.default) for each in _fields(name) if each.name == "modality"), "both")
 
 
 def _fields(name: str) -> tuple[dataclasses.Field[Any], ...]:
-    """The options of a protocol."""
+    """Options of a protocol."""
     return fields(plugins.load(evaluate.PROTOCOLS, name).Settings)
 
 
 def _options(name: str) -> dict[str, bool]:
-    """The options of a protocol, and whether each may be left out."""
+    """Options of a protocol, and whether each is optional."""
     missing = dataclasses.MISSING
     return {each.name: each.default is not missing or each.default_factory is not missing for each in _fields(name)}

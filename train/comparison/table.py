@@ -1,4 +1,4 @@
-"""What several runs were worth, in one table and one plot, and which differences are more than noise."""
+"""Summarize several runs in a table and a plot, and mark differences that may be noise."""
 
 import csv
 import io
@@ -12,12 +12,12 @@ from pathlib import Path
 from kinetics_sounds import files
 
 PERCENT = (0.0, 100.0)
-"""Scores lie between these, and so do their intervals."""
+"""Range of scores, and of their intervals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one protocol found of one run."""
+    """Result of one protocol on one run."""
 
     recipe: str
     seed: int
@@ -25,11 +25,11 @@ class Row:
     scores: Mapping[str, float]
     untrained: Mapping[str, float]
     modality: str = "both"
-    """What the run learnt from, where the protocol judges each: of one alone (video or audio) its own scores count."""
+    """Modality that the run trained; scores of the other modality do not count."""
 
     @property
     def metric(self) -> str | None:
-        """The score that stands for the run; None where the protocol has none of the one modality that learnt."""
+        """Main score of the row; None if the protocol has no score of the trained modality."""
         name = main_metric(self.scores)
         if self.modality != "both":
             name = f"{self.modality}_{name}"
@@ -38,33 +38,33 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A metric of a recipe over its seeds."""
+    """One metric of a recipe over its seeds."""
 
     recipe: str
     modality: str
     metric: str
     values: tuple[float, ...]
-    """By seed."""
+    """One value per seed."""
     untrained: tuple[float, ...]
     clip_half: float | None
-    """Half of the 95 % interval that the judged clips give; None where the protocol says none."""
+    """Half-width of the 95 % bootstrap interval over clips; None if the protocol reports none."""
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """Mean over seeds."""
         return statistics.fmean(self.values)
 
     @property
     def sources(self) -> str:
-        """What the interval is over; empty where there is none."""
+        """What the interval covers (seeds, clips); empty if there is no interval."""
         if len(self.values) < 2:
             return "" if self.clip_half is None else "clips only"
         return "seeds only" if self.clip_half is None else "seeds and clips"
 
     def half(self, best_of: int = 2) -> float:
-        """Half of a 95 % interval about the mean, over seeds (Student's t) and clips, as far as there are any.
+        """Half-width of a 95 % interval of the mean, over seeds (Student's t) and clips, as far as available.
 
-        To compare the best of so many recipes with each of them it is wider: see `quantile`.
+        It is wider when the best of several recipes is compared with the others: see `quantile`.
         """
         count = len(self.values)
         clips = (self.clip_half or 0.0) * quantile(best_of, math.inf) / quantile(2, math.inf)
@@ -75,17 +75,17 @@ class Entry:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The mean less and more `half`, within what a score can be."""
+        """Mean minus and plus `half`, clipped to the range of scores."""
         return max(self.mean - self.half(), PERCENT[0]), min(self.mean + self.half(), PERCENT[1])
 
 
 @cache
 def quantile(best_of: int, freedom: float) -> float:
-    """How many standard errors a difference from the best of so many equals exceeds in 5 % of cases.
+    """95 % quantile of the difference between the best of several equal recipes and another, in standard errors.
 
-    Tukey's studentised range over the root of 2 (Games & Howell 1976, for variances that differ), with the degrees of freedom
-    of one variance, which is rather too wide: of two it is Student's t. The best is chosen after a look, so that any two of
-    all may be compared: Bonferroni's correction by the others alone is too small for many seeds.
+    Tukey's studentised range divided by the root of 2 (Games & Howell 1976, for unequal variances), with the degrees of freedom
+    of one variance, which is conservative; for two recipes it is Student's t. The best is selected after looking at the data,
+    so any pair may be compared: a Bonferroni correction by the number of other recipes is too small for many seeds.
     """
     from scipy import stats
 
@@ -95,12 +95,12 @@ def quantile(best_of: int, freedom: float) -> float:
 
 
 def main_metric(scores: Mapping[str, float]) -> str:
-    """What a protocol is named by: its first score."""
+    """Name of the protocol's main metric: its first score."""
     return next(iter(scores))
 
 
 def entries(rows: Sequence[Row]) -> dict[str, list[Entry]]:
-    """By protocol, its main metric of each recipe that it judges, in the order of the rows."""
+    """Main metric of each recipe, by protocol, in the order of the rows."""
     groups: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         if row.metric is not None:
@@ -109,7 +109,7 @@ def entries(rows: Sequence[Row]) -> dict[str, list[Entry]]:
 
 
 def _entry(recipe: str, group: Sequence[Row]) -> Entry:
-    """The main metric of a recipe's seeds."""
+    """Main metric of a recipe over its seeds."""
     metric = str(group[0].metric)
     bounds = [
         row.scores[f"{metric}_high"] - row.scores[f"{metric}_low"]
@@ -127,32 +127,32 @@ def _entry(recipe: str, group: Sequence[Row]) -> Entry:
 
 
 def difference(one: Entry, other: Entry, *, best_of: int = 2) -> tuple[float, float]:
-    """How much better the first is, and half of a 95 % interval about that: where it holds 0 the two do not differ.
+    """Mean difference between two entries, and the half-width of its 95 % interval; 0 inside means no difference.
 
-    The first may be the best of `best_of` recipes: then in 95 % of cases all intervals about the differences from it are right.
-    Both halves are added as if independent, though the same clips judge both, and of few seeds each is Student's: so the
-    interval is rather too wide than too narrow.
+    If the first is the best of `best_of` recipes, all intervals of its differences hold simultaneously in 95 % of cases. The
+    half-widths are added as if independent, although both are evaluated on the same clips, and Student's t is used for few
+    seeds, so the interval is conservative.
     """
     return one.mean - other.mean, math.hypot(one.half(best_of), other.half(best_of))
 
 
 def verdict(best: Entry, other: Entry, *, best_of: int) -> str:
-    """Of a recipe, how far it is from the best of so many, and whether that may be noise; empty for the best itself.
+    """Distance of a recipe from the best, and whether it may be noise; empty for the best itself.
 
-    One seed says nothing of how much seeds differ, and a metric without an interval nothing of how much clips do.
+    With one seed the spread over seeds is unknown, and without an interval the spread over clips.
     """
     if other is best:
         return ""
     gap, half = difference(best, other, best_of=best_of)
     if min(len(best.values), len(other.values)) < 2:
-        return f"{-gap or 0.0:.1f} (not judged: one seed)"
+        return f"{-gap or 0.0:.1f} (not tested: one seed)"
     if best.clip_half is None or other.clip_half is None:
-        return f"{-gap or 0.0:.1f} (not judged: no interval over clips)"
+        return f"{-gap or 0.0:.1f} (not tested: no interval over clips)"
     return f"{-gap or 0.0:.1f} ± {half:.1f}" + (": within noise" if gap <= half else "")
 
 
 def markdown(rows: Sequence[Row], failed: Sequence[str] = ()) -> str:
-    """A table a protocol, best first, and which of its recipes the best one is not told from."""
+    """One Markdown table per protocol, best recipe first, with the recipes that do not differ from the best."""
     parts = [
         "\n".join(_table(protocol, group, [row for row in rows if row.protocol == protocol]))
         for protocol, group in entries(rows).items()
@@ -165,7 +165,7 @@ def markdown(rows: Sequence[Row], failed: Sequence[str] = ()) -> str:
 
 
 def _table(protocol: str, group: Sequence[Entry], rows: Sequence[Row]) -> Iterator[str]:
-    """The lines of a protocol's table, and what is to be known of it."""
+    """Lines of a protocol's table, and notes."""
     ranked = sorted(group, key=lambda entry: -entry.mean)
     alike = len({entry.sources for entry in ranked}) == 1
     over = f"95% interval ({ranked[0].sources or 'none'})" if alike else "95% interval"
@@ -175,7 +175,7 @@ def _table(protocol: str, group: Sequence[Entry], rows: Sequence[Row]) -> Iterat
     yield "|---|---|---|---|---|---|"
     for each in ranked:
         untrained = f"{statistics.fmean(each.untrained):.1f}" if each.untrained else ""
-        name = _name(each.recipe) + (f" ({each.modality} alone)" if each.modality != "both" else "")
+        name = _name(each.recipe) + (f" ({each.modality} only)" if each.modality != "both" else "")
         between = f"{each.interval[0]:.1f} to {each.interval[1]:.1f}" if each.sources else ""
         if each.sources and not alike:
             between += f" ({each.sources})"
@@ -184,27 +184,27 @@ def _table(protocol: str, group: Sequence[Entry], rows: Sequence[Row]) -> Iterat
         yield f"| {name} | {each.mean:.1f} | {between} | {seeds} | {untrained} | {told} |"
     if len(ranked) > 2:
         yield ""
-        yield f"From the best of {len(ranked)}: intervals that hold together in 95% of cases (Tukey's range)."
+        yield f"Differences from the best of {len(ranked)}: simultaneous 95% intervals (Tukey's range)."
     for modality, metric in dict.fromkeys((each.modality, each.metric) for each in ranked if each.modality != "both"):
         yield ""
-        yield f"({modality} alone): the recipe learns from {modality} alone, and is judged by its {metric}."
+        yield f"({modality} only): the recipe trains {modality} only, and is evaluated by its {metric}."
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:
-    """What has no place in the tables, a line each."""
+    """Rows that are not in the tables, one line each."""
     for row in rows:
         if row.metric is None:
-            why = f"it learns from {row.modality} alone, of which {row.protocol} has no score"
+            why = f"it trains {row.modality} only, for which {row.protocol} has no score"
             yield f"- {_name(row.recipe)}, {row.protocol}: {why}"
 
 
 def _name(recipe: str) -> str:
-    """As it stands in a table."""
+    """Recipe name as shown in the table."""
     return recipe.replace("|", "\\|")
 
 
 def table_csv(rows: Sequence[Row]) -> str:
-    """Every metric of every run, a row each."""
+    """All metrics of all runs as CSV, one row each."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["recipe", "seed", "protocol", "metric", "value", "untrained"])
@@ -217,13 +217,13 @@ def table_csv(rows: Sequence[Row]) -> str:
 
 
 def plot_svg(rows: Sequence[Row]) -> bytes | None:
-    """The main metrics with their intervals beside the untrained ones; None where there are none, or no matplotlib."""
+    """Plot the main metrics with intervals beside the untrained encoders; None without data or matplotlib."""
     try:
         import matplotlib
     except ImportError:
         return None
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "kinetics-sounds"  # the same bytes each time
+    matplotlib.rcParams["svg.hashsalt"] = "kinetics-sounds"  # deterministic bytes
     from matplotlib import pyplot
 
     found = entries(rows)
@@ -255,7 +255,7 @@ def plot_svg(rows: Sequence[Row]) -> bytes | None:
 
 
 def write(folder: Path, rows: Sequence[Row], failed: Sequence[str] = ()) -> None:
-    """`table.md`, `table.csv`, and `plot.svg` where matplotlib is installed."""
+    """Write `table.md`, `table.csv`, and `plot.svg` if matplotlib is installed."""
     files.write_bytes(folder / "table.md", markdown(rows, failed).encode())
     files.write_bytes(folder / "table.csv", table_csv(rows).encode())
     if (plot := plot_svg(rows)) is not None:

@@ -1,1 +1,1 @@
-"""Settings of a run, the shipped recipes, and the folder that a run is kept in."""
+"""Settings of a run, shipped recipes, and the run folder."""

@@ -1,4 +1,4 @@
-"""Shipped recipes: a YAML file each, or a row of a table that says what it sets otherwise."""
+"""Shipped recipes: one YAML file each, or one row of a table that lists changes to a base recipe."""
 
 import math
 import re
@@ -17,26 +17,26 @@ from kinetics_sounds.settings import Layers
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TABLES = "_tables"
-"""How the name of a file ends that holds many recipes."""
+"""Suffix of files that contain many recipes."""
 FALLBACK = "avcl_k32_recommended"
-"""The recipe for a class list that has none of its own."""
-UNTRIED = "None of them but avcl_tiny has been run at full size here; scores of the paper are the paper's."
+"""Recipe for class lists without a recipe of their own."""
+UNTRIED = "Of these, only avcl_tiny has been run at full size here; scores of papers are as published."
 MOST_BASES = 8
-"""Files that build on one another, each on the next."""
+"""Maximum length of a chain of `base:` configs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A shipped recipe: a file of its own, or a row of a table: another recipe and what is set otherwise."""
+    """A shipped recipe: a file, or a row of a table (a base recipe and its changes)."""
 
     config: Path | Layers
     head: tuple[str, ...]
-    """Its command, hardware, time and score, and what else is to be known: a line each."""
+    """Header lines: command, hardware, time, score and further notes."""
 
 
 @cache
 def recipes() -> Mapping[str, Recipe]:
-    """Every shipped recipe by name: those of a file each, then the rows of the tables in their order."""
+    """All shipped recipes by name: first the files, then the rows of tables in order."""
     tables = sorted(RECIPES.glob(f"*{TABLES}.yaml"))
     found: dict[str, Recipe] = {}
     for path in sorted({*RECIPES.glob("*.yaml")}.difference(tables)):
@@ -48,14 +48,14 @@ def recipes() -> Mapping[str, Recipe]:
 
 
 def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
-    """One recipe of a table of `path`."""
+    """Build one recipe from a row of the table in `path`."""
     row, base = table["recipes"][name], table["base"]
     its = {**table, **row}
     score = "none in the paper, none at full size yet"
     if "score" in row:
         score = f"the paper's {row['score']}% {its['judged']}, {its['note']}"
     where = f" --shards {its['shards']}" if "shards" in its else ""
-    begins = f" --init runs/{its['init']}" if "init" in its else ""
+    begins = f" --init_from runs/{its['init_from']}" if "init_from" in its else ""
     changed = yaml.safe_dump(row["set"], default_flow_style=True, width=math.inf).strip()
     return Recipe(
         config=Layers(path / name, (RECIPES / f"{base}.yaml", changed)),
@@ -72,44 +72,44 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
 
 
 def head_of(path: Path) -> tuple[str, ...]:
-    """The lines of a recipe's file that begin with #."""
+    """Lines of a recipe file that begin with #, without the #."""
     return tuple(line[1:].strip() for line in path.read_text("utf-8").splitlines() if line.startswith("#"))
 
 
-def told(heads: Mapping[str, Sequence[str]]) -> str:
-    """Recipes with their heads, as `--list` shows them; by name."""
+def format_recipes(heads: Mapping[str, Sequence[str]]) -> str:
+    """Format recipes by name with their headers, as `--list` shows them."""
     shown = ["\n".join([name, *(f"    {line}" for line in head)]) for name, head in heads.items()]
     return "\n\n".join([*shown, UNTRIED] if recipes().keys() & heads.keys() else shown)
 
 
 def list_every() -> str:
-    """Every shipped recipe with its head."""
-    return told({name: recipe.head for name, recipe in recipes().items()})
+    """Format all shipped recipes with their headers."""
+    return format_recipes({name: recipe.head for name, recipe in recipes().items()})
 
 
 def find_recipe(name: str) -> Path | Layers:
-    """What `--config` names: a path, else a shipped recipe; raises SettingsError that lists the names.
+    """Resolve `--config`: a path, else the name of a shipped recipe; raise SettingsError that suggests similar names.
 
-    A file that has a `base` is what it builds on and then itself: any of the user's, but no run's, which says all of its settings
-    and may be a stranger's.
+    A config with `base:` is returned as layers: the base, then its own settings. The config.yaml of a run is never layered: it
+    contains all settings and may come from an untrusted source.
     """
     path, shipped = Path(name), recipes()
     if path.is_file():
         return _layered(path)
     if name not in shipped:
         raise SettingsError(
-            f"--config {name}: is neither a file nor a recipe; recipes: {', '.join(shipped)}{plugins.nearest(name, shipped)}"
+            f"--config {name}: is neither a file nor a recipe{plugins.nearest(name, shipped)}; list them with: ks-train --list"
         )
     return _layered(shipped[name].config)
 
 
 def is_of_a_run(config: Path) -> bool:
-    """Whether a config is that of a run's folder."""
+    """Whether a config is the config.yaml of a run folder."""
     return config.name == "config.yaml" and (config.parent / "run.json").is_file()
 
 
 def _layered(config: Path | Layers, above: tuple[Path, ...] = ()) -> Path | Layers:
-    """A config with all that it builds on, where it builds on anything; `above` are those that build on it."""
+    """Resolve the chain of `base:` configs; `above` are the configs that led to this one."""
     if isinstance(config, Layers):
         whole, changed = config.parts
         below = _layered(Path(whole), above)
@@ -118,10 +118,12 @@ def _layered(config: Path | Layers, above: tuple[Path, ...] = ()) -> Path | Laye
     if base is None:
         return config
     if not isinstance(base, str):
-        raise SettingsError(f"{config}: base: {base!r} is no name; say that of a recipe, or of a file beside this one")
+        raise SettingsError(
+            f"{config}: base: {base!r} is not a name; give that of a recipe, or of a file in the same folder"
+        )
     if len(above) == MOST_BASES or config.resolve() in above:
         why = "in a circle" if config.resolve() in above else f"on more than {MOST_BASES} others"
-        raise SettingsError(f"{config}: base: {base}: recipes build {why}; say the settings themselves")
+        raise SettingsError(f"{config}: base: {base}: recipes build {why}; write the settings out")
     shipped, beside = recipes(), config.parent / base
     if not beside.is_file() and base not in shipped:
         raise SettingsError(
@@ -137,14 +139,14 @@ def _parts(config: Path | Layers) -> tuple[Path | str, ...]:
 
 
 def _places(config: Path | Layers) -> tuple[Path | None, ...]:
-    """What errors call the parts of something that others build on."""
+    """Names of a config's layers for error messages."""
     if isinstance(config, Layers):
         return tuple(place or config.name for place in config.places or (None,) * len(config.parts))
     return (config,)
 
 
 def _split(path: Path) -> tuple[object, str]:
-    """The base of a file and the rest of it; None for one without, or that is no config: whoever reads it will say so."""
+    """Split off `base:`; None if there is none or the file is not a valid config, which is reported when it is parsed."""
     if is_of_a_run(path):
         return None, ""
     try:
@@ -154,12 +156,12 @@ def _split(path: Path) -> tuple[object, str]:
 
 
 def recipe_for(classes: str) -> str:
-    """The recommended recipe for a class list."""
+    """Recommended recipe for a class list."""
     own = f"avcl_{classes}_recommended"
     return own if own in recipes() else FALLBACK
 
 
 def classes_of(recipe: str) -> str | None:
-    """The class list that a recipe's name speaks of, k32 of avcl_k32_recommended; None where it speaks of none."""
+    """Class list in a recipe's name (k32 for avcl_k32_recommended), or None."""
     found = re.search(r"_(k\d+)(_|$)", recipe)
     return found[1] if found else None

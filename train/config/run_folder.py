@@ -1,8 +1,8 @@
-"""The folder of a run, and what it says of the run.
+"""The run folder and the facts that it records.
 
-RUN/config.yaml         every setting; `ks-train --config RUN/config.yaml` says the same again
-RUN/run.json            the data (folder, split, fingerprints), the recipe's name, versions
-RUN/metrics.jsonl       a line every `log_every` steps and at every checkpoint
+RUN/config.yaml         all settings; reproduce the run with `ks-train --config RUN/config.yaml`
+RUN/run.json            data (folder, split, fingerprints), recipe name, versions
+RUN/metrics.jsonl       one line every `log_every` steps and at every checkpoint
 RUN/tensorboard/        the same for TensorBoard
 RUN/checkpoints/        see `engine/checkpoint.py`
 """
@@ -25,22 +25,22 @@ from . import recipes
 from .settings import TrainSettings, read_settings
 
 MOST_BYTES = 1 << 20
-"""run.json is not larger."""
+"""Maximum size of run.json."""
 MOST_CLASSES, MOST_SAMPLES = 1 << 20, 1 << 40
-"""Of the data that a run says it learnt from."""
+"""Maximum values accepted from run.json."""
 MODEL = ("method", "backbone", "audio_backbone", "encoders", "view", "seed")
-"""Settings that decide, with the options of these modules, a run's model, its initial weights and its view."""
+"""Settings that determine, with the options of the chosen modules, a run's model, initial weights and view."""
 
 
 def recipe_name(config: Path) -> str:
-    """What a recipe is called: like its file or row, or like the recipe of the run whose config.yaml it is."""
+    """Name of a recipe: the file's or row's name, or for the config.yaml of a run, the recipe recorded in run.json."""
     if recipes.is_of_a_run(config):
         return str(read_facts(config.parent)["recipe"])
     return config.stem
 
 
 def find_shards(settings: TrainSettings, configs: Sequence[Path] = ()) -> Address:
-    """The folder or URL of the shards as it was given, or those of the recipe's classes, or the only ones there are."""
+    """Folder or URL of the shards: --shards, else the default folder of the recipe's classes, else the only set under data/."""
     if settings.shards is not None:
         return Address(settings.shards.real)
     own = recipes.classes_of(recipe_name(configs[-1])) if configs else None
@@ -49,8 +49,13 @@ def find_shards(settings: TrainSettings, configs: Sequence[Path] = ()) -> Addres
     return Address(str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent))
 
 
+def out_of(parsed: Parsed[TrainSettings]) -> Path:
+    """Run folder of parsed settings, which include a config."""
+    return parsed.settings.out or Path("runs") / recipe_name(parsed.configs[-1])
+
+
 def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: Mapping[str, str]) -> dict[str, Any]:
-    """What `run.json` says; selection and content are empty where the set is of schema 1."""
+    """Contents of `run.json`. Selection and content fingerprints are empty for shard sets of schema 1."""
     of_split = split.dataset.splits[split.name]
     return {
         "recipe": recipe,
@@ -70,7 +75,7 @@ def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: M
 
 
 def data_of(split: Split, settings: TrainSettings) -> Data:
-    """What a method may know of a run on a split."""
+    """Facts about a split and a run that a method may depend on."""
     per_epoch = len(split) // settings.batch * settings.clips_per_video
     return Data(
         classes=len(split.dataset.labels),
@@ -81,13 +86,13 @@ def data_of(split: Split, settings: TrainSettings) -> Data:
     )
 
 
-def evaluated(facts: Mapping[str, Any]) -> Data:
-    """What a method is told that is built to be evaluated: as in training, without rows that a memory bank would have."""
+def data_for_evaluation(facts: Mapping[str, Any]) -> Data:
+    """The recorded `Data` of a run with `samples=0`: no memory bank is allocated for evaluation."""
     return Data(**facts["data"])._replace(samples=0)
 
 
 def _git() -> dict[str, Any] | None:
-    """The commit of the code, and whether it was changed since; None where it is no checkout of ours."""
+    """Commit of the code and whether it has uncommitted changes; None outside a git checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -108,7 +113,7 @@ def _git() -> dict[str, Any] | None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """`run.json` of a run; raises RunError where the folder is none. Runs before 0.2.0 have empty `FINGERPRINTS`."""
+    """Read `run.json`; raise RunError if the folder is not a run. `FINGERPRINTS` are empty for runs before 0.2.0."""
     try:
         document = files.read_json(folder / "run.json", most_bytes=MOST_BYTES)
         if not isinstance(document, dict):
@@ -119,57 +124,57 @@ def read_facts(folder: Path) -> dict[str, Any]:
         _check_facts(document)
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
+            raise RunError(f"{folder}: is not a training run ({error}); give the --out of a ks-train") from error
         raise RunError(
-            f"{folder / 'run.json'}: cannot be read: {error.strerror}; see that the disk is there"
+            f"{folder / 'run.json'}: cannot be read: {error.strerror}; check that the disk is available"
         ) from error
     except (ValueError, TypeError) as error:
-        raise RunError(f"{folder}: is no training run ({error}); give the --out of a ks-train") from error
+        raise RunError(f"{folder}: is not a training run ({error}); give the --out of a ks-train") from error
     return document
 
 
 def _check_facts(document: Mapping[str, Any]) -> None:
-    """Raise ValueError or TypeError for facts of another kind than `facts` writes."""
+    """Raise ValueError or TypeError for values that `facts` would not write."""
     for name in ("shards", "train_split", "fingerprint", "recipe", *FINGERPRINTS):
         if not isinstance(document[name], str):
-            raise TypeError(f"run.json: {name} is no text")
+            raise TypeError(f"run.json: {name} is not a string")
     if not isinstance(document.get("mel", {}), dict):
-        raise TypeError("run.json: mel is no table")
+        raise TypeError("run.json: mel is not an object")
     data = Data(**document["data"])
     for name, value in data._asdict().items():
         least, most = (1, MOST_CLASSES) if name == "classes" else (0, MOST_SAMPLES)
         if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"run.json: data: {name} {str(value)[:40]} is no number from {least} to {most}")
+            raise ValueError(f"run.json: data: {name} {str(value)[:40]} is not an integer from {least} to {most}")
 
 
 def reopen(folder: Path) -> Parsed[TrainSettings]:
-    """The settings that a run was made with; to be compared, and not to be done: see `model_of`."""
+    """Read the settings of a run, for comparison only; see `model_of` for what is safe to use."""
     read_facts(folder)
     return read_settings(["--config", str(folder / "config.yaml"), "--resume=auto"])
 
 
 def model_of(folder: Path) -> Parsed[TrainSettings]:
-    """What of a run's settings decides its model and view; the others are the defaults.
+    """Read the settings of a run that determine its model and view, with defaults for all others.
 
-    A run may come from a stranger: where things lie and how this machine works is not for it to say.
+    A run may come from an untrusted source, so its paths and machine settings are ignored.
     """
     return model_only(reopen(folder))
 
 
 def model_only(parsed: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
-    """What of settings decides the model and its view; the others are the defaults."""
+    """Keep the settings that determine model and view; reset all others to their defaults."""
     kept: dict[str, Any] = {name: getattr(parsed.settings, name) for name in MODEL}
     return dataclasses.replace(parsed, settings=TrainSettings(**kept))
 
 
 def shards_of(facts: Mapping[str, Any]) -> Address:
-    """The folder that a run learnt from; raises RunError for a URL, which a run may not have us ask unless the user names it."""
+    """Shards that a run was trained on; raises RunError for a URL, which is only opened if the user gives it."""
     shards = Address(str(facts["shards"]))
     if remote.is_url(shards):
-        raise RunError(f"the run learnt from {shards}, which is not asked unless you name it: give it with --shards")
+        raise RunError(f"the run was trained on {shards}, a URL that is opened only if you give it with --shards")
     return shards
 
 
-def judged_split(splits: Collection[str]) -> str | None:
-    """The split to be judged on where none is named: test, else val, else None."""
+def default_eval_split(splits: Collection[str]) -> str | None:
+    """Default split to evaluate on: test, else val, else None."""
     return next((split for split in ("test", "val") if split in splits), None)

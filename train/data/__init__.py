@@ -1,1 +1,1 @@
-"""From shards to batches: sampler, fetcher, workers, loader, prefetch; `views/` say what of a sample the encoders see."""
+"""Data loading: from shards to batches. `views/` turn stored samples into model inputs."""

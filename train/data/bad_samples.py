@@ -1,4 +1,4 @@
-"""Samples of a set that a run found bad: each written once, with its reason; too many end the run."""
+"""Record of the bad samples found by a run; too many of them end the run."""
 
 import json
 from pathlib import Path
@@ -11,27 +11,27 @@ from ..distributed import collectives, gather
 
 
 class BadSampleLog:
-    """The bad samples of one split, kept in a file of a JSON line each: key, tar, reason."""
+    """Bad samples of one split, written to a JSON Lines file once each: key, tar, reason."""
 
-    def __init__(self, path: Path | None, split: Split, *, most_share: float, writes: bool = True) -> None:
-        """What the file names already counts too. Without a path nothing is kept; one of many ranks `writes`.
+    def __init__(self, path: Path | None, split: Split, *, max_bad_fraction: float, writes: bool = True) -> None:
+        """Open the log; samples that the file already lists count too.
 
-        Raises RunError for another file.
+        `path=None` keeps no file; `writes` is False on all ranks but one. Raises RunError if the file is not such a log.
         """
-        self._path, self._split, self._most, self._writes = path, split, most_share * len(split), writes
+        self._path, self._split, self._most, self._writes = path, split, max_bad_fraction * len(split), writes
         self.keys = set[str]()
         self._untold: list[tuple[int, str]] = []
         if path is not None and path.exists():
             lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
             if writes:
-                files.write_bytes(path, b"".join(lines))  # without a last line that a kill cut off
+                files.write_bytes(path, b"".join(lines))  # without a truncated last line
             try:
                 self.keys.update(str(json.loads(line)["key"]) for line in lines)
             except (ValueError, KeyError, TypeError) as error:
-                raise RunError(f"{path}: is no list of bad samples ({error}); move it away") from error
+                raise RunError(f"{path}: is not a list of bad samples ({error}); move it away") from error
 
     def add(self, number: int, reason: str) -> None:
-        """Sample `number` is bad; raises RunError once the bad ones are more than their share."""
+        """Record sample `number`; raise RunError if the bad samples exceed their maximum fraction."""
         key = self._split.key(number)
         new = key not in self.keys
         self.keys.add(key)
@@ -45,11 +45,11 @@ class BadSampleLog:
             where = f"; see {self._path}" if self._path else ""
             raise RunError(
                 f"{len(self.keys)} of the {len(self._split)} samples of {self._split.name!r} are bad, more than "
-                f"--max_bad_share allows; the last: {reason}{where}; see ks-shard --verify DIR --verify_decode"
+                f"--max_bad_fraction allows; the last: {reason}{where}; see ks-shard --verify DIR --verify_decode"
             )
 
-    def share(self) -> None:
-        """Tell the other ranks of what this one found, and add what they did; raises as `add`, on every rank alike."""
+    def merge(self) -> None:
+        """Merge the bad samples found by all ranks; raises like `add`, on every rank alike."""
         untold, self._untold = self._untold, []
         if collectives.ranks() > 1:
             for number, reason in gather.gather_objects(untold):

@@ -1,4 +1,4 @@
-"""What views share: which sets suit them, which square of which frames they take, and frames as encoders want them.
+"""Helpers shared by the views: checks of shard sets, spatial crops and pixel normalization.
 
 Shapes: B batch, V views, K clips, T time, H W pixels, C channels.
 """
@@ -18,19 +18,19 @@ from kinetics_sounds.stream import Sample
 from . import crops
 
 MOST_PIXELS = 2**28
-"""Of all views of a sample: settings may come with a stranger's run, and claim any size."""
+"""Maximum pixels of all views of a sample; settings may come from an untrusted run."""
 WORKER_AUGMENT = ("multi_scale_crop", "flip")
-"""What of a `video_augment` is done before a clip leaves the worker, so that all have one size."""
+"""Names in `video_augment` that are applied in the worker, so that all clips have one size."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of red, green and blue from 0 to 1."""
+"""Per RGB channel, for pixels in [0, 1]."""
 
 
 def check_set(dataset: Dataset, parts: Sequence[str], *, side: int) -> None:
-    """Raise ShardError where the stored frames' short side is less than `side` pixels, or a part is missing."""
+    """Raise ShardError if the stored frames' short side is less than `side` pixels, or a part is missing."""
     stored = dataset.frames.get("short_side")
     if type(stored) is not int:
         raise ShardError(
-            f"dataset.json does not say the frames' short_side ({stored!r}); make the set again with ks-shard"
+            f"dataset.json does not say the frames' short_side ({stored!r}); recreate the shards with ks-shard"
         )
     missing = [part for part in parts if part not in dataset.parts]
     with_sound = " --audio flac" if layout.AUDIO in missing else ""
@@ -42,17 +42,17 @@ def check_set(dataset: Dataset, parts: Sequence[str], *, side: int) -> None:
         missing.append(layout.FRAMES)
     if missing:
         raise ShardError(
-            f"the shards have no {', '.join(missing)}, which the view reads; make them again with ks-shard{with_sound}"
+            f"the shards have no {', '.join(missing)}, which the view needs; recreate them with ks-shard{with_sound}"
         )
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The names of a comma-separated `video_augment`."""
+    """Names in a comma-separated `video_augment`."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def device_augment(text: str) -> str:
-    """What of it is not done in the worker."""
+    """Names in `video_augment` that are applied on the device."""
     return ",".join(word for word in words(text) if word not in WORKER_AUGMENT)
 
 
@@ -65,9 +65,9 @@ def random_square(
     resize: Callable[[Tensor], Tensor],
     least_area: float = crops.AREAS[0],
 ) -> Tensor:
-    """A training clip (T, side, side, C), the same square of every frame, by the words of a `video_augment`.
+    """Random training crop (T, side, side, C), the same square of every frame, as `video_augment` selects.
 
-    Without multi_scale_crop it is a random crop of frames of the size that `resize` gives.
+    Without multi_scale_crop it is a random crop of frames resized by `resize`.
     """
     if "multi_scale_crop" in changes:
         video_THWC = crops.multi_scale_crop(frames_THWC, side, generator, least_area=least_area)
@@ -86,9 +86,9 @@ def centre_squares(
     resize: Callable[[Tensor], Tensor],
     decoder: str,
 ) -> Tensor:
-    """Clips of `frames` frames from these starts on, `step` apart, centre crops: uint8 (K, T, side, side, C).
+    """Center crops of clips of `frames` frames with stride `step` at these starts: uint8 (K, T, side, side, C).
 
-    A frame that several clips have is decoded once.
+    Frames shared by several clips are decoded once.
     """
     length = sample.meta.num_frames
     numbers = [number for start in starts for number in sampling.frame_indices(start, frames, length=length, step=step)]
@@ -110,10 +110,11 @@ def clips_with_sounds(
     hear: Callable[[int, int], Tensor],
     decoder: str,
 ) -> dict[str, Tensor]:
-    """Evenly spaced clips, centre crops of frames of this short side: `video` uint8 (K, T, side, side, C), and `audio` (K, ...).
+    """Evenly spaced clips with the sound around each.
 
-    `hear` makes of the first sample and the count of a sound what stands in `audio`: of the `seconds` around each clip, or the
-    nearest ones at the track's ends.
+    `video` is uint8 (K, T, side, side, C): center crops of frames with this short side. `audio` is (K, ...): what `hear`
+    returns for the first sample and the length of `seconds` of sound, centered on each clip and shifted to lie within the
+    track.
     """
     meta, step = sample.meta, sampling.step_of(sample.meta.fps, rate)
     starts = sampling.uniform_starts(meta.num_frames, frames, clips, step=step)
@@ -122,7 +123,7 @@ def clips_with_sounds(
         return crops.short_side_resized(frames_THWC, short_side)
 
     video = centre_squares(sample, starts, frames, step=step, side=side, resize=resize, decoder=decoder)
-    nothing = np.random.default_rng(0)  # of one place the only one is drawn
+    nothing = np.random.default_rng(0)  # a single position is not random
     spans = [sampling.span(start, frames, fps=meta.fps, step=step) for start in starts]
     windows = [
         sampling.centred_window(*span, nothing, seconds=seconds, jitter=0, track=meta.audio_samples) for span in spans
@@ -136,6 +137,6 @@ def in_unit_range(video_BVTHWC: Tensor) -> Tensor:
 
 
 def imagenet_normalised(video_BVCTHW: Tensor) -> Tensor:
-    """RGB in [0, 1] with ImageNet's mean 0 and deviation 1."""
+    """Normalize RGB in [0, 1] by the ImageNet mean and standard deviation."""
     mean, std = (video_BVCTHW.new_tensor(each).view(3, 1, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
     return (video_BVCTHW - mean) / std

@@ -1,4 +1,4 @@
-"""The `magma` colour map, in which AVCL's authors saved their mel-spectrograms."""
+"""The `magma` color map, in which AVCL's authors saved their mel-spectrograms."""
 
 import torch
 from torch import Tensor
@@ -21,11 +21,11 @@ _MAGMA = bytes.fromhex(
     "fec488fec68afec88cfeca8dfecc8ffecd90fecf92fed194fed395fed597fed799fed89afdda9cfddc9efddea0fde0a1"
     "fde2a3fde3a5fde5a7fde7a9fde9aafdebacfcecaefceeb0fcf0b2fcf2b4fcf4b6fcf6b8fcf7b9fcf9bbfcfbbdfcfdbf"
 )
-"""256 colours of 3 bytes, dark to bright: the table of matplotlib (CC0), rounded to 8 bits; a test compares them."""
+"""256 RGB colors from dark to bright: matplotlib's table (CC0) rounded to 8 bits; a test compares them."""
 
 
 def magma(image_BFT: Tensor) -> Tensor:
-    """Colours of images in [0, 1]: float32 (B, F, T) to float32 (B, 3, F, T) in [0, 1], by the nearest of 256 levels."""
+    """Colorize images in [0, 1]: float32 (B, F, T) to float32 (B, 3, F, T) in [0, 1], with 256 levels."""
     table_L3 = torch.frombuffer(bytearray(_MAGMA), dtype=torch.uint8).to(image_BFT.device).reshape(256, 3).float() / 255
     level_BFT = (image_BFT.float().clamp(0, 1) * 255).round().long()
     return table_L3[level_BFT].movedim(-1, 1)

@@ -1,4 +1,4 @@
-"""Which part of a picture is seen: on whole clips, so that every frame is treated alike; in a worker.
+"""Resizing, crops and flips of whole clips, equal for all frames; applied in the worker.
 
 Shapes: T time, H W pixels, C channels.
 """
@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 AREAS, ASPECTS = (0.08, 1.0), (3 / 4, 4 / 3)
-"""Of a multi-scale crop: shares of the frame's area, and width over height."""
+"""Multi-scale crop: range of the crop's fraction of the frame's area, and of its aspect ratio (width / height)."""
 
 
 def resized(frames_THWC: Tensor, height: int, width: int) -> Tensor:
-    """Every frame squashed to the same size, antialiased: (T, height, width, C) of the same type."""
+    """Resize every frame, antialiased, ignoring the aspect ratio: (T, height, width, C) of the same dtype."""
     if tuple(frames_THWC.shape[1:3]) == (height, width):
         return frames_THWC
     size = (height, width)
@@ -24,20 +24,20 @@ def resized(frames_THWC: Tensor, height: int, width: int) -> Tensor:
 
 
 def short_side_resized(frames_THWC: Tensor, side: int) -> Tensor:
-    """Every frame so large that its shorter side has `side` pixels; its aspect is kept, to a pixel."""
+    """Resize every frame so that its shorter side has `side` pixels, keeping the aspect ratio."""
     height, width = frames_THWC.shape[1:3]
     shorter = min(height, width)
     return resized(frames_THWC, *(max(side, round(size * side / shorter)) for size in (height, width)))
 
 
 def random_crop(images_THWC: Tensor, side: int, generator: np.random.Generator) -> Tensor:
-    """The same square of every image; drawn once, so that a still clip stays still."""
+    """Random square crop, equal for all frames."""
     top, left = (int(generator.integers(size - side + 1)) for size in images_THWC.shape[1:3])
     return images_THWC[:, top : top + side, left : left + side].contiguous()
 
 
 def centre_crop(images_THWC: Tensor, side: int) -> Tensor:
-    """The square in the middle of every image."""
+    """Square center crop."""
     top, left = ((size - side) // 2 for size in images_THWC.shape[1:3])
     return images_THWC[:, top : top + side, left : left + side].contiguous()
 
@@ -45,10 +45,10 @@ def centre_crop(images_THWC: Tensor, side: int) -> Tensor:
 def multi_scale_crop(
     frames_THWC: Tensor, side: int, generator: np.random.Generator, *, least_area: float = AREAS[0]
 ) -> Tensor:
-    """A random part of a random shape, the same of every frame, squashed to a square (CrissCross, "multi-scale crop").
+    """Random crop of random area and aspect ratio, equal for all frames, resized to a square (CrissCross).
 
-    Its area is uniform from `least_area` to 1 of the frame's, and its aspect log-uniform in `ASPECTS`; one that does not fit is
-    as large as does.
+    The area is uniform from `least_area` to 1 of the frame's, the aspect ratio log-uniform in `ASPECTS`; a crop that does not
+    fit is clipped to the frame.
     """
     height, width = frames_THWC.shape[1:3]
     area = height * width * generator.uniform(least_area, AREAS[1])
@@ -60,5 +60,5 @@ def multi_scale_crop(
 
 
 def random_flip(frames_THWC: Tensor, generator: np.random.Generator) -> Tensor:
-    """Left and right exchanged in every frame, or in none, each half of the time."""
+    """Flip all frames horizontally with probability 0.5."""
     return torch.flip(frames_THWC, dims=(2,)) if generator.random() < 0.5 else frames_THWC

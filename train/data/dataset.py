@@ -1,4 +1,4 @@
-"""Open a split of a shard set, through the cache where the set is remote."""
+"""Open a split of a shard set, through the cache if it is remote."""
 
 from pathlib import Path
 from typing import Protocol
@@ -16,16 +16,16 @@ class Cached(Protocol):
 
     @property
     def cache(self) -> Path:
-        """Folder that keeps those of a remote set."""
+        """Cache folder for remote shards."""
         ...
 
     @property
     def cache_gb(self) -> float:
-        """Gigabytes that it may take."""
+        """Maximum cache size in gigabytes (1e9 bytes)."""
         ...
 
 
 def open_split(settings: Cached, shards: Address, name: str) -> Split:
-    """A split of a set on disk, or of a remote one through the cache."""
+    """Open a split of a local shard set, or of a remote one through the cache."""
     cache = Cache.for_set(shards, settings.cache, gigabytes=settings.cache_gb)
     return stream.open_split(shards, name, cache=cache)

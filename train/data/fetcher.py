@@ -1,4 +1,4 @@
-"""A sample's arrays: read, decoded and cropped by its view, in a worker or in this process."""
+"""Read, decode and crop a sample with its view, in a worker or in the main process."""
 
 import importlib
 import time
@@ -20,40 +20,40 @@ from .workers import BadRowError, Deadline, Times
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """A split seen through a view: what fills a row of a batch."""
+    """A split rendered by a view: fills the rows of a batch."""
 
     split: Split
     view: str
-    """The view's module."""
+    """Name of the view's module."""
     settings: Any
-    """The view's own settings."""
+    """Settings of the view."""
     seed: int = 0
     clips: int | None = None
-    """Evenly spaced clips a sample in an evaluation; None: the views of training, and of validation."""
-    numbers: range | None = None
-    """The samples that a test looks at; None: all of the split."""
+    """Evenly spaced clips per sample for evaluation; None: training and validation views."""
+    indices: range | None = None
+    """Indices of the samples to evaluate on; None: the whole split."""
 
     @property
-    def tested(self) -> range:
-        """The samples that a test looks at."""
-        return range(len(self.split)) if self.numbers is None else self.numbers
+    def eval_indices(self) -> range:
+        """Indices of the samples to evaluate on."""
+        return range(len(self.split)) if self.indices is None else self.indices
 
     @property
     def module(self) -> View:
-        """The view."""
+        """Module of the view."""
         return importlib.import_module(self.view)
 
-    def told(self, request: Request) -> str:
-        """Where a request's sample lies, and its key."""
-        return f"{self.split.tars[self.split.shard(request.number)]}: sample {self.split.key(request.number)}"
+    def describe(self, request: Request) -> str:
+        """Location and key of a request's sample, for messages."""
+        return f"{self.split.tars[self.split.shard(request.index)]}: sample {self.split.key(request.index)}"
 
     def arrays(self) -> Arrays:
-        """Shape and type of a row's arrays."""
+        """Shape and dtype of a row's arrays."""
         return self.module.arrays(self.settings, self.clips)
 
     def __call__(self, request: Request, out: Mapping[str, np.ndarray], clock: Deadline) -> Times:
-        """Write a sample's arrays into `out`; raises BadRowError that names a bad one, ShardError where the set is not there."""
-        with stream.sample(self.split, request.number, fetching=clock.stopped) as sample:
+        """Write a sample's arrays into `out`; raises BadRowError for a bad sample, ShardError if the shard set is missing."""
+        with stream.sample(self.split, request.index, fetching=clock.stopped) as sample:
             clock.start()
             start = time.perf_counter()
             try:
@@ -67,7 +67,7 @@ class Samples:
                 raise BadRowError(what if isinstance(error, ShardError) else f"{sample}: {what}") from error
             for name, tensor in made.items():
                 if tensor.is_floating_point() and not tensor.isfinite().all():
-                    raise BadRowError(f"{sample}: its {name!r} holds values that are not finite")
+                    raise BadRowError(f"{sample}: its {name!r} contains non-finite values")
             for name, array in out.items():
                 np.copyto(array, made[name].numpy().reshape(array.shape), casting="no")
             return Times(sample.read_seconds, time.perf_counter() - start - sample.read_seconds)

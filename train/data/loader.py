@@ -1,4 +1,4 @@
-"""Samples to batches, in the stream's own order, through worker processes that keep nothing."""
+"""Load batches in a deterministic order through stateless worker processes."""
 
 import dataclasses
 import logging
@@ -25,16 +25,16 @@ from .workers import BadRowError, Deadline, Times, Workers, start_method
 log = logging.getLogger("kinetics_sounds")
 
 ARRAYS = ("count_S", "key_N", "label_index_N", "offset_NP", "size_NP", "crc_NP")
-"""Of a split: what workers map and do not copy."""
+"""Arrays of a split that workers map instead of copying."""
 REMEMBERED = 4096
-"""Samples whose times are kept for the percentiles."""
+"""Number of latest samples whose times are used for percentiles."""
 SECONDS_BETWEEN_WORDS = 60.0
-"""How often we say that a batch does not come."""
+"""Seconds between warnings about a batch that does not arrive."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """Samples on their way to a worker: their index is mapped there, not copied."""
+    """Samples as pickled for a worker: the index is memory-mapped there, not copied."""
 
     samples: Samples
     shared: dict[str, Shared]
@@ -42,15 +42,15 @@ class _Sent:
     def __reduce__(self) -> tuple[Any, ...]:
         nothing: dict[str, Any] = {name: np.zeros(0) for name in ARRAYS}
         bare = dataclasses.replace(self.samples, split=dataclasses.replace(self.samples.split, **nothing))
-        return _arrived, (bare, self.shared)
+        return _unpickle_samples, (bare, self.shared)
 
     def __call__(self, request: Request, out: Mapping[str, np.ndarray], clock: Deadline) -> Times:
-        """As `Samples`."""
+        """Fill a row, like `Samples`."""
         return self.samples(request, out, clock)
 
 
-def _arrived(bare: Samples, shared: dict[str, Shared]) -> Samples:
-    """In a worker, which is one process of many and so has one thread."""
+def _unpickle_samples(bare: Samples, shared: dict[str, Shared]) -> Samples:
+    """Unpickle in a worker, and limit it to one thread."""
     torch.set_num_threads(1)
     mapped: dict[str, Any] = {name: each.array for name, each in shared.items()}
     return dataclasses.replace(bare, split=dataclasses.replace(bare.split, **mapped))
@@ -58,20 +58,20 @@ def _arrived(bare: Samples, shared: dict[str, Shared]) -> Samples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """How batches are loaded; what is in them does not depend on it."""
+    """Options of data loading; they do not affect the contents of batches."""
 
     workers: int
-    """Processes; 0 loads in this one, where nothing watches over a decoder that hangs or crashes."""
-    ahead: int = 4
-    """Batches that are loaded before they are asked for."""
-    sample_seconds: float = 60.0
-    """A sample that takes longer has its worker killed."""
+    """Worker processes; 0 loads in the main process, without protection from decoders that hang or crash."""
+    prefetch_batches: int = 4
+    """Batches to load in advance."""
+    sample_timeout: float = 60.0
+    """Seconds per sample after which its worker is killed."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    """Where batches go."""
+    """Device to move batches to."""
 
 
 class Batches:
-    """An iterator of batches on the device, in the order of the requests, and an account of what it took."""
+    """Iterator over batches on the device, in the order of the requests, with loading statistics."""
 
     def __init__(
         self,
@@ -80,13 +80,13 @@ class Batches:
         *,
         rows: int,
         loading: Loading,
-        stand_ins: Callable[[Request], Iterator[int]],
-        quarantine: BadSampleLog,
+        replacements: Callable[[Request], Iterator[int]],
+        bad_log: BadSampleLog,
     ) -> None:
-        """`rows` are the most that a batch has; `stand_ins` gives what may take the place of a bad sample."""
+        """Start loading batches of at most `rows` rows; `replacements` yields candidates to replace a bad sample."""
         self.samples, self.rows, self.loading = samples, rows, loading
         self._requests = iter(requests)
-        self._stand_ins, self._quarantine = stand_ins, quarantine
+        self._replacements, self._bad_log = replacements, bad_log
         self._choices: dict[tuple[int | None, int], Iterator[int]] = {}
         self._times: deque[Times] = deque(maxlen=REMEMBERED)
         self._depths: deque[int] = deque(maxlen=REMEMBERED)
@@ -97,18 +97,19 @@ class Batches:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        """The next batch: the view's arrays, `label`, `number` and `place` (in the global batch); they are the caller's to keep.
+        """Next batch: arrays of the view, `label`, `index` (of the sample) and `place` (position in the global batch).
 
-        Raises ShardError where the set cannot be read, and RunError where too many samples are bad or the workers die.
+        The caller owns the tensors. Raises ShardError if the shard set cannot be read, and RunError if too many samples are bad
+        or the workers die.
         """
         return next(self._found)
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         self._found.close()
 
     def account(self) -> dict[str, float]:
-        """Milliseconds a sample took to read and to decode (median and 95th percentile), and batches that stood ready."""
+        """Milliseconds to read and to decode a sample (median and 95th percentile), and batches ready in the queue."""
         spent = {"decode_ms": [each.decode for each in self._times], "read_ms": [each.read for each in self._times]}
         told = {
             f"{name}_p{q}": 1000 * float(np.percentile(seconds, q))
@@ -118,7 +119,7 @@ class Batches:
         }
         return told | {
             "queue_depth": float(np.mean(self._depths)) if self._depths else 0.0,
-            "bad_samples": float(len(self._quarantine.keys)),
+            "bad_samples": float(len(self._bad_log.keys)),
         }
 
     def _in_this_process(self) -> Generator[dict[str, Tensor]]:
@@ -133,27 +134,27 @@ class Batches:
             ]
             self._depths.append(0)
             self._forget(taken)
-            yield self._moved(arrays, taken)
+            yield self._to_device(arrays, taken)
 
     def _filled(self, request: Request, out: Mapping[str, np.ndarray]) -> Request:
         while True:
             try:
                 self._times.append(self.samples(request, out, Deadline()))
             except BadRowError as error:
-                request = self._instead(request, str(error))
+                request = self._replacement(request, str(error))
             else:
                 return request
 
     def _in_workers(self) -> Generator[dict[str, Tensor]]:
         context = start_method("torch", self.samples.view)
-        ring = self._ring(context)
+        ring = self._allocate(context)
         index = {name: _shared(context, getattr(self.samples.split, name)) for name in ARRAYS}
         workers: Workers[Request] = Workers(
             _Sent(self.samples, index),
             ring,
             count=self.loading.workers,
             context=context,
-            seconds=self.loading.sample_seconds,
+            seconds=self.loading.sample_timeout,
         )
         try:
             yield from self._from(workers, ring)
@@ -161,7 +162,7 @@ class Batches:
             workers.close()
 
     def _from(self, workers: Workers[Request], ring: Mapping[str, Shared]) -> Generator[dict[str, Tensor]]:
-        free = deque(range(self.loading.ahead))
+        free = deque(range(self.loading.prefetch_batches))
         pending: dict[int, _Pending] = {}
         sent = taken = 0
         while True:
@@ -185,72 +186,79 @@ class Batches:
             arrays = {
                 name: torch.from_numpy(each.array[batch.slot, : len(batch.requests)]) for name, each in ring.items()
             }
-            moved = self._moved({name: array.clone() for name, array in arrays.items()}, batch.requests)
+            moved = self._to_device({name: array.clone() for name, array in arrays.items()}, batch.requests)
             free.append(batch.slot)
             yield moved
 
     def _listen(self, workers: Workers[Request], pending: Mapping[int, "_Pending"], seconds: float) -> None:
-        """Note the rows that ended; a bad one's stand-in is asked for in its place."""
+        """Process finished rows; request a replacement for each bad one."""
         for done in workers.finished(seconds):
             batch = pending[done.batch]
             if done.times is None:
-                where = self.samples.told(done.row)  # a crash does not say whose it is
+                where = self.samples.describe(done.row)  # a crash does not name its sample
                 reason = done.reason if done.reason.startswith(where) else f"{where}: {done.reason}"
-                batch.requests[done.place] = instead = self._instead(done.row, reason)
+                batch.requests[done.place] = instead = self._replacement(done.row, reason)
                 workers.submit(done.batch, batch.slot, [(done.place, instead)])
             else:
                 self._times.append(done.times)
                 batch.left -= 1
 
-    def _instead(self, request: Request, reason: str) -> Request:
-        """The request that takes the place of one for a bad sample; raises RunError where there is none."""
+    def _replacement(self, request: Request, reason: str) -> Request:
+        """Replacement request for a bad sample; raises RunError if there is no candidate."""
         place = request.epoch, request.place
         if place not in self._choices:
-            self._choices[place] = self._stand_ins(request)
+            self._choices[place] = self._replacements(request)
         other = next(self._choices[place], None)
         if other is None and request.epoch is None:
             raise RunError(
-                f"{reason}; a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)"
+                f"{reason}; an evaluation must not skip samples: repair the shards (see ks-shard --verify DIR --verify_decode)"
             )
         log.warning("bad sample: %s", reason)
-        self._quarantine.add(request.number, reason)
+        self._bad_log.add(request.index, reason)
         if other is None:
             raise RunError(
-                f"{reason}; and no other sample can take its place: mend the set "
+                f"{reason}; and no other sample can replace it: repair the shards "
                 "(see ks-shard --verify DIR --verify_decode)"
             )
-        return dataclasses.replace(request, number=other)
+        return dataclasses.replace(request, index=other)
 
     def _forget(self, taken: list[Request]) -> None:
-        """What else might have stood in this batch."""
+        """Discard the replacement candidates of a finished batch."""
         for request in taken:
             self._choices.pop((request.epoch, request.place), None)
 
-    def _ring(self, context: Context) -> dict[str, Shared]:
-        """Slots for the batches that are loaded ahead; says what memory that takes, raises RunError where it is not there."""
+    def _allocate(self, context: Context) -> dict[str, Shared]:
+        """Allocate shared memory for the prefetched batches and log its size; raise RunError if there is too little."""
         shapes = {
-            name: ((self.loading.ahead, self.rows, *shape), _numpy(dtype))
+            name: ((self.loading.prefetch_batches, self.rows, *shape), _numpy(dtype))
             for name, (shape, dtype) in self.samples.arrays().items()
         }
         needed = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes.values())
         folder, free = room()
         log.info(
-            "loader: %d workers (%s), %d batches ahead: %.0f MB of shared memory, %.0f MB are free in %s",
-            *(self.loading.workers, context.get_start_method(), self.loading.ahead, needed / 1e6, free / 1e6, folder),
+            "loader: %d workers (%s), %d prefetched batches: %.0f MB of shared memory, %.0f MB free in %s",
+            *(
+                self.loading.workers,
+                context.get_start_method(),
+                self.loading.prefetch_batches,
+                needed / 1e6,
+                free / 1e6,
+                folder,
+            ),
         )
         if needed > free:
             raise RunError(
-                f"{folder}: has {free / 1e6:.0f} MB free, and {self.loading.ahead} batches ahead take {needed / 1e6:.0f}; "
-                "give fewer --ahead or --workers 0, or more memory (docker run --shm-size)"
+                f"{folder}: has {free / 1e6:.0f} MB free, but {self.loading.prefetch_batches} prefetched batches need "
+                f"{needed / 1e6:.0f} MB; use fewer --prefetch_batches or --workers 0, or more memory (docker run --shm-size)"
             )
         return {name: Shared(context, shape, dtype) for name, (shape, dtype) in shapes.items()}
 
-    def _moved(self, arrays: Mapping[str, Tensor], taken: list[Request]) -> dict[str, Tensor]:
-        """The batch on the device."""
-        numbers = torch.tensor([request.number for request in taken])
+    def _to_device(self, arrays: Mapping[str, Tensor], taken: list[Request]) -> dict[str, Tensor]:
+        """Batch on the device."""
+        numbers = torch.tensor([request.index for request in taken])
         labels = torch.from_numpy(self.samples.split.label_index_N[numbers.numpy()])
         places = torch.tensor([request.batch_place for request in taken])
-        batch = {**arrays, "label": labels, "number": numbers, "place": places}
+        batch = {**arrays, "label": labels, "index": numbers, "place": places}
         device = self.loading.device
         if device.type == "cuda":
             return {name: array.pin_memory().to(device, non_blocking=True) for name, array in batch.items()}
@@ -259,13 +267,13 @@ class Batches:
 
 @dataclass(slots=True)
 class _Pending:
-    """A batch that workers fill."""
+    """A batch that workers are filling."""
 
     slot: int
     requests: list[Request]
-    """What stands, or will stand, in each of its rows."""
+    """Request of each row."""
     left: int
-    """Rows that are not filled yet."""
+    """Number of unfilled rows."""
 
 
 def _shared(context: Context, array: np.ndarray) -> Shared:
@@ -279,22 +287,24 @@ def _numpy(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 @contextmanager
-def train_batches(samples: Samples, order: Order, *, loading: Loading, quarantine: BadSampleLog) -> Generator[Batches]:
-    """The batches of a rank's steps; a bad sample gives way to another and is put in quarantine.
+def train_batches(samples: Samples, order: Order, *, loading: Loading, bad_log: BadSampleLog) -> Generator[Batches]:
+    """Batches of a rank's training steps; bad samples are replaced and logged.
 
-    Of a remote set the shards are fetched before they are read. All that this starts ends with the block.
+    Remote shards are prefetched. Everything started here ends with the block.
     """
     batches = Batches(
-        samples, order, rows=len(order.places), loading=loading, stand_ins=order.stand_ins, quarantine=quarantine
+        samples, order, rows=len(order.places), loading=loading, replacements=order.replacements, bad_log=bad_log
     )
     with closing(batches), prefetch.prefetch(samples.split, order):
         yield batches
 
 
 @contextmanager
-def test_batches(samples: Samples, *, batch: int, loading: Loading) -> Generator[Batches]:
-    """Every sample that a test looks at once, in the stored order; RunError is raised for the first bad one."""
-    with listed_batches(samples, list(sampler.test_requests(samples.tested, batch=batch)), loading=loading) as batches:
+def eval_batches(samples: Samples, *, batch: int, loading: Loading) -> Generator[Batches]:
+    """Batches of every sample once, in stored order; raises RunError for the first bad sample."""
+    with listed_batches(
+        samples, list(sampler.eval_requests(samples.eval_indices, batch=batch)), loading=loading
+    ) as batches:
         yield batches
 
 
@@ -304,20 +314,20 @@ def listed_batches(
     requests: Sequence[list[Request]],
     *,
     loading: Loading,
-    stand_ins: Callable[[Request], Iterator[int]] = lambda _: iter(()),
-    most_share: float = 0.0,
+    replacements: Callable[[Request], Iterator[int]] = lambda _: iter(()),
+    max_bad_fraction: float = 0.0,
 ) -> Generator[Batches]:
-    """The batches of these requests; RunError is raised for the first bad sample that nothing can take the place of.
+    """Batches of these requests; raises RunError for a bad sample that cannot be replaced.
 
-    That is the first one, unless `stand_ins` names others, and no more than `most_share` of the split are bad.
+    `replacements` yields candidates for a bad sample; at most a fraction `max_bad_fraction` of the split may be bad.
     """
     batches = Batches(
         samples,
         requests,
         rows=max(map(len, requests), default=0),
         loading=loading,
-        stand_ins=stand_ins,
-        quarantine=BadSampleLog(None, samples.split, most_share=most_share),
+        replacements=replacements,
+        bad_log=BadSampleLog(None, samples.split, max_bad_fraction=max_bad_fraction),
     )
     with closing(batches):
         yield batches

@@ -1,4 +1,4 @@
-"""Fetch the shards of a remote set into the cache, a window before they are read."""
+"""Prefetch the shards of a remote set into the cache, one shuffle window ahead."""
 
 import logging
 import threading
@@ -12,12 +12,12 @@ from .sampler import Order
 
 log = logging.getLogger("kinetics_sounds")
 SECONDS_BETWEEN_LOOKS = 0.5
-"""How soon it is seen that another window of shards is being read."""
+"""Polling interval for the current window."""
 
 
 @contextmanager
 def prefetch(split: Split, order: Order) -> Generator[None]:
-    """While the block runs, a thread brings the shards of a remote split into the cache, a window before they are read."""
+    """Download the next window of remote shards in a background thread for the duration of the block."""
     if split.cache is None:
         yield
         return
@@ -26,7 +26,7 @@ def prefetch(split: Split, order: Order) -> Generator[None]:
     def fetch() -> None:
         began = order.first_step
         for first_step, shards in order.windows():
-            while order.reached < began:  # not before the window before it is being read: the cache holds two
+            while order.reached < began:  # not before the previous window is read: the cache holds two windows
                 if over.wait(SECONDS_BETWEEN_LOOKS):
                     return
             began = first_step
@@ -35,7 +35,7 @@ def prefetch(split: Split, order: Order) -> Generator[None]:
                     return
                 try:
                     split.fetch(int(shard))
-                except KineticsSoundsError as error:  # whoever reads the shard meets it too, and it counts there
+                except KineticsSoundsError as error:  # the reader of the shard gets the same error, and handles it
                     log.warning("loader: not fetched ahead: %s", error)
 
     thread = threading.Thread(target=fetch, name="fetch ahead", daemon=True)

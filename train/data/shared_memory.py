@@ -16,21 +16,21 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it, not a tem
 
 
 class Shared:
-    """An array of zeros in memory that processes map, not copy; it goes with the last of them."""
+    """Zero-initialized array that processes map instead of copying; freed with the last of them."""
 
     def __init__(self, context: Context, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-        """`context` is that of the processes."""
+        """Allocate the array for processes of this multiprocessing `context`."""
         self.shape, self.dtype = tuple(shape), dtype
         self.bytes = int(np.prod(self.shape, dtype=np.int64)) * dtype.itemsize
         self._memory = context.RawArray(ctypes.c_uint8, max(self.bytes, 1))
 
     @property
     def array(self) -> np.ndarray:
-        """The array."""
+        """View of the memory as an array."""
         return np.ndarray(self.shape, dtype=self.dtype, buffer=memoryview(self._memory))
 
 
 def room() -> tuple[Path, int]:
-    """Where shared memory lies, and how many bytes are free there."""
+    """Folder of shared memory, and its free bytes."""
     folder = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
     return folder, shutil.disk_usage(folder).free

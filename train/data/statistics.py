@@ -1,4 +1,4 @@
-"""What views standardise sound by: means and deviations that are given, or those of the training split.
+"""Mean and standard deviation that views standardize audio by: given, or computed from the training split.
 
 Shapes: B batch, A sounds, T time, F bins.
 """
@@ -19,13 +19,13 @@ from kinetics_sounds.shards.stats import Numbers
 from kinetics_sounds.stream import Split
 
 EPSILON = 1e-5
-"""Added to each bin's deviation."""
+"""Added to each bin's standard deviation."""
 Values = tuple[float, ...]
-"""One number for all bins, or one a bin; none where they are the set's."""
+"""One value for all bins, or one per bin; empty: those of the shard set."""
 
 
 def check(mean: Values, std: Values, *, bins: int) -> None:
-    """Raise ValueError for numbers that cannot be a mean and a deviation of so many bins."""
+    """Raise ValueError for an invalid mean or standard deviation for this number of bins."""
     counts = len(mean), len(std)
     if (0 in counts and counts != (0, 0)) or not {0, 1, bins}.issuperset(counts):
         raise ValueError(
@@ -37,9 +37,9 @@ def check(mean: Values, std: Values, *, bins: int) -> None:
 
 
 def of_set(numbers: Numbers, shards: Address, split: Split, before: Mapping[str, Any]) -> tuple[Values, Values]:
-    """The mean and deviation that the set has of a split, to six digits; those of the run that goes on, of the same numbers.
+    """Mean and standard deviation of a split, to six digits; a resumed run keeps its own if they are the same.
 
-    Raises ShardError where the set has none that suit.
+    Raises ShardError if the shard set has no suitable statistics.
     """
     alike = all(before.get(name) == value for name, value in dataclasses.asdict(numbers).items())
     if alike and before.get("audio_mean"):
@@ -49,9 +49,9 @@ def of_set(numbers: Numbers, shards: Address, split: Split, before: Mapping[str,
 
 
 def standardised(audio: Tensor, mean: Values, std: Values, *, view: str, bins_last: bool = True) -> Tensor:
-    """Each bin less its mean, over its deviation: (B, A, T, F), or (B, A, F, T) where bins are not last.
+    """Subtract each bin's mean and divide by its deviation: (B, A, T, F), or (B, A, F, T) if bins are not last.
 
-    Raises SettingsError, which names the view's options, where there are neither.
+    Raises SettingsError, which names the view's options, if there are no statistics.
     """
     if not mean:
         raise SettingsError(
@@ -65,10 +65,10 @@ def standardised(audio: Tensor, mean: Values, std: Values, *, view: str, bins_la
 
 @functools.lru_cache(maxsize=16)
 def _constant(values: Values, device: torch.device) -> Tensor:
-    """On the device once."""
+    """Tensor on the device, cached."""
     return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _rounded(values: Values) -> Values:
-    """To six digits, for config.yaml."""
+    """Rounded to six digits, for config.yaml."""
     return tuple(float(f"{value:.6g}") for value in values)

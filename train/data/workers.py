@@ -1,6 +1,6 @@
-"""Processes that fill rows of arrays in shared memory, watched: one that hangs or dies is named, replaced and survived.
+"""Supervised worker processes that fill rows of shared-memory arrays; a worker that hangs or dies is replaced.
 
-Nothing decoded goes through a pipe, and each worker has a pipe of its own, so what happens to one is nobody else's matter.
+Decoded data never passes through a pipe, and each worker has its own pipe, so a failure affects only one worker.
 """
 
 import contextlib
@@ -23,21 +23,21 @@ from kinetics_sounds.plugins import ignore_working_folder
 from .shared_memory import Context, Shared
 
 STRIKES = 2
-"""Times that a row may hang or crash its worker before it is held for the cause."""
+"""Times that a row may hang or crash its worker before it counts as bad."""
 LIVES = 3
-"""Workers that may die one after another, of nothing that they were doing, before the run fails."""
+"""Workers that may die in a row without a row to blame before the run fails."""
 MOST_ROWS = 1024
-"""Handed to a worker at once: a pipe must never be full on both sides."""
+"""Maximum rows sent to a worker at once, so that the pipe never fills up in both directions."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_MORE = 5.0
-"""That a worker lives on, beyond the time of a row, where nobody is there to kill it."""
+"""Seconds beyond the row timeout after which the kernel ends an orphaned worker."""
 
 Row = TypeVar("Row")
 RowIn = TypeVar("RowIn", contravariant=True)
 
 
 class BadRowError(Exception):
-    """A row that can never be filled; its text says why."""
+    """A row that can never be filled; its message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +46,30 @@ class Times:
 
     read: float
     decode: float
-    """All but reading: decoding, cutting, resizing."""
+    """Seconds for everything but reading: decoding, cropping, resizing."""
 
 
 class Deadline:
-    """Counts the time that a row takes, in a worker towards its limit, and elsewhere towards nothing."""
+    """Measures the time of a row; in a worker, against the timeout."""
 
     def __init__(self, since: np.ndarray | None = None, *, seconds: float = 0.0) -> None:
-        """`since` is where the trainer looks: ns of the monotonic clock, 0 while it stands; shape ()."""
+        """`since` is shared with the trainer: start time in ns of the monotonic clock, 0 while stopped; shape ()."""
         self._since, self._seconds = since, seconds
 
     def start(self) -> None:
-        """Count from now on."""
+        """Start counting."""
         if self._since is not None:
             signal.setitimer(signal.ITIMER_REAL, self._seconds)
             self._since[...] = time.monotonic_ns()
 
     def stop(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         if self._since is not None:
             self._since[...] = 0
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def stopped(self) -> Self:
-        """Count nothing within the block, and anew after it: a disk or a line may be slow, and that is no row's fault."""
+        """Stop counting inside the block and restart after it: slow disks and networks are not the row's fault."""
         return self
 
     def __enter__(self) -> None:
@@ -81,33 +81,33 @@ class Deadline:
 
 
 class RowWriter(Protocol[RowIn]):
-    """What a worker does; it is pickled on its way there."""
+    """Callable that a worker runs for each row; must be picklable."""
 
     def __call__(self, row: RowIn, out: Mapping[str, np.ndarray], clock: Deadline, /) -> Times:
-        """Write one row's arrays into `out`, starting the clock when its limit is to count.
+        """Write one row's arrays into `out`; start the deadline when its timeout should count.
 
-        Raises BadRowError for a row that can never be filled; whatever else it raises ends the work.
+        Raises BadRowError for a row that can never be filled; any other exception ends the run.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Row]):
-    """A row that ended."""
+    """A finished row."""
 
     batch: int
     place: int
-    """Within the batch."""
+    """Row within the batch."""
     row: Row
     times: Times | None
-    """None where it could not be filled."""
+    """None if the row could not be filled."""
     reason: str = ""
 
 
 def start_method(*preload: str) -> Context:
-    """How processes are started: never by forking this one, for FFmpeg and CUDA do not survive that.
+    """Start method of worker processes; never fork, which FFmpeg and CUDA do not survive.
 
-    Where there is a fork server it imports the modules `preload` once for all of them.
+    A fork server, where available, imports the modules `preload` once for all workers.
     """
     ignore_working_folder()
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -119,13 +119,13 @@ def start_method(*preload: str) -> Context:
 
 @dataclass(frozen=True, slots=True)
 class _Task(Generic[Row]):
-    """Rows of one batch that one worker fills."""
+    """Rows of one batch for one worker."""
 
     number: int
     batch: int
     slot: int
     rows: tuple[tuple[int, Row], ...]
-    """Each with its place in the batch."""
+    """Requests, each with its row in the batch."""
 
 
 @dataclass(slots=True)
@@ -133,17 +133,17 @@ class _Worker(Generic[Row]):
     process: Any
     pipe: Connection
     waiting: deque[_Task[Row]] = field(default_factory=deque)
-    """Tasks that are its own and not sent yet."""
+    """Assigned tasks that are not sent yet."""
     sent: dict[int, _Task[Row]] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
-        """Rows that it has yet to fill."""
+        """Rows still to fill."""
         return sum(len(task.rows) for task in (*self.waiting, *self.sent.values()))
 
 
 class Workers(Generic[Row]):
-    """Worker processes and the ring of slots that they fill: row r of slot s of an array lies at `[s, r]`."""
+    """Worker processes and the ring of slots that they fill: row r of slot s of an array is at `[s, r]`."""
 
     def __init__(
         self, fill: RowWriter[Row], ring: Mapping[str, Shared], *, count: int, context: Context, seconds: float
@@ -151,23 +151,23 @@ class Workers(Generic[Row]):
         """Start `count` workers; one that spends more than `seconds` on a row is killed."""
         self._fill, self._ring, self._context, self._seconds = fill, dict(ring), context, seconds
         self._progress = Shared(context, (count, 3), np.dtype(np.int64))
-        """For each worker: its task, the row within it, and since when (ns of the monotonic clock; 0: uncounted)."""
+        """Per worker: task, row within it, and start time (ns of the monotonic clock; 0: not counting)."""
         self._tasks = self._deaths = 0
         self._strikes: dict[Row, int] = {}
         self._ended: list[Done[Row]] = []
         self._workers = [self._start(number) for number in range(count)]
 
     def submit(self, batch: int, slot: int, rows: Sequence[tuple[int, Row]]) -> None:
-        """Hand out rows of a batch, each with its place in it; they are filled in the slot."""
+        """Assign the rows of a batch to workers, which fill the slot."""
         share = max(1, -(-len(rows) // len(self._workers)))
         for first in range(0, len(rows), share):
             self._tasks += 1
             self._give(_Task(self._tasks, batch, slot, tuple(rows[first : first + share])))
 
     def finished(self, seconds: float) -> list[Done[Row]]:
-        """The rows that ended since the last call; waits at most `seconds` for the first.
+        """Rows finished since the last call; waits at most `seconds` for the first.
 
-        Raises what a `fill` raised, and RunError where workers die of nothing that they were doing.
+        Raises the exception of a `fill`, and RunError if workers keep dying without a row to blame.
         """
         until = time.monotonic() + seconds
         while True:
@@ -182,7 +182,7 @@ class Workers(Generic[Row]):
                 return ended
 
     def close(self) -> None:
-        """End the workers, whatever they are at: they have nothing to save."""
+        """Kill the workers; they have nothing to save."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
@@ -215,7 +215,7 @@ class Workers(Generic[Row]):
         self._send(worker)
 
     def _send(self, worker: _Worker[Row]) -> None:
-        """What the worker may have; of one that has just died it is heard later, and its tasks are given away then."""
+        """Send tasks to a worker; the tasks of a worker that has just died are reassigned later."""
         while worker.waiting and sum(len(task.rows) for task in worker.sent.values()) < MOST_ROWS:
             task = worker.waiting.popleft()
             worker.sent[task.number] = task
@@ -223,11 +223,11 @@ class Workers(Generic[Row]):
                 worker.pipe.send(task)
 
     def _hear(self, number: int) -> None:
-        """What a worker has to say: rows that ended, an error that ends the work, or nothing any more."""
+        """Receive messages of a worker: finished rows, a fatal error, or end of file."""
         worker = self._workers[number]
         try:
             task, said, cause = worker.pipe.recv()
-        except (EOFError, OSError):  # its end, between two messages or within one
+        except (EOFError, OSError):  # end of file, between or within messages
             worker.process.join()
             self._replace(number, _death(worker.process.exitcode))
             return
@@ -248,7 +248,7 @@ class Workers(Generic[Row]):
                 self._replace(number, f"did not end within {self._seconds:g} s")
 
     def _replace(self, number: int, why: str) -> None:
-        """Start another worker in place of a dead one; its rows are handed out again, but one that it died of twice."""
+        """Replace a dead worker and reassign its rows, except one that killed a worker twice."""
         worker = self._workers[number]
         worker.pipe.close()
         at, place, since = self._progress.array[number].tolist()
@@ -258,7 +258,7 @@ class Workers(Generic[Row]):
             self._deaths += 1
             if self._deaths >= LIVES:
                 raise RunError(
-                    f"{LIVES} loading processes in turn {why}; the machine may lack memory: give fewer --workers, or 0"
+                    f"{LIVES} loading processes in a row {why}; the machine may lack memory: give fewer --workers, or 0"
                 )
         else:
             self._strikes[guilty] = self._strikes.get(guilty, 0) + 1
@@ -277,11 +277,11 @@ class Workers(Generic[Row]):
 
 
 _KILLED = "died of SIGKILL"
-"""That is not a row's doing: the system lacks memory, or somebody wanted it."""
+"""Signals that are not the row's fault: out of memory, or sent by a user."""
 
 
 def _death(code: int | None) -> str:
-    """How a process ended, in words."""
+    """Describe how a process ended."""
     if code is not None and code < 0:
         return f"died of {signal.Signals(-code).name}"
     return f"died with exit code {code}"
@@ -296,14 +296,14 @@ def _serve(
     seconds: float,
     environment: Mapping[str, str],
 ) -> None:
-    """In a worker: fill what is asked for until nobody asks any more.
+    """Main loop of a worker: fill rows until the pipe closes.
 
-    The trainer kills a worker that hangs; where the trainer is gone the kernel does it after `seconds`, for a decoder may
-    hang without letting Python do anything.
+    The trainer kills a worker that hangs. If the trainer is gone, the kernel kills it after `seconds`, because a decoder may
+    hang without returning to Python.
     """
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the trainer wants its batches until it has saved
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the trainer needs batches until it has saved
         signal.signal(each, signal.SIG_IGN)
-    os.environ.clear()  # a fork server's is as old as itself: keys and endpoints may have come since
+    os.environ.clear()  # the fork server's environment may lack newer keys and endpoints
     os.environ.update(environment)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     arrays = {name: shared.array for name, shared in ring.items()}
@@ -336,7 +336,7 @@ def _filled(
 
 
 def _sendable(error: BaseException) -> Exception:
-    """An error of ours or the system's as it is; any other, a bug that may not survive pickling, in words with its traceback."""
+    """Exception to send to the trainer: our own and OSError unchanged, any other as text with its traceback."""
     if isinstance(error, KineticsSoundsError):
         return error
     if isinstance(error, OSError) and error.errno:

@@ -1,1 +1,1 @@
-"""Programs that look at torch and at ranks; ks-doctor runs them in processes apart."""
+"""Diagnostics of torch and of distributed training; ks-doctor runs them in separate processes."""

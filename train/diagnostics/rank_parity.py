@@ -1,10 +1,10 @@
-"""Whether ranks learn what one process would, on this machine or cluster.
+"""Check that several ranks compute the same gradients as one process, on this machine or cluster.
 
     python -m kinetics_sounds.train.diagnostics.rank_parity --devices 4
 
-Everything is float64, each rank has another, unequal slice of the batch, and AVCL's losses compare all samples with each
-other, so a gradient that is lost, halved or doubled on the way shows. ks-doctor --distributed runs it; on several machines
-run it under torchrun. Prints JSON. Nothing is written.
+Everything is float64, each rank has an unequal slice of the batch, and AVCL's losses compare all samples, so a lost, halved or
+doubled gradient shows. ks-doctor --distributed runs it; on several machines run it under torchrun. Prints JSON and writes no
+files.
 """
 
 import json
@@ -31,16 +31,17 @@ from ..interface import Batch, Moment
 from ..methods import avcl
 from ..models.backbones import r3d
 
+PROG = "rank_parity"
 TOLERANCE = 1e-9
-"""Largest difference over the largest value; rounding in float64 is a thousandth of that."""
+"""Maximum relative difference; float64 rounding is a thousandth of it."""
 BYTES = 118 * 10**6
-"""Gradients of AVCL's two R3D, in float32."""
+"""Size of the float32 gradients of AVCL's two R3D encoders."""
 TIMES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """See whether ranks learn what one process would.
+class RankParitySettings:
+    """Check that several ranks compute the same gradients as one process.
 
     Examples:
       python -m kinetics_sounds.train.diagnostics.rank_parity --devices 2 --device cpu
@@ -48,45 +49,45 @@ class Settings:
     """
 
     devices: int | None = None
-    """Ranks to start; default: one for every GPU, else 2."""
+    """Ranks to start. Default: one per GPU, or 2 without GPUs."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was found; differences are the largest over the largest value, the worse of losses and gradients."""
+    """Results. Differences are maximum absolute difference over maximum value, the worse of loss and gradients."""
 
     ranks: int
     device: str
     backend: str
     still: float
-    """With batch norms in evaluation mode."""
+    """Difference with batch norms in evaluation mode."""
     synchronised: float
-    """In training, with batch norms over all ranks."""
+    """Difference in training mode, with synchronized batch norms."""
     seconds: float
-    """That the gradients of AVCL's two R3D take to be summed over the ranks: the median of some times."""
+    """Median seconds to all-reduce the gradients of AVCL's two R3D encoders."""
 
     @property
     def right(self) -> bool:
-        """Whether both differences are rounding; NaN is not."""
+        """Whether both differences are rounding errors; False for NaN."""
         return self.still <= TOLERANCE and self.synchronised <= TOLERANCE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the module; exit code 1 where ranks disagree with one process."""
+    """Entry point; exit code 1 if ranks disagree with one process."""
     words = sys.argv[1:] if argv is None else list(argv)
-    return command("agree", lambda: agree(words))
+    return command(PROG, lambda: agree(words))
 
 
 def agree(argv: Sequence[str]) -> int:
-    """Compare as argv says, and print the report; returns the exit code."""
-    settings = parse(Settings, argv, prog="agree").settings
+    """Run the check and print the report; return the exit code."""
+    settings = parse(RankParitySettings, argv, prog=PROG).settings
     if not launch.is_rank():
         devices = settings.devices or (torch.cuda.device_count() if settings.device != "cpu" else 0) or 2
         if devices > 1:
-            return launch.ranks(agree, argv, devices=devices, prog="agree")
-    batch = 3 * int(os.environ.get("WORLD_SIZE", "1")) + 1  # so that no two slices need be equal
+            return launch.ranks(agree, argv, devices=devices, prog=PROG)
+    batch = 3 * int(os.environ.get("WORLD_SIZE", "1")) + 1  # so that slices can be unequal
     alone = [learnt(World(0, 1, torch.device("cpu")), batch, training=training) for training in (False, True)]
     with process_group.start(pick_device(settings.device)) as world:
         together = [learnt(world, batch, training=training) for training in (False, True)]
@@ -100,20 +101,20 @@ def agree(argv: Sequence[str]) -> int:
             synchronised=worst[1],
             seconds=_seconds(world),
         )
-        if world.leads:
+        if world.is_main:
             print(json.dumps(asdict(report)))
     return DONE if report.right else SOME_FAILED
 
 
 def learnt(world: World, batch: int, *, training: bool) -> dict[str, Tensor]:
-    """Loss and gradients of one step of AVCL on this rank's slice of a batch, float64, by name."""
+    """Loss and gradients by name of one AVCL step on this rank's slice of a batch, in float64."""
     generator = torch.Generator().manual_seed(1)
     torch.manual_seed(0)
     settings = r3d.Settings(width=2)
     model = avcl.build(avcl.Settings(), video=r3d.build(settings), audio=r3d.build(settings))
     model.double().to(world.device).train(training)
     sync_batch_norm.convert_sync_batchnorm(model)
-    rows = world.share(batch)
+    rows = world.local_slice(batch)
     inputs: dict[str, Tensor] = {}
     for name in ("video", "audio"):
         whole = torch.rand(batch, 3, 4, 16, 16, dtype=torch.float64, generator=generator)
@@ -127,7 +128,7 @@ def learnt(world: World, batch: int, *, training: bool) -> dict[str, Tensor]:
 
 
 def distance(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float:
-    """Largest difference over the largest value of each tensor, the worst of them; infinite where the names differ."""
+    """Maximum relative difference over all tensors; infinite if the names differ."""
     if found.keys() != wanted.keys():
         return math.inf
     away = [
@@ -137,7 +138,7 @@ def distance(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float
 
 
 def _seconds(world: World) -> float:
-    """The median time of summing so many bytes over the ranks."""
+    """Median seconds to all-reduce this many bytes."""
     parameter, times = nn.Parameter(torch.ones(BYTES // 4, device=world.device)), []
     parameter.grad = torch.ones_like(parameter)
     for _ in range(TIMES):

@@ -1,8 +1,8 @@
-"""What torch is and can here, as JSON: `python -m kinetics_sounds.train.diagnostics.torch_report`.
+"""Report of the torch installation as JSON: `python -m kinetics_sounds.train.diagnostics.torch_report`.
 
-ks-doctor runs it in a process apart.
+ks-doctor runs it in a separate process.
 
-On some CPUs and with some versions of torch, 3-D convolutions are wrong in bfloat16; see what yours do before a long run.
+On some CPUs and torch versions, 3-D convolutions are wrong in bfloat16; check yours before a long run.
 """
 
 import json
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SHAPES = ((2, 256, 2, 7, 7), (2, 64, 4, 14, 14))
-"""Inputs (B, C, T, H, W) as in the last and a middle stage of R3D; the first alone showed infinite gradients on a CPU."""
+"""Inputs (B, C, T, H, W) of R3D's last stage and of a middle one; the first one gave infinite gradients on a CPU."""
 FORMATS = (torch.contiguous_format, torch.channels_last_3d)
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -30,32 +30,32 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How far 3-D convolutions on one device, in one type, are from float64 on the CPU."""
+    """Accuracy of 3-D convolutions on one device in one dtype, compared with float64 on the CPU."""
 
     device: str
     dtype: str
     forward: float
-    """Largest difference over the largest value; infinite where a value is none."""
+    """Maximum relative difference; infinite if a value is not finite."""
     gradient: float
-    """The same of the gradients of input and weights, whichever is worse."""
+    """The same for the gradients of input and weights, whichever is worse."""
     error: str = ""
-    """Why it could not be computed."""
+    """Reason why it could not be computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything."""
+    """Versions, devices and accuracy of convolutions."""
 
     version: str
     cuda: str | None
-    """Of CUDA, that torch was built for."""
+    """CUDA version that torch was built for."""
     threads: int
     devices: tuple[Device, ...]
     agreements: tuple[Agreement, ...]
 
 
 def examine() -> Report:
-    """Look at torch, its devices and their convolutions."""
+    """Collect the report."""
     present = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     found = [torch.cuda.get_device_properties(number) for number in present]
     places = [torch.device("cpu"), *(torch.device("cuda", number) for number in present)]
@@ -69,7 +69,7 @@ def examine() -> Report:
 
 
 def agreement(device: torch.device, dtype: torch.dtype) -> Agreement:
-    """Compare every shape and memory format; a device that refuses is an Agreement with an error."""
+    """Compare all shapes and memory formats; a failing device gives an Agreement with an error."""
     forward = gradient = 0.0
     name = str(dtype).removeprefix("torch.")
     try:
@@ -79,7 +79,7 @@ def agreement(device: torch.device, dtype: torch.dtype) -> Agreement:
                 shown = convolve(shape, seed, device, dtype, memory_format)
                 away = [difference(one, other) for one, other in zip(shown, true, strict=True)]
                 forward, gradient = max(forward, away[0]), max(gradient, *away[1:])
-    except (RuntimeError, AssertionError) as error:  # torch says with either that it cannot
+    except (RuntimeError, AssertionError) as error:  # torch raises either if unsupported
         lines = str(error).splitlines() or [type(error).__name__]
         return Agreement(device=str(device), dtype=name, forward=math.inf, gradient=math.inf, error=lines[0])
     return Agreement(device=str(device), dtype=name, forward=forward, gradient=gradient)
@@ -88,9 +88,9 @@ def agreement(device: torch.device, dtype: torch.dtype) -> Agreement:
 def convolve(
     shape: tuple[int, ...], seed: int, device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, input gradient and weight gradient of a 3 x 3 x 3 convolution that keeps the shape (B, C, T, H, W).
+    """Output, input gradient and weight gradient of a 3 x 3 x 3 convolution that preserves the shape (B, C, T, H, W).
 
-    The same seed gives the same numbers, up to the rounding of `dtype`.
+    Equal seeds give equal inputs, up to the rounding of `dtype`.
     """
     random = torch.Generator().manual_seed(seed)
     channels = shape[1]
@@ -107,7 +107,7 @@ def convolve(
 
 
 def difference(shown: Tensor, true: Tensor) -> float:
-    """Largest difference over the largest true value, of tensors of one shape; infinite where `shown` is not finite."""
+    """Maximum absolute difference over the maximum true value, for tensors of one shape; infinite if `shown` is not finite."""
     here = shown.to(device="cpu", dtype=torch.float64)
     away = float((here - true).abs().max() / true.abs().max())
     return away if math.isfinite(away) else math.inf

@@ -1,4 +1,4 @@
-"""Ranks that learn together exactly what one process would learn alone.
+"""Data-parallel training whose results equal those of a single process.
 
     with process_group.start(device) as world:
         check_equal({"data": fingerprint, "weights": digest(model)})
@@ -6,14 +6,15 @@
         loss(feature_ND).backward()                 # of the whole batch, on every rank
         average_gradients(model.parameters())
 
-Why this is exact: on the way back `gather` gives a rank what the losses of *all* ranks ask of its rows, so the ranks'
-gradients sum to that of the sum of the ranks' losses, and average to that of their mean. Each of these losses is the
-one process's, and so is the average: for parameters before and behind `gather`, and however unequal the slices. A loss
-that a rank computes from its own rows alone counts 1 / W in that mean, however many rows it has: gather first.
+Why this is exact: in the backward pass, `gather` returns to each rank the gradient of *all* ranks' losses with respect to its
+rows. The ranks' gradients therefore sum to the gradient of the sum of the losses, and average to that of their mean. Each rank
+computes the same loss as a single process would, so the average equals its gradient, for parameters before and after `gather`
+and for unequal slices. A loss that a rank computes from its own rows only gets weight 1 / W in the mean, however many rows it
+has, so gather first.
 
-DistributedDataParallel averages too. It would hide the sending behind the backward pass (118 MB a step for AVCL's two
-R3D), at the price of hooks, a search for unused parameters and other names in checkpoints.
+DistributedDataParallel also averages. It would overlap communication with the backward pass (118 MB a step for AVCL's two R3D),
+at the price of hooks, a search for unused parameters and other names in checkpoints.
 
-Between processes go tensors and JSON, never a pickle. Every function here is called by all ranks, in the same order.
-Shape suffixes: N rows of all ranks, B of this one, D feature channels, C channels, W ranks.
+Processes exchange tensors and JSON, never pickles. All functions here must be called by all ranks in the same order. Shape
+suffixes: N rows of all ranks, B of this one, D feature channels, C channels, W ranks.
 """

@@ -1,4 +1,4 @@
-"""Collective operations on tensors, each a no-op for one rank; a lost rank is a LostRanksError."""
+"""Collective operations on tensors. No-ops with one rank; raise LostRanksError if another rank is gone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ _alone = False
 
 
 def ranks() -> int:
-    """How many processes learn together: 1 outside `start`, and within `alone`."""
+    """Number of ranks (world size): 1 outside `start` and inside `alone`."""
     return dist.get_world_size() if dist.is_initialized() and not _alone else 1
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Nothing within is told to other ranks, or waits for them."""
+    """Disable communication: inside the block this process acts as the only rank."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -31,24 +31,24 @@ def alone() -> Iterator[None]:
 
 
 def part(total: int, *, rank: int, size: int) -> slice:
-    """A rank's part of `total` things: the parts in rank order are all of them, and differ in size by one at most."""
+    """Slice of `total` items for a rank; slices are in rank order and differ in size by at most one."""
     return slice(total * rank // size, total * (rank + 1) // size)
 
 
 def local_slice(total: int) -> slice:
-    """The part of the rank that asks."""
+    """Slice of `total` items for this rank."""
     return part(total, rank=dist.get_rank() if ranks() > 1 else 0, size=ranks())
 
 
 def is_main() -> bool:
-    """Whether this is the only process, or rank 0: the one that speaks for all."""
+    """Whether this is rank 0, or the only process."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def broadcast_buffers(module: nn.Module, *, but: tuple[str, ...] = ()) -> None:
-    """Give every rank the buffers of rank 0, in place: running statistics; raises LostRanksError where another rank is lost.
+    """Copy the buffers of rank 0 (batch-norm running statistics) to all ranks, in place.
 
-    Those whose names begin with one of `but` are equal already.
+    Buffers whose names begin with a prefix in `but` are skipped: they are equal already. Raises LostRanksError.
     """
     for name, tensor in module.named_buffers():
         if not name.startswith(but):
@@ -56,7 +56,7 @@ def broadcast_buffers(module: nn.Module, *, but: tuple[str, ...] = ()) -> None:
 
 
 def broadcast_from_main(values: list[float]) -> list[float]:
-    """The numbers of rank 0 on every rank."""
+    """Return rank 0's numbers on every rank."""
     if ranks() == 1:
         return values
     told = torch.tensor(values, dtype=torch.float64)
@@ -66,20 +66,20 @@ def broadcast_from_main(values: list[float]) -> list[float]:
 
 
 def barrier() -> None:
-    """Return once every rank has come here; raises LostRanksError where another rank is lost."""
+    """Wait until all ranks have reached this point; raises LostRanksError if a rank is gone."""
     if ranks() > 1:
         all_reduce(torch.zeros(1))
 
 
 def all_reduce_any(truth: bool) -> bool:  # noqa: FBT001 - a value, not a switch
-    """Whether it is so on any rank: the same answer for all."""
+    """Logical OR across ranks."""
     if ranks() == 1:
         return truth
     return bool(all_reduce(torch.tensor([truth], dtype=torch.uint8), op=dist.ReduceOp.MAX).item())
 
 
 class FunctionContext(FunctionCtx):
-    """What the two functions below remember on the way back."""
+    """Autograd context of the functions below."""
 
     first: int
     size: int
@@ -87,13 +87,13 @@ class FunctionContext(FunctionCtx):
 
 
 def accumulation_dtype(values: Tensor) -> torch.dtype:
-    """What sums of such values are taken in: at least float32."""
+    """Dtype for sums of such values: at least float32."""
     return torch.promote_types(values.dtype, torch.float32)
 
 
 @torch.no_grad()
 def broadcast(tensor: Tensor) -> None:
-    """Fill a tensor of any memory format with that of rank 0."""
+    """Copy a tensor from rank 0, in place, in any memory format."""
     if ranks() == 1:
         return
     sent = tensor.detach().clone(memory_format=torch.contiguous_format)
@@ -103,7 +103,7 @@ def broadcast(tensor: Tensor) -> None:
 
 
 def all_gather(local: Tensor) -> list[Tensor]:
-    """The tensor of every rank, all of one shape."""
+    """Tensors of all ranks, which must have equal shapes."""
     if ranks() == 1:
         return [local]
     local = local.contiguous()
@@ -114,7 +114,7 @@ def all_gather(local: Tensor) -> list[Tensor]:
 
 
 def all_reduce(values: Tensor, *, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
-    """Combine a contiguous tensor over the ranks, in place."""
+    """Reduce a contiguous tensor across ranks, in place."""
     if ranks() == 1:
         return values
     with _together():
@@ -124,7 +124,7 @@ def all_reduce(values: Tensor, *, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SU
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Say what it means that an exchange fails."""
+    """Turn a failed exchange into a LostRanksError."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -132,10 +132,10 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         raise LostRanksError(
             f"rank {dist.get_rank()} of {dist.get_world_size()}: lost the other ranks ({first_line(error)}); one of them ended "
-            "or hangs: look for the first error in their outputs, then run again to go on"
+            "or hangs: look for the first error in their outputs, then run again to resume"
         ) from error
 
 
 def first_line(error: BaseException) -> str:
-    """Of its message, without secrets."""
+    """First line of an error message, without secrets."""
     return redact((str(error).splitlines() or [type(error).__name__])[0])

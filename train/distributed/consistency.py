@@ -13,7 +13,7 @@ from . import gather
 
 
 def check_equal(facts: Mapping[str, str]) -> None:
-    """Raise RunError on every rank unless all have the same facts: it names the fact, the ranks and what they have."""
+    """Raise RunError on every rank unless all ranks have equal facts; the message names the fact and each rank's value."""
     told: list[dict[str, str]] = gather.gather_objects([dict(facts)])
     for name in dict.fromkeys(name for each in told for name in each):
         first = told[0].get(name)
@@ -26,7 +26,7 @@ def check_equal(facts: Mapping[str, str]) -> None:
 
 
 def digest(module: nn.Module) -> str:
-    """sha256 of the names, types, shapes and bytes of a module's parameters and buffers: a fact for `check_equal`."""
+    """SHA-256 of the names, types, shapes and bytes of a module's parameters and buffers, for `check_equal`."""
     sha256 = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         sha256.update(f"{name} {tensor.dtype} {(*tensor.shape,)}\n".encode())

@@ -1,10 +1,11 @@
-"""Which device a process computes on."""
+"""Device selection."""
 
 import os
 import re
 
 import torch
 
+from kinetics_sounds import cores
 from kinetics_sounds.errors import SettingsError
 
 PEAK_TFLOPS = {
@@ -20,16 +21,16 @@ PEAK_TFLOPS = {
     "V100": (125.0, 15.7),
     "T4": (65.0, 8.1),
 }
-"""Dense TFLOP/s of a GPU (the makers' data sheets) by words of its name: in bf16 or fp16, and in float32, whose
-convolutions cuDNN computes in TF32 where there is that."""
+"""Dense peak TFLOP/s by GPU name (vendor data sheets): in bf16 or fp16, and in float32, where cuDNN convolutions use TF32 if
+available."""
 WITHOUT_BF16 = ("V100", "T4")
-"""GPUs whose tensor cores know fp16 alone: bf16 is emulated."""
+"""GPUs whose tensor cores support fp16 only; bf16 is emulated."""
 PART = "MIG"
-"""In the name of what is a slice of a GPU, whose peak depends on its size."""
+"""Marks a GPU slice (MIG) by name; its peak depends on its size."""
 
 
 def peak_tflops(name: str, precision: str) -> float | None:
-    """Peak of a GPU of this name; None for one that is not in the table or has no such precision, and for a slice of one."""
+    """Peak TFLOP/s of a GPU by name; None for unknown GPUs or precisions, and for GPU slices."""
     words = set(re.split(r"[^A-Za-z0-9]+", name))
     if PART in words:
         return None
@@ -42,25 +43,32 @@ def peak_tflops(name: str, precision: str) -> float | None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that a `--device` names; raises SettingsError where it is not there."""
+    """Resolve `--device`; raise SettingsError if the device is not available."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and os.environ.get("WORLD_SIZE", "1") != "1":
-        return torch.device("cuda")  # each rank takes its own of them, and no other
+        return torch.device("cuda")  # each rank uses its own GPU only
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(
-            f"--device {name}: is not to be had here ({str(error).splitlines()[0]}); try cpu"
-        ) from error
+        raise SettingsError(f"--device {name}: is not available ({str(error).splitlines()[0]}); try cpu") from error
     return device
 
 
 def check_devices(devices: int, device: str) -> None:
-    """Raise SettingsError where this machine has GPUs, but fewer than `--devices`; CPUs are shared by any number."""
+    """Raise SettingsError if this machine has GPUs, but fewer than `--devices`. CPUs can be shared by any number."""
     if device == "cpu" or not torch.cuda.is_available():
         return
     there = torch.cuda.device_count()
     if devices > there:
         raise SettingsError(f"--devices {devices}: this machine has {there}; give --devices {there}, or --device cpu")
+
+
+def limit_threads(ranks: int = 1) -> None:
+    """Divide this process's cores among the ranks: threads of torch on each, unless the user's OMP_NUM_THREADS says how many.
+
+    torch counts the cores of the affinity, but not the quota of control groups: threads beyond it are stopped in mid-operation.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores.usable()) // ranks))

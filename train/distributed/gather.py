@@ -15,10 +15,10 @@ from .collectives import FunctionContext
 
 
 def gather(local_BD: Tensor) -> Tensor:
-    """Concatenate the rows of all ranks in rank order: (B, ...) to (N, ...), B may differ from rank to rank.
+    """Concatenate the rows of all ranks in rank order: (B, ...) to (N, ...); B may differ between ranks.
 
-    Its gradient is what the losses of all ranks ask of this rank's rows, summed in at least float32. Any dtype and
-    device; the tensor itself where there is one rank. Raises LostRanksError where another rank is lost.
+    The gradient of this rank's rows sums over the losses of all ranks, in at least float32. Works for any dtype and device, and
+    returns the tensor itself with one rank. Raises LostRanksError if another rank is gone.
     """
     if collectives.ranks() == 1:
         return local_BD
@@ -27,7 +27,7 @@ def gather(local_BD: Tensor) -> Tensor:
 
 
 def gather_objects(objects: Sequence[Any]) -> list[Any]:
-    """Collect the JSON values of all ranks in rank order, each once; tuples come back as lists on one rank too."""
+    """Collect the JSON values of all ranks in rank order. Tuples become lists, also with one rank."""
     lines = "".join(json.dumps(each) + "\n" for each in objects).encode()
     all_lines = gather(torch.from_numpy(np.frombuffer(lines, np.uint8).copy())).numpy().tobytes()
     return [json.loads(line) for line in all_lines.splitlines()]

@@ -1,4 +1,4 @@
-"""All-reduce of gradients, in buckets."""
+"""Bucketed all-reduce of gradients."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from . import collectives
 
 BUCKET_BYTES = 32 * 2**20
-"""Gradients that are sent at once."""
+"""Maximum bytes per all-reduce."""
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], *, bucket_bytes: int = BUCKET_BYTES) -> None:
-    """Replace every gradient by its mean over the ranks, `bucket_bytes` at a time.
+    """Replace every gradient by its mean over ranks, `bucket_bytes` at a time.
 
-    A parameter that no rank has used keeps no gradient, as in one process; one that some have used counts as zero on
-    the others. What is not finite on one rank is so on all. Raises LostRanksError where another rank is lost.
+    A parameter without a gradient on any rank keeps none, as in one process; one with a gradient on some ranks counts as zero
+    on the others. Non-finite values on one rank spread to all. Raises LostRanksError if another rank is gone.
     """
     learning = [parameter for parameter in parameters if parameter.requires_grad]
     if collectives.ranks() == 1 or not learning:
@@ -39,7 +39,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], *, bucket_bytes: int =
 
 
 def _buckets(tensors: Iterable[Tensor], most_bytes: int) -> Iterator[list[Tensor]]:
-    """Neighbours of one type, together no more than `most_bytes` unless one alone is."""
+    """Group consecutive tensors of equal dtype, up to `most_bytes` per group unless one tensor alone is larger."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         full = sum(each.nbytes for each in bucket) + tensor.nbytes > most_bytes

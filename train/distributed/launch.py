@@ -1,7 +1,7 @@
-"""Start the ranks of this machine for whoever asks for `--devices N`; several machines need torchrun.
+"""Start local ranks for `--devices N`; several machines need torchrun.
 
-The ranks meet in a file, so no port is opened and none can be taken. What one of them is told to do, all are; where one
-fails the others are ended, and the first cause is what the user reads.
+Ranks rendezvous through a file, so no port is opened. A signal is forwarded to all ranks. If one rank fails, the others are
+stopped and the first cause is reported.
 """
 
 import os
@@ -14,35 +14,35 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-import torch
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, start_processes
 
 from kinetics_sounds.command import FAULT, command
 from kinetics_sounds.errors import LostRanksError
 
-from .process_group import MEETING
+from .devices import limit_threads
+from .process_group import RENDEZVOUS
 
 GRACE_SECONDS = 10.0
-"""For ranks to end by themselves when another has failed."""
+"""Seconds for ranks to exit by themselves after another has failed."""
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 Told = TypeVar("Told")
 
 
 def is_rank() -> bool:
-    """Whether this process was started as one of several."""
+    """Whether this process was started as one of several ranks."""
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def leads() -> bool:
-    """Whether this process is the only one, or the first of several: the one that speaks for all."""
+def is_main() -> bool:
+    """Whether this process is rank 0 or the only one."""
     return not is_rank() or os.environ.get("RANK") == "0"
 
 
 def ranks(task: Callable[[Told], int], told: Told, *, devices: int, prog: str) -> int:
-    """Run `task(told)` in so many ranks, both of which can be pickled; returns the exit code of all of them.
+    """Run `task(told)` in `devices` ranks; return the common exit code. `task` and `told` must be picklable.
 
-    A signal that asks to stop goes to every rank. Where the starting process is killed the ranks are interrupted.
+    Stop signals are forwarded to every rank. If the starting process is killed, the ranks are interrupted.
     """
     with tempfile.TemporaryDirectory(prefix="ks-ranks-") as name:
         folder = Path(name)
@@ -54,15 +54,16 @@ def ranks(task: Callable[[Told], int], told: Told, *, devices: int, prog: str) -
                 while not started.join(grace_period=GRACE_SECONDS):
                     pass
             except ProcessException as error:
-                return _told(folder, devices, error)
+                return _failure(folder, devices, error)
         return max(int((folder / f"{rank}.code").read_text()) for rank in range(devices))
 
 
 def _rank(rank: int, task: Callable[[Told], int], told: Told, size: int, folder: str, prog: str) -> None:
-    """In a rank: do the task; an error is left in a file for the starting process to tell."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), **{MEETING: f"file://{folder}/meet"})
-    if "OMP_NUM_THREADS" not in os.environ:  # else each would take all cores, and they would wait for each other
-        torch.set_num_threads(max(1, torch.get_num_threads() // size))
+    """Entry point of a rank: run the task, and write an error to a file for the starting process to report."""
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), **{RENDEZVOUS: f"file://{folder}/meet"}
+    )
+    limit_threads(size)  # else each would use all cores, and they would compete
     place = Path(folder)
 
     def run() -> int:
@@ -80,23 +81,21 @@ def _rank(rank: int, task: Callable[[Told], int], told: Told, size: int, folder:
         sys.exit(code)
 
 
-def _told(folder: Path, size: int, error: ProcessException) -> int:
-    """Say once what ended the ranks: the causes, or what they led to where nothing else is known."""
+def _failure(folder: Path, size: int, error: ProcessException) -> int:
+    """Report what ended the ranks: root causes if known, else consequences."""
     told = {rank: (folder / f"{rank}.error") for rank in range(size) if (folder / f"{rank}.error").exists()}
     causes = {rank: path for rank, path in told.items() if not (folder / f"{rank}.lost").exists()}
     for text in dict.fromkeys(path.read_text() for path in (causes or told).values()):
         print(text, file=sys.stderr)
     if not causes:
-        print(
-            f"ks: rank {error.error_index} of {size} ended: {_ending(error)}; see what it wrote above", file=sys.stderr
-        )
+        print(f"ks: rank {error.error_index} of {size} ended: {_ending(error)}; see its output above", file=sys.stderr)
     first = next(iter(causes), None)
     code = folder / f"{first}.code"
     return int(code.read_text()) if code.exists() else FAULT
 
 
 def _ending(error: ProcessException) -> str:
-    """How a process ended, in words."""
+    """Describe how a process ended."""
     if not isinstance(error, ProcessExitedException):
         return "it raised an error"
     return f"killed by {error.signal_name}" if error.signal_name else f"exit code {error.exit_code}"

@@ -1,4 +1,4 @@
-"""Join the ranks that torchrun or `launch` started, and part from them."""
+"""Join and leave the process group of the ranks that torchrun or `launch` started."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -12,37 +12,37 @@ import torch.distributed.nn.functional
 
 from kinetics_sounds.errors import RunError
 
-from . import collectives
+from . import collectives, devices
 
 # `torch.distributed.nn.functional` is imported above, though nothing here calls it, because the default arguments of its
 # functions are the process group that there is at its first import, which torch's compiler does whenever it likes. A group
 # held so outlives `destroy_process_group`, and its threads abort the process now and then as Python ends.
 
-MEETING = "KINETICS_SOUNDS_MEETING"
-"""Environment variable: the URL where ranks meet that `launch` started; torchrun's have env://."""
+RENDEZVOUS = "KINETICS_SOUNDS_MEETING"
+"""Environment variable with the rendezvous URL of ranks started by `launch`; torchrun's ranks use env://."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A process's place among those that learn together."""
+    """Rank, world size and device of a process."""
 
     rank: int
     size: int
     device: torch.device
-    """Of this rank alone."""
+    """Device of this rank."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the rank that writes files and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
-    def say(self, text: str) -> None:
-        """Print it once for all ranks."""
-        if self.leads:
+    def print_main(self, text: str) -> None:
+        """Print on rank 0 only."""
+        if self.is_main:
             print(text)
 
-    def share(self, total: int) -> range:
-        """The rank's part of `total` things: the parts in rank order are all of them, and differ in size by one at most."""
+    def local_slice(self, total: int) -> range:
+        """Slice of `total` items for this rank; slices are in rank order and differ in size by at most one."""
         return range(total)[collectives.part(total, rank=self.rank, size=self.size)]
 
 
@@ -54,13 +54,14 @@ def start(
     init_method: str | None = None,
     timeout_seconds: float = 1800.0,
 ) -> Iterator[World]:
-    """Join the ranks that torchrun started, and part from them at the end; alone where it started none or one.
+    """Join the process group for the duration of the block; a no-op with one process.
 
-    They meet at `init_method`, else where `MEETING` says, else as torchrun has it. A rank on CUDA takes the device of its
-    local number. An exchange that takes longer than `timeout_seconds` fails.
-    Raises RunError where the environment is no rank's, there is no such device, or the others cannot be met.
+    The rendezvous is `init_method`, else `RENDEZVOUS`, else torchrun's. On CUDA, a rank takes the device of its local rank. A
+    collective that takes longer than `timeout_seconds` fails. Raises RunError if the environment does not describe a rank, the
+    device does not exist, or the other ranks cannot be reached.
     """
     if environ.get("WORLD_SIZE", "1") == "1":
+        devices.limit_threads()
         yield World(0, 1, device)
         return
     rank, size, local = _place(environ)
@@ -71,15 +72,16 @@ def start(
     try:
         dist.init_process_group(
             backend,
-            init_method=init_method or environ.get(MEETING, "env://"),
+            init_method=init_method or environ.get(RENDEZVOUS, "env://"),
             rank=rank,
             world_size=size,
             timeout=timedelta(seconds=timeout_seconds),
         )
     except (RuntimeError, ValueError) as error:
         raise RunError(
-            f"rank {rank} of {size}: cannot meet the others by {backend} ({collectives.first_line(error)}); see that all of "
-            "them run, that each reaches MASTER_ADDR:MASTER_PORT, and set GLOO_SOCKET_IFNAME where a machine has several networks"
+            f"rank {rank} of {size}: cannot reach the other ranks with {backend} ({collectives.first_line(error)}); "
+            "check that all are running and can reach MASTER_ADDR:MASTER_PORT, and set GLOO_SOCKET_IFNAME on machines with "
+            "several networks"
         ) from error
     try:
         yield World(rank, size, device)
@@ -88,7 +90,7 @@ def start(
 
 
 def _place(environ: Mapping[str, str]) -> tuple[int, int, int]:
-    """Rank, number of ranks and rank on this machine, as torchrun tells them."""
+    """Rank, world size and local rank from torchrun's environment variables."""
     told = {name: environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     try:
         rank, size, local = (int(value or "") for value in told.values())
@@ -96,18 +98,18 @@ def _place(environ: Mapping[str, str]) -> tuple[int, int, int]:
         rank, size, local = -1, 0, 0
     if not 0 <= rank < size or not 0 <= local <= rank:
         raise RunError(
-            f"environment: {' '.join(f'{name}={value}' for name, value in told.items() if value is not None)} is no rank's "
-            "place; start the ranks with torchrun, or unset WORLD_SIZE to run alone"
+            f"environment: {' '.join(f'{name}={value}' for name, value in told.items() if value is not None)} does not "
+            "describe a rank; start the ranks with torchrun, or unset WORLD_SIZE to run alone"
         )
     return rank, size, local
 
 
 def _own_device(local: int) -> torch.device:
-    """The CUDA device of a rank on this machine, made the current one."""
-    devices = torch.cuda.device_count()
-    if local >= devices:
+    """CUDA device of a local rank, made the current device."""
+    there = torch.cuda.device_count()
+    if local >= there:
         raise RunError(
-            f"LOCAL_RANK {local}: this machine shows {devices} CUDA devices; start as many ranks a machine "
+            f"LOCAL_RANK {local}: this machine has {there} CUDA devices; start as many ranks per machine "
             "(torchrun --nproc_per_node), or give --device cpu"
         )
     torch.cuda.set_device(local)

@@ -1,4 +1,4 @@
-"""Batch norm over the samples of all ranks, on any device."""
+"""Batch normalization synchronized across ranks, on any device."""
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +11,14 @@ from .collectives import FunctionContext
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over the samples of all ranks, on any device; in evaluation, or on one rank, the plain one.
+    """Batch normalization over the samples of all ranks; plain batch norm in evaluation mode or with one rank.
 
-    Statistics and running statistics are those of one process that sees all slices, however unequal; they are computed
-    in at least float32. (`torch.nn.SyncBatchNorm` has no CPU kernel.)
+    Statistics and running statistics equal those of a single process with the whole batch, for unequal slices too; they are
+    computed in at least float32. (`torch.nn.SyncBatchNorm` has no CPU kernel.)
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that PyTorch gave it
-        """Normalise each channel of (B, C, ...); raises ValueError where a rank has no sample."""
+        """Normalize each channel of (B, C, ...); raises ValueError if a rank has no sample."""
         if not self.training or collectives.ranks() == 1:
             return super().forward(input)
         if not input.numel():
@@ -42,14 +42,14 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def convert_sync_batchnorm(module: nn.Module) -> None:
-    """Make every batch norm in a module a `SyncBatchNorm`, in place: parameters, names, hooks and sharing stay."""
+    """Replace every batch norm in a module by `SyncBatchNorm`, in place; parameters, names, hooks and sharing stay."""
     for each in module.modules():
         if isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             each.__class__ = SyncBatchNorm  # type: ignore[assignment]  # only what it does is different
 
 
 class _Normalise(torch.autograd.Function):
-    """Batch norm of all ranks' rows; gradients follow the convention of `gather`."""
+    """Autograd function of the synchronized normalization; gradients follow the convention of `gather`."""
 
     @staticmethod
     def forward(
@@ -76,7 +76,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def _moments(local: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and biased variance of each channel over all ranks, (C,) each, and how many values they are of, (1,)."""
+    """Mean and biased variance of each channel over all ranks, (C,) each, and the number of values, (1,)."""
     wide = local.detach().to(collectives.accumulation_dtype(local))
     variance_C, mean_C = torch.var_mean(wide, _rest(local), correction=0)
     count_1 = wide.new_full((1,), local.numel() // local.shape[1])
@@ -89,7 +89,7 @@ def _moments(local: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _rest(values: Tensor) -> list[int]:
-    """Every axis but the channels'."""
+    """All axes except the channel axis."""
     return [axis for axis in range(values.ndim) if axis != 1]
 
 

@@ -1,1 +1,1 @@
-"""The training loop and what it is made of: build, setup, step, trainer, checkpoint, resume, validate, metrics, bench."""
+"""The training loop: model construction, steps, checkpoints, resume, validation, metrics and benchmark."""

@@ -1,10 +1,12 @@
-"""ks-train bench: how fast data comes, how fast the model learns, how fast both are together, and which of them bounds."""
+"""ks-train bench: throughput of the data loader, of the model, and of both together, and which one is the bottleneck."""
 
 import itertools
 import json
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
 from ..config import recipes, run_folder
-from ..config.settings import TrainSettings, read_settings_as, told_by_config
+from ..config.settings import TrainSettings, paths_from_config, read_settings_as
 from ..data import dataset, fetcher, loader, sampler
 from ..data.bad_samples import BadSampleLog
 from ..distributed import devices
@@ -29,71 +31,76 @@ from .setup import make_components
 from .step import NotFiniteError
 
 WARM_UP = 3
-"""Steps that are not counted: workers start, memory is taken, kernels are chosen."""
+"""Warm-up steps that are not measured."""
 FOREVER = 10**9
-"""Steps of an order that is read for as long as the clock says."""
-DATA_SHARE = 0.05
-"""Both together within this of the model alone: data does not bound."""
+"""More steps than any measurement takes."""
+AS_FAST = 0.95
+"""If both together reach this fraction of the speed of one alone, that one is the bottleneck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(TrainSettings):
-    """Measure the loader alone, the model alone on one cached batch, and both together. Nothing is saved but the result.
+class BenchSettings(TrainSettings):
+    """Measure the throughput of the loader, of the model on one cached batch, and of both together.
 
     Examples:
       ks-train bench
       ks-train bench --config avcl_k32 --batch 64 --workers 12
       ks-train bench --config avcl_tiny --seconds 5 --out bench
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
+    out: Path | None = None
+    """Folder to write bench.json to. Default: print the result only."""
+    json: bool = False
+    """Print the result as JSON on standard output; all else goes to standard error."""
     seconds: float = 20.0
-    """Seconds of each of the three measurements, at least; two steps are always measured."""
+    """Minimum seconds per measurement; at least two steps are measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Of one of the three."""
+    """Result of one measurement."""
 
     samples_per_second: float
     wait_share: float
-    """Of the time, spent waiting for data."""
+    """Fraction of the time spent waiting for data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """All that was measured."""
+    """Results of all three measurements."""
 
     loader: Speed
     model: Speed
     both: Speed
     account: Mapping[str, float]
-    """The loader's own, of both together."""
+    """Loader statistics of both together."""
     peak_bytes: int
-    """Of the device's memory, where it keeps count, else 0."""
+    """Peak device memory in bytes; 0 if the device does not report it."""
     mfu: float | None = None
-    """Of the model alone: its operations as a share of the device's peak; None where that is not known."""
+    """Model FLOPs utilization of the model alone; None if the device's peak is unknown."""
 
     @property
     def bound(self) -> str:
-        """What more of would make training faster."""
-        if self.both.samples_per_second >= (1 - DATA_SHARE) * self.model.samples_per_second:
+        """The bottleneck: "the model", "the loader" or "the cores"."""
+        if self.both.samples_per_second >= AS_FAST * self.model.samples_per_second:
             return "the model"
-        if self.both.wait_share < DATA_SHARE:  # slower than alone, but not for want of data: they share the cores
-            return "the model"
-        return "the loader"
+        if self.both.samples_per_second >= AS_FAST * self.loader.samples_per_second:
+            return "the loader"
+        return "the cores"  # loader and model compete for them
 
 
 def bench(argv: Sequence[str]) -> int:
-    """Measure as argv and recipe say; returns the exit code."""
-    parsed = read_settings_as(Settings, argv, prog="ks-train bench")
-    print(told_by_config(argv, parsed), end="")
+    """Run `ks-train bench`; return the exit code."""
+    parsed = read_settings_as(BenchSettings, argv, prog="ks-train bench")
+    say = sys.stderr if parsed.settings.json else sys.stdout
+    print(paths_from_config(argv, parsed), end="", file=say)
     shards = run_folder.find_shards(parsed.settings, parsed.configs)
     split = dataset.open_split(parsed.settings, shards, parsed.settings.train_split)
     if not parsed.configs:
         parsed = read_settings_as(
-            Settings, ["--config", recipes.recipe_for(split.dataset.classes), *argv], prog="ks-train bench"
+            BenchSettings, ["--config", recipes.recipe_for(split.dataset.classes), *argv], prog="ks-train bench"
         )
     settings = parsed.settings
     if settings.batch > len(split):
@@ -104,31 +111,32 @@ def bench(argv: Sequence[str]) -> int:
     device = devices.pick_device(settings.device)
     print(
         f"recipe: {run_folder.recipe_name(parsed.configs[-1])}, batch {settings.batch}, {settings.workers} workers, {device}\n"
-        f"shards: {shards}, {split.name}: {len(split)} samples"
+        f"shards: {shards}, {split.name}: {len(split)} samples",
+        file=say,
     )
     try:
         result = measure(parsed, split, device, shards=shards)
     except NotFiniteError as error:
         raise RunError(f"loss not finite ({error}); bench a recipe that learns, with a lower --optim.lr") from error
-    print(told(result))
+    document = {"bound": result.bound, **_flat(result)}
+    print(json.dumps(document) if settings.json else format_result(result))
     if settings.out is not None:
-        document = {"bound": result.bound, **_flat(result)}
         files.write_bytes(settings.out / "bench.json", (json.dumps(document, indent=2) + "\n").encode())
-        print(f"result: {settings.out / 'bench.json'}")
+        print(f"result: {settings.out / 'bench.json'}", file=say)
     return DONE
 
 
-def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, shards: Address) -> Result:
-    """The three speeds, one after the other; raises NotFiniteError."""
+def measure(parsed: Parsed[BenchSettings], split: Split, device: torch.device, *, shards: Address) -> Result:
+    """Run the three measurements one after the other; raises NotFiniteError."""
     settings, world = parsed.settings, World(0, 1, device)
     data = run_folder.data_of(split, settings)
-    learner = make_components(parsed, split, data, world)
-    built, updates = learner.built, learner.updates
+    components = make_components(parsed, split, data, world)
+    built, train_step = components.bundle, components.train_step
     facts = run_folder.facts(split, data, recipe="", shards=shards, versions=resume.versions())
     resume.begin(parsed, built.method, facts, world)
     built.method.on_epoch(Moment(settings.seed, 0, 0), torch.from_numpy(split.label_index_N))
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed)
-    quarantine = BadSampleLog(None, split, most_share=settings.max_bad_share)
+    bad_log = BadSampleLog(None, split, max_bad_fraction=settings.max_bad_fraction)
 
     def batches() -> Any:  # noqa: ANN401 - a context manager of Batches
         order = sampler.Order(
@@ -138,12 +146,12 @@ def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, sha
             first_step=0,
             steps=FOREVER,
             window=build.window(settings, split),
-            accumulate=settings.accumulate,
+            grad_accum_steps=settings.grad_accum_steps,
         )
-        return loader.train_batches(samples, order, loading=build.loading(settings, device), quarantine=quarantine)
+        return loader.train_batches(samples, order, loading=build.loading(settings, device), bad_log=bad_log)
 
     def learn(batch: Mapping[str, Tensor]) -> None:
-        updates(batch, Moment(settings.seed, 0, 0))
+        train_step(batch, Moment(settings.seed, 0, 0))
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -155,13 +163,13 @@ def measure(parsed: Parsed[Settings], split: Split, device: torch.device, *, sha
         both = _speed(found, learn, settings, device)
         account = found.account()
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-    used = learner.utilization
+    used = components.utilization
     mfu = used.mfu(model_alone.samples_per_second) if used is not None else None
     return Result(loader=alone, model=model_alone, both=both, account=account, peak_bytes=peak, mfu=mfu)
 
 
-def _speed(batches: Iterable[dict[str, Tensor]], use: Any, settings: Settings, device: torch.device) -> Speed:  # noqa: ANN401
-    """Samples a second that come and are used."""
+def _speed(batches: Iterable[dict[str, Tensor]], use: Any, settings: BenchSettings, device: torch.device) -> Speed:  # noqa: ANN401
+    """Samples per second loaded and used."""
     source = iter(batches)
     for batch in itertools.islice(source, WARM_UP):
         use(batch)
@@ -174,7 +182,7 @@ def _speed(batches: Iterable[dict[str, Tensor]], use: Any, settings: Settings, d
         use(batch)
         steps += 1
         if device.type == "cuda" and steps % settings.log_every == 0:
-            _synchronise(device)  # as the trainer does when it writes its metrics: the host must not run ahead for ever
+            _synchronise(device)  # like the trainer when it logs, so that the host does not run ahead indefinitely
     _synchronise(device)
     elapsed = time.perf_counter() - began
     return Speed(samples_per_second=steps * settings.batch / elapsed, wait_share=waited / elapsed)
@@ -196,8 +204,8 @@ def _flat(result: Result) -> dict[str, float]:
     }
 
 
-def told(result: Result) -> str:
-    """What was measured, in words."""
+def format_result(result: Result) -> str:
+    """Format the result for printing."""
     account = result.account
     share = result.both.samples_per_second / result.model.samples_per_second
     waiting = f"{result.both.wait_share:.0%} of the time waiting for data"
@@ -208,14 +216,15 @@ def told(result: Result) -> str:
         f"loader alone: {result.loader.samples_per_second:8.1f} samples/s",
         f"model alone:  {result.model.samples_per_second:8.1f} samples/s, on one cached batch",
         f"both:         {result.both.samples_per_second:8.1f} samples/s, {share:.0%} of the model alone; {waiting}",
-        f"a sample: decode {times[0]}, read {times[1]}; {account['queue_depth']:.1f} batches stood ready",
+        f"a sample: decode {times[0]}, read {times[1]}; {account['queue_depth']:.1f} batches ready",
     ]
     if result.mfu is not None:
         lines.append(f"mfu of the model alone: {result.mfu:.1%} of the device's peak")
     if result.peak_bytes:
         lines.append(f"peak memory of the device: {result.peak_bytes / 1e9:.1f} GB")
     remedy = {
-        "the model": "more --workers would change nothing",
-        "the loader": "give more --workers, shards of --codec jpeg, or to clip_and_mel --clip_and_mel.start gop",
+        "the model": "more --workers would not help",
+        "the loader": "use more --workers, shards packed with --codec jpeg, or --clip_and_mel.start gop",
+        "the cores": "loader and model compete for them: use more cores, or shards packed with --codec jpeg",
     }
     return "\n".join([*lines, f"bound by: {result.bound} ({remedy[result.bound]})"])

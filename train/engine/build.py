@@ -1,4 +1,4 @@
-"""Build a run's model from its settings: bounded, seeded, on whatever data the method is told of."""
+"""Build a run's model from its settings, seeded, with a limit on its size."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,22 +22,25 @@ from ..interface import Batch, Data, Method, Moment, Output
 from ..models.backbones import tied_copy
 
 MOST_PARAMETERS = 1 << 32
-"""Of a model: 150 times those of the paper."""
+"""Maximum parameters of a model: 150 times those of the paper."""
 MOST_UNSEEN = 1 << 16
-"""No setting of a model is larger that takes memory before its parameters are counted."""
+"""Maximum of any numeric model setting, if the model cannot be built on the meta device."""
 
 
 def loading(settings: TrainSettings, device: torch.device) -> Loading:
-    """How batches come to the device."""
+    """Data-loading options of a run."""
     return Loading(
-        workers=settings.workers, ahead=settings.ahead, sample_seconds=settings.sample_seconds, device=device
+        workers=settings.workers,
+        prefetch_batches=settings.prefetch_batches,
+        sample_timeout=settings.sample_timeout,
+        device=device,
     )
 
 
 def window(settings: TrainSettings, split: Split) -> int | None:
-    """Shards that are shuffled together: None is all of them.
+    """Shards to shuffle together; None: all.
 
-    Of a remote set that does not fit into it, as many as half the cache holds, so that the next ones can come meanwhile.
+    For a remote shard set larger than the cache: as many as fill half of it, so that the next ones can be prefetched meanwhile.
     """
     if settings.window is not None or split.cache is None:
         return settings.window
@@ -47,42 +50,42 @@ def window(settings: TrainSettings, split: Split) -> int | None:
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """What a run's settings make: the model, and how its inputs are made."""
+    """The method with its encoders, and the view that makes its inputs."""
 
     method: Method
     view: ModuleType
     view_settings: Any
 
     def output(self, arrays: Mapping[str, Tensor], moment: Moment, *, trains: bool = True) -> Output:
-        """What the method says of a micro-batch of the loader's arrays, on the model's device.
+        """Run the method on a micro-batch of loader arrays, on the model's device.
 
-        `trains` says that they are rows of the training split.
+        `trains`: the rows are from the training split.
         """
-        with torch.autocast(arrays["place"].device.type, enabled=False):  # bf16 has a step of a grey level
+        with torch.autocast(arrays["place"].device.type, enabled=False):  # bf16 cannot represent all gray levels
             made = self.view.augment(arrays, self.view_settings)
         batch = Batch(
             video=made.get("video"),
             audio=made.get("audio"),
             label=arrays["label"],
             place=arrays["place"],
-            row=arrays["number"] if trains else None,
+            row=arrays["index"] if trains else None,
         )
         output: Output = self.method(batch, moment)
         return output
 
 
-def outline(parsed: Parsed[SomeSettings], data: Data) -> Method:
-    """The model of a run without its numbers, which takes no memory; raises SettingsError for one that nobody could have.
+def build_meta(parsed: Parsed[SomeSettings], data: Data) -> Method:
+    """Build the model on the meta device, without memory; raise SettingsError if it is invalid or too large.
 
-    A model that cannot be made without numbers (one that asks a tensor for its `item()`) is made with them.
+    A model that needs real values during construction (a tensor's `item()`) is built with them.
     """
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 model = _build(parsed, data).method
         except (RuntimeError, OverflowError, TypeError) as error:
-            if _largest(parsed) > MOST_UNSEEN:  # perhaps of sizes that have no product in 64 bits
-                raise SettingsError(f"{_networks(parsed)}: makes no model ({first_line(error)})") from error
+            if _largest(parsed) > MOST_UNSEEN:  # sizes may overflow 64 bits
+                raise SettingsError(f"{_networks(parsed)}: cannot build the model ({first_line(error)})") from error
             model = _build(parsed, data).method
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > MOST_PARAMETERS:
@@ -94,20 +97,20 @@ def outline(parsed: Parsed[SomeSettings], data: Data) -> Method:
 
 
 def _networks(parsed: Parsed[SomeSettings]) -> str:
-    """The options of a run's backbones, as a message names them."""
+    """The backbone options of a run, for messages."""
     return ", ".join(f"--{name}" for name in dict.fromkeys(backbones_of(parsed.settings)))
 
 
 def _largest(parsed: Parsed[SomeSettings]) -> float:
-    """The largest number among the settings of a run's method and backbones."""
+    """Largest number among the settings of a run's method and backbones."""
     names = (parsed.settings.method, *backbones_of(parsed.settings))
     groups = (dataclasses.asdict(parsed.groups[name]) for name in names)
     return max((value for group in groups for value in group.values() if isinstance(value, int | float)), default=0)
 
 
 def build_model(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
-    """The untrained model of a run on such data: its weights are a function of the seed. Raises as `outline`."""
-    outline(parsed, data)
+    """Build the untrained model of a run; its weights are a function of the seed. Raises like `build_meta`."""
+    build_meta(parsed, data)
     return _build(parsed, data)
 
 
@@ -122,7 +125,7 @@ def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
     audio = _audio_encoder(parsed, audio_backbone, video)
     try:
         model: Method = method.build(parsed.groups[chosen.method], video=video, audio=audio, data=data)
-        if data.samples:  # evaluation may look at other clips
+        if data.samples:  # evaluation may use other clips
             model.check(view.inputs(view_settings))
     except ValueError as error:
         raise SettingsError(f"--{chosen.method}: {error}") from error
@@ -136,7 +139,7 @@ def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
 
 
 def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn.Module) -> nn.Module:
-    """An encoder for the audio as the view lays it out, or one with the video's own weights."""
+    """Build the audio encoder for the view's layout, or tie it to the video encoder's weights."""
     chosen = parsed.settings
     _, name = backbones_of(chosen)
     network, channels = parsed.groups[name], parsed.groups[chosen.view].audio_channels
@@ -157,5 +160,5 @@ def _audio_encoder(parsed: Parsed[SomeSettings], backbone: ModuleType, video: nn
 
 
 def rebuild(folder: Path) -> ModelBundle:
-    """The untrained model of a run, for evaluation: without memory banks."""
-    return build_model(run_folder.model_of(folder), run_folder.evaluated(run_folder.read_facts(folder)))
+    """Build the untrained model of a run for evaluation, without memory banks."""
+    return build_model(run_folder.model_of(folder), run_folder.data_for_evaluation(run_folder.read_facts(folder)))

@@ -1,7 +1,7 @@
-"""Checkpoints as folders: safetensors for every tensor, JSON for the rest, no pickle, so a stranger's is safe to load.
+"""Checkpoints as folders of safetensors and JSON, without pickle, so files from untrusted sources are safe to load.
 
 CHECKPOINTS/step-00000500/model.safetensors
-                         /replicated.safetensors    of methods that have such buffers (`interface.Method.REPLICATED`)
+                         /replicated.safetensors    if the method has such buffers (`interface.Method.REPLICATED`)
                          /optimizer.safetensors
                          /state.json
 """
@@ -33,9 +33,9 @@ from . import checkpoint_state
 
 log = logging.getLogger("kinetics_sounds")
 OLD = ".old"
-"""Suffix of a checkpoint whose step is being saved again."""
+"""Suffix of a checkpoint that is being replaced by a new save of the same step."""
 _PASSING = re.compile(rf"step-\d{{8,}}(?:{re.escape(OLD)})?{re.escape(files.PART)}")
-"""Names of folders that are no checkpoint yet, or none any more."""
+"""Names of incomplete or doomed checkpoint folders."""
 
 
 def save(
@@ -48,10 +48,10 @@ def save(
     keep: int,
     best: int | None = None,
 ) -> Path:
-    """Write `step-…` under a temporary name, sync, rename; then drop all but the newest `keep` and that of step `best`.
+    """Write `step-…` atomically, then delete all but the newest `keep` checkpoints and that of step `best`.
 
-    Returns its path. Raises OSError where the disk is full or fails: then nothing of it is left, and all others are. A checkpoint
-    of the same step stays, as `step-….old`, until the new one has its name.
+    Returns its path. Raises OSError if the disk is full or fails: then no part of it remains and all other checkpoints are
+    intact. An existing checkpoint of the same step remains as `step-….old` until the new one is complete.
     """
     path = folder / _name(step)
     part, before = path.with_name(path.name + files.PART), path.with_name(path.name + OLD)
@@ -59,7 +59,7 @@ def save(
     tidy(folder)
     try:
         _write(part, model, optimizer, {"schema": checkpoint_state.SCHEMA, "step": step, **state})
-        if path.exists():  # the same step, saved again by a run that went back to before it
+        if path.exists():  # the same step, saved again after resuming from an earlier one
             path.replace(before)
         part.replace(path)
     except Exception:
@@ -73,9 +73,9 @@ def save(
 
 
 def tidy(folder: Path, *, keep: int | None = None, best: int | None = None) -> None:
-    """Remove what a save that was killed, or that met a fault, left over; of the checkpoints all but the newest `keep`.
+    """Delete leftovers of an interrupted save, and all checkpoints but the newest `keep` and that of step `best`.
 
-    That of step `best` stays too. None: they all do.
+    `keep=None` keeps all checkpoints.
     """
     for left in list(folder.glob(f"step-*{files.PART}")):
         if _PASSING.fullmatch(left.name):
@@ -90,12 +90,12 @@ def tidy(folder: Path, *, keep: int | None = None, best: int | None = None) -> N
 
 
 def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Fill the folder of a checkpoint, and sync it."""
+    """Write all files of a checkpoint and sync them to disk."""
     part.mkdir()
     told = part / "state.json"
     with files.named(told):
         told.write_text(json.dumps(state, indent=2) + "\n")
-    # Copies, for safetensors has no word for two names of one tensor.
+    # Copies, because safetensors does not support shared tensors.
     values = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
     apart = {name: values.pop(name).cpu() for name in [*values] if name.startswith(replicated(model))}
     all_files = {"model": values, "optimizer": _optimizer_tensors(model, optimizer)}
@@ -104,7 +104,7 @@ def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     needed = sum(each.nbytes for tensors in all_files.values() for each in tensors.values())
     for name, tensors in all_files.items():
         _save_tensors(tensors, part / f"{name}.safetensors", needed=needed)
-        (part / f"{name}.safetensors").chmod(stat.S_IMODE(told.stat().st_mode))  # safetensors makes it 0600
+        (part / f"{name}.safetensors").chmod(stat.S_IMODE(told.stat().st_mode))  # safetensors creates it with mode 0600
     for file in part.iterdir():
         with file.open("rb+") as written, files.named(file):
             os.fsync(written.fileno())
@@ -112,7 +112,7 @@ def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path, *, needed: int) -> None:
-    """As safetensors does; raises the OSError that it hides in the words of its own, and what the checkpoint needs in all."""
+    """Save tensors; on failure raise the OSError behind safetensors' own error, with the bytes that the checkpoint needs."""
     with files.named(path, needed=needed):
         try:
             save_file(tensors, path)
@@ -127,23 +127,25 @@ def _name(step: int | None) -> str:
 
 
 def _of(folder: Path, name: str) -> Path:
-    """The checkpoint of that name, or the one before it where a kill came as its step was being saved again."""
+    """Path of a checkpoint by name, or of its `.old` version if a save of the same step was interrupted."""
     return next((path for path in _all(folder) if path.name == name + OLD), folder / name)
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint, or None."""
+    """The newest complete checkpoint, or None."""
     found = _all(folder)
     return found[-1] if found else None
 
 
 def find(folder: Path, name: str) -> Path:
-    """The checkpoint called `last`, `best`, or by its own name; raises RunError that lists those there are."""
+    """Find the checkpoint `last`, `best`, or by name; raise RunError that lists those available."""
     path = latest(folder) if name in ("last", "best") else _of(folder, name)
     if name == "best" and path is not None:
         best = checkpoint_state.read_state(path).get("best")
         if not isinstance(best, dict):
-            raise RunError(f"{folder}: has no best checkpoint, as the run had no --val_split; take --checkpoint last")
+            raise RunError(
+                f"{folder}: has no best checkpoint, because the run had no --val_split; use --checkpoint last"
+            )
         path = _of(folder, _name(best["step"]))
     if path is None or not (path / "state.json").is_file():
         there = ", ".join(each.name for each in _all(folder)) or "none"
@@ -152,7 +154,7 @@ def find(folder: Path, name: str) -> Path:
 
 
 def check_shapes(path: Path, model: nn.Module) -> None:
-    """Raise RunError where a model, of which nothing is in memory, is not the checkpoint's: only its header is read."""
+    """Raise RunError if a model on the meta device does not match the checkpoint. Reads only the header."""
     file = path / "model.safetensors"
     with _readable(file), safe_open(file, framework="pt") as found:
         there = {name: tuple(found.get_slice(name).get_shape()) for name in found.keys()}  # noqa: SIM118 - no mapping
@@ -167,9 +169,9 @@ def check_shapes(path: Path, model: nn.Module) -> None:
 
 
 def load_model(path: Path, model: nn.Module) -> None:
-    """Fill the model's weights and buffers; raises RunError where names or shapes differ.
+    """Load weights and buffers into a model; raises RunError if names or shapes differ.
 
-    Replicated buffers (banks, queues) are read where the model has them, which one built for evaluation has not.
+    Replicated buffers (banks, queues) are loaded only if the model has them; models built for evaluation do not.
     """
     found = _tensors(path / "model.safetensors")
     if any(name.startswith(replicated(model)) for name in model.state_dict()):
@@ -184,11 +186,11 @@ def load_model(path: Path, model: nn.Module) -> None:
 def load_common(
     path: Path, model: nn.Module, prefixes: tuple[str, ...], *, needed: tuple[str, ...] = (), after: str = ""
 ) -> str:
-    """Fill what begins with these prefixes from a checkpoint; says what.
+    """Initialize weights with these prefixes from a checkpoint; return a description of what was loaded.
 
-    The first two are the encoders', which have to be there. Of the others (a gate, heads) each is taken whole, where the
-    checkpoint has all of it in the same shapes. Raises RunError where it has no such encoders, or of other shapes, or lacks what
-    is `needed`, which a run of the method `after` has.
+    The first two prefixes are the encoders and required. Each other module (gate, head) is loaded if the checkpoint has all of
+    it in equal shapes. Raises RunError if the encoders are missing or of other shapes, or if anything `needed` is, which runs
+    of method `after` contain.
     """
     own, found = model.state_dict(), _tensors(path / "model.safetensors")
     if any(name.startswith(prefixes) for name in replicated(model)) and (path / "replicated.safetensors").is_file():
@@ -210,8 +212,8 @@ def load_common(
     for name in own:
         if name.startswith(needed) and name not in found:
             raise RunError(
-                f"{path}: has no {name.partition('.')[0]}; give the folder of a run of --method {after} (a published one has "
-                "its networks alone)"
+                f"{path}: has no {name.partition('.')[0]}; give the folder of a run of --method {after} (published "
+                "runs contain the networks only)"
             )
         if name.startswith(needed) and (there := tuple(found[name].shape)) != (here := tuple(own[name].shape)):
             raise RunError(
@@ -222,12 +224,15 @@ def load_common(
     try:
         model.load_state_dict(common, strict=False)
     except RuntimeError as error:
-        raise RunError(f"{path}: its encoders are others: {textwrap.shorten(str(error), 300)}") from error
+        raise RunError(f"{path}: its encoders differ: {textwrap.shorten(str(error), 300)}") from error
     return f"{', '.join(sorted({name.partition('.')[0] for name in common}))} from {path}"
 
 
 def _check_encoders(path: Path, found: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Raise RunError for two encoders where the model has one; warn of a shared encoder's statistics before they were apart."""
+    """Check that encoders are separate or shared in both; raise RunError if not.
+
+    Warns about a shared encoder of 0.1.0, which had one set of batch-norm statistics for both modalities.
+    """
     own = dict(model.named_parameters(remove_duplicate=False))
     pairs = {name: name.replace("video.", "audio.", 1) for name in found if name.startswith("video.")}
     pairs = {video: audio for video, audio in pairs.items() if audio in found}
@@ -240,30 +245,30 @@ def _check_encoders(path: Path, found: Mapping[str, Tensor], model: nn.Module) -
     means = [video for video in pairs if video.endswith(".running_mean") and found[video].count_nonzero()]
     if means and collectives.is_main() and all(_same(found[mean], found[pairs[mean]]) for mean in means):
         log.warning(
-            "%s: was trained with one set of batch-norm statistics for both modalities (kinetics-sounds 0.1.0), so each is "
-            "evaluated with a mixture; some hundred steps more of ks-train tell them apart",
+            "%s: was trained with one set of batch-norm statistics for both modalities (kinetics-sounds 0.1.0), so "
+            "evaluation uses a mixture; a few hundred more steps of ks-train separate them",
             path,
         )
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers; a NaN is the same as another."""
+    """Whether two tensors are equal, with NaN equal to NaN."""
     return (one.shape, one.dtype) == (other.shape, other.dtype) and torch.allclose(
         one, other, rtol=0, atol=0, equal_nan=True
     )
 
 
 def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Fill the optimiser's state by parameter name; raises RunError where a parameter is not the model's."""
+    """Load the optimizer state by parameter name; raises RunError for a parameter that the model does not have."""
     numbers = {parameter: number for number, parameter in enumerate(_parameters(optimizer))}
     place = {name: (numbers[each], each) for name, each in model.named_parameters() if each in numbers}
     state: dict[int, dict[str, Tensor]] = {}
     for full, tensor in _tensors(path / "optimizer.safetensors").items():
         name, _, kind = full.rpartition("/")
         if name not in place:
-            raise RunError(f"{path}: its optimiser knows {name!r}, which the model has not")
+            raise RunError(f"{path}: its optimizer has {name!r}, which the model does not have")
         number, parameter = place[name]
-        if tensor.shape == parameter.shape:  # in the parameter's memory format: a step over two formats is slow
+        if tensor.shape == parameter.shape:  # in the parameter's memory format, because mixing formats is slow
             tensor = torch.empty_like(parameter).copy_(tensor)
         state.setdefault(number, {})[kind] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -276,7 +281,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Raise RunError with the remedy where the block cannot read a file of tensors."""
+    """Turn errors of reading a tensor file into a RunError with a remedy."""
     try:
         yield
     except Exception as error:
@@ -285,8 +290,8 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _os_error(error: Exception, path: Path) -> OSError | None:
-    """The system's error that safetensors, and torch for it, hide in words of their own."""
-    if isinstance(error, FileNotFoundError):  # as is said of any file that cannot be opened
+    """The OSError behind an error of safetensors or torch, or None."""
+    if isinstance(error, FileNotFoundError):  # safetensors raises this for any file that cannot be opened
         try:
             path.open("rb").close()
         except OSError as told:
@@ -309,12 +314,12 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """In the order in which an optimiser numbers them."""
+    """Parameters in the optimizer's order."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _all(folder: Path) -> list[Path]:
-    """Every whole checkpoint, oldest first; of a step that was being saved again, the one before where no new one is there."""
+    """All complete checkpoints, oldest first. Includes a `.old` one if its replacement was not completed."""
     found = {path.name: path for path in folder.glob("step-*") if path.is_dir() and path.suffix != files.PART}
     return [
         found[name] for name in sorted(found) if name.removesuffix(OLD) == name or name.removesuffix(OLD) not in found
@@ -322,7 +327,7 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _drop(path: Path) -> None:
-    """Remove a checkpoint so that no half of it is ever taken for a whole one."""
+    """Delete a checkpoint, so that an interrupted deletion never looks like a complete checkpoint."""
     doomed = path.with_name(path.name.removesuffix(OLD) + OLD + files.PART)
     path.replace(doomed)
     files.remove_folder(doomed)

@@ -1,4 +1,4 @@
-"""`state.json` of a checkpoint: how far a run was and what decided it. A stranger may say anything, so kinds are checked."""
+"""`state.json` of a checkpoint: progress, and the settings that must not change. Types are checked: it may be untrusted."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,18 +7,19 @@ from typing import Any
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
+from kinetics_sounds.renamed import rename_keys
 
 SCHEMA = 1
-"""Raised when a file changes its meaning; a reader refuses any other."""
+"""Schema version, raised when the meaning of the file changes; other versions are refused."""
 
 MOST_BYTES = 1 << 20
-"""state.json is not larger; it says a few dozen settings."""
-REMEDY = "remove that folder to use the checkpoint before it"
-SEE = "see that the disk is there and that you may read it"
+"""Maximum size of state.json."""
+REMEDY = "delete that folder to use the previous checkpoint"
+SEE = "check that the disk is available and that you may read it"
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """A checkpoint's JSON; raises RunError where it is damaged or of another schema."""
+    """Read the state of a checkpoint, with current names of renamed settings; raise RunError if damaged or of another schema."""
     try:
         state = files.read_json(path / "state.json", most_bytes=MOST_BYTES)
     except (OSError, ValueError) as error:
@@ -28,6 +29,10 @@ def read_state(path: Path) -> dict[str, Any]:
         raise RunError(
             f"{path}: is of schema {schema}, where this version reads {SCHEMA}; use the version that wrote it"
         )
+    try:
+        state = rename_keys(state, place=path / "state.json")
+    except ValueError as error:
+        raise RunError(f"{path / 'state.json'}: {error}; {REMEDY}") from error
     for name, (holds, what) in _KINDS.items():
         if not holds(state.get(name)):
             raise RunError(
@@ -74,10 +79,10 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "plateau": (lambda value: value is None or _is_plateau(value), "count of validations"),
     "scaler": (lambda value: value is None or _is_scaler(value), "state of a gradient scaler"),
 }
-"""What state.json may say of how far a run is, where it says it: a file of a stranger's may say anything."""
+"""Validator and description of each value of state.json that describes progress."""
 
 
 def unreadable(path: Path, error: Exception) -> RunError:
-    """That a file cannot be read, and the remedy: a checkpoint is not removed because the disk fails."""
+    """RunError for an unreadable file, with a remedy: do not delete a checkpoint because of a failing disk."""
     fault = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
     return RunError(f"{path}: cannot be read ({error}); {SEE if fault else REMEDY}")

@@ -1,4 +1,4 @@
-"""Operations of a step, and what share of its devices' peak a run reaches: MFU (PaLM, arXiv 2204.02311, appendix B)."""
+"""FLOPs of a step and model FLOPs utilization, MFU (PaLM, arXiv 2204.02311, appendix B)."""
 
 import logging
 from dataclasses import dataclass
@@ -22,42 +22,40 @@ log = logging.getLogger("kinetics_sounds")
 
 @dataclass(frozen=True, slots=True)
 class Utilization:
-    """What a speed is of what the devices could do."""
+    """Converts throughput to model FLOPs utilization."""
 
     flops: float
-    """Operations of a sample, forwards and backwards."""
+    """FLOPs per sample, forward and backward."""
     peak: float
-    """Operations a second that all devices of the run could do."""
+    """Peak FLOP/s of all devices of the run."""
 
     def mfu(self, samples_per_second: float) -> float:
-        """Model FLOPs utilisation, from 0 to 1: what is computed again for want of memory does not count."""
+        """Model FLOPs utilization in [0, 1]; recomputed activations do not count."""
         return samples_per_second * self.flops / self.peak
 
 
 def utilization(built: ModelBundle, parsed: Parsed[SomeSettings], data: Data, world: World) -> Utilization | None:
-    """Of a model that nothing has patched yet; None where the device's peak is neither known nor told."""
+    """Utilization of a model before it is compiled or patched; None if the device's peak is unknown."""
     settings = parsed.settings
     peak = settings.peak_tflops
     if peak is None and world.device.type == "cuda":
         peak = devices.peak_tflops(torch.cuda.get_device_name(world.device), settings.precision)
     if not peak:
         return None
-    rows = settings.batch // settings.accumulate
+    rows = settings.batch // settings.grad_accum_steps
     try:
         flops = step_flops(built, data, rows=rows)
-    except RuntimeError as error:  # a method that asks a tensor for its numbers
-        log.warning(
-            "mfu: not among the metrics, for operations cannot be counted without numbers (%s)", first_line(error)
-        )
+    except RuntimeError as error:  # the method reads values of tensors
+        log.warning("mfu: not logged, because FLOPs cannot be counted from shapes alone (%s)", first_line(error))
         return None
     return Utilization(flops / rows, peak * 1e12 * world.size)
 
 
 def step_flops(built: ModelBundle, data: Data, *, rows: int) -> int:
-    """Floating-point operations of a forward and backward pass of `rows` samples, two a multiply-add.
+    """FLOPs of a forward and backward pass over `rows` samples; a multiply-add counts as two.
 
-    Of convolutions and matrix products, momentum encoders too; counted from shapes alone. Raises RuntimeError for a method that
-    must see numbers.
+    Counts convolutions and matrix products, including those of momentum encoders, from shapes alone. Raises RuntimeError for a
+    method that needs real values.
     """
     inputs, place = built.view.inputs(built.view_settings), torch.arange(rows)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
@@ -70,7 +68,7 @@ def step_flops(built: ModelBundle, data: Data, *, rows: int) -> int:
             torch.empty(rows, inputs.views, *shape) if shape else None for shape in (inputs.video, inputs.audio)
         )
         batch = Batch(video, audio, label=place % data.classes, place=place, row=place % max(data.samples, 1))
-        # A step behind the last one, so that nothing is cached that a true step would take.
+        # A step after the last one, so that nothing is cached that a real step would compute.
         moment = Moment(seed=0, step=data.steps + 1, epoch=0)
         output = functional_call(built.method, tensors, (batch, moment))
         output.loss.backward()

@@ -1,4 +1,4 @@
-"""metrics.jsonl and trackers: losses, samples a second, what that is of the devices' peak, and waiting for data."""
+"""metrics.jsonl and trackers: losses, throughput, device utilization and data-wait time."""
 
 import contextlib
 import json
@@ -18,26 +18,26 @@ from .. import tracking
 from .flops import Utilization
 
 DEAD_SHARE_ALARM = 0.5
-"""Above this share of dead channels the model is collapsing (docs/decisions/0005)."""
+"""Fraction of dead channels above which the model is collapsing (docs/decisions/0005)."""
 
 log = logging.getLogger("kinetics_sounds")
 
 
 @dataclass
 class Metrics:
-    """What a run tells of its steps; a run that goes on drops what was written after its checkpoint."""
+    """Writes the metrics of a run; on resume, drops lines written after the checkpoint."""
 
     out: Path | None
-    """The run's folder; None for a rank that does not write."""
+    """Run folder; None for ranks that do not write."""
     first_step: int
     track: str = "tensorboard"
-    """Trackers that are told too (`tracking.names`)."""
+    """Names of the trackers (`tracking.names`)."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What trackers are told of the run."""
+    """Facts about the run, for trackers."""
     utilization: Utilization | None = None
-    """What samples a second are of the devices' peak, where that is known."""
+    """Converts samples per second to MFU; None if the device's peak is unknown."""
     note: str = ""
-    """The last losses, for the progress bar."""
+    """Latest losses, for the progress bar."""
 
     def __enter__(self) -> "Metrics":
         self._samples, self._waited, self._began = 0, 0.0, time.perf_counter()
@@ -45,7 +45,7 @@ class Metrics:
         if self.out is None:
             return self
         path = self.out / "metrics.jsonl"
-        kept = [line for line in _lines(path) if _step(line) < tracking.first_told(self.first_step)]
+        kept = [line for line in _lines(path) if _step(line) < tracking.first_logged(self.first_step)]
         files.write_bytes(path, b"".join(kept))
         with contextlib.ExitStack() as stack:
             self._track = stack.enter_context(
@@ -61,7 +61,7 @@ class Metrics:
             self._open.close()
 
     def timed(self, batches: Iterator[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
-        """The same batches; the time until each one comes is counted as waiting."""
+        """Pass batches through; measure the time spent waiting for each."""
         while True:
             asked = time.perf_counter()
             batch = next(batches, None)
@@ -71,11 +71,11 @@ class Metrics:
             yield batch
 
     def count(self, samples: int) -> None:
-        """So many samples were learnt from."""
+        """Add to the number of trained samples."""
         self._samples += samples
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line; speeds are those since the last."""
+        """Write one line; speeds are averages since the previous line."""
         elapsed = time.perf_counter() - self._began
         speeds = {"samples_per_second": self._samples / elapsed, "data_wait_share": self._waited / elapsed}
         if self.utilization is not None:
@@ -90,13 +90,13 @@ class Metrics:
         self.restart()
 
     def validated(self, step: int, values: Mapping[str, float]) -> None:
-        """A line of what a validation found; its time is no step's."""
+        """Write a line with validation results; validation time does not count as training time."""
         self._put({"step": step, **values})
         self.restart()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """The time of the block is no step's."""
+        """Exclude the time of the block from speeds."""
         began = time.perf_counter()
         try:
             yield
@@ -104,7 +104,7 @@ class Metrics:
             self._began += time.perf_counter() - began
 
     def restart(self) -> None:
-        """Count speeds from now on."""
+        """Restart the measurement of speeds."""
         self._samples, self._waited, self._began = 0, 0.0, time.perf_counter()
 
     def _put(self, line: Mapping[str, float]) -> None:
@@ -117,14 +117,14 @@ class Metrics:
 
 
 def _lines(path: Path) -> list[bytes]:
-    """Whole lines of a file that may have been cut off in its last."""
+    """Complete lines of a file whose last line may be truncated."""
     return (
         [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")] if path.exists() else []
     )
 
 
 def _step(line: bytes) -> float:
-    """The step that a line of metrics tells of; infinite for a damaged line, which is dropped."""
+    """Step of a metrics line; infinite for a damaged line, which is then dropped."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

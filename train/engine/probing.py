@@ -1,4 +1,4 @@
-"""A probe while training: what frozen features are worth, beside a loss that may fall without that anything is learnt.
+"""Probes during training: accuracy of frozen features, because a falling loss does not prove that features improve.
 
 Shape suffixes: N samples of a split, D feature channels.
 """
@@ -28,38 +28,39 @@ log = logging.getLogger("kinetics_sounds")
 
 SCORES = ("video_top1", "audio_top1", "top1_chance")
 ROUNDING = 1e-6
-"""Of the features' length: what varies less than this is float32's rounding, of which batches of unlike sizes have more."""
+"""Singular values below this fraction of the feature norm are float32 rounding error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probing:
-    """What is probed, and how."""
+    """Settings of the probe."""
 
     name: str
-    """A module of probes/ that learns from features of the training split."""
+    """A probe (module of probes/) that is fitted on training features."""
     fit: Split
     on: Split
     samples: int
-    """Of each split, evenly spread; all where there are fewer."""
+    """Maximum samples per split, evenly spaced."""
     batch: int
-    max_bad_share: float
-    """Of each split, samples that may be bad: the next one that is not is looked at in its place."""
+    max_bad_fraction: float
+    """Maximum fraction of bad samples per split; each is replaced by the next good one."""
 
 
 @torch.no_grad()
 def probe(
-    built: ModelBundle, its: Probing, *, updates: TrainStep, loading: loader.Loading, world: World
+    built: ModelBundle, its: Probing, *, train_step: TrainStep, loading: loader.Loading, world: World
 ) -> dict[str, float]:
-    """The probe's accuracies in percent as "probe_…": of each modality, of both together with their interval, and chance.
+    """Accuracy in percent as "probe_…": of each modality, of both with a 95 % interval, and of chance.
 
-    Of a method that looks at one modality alone, "probe_top1" and its interval are that one's, for the other's encoder learns
-    nothing. With them, for each modality on the probed split: "…_rank", the effective rank of its features, and "…_dead", the
-    share of channels that are zero for all of it. Every rank returns the same; the model is as it was.
+    For a method that trains one modality, "probe_top1" and its interval are of that modality. Also, per modality on the probed
+    split: "…_rank", the effective rank of the features, and "…_dead", the fraction of channels that are zero for all samples.
+    All ranks return the same values; the model is not changed.
     """
     built.method.eval()
     try:
         fit, on = (
-            _features(built, split, its, updates=updates, loading=loading, world=world) for split in (its.fit, its.on)
+            _features(built, split, its, train_step=train_step, loading=loading, world=world)
+            for split in (its.fit, its.on)
         )
     finally:
         built.method.train()
@@ -72,15 +73,15 @@ def probe(
     for modality, features_ND in (("video", on.video_ND), ("audio", on.audio_ND)):
         told[f"{modality}_rank"] = effective_rank(features_ND)
         told[f"{modality}_dead"] = float(losses.dead_share(features_ND))
-    values = collectives.broadcast_from_main(list(told.values()))  # unlike devices round unlike
+    values = collectives.broadcast_from_main(list(told.values()))  # different devices round differently
     return dict(zip(told, values, strict=True))
 
 
 def effective_rank(features_ND: Tensor) -> float:
-    """In how many directions features vary: e to the entropy of the singular values' shares (Roy & Vetterli 2007).
+    """Effective rank of features (N, D): exp of the entropy of the normalized singular values (Roy & Vetterli 2007).
 
-    Of features (N, D) about their mean: 1 where all lie on a line, D where they vary alike in all directions, 0 where all are
-    equal. Directions that hold less than `ROUNDING` of the features' length count as none.
+    Computed after subtracting the mean: 1 if all features lie on a line, D if they vary equally in all directions, 0 if they
+    are all equal. Directions below `ROUNDING` of the feature norm are ignored.
     """
     features_ND = features_ND.double()
     values = torch.linalg.svdvals(features_ND - features_ND.mean(dim=0))
@@ -91,18 +92,18 @@ def effective_rank(features_ND: Tensor) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-def say(step: int, now: Mapping[str, float], first: Mapping[str, float] | None, world: World) -> None:
-    """Tell what a probe found, and warn where the features are worth no more than before the first step, if that is known."""
+def report(step: int, now: Mapping[str, float], first: Mapping[str, float] | None, world: World) -> None:
+    """Print probe results, and warn if features are no better than before training, if that is known."""
     top1, chance = now["probe_top1"], now["probe_top1_chance"]
-    before = f"before the first step {first['probe_top1']:.1f}%, " if first else ""
-    world.say(
+    before = f"before training {first['probe_top1']:.1f}%, " if first else ""
+    world.print_main(
         f"step {step}: probe top-1 {top1:.1f}% ({before}chance {chance:.1f}%); effective rank: video {now['video_rank']:.0f}, "
         f"audio {now['audio_rank']:.0f}"
     )
-    if step and first and world.leads and top1 <= first["probe_top1_high"]:
+    if step and first and world.is_main and top1 <= first["probe_top1_high"]:
         log.warning(
-            "step %d: the features tell classes no better than before the first step (%.1f%%; then %.1f%%, its 95%% interval up "
-            "to %.1f%%): a loss that falls is not learning yet",
+            "step %d: features separate classes no better than before training (%.1f%%; before %.1f%%, 95%% interval up to "
+            "%.1f%%): a falling loss alone is no progress",
             *(step, top1, first["probe_top1"], first["probe_top1_high"]),
         )
 
@@ -112,36 +113,36 @@ def _features(
     split: Split,
     its: Probing,
     *,
-    updates: TrainStep,
+    train_step: TrainStep,
     loading: loader.Loading,
     world: World,
 ) -> Features:
-    """Pooled features of one centred clip and the whole sound of each chosen sample, in the stored order."""
+    """Pooled features of the center clip and the whole audio of each selected sample, in stored order."""
     numbers = np.unique(np.linspace(0, len(split) - 1, min(its.samples, len(split))).round().astype(int))
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=1)
     count = min(-(-len(numbers) // its.batch), len(numbers) // world.size)  # each rank has a sample of every piece
     pieces = np.array_split(numbers, max(1, count))
     requests = [
-        [Request(int(piece[place]), None, int(piece[place]), place) for place in world.share(len(piece))]
+        [Request(int(piece[place]), None, int(piece[place]), place) for place in world.local_slice(len(piece))]
         for piece in pieces
     ]
     found: list[tuple[Tensor, ...]] = []
 
-    def stand_ins(request: Request) -> Iterator[int]:
-        return ((request.number + step) % len(split) for step in range(1, len(split)))
+    def replacements(request: Request) -> Iterator[int]:
+        return ((request.index + step) % len(split) for step in range(1, len(split)))
 
     with loader.listed_batches(
-        samples, requests, loading=loading, stand_ins=stand_ins, most_share=its.max_bad_share
+        samples, requests, loading=loading, replacements=replacements, max_bad_fraction=its.max_bad_fraction
     ) as batches:
         for arrays in batches:
             inputs = built.view.augment(arrays, built.view_settings)
-            with updates.autocast():
+            with train_step.autocast():
                 local = (
                     encoder(inputs[name][:, 0]).float()
                     for name, encoder in (("video", built.method.video), ("audio", built.method.audio))
                 )
                 features = [gather.gather(each).cpu() for each in local]
-            found.append((*features, gather.gather(arrays["number"]).cpu()))
+            found.append((*features, gather.gather(arrays["index"]).cpu()))
     video_ND, audio_ND, number_N = (torch.cat(parts) for parts in zip(*found, strict=True))
     try:
         return Features(

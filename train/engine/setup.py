@@ -1,4 +1,4 @@
-"""A run's model made ready to learn: on its device, in its layout, with its optimiser; for ks-train and for its bench."""
+"""Prepare a run's model for training: device, memory format, compilation and optimizer. Used by ks-train and its bench."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from ..data.sampler import micro_batches
 from ..distributed import sync_batch_norm
 from ..distributed.process_group import World
 from ..interface import Data, Encoder
-from ..models.activation_checkpointing import recompute
+from ..models.activation_checkpointing import checkpoint_activations
 from ..optim.optimizer import make_optimizer
 from . import build
 from .build import ModelBundle
@@ -22,44 +22,44 @@ from .flops import Utilization, utilization
 from .step import TrainStep
 
 SHAPES = 128
-"""Shapes that one piece of code is compiled for, beyond which it is interpreted."""
+"""Limit of input shapes for torch.compile, beyond which it falls back to eager mode."""
 FEW = 16
-"""Samples of a device below which its own batch norms are too noisy, and those of all devices are taken."""
+"""Samples per device below which `--sync_bn auto` synchronizes batch norms."""
 
 
 @dataclass(frozen=True)
 class TrainComponents:
-    """A model, and what changes it."""
+    """Model, optimizer and training step."""
 
-    built: ModelBundle
+    bundle: ModelBundle
     optimizer: torch.optim.Optimizer
-    updates: TrainStep
+    train_step: TrainStep
     utilization: Utilization | None
-    """None where the devices' peak is not known, and on ranks that do not write."""
+    """None if the device's peak is unknown, and on ranks that do not write."""
     norm_samples: int
-    """Samples over which a batch norm is computed."""
+    """Samples per batch norm."""
 
 
 def norm_samples(settings: TrainSettings, *, ranks: int, synchronised: bool) -> int:
-    """Samples over which a batch norm is computed, at least: those of a micro-batch, of all ranks or of one."""
-    return settings.batch // settings.accumulate // (1 if synchronised else ranks)
+    """Minimum samples per batch norm: those of a micro-batch, on all ranks or on one."""
+    return settings.batch // settings.grad_accum_steps // (1 if synchronised else ranks)
 
 
-def synchronises(settings: TrainSettings, *, ranks: int, before: int | None = None) -> bool:
-    """Whether batch norms are over the samples of all ranks; `before` is over how many samples a run had them that goes on.
+def uses_sync_batchnorm(settings: TrainSettings, *, ranks: int, before: int | None = None) -> bool:
+    """Whether to synchronize batch norms; `before` is the samples per batch norm of a resumed run.
 
-    With `--sync_bn auto` that number is kept where it can be; else they are, where one rank alone would have few.
+    `--sync_bn auto` keeps `before` if possible; otherwise it synchronizes if a rank alone would have few samples.
     """
     if settings.sync_bn != "auto":
         return settings.sync_bn == "on"
     for synchronised in (False, True):
         if norm_samples(settings, ranks=ranks, synchronised=synchronised) == before:
             return synchronised
-    return settings.batch < FEW * ranks * settings.accumulate
+    return settings.batch < FEW * ranks * settings.grad_accum_steps
 
 
 def check_norms(model: nn.Module, settings: TrainSettings, *, ranks: int, synchronised: bool) -> None:
-    """Raise SettingsError where a rank would have one sample for a batch norm of a head, which needs two."""
+    """Raise SettingsError if a rank would have a single sample for the batch norm of a head, which needs two."""
     if norm_samples(settings, ranks=ranks, synchronised=synchronised) < 2 and any(
         isinstance(each, nn.BatchNorm1d) for each in model.modules()
     ):
@@ -71,7 +71,7 @@ def check_norms(model: nn.Module, settings: TrainSettings, *, ranks: int, synchr
 
 
 def _compile(encoder: nn.Module) -> None:
-    """Compile an encoder's maps, anew for each shape of input: convolutions of any shape are not compiled well."""
+    """Compile an encoder's `maps` separately for each input shape; dynamic shapes make convolutions slow."""
     if isinstance(encoder, Encoder):
         encoder.maps = torch.compile(encoder.maps, dynamic=False)  # type: ignore[method-assign]  # a call asks for them too
     else:
@@ -81,15 +81,16 @@ def _compile(encoder: nn.Module) -> None:
 def make_components(
     parsed: Parsed[SomeSettings], split: Split, data: Data, world: World, *, norms_before: int | None = None
 ) -> TrainComponents:
-    """With initial weights, which are a function of the seed. `norms_before` is `norm_samples` of the run that goes on.
+    """Build model and optimizer on the device; initial weights are a function of the seed.
 
-    Raises SettingsError for settings that make no model or no optimiser. That the set suits the view is `resume.complete_view`'s.
+    `norms_before` is the samples per batch norm of a resumed run. Raises SettingsError for settings of an invalid model or
+    optimizer. `resume.complete_view` checks that the shard set suits the view.
     """
     settings = parsed.settings
     built = build.build_model(parsed, data)
-    synchronised = synchronises(settings, ranks=world.size, before=norms_before)
+    synchronised = uses_sync_batchnorm(settings, ranks=world.size, before=norms_before)
     check_norms(built.method, settings, ranks=world.size, synchronised=synchronised)
-    used = utilization(built, parsed, data, world) if world.leads else None
+    used = utilization(built, parsed, data, world) if world.is_main else None
     if synchronised:
         sync_batch_norm.convert_sync_batchnorm(built.method)
     built.method.to(world.device).train()
@@ -99,23 +100,23 @@ def make_components(
         optimizer = make_optimizer(built.method, settings.optim)
     except ValueError as error:
         raise SettingsError(f"--{error}") from error
-    if (
-        settings.compile
-    ):  # the stages of both encoders share their code: each shape, in training and out of it, is one more
+    if settings.compile:  # the stages of both encoders share code; each shape, in training and evaluation, is compiled
         torch._dynamo.config.recompile_limit = SHAPES
     for encoder in built.method.encoders():
-        if settings.recompute:
-            recompute(encoder, compiled="inductor" if settings.compile else None)
+        if settings.activation_checkpointing:
+            checkpoint_activations(encoder, compiled="inductor" if settings.compile else None)
         elif settings.compile:
             _compile(encoder)
-    micros = micro_batches(settings.batch, accumulate=settings.accumulate, rank=world.rank, ranks=world.size)
-    updates = TrainStep(
+    micros = micro_batches(
+        settings.batch, grad_accum_steps=settings.grad_accum_steps, rank=world.rank, ranks=world.size
+    )
+    train_step = TrainStep(
         built,
         optimizer,
         precision=settings.precision,
         micro_sizes=[len(places) for places in micros],
-        clip_norm=settings.clip_norm,
+        max_grad_norm=settings.max_grad_norm,
         device=world.device,
     )
     samples = norm_samples(settings, ranks=world.size, synchronised=synchronised)
-    return TrainComponents(built, optimizer, updates, used, samples)
+    return TrainComponents(built, optimizer, train_step, used, samples)

@@ -1,4 +1,4 @@
-"""One update of the weights: precision, accumulation, the gradients of all ranks, and a stop before a bad one.
+"""One optimizer step: mixed precision, gradient accumulation, gradient averaging, and a check for non-finite losses.
 
 Shape suffixes: B samples of this rank's batch.
 """
@@ -19,11 +19,11 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float1
 
 
 class NotFiniteError(Exception):
-    """A loss that is no number; nothing was updated."""
+    """The loss is NaN or infinite; the weights were not updated."""
 
 
 class TrainStep:
-    """Updates a model from batches. Losses are computed in float32 whatever the precision."""
+    """Updates a model from batches. Losses are computed in float32 at any precision."""
 
     def __init__(
         self,
@@ -32,23 +32,24 @@ class TrainStep:
         *,
         precision: Precision = "float32",
         micro_sizes: Sequence[int] | None = None,
-        clip_norm: float | None = None,
+        max_grad_norm: float | None = None,
         device: torch.device,
     ) -> None:
-        """`micro_sizes` are this rank's rows of each micro-batch (`sampler.micro_batches`); None: one micro-batch of all.
+        """Store the model, the optimizer and the options of the step.
 
-        Gradients are accumulated over micro-batches: less memory, but samples of two are not compared.
+        `micro_sizes` are this rank's rows in each micro-batch (`sampler.micro_batches`); None: a single micro-batch. Samples of
+        different micro-batches are not compared by the loss.
         """
         self._built, self._optimizer = built, optimizer
-        self._sizes, self._clip_norm, self._device = list(micro_sizes or ()), clip_norm, device
+        self._sizes, self._max_grad_norm, self._device = list(micro_sizes or ()), max_grad_norm, device
         self._dtype = DTYPES[precision]
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def __call__(self, arrays: Mapping[str, Tensor], moment: Moment) -> Output:
-        """Learn from this rank's part of a batch, on the device; raises NotFiniteError for a loss that is no number.
+        """Train on this rank's rows of a batch, on the device; raises NotFiniteError if the loss is not finite.
 
-        `after_update` follows a step that was taken. Where gradients are cut, the logs have their length before the cut,
-        "grad_norm".
+        `after_update` is called only if the step was not skipped by the gradient scaler. With clipping, the logs contain
+        "grad_norm", the norm before clipping.
         """
         self._optimizer.zero_grad(set_to_none=True)
         sizes = self._sizes or [len(arrays["place"])]
@@ -65,28 +66,28 @@ class TrainStep:
         if not math.isfinite(outcome.loss.item()):
             bad = [name for name, value in outcome.logs.items() if not value.isfinite()]
             raise NotFiniteError(", ".join(bad or ["loss"]))
-        if self._clip_norm is not None:
+        if self._max_grad_norm is not None:
             self._scaler.unscale_(self._optimizer)
-            length = nn.utils.clip_grad_norm_(learning, self._clip_norm)
-            if length.isfinite():  # else fp16 leaves this step out
+            length = nn.utils.clip_grad_norm_(learning, self._max_grad_norm)
+            if length.isfinite():  # else the scaler skips this step
                 outcome = Output(outcome.loss, {**outcome.logs, "grad_norm": length.detach()})
         before = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        if self._scaler.get_scale() >= before:  # a scale that shrinks says that the step was left out
+        if self._scaler.get_scale() >= before:  # the scale shrinks if the step was skipped
             self._built.method.after_update(_by_place(outputs, arrays["place"]), moment)
         return outcome
 
     def autocast(self) -> torch.autocast:
-        """The precision of the encoders, for validation too."""
+        """Autocast context of the encoders' precision, also for validation."""
         return torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32)
 
     def state(self) -> dict[str, Any]:
-        """What a run that goes on must know besides the optimiser: fp16's scale."""
+        """State to save besides the optimizer: the loss scale of fp16."""
         return self._scaler.state_dict()
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restore `state`."""
         if state:
             self._scaler.load_state_dict(dict(state))
 
@@ -100,7 +101,7 @@ def _mean(outputs: list[Output]) -> Output:
 
 @torch.no_grad()
 def _by_place(outputs: list[Output], place_B: Tensor) -> dict[str, Tensor]:
-    """What was kept of all ranks' rows of a step, in the order of their places: (N, ...) each."""
+    """Tensors kept by the outputs of all ranks, sorted by position in the global batch: (N, ...) each."""
     names = sorted(outputs[0].kept)
     if not names:
         return {}

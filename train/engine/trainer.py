@@ -1,4 +1,4 @@
-"""The training loop: steps, validations, checkpoints, and the end that a signal asks for."""
+"""The training loop: steps, validation, checkpoints, and a clean stop on a signal."""
 
 import dataclasses
 import json
@@ -29,8 +29,9 @@ from ..distributed.process_group import World
 from ..interface import Data, Moment
 from ..optim import optimizer
 from . import build, checkpoint, resume
+from .forecast import format_forecast
 from .metrics import Metrics
-from .probing import Probing, probe, say
+from .probing import Probing, probe, report
 from .resume import TrainProgress
 from .setup import TrainComponents, make_components
 from .step import NotFiniteError
@@ -47,20 +48,20 @@ def train(
     out: Path,
     recipe: str,
 ) -> int:
-    """Train until the last step or a signal, as one rank; returns the exit code."""
+    """Train until the last step or a stop signal, as one rank; return the exit code."""
     settings = parsed.settings
     data = run_folder.data_of(split, settings)
-    learner = make_components(parsed, split, data, world, norms_before=resume.norm_samples(out))
-    if val is not None and not learner.built.method.validates and settings.probe_every is None:
+    components = make_components(parsed, split, data, world, norms_before=resume.norm_samples(out))
+    if val is not None and not components.bundle.method.validates and settings.probe_every is None:
         raise SettingsError(
-            f"--val_split {settings.val_split}: --method {settings.method} has no loss for clips that it is not trained on; "
+            f"--val_split {settings.val_split}: --method {settings.method} has no loss on clips that it was not trained on; "
             "leave --val_split out, or look at its features there with --probe_every"
         )
     facts = run_folder.facts(split, data, recipe=recipe, shards=shards, versions=resume.versions())
-    decisive = resume.resume_invariants(parsed, facts)
-    reached = resume.restore(out, parsed, decisive, learner, world, facts=facts)
-    resume.check_ranks(parsed, decisive, learner.built.method, reached)
-    if world.leads:  # what the last save of a run that met a fault did not come to
+    invariants = resume.resume_invariants(parsed, facts)
+    reached = resume.restore(out, parsed, invariants, components, world, facts=facts)
+    resume.check_ranks(parsed, invariants, components.bundle.method, reached)
+    if world.is_main:  # cleanup that an interrupted save did not finish
         checkpoint.tidy(out / "checkpoints", keep=settings.keep, best=reached.best_step)
     its = _Run(
         settings=settings,
@@ -68,76 +69,85 @@ def train(
         val=val,
         world=world,
         out=out,
-        learner=learner,
-        decisive=decisive,
+        components=components,
+        invariants=invariants,
         data=data,
     )
     if reached.step >= its.steps:
         last = checkpoint.latest(out / "checkpoints")
-        world.say(f"trained: {reached.step} steps are done already; checkpoint: {last}")
+        world.print_main(f"trained: {reached.step} steps were done already; checkpoint: {last}")
         return DONE
     schedules = {settings.optim.schedule, *settings.optim.schedules.values()}
-    bends = learner.built.method.follows_steps or not schedules.isdisjoint(("cosine", "multistep"))
+    bends = components.bundle.method.follows_steps or not schedules.isdisjoint(("cosine", "multistep"))
     if reached.of_steps not in (None, its.steps) and bends:
-        world.say(
-            f"schedule: {its.steps} steps now, {reached.of_steps} before: rates from here on are those of the new length; the "
-            "run is like none of either length"
+        world.print_main(
+            f"schedule: {its.steps} steps now, {reached.of_steps} before; learning rates follow the new length from here on, so "
+            "the run equals neither"
         )
-    if world.leads:
+    if world.is_main:
         files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
+    method, per_epoch = components.bundle.method, its.per_epoch
+    world.print_main(
+        format_forecast(method, settings.optim, steps=its.steps, steps_per_epoch=per_epoch, keep=settings.keep, out=out)
+    )
     step, stop = _learn(its, reached)
-    collectives.barrier()  # nobody leaves before all is saved: torchrun ends the others when one has
-    _farewell(its, step, stop)
+    collectives.barrier()  # wait until everything is saved: torchrun stops all ranks when one exits
+    _print_summary(its, step, stop)
     return DONE if step == its.steps else STOPPED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """A run as one rank sees it."""
+    """A run, as seen by one rank."""
 
     settings: TrainSettings
     split: stream.Split
     val: stream.Split | None
     world: World
     out: Path
-    learner: TrainComponents
-    decisive: Mapping[str, Any]
-    """What a checkpoint says that a run which goes on from it must have the same."""
+    components: TrainComponents
+    invariants: Mapping[str, Any]
+    """Settings and facts in state.json that must be equal on resume."""
     data: Data
 
     @property
     def steps(self) -> int:
-        """Of the whole run."""
+        """Optimizer steps of the whole run."""
         return self.data.steps
 
     @property
     def per_epoch(self) -> int:
-        """Steps."""
+        """Optimizer steps per epoch."""
         return self.data.steps_per_epoch
 
     def moment(self, step: int) -> Moment:
-        """Where the update after `step` updates lies."""
+        """Position of the optimizer step that follows `step` completed ones."""
         return Moment(seed=self.settings.seed, step=step, epoch=step // self.per_epoch)
 
     @property
     def loading(self) -> loader.Loading:
-        """How batches come."""
+        """Data-loading options."""
         return build.loading(self.settings, self.world.device)
 
 
 def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
-    """All steps that are left, or those until a signal; returns the last one, which is saved, and the signal."""
-    settings, world, model, updates = its.settings, its.world, its.learner.built.method, its.learner.updates
+    """Run the remaining steps or until a signal; return the last step, which is saved, and the signal."""
+    settings, world, model, train_step = (
+        its.settings,
+        its.world,
+        its.components.bundle.method,
+        its.components.train_step,
+    )
     step, labels = reached.step, torch.from_numpy(its.split.label_index_N)
-    quarantine = BadSampleLog(
-        its.out / "quarantine.jsonl", its.split, most_share=settings.max_bad_share, writes=world.leads
+    bad_log = BadSampleLog(
+        its.out / "quarantine.jsonl", its.split, max_bad_fraction=settings.max_bad_fraction, writes=world.is_main
     )
     with (
         stoppable(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as stop,
-        _batches(its, step, quarantine) as batches,
+        _batches(its, step, bad_log) as batches,
         _metrics(its, step) as metrics,
-        progress.bar("ks-train", its.steps, done=step, shown=world.leads) as bar,
+        progress.bar("ks-train", its.steps, done=step, shown=world.is_main) as bar,
     ):
         if step == 0:
             reached = _probed(its, step, reached, metrics)
@@ -146,10 +156,12 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
                 with metrics.paused():
                     model.on_epoch(its.moment(step), labels)
             rates = optimizer.rates(settings.optim, step, steps=its.steps, plateau=reached.plateau)
-            optimizer.set_rates(its.learner.optimizer, rates)
-            torch.manual_seed(_seed(settings.seed, step, world.rank))  # of dropout: a resumed run drops the same
+            optimizer.set_rates(its.components.optimizer, rates)
+            torch.manual_seed(
+                _seed(settings.seed, step, world.rank)
+            )  # seed of dropout, so that a resumed run is identical
             try:
-                outcome = updates(batch, its.moment(step))
+                outcome = train_step(batch, its.moment(step))
             except NotFiniteError as error:
                 raise _not_finite(its, step, batch, error) from error
             step += 1
@@ -158,7 +170,7 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
             ends = collectives.all_reduce_any(bool(stop)) or step == its.steps
             saves = ends or step % settings.save_every == 0
             if saves or step % settings.log_every == 0:
-                quarantine.share()
+                bad_log.merge()
                 logs = {name: float(value) for name, value in outcome.logs.items()}
                 metrics.write(
                     step,
@@ -167,7 +179,7 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
             judges = its.val if step % its.per_epoch == 0 and model.validates else None
             probes = settings.probe_every is not None and (step % settings.probe_every == 0 or step == its.steps)
             if judges or saves or probes:
-                # The statistics of batch norms that are not synchronised: it is one model that is judged and saved.
+                # Running statistics of unsynchronized batch norms: validate and save one model.
                 collectives.broadcast_buffers(model, but=model.REPLICATED)
             if judges:
                 reached = _validated(its, judges, step, reached, metrics)
@@ -177,25 +189,25 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
                 _save(its, step, reached)
             if ends:
                 break
-    if quarantine.keys:
-        world.say(f"bad samples: {len(quarantine.keys)} gave way to others; see {its.out / 'quarantine.jsonl'}")
+    if bad_log.keys:
+        world.print_main(f"bad samples: {len(bad_log.keys)} were replaced; see {its.out / 'quarantine.jsonl'}")
     return step, stop
 
 
 def _metrics(its: _Run, step: int) -> Metrics:
-    """What is told of the steps after this one."""
+    """Open the metrics of the steps after this one."""
     return Metrics(
-        its.out if its.world.leads else None,
+        its.out if its.world.is_main else None,
         first_step=step,
         track=its.settings.track,
-        facts=its.decisive,
-        utilization=its.learner.utilization,
+        facts=its.invariants,
+        utilization=its.components.utilization,
     )
 
 
-def _batches(its: _Run, first_step: int, quarantine: BadSampleLog) -> AbstractContextManager[loader.Batches]:
-    """Of all steps that are left, the part of this rank."""
-    settings, built = its.settings, its.learner.built
+def _batches(its: _Run, first_step: int, bad_log: BadSampleLog) -> AbstractContextManager[loader.Batches]:
+    """Iterate over this rank's part of the remaining batches."""
+    settings, built = its.settings, its.components.bundle
     samples = fetcher.Samples(
         split=its.split, view=built.view.__name__, settings=built.view_settings, seed=settings.seed
     )
@@ -206,21 +218,21 @@ def _batches(its: _Run, first_step: int, quarantine: BadSampleLog) -> AbstractCo
         first_step=first_step,
         steps=its.steps,
         window=settings.window,
-        accumulate=settings.accumulate,
+        grad_accum_steps=settings.grad_accum_steps,
         rank=its.world.rank,
         ranks=its.world.size,
     )
-    return loader.train_batches(samples, order, loading=its.loading, quarantine=quarantine)
+    return loader.train_batches(samples, order, loading=its.loading, bad_log=bad_log)
 
 
 def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, metrics: Metrics) -> TrainProgress:
-    """After judging the model on the split that it does not learn from."""
+    """Progress after validating the model."""
     values = validate(
-        its.learner.built,
+        its.components.bundle,
         val,
-        its.moment(step - 1),  # of the epoch that has ended
+        its.moment(step - 1),  # the epoch that has ended
         batch=its.settings.batch,
-        updates=its.learner.updates,
+        train_step=its.components.train_step,
         loading=its.loading,
         world=its.world,
     )
@@ -229,8 +241,8 @@ def _validated(its: _Run, val: stream.Split, step: int, reached: TrainProgress, 
 
 
 def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> TrainProgress:
-    """After a look at the features, where that is asked for. A method without a loss for other clips is judged by it."""
-    settings, built = its.settings, its.learner.built
+    """Progress after a probe, if one is due. Methods without a validation loss are selected by the probe."""
+    settings, built = its.settings, its.components.bundle
     if settings.probe_every is None or its.val is None:
         return reached
     asked = Probing(
@@ -239,12 +251,12 @@ def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> T
         on=its.val,
         samples=settings.probe_samples,
         batch=settings.batch,
-        max_bad_share=settings.max_bad_share,
+        max_bad_fraction=settings.max_bad_fraction,
     )
-    values = probe(built, asked, updates=its.learner.updates, loading=its.loading, world=its.world)
+    values = probe(built, asked, train_step=its.components.train_step, loading=its.loading, world=its.world)
     metrics.validated(step, values)
     first = reached.first_probe or (values if step == 0 else None)
-    say(step, values, first, its.world)
+    report(step, values, first, its.world)
     reached = dataclasses.replace(reached, first_probe=first)
     if step and not built.method.validates:
         return reached.after({"val_top1": values["probe_top1"]}, step=step, optim=settings.optim)
@@ -252,21 +264,21 @@ def _probed(its: _Run, step: int, reached: TrainProgress, metrics: Metrics) -> T
 
 
 def _save(its: _Run, step: int, reached: TrainProgress) -> None:
-    """A checkpoint; raises RunError, on every rank alike, before weights that are no numbers are saved."""
-    model = its.learner.built.method
+    """Save a checkpoint; raise RunError on every rank if weights are not finite."""
+    model = its.components.bundle.method
     largest = torch.stack([parameter.detach().abs().amax() for parameter in model.parameters()]).amax()
     if not largest.isfinite():
         raise RunError(
-            f"step {step}: weights not finite, not saved; begin anew in another --out with a lower --optim.lr (--init takes the "
-            "weights of a checkpoint from before)"
+            f"step {step}: weights not finite, not saved; start again with another --out and a lower --optim.lr (--init_from "
+            "loads the weights of an earlier checkpoint)"
         )
-    if its.world.leads:
+    if its.world.is_main:
         checkpoint.save(
             its.out / "checkpoints",
             step,
             model=model,
-            optimizer=its.learner.optimizer,
-            state={**its.decisive, **reached.state(its.learner), "of_steps": its.steps},
+            optimizer=its.components.optimizer,
+            state={**its.invariants, **reached.state(its.components), "of_steps": its.steps},
             keep=its.settings.keep,
             best=reached.best_step,
         )
@@ -277,29 +289,32 @@ def _seed(seed: int, step: int, rank: int) -> int:
 
 
 def _not_finite(its: _Run, step: int, batch: Mapping[str, Tensor], error: NotFiniteError) -> RunError:
-    """Keep what the update after `step` would have been made from: weights, optimiser, each rank's batch with its keys."""
+    """Save weights, optimizer and each rank's batch of a step with a non-finite loss, for debugging."""
     folder, world = its.out / "failed", its.world
     arrays = {name: value.detach().cpu().contiguous() for name, value in batch.items()}
-    keys = {"keys": json.dumps([its.split.key(number) for number in arrays["number"].tolist()])}
+    keys = {"keys": json.dumps([its.split.key(number) for number in arrays["index"].tolist()])}
     data = safetensors.torch.save(arrays, metadata=keys)
     files.write_bytes(folder / f"batch-{world.rank}-of-{world.size}.safetensors", data)
-    if world.leads:
-        learner = its.learner
-        checkpoint.save(folder, step, model=learner.built.method, optimizer=learner.optimizer, state={}, keep=1)
-    collectives.barrier()  # nobody leaves before all is kept
+    if world.is_main:
+        components = its.components
+        checkpoint.save(folder, step, model=components.bundle.method, optimizer=components.optimizer, state={}, keep=1)
+    collectives.barrier()  # wait until everything is saved
     return RunError(
-        f"step {step + 1}: {error} not finite; what led here is in {folder}; begin anew in another --out with a lower --optim.lr "
-        "(--init takes the weights of a checkpoint from before)"
+        f"step {step + 1}: {error} not finite; batch and weights are in {folder}; start again with another --out and a lower "
+        "--optim.lr (--init_from loads the weights of an earlier checkpoint)"
     )
 
 
-def _farewell(its: _Run, step: int, stop: Stop) -> None:
+def _print_summary(its: _Run, step: int, stop: Stop) -> None:
     path = checkpoint.latest(its.out / "checkpoints")
     if step < its.steps:
-        by = stop.by.name if stop.by else "a signal to another rank"
-        its.world.say(f"stopped by {by} at step {step} of {its.steps}; saved {path}")
+        by = str(stop) if stop else "a signal to another rank"
+        its.world.print_main(f"stopped by {by} at step {step} of {its.steps}; saved {path}")
     else:
         probe = "linear" if len(its.split.dataset.splits) > 1 else "crossmodal"
-        its.world.say(f"trained: {step} steps\ncheckpoint: {path}")
-        if its.settings.method not in ("supervised", "layerwise"):  # which are judged by whoever trains with them
-            its.world.say(f"next: ks-eval {probe} --run {its.out}")
+        its.world.print_main(f"trained: {step} steps\ncheckpoint: {path}")
+        if its.settings.method not in (
+            "supervised",
+            "layerwise",
+        ):  # these are evaluated by the protocol that trains with them
+            its.world.print_main(f"next: ks-eval {probe} --run {its.out}")

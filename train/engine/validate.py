@@ -1,4 +1,4 @@
-"""Judge a model by its own method on a split that it does not learn from."""
+"""Validation: the method's own metrics on a held-out split."""
 
 from collections import defaultdict
 
@@ -21,25 +21,25 @@ def validate(
     moment: Moment,
     *,
     batch: int,
-    updates: TrainStep,
+    train_step: TrainStep,
     loading: loader.Loading,
     world: World,
 ) -> dict[str, float]:
-    """The method's logs as "val_…": means over the samples, each once, in evaluation mode, the centred clip of a sample.
+    """Mean of the method's logs as "val_…" over all samples, in evaluation mode, with the center clip of each.
 
-    A loss that compares samples with each other does so within even batches of `batch` or a few more, of all ranks together,
-    in the stored order. Every rank returns the same.
+    Contrastive losses compare samples within equal batches of `batch` or slightly more samples over all ranks, in stored order.
+    All ranks return the same values.
     """
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings)
-    requests = sampler.shared_requests(split, batch=batch, share=world.share)
+    requests = sampler.shared_requests(split, batch=batch, local_slice=world.local_slice)
     sums: dict[str, float] = defaultdict(float)
     built.method.eval()
     try:
         with loader.listed_batches(samples, requests, loading=loading) as batches:
             for arrays in batches:
-                with updates.autocast():
+                with train_step.autocast():
                     logs = built.output(arrays, moment, trains=False).logs
-                count = len(gather.gather(arrays["number"]))
+                count = len(gather.gather(arrays["index"]))
                 for name, value in logs.items():
                     sums[f"val_{name}"] += float(value) * count
     finally:
@@ -47,4 +47,4 @@ def validate(
     means = {name: total / len(split) for name, total in sums.items()}
     return dict(
         zip(means, collectives.broadcast_from_main(list(means.values())), strict=True)
-    )  # unlike devices round unlike
+    )  # different devices round differently

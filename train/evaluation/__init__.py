@@ -1,1 +1,1 @@
-"""What ks-eval does with a run's encoders: features for the probes, fine-tuning, Grad-CAM, folders of sounds."""
+"""Evaluation of a run's encoders: features for probes, fine-tuning, Grad-CAM, sound classification."""

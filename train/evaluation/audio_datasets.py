@@ -1,10 +1,9 @@
-"""Folders of labelled sounds that judge an audio encoder: ESC-50's five folds, DCASE's two halves or its lists.
+"""Datasets of labeled sounds to evaluate an audio encoder on: ESC-50's folds, DCASE's halves or lists.
 
-A folder is read into recordings, an encoder of the caller's turns each into features once, and a linear SVM (see
-`probes.svm`) learns from some and is judged on the others.
+Each recording is encoded once; a linear SVM (see `probes.svm`) is fitted on some recordings and evaluated on the others.
 
-Shape suffixes: N recordings, K renderings of a recording (crops, augmentations: each is learnt from, and their decision
-values are averaged to judge), D feature channels.
+Shape suffixes: N recordings, K renderings of a recording (crops, augmentations: each is a training row, and their decision
+values are averaged for evaluation), D feature channels.
 """
 
 import csv
@@ -28,7 +27,7 @@ from kinetics_sounds.errors import AnnotationError, MediaError
 from ..probes import bounded, percent, svm
 
 Encoder = Callable[[np.ndarray], Tensor]
-"""From a waveform, mono float32 in [-1, 1] of shape (samples,), to float32 features (K, D)."""
+"""Maps a waveform, mono float32 in [-1, 1] of shape (samples,), to float32 features (K, D)."""
 
 _UNREADABLE = (
     OSError,
@@ -41,21 +40,21 @@ _UNREADABLE = (
     struct.error,
     UserWarning,
 )
-"""What scipy raises for a file that is no WAV, or a damaged one; of its warnings what is made an error."""
+"""Exceptions of scipy for an invalid or damaged WAV file."""
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
-"""Hertz: what claims less or more is damaged. At 1 Hz a second's file would become hours."""
+"""Valid sample rates in hertz; others mean a damaged file. At 1 Hz, a file of a second would last hours."""
 MAX_STEPS = 10_000
-"""Greatest denominator of the ratio of two rates: exact for the usual ones, else within 1e-4."""
+"""Maximum denominator of the resampling ratio: exact for common rates, else within 1e-4."""
 SCENES = ("scenes_stereo", "scenes_stereo_testset")
-"""Folders of DCASE 2014's two halves: to learn from, to be judged on."""
+"""Folders of DCASE 2014: training half, test half."""
 SCENE_RECORDINGS, SCENE_CLASSES = 100, 10
-"""Of either half; each recording has 30 s."""
+"""Number of recordings and classes in each half; each recording has 30 s."""
 MAX_SECONDS = 3600.0
-"""Longer recordings are refused: they would be resampled in memory."""
+"""Maximum length of a recording, which is resampled in memory."""
 
 
 class _Claimed(io.BytesIO):
-    """A file's bytes; ValueError where more are asked than are left, for scipy asks for as many as a header claims."""
+    """A file's bytes; raises ValueError if more are requested than exist, because scipy trusts the header's size."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         found = super().read(size)
@@ -66,19 +65,19 @@ class _Claimed(io.BytesIO):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A labelled sound file."""
+    """A labeled sound file."""
 
     path: Path
     label: str
     fold: int = 0
-    """The official fold; 0 where there are none."""
+    """Official fold; 0 if there are none."""
 
 
 def read_folds(meta: Path, audio: Path) -> tuple[Recording, ...]:
-    """The recordings of an ESC-50-style CSV (columns filename, fold, target), whose files lie in `audio`, in its order.
+    """Read an ESC-50-style CSV (columns filename, fold, target) of files in the folder `audio`.
 
-    Raises AnnotationError for a CSV that cannot be read, lacks a column, is empty or names a file twice, a fold that is
-    no whole number or the only one, and a file that lies elsewhere or is missing.
+    Raises AnnotationError for a CSV that cannot be read, lacks a column, is empty or lists a file twice, for a fold that is not
+    an integer or the only one, and for a file outside the folder or missing.
     """
     rows = csv.DictReader(io.StringIO(_text(meta), newline=""), strict=True)
     found = []
@@ -92,22 +91,21 @@ def read_folds(meta: Path, audio: Path) -> tuple[Recording, ...]:
             where = f"{meta}:{rows.line_num}"
             fold = (row["fold"] or "").strip()
             if not (fold.isascii() and fold.isdigit()):
-                raise AnnotationError(f"{where}: fold {fold!r} is no whole number; mend or remove the row")
+                raise AnnotationError(f"{where}: fold {fold!r} is not an integer; fix or remove the row")
             found.append(_recording(row["filename"], row["target"], audio, where=where, fold=int(fold)))
     except csv.Error as error:
-        raise AnnotationError(f"{meta}:{rows.line_num}: is no CSV: {error}") from error
+        raise AnnotationError(f"{meta}:{rows.line_num}: is not a CSV: {error}") from error
     recordings = _checked(found, meta)
     if len({each.fold for each in recordings}) < 2:
-        raise AnnotationError(f"{meta}: has fold {recordings[0].fold} alone; one teaches and another is judged")
+        raise AnnotationError(f"{meta}: has fold {recordings[0].fold} only; at least two folds are needed")
     return recordings
 
 
 def read_list(path: Path, audio: Path) -> tuple[Recording, ...]:
-    """The recordings of a DCASE-style list (a line: file, white space, label), whose files lie in `audio`, in its order.
+    """Read a DCASE-style list (per line: file, white space, label) of files in the folder `audio`.
 
-    Since 2019 these lists have a first line, which names the columns filename and scene_label.
-    Raises AnnotationError for a list that cannot be read, is empty or names a file twice, a line without a label, and a
-    file that lies elsewhere or is missing.
+    A header line with the columns filename and scene_label, used since 2019, is skipped. Raises AnnotationError for a list that
+    cannot be read, is empty or lists a file twice, for a line without a label, and for a file outside the folder or missing.
     """
     found = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
@@ -118,11 +116,11 @@ def read_list(path: Path, audio: Path) -> tuple[Recording, ...]:
 
 
 def read_scenes(folder: Path) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
-    """The two halves of DCASE 2014 as its archives unpack into `folder`: those to learn from, and those to be judged on.
+    """Read DCASE 2014, unpacked in `folder`: the training half and the test half.
 
-    Each is a folder of `SCENES`, or one of the same name within it, of files such as `bus01.wav`: the label and two digits.
-    Raises AnnotationError for a half that is missing or has not its number of recordings or classes, a name of another
-    form, and halves of different classes.
+    Each is a folder of `SCENES`, or a folder of the same name within it, with files such as `bus01.wav`: label and two digits.
+    Raises AnnotationError for a missing half, a wrong number of recordings or classes, an invalid file name, and halves with
+    different classes.
     """
     fit, on = (_scenes(folder / name) for name in SCENES)
     if strange := sorted({each.label for each in fit} ^ {each.label for each in on}):
@@ -133,7 +131,7 @@ def read_scenes(folder: Path) -> tuple[tuple[Recording, ...], tuple[Recording, .
 
 
 def _scenes(folder: Path) -> tuple[Recording, ...]:
-    """One half, in the order of its files' names."""
+    """Recordings of one half, in the order of file names."""
     inner = folder / folder.name
     place = inner if inner.is_dir() else folder
     try:
@@ -146,7 +144,7 @@ def _scenes(folder: Path) -> tuple[Recording, ...]:
     for name in names:
         if not re.fullmatch(r"[^\W\d]+\d\d\.wav", name, re.IGNORECASE):
             raise AnnotationError(
-                f"{place / name}: is not called by a label and two digits (bus01.wav); rename or remove it"
+                f"{place / name}: is not named by a label and two digits (bus01.wav); rename or remove it"
             )
     recordings = tuple(Recording(place / name, name[:-6]) for name in names)
     counts = Counter(each.label for each in recordings)
@@ -160,17 +158,17 @@ def _scenes(folder: Path) -> tuple[Recording, ...]:
 
 
 def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
-    """A WAV file as the mean of its channels, resampled to `sample_rate` hertz: float32 (samples,), full scale is 1.
+    """Read a WAV file, average its channels and resample to `sample_rate` hertz: float32 (samples,) in [-1, 1].
 
-    Raises MediaError for a file that is no whole WAV of integers or floats, is empty, claims a rate beyond `MIN_RATE` and
-    `MAX_RATE`, is longer than `MAX_SECONDS` or holds samples that are not finite. What its header claims takes no memory.
+    Raises MediaError for a file that is not a complete integer or float WAV, is empty, has a sample rate outside `MIN_RATE` and
+    `MAX_RATE`, is longer than `MAX_SECONDS` or contains non-finite samples. Sizes claimed by the header allocate no memory.
     """
     from scipy.io import wavfile
     from scipy.signal import resample_poly
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", wavfile.WavFileWarning)  # of a file that ends early
+            warnings.simplefilter("error", wavfile.WavFileWarning)  # the file ends early
             warnings.filterwarnings("ignore", "Chunk .* not understood", wavfile.WavFileWarning)
             rate, sample_TC = wavfile.read(_Claimed(path.read_bytes()))
     except _UNREADABLE as error:
@@ -178,7 +176,7 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
             f"{path}: cannot be read as a WAV file: {error}; convert it, or remove it from the list"
         ) from error
     if not sample_TC.size or not MIN_RATE <= rate <= MAX_RATE or len(sample_TC) > MAX_SECONDS * rate:
-        raise MediaError(f"{path}: holds {sample_TC.size} samples at {rate} Hz; mend it, or remove it from the list")
+        raise MediaError(f"{path}: holds {sample_TC.size} samples at {rate} Hz; repair it, or remove it from the list")
     if sample_TC.dtype == np.uint8:
         sample_TC = (sample_TC.astype(np.float32) - 128) / 128
     elif np.issubdtype(sample_TC.dtype, np.integer):
@@ -192,10 +190,9 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
 
 
 def encode(recordings: Sequence[Recording], encoder: Encoder, *, sample_rate: int) -> Tensor:
-    """Features of every recording, read at `sample_rate` hertz: float32 (N, K, D).
+    """Features of all recordings, read at `sample_rate` hertz: float32 (N, K, D).
 
-    Raises MediaError for a file that does not read, ValueError for features of another shape than the first's or that
-    are not finite.
+    Raises MediaError for a file that cannot be read, ValueError for features that differ in shape or are not finite.
     """
     features: list[Tensor] = []
     for recording in recordings:
@@ -212,11 +209,11 @@ def encode(recordings: Sequence[Recording], encoder: Encoder, *, sample_rate: in
 
 
 def cross_validate(recordings: Sequence[Recording], features_NKD: Tensor, settings: svm.Settings) -> dict[str, float]:
-    """Judge each fold by what the others teach, in percent: "top1" is the mean of the folds.
+    """Cross-validate over the folds, in percent: "top1" is the mean over folds.
 
-    "top1_std" is their standard deviation (of a sample), "fold1_top1" and "fold1_c" and so on each fold's accuracy and
-    C, "top1_chance" what guesses reach, "selected_on_test" 1 where the judged fold chose its own C. Otherwise the folds
-    that teach are judged in turn to choose it. Raises ValueError for fewer than two folds and as `svm.select_C`.
+    "top1_std" is their standard deviation (sample), "fold1_top1" and "fold1_c" etc. each fold's accuracy and C, "top1_chance"
+    the chance level, "selected_on_test" 1 if C was selected on the evaluated fold, otherwise by cross-validation over the
+    training folds. Raises ValueError for fewer than two folds and like `svm.select_C`.
     """
     fold_N = torch.tensor([each.fold for each in recordings])
     folds = torch.unique(fold_N).tolist()
@@ -248,11 +245,11 @@ def cross_validate(recordings: Sequence[Recording], features_NKD: Tensor, settin
 def train_test(
     fit: Sequence[Recording], fit_MKD: Tensor, on: Sequence[Recording], on_NKD: Tensor, *, settings: svm.Settings
 ) -> dict[str, float]:
-    """Learn from the recordings `fit` and judge `on`, in percent: "top1" with its interval "top1_low" and "top1_high".
+    """Fit on the recordings `fit` and evaluate on `on`, in percent: "top1" with "top1_low" and "top1_high".
 
-    Also "c", "top1_chance" and "selected_on_test", 1 where the judged recordings chose C; otherwise cross-validation in
-    `fit` chose it. A recording whose label is not in `fit` is a miss. Raises AnnotationError as `check_apart`, ValueError
-    as `svm.select_C`.
+    Also "c", "top1_chance" and "selected_on_test", 1 if C was selected on the evaluated recordings, otherwise by
+    cross-validation in `fit`. A recording whose label is not in `fit` is a miss. Raises AnnotationError like `check_apart`,
+    ValueError like `svm.select_C`.
     """
     check_apart(fit, on)
     target_M, classes = _classes(fit, fit)
@@ -270,14 +267,14 @@ def train_test(
 
 
 def check_apart(fit: Sequence[Recording], on: Sequence[Recording]) -> None:
-    """Raise AnnotationError for a recording that is in both lists: it would both teach and be judged."""
+    """Raise AnnotationError for a recording in both lists."""
     twice = {each.path for each in fit} & {each.path for each in on}
     if twice:
-        raise AnnotationError(f"{min(twice)}: is in both lists; a sound must not both teach and be judged")
+        raise AnnotationError(f"{min(twice)}: is in both lists; a sound must not be in both training and test")
 
 
 def _classes(recordings: Sequence[Recording], known: Sequence[Recording]) -> tuple[Tensor, int]:
-    """Class index of each recording among the sorted labels of `known`, -1 for another: (N,), and their number."""
+    """Class index of each recording among the sorted labels of `known`, -1 for others: (N,), and the number of classes."""
     index = {label: number for number, label in enumerate(sorted({each.label for each in known}))}
     return torch.tensor([index.get(each.label, -1) for each in recordings]), len(index)
 
@@ -293,9 +290,9 @@ def _recording(name: str | None, label: str | None, audio: Path, *, where: str, 
     name, label = (name or "").strip(), (label or "").strip()
     inner = PurePosixPath(name)
     if not name or inner.is_absolute() or ".." in inner.parts or "\0" in name:
-        raise AnnotationError(f"{where}: {name!r} is no file within {audio}; mend or remove the row")
+        raise AnnotationError(f"{where}: {name!r} is not a file in {audio}; fix or remove the row")
     if not label:
-        raise AnnotationError(f"{where}: {name} has no label; mend or remove the row")
+        raise AnnotationError(f"{where}: {name} has no label; fix or remove the row")
     if not (audio / inner).is_file():
         raise AnnotationError(f"{where}: {audio / inner} is missing; fetch it, or name the folder that holds {name}")
     return Recording(audio / inner, label, fold)
@@ -304,7 +301,9 @@ def _recording(name: str | None, label: str | None, audio: Path, *, where: str, 
 def _checked(found: list[Recording], place: Path) -> tuple[Recording, ...]:
     twice = [path for path, count in Counter(each.path for each in found).items() if count > 1]
     if twice:
-        raise AnnotationError(f"{place}: names {twice[0]} more than once; a sound must not both teach and be judged")
+        raise AnnotationError(
+            f"{place}: names {twice[0]} more than once; a sound must not be in both training and test"
+        )
     if not found:
-        raise AnnotationError(f"{place}: names no sound; a line for each is needed")
+        raise AnnotationError(f"{place}: lists no sound; one line per sound is needed")
     return tuple(found)

@@ -1,7 +1,6 @@
-"""What a run has learnt, with the preprocessing that belongs to it: what `kinetics_sounds.train.load` gives back.
+"""Trained encoders with their preprocessing, as returned by `kinetics_sounds.train.load`.
 
-Shape suffixes: B inputs, C channels, T frames (of a mel-spectrogram: columns), H and W pixels, F mel bands, D feature
-channels.
+Shape suffixes: B inputs, C channels, T frames (of a mel-spectrogram: columns), H and W pixels, F mel bands, D feature channels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,39 +31,39 @@ MOST_BYTES = {
     "checkpoints/*/state.json": run_folder.MOST_BYTES,
     "checkpoints/*/model.safetensors": 8 << 30,
 }
-"""Files of a run that are read, and so all that is fetched of one on the Hub; the most bytes of each."""
+"""Files to read from a run, also on the Hub, with the maximum size of each."""
 MOST_FILES = 42
-"""Of a run on the Hub: twenty checkpoints."""
+"""Maximum files of a run on the Hub: twenty checkpoints."""
 
 if TYPE_CHECKING:
-    from kinetics_sounds.media.mel import Mel  # librosa takes its time
+    from kinetics_sounds.media.mel import Mel  # importing librosa is slow
 
 
 LOUDEST = 2.0
-"""Of a sound of floating point, whose decoding or resampling may go beyond 1."""
+"""Maximum amplitude of floating-point audio, which decoding or resampling may push above 1."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawClip:
-    """A clip of your own, which a view reads as it reads a `stream.Sample` of the shards.
+    """A clip of your own, which views read like a `stream.Sample` of the shards.
 
-    Raises ValueError where the frames are not uint8 (T, H, W, 3), the rate is not positive, the mel is not (F, T) or not in
-    [0, 1], or the sound is not mono floating point, finite and in [-1, 1] (twice as loud is let through).
+    Raises ValueError if the frames are not uint8 (T, H, W, 3), the frame rate is not positive, the mel is not (F, T) in [0, 1],
+    or the sound is not mono floating point, finite and in [-1, 1] (amplitudes up to 2 are accepted).
     """
 
     frames_THWC: np.ndarray
-    """uint8 (T, H, W, 3), RGB; at least as large as the view's crop, or it is blown up."""
+    """uint8 (T, H, W, 3), RGB; frames smaller than the view's crop are upscaled."""
     fps: float
-    """Frames a second."""
+    """Frames per second."""
     mel_FT: np.ndarray | None = None
-    """Of the whole sound, in [0, 1], low bands first, as `Encoders.mel_image` makes it."""
+    """Mel-spectrogram of the whole sound in [0, 1], low bands first, as made by `Encoders.mel_image`."""
     sound: np.ndarray | None = None
-    """Mono float32 (samples,) in [-1, 1] at the shards' 24 kHz (librosa.load(path, sr=24000) gives it), for views that read the
-    sound itself; it begins with the first frame."""
+    """Mono float32 (samples,) in [-1, 1] at the shards' 24 kHz (librosa.load(path, sr=24000)), for views that read the
+    waveform; starts with the first frame."""
     of: Dataset | None = None
-    """The set that it is rendered like, `encoders.dataset`, for views that make a mel-spectrogram themselves."""
+    """Shard set whose parameters to use (`encoders.dataset`), for views that compute mel-spectrograms."""
     key: str = "raw"
-    """Its name in messages."""
+    """Name in messages."""
 
     def __post_init__(self) -> None:
         frames_THWC = self.frames_THWC
@@ -84,29 +83,29 @@ class RawClip:
 
     @property
     def meta(self) -> Meta:
-        """What a sample says of itself."""
+        """Metadata like a stored sample's."""
         samples = 0 if self.sound is None else len(self.sound)
         return Meta(num_frames=len(self.frames_THWC), fps=self.fps, audio_samples=samples)
 
     @property
     def dataset(self) -> Dataset:
-        """The set that it is rendered like; raises ValueError where it was not given."""
+        """Shard set whose parameters to use; raises ValueError if not given."""
         if self.of is None:
             raise ValueError(f"{self.key}: the view makes a mel-spectrogram; give of=encoders.dataset")
         return self.of
 
     def frames(self, numbers: Sequence[int], *, decoder: str = "auto") -> np.ndarray:
-        """The frames of these numbers, in this order: uint8 (len(numbers), H, W, 3)."""
+        """Frames at these indices, in order: uint8 (len(numbers), H, W, 3)."""
         return self.frames_THWC[list(numbers)]
 
     def mel(self) -> np.ndarray:
-        """The mel-spectrogram (F, T); raises ValueError where it was not given."""
+        """The mel-spectrogram (F, T); raises ValueError if not given."""
         if self.mel_FT is None:
             raise ValueError(f"{self.key}: the view reads a mel-spectrogram; give mel_FT=encoders.mel_image(waveform)")
         return self.mel_FT
 
     def waveform(self, *, first: int = 0, count: int | None = None) -> np.ndarray:
-        """`count` samples of the sound from sample `first` on; raises ValueError where it was not given."""
+        """`count` audio samples starting at `first`; raises ValueError if no sound was given."""
         if self.sound is None:
             raise ValueError(f"{self.key}: the view reads the sound itself; give sound=waveform")
         return self.sound[first : None if count is None else first + count]
@@ -114,35 +113,35 @@ class RawClip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Encoders:
-    """Two encoders in evaluation mode, and how a clip becomes what they take."""
+    """Video and audio encoder in evaluation mode, with their preprocessing."""
 
     method: Method
-    """Owns both encoders, and whatever else was learnt with them (a projection head, a gate, a classifier)."""
+    """The method that owns both encoders, with its other weights (projection head, gate, classifier)."""
     video: nn.Module
-    """Float32 (B, C, T, H, W) to (B, D)."""
+    """float32 (B, C, T, H, W) to (B, D)."""
     audio: nn.Module
-    """The same of the sound."""
+    """float32 (B, C, T, H, W) to (B, D)."""
     view: ModuleType
-    """The module of `views` that renders a clip."""
+    """Module of `views` that renders a clip."""
     view_settings: Any
-    """Its settings, as they were in training."""
+    """Settings of the view in training."""
     shards: str
-    """Folder or URL of the set that the run was trained on."""
+    """Folder or URL of the shard set that the run was trained on."""
     checkpoint: Path | None
-    """Where the weights come from; None: the initial ones."""
+    """Checkpoint folder of the weights; None: initial weights."""
     own_mel: Mapping[str, Any]
-    """What the run says of the mel-spectrograms of that set; empty where it is older than that."""
+    """Mel-spectrogram parameters recorded by the run; empty for older runs."""
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie; `encoders.method.to("cuda")` moves them."""
+        """Device of the weights; move them with `encoders.method.to("cuda")`."""
         return next(self.method.parameters()).device
 
     def preprocess(self, sample: Sample | RawClip, *, clips: int = 1) -> dict[str, Tensor]:
-        """What the encoders take of a clip in a test: "video" (clips, C, T, H, W), evenly spaced, and "audio".
+        """Encoder inputs of a clip for evaluation: "video" (clips, C, T, H, W), evenly spaced, and "audio".
 
-        "audio" is the sound of all clips (1, C, T, H, W), or of each (clips, C, T, H, W), as the view has it.
-        Raises as the sample does whose part is missing or damaged.
+        "audio" is one for all clips (1, C, T, H, W), or one per clip (clips, C, T, H, W), depending on the view. Raises like
+        the sample if a part is missing or damaged.
         """
         views = self.view.eval_views(sample, self.view_settings, clips)
         arrays = {name: value[None].to(self.device) for name, value in views.items()}
@@ -150,98 +149,101 @@ class Encoders:
 
     @torch.no_grad()
     def features(self, sample: Sample | RawClip, *, clips: int = 10) -> tuple[Tensor, Tensor]:
-        """Pooled features of a clip: video, averaged over evenly spaced `clips`, and audio, over their sounds: (D,) each.
+        """Pooled features of a clip: video, averaged over evenly spaced `clips`, and audio, averaged likewise: (D,) each.
 
-        They are the encoders' own, before any gate or projection; the same as `ks-eval` judges.
+        They are taken before any gate or projection head, as in `ks-eval`.
         """
         inputs = self.preprocess(sample, clips=clips)
         return self.video(inputs["video"]).mean(dim=0), self.audio(inputs["audio"]).mean(dim=0)
 
     @cached_property
     def dataset(self) -> Dataset:
-        """What the run's shards say of themselves; raises ShardError where the set is out of reach.
+        """Description of the run's shard set; raises ShardError if it is not reachable.
 
-        RunError where they are at a URL, which a run may not have us ask: `reader.read_dataset(encoders.shards)` does.
+        Raises RunError if the shards are at a URL, which is not opened on behalf of a run; use
+        `reader.read_dataset(encoders.shards)`.
         """
         return reader.read_dataset(run_folder.shards_of({"shards": self.shards}))
 
     @cached_property
     def mel(self) -> "Mel":
-        """How the mel-spectrograms of the run's shards were made; raises MediaError for numbers that none of ours has.
+        """Mel-spectrogram parameters of the run's shards; raises MediaError for invalid ones.
 
-        Where an older run does not say it, the set is asked, and this raises as `dataset`.
+        For older runs they are read from the shard set; raises like `dataset`.
         """
         from kinetics_sounds.media.mel import of_set
 
         return of_set(self.own_mel or self.dataset.mel)
 
     def mel_image(self, waveform: np.ndarray) -> np.ndarray:
-        """The mel-spectrogram that the run's shards hold of such a sound: float16 (F, T).
+        """Mel-spectrogram of a waveform, as stored in the run's shards: float16 (F, T).
 
-        `waveform` is mono float32 (samples,) at `mel.sample_rate` hertz, full scale 1. Raises as `mel`.
+        `waveform` is mono float32 (samples,) at `mel.sample_rate` hertz, full scale 1. Raises like `mel`.
         """
         from kinetics_sounds.media.mel import mel_image
 
         return mel_image(waveform, self.mel).astype(np.float16)
 
 
-class Asked(Protocol):
-    """Settings of a command that judges a run."""
+class EncoderSettings(Protocol):
+    """Settings of a command that evaluates a run."""
 
     @property
     def run(self) -> Path:
-        """Its folder."""
+        """Run folder."""
         ...
 
     @property
     def checkpoint(self) -> str:
-        """The name of one of its checkpoints."""
+        """Name of a checkpoint."""
         ...
 
     @property
     def untrained(self) -> bool:
-        """Whether the initial weights are judged instead."""
+        """Whether to use the initial weights."""
         ...
 
 
-def load_asked(settings: Asked) -> Encoders:
-    """The encoders that a command's settings ask for; raises SettingsError where they ask for two, and as `load`."""
-    return load(settings.run, asked(settings))
+def load_selected(settings: EncoderSettings) -> Encoders:
+    """Load the encoders that the settings select; raises SettingsError for contradictory options, else like `load`."""
+    return load(settings.run, selected_checkpoint(settings))
 
 
-def asked(settings: Asked) -> str | None:
-    """The name of the checkpoint that is asked for, None for initial weights; raises SettingsError for both."""
+def selected_checkpoint(settings: EncoderSettings) -> str | None:
+    """Name of the selected checkpoint, None for initial weights; raises SettingsError if both are selected."""
     if settings.untrained and settings.checkpoint != "last":
         raise SettingsError(
-            f"--untrained: judges initial weights, not --checkpoint {settings.checkpoint}; leave one out"
+            f"--untrained: evaluates initial weights, not --checkpoint {settings.checkpoint}; leave one out"
         )
     return None if settings.untrained else settings.checkpoint
 
 
 def check_claims(folder: Path, path: Path | None) -> None:
-    """Raise RunError where a run says that its model is another than that of its checkpoint, if there is one to compare.
+    """Raise RunError if the run's settings do not match the shapes of its checkpoint, if there is one.
 
-    Done before the model takes memory: a stranger's run may claim any size.
+    Checked before the model is allocated: an untrusted run may claim any size.
     """
     try:
-        outline = build.outline(run_folder.model_of(folder), run_folder.evaluated(run_folder.read_facts(folder)))
+        outline = build.build_meta(
+            run_folder.model_of(folder), run_folder.data_for_evaluation(run_folder.read_facts(folder))
+        )
     except SettingsError as error:
-        raise RunError(f"{folder}: its config.yaml says a model that cannot be: {error}") from error
+        raise RunError(f"{folder}: its config.yaml describes an invalid model: {error}") from error
     if path is not None:
         checkpoint.check_shapes(path, outline)
 
 
 def load(place: str | Path, name: str | None = "last") -> Encoders:
-    """The encoders of a run or of one of its checkpoints: see `kinetics_sounds.train.load`."""
+    """Load the encoders of a run or of one of its checkpoints: see `kinetics_sounds.train.load`."""
     folder, own = _folder(place), None
     if (folder / "state.json").is_file():  # RUN/checkpoints/step-...
         folder, own = folder.absolute().parents[1], folder
     if own is not None and name not in ("last", None):
-        raise RunError(f"{own}: is a checkpoint already, and {name!r} is another; give {folder} with it")
+        raise RunError(f"{own}: is a checkpoint; to select {name!r}, give {folder}")
     facts = run_folder.read_facts(folder)
     path = None if name is None else own or checkpoint.find(folder / "checkpoints", name)
     check_claims(folder, path)
-    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn, and are nobody else's business
+    with torch.random.fork_rng(devices=[]):  # drawing initial weights must not change the caller's random state
         built = build.rebuild(folder)
     if path is not None:
         checkpoint_state.read_state(path)
@@ -259,7 +261,7 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
 
 
 def _folder(place: str | Path) -> Path:
-    """A run's folder: here, or in the Hub's cache once it was fetched."""
+    """Local folder of a run; a run on the Hub is downloaded to the Hub's cache."""
     if isinstance(place, Path) or not hub.is_hub(place):
         return Path(place)
     return hub.fetch(hub.parse(place), most_bytes=MOST_BYTES, most_files=MOST_FILES)

@@ -1,4 +1,4 @@
-"""Features of a whole split, for the probes to judge; by one process, or shared among ranks.
+"""Features of a whole split for the probes, extracted by one process or several ranks.
 
 Shape suffixes: B inputs, N samples of the split, C channels, T frames, H and W pixels, D feature channels.
 """
@@ -20,8 +20,8 @@ from .encoders import Encoders
 from .split_pass import over_split
 
 Kind = Literal["pooled", "unit", "conv5", "embedding"]
-"""pooled: the encoders' output. unit: each clip's output scaled to length 1 before the mean over clips. conv5: maps of the
-last stage, max-pooled over 2 x 2 pixels (9216 numbers of 512 x 2 x 7 x 7). embedding: the projection head's output."""
+"""pooled: encoder output. unit: encoder output L2-normalized per clip before averaging over clips. conv5: maps of the last
+layer, max-pooled 2 x 2 (9216 values for 512 x 2 x 7 x 7). embedding: output of the projection head."""
 
 
 @torch.inference_mode()
@@ -35,15 +35,15 @@ def extract(
     kind: Kind = "pooled",
     world: World | None = None,
 ) -> Features:
-    """Features of every sample once, in evaluation mode: video averaged over the clips, audio over the view's sounds of them.
+    """Extract features of every sample once, in evaluation mode, averaged over the clips.
 
-    With a `world` each rank sees its own share, and all ranks get all the features. Raises ShardError where the split is
-    empty or the set does not suit the view, RunError for a sample that cannot be read, or where another rank is lost.
+    With a `world`, each rank processes a slice, and all ranks return all features. Raises ShardError if the split is empty or
+    the shard set does not suit the view, RunError for an unreadable sample or a lost rank.
     """
     if not len(split):
         raise ShardError(
-            f"split {split.name!r} of the set of {split.dataset.classes} holds no sample; "
-            "name another with --on_split or --fit_split"
+            f"split {split.name!r} of the set of {split.dataset.classes} has no samples; "
+            "choose another with --on_split or --fit_split"
         )
 
     def pooled(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ def extract(
 
 
 def encode(encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind) -> Tensor:
-    """One feature an input: float32 (B, D)."""
+    """Features of a batch: float32 (B, D)."""
     if kind == "conv5":
         maps = last_maps(encoder, inputs_BCTHW).float()
         high, wide = (min(2, side) for side in maps.shape[-2:])
@@ -82,7 +82,7 @@ def encode(encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind) -> Tensor:
 
 
 def last_maps(encoder: nn.Module, inputs_BCTHW: Tensor, *, layer: str = "conv5") -> Tensor:
-    """The maps of an encoder's layer: (B, channels, ...); raises SettingsError that lists those there are."""
+    """Maps of a layer of an encoder: (B, channels, ...); raises SettingsError that lists the valid layers."""
     there = encoder.layers if isinstance(encoder, Encoder) else ()
     if not isinstance(encoder, Encoder) or layer not in there:
         raise SettingsError(f"{type(encoder).__name__} has no layer {layer!r}; it has: {', '.join(there) or 'none'}")
@@ -90,7 +90,7 @@ def last_maps(encoder: nn.Module, inputs_BCTHW: Tensor, *, layer: str = "conv5")
 
 
 def stage(encoder: nn.Module, layer: str) -> nn.Module:
-    """The part of an encoder that is called so; raises SettingsError that lists those there are."""
+    """Submodule of an encoder by layer name; raises SettingsError that lists the valid layers."""
     parts = dict(encoder.named_children())
     if layer not in parts:
         raise SettingsError(f"{type(encoder).__name__} has no stage {layer!r}; it has: {', '.join(parts)}")

@@ -24,14 +24,14 @@ from ..distributed import consistency, devices, process_group
 from ..distributed.process_group import World
 from ..probes import Features
 from . import results
-from .encoders import Encoders, load_asked
+from .encoders import Encoders, load_selected
+from .eval_data import check_mel
 from .features import Kind, extract
-from .judged import check_like
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Judge a run's frozen encoders; writes results.json and results.csv. Several probes share the features.
+class EvalSettings:
+    """Evaluate the frozen encoders of a run; write results.json and results.csv. Several probes share the features.
 
     Examples:
       ks-eval linear --run runs/avcl_k32
@@ -40,86 +40,108 @@ class Settings:
       ks-eval crossmodal --run runs/avcl_k32 --on_split val
       torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate knn --run runs/avcl_k32
 
-    Features are the encoders' own, before any gate: a gate that saw both modalities makes pairs look learnt.
+    Features are taken from the encoders, before any gate: a gate mixes both modalities, which would inflate cross-modal scores.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
     """Folder of a training run."""
     checkpoint: str = "last"
-    """Which checkpoint: last, best, or a name such as step-00000500."""
+    """Checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Judge the same encoders with their initial weights instead: what a score must beat."""
+    """Evaluate the same encoders with their initial weights: the baseline."""
     shards: Address | None = None
-    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    """Folder or URL of the shards. Default: the shards that the run was trained on, if they are a folder."""
     cache: Path = dataclasses.field(default_factory=default_cache)
-    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    """Cache folder for remote shards, shared by all processes on this machine."""
     cache_gb: float = 100.0
-    """Gigabytes (1e9 bytes) that the cache may take."""
+    """Maximum cache size in gigabytes (1e9 bytes)."""
     fit_split: str | None = None
-    """Split that a probe learns from, where it learns; default: train."""
+    """Split to fit probes on, if they need training features. Default: train."""
     on_split: str | None = None
-    """Split to be judged on; default: test, else val, else the run's training split."""
+    """Split to evaluate on. Default: test, else val, else the run's training split."""
     clips: int = 10
-    """Evenly spaced clips a video, whose features are averaged."""
+    """Evenly spaced clips per video; their features are averaged."""
     batch: int = 16
-    """Videos a forward pass."""
+    """Videos per forward pass."""
     workers: int = 1
-    """Loading processes; 0 loads within this one."""
+    """Data-loading processes; 0 loads in the main process."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
-    """Folder of the results, for several probes with a folder of each; default: RUN/eval/PROBE."""
+    """Folder of the results; with several probes, one subfolder each. Default: RUN/eval/PROBE."""
     json: bool = False
-    """Print the results as JSON on standard output, a line a probe."""
+    """Print the results as JSON on standard output, one line per probe."""
 
 
 def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
-    """Run probes on the same features, by all the ranks that torchrun started; returns the exit code.
-
-    `modules` are those of `train/probes/`, by their names.
-    """
+    """Run probes on shared features, extracted by all ranks that torchrun started; return the exit code."""
     groups = {name: module.Settings for name, module in modules.items()}
-    parsed = parse(Settings, argv, prog=f"ks-eval {' '.join(modules)}", groups=groups)
+    parsed = parse(EvalSettings, argv, prog=f"ks-eval {' '.join(modules)}", groups=groups)
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
-    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
-    fit = _fit_split(settings, dataset, [name for name, module in modules.items() if module.FITS], on=on, shards=shards)
-    check_like(settings.run, facts, dataset, shards=shards)
-    encoders = load_asked(settings)
+    on = settings.on_split or run_folder.default_eval_split(dataset.splits) or facts["train_split"]
+    fit = _fit_split(
+        settings,
+        dataset,
+        [name for name, module in modules.items() if module.NEEDS_TRAIN_FEATURES],
+        on=on,
+        shards=shards,
+    )
+    check_mel(settings.run, facts, dataset, shards=shards)
+    encoders = load_selected(settings)
     probes = [
-        _Probe(name=name, module=module, settings=parsed.groups[name], on=on, fit=fit if module.FITS else None)
+        _Probe(
+            name=name,
+            module=module,
+            settings=parsed.groups[name],
+            on=on,
+            fit=fit if module.NEEDS_TRAIN_FEATURES else None,
+        )
         for name, module in modules.items()
     ]
     with process_group.start(devices.pick_device(settings.device)) as world:
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{dataset.fingerprint} {on} {fit} {settings.clips}"}
         consistency.check_equal(told)
 
-        # All that ranks do together comes before the judging, which one does alone.
+        # All collective operations come before the evaluation, which rank 0 does alone.
         features = _features(probes, encoders, settings, shards, world)
-        if not world.leads:
+        if not world.is_main:
             return DONE
+        printed: list[tuple[dict[str, Any], Path]] = []
         for each in probes:
             of_split = results.of_split(dataset, on)
             head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)
-            found = {**head, **_judged(each, features, settings, dataset)}
+            found = {**head, **_body(each, features, settings, dataset)}
             out = results.folder(settings, each.name)
             if settings.out is not None and len(probes) > 1:
                 out /= each.name
             results.write(out, found)
-            print(json.dumps(found) if settings.json else results.told(found, out))
+            if near := getattr(each.module, "neighbours", None):
+                split = features[on, each.kind]
+                results.write_neighbours(out, head, near(split), keys=split.keys, labels=_labels(split, dataset))
+            printed.append((found, out))
+            if settings.json:
+                print(json.dumps(found))
+        if not settings.json:
+            print(results.format_table(printed))
     if not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
-        print("note: the encoders were trained on these very clips")
+        print("note: the encoders were trained on these clips")
     return DONE
+
+
+def _labels(split: Features, dataset: Dataset) -> list[str]:
+    """Label of each row."""
+    return [dataset.labels[index] for index in split.label_N.tolist()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Probe:
-    """A probe with its settings and the splits that it looks at."""
+    """A probe with its settings and splits."""
 
     name: str
     module: ModuleType
@@ -129,19 +151,19 @@ class _Probe:
 
     @property
     def kind(self) -> Kind:
-        """Of the features."""
+        """Kind of features that the probe reads."""
         kind: Kind = getattr(self.settings, "features", "pooled")
         return kind
 
 
 _FeaturesOf = Mapping[tuple[str, Kind], Features]
-"""By split and kind."""
+"""Features by split and kind."""
 
 
 def _features(
-    probes: Sequence[_Probe], encoders: Encoders, settings: Settings, shards: Address, world: World
+    probes: Sequence[_Probe], encoders: Encoders, settings: EvalSettings, shards: Address, world: World
 ) -> _FeaturesOf:
-    """The features that the probes look at, each extracted once, by all ranks."""
+    """Extract the features of each needed split and kind once, with all ranks."""
     loading = Loading(workers=settings.workers, device=world.device)
     found: dict[tuple[str, Kind], Features] = {}
     for each in probes:
@@ -162,8 +184,8 @@ def _features(
     return found
 
 
-def _judged(probe: _Probe, features: _FeaturesOf, settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What the results of a probe say besides their head."""
+def _body(probe: _Probe, features: _FeaturesOf, settings: EvalSettings, dataset: Dataset) -> dict[str, Any]:
+    """Evaluate one probe; return the body of its results.json."""
     test = features[probe.on, probe.kind]
     train = None if probe.fit is None else features[probe.fit, probe.kind]
     with _named(settings.run, probe.name):
@@ -183,25 +205,25 @@ def _judged(probe: _Probe, features: _FeaturesOf, settings: Settings, dataset: D
 
 @contextmanager
 def _named(folder: Path, name: str) -> Iterator[None]:
-    """Raise a ValueError, of features that are not finite or of the probe's settings, as the RunError of probe `name`."""
+    """Turn a ValueError (non-finite features, invalid probe settings) into a RunError that names the run and the probe."""
     try:
         yield
     except ValueError as error:
-        raise RunError(f"{folder}: {name} cannot judge it: {error}") from error
+        raise RunError(f"{folder}: {name} cannot evaluate it: {error}") from error
 
 
 def _fit_split(
-    settings: Settings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: Address
+    settings: EvalSettings, dataset: Dataset, learning: Sequence[str], *, on: str, shards: Address
 ) -> str | None:
-    """The split that `learning` probes learn from; raises SettingsError where it cannot be."""
+    """The split to fit on, or None if no probe needs one; raises SettingsError or ShardError for an invalid choice."""
     if not learning:
         if settings.fit_split is not None:
-            raise SettingsError(f"--fit_split {settings.fit_split}: no probe that is asked for learns; leave it out")
+            raise SettingsError(f"--fit_split {settings.fit_split}: none of these probes is fitted; leave it out")
         return None
     fit = settings.fit_split or "train"
     if fit == on:
         raise SettingsError(
-            f"--fit_split {on}: is also the split to be judged on; name another with --on_split or --fit_split"
+            f"--fit_split {on}: is also the split to evaluate on; choose another with --on_split or --fit_split"
         )
     if fit not in dataset.splits:
         there = ", ".join(dataset.splits)

@@ -1,9 +1,9 @@
-"""What ks-eval found: `results.json`, `results.csv`, and a few lines for whoever watches."""
+"""Results of ks-eval: `results.json`, `results.csv` and a summary on standard output."""
 
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,25 +13,25 @@ from kinetics_sounds import __version__, files
 from kinetics_sounds.shards.index import Dataset
 
 COLUMNS = ("probe", "run", "checkpoint", "on_split", "fingerprint")
-"""What a row of the CSV says besides its metric and value."""
+"""Columns of the CSV besides metric and value."""
 
 
 class Placed(Protocol):
-    """Settings of a command that judges a run."""
+    """Settings of a command that writes results."""
 
     @property
     def run(self) -> Path:
-        """Its folder."""
+        """Run folder."""
         ...
 
     @property
     def untrained(self) -> bool:
-        """Whether the initial weights are judged."""
+        """Whether the initial weights are evaluated."""
         ...
 
     @property
     def out(self) -> Path | None:
-        """Folder of the results, where the user names one."""
+        """Folder of the results; None: the default."""
         ...
 
 
@@ -46,10 +46,10 @@ def head(
     selection: str = "",
     content: str = "",
 ) -> dict[str, Any]:
-    """What all results begin with: the probe or protocol, the run, and the data that it is judged on.
+    """Common header of all results: probe or protocol, run, and evaluated data.
 
-    `facts` are those of the run; without a checkpoint it is untrained. The fingerprints are those of `on_split`,
-    see `of_split`.
+    `facts` are those of the run; without a checkpoint it is untrained. The fingerprints are those of `on_split`, see
+    `of_split`.
     """
     return {
         "probe": probe,
@@ -68,7 +68,7 @@ def head(
 
 
 def of_split(dataset: Dataset, name: str) -> dict[str, str]:
-    """The arguments of `head` that say which data a split of a set is; selection and content may be empty."""
+    """Arguments of `head` that identify the data of a split; selection and content may be empty."""
     facts = dataset.splits[name]
     return {
         "on_split": name,
@@ -79,12 +79,12 @@ def of_split(dataset: Dataset, name: str) -> dict[str, str]:
 
 
 def folder(settings: Placed, name: str) -> Path:
-    """Where the results of a probe or protocol lie."""
+    """Folder for the results of a probe or protocol."""
     return settings.out or settings.run / "eval" / (f"{name}_untrained" if settings.untrained else name)
 
 
 def write(out: Path, results: dict[str, Any]) -> None:
-    """Write `results`, whose "scores" are numbers by name, into the folder `out`."""
+    """Write `results`, whose "scores" are numbers by name, to the folder `out`."""
     files.write_bytes(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
@@ -94,20 +94,78 @@ def write(out: Path, results: dict[str, Any]) -> None:
     files.write_bytes(out / "results.csv", table.getvalue().encode())
 
 
-def told(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
-    """The scores as lines, each with its interval beside it where there is one, and where they lie."""
-    scores: dict[str, float] = results["scores"]
-    lines = [f"{results['probe']} of {results['checkpoint']} on {results['samples']} {what} of {results['on_split']}:"]
+class Near(Protocol):
+    """Nearest neighbors of one row, with their cosines, nearest first."""
+
+    @property
+    def row(self) -> int:
+        """Row of the query clip."""
+        ...
+
+    @property
+    def sounds(self) -> Sequence[tuple[int, float]]:
+        """Nearest audio rows to the query's video."""
+        ...
+
+    @property
+    def pictures(self) -> Sequence[tuple[int, float]]:
+        """Nearest video rows to the query's audio."""
+        ...
+
+
+def write_neighbours(
+    out: Path, head: Mapping[str, Any], near: Sequence[Near], *, keys: Sequence[str], labels: Sequence[str]
+) -> None:
+    """Write `neighbours.json` for ks-view: keys, labels and cosines of the nearest neighbors of each clip."""
+
+    def clips(rows: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
+        return [{"key": keys[row], "label": labels[row], "cosine": round(cosine, 4)} for row, cosine in rows]
+
+    queries = [
+        {
+            "key": keys[each.row],
+            "label": labels[each.row],
+            "sounds": clips(each.sounds),
+            "pictures": clips(each.pictures),
+        }
+        for each in near
+    ]
+    document = {name: head[name] for name in ("probe", "recipe", "checkpoint", "on_split", "fingerprint")}
+    files.write_bytes(out / "neighbours.json", (json.dumps(document | {"queries": queries}, indent=2) + "\n").encode())
+
+
+def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") -> str:
+    """Format scores, one per line with their intervals, and the folder of the results."""
+    return format_table([(results, out)], what=what)
+
+
+def format_table(found: Sequence[tuple[dict[str, Any], Path]], *, what: str = "clips") -> str:
+    """Format the results of probes on the same data as one table, then the folder of each."""
+    first = found[0][0]
+    probes = ", ".join(results["probe"] for results, _ in found)
+    lines = [f"{probes} of {first['checkpoint']} on {first['samples']} {what} of {first['on_split']}:"]
+    for results, _ in found:
+        before = f"{results['probe']} " if len(found) > 1 else ""
+        lines += [f"  {before + metric:28} {rest}" for metric, rest in _rows(results["scores"])]
+    return "\n".join([*lines, *(f"results: {out / 'results.json'}" for _, out in found)])
+
+
+def _rows(scores: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Each metric with its value and interval, without top-k accuracy where k is at least the number of classes."""
+    certain = tuple(
+        name.removesuffix("_chance") for name, value in scores.items() if name.endswith("_chance") and value >= 100
+    )
     for metric, value in scores.items():
         name, _, end = metric.rpartition("_")
         if (end in ("low", "high") and name in scores) or (metric == "selected_on_test" and not value):
             continue
+        if certain and metric.removesuffix("_chance").endswith(certain):
+            continue
         low, high = scores.get(f"{metric}_low"), scores.get(f"{metric}_high")
         between = "" if low is None or high is None else f"  95%: {low:.2f} to {high:.2f}"
-        lines.append(f"  {metric:28} {number(value):>7}{between}")
-    return "\n".join([*lines, f"results: {out / 'results.json'}"])
+        yield metric, f"{number(value):>7}{between}"
 
 
 def number(value: float) -> str:
-    """Two decimals, or three digits of what would vanish in them."""
+    """Format with two decimals, or three significant digits if small."""
     return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""One pass of a run's encoders over all samples of a split, by one process or shared among ranks."""
+"""Run a run's encoders over all samples of a split, by one process or several ranks."""
 
 from collections.abc import Callable
 
@@ -25,24 +25,24 @@ def over_split(
     world: World | None,
     title: str,
 ) -> tuple[Tensor, ...]:
-    """What `of_batch` makes of the view's arrays of every sample, in the stored order: each of its tensors (N, ...), on the CPU.
+    """Apply `of_batch` to the arrays of every sample, in stored order; returns its tensors (N, ...) on the CPU.
 
-    With a `world` each rank sees its own share, and all ranks get all of it. Raises ShardError where the set does not suit the
-    view, RunError for a sample that cannot be read, or where another rank is lost.
+    With a `world`, each rank processes a slice, and all ranks return everything. Raises ShardError if the shard set does not
+    suit the view, RunError for an unreadable sample or a lost rank.
     """
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(loading.device).eval()
     world = world or World(0, 1, loading.device)
-    share = world.share(len(split))
-    # A rank without a sample of its own looks at one all the same, to know the shapes.
+    share = world.local_slice(len(split))
+    # A rank without samples still runs one, to know the shapes.
     seen = share or range(1)
     samples = fetcher.Samples(
-        split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, numbers=seen
+        split=split, view=encoders.view.__name__, settings=encoders.view_settings, clips=clips, indices=seen
     )
     found: list[tuple[Tensor, ...]] = []
     with (
-        loader.test_batches(samples, batch=batch, loading=loading) as batches,
-        progress.bar(title, -(-len(seen) // batch), shown=world.leads) as bar,
+        loader.eval_batches(samples, batch=batch, loading=loading) as batches,
+        progress.bar(title, -(-len(seen) // batch), shown=world.is_main) as bar,
     ):
         for each in batches:
             found.append(tuple(made.cpu() for made in of_batch(each)))

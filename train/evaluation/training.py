@@ -1,4 +1,4 @@
-"""What protocols share that train on top of a run: which splits, what ks-train is to do, and whether a folder holds the same."""
+"""Shared by protocols that train on top of a run: splits, ks-train settings, and checks of the output folder."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,55 +16,55 @@ from ..config import run_folder
 from ..config.settings import PLUGINS, TrainSettings, check, chosen_settings
 from ..engine import checkpoint, resume
 
-HOW = frozenset(resume.FREE) - {"init", "val_split", "epochs", "steps"} | {"window"}
-"""Settings of ks-train that one training may have different each time it goes on."""
+HOW = frozenset(resume.FREE) - {"init_from", "val_split", "epochs", "steps"} | {"window"}
+"""ks-train settings that may change when a protocol's training is resumed."""
 SAME = ("epochs", "batch", "optim", "devices", "device", "precision", "cache", "cache_gb")
-"""Settings that ks-train has under the same name."""
+"""Settings that have the same name in ks-train."""
 
 
 class Splits(Protocol):
-    """Settings of a command that learns from a split and judges on another."""
+    """Settings of a command that trains on one split and evaluates on another."""
 
     @property
     def fit_split(self) -> str:
-        """The split to learn from."""
+        """Split to train on."""
         ...
 
     @property
     def val_split(self) -> str | None:
-        """The split that chooses, where the user names one."""
+        """Split for model selection; None: the default."""
         ...
 
     @property
     def on_split(self) -> str | None:
-        """The split to be judged on, where the user names one."""
+        """Split to evaluate on; None: the default."""
         ...
 
 
 def val_and_on(settings: Splits, splits: Mapping[str, SplitFacts], *, shards: Address) -> tuple[str | None, str]:
-    """The split that chooses (a checkpoint, a layer), where one does, and the one to be judged on.
+    """Split for model selection (checkpoint, layer), or None, and split to evaluate on.
 
-    Raises SettingsError where one is missing, empty, or the one that is learnt from.
+    Raises SettingsError if one is missing, empty, or the training split.
     """
-    on = settings.on_split or run_folder.judged_split(splits) or "test"
+    on = settings.on_split or run_folder.default_eval_split(splits) or "test"
     spare = "val" in splits and "val" not in (on, settings.fit_split)
     val = settings.val_split or ("val" if spare else None)
     for option, name in (("on_split", on), ("val_split", val)):
         if name == settings.fit_split:
-            raise SettingsError(f"--{option} {name}: is the split to learn from (--fit_split); name another")
+            raise SettingsError(f"--{option} {name}: is the training split (--fit_split); choose another")
     for option, needed in (("on_split", on), ("fit_split", settings.fit_split)):
         if needed not in splits or not splits[needed].samples:
-            raise SettingsError(f"--{option} {needed}: is not there; {shards} has: {', '.join(splits)}")
+            raise SettingsError(f"--{option} {needed}: does not exist; {shards} has: {', '.join(splits)}")
     return val, on
 
 
 def of_run(
     settings: object, before: Parsed[TrainSettings], method: str, groups: Mapping[str, Any], **more: object
 ) -> Parsed[TrainSettings]:
-    """What ks-train is to do by a method: the model and view of the run `before`, and else its defaults, not the run's settings.
+    """ks-train settings of a protocol: model and view of the run `before`, and defaults for everything else.
 
-    `settings` has `SAME` and `workers` (None: as ks-train); `more` are others of ks-train. Raises SettingsError where that
-    cannot be.
+    `settings` provides `SAME` and `workers` (None: as ks-train); `more` are further ks-train settings. Raises SettingsError if
+    they are invalid.
     """
     same = {name: getattr(settings, name) for name in SAME}
     workers = getattr(settings, "workers", None)
@@ -75,9 +75,9 @@ def of_run(
 
 
 def one_view(before: Parsed[TrainSettings], *, plain: bool = False) -> Any:  # noqa: ANN401 - its own Settings
-    """The settings of a run's view with one view of a sample, for a classifier sees one.
+    """Settings of a run's view with a single view per sample, as classifiers use.
 
-    A `plain` one changes colours and sound no more, where the view knows how.
+    `plain` also turns off color and sound augmentation, if the view supports it.
     """
     module, view = view_of(before)
     if getattr(view, "views", 1) != 1:
@@ -86,29 +86,30 @@ def one_view(before: Parsed[TrainSettings], *, plain: bool = False) -> Any:  # n
 
 
 def view_of(asked: Parsed[TrainSettings]) -> tuple[ModuleType, Any]:
-    """The module of the view that training has, and its settings."""
+    """View module of a training, and its settings."""
     name = asked.settings.view
     return plugins.load(PLUGINS["view"], name), asked.groups[name]
 
 
 def check_same(out: Path, asked: Parsed[TrainSettings], *, fingerprint: str, done: str) -> None:
-    """Raise RunError where `out` holds another training: its scores would be told as this one's.
+    """Raise RunError if `out` contains another training, whose scores would be reported as this one's.
 
-    `done` is the word for what it holds.
+    `done` describes the training in the message.
     """
     if checkpoint.latest(out / "checkpoints") is None:
         return
-    if (was := run_folder.read_facts(out)["fingerprint"]) != fingerprint:
-        raise RunError(
-            f"{out}: is {done} on other clips ({was}, not {fingerprint}); choose another --out, or remove it"
-        )
-    before, now = (_decisive(each) for each in (run_folder.reopen(out), asked))
+    facts = run_folder.read_facts(out)
+    if facts["fingerprint"] != fingerprint:
+        theirs = f"{facts['shards']}: {facts['fingerprint'][:12]}"
+        ours = f"{asked.settings.shards}: {fingerprint[:12]}"
+        raise RunError(f"{out}: is {done} on other clips ({theirs}, not {ours}); choose another --out, or remove it")
+    before, now = (_score_settings(each) for each in (run_folder.reopen(out), asked))
     for name in sorted({*before, *now}):
         was, is_ = before.get(name), now.get(name)
-        if was != is_ and not (name == "init" and was and is_ and Path(was).resolve() == Path(is_).resolve()):
+        if was != is_ and not (name == "init_from" and was and is_ and Path(was).resolve() == Path(is_).resolve()):
             raise RunError(f"{out}: is {done} with {name} {was}, not {is_}; choose another --out, or remove it")
 
 
-def _decisive(asked: Parsed[TrainSettings]) -> dict[str, Any]:
-    """What of a training's settings decides its scores, by name."""
+def _score_settings(asked: Parsed[TrainSettings]) -> dict[str, Any]:
+    """Settings of a training that affect its scores, by name."""
     return {name: value for name, value in chosen_settings(asked).items() if name not in HOW}

@@ -1,4 +1,4 @@
-"""What a run's classifier says of several clips of each video, and how they vote.
+"""Classify several clips of each video, and combine them by a vote.
 
 Shape suffixes: N videos, K clips a video, C classes, D feature channels, B videos of a batch.
 """
@@ -18,26 +18,26 @@ from .encoders import Encoders
 from .split_pass import over_split
 
 How = Literal["logit", "prob"]
-"""What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
+"""What is averaged over the clips: logit (logits: AVCL and the code it builds on) or prob (probabilities: AVID, CrissCross)."""
 
 
 class Classifier(Protocol):
-    """A method that tells classes apart by pooled features."""
+    """A method with a classifier on pooled features."""
 
     classifier: nn.Module
 
     def logits(self, video_BD: Tensor | None, audio_BD: Tensor | None) -> Tensor:
-        """(B, C); a modality that its settings leave out may be None."""
+        """Logits (B, C); a modality that the settings do not use may be None."""
         ...
 
 
 def classifier_of(encoders: Encoders) -> Classifier:
-    """The run's method as a classifier; raises RunError where it has none."""
+    """The run's method as a classifier; raises RunError if it has none."""
     method = encoders.method
     if not isinstance(getattr(method, "classifier", None), nn.Module) or not callable(getattr(method, "logits", None)):
         raise RunError(
-            f"{encoders.checkpoint}: its method ({type(method).__name__}) has no classifier, so no clip can vote; make one of "
-            "its run with ks-eval finetune, or judge it by a probe"
+            f"{encoders.checkpoint}: its method ({type(method).__name__}) has no classifier, so clips cannot vote; train "
+            "one with ks-eval finetune, or use a probe"
         )
     return cast("Classifier", method)
 
@@ -52,14 +52,14 @@ def clip_logits(
     loading: Loading,
     world: World | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Logits of evenly spaced clips of every video, each beside its sound: float32 (N, K, C), and the labels (N,).
+    """Logits of evenly spaced clips of every video, each with its sound: float32 (N, K, C), and the labels (N,).
 
-    With a `world` each rank sees its own share, and all ranks get all of them. Raises RunError for a run without a
-    classifier, logits that are not finite and a sample that cannot be read, ShardError where the split is empty.
+    With a `world`, each rank processes a slice, and all ranks return everything. Raises RunError for a run without a
+    classifier, non-finite logits or an unreadable sample, ShardError if the split is empty.
     """
     classifier = classifier_of(encoders)
     if not len(split):
-        raise ShardError(f"split {split.name!r} of the set of {split.dataset.classes} holds no sample; see --on_split")
+        raise ShardError(f"split {split.name!r} of the set of {split.dataset.classes} has no samples; see --on_split")
 
     def logits(arrays: dict[str, Tensor]) -> tuple[Tensor]:
         return (_of_batch(encoders, classifier, arrays, clips=clips).float(),)
@@ -70,13 +70,13 @@ def clip_logits(
     )
     if not logit_NKC.isfinite().all():
         raise RunError(
-            f"{encoders.checkpoint}: its scores are not finite; lower --optim.lr or take --precision bf16 in training"
+            f"{encoders.checkpoint}: its scores are not finite; lower --optim.lr or use --precision bf16 in training"
         )
     return logit_NKC, torch.from_numpy(split.label_index_N.copy())
 
 
 def _of_batch(encoders: Encoders, classifier: Classifier, batch: dict[str, Tensor], *, clips: int) -> Tensor:
-    """(B, K, C), one clip after another, for as many at once as training had would not fit."""
+    """Logits (B, K, C), one clip at a time to limit memory."""
     modalities = getattr(getattr(classifier, "settings", None), "modalities", "both")
     logits, audio_BD, of_each = [], None, batch["audio"].shape[1] > 1
     for clip in range(clips):
@@ -91,12 +91,12 @@ def _of_batch(encoders: Encoders, classifier: Classifier, batch: dict[str, Tenso
 
 
 def vote(logit_NKC: Tensor, how: How) -> Tensor:
-    """The mean of the clips' logits or probabilities: (N, C)."""
+    """Mean over the clips' logits or probabilities: (N, C)."""
     return (logit_NKC if how == "logit" else logit_NKC.softmax(dim=2)).mean(dim=1)
 
 
 def accuracies(score_NC: Tensor, label_N: Tensor) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent, with their intervals, and what uniform guesses reach."""
+    """Top-1 and top-5 accuracy in percent, with intervals and chance levels."""
     classes = score_NC.shape[1]
     right_NC = label_N[:, None] == torch.arange(classes)
     hits = {k: topk_hits(score_NC, right_NC, k=k) for k in (1, 5)}
@@ -105,9 +105,9 @@ def accuracies(score_NC: Tensor, label_N: Tensor) -> dict[str, float]:
 
 
 def clip_accuracies(logit_NKC: Tensor, label_N: Tensor) -> dict[str, float]:
-    """The same of single clips, as "clip_top1" and "clip_top5": means over all of them.
+    """Mean accuracies of single clips, as "clip_top1" and "clip_top5".
 
-    Intervals are over videos, for clips of one video are no independent items.
+    Intervals are over videos, because clips of one video are not independent.
     """
     clips, classes = logit_NKC.shape[1:]
     right_NC = label_N[:, None] == torch.arange(classes)

@@ -1,26 +1,25 @@
-"""Losses of AVCL and what to watch beside them: pure functions of two feature tensors.
+"""Losses and collapse metrics: pure functions of features.
 
-Shape suffixes: N samples of the batch, D feature channels. Everything is computed in at least float32 with
-autocast off, and a channel or a sample without any length counts as zero and receives no gradient, so that a
-collapsed batch stays finite.
+Shape suffixes: N samples of the batch, D feature channels. Everything is computed in at least float32 with autocast off, and
+channels or samples of length zero contribute zero loss and gradient, so that a collapsed batch stays finite.
 """
 
 import torch
 from torch import Tensor
 
 LEAST_NORM = 1e-8
-"""Lengths up to this are zero."""
+"""Norms up to this are treated as zero."""
 ROUNDING_ULPS = 8
-"""A centred channel shorter than this many rounding errors of its raw self was constant before centring."""
+"""A channel whose centered norm is below this many rounding errors of its raw norm is constant."""
 
 
 def dead_share(features_ND: Tensor) -> Tensor:
-    """Share of the D channels that are exactly zero for the whole batch: shape (N, D) to a scalar in [0, 1]."""
+    """Fraction of the D channels that are exactly zero for the whole batch: shape (N, D) to a scalar in [0, 1]."""
     return (features_ND == 0).all(dim=0).float().mean()
 
 
 def checked(video_ND: Tensor, audio_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both features, known to be a batch of pairs, in one dtype of at least float32."""
+    """Check that two features form a batch of pairs; return both in a common dtype of at least float32."""
     if video_ND.shape != audio_ND.shape or video_ND.ndim != 2:
         raise ValueError(f"video and audio must share one shape (N, D), got {(*video_ND.shape,)}, {(*audio_ND.shape,)}")
     if len(video_ND) < 2:
@@ -30,7 +29,7 @@ def checked(video_ND: Tensor, audio_ND: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit(features_ND: Tensor, *, dim: int, least: float | Tensor) -> Tensor:
-    """Scale to length 1 along `dim`; what is no longer than `least` becomes 0 without gradient."""
+    """L2-normalize along `dim`; vectors of norm up to `least` become 0 without gradient."""
     norm = torch.linalg.vector_norm(features_ND, dim=dim, keepdim=True)
-    alive = ~(norm <= least)  # what is not a number stays so, and is seen
+    alive = ~(norm <= least)  # NaN stays NaN, and is noticed
     return torch.where(alive, features_ND, 0) / torch.where(alive, norm, 1)

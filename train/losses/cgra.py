@@ -1,4 +1,4 @@
-"""CGRA, AVCL's correlation of channels (arXiv 2204.13386)."""
+"""CGRA, AVCL's cross-correlation loss of channels (arXiv 2204.13386)."""
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ def cgra_loss(
     center: bool = True,
     eps: float = losses.LEAST_NORM,
 ) -> Tensor:
-    """Pull each channel of the two modalities together and push different channels apart.
+    """Correlate equal channels of the two modalities and decorrelate different ones.
 
-    AVCL Eq. 5: the sum over channels of (1 - C_ii)^2 plus `off_diagonal_weight` times the sum of C_ij^2 over i != j,
-    where C is `cross_correlation`. Shapes (N, D) and (N, D) to a scalar; the same loss as Barlow Twins when centred.
-    Raises ValueError when the shapes differ or N < 2.
+    AVCL Eq. 5: the sum over channels of (1 - C_ii)^2 plus `off_diagonal_weight` times the sum of C_ij^2 over i != j, where C is
+    `cross_correlation`. Shapes (N, D) and (N, D) to a scalar; equals the Barlow Twins loss when centered. Raises ValueError if
+    the shapes differ or N < 2.
     """
     corr_DD = cross_correlation(video_ND, audio_ND, center=center, eps=eps)
     diagonal_D = corr_DD.diagonal()
@@ -31,10 +31,10 @@ def cross_correlation(
 ) -> Tensor:
     """Correlate every video channel with every audio channel over the batch, AVCL Eq. 6.
 
-    Shapes (N, D) and (N, D) to (D, D), rows video, values in [-1, 1]. `center` subtracts each channel's batch mean
-    first, which Eq. 6 does not write; without it non-negative features cannot anti-correlate. A channel whose norm
-    is at most `eps`, or only rounding error after centring, is dead: its row or column is 0 and it gets no gradient.
-    Raises ValueError when the shapes differ or N < 2.
+    Shapes (N, D) and (N, D) to (D, D), rows video, values in [-1, 1]. `center` subtracts each channel's batch mean first, which
+    Eq. 6 does not state; without it, non-negative features cannot be anti-correlated. A channel whose norm is at most `eps`, or
+    only rounding error after centering, is dead: its row or column is 0 and it gets no gradient. Raises ValueError if the
+    shapes differ or N < 2.
     """
     video_ND, audio_ND = losses.checked(video_ND, audio_ND)
     with torch.autocast(video_ND.device.type, enabled=False):
@@ -42,7 +42,7 @@ def cross_correlation(
 
 
 def unit_channels(features_ND: Tensor, *, center: bool, eps: float) -> Tensor:
-    """Scale each channel to length 1 over the batch: (N, D) to (N, D)."""
+    """L2-normalize each channel over the batch: (N, D) to (N, D)."""
     if not center:
         return losses.unit(features_ND, dim=0, least=eps)
     rounding = losses.ROUNDING_ULPS * torch.finfo(features_ND.dtype).eps

@@ -1,4 +1,4 @@
-"""InfoNCE between the modalities, over samples and over clusters (IICL, Wei et al., ICPR 2022, Eq. 3 to 6).
+"""InfoNCE between modalities, over samples and over clusters (IICL, Wei et al., ICPR 2022, Eq. 3 to 6).
 
 Shape suffixes: N samples of the batch, D channels, C clusters.
 """
@@ -11,11 +11,11 @@ from .. import losses
 
 
 def infonce_loss(video_ND: Tensor, audio_ND: Tensor, *, temperature: float) -> Tensor:
-    """Let each row pick its other modality among all rows of that modality, both ways, in nats: a scalar (Eq. 3, 4).
+    """Symmetric InfoNCE: classify each sample's other modality among all samples, in nats: a scalar (Eq. 3, 4).
 
-    The sum of two cross-entropies on cosines / `temperature`; nothing is compared within a modality. 2 log N where all rows are
-    alike; 2 log(1 + (N - 1) e^(-1 / temperature)) where pairs are alike and orthogonal to all others. Raises ValueError where
-    shapes differ or N < 2.
+    The sum of two cross-entropies of cosines / `temperature`, with no negatives within a modality. 2 log N if all rows are
+    equal; 2 log(1 + (N - 1) e^(-1 / temperature)) if pairs are equal and orthogonal to all others. Raises ValueError if shapes
+    differ or N < 2.
     """
     video_ND, audio_ND = losses.checked(video_ND, audio_ND)
     with torch.autocast(video_ND.device.type, enabled=False):
@@ -26,10 +26,11 @@ def infonce_loss(video_ND: Tensor, audio_ND: Tensor, *, temperature: float) -> T
 
 
 def cluster_loss(video_NC: Tensor, audio_NC: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
-    """The same over clusters, of the samples' probabilities to be in each; and how evenly clusters are used (Eq. 5, 6).
+    """InfoNCE over clusters, and the entropy of the cluster usage (Eq. 5, 6).
 
-    Returns the InfoNCE of the columns, and the entropy of the mean assignment of both modalities, from 0 (all in one cluster)
-    to 2 log C; their difference is to be minimised. Raises as `infonce_loss`, C < 2 included.
+    Inputs are assignment probabilities. Returns the InfoNCE of their columns, and the entropy of the mean assignment summed
+    over both modalities, from 0 (a single cluster) to 2 log C; minimize their difference. Raises like `infonce_loss`, also for
+    C < 2.
     """
     video_NC, audio_NC = losses.checked(video_NC, audio_NC)
     contrast = infonce_loss(video_NC.T, audio_NC.T, temperature=temperature)

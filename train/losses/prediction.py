@@ -1,4 +1,4 @@
-"""How far a prediction points from its target: what BYOL (arXiv 2006.07733) and SimSiam (arXiv 2011.10566) minimise.
+"""Cosine between prediction and target, the objective of BYOL (arXiv 2006.07733) and SimSiam (arXiv 2011.10566).
 
 Shape suffixes: B rows of this rank, D channels of the embedding.
 """
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def cosine(prediction_BD: Tensor, target_BD: Tensor) -> Tensor:
-    """Cosine of each prediction with its target, to which no gradient goes: (B,), at least float32.
+    """Cosine of each prediction with its target, without gradient to the target: (B,), at least float32.
 
     SimSiam's term is -cosine / 2 (its Eq. 1, of which there are two); BYOL's is 2 - 2 * cosine (its Eq. 2).
     """

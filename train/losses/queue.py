@@ -1,4 +1,4 @@
-"""Contrast with a queue of keys (MoCo, arXiv 1911.05722, Eq. 1).
+"""Contrastive loss with a queue of keys (MoCo, arXiv 1911.05722, Eq. 1).
 
 Shape suffixes: B rows of this rank, K keys of the queue, D feature channels.
 """
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def queue_logits(query_BD: Tensor, key_BD: Tensor, queue_KD: Tensor, *, temperature: float) -> Tensor:
-    """Cosines over the temperature of each query with its own key, first, and with the queue: (B, 1 + K), at least float32.
+    """Cosines / temperature of each query with its positive key (first) and the queue: (B, 1 + K), at least float32.
 
-    Rows are unit vectors.
+    Inputs are unit vectors.
     """
     with torch.autocast(query_BD.device.type, enabled=False):
         wide = torch.promote_types(query_BD.dtype, torch.float32)
@@ -21,9 +21,10 @@ def queue_logits(query_BD: Tensor, key_BD: Tensor, queue_KD: Tensor, *, temperat
 
 
 def own_key_loss(logit_BK: Tensor) -> Tensor:
-    """Cross-entropy of the first of each row's logits: (B,).
+    """Cross-entropy of the first logit of each row: (B,).
 
-    log(K + 1) where all K + 1 are equal; log(1 + K exp(-1 / temperature)) where a query is its key and orthogonal to the queue.
+    log(K + 1) if all K + 1 logits are equal; log(1 + K exp(-1 / temperature)) if a query equals its key and is orthogonal to
+    the queue.
     """
     target_B = torch.zeros(len(logit_BK), dtype=torch.int64, device=logit_BK.device)
     return F.cross_entropy(logit_BK, target_B, reduction="none")

@@ -1,4 +1,4 @@
-"""selfCL, AVCL's contrast of samples (arXiv 2204.13386)."""
+"""SelfCL, AVCL's contrastive loss of samples (arXiv 2204.13386)."""
 
 from typing import Literal
 
@@ -12,12 +12,11 @@ from .. import losses
 def selfcl_loss(
     video_ND: Tensor, audio_ND: Tensor, *, temperature: float, reduction: Literal["sum", "mean"] = "sum"
 ) -> Tensor:
-    """Let every sample pick its other modality among all other features of the batch, in nats; AVCL Eq. 7-10.
+    """Classify each sample's other modality among all other features of the batch, in nats; AVCL Eq. 7-10.
 
-    Each of the 2N features is compared by cosine / `temperature` with the 2N - 1 others: its positive, N - 1
-    negatives across and N - 1 within its modality. Shapes (N, D) and (N, D) to a scalar. "sum" is the literal
-    L_v + L_a, equal to 2N times SimCLR's NT-Xent; "mean" divides it by N.
-    Raises ValueError when the shapes differ, N < 2 or the temperature is not positive.
+    Each of the 2N features is compared by cosine / `temperature` with the 2N - 1 others: its positive, N - 1 negatives of the
+    other modality and N - 1 of its own. Shapes (N, D) and (N, D) to a scalar. "sum" is the literal L_v + L_a, equal to 2N times
+    SimCLR's NT-Xent; "mean" divides it by N. Raises ValueError if the shapes differ, N < 2 or the temperature is not positive.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")

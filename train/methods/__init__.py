@@ -1,1 +1,1 @@
-"""Ways to learn, one file each: `Settings` and `build(settings, *, video, audio, data)`, which returns an `interface.Method`."""
+"""Methods, one module each: `Settings` and `build(settings, *, video, audio, data)`, which returns an `interface.Method`."""

@@ -1,4 +1,4 @@
-"""AVCL: gate both features by their joint content, correlate their channels, contrast their samples.
+"""AVCL: cross-modal gating, channel correlation and contrastive learning of samples (arXiv 2204.13386).
 
 Shape suffixes: B samples of this rank, N of all ranks, C channels, T frames, H and W pixels, D feature channels.
 """
@@ -18,34 +18,34 @@ from ..models.backbones import feature_width
 from ..models.heads import Amfm, AmfmSettings
 
 INNER = ("conv3", "conv4")
-"""Layers of CGRA that lie within the encoders."""
+"""Inner encoder layers that CGRA can use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Weights and switches of AVCL; the defaults are the literal reading of the paper."""
+    """Loss weights and variants of AVCL. The defaults follow the paper literally."""
 
     lambda_cor: float = 0.9
-    """Weight of CGRA, no unit (Eq. 11; Table III's best). At 0 the term is logged but not learnt from."""
+    """Weight of the CGRA loss (Eq. 11; best in Table III). 0: logged but not trained."""
     lambda_self: float = 0.1
-    """Weight of SelfCL, no unit (Eq. 11; Table III's best). At 0 the term is logged but not learnt from."""
+    """Weight of the SelfCL loss (Eq. 11; best in Table III). 0: logged but not trained."""
     temperature: float = 0.5
-    """Divisor of SelfCL's cosines, no unit. Not in the paper: the same authors' TCGL code has 0.5."""
+    """Softmax temperature of SelfCL. Not in the paper; 0.5 in the TCGL code by the same authors."""
     off_diagonal_weight: float = 0.005
-    """Weight of a pair of different channels against one of equal channels in CGRA, no unit (lambda of Eq. 5)."""
+    """Weight of off-diagonal correlations in CGRA (lambda in Eq. 5)."""
     cgra_layer: Literal["conv3", "conv4", "conv5", "pool", "conv5+pool", "off"] = "pool"
-    """What CGRA correlates (Table II): a stage's pooled maps before the gate, the gated features, both, or nothing."""
+    """Features that CGRA correlates (Table II): a layer's pooled maps before the gate, the gated features, both, or none."""
     center: bool = True
-    """Subtract the batch mean of each channel before CGRA. Not written in Eq. 6, but Barlow Twins does it."""
+    """Subtract each channel's batch mean before CGRA. Not in Eq. 6, but done by Barlow Twins."""
     reduction: Literal["sum", "mean"] = "sum"
-    """SelfCL summed over the batch (Eq. 7) or divided by the batch size."""
+    """Reduction of SelfCL over the batch: sum (Eq. 7) or mean."""
     amfm_stage: Literal["pretrain", "finetune", "off"] = "pretrain"
-    """When the gate exists. Only "pretrain" (the paper) puts it here; it can solve the pretext by itself."""
+    """Where the gate is used. Only "pretrain" (the paper) uses it here; the gate alone can solve the pretext task."""
     amfm: AmfmSettings = field(default_factory=AmfmSettings)
-    """The gate."""
+    """The AMFM gate."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for weights and temperatures that mean nothing."""
+        """Raise ValueError for invalid weights or temperature."""
         if self.temperature <= 0:
             raise ValueError(f"avcl: temperature {self.temperature} must be more than 0")
         if min(self.lambda_cor, self.lambda_self, self.off_diagonal_weight) < 0:
@@ -53,10 +53,10 @@ class Settings:
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data | None = None) -> "Avcl":
-    """Make the method around two encoders of equal feature width.
+    """Build the method on two encoders of equal feature width.
 
-    Raises ValueError when an encoder declares no width, the widths differ, both losses weigh nothing, or an encoder does
-    not tell the stage that `cgra_layer` names.
+    Raises ValueError if an encoder declares no width, the widths differ, both loss weights are 0, or an encoder does not have
+    the layer that `cgra_layer` names.
     """
     return Avcl(settings, video=video, audio=audio)
 
@@ -73,12 +73,12 @@ class Avcl(Method):
             raise ValueError(f"AVCL compares channel with channel: video has {width}, audio {audio_width}")
         if not _weight(settings) and not settings.lambda_self:
             raise ValueError(
-                "lambda_cor and lambda_self are both 0, so there is nothing to learn from (cgra_layer off is lambda_cor 0)"
+                "lambda_cor and lambda_self are both 0, so there is no loss (cgra_layer off is lambda_cor 0)"
             )
         for encoder in (video, audio):
             if settings.cgra_layer in INNER and not isinstance(encoder, Encoder):
                 raise ValueError(
-                    f"{type(encoder).__name__} tells no maps of its layers: cgra_layer {settings.cgra_layer} needs them"
+                    f"{type(encoder).__name__} provides no maps of its layers: cgra_layer {settings.cgra_layer} needs them"
                 )
         self.settings = settings
         self.video = video
@@ -86,11 +86,10 @@ class Avcl(Method):
         self.amfm = Amfm(width, settings.amfm) if settings.amfm_stage == "pretrain" else None
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """Compare video and audio of a batch, one view of each.
+        """Loss of video and audio of a batch, one view of each.
 
-        The losses are of the batches of all ranks together. Logs the loss, both terms without their weights, and the
-        share of channels dead for the whole batch among the features that SelfCL sees. Raises ValueError for fewer
-        than two samples, RunError where another rank is lost.
+        Losses are over the batches of all ranks. Logs the loss, both unweighted terms, and the fraction of dead channels among
+        the features of SelfCL. Raises ValueError for fewer than two samples, LostRanksError if another rank is gone.
         """
         its = self.settings
         video, audio = self._features(batch)
@@ -123,9 +122,9 @@ class Avcl(Method):
         return Output(loss, logs)
 
     def _features(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Pooled maps of all ranks that the losses use, by stage, for video and audio: (N, channels) each.
+        """Pooled maps of all ranks by layer, for video and audio: (N, channels) each.
 
-        They cross the ranks side by side, in one exchange.
+        They are gathered in one exchange.
         """
         layer = self.settings.cgra_layer
         video, audio = _pooled(self.video, batch.video, layer), _pooled(self.audio, batch.audio, layer)
@@ -136,7 +135,7 @@ class Avcl(Method):
 
 
 def _pooled(encoder: nn.Module, given_BVCTHW: Tensor | None, layer: str) -> dict[str, Tensor]:
-    """The pooled maps of the first view that the losses use, by stage: (B, channels) each; raises ValueError without a view."""
+    """Pooled maps of the first view, by layer: (B, channels) each; raises ValueError if there is no view."""
     if given_BVCTHW is None:
         raise ValueError("avcl: needs video and audio; the view gives one of them alone")
     if layer in INNER and isinstance(encoder, Encoder):
@@ -146,10 +145,10 @@ def _pooled(encoder: nn.Module, given_BVCTHW: Tensor | None, layer: str) -> dict
 
 
 def _weight(settings: Settings) -> float:
-    """What CGRA weighs."""
+    """Weight of the CGRA loss."""
     return 0.0 if settings.cgra_layer == "off" else settings.lambda_cor
 
 
 def _learnt_from(video_ND: Tensor, audio_ND: Tensor, *, weight: float) -> tuple[Tensor, Tensor]:
-    """Cut (N, D) features from the graph when the loss they go to weighs nothing."""
+    """Detach (N, D) features if the weight of their loss is 0."""
     return (video_ND, audio_ND) if weight else (video_ND.detach(), audio_ND.detach())

@@ -1,4 +1,4 @@
-"""AVID: tell a sample's features from other samples', which a memory bank keeps (arXiv 2004.12943, section 3.1).
+"""AVID: instance discrimination with memory banks across modalities (arXiv 2004.12943, section 3.1).
 
 Shape suffixes: B rows of this rank, K negatives, D channels of the embedding.
 """
@@ -16,36 +16,36 @@ from ..models.instance_discrimination import CROSS, MODALITIES, BankSettings, In
 
 SELF = tuple((name, name) for name in MODALITIES)
 PAIRS = {"cross": CROSS, "self": SELF, "joint": (*CROSS, *SELF)}
-"""Of each mode, whose features are compared with whose bank; the first of them estimates the partition."""
+"""Pairs of feature modality and bank modality, by mode; the first pair estimates the partition."""
 CODE_SCALE = {"cross": 1 / 2, "self": 1 / 2, "joint": 1 / 4}
-"""What the authors' code multiplies the paper's sum with."""
+"""Factor of the authors' code relative to the paper's sum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(BankSettings):
-    """What is compared with what; the defaults are those of the paper's Cross-AVID."""
+    """Options of AVID. The defaults are the paper's Cross-AVID."""
 
     mode: Literal["cross", "self", "joint"] = "cross"
-    """Features against the bank of the other modality, of the same one, or both."""
+    """cross: features against the bank of the other modality. self: of the same modality. joint: both."""
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Avid":
-    """Make the method around two encoders; raises ValueError for a split of one sample."""
+    """Build the method on two encoders; raises ValueError for a split of one sample."""
     return Avid(settings, video=video, audio=audio, data=data)
 
 
 class Avid(InstanceDiscrimination):
-    """Instance discrimination between the modalities, within them, or both."""
+    """Instance discrimination across modalities, within them, or both."""
 
     INIT = (*Method.INIT, "heads.")
     settings: Settings
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """The mean over the samples of the sum over the pairs (Eq. 5 to 7).
+        """NCE loss summed over the pairs, averaged over the samples (Eq. 5 to 7).
 
-        The first micro-batch of a run estimates the partition (Z), the mean of e^s over its negatives, which then stays.
-        Logs the loss, Z, and the mean dot product of each bank's rows as the epoch began. Raises ValueError for rows of
-        another split.
+        The first micro-batch of a run estimates the partition Z, the mean of e^s over its negatives, which is constant
+        afterwards. Logs the loss, Z, and the mean dot product of each bank's rows at the start of the epoch. Raises ValueError
+        for rows of another split.
         """
         its, feature = self.settings, self.embeddings(batch)
         noise_BK = self.negatives(batch, moment)
@@ -59,7 +59,7 @@ class Avid(InstanceDiscrimination):
         return Output(loss, self.logs(loss), self.kept(batch, feature))
 
     def negatives(self, batch: Batch, moment: Moment) -> Tensor:
-        """Rows of other samples, drawn uniformly with replacement for the step's whole batch: (B, K)."""
+        """Rows of other samples, uniform with replacement, drawn for the whole global batch: (B, K)."""
         if batch.row is None:
             raise ValueError("needs rows of the training split")
         others_BK = self.drawn(batch, moment, below=self.data.samples - 1)

@@ -1,4 +1,4 @@
-"""Barlow Twins between modalities, within them, or both: channels that agree and do not repeat each other (arXiv 2103.03230).
+"""Barlow Twins across modalities, within them, or both: redundancy reduction between channels (arXiv 2103.03230).
 
 Shape suffixes: B rows of this rank, N rows of all ranks, D channels of the embedding.
 """
@@ -18,28 +18,28 @@ from ..models.pairs import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Width of the projector and weight of the loss."""
+    """Options of Barlow Twins."""
 
     mode: Mode = "cross"
-    """Compare the modalities, two views of each modality, or the mean of both losses."""
+    """cross: compare the modalities. intra: compare two views of each modality. joint: the mean of both losses."""
     dim: int = 2048
-    """Channels of the projector's three layers; the paper's 8,192 would be 138 million weights a modality."""
+    """Width of the projector's three layers; the paper's 8,192 would be 138 million weights per modality."""
     off_diagonal_weight: float = 0.0051
-    """Lambda: what the correlations of different channels weigh."""
+    """Weight of off-diagonal correlations (lambda)."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a projector that cannot be."""
+        """Raise ValueError for an invalid projector."""
         if self.dim < 1 or self.off_diagonal_weight < 0:
             raise ValueError("barlow: dim must be at least 1, off_diagonal_weight at least 0")
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "BarlowTwins":
-    """Make the method around two encoders."""
+    """Build the method on two encoders."""
     return BarlowTwins(settings, video=video, audio=audio)
 
 
 class BarlowTwins(Method):
-    """A projector a modality, and the cross-correlation of the embeddings of each pair over the batch."""
+    """One projector per modality, and the cross-correlation of each pair of embeddings over the batch."""
 
     INIT = (*Method.INIT, "heads.")
 
@@ -56,7 +56,7 @@ class BarlowTwins(Method):
         )
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """The sum of (1 - C_ii)^2 and of lambda C_ij^2, C the correlation of standardised channels (Eq. 1, 2); over the pairs."""
+        """Sum of (1 - C_ii)^2 and lambda C_ij^2 over the pairs; C correlates standardized channels (Eq. 1, 2)."""
         its = self.settings
         found = pairs.gathered(pairs.embeddings(self, self.heads, batch, its.mode))
         terms = [

@@ -1,4 +1,4 @@
-"""BYOL between modalities, within them, or both: predict what slow copies of the networks say (arXiv 2006.07733).
+"""BYOL across modalities, within them, or both: predict the target networks' embeddings (arXiv 2006.07733).
 
 Shape suffixes: B rows of this rank, P pairs that are compared, D channels of the embedding.
 """
@@ -25,35 +25,35 @@ MODALITIES = ("video", "audio")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Widths of the heads and speed of the copies; the defaults are those of BYOL's code for 300 epochs."""
+    """Options of BYOL. The defaults are those of its code for 300 epochs."""
 
     mode: Mode = "cross"
-    """Compare the modalities, two views of each modality, or the mean of both losses."""
+    """cross: compare the modalities. intra: compare two views of each modality. joint: the mean of both losses."""
     dim: int = 256
-    """Channels of the embedding."""
+    """Embedding dimension."""
     hidden: int = 4096
-    """Channels of the hidden layer of projector and predictor."""
+    """Width of the hidden layer of projector and predictor."""
     momentum: float = 0.99
-    """How much of themselves the copies keep at the first update; it rises to 1 along half a cosine. 0.996 for 1,000 epochs."""
+    """Initial momentum of the target networks; rises to 1 along half a cosine (0.996 for 1,000 epochs)."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for heads or copies that cannot be."""
+        """Raise ValueError for invalid heads or momentum."""
         if min(self.dim, self.hidden) < 1 or not 0 <= self.momentum <= 1:
             raise ValueError("byol: dim and hidden must be at least 1, momentum from 0 to 1")
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Byol":
-    """Make the method around two encoders."""
+    """Build the method on two encoders."""
     return Byol(settings, video=video, audio=audio, steps=data.steps)
 
 
 def momentum_at(step: int, *, steps: int, base: float) -> float:
-    """What the copies keep at update `step` of `steps`: 1 - (1 - base) (cos(pi step / steps) + 1) / 2 (section 3.1)."""
+    """Momentum at update `step` of `steps`: 1 - (1 - base) (cos(pi step / steps) + 1) / 2 (section 3.1)."""
     return 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
 class Byol(Method):
-    """A projector and a predictor a modality, and slow copies of encoders and projectors that say what is to be predicted."""
+    """One projector and one predictor per modality, with target networks: momentum copies of encoders and projectors."""
 
     INIT = (*Method.INIT, "heads.", "predictors.")
     follows_steps = True
@@ -73,17 +73,17 @@ class Byol(Method):
         self.target_heads = nn.ModuleDict({name: momentum_copy(head) for name, head in self.heads.items()})
 
     def adopt(self, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-        """The copies begin where the networks now do."""
+        """Copy the loaded weights to the target networks."""
         for name in MODALITIES:
             self.target_encoders[name].load_state_dict(getattr(self, name).state_dict())
             self.target_heads[name].load_state_dict(self.heads[name].state_dict())
 
     def encoders(self) -> list[nn.Module]:
-        """The encoders that learn, and their copies."""
+        """Online and target encoders."""
         return [*super().encoders(), *self.target_encoders.values()]
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """The mean over the samples of 2 - 2 cos, of each prediction with the other embedding of the copies (Eq. 2, 3)."""
+        """Mean over the samples of 2 - 2 cos between each prediction and the target embedding of the other view (Eq. 2, 3)."""
         its = self.settings
         predicted: dict[pairs.Rendering, Tensor] = {}
         target: dict[pairs.Rendering, Tensor] = {}
@@ -100,7 +100,7 @@ class Byol(Method):
         return Output(loss, {"loss": loss.detach()})
 
     def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
-        """The copies follow, ever more slowly."""
+        """Update the target networks."""
         momentum = momentum_at(moment.step, steps=max(self.steps, 1), base=self.settings.momentum)
         for name in MODALITIES:
             momentum_update(getattr(self, name), self.target_encoders[name], momentum=momentum)

@@ -1,4 +1,4 @@
-"""AVID+CMA: also compare a sample, within each modality, with samples that agree with it in both (arXiv 2004.12943, section 4).
+"""AVID+CMA: Cross-AVID with positives that agree in both modalities, within each modality (arXiv 2004.12943, section 4).
 
 Shape suffixes: B rows of this rank, K negatives, P positives, S samples of the split, D channels of the embedding.
 """
@@ -21,30 +21,30 @@ from ..models.instance_discrimination import CROSS, MODALITIES, BankSettings, In
 from ..models.mining import CRITERIA, Criterion
 
 MOST_ANCHORS = 10_000
-"""Whose positives by every criterion are looked at for `precision_…`."""
+"""Maximum number of anchors for the `precision_…` metrics."""
 SAME = ("fingerprint", "data_recipe")
-"""Of run.json: the samples, and the order in which they are packed, which gives each its row."""
+"""Facts in run.json that determine the samples and their order, and so the row of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(BankSettings):
-    """Which samples are positives, and what they weigh; the defaults are those of the paper."""
+    """Mining and weight of positives. The defaults are the paper's."""
 
     criterion: Criterion = "min"
-    """What must be alike in memory: both modalities (min: CMA), either (max), or one of them (Fig. 4's expansions)."""
+    """Similarity of positives: min: both modalities (CMA), max: either modality, or one modality alone (Fig. 4)."""
     positives: int = 32
-    """Samples that are each sample's positives, besides its own other modality."""
+    """Positives per sample, besides its own other modality."""
     mine_every: int = 50
-    """Epochs until positives are mined anew."""
+    """Epochs between mining positives."""
     weight: float = 1.0
-    """Lambda: of the positives' term against that of Cross-AVID."""
+    """Weight of the positives' loss relative to Cross-AVID (lambda)."""
     negatives_within: int = 1024
-    """Of the negatives, how many the positives' term has: all of them, or the first 64 as in the authors' configs."""
+    """Negatives of the positives' loss: all, or the first 64 as in the authors' configs."""
     exclude_self: bool = False
     """Never draw the sample itself as a negative; the authors' code may."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for positives that cannot be."""
+        """Raise ValueError for invalid values."""
         super(Settings, self).__post_init__()
         if (
             min(self.positives, self.mine_every) < 1
@@ -57,14 +57,14 @@ class Settings(BankSettings):
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Cma":
-    """Make the method around two encoders; raises ValueError for a split with too few samples."""
+    """Build the method on two encoders; raises ValueError for a split with too few samples."""
     return Cma(settings, video=video, audio=audio, data=data)
 
 
 class Cma(InstanceDiscrimination):
-    """Cross-AVID, and instance discrimination within each modality whose positives are mined from the memory banks.
+    """Cross-AVID, plus instance discrimination within each modality with positives mined from the memory banks.
 
-    Begins with the networks, banks and partition of an AVID run on the same samples in the same order.
+    Initialized from the networks, banks and partition of an AVID run on the same samples in the same order.
     """
 
     INIT = (*Method.INIT, "heads.", "banks.")
@@ -79,32 +79,34 @@ class Cma(InstanceDiscrimination):
         super().__init__(settings, video=video, audio=audio, data=data)
         if data.samples and settings.positives + 2 > data.samples:
             raise ValueError(
-                f"{settings.positives} positives and a negative of each sample are not to be had of {data.samples} samples; give "
-                "fewer --cma.positives"
+                f"{settings.positives} positives and a negative per sample need more than {data.samples} samples; give fewer "
+                "--cma.positives"
             )
         self.register_buffer("precision", torch.zeros(len(CRITERIA)))
         mined = torch.zeros(data.samples, settings.positives, dtype=torch.int32) if data.samples else None
         self.register_buffer("positives", mined)
 
     def adopt(self, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-        """Raise RunError for a run on other samples, on another order of them, or with another temperature."""
+        """Raise RunError for a run on other samples, in another order, or with another temperature."""
         if not facts:
             raise RunError(
-                "--init: lies in no run; give the run's folder, whose run.json says which samples its memory is of"
+                "--init_from: is not inside a run folder; give that folder, whose run.json identifies the samples of its memory"
             )
         if not math.isclose(before := float(self.memory().temperature), self.settings.temperature, rel_tol=1e-6):
-            raise RunError(f"--init: its partition is of the temperature {before:g}; give --cma.temperature {before:g}")
+            raise RunError(
+                f"--init_from: its partition belongs to temperature {before:g}; give --cma.temperature {before:g}"
+            )
         for name in SAME:
             if facts.get(name) != own.get(name):
                 raise RunError(
-                    f"--init: its memory banks are of other samples, or of a set that was packed otherwise ({name} "
+                    f"--init_from: its memory banks belong to other samples, or to shards packed differently ({name} "
                     f"{facts.get(name)}, not {own.get(name)}); train --method avid on these shards first"
                 )
 
     def on_epoch(self, moment: Moment, labels: Tensor) -> None:
-        """Mine positives, every `mine_every` epochs; raises RunError for a run that did not begin with an AVID run's banks."""
+        """Mine positives every `mine_every` epochs; raises RunError unless initialized from an AVID run."""
         if not self.memory().partition.item():
-            raise RunError("--method cma: begins with the memory banks of an AVID run; give it with --init")
+            raise RunError("--method cma: needs the memory banks of an AVID run; give one with --init_from")
         super().on_epoch(moment, labels)
         if moment.epoch % self.settings.mine_every or self.positives is None:
             return
@@ -123,10 +125,10 @@ class Cma(InstanceDiscrimination):
             self.precision[place] = mining.precision(torch.cat(found), anchor_A, labels)
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """Cross-AVID's loss, and `weight` times the mean over the positives of the losses within each modality (Eq. 10, 11).
+        """Cross-AVID's loss plus `weight` times the mean loss of the positives within each modality (Eq. 10, 11).
 
-        Logs the loss, both terms, Z, the mean dot product of each bank's rows, and of the positives by each criterion the share
-        that has its sample's class. Raises ValueError for rows of another split.
+        Logs the loss, both terms, Z, the mean dot product of each bank's rows, and for each criterion the fraction of positives
+        that have the class of their sample. Raises ValueError for rows of another split.
         """
         its, feature = self.settings, self.embeddings(batch)
         if batch.row is None or self.positives is None:
@@ -145,13 +147,13 @@ class Cma(InstanceDiscrimination):
         return Output(loss, {**self.logs(loss), **terms, **precision}, self.kept(batch, feature))
 
     def _nce(self, feature_BD: Tensor, bank: str, own_BP: Tensor, noise_BK: Tensor) -> Tensor:
-        """Of features with rows of a bank that are theirs, and rows that are not: (B,)."""
+        """NCE loss of features with positive and negative bank rows: (B,)."""
         rows_SD, temperature = self.rows(bank), self.settings.temperature
         scores = [cosines(feature_BD, rows_SD[each], temperature=temperature) for each in (own_BP, noise_BK)]
         return nce_loss(*scores, partition=self.memory().partition)
 
     def negatives(self, batch: Batch, moment: Moment) -> Tensor:
-        """Rows that are no positives, drawn uniformly with replacement for the step's whole batch: (B, K)."""
+        """Rows that are not positives, uniform with replacement, drawn for the whole global batch: (B, K)."""
         if batch.row is None or self.positives is None:
             raise ValueError("needs rows of the training split")
         excluded_BP = self.positives[batch.row].long()

@@ -1,4 +1,4 @@
-"""CrissCross: predict across modalities and across time, synchronously and asynchronously (arXiv 2111.05329).
+"""CrissCross: prediction across modalities and time, synchronous and asynchronous (arXiv 2111.05329).
 
 Shape suffixes: B rows of this rank, P pairs that are compared, D channels of the embedding.
 """
@@ -26,26 +26,26 @@ TERMS = {
     "sync": ((V1, A1), (V2, A2)),
     "async": ((V1, A2), (V2, A1)),
 }
-"""Which of the two views of both modalities are compared with which."""
+"""Pairs of views of each loss term."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is compared, and the widths of projector and predictor; the defaults are the paper's."""
+    """Loss terms, projector and predictor. The defaults are the paper's."""
 
     terms: str = "intra,sync,async"
-    """What is compared, by commas: v1v2 and a1a2 (intra is both), sync, async; the loss is the mean over all their pairs."""
+    """Comma-separated loss terms: v1v2 and a1a2 (intra: both), sync, async. The loss is the mean over all their pairs."""
     dim: int = 2048
-    """Channels of the embedding, and of the projector's hidden layers."""
+    """Embedding dimension, and width of the projector's hidden layers."""
     hidden: int = 512
-    """Channels of the predictor's hidden layer."""
+    """Width of the predictor's hidden layer."""
     projector_layers: Literal[2, 3] = 3
-    """Linear layers of the projector (Table 3)."""
+    """Number of linear layers of the projector (Table 3)."""
     predictor: Literal["separate", "common"] = "separate"
-    """One a modality, or one for both behind embeddings of length 1 (Table 3)."""
+    """separate: one predictor per modality. common: one for both, on L2-normalized embeddings (Table 3)."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for terms or heads that cannot be."""
+        """Raise ValueError for invalid terms or heads."""
         if min(self.dim, self.hidden) < 1 or self.projector_layers not in (2, 3):
             raise ValueError("crisscross: dim and hidden must be at least 1, projector_layers 2 or 3")
         names = self.names
@@ -59,17 +59,20 @@ class Settings:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the terms."""
+        """Names of the terms."""
         return tuple(name.strip() for name in self.terms.split(",") if name.strip())
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "CrissCross":
-    """Make the method around two encoders."""
+    """Build the method on two encoders."""
     return CrissCross(settings, video=video, audio=audio)
 
 
 class CrissCross(Method):
-    """A projector and a predictor a modality; `--optim.schedules` keeps `predictors.*` at a constant rate, as in the paper."""
+    """One projector and one predictor per modality.
+
+    The paper keeps the predictors' learning rate constant: use `--optim.schedules` for `predictors.*`.
+    """
 
     INIT = (*Method.INIT, "heads.", "predictors.")
     views = 2
@@ -89,10 +92,10 @@ class CrissCross(Method):
         )
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """The mean over the samples and the pairs x, y of -cos(p_x, z_y) / 2 - cos(p_y, z_x) / 2 (Eq. 1 to 5).
+        """Mean over samples and pairs x, y of -cos(p_x, z_y) / 2 - cos(p_y, z_x) / 2 (Eq. 1 to 5).
 
-        No gradient goes through z. Each view of each modality goes through its encoder by itself, so batch norms see one
-        view at a time. Logs the loss, and each term's own mean.
+        z is detached. Each view of each modality is encoded separately, so batch norms see one view at a time. Logs the loss
+        and the mean of each term.
         """
         pairs = [(name, pair) for name in self.settings.names for pair in TERMS[name]]
         embedding = {
@@ -122,5 +125,5 @@ class CrissCross(Method):
 
 
 def _projector(*widths: int) -> nn.Sequential:
-    """Linear layers, each with a batch norm, all but the last with a ReLU."""
+    """Linear layers, each with batch norm, all but the last with ReLU."""
     return nn.Sequential(*norm_mlp(*widths, hidden_bias=True, last_bias=True), nn.BatchNorm1d(widths[-1]))

@@ -1,4 +1,4 @@
-"""IIC: tell a sample from others in memory banks, and from itself with its order in time destroyed (arXiv 2008.02531).
+"""IIC: instance discrimination with memory banks and temporally shuffled clips as negatives (arXiv 2008.02531).
 
 Shape suffixes: B rows of this rank, K rows of a bank, C channels, T frames, H and W pixels, D feature channels.
 """
@@ -25,46 +25,46 @@ PAIRS = {
     "intra": (("video", "video"), ("audio", "audio")),
     "joint": (("video", "audio"), ("audio", "video"), ("video", "video"), ("audio", "audio")),
 }
-"""Of each mode, whose features are compared with whose bank."""
+"""Pairs of feature modality and bank modality, by mode."""
 CHUNKS = 4
-"""Pieces of a clip of which `shuffle` swaps two."""
+"""Number of chunks of a clip, two of which `shuffle` swaps."""
 LEAST_FRAMES = {"repeat": 2, "shuffle": CHUNKS, "none": 1}
-"""Of a clip, without which it would be its own negative."""
+"""Minimum frames of a clip; a shorter one would be its own negative."""
 MOST_SCORES = 2**28
-"""Of a step: each has a row of a bank beside it while gradients are computed."""
+"""Maximum scores per step; each needs a bank row in memory while gradients are computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is compared with what; the defaults are those of IIC's code, but for the anchor's length."""
+    """Options of IIC. The defaults are those of its code, except for normalize_anchor."""
 
     mode: Literal["cross", "intra", "joint"] = "cross"
-    """Features against the bank of the other modality, of the same one, or the mean of both."""
+    """cross: features against the bank of the other modality. intra: of the same modality. joint: the mean of both."""
     negatives: int = 1024
-    """Rows drawn from the banks for each feature, with replacement: its own may be among them."""
+    """Negatives per feature, drawn from the banks with replacement; may include the sample itself."""
     intra_negative: Literal["repeat", "shuffle", "none"] = "repeat"
-    """The clip whose features fill the third bank: one frame repeated, two of four chunks swapped; none: no third bank.
-    It is video: what compares audio with audio goes without."""
+    """Negative made from the clip itself, in a third bank. repeat: one frame repeated; shuffle: two of four chunks swapped;
+    none: no third bank. It is video, so audio-audio pairs do not use it."""
     normalize_anchor: bool = True
-    """Scale features to length 1 before they are compared, and before they move the banks, as CMC does; IIC's code does not."""
+    """L2-normalize features before comparing and storing them, as in CMC; IIC's code does not."""
     temperature: float = 0.07
-    """Divisor of the cosines."""
+    """Softmax temperature."""
     bank_momentum: float = 0.5
-    """How much of itself a row of a bank keeps when its sample is seen."""
+    """Momentum of the bank update: weight of the old row."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a bank that cannot be."""
+        """Raise ValueError for invalid values."""
         if self.negatives < 1 or self.temperature <= 0 or not 0 <= self.bank_momentum <= 1:
             raise ValueError("iic: negatives must be at least 1, temperature more than 0, bank_momentum from 0 to 1")
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Iic":
-    """Make the method around two encoders; raises ValueError where they are of unlike width."""
+    """Build the method on two encoders; raises ValueError if their widths differ."""
     return Iic(settings, video=video, audio=audio, data=data)
 
 
 class Iic(Method):
-    """Softmax over rows of memory banks; the encoders have no heads. A split that is not trained on has no rows in the banks."""
+    """Softmax over memory-bank rows, without projection heads. Splits other than the training split have no rows."""
 
     validates = False
     REPLICATED = ("banks.",)
@@ -86,16 +86,15 @@ class Iic(Method):
         )
 
     def check(self, inputs: Inputs) -> None:
-        """Raise ValueError for clips so short that nothing of their order can be destroyed."""
+        """Raise ValueError for clips too short for intra negatives."""
         if inputs.video is not None:
             self._check_frames(inputs.video[1])
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """Cross-entropy of a sample's own row among rows of one bank, and of the third, added over the pairs.
+        """Cross-entropy of a sample's own row among rows of one bank and of the third bank, summed over the pairs.
 
-        The logits of a feature are those of its own row, of `negatives` drawn rows, and, where one of the pair is video, of the
-        same rows of the third bank.
-        Raises ValueError for rows of another split.
+        The logits of a feature are those of its own row, of `negatives` drawn rows, and, if one of the pair is video, of the
+        same rows of the third bank. Raises ValueError for rows of another split.
         """
         its = self.settings
         if batch.row is None or batch.video is None or batch.audio is None:
@@ -123,12 +122,12 @@ class Iic(Method):
         return Output(loss, {"loss": loss.detach()}, kept)
 
     def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
-        """The rows of the samples that were seen follow their features."""
+        """Move the bank rows of the batch's samples toward their features."""
         for name in self.banks:
             self._bank(name).update(kept["row"], kept[name], momentum=self.settings.bank_momentum)
 
     def drawn(self, batch: Batch, moment: Moment) -> Tensor:
-        """Rows that each feature is compared with, its own first, the others uniform over the split: (B, 1 + K)."""
+        """Rows that each feature is compared with: its own first, then uniformly drawn ones: (B, 1 + K)."""
         if batch.row is None:
             raise ValueError("iic: needs rows of the training split")
         shape = (self.data.batch, self.settings.negatives)
@@ -136,7 +135,7 @@ class Iic(Method):
         return torch.cat([batch.row[:, None], drawn.to(batch.row.device)[batch.place]], dim=1)
 
     def destroyed(self, clip_BCTHW: Tensor, place_B: Tensor, moment: Moment) -> Tensor:
-        """The clips without their order in time: one frame of each repeated, or two of its four chunks swapped.
+        """Intra negatives: clips with one frame repeated, or two of four chunks swapped.
 
         Raises ValueError for clips that are too short.
         """
@@ -161,7 +160,7 @@ class Iic(Method):
             )
 
     def _anchor(self, feature_BD: Tensor) -> Tensor:
-        """What is compared with the banks, and moves them."""
+        """Features as compared with the banks and stored in them."""
         return F.normalize(feature_BD, dim=1) if self.settings.normalize_anchor else feature_BD
 
     def _bank(self, name: str) -> MemoryBank:
@@ -172,7 +171,7 @@ class Iic(Method):
 
 
 def swapped_orders(frames: int, swaps: list[tuple[int, int]]) -> list[list[int]]:
-    """For each two of the four chunks of a clip, the order of its frames with these two swapped."""
+    """Frame orders of a clip with each pair of its four chunks swapped."""
     chunks = [list(map(int, chunk)) for chunk in np.array_split(np.arange(frames), CHUNKS)]
     orders = []
     for one, other in swaps:

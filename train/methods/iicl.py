@@ -1,4 +1,4 @@
-"""IICL: contrast of samples and of clusters between the modalities, behind co-attention (Wei et al., ICPR 2022).
+"""IICL: contrastive learning of samples and clusters across modalities, with co-attention (Wei et al., ICPR 2022).
 
 Shape suffixes: B rows of this rank, N rows of all ranks, C clusters, D channels.
 """
@@ -20,33 +20,33 @@ MODALITIES = ("video", "audio")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Heads, weights and stages; the defaults are the paper's, and where it is silent those of docs/decisions/0019."""
+    """Heads, loss weights and stages. The defaults are the paper's, or those of docs/decisions/0019 where it gives none."""
 
     dim: int = 1024
-    """Channels of the embedding of a sample (output of the instance head)."""
+    """Embedding dimension of the instance head."""
     hidden: int = 512
-    """Channels of the hidden layer of the instance head and of the cluster head."""
+    """Width of the hidden layer of both heads."""
     clusters: int = 400
-    """Number of clusters C; for ks-eval cluster_head set it to the number of classes."""
+    """Number of clusters; for ks-eval cluster_head use the number of classes."""
     temperature: float = 0.5
-    """Temperature of the instance InfoNCE."""
+    """Softmax temperature of the instance loss."""
     cluster_temperature: float = 0.5
-    """Temperature of the cluster InfoNCE."""
+    """Softmax temperature of the cluster loss."""
     instance_weight: float = 1.0
-    """Weight of the instance loss; 0: cluster-only (Table II)."""
+    """Weight of the instance loss; 0: clusters only (Table II)."""
     cluster_weight: float = 0.5
-    """Weight lambda of the cluster loss in the second stage; 0: instance-only (Table II)."""
+    """Weight of the cluster loss in the second stage (lambda); 0: instances only (Table II)."""
     first_stage: int = 300
-    """Epochs of instance-only initialisation, before the cluster loss joins; fewer than the epochs of the run."""
+    """Epochs with the instance loss only, before the cluster loss is added; fewer than the epochs of the run."""
     attention: bool = True
-    """Train the heads on the output of co-attention; false: on pooled features."""
+    """Train the heads on co-attention outputs; false: on pooled features."""
     project: bool = False
-    """Learn linear projections of the queries, keys and values of co-attention."""
+    """Learn query, key and value projections in the co-attention."""
     shared_heads: bool = True
-    """Share both heads between the modalities; false: heads of its own for each modality."""
+    """Share both heads between modalities."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for heads, weights and stages that cannot be."""
+        """Raise ValueError for invalid heads, weights or stages."""
         if min(self.dim, self.hidden) < 1 or self.clusters < 2 or min(self.temperature, self.cluster_temperature) <= 0:
             raise ValueError("iicl: dim and hidden must be at least 1, clusters at least 2, temperatures more than 0")
         if min(self.instance_weight, self.cluster_weight, self.first_stage) < 0:
@@ -56,7 +56,7 @@ class Settings:
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Iicl":
-    """Make the method around two encoders.
+    """Build the method on two encoders.
 
     Raises ValueError for encoders of different widths or without maps, and for a run that ends before its second stage.
     """
@@ -71,7 +71,7 @@ def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data)
 
 
 class Iicl(Method):
-    """Co-attention, an instance head and a cluster head. Encoders are evaluated without any of them."""
+    """Co-attention, an instance head and a cluster head. Evaluation uses the encoders only."""
 
     INIT = (*Method.INIT, "attention.", "instance.", "cluster.")
 
@@ -85,7 +85,7 @@ class Iicl(Method):
             )
         for encoder in (video, audio):
             if settings.attention and not isinstance(encoder, Encoder):
-                raise ValueError(f"{type(encoder).__name__} tells no maps of its layers: co-attention needs them")
+                raise ValueError(f"{type(encoder).__name__} provides no maps of its layers: co-attention needs them")
         self.settings = settings
         self.video, self.audio = video, audio
         self.attention = CoAttention(width, project=settings.project) if settings.attention else None
@@ -97,10 +97,10 @@ class Iicl(Method):
         )
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """`instance_weight` times samples' InfoNCE; from epoch `first_stage` on also `cluster_weight` times that of clusters.
+        """`instance_weight` times InfoNCE of samples; from epoch `first_stage` on also `cluster_weight` times that of clusters.
 
-        From the latter the entropy of the clusters' use is subtracted (Eq. 6, 7). Logs the loss and its terms; in the second
-        stage also the entropy, and the share of clusters that are the most likely one of some sample of the batch.
+        The entropy of the cluster usage is subtracted from the cluster loss (Eq. 6, 7). Logs the loss and its terms; in the
+        second stage also the entropy, and the fraction of clusters that are the most likely one of a sample in the batch.
         """
         its, sides = self.settings, dict(zip(MODALITIES, self._sides(batch), strict=True))
         logs: dict[str, Tensor] = {}
@@ -127,11 +127,11 @@ class Iicl(Method):
         return _probabilities(self._head(self.cluster, modality)(feature_BD))
 
     def first_clusters(self, steps_per_epoch: int) -> int | None:
-        """The step from which on the cluster head learns; None where it never does."""
+        """Step at which training of the cluster head starts; None if never."""
         return self.settings.first_stage * steps_per_epoch if self.settings.cluster_weight else None
 
     def _sides(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the heads see of both modalities of a batch: (B, D) each."""
+        """Inputs of the heads for both modalities of a batch: (B, D) each."""
         if batch.video is None or batch.audio is None:
             raise ValueError("needs video and audio; the view gives one of them alone")
         return self._seen(batch.video[:, 0], batch.audio[:, 0])
@@ -146,7 +146,7 @@ class Iicl(Method):
         return heads["both" if self.settings.shared_heads else name]
 
     def _all(self, heads: nn.ModuleDict, sides: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What a head makes of the rows of all ranks: (N, outputs) for video and audio, in one exchange."""
+        """Output of a head for the rows of all ranks: (N, outputs) for video and audio, gathered in one exchange."""
         made = [self._head(heads, name)(side) for name, side in sides.items()]
         video_ND, audio_ND = gather(torch.stack(made, dim=1)).unbind(dim=1)
         return video_ND, audio_ND
@@ -157,8 +157,8 @@ def _probabilities(logit_NC: Tensor) -> Tensor:
 
 
 def _last(encoder: nn.Module, given_BCTHW: Tensor) -> Tensor:
-    """Its last maps, unpooled: (B, D, ...)."""
+    """Last maps of an encoder, unpooled: (B, D, ...)."""
     if not isinstance(encoder, Encoder):
-        raise TypeError(f"{type(encoder).__name__} tells no maps")
+        raise TypeError(f"{type(encoder).__name__} provides no maps")
     layer = encoder.layers[-1]
     return encoder.maps(given_BCTHW, (layer,))[layer]

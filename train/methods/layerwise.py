@@ -1,9 +1,9 @@
-"""Linear classifiers on the maps of several layers of a frozen encoder, all learnt from one pass (AVID, Tables 1a, 1b and 2).
+"""Linear classifiers on several layers of a frozen encoder, trained in a single pass (AVID, Tables 1a, 1b and 2).
 
-The encoder is as in evaluation: running statistics of batch norms, no gradient. Of each layer's maps the greatest value over time
-and over every cell of a square grid are the features: with channels 64, 128, 256 and 512 grids of 12, 8, 6 and 4 a side, 9216,
-8192, 9216 and 8192 features, which a batch norm and one linear layer classify. Nothing is kept of a batch, so that the split may
-be of any size. Shape suffixes: B samples of this rank, N of all ranks, L layers, D features of a layer, C classes.
+The encoder is in evaluation mode, without gradients. The features of a layer are its maps max-pooled over time and over the
+cells of a square grid: with channels 64, 128, 256 and 512, grids of side 12, 8, 6 and 4, thus 9216, 8192, 9216 and 8192
+features, which a batch norm and one linear layer classify. Features are not stored, so the split may be of any size. Shape
+suffixes: B samples of this rank, N of all ranks, L layers, D features of a layer, C classes.
 """
 
 import math
@@ -19,22 +19,22 @@ from ..interface import Batch, Data, Method, Moment, Output
 from ..models.backbones import layer_widths
 
 MOST_FEATURES = 1 << 16
-"""A linear layer of a run that may be a stranger's takes no more of each class."""
+"""Maximum features per layer; settings may come from an untrusted run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Which maps are classified, and how they become features."""
+    """Layers to classify, and their features."""
 
     modality: Literal["video", "audio"] = "video"
-    """Whose encoder is judged."""
+    """Encoder to evaluate."""
     layers: str = "conv2,conv3,conv4,conv5"
-    """Layers of it, separated by commas."""
+    """Comma-separated layers of the encoder."""
     features: int = 9216
-    """At most so many of a layer: its channels times the cells of the largest square grid."""
+    """Maximum features per layer: channels times cells of the largest square grid."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for layers and features that cannot be."""
+        """Raise ValueError for invalid layers or features."""
         names = self.layer_names
         if not names or len(set(names)) < len(names):
             raise ValueError(f"layerwise: layers {self.layers!r} must be names, each once, separated by commas")
@@ -43,22 +43,22 @@ class Settings:
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """The names of `layers`."""
+        """Names of the layers."""
         return tuple(word.strip() for word in self.layers.split(",") if word.strip())
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Layerwise":
-    """Make the method around two encoders; raises ValueError for layers that the encoder has not, and for one class."""
+    """Build the method on two encoders; raises ValueError for layers that the encoder does not have, or a single class."""
     return Layerwise(settings, video=video, audio=audio, classes=data.classes)
 
 
 class Layerwise(Method):
-    """Cross-entropy of a linear classifier a layer, whose gradients do not meet."""
+    """Cross-entropy of one linear classifier per layer, with independent gradients."""
 
     def __init__(self, settings: Settings, *, video: nn.Module, audio: nn.Module, classes: int) -> None:
         super().__init__()
         if classes < 2:
-            raise ValueError(f"there is nothing to tell apart: the set has {classes} classes")
+            raise ValueError(f"nothing to classify: the shards have {classes} classes")
         self.settings = settings
         self.video = video.requires_grad_(requires_grad=False)
         self.audio = audio.requires_grad_(requires_grad=False)
@@ -69,16 +69,16 @@ class Layerwise(Method):
         self.train()
 
     def train(self, mode: bool = True) -> "Layerwise":  # noqa: FBT001, FBT002 - as PyTorch has it
-        """As any module, but the encoders stay in evaluation mode."""
+        """Set the training mode, but keep the encoders in evaluation mode."""
         super().train(mode)
         self.video.eval()
         self.audio.eval()
         return self
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """The sum over the layers of their cross-entropies, so that each learns as if alone.
+        """Sum of the cross-entropies of all layers; each classifier trains as if alone.
 
-        Logs it, and of each layer the cross-entropy and the top-1 in percent. Raises ValueError for a batch without the modality.
+        Logs the loss, and each layer's cross-entropy and top-1 in percent. Raises ValueError for a batch without the modality.
         """
         given = batch.video if self.settings.modality == "video" else batch.audio
         if given is None:
@@ -94,7 +94,7 @@ class Layerwise(Method):
         return Output(loss, logs)
 
     def layer_logits(self, inputs_BCTHW: Tensor) -> Tensor:
-        """Classify by each of the layers, in their order: float32 (B, L, C), whatever the encoder's precision."""
+        """Logits of each layer's classifier, in order: float32 (B, L, C) at any encoder precision."""
         logits = []
         for layer, feature_BD in self.features(inputs_BCTHW).items():
             with torch.autocast(feature_BD.device.type, enabled=False):
@@ -103,16 +103,16 @@ class Layerwise(Method):
 
     @torch.no_grad()
     def features(self, inputs_BCTHW: Tensor) -> dict[str, Tensor]:
-        """The features of each layer: (B, D), at least float32."""
+        """Features of each layer: (B, D), at least float32."""
         encoder = getattr(self, self.settings.modality)
         maps = encoder.maps(inputs_BCTHW, self.settings.layer_names)
         return {layer: grid_features(maps[layer], side) for layer, side in self.sides.items()}
 
 
 def grid_side(channels: int, features: int) -> int:
-    """Cells a side of the largest square grid of which so many channels make no more than `features` numbers.
+    """Side of the largest square grid whose cells times channels do not exceed `features`.
 
-    Raises ValueError where one cell makes more.
+    Raises ValueError if a single cell exceeds it.
     """
     if channels > features:
         raise ValueError(f"{channels} channels make more than {features} features")
@@ -120,7 +120,7 @@ def grid_side(channels: int, features: int) -> int:
 
 
 def grid_features(maps: Tensor, side: int) -> Tensor:
-    """The greatest value of every channel over time and over each cell of a grid: (B, channels x side x side), at least float32.
+    """Max-pool maps over time and over each cell of a grid: (B, channels x side x side), at least float32.
 
     Maps are (B, channels, T, H, W) or (B, channels, H, W).
     """

@@ -1,4 +1,4 @@
-"""MoCo between modalities, within them, or both: contrast with a queue of a momentum encoder's keys (arXiv 1911.05722).
+"""MoCo across modalities, within them, or both: contrast with a queue of momentum-encoder keys (arXiv 1911.05722).
 
 Shape suffixes: B rows of this rank, K keys, P pairs of modalities that are compared, D channels of the embedding.
 """
@@ -24,34 +24,34 @@ MODALITIES = ("video", "audio")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Size and speed of the dictionary; the defaults are those of MoCo's paper."""
+    """Queue, momentum and heads. The defaults are those of MoCo's paper."""
 
     mode: Literal["cross", "intra", "joint"] = "cross"
-    """Queries against keys of the other modality, of another view of the same one, or the mean of both."""
+    """cross: keys of the other modality. intra: keys of another view of the same modality. joint: the mean of both losses."""
     head: Literal["linear", "mlp"] = "linear"
-    """After each encoder: one layer (v1), or two with a ReLU between (v2)."""
+    """Projection head: linear (v1), or mlp with one hidden layer (v2)."""
     dim: int = 128
-    """Channels of the embedding."""
+    """Embedding dimension."""
     queue: int = 65_536
-    """Keys that a query is compared with. The larger a share of the split, the more often a sample meets a key of its own."""
+    """Number of keys in the queue. If it is large relative to the split, a sample often meets its own earlier keys."""
     momentum: float = 0.999
-    """Of the key encoders: how much of themselves they keep at each update."""
+    """Momentum of the key encoders."""
     temperature: float = 0.07
-    """Divisor of the cosines."""
+    """Softmax temperature."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a dictionary that cannot be."""
+        """Raise ValueError for invalid values."""
         if self.dim < 1 or self.queue < 1 or not 0 <= self.momentum <= 1 or self.temperature <= 0:
             raise ValueError("moco: dim and queue must be at least 1, momentum from 0 to 1, temperature more than 0")
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Moco":
-    """Make the method around two encoders; raises ValueError for a queue that is not shorter than the split."""
+    """Build the method on two encoders; raises ValueError unless the queue is shorter than the split."""
     return Moco(settings, video=video, audio=audio, data=data)
 
 
 class Moco(Method):
-    """A query encoder and a slow copy of it for each modality, with a queue for each pair that is compared."""
+    """One query encoder and its momentum copy per modality, and a queue for each compared pair."""
 
     INIT = (*Method.INIT, "heads.")
     REPLICATED = ("queues.",)
@@ -81,17 +81,17 @@ class Moco(Method):
         )
 
     def adopt(self, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-        """The key encoders begin where the query encoders now do."""
+        """Copy the loaded weights to the key encoders."""
         for name in MODALITIES:
             self.key_encoders[name].load_state_dict(getattr(self, name).state_dict())
             self.key_heads[name].load_state_dict(self.heads[name].state_dict())
 
     def encoders(self) -> list[nn.Module]:
-        """The query encoders, and the key encoders."""
+        """Query and key encoders."""
         return [*super().encoders(), *self.key_encoders.values()]
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """Queries of the first view against keys of the last one: the only one, or the second.
+        """Loss of first-view queries against last-view keys (the same view if there is only one).
 
         Logs the loss, and how often a query is nearest to its own key, in percent.
         """
@@ -113,7 +113,7 @@ class Moco(Method):
         return Output(loss, {"loss": loss.detach(), "key_top1": top1}, key)
 
     def after_update(self, kept: Mapping[str, Tensor], moment: Moment) -> None:
-        """The key encoders follow, and the keys of this step go into the queues."""
+        """Update the key encoders, and push the keys of this step to the queues."""
         for name in MODALITIES:
             momentum_update(getattr(self, name), self.key_encoders[name], momentum=self.settings.momentum)
             momentum_update(self.heads[name], self.key_heads[name], momentum=self.settings.momentum)
@@ -127,7 +127,7 @@ class Moco(Method):
         return queue
 
     def _embedded(self, encoder: nn.Module, head: nn.Module, given_BVCTHW: Tensor | None, view: int) -> Tensor:
-        """Unit vectors of one view: (B, D)."""
+        """L2-normalized embeddings of one view: (B, D)."""
         if given_BVCTHW is None:
             raise ValueError("moco: needs video and audio; the view gives one of them alone")
         return unit_embedding(encoder, head, given_BVCTHW[:, view])

@@ -1,4 +1,4 @@
-"""SimCLR between modalities, within them, or both: contrast with the other samples of the batch (arXiv 2002.05709).
+"""SimCLR across modalities, within them, or both: contrast with the other samples of the batch (arXiv 2002.05709).
 
 Shape suffixes: B rows of this rank, N rows of all ranks, D channels of the embedding.
 """
@@ -18,32 +18,32 @@ from ..models.pairs import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Head and temperature; the defaults are those of SimCLR's paper (section 4 and appendix B)."""
+    """Projector and temperature. The defaults are those of SimCLR's paper (section 4 and appendix B)."""
 
     mode: Mode = "cross"
-    """Compare the modalities, two views of each modality, or the mean of both losses."""
+    """cross: compare the modalities. intra: compare two views of each modality. joint: the mean of both losses."""
     dim: int = 128
-    """Channels of the embedding."""
+    """Embedding dimension."""
     layers: int = 2
-    """Linear layers of the projector; its hidden layers are as wide as the encoder's feature."""
+    """Number of linear layers of the projector; hidden layers are as wide as the encoder's feature."""
     batch_norm: bool = False
-    """Batch norm behind each layer of the projector, which then has no bias; the last one without shift, as in SimCLR's code."""
+    """Batch norm after each layer of the projector (without bias; the last one without shift, as in SimCLR's code)."""
     temperature: float = 0.1
-    """Divisor of the cosines."""
+    """Softmax temperature."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a head that cannot be."""
+        """Raise ValueError for invalid values."""
         if self.dim < 1 or not 1 <= self.layers <= 8 or self.temperature <= 0:
             raise ValueError("simclr: dim must be at least 1, layers from 1 to 8, temperature more than 0")
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "SimClr":
-    """Make the method around two encoders."""
+    """Build the method on two encoders."""
     return SimClr(settings, video=video, audio=audio)
 
 
 class SimClr(Method):
-    """A projector a modality, and NT-Xent over the 2 N embeddings of each pair."""
+    """One projector per modality, and NT-Xent over the 2 N embeddings of each pair."""
 
     INIT = (*Method.INIT, "heads.")
 
@@ -60,7 +60,7 @@ class SimClr(Method):
         )
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """The mean over the 2 N embeddings of -log softmax at the positive (Eq. 1), added over the pairs."""
+        """Mean over the 2 N embeddings of -log softmax at the positive (Eq. 1), summed over the pairs."""
         its = self.settings
         found = pairs.gathered(pairs.embeddings(self, self.heads, batch, its.mode))
         terms = [

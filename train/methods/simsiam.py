@@ -1,4 +1,4 @@
-"""SimSiam between modalities, within them, or both: predict the other embedding, which gets no gradient (arXiv 2011.10566).
+"""SimSiam across modalities, within them, or both: predict the other view's detached embedding (arXiv 2011.10566).
 
 Shape suffixes: B rows of this rank, P pairs that are compared, D channels of the embedding.
 """
@@ -19,28 +19,31 @@ from ..models.pairs import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Widths of projector and predictor; the defaults are those of SimSiam's code."""
+    """Projector and predictor. The defaults are those of SimSiam's code."""
 
     mode: Mode = "cross"
-    """Compare the modalities, two views of each modality, or the mean of both losses."""
+    """cross: compare the modalities. intra: compare two views of each modality. joint: the mean of both losses."""
     dim: int = 2048
-    """Channels of the embedding; the projector's hidden layers are as wide as the encoder's feature."""
+    """Embedding dimension; the projector's hidden layers are as wide as the encoder's feature."""
     hidden: int = 512
-    """Channels of the predictor's hidden layer."""
+    """Width of the predictor's hidden layer."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for heads that cannot be."""
+        """Raise ValueError for invalid values."""
         if min(self.dim, self.hidden) < 1:
             raise ValueError("simsiam: dim and hidden must be at least 1")
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "SimSiam":
-    """Make the method around two encoders."""
+    """Build the method on two encoders."""
     return SimSiam(settings, video=video, audio=audio)
 
 
 class SimSiam(Method):
-    """A projector and a predictor a modality. `--optim.schedules` may keep `predictors.*` at a constant rate."""
+    """One projector and one predictor per modality.
+
+    `--optim.schedules` can keep the learning rate of `predictors.*` constant.
+    """
 
     INIT = (*Method.INIT, "heads.", "predictors.")
 
@@ -56,7 +59,7 @@ class SimSiam(Method):
         )
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """The mean over the samples of -cos / 2, of each prediction with the other embedding, over the pairs (Eq. 2)."""
+        """Mean over samples and pairs of -cos / 2 between each prediction and the other view's embedding (Eq. 2)."""
         its = self.settings
         target = pairs.embeddings(self, self.heads, batch, its.mode)
         predicted = {each: self.predictors[each.modality](embedding) for each, embedding in target.items()}
@@ -69,7 +72,7 @@ class SimSiam(Method):
 
 
 def _projector(width: int, dim: int) -> nn.Sequential:
-    """Three layers, the last with a batch norm without affine: the bias before it does nothing, and is frozen as in the code."""
+    """Three linear layers, the last with batch norm without affine; the bias before it has no effect and is frozen."""
     layers = norm_mlp(width, width, width, dim, last_bias=True)
     last = layers[-1]
     last.bias.requires_grad = False

@@ -1,8 +1,8 @@
-"""Supervised learning: a classifier on top of both encoders, or of one.
+"""Supervised learning: a classifier on top of one or both encoders.
 
-From scratch it is the baselines R and A of AVCL's Table IV, and R+A with `encoders: shared`, for that has one R3D; from a
-pretrained run's weights it is fine-tuning (AVCL, section III.B: cross-entropy alone, all weights learn). Shape suffixes: B
-samples of this rank, N of all ranks, D feature channels, C classes.
+From scratch it is the baselines R and A of AVCL's Table IV, and R+A with `encoders: shared`, which has one R3D; from pretrained
+weights it is fine-tuning (AVCL, section III.B: cross-entropy only, all weights are trained). Shape suffixes: B samples of this
+rank, N of all ranks, D feature channels, C classes.
 """
 
 from dataclasses import dataclass, field
@@ -20,23 +20,23 @@ from ..models.heads import Amfm, AmfmSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is classified, and by what."""
+    """Features and classifier."""
 
     modalities: Literal["both", "video", "audio"] = "both"
-    """Features that the classifier sees: both side by side, video alone (R) or audio alone (A)."""
+    """Features to classify: both concatenated, video only (R) or audio only (A)."""
     gate: bool = False
-    """Whether AMFM gates both features first, as AVCL's fine-tuning has it."""
+    """Gate the features with AMFM first, as in AVCL's fine-tuning."""
     amfm: AmfmSettings = field(default_factory=AmfmSettings)
-    """The gate."""
+    """The AMFM gate."""
     classifier: Literal["mlp", "linear"] = "mlp"
-    """Two layers with a ReLU and dropout between, or one layer."""
+    """mlp: two layers with ReLU and dropout in between. linear: one layer."""
     hidden: int = 512
-    """Channels between the two layers."""
+    """Width of the hidden layer."""
     dropout: float = 0.7
-    """Share of them that is dropped in training (AVCL, section III.B)."""
+    """Dropout probability of the hidden layer (AVCL, section III.B)."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a classifier that cannot be."""
+        """Raise ValueError for an invalid classifier."""
         if self.hidden < 1 or not 0 <= self.dropout < 1:
             raise ValueError("supervised: hidden must be at least 1, dropout from 0 to below 1")
         if self.gate and self.modalities != "both":
@@ -44,7 +44,7 @@ class Settings:
 
 
 def build(settings: Settings, *, video: nn.Module, audio: nn.Module, data: Data) -> "Supervised":
-    """Make the method around two encoders; raises ValueError where the gate cannot join them or there is one class."""
+    """Build the method on two encoders; raises ValueError if the gate does not fit them or there is only one class."""
     return Supervised(settings, video=video, audio=audio, classes=data.classes)
 
 
@@ -57,7 +57,7 @@ class Supervised(Method):
         super().__init__()
         width, audio_width = feature_width(video), feature_width(audio)
         if classes < 2:
-            raise ValueError(f"there is nothing to tell apart: the set has {classes} classes")
+            raise ValueError(f"nothing to classify: the shards have {classes} classes")
         if settings.gate and width != audio_width:
             raise ValueError(f"AMFM joins channel with channel: video has {width}, audio {audio_width}")
         self.settings = settings
@@ -75,7 +75,7 @@ class Supervised(Method):
             )
 
     def forward(self, batch: Batch, moment: Moment) -> Output:
-        """Compare the logits of one view with the labels; logs the loss and the top-1 in percent."""
+        """Cross-entropy of one view; logs the loss and the top-1 accuracy in percent."""
         seen = self.settings.modalities
         video_BD = self.video(batch.video[:, 0]) if seen != "audio" and batch.video is not None else None
         audio_BD = self.audio(batch.audio[:, 0]) if seen != "video" and batch.audio is not None else None
@@ -86,7 +86,7 @@ class Supervised(Method):
         return Output(loss, {"loss": loss.detach(), "top1": 100 * right_N.float().mean()})
 
     def logits(self, video_BD: Tensor | None, audio_BD: Tensor | None) -> Tensor:
-        """Classify pooled features (B, D), of which the modality that is not looked at may be None: (B, C)."""
+        """Classify pooled features (B, D); the unused modality may be None: (B, C)."""
         if self.amfm is not None and video_BD is not None and audio_BD is not None:
             video_BD, audio_BD = self.amfm(video_BD, audio_BD)
         sides = {"both": (video_BD, audio_BD), "video": (video_BD,), "audio": (audio_BD,)}[self.settings.modalities]

@@ -1,1 +1,1 @@
-"""Networks: `backbones/` encode, heads sit between encoders and losses."""
+"""Networks: `backbones/` are encoders; heads sit between encoders and losses."""

@@ -1,6 +1,6 @@
-"""Keep fewer maps: compute those inside a block again on the way back instead (activation checkpointing).
+"""Activation checkpointing: recompute a block's activations in the backward pass to save memory.
 
-The gradients are the same to the bit. Batch norms update their running statistics once, on the way there.
+Gradients are bit-identical. Batch norms update their running statistics once, in the first forward pass.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(encoder: nn.Module, *, compiled: str | None = None) -> None:
-    """Make every child of an encoder forget what it computed within, in place; names of parameters stay.
+def checkpoint_activations(encoder: nn.Module, *, compiled: str | None = None) -> None:
+    """Checkpoint the activations of every child of an encoder, in place; parameter names stay.
 
-    `compiled` is a backend of torch.compile, which then compiles each child by itself: it cannot look through the forgetting.
+    `compiled` is a torch.compile backend with which each child is compiled separately, because torch.compile cannot trace
+    through checkpointing.
     """
     for child in encoder.children():
         if any(True for _ in child.parameters()):
@@ -40,7 +41,7 @@ def _forget(block: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
 
 
 def _with_statistics_kept(block: nn.Module) -> AbstractContextManager[None]:
-    """Within the block no running statistic moves: the first pass has moved them."""
+    """Context in which the block's running statistics do not change, for the second forward pass."""
 
     @contextmanager
     def kept() -> Iterator[None]:
@@ -48,7 +49,7 @@ def _with_statistics_kept(block: nn.Module) -> AbstractContextManager[None]:
         before = [(each.running_mean, each.running_var, each.num_batches_tracked) for each in norms]
         for each, statistics in zip(
             norms, before, strict=True
-        ):  # copies: the pass must save as many tensors as the first
+        ):  # copies: the second pass must save as many tensors as the first
             mean, variance, count = (value if value is None else value.clone() for value in statistics)
             each.running_mean, each.running_var, each.num_batches_tracked = mean, variance, count
         try:

@@ -1,6 +1,6 @@
 """Co-attention over positions: each modality's values, weighted by queries of the other modality (IICL, section III.B).
 
-Shape suffixes: B samples, P positions of the video's maps, Q of the audio's, D channels.
+Shape suffixes: B samples, P positions of the video maps, Q positions of the audio maps, D channels.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class CoAttention(nn.Module):
-    """One head over the positions of both encoders' last maps; without `project` it has no parameters (Eq. 1 as it stands)."""
+    """Single-head attention over the last maps of both encoders; without `project` it has no parameters (Eq. 1)."""
 
     def __init__(self, dim: int, *, project: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What sits between the encoders and the losses. Shape suffixes: B samples of the batch, D feature channels."""
+"""Heads between encoders and losses. Shape suffixes: B samples of the batch, D feature channels."""
 
 import itertools
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)  # no slots: jsonargparse reads the defaults of nested settings with vars()
 class AmfmSettings:
-    """How AVCL's adaptive multi-modal fusion module (AMFM) gates the two features."""
+    """Gating of AVCL's adaptive multi-modal fusion module (AMFM)."""
 
     gate: Literal["relu", "sigmoid"] = "relu"
-    """Function that turns the excitation into a factor: relu is AVCL's text, sigmoid its ancestors' code."""
+    """Gate activation: relu (AVCL's text) or sigmoid (the code it builds on)."""
     shared_excitation: bool = True
     """One gate for both modalities (AVCL Eq. 3-4), or one for each (MMTM)."""
     mid_activation: Literal["none", "relu"] = "none"
-    """What follows the joint layer: nothing (AVCL Eq. 1-2) or relu (MMTM)."""
+    """Activation after the joint layer: none (AVCL Eq. 1-2) or relu (MMTM)."""
 
 
 class Amfm(nn.Module):
     """Multiply both features by a gate computed from both of them, AVCL Eq. 1-4.
 
-    Each gated feature therefore carries the other modality: even an untrained gate lets gated features of
-    *independent* inputs find their partner. Measure on ungated features.
+    Each gated feature therefore contains information of the other modality: even an untrained gate makes gated features of
+    *independent* inputs match. Evaluate ungated features.
     """
 
     def __init__(self, dim: int, settings: AmfmSettings) -> None:
@@ -44,13 +44,13 @@ class Amfm(nn.Module):
 
 
 def unit_embedding(encoder: nn.Module, head: nn.Module, given_BCTHW: Tensor) -> Tensor:
-    """What a projection head makes of an encoder's features, scaled to length 1: (B, D), at least float32."""
+    """Apply a projection head and L2-normalize: (B, D), at least float32."""
     embedding_BD: Tensor = head(encoder(given_BCTHW))
     return F.normalize(embedding_BD.to(torch.promote_types(embedding_BD.dtype, torch.float32)), dim=1)
 
 
 def norm_mlp(*widths: int, hidden_bias: bool = False, last_bias: bool = False) -> nn.Sequential:
-    """Linear layers from width to width, with batch norm and a ReLU between two: a head of BYOL, SimSiam or Barlow Twins."""
+    """MLP with batch norm and ReLU between linear layers of these widths: heads of BYOL, SimSiam and Barlow Twins."""
     *hidden, (inputs, outputs) = itertools.pairwise(widths)
     layers: list[nn.Module] = []
     for before, after in hidden:
@@ -59,7 +59,7 @@ def norm_mlp(*widths: int, hidden_bias: bool = False, last_bias: bool = False) -
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers from width to width with a ReLU between two: a projection head."""
+    """MLP with ReLU between linear layers of these widths: a projection head."""
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]

@@ -1,6 +1,6 @@
-"""What losses compare with besides the batch: a queue of the last keys, and a bank with a row a sample of the training split.
+"""Memories of losses: a queue of the latest keys, and a bank with one row per training sample.
 
-Both are buffers that every rank computes alike (`interface.Method.REPLICATED`). Shape suffixes: N rows of a step, K rows of a
+Both are buffers that all ranks compute alike (`interface.Method.REPLICATED`). Shape suffixes: N rows of a step, K rows of a
 queue, S samples of the split, D channels.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Queue(nn.Module):
-    """The last `size` keys, unit vectors; the oldest go first. It begins with random ones."""
+    """FIFO queue of the last `size` keys, L2-normalized; initialized randomly."""
 
     rows_KD: Tensor
     place: Tensor
@@ -25,7 +25,7 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, key_ND: Tensor) -> None:
-        """Put keys in place of the oldest."""
+        """Replace the oldest keys."""
         size = len(self.rows_KD)
         kept = key_ND[-size:]
         places = (self.place + len(key_ND) - len(kept) + torch.arange(len(kept), device=kept.device)) % size
@@ -34,10 +34,10 @@ class Queue(nn.Module):
 
 
 class MemoryBank(nn.Module):
-    """A unit vector for every sample of the training split, which follows what the sample's features were.
+    """Exponential moving average of each training sample's feature, L2-normalized.
 
-    It begins with random ones; those of `uniform` have each channel between -sqrt(3 / dim) and that, and only about unit length
-    until they are first moved, as in CMC's code.
+    Initialized randomly; `uniform` initializes each channel uniformly in ±sqrt(3 / dim), so rows have about length 1 until
+    their first update, as in CMC's code.
     """
 
     rows_SD: Tensor
@@ -49,9 +49,9 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def update(self, row_N: Tensor, feature_ND: Tensor, *, momentum: float) -> None:
-        """Move these rows: row = normalise(momentum * row + (1 - momentum) * feature).
+        """Update these rows: row = normalize(momentum * row + (1 - momentum) * feature).
 
-        Of a row that is there twice the last counts.
+        If a row occurs twice, its last feature counts.
         """
         rows, inverse_N = torch.unique(row_N, return_inverse=True)
         last = torch.zeros_like(rows).scatter_reduce(0, inverse_N, torch.arange(len(row_N), device=rows.device), "amax")
@@ -60,7 +60,7 @@ class MemoryBank(nn.Module):
 
 
 def mean_cosine(rows_SD: Tensor, rng: np.random.Generator, *, pairs: int = 10_000) -> Tensor:
-    """Mean dot product of two different rows, over random pairs: a scalar; 1 where all are alike, about 0 for random rows."""
+    """Mean dot product of two different rows, over random pairs: a scalar; 1 if all rows are equal, about 0 if random."""
     samples = len(rows_SD)
     one = rng.integers(samples, size=pairs)
     other = (one + rng.integers(1, samples, size=pairs)) % samples

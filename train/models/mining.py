@@ -1,4 +1,4 @@
-"""CMA's positives: samples that are alike in memory, in both modalities (arXiv 2004.12943, section 4.1).
+"""Positive mining of CMA: samples with similar bank rows in both modalities (arXiv 2004.12943, section 4.1).
 
 Shape suffixes: S samples of the split, A anchors among them, P positives, D channels of the embedding.
 """
@@ -14,21 +14,21 @@ from kinetics_sounds import progress
 from ..distributed import collectives, gather
 
 Criterion = Literal["min", "max", "video", "audio"]
-"""How alike two samples are: where both modalities agree (CMA), where either does, or by one modality alone (Fig. 4)."""
+"""Similarity of two samples: min: both modalities agree (CMA), max: either does, or one modality alone (Fig. 4)."""
 CRITERIA: tuple[Criterion, ...] = ("min", "max", "video", "audio")
 MOST_SCORES = 2**25
-"""Cosines that are in memory at a time, of each modality: never all S x S of them."""
+"""Maximum number of cosines in memory at a time, per modality; never all S x S."""
 
 
 def mine(video_SD: Tensor, audio_SD: Tensor, *, criterion: Criterion, count: int) -> Tensor:
-    """Of every sample the `count` other ones that are most alike, in ascending order of their rows: int64 (S, P).
+    """The `count` most similar other samples of each sample, in ascending order of their rows: int64 (S, P).
 
-    By unit vectors of memory banks that are equal on all ranks, each of which looks at its part of the samples. Blocks of
-    samples do not depend on the number of ranks, so neither does the result. Raises ValueError where there are not so many.
+    The bank rows must be L2-normalized and equal on all ranks; each rank processes a slice of the samples, and the result does
+    not depend on the number of ranks. Raises ValueError if there are not enough samples.
     """
     samples = len(video_SD)
     if not 0 < count < samples:
-        raise ValueError(f"{count} positives of each sample are not to be had among {samples}")
+        raise ValueError(f"{count} positives per sample are not available among {samples} samples")
     blocks = torch.split(torch.arange(samples, device=video_SD.device), block_size(samples))
     own = blocks[collectives.local_slice(len(blocks))]
     found = []
@@ -41,19 +41,19 @@ def mine(video_SD: Tensor, audio_SD: Tensor, *, criterion: Criterion, count: int
 
 
 def block_size(samples: int) -> int:
-    """Anchors that are looked at together."""
+    """Anchors processed together."""
     return max(1, MOST_SCORES // samples)
 
 
 def nearest(video_SD: Tensor, audio_SD: Tensor, anchor_A: Tensor, *, criterion: Criterion, count: int) -> Tensor:
-    """Of these anchors alone: int64 (A, P)."""
+    """Most similar samples of these anchors: int64 (A, P)."""
     cosine_AS = _alike(video_SD, audio_SD, anchor_A, criterion)
     cosine_AS[torch.arange(len(anchor_A), device=anchor_A.device), anchor_A] = -torch.inf
     return cosine_AS.topk(count, dim=1).indices.sort(dim=1).values
 
 
 def _alike(video_SD: Tensor, audio_SD: Tensor, anchor_A: Tensor, criterion: Criterion) -> Tensor:
-    """How alike anchors are (rho of Eq. 8) to all samples: (A, S)."""
+    """Similarity of anchors to all samples (rho of Eq. 8): (A, S)."""
     if criterion == "video":
         return video_SD[anchor_A] @ video_SD.T
     if criterion == "audio":
@@ -63,9 +63,9 @@ def _alike(video_SD: Tensor, audio_SD: Tensor, anchor_A: Tensor, criterion: Crit
 
 
 def precision(positive_AP: Tensor, anchor_A: Tensor, labels_S: Tensor) -> Tensor:
-    """Share of the positives that have their anchor's class (Fig. 4c): a scalar, 0 where no anchor has a label.
+    """Fraction of positives with the class of their anchor (Fig. 4c): a scalar, 0 if no anchor has a label.
 
-    Anchors without a label (-1) do not count, positives without one are wrong.
+    Anchors without a label (-1) are ignored; positives without one count as wrong.
     """
     label_A = labels_S[anchor_A]
     right_AP = labels_S[positive_AP] == label_A[:, None]
@@ -73,14 +73,14 @@ def precision(positive_AP: Tensor, anchor_A: Tensor, labels_S: Tensor) -> Tensor
 
 
 def evenly(samples: int, most: int) -> Tensor:
-    """At most so many rows, evenly spread: int64."""
+    """At most this many rows, evenly spaced: int64."""
     return torch.from_numpy(np.unique(np.linspace(0, samples - 1, min(samples, most)).round().astype(np.int64)))
 
 
 def outside(draw_BK: Tensor, excluded_BP: Tensor) -> Tensor:
-    """The draw-th row that is not excluded: draws from 0 to S - P, without it, hit every other row once.
+    """Map draws to rows that are not excluded: draws in [0, S - P) reach every other row exactly once.
 
-    `excluded_BP` are ascending, and none twice (the map r + #{k : p_k - k <= r} of the authors' code).
+    `excluded_BP` must be ascending and unique (the map r + #{k : p_k - k <= r} of the authors' code).
     """
     free_BP = excluded_BP - torch.arange(excluded_BP.shape[1], device=excluded_BP.device)
     return draw_BK + torch.searchsorted(free_BP, draw_BK, right=True)

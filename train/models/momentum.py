@@ -1,4 +1,4 @@
-"""Momentum encoders: copies that follow an online network by an exponential moving average, and learn from no gradient."""
+"""Momentum encoders: exponential moving averages of online networks, without gradients."""
 
 import copy
 from typing import TypeVar
@@ -10,7 +10,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def momentum_copy(online: Network) -> Network:
-    """A copy that begins equal, whose parameters need no gradient. Make it before anything patches the online one."""
+    """Copy a network, without gradients. Copy before compiling or patching the online network."""
     follower = copy.deepcopy(online)
     for parameter in follower.parameters():
         parameter.requires_grad = False
@@ -21,7 +21,7 @@ def momentum_copy(online: Network) -> Network:
 def momentum_update(online: nn.Module, follower: nn.Module, *, momentum: float) -> None:
     """Move each parameter of the follower: f = momentum * f + (1 - momentum) * o.
 
-    Buffers stay its own: its batch norms have statistics of what it is given itself.
+    Buffers are not changed: batch norms of the follower keep statistics of their own inputs.
     """
     for new, old in zip(online.parameters(), follower.parameters(), strict=True):
         old.lerp_(new, 1 - momentum)

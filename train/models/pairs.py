@@ -1,4 +1,4 @@
-"""Which renderings of a sample a method compares: of the two modalities, of each modality with itself, or both.
+"""Pairs of views that a method compares: across modalities, within each modality, or both.
 
 Shape suffixes: B rows of this rank, N rows of all ranks, V views of a sample, C channels, T time, H and W pixels, D channels.
 """
@@ -13,7 +13,7 @@ from ..distributed.gather import gather
 from ..interface import Batch, Method
 
 Mode = Literal["cross", "intra", "joint"]
-"""cross: one view of the video with one of the audio; intra: two views of each modality; joint: the mean of both losses."""
+"""cross: a video view with an audio view. intra: two views of each modality. joint: the mean of both losses."""
 
 
 class Rendering(NamedTuple):
@@ -24,29 +24,29 @@ class Rendering(NamedTuple):
 
 
 def views(mode: Mode) -> int:
-    """Views of a sample that a mode needs."""
+    """Views per sample that a mode needs."""
     return 1 if mode == "cross" else 2
 
 
 def compared(mode: Mode) -> tuple[tuple[Rendering, Rendering], ...]:
-    """The pairs of renderings whose embeddings should agree; the terms of several are added."""
+    """Positive pairs of a mode; the losses of several pairs are added."""
     cross = (Rendering("video", 0), Rendering("audio", views(mode) - 1))
     intra = tuple((Rendering(modality, 0), Rendering(modality, 1)) for modality in ("video", "audio"))
     return {"cross": (cross,), "intra": intra, "joint": (cross, *intra)}[mode]
 
 
 def weight(mode: Mode) -> float:
-    """What the sum of the pairs' terms is multiplied with: joint is the mean of cross and intra."""
+    """Weight of the summed pair losses: joint is the mean of cross and intra."""
     return 0.5 if mode == "joint" else 1.0
 
 
 def renderings(mode: Mode) -> tuple[Rendering, ...]:
-    """Every rendering that a mode compares, once."""
+    """Distinct views of a mode."""
     return tuple(dict.fromkeys(each for pair in compared(mode) for each in pair))
 
 
 def given(batch: Batch, rendering: Rendering) -> Tensor:
-    """What an encoder takes of a batch: (B, C, T, H, W); raises ValueError where the view gives one modality alone."""
+    """Encoder input (B, C, T, H, W) of a batch; raises ValueError if the batch lacks the modality."""
     inputs_BVCTHW = batch.video if rendering.modality == "video" else batch.audio
     if inputs_BVCTHW is None:
         raise ValueError(f"needs video and audio; the view gives no {rendering.modality}")
@@ -54,7 +54,7 @@ def given(batch: Batch, rendering: Rendering) -> Tensor:
 
 
 def embeddings(method: Method, heads: nn.ModuleDict, batch: Batch, mode: Mode) -> dict[Rendering, Tensor]:
-    """What each modality's encoder and its head make of the renderings that a mode compares: (B, D) each."""
+    """Embeddings of each view that a mode compares: (B, D) each."""
     found: dict[Rendering, Tensor] = {}
     for each in renderings(mode):
         encoder: nn.Module = getattr(method, each.modality)
@@ -63,7 +63,7 @@ def embeddings(method: Method, heads: nn.ModuleDict, batch: Batch, mode: Mode) -
 
 
 def gathered(local: Mapping[Rendering, Tensor]) -> dict[Rendering, Tensor]:
-    """The rows of all ranks of each (B, D), in one exchange: (N, D) each."""
+    """Gather each (B, D) from all ranks in one exchange: (N, D) each."""
     all_ND = gather(torch.cat(list(local.values()), dim=1))
     columns = torch.split(all_ND, [each.shape[1] for each in local.values()], dim=1)
     return dict(zip(local, columns, strict=True))

@@ -1,4 +1,4 @@
-"""LARC: cut each parameter's rate to what its own length allows, in front of any optimiser (You et al. 2017, clipped)."""
+"""LARC: limit each parameter's learning rate by the ratio of weight norm to gradient norm (You et al. 2017, clipped)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ ROUNDING = 1e-8
 
 
 def wrap(optimizer: torch.optim.Optimizer, *, trust: float) -> None:
-    """Have an optimiser adapt its gradients before every step, and take weight decay into them.
+    """Rescale the gradients of an optimizer by LARC before every step, with weight decay included.
 
     g <- (g + decay * w) * min(trust * |w| / (|g| + decay * |w| + 1e-8) / lr, 1) for each parameter w; g + decay * w where |w| or
     |g| is 0 (where NVIDIA's LARC leaves the gradient without decay). `decay` is the group's `weight_decay`, which is 0 from then

@@ -1,4 +1,4 @@
-"""How fast to learn, as a pure function of the step, or of the validations so far: nothing that a resume could lose."""
+"""Learning-rate schedules: pure functions of the step or of the validation history, so resume needs no extra state."""
 
 import math
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ def learning_rate(
     steps: int,
     warmup_steps: int,
     kind: Kind,
-    final_share: float = 0.0,
+    min_lr_ratio: float = 0.0,
     milestones: Sequence[float] = (),
     factor: float = 0.1,
 ) -> float:
-    """Learning rate of update number `step`, counted from 0: a linear rise to `base`, then constant, cosine or multistep.
+    """Learning rate at `step`, counted from 0: linear warm-up to `base`, then constant, cosine or multistep.
 
-    The rise takes `warmup_steps` equal steps from base / (warmup_steps + 1), so no update is wasted on rate 0, and
-    update `warmup_steps` is the first at `base`. The cosine reaches base * `final_share` at `steps` and stays there.
-    Multistep multiplies by `factor` at each of the `milestones`, which are shares of `steps` (0.5: half-way).
-    A plateau is constant here: `Plateau` says what it is cut by. `fixed` is constant without a warm-up. Raises ValueError for a
-    negative step, more warm-up than steps or an unknown kind.
+    Warm-up takes `warmup_steps` equal increments from base / (warmup_steps + 1), so no step has learning rate 0, and step
+    `warmup_steps` is the first at `base`. Cosine decays to base * `min_lr_ratio` at `steps` and stays there. Multistep
+    multiplies by `factor` at each of the `milestones`, given as fractions of `steps` (0.5: half-way). Plateau is constant here;
+    see `Plateau` for its reductions. Fixed is constant without warm-up. Raises ValueError for a negative step, more warm-up
+    than steps or an unknown kind.
     """
     if step < 0 or not 0 <= warmup_steps <= steps:
         raise ValueError(f"need step >= 0 and 0 <= warmup_steps <= steps, got {step=} {warmup_steps=} {steps=}")
@@ -38,20 +38,20 @@ def learning_rate(
     if kind != "cosine":
         return base
     progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
-    return base * (final_share + (1 - final_share) * (1 + math.cos(math.pi * progress)) / 2)
+    return base * (min_lr_ratio + (1 - min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plateau:
-    """How often a rate was cut because a value that should rise had not for a while (TCGL: factor 0.1, patience 50)."""
+    """Counts how often the learning rate was reduced because a metric stopped improving (TCGL: factor 0.1, patience 50)."""
 
     cuts: int = 0
     best: float | None = None
     waited: int = 0
-    """Values in a row that were no better."""
+    """Values in a row without improvement."""
 
     def after(self, value: float, *, patience: int) -> "Plateau":
-        """The state after one more value: a cut, and patience anew, once more than `patience` in a row were no better."""
+        """State after one more value (higher is better): reduce after more than `patience` values without improvement."""
         if self.best is None or value > self.best:
             return Plateau(cuts=self.cuts, best=value)
         if self.waited >= patience:

@@ -1,10 +1,10 @@
-"""Judges of frozen features, one file each: `Settings`, `FITS` and `evaluate(on, fit, settings)` in percent.
+"""Probes of frozen features: `Settings`, `NEEDS_TRAIN_FEATURES` and `evaluate(on, fit, settings)` in percent.
 
-`FITS` says whether a probe learns from a split of its own; if so it is judged on `on` with what it learnt from `fit`.
-Features are the encoders' pooled ones, before any gate: a gate mixes the modalities and makes pairs look learnt.
+With `NEEDS_TRAIN_FEATURES` a probe is fitted on the features `fit` and evaluated on `on`. Features are the encoders' pooled
+outputs, before any gate: a gate mixes both modalities, which would inflate cross-modal scores.
 
-Shape suffixes: N clips of the judged split, M clips of the fitted split, D feature channels, C classes of the fitted
-split, B rows of a chunk.
+Shape suffixes: N clips of the evaluated split, M clips of the fitted split, D feature channels, C classes of the fitted split,
+B rows of a chunk.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROWS = 128
-"""Queries compared at a time, so that a split of 20 000 clips never needs all its pairs in memory."""
+"""Queries compared at a time, to bound the memory of similarity matrices."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """One split's features, a row a clip.
+    """Features of a split, one row per clip.
 
-    Raises ValueError when the rows of the four disagree in number, a dtype is off or a number is not finite.
+    Raises ValueError if the four fields differ in length, a dtype is wrong or a value is not finite.
     """
 
     video_ND: Tensor
@@ -34,7 +34,7 @@ class Features:
     label_N: Tensor
     """int64 (N,)."""
     keys: tuple[str, ...]
-    """Name of each clip."""
+    """Key of each clip."""
 
     def __post_init__(self) -> None:
         for name, rows_ND in (("video", self.video_ND), ("audio", self.audio_ND)):
@@ -49,14 +49,14 @@ class Features:
             raise ValueError(f"video, audio, labels and keys need the same number of rows, at least 1, got {rows}")
 
     def both(self, *, unit: bool = False) -> Tensor:
-        """Video and audio channels side by side, each scaled to length 1 where `unit` says so: (N, D video + D audio)."""
+        """Concatenated video and audio features, each L2-normalized if `unit`: (N, D video + D audio)."""
         sides = (self.video_ND, self.audio_ND)
         return torch.cat([F.normalize(side_ND) for side_ND in sides] if unit else sides, dim=1)
 
     def sides(self, *, unit: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """What is judged, after the prefix of its metrics: `both` (no prefix), video alone and audio alone.
+        """Yield the features to evaluate with the prefix of their metrics: both (no prefix), video and audio.
 
-        One at a time, so that none is in memory for longer than it is judged.
+        One at a time, to save memory.
         """
         yield "", self.both(unit=unit)
         yield "video_", F.normalize(self.video_ND) if unit else self.video_ND
@@ -64,19 +64,19 @@ class Features:
 
 
 class Scorer(Protocol):
-    """Scores each row for each class after a look at the fitted split."""
+    """Fits a classifier and scores clips for each class."""
 
     def __call__(self, on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int) -> Tensor:
-        """Take features (N, D) and (M, D) and class indices (M,) below `classes`; return (N, classes)."""
+        """Scores (N, classes) of features (N, D), after fitting (M, D) with class indices (M,) below `classes`."""
         ...
 
 
 def classify(on: Features, fit: Features | None, scorer: Scorer, *, unit: bool = False) -> dict[str, float]:
-    """Top-1 and top-5 accuracy in percent from both modalities, from video alone and from audio alone (see `sides`).
+    """Top-1 and top-5 accuracy in percent of both modalities together, of video and of audio (see `Features.sides`).
 
-    Ties count as in `hit_share`; a clip whose class is not in `fit` is a miss. "top1_low" and "top1_high" bound each as
-    `interval` does; "top1_chance" and "top5_chance" are what uniform guesses among the classes of `fit` reach. Raises
-    ValueError without `fit` and for scores that are no numbers.
+    Ties count as in `hit_share`; a clip whose class is not in `fit` is a miss. "top1_low" and "top1_high" are bootstrap bounds;
+    "top1_chance" and "top5_chance" are the accuracies of uniform guesses among the classes of `fit`. Raises ValueError without
+    `fit`, and for scores that are not finite.
     """
     fit = fitted(fit)
     class_C, target_M = torch.unique(fit.label_N, return_inverse=True)
@@ -92,28 +92,28 @@ def classify(on: Features, fit: Features | None, scorer: Scorer, *, unit: bool =
 
 
 def fitted(fit: Features | None) -> Features:
-    """The fitted split; raises ValueError where there is none."""
+    """The fitted split; raises ValueError if there is none."""
     if fit is None:
-        raise ValueError("this probe learns from a split: pass the features to fit")
+        raise ValueError("this probe needs the features of a split to fit on")
     return fit
 
 
 def topk_hits(score_NC: Tensor, right_NC: Tensor, *, k: int) -> Tensor:
-    """Whether each clip's right class, at most one in a row, is among its k best: scores and truths (N, C) to (N,).
+    """Whether each clip's true class is among its k highest scores: scores and one-hot truths (N, C) to (N,).
 
-    Ties count as in `hit_share`; a clip without a right class is a miss. Raises ValueError for a score that is NaN.
+    Ties count as in `hit_share`; a clip without a true class is a miss. Raises ValueError for NaN.
     """
     if score_NC.isnan().any():
-        raise ValueError("scores are not numbers (NaN), so that nothing can be ranked: the fit has diverged")
+        raise ValueError("scores are NaN: the fit has diverged")
     right_N1 = torch.where(right_NC, score_NC, torch.inf).amin(dim=1, keepdim=True)
     ahead_N, tied_N = (score_NC > right_N1).sum(dim=1), (score_NC == right_N1).sum(dim=1)
     return hit_share(ahead_N, tied_N, k=k)
 
 
 def cosines(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Row numbers (B,) of `ROWS` queries at a time, in order, and their cosines with the whole gallery (B, M).
+    """Yield chunks of `ROWS` query indices (B,), in order, with their cosines to the whole gallery (B, M).
 
-    Rounded to six decimals, so that what differs by rounding noise only (a collapsed encoder) is a tie.
+    Rounded to six decimals, so that values that differ only by rounding errors (collapsed encoders) are ties.
     """
     gallery_DM = F.normalize(gallery_MD).T
     for row_B in torch.split(torch.arange(len(query_ND), device=query_ND.device), ROWS):
@@ -121,33 +121,33 @@ def cosines(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Tens
 
 
 def hit_share(ahead_N: Tensor, tied_N: Tensor, *, k: int) -> Tensor:
-    """Share of the orders of tied items that put the wanted item among the first k: integers (N,) to (N,).
+    """Probability that the target is among the first k when ties are ordered randomly: integers (N,) to (N,).
 
-    `ahead_N` items are better and `tied_N`, the wanted one included, are as good; 0 of these is a miss. Where
-    everything ties (a collapsed encoder) this is chance.
+    `ahead_N` items score higher and `tied_N`, including the target, score the same; without any
+    (`tied_N` 0) it is a miss. If everything ties (a collapsed encoder), this equals chance.
     """
     return ((k - ahead_N).double() / tied_N.clamp_min(1)).clamp(0, 1) * (tied_N > 0)
 
 
 def percent(value_N: Tensor) -> float:
-    """Mean of truths, or of values in [0, 1], of shape (N,) as a percentage."""
+    """Mean of booleans or values in [0, 1] of shape (N,), in percent."""
     return 100 * value_N.double().mean().item()
 
 
 def bootstrap_ci(value_N: Tensor, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval (percentile) over clips of what `percent` gives: (low, high), in percent.
+    """95 % bootstrap (percentile) confidence interval of the mean, in percent: (low, high).
 
-    `value_N` holds one truth, or value in [0, 1], a clip: (N,). The same for every order of the clips.
+    `value_N` holds one boolean, or value in [0, 1], per clip: (N,). The result does not depend on the order of clips.
     """
     value_U, count_U = np.unique(value_N.double().numpy(force=True), return_counts=True)
     clips, rng = count_U.sum(), np.random.default_rng(seed)
-    # How often each distinct value is drawn is multinomial, and there are often few: no need to draw clip by clip.
+    # Draw counts of distinct values (multinomial), because there are often few, instead of single clips.
     mean_R = [100 * (rng.multinomial(clips, count_U / clips) @ value_U) / clips for _ in range(resamples)]
     low, high = np.percentile(mean_R, (2.5, 97.5))
     return float(low), float(high)
 
 
 def bounded(name: str, value_N: Tensor) -> dict[str, float]:
-    """The mean in percent of values in [0, 1] of shape (N,) as metric `name`, its `interval` as name_low and name_high."""
+    """Mean in percent of values in [0, 1] of shape (N,) as metric `name`, with its bootstrap interval name_low and name_high."""
     low, high = bootstrap_ci(value_N)
     return {name: percent(value_N), f"{name}_low": low, f"{name}_high": high}

@@ -1,15 +1,14 @@
-"""Clustering: whether k-means, which sees no labels, finds the classes.
+"""Clustering: whether k-means clusters match the classes.
 
-Video and audio are scaled to length 1 before they are joined, so that both count the same. Two scores in percent, from
-both modalities and from each alone:
+Video and audio are L2-normalized before concatenation. Two scores in percent, of both modalities together and of each:
 
 * NMI: mutual information of clusters and classes, over the mean of their entropies.
-* ACC: share of clips whose cluster stands for their class, under the best pairing of clusters with classes, one to one.
+* ACC: fraction of clips whose cluster matches their class, under the best one-to-one assignment of clusters to classes.
 
-There are no intervals: a resample's doubles of a clip share its cluster, so that a bootstrap would flatter both scores.
+There are no intervals: duplicates of a clip in a bootstrap sample share its cluster, which would inflate both scores.
 
-Neither is 0 by chance: "nmi_chance" and "acc_chance" are means over clusters of the same sizes, dealt out at random.
-Shape suffixes as in `probes`, with K clusters.
+The chance level of both is above 0: "nmi_chance" and "acc_chance" are means over random clusters of the same sizes. Shape
+suffixes as in `probes`, with K clusters.
 """
 
 import warnings
@@ -21,26 +20,26 @@ from torch import Tensor
 
 from . import Features
 
-FITS = False
+NEEDS_TRAIN_FEATURES = False
 DEALS = 20
-"""Random assignments whose mean score is chance."""
+"""Number of random assignments to estimate chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How clusters are found."""
+    """k-means options."""
 
     features: Literal["pooled", "embedding"] = "pooled"
-    """pooled: features of the encoders. embedding: the output of the projection head, which the loss of the run compares."""
+    """pooled: encoder output. embedding: output of the projection head, as compared by the run's loss."""
     clusters: int | None = None
-    """Number of clusters; default: as many as the split has classes. At most all clips of the split."""
+    """Number of clusters, at most the number of clips. Default: the number of classes."""
     restarts: int = 10
-    """Runs of k-means, of which the tightest counts."""
+    """Number of k-means runs; the one with the lowest inertia counts."""
     seed: int = 0
-    """Decides the first centres of the runs."""
+    """Seed of the initial centers."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for fewer than one cluster or run, and a seed that NumPy does not take."""
+        """Raise ValueError for values out of range."""
         if self.clusters is not None and self.clusters < 1:
             raise ValueError(f"--cluster.clusters {self.clusters}: must be at least 1")
         if self.restarts < 1:
@@ -50,10 +49,10 @@ class Settings:
 
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
-    """Cluster `on`; `fit` is not used: "nmi", "acc", "nmi_chance" and "acc_chance", also with "video_" and "audio_"."""
+    """Cluster `on` (`fit` is unused): "nmi", "acc", "nmi_chance" and "acc_chance", also with "video_" and "audio_"."""
     label_N = on.label_N.numpy(force=True)
     clusters = len(np.unique(label_N)) if settings.clusters is None else settings.clusters
-    # k-means draws its first centres by row: the clips of a shuffled split must find the same ones.
+    # k-means draws its initial centers by row: make them independent of the order of clips.
     order_N = np.argsort(np.array(on.keys))
     label_N = label_N[order_N]
     metrics: dict[str, float] = {}
@@ -66,7 +65,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
 
 
 def agreement(label_N: np.ndarray, cluster_N: np.ndarray, *, seed: int) -> dict[str, float]:
-    """How well clusters (N,) fit labels (N,), in percent, and clusters of the same sizes that are dealt out at random."""
+    """NMI and ACC in percent of clusters (N,) and labels (N,), and of random clusters of the same sizes."""
     rng, metrics = np.random.default_rng(seed), dict[str, float]()
     dealt = [rng.permutation(cluster_N) for _ in range(DEALS)]
     for name, score in (("nmi", nmi), ("acc", clustering_accuracy)):
@@ -76,12 +75,12 @@ def agreement(label_N: np.ndarray, cluster_N: np.ndarray, *, seed: int) -> dict[
 
 
 def k_means(on_ND: Tensor, *, clusters: int, settings: Settings) -> np.ndarray:
-    """Cluster of each row of (N, D), as integers below `clusters`: (N,)."""
+    """Cluster index of each row of (N, D): (N,)."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # Of a collapsed encoder, which has fewer distinct features than clusters; its scores say so.
+        # A collapsed encoder has fewer distinct features than clusters; its scores show it.
         warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
         found = KMeans(clusters, n_init=settings.restarts, random_state=settings.seed).fit(on_ND.numpy(force=True))
     cluster_N: np.ndarray = found.labels_
@@ -89,14 +88,14 @@ def k_means(on_ND: Tensor, *, clusters: int, settings: Settings) -> np.ndarray:
 
 
 def nmi(label_N: np.ndarray, cluster_N: np.ndarray) -> float:
-    """Mutual information of two labellings (N,) over the mean of their entropies, in [0, 1]; 1 where both have one value."""
+    """Normalized mutual information in [0, 1] of two labelings (N,); 1 if both are constant."""
     from sklearn.metrics import normalized_mutual_info_score
 
     return float(normalized_mutual_info_score(label_N, cluster_N, average_method="arithmetic"))
 
 
 def clustering_accuracy(label_N: np.ndarray, cluster_N: np.ndarray) -> float:
-    """Share in [0, 1] of rows of two labellings (N,) that agree under the best one-to-one pairing of their values."""
+    """Accuracy in [0, 1] of two labelings (N,) under the best one-to-one assignment of their values."""
     from scipy.optimize import linear_sum_assignment
 
     _, class_N = np.unique(label_N, return_inverse=True)

@@ -1,16 +1,16 @@
-"""Cross-modal retrieval: whether a clip's sound finds its picture, and its picture its sound.
+"""Cross-modal retrieval: whether a clip's audio retrieves its video, and its video its audio.
 
 Every clip of a split queries with one modality; the gallery is the other modality of all N clips, itself included,
 ordered by cosine; the results give N as "samples". Use it only on ungated features (see `probes`). Two questions, both
 directions, in percent:
 
-* instance: at which rank does the clip's own other half come? R@k is the share of queries where the rank is at most
-  k, MRR the mean of 1 / rank. Chance is k / N and H_N / N, with H_N = 1 + 1/2 + ... + 1/N.
-* class: do the clips with the query's label come first? mAP is the mean over queries of the average precision, the
-  mean over relevant items of the share of relevant items up to theirs. Chance depends on the class sizes.
+* instance: rank of the clip's own other modality. R@k is the fraction of queries with a rank of at most k, MRR the mean of
+  1 / rank. Chance is k / N and H_N / N, with H_N = 1 + 1/2 + ... + 1/N.
+* class: ranks of the clips with the query's label. mAP is the mean average precision over queries. Chance depends on the
+  class sizes.
 
-Ties are averaged: a group of equal cosines counts as the mean over all its orders. A collapsed encoder, for which
-every cosine is the same, therefore scores exactly chance. Shape suffixes as in `probes`, with M = N.
+Ties are averaged: a group of equal cosines counts as the mean over all its orders. A collapsed encoder, for which all cosines
+are equal, therefore scores exactly chance. Shape suffixes as in `probes`, with M = N.
 """
 
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ from torch import Tensor
 
 from . import Features, bounded, cosines, hit_share, percent
 
-FITS = False
+NEEDS_TRAIN_FEATURES = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is compared and reported."""
+    """Features and metrics."""
 
     features: Literal["pooled", "embedding"] = "pooled"
-    """pooled: features of the encoders. embedding: the output of the projection head, which the loss of the run compares."""
+    """pooled: encoder output. embedding: output of the projection head, as compared by the run's loss."""
     ks: tuple[int, ...] = (1, 5, 10)
-    """Ranks of R@k; those beyond the number of clips are left out."""
+    """Values of k for R@k; those above the number of clips are left out."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a rank below 1."""
+        """Raise ValueError for a k below 1."""
         if min(self.ks, default=1) < 1:
             raise ValueError(f"--crossmodal.ks {list(self.ks)}: a rank is at least 1")
 
@@ -43,9 +43,9 @@ class Settings:
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
     """Retrieve within `on`; `fit` is not used.
 
-    Keys are "video_to_audio_r1" (r5, r10, mrr, map), each bounded by "video_to_audio_r1_low" and "video_to_audio_r1_high"
-    as `probes.bootstrap_ci` does, the same for "audio_to_video", and "r1_chance" and so on, which hold for both directions.
-    Raises ValueError when the modalities differ in width.
+    Keys are "video_to_audio_r1" (r5, r10, mrr, map), with bootstrap bounds "video_to_audio_r1_low" and
+    "video_to_audio_r1_high", the same for "audio_to_video", and "r1_chance" etc. for both directions. Raises ValueError if the
+    modalities' widths differ.
     """
     if on.video_ND.shape != on.audio_ND.shape:
         raise ValueError(f"cosines need equal widths: video {on.video_ND.shape[1]}, audio {on.audio_ND.shape[1]}")
@@ -59,12 +59,47 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
     }
 
 
-def average_precision(score_BN: Tensor, relevant_BN: Tensor) -> Tensor:
-    """Average precision of each row, as the mean over all orders of tied items: (B, N) scores and truths to (B,).
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What lies nearest to one clip in the other modality: rows of the split with their cosines, nearest first."""
 
-    At place p (from 1) of a group of `size` tied items, `hits` of them relevant, after `earlier` relevant ones, an
-    item is relevant with probability hits / size, and the expected relevant items up to it are then
-    earlier + 1 + (p - 1) (hits - 1) / (size - 1). Each row needs a relevant item.
+    row: int
+    """Of the clip that queries."""
+    sounds: tuple[tuple[int, float], ...]
+    """Nearest to its picture."""
+    pictures: tuple[tuple[int, float], ...]
+    """Nearest to its sound."""
+
+
+def neighbours(on: Features, *, queries: int = 24, count: int = 5) -> list[Neighbours]:
+    """The `count` nearest of each of up to `queries` clips, evenly spaced in the split; its own other half may be among them.
+
+    Raises ValueError when the modalities differ in width.
+    """
+    if on.video_ND.shape != on.audio_ND.shape:
+        raise ValueError(f"cosines need equal widths: video {on.video_ND.shape[1]}, audio {on.audio_ND.shape[1]}")
+    total = len(on.keys)
+    rows = [total * place // min(total, queries) for place in range(min(total, queries))]
+    there, back = (
+        _nearest(query_ND[rows], gallery_ND, count=min(count, total))
+        for query_ND, gallery_ND in ((on.video_ND, on.audio_ND), (on.audio_ND, on.video_ND))
+    )
+    return [Neighbours(*each) for each in zip(rows, there, back, strict=True)]
+
+
+def _nearest(query_BD: Tensor, gallery_ND: Tensor, *, count: int) -> list[tuple[tuple[int, float], ...]]:
+    """Of each query the rows of the gallery with the greatest cosines, and these."""
+    cosine_BN = F.normalize(query_BD) @ F.normalize(gallery_ND).T
+    cosine_BK, row_BK = cosine_BN.topk(count, dim=1)
+    return [tuple(zip(*each, strict=True)) for each in zip(row_BK.tolist(), cosine_BK.tolist(), strict=True)]
+
+
+def average_precision(score_BN: Tensor, relevant_BN: Tensor) -> Tensor:
+    """Average precision of each row, averaged over all orders of ties: (B, N) scores and booleans to (B,).
+
+    At position p (from 1) of a group of `size` tied items, `hits` of them relevant, after `earlier` relevant ones, an item is
+    relevant with probability hits / size, and the expected number of relevant items up to it is then earlier + 1 + (p - 1)
+    (hits - 1) / (size - 1). Each row needs a relevant item.
     """
     distance_BN, order_BN = score_BN.neg().sort(dim=1)
     place_N = torch.arange(score_BN.shape[1], device=score_BN.device)
@@ -80,7 +115,7 @@ def average_precision(score_BN: Tensor, relevant_BN: Tensor) -> Tensor:
 
 
 def _retrieve(query_ND: Tensor, gallery_ND: Tensor, label_N: Tensor, *, ks: list[int]) -> dict[str, float]:
-    """R@k, MRR and mAP, with bounds, of (N, D) queries whose own item has the same row in the (N, D) gallery."""
+    """R@k, MRR and mAP, with bounds, of (N, D) queries; the target of each is the same row of the (N, D) gallery."""
     ahead, tied, precision = [], [], []
     for row_B, cosine_BN in cosines(query_ND, gallery_ND):
         own_B1 = cosine_BN.gather(1, row_B[:, None])
@@ -95,7 +130,7 @@ def _retrieve(query_ND: Tensor, gallery_ND: Tensor, label_N: Tensor, *, ks: list
 
 
 def _chance(label_N: Tensor, *, ks: list[int]) -> dict[str, float]:
-    """R@k, MRR and mAP in percent of a random order of the gallery."""
+    """R@k, MRR and mAP in percent of a random ranking."""
     clips = len(label_N)
     first = _harmonic(clips)[-1].item() / clips
     _, class_N, size_C = torch.unique(label_N, return_inverse=True, return_counts=True)

@@ -1,8 +1,8 @@
-"""Nearest neighbours: whether clips of a class already lie together, with nothing learnt.
+"""k-nearest-neighbor classification of frozen features.
 
-Each of the k nearest clips of the fitted split votes for its class with weight exp(cosine / temperature). Video and
-audio are scaled to length 1 before they are joined, so that both count the same. Clips exactly as near as the k-th
-all vote, so that the order of the clips does not matter. Shape suffixes as in `probes`.
+Each of the k nearest clips of the fitted split votes for its class with weight exp(cosine / temperature). Video and audio are
+L2-normalized before concatenation. All clips exactly as near as the k-th vote, so the order of clips does not matter. Shape
+suffixes as in `probes`.
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from torch import Tensor
 
 from . import Features, classify, cosines
 
-FITS = True
+NEEDS_TRAIN_FEATURES = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How neighbours vote."""
+    """Voting of neighbors."""
 
     k: int = 20
-    """Neighbours; at most all clips of the fitted split."""
+    """Number of neighbors, at most the number of clips of the fitted split."""
     temperature: float = 0.07
-    """Divisor of the cosines: small lets the nearest decide, large counts heads."""
+    """Temperature of the vote weights exp(cosine / temperature): small values favor the nearest neighbor."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for no neighbour, and a temperature that is not positive and finite."""
+        """Raise ValueError for values out of range."""
         if self.k < 1:
             raise ValueError(f"--knn.k {self.k}: must be at least 1")
         if not 0 < self.temperature < float("inf"):
@@ -35,12 +35,12 @@ class Settings:
 
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
-    """Vote with `fit`, judge on `on`: the accuracies of `classify`. Raises ValueError without `fit`."""
+    """Classify `on` by its neighbors in `fit`: accuracies of `classify`. Raises ValueError without `fit`."""
     return classify(on, fit, partial(_votes, settings=settings), unit=True)
 
 
 def _votes(on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int, settings: Settings) -> Tensor:
-    """Votes (N, C) of (M, D) neighbours, whose class indices are (M,), for (N, D) clips."""
+    """Votes (N, C) for (N, D) clips by (M, D) neighbors with class indices (M,)."""
     class_MC = F.one_hot(target_M, classes).float()
     votes = []
     for _, cosine_BM in cosines(on_ND, fit_MD):

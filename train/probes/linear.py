@@ -1,7 +1,7 @@
-"""Linear probe: how well one linear layer tells the classes apart.
+"""Linear probe: multinomial logistic regression on frozen features.
 
-Multinomial logistic regression on standardised features, solved by full-batch L-BFGS in float64 from zero: convex
-and without randomness, so that two runs agree. Shape suffixes as in `probes`.
+Features are standardized; the solver is full-batch L-BFGS in float64 from zero, which is convex and deterministic. Shape
+suffixes as in `probes`.
 """
 
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from torch import Tensor
 
 from . import Features, classify
 
-FITS = True
+NEEDS_TRAIN_FEATURES = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How the layer is fitted."""
+    """Options of the logistic regression."""
 
     l2: float = 1e-3
-    """Penalty, half of this times the squared weights against the mean cross-entropy in nats; biases are free.
-    scikit-learn's C is 1 / (l2 * clips)."""
+    """L2 penalty: l2 / 2 times the squared weights is added to the mean cross-entropy in nats; biases are free. Equals
+    scikit-learn's C = 1 / (l2 * clips)."""
     iterations: int = 200
-    """Steps of L-BFGS at most."""
+    """Maximum L-BFGS iterations."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a penalty that is negative or not finite, and for no step."""
+        """Raise ValueError for values out of range."""
         if not 0 <= self.l2 < float("inf"):
             raise ValueError(f"--linear.l2 {self.l2}: must be at least 0")
         if self.iterations < 1:
@@ -35,16 +35,16 @@ class Settings:
 
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
-    """Fit on `fit`, judge on `on`: the accuracies of `classify`. Raises ValueError without `fit`."""
+    """Fit on `fit`, evaluate on `on`: accuracies of `classify`. Raises ValueError without `fit`."""
     return classify(on, fit, partial(_scores, settings=settings))
 
 
 @torch.inference_mode(mode=False)
 def _scores(on_ND: Tensor, fit_MD: Tensor, target_M: Tensor, /, *, classes: int, settings: Settings) -> Tensor:
-    """Logits (N, C) of the layer that fits (M, D) features to class indices (M,) best."""
+    """Logits (N, C) of the layer fitted to (M, D) features with class indices (M,)."""
     on_ND, fit_MD, target_M = on_ND.double(), fit_MD.double(), target_M.clone()
     std_D, mean_D = torch.std_mean(fit_MD, dim=0, correction=0)
-    std_D = torch.where(std_D > 1e-8, std_D, 1)  # a channel that never changes in `fit` gets no weight
+    std_D = torch.where(std_D > 1e-8, std_D, 1)  # a constant channel in `fit` gets no weight
     fit_MD = (fit_MD - mean_D) / std_D
     weight_DC = fit_MD.new_zeros(fit_MD.shape[1], classes, requires_grad=True)
     bias_C = fit_MD.new_zeros(classes, requires_grad=True)

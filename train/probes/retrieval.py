@@ -1,11 +1,10 @@
-"""Retrieval: whether a clip's nearest neighbours in the fitted split show its class, with nothing learnt.
+"""Retrieval: whether a clip's nearest neighbors in the fitted split share its class.
 
-Every clip of the judged split queries the fitted split. R@k is the share of queries with at least one clip of their
-class among the k nearest; a query whose class is not in the fitted split is a miss. A clip never finds itself: where
-both splits hold its key, that clip is left out of its own gallery.
+Each clip of the evaluated split queries the fitted split. R@k is the fraction of queries with at least one clip of their class
+among the k nearest; a query whose class is not in the fitted split is a miss. If both splits contain a clip's key, that clip is
+left out of its own gallery.
 
-Ties are averaged: equally near clips count as the mean over all their orders, so that a collapsed encoder scores
-exactly chance. Shape suffixes as in `probes`.
+Ties are averaged over all their orders, so a collapsed encoder scores exactly chance. Shape suffixes as in `probes`.
 """
 
 from collections.abc import Iterator
@@ -17,33 +16,33 @@ from torch import Tensor
 
 from . import ROWS, Features, bounded, cosines, fitted, percent
 
-FITS = True
+NEEDS_TRAIN_FEATURES = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What near means, and what is reported."""
+    """Features, distance and metrics."""
 
     features: Literal["pooled", "unit", "conv5"] = "pooled"
-    """What is compared, averaged over a video's clips: the encoders' output; each clip's output scaled to length 1 before the
-    mean (SeLaVi and GDT, with --retrieval.distance euclidean); or the last stage's maps, the greatest of every 2 x 2 pixels
-    (9216 numbers of an R3D: VCOP, TCGL, IIC)."""
+    """Features to compare, averaged over a video's clips. pooled: encoder output. unit: encoder output L2-normalized per clip
+    (SeLaVi, GDT; use --retrieval.distance euclidean). conv5: maps of the last layer, max-pooled 2 x 2 (9216 values for R3D:
+    VCOP, TCGL, IIC)."""
     distance: Literal["cosine", "euclidean"] = "cosine"
-    """cosine, each modality scaled to length 1 before they are joined; or euclidean, between features as they are."""
+    """cosine: each modality L2-normalized before concatenation. euclidean: between features as they are."""
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
-    """Ranks of R@k; those beyond the number of clips of the fitted split are left out."""
+    """Values of k for R@k; those above the number of clips of the fitted split are left out."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for no rank, or one below 1."""
+        """Raise ValueError for no k, or one below 1."""
         if min(self.ks, default=0) < 1:
             raise ValueError(f"--retrieval.ks {list(self.ks)}: at least one rank is needed, and a rank is at least 1")
 
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
-    """Look for the clips of `on` in `fit`: R@k in percent as "r1", "video_r1", "audio_r1" and so on.
+    """Retrieve clips of `fit` for the queries `on`: R@k in percent as "r1", "video_r1", "audio_r1" etc.
 
-    "r1_low" and "r1_high" bound each as `probes.bootstrap_ci` does; "r1_chance" and so on are what a random order of the
-    gallery reaches. Raises ValueError without `fit`.
+    "r1_low" and "r1_high" are bootstrap bounds; "r1_chance" etc. are the values of a random ranking. Raises ValueError without
+    `fit`.
     """
     fit = fitted(fit)
     ks = [k for k in settings.ks if k <= len(fit.keys)]
@@ -62,9 +61,9 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
 
 
 def opposites(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """As `cosines`, but minus the Euclidean distances (B, M), the longest feature being 1 long."""
+    """Like `cosines`, with negative Euclidean distances (B, M), scaled so that the longest feature has length 1."""
     longest = max(_longest(query_ND), _longest(gallery_MD), 1e-12)
-    gallery_MD = gallery_MD.double() / longest  # in float32, equal features would lie 1e-3 apart
+    gallery_MD = gallery_MD.double() / longest  # in float32, equal features would be 1e-3 apart
     for row_B in torch.split(torch.arange(len(query_ND), device=query_ND.device), ROWS):
         query_BD = query_ND[row_B].double() / longest
         apart_BM = torch.cdist(query_BD, gallery_MD, compute_mode="use_mm_for_euclid_dist")
@@ -72,32 +71,32 @@ def opposites(query_ND: Tensor, gallery_MD: Tensor) -> Iterator[tuple[Tensor, Te
 
 
 def found_share(ahead_N: Tensor, tied_N: Tensor, wanted_N: Tensor, *, k: int) -> Tensor:
-    """Share of the orders of tied items that put at least one wanted item among the first k: integers (N,) to (N,).
+    """Probability that a relevant item is among the first k when ties are ordered randomly: integers (N,) to (N,).
 
-    `ahead_N` items are better, `tied_N` are as good as the best wanted one, `wanted_N` of these are wanted; with one
-    wanted this is `hit_share`. Drawing d = k - ahead of the tied, all are unwanted in C(tied - wanted, d) of the
+    `ahead_N` items score higher than the best relevant one, `tied_N` the same, `wanted_N` of these are relevant; with one
+    relevant item this is `hit_share`. Of d = k - ahead items drawn from the tied, none is relevant in C(tied - wanted, d) of
     C(tied, d) cases.
     """
     drawn_N = (k - ahead_N).clamp_min(0).minimum(tied_N)
 
-    def ways(items_N: Tensor) -> Tensor:  # logarithm of C(items, drawn) drawn!: -inf where there are too few items
+    def ways(items_N: Tensor) -> Tensor:  # logarithm of C(items, drawn) drawn!: -inf if there are too few items
         return torch.lgamma((items_N + 1).double()) - torch.lgamma((items_N - drawn_N + 1).double())
 
     return (-torch.expm1(ways(tied_N - wanted_N) - ways(tied_N))).clamp(0, 1)
 
 
 def _longest(feature_ND: Tensor) -> float:
-    """Length of the longest of features (N, D)."""
+    """Norm of the longest of features (N, D)."""
     return float(torch.linalg.vector_norm(feature_ND, dim=1, dtype=torch.float64).max())
 
 
 def _best(
     compared: Iterator[tuple[Tensor, Tensor]], label_N: Tensor, label_M: Tensor, *, self_N: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """For each query: clips nearer than the nearest of its class, clips as near, and how many of these are of its class.
+    """For each query: clips nearer than the nearest of its class, clips equally near, and how many of these are of its class.
 
-    `self_N` is the query's own row in the gallery, -1 where it has none. Three times (N,); the last is 0 without a clip
-    of the class.
+    `self_N` is the query's own row in the gallery, or -1. Returns three (N,) tensors; the last is 0 without a clip of the
+    class.
     """
     rows_M = torch.arange(len(label_M))
     found = []

@@ -1,8 +1,8 @@
-"""Linear SVM: how well one-against-the-rest machines tell the classes apart (squared hinge, features not scaled).
+"""Linear SVM: one-vs-rest classifiers on frozen features (squared hinge loss, features not scaled).
 
-The strength C is chosen from a list: by cross-validation within the fitted split, or, as the papers do it, by the score on
-the very clips that are judged, which is optimistic and marked so. Shape suffixes as in `probes`, with K renderings of a
-clip: each is a row to learn from, and their decision values are averaged to judge it.
+C is selected from a list: by cross-validation within the fitted split, or, as in the papers, by the score on the evaluated
+clips, which is optimistic and reported as selected_on_test. Shape suffixes as in `probes`, with K renderings of a clip: each is
+a training row, and their decision values are averaged for evaluation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,24 +14,24 @@ from torch import Tensor
 
 from . import Features, classify, fitted, topk_hits
 
-FITS = True
+NEEDS_TRAIN_FEATURES = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How the machines are fitted."""
+    """Options of the SVM."""
 
     cs: tuple[float, ...] = (1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 1.0)
-    """Strengths C to choose from: weight of the errors against that of the margin."""
+    """Candidate values of C (inverse regularization strength)."""
     select: Literal["fit", "test"] = "fit"
-    """What chooses C: cross-validation within the fitted split, or the judged clips themselves (as the papers do it)."""
+    """Select C on: fit: cross-validation within the fitted split. test: the evaluated clips (as in the papers)."""
     folds: int = 3
-    """Parts of the cross-validation."""
+    """Number of cross-validation folds."""
     iterations: int = 1000
-    """Steps of the solver at most."""
+    """Maximum solver iterations."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for no strength or one that is not positive and finite, fewer than two folds and no step."""
+        """Raise ValueError for values out of range."""
         if not self.cs or not all(0 < c < float("inf") for c in self.cs):
             raise ValueError(f"--svm.cs {list(self.cs)}: at least one is needed, and each must be more than 0")
         if self.folds < 2:
@@ -41,20 +41,21 @@ class Settings:
 
 
 class Trial(NamedTuple):
-    """One judgement: what is learnt from and what is judged."""
+    """Training and evaluation data of one fit."""
 
     fit_MKD: Tensor
     target_M: Tensor
     """Class index of each fitted clip."""
     on_NKD: Tensor
     right_N: Tensor
-    """Class index of each judged clip, -1 for a class that there is none of."""
+    """Class index of each evaluated clip, -1 for a class that is not fitted."""
 
 
 def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str, float]:
-    """Fit on `fit`, judge on `on`: the accuracies of `classify`, and the C of each as "c", "video_c" and "audio_c".
+    """Fit on `fit`, evaluate on `on`: accuracies of `classify`, and the selected C as "c", "video_c" and "audio_c".
 
-    "selected_on_test" is 1 where the judged clips chose C, else 0. Raises ValueError without `fit` and as `strength`.
+    "selected_on_test" is 1 if C was selected on the evaluated clips, else 0. Raises ValueError without `fit` and like
+    `select_C`.
     """
     fit = fitted(fit)
     part_M = folds(fit.label_N, fit.keys, folds=settings.folds)
@@ -74,7 +75,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
 
 
 def folds(label_M: Tensor, keys: Sequence[str], *, folds: int) -> Tensor:
-    """Part below `folds` of each clip: the clips of each class are dealt out in the order of their keys. (M,) to (M,)."""
+    """Stratified fold index of each clip, assigned within each class in the order of keys: (M,) to (M,)."""
     part_M = torch.empty_like(label_M)
     order_M = torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))
     for label in torch.unique(label_M):
@@ -84,7 +85,7 @@ def folds(label_M: Tensor, keys: Sequence[str], *, folds: int) -> Tensor:
 
 
 def held_out(fit_MKD: Tensor, target_M: Tensor, part_M: Tensor) -> Iterator[Trial]:
-    """Each part judged by what the others teach; a part that is all there is teaches nothing and is left out."""
+    """Yield one trial per fold: fit on the other folds, evaluate on this one. Folds without others are skipped."""
     for part in torch.unique(part_M):
         out_M = part_M == part
         if not out_M.all():
@@ -92,18 +93,18 @@ def held_out(fit_MKD: Tensor, target_M: Tensor, part_M: Tensor) -> Iterator[Tria
 
 
 def select_C(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) -> float:
-    """The C of `settings.cs` with the best top-1 accuracy; the smallest of equals.
+    """Value of `settings.cs` with the best top-1 accuracy; the smallest if tied.
 
-    Judged on each part (M,) of the fitted clips in turn, the judged clips unseen, unless `settings.select` is "test".
-    Raises ValueError where all fitted clips are of one part, so that none can be held out.
+    Evaluated by cross-validation over the folds (M,) of the fitted clips, unless `settings.select` is "test". Raises ValueError
+    if all fitted clips are in one fold.
     """
     if len(settings.cs) == 1:
         return settings.cs[0]
     trials = [trial] if settings.select == "test" else list(held_out(trial.fit_MKD, trial.target_M, part_M))
     if not trials:
         raise ValueError(
-            "no clip can be held out to choose C, as no class has two to learn from: "
-            "give one C with --svm.cs, or let the judged clips choose it with --svm.select test"
+            "cannot cross-validate C, because no class has two training clips: "
+            "give one C with --svm.cs, or select it on the evaluated clips with --svm.select test"
         )
 
     def score(c: float) -> float:
@@ -113,22 +114,22 @@ def select_C(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) 
 
 
 def correct(trial: Trial, *, classes: int, c: float, iterations: int) -> Tensor:
-    """Whether each judged clip is told right, ties as in `hit_share`: (N,)."""
+    """Whether each clip is classified correctly, with ties as in `hit_share`: (N,)."""
     score_NC = decisions(trial, classes=classes, c=c, iterations=iterations)
     return topk_hits(score_NC, trial.right_N[:, None] == torch.arange(classes), k=1)
 
 
 def decisions(trial: Trial, *, classes: int, c: float, iterations: int) -> Tensor:
-    """Mean decision values over the renderings of each judged clip: float64 (N, classes), -inf for a class not taught."""
+    """Mean decision values over the renderings of each clip: float64 (N, classes), -inf for classes without training clips."""
     from sklearn.svm import LinearSVC
 
     renderings = trial.fit_MKD.shape[1]
     taught_C = torch.unique(trial.target_M)
     score_NC = torch.full((len(trial.on_NKD), classes), -torch.inf, dtype=torch.float64)
-    if len(taught_C) == 1:  # nothing to tell apart
+    if len(taught_C) == 1:  # a single class
         score_NC[:, taught_C] = 0
         return score_NC
-    # The primal problem: no random order of the rows, and it converges where the dual one does not.
+    # Primal problem: deterministic, and it converges where the dual one does not.
     machine = LinearSVC(C=c, dual=False, max_iter=iterations)
     row_RD, target_R = trial.fit_MKD.flatten(0, 1), trial.target_M.repeat_interleave(renderings)
     machine.fit(row_RD.double().numpy(force=True), target_R.numpy(force=True))

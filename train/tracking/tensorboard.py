@@ -9,18 +9,18 @@ from typing import Any
 
 from kinetics_sounds import files
 
-from . import Write, first_told
+from . import Write, first_logged
 
 
 @contextlib.contextmanager
 def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[Write]:
-    """Values as scalars; those of steps that are told again, and were written before, count no more."""
+    """Write values as scalars; on resume, earlier values of repeated steps are purged."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorBoard's own imports warn of their dependencies
+        warnings.simplefilter("ignore")  # TensorBoard's imports emit warnings about dependencies
         from torch.utils.tensorboard import SummaryWriter
     folder = out / "tensorboard"
     with _silent(), files.named(folder), contextlib.ExitStack() as stack:
-        board: Any = SummaryWriter(str(folder), purge_step=first_told(first_step))
+        board: Any = SummaryWriter(str(folder), purge_step=first_logged(first_step))
         stack.callback(board.close)
 
         def write(step: int, values: Mapping[str, float]) -> None:
@@ -34,7 +34,7 @@ def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[W
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Print no traceback of TensorBoard's thread within the block: what it raises is raised where the next value is written."""
+    """Suppress the traceback of TensorBoard's thread; its error is raised at the next write."""
     before = threading.excepthook
 
     def call(failed: threading.ExceptHookArgs) -> None:

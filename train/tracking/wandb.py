@@ -1,6 +1,6 @@
-"""Weights & Biases (pip install 'kinetics-sounds[wandb]'): a run of the project kinetics-sounds, or of WANDB_PROJECT.
+"""Weights & Biases (pip install 'kinetics-sounds[wandb]'): a run in project kinetics-sounds, or WANDB_PROJECT.
 
-What goes there: metrics, settings that decide what is learnt, and the fingerprints of the data; no code, paths, host or console.
+Uploads metrics, settings that affect results, and data fingerprints; no code, paths, host name or console output.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ LONGEST_ID = 64
 
 
 def check() -> None:
-    """Raise SettingsError where the package is missing."""
+    """Raise SettingsError if the package is missing."""
     try:
         import wandb  # noqa: F401
     except ImportError as error:
@@ -31,10 +31,10 @@ def check() -> None:
 
 @contextlib.contextmanager
 def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[Write]:
-    """Go on with the run whose id lies in RUN/wandb_id, or begin one; WANDB_MODE=offline keeps it on this machine.
+    """Resume the run whose id is in RUN/wandb_id, or create one; WANDB_MODE=offline keeps it on this machine.
 
-    Values have the step beside them, by which they are plotted: those after `first_step` that were sent before stay there.
-    Raises SettingsError where the package is missing or the service refuses.
+    Values are plotted by step; values after `first_step` that were uploaded before remain. Raises SettingsError if the package
+    is missing or the service refuses.
     """
     check()
     import wandb
@@ -60,7 +60,7 @@ def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[W
         )
     except wandb.errors.Error as error:
         raise SettingsError(
-            f"--track wandb: cannot begin ({first_line(error)}); log in with `wandb login`, or set WANDB_MODE=offline"
+            f"--track wandb: cannot start ({first_line(error)}); log in with `wandb login`, or set WANDB_MODE=offline"
         ) from error
     with contextlib.ExitStack() as stack:
         stack.callback(run.finish)
@@ -69,7 +69,7 @@ def track(out: Path, *, first_step: int, facts: Mapping[str, Any]) -> Iterator[W
 
 
 def _id(out: Path) -> str:
-    """The same each time a run goes on."""
+    """Run id, the same on every resume."""
     path = out / "wandb_id"
     if not path.is_file():
         files.write_bytes(path, f"{secrets.token_hex(8)}\n".encode())

@@ -69,7 +69,7 @@ def decode_jpegs(jpegs: Sequence[bytes]) -> np.ndarray:
         except ValueError as error:
             raise MediaError(f"JPEG {number} does not decode: {first_line(error)}") from error
     if frames_THWC is None:
-        raise MediaError("no JPEG is asked for")
+        raise MediaError("no JPEG was requested")
     return frames_THWC
 
 

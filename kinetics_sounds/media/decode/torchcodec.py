@@ -14,7 +14,7 @@ def frames(mp4: bytes, numbers: list[int]) -> np.ndarray:
     try:
         from torchcodec.decoders import VideoDecoder
     except (OSError, RuntimeError) as error:  # it looks for the system's FFmpeg when it is imported
-        raise ImportError(f"it does not load: {first_line(error)}") from error
+        raise ImportError(f"cannot be loaded: {first_line(error)}") from error
 
     # Approximate: the place of a frame is its time by the mean rate, which is exact for clips of a constant rate.
     reader = VideoDecoder(mp4, dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu", seek_mode="approximate")

@@ -44,7 +44,7 @@ RESTARTS = 3
 """Number of restarts of a part whose file changed before it gave a clip."""
 _REPLACEMENT = "replacement_for_corrupted"
 _NOTICE = (
-    "The mirror's parts hold clips of all classes: every part of the splits asked for is streamed whole (the official "
+    "The mirror's parts hold clips of all classes: every part of the requested splits is streamed completely (the official "
     "three splits are 436 GB together) and only the wanted clips are kept."
 )
 
@@ -79,10 +79,10 @@ class Source:
                 self.named = web.host(self.base)
             refusal = web.refusal(self.base, named=self.named)
             if refusal or self.base != _shown(self.base):
-                refusal = refusal or "has a query or fragment (?… or #…), which no part of a mirror is asked with"
+                refusal = refusal or "has a query or fragment (?… or #…), which a mirror's parts cannot have"
                 raise SourceError(
-                    f"--source cvdf:{_shown(argument)}: {refusal}; give the http(s) URL below which the mirror's folders "
-                    "train, val and test lie, or a folder on disk"
+                    f"--source cvdf:{_shown(argument)}: {refusal}; give the http(s) URL above the mirror's folders "
+                    "train, val and test, or a folder on disk"
                 )
         elif argument:
             self.notice = ""
@@ -116,9 +116,9 @@ class Source:
                     if given or restart > RESTARTS:
                         raise
         except BreakError as error:
-            remedy = "its other clips are still to come: run again"
+            remedy = "its other clips are missing: run again"
             if error.status.kind is Kind.PERMANENT:
-                remedy = "once it is mended there, build again with --retry retry,corrupt"
+                remedy = "once it is fixed there, build again with --retry retry,corrupt"
             raise PartError(error.status, f"part {part.name} ({_shown(part.place)}): {error}; {remedy}") from error
 
     def _download(self, url: str) -> Generator[bytes, None, None]:
@@ -142,7 +142,7 @@ def _on_disk(folder: Path, splits: Sequence[str]) -> list[TarPart]:
                 found.append(TarPart(files.as_text(inside), str(path), None if replacement else split, replacement))
     if not found:
         raise SourceError(
-            f"{folder}: holds no part of {', '.join(splits)} (a file named *.tar, *.tar.gz or *.tgz); give the folder that "
+            f"{folder}: has no part of {', '.join(splits)} (a file named *.tar, *.tar.gz or *.tgz); give the folder that "
             "the mirror's parts were downloaded to"
         )
     return found
@@ -158,13 +158,13 @@ def _listed(base: str, splits: Sequence[str], *, named: str) -> Iterator[TarPart
                 continue
             if refusal := web.refusal(url, named=named):
                 raise SourceError(
-                    f"{_shown(place)}:{line}: {_shown(url)!r} {refusal}; see that this is the list of parts"
+                    f"{_shown(place)}:{line}: {_shown(url)!r} {refusal}; check that this is the list of parts"
                 )
             name = f"{split}/{_shown(url).removeprefix(f'{base}/{split}/')}"
             if urls.setdefault(name, url) != url:  # told apart by the query alone, which may hold a secret
                 urls[f"{name}?{hashlib.sha256(url.encode()).hexdigest()[:8]}"] = url
         if not urls:
-            raise SourceError(f"{_shown(place)}: names no part; leave {split} out with --splits, or use another mirror")
+            raise SourceError(f"{_shown(place)}: lists no part; leave {split} out with --splits, or use another mirror")
         yield from (TarPart(name, url, split, replacement=False) for name, url in urls.items())
     mended = f"{base}/{_REPLACEMENT}_k400.tgz"
     if not _absent(mended, named=named):
@@ -184,8 +184,8 @@ def _urls_in(place: str, *, named: str) -> Iterator[str]:
             raise BreakError(Status.CORRUPT, "is a web page")
     except (BreakError, UnicodeDecodeError) as error:
         text = (
-            f"{_shown(place)}: the list of parts cannot be read: {error}; see that the address is right and the server "
-            "answers, or download the parts and give their folder with --source cvdf:DIR"
+            f"{_shown(place)}: the list of parts cannot be read: {error}; check the address and the server, "
+            "or download the parts and give their folder with --source cvdf:DIR"
         )
         if isinstance(error, BreakError) and _may_pass(error.status):
             raise UnreachableError(error.status, text) from error
@@ -238,13 +238,13 @@ def _clips(
             continue
         count += 1
         if count > MAX_CLIPS:
-            raise BreakError(Status.CORRUPT, f"it names more than {MAX_CLIPS} clips, as no part does")
+            raise BreakError(Status.CORRUPT, f"it lists more than {MAX_CLIPS} clips, more than any part")
         if key not in wanted:
             yield key, None
             continue
         fault = ""
         if member.sparse:
-            fault = "is stored without its holes, which is not read"
+            fault = "is stored as a sparse file, which is not supported"
         elif member.size > MAX_CLIP_BYTES:
             fault = f"has {member.size} bytes, more than {MAX_CLIP_BYTES >> 20} MiB"
         elif not member.size:
@@ -273,6 +273,6 @@ def _write(path: Path, pieces: Iterator[memoryview]) -> None:
     except OSError as error:
         if error.errno in files.FULL:
             raise BreakError(Status.DISK_FULL, f"{path.parent}: the disk is full") from error
-        raise SourceError(f"{path.parent}: cannot be written to: {error.strerror}; give a folder that can") from error
+        raise SourceError(f"{path.parent}: is not writable: {error.strerror}; give another folder") from error
     finally:
         part.unlink(missing_ok=True)

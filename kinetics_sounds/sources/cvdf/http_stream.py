@@ -47,7 +47,9 @@ class Download:
                 self.digest.update(chunk)
                 self.offset += len(chunk)
                 if self.offset > common.MAX_PART_BYTES:
-                    raise BreakError(Status.CORRUPT, f"it has more than {common.MAX_PART_BYTES} bytes, as no part does")
+                    raise BreakError(
+                        Status.CORRUPT, f"it has more than {common.MAX_PART_BYTES} bytes, more than any part"
+                    )
                 yield chunk
         finally:
             self._hang_up()
@@ -88,7 +90,7 @@ class Download:
             total = int(span[2]) if span and span[2] != "*" else self.total
             if not resume or not span or (int(span[1]), etag, self.total or total) != (self.offset, self.etag, total):
                 self.etag = ""  # a server that does not know what it sends: do not ask it for ranges again
-                raise ConnectionError("the server answered another range than the one asked for")
+                raise ConnectionError("the server sent another range than requested")
             self.position, self.total = self.offset, total
         else:
             self.position, self.again = 0, hashlib.sha256()
@@ -121,12 +123,14 @@ def _classified(error: OSError | http.client.HTTPException) -> BreakError:
     """Status for an error of a server; the server's text is left out, since it may contain anything."""
     if isinstance(error, urllib.error.HTTPError):
         status = Status.HTTP_5XX if error.code >= 500 else Status.HTTP_4XX
-        return BreakError(Status.RATE_LIMITED if error.code == 429 else status, f"the server answers HTTP {error.code}")
+        return BreakError(
+            Status.RATE_LIMITED if error.code == 429 else status, f"the server returned HTTP {error.code}"
+        )
     if isinstance(error, web.RefusedError):
         return BreakError(Status.HTTP_4XX, str(error))
     reason = getattr(error, "reason", error)
     if isinstance(reason, web.SlowError):
         return BreakError(Status.TIMEOUT, f"the server is too slow: {reason}")
     if isinstance(reason, TimeoutError):
-        return BreakError(Status.TIMEOUT, "the server fell silent")
+        return BreakError(Status.TIMEOUT, "the server stopped responding")
     return BreakError(Status.NETWORK, f"the connection failed ({reason!r:.200})")

@@ -72,7 +72,9 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 raise BreakError(Status.CORRUPT, f"the gzip is damaged ({error})") from error
             made += len(out)
             if made > MAX_EXPANSION * taken + FREE_EXPANSION_BYTES:
-                raise BreakError(Status.CORRUPT, f"the gzip grows more than {MAX_EXPANSION} times, as a bomb does")
+                raise BreakError(
+                    Status.CORRUPT, f"the gzip expands more than {MAX_EXPANSION} times, like a decompression bomb"
+                )
             yield out
             data = engine.unused_data if engine.eof else engine.unconsumed_tail
     if not engine.eof:
@@ -107,7 +109,7 @@ class Tape:
             if chunk and self.waited > MEMBER_SECONDS:
                 raise BreakError(
                     Status.TIMEOUT,
-                    f"a member of the tar was not over after {self.waited:.0f} seconds, {self.position} bytes in",
+                    f"a member of the tar was incomplete after {self.waited:.0f} seconds, {self.position} bytes in",
                 )
             if chunk is None:
                 return False
@@ -118,7 +120,7 @@ class Tape:
         """The next `count` bytes in pieces; raises BreakError if there are fewer."""
         while count:
             if not self.more():
-                raise BreakError(Status.TRUNCATED, f"the tar is cut off after {self.position} bytes")
+                raise BreakError(Status.TRUNCATED, f"the tar is truncated after {self.position} bytes")
             piece, self.chunk = self.chunk[:count], self.chunk[count:]
             self.position += len(piece)
             count -= len(piece)
@@ -171,7 +173,7 @@ def members(tape: Tape) -> Iterator[_Member]:
         if end > common.MAX_PART_BYTES:
             raise BreakError(
                 Status.CORRUPT,
-                f"a member claims {size} bytes at byte {tape.position - BLOCK_BYTES}, more than a part may have",
+                f"a member claims {size} bytes at byte {tape.position - BLOCK_BYTES}, more than any part",
             )
         tape.waited = 0.0
         if kind == b"L":
@@ -186,7 +188,7 @@ def members(tape: Tape) -> Iterator[_Member]:
             name, records = b"", {}
         tape.skip(end - tape.position)
     if tape.more() and tape.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
-        raise BreakError(Status.CORRUPT, "the tar goes on after its end mark")
+        raise BreakError(Status.CORRUPT, "the tar continues after its end mark")
     tape.drain()
 
 

@@ -49,8 +49,8 @@ STILL_THERE = 0.89
 STALL_SECONDS = 20
 """Timeout of a silent connection in seconds."""
 _NOTICE = (
-    "Videos will be asked of YouTube. Its terms of service restrict downloading; see that your use is covered, keep the "
-    "clips to yourself (publish keys, not videos), and expect some 300 videos an hour from one address."
+    "Videos will be requested from YouTube. Its terms of service restrict downloading; check that your use is covered, keep the "
+    "clips to yourself (publish keys, not videos), and expect about 300 videos per hour and IP address."
 )
 
 
@@ -162,7 +162,7 @@ class Source:
     def _download(self, clip: Clip, work: Path, watch: Watch) -> Path:
         """Path of the file that yt-dlp makes of the clip's video, below `work`."""
         if self.own and len(clip.youtube_id) != ID_LENGTH:
-            raise RefusedError(Status.UNAVAILABLE, f"YouTube has no id of {len(clip.youtube_id)} letters, only of 11")
+            raise RefusedError(Status.UNAVAILABLE, f"a YouTube ID has 11 characters, not {len(clip.youtube_id)}")
         log = work / "ffmpeg.log"
         logged = sections.logged(log) if self.options.sections else contextlib.nullcontext()
         with logged, self._tool(clip, work, watch) as tool:
@@ -178,12 +178,12 @@ class Source:
                     raise
                 raise DownloadError(f"{error}: {sections.log_summary(log, hide=self._hide)}") from error
         if broken := sections.broken(log, hide=self._hide):
-            raise DownloadError(f"the section broke off: {broken}")
+            raise DownloadError(f"the section is incomplete: {broken}")
         downloads = info.get("requested_downloads") or []
         if len(downloads) > 1:
             raise SettingsError(
-                f"--youtube.option format={self._passed.get('format')}: asks for {len(downloads)} files of a video; ask for "
-                "one: + merges a picture and a sound, / tries in turn, and a comma asks for both"
+                f"--youtube.option format={self._passed.get('format')}: selects {len(downloads)} files per video; select "
+                "one: + merges a picture and a sound, / tries in turn, and a comma selects both"
             )
         if not downloads or not downloads[0].get("filepath"):
             raise RefusedError(Status.NO_FORMATS, "yt-dlp gave no file")
@@ -267,7 +267,7 @@ class Source:
 def _verbatim(path: Path) -> str:
     """A folder name that yt-dlp uses literally; raises SourceError if it contains a `$VARIABLE`, which yt-dlp would expand."""
     if os.path.expandvars(path) != str(path):
-        raise SourceError(f"{path}: yt-dlp would fill in the variable in this folder's name; choose another folder")
+        raise SourceError(f"{path}: yt-dlp would expand the variable in this folder's name; choose another folder")
     return str(path)
 
 

@@ -25,7 +25,7 @@ def inspect(extractor: Any) -> None:  # noqa: ANN401 - yt-dlp is untyped
             for details in _objects([response.get("videoDetails")]):
                 told = details.get("videoId")
                 if told and told != video_id:
-                    raise RefusedError(Status.NO_FORMATS, f"a player answered for another video: {told}")
+                    raise RefusedError(Status.NO_FORMATS, f"a player returned another video: {told}")
             for each in _streams(response):
                 if each.get("isVb"):
                     each["isDrc"] = True

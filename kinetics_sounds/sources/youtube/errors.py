@@ -52,7 +52,7 @@ def first_words(message: str, *, warned: str = "") -> str:
     """Beginning of a message, where yt-dlp says what is wrong; the advice that follows may be longer."""
     words = " ".join(message.split()).removeprefix("ERROR: ")
     if warned:
-        words = f"{words[:200]} (warned before: {' '.join(warned.split())[:200]})"
+        words = f"{words[:200]} (earlier warning: {' '.join(warned.split())[:200]})"
     return words[:_MOST]
 
 

@@ -99,7 +99,7 @@ def select(context: Mapping[str, Any], *, container: str) -> Iterator[Format]:
     if not ways:
         lacks = "sound" if pictures else "picture" if sounds else "picture and no sound"
         there = " ".join(str(each["format_id"]) for each in (*pictures, *sounds)) or "none"
-        raise RefusedError(Status.NO_FORMATS, f"no {lacks} is offered now, only the formats {there}")
+        raise RefusedError(Status.NO_FORMATS, f"no {lacks} is available now, only the formats {there}")
     picture, sound = max(ways, key=lambda way: together(*way))
     yield picture if picture is sound else _merged(picture, sound, container)
 

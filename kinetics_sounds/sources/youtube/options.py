@@ -19,16 +19,16 @@ from ...redact import of_url
 RUNTIMES = ("deno", "node", "bun", "quickjs")
 """JavaScript runtimes that yt-dlp may use for YouTube's scripts: on the PATH, or installed with Python (`pip install deno`)."""
 REFUSED: Mapping[str, tuple[str, ...]] = {
-    "it would run code or a program that nobody here looks after": (
+    "it would run code or an unsupervised program": (
         *("exec_cmd", "external_downloader", "external_downloader_args", "postprocessors", "postprocessor_args"),
         *("netrc_cmd", "ffmpeg_location", "remote_components", "hls_prefer_native", "plugin_dirs"),
     ),
-    "it would weaken what keeps a foreign answer out": (
+    "it would weaken the protection against foreign replies": (
         *("nocheckcertificate", "prefer_insecure", "legacyserverconnect", "enable_file_urls", "compat_opts"),
         *("allowed_extractors", "force_generic_extractor", "default_search", "allow_unplayable_formats"),
     ),
     "it would write secrets where they can be read": ("debug_printtraffic", "dump_intermediate_pages", "write_pages"),
-    "it is this program's own business": (
+    "it is set by this program": (
         *("outtmpl", "paths", "logger", "match_filter", "progress_hooks", "postprocessor_hooks", "post_hooks"),
         *("download_ranges", "force_keyframes_at_cuts", "ignoreerrors", "simulate", "skip_download", "test"),
         *("download_archive", "cachedir", "final_ext", "merge_output_format", "noplaylist", "extract_flat"),
@@ -37,7 +37,7 @@ REFUSED: Mapping[str, tuple[str, ...]] = {
         *("usenetrc", "netrc_location", "load_pages", "bidi_workaround", "keepvideo", "_warnings"),
         *("_deprecation_warnings", "trim_file_name", "cookiesfrombrowser"),
     ),
-    "it would leave videos out, or give no file": (
+    "it would skip videos, or produce no file": (
         *("listformats", "listsubtitles", "list_thumbnails", "ignore_no_formats_error", "min_filesize"),
         *("min_views", "max_views", "daterange", "age_limit", "matchtitle", "rejecttitle", "max_downloads"),
         *("break_on_existing", "break_on_reject", "break_per_url"),
@@ -45,12 +45,15 @@ REFUSED: Mapping[str, tuple[str, ...]] = {
         *("forceurl", "forcetitle", "forceid", "forcethumbnail", "forcedescription", "forceduration"),
         *("forcefilename", "forceformat"),
     ),
-    "it would write files that nobody looks for": (
+    "it would write unused files": (
         *("writeinfojson", "writedescription", "writesubtitles", "writeautomaticsub", "writethumbnail"),
         *("write_all_thumbnails", "writelink", "writeurllink", "writewebloclink", "writedesktoplink"),
         *("allow_playlist_files", "force_write_download_archive"),
     ),
-    "it would leave a hole in a video, or give a part of it": ("skip_unavailable_fragments", "hls_split_discontinuity"),
+    "it would leave a gap in a video, or fetch only a part of it": (
+        "skip_unavailable_fragments",
+        "hls_split_discontinuity",
+    ),
     "use --youtube.cookies": ("cookiefile",),
     "use --youtube.proxy": ("proxy",),
     "use --youtube.js_runtime": ("js_runtimes",),
@@ -126,10 +129,10 @@ def check(options: Options, *, secret: bool) -> None:
     if not options.sections:
         return
     if str(options.proxy).startswith("socks"):
-        raise SettingsError("--youtube.sections: ffmpeg reads the span and knows no SOCKS proxy; use an HTTP one")
+        raise SettingsError("--youtube.sections: ffmpeg does not support SOCKS proxies; use an HTTP one")
     if secret:
         raise SettingsError(
-            "--youtube.sections: ffmpeg would be given the server's secrets where other users of this machine see them; "
+            "--youtube.sections: ffmpeg's command line would show the server's secrets to other users of this machine; "
             "leave out sections, or the cookies, the headers, or what is secret in the mirror's address (user, query, fragment)"
         )
 
@@ -142,7 +145,7 @@ def runtimes_asked(text: str) -> dict[str, dict[str, str]]:
     if name not in RUNTIMES:
         raise SettingsError(f"--youtube.js_runtime {text}: is none of {', '.join(RUNTIMES)}{nearest(name, RUNTIMES)}")
     if path and not files.user_path(path).exists():
-        raise SettingsError(f"--youtube.js_runtime {text}: there is no {path}")
+        raise SettingsError(f"--youtube.js_runtime {text}: {path} does not exist")
     return {name: {"path": str(files.user_path(path))} if path else {}}
 
 
@@ -155,7 +158,7 @@ def passed_on(words: tuple[str, ...]) -> dict[str, Any]:
             raise SettingsError(f"--youtube.option {name}: must be NAME=VALUE")
         for reason, refused in REFUSED.items():
             if name in refused:
-                raise SettingsError(f"--youtube.option {name}: is not taken: {reason}")
+                raise SettingsError(f"--youtube.option {name}: is refused: {reason}")
         if name not in known():
             raise SettingsError(f"--youtube.option {name}: yt-dlp has no such option{nearest(name, known())}")
         try:
@@ -213,17 +216,17 @@ def read_cookies(path: Path) -> tuple[str, str]:
     try:
         text, mode = place.read_text("utf-8"), place.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SourceError(f"--youtube.cookies {path}: cannot be read: {reason}") from None
     for number, line in enumerate(text.splitlines(), 1):
         fields = line.removeprefix("#HttpOnly_").split("\t")
         blank = not line.strip() or (line.startswith("#") and not line.startswith("#HttpOnly_"))
         if not blank and (len(fields) != 7 or not re.fullmatch(r"\d*(\.\d+)?", fields[4])):
             raise SourceError(
-                f"--youtube.cookies {path}:{number}: is no cookie; export them in Netscape format, 7 fields between tabs"
+                f"--youtube.cookies {path}:{number}: is not a cookie; export them in Netscape format, 7 tab-separated fields"
             )
     others = stat.S_IMODE(mode) & (stat.S_IRGRP | stat.S_IROTH)
-    return text, f"{path} can be read by others, and whoever has it has the account: chmod 600 it." if others else ""
+    return text, f"{path} is readable by others and gives access to the account: chmod 600 it." if others else ""
 
 
 def cookie_values(text: str) -> Iterator[str]:

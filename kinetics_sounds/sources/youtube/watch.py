@@ -69,7 +69,7 @@ class Watch:
         Once formats are selected, also for audio that is not known to be the original.
         """
         if self.youtube_id and info.get("id") != self.youtube_id:
-            raise RefusedError(Status.UNAVAILABLE, f"another video was given in its place: {info.get('id')}")
+            raise RefusedError(Status.UNAVAILABLE, f"another video was returned: {info.get('id')}")
         if info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
             raise RefusedError(Status.LIVE, f"live status: {info['live_status']}")
         seconds = info.get("duration")
@@ -84,8 +84,8 @@ class Watch:
         if self.chosen.track not in formats.ORIGINAL and not self.allow_dubbed:
             raise RefusedError(
                 Status.DUBBED,
-                f"no sound is told to be the original one ({formats.offered(info)}); "
-                "--youtube.allow_dubbed true takes what there is",
+                f"no sound track is known to be the original ({formats.offered(info)}); "
+                "--youtube.allow_dubbed true accepts others",
             )
         if not self.sections:
             self._hold(sum(each.get("filesize") or 0 for each in info.get("requested_formats") or [info]))
@@ -96,8 +96,8 @@ class Watch:
             url = str(each.get("url", ""))
             if url != self.asked and redact_url(url) != url:
                 raise SettingsError(
-                    f"--youtube.sections: the mirror leads to {redact_url(url)}, and ffmpeg would be given what is hidden here "
-                    "where other users of this machine see it; leave out sections"
+                    f"--youtube.sections: the mirror redirects to {redact_url(url)}, and ffmpeg's command line would show the "
+                    "secret part to other users of this machine; leave out sections"
                 )
 
     def refuse_file(self, path: Path) -> None:

@@ -145,7 +145,7 @@ class Pool(Generic[T, R]):
         try:
             submitted = self._executor.map_array(_work, *zip(*[arguments] * count, strict=True))
         except (OSError, RuntimeError, ValueError) as error:
-            raise SettingsError(f"--executor slurm: the jobs were refused: {one_line(str(error))}") from error
+            raise SettingsError(f"--executor slurm: the jobs were rejected: {one_line(str(error))}") from error
         self._newest = [job.job_id for job in submitted]
         self._jobs.update(zip(self._newest, submitted, strict=True))
         self._submitted = self._told = time.monotonic()
@@ -181,12 +181,12 @@ class Pool(Generic[T, R]):
             self._told = time.monotonic()
             why = ", ".join(sorted({state.reason for state in waiting}))
             minutes = (self._told - self._submitted) / 60
-            _log.info("slurm: %d jobs wait to start for %.0f minutes now (%s)", len(waiting), minutes, why)
+            _log.info("slurm: %d jobs have been queued for %.0f minutes (%s)", len(waiting), minutes, why)
 
     def _count(self, claim: Claim, state: State) -> None:
         """Count the losses of a task, to fail it after `MAX_ATTEMPTS`."""
         self._lost[claim.number] += 1
-        _log.warning("slurm: job %s ended (%s) with a task in hand", claim.job, state.word)
+        _log.warning("slurm: job %s ended (%s) while running a task", claim.job, state.word)
         if self._lost[claim.number] >= MAX_ATTEMPTS and self._mailbox.withdraw(claim.number):
             detail = f"the job that ran it ended {MAX_ATTEMPTS} times, last {claim.job} ({state.word})"
             self._failed[claim.number] = Failed(Cause.DIED, detail)
@@ -217,7 +217,7 @@ class Pool(Generic[T, R]):
                 name, time.monotonic() + SECONDS_TO_GREET
             ):
                 told = (
-                    f"node {state.node} runs job {name}, but no word of it came into {folder} within "
+                    f"node {state.node} runs job {name}, but it did not report in {folder} within "
                     f"{SECONDS_TO_GREET:g} s"
                 )
                 if not greetings:
@@ -230,7 +230,7 @@ class Pool(Generic[T, R]):
         if name in self._silent:
             return
         self._silent.add(name)
-        _log.warning("slurm: %s: it is cancelled%s", told, self._last_words(name))
+        _log.warning("slurm: %s: cancelled%s", told, self._last_words(name))
         if self._options.cluster == "slurm":
             ask(["scancel", name])
 
@@ -242,7 +242,7 @@ class Pool(Generic[T, R]):
             return
         if all(now[name].ended and name not in greetings for name in self._newest):
             name = self._newest[0]
-            told = f"job {name} ended before it took work ({now[name].word}{f' on {now[name].node}' if now[name].node else ''})"
+            told = f"job {name} ended before it took a task ({now[name].word}{f' on {now[name].node}' if now[name].node else ''})"
             if not living:
                 raise SettingsError(f"--executor slurm: {told}{self._last_words(name)}")
             if time.monotonic() < self._submitted + SECONDS_TO_RETRY:
@@ -257,7 +257,7 @@ class Pool(Generic[T, R]):
             words = path.read_text(errors="replace").strip()
         except OSError:
             return f"; it left no log: its node may not see {self._mailbox.folder.parent}"
-        return f"; its last words: {one_line(words[-400:])}" if words else ""
+        return f"; end of its log: {one_line(words[-400:])}" if words else ""
 
 
 def _check(options: Options) -> None:

@@ -212,7 +212,7 @@ class Mailbox:
             owners = {folder.st_uid, os.fstat(data.fileno()).st_uid}
             if not stat.S_ISDIR(folder.st_mode) or stat.S_IMODE(folder.st_mode) & 0o077 or owners != {os.geteuid()}:
                 raise SettingsError(
-                    f"{self.folder}: is open to others, so nothing is read from it; see who changed its mode"
+                    f"{self.folder}: is accessible to others, so nothing is read from it; check who changed its mode"
                 )
             return pickle.load(data)  # noqa: S301 - only we can have written it
 
@@ -241,7 +241,7 @@ class Heart:
             try:
                 self._mailbox.beat(count)
             except OSError as error:  # a disk that is full or away for a moment; should it last, the jobs leave
-                _log.warning("%s: no sign of life could be written: %s", self._mailbox.folder, error)
+                _log.warning("%s: the heartbeat could not be written: %s", self._mailbox.folder, error)
 
 
 class Leave:
@@ -305,7 +305,7 @@ def _with_retry(act: Callable[[], R], leave: Leave) -> R | None:
     def may_pass(error: Exception) -> bool:
         if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
             return False
-        _log.warning("the folder of the tasks cannot be used now: %s", error)
+        _log.warning("the folder of tasks cannot be used now: %s", error)
         return not leave
 
     every_look = retry.Backoff(

@@ -127,6 +127,7 @@ class Listing {
 
   ordered(rows) {
     const [name, sign] = this.order.value.split(" ");
+    if (!name && !this.clips.media.size) return rows;
     if (!name) {
       const first = [...this.clips.media.keys()].filter((row) => rows.includes(row));
       return Uint32Array.from([...first, ...rows.filter((row) => !this.clips.media.has(row))]);

@@ -100,6 +100,10 @@ class Filters {
   find(text) {
     const { fails, search, table } = this;
     search.text = text.trim().toLowerCase();
+    if (!search.text) {
+      for (let row = 0; row < fails.length; row++) fails[row] &= ~search.bit;
+      return;
+    }
     const lines = ["key", "detail"].map((name) => table.columns.get(name)?.lower).filter(Boolean);
     const label = table.columns.get("label");
     const named = label ? label.values.map((value) => value.toLowerCase().includes(search.text)) : [];
@@ -146,7 +150,7 @@ class Bars {
   /** @param {Filters} filters @param {Dimension} dimension @param {function(): void} changed */
   constructor(filters, dimension, changed) {
     Object.assign(this, { filters, dimension });
-    this.isHistogram = dimension.column.kind === "number";
+    this.isHistogram = dimension.column.kind === "number" && dimension.size > 1;
     this.most = Math.max(1, ...filters.counts(dimension).all.subarray(0, dimension.size));
     this.bars = Array.from({ length: dimension.size }, (_, code) => this.bar(code, changed));
     const list = make("div", { class: this.isHistogram ? "histogram" : "bars" }, ...this.bars.map((bar) => bar.button));
@@ -174,15 +178,14 @@ class Bars {
     const { column, size } = this.dimension;
     const { low, step, below, above } = column.bins;
     const ends = [low, low + size * step].map((value) => shortNumber(value, column.digits));
-    const single = size === 1 && !below && !above ? [make("span", { text: this.dimension.name(0) })] : null;
     const missing = column.data.reduce((sum, value) => sum + (Number.isNaN(value) ? 1 : 0), 0);
     const unit = [column.unit, missing ? `${count(missing)} without` : ""].filter(Boolean).join(", ");
     return make(
       "p",
       { class: "axis" },
-      ...(single ?? [make("span", { text: (below ? "≤ " : "") + ends[0] })]),
-      make("span", { text: single ? unit.replace(column.unit, "").replace(/^, /, "") : unit }),
-      ...(single ? [] : [make("span", { text: (above ? "≥ " : "") + ends[1] })]),
+      make("span", { text: (below ? "≤ " : "") + ends[0] }),
+      make("span", { text: unit }),
+      make("span", { text: (above ? "≥ " : "") + ends[1] }),
     );
   }
 

@@ -13,8 +13,8 @@ function section(id, title, ...children) {
   return make("section", { "aria-labelledby": id }, make("h2", { id, text: title }), ...children);
 }
 
-function scrolled(label, head, rows) {
-  const cells = (tag, texts) => texts.map((text, n) => make(tag, tag === "th" ? { scope: "col", text } : { class: n ? "number" : undefined, text }));
+function scrolled(label, head, rows, aligned = "number") {
+  const cells = (tag, texts) => texts.map((text, n) => make(tag, { class: n ? aligned : undefined, scope: tag === "th" ? "col" : undefined, text }));
   const body = rows.map((texts) => make("tr", {}, ...cells("td", texts)));
   const table = make("table", {}, make("thead", {}, make("tr", {}, ...cells("th", head))), make("tbody", {}, ...body));
   return make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": label }, table);
@@ -143,7 +143,7 @@ function mapsSection(runs) {
 
 /** What lies nearest to a clip in the other modality. */
 function neighboursSection(runs) {
-  const lists = runs.flatMap((run) => (run.neighbours?.queries ?? []).map((query) => neighboursItem(query, runs.length > 1 ? run.name : "")));
+  const lists = runs.flatMap((run) => (run.neighbours ?? []).map((query) => neighboursItem(query, runs.length > 1 ? run.name : "")));
   const without = runs.filter((run) => !run.neighbours).map((run) => make("p", { text: `${run.name}: none yet; make them with ` }, make("code", { text: `ks-eval crossmodal --run ${run.name}` })));
   const about = make("p", { text: "For a clip's picture the sounds that lie nearest, by cosine of the features, and for its sound the pictures. Its own other half is marked." });
   return section("near-title", "Nearest neighbours", ...(lists.length ? [about] : []), ...without, make("ul", { class: "near" }, ...lists));
@@ -152,8 +152,8 @@ function neighboursSection(runs) {
 function neighboursItem(query, run) {
   const link = (key) => make("a", { href: `#key=${encodeURIComponent(key)}`, text: key });
   const side = (title, found) =>
-    make("div", {}, make("h4", { text: title }), make("ol", {}, ...found.map(({ key, label, cosine }) =>
-      make("li", { class: key === query.key ? "own" : label === query.label ? "same" : undefined }, link(key), ` ${label} · ${cosine.toFixed(2)}${key === query.key ? " · its own" : ""}`))));
+    make("div", {}, make("h3", { text: title }), make("ol", {}, ...found.map(({ key, label, cosine }) =>
+      make("li", { class: key === query.key ? "own" : undefined }, link(key), ` ${label} · ${cosine.toFixed(2)}${key === query.key ? " · its own" : ""}`))));
   return make("li", {}, make("p", {}, make("b", { text: query.label }), " ", link(query.key), run ? ` · ${run}` : ""),
     make("div", { class: "sides" }, side("its picture finds these sounds", query.sounds), side("its sound finds these pictures", query.pictures)));
 }
@@ -162,5 +162,5 @@ function badSection(runs) {
   const rows = runs.flatMap((run) => run.bad.map(({ key, reason }) => [key, reason, run.name]));
   const total = runs.reduce((sum, run) => sum + run.bad_count, 0);
   if (!total) return section("bad-title", "Bad samples", make("p", { text: "None: every sample that was asked for could be read." }));
-  return section("bad-title", `Bad samples: ${count(total)}`, scrolled("table of bad samples", ["key", "reason", "run"], rows));
+  return section("bad-title", `Bad samples: ${count(total)}`, scrolled("table of bad samples", ["key", "reason", "run"], rows, ""));
 }

@@ -42,7 +42,7 @@ class ClipsView {
     filters.append(make("summary", {}, make("h2", { text: "Filters" })), make("div", { class: "groups" }, ...lists));
     filters.append(make("div", { class: "groups" }, ...histograms));
     const clips = make("section", { "aria-labelledby": "clips-title" }, make("h2", { id: "clips-title", text: "Clips" }), this.listing.element);
-    return [tools, this.one, make("div", { class: "split" }, filters, clips), ...this.findingsSection()];
+    return [make("div", {}, tools, this.one, make("div", { class: "split" }, filters, clips), ...this.findingsSection())];
   }
 
   findingsSection() {
@@ -124,6 +124,20 @@ function safelyDecoded(text) {
   }
 }
 
+/** Links to the parts of a long page. @param {Element} main */
+function partsOf(main) {
+  const links = [...main.querySelectorAll("section h2[id]")].filter((heading) => !heading.closest("[hidden]")).map((heading) => {
+    const onclick = (event) => {
+      event.preventDefault(); // the address stays that of a clip
+      heading.tabIndex = -1;
+      heading.scrollIntoView();
+      heading.focus({ preventScroll: true });
+    };
+    return make("a", { href: `#${heading.id}`, text: heading.textContent, onclick });
+  });
+  return make("nav", { class: "parts", "aria-label": "parts of this page" }, ...links);
+}
+
 async function start() {
   const told = carried("document");
   const main = document.getElementById("main");
@@ -139,7 +153,10 @@ async function start() {
     main.replaceChildren(...parts);
     view.follow();
   }
-  if (told.runs.length) main.append(...runSections(told.runs));
+  if (told.runs.length) {
+    main.append(...runSections(told.runs));
+    main.before(partsOf(main));
+  }
   document.documentElement.dataset.ready = "yes";
   performance.mark("ready");
 }

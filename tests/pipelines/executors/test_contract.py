@@ -81,8 +81,8 @@ def test_each_task_of_those_handed_in_together_has_its_outcome_once_and_closing_
     assert "Traceback (most recent call last):" in raised.trace
     assert raised.trace.splitlines()[-1].startswith("ValueError: invalid literal")
     assert outcomes == {
-        "hung": Failed(Cause.TIMED_OUT, "the task ran past its time and was killed"),
-        "hung with a child": Failed(Cause.TIMED_OUT, "the task ran past its time and was killed"),
+        "hung": Failed(Cause.TIMED_OUT, "the task exceeded its time limit and was killed"),
+        "hung with a child": Failed(Cause.TIMED_OUT, "the task exceeded its time limit and was killed"),
         "dies": Failed(Cause.DIED, "its process died with exit code 3"),
         "is killed": Failed(Cause.DIED, "its process died with exit code -9"),
         **{f"abs {number}": -number for number in range(-9, 0)},

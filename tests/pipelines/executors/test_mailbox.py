@@ -156,7 +156,7 @@ def test_nothing_is_read_from_a_folder_that_others_can_reach(box: Mailbox, mode:
     claim = claimed(box)
     box.folder.chmod(mode)
 
-    with pytest.raises(SettingsError, match="is open to others, so nothing is read from it"):
+    with pytest.raises(SettingsError, match="is accessible to others, so nothing is read from it"):
         box.read(claim)
 
 
@@ -167,7 +167,7 @@ def test_nothing_is_read_from_a_file_of_another_user(box: Mailbox) -> None:
     claim = claimed(box)
     os.chown(box.folder / "claimed" / claim.name, 65534, 65534)
 
-    with pytest.raises(SettingsError, match="is open to others"):
+    with pytest.raises(SettingsError, match="is accessible to others"):
         box.read(claim)
 
 
@@ -197,5 +197,5 @@ def test_a_folder_that_is_a_link_is_not_read(box: Mailbox) -> None:
     box.folder.rename(moved := box.folder.with_name("elsewhere"))
     box.folder.symlink_to(moved)
 
-    with pytest.raises(SettingsError, match="is open to others"):
+    with pytest.raises(SettingsError, match="is accessible to others"):
         box.read(claim)

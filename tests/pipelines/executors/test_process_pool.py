@@ -52,7 +52,7 @@ def test_a_task_past_its_time_is_killed() -> None:
     with started(time.sleep, workers=1) as processes:
         processes.submit(4.0, timeout_seconds=0.5)
 
-        assert drain(processes) == [(4.0, Failed(Cause.TIMED_OUT, "the task ran past its time and was killed"))]
+        assert drain(processes) == [(4.0, Failed(Cause.TIMED_OUT, "the task exceeded its time limit and was killed"))]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

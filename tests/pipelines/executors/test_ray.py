@@ -117,7 +117,7 @@ def test_a_node_that_joins_later_and_does_not_see_the_folder_gets_no_more_tasks(
     assert sorted(found) == [(task, None) for task in tasks]
     [warning] = caplog.messages
     assert "does not see" in warning
-    assert warning.endswith(": it is given no more tasks")
+    assert warning.endswith(": it gets no more tasks")
 
 
 def test_where_no_node_is_left_that_can_take_part_all_are_named(
@@ -183,7 +183,7 @@ def test_a_node_with_another_version_or_another_folder_is_unfit(tmp_path: Path) 
 
 
 def test_an_address_where_no_ray_is_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"--ray.address ray://head:10001: is no HOST:PORT"):
+    with pytest.raises(SettingsError, match=r"--ray.address ray://head:10001: is not HOST:PORT"):
         ray.Pool(abs, workers=1, folder=tmp_path, options=ray.Options(address="ray://head:10001"))
 
 

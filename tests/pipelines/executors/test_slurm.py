@@ -79,7 +79,7 @@ def test_jobs_that_wait_are_told_of(
         pool.submit(-1, timeout_seconds=9)
         assert pool.finished(2) == []
 
-    assert "slurm: 2 jobs wait to start for 0 minutes now (PartitionDown)" in caplog.messages
+    assert "slurm: 2 jobs have been queued for 0 minutes (PartitionDown)" in caplog.messages
 
 
 def test_what_slurm_refuses_is_told(slurm_cluster: Cluster, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_jobs_that_die_at_once_are_told_of_with_their_last_words(
     monkeypatch.setattr(slurm, "_work", os._exit)  # called with another number of arguments: it raises
     with opened(abs, tmp_path, PROCESSES) as pool:
         pool.submit(-1, timeout_seconds=9)
-        with pytest.raises(SettingsError, match=r"ended before it took work \(COMPLETED on .*TypeError"):
+        with pytest.raises(SettingsError, match=r"ended before it took a task \(COMPLETED on .*TypeError"):
             drain(pool)
 
 
@@ -168,7 +168,7 @@ def test_a_job_that_is_requeued_before_its_first_word_has_its_time_anew(
         time.sleep(0.1)
         assert pool._checked({"1_0": RUNNING}, {}) == {"1_0": RUNNING}
         time.sleep(0.1)
-        with pytest.raises(SettingsError, match="node n1 runs job 1_0, but no word of it came into"):
+        with pytest.raises(SettingsError, match="node n1 runs job 1_0, but it did not report in"):
             pool._checked({"1_0": RUNNING}, {})
 
 
@@ -190,7 +190,7 @@ def test_a_silent_job_among_others_that_work_is_warned_of_once_and_followed_by_a
     assert {name: state.word for name, state in states.items()} == {"1_0": "RUNNING", "1_1": "SILENT"}
     assert submitted == [1]
     [warning] = caplog.messages
-    assert warning.startswith("slurm: node n1 runs job 1_1, but no word of it came into ")
+    assert warning.startswith("slurm: node n1 runs job 1_1, but it did not report in ")
 
 
 def test_a_folder_that_cannot_be_read_for_a_moment_ends_nothing(

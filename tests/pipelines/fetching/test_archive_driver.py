@@ -233,7 +233,7 @@ def test_a_damaged_part_is_asked_again_only_when_that_is_wished(
     assert place.build() == 1
     assert place.statuses() == {"a": "ok", "b": "not_in_source"}  # what is damaged is the part
     assert "the tar is damaged" in place.outcomes()["b"].detail
-    assert place.outcomes()["b"].detail.endswith("once it is mended there, build again with --retry retry,corrupt")
+    assert place.outcomes()["b"].detail.endswith("once it is fixed there, build again with --retry retry,corrupt")
     assert mirror.parts_read() == {"train/part.tar.gz": 1}
     mirror.put("train/part.tar.gz", whole)
     assert place.build() == 1
@@ -253,7 +253,7 @@ def test_what_is_said_of_a_clip_in_no_part_changes_when_a_damaged_part_is_mended
     assert "the tar is damaged" in place.outcomes()["gone"].detail
     mirror.put("train/part.tar.gz", whole)
     assert place.build("--retry", "retry,corrupt") == 1
-    assert place.outcomes()["gone"].detail == "has no file of it"
+    assert place.outcomes()["gone"].detail == "no file for this clip"
 
 
 def _spoilt(data: bytes, name: str) -> bytes:
@@ -466,8 +466,8 @@ def test_a_mirror_that_refuses_for_a_while_is_probed_until_it_answers(
     assert place.build("--patience", "3") == 0
 
     said = [record.message for record in caplog.records if "source" in record.message]
-    assert "paused, since the source refuses (rate_limited: part train/part_0.tar.gz" in said[0]
-    assert said[-1] == "the source answers again: going on"
+    assert "paused, the source refuses requests (rate_limited: part train/part_0.tar.gz" in said[0]
+    assert said[-1] == "the source responds again: resuming"
 
 
 def test_a_list_that_cannot_be_read_leaves_what_is_done_in_the_manifest(

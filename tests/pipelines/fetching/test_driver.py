@@ -261,7 +261,7 @@ def test_only_a_check_of_bytes_sees_another_byte_and_it_is_made_anew(
     assert [path.read_text() for path in sorted((place.out / "clips").iterdir())] == ["one", "one", "two"]
     for name in "bc":
         path = place.out / f"clips/{name}_000003_000005.mp4"
-        assert f"{path}: its SHA-256 is another; to be made anew" in caplog.text
+        assert f"{path}: its SHA-256 differs; will be rebuilt" in caplog.text
 
     assert place.build("--check_bytes", sources=("one", "two")) == 0
     assert world.were_asked() == []
@@ -306,7 +306,7 @@ def test_a_check_of_bytes_that_is_stopped_says_so_though_all_is_there(
     monkeypatch.setattr(files, "difference", stopping)
     assert place.build("--check_bytes") == 3
 
-    assert "run the same command to go on" in capsys.readouterr().err
+    assert "run the same command to resume" in capsys.readouterr().err
     assert place.statuses() == {"a": "ok", "b": "ok"}
 
 
@@ -339,7 +339,7 @@ def test_a_clip_that_cannot_be_read_is_made_anew(
     assert place.build("--check_bytes") == 0
 
     assert world.were_asked() == [("one", "b")]
-    assert "b_000003_000005.mp4: cannot be read: Input/output error; to be made anew" in caplog.text
+    assert "b_000003_000005.mp4: cannot be read: Input/output error; will be rebuilt" in caplog.text
 
 
 def test_a_dry_run_can_check_bytes_and_writes_nothing(
@@ -354,9 +354,9 @@ def test_a_dry_run_can_check_bytes_and_writes_nothing(
     assert place.build("--check_bytes", "--dry_run") == 0
 
     out = capsys.readouterr().out
-    assert "2 clips are there already" in out
-    assert "would ask one: 1 clips" in out
-    assert "b_000003_000005.mp4: its SHA-256 is another" in caplog.text
+    assert "2 clips exist already" in out
+    assert "would request from one: 1 clips" in out
+    assert "b_000003_000005.mp4: its SHA-256 differs" in caplog.text
     assert recorded(place) == before
     assert world.were_asked() == []
 
@@ -372,8 +372,8 @@ def test_of_many_clips_that_changed_some_are_named_and_all_are_counted(
 
     assert place.build("--check_bytes") == 0
 
-    assert caplog.text.count("its SHA-256 is another") == 2
-    assert f"{place.out}: 4 clips in all have other bytes than were built" in caplog.text
+    assert caplog.text.count("its SHA-256 differs") == 2
+    assert f"{place.out}: 4 clips in total have changed bytes" in caplog.text
 
 
 # Tries.
@@ -472,8 +472,8 @@ def test_a_source_that_refuses_for_a_while_is_probed_with_one_clip_until_it_answ
     assert sorted(asked) == sorted("abcdefgh" + "abc")
     assert asked[-3:] == ["a", "b", "c"]
     said = [record.message for record in caplog.records if "source" in record.message]
-    assert said[0].startswith("paused, since the source refuses (rate_limited: one says rate_limited); the next try")
-    assert said[-1] == "the source answers again: going on"
+    assert said[0].startswith("paused, the source refuses requests (rate_limited: one says rate_limited); next attempt")
+    assert said[-1] == "the source responds again: resuming"
 
 
 @pytest.mark.parametrize("outage", [Status.NETWORK, Status.HTTP_5XX, Status.TIMEOUT])
@@ -535,7 +535,7 @@ def test_what_is_done_when_a_stop_is_asked_for_is_kept(
 
     assert world.were_asked() == [("one", "a"), ("one", "b"), ("one", "c")]
     assert place.statuses() == {**dict.fromkeys("abc", "ok"), **dict.fromkeys("def", "not_tried")}
-    assert "stopped by" in capsys.readouterr().err
+    assert "stopped by SIGTERM: finished clips are kept" in capsys.readouterr().err
     monkeypatch.setattr(world, "work", good)
     assert place.build(sources=("one", "two")) == 0
     assert world.were_asked() == [("one", name) for name in "def"]
@@ -550,7 +550,7 @@ def test_planning_a_build_again_is_linear(place: Place, tmp_path: Path) -> None:
         with Ledger(out / "ledger.sqlite") as ledger:
             ledger.record(Outcome(clip=clip, status=Status.PRIVATE, source="one") for clip in clips)
             began = time.process_time()
-            known = build_state.standing(ledger, clips, {"retry"}, out)
+            known = build_state.load_state(ledger, clips, {"retry"}, out)
             assert build_state.pending(known, "one", clips) == []
             assert len(build_state.pending(known, "two", clips)) == count
         return time.process_time() - began

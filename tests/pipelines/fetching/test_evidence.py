@@ -76,7 +76,7 @@ def test_a_file_that_decodes_when_it_is_tried_again_is_unreadable(
 
     assert first.status is Status.UNREADABLE
     assert first.detail == (
-        f"{CLIP.key}.mp4: could be decoded when it was tried again; before: corrupt: cannot be opened: Transport endpoint"
+        f"{CLIP.key}.mp4: decoded at the second attempt; before: corrupt: cannot be opened: Transport endpoint"
     )
     assert again.status is Status.OK
 
@@ -214,7 +214,8 @@ def test_a_clip_of_other_frames_each_time_stops_the_packing(
     )
 
     with pytest.raises(
-        StoppedError, match=r"unreadable: .*one try decoded 18 frames, the next decoded 19, where there are 20"
+        StoppedError,
+        match=r"unreadable: .*the first attempt decoded 18 frames, the second decoded 19, but there are 20",
     ):
         encode_sample.pack(asked)
 
@@ -231,7 +232,7 @@ def test_a_clip_that_fails_twice_is_left_out_and_one_that_cannot_be_read_stops_t
     assert isinstance(refused, encode_sample.Refused)
     assert refused.error is FaultError
     assert f"Stale file handle: '{source}'" in refused.reason
-    assert refused.reason.endswith("run the same command to go on")
+    assert refused.reason.endswith("run the same command again to resume")
 
 
 def test_a_disk_that_fails_where_a_sample_is_made_is_named(

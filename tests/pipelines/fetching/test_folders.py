@@ -24,7 +24,7 @@ from ..conftest import video
 from ..mirror import Place, clips, key, tar
 from .test_archive_driver import Pool
 
-SPAN_ALONE = "named as the whole video but as long as the span: taken for the span (see --local.trimmed)"
+SPAN_ALONE = "named like a whole video but as long as the span: used as the span (see --local.trimmed)"
 GBK = os.fsdecode(b"\xb5\xaf\xbc\xaa")
 """A folder's name in the encoding of a machine of long ago."""
 A = key("a")
@@ -118,7 +118,7 @@ def test_where_no_copy_is_sound_the_one_that_may_yet_do_is_told_and_the_others_b
     status, detail = became(there)
     first, second, third = detail.split("; ")
     assert status == "too_short"
-    assert first == f"c/{A}.mp4: the picture covers 1.00 s of the 2 s asked for"
+    assert first == f"c/{A}.mp4: the picture covers 1.00 s of the 2 s requested"
     assert second.startswith(f"b/{A}.mp4: corrupt: cannot be opened")
     assert third.startswith("a.mp4: corrupt: cannot be opened")
     assert there.build("--retry", "permanent") == 1
@@ -153,7 +153,7 @@ def test_a_named_pipe_is_told_and_the_next_copy_is_taken(there: Place, long: byt
     os.mkfifo(there.root / f"videos/{A}.mp4")
 
     assert there.build() == 1
-    assert became(there) == ("not_in_source", f"{A}.mp4 is a named pipe and no file; put the video itself in its place")
+    assert became(there) == ("not_in_source", f"{A}.mp4 is a named pipe, not a file; replace it by the video itself")
 
     lay(there, "a.mp4", long)
     assert there.build() == 0
@@ -288,13 +288,13 @@ def test_a_dry_run_opens_some_files_and_counts_what_it_saw(
     assert there.build("--dry_run") == 0
 
     said = capsys.readouterr().out.splitlines()
-    assert f"would ask {there.spec}: 5 clips" in said
-    assert "  opened 5 of them: 3 can be read and are long enough" in said
+    assert f"would request from {there.spec}: 5 clips" in said
+    assert "  opened 5 of them: 3 are readable and long enough" in said
     assert any(line.startswith(f"    {key('d')}: corrupt: cannot be opened") for line in said)
     assert any(line.startswith(f"    {key('e')}: corrupt: cannot be opened") for line in said)
     assert f"    1 of them {SPAN_ALONE}" in said
-    renamed = f"f_000003.mp4 has no end in its name; if it is the clip's span, rename it to {key('f')}.mp4"
-    assert f"  files not taken: 1, such as: {renamed}" in said
+    renamed = f"f_000003.mp4 has no end time in its name; if it is the clip's span, rename it to {key('f')}.mp4"
+    assert f"  files not used: 1, such as: {renamed}" in said
     assert said[-1].startswith("expect 3 of 6 clips at most")
     assert not there.out.exists()
 
@@ -344,10 +344,10 @@ def test_a_wrong_folder_is_told_by_what_lies_in_it(
 ) -> None:
     for name in ("movies/b.mp4", "movies/a title.mp4", "notes.txt", "z.mp4"):
         lay(there, name, sound)
-    told = "none of its 4 files (such as movies/a title.mp4, movies/b.mp4, notes.txt) is named after a clip that is asked for"
+    told = "none of its 4 files (such as movies/a title.mp4, movies/b.mp4, notes.txt) is named after a requested clip"
 
     assert there.build("--dry_run") == 0
-    assert f"  {told}; names that are read: ID_000027_000037.mp4" in capsys.readouterr().out
+    assert f"  {told}; recognised names: ID_000027_000037.mp4" in capsys.readouterr().out
 
     assert there.build() == 1
     assert f"{there.spec}: {told}" in caplog.text
@@ -418,7 +418,7 @@ def test_an_original_that_lies_where_its_cut_would_go_is_left_alone(
     assert not own.is_symlink()
     status, detail = became(there)
     assert status == "occupied"
-    assert f"clips/humming/{A}.mp4 is a file of your own, which the clip would be written over" in detail
+    assert f"clips/humming/{A}.mp4 is your own file, which the clip would overwrite" in detail
     assert "move it out of the build's clips folder" in detail
     own.rename(there.root / f"videos/{A}.mp4")
     assert there.build() == 0
@@ -613,7 +613,7 @@ def test_a_filtered_copy_in_the_manifest_s_own_place_keeps_no_build_from_going_o
 
     built.labels.remove("tapping")
     assert built.build() == 2
-    assert "holds a build of other classes" in capsys.readouterr().err
+    assert "contains a build of other classes" in capsys.readouterr().err
     built.labels.append("tapping")
     assert built.build() == 0
     assert len(manifest.read(path).outcomes) == 2

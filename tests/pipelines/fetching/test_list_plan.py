@@ -139,9 +139,9 @@ def test_what_the_annotations_lack_is_named(tmp_path: Path) -> None:
 
     said = [text.partition(": ")[2] for text in plan.tally.named["not_in_annotations"]]
     assert said == [
-        "'zzzzzzzzzzz_5': is not in the annotations, and the list does not say its times",
-        "'yyyyyyyyyyy_000000_000010': is not in the annotations, and the list has no label of it",
-        "'xxxxxxxxxxx_000000_000010': is not in the annotations, and nothing says its split; say it with --clips_split",
+        "'zzzzzzzzzzz_5': is not in the annotations, and the list does not give its times",
+        "'yyyyyyyyyyy_000000_000010': is not in the annotations, and the list has no label for it",
+        "'xxxxxxxxxxx_000000_000010': is not in the annotations, and its split is unknown; give it with --clips_split",
     ]
     assert plan.unbuilt == 3
 
@@ -150,9 +150,7 @@ def test_two_annotations_of_one_clip_that_differ_are_refused_only_where_they_are
     annotations = ANNOTATED + "archery,bbbbbbbbbbb,5,15,val\n"
 
     assert len(planned(tmp_path, "key\naaaaaaaaaaa\n", annotations=annotations).clips) == 1
-    with pytest.raises(
-        AnnotationError, match=r"csv:9: bbbbbbbbbbb_000005_000015 is 'archery' in val, but .*csv:3 says"
-    ):
+    with pytest.raises(AnnotationError, match=r"csv:9: bbbbbbbbbbb_000005_000015 is 'archery' in val, but .*csv:3 has"):
         planned(tmp_path, "key\nbbbbbbbbbbb\n", annotations=annotations)
 
 
@@ -242,7 +240,7 @@ def test_a_clip_takes_the_first_of_its_labels_that_the_class_list_holds(tmp_path
 
 
 def test_class_indices_need_their_class_list(tmp_path: Path) -> None:
-    with pytest.raises(ListError, match=r"one\.txt: has class indices, not labels; name the class list .* --classes"):
+    with pytest.raises(ListError, match=r"one\.txt: has class indices, not labels; give the class list .* --classes"):
         planned(tmp_path, "aaaaaaaaaaa_0,10,0\n", classes=None, annotations=None)
     with pytest.raises(ListError, match=r"one\.txt:1: class index 3 is not one of the 3 labels of the class list"):
         planned(tmp_path, "aaaaaaaaaaa_0,10,3\n")
@@ -256,7 +254,7 @@ def test_indices_of_another_class_list_are_refused_with_examples(tmp_path: Path)
 
     assert len(planned(tmp_path, text, classes=right, annotations=annotations).clips) == 6
     with pytest.raises(
-        ListError, match=r"indices are not of the class list given.*'archery' by its index, 'bowling' by"
+        ListError, match=r"indices do not match the class list.*'archery' by its index, but 'bowling' in"
     ):
         planned(tmp_path, text, classes=wrong, annotations=annotations)
 
@@ -294,7 +292,9 @@ def test_indices_that_the_annotations_mostly_contradict_are_refused_in_small_lis
 ) -> None:
     names = ["x_train.txt", "y_train.txt"]
     if refused:
-        with pytest.raises(ListError, match=r"x_train\.txt:1: 'aaaaaaaaaaa_0' is 'bowling' by its index, 'archery' by"):
+        with pytest.raises(
+            ListError, match=r"x_train\.txt:1: 'aaaaaaaaaaa_0' is 'bowling' by its index, but 'archery' in"
+        ):
             planned(tmp_path, *texts, names=names, classes=SWAPPED)
     else:
         assert planned(tmp_path, *texts, names=names, classes=SWAPPED).tally.rows["train"]["other_label"] == 1
@@ -321,7 +321,7 @@ def test_a_list_that_is_given_twice_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("row", ["bowling,aaaaaaaaaaa,0,10,train", "archery,aaaaaaaaaaa,0,10,val"])
 def test_a_clip_that_is_named_twice_differently_is_refused_with_both_places(tmp_path: Path, row: str) -> None:
     with pytest.raises(
-        ListError, match=r"two\.txt:3: aaaaaaaaaaa_000000_000010 is .*one\.txt:2 says 'archery' in train"
+        ListError, match=r"two\.txt:3: aaaaaaaaaaa_000000_000010 is .*one\.txt:2 has 'archery' in train"
     ):
         planned(
             tmp_path, HEAD + "archery,aaaaaaaaaaa,0,10,train\n", HEAD + "bowling,bbbbbbbbbbb,0,9,val\n" + row + "\n"
@@ -330,7 +330,7 @@ def test_a_clip_that_is_named_twice_differently_is_refused_with_both_places(tmp_
 
 def test_nothing_left_is_refused_with_what_became_of_the_rows(tmp_path: Path) -> None:
     with pytest.raises(
-        ListError, match=r"no clip is left to build; of 2 rows: 1 other splits, 1 unusable.*no video id"
+        ListError, match=r"no clip is left to build; of 2 rows: 1 other splits, 1 unusable.*not a video ID"
     ):
         planned(tmp_path, HEAD + "archery,aaaaaaaaaaa,0,10,train\narchery,../x,0,10,val\n", splits=["val"])
 
@@ -340,7 +340,7 @@ def test_rows_without_a_clip_are_named_beside_those_with_one(tmp_path: Path) -> 
 
     assert len(plan.clips) == 1
     assert plan.unbuilt == 1
-    assert "rows that name no clip: 1\n  " in list_report.text(list_report.report(plan, None))
+    assert "rows without a clip: 1\n  " in list_report.text(list_report.report(plan, None))
 
 
 def test_a_limit_leaves_the_lists_selection_as_it_is(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_of_rows_beyond_number_and_length_the_first_are_named_and_all_counted(
     assert (len(document["named"]["unusable"]), document["unnamed"]) == (5, {"unusable": 7})
     assert len(document["named"]["other_label"]) == 1
     assert max(len(text) for texts in document["named"].values() for text in texts) < 600 + len(str(tmp_path))
-    assert "  and 9 more; the report names the first 5" in list_report.text(document)
+    assert "  and 9 more; the report lists the first 5" in list_report.text(document)
 
 
 @settings(max_examples=25, deadline=None)
@@ -502,7 +502,7 @@ def test_rows_that_somebody_changed_are_told(tmp_path: Path) -> None:
 
     assert plan.stated != plan.selection
     assert (plan.unbuilt, plan.sound) == (0, False)
-    assert "somebody changed them" in list_report.text(list_report.report(plan, None))
+    assert "they were changed" in list_report.text(list_report.report(plan, None))
 
 
 def test_a_reconstruction_stays_one_when_it_is_published(tmp_path: Path) -> None:
@@ -528,7 +528,7 @@ def test_fingerprints_of_a_stranger_are_read_with_care(tmp_path: Path, text: str
     if text.startswith("{") and len(text) > 1:
         assert plan_published(folder).classes.name == "mine"
     else:
-        with pytest.raises(ListError, match=r"fingerprints\.json: (is no table|cannot be read)"):
+        with pytest.raises(ListError, match=r"fingerprints\.json: (is not a table|cannot be read)"):
             plan_published(folder)
 
 
@@ -553,5 +553,5 @@ def test_lists_without_a_name_in_common_need_an_out(tmp_path: Path, names: list[
     for name in names:
         (tmp_path / name).write_text("key\naaaaaaaaaaa\n")
 
-    with pytest.raises(ListError, match="no name in common; say with --out"):
+    with pytest.raises(ListError, match="no name in common; choose a folder with --out"):
         name_of([lists.recognise(tmp_path / name) for name in names])

@@ -124,7 +124,7 @@ def test_sound_that_begins_so_late_that_the_span_is_not_covered_is_too_short(two
     assert done.measured is not None
     assert audit(CLIP, done.measured, min_coverage=0.9) == (
         Status.TOO_SHORT,
-        "the sound covers 1.50 s of the 2 s asked for",
+        "the sound covers 1.50 s of the 2 s requested",
     )
 
 
@@ -199,7 +199,7 @@ def test_other_streams_of_the_source_are_told_though_the_cut_has_none(two_second
 def test_a_span_past_the_end_is_too_short(two_seconds: Path, tmp_path: Path, name: str) -> None:
     done = given(remade(two_seconds, tmp_path / name), clip=Clip("a", 20, 22, "humming", "train"), trimmed=False)
 
-    assert (done.status, done.detail) == (Status.TOO_SHORT, "no frame lies between 20 s and 22 s")
+    assert (done.status, done.detail) == (Status.TOO_SHORT, "there is no frame between 20 s and 22 s")
 
 
 def test_a_container_that_claims_less_than_it_holds_is_not_believed(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_the_summary_says_what_the_report_holds(tmp_path: Path) -> None:
         "this run: 4 clips in 8 s (0.5 a second), 7.5 MB downloaded; workers' time: fetch 56.8 s, cut 12.3 s, place 0 s",
         "clips: 3.00 GB",
         "manifest: data/mine/manifest.parquet (and .csv)",
-        "report: data/mine/report.json",
+        "report: data/mine/report.json; to look at the clips: ks-view data/mine",
     ]
 
 
@@ -147,7 +147,7 @@ def test_a_sound_that_is_not_told_to_be_the_original_is_flagged() -> None:
     report = counted(outcomes).report(CLASSES, tally(), seconds=8.0, both=NO_CLIPS)
 
     assert report["flags"]["dubbed"] == 3
-    told = "5 silent, 0 with a still picture, 3 with a sound that is not told to be the original"
+    told = "5 silent, 0 with a still picture, 3 whose sound track is not known to be the original"
     assert f"flagged among the ok ones: {told}" in summary(report, Path("data"))
 
 
@@ -214,12 +214,12 @@ def test_a_forecast_adds_up_over_three_sources() -> None:
     youtube = Said(videos_per_hour=100.0, share=dict.fromkeys(("train", "val", "test"), 0.8))
 
     assert lines({"local:/a": local, "cvdf": Parts("a", "b"), "youtube": youtube}) == [
-        "would ask local:/a: 400 clips",
+        "would request from local:/a: 400 clips",
         "  expect 400 clips at most, in about 5 minutes",  # 400 clips of 1.5 s on two workers
         "would stream cvdf for 600 clips: 2 of 2 parts, about 144 GB, none of which is stored",
         "  expect 300 clips at most, in about 2.0 hours",
-        "would ask youtube: 300 clips",
-        "  at 100 videos an hour from one address, some 4.5 GB to download",
+        "would request from youtube: 300 clips",
+        "  at 100 videos per hour, about 4.5 GB to download",
         "  expect 240 clips at most, in about 3.0 hours",
         (
             "expect 940 of 1000 clips at most, about 5.1 hours on 2 workers, "
@@ -234,11 +234,11 @@ def test_a_forecast_counts_out_what_is_there_and_what_was_said_for_good() -> Non
     known.terminal["youtube"].update(clip(number).key for number in range(100, 250))
 
     assert lines({"youtube": Said(videos_per_hour=300.0)}, known=known) == [
-        "100 clips are there already",
-        "would ask youtube: 750 clips",
-        "  at 300 videos an hour from one address, some 11.2 GB to download",
+        "100 clips exist already",
+        "would request from youtube: 750 clips",
+        "  at 300 videos per hour, about 11.2 GB to download",
         "  expect 750 clips at most, in about 2.5 hours",
-        "no source has a file of 150 clips, or each has said for good why not",
+        "150 clips are not available from any source",
         (
             "expect 850 of 1000 clips at most, about 2.5 hours on 2 workers, "
             "1.1 GB more on disk (less where a source's own files are linked)"
@@ -262,7 +262,7 @@ def test_a_forecast_counts_only_the_parts_that_would_be_read() -> None:
 def test_a_forecast_without_a_network_says_so() -> None:
     said = lines({"cvdf": Parts()})
 
-    assert said[0] == "would stream cvdf for 1000 clips: its parts cannot be told now (the server is silent)"
+    assert said[0] == "would stream cvdf for 1000 clips: its parts cannot be listed now (the server is silent)"
 
 
 @pytest.mark.parametrize(
@@ -294,9 +294,9 @@ def test_a_dry_run_over_three_sources_writes_nothing(
     assert place.build("--dry_run", sources=sources) == 0
 
     said = capsys.readouterr().out
-    assert f"would ask {sources[0]}: 1 clips" in said
+    assert f"would request from {sources[0]}: 1 clips" in said
     assert f"would stream {mirror.spec} for 2 clips: 2 of 2 parts, about 3 GB, none of which is stored" in said
-    assert "would ask youtube: 0 clips" in said  # what the mirror lacks: 2 clips times 0.025
+    assert "would request from youtube: 0 clips" in said  # what the mirror lacks: 2 clips times 0.025
     assert "expect 3 of 3 clips at most" in said
     assert not place.out.exists()
     assert mirror.parts_read() == {}
@@ -317,7 +317,7 @@ def test_a_dry_run_leaves_a_build_as_it_is(
 
     assert place.build("--dry_run") == 0
 
-    assert "1 clips are there already" in capsys.readouterr().out
+    assert "1 clips exist already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in place.out.rglob("*")} == before
 
 

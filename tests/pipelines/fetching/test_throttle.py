@@ -105,7 +105,7 @@ def test_waits_double_from_ten_minutes_and_are_jittered() -> None:
         each = CircuitBreaker(1e9, random.Random(seed))
         now = 1000.0
         for _ in range(4):
-            each.refuse(now)
+            each.record_failure(now)
             waits.append(each.probe_at - now)
             now = each.probe_at
 
@@ -120,7 +120,7 @@ def test_waits_double_from_ten_minutes_and_are_jittered() -> None:
 def test_a_source_is_given_up_once_the_patience_is_over_and_not_before(patience: float, seed: int) -> None:
     each, now, refusals = CircuitBreaker(patience, random.Random(seed)), 50.0, 0
     while not each.gave_up:
-        each.refuse(now)
+        each.record_failure(now)
         refusals += 1
         assert each.gave_up == (now >= 50.0 + patience)
         assert now <= each.probe_at <= 50.0 + patience
@@ -142,12 +142,12 @@ def test_without_patience_the_first_refusal_ends_it() -> None:
 
 def test_an_answer_makes_the_next_refusal_the_first_one_again() -> None:
     each = breaker()
-    each.refuse(0.0)
-    each.refuse(700.0)
-    each.answer()
+    each.record_failure(0.0)
+    each.record_failure(700.0)
+    each.record_success()
     assert not each.paused
 
-    each.refuse(10_000.0)
+    each.record_failure(10_000.0)
 
     assert not each.gave_up
     assert 10_000 + 450 <= each.probe_at <= 10_000 + 750

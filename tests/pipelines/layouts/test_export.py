@@ -48,7 +48,9 @@ def test_a_second_run_makes_and_writes_nothing(
     assert whole.export("ogm", copy, *option) == 1
 
     assert state(copy) == before
-    assert "left out of train: short_000001_000004: too_short: has 3 frames at one a second" in capsys.readouterr().err
+    assert (
+        "left out of train: short_000001_000004: too_short: has 3 frames at one per second" in capsys.readouterr().err
+    )
 
 
 def test_killed_and_run_again_by_more_workers_it_ends_with_the_same_bytes(
@@ -85,7 +87,7 @@ def test_what_is_missing_or_of_another_size_is_made_anew_and_nothing_else(
     assert tree(copy) == tree(undisturbed)
     assert kept.stat().st_mtime_ns == before
     assert "-abc_000007_000012: visual/train/-abc_000007_000012: has 4 files" in caplog.text
-    assert caplog.text.count("it is made anew") == 2
+    assert caplog.text.count("it will be rebuilt") == 2
 
 
 @HERE
@@ -116,7 +118,7 @@ def test_a_journal_that_names_other_files_is_not_believed(
 
     assert whole.export("ogm", copy) == 1
 
-    assert "-abc_000007_000012: is recorded otherwise; it is made anew" in caplog.text
+    assert "-abc_000007_000012: is recorded otherwise; it will be rebuilt" in caplog.text
     assert tree(copy) == tree(undisturbed)
 
 
@@ -133,7 +135,7 @@ def test_a_changed_manifest_is_refused_with_what_differs(
 
     rows = {each.clip.youtube_id: each for each in whole.outcomes}
     other.write([*(each for key, each in rows.items() if key != "c"), replaced(rows["c"], label="playing drums")])
-    assert "holds an export of another manifest, other settings or other tools (other content, selection)" in refused()
+    assert "contains an export of another manifest, settings or tools (other content, selection)" in refused()
     other.write([each for key, each in rows.items() if key != "d"])
     assert "(other content, selection)" in refused()
     path = other.folder / "clips/0/-abc_000007_000012.mp4"
@@ -156,7 +158,7 @@ def test_another_layout_or_a_folder_of_something_else_is_refused(
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("mine")
     assert whole.export("ogm", tmp_path / "full") == 2
-    assert "full: holds 'notes.txt' and no export; choose another --out" in capsys.readouterr().err
+    assert "full: contains 'notes.txt' and no export; choose another --out" in capsys.readouterr().err
     (copy / "export.json").write_text("{")
     assert whole.export("ogm", copy) == 2
     assert "export.json: cannot be read" in capsys.readouterr().err
@@ -174,7 +176,7 @@ def test_what_lies_among_the_clips_and_is_none_of_them_is_named(
     assert whole.export("ogm", copy) == 2
 
     assert (
-        "holds what is not of this export: audio/val/more.wav, visual/train/x_000000_000005;" in capsys.readouterr().err
+        "contains files of something else: audio/val/more.wav, visual/train/x_000000_000005;" in capsys.readouterr().err
     )
 
 
@@ -189,9 +191,7 @@ def test_clips_that_are_missing_or_changed_are_named_before_anything_is_made(
     assert other.export("ogm", tmp_path / "out") == 2
 
     told = capsys.readouterr().err
-    assert (
-        "of the clips, 2 are not what the manifest names; make it anew with the options of the build (ks-build" in told
-    )
+    assert "2 clips differ from the manifest; rebuild it with the options of the build (ks-build" in told
     assert f"\n{paths[0]}: is missing\n" in told
     assert not (tmp_path / "out/visual").exists()
 
@@ -207,7 +207,7 @@ def test_a_flipped_byte_of_a_clip_is_noticed_as_it_is_read(
 
     assert other.export("videofolder", tmp_path / "out") == 2
 
-    assert f"{path}: its SHA-256 is another, so it is not the clip that the manifest names" in capsys.readouterr().err
+    assert f"{path}: its SHA-256 differs, so it is not the clip in the manifest" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.mp4"))
 
 
@@ -257,7 +257,7 @@ def test_two_clips_or_labels_of_one_name_are_refused(
     rows = {each.clip.youtube_id: each for each in other.outcomes if each.media}
     other.write([rows["d"], replaced(rows["c"], youtube_id="d", time_start=0, time_end=9)])
     assert other.export("ogm_vggsound", tmp_path / "a") == 2
-    assert "d_000000_000005 and d_000000_000009 would both be called d_0" in capsys.readouterr().err.replace(
+    assert "d_000000_000005 and d_000000_000009 would both be named d_0" in capsys.readouterr().err.replace(
         "d_000000_000009 and d_000000_000005", "d_000000_000005 and d_000000_000009"
     )
     assert label_folder("a/b") == label_folder("a?b")

@@ -71,7 +71,7 @@ def test_a_copy_alone_that_is_seen_to_lack_a_label_is_refused_with_the_remedy(
 
     assert laid_out(copy, tmp_path / "out") == 2
 
-    assert "few.parquet: is a copy of a manifest in which some labels have no row" in (told := capsys.readouterr().err)
+    assert "few.parquet: is a copy of a manifest without rows of some labels" in (told := capsys.readouterr().err)
     assert "keep it beside the build's own manifest.parquet" in told
     assert not (tmp_path / "out").exists()
 
@@ -142,7 +142,7 @@ def test_a_folder_that_leads_to_another_disk_is_refused_with_the_reason(
 
     assert whole.export("videofolder", tmp_path / "out") == 2
 
-    assert f"{tmp_path}/out/train: lies on another disk than its export" in (told := capsys.readouterr().err)
+    assert f"{tmp_path}/out/train: is on another disk than its export" in (told := capsys.readouterr().err)
     assert "choose another --out, or take away the link" in told
 
 
@@ -154,7 +154,7 @@ def test_what_lies_in_the_way_on_another_disk_is_refused_too(tmp_path: Path, mon
     (tmp_path / "staged").mkdir()
     monkeypatch.setattr(Path, "rename", rename)
 
-    with pytest.raises(placing.SettingsError, match="out: lies on another disk"):
+    with pytest.raises(placing.SettingsError, match="out: is on another disk"):
         placing.put(tmp_path / "staged", tmp_path / "out/there", trash=tmp_path)
 
 
@@ -225,6 +225,6 @@ def test_help_that_nobody_reads_or_that_has_no_room_is_no_traceback() -> None:
     ]
     found = [(each.communicate()[1], each.returncode) for each in started]
 
-    assert found[0] in (("", 0), ("ks-export: stopped: whoever read its output has gone\n", 3))  # by Python's buffer
+    assert found[0] in (("", 0), ("ks-export: stopped: the reader of its output has gone\n", 3))  # by Python's buffer
     assert found[1][1] == 3
     assert found[1][0].startswith("ks-export: stopped: No space left on device: standard output")

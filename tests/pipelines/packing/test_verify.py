@@ -112,9 +112,9 @@ def test_of_a_tar_cut_short_the_samples_beyond_the_cut_are_named(folder: Path) -
 
     found = told(folder)
 
-    assert found[0] == ("", f"is cut short: {cut} bytes, where its index says {made.bytes}")
+    assert found[0] == ("", f"is cut short: {cut} bytes, but {made.bytes} according to its index")
     lost = [("k_1", made.parts[2]), ("k_1", made.parts[3]), *(("k_2", part) for part in made.parts)]
-    assert found[1:] == [(key, f"its {part} is cut short") for key, part in lost]
+    assert found[1:] == [(key, f"its {part} is truncated") for key, part in lost]
 
 
 def test_bytes_behind_the_end_are_told(folder: Path) -> None:
@@ -131,15 +131,13 @@ def test_a_change_between_the_samples_is_told(folder: Path) -> None:
     assert at % BLOCK
     flip(tar_of(folder), at)
 
-    assert told(folder) == [
-        ("", "is not what was written, between or after its samples: its SHA-256 is not its index's")
-    ]
+    assert told(folder) == [("", "was changed between or after its samples: its SHA-256 differs from its index")]
 
 
 def test_a_missing_tar_is_told(folder: Path) -> None:
     tar_of(folder).unlink()
 
-    assert told(folder) == [("", "is missing, but its index is there; copy it, or make the set again with ks-shard")]
+    assert told(folder) == [("", "is missing, but its index exists; copy it, or make the set again with ks-shard")]
 
 
 def test_a_missing_or_damaged_index_is_told(folder: Path) -> None:
@@ -179,7 +177,7 @@ def rewritten(folder: Path, change: Callable[[list[tuple[str, bytes]]], list[tup
 def test_a_member_that_no_index_knows_is_named_and_not_opened(folder: Path, name: str) -> None:
     rewritten(folder, lambda members: [*members, (name, pickle.dumps(print))])
 
-    assert ("", f"holds {name!r}, which is not in its index: let nothing open it") in told(folder)
+    assert ("", f"contains {name!r}, which is not in its index: do not open it") in told(folder)
 
 
 def test_a_member_between_two_places_of_the_index_is_named(folder: Path) -> None:
@@ -189,7 +187,7 @@ def test_a_member_between_two_places_of_the_index_is_named(folder: Path) -> None
     rows = [made.offsets[0], *(tuple(offset + 2 * BLOCK for offset in row) for row in made.offsets[1:])]
     change_index(folder, offsets=tuple(rows), bytes=tar_of(folder).stat().st_size)
 
-    assert ("", "holds '../x', which is not in its index: let nothing open it") in told(folder)
+    assert ("", "contains '../x', which is not in its index: do not open it") in told(folder)
 
 
 def test_of_much_rubbish_twenty_are_named(folder: Path) -> None:
@@ -198,14 +196,14 @@ def test_of_much_rubbish_twenty_are_named(folder: Path) -> None:
         file.write(b"rubbish".ljust(BLOCK, b"\0") * 100)
 
     found = told(folder)
-    assert found.count(("", "holds more that is not in its index")) == 1
+    assert found.count(("", "contains further data that are not in its index")) == 1
     assert len(list(verify.tar_faults(tar_of(folder), index_of(folder)))) == 22  # with the size
 
 
 def test_swapped_members_are_named(folder: Path) -> None:
     rewritten(folder, lambda members: [members[4], *members[1:4], members[0], *members[5:]])
 
-    assert {key for key, what in told(folder) if "names" in what or "is damaged" in what} >= {"k_0", "k_1"}
+    assert {key for key, what in told(folder) if "has the name" in what or "is damaged" in what} >= {"k_0", "k_1"}
 
 
 @pytest.mark.parametrize(("kind", "target"), [(b"2", b""), (b"0", b"../"), (b"5", b""), (b"x", b"")])
@@ -218,21 +216,21 @@ def test_what_is_no_plain_file_is_no_sample(folder: Path, kind: bytes, target: b
     header[148:156] = b"%06o\0 " % sum(header)
     tar_of(folder).write_bytes(header + data[BLOCK:])
 
-    assert told(folder) == [("k_0", "the header of its flac is no regular file's of USTAR")]
+    assert told(folder) == [("k_0", "the header of its flac is not that of a regular USTAR file")]
 
 
 @pytest.mark.parametrize("key", ["../x", "k.1", "", "k\n1", "ä"])
 def test_a_key_that_is_no_name_is_told(folder: Path, key: str) -> None:
     change_index(folder, keys=("k_0", key, "k_2"))
 
-    assert told(folder, decode=True) == [(key, "is no name that a sample may have")]
+    assert told(folder, decode=True) == [(key, "is not a valid name of a sample")]
 
 
 def test_a_label_that_the_set_does_not_have_is_told(folder: Path) -> None:
     """Of three labels the last is number 2."""
     change_index(folder, label_indices=(0, 1, 3))
 
-    what = "its index: has labels that dataset.json does not name; make the set again with ks-shard"
+    what = "its index: has labels that are not in dataset.json; make the set again with ks-shard"
     assert told(folder) == [("", what)]
 
 
@@ -312,10 +310,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     *(
         (
             {layout.MEL: npy(np.full((256, 256), value, np.float16))},
-            f"its mel-spectrogram holds 65536 values that are {no}",
+            f"its mel-spectrogram holds 65536 values {no}",
         )
         for value, no in (
-            (value, f"not from 0 to 1, such as {value}") for value in (np.nan, np.inf, -np.inf, 1.5, -0.5)
+            (value, f"outside of 0 to 1, such as {value}") for value in (np.nan, np.inf, -np.inf, 1.5, -0.5)
         )
     ),
     ({layout.MEL: npy(np.zeros((256, 256), np.float32))}, "its mel-spectrogram cannot be read"),
@@ -324,7 +322,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"audio_samples": 5}, "the stored sound has 48000 samples, not 5"),
     ({"num_frames": 0, "frame_bytes": [], "frame_crcs": []}, "it has no frame"),
     ({"num_frames": -1}, "its metadata cannot be read"),
-    ({"label_index": 2}, "its label is not the number 1 of its index"),
+    ({"label_index": 2}, "its label is not number 1 as in its index"),
 ]
 
 
@@ -428,10 +426,10 @@ def test_what_only_the_set_as_a_whole_shows_is_told(folder: Path) -> None:
         return list(verify.split_faults(Address(str(folder)), dataset, "train", clips))
 
     assert faults("k_0", "k_1", "k_2") == [
-        "train-000001.tar is none of its 1 shards; delete it, or make the set again with ks-shard"
+        "train-000001.tar is not one of its 1 shards; delete it, or make the set again with ks-shard"
     ]
-    assert faults("k_0", "k_1", "k_1")[0] == "its indexes name 3 samples, which are not the 3 of dataset.json"
-    assert faults("k_0", "k_1", "k_1")[1] == "has samples twice"
+    assert faults("k_0", "k_1", "k_1")[0] == "its indexes have 3 samples, which do not match the 3 of dataset.json"
+    assert faults("k_0", "k_1", "k_1")[1] == "has duplicate samples"
 
 
 def with_selection(folder: Path, **of_set: Any) -> index.Dataset:
@@ -449,7 +447,7 @@ def test_a_sample_whose_label_the_selection_does_not_have_is_told(folder: Path) 
 
     assert list(verify.split_faults(place, dataset, "train", [("k_0", 0), ("k_1", 1), ("k_2", 2)])) == []
     assert list(verify.split_faults(place, dataset, "train", [("k_0", 0), ("k_1", 2), ("k_2", 2)])) == [
-        "its indexes name other labels than dataset.json: its selection is another"
+        "its indexes have other labels than dataset.json: its selection differs"
     ]
 
 
@@ -461,7 +459,7 @@ def test_a_selection_of_the_set_that_is_not_that_of_its_splits_is_told(folder: P
     (fault,) = verify.verify(Address(str(folder)), decode=False, workers=1, stop=lambda: False).faults
     assert (fault.place, fault.what) == (
         "dataset.json",
-        "its selection is not that of the samples that the indexes name (3 in all splits)",
+        "its selection does not match the samples in the indexes (3 in all splits)",
     )
 
 
@@ -475,7 +473,7 @@ def test_a_set_that_claims_a_milliard_of_shards_is_checked_up_to_the_first_that_
     assert (report.shards, report.samples) == (1, 3)
     [fault] = report.faults
     assert fault.place == "train/train-000001.tar"
-    assert fault.what.startswith("has no index: of 1000000000 shards of train, those from here on were not looked at")
+    assert fault.what.startswith("has no index: of 1000000000 shards of train, those from here on were not checked")
 
 
 def test_a_tar_at_a_url_that_is_of_another_size_is_not_fetched(
@@ -488,7 +486,7 @@ def test_a_tar_at_a_url_that_is_of_another_size_is_not_fetched(
 
     [(_, what)] = told(url)
     assert what.startswith("cannot be read: ")
-    assert f"has {tar_of(folder).stat().st_size} bytes where its index says {index_of(folder).bytes}" in what
+    assert f"has {tar_of(folder).stat().st_size} bytes, but {index_of(folder).bytes}" in what
 
 
 def test_a_set_at_a_url_is_checked_too(folder: Path, s3: str) -> None:

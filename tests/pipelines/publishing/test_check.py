@@ -93,7 +93,7 @@ def test_a_missing_file_and_a_link_are_found(folder: Path) -> None:
     (folder / "LICENSE.md").unlink()
     assert [(each.kind, each.place) for each in found(folder)] == [("missing", "LICENSE.md")]
     (folder / "LICENSE.md").symlink_to("/etc/passwd")
-    assert [(each.kind, each.what) for each in found(folder)] == [("changed", "is no plain file")]
+    assert [(each.kind, each.what) for each in found(folder)] == [("changed", "is not a plain file")]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_what_two_lists_share_is_lists_that_claim_no_bytes(common: Path) -> None
     assert (common / "splits/train.csv").read_text() == lines(row(2, split="train"))
     card = (common / "README.md").read_text()
     rows = [(clip(2).key, LABELS[0], "train"), (clip(1).key, LABELS[0], "val"), (clip(3).key, '=cmd(), "x"', "val")]
-    assert f"- selection, if all of them are there: {fingerprints.selection(rows)}" in card
+    assert f"- selection, if all of them are available: {fingerprints.selection(rows)}" in card
     assert "content: not known" in card
     assert found(common) == []
     assert publish.main(["check", str(common)]) == 0
@@ -101,7 +101,7 @@ def test_a_published_folder_that_lost_its_fingerprints_is_no_list(tmp_path: Path
 def test_a_label_that_no_list_can_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = listed(tmp_path / "a.csv", lines(row(1, label="a # b")))
     assert publish.main(["diff", str(one), str(one), "--out", str(tmp_path / "out")]) == 2
-    assert "so no list can name it" in capsys.readouterr().err
+    assert "so no list can contain it" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -89,7 +89,7 @@ def test_the_head_of_the_card_is_what_the_hub_reads(hostile: Path, tmp_path: Pat
         ]
         assert all((folder / each["path"]).is_file() for each in config["data_files"])
         assert ("reconstruction" in body) == (name == "few")
-        for word in ("ks-build --clips FOLDER", "Fingerprints", "Whoever wants a row removed", "No media"):
+        for word in ("ks-build --clips FOLDER", "Fingerprints", "To have a row removed", "no media"):
             assert word in body
 
 

@@ -231,7 +231,7 @@ class TestAgain:
 
         for refused in ("1.2.2", "1.2.4", "1.9.9", "1.2.3", "2", "2.0.0-rc1"):
             published(tmp_path, outcomes()[:-1], "--version", refused, code=2)
-        assert "records were removed or moved, which is a MAJOR version; give 2.0.0" in capsys.readouterr().err
+        assert "records were removed or moved, which needs a MAJOR version; give 2.0.0" in capsys.readouterr().err
         assert bytes_of(out) == before
         published(tmp_path, outcomes()[:-1], "--version", "2.1.0")
         assert version_of(out) == "2.1.0"
@@ -285,7 +285,7 @@ class TestOthersFiles:
         (tmp_path / "out/thesis.tex").write_text("years")
         published(tmp_path, outcomes(), code=2)
 
-        assert "no published folder" in capsys.readouterr().err
+        assert "not a published folder" in capsys.readouterr().err
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
     def test_a_file_in_the_way_of_a_new_one_is_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,7 +302,7 @@ class TestOthersFiles:
     ) -> None:
         with swap.staging(tmp_path / "out"):
             published(tmp_path, outcomes(), code=2)
-        assert "another ks-publish works in this folder" in capsys.readouterr().err
+        assert "another ks-publish is running in this folder" in capsys.readouterr().err
 
 
 KILLED = """
@@ -432,13 +432,13 @@ class TestMedia:
         published(tmp_path, made, "--creator", "A. Name")
         told = capsys.readouterr().out
         assert "media: 3 clips are no longer in the folder" in told
-        assert "not said yet: --url (its page)" in told
+        assert "not given yet: --url (its page)" in told
         assert not list(out.rglob("*.mp4"))
 
         (tmp_path / "build/clips/1.mp4").write_bytes(b"one")
         shutil.rmtree(out)
         published(tmp_path, made[1:], "--media", code=2)
-        assert "its SHA-256 is not the manifest's" in capsys.readouterr().err
+        assert "its SHA-256 differs from the manifest" in capsys.readouterr().err
         assert not out.exists()
 
 
@@ -496,7 +496,7 @@ def test_push_sends_the_folder_as_it_was_written(
     [
         (["--push", "hf://datasets/ann/few"], "add --yes"),
         (["--push", "hf://ann/few", "--yes"], "give hf://datasets/USER/NAME"),
-        (["--push", "s3://bucket/few", "--yes"], "no place on the Hub"),
+        (["--push", "s3://bucket/few", "--yes"], "not a location on the Hub"),
         (["--yes"], "add it, or leave them out"),
         (["--name", "../x"], "--name"),
         (["--name", "<b>"], "--name"),
@@ -524,7 +524,7 @@ def test_a_label_that_no_class_list_can_name_is_refused(
     label: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     published(tmp_path, [outcome(clip(1, label=label))], labels=[label], code=2)
-    assert "no list can name it" in capsys.readouterr().err
+    assert "no list can contain it" in capsys.readouterr().err
 
 
 def test_labels_are_published_in_one_form_of_unicode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -534,7 +534,7 @@ def test_labels_are_published_in_one_form_of_unicode(tmp_path: Path, capsys: pyt
 
     both = [label, "playing accord\u00e9on"]
     published(tmp_path / "b", [outcome(clip(1, label=label))], labels=both, code=2)
-    assert "differ in Unicode's form alone" in capsys.readouterr().err
+    assert "differ only in their Unicode form" in capsys.readouterr().err
 
 
 def test_a_manifest_without_rows_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

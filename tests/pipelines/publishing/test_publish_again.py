@@ -30,7 +30,7 @@ def test_another_index_of_a_label_is_another_meaning(labels: Any, version: str, 
 
     assert version_of(out) == version
     lines = [line for line in (out / "CHANGES.md").read_text().splitlines() if "label_index" in line]
-    assert lines == ([f"- labels whose label_index is another or gone: {told}"] if told else [])
+    assert lines == ([f"- labels whose label_index changed or disappeared: {told}"] if told else [])
     assert list(check.check(out, with_croissant=False)) == []
 
 
@@ -56,7 +56,7 @@ def test_history_that_is_missing_is_asked_for_and_never_begun_anew(
 
     published(tmp_path, outcomes(21), code=2)
     err = capsys.readouterr().err
-    assert f"lacks {name}, from which the next version is made; put it back as it was published" in err
+    assert f"lacks {name}, which the next version needs; restore the published version" in err
     assert bytes_of(out) == before
     (out / name).write_bytes(whole)  # the remedy
     (out / "SHA256SUMS").write_text(lines)
@@ -70,7 +70,7 @@ def test_without_checksums_the_remedy_is_another_one_than_the_same_again(
     out = published(tmp_path, outcomes())
     (out / "SHA256SUMS").unlink()
     published(tmp_path, outcomes(21), code=2)
-    assert "put it back as it was published, or make the folder anew with another --out" in capsys.readouterr().err
+    assert "restore the published version, or rebuild the folder with another --out" in capsys.readouterr().err
 
 
 def test_a_checkout_of_the_hub_in_which_nothing_is_yet_is_filled(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_checkout_of_the_hub_in_which_nothing_is_yet_is_filled(tmp_path: Path)
 def test_the_root_cannot_be_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, outcomes())
     assert publish.main(["--manifest", str(path), "--out", "/", "--no_hashes"]) == 2
-    assert "/: is no folder that another can take the place of; choose another --out" in capsys.readouterr().err
+    assert "/: is not a folder that can be replaced; choose another --out" in capsys.readouterr().err
 
 
 def test_all_bytes_are_on_the_disk_before_the_folder_takes_its_place(

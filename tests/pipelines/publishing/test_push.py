@@ -53,11 +53,11 @@ def test_a_folder_is_sent_whole_and_its_card_last(
     assert [set(files) for files in repo.commits] == [set(), SENT - {"README.md"}, SENT]
     out, err = capsys.readouterr()
     assert not out
-    assert f"to: {SET} (dataset), which is not there, and is made private\n" in err
+    assert f"to: {SET} (dataset), which does not exist, and will be created private\n" in err
     assert "files: 5, 20.4 kB\n" in err
     assert "licence: cc-by-4.0\n" in err
-    assert "media: 1 videos (20.0 kB); see that you may share it\n" in err
-    assert f"{hub_server.url}/datasets/ann/k32: 5 files sent in 2 commits, 0 were there already" in err
+    assert "media: 1 videos (20.0 kB); check that you may share it\n" in err
+    assert f"{hub_server.url}/datasets/ann/k32: 5 files sent in 2 commits, 0 existed already" in err
     assert f'press "Generate DOI" in the section DOI of {hub_server.url}/datasets/ann/k32/settings' in err
     assert WORD not in err
 
@@ -66,11 +66,11 @@ def test_a_second_push_sends_nothing(hub_server: Hub, folder: Path, capsys: pyte
     push(folder, SET, kind="dataset", yes=True)
 
     assert push(folder, SET, kind="dataset", yes=True) == 0
-    assert "0 files sent in 0 commits, 5 were there already" in capsys.readouterr().err
+    assert "0 files sent in 0 commits, 5 existed already" in capsys.readouterr().err
 
 
 def test_without_a_terminal_nothing_is_sent_unless_told(hub_server: Hub, folder: Path) -> None:
-    with pytest.raises(SettingsError, match="asks before it sends, and there is no terminal to ask on; add --yes"):
+    with pytest.raises(SettingsError, match="asks for confirmation, but there is no terminal; add --yes"):
         push(folder, SET, kind="dataset", yes=False)
     assert hub_server.requests == []
 
@@ -89,7 +89,7 @@ def test_public_is_asked_for_by_name(hub_server: Hub, folder: Path, capsys: pyte
     push(folder, SET, kind="dataset", yes=True, public=True)
 
     assert not hub_server.repos[NAME].private
-    assert "which is not there, and is made PUBLIC: anybody can read it" in capsys.readouterr().err
+    assert "which does not exist, and will be created PUBLIC: anyone can read it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("private", [True, False])
@@ -102,8 +102,8 @@ def test_a_repository_that_is_there_stays_as_open_as_it_is(
 
     assert hub_server.repos[NAME].private == private
     err = capsys.readouterr().err
-    assert f"which is there, and stays {'private' if private else 'PUBLIC: anybody can read it'}" in err
-    assert ("note: --public changes no repository that is there" in err) == private
+    assert f"which is there, and stays {'private' if private else 'PUBLIC: anyone can read it'}" in err
+    assert ("note: --public does not change an existing repository" in err) == private
 
 
 def test_what_ks_publish_did_not_write_is_named_and_stays(
@@ -116,7 +116,7 @@ def test_what_ks_publish_did_not_write_is_named_and_stays(
     assert push(folder, SET, kind="dataset", yes=True) == 0
     assert set(hub_server.repos[NAME].files) == SENT
     assert not [name for name, blob in hub_server.repos[NAME].files.items() if WORD.encode() in blob.data]
-    told = "stays here, as ks-publish did not write it: 3 files: .env, key, splits/aU+000Ab U+202E.csv\n"
+    told = "not sent, since not written by ks-publish: 3 files: .env, key, splits/aU+000Ab U+202E.csv\n"
     assert told in capsys.readouterr().err
 
 
@@ -144,7 +144,7 @@ def test_what_goes_on_the_hub_is_said_before_and_after(
 
     assert push(folder, SET, kind="dataset", yes=False, ask=asked) == 0
     assert set(hub_server.repos[NAME].files) == SENT | {*gone, "shards.tar"}
-    assert "deletes there, of an earlier version: 2 files: clips/val/a.mp4, splits/val.csv\n" in said[0]
+    assert "to be deleted there, from an earlier version: 2 files: clips/val/a.mp4, splits/val.csv\n" in said[0]
     purge = "HfApi().super_squash_history('ann/k32', repo_type='dataset')"
     assert (
         f"the git history of the repository keeps what is deleted; to purge it, with huggingface_hub: {purge}"
@@ -178,7 +178,7 @@ def test_of_very_many_deletions_some_are_named(
 
     push(folder, SET, kind="dataset", yes=True)
     err = capsys.readouterr().err
-    assert "deletes there, of an earlier version: 25 files: clips/00.mp4, " in err
+    assert "to be deleted there, from an earlier version: 25 files: clips/00.mp4, " in err
     assert "clips/19.mp4, and 5 more\n" in err
     assert set(hub_server.repos[NAME].files) == SENT
 
@@ -188,9 +188,9 @@ def test_of_very_many_deletions_some_are_named(
     [
         ("---\nlicense: other\nlicense_name: of-our-own\n---\n", "of-our-own"),
         ('---\nlicense: "x\\e[31m"\n---\n', "x[31m"),
-        ("# no head\n", "none is said in README.md, so nobody may use it"),
-        ("---\n: [\n---\n", "none is said in README.md, so nobody may use it"),
-        ("---\n- a list\n---\n", "none is said in README.md, so nobody may use it"),
+        ("# no head\n", "none in README.md, so nobody may use it"),
+        ("---\n: [\n---\n", "none in README.md, so nobody may use it"),
+        ("---\n- a list\n---\n", "none in README.md, so nobody may use it"),
     ],
 )
 def test_the_licence_is_that_of_the_card(
@@ -206,10 +206,10 @@ def test_the_licence_is_that_of_the_card(
 @pytest.mark.parametrize(
     ("to", "told"),
     [
-        ("s3://bucket/x", r"--push s3://bucket/x: is no place on the Hub; give hf://datasets/USER/NAME"),
-        ("hf://ann/model", r"--push hf://ann/model: is for a model, and this is a dataset"),
-        ("hf://datasets/ann", r"is no place on the Hub"),
-        (f"https://{WORD}:word@host/x?{WORD}=1", r"is no place on the Hub"),
+        ("s3://bucket/x", r"--push s3://bucket/x: is not a location on the Hub; give hf://datasets/USER/NAME"),
+        ("hf://ann/model", r"--push hf://ann/model: is for a model, but this is a dataset"),
+        ("hf://datasets/ann", r"is not a location on the Hub"),
+        (f"https://{WORD}:word@host/x?{WORD}=1", r"is not a location on the Hub"),
     ],
 )
 def test_another_kind_of_place_is_refused(hub_server: Hub, folder: Path, to: str, told: str) -> None:
@@ -223,10 +223,10 @@ def test_a_link_is_not_followed_out_of_the_folder(hub_server: Hub, folder: Path,
     """In place of a file, or of the folder that it is in."""
     (folder / "clip.mp4").unlink()
     (folder / "clip.mp4").symlink_to("/etc/hostname")
-    with pytest.raises(SettingsError, match=r"clip\.mp4: is a link, and only files are sent"):
+    with pytest.raises(SettingsError, match=r"clip\.mp4: is a link, but only files are sent"):
         push(folder, SET, kind="dataset", yes=True)
     (folder / "clip.mp4").unlink()
-    with pytest.raises(SettingsError, match=r"clip\.mp4: is missing, and SHA256SUMS names it; write the folder again"):
+    with pytest.raises(SettingsError, match=r"clip\.mp4: is missing, but listed in SHA256SUMS; write the folder again"):
         push(folder, SET, kind="dataset", yes=True)
     (folder / "clip.mp4").write_text("")
     (folder / "splits").rename(tmp_path / "elsewhere")
@@ -241,7 +241,7 @@ def test_a_name_that_the_hub_does_not_take_is_refused(hub_server: Hub, folder: P
     with (folder / "SHA256SUMS").open("a") as sums:
         sums.write(f"{'0' * 64}  {name}/x\n")
 
-    with pytest.raises(SettingsError, match="cannot be called so on the Hub") as found:
+    with pytest.raises(SettingsError, match="is not a valid name on the Hub") as found:
         push(folder, SET, kind="dataset", yes=True)
     assert str(found.value).isprintable()
 
@@ -249,7 +249,7 @@ def test_a_name_that_the_hub_does_not_take_is_refused(hub_server: Hub, folder: P
 def test_a_folder_that_says_not_what_is_its_own_is_refused(hub_server: Hub, folder: Path) -> None:
     (folder / "SHA256SUMS").unlink()
     with pytest.raises(
-        SettingsError, match="holds no SHA256SUMS, which says what is to be sent; write it first with --out"
+        SettingsError, match="has no SHA256SUMS, which lists the files to send; write it first with --out"
     ):
         push(folder, SET, kind="dataset", yes=True)
     assert hub_server.requests == []

@@ -36,14 +36,14 @@ CONFIG: dict[str, Any] = {
     "shards": f"s3://{WORD}/k32",
     "out": f"/home/{WORD}/runs",
     "cache": f"/home/{WORD}/.cache",
-    "init": f"/home/{WORD}/runs/first",
+    "init_from": f"/home/{WORD}/runs/first",
     "workers": 8,
     "method": "avcl",
     "backbone": "r3d",
     "view": "clip_and_mel",
     "batch": 64,
     "seed": 0,
-    "optim": {"name": "adamw", "lr": 1e-3, "factors": {"audio.*": 0.1}, "milestones": [1, 2]},
+    "optim": {"name": "adamw", "lr": 1e-3, "lr_multipliers": {"audio.*": 0.1}, "milestones": [1, 2]},
     "avcl": {"temperature": 0.1, "amfm": {"gate": "relu"}},
     "avid": {"negatives": 1024},
     "r3d": {"width": 64},
@@ -198,8 +198,8 @@ def test_results_of_something_else_are_left_out_and_named(
 
     assert publish(trained, f"--out={tmp_path / 'out'}") == 0
     err = capsys.readouterr().err
-    assert "left out: eval/linear/results.json: is of step-00000400, and step-00000500 is published" in err
-    assert "left out: eval/svm/results.json: is of another run" in err
+    assert "left out: eval/linear/results.json: belongs to step-00000400, but step-00000500 is published" in err
+    assert "left out: eval/svm/results.json: belongs to another run" in err
     assert sorted(path.name for path in (tmp_path / "out/results").iterdir()) == [
         "knn.json",
         "knn_untrained.json",
@@ -224,13 +224,13 @@ def test_no_text_of_a_run_is_more_than_text_in_the_card(trained: Path, tmp_path:
     ("file", "data", "told"),
     [
         ("run.json", b"{", r"run.json: cannot be read"),
-        ("run.json", b"[]", r"run.json: is no table"),
-        ("run.json", json.dumps(FACTS | {"recipe": 7}).encode(), r"its recipe is no text"),
-        ("run.json", json.dumps(FACTS | {"data": {"samples": "x"}}).encode(), r"its data is no table of numbers"),
+        ("run.json", b"[]", r"run.json: is not a table"),
+        ("run.json", json.dumps(FACTS | {"recipe": 7}).encode(), r"its recipe is not text"),
+        ("run.json", json.dumps(FACTS | {"data": {"samples": "x"}}).encode(), r"its data is not a table of numbers"),
         ("config.yaml", b"method: &x [*x]", r"config.yaml: cannot be read"),
-        ("config.yaml", b"- a", r"is no table of settings"),
-        ("config.yaml", b"method: avcl\navcl: {path: /home/x}", r"says '/home/x', which no setting of a model is"),
-        ("checkpoints/step-00000500/state.json", b"{}", r"does not say its schema and step"),
+        ("config.yaml", b"- a", r"is not a mapping of settings"),
+        ("config.yaml", b"method: avcl\navcl: {path: /home/x}", r"has '/home/x', which is not a valid setting"),
+        ("checkpoints/step-00000500/state.json", b"{}", r"lacks its schema and step"),
         ("checkpoints/step-00000500/model.safetensors", b"\xff" * 40, r"model.safetensors: is damaged"),
         (
             "checkpoints/step-00000500/model.safetensors",
@@ -240,7 +240,7 @@ def test_no_text_of_a_run_is_more_than_text_in_the_card(trained: Path, tmp_path:
         (
             "checkpoints/step-00000500/model.safetensors",
             (header := b'{"__metadata__":{"by":"me"}}') and len(header).to_bytes(8, "little") + header,
-            r"has notes among its weights",
+            r"has metadata that ks-train does not write",
         ),
         ("eval/knn/results.json", b"[", r"results.json: cannot be read"),
     ],
@@ -258,13 +258,13 @@ def test_what_no_run_of_ours_says_is_refused_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--checkpoint=step-00000001"], "has no checkpoint 'step-00000001'; there are: step-00000400, step-00000500"),
-        (["--license=Our Own"], "is no name of a licence on the Hub"),
-        (["--yes"], "say how to send; add --push"),
-        (["--push=hf://datasets/ann/x"], "is for a dataset, and this is a model; give hf://USER/NAME"),
-        (["--push=https://host/x"], "is no place on the Hub"),
-        (["--dataset=hf://ann/x"], "is no dataset; give hf://datasets/USER/NAME"),
-        (["--push=hf://ann/x"], "there is no terminal to ask on; add --yes"),
+        (["--checkpoint=step-00000001"], "has no checkpoint 'step-00000001'; available: step-00000400, step-00000500"),
+        (["--license=Our Own"], "is not a license name of the Hub"),
+        (["--yes"], "require --push; add --push"),
+        (["--push=hf://datasets/ann/x"], "is for a dataset, but this is a model; give hf://USER/NAME"),
+        (["--push=https://host/x"], "is not a location on the Hub"),
+        (["--dataset=hf://ann/x"], "is not a dataset; give hf://datasets/USER/NAME"),
+        (["--push=hf://ann/x"], "there is no terminal; add --yes"),
     ],
 )
 def test_misuse_says_what_to_do(
@@ -279,7 +279,9 @@ def test_no_other_folder_is_written_over(trained: Path, tmp_path: Path, capsys: 
     (tmp_path / "mine/thesis.tex").write_text("mine")
 
     assert publish(trained, f"--out={tmp_path / 'mine'}") == 2
-    assert "holds files, but no published run (SHA256SUMS is missing); choose another --out" in capsys.readouterr().err
+    assert (
+        "has files, but is not a published run (SHA256SUMS is missing); choose another --out" in capsys.readouterr().err
+    )
     assert publish(trained, f"--out={trained}") == 2
     assert "is a training run; give another folder" in capsys.readouterr().err
 

@@ -36,7 +36,7 @@ def test_another_run_s_checkpoints_are_not_deleted(
         (mine / name).write_text("{}")
     before = bytes_of(mine)
     assert publish(trained, f"--out={mine}") == 2
-    assert "no published run (SHA256SUMS is missing); choose another --out" in capsys.readouterr().err
+    assert "not a published run (SHA256SUMS is missing); choose another --out" in capsys.readouterr().err
     assert bytes_of(mine) == before
 
     out = tmp_path / "out"
@@ -76,7 +76,7 @@ def test_a_published_set_is_no_published_run(trained: Path, tmp_path: Path, caps
     out = published(tmp_path, outcomes(3))
     before = bytes_of(out)
     assert publish(trained, f"--out={out}") == 2
-    assert "something else than a published run" in capsys.readouterr().err
+    assert "something other than a published run" in capsys.readouterr().err
     assert bytes_of(out) == before
     assert publish(trained, "--out=/") == 2
 
@@ -121,7 +121,7 @@ def test_results_beyond_what_is_read_are_named(
 ) -> None:
     monkeypatch.setattr("kinetics_sounds.pipelines.publishing.run_facts.MOST_RESULTS", 1)
     assert publish(trained, f"--out={tmp_path / 'out'}") == 0
-    told = "left out: 1 results from eval/knn_untrained/results.json on: no more than 1 are read; remove some"
+    told = "left out: 1 results from eval/knn_untrained/results.json on: at most 1 are read; remove some"
     assert told in capsys.readouterr().err
     assert os.listdir(tmp_path / "out/results") == ["knn.json"]  # noqa: PTH208
 

@@ -55,7 +55,7 @@ def test_words_with_commas_are_a_setting(trained: Path, text: str) -> None:
 def test_other_texts_are_none(trained: Path, text: str) -> None:
     config = CONFIG | {"clip_and_mel": {"video_augment": text}}
     (trained / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(RunError, match="which no setting of a model is"):
+    with pytest.raises(RunError, match="which is not a valid setting"):
         run_facts.collect(trained, "last")
 
 

@@ -1,18 +1,22 @@
 """The page in a real browser, opened from the disk: it filters, plays, follows, saves, and asks the network for nothing."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
 from kinetics_sounds import lists
+from kinetics_sounds.media.decode import encode_jpeg
+from kinetics_sounds.pipelines import view
 
-from . import made
+from . import made, test_runs
 
 pytestmark = pytest.mark.slow
 
@@ -198,8 +202,7 @@ def test_the_table_has_the_same_clips_in_an_order_of_choice(opened: Opened) -> N
     assert "2.09 s" in rows[0].inner_text()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_there_is_no_serious_accessibility_fault(
     browser: Browser, page_of_build: Path, scheme: str, width: int
 ) -> None:
@@ -213,3 +216,46 @@ def test_there_is_no_serious_accessibility_fault(
     assert [(each["impact"], each["id"], each["nodes"][0]["html"]) for each in faults] == []
     assert opened.page.evaluate("document.documentElement.scrollWidth") == width
     opened.page.context.close()
+
+
+@pytest.fixture(scope="module")
+def page_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of two runs, one of which has maps, neighbours and a bad sample; their names are hostile."""
+    folder = tmp_path_factory.mktemp("runs")
+    one = test_runs.run(folder / "<img src=x onerror=alert(1)>", top1_low=58.0, top1_high=64.0, top1_chance=25.0)
+    two = test_runs.run(folder / "two", lines=40)
+    cam = one / "eval/cam"
+    cam.mkdir()
+    clip = {"key": KEYS[0], "label": made.HOSTILE, "score": 0.5, "file": "a.jpg"}
+    (cam / "results.json").write_text(json.dumps({"probe": "cam", "clips": [clip]}))
+    (cam / "a.jpg").write_bytes(encode_jpeg(np.full((40, 60, 3), 120, np.uint8)))
+    (one / "quarantine.jsonl").write_text(json.dumps({"key": made.HOSTILE, "reason": made.HOSTILE}) + "\n")
+    (one / "eval/crossmodal").mkdir()
+    found = [test_runs.near(KEYS[0], cosine=0.75), test_runs.near(KEYS[1], cosine=0.5)]
+    query = test_runs.near(KEYS[0], sounds=found, pictures=found)
+    (one / "eval/crossmodal/neighbours.json").write_text(json.dumps({"queries": [query]}))
+    argv = ["--run", str(one), "--run", str(two), "--out", str(folder / "runs.html"), "--title", made.HOSTILE]
+    assert view.main(argv) == 0
+    return folder / "runs.html"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_runs_stand_side_by_side(browser: Browser, page_of_runs: Path, scheme: str, width: int) -> None:
+    opened = start(browser, page_of_runs, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = opened.page
+
+    expect(page.get_by_role("img", name=re.compile(r"^loss by step; last .*: 3.998, .*two: 3.961$"))).to_be_visible()
+    until(page, lambda: page.locator(".plot canvas").count() == 2)
+    table = page.get_by_role("region", name="table of results").inner_text()
+    assert "61.25 (58 to 64)\t" in table
+    assert re.search(r"top1 \(test\)\t25\t31.5 \(58 to 64\)\t61.25 \(58 to 64\)\t31.5\t61.25", table)
+    expect(page.get_by_role("img", name=f"Grad-CAM of {KEYS[0]}")).to_have_js_property("naturalWidth", 60)
+    expect(page.get_by_text("ks-eval cam --run")).to_have_count(1)
+    expect(page.get_by_text("· its own")).to_have_count(2)
+    expect(page.get_by_role("region", name="table of bad samples")).to_contain_text(made.HOSTILE)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    faults = Axe().run(page).response["violations"]
+    assert [(each["impact"], each["id"], each["nodes"][0]["html"]) for each in faults] == []
+    assert opened.said == opened.alarms == []
+    assert [url for url in opened.asked if not url.startswith(("file:", "data:"))] == []
+    page.context.close()

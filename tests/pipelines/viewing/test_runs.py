@@ -95,16 +95,34 @@ def test_maps_and_bad_samples_are_those_of_the_folder(tmp_path: Path) -> None:
     ]
     assert (list(found.bad), found.bad_count) == ([{"key": "k_1", "reason": "is torn"}], 1)
     (folder / "eval/cam/k_0.jpg").unlink()
-    with pytest.raises(RunError, match=r"k_0\.jpg: cannot be read .*make it anew with ks-eval cam"):
+    with pytest.raises(RunError, match=r"k_0\.jpg: cannot be read .*make it again with ks-eval cam"):
+        runs.read(folder)
+
+
+def near(key: str, **of_clip: Any) -> dict[str, Any]:
+    return {"key": key, "label": made.HOSTILE, **of_clip}
+
+
+def test_neighbours_are_those_of_trained_encoders(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    query = near("k_0", sounds=[near("k_1", cosine=0.123456)], pictures=[near("k_0", cosine=1.0)])
+    for name, checkpoint in (("crossmodal", "step-00000009"), ("crossmodal_untrained", "untrained")):
+        (folder / f"eval/{name}").mkdir()
+        queries = [query] if name == "crossmodal" else []
+        (folder / f"eval/{name}/neighbours.json").write_text(json.dumps({"checkpoint": checkpoint, "queries": queries}))
+
+    assert runs.read(folder).neighbours == [{**query, "sounds": [near("k_1", cosine=0.12346)]}]
+    (folder / "eval/crossmodal/neighbours.json").write_text('{"queries": [{}]}')
+    with pytest.raises(RunError, match="tells of no neighbours"):
         runs.read(folder)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("run.json", "[]", "is no table"),
+        ("run.json", "[]", "is not a table"),
         ("run.json", "{", "cannot be read"),
-        ("metrics.jsonl", "{}\nno\n", "metrics.jsonl:2: is no JSON"),
+        ("metrics.jsonl", "{}\nno\n", "metrics.jsonl:2: is not JSON"),
     ],
 )
 def test_damage_is_told(tmp_path: Path, name: str, text: str, said: str) -> None:

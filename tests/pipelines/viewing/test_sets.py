@@ -103,5 +103,5 @@ def test_shards_say_their_samples_and_what_could_not_be_packed(tmp_path: Path) -
 
 
 def test_what_is_nothing_of_ours_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="is no manifest, build, shard set, published folder or run"):
+    with pytest.raises(SettingsError, match="is not a manifest, build, shard set, published folder or run"):
         sets.read(tmp_path)

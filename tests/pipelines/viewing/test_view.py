@@ -111,12 +111,12 @@ def test_several_paths_make_one_table_that_says_which_is_which(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["."], "is no manifest, build, shard set, published folder or run"),
-        (["--run", "."], "is no training run (run.json or metrics.jsonl is missing)"),
+        (["."], "is not a manifest, build, shard set, published folder or run"),
+        (["--run", "."], "is not a training run (run.json or metrics.jsonl is missing)"),
         ([], "nothing matches data/*/manifest.parquet here; make it with ks-build"),
         (["--embed", "501"], "--embed 501: must be from 0 to 500"),
         (["--timeout", "0"], "--timeout 0: must be more than 0 seconds"),
-        (["--out", "report"], "--out report: is no HTML file"),
+        (["--out", "report"], "--out report: is not an HTML file"),
     ],
 )
 def test_misuse_is_told(

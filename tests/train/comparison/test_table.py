@@ -84,7 +84,7 @@ def test_of_one_seed_nothing_is_judged() -> None:
     told = table.markdown([row("a", 0, 60, half=1), row("b", 0, 50, half=1)])
 
     assert "| 95% interval (clips only) |" in told
-    assert "| b | 50.0 | 49.0 to 51.0 | 50.0 | 10.0 | -10.0 (not judged: one seed) |" in told
+    assert "| b | 50.0 | 49.0 to 51.0 | 50.0 | 10.0 | -10.0 (not tested: one seed) |" in told
     assert "±" not in told
 
 
@@ -95,7 +95,7 @@ def test_a_recipe_that_has_one_seed_left_is_not_judged_beside_others_that_are() 
     lines = {line.split(" |")[0]: line for line in table.markdown(rows).splitlines()}
 
     assert "49.0 to 51.0 (clips only)" in lines["| b"]
-    assert lines["| b"].endswith("| -10.1 (not judged: one seed) |")
+    assert lines["| b"].endswith("| -10.1 (not tested: one seed) |")
     assert "(seeds and clips)" in lines["| c"]
     assert lines["| c"].endswith("| -40.0 ± 1.8 |")
 
@@ -110,10 +110,10 @@ def test_a_metric_without_an_interval_over_clips_is_not_judged() -> None:
     ]
     told = table.markdown(rows)
     assert "| 95% interval (seeds only) |" in told
-    assert "| b | 50.0 | 50.0 to 50.0 | 50.0, 50.0 |  | -10.0 (not judged: no interval over clips) |" in told
+    assert "| b | 50.0 | 50.0 to 50.0 | 50.0, 50.0 |  | -10.0 (not tested: no interval over clips) |" in told
 
     told = table.markdown([each for each in rows if each.seed == 0])
-    assert "| b | 50.0 |  | 50.0 |  | -10.0 (not judged: one seed) |" in told
+    assert "| b | 50.0 |  | 50.0 |  | -10.0 (not tested: one seed) |" in told
 
 
 def test_a_recipe_that_learns_from_one_modality_is_judged_by_that() -> None:
@@ -129,10 +129,10 @@ def test_a_recipe_that_learns_from_one_modality_is_judged_by_that() -> None:
     told = table.markdown([row("a", 0, 50, half=1), of_video, pairs])
 
     assert "### linear: top1 in %" in told
-    assert "| r (video alone) | 55.0 | 53.0 to 57.0 | 55.0 | 8.0 |  |" in told
-    assert "(video alone): the recipe learns from video alone, and is judged by its video_top1." in told
+    assert "| r (video only) | 55.0 | 53.0 to 57.0 | 55.0 | 8.0 |  |" in told
+    assert "(video only): the recipe trains video only, and is evaluated by its video_top1." in told
     assert "### crossmodal" not in told
-    assert "Left out:\n- r, crossmodal: it learns from video alone, of which crossmodal has no score" in told
+    assert "Left out:\n- r, crossmodal: it trains video only, for which crossmodal has no score" in told
     assert table.plot_svg([pairs]) is None
 
 

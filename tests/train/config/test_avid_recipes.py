@@ -72,7 +72,7 @@ def test_a_row_sets_what_was_varied_and_says_the_papers_score(name: str) -> None
 @pytest.mark.parametrize("name", [name for name in (*BASES, *ROWS) if name.startswith("cma")])
 def test_cma_says_which_avid_run_it_begins_with(name: str) -> None:
     command = next(line for line in RECIPES[name].head if line.startswith("command:"))
-    before = command.partition("--init runs/")[2]
+    before = command.partition("--init_from runs/")[2]
     own, avid = read_settings([f"--config={name}"]), read_settings([f"--config={before}"])
 
     assert command.partition("--shards ")[2].split()[0] == f"data/{before.split('_')[1]}/shards"

@@ -64,7 +64,7 @@ def test_a_run_says_all_of_it_and_stands_by_itself(small: Argv, tmp_path: Path) 
             "8.yaml: base: 9.yaml: recipes build on more than 8 others",
         ),
         ({"mine": "base: avcl_k23\n"}, "base: avcl_k23 is neither a file (there is no "),
-        ({"mine": "base: [avcl_k32]\n"}, "mine.yaml: base: ['avcl_k32'] is no name"),
+        ({"mine": "base: [avcl_k32]\n"}, "mine.yaml: base: ['avcl_k32'] is not a name"),
         ({"mine": "base: b.yaml\n", "b": "base: avcl_k32\nbach: 1\n"}, "b.yaml: Key 'bach' is not accepted"),
         ({"mine": "base: b.yaml\n", "b": "optim:\n  lr: fast\n"}, "b.yaml: "),
     ],
@@ -113,4 +113,4 @@ def test_a_file_of_ones_own_is_listed_with_its_own_head(tmp_path: Path, capsys: 
 
     bare = write(tmp_path / "bare.yaml", "base: avcl_tiny\n")
     assert pretrain.main(["--list", f"--config={bare}"]) == 0
-    assert capsys.readouterr().out.startswith(f"{bare}\n    has no head; ")
+    assert capsys.readouterr().out.startswith(f"{bare}\n    has no header; ")

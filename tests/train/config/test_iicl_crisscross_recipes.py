@@ -48,7 +48,7 @@ ROWS: dict[str, tuple[str, float | None, dict[str, Any]]] = {
             "table1_full": (74.8, {}),
             "table2_without_async": (73.8, {TERMS: "sync,intra"}),
             "table2_with_async": (74.8, {}),
-            "table3_equal_rates": (59.0, {"optim.factors.predictors.*": 1.0}),
+            "table3_equal_rates": (59.0, {"optim.lr_multipliers.predictors.*": 1.0}),
             "table3_common_predictor": (73.6, {"crisscross.predictor": "common"}),
             "table3_two_layers": (72.4, {"crisscross.projector_layers": 2}),
             "table3_default": (74.8, {}),
@@ -155,10 +155,10 @@ def test_crisscrosss_optimisation(name: str, clips: int) -> None:
         weight_decay=1e-4,
         larc=0.001,
         schedule="cosine",
-        final_share=0.5,
+        min_lr_ratio=0.5,
         warmup_steps=2 * 5 * (clips // 2048),
         schedules={"predictors.*": "fixed"},
-        factors={"predictors.*": 10.0},
+        lr_multipliers={"predictors.*": 10.0},
     )
     assert (settings.batch, settings.epochs, settings.clips_per_video, settings.sync_bn) == (2048, 100, 5, "on")
 
@@ -169,7 +169,7 @@ def test_crisscrosss_predictors_keep_ten_times_the_base_rate_from_the_first_step
         found = rates(optim, step, steps=56_500, plateau=Plateau())
         assert found == pytest.approx({"cosine": rate, "fixed": 2e-4})
     equal = read_settings(["--config=crisscross_k32_table3_equal_rates"]).settings.optim
-    assert equal.factors == {"predictors.*": 1.0}
+    assert equal.lr_multipliers == {"predictors.*": 1.0}
 
 
 def test_crisscrosss_input() -> None:

@@ -115,7 +115,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     # rates 0.2 and 0.0048 x batch / 256, a cosine to a thousandth, 10 epochs of 16,100 // 2,048 steps of warm-up
     "barlow_k32": (
         {"batch": 2048, "epochs": 1000, "sync_bn": "on"},
-        LARS | {"lr": 0.2 * 8, "warmup_steps": 10 * 7, "final_share": 0.001, "one_dimensional": 0.0048 / 0.2},
+        LARS | {"lr": 0.2 * 8, "warmup_steps": 10 * 7, "min_lr_ratio": 0.001, "one_dimensional": 0.0048 / 0.2},
         {},
     ),
     # rate 0.05 x batch / 256
@@ -126,7 +126,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     ),
     "moco_k32": (
         {"batch": 256, "epochs": 200, "sync_bn": "auto"},
-        SGD | {"lr": 0.03, "schedule": "multistep", "milestones": (120 / 200, 160 / 200), "cut": 0.1},
+        SGD | {"lr": 0.03, "schedule": "multistep", "milestones": (120 / 200, 160 / 200), "factor": 0.1},
         {"queue": 4096},
     ),
     "moco_k32_v2": (
@@ -137,7 +137,12 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "iic_k32": (
         {"batch": 16, "epochs": 240, "sync_bn": "auto"},
         SGD
-        | {"lr": 0.01, "schedule": "multistep", "cut": 0.2, "milestones": (45 / 240, 90 / 240, 125 / 240, 160 / 240)},
+        | {
+            "lr": 0.01,
+            "schedule": "multistep",
+            "factor": 0.2,
+            "milestones": (45 / 240, 90 / 240, 125 / 240, 160 / 240),
+        },
         {},
     ),
 }
@@ -183,5 +188,5 @@ def test_in_its_own_recipe_a_method_has_its_own_setting(name: str) -> None:
         told = found[number]
         assert told == (pytest.approx(value) if isinstance(value, float | tuple) else value), number
     assert {each: getattr(parsed.settings, each) for each in run} == run
-    assert (parsed.settings.method, parsed.settings.accumulate) == (method, TrainSettings().accumulate)
+    assert (parsed.settings.method, parsed.settings.grad_accum_steps) == (method, TrainSettings().grad_accum_steps)
     assert dataclasses.asdict(parsed.groups[method]) == DEFAULTS[method] | changed

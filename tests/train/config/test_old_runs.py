@@ -86,7 +86,7 @@ def test_the_best_checkpoint_and_the_plateau_are_taken_over(stopped: Path, shard
 
 
 def test_a_new_run_begins_with_the_weights_of_an_old_one(shards: Path, tmp_path: Path) -> None:
-    argv = [f"--config={OLD / 'supervised/config.yaml'}", f"--init={OLD / 'avcl'}", f"--out={tmp_path / 'new'}"]
+    argv = [f"--config={OLD / 'supervised/config.yaml'}", f"--init_from={OLD / 'avcl'}", f"--out={tmp_path / 'new'}"]
     assert pretrain.main([*argv, f"--shards={shards}", f"--cache={tmp_path}"]) == 0
 
     made, wanted = (

@@ -48,10 +48,13 @@ def peak_bytes() -> int:
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
-        ({"r3d": {"width": HUGE}}, "r3d: (the model has|makes no model)"),
+        ({"r3d": {"width": HUGE}}, "r3d: (the model has|cannot build the model)"),
         ({"r3d": {"width": 10**25}}, "r3d"),
         ({"r3d": {"channels": HUGE}}, "r3d: the model has"),
-        ({"audio_backbone": "conv2d", "conv2d": {"width": HUGE}}, "--r3d, --conv2d: (the model has|makes no model)"),
+        (
+            {"audio_backbone": "conv2d", "conv2d": {"width": HUGE}},
+            "--r3d, --conv2d: (the model has|cannot build the model)",
+        ),
         ({"audio_backbone": "conv2d", "conv2d": {"width": 2}}, "belongs to another model: its audio"),
         ({"audio_backbone": "../r3d"}, "no backbone is called '../r3d'"),
         ({"r3d": {"width": 256}}, r"belongs to another model: its .* is \(.*where the run's settings say \("),
@@ -103,7 +106,7 @@ def test_no_command_makes_the_model_that_a_run_claims(
     before = peak_bytes()
 
     assert evaluate.main([probe, f"--run={strange}", f"--shards={shards}", "--device=cpu"]) == 2
-    assert re.search("belongs to another model|makes no model", capsys.readouterr().err)
+    assert re.search("belongs to another model|cannot build the model", capsys.readouterr().err)
     assert peak_bytes() - before < 300e6
 
 
@@ -137,7 +140,7 @@ def test_facts_of_a_run_of_another_kind_are_refused(name: str, value: object, st
     path = strange / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
 
-    with pytest.raises(KineticsSoundsError, match="is no training run"):
+    with pytest.raises(KineticsSoundsError, match="is not a training run"):
         load(strange)
     assert evaluate.main(["crossmodal", f"--run={strange}", f"--shards={shards}"]) == 2
 
@@ -170,7 +173,7 @@ def test_a_state_of_another_kind_is_refused_by_its_name(name: str, value: object
     path = strange / "checkpoints" / "step-00000006" / "state.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
 
-    with pytest.raises(KineticsSoundsError, match=rf"state\.json: its {name} is .*remove that folder"):
+    with pytest.raises(KineticsSoundsError, match=rf"state\.json: its {name} is .*delete that folder"):
         load(strange)
 
 
@@ -210,7 +213,7 @@ def test_a_set_whose_mel_spectrograms_are_none_is_refused(said: dict[str, Any]) 
 
 def test_an_outline_takes_no_memory_and_has_the_model_s_own_shapes(finished: Path) -> None:
     parsed, data = run_folder.model_of(finished), Data(**run_folder.read_facts(finished)["data"])
-    outline, model = engine_build.outline(parsed, data), engine_build.build_model(parsed, data).method
+    outline, model = engine_build.build_meta(parsed, data), engine_build.build_model(parsed, data).method
 
     assert {name: value.shape for name, value in outline.state_dict().items()} == {
         name: value.shape for name, value in model.state_dict().items()
@@ -237,7 +240,7 @@ def test_a_backbone_may_ask_for_numbers_as_it_is_made(finished: Path, strange: P
     with pytest.raises(RunError, match="belongs to another model"):
         load(strange)
     claim(strange, r3d={"width": HUGE})
-    with pytest.raises(RunError, match=r"config\.yaml says a model that cannot be: --r3d: makes no model"):
+    with pytest.raises(RunError, match=r"config\.yaml describes an invalid model: --r3d: cannot build the model"):
         load(strange)
 
 

@@ -49,7 +49,9 @@ def test_a_run_that_names_an_address_has_it_asked_only_by_the_user(strange: Path
     facts = json.loads((strange / "run.json").read_bytes())
     (strange / "run.json").write_text(json.dumps({**facts, "shards": "http://127.0.0.1:9/set"}))
 
-    with pytest.raises(RunError, match=r"learnt from http://127\.0\.0\.1:9/set, which is not asked unless you name it"):
+    with pytest.raises(
+        RunError, match=r"trained on http://127\.0\.0\.1:9/set, a URL that is opened only if you give it"
+    ):
         run_folder.shards_of(run_folder.read_facts(strange))
     assert evaluate.main(["knn", f"--run={strange}"]) == 2
 
@@ -79,7 +81,9 @@ def test_a_config_may_not_have_another_run_gone_on_with_anyway(
     strange: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = f"--config={strange / 'config.yaml'}"
-    with pytest.raises(SettingsError, match=r"config\.yaml: says resume: anyway, which only the command line may"):
+    with pytest.raises(
+        SettingsError, match=r"config\.yaml: sets resume: anyway, which is allowed on the command line only"
+    ):
         settings.read_settings([config])
 
     assert settings.read_settings([config, "--resume=anyway"]).settings.resume == "anyway"
@@ -103,6 +107,6 @@ def test_places_that_a_config_sets_are_told_before_they_are_used(
 
     said = capsys.readouterr().out.splitlines()
     assert said[:2] == [
-        f"{name}: {tmp_path / place}, as {config} says" for name, place in [("out", "victim"), ("cache", "cache")]
+        f"{name}: {tmp_path / place} (from {config})" for name, place in [("out", "victim"), ("cache", "cache")]
     ]
     assert "secret" not in "".join(said)

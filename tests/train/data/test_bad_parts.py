@@ -61,11 +61,11 @@ def test_a_mel_that_holds_another_number_gives_way_and_is_named_and_counted(
     """Not "lower the learning rate"."""
     folder, out = wrong_set(mel_of(value, npy)), tmp_path / "run"
 
-    assert pretrain.main(small(out, f"--shards={folder}", "--max_bad_share=0.1", "--steps=3")) == 0
+    assert pretrain.main(small(out, f"--shards={folder}", "--max_bad_fraction=0.1", "--steps=3")) == 0
 
     [(key, reason)] = reasons(out)
     assert key == open_split(folder, "train").key(BAD)
-    assert reason.endswith(f"sample {key}: its mel-spectrogram holds 1 values that are not from 0 to 1, such as {said}")
+    assert reason.endswith(f"sample {key}: its mel-spectrogram holds 1 values outside of 0 to 1, such as {said}")
     counted = [json.loads(line)["bad_samples"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert counted[-1] == 1
 
@@ -91,7 +91,7 @@ def test_parts_of_another_size_than_the_set_or_their_metadata_say_give_way(
     make, said = PARTS[case]
     folder, out = wrong_set(make(npy, tmp_path)), tmp_path / "run"
 
-    assert pretrain.main(small(out, f"--shards={folder}", "--max_bad_share=0.1", "--steps=3")) == 0
+    assert pretrain.main(small(out, f"--shards={folder}", "--max_bad_fraction=0.1", "--steps=3")) == 0
 
     [(key, reason)] = reasons(out)
     assert key == open_split(folder, "train").key(BAD)
@@ -106,7 +106,7 @@ def test_sound_of_another_length_than_its_metadata_say_gives_way(
     folder, out = wrong_set(meta(audio_samples=samples)), tmp_path / "run"
     view = ("--clip_and_mel.audio=waveform", "--clip_and_mel.mel_crop=56")
 
-    assert pretrain.main(small(out, f"--shards={folder}", "--max_bad_share=0.1", "--steps=3", *view)) == 0
+    assert pretrain.main(small(out, f"--shards={folder}", "--max_bad_fraction=0.1", "--steps=3", *view)) == 0
 
     [(_, reason)] = reasons(out)
     assert reason.endswith(f"the stored sound has 10000 samples, not {samples}")
@@ -124,7 +124,7 @@ def test_more_bad_mels_than_may_be_end_the_run_and_its_error_names_one(
     assert pretrain.main(small(tmp_path / "run", f"--shards={folder}")) == 2
 
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "1 of the 12 samples of 'train' are bad, more than --max_bad_share allows" in line
+    assert "1 of the 12 samples of 'train' are bad, more than --max_bad_fraction allows" in line
     assert f"sample {open_split(folder, 'train').key(BAD)}: its mel-spectrogram holds 1 values" in line
     assert "optim.lr" not in line
 
@@ -142,8 +142,8 @@ def test_a_validation_names_it_and_leaves_none_out(
 
     line = capsys.readouterr().err.splitlines()[-1]
     key = open_split(folder, "test").key(1)
-    assert f"sample {key}: its mel-spectrogram holds 1 values that are not from 0 to 1, such as nan" in line
-    assert "a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)" in line
+    assert f"sample {key}: its mel-spectrogram holds 1 values outside of 0 to 1, such as nan" in line
+    assert "an evaluation must not skip samples: repair the shards (see ks-shard --verify DIR --verify_decode)" in line
 
 
 @pytest.mark.parametrize("probe", ["knn", "finetune"])
@@ -176,7 +176,7 @@ def test_whatever_a_view_makes_that_is_no_number_is_a_bad_sample_of_that_view(
         return {**made, "audio": made["audio"] / 0} if sample.key.startswith(f"clip{BAD:07d}") else made
 
     monkeypatch.setattr(clip_and_mel, "train_view", view)
-    assert pretrain.main(small(tmp_path, "--max_bad_share=0.1", "--steps=3")) == 0
+    assert pretrain.main(small(tmp_path, "--max_bad_fraction=0.1", "--steps=3")) == 0
 
     [(key, reason)] = reasons(tmp_path)
-    assert reason.endswith(f"sample {key}: its 'audio' holds values that are not finite")
+    assert reason.endswith(f"sample {key}: its 'audio' contains non-finite values")

@@ -412,7 +412,7 @@ def test_a_run_from_before_there_were_such_takes_the_sets(place: Address) -> Non
         ({"n_fft": 12}, "of these", "has no statistics of train for log spectrograms of .*n_fft 12"),
         ({"hop_seconds": 0.2}, "of these", "has no statistics"),
         ({"window_seconds": 1.0}, "of these", "has no statistics"),
-        ({}, "of others", "are of other clips"),
+        ({}, "of others", "belong to other clips"),
     ],
 )
 def test_those_of_other_settings_or_clips_are_refused(

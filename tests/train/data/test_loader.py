@@ -54,7 +54,7 @@ def sized(split: Split, counts: tuple[int, ...]) -> Split:
 
 
 def numbers(batches: Iterable[list[Request]]) -> list[list[int]]:
-    return [[request.number for request in batch] for batch in batches]
+    return [[request.index for request in batch] for batch in batches]
 
 
 class TestOrder:
@@ -91,9 +91,9 @@ class TestOrder:
         assert all(len(requests) == batch for requests in run)  # what does not fill a batch is left out
         for epoch in range(epochs):
             seen = [request for requests in run[epoch * per_epoch : (epoch + 1) * per_epoch] for request in requests]
-            assert len({request.number for request in seen}) == len(seen)
+            assert len({request.index for request in seen}) == len(seen)
             assert {request.epoch for request in seen} == {epoch}
-            assert {request.number for request in seen} <= set(range(len(whole)))
+            assert {request.index for request in seen} <= set(range(len(whole)))
         together = [list(itertools.chain(*parts)) for parts in zip(*slices, strict=True)]  # as many steps on every rank
         assert together == run[first:]
 
@@ -114,7 +114,7 @@ class TestOrder:
         assert [step for step, _ in windows] == sorted(step for step, _ in windows)
         assert all(len(shards) <= window for _, shards in windows)
         for step, requests in enumerate(run, start=first):
-            needed = {whole.shard(request.number) for request in requests}
+            needed = {whole.shard(request.index) for request in requests}
             fetched = [shards.tolist() for began, shards in windows if began <= step]
             assert needed <= set(itertools.chain(*fetched))
 
@@ -139,12 +139,12 @@ class TestOrder:
 
 
 class TestMicroBatches:
-    @given(batch=st.integers(1, 60), accumulate=st.integers(1, 8), ranks=st.integers(1, 8))
+    @given(batch=st.integers(1, 60), parts=st.integers(1, 8), ranks=st.integers(1, 8))
     def test_ranks_share_each_micro_batch_in_order_and_its_span_does_not_depend_on_them(
-        self, batch: int, accumulate: int, ranks: int
+        self, batch: int, parts: int, ranks: int
     ) -> None:
-        (*alone,) = sampler.micro_batches(batch, accumulate=accumulate, rank=0, ranks=1)
-        shares = [sampler.micro_batches(batch, accumulate=accumulate, rank=rank, ranks=ranks) for rank in range(ranks)]
+        (*alone,) = sampler.micro_batches(batch, grad_accum_steps=parts, rank=0, ranks=1)
+        shares = [sampler.micro_batches(batch, grad_accum_steps=parts, rank=rank, ranks=ranks) for rank in range(ranks)]
 
         assert [*itertools.chain(*alone)] == list(range(batch))
         assert max(map(len, alone)) - min(map(len, alone)) <= 1
@@ -154,23 +154,23 @@ class TestMicroBatches:
             assert max(sizes) - min(sizes) <= 1
 
     def test_ten_samples_in_two_micro_batches_on_two_ranks(self) -> None:
-        first, second = (sampler.micro_batches(10, accumulate=2, rank=rank, ranks=2) for rank in range(2))
+        first, second = (sampler.micro_batches(10, grad_accum_steps=2, rank=rank, ranks=2) for rank in range(2))
 
         assert [list(places) for places in first] == [[0, 1], [5, 6]]
         assert [list(places) for places in second] == [[2, 3, 4], [7, 8, 9]]
 
     def test_a_ranks_requests_are_its_places_of_each_step_micro_batch_by_micro_batch(self, split: Split) -> None:
         whole = numbers(order(split, batch=5, steps=3))
-        part = list(order(split, batch=5, steps=3, accumulate=2, rank=1, ranks=2))
+        part = list(order(split, batch=5, steps=3, grad_accum_steps=2, rank=1, ranks=2))
 
         assert [[request.batch_place for request in requests] for requests in part] == [[1, 3, 4]] * 3
         assert numbers(part) == [[step[place] for place in (1, 3, 4)] for step in whole]
         assert [[request.place for request in requests] for requests in part] == [[1, 3, 4], [6, 8, 9], [1, 3, 4]]
 
     def test_a_batch_says_which_places_of_the_steps_global_batch_it_holds(self, split: Split) -> None:
-        steps = order(split, batch=5, steps=3, accumulate=2, rank=1, ranks=2)
-        quarantine = BadSampleLog(None, split, most_share=0.0)
-        with loader.train_batches(samples(split), steps, loading=HERE, quarantine=quarantine) as batches:
+        steps = order(split, batch=5, steps=3, grad_accum_steps=2, rank=1, ranks=2)
+        bad_log = BadSampleLog(None, split, max_bad_fraction=0.0)
+        with loader.train_batches(samples(split), steps, loading=HERE, bad_log=bad_log) as batches:
             found = [batch["place"].tolist() for batch in batches]
 
         assert found == [[1, 3, 4]] * 3
@@ -179,14 +179,14 @@ class TestMicroBatches:
 class TestTestRequests:
     @given(batch=st.integers(1, 15))
     def test_every_sample_comes_once_and_in_order(self, split: Split, batch: int) -> None:
-        run = list(sampler.test_requests(range(len(split)), batch=batch))
+        run = list(sampler.eval_requests(range(len(split)), batch=batch))
 
         assert list(itertools.chain(*numbers(run))) == list(range(12))
         assert all(len(requests) == batch for requests in run[:-1])
         assert all(request.epoch is None for requests in run for request in requests)
 
     def test_the_last_batch_may_be_small(self, split: Split) -> None:
-        assert numbers(sampler.test_requests(range(12), batch=5)) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
+        assert numbers(sampler.eval_requests(range(12), batch=5)) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
 
 
 Row = tuple[int, int, int, int]
@@ -194,18 +194,18 @@ Row = tuple[int, int, int, int]
 
 
 def rows(step: int, batch: dict[str, torch.Tensor]) -> list[Row]:
-    parts = zip(batch["number"].tolist(), batch["video"], batch["audio"], strict=True)
+    parts = zip(batch["index"].tolist(), batch["video"], batch["audio"], strict=True)
     return [
         (step, number, zlib.crc32(video.numpy().tobytes()), zlib.crc32(audio.numpy().tobytes()))
         for number, video, audio in parts
     ]
 
 
-def trace(split: Split, steps: Order, *, workers: int, most_bad: float = 0.0, ahead: int = 3) -> list[Row]:
+def trace(split: Split, steps: Order, *, workers: int, most_bad: float = 0.0, prefetch: int = 3) -> list[Row]:
     """Every row of a rank's batches."""
-    quarantine = BadSampleLog(None, split, most_share=most_bad)
-    loading = Loading(workers=workers, ahead=ahead)
-    with loader.train_batches(samples(split, seed=SEED), steps, loading=loading, quarantine=quarantine) as batches:
+    bad_log = BadSampleLog(None, split, max_bad_fraction=most_bad)
+    loading = Loading(workers=workers, prefetch_batches=prefetch)
+    with loader.train_batches(samples(split, seed=SEED), steps, loading=loading, bad_log=bad_log) as batches:
         return [row for step, batch in enumerate(batches, start=steps.first_step) for row in rows(step, batch)]
 
 
@@ -257,7 +257,7 @@ class TestTrace:
 
     def test_a_window_smaller_than_the_set_reads_few_shards_at_a_time(self, seven_split: Split) -> None:
         run = order(seven_split, batch=5, steps=6, window=2)
-        begun = [{seven_split.shard(request.number) for request in requests} for requests in run]
+        begun = [{seven_split.shard(request.index) for request in requests} for requests in run]
 
         assert all(len(shards) <= 4 for shards in begun)  # of two windows where a batch lies across their border
         assert sorted(itertools.chain(*numbers(run))) == list(range(30))
@@ -288,11 +288,11 @@ import tests.train.data.test_loader as here
 seven, out, rank, ranks, workers = sys.argv[2:]
 split = here.open_split(seven, "train")
 steps = here.order(split, batch=10, steps=7, window=3, rank=int(rank), ranks=int(ranks))
-quarantine = here.BadSampleLog(None, split, most_share=0.0)
-loading = here.Loading(workers=int(workers), ahead=2)
+bad_log = here.BadSampleLog(None, split, max_bad_fraction=0.0)
+loading = here.Loading(workers=int(workers), prefetch_batches=2)
 with (
     open(out, "w") as told,
-    here.loader.train_batches(here.samples(split, seed=3), steps, loading=loading, quarantine=quarantine) as batches,
+    here.loader.train_batches(here.samples(split, seed=3), steps, loading=loading, bad_log=bad_log) as batches,
 ):
     for step, batch in enumerate(batches):
         print(json.dumps(here.rows(step, batch)), file=told, flush=True)
@@ -338,11 +338,11 @@ def _told(out: Path, *, ranks: int) -> list[Row]:
 class TestBatches:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_a_batch_holds_what_was_asked_for_and_is_the_callers_to_keep(self, workers: int, split: Split) -> None:
-        with loader.test_batches(samples(split, clips=3), batch=8, loading=Loading(workers=workers)) as batches:
+        with loader.eval_batches(samples(split, clips=3), batch=8, loading=Loading(workers=workers)) as batches:
             first, second = batches
 
-        assert first["number"].tolist() == list(range(8))
-        assert second["number"].tolist() == [8, 9, 10, 11]
+        assert first["index"].tolist() == list(range(8))
+        assert second["index"].tolist() == [8, 9, 10, 11]
         assert first["label"].tolist() == [0, 1, 0, 1, 0, 1, 0, 1]  # sample n is of class n % 2
         assert (first["place"].tolist(), second["place"].tolist()) == ([*range(8)], [0, 1, 2, 3])
         assert (first["video"].shape, first["video"].dtype) == ((8, 3, 8, 32, 32, 3), torch.uint8)
@@ -363,8 +363,8 @@ class TestBatches:
 
     def test_it_gives_an_account(self, split: Split) -> None:
         steps = order(split, batch=4, steps=6)
-        quarantine = BadSampleLog(None, split, most_share=0.0)
-        with loader.train_batches(samples(split), steps, loading=Loading(workers=1), quarantine=quarantine) as batches:
+        bad_log = BadSampleLog(None, split, max_bad_fraction=0.0)
+        with loader.train_batches(samples(split), steps, loading=Loading(workers=1), bad_log=bad_log) as batches:
             list(batches)
             account = batches.account()
 
@@ -386,14 +386,14 @@ class TestBatches:
     ) -> None:
         monkeypatch.setattr(loader, "room", lambda: (Path("/dev/shm"), 1000))
 
-        with pytest.raises(RunError, match=r"^/dev/shm: has 0 MB free.*--ahead.*--workers 0.*--shm-size"):
+        with pytest.raises(RunError, match=r"^/dev/shm: has 0 MB free.*--prefetch_batches.*--workers 0.*--shm-size"):
             trace(split, order(split, batch=4, steps=9), workers=1)
 
     def test_what_memory_it_takes_is_said_at_the_start(self, split: Split, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level("INFO", logger="kinetics_sounds"):
             trace(split, order(split, batch=4, steps=1), workers=1)
 
-        assert "1 workers (forkserver), 3 batches ahead: 0 MB of shared memory" in caplog.text
+        assert "1 workers (forkserver), 3 prefetched batches: 0 MB of shared memory" in caplog.text
 
 
 def _numpy(dtype: torch.dtype) -> npt.DTypeLike:
@@ -440,9 +440,9 @@ class TestBadSamples:
         flip(split, 8)
         path = tmp_path / "quarantine.jsonl"
         for _ in range(2):  # the second run finds it in the file
-            quarantine = BadSampleLog(path, split, most_share=0.1)
+            bad_log = BadSampleLog(path, split, max_bad_fraction=0.1)
             steps = order(split, batch=4, steps=9)
-            with loader.train_batches(samples(split), steps, loading=HERE, quarantine=quarantine) as batches:
+            with loader.train_batches(samples(split), steps, loading=HERE, bad_log=bad_log) as batches:
                 list(batches)
                 assert batches.account()["bad_samples"] == 1
 
@@ -451,7 +451,7 @@ class TestBadSamples:
         assert json.loads(line) == {
             "key": split.key(8),
             "tar": str(tar),
-            "reason": f"{tar}: sample {split.key(8)}: its mp4 is damaged; copy the tar again, or see ks-shard --verify",
+            "reason": f"{tar}: sample {split.key(8)}: its mp4 is damaged; copy the tar again, or run ks-shard --verify",
         }
 
     def test_too_many_end_the_run(self, copy: Path, tmp_path: Path) -> None:
@@ -459,18 +459,20 @@ class TestBadSamples:
         flip(split, 6)
         flip(split, 9)
         path = tmp_path / "quarantine.jsonl"
-        quarantine = BadSampleLog(path, split, most_share=0.1)
+        bad_log = BadSampleLog(path, split, max_bad_fraction=0.1)
 
         with (
-            pytest.raises(RunError, match=r"^2 of the 12 samples of 'train' are bad, more than --max_bad_share allows"),
+            pytest.raises(
+                RunError, match=r"^2 of the 12 samples of 'train' are bad, more than --max_bad_fraction allows"
+            ),
             loader.train_batches(
-                samples(split), order(split, batch=4, steps=9), loading=HERE, quarantine=quarantine
+                samples(split), order(split, batch=4, steps=9), loading=HERE, bad_log=bad_log
             ) as batches,
         ):
             list(batches)
         assert len(path.read_text().splitlines()) == 2
 
-        again = BadSampleLog(path, split, most_share=0.1)
+        again = BadSampleLog(path, split, max_bad_fraction=0.1)
         with pytest.raises(RunError, match=r"^2 of the 12 samples"):  # a run that is begun again does not go on either
             again.add(6, "why")
 
@@ -478,18 +480,18 @@ class TestBadSamples:
         path = tmp_path / "quarantine.jsonl"
         path.write_bytes(b'{"key": "one", "tar": "", "reason": ""}\n{"key": "tw')
 
-        quarantine = BadSampleLog(path, split, most_share=1.0)
-        quarantine.add(3, "why")
+        bad_log = BadSampleLog(path, split, max_bad_fraction=1.0)
+        bad_log.add(3, "why")
 
-        assert quarantine.keys == {"one", split.key(3)}
+        assert bad_log.keys == {"one", split.key(3)}
         assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["one", split.key(3)]
 
     def test_a_quarantine_that_is_none_is_told(self, split: Split, tmp_path: Path) -> None:
         path = tmp_path / "quarantine.jsonl"
         path.write_text("hello\n")
 
-        with pytest.raises(RunError, match=rf"^{path}: is no list of bad samples"):
-            BadSampleLog(path, split, most_share=1.0)
+        with pytest.raises(RunError, match=rf"^{path}: is not a list of bad samples"):
+            BadSampleLog(path, split, max_bad_fraction=1.0)
 
     @pytest.mark.parametrize("workers", [0, 1])
     def test_a_test_leaves_none_out(self, workers: int, copy: Path) -> None:
@@ -499,13 +501,13 @@ class TestBadSamples:
 
         with (
             pytest.raises(RunError) as caught,
-            loader.test_batches(samples(split, clips=1), batch=3, loading=Loading(workers=workers)) as batches,
+            loader.eval_batches(samples(split, clips=1), batch=3, loading=Loading(workers=workers)) as batches,
         ):
-            got.extend(batch["number"].tolist() for batch in batches)
+            got.extend(batch["index"].tolist() for batch in batches)
 
         assert f"sample {split.key(8)}: its mp4 is damaged" in str(caught.value)
         assert str(caught.value).endswith(
-            "a test leaves no sample out: mend the set (see ks-shard --verify DIR --verify_decode)"
+            "an evaluation must not skip samples: repair the shards (see ks-shard --verify DIR --verify_decode)"
         )
         assert got == [[0, 1, 2], [3, 4, 5]] or workers  # workers may meet it before the batches ahead of it are taken
         assert multiprocessing.active_children() == []
@@ -544,7 +546,7 @@ class TestBadSamples:
 
     def test_a_whole_batch_of_bad_ones_is_replaced_while_there_are_others(self, copy: Path) -> None:
         split = open_split(copy, "train")
-        bad = [request.number for request in next(iter(order(split, batch=4, steps=1)))]
+        bad = [request.index for request in next(iter(order(split, batch=4, steps=1)))]
         for number in bad:
             flip(split, number)
 
@@ -558,7 +560,7 @@ class TestBadSamples:
         for number in range(12):
             flip(split, number)
 
-        with pytest.raises(RunError, match="no other sample can take its place"):
+        with pytest.raises(RunError, match="no other sample can replace it"):
             trace(split, order(split, batch=4, steps=3), workers=0, most_bad=1.0)
 
 
@@ -579,8 +581,8 @@ def test_a_worker_outlives_what_stops_the_trainer_and_is_replaced_when_it_is_kil
     signals: tuple[signal.Signals, ...], split: Split
 ) -> None:
     steps = order(split, batch=2, steps=200)
-    quarantine = BadSampleLog(None, split, most_share=0.0)
-    with loader.train_batches(samples(split), steps, loading=Loading(workers=1), quarantine=quarantine) as batches:
+    bad_log = BadSampleLog(None, split, max_bad_fraction=0.0)
+    with loader.train_batches(samples(split), steps, loading=Loading(workers=1), bad_log=bad_log) as batches:
         taken: Iterator[dict[str, torch.Tensor]] = iter(batches)
         next(taken)
         (worker,) = multiprocessing.active_children()
@@ -589,4 +591,4 @@ def test_a_worker_outlives_what_stops_the_trainer_and_is_replaced_when_it_is_kil
         rest = list(taken)
 
     assert len(rest) == 199
-    assert [batch["number"].tolist() for batch in rest] == numbers(steps)[1:]
+    assert [batch["index"].tolist() for batch in rest] == numbers(steps)[1:]

@@ -241,18 +241,18 @@ def test_what_was_wrong_before_it_was_packed_is_named_too(shards: Path, tmp_path
     split = open_split(tmp_path, "train")
     view = clip_and_mel.Settings(frames=8, resize_height=36, resize_width=36, crop=32)
     samples = fetcher.Samples(split=split, view=clip_and_mel.__name__, settings=view)
-    quarantine = BadSampleLog(tmp_path / "quarantine.jsonl", split, most_share=0.5)
+    bad_log = BadSampleLog(tmp_path / "quarantine.jsonl", split, max_bad_fraction=0.5)
     order = Order(split=split, batch=20, seed=0, first_step=0, steps=6)
 
     with loader.train_batches(
-        samples, order, loading=Loading(workers=2, sample_seconds=10), quarantine=quarantine
+        samples, order, loading=Loading(workers=2, sample_timeout=10), bad_log=bad_log
     ) as batches:
-        seen = [number for batch in batches for number in batch["number"].tolist()]
+        seen = [number for batch in batches for number in batch["index"].tolist()]
 
     assert len(seen) == 120
-    assert {int(key[4:]) % 6 for key in quarantine.keys} <= {0}
-    assert len(quarantine.keys) >= 8
-    assert not {split.key(number) for number in seen} & quarantine.keys
+    assert {int(key[4:]) % 6 for key in bad_log.keys} <= {0}
+    assert len(bad_log.keys) >= 8
+    assert not {split.key(number) for number in seen} & bad_log.keys
 
 
 def _mutated(data: bytes, random_: random.Random) -> bytes:

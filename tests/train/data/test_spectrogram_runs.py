@@ -17,12 +17,11 @@ from kinetics_sounds import stream, train
 from kinetics_sounds.address import Address
 from kinetics_sounds.pipelines import shard
 from kinetics_sounds.shards import index, layout, stats
-from kinetics_sounds.train import evaluate, pretrain
+from kinetics_sounds.train import RawClip, evaluate, pretrain
 from kinetics_sounds.train.data.loader import Loading
 from kinetics_sounds.train.data.views import clip_and_spectrogram as view
 from kinetics_sounds.train.engine import bench
 from kinetics_sounds.train.evaluation import votes
-from kinetics_sounds.train.evaluation.encoders import RawClip
 
 from ..conftest import write_set
 
@@ -84,7 +83,7 @@ def test_a_set_that_does_not_suit_is_told_before_its_statistics_are_missed(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """They would be of a set that is to be made anew."""
+    """They would be of a set that will be rebuilt."""
     argv = small(tmp_path / "run", f"--shards={bare}", *VIEW, "--clip_and_spectrogram.crop=224")
 
     assert pretrain.main([*command, *argv]) == 2

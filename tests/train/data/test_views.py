@@ -605,7 +605,7 @@ class TestCheck:
     def test_a_set_without_sound_is_refused_with_the_command_that_keeps_it(self, audio: Any, split: Split) -> None:
         settings = Settings(resize_height=36, resize_width=36, crop=32, audio=audio)
 
-        with pytest.raises(ShardError, match=r"have no flac, which the view reads; .*ks-shard --audio flac$"):
+        with pytest.raises(ShardError, match=r"have no flac, which the view needs; .*ks-shard --audio flac$"):
             clip_and_mel.check(split.dataset, settings)
 
     def test_a_missing_part_is_named(self, split: Split) -> None:

@@ -142,7 +142,7 @@ def test_workers_that_die_of_nothing_that_they_do_end_the_work(start: Any, fills
     workers, _ = start(fills.Dies(), count=1)
     submit(workers)
 
-    with pytest.raises(RunError, match=r"^3 loading processes in turn died with exit code 9; .* fewer --workers"):
+    with pytest.raises(RunError, match=r"^3 loading processes in a row died with exit code 9; .* fewer --workers"):
         collect(workers, ROWS)
 
 

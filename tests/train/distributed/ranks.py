@@ -114,7 +114,7 @@ def everything(world: World) -> dict[str, Tensor]:
 
 def own_rows(world: World, whole_ND: Tensor) -> Tensor:
     """The rank's slice of a batch."""
-    rows = world.share(len(whole_ND))
+    rows = world.local_slice(len(whole_ND))
     return whole_ND[rows.start : rows.stop].clone()
 
 
@@ -172,10 +172,10 @@ def accumulated(world: World) -> dict[str, Tensor]:
     """An update of two micro-batches: the loss, the weights after it, and what the method got of all that it had kept."""
     torch.manual_seed(3)
     learner = Spread()
-    micros = sampler.micro_batches(BATCH, accumulate=2, rank=world.rank, ranks=world.size)
+    micros = sampler.micro_batches(BATCH, grad_accum_steps=2, rank=world.rank, ranks=world.size)
     place = torch.tensor([each for places in micros for each in places])
     values = torch.randn(BATCH, 1, CHANNELS, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    arrays = {"video": values[place], "label": 0 * place, "number": 100 + place, "place": place}
+    arrays = {"video": values[place], "label": 0 * place, "index": 100 + place, "place": place}
     view: Any = SimpleNamespace(augment=lambda arrays, _: arrays)
     optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
     sizes = [len(places) for places in micros]
@@ -259,7 +259,7 @@ def frozen(world: World) -> dict[str, Tensor]:
 
 def gathered(world: World) -> dict[str, Tensor]:
     """Rows of several kinds, from slices of which some are empty; and JSON values."""
-    rows = world.share(3)
+    rows = world.local_slice(3)
     numbers = torch.arange(rows.start, rows.stop)
     objects = gather.gather_objects([{"row": row, "pair": (row, "line\r\nbreak")} for row in rows])
     expected = [{"row": row, "pair": [row, "line\r\nbreak"]} for row in range(3)]
@@ -289,7 +289,7 @@ def averaged(world: World) -> dict[str, Tensor]:
     used.grad = torch.tensor([1.0, 2.0]) * (world.rank + 1)
     low.grad = torch.ones(2, dtype=torch.bfloat16) * world.rank
     turned.grad = (torch.arange(6.0) * (world.rank + 1)).view(3, 2).T
-    if world.leads:
+    if world.is_main:
         partly.grad = torch.full((2,), float(world.size))
     average_gradients([used, partly, never, low, turned, fixed], bucket_bytes=1)
     assert partly.grad is not None

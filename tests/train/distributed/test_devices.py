@@ -67,7 +67,7 @@ def test_what_one_rank_finds_bad_all_know_and_one_writes(small: Argv, shards: Pa
 
     copy = damaged(shards, tmp_path)
     out = tmp_path / "run"
-    argv = [*small(out, "--devices=2", "--max_bad_share=0.2", "--steps=3"), f"--shards={copy}"]
+    argv = [*small(out, "--devices=2", "--max_bad_fraction=0.2", "--steps=3"), f"--shards={copy}"]
     assert pretrain.main(argv) == 0
 
     (line,) = (out / "quarantine.jsonl").read_text().splitlines()
@@ -110,7 +110,7 @@ def test_a_run_goes_on_with_batch_norms_over_as_many_samples_and_says_where_it_c
     assert pretrain.main(small(run, "--steps=3", "--save_every=1", "--keep=3")) == 0
 
     assert [state(run, step)["norm_samples"] for step in (1, 2, 3)] == [2, 2, 4]
-    assert "batch norms: over 4 samples from here on, where it was 2" in capfd.readouterr().out
+    assert "batch norms: over 4 samples from here on (was 2)" in capfd.readouterr().out
 
 
 def state(run: Path, step: int) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
-from kinetics_sounds.train.distributed import launch
+from kinetics_sounds import cores
+from kinetics_sounds.train.distributed import devices, launch
 
 HERE = Path(__file__).parent
 
@@ -29,12 +31,30 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_each_rank_knows_its_place_and_the_words_and_takes_its_share_of_the_cores(
     tasks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert launch.ranks(tasks.writes_its_place, [str(tmp_path), "--x"], devices=2, prog="ks-train") == 0
     told = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert (told["0"], told["1"]) == ("0 0 2 --x", "1 1 2 --x")
     assert int(told["0.threads"]) == int(told["1.threads"]) <= max(1, len(os.sched_getaffinity(0)) // 2)
     assert "RANK" not in os.environ
+
+
+@pytest.mark.parametrize(("cores_there", "ranks", "threads"), [(1, 1, 1), (2, 1, 2), (2, 2, 1), (1, 4, 1)])
+def test_threads_are_no_more_than_the_cores_that_the_quota_grants(
+    cores_there: int, ranks: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(cores, "usable", lambda: cores_there)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+
+    devices.limit_threads(ranks)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    devices.limit_threads(ranks)
+
+    assert chosen == [threads]
 
 
 @pytest.mark.usefixtures("forked_ranks")

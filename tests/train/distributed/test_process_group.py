@@ -299,7 +299,7 @@ class TestAlone:
     def test_a_process_that_nobody_started_as_a_rank_is_alone(self) -> None:
         with process_group.start(CPU, environ={}) as world:
             assert world == World(0, 1, CPU)
-            assert world.leads
+            assert world.is_main
             assert not torch.distributed.is_initialized()
 
     def test_one_rank_needs_no_others(self) -> None:
@@ -369,7 +369,7 @@ def test_a_batch_norm_needs_channels() -> None:
 
 @given(total=st.integers(0, 100), size=st.integers(1, 16))
 def test_parts_are_all_and_differ_by_one_at_most(total: int, size: int) -> None:
-    parts = [World(rank, size, CPU).share(total) for rank in range(size)]
+    parts = [World(rank, size, CPU).local_slice(total) for rank in range(size)]
 
     assert [each for part in parts for each in part] == list(range(total))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -387,7 +387,7 @@ def test_parts_are_all_and_differ_by_one_at_most(total: int, size: int) -> None:
 )
 def test_an_environment_that_is_no_ranks_place_is_told(environ: dict[str, str], told: str) -> None:
     with (
-        pytest.raises(RunError, match=rf"^environment: {told} is no rank's place; start the ranks with torchrun"),
+        pytest.raises(RunError, match=rf"^environment: {told} does not describe a rank; start the ranks with torchrun"),
         process_group.start(CPU, environ=environ),
     ):
         pass
@@ -398,7 +398,7 @@ def test_a_rank_without_a_device_of_its_own_is_told(monkeypatch: pytest.MonkeyPa
     environ = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}
 
     with (
-        pytest.raises(RunError, match=r"^LOCAL_RANK 3: this machine shows 2 CUDA devices; .* --device cpu$"),
+        pytest.raises(RunError, match=r"^LOCAL_RANK 3: this machine has 2 CUDA devices; .* --device cpu$"),
         process_group.start(torch.device("cuda"), environ=environ),
     ):
         pass
@@ -410,7 +410,7 @@ def test_a_rank_that_meets_nobody_says_so(tmp_path: Path, init_method: str) -> N
     environ = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
 
     with (
-        pytest.raises(RunError, match=r"^rank 0 of 2: cannot meet the others by gloo \(.*GLOO_SOCKET_IFNAME"),
+        pytest.raises(RunError, match=r"^rank 0 of 2: cannot reach the other ranks with gloo \(.*GLOO_SOCKET_IFNAME"),
         process_group.start(CPU, environ=environ, init_method=meet, timeout_seconds=1.0),
     ):
         pass

@@ -23,7 +23,7 @@ from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import TrainStep
 from kinetics_sounds.train.interface import Data, Method, Moment
 from kinetics_sounds.train.models import mining
-from kinetics_sounds.train.models.activation_checkpointing import recompute
+from kinetics_sounds.train.models.activation_checkpointing import checkpoint_activations
 from kinetics_sounds.train.models.backbones import r3d
 
 SAMPLES, BATCH = 40, 18
@@ -44,14 +44,14 @@ class Case:
     """Of the method."""
     buffers: Mapping[str, float]
     """What fills the method's buffers before it learns."""
-    accumulate: int
+    grad_accum_steps: int
     steps: int
     recomputed: bool = False
     compiled: bool = False
 
     def __str__(self) -> str:
         more = [name for name in ("recomputed", "compiled") if getattr(self, name)]
-        return "-".join([self.method, str(self.accumulate), str(self.steps), *more])
+        return "-".join([self.method, str(self.grad_accum_steps), str(self.steps), *more])
 
     def built(self) -> Method:
         """The method around two small encoders, the same on every rank."""
@@ -72,7 +72,7 @@ class Training:
         sync_batch_norm.convert_sync_batchnorm(self.method)
         for encoder in self.method.encoders():
             if case.recomputed:
-                recompute(encoder, compiled="inductor" if case.compiled else None)
+                checkpoint_activations(encoder, compiled="inductor" if case.compiled else None)
             elif case.compiled:
                 encoder.maps = torch.compile(encoder.maps, dynamic=False)
         learning = [each for each in self.method.parameters() if each.requires_grad]
@@ -80,7 +80,7 @@ class Training:
         shape = (SAMPLES, self.method.views, 3, 4, 16, 16)
         generator = torch.Generator().manual_seed(1)
         self.inputs = {name: torch.rand(shape, generator=generator, dtype=torch.float64) for name in ("video", "audio")}
-        micros = micro_batches(BATCH, accumulate=case.accumulate, rank=world.rank, ranks=world.size)
+        micros = micro_batches(BATCH, grad_accum_steps=case.grad_accum_steps, rank=world.rank, ranks=world.size)
         self.places = torch.tensor([place for micro in micros for place in micro])
         view: Any = SimpleNamespace(augment=lambda arrays, _: {name: arrays[name] for name in ("video", "audio")})
         bundle = ModelBundle(self.method, view, None)
@@ -97,7 +97,7 @@ class Training:
             order = torch.from_numpy(stream.order([SAMPLES], seed=0, epoch=epoch))
             rows = order[within * BATCH + self.places]
             arrays = {name: value[rows] for name, value in self.inputs.items()}
-            arrays |= {"label": rows % DATA.classes, "number": rows, "place": self.places}
+            arrays |= {"label": rows % DATA.classes, "index": rows, "place": self.places}
             found[f"loss {step}"] = self.step(arrays, Moment(0, step, epoch)).loss
             if step == first:
                 found |= {
@@ -122,7 +122,7 @@ def saved(case: Case, world: World, folder: Path) -> None:
     """A run that is saved in the middle of its second epoch."""
     training = Training(case, world)
     training.learn(0, 3)
-    if world.leads:
+    if world.is_main:
         checkpoint.save(folder, 3, model=training.method, optimizer=training.optimizer, state={}, keep=1)
 
 
@@ -152,6 +152,6 @@ def run(rank: int, size: int, folder: Path, cases: tuple[Case, ...]) -> None:
             if there.is_dir():
                 found |= {f"resumed {case}:{name}": value for name, value in resumed(case, world, there).items()}
                 saved(case, world, folder / str(size) / str(case))
-        if world.leads:
+        if world.is_main:
             save_file(found, folder / f"{size}-{FOUND}")
         collectives.barrier()

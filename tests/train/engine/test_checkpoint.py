@@ -408,7 +408,7 @@ class TestFaults:
     def test_an_optimiser_of_another_model_is_refused(self, saved: Path) -> None:
         other = nn.Linear(4, 4)
 
-        with pytest.raises(RunError, match=r"its optimiser knows '[a-z.]+', which the model has not"):
+        with pytest.raises(RunError, match=r"its optimizer has '[a-z.]+', which the model does not have"):
             checkpoint.load_optimizer(saved, other, adamw(other))
 
     @pytest.mark.parametrize("data", [b"", b"garbage" * 100, b"\xff" * 200, b"\x80\x04]\x94."])
@@ -416,7 +416,9 @@ class TestFaults:
     def test_garbage_is_refused_with_the_remedy(self, name: str, data: bytes, saved: Path) -> None:
         (saved / name).write_bytes(data)
 
-        with pytest.raises(RunError, match=rf"{name}: cannot be read \(.*\); remove that folder to use the checkpoint"):
+        with pytest.raises(
+            RunError, match=rf"{name}: cannot be read \(.*\); delete that folder to use the previous checkpoint"
+        ):
             _load(saved)
 
     @pytest.mark.parametrize(
@@ -448,7 +450,9 @@ class TestFaults:
 
         monkeypatch.setattr(files, "read_json", read)
         monkeypatch.setattr(checkpoint, "load_file", tensors)
-        with pytest.raises(RunError, match=rf"{name}: cannot be read \(.*\); see that the disk is there") as caught:
+        with pytest.raises(
+            RunError, match=rf"{name}: cannot be read \(.*\); check that the disk is available"
+        ) as caught:
             checkpoint_state.read_state(saved) if name == "state.json" else _load(saved)
         assert isinstance(caught.value.__cause__, OSError)
         assert caught.value.__cause__.errno == errno.EIO
@@ -473,7 +477,7 @@ class TestFaults:
         monkeypatch.setattr(checkpoint, "safe_open", missing)
         for read in (checkpoint.load_model, checkpoint.check_shapes):
             with pytest.raises(
-                RunError, match=rf"\({re.escape(f'[Errno {number}]')}.*see that the disk is there"
+                RunError, match=rf"\({re.escape(f'[Errno {number}]')}.*check that the disk is available"
             ) as caught:
                 read(saved, net())
             assert isinstance(caught.value.__cause__, OSError)
@@ -486,7 +490,7 @@ class TestFaults:
             raise SafetensorError(f"invalid offset ({'9' * 20})")
 
         monkeypatch.setattr(checkpoint, "load_file", fails)
-        with pytest.raises(RunError, match=r"invalid offset .*remove that folder"):
+        with pytest.raises(RunError, match=r"invalid offset .*delete that folder"):
             checkpoint.load_model(saved, net())
 
     def test_a_file_that_was_cut_short_is_refused(self, saved: Path) -> None:

@@ -46,13 +46,13 @@ def case_of(steps: Any) -> Callable[[str], Any]:
     """The case of a name: METHOD-MICRO_BATCHES-STEPS, and what is done to its encoders."""
 
     def case(name: str) -> Any:
-        method, accumulate, count, *more = name.split("-")
+        method, grad_accum_steps, count, *more = name.split("-")
         its = special(method)
         return steps.Case(
             method=method,
             settings=its.small,
             buffers=its.buffers,
-            accumulate=int(accumulate),
+            grad_accum_steps=int(grad_accum_steps),
             steps=int(count),
             recomputed="recomputed" in more,
             compiled="compiled" in more,

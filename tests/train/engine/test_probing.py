@@ -111,7 +111,7 @@ def test_features_that_have_not_become_better_are_told_of(
     with caplog.at_level(logging.WARNING):
         assert pretrain.main(small(tmp_path / "run", *PROBED, "--optim.lr=0", "--optim.warmup_steps=0")) == 0
 
-    assert "step 6: the features tell classes no better than before the first step" in caplog.text
+    assert "step 6: features separate classes no better than before training" in caplog.text
     assert "step 0: probe top-1" in capsys.readouterr().out
 
 
@@ -124,7 +124,7 @@ def test_a_run_that_goes_on_knows_what_untrained_features_were_worth(
     capsys.readouterr()
     assert pretrain.main(small(run, *PROBED, "--steps=6", "--optim.warmup_steps=0")) == 0
 
-    assert f"(before the first step {untrained:.1f}%, chance 50.0%)" in capsys.readouterr().out
+    assert f"(before training {untrained:.1f}%, chance 50.0%)" in capsys.readouterr().out
     assert [line["step"] for line in looks(run)] == [0, 3, 6]
 
 
@@ -167,21 +167,21 @@ def test_a_bad_sample_gives_way_to_the_next_one(shards: Path, finished: Path, mo
     real = fetcher.Samples.__call__
 
     def damaged(self: fetcher.Samples, request: sampler.Request, *more: Any) -> Any:
-        if request.number == 3:
+        if request.index == 3:
             raise BadRowError("sample 3: damaged")
         return real(self, request, *more)
 
     monkeypatch.setattr(fetcher.Samples, "__call__", damaged)
-    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_share=0.1)
-    updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
+    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_fraction=0.1)
+    train_step = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
     loading = loader.Loading(workers=0)
-    found = probing._features(built, split, asked, updates=updates, loading=loading, world=ALONE)
+    found = probing._features(built, split, asked, train_step=train_step, loading=loading, world=ALONE)
 
     assert found.keys == tuple(split.key(number) for number in (0, 1, 2, 4, *range(4, 12)))
     assert found.label_N.tolist() == [int(split.label_index_N[number]) for number in (0, 1, 2, 4, *range(4, 12))]
-    strict = dataclasses.replace(asked, max_bad_share=0.01)
-    with pytest.raises(RunError, match="more than --max_bad_share allows"):
-        probing._features(built, split, strict, updates=updates, loading=loading, world=ALONE)
+    strict = dataclasses.replace(asked, max_bad_fraction=0.01)
+    with pytest.raises(RunError, match="more than --max_bad_fraction allows"):
+        probing._features(built, split, strict, train_step=train_step, loading=loading, world=ALONE)
 
 
 def test_no_forward_pass_has_more_samples_than_a_batch(
@@ -190,9 +190,9 @@ def test_no_forward_pass_has_more_samples_than_a_batch(
     built, split = build.rebuild(finished), open_split(shards, "train")
     sizes: list[int] = []
     built.method.video.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_share=0)
-    updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
-    probing.probe(built, asked, updates=updates, loading=loader.Loading(workers=0), world=ALONE)
+    asked = probing.Probing(name="knn", fit=split, on=split, samples=100, batch=5, max_bad_fraction=0)
+    train_step = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
+    probing.probe(built, asked, train_step=train_step, loading=loader.Loading(workers=0), world=ALONE)
 
     assert sizes == [4, 4, 4] * 2
 
@@ -209,9 +209,9 @@ def test_a_method_that_looks_at_one_modality_is_told_by_that(
     names = ("top1", "video_top1", "audio_top1")
     found = {f"{name}{end}": 10 * place + 1 for place, name in enumerate(names) for end in ("", "_low", "_high")}
     monkeypatch.setattr(knn, "evaluate", lambda *_: {**found, "top1_chance": 50})
-    asked = probing.Probing(name="knn", fit=split, on=split, samples=4, batch=4, max_bad_share=0)
-    updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
-    told = probing.probe(built, asked, updates=updates, loading=loader.Loading(workers=0), world=ALONE)
+    asked = probing.Probing(name="knn", fit=split, on=split, samples=4, batch=4, max_bad_fraction=0)
+    train_step = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
+    told = probing.probe(built, asked, train_step=train_step, loading=loader.Loading(workers=0), world=ALONE)
 
     own = found[f"{modality}_top1"]
     assert [told[f"probe_top1{end}"] for end in ("", "_low", "_high")] == [own] * 3
@@ -221,7 +221,7 @@ def test_a_method_that_looks_at_one_modality_is_told_by_that(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--probe_every=3",), "name a --val_split"),
+        (("--probe_every=3",), "needs a --val_split"),
         (("--probe_every=0", "--val_split=test"), "--probe_every 0: must be at least 1"),
         (("--probe=svm",), "--probe svm: must be knn or linear"),
     ],

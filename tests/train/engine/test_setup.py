@@ -14,7 +14,7 @@ from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import run_folder, settings
 from kinetics_sounds.train.distributed.process_group import World
 from kinetics_sounds.train.distributed.sync_batch_norm import SyncBatchNorm
-from kinetics_sounds.train.engine.setup import TrainComponents, make_components, synchronises
+from kinetics_sounds.train.engine.setup import TrainComponents, make_components, uses_sync_batchnorm
 
 Argv = Callable[..., list[str]]
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def made(small: Argv, tmp_path: Path) -> Callable[..., TrainComponents]:
-    """A small run's learner, of one rank among `ranks`."""
+    """A small run's components, of one rank among `ranks`."""
 
     def make(*options: str, ranks: int = 1) -> TrainComponents:
         parsed = settings.read_settings(small(tmp_path, *options))
@@ -67,14 +67,14 @@ def test_a_compiled_run_learns_what_the_same_run_learns(
         (("--batch=12", "--sync_bn=off"), 1, False),
         (("--batch=32",), 2, False),
         (("--batch=31",), 2, True),
-        (("--batch=32", "--accumulate=2"), 2, True),
+        (("--batch=32", "--grad_accum_steps=2"), 2, True),
         (("--batch=64", "--sync_bn=on"), 2, True),
     ],
 )
 def test_batch_norms_are_synchronised_where_a_device_has_fewer_than_16_samples(
     options: tuple[str, ...], ranks: int, synchronised: bool, made: Callable[..., TrainComponents]
 ) -> None:
-    modules = list(made(*options, ranks=ranks).built.method.modules())
+    modules = list(made(*options, ranks=ranks).bundle.method.modules())
 
     assert any(isinstance(each, SyncBatchNorm) for each in modules) == synchronised
 
@@ -96,8 +96,8 @@ def test_a_run_goes_on_with_batch_norms_over_as_many_samples_where_it_can(
     """Of 32 samples a step, whose norms `auto` leaves apart on two ranks and not on four."""
     auto, off = (settings.TrainSettings(batch=32, sync_bn=how) for how in ("auto", "off"))
 
-    assert synchronises(auto, ranks=ranks, before=before) == synchronised
-    assert not synchronises(off, ranks=ranks, before=before)
+    assert uses_sync_batchnorm(auto, ranks=ranks, before=before) == synchronised
+    assert not uses_sync_batchnorm(off, ranks=ranks, before=before)
 
 
 def test_one_sample_a_device_is_refused_where_a_head_has_a_batch_norm(made: Callable[..., TrainComponents]) -> None:
@@ -107,13 +107,13 @@ def test_one_sample_a_device_is_refused_where_a_head_has_a_batch_norm(made: Call
     ):
         made(*byol, "--batch=2", "--sync_bn=off", ranks=2)
     with pytest.raises(SettingsError, match="two; give a larger --batch"):
-        made(*byol, "--batch=2", "--accumulate=2")
+        made(*byol, "--batch=2", "--grad_accum_steps=2")
     made(*byol, "--batch=2", ranks=2)
     made("--batch=2", "--sync_bn=off", ranks=2)  # AVCL has no head
 
 
 def test_weights_are_a_function_of_the_seed(made: Callable[..., TrainComponents]) -> None:
-    one, same, other = (made(f"--seed={seed}").built.method.state_dict() for seed in (1, 1, 2))
+    one, same, other = (made(f"--seed={seed}").bundle.method.state_dict() for seed in (1, 1, 2))
 
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["video.conv1.0.weight"], other["video.conv1.0.weight"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.engine.step import NotFiniteError, TrainStep
 from kinetics_sounds.train.interface import Batch, Method, Moment, Output
-from kinetics_sounds.train.models.activation_checkpointing import recompute
+from kinetics_sounds.train.models.activation_checkpointing import checkpoint_activations
 from kinetics_sounds.train.models.backbones import avid_r2plus1d, c3d, conv2d, r2plus1d, r3d, resnet18
 
 from ..batches import MOMENT
@@ -57,7 +57,7 @@ def updated(
 @pytest.fixture
 def batch() -> dict[str, Tensor]:
     values = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
-    return {"video": values[:, None], "label": torch.zeros(6), "number": torch.arange(6), "place": torch.arange(6)}
+    return {"video": values[:, None], "label": torch.zeros(6), "index": torch.arange(6), "place": torch.arange(6)}
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 6])
@@ -98,8 +98,8 @@ def test_what_is_done_to_clips_on_the_device_is_done_in_float32(batch: dict[str,
 
 def test_a_long_gradient_is_cut_to_its_longest_and_a_short_one_is_left(batch: dict[str, Tensor]) -> None:
     _, free = updated(Regression(), batch, lr=1.0)
-    told, cut = updated(Regression(), batch, lr=1.0, clip_norm=0.25)
-    _, short = updated(Regression(), batch, lr=1.0, clip_norm=1e6)
+    told, cut = updated(Regression(), batch, lr=1.0, max_grad_norm=0.25)
+    _, short = updated(Regression(), batch, lr=1.0, max_grad_norm=1e6)
 
     assert free.norm() > 0.25
     assert cut.norm().item() == pytest.approx(0.25, rel=1e-4)
@@ -191,7 +191,7 @@ def test_a_batch_of_another_split_has_no_rows_of_the_training_split(batch: dict[
             return super().forward(batch, moment)
 
     built = ModelBundle(Seeing(), as_given(), None)
-    built.output({**batch, "number": torch.arange(6) + 40}, MOMENT)
+    built.output({**batch, "index": torch.arange(6) + 40}, MOMENT)
     built.output(batch, MOMENT, trains=False)
 
     assert seen[0].row is not None
@@ -210,7 +210,7 @@ def test_what_is_computed_again_has_the_same_gradients_and_statistics_to_the_bit
         torch.manual_seed(0)
         encoder: nn.Module = kind.build(kind.Settings(width=2))
         if again:
-            recompute(encoder)
+            checkpoint_activations(encoder)
         video_BCTHW = torch.randn(2, 3, 16, 24, 24, generator=torch.Generator().manual_seed(1))
         feature_BD: Tensor = encoder(video_BCTHW)
         feature_BD.square().sum().backward()  # type: ignore[no-untyped-call]
@@ -234,7 +234,7 @@ def test_what_is_not_kept_takes_less_memory() -> None:
     def kept(*, again: bool) -> int:
         encoder = r3d.build(r3d.Settings(width=2))
         if again:
-            recompute(encoder)
+            checkpoint_activations(encoder)
         sizes: list[int] = []
 
         def pack(tensor: Tensor) -> Tensor:
@@ -251,12 +251,12 @@ def test_what_is_not_kept_takes_less_memory() -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile looks at it itself
 @pytest.mark.slow
 def test_what_is_compiled_can_forget_too() -> None:
-    """`--compile --recompute`: each block is compiled by itself; the same loss, gradients and statistics."""
+    """`--compile --activation_checkpointing`: each block is compiled by itself; the same loss, gradients and statistics."""
 
     def learnt(compiled: str | None) -> dict[str, Tensor]:
         torch.manual_seed(0)
         encoder = r3d.build(r3d.Settings(width=2))
-        recompute(encoder, compiled=compiled)
+        checkpoint_activations(encoder, compiled=compiled)
         encoder(torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1))).square().sum().backward()
         gradients = {f"{name}'": each.grad for name, each in encoder.named_parameters() if each.grad is not None}
         return {**encoder.state_dict(), **gradients}

@@ -107,7 +107,7 @@ class TestMoments:
 
     def test_micro_batches_are_numbered_within_their_step(self, plugged: Plugged, small: Argv, tmp_path: Path) -> None:
         made = plugged(Noting)
-        assert pretrain.main(small(tmp_path, "--accumulate=2", "--steps=2")) == 0
+        assert pretrain.main(small(tmp_path, "--grad_accum_steps=2", "--steps=2")) == 0
         method: Any = made[-1]
 
         assert [(moment.step, moment.micro) for moment, _ in method.trains] == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -164,7 +164,7 @@ class TestInit:
                 raise RunError("of another set")
 
         plugged(Choosy)
-        assert pretrain.main(small(tmp_path, "--seed=9", f"--init={finished}")) == 2
+        assert pretrain.main(small(tmp_path, "--seed=9", f"--init_from={finished}")) == 2
 
         assert "of another set" in capsys.readouterr().err
         facts, own = shown
@@ -212,7 +212,7 @@ def test_a_method_that_cannot_be_asked_of_other_clips_has_no_validation(
 ) -> None:
     assert pretrain.main(small(tmp_path, "--method=avid", "--avid.negatives=4", "--val_split=test")) == 2
     assert (
-        "--val_split test: --method avid has no loss for clips that it is not trained on; leave --val_split out"
+        "--val_split test: --method avid has no loss on clips that it was not trained on; leave --val_split out"
         in capsys.readouterr().err
     )
 

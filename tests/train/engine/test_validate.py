@@ -42,10 +42,10 @@ def validations(out: Path) -> dict[int, dict[str, float]]:
 def test_every_sample_is_asked_for_once_and_none_is_left_to_itself(samples: int, batch: int, ranks: int) -> None:
     split: Any = range(samples)  # all that is asked of a split here is its length
     asked = [
-        sampler.shared_requests(split, batch=batch, share=World(rank, ranks, ALONE.device).share)
+        sampler.shared_requests(split, batch=batch, local_slice=World(rank, ranks, ALONE.device).local_slice)
         for rank in range(ranks)
     ]
-    together = [[request.number for rank in asked for request in rank[number]] for number in range(len(asked[0]))]
+    together = [[request.index for rank in asked for request in rank[number]] for number in range(len(asked[0]))]
 
     assert list(itertools.chain(*together)) == list(range(samples))
     assert all(2 <= len(each) < 2 * batch for each in together)
@@ -55,12 +55,12 @@ def test_it_is_the_loss_in_evaluation_mode_and_changes_nothing(finished: Path, s
     built, split = build.rebuild(finished), open_split(shards, "test")
     checkpoint.load_model(finished / "checkpoints" / "step-00000006", built.method)
     before = {name: value.clone() for name, value in built.method.state_dict().items()}
-    updates = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
+    train_step = TrainStep(built, torch.optim.SGD(built.method.parameters()), device=ALONE.device)
     loading = loader.Loading(workers=0)
 
     def found(batch: int) -> dict[str, float]:
         told: dict[str, float] = validate.validate(
-            built, split, MOMENT, batch=batch, updates=updates, loading=loading, world=ALONE
+            built, split, MOMENT, batch=batch, train_step=train_step, loading=loading, world=ALONE
         )
         return told
 
@@ -70,7 +70,7 @@ def test_it_is_the_loss_in_evaluation_mode_and_changes_nothing(finished: Path, s
     assert all(torch.equal(before[name], value) for name, value in built.method.state_dict().items())
 
     samples = fetcher.Samples(split=split, view=built.view.__name__, settings=built.view_settings, clips=1)
-    with loader.test_batches(samples, batch=6, loading=loading) as batches:
+    with loader.eval_batches(samples, batch=6, loading=loading) as batches:
         batch = next(batches)
     built.method.eval()
     expected = built.output(batch, MOMENT, trains=False).loss.item()
@@ -112,7 +112,7 @@ class TestRun:
 
     def test_the_rate_is_cut_when_nothing_gets_better(self, small: Argv, tmp_path: Path) -> None:
         """At no rate at all nothing does: after the first value, and then after each one."""
-        more = ("--optim.schedule=plateau", "--optim.patience=0", "--optim.lr=1e-30", "--optim.least_lr=1e-32")
+        more = ("--optim.schedule=plateau", "--optim.patience=0", "--optim.lr=1e-30", "--optim.min_lr=1e-32")
         assert pretrain.main(small(tmp_path, "--val_split=test", "--steps=12", "--optim.warmup_steps=0", *more)) == 0
         rates = {line["step"]: line["lr"] for line in lines(tmp_path) if "lr" in line}
 
@@ -120,7 +120,7 @@ class TestRun:
 
     def test_a_rate_whose_schedule_is_no_plateau_is_never_cut(self, small: Argv, tmp_path: Path) -> None:
         """Though nothing gets better either."""
-        still = ("--optim.patience=0", "--optim.lr=1e-30", "--optim.least_lr=1e-32", "--optim.warmup_steps=0")
+        still = ("--optim.patience=0", "--optim.lr=1e-30", "--optim.min_lr=1e-32", "--optim.warmup_steps=0")
         more = ("--val_split=test", "--steps=12", "--optim.schedule=constant")
         assert pretrain.main(small(tmp_path, *more, *still)) == 0
 
@@ -129,16 +129,16 @@ class TestRun:
     def test_without_a_validation_there_is_no_best_and_no_plateau(
         self, finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with pytest.raises(Exception, match="has no best checkpoint, as the run had no --val_split"):
+        with pytest.raises(Exception, match="has no best checkpoint, because the run had no --val_split"):
             checkpoint.find(finished / "checkpoints", "best")
         for some in ("--optim.schedule=plateau", '--optim.schedules={"audio.*": plateau}'):
             assert pretrain.main(small(tmp_path, some)) == 2
-            assert "name a --val_split" in capsys.readouterr().err
+            assert "give a --val_split" in capsys.readouterr().err
 
 
 class TestInit:
     def test_a_run_begins_with_anothers_weights(self, finished: Path, small: Argv, tmp_path: Path) -> None:
-        still = ("--optim.lr=0", "--optim.weight_decay=0", "--steps=1", "--seed=9", f"--init={finished}")
+        still = ("--optim.lr=0", "--optim.weight_decay=0", "--steps=1", "--seed=9", f"--init_from={finished}")
         assert pretrain.main(small(tmp_path, *still)) == 0
         before = load_file(finished / "checkpoints" / "step-00000006" / "model.safetensors")
         after = load_file(tmp_path / "checkpoints" / "step-00000001" / "model.safetensors")
@@ -148,10 +148,10 @@ class TestInit:
     def test_another_network_is_refused(
         self, finished: Path, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert pretrain.main(small(tmp_path, f"--init={finished}", "--r3d.width=3")) == 2
-        assert "its encoders are others" in capsys.readouterr().err
-        assert pretrain.main(small(tmp_path, f"--init={tmp_path}")) == 2
-        assert "is no training run" in capsys.readouterr().err
+        assert pretrain.main(small(tmp_path, f"--init_from={finished}", "--r3d.width=3")) == 2
+        assert "its encoders differ" in capsys.readouterr().err
+        assert pretrain.main(small(tmp_path, f"--init_from={tmp_path}")) == 2
+        assert "is not a training run" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_other_settings_when_it_is_told_to(
@@ -159,7 +159,7 @@ def test_a_run_goes_on_with_other_settings_when_it_is_told_to(
 ) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "copy"))
     assert pretrain.main(small(out, "--optim.lr=0.5", "--steps=7", "--resume=anyway")) == 0
-    assert "resumed with optim.lr 0.5, where it was 0.002" in capsys.readouterr().out
+    assert "resumed with optim.lr 0.5 (was 0.002)" in capsys.readouterr().out
     assert [line["step"] for line in lines(out)] == [1, 2, 3, 4, 5, 6, 7]
 
 

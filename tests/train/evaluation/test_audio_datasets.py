@@ -81,19 +81,19 @@ class TestReadFolds:
         [
             ("", "has no column filename, fold, target"),
             ("filename,fold\n", "has no column target"),
-            ("filename,fold,target\n", "names no sound"),
-            ("filename,fold,target\n1-0-A.wav,7,0\n1-0-B.wav,7,0\n", r"meta2.csv: has fold 7 alone; one teaches"),
-            ("filename,fold,target\n1-0-A.wav,one,0\n", r"meta2.csv:2: fold 'one' is no whole number"),
-            ("filename,fold,target\n1-0-A.wav,-1,0\n", "fold '-1' is no whole number"),
-            ("filename,fold,target\n1-0-A.wav\n", "fold '' is no whole number"),
+            ("filename,fold,target\n", "lists no sound"),
+            ("filename,fold,target\n1-0-A.wav,7,0\n1-0-B.wav,7,0\n", r"meta2.csv: has fold 7 only; at least two"),
+            ("filename,fold,target\n1-0-A.wav,one,0\n", r"meta2.csv:2: fold 'one' is not an integer"),
+            ("filename,fold,target\n1-0-A.wav,-1,0\n", "fold '-1' is not an integer"),
+            ("filename,fold,target\n1-0-A.wav\n", "fold '' is not an integer"),
             ("filename,fold,target\n1-0-A.wav,1,\n", r":2: 1-0-A.wav has no label"),
-            ("filename,fold,target\n,1,0\n", "'' is no file within"),
+            ("filename,fold,target\n,1,0\n", "'' is not a file in"),
             ("filename,fold,target\nnot.wav,1,0\n", r":2: .*not.wav is missing; fetch it"),
-            ("filename,fold,target\n../meta.csv,1,0\n", "'../meta.csv' is no file within"),
-            ("filename,fold,target\n1/../../meta.csv,1,0\n", "is no file within"),
-            ("filename,fold,target\n/etc/hostname,1,0\n", "'/etc/hostname' is no file within"),
+            ("filename,fold,target\n../meta.csv,1,0\n", "'../meta.csv' is not a file in"),
+            ("filename,fold,target\n1/../../meta.csv,1,0\n", "is not a file in"),
+            ("filename,fold,target\n/etc/hostname,1,0\n", "'/etc/hostname' is not a file in"),
             ("filename,fold,target\n1-0-A.wav,1,0\n./1-0-A.wav,2,0\n", "names .*1-0-A.wav more than once"),
-            ('filename,fold,target\n"1-0-A.wav,1,0\n', "is no CSV"),
+            ('filename,fold,target\n"1-0-A.wav,1,0\n', "is not a CSV"),
         ],
     )
     def test_what_cannot_be_is_refused_with_its_place(self, text: str, message: str, esc: Path) -> None:
@@ -203,7 +203,7 @@ class TestReadScenes:
     def test_a_name_that_has_no_label_is_named(self, scenes: Path, name: str) -> None:
         (scenes / "scenes_stereo" / "scenes_stereo" / name).write_bytes(b"")
 
-        with pytest.raises(AnnotationError, match=rf"{name}: is not called by a label and two digits"):
+        with pytest.raises(AnnotationError, match=rf"{name}: is not named by a label and two digits"):
             audio_datasets.read_scenes(scenes)
 
 
@@ -219,10 +219,10 @@ class TestReadList:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "names no sound"),
+            ("", "lists no sound"),
             ("audio/1-0-A.wav\n", r"train.txt:1: audio/1-0-A.wav has no label"),
             ("\naudio/none.wav bus\n", r"train.txt:2: .*none.wav is missing"),
-            ("../secret.wav bus\n", "is no file within"),
+            ("../secret.wav bus\n", "is not a file in"),
             ("audio/1-0-A.wav bus\naudio/1-0-A.wav bus\n", "more than once"),
         ],
     )

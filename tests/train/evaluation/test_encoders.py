@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from kinetics_sounds import stream, train
 from kinetics_sounds.errors import RunError, ShardError
 from kinetics_sounds.media import mel
-from kinetics_sounds.train.evaluation.encoders import RawClip
+from kinetics_sounds.train import RawClip
 
 
 def raw(**more: Any) -> RawClip:
@@ -63,7 +63,7 @@ def test_a_checkpoints_own_folder_is_no_other_checkpoint(finished: Path) -> None
 
     assert first.checkpoint is None
     assert torch.equal(first.video.conv1[0].weight, train.load(finished, None).video.conv1[0].weight)
-    with pytest.raises(RunError, match="is a checkpoint already, and 'step-00000004' is another"):
+    with pytest.raises(RunError, match="is a checkpoint; to select 'step-00000004', give"):
         train.load(path, "step-00000004")
 
 
@@ -157,7 +157,7 @@ def test_a_window_of_the_sound_is_cut() -> None:
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=rf"^{tmp_path}: is no training run .*give the --out of a ks-train"):
+    with pytest.raises(RunError, match=rf"^{tmp_path}: is not a training run .*give the --out of a ks-train"):
         train.load(tmp_path)
 
 
@@ -171,7 +171,7 @@ def test_a_checkpoint_outside_of_a_run_is_refused(finished: Path, tmp_path: Path
     lost.mkdir(parents=True)
     (lost / "state.json").write_bytes((finished / "checkpoints" / "step-00000006" / "state.json").read_bytes())
 
-    with pytest.raises(RunError, match=rf"^{tmp_path}: is no training run"):
+    with pytest.raises(RunError, match=rf"^{tmp_path}: is not a training run"):
         train.load(lost)
 
 
@@ -196,3 +196,12 @@ def test_importing_the_trainer_does_not_import_torch() -> None:
     code = "import sys, kinetics_sounds.train as train; print(train.load.__name__, 'torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "load False\n"
+
+
+def test_the_package_offers_raw_clip_without_importing_torch_before() -> None:
+    code = "import sys, kinetics_sounds.train as t; print('torch' in sys.modules, t.RawClip.__name__, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False", "RawClip", "True"]
+    with pytest.raises(AttributeError, match="has no attribute 'Raw'"):
+        getattr(train, "Raw")  # noqa: B009 - the name that mypy would refuse

@@ -32,7 +32,7 @@ def test_an_empty_split_is_refused_before_the_work_begins(finished: Path, split:
     empty = dataclasses.replace(split, key_N=split.key_N[:0])
     loading = Loading(workers=0, device=torch.device("cpu"))
 
-    with pytest.raises(ShardError, match=r"'train' of the set of tiny holds no sample; name another with --on_split"):
+    with pytest.raises(ShardError, match=r"'train' of the set of tiny has no samples; choose another with --on_split"):
         features.extract(load(finished), empty, clips=1, batch=4, loading=loading)
 
 

@@ -17,7 +17,7 @@ def found(scores: dict[str, float]) -> dict[str, Any]:
 def test_an_interval_stands_beside_its_score_and_not_on_lines_of_its_own() -> None:
     scores = {"top1": 50.0, "top1_low": 25.0, "top1_high": 66.666, "top1_chance": 3.125, "c": 5e-5}
 
-    lines = results.told(found(scores), Path("out")).splitlines()
+    lines = results.format_scores(found(scores), Path("out")).splitlines()
 
     assert lines == [
         "svm of last on 6 clips of test:",
@@ -26,6 +26,36 @@ def test_an_interval_stands_beside_its_score_and_not_on_lines_of_its_own() -> No
         "  c                              5e-05",
         "results: out/results.json",
     ]
+
+
+def test_several_probes_share_one_table() -> None:
+    knn, svm = found({"top1": 50.0, "top1_low": 25.0, "top1_high": 75.0}), found({"top1": 40.0})
+
+    lines = results.format_table([(knn | {"probe": "knn"}, Path("out/knn")), (svm, Path("out/svm"))]).splitlines()
+
+    assert lines == [
+        "knn, svm of last on 6 clips of test:",
+        "  knn top1                       50.00  95%: 25.00 to 75.00",
+        "  svm top1                       40.00",
+        "results: out/knn/results.json",
+        "results: out/svm/results.json",
+    ]
+
+
+@pytest.mark.parametrize(("chance", "shown"), [(100.0, False), (100 * 5 / 6, True)])
+def test_top5_of_five_classes_or_fewer_is_not_shown(chance: float, shown: bool) -> None:
+    scores = {
+        "top1": 50.0,
+        "video_top5": 100.0,
+        "video_top5_low": 100.0,
+        "video_top5_high": 100.0,
+        "top5_chance": chance,
+    }
+
+    text = results.format_scores(found(scores), Path("out"))
+
+    assert ("video_top5" in text, "top5_chance" in text) == (shown, shown)
+    assert "top1  " in text
 
 
 def test_what_a_strangers_set_says_is_no_formula_in_the_table(tmp_path: Path) -> None:
@@ -46,7 +76,7 @@ def test_what_a_strangers_set_says_is_no_formula_in_the_table(tmp_path: Path) ->
 
 
 def test_a_score_that_is_called_low_and_bounds_nothing_has_its_own_line() -> None:
-    assert "  tide_low                        1.00" in results.told(found({"tide_low": 1.0}), Path("out"))
+    assert "  tide_low                        1.00" in results.format_scores(found({"tide_low": 1.0}), Path("out"))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_two_ranks_share_the_videos(classified: Path, shards: Path, monkeypatch:
 
 
 def test_a_run_without_a_classifier_has_nobody_to_vote(finished: Path, shards: Path) -> None:
-    with pytest.raises(RunError, match=r"its method \(Avcl\) has no classifier, so no clip can vote"):
+    with pytest.raises(RunError, match=r"its method \(Avcl\) has no classifier, so clips cannot vote"):
         votes.clip_logits(load(finished), open_split(shards, "test"), clips=1, batch=2, loading=LOADING)
 
 

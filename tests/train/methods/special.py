@@ -5,7 +5,7 @@
 SMALL        settings of the method that make it small, and learn the same on any number of ranks: `{"dim": 8}`
 TINY         those that the trainer is given otherwise, on 12 samples in batches of 4: `{"queue": 4}`
 BUFFERS      numbers that its buffers are filled with before it learns
-BEGINS_WITH  the method from whose run it begins (`--init`)
+BEGINS_WITH  the method from whose run it begins (`--init_from`)
 """
 
 import functools

@@ -192,11 +192,11 @@ class TestCgraLayer:
 
     @pytest.mark.parametrize("layer", ["conv3", "conv4"])
     def test_an_encoder_that_tells_no_maps_is_refused(self, layer: Literal["conv3", "conv4"]) -> None:
-        with pytest.raises(ValueError, match=f"Pixels tells no maps of its layers: cgra_layer {layer} needs them"):
+        with pytest.raises(ValueError, match=f"Pixels provides no maps of its layers: cgra_layer {layer} needs them"):
             model(avcl.Settings(cgra_layer=layer))
 
     def test_nothing_at_all_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="nothing to learn"):
+        with pytest.raises(ValueError, match="there is no loss"):
             model(avcl.Settings(cgra_layer="off", lambda_self=0))
 
     @pytest.mark.parametrize(("layer", "columns"), [("pool", 48), ("conv5+pool", 48), ("conv3", 60)])
@@ -308,7 +308,7 @@ def test_encoders_of_different_width_are_refused() -> None:
 
 
 def test_two_losses_without_weight_are_refused() -> None:
-    with pytest.raises(ValueError, match="nothing to learn"):
+    with pytest.raises(ValueError, match="there is no loss"):
         model(avcl.Settings(lambda_cor=0, lambda_self=0))
 
 

@@ -159,7 +159,7 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_one_sample_cannot_be_told_from_others() -> None:
-    with pytest.raises(ValueError, match="the split has one sample"):
+    with pytest.raises(ValueError, match="the split has a single sample"):
         method(DATA._replace(samples=1))
 
 

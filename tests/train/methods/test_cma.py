@@ -1,5 +1,6 @@
 """CMA: its positives and negatives, its terms, what it begins with, and what it says of its memory."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -160,7 +161,7 @@ def test_a_model_for_evaluation_has_neither_banks_nor_positives() -> None:
 def test_it_cannot_begin_without_memory() -> None:
     made = method(mined=False)
     made.memory().partition.zero_()
-    with pytest.raises(RunError, match="begins with the memory banks of an AVID run; give it with --init"):
+    with pytest.raises(RunError, match="needs the memory banks of an AVID run; give one with --init_from"):
         made.on_epoch(Moment(seed=0, step=0, epoch=0), LABELS)
 
 
@@ -173,7 +174,7 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_more_positives_than_there_are_samples_are_refused() -> None:
-    with pytest.raises(ValueError, match="19 positives and a negative of each sample are not to be had of 20"):
+    with pytest.raises(ValueError, match="19 positives and a negative per sample need more than 20"):
         method(positives=19)
 
 
@@ -187,7 +188,7 @@ def pretrained(small: Argv, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def argv(small: Argv, out: Path, init: Path, *more: str) -> list[str]:
     sizes = ("negatives=4", "negatives_within=2", "hidden=8", "dim=8", "positives=3", "mine_every=1")
-    return small(out, "--method=cma", f"--init={init}", *(f"--cma.{each}" for each in sizes), *more)
+    return small(out, "--method=cma", f"--init_from={init}", *(f"--cma.{each}" for each in sizes), *more)
 
 
 def test_it_goes_on_with_networks_banks_and_partition_of_an_avid_run(
@@ -233,7 +234,7 @@ def test_as_many_samples_of_another_set_are_refused(
     (other / "run.json").write_text(json.dumps({**facts, what: "0123456789abcdef"}))
 
     assert pretrain.main(argv(small, tmp_path / "run", other)) == 2
-    said = f"its memory banks are of other samples, or of a set that was packed otherwise ({what} 0123"
+    said = f"its memory banks belong to other samples, or to shards packed differently ({what} 0123"
     assert said in capsys.readouterr().err
 
 
@@ -243,21 +244,21 @@ def test_a_checkpoint_that_lies_in_no_run_is_refused(
     alone = Path(shutil.copytree(pretrained / "checkpoints" / "step-00000006", tmp_path / "alone" / "a" / "b"))
 
     assert pretrain.main(argv(small, tmp_path / "run", alone)) == 2
-    assert "lies in no run; give the run's folder" in capsys.readouterr().err
+    assert "is not inside a run folder; give that folder" in capsys.readouterr().err
 
 
 def test_another_temperature_than_the_partitions_is_refused(
     small: Argv, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pretrain.main(argv(small, tmp_path, pretrained, "--cma.temperature=0.5")) == 2
-    assert "its partition is of the temperature 0.07; give --cma.temperature 0.07" in capsys.readouterr().err
+    assert "its partition belongs to temperature 0.07; give --cma.temperature 0.07" in capsys.readouterr().err
 
 
 def test_another_input_than_the_memorys_is_told(
     small: Argv, pretrained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert pretrain.main(argv(small, tmp_path, pretrained, "--steps=1", "--clip_and_mel.subtract_clip_mean=false")) == 0
-    assert "--clip_and_mel.subtract_clip_mean False: the run of --init has True" in caplog.text
+    assert "--clip_and_mel.subtract_clip_mean False: the run of --init_from has True" in caplog.text
 
 
 def test_bench_begins_with_the_run_too(
@@ -265,8 +266,8 @@ def test_bench_begins_with_the_run_too(
 ) -> None:
     words = argv(small, tmp_path, pretrained, "--seconds=0.1")
     assert pretrain.main(["bench", *words]) == 0
-    assert pretrain.main(["bench", *(word for word in words if not word.startswith("--init"))]) == 2
-    assert "begins with the memory banks of an AVID run; give it with --init" in capsys.readouterr().err
+    assert pretrain.main(["bench", *(word for word in words if not word.startswith("--init_from"))]) == 2
+    assert "needs the memory banks of an AVID run; give one with --init_from" in capsys.readouterr().err
 
 
 def test_a_run_without_banks_is_refused(
@@ -279,9 +280,9 @@ def test_a_run_without_banks_is_refused(
 def test_it_cannot_begin_without_init(
     small: Argv, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word for word in argv(small, tmp_path, pretrained) if not word.startswith("--init")]
+    words = [word for word in argv(small, tmp_path, pretrained) if not word.startswith("--init_from")]
     assert pretrain.main(words) == 2
-    assert "begins with the memory banks of an AVID run; give it with --init" in capsys.readouterr().err
+    assert "needs the memory banks of an AVID run; give one with --init_from" in capsys.readouterr().err
 
 
 def test_a_killed_run_goes_on_with_the_positives_that_it_had_mined(
@@ -312,6 +313,11 @@ def killed_once_saved(argv: list[str]) -> None:
             assert time.monotonic() < until
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with contextlib.suppress(ProcessLookupError):  # its ranks hold the folder's lock until they are gone
+            while time.monotonic() < until:
+                os.killpg(process.pid, 0)
+                time.sleep(0.01)
     for later in (out / "checkpoints").iterdir():
         if later != first:  # it may have come a little further
             shutil.rmtree(later)

@@ -161,10 +161,10 @@ def test_the_predictors_rate_is_fixed_where_the_others_follow_a_warm_up_and_a_co
         name="adam",
         lr=2e-4,
         schedule="cosine",
-        final_share=0.5,
+        min_lr_ratio=0.5,
         warmup_steps=9,
         schedules={"predictors.*": "fixed"},
-        factors={"predictors.*": 10.0},
+        lr_multipliers={"predictors.*": 10.0},
     )
     made = method()
     optimizer = make_optimizer(made, optim)

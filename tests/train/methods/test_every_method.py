@@ -23,7 +23,7 @@ def test_it_learns_and_goes_on_from_a_checkpoint_exactly(
     argv = small(run, "--save_every=3", *options(method))
     if before := special(method).begins_with:
         assert pretrain.main(small(tmp_path / before, *options(before))) == 0
-        argv.append(f"--init={tmp_path / before}")
+        argv.append(f"--init_from={tmp_path / before}")
     assert pretrain.main(argv) == 0
     last = run / "checkpoints" / "step-00000006"
     made = {path.name: path.read_bytes() for path in last.glob("*.safetensors")}

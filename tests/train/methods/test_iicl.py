@@ -224,7 +224,7 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any], said: str
 
 def test_encoders_that_do_not_fit_are_refused() -> None:
     data = Data(classes=2, samples=20)
-    with pytest.raises(ValueError, match="tells no maps of its layers"):
+    with pytest.raises(ValueError, match="provides no maps of its layers"):
         iicl.build(iicl.Settings(), video=Flat(), audio=Flat(), data=data)
     with pytest.raises(ValueError, match="give encoders of the same width"):
         iicl.build(iicl.Settings(attention=False), video=Flat(6), audio=Flat(5), data=data)

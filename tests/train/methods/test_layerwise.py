@@ -121,7 +121,7 @@ def test_encoders_stay_as_they_are_to_the_bit(modality: Any, shared: bool) -> No
         ({"layers": "conv2,conv9"}, "R3D has no layer conv9; it has: conv1, conv2, conv3, conv4, conv5"),
         ({"layers": "conv2,conv2"}, "layers 'conv2,conv2' must be names, each once"),
         ({"layers": " ,"}, "must be names"),
-        ({"classes": 1}, "there is nothing to tell apart"),
+        ({"classes": 1}, "nothing to classify"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: dict[str, Any], complaint: str) -> None:

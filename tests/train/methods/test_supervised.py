@@ -104,7 +104,7 @@ def test_a_gate_of_ones_is_no_gate() -> None:
         ({"hidden": 0}, "hidden must be at least 1"),
         ({"dropout": 1.0}, "dropout from 0 to below 1"),
         ({"gate": True, "modalities": "video"}, "a gate needs both modalities, not video alone"),
-        ({"classes": 1}, "there is nothing to tell apart"),
+        ({"classes": 1}, "nothing to classify"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, Any], complaint: str) -> None:

@@ -55,7 +55,7 @@ def trained(small: Argv, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_modality_has_its_own_network_of_the_papers_size() -> None:
-    made = build.outline(settings.read_settings([*PAPER, "--avid_r2plus1d.depth=10"]), Data(2, 12))
+    made = build.build_meta(settings.read_settings([*PAPER, "--avid_r2plus1d.depth=10"]), Data(2, 12))
 
     counts = [sum(each.numel() for each in side.parameters()) for side in (made.video, made.audio)]
     assert (type(made.video), type(made.audio)) == (AvidR2Plus1D, Conv2D)
@@ -202,7 +202,7 @@ def test_it_is_fine_tuned_from_its_weights(trained: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile looks at it itself
-@pytest.mark.parametrize("how", ["--compile", "--recompute", "--channels_last=false"])
+@pytest.mark.parametrize("how", ["--compile", "--activation_checkpointing", "--channels_last=false"])
 def test_compiled_or_computed_again_it_learns_the_same(
     how: str, small: Argv, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -444,7 +444,7 @@ def test_a_depth_that_avid_has_not_is_refused() -> None:
 
 
 def test_a_module_without_a_width_is_no_backbone() -> None:
-    with pytest.raises(ValueError, match="Flatten is no backbone: set its attribute dim"):
+    with pytest.raises(ValueError, match="Flatten is not a backbone: set its attribute dim"):
         feature_width(nn.Flatten())
 
 

@@ -49,7 +49,7 @@ def test_all_others_are_the_most_that_can_be_mined() -> None:
 
     assert mining.mine(video, audio, criterion="min", count=3).tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
     for count in (0, 4):
-        with pytest.raises(ValueError, match=f"{count} positives of each sample are not to be had among 4"):
+        with pytest.raises(ValueError, match=f"{count} positives per sample are not available among 4"):
             mining.mine(video, audio, criterion="min", count=count)
 
 

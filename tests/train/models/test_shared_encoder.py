@@ -17,7 +17,7 @@ from kinetics_sounds.train.distributed.sync_batch_norm import convert_sync_batch
 from kinetics_sounds.train.engine import build, checkpoint
 from kinetics_sounds.train.engine.build import ModelBundle
 from kinetics_sounds.train.interface import Batch, Data
-from kinetics_sounds.train.models.activation_checkpointing import recompute
+from kinetics_sounds.train.models.activation_checkpointing import checkpoint_activations
 from kinetics_sounds.train.models.backbones import tied_copy
 
 from ..batches import MOMENT, as_batch
@@ -94,7 +94,7 @@ def test_in_evaluation_each_modality_is_encoded_as_by_a_separate_encoder_of_the_
         if how == "synchronised":
             convert_sync_batchnorm(shared[name])
         if how == "recomputed":
-            recompute(shared[name])
+            checkpoint_activations(shared[name])
     rng = torch.Generator().manual_seed(1)
 
     def passed(mean: float) -> Tensor:
@@ -248,8 +248,8 @@ def test_an_old_run_opens_with_its_one_set_of_statistics_and_it_is_told(
     assert_same(buffers(encoders.audio), buffers(encoders.video))
     [record] = caplog.records
     assert record.getMessage() == (
-        f"{old / 'checkpoints' / 'step-00000002'}: {MIXED} (kinetics-sounds 0.1.0), so each is evaluated with a mixture; "
-        "some hundred steps more of ks-train tell them apart"
+        f"{old / 'checkpoints' / 'step-00000002'}: {MIXED} (kinetics-sounds 0.1.0), so evaluation uses a mixture; "
+        "a few hundred more steps of ks-train separate them"
     )
     caplog.clear()
     load(trained)
@@ -269,7 +269,7 @@ def test_an_old_run_goes_on_and_its_statistics_come_apart(
 def test_an_old_run_is_told_of_where_another_begins_with_its_weights(
     old: Path, small: Argv, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert pretrain.main(small(tmp_path / "out", SHARED[1], f"--init={old}", "--steps=1")) == 0
+    assert pretrain.main(small(tmp_path / "out", SHARED[1], f"--init_from={old}", "--steps=1")) == 0
 
     assert [record.levelno for record in caplog.records if MIXED in record.getMessage()] == [logging.WARNING]
 
@@ -279,7 +279,7 @@ def test_two_encoders_are_not_taken_for_one(small: Argv, tmp_path: Path, capsys:
     two = tmp_path / "two"
     assert pretrain.main(small(two, SHARED[1], "--steps=1")) == 0
 
-    assert pretrain.main(small(tmp_path / "one", *SHARED, f"--init={two}", "--steps=1")) == 2
+    assert pretrain.main(small(tmp_path / "one", *SHARED, f"--init_from={two}", "--steps=1")) == 2
 
     path = two / "checkpoints" / "step-00000001"
     assert (
@@ -291,7 +291,7 @@ def test_two_encoders_are_not_taken_for_one(small: Argv, tmp_path: Path, capsys:
 def test_one_encoders_weights_may_begin_two(trained: Path, small: Argv, tmp_path: Path) -> None:
     out = tmp_path / "out"
     still = ("--optim.lr=0", "--optim.weight_decay=0", "--steps=1")
-    assert pretrain.main(small(out, SHARED[1], f"--init={trained}", *still)) == 0
+    assert pretrain.main(small(out, SHARED[1], f"--init_from={trained}", *still)) == 0
 
     found = load_file(out / "checkpoints" / "step-00000001" / "model.safetensors")
     before = load_file(trained / "checkpoints" / "step-00000002" / "model.safetensors")

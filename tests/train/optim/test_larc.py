@@ -29,7 +29,7 @@ def test_each_group_is_adapted_by_its_own_rate() -> None:
     for parameter in model.parameters():
         nn.init.constant_(parameter, 5.0)
         parameter.grad = torch.tensor([[0.02]])
-    optim = Optim(momentum=0.0, lr=0.1, weight_decay=0.0, larc=1e-3, factors={"fast.*": 10.0})
+    optim = Optim(momentum=0.0, lr=0.1, weight_decay=0.0, larc=1e-3, lr_multipliers={"fast.*": 10.0})
     make_optimizer(model, optim).step()
 
     moved = {name: 5 - parameter.item() for name, parameter in model.named_parameters()}

@@ -31,7 +31,7 @@ def test_cosine_is_half_way_down_at_half_time(step: int, share: float) -> None:
 
 @pytest.mark.parametrize(("step", "share"), [(4, 1), (54, 0.55), (104, 0.1), (200, 0.1)])
 def test_cosine_ends_at_its_final_share(step: int, share: float) -> None:
-    assert learning_rate(step, **COSINE, final_share=0.1) == pytest.approx(share)
+    assert learning_rate(step, **COSINE, min_lr_ratio=0.1) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(("step", "share"), [(4, 1), (51, 1), (52, 0.5), (77, 0.5), (78, 0.25), (104, 0.25)])
@@ -73,8 +73,8 @@ def test_warm_up_may_fill_the_whole_run() -> None:
 def test_rate_lies_between_zero_and_base_and_scales_with_it(
     step: int, base: float, warmup: int, rest: int, kind: Literal["constant", "cosine"], final: float
 ) -> None:
-    rate = learning_rate(step, base=base, steps=warmup + rest, warmup_steps=warmup, kind=kind, final_share=final)
-    unit = learning_rate(step, base=1, steps=warmup + rest, warmup_steps=warmup, kind=kind, final_share=final)
+    rate = learning_rate(step, base=base, steps=warmup + rest, warmup_steps=warmup, kind=kind, min_lr_ratio=final)
+    unit = learning_rate(step, base=1, steps=warmup + rest, warmup_steps=warmup, kind=kind, min_lr_ratio=final)
 
     assert 0 <= rate <= base * (1 + 1e-12)
     assert rate == pytest.approx(base * unit)

@@ -92,7 +92,7 @@ class TestGroups:
 
     def test_the_last_pattern_that_fits_names_the_factor(self) -> None:
         model = net()
-        optimizer = make_optimizer(model, Optim(lr=0.1, factors={"2.*": 10.0, "*.bias": 0.5}))
+        optimizer = make_optimizer(model, Optim(lr=0.1, lr_multipliers={"2.*": 10.0, "*.bias": 0.5}))
         set_rates(optimizer, {"constant": 0.01})
         assert {name: round(rate, 9) for name, rate in by_name(model, optimizer).items()} == {
             "0.weight": 0.01,
@@ -105,7 +105,7 @@ class TestGroups:
 
     def test_biases_and_norms_have_a_rate_of_their_own_but_where_a_pattern_fits(self) -> None:
         model = net()
-        found = by_name(model, make_optimizer(model, Optim(lr=0.1, one_dimensional=0.5, factors={"2.*": 10.0})))
+        found = by_name(model, make_optimizer(model, Optim(lr=0.1, one_dimensional=0.5, lr_multipliers={"2.*": 10.0})))
 
         assert {name: round(rate, 9) for name, rate in found.items()} == {
             "0.weight": 0.1,
@@ -117,11 +117,11 @@ class TestGroups:
         }
 
     def test_a_pattern_that_fits_nothing_is_told(self) -> None:
-        with pytest.raises(ValueError, match=r"no parameter's name fits 'predictor\.\*'; the first is '0.weight'"):
-            make_optimizer(net(), Optim(factors={"predictor.*": 10.0}))
+        with pytest.raises(ValueError, match=r"no parameter name matches 'predictor\.\*'; the first is '0.weight'"):
+            make_optimizer(net(), Optim(lr_multipliers={"predictor.*": 10.0}))
 
     def test_a_pattern_of_schedules_that_fits_nothing_is_told(self) -> None:
-        with pytest.raises(ValueError, match=r"optim\.schedules: no parameter's name fits 'predictor\.\*'"):
+        with pytest.raises(ValueError, match=r"optim\.schedules: no parameter name matches 'predictor\.\*'"):
             make_optimizer(net(), Optim(schedules={"predictor.*": "constant"}))
 
     def test_the_last_pattern_that_fits_names_the_schedule_and_factors_and_decay_stay_what_they_are(self) -> None:
@@ -131,7 +131,7 @@ class TestGroups:
             lr=0.1,
             schedule="cosine",
             schedules={"*": "multistep", "0.*": "cosine", "2.*": "constant", "1.*": "cosine"},
-            factors={"2.*": 10.0},
+            lr_multipliers={"2.*": 10.0},
             milestones=(0.5,),
             weight_decay=0.01,
             decay_all=False,
@@ -168,7 +168,7 @@ class TestGroups:
     @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lars"])
     def test_a_saved_state_comes_back_to_the_parameters_it_was_of(self, name: Any, tmp_path: Path) -> None:
         """Groups number the parameters in another order than the model does."""
-        how = Optim(name=name, lr=0.1, decay_all=False, factors={"0.bias": 2.0})
+        how = Optim(name=name, lr=0.1, decay_all=False, lr_multipliers={"0.bias": 2.0})
         models = [net(), net()]
         first, second = (make_optimizer(model, how) for model in models)
 
@@ -192,11 +192,11 @@ class TestGroups:
     "wrong",
     [
         {"lr": -1.0},
-        {"factors": {"*": -1.0}},
+        {"lr_multipliers": {"*": -1.0}},
         {"one_dimensional": -1.0},
         {"beta2": 1.0},
-        {"cut": 1.0},
-        {"final_share": 2.0},
+        {"factor": 1.0},
+        {"min_lr_ratio": 2.0},
         {"patience": -1},
         {"milestones": (0.5, 1.0)},
         {"milestones": (0.0,)},
@@ -226,7 +226,7 @@ class TestRates:
                 Optim(**how)
 
     def test_multistep_is_multiplied_with_the_cut_at_its_milestones(self) -> None:
-        how = Optim(lr=1.0, schedule="multistep", milestones=(0.5, 0.75), cut=0.5)
+        how = Optim(lr=1.0, schedule="multistep", milestones=(0.5, 0.75), factor=0.5)
         found = [rates(how, step, steps=8, plateau=Plateau())["multistep"] for step in range(8)]
         assert found == [1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
@@ -239,7 +239,7 @@ class TestRates:
         assert found == pytest.approx({"constant": 0.1, "plateau": 0.001, "cosine": 0.05, "multistep": 0.01})
 
     def test_a_plateau_ends_at_its_least_rate_but_a_warm_up_below_it_is_left(self) -> None:
-        how = Optim(lr=0.1, schedule="plateau", least_lr=0.05, warmup_steps=9)
+        how = Optim(lr=0.1, schedule="plateau", min_lr=0.05, warmup_steps=9)
         assert rates(how, 9, steps=10, plateau=Plateau(cuts=2)) == {"plateau": 0.05}
         assert rates(how, 0, steps=10, plateau=Plateau(cuts=2)) == {"plateau": pytest.approx(0.01)}
 

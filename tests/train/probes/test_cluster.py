@@ -169,7 +169,7 @@ class TestProbe:
             assert set(judge(one).values()) == {100}
 
     def test_it_needs_no_fitted_split_and_at_least_one_cluster_and_restart(self) -> None:
-        assert not cluster.FITS
+        assert not cluster.NEEDS_TRAIN_FEATURES
         for name in ("clusters", "restarts"):
             with pytest.raises(ValueError, match=f"--cluster.{name} 0: must be at least 1"):
                 cluster.Settings(**{name: 0})

@@ -99,9 +99,9 @@ def test_hit_share_is_the_share_of_tie_orders_with_the_item_in_the_first_five(
 def test_a_probe_says_whether_it_needs_a_fitted_split(probe: ModuleType, fits: bool) -> None:
     some = blobs(0)
 
-    assert fits == probe.FITS
+    assert fits == probe.NEEDS_TRAIN_FEATURES
     if fits:
-        with pytest.raises(ValueError, match="pass the features to fit"):
+        with pytest.raises(ValueError, match="needs the features of a split to fit on"):
             probe.evaluate(some, None, probe.Settings())
     else:
         assert probe.evaluate(some, None, probe.Settings()) == probe.evaluate(some, blobs(1), probe.Settings())
@@ -120,7 +120,7 @@ class TestHits:
         score_NC = torch.tensor([[1.0, 2.0]])
         score_NC[0, place] = torch.nan
 
-        with pytest.raises(ValueError, match=r"scores are not numbers \(NaN\)"):
+        with pytest.raises(ValueError, match=r"scores are NaN"):
             topk_hits(score_NC, torch.tensor([[True, False]]), k=1)
 
     def test_a_class_that_was_not_taught_may_score_minus_infinity(self) -> None:
@@ -388,7 +388,7 @@ class TestKnn:
 
     def test_votes_that_are_no_numbers_are_refused(self) -> None:
         """Float32 takes so small a temperature for 0, and 0 / 0 is no number."""
-        with pytest.raises(ValueError, match=r"not numbers \(NaN\)"):
+        with pytest.raises(ValueError, match=r"scores are NaN"):
             self.top1(temperature=1e-60)
 
 
@@ -512,3 +512,19 @@ class TestCrossmodal:
             bounds = [metrics[f"video_to_audio_{name}_{end}"] for end in ("low", "high")]
             assert bounds == pytest.approx(bootstrap_ci(torch.tensor(values, dtype=torch.float64)))
         assert not any(name.startswith(("r1_chance_", "map_chance_")) for name in metrics)
+
+
+def test_neighbours_are_the_nearest_of_the_other_modality_nearest_first() -> None:
+    """Sound 1 points where picture 0 does, and sound 2 half way to it; sound 0 points away from all."""
+    pictures = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
+    sounds = [[0.0, -1.0], [2.0, 0.0], [1.0, 1.0]]
+
+    first, _, last = crossmodal.neighbours(features(pictures, sounds), count=2)
+
+    assert [row for row, _ in first.sounds] == [1, 2]
+    assert [cosine for _, cosine in first.sounds] == pytest.approx([1.0, math.sqrt(0.5)])
+    assert last.row == 2
+    assert {row for row, _ in last.pictures} == {0, 1}
+    assert [each.row for each in crossmodal.neighbours(features(pictures, sounds), queries=2)] == [0, 1]
+    with pytest.raises(ValueError, match="video 2, audio 3"):
+        crossmodal.neighbours(features(pictures, [[1.0, 0, 0]] * 3))

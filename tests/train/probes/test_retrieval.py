@@ -183,8 +183,8 @@ class TestEverySplit:
         assert within == retrieve(on, fit)
 
     def test_it_needs_a_fitted_split_and_ranks_of_at_least_one(self) -> None:
-        assert retrieval.FITS
-        with pytest.raises(ValueError, match="pass the features to fit"):
+        assert retrieval.NEEDS_TRAIN_FEATURES
+        with pytest.raises(ValueError, match="needs the features of a split to fit on"):
             retrieval.evaluate(LINE, None, retrieval.Settings())
         with pytest.raises(ValueError, match=r"--retrieval\.ks \[0, 1\]: .* a rank is at least 1"):
             retrieval.Settings(ks=(0, 1))

@@ -1,10 +1,10 @@
-"""Random changes of what encoders see, one file each: drawn in a worker with the sample's own generator, done on the device.
+"""Augmentations, one module each: parameters are drawn in the worker, and applied on the device.
 
-A module has `MODALITY`, `PROBABILITY`, `DRAWS`, `draw(generator)` and `apply(inputs, draws_RK)`; its name is what a view's
-setting says. Parameters are CrissCross's (arXiv 2111.05329, and its code). Every frame of a clip is changed alike.
+A module has `MODALITY`, `PROBABILITY`, `DRAWS`, `draw(generator)` and `apply(inputs, draws_RK)`; its file name is its name in a
+view's options. Parameters follow CrissCross (arXiv 2111.05329, and its code). All frames of a clip are changed alike.
 
-Shape suffixes: R renderings (views of all samples), K numbers drawn, C channels, T time, H and W pixels; of a mel-spectrogram H
-is bands and W time.
+Shape suffixes: R renderings (views of all samples), K random numbers, C channels, T time, H and W pixels; for mel-spectrograms
+H is bands and W is time.
 """
 
 import functools
@@ -22,28 +22,28 @@ from ..clips import WORKER_AUGMENT
 
 
 class Augmentation(Protocol):
-    """A module of this package."""
+    """Interface of a module of this package."""
 
     MODALITY: str
-    """video: float (R, C, T, H, W) in [0, 1]; audio: a mel-spectrogram, float (R, H, W), in [0, 1] or standardised: 0 is
+    """video: float (R, C, T, H, W) in [0, 1]. audio: a mel-spectrogram, float (R, H, W), in [0, 1] or standardized; 0 is
     silence, or the mean."""
     PROBABILITY: float
-    """How often it is done."""
+    """Probability of applying it."""
     DRAWS: int
-    """How many numbers decide what it does."""
+    """Number of random values per rendering."""
 
     def draw(self, generator: np.random.Generator) -> Sequence[float]:
-        """These numbers, for one rendering."""
+        """Draw the random values of one rendering."""
         ...
 
     def apply(self, inputs: Tensor, draws_RK: Tensor) -> Tensor:
-        """All renderings changed, each by its own numbers."""
+        """Apply to all renderings, each with its own random values."""
         ...
 
 
 @functools.cache
 def find(text: str, *, modality: str) -> tuple[Augmentation, ...]:
-    """The augmentations that a comma-separated setting names, in its order; ValueError for a name of none of the modality."""
+    """Parse a comma-separated list of augmentations; raise ValueError for a name that the modality does not have."""
     there = {name: cast("Augmentation", plugins.load(__name__, name)) for name in plugins.names(__name__)}
     own = [name for name, each in there.items() if modality == each.MODALITY]
     valid = sorted([*own, *(WORKER_AUGMENT if modality == "video" else ())])
@@ -51,22 +51,22 @@ def find(text: str, *, modality: str) -> tuple[Augmentation, ...]:
     for word in words:
         if word not in there:
             raise ValueError(
-                f"no augmentation of {modality} is called {word!r}; there are: {', '.join(valid)}{plugins.nearest(word, valid)}"
+                f"unknown {modality} augmentation {word!r}; available: {', '.join(valid)}{plugins.nearest(word, valid)}"
             )
         if word not in own:
             raise ValueError(
-                f"{word} is an augmentation of {there[word].MODALITY}, not of {modality}, of which there are: {', '.join(valid)}"
+                f"{word} is an augmentation of {there[word].MODALITY}, not of {modality}; available: {', '.join(valid)}"
             )
     return tuple(there[word] for word in words)
 
 
 def draws_width(chosen: Sequence[Augmentation]) -> int:
-    """K: for each, whether it is done, and its own numbers."""
+    """Random values K per rendering: for each augmentation, whether to apply it, and its own values."""
     return sum(1 + each.DRAWS for each in chosen)
 
 
 def draw_all(chosen: Sequence[Augmentation], generator: np.random.Generator) -> Tensor:
-    """What decides one rendering: float32 (K,). Zeros would leave it as it is."""
+    """Draw all random values of one rendering: float32 (K,). Zeros mean no change."""
     numbers: list[float] = []
     for each in chosen:
         numbers += [float(generator.random() < each.PROBABILITY), *each.draw(generator)]
@@ -76,7 +76,7 @@ def draw_all(chosen: Sequence[Augmentation], generator: np.random.Generator) -> 
 def apply_all(
     chosen: Sequence[Augmentation], inputs: Tensor, draws_RK: Tensor, *, within: tuple[float, float] | None = None
 ) -> Tensor:
-    """The renderings (R, ...), changed by one after the other where it is to be done; each keeps them `within` these values."""
+    """Apply the augmentations in order to renderings (R, ...), each where drawn; clamp results to `within`."""
     first = 0
     for each in chosen:
         done_R, own_RK = draws_RK[:, first] > 0, draws_RK[:, first + 1 : first + 1 + each.DRAWS]
@@ -89,7 +89,7 @@ def apply_all(
 
 
 def square(inputs_RCTHW: Tensor, draws_RK: Tensor) -> Tensor:
-    """Which pixels a square covers whose side in pixels and two places, 0 to 1, were drawn: bool (R, 1, 1, H, W)."""
+    """Mask of a square, from its drawn side in pixels and position in [0, 1]: bool (R, 1, 1, H, W)."""
     covers = []
     for axis, place_R in ((3, draws_RK[:, 1]), (4, draws_RK[:, 2])):
         size = inputs_RCTHW.shape[axis]
@@ -101,5 +101,5 @@ def square(inputs_RCTHW: Tensor, draws_RK: Tensor) -> Tensor:
 
 
 def draw_square(generator: np.random.Generator) -> Sequence[float]:
-    """The side of CrissCross's square, 1 to 20 pixels, and where it lies: 0 is the first place, 1 the last."""
+    """Draw the square of CrissCross's cutout: side of 1 to 20 pixels, and position (0: first, 1: last)."""
     return [float(generator.integers(1, 21)), generator.random(), generator.random()]

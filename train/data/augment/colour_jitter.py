@@ -1,4 +1,4 @@
-"""Colour jitter: brightness, contrast and saturation by up to 40 %, hue by up to a fifth of the circle, in random order."""
+"""Color jitter: brightness, contrast and saturation by up to 40 %, hue by up to 0.2 of the circle, in random order."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,13 +12,13 @@ STEPS = 4
 
 
 def draw(generator: np.random.Generator) -> Sequence[float]:
-    """Factors of brightness, contrast and saturation, the turn of hue in circles, and which of them comes when."""
+    """Draw factors of brightness, contrast and saturation, the hue shift in turns, and the order."""
     factors = generator.uniform(1 - STRENGTH, 1 + STRENGTH, size=3)
     return [*factors, generator.uniform(-HUE, HUE), *map(float, generator.permutation(STEPS))]
 
 
 def apply(inputs_RCTHW: Tensor, draws_RK: Tensor) -> Tensor:
-    """As Pillow's enhancers do, but not rounded to 256 levels: contrast is about the mean luma of each frame."""
+    """Apply like Pillow's enhancers, but without rounding to 256 levels; contrast is about the mean luma of each frame."""
     steps: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (_brightness, _contrast, _saturation, _hue)
     for place in range(STEPS):
         which_R = draws_RK[:, STEPS + place]
@@ -47,7 +47,7 @@ def _saturation(inputs_RCTHW: Tensor, factor: Tensor) -> Tensor:
 
 
 def _hue(inputs_RCTHW: Tensor, turn: Tensor) -> Tensor:
-    """The same value and saturation, the hue turned by a share of the circle."""
+    """Shift the hue by a fraction of the circle, keeping value and saturation."""
     value, _ = inputs_RCTHW.max(dim=1, keepdim=True)
     chroma = value - inputs_RCTHW.amin(dim=1, keepdim=True)
     red, green, blue = torch.split(inputs_RCTHW, 1, dim=1)
@@ -62,7 +62,7 @@ def _hue(inputs_RCTHW: Tensor, turn: Tensor) -> Tensor:
 
 
 def _ramp(sixths: Tensor, shift: int) -> Tensor:
-    """How much of the chroma red (5), green (3) or blue (1) lacks at a hue in sixths of the circle: 0 to 1."""
+    """Fraction of the chroma that red (5), green (3) or blue (1) lacks at a hue in sixths of the circle: 0 to 1."""
     place = torch.remainder(sixths + shift, 6)
     return torch.minimum(place, 4 - place).clamp(0, 1)
 

@@ -1,4 +1,4 @@
-"""Grey: luma in place of red, green and blue (ITU-R BT.601)."""
+"""Grayscale: replace red, green and blue by luma (ITU-R BT.601)."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ MODALITY, PROBABILITY, DRAWS = "video", 0.2, 0
 
 
 def draw(generator: np.random.Generator) -> Sequence[float]:
-    """Nothing but whether."""
+    """Draw nothing."""
     return ()
 
 
 def apply(inputs_RCTHW: Tensor, draws_RK: Tensor) -> Tensor:
-    """0.299 R + 0.587 G + 0.114 B in all three channels."""
+    """Set all three channels to 0.299 R + 0.587 G + 0.114 B."""
     luma = 0.299 * inputs_RCTHW[:, :1] + 0.587 * inputs_RCTHW[:, 1:2] + 0.114 * inputs_RCTHW[:, 2:]
     return luma.expand_as(inputs_RCTHW)

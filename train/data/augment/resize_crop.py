@@ -1,9 +1,9 @@
-"""Random resize crop of a mel-spectrogram (BYOL-A): a piece of it, with zeros around, is stretched to its size.
+"""Random resize crop of a mel-spectrogram (BYOL-A): crop a padded spectrogram and resize it to its original size.
 
-The spectrogram lies in the middle of a canvas of zeros that is half as long again; the piece is 0.6 to 1.5 times as high and as
-long as the spectrogram, and no larger than the canvas. In BYOL-A's code, and in clip_and_log_mel, the spectrogram is
-standardised, so that zero is its mean; in clip_and_mel it is in [0, 1], and zero is silence. BYOL-A's bicubic aligns the centres
-of the corner pixels (`align_corners`), ours their edges.
+The spectrogram is centered on a canvas of zeros 1.5 times as long; the crop is 0.6 to 1.5 times as high and as long as the
+spectrogram, at most the canvas. In BYOL-A's code, and in clip_and_log_mel, the spectrogram is standardized, so zero is its
+mean; in clip_and_mel it is in [0, 1], and zero is silence. BYOL-A's bicubic interpolation aligns the centers of corner pixels
+(`align_corners`), ours their edges.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from torch import Tensor
 
 MODALITY, PROBABILITY, DRAWS = "audio", 1.0, 4
 CANVAS = (1.0, 1.5)
-"""Of the spectrogram's bands and columns."""
+"""Size of the padded canvas relative to the spectrogram's bands and columns."""
 SCALES = (0.6, 1.5)
 
 
 def draw(generator: np.random.Generator) -> Sequence[float]:
-    """How high and long the piece is, and where it lies: 0 is the first place, 1 the last."""
+    """Draw height, length and position of the crop (0: first, 1: last)."""
     return [generator.uniform(*SCALES), generator.uniform(*SCALES), generator.random(), generator.random()]
 
 
 def apply(inputs_RHW: Tensor, draws_RK: Tensor) -> Tensor:
-    """Bicubic, which goes a little beyond the least and greatest value."""
+    """Resize bicubically, which may slightly exceed the range of the input."""
     size = inputs_RHW.shape[1:]
     high, long = (int(side * scale) for side, scale in zip(size, CANVAS, strict=True))
     top, left = (high - size[0]) // 2, (long - size[1]) // 2

@@ -1,4 +1,4 @@
-"""Masks of a mel-spectrogram (SpecAugment): two of up to 9 bands, two of up to 19 columns, filled with its mean."""
+"""Masking of a mel-spectrogram (SpecAugment): two masks of up to 9 bands and two of up to 19 columns, set to the mean."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 MODALITY, PROBABILITY, DRAWS = "audio", 1.0, 8
 WIDEST = {1: 10, 2: 20}
-"""By axis, bands and columns: masks are narrower than this."""
+"""Exclusive maximum width of masks of bands and of columns."""
 MASKS = 2
-"""On each axis."""
+"""Masks per axis."""
 
 
 def draw(generator: np.random.Generator) -> Sequence[float]:
-    """Of each mask its width, and where it lies: 0 is the first place, 1 the last."""
+    """Draw width and position (0: first, 1: last) of each mask."""
     return [
         number
         for widest in WIDEST.values()
@@ -24,7 +24,7 @@ def draw(generator: np.random.Generator) -> Sequence[float]:
 
 
 def apply(inputs_RHW: Tensor, draws_RK: Tensor) -> Tensor:
-    """All masks at once."""
+    """Apply all masks at once."""
     covered = torch.zeros_like(inputs_RHW, dtype=torch.bool)
     for number in range(len(WIDEST) * MASKS):
         axis = [*WIDEST][number // MASKS]

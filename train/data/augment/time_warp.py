@@ -1,6 +1,6 @@
-"""Time warp of a mel-spectrogram (SpecAugment): one column moves by up to 19, and what lies about it is stretched.
+"""Time warp of a mel-spectrogram (SpecAugment): move one column by up to 19, and stretch both sides.
 
-Off in CrissCross's pretraining, whose code moves a column by -19 to +20 and interpolates bicubically; ours is linear.
+CrissCross does not use it in pretraining; its code moves a column by -19 to +20 and interpolates bicubically, ours linearly.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from torch import Tensor
 
 MODALITY, PROBABILITY, DRAWS = "audio", 1.0, 2
 WINDOW = 20
-"""Columns: how far the moved one keeps from either end, and further than it moves."""
+"""Minimum distance in columns of the moved column from both ends; it moves by less."""
 
 
 def draw(generator: np.random.Generator) -> Sequence[float]:
-    """Which column between the two ends, 0 to 1, and how far it moves, in windows."""
+    """Draw the column (0 to 1 between both ends), and its shift in windows."""
     return [generator.random(), generator.uniform(-1, 1)]
 
 
 def apply(inputs_RHW: Tensor, draws_RK: Tensor) -> Tensor:
-    """Linear between columns; the first and the last stay where they are. A spectrogram of two windows or less stays as it is."""
+    """Interpolate linearly between columns; first and last column stay. Spectrograms of two windows or less are unchanged."""
     last = inputs_RHW.shape[2] - 1
     if last <= 2 * WINDOW:
         return inputs_RHW

@@ -1,1 +1,1 @@
-"""Views: what of a stored sample the encoders see; one file a kind, each a module that is an `interface.View`."""
+"""Views: preprocessing and augmentation of the encoders' inputs; each module is an `interface.View`."""

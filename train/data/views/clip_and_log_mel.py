@@ -1,4 +1,4 @@
-"""CrissCross's input (arXiv 2111.05329) and IICL's: short clips, and log-mel spectrograms of the seconds of sound around them.
+"""Inputs of CrissCross (arXiv 2111.05329) and IICL: short clips, and log-mel spectrograms of the sound around them.
 
 Shapes: B batch, V views, A sounds, C channels, T time, H W pixels, F mel bands.
 """
@@ -27,65 +27,65 @@ from .. import crops, statistics
 from ..augment import Augmentation, apply_all, draw_all, draws_width, find
 
 VOLUME = "volume_jitter"
-"""Of an `audio_augment` what is done to the waveform, in a worker."""
+"""Name in `audio_augment` that is applied to the waveform, in the worker."""
 NORMALISED = ("cutout", "cutout_multiply")
-"""Of a `video_augment` what is done to pixels that are normalised."""
+"""Names in `video_augment` that are applied to normalized pixels."""
 LENGTHS = {"none": 1.0, "mild": 1.5, "medium": 2.0}
-"""How long a stretch is whose beginning and end are the two views', in views; of the other ways each view has its own."""
+"""Length of the stretch, in views, whose start and end are the two views; for other values views are drawn separately."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a sample becomes clips and log-mel spectrograms; the defaults are CrissCross's, but for its two views."""
+    """Clips and log-mel spectrograms. The defaults are CrissCross's, except for its two views."""
 
     views: int = 1
-    """Random renderings of a sample, each a clip and a sound, for methods that compare them."""
+    """Random views per sample, each a clip and its sound, for methods that compare views."""
     temporal: Literal["none", "mild", "medium", "extreme", "mixed"] = "none"
-    """Where two views lie, pictures and sounds alike. none: both at the same time; mild: half a view apart; medium: one after the
-    other; extreme: half a track apart; mixed: each by itself."""
+    """Temporal distance of two views (video and audio alike). none: same time; mild: half a view apart; medium: adjacent;
+    extreme: half a track apart; mixed: independent."""
     frames: int = 8
-    """Images of a clip (IICL: 32)."""
+    """Frames per clip (IICL: 32)."""
     rate: float = 16.0
-    """Images a second (IICL: 30): 8 of 16 last half a second."""
+    """Frames per second (IICL: 30). The default 8 frames at 16 fps are half a second."""
     crop: int = 112
-    """Pixels of the square crop (IICL: 128)."""
+    """Side of the square crop in pixels (IICL: 128)."""
     resize: int = 128
-    """Pixels of a frame's short side before the centre is cropped in an evaluation, or any place without multi_scale_crop."""
+    """Short side of a frame in pixels before a center crop (evaluation), or a random crop without multi_scale_crop."""
     video_augment: str = "multi_scale_crop,flip,colour_jitter,grey,gaussian_blur,cutout"
-    """Random changes of a training clip, as those of clip_and_mel; cutout comes after ImageNet's normalisation."""
+    """Comma-separated video augmentations, as in clip_and_mel; cutout is applied after ImageNet normalization."""
     audio_augment: str = "volume_jitter,spec_mask,resize_crop"
-    """Random changes of a training sound: volume_jitter of the waveform, then time_warp, spec_mask and resize_crop of the
-    standardised log-mel spectrogram, whose mean is 0."""
+    """Comma-separated audio augmentations: volume_jitter (of the waveform), then time_warp, spec_mask and resize_crop (of the
+    standardized log-mel spectrogram)."""
     first: Literal["sound", "clip"] = "sound"
-    """Which is drawn first in training: the sound, and its clip anywhere within it (CrissCross), or the clip, and a sound
-    anywhere around it (IICL)."""
+    """Drawn first in training. sound: the sound, then a clip within it (CrissCross). clip: the clip, then a sound around it
+    (IICL)."""
     window_seconds: float = 2.0
-    """Length of the sound; a shorter track has silence after it."""
+    """Length of the sound in seconds; shorter tracks are padded with silence at the end."""
     sample_rate: int = 16_000
-    """Hertz of the sound; mel bands reach from 0 to half of it."""
+    """Sample rate in hertz; mel bands range from 0 to half of it."""
     n_fft: int = 1024
-    """Samples of a transform (IICL: 512)."""
+    """FFT size in samples (IICL: 512)."""
     frame_seconds: float = 0.064
-    """Length of the Hann window (IICL: 0.025)."""
+    """Length of the Hann window in seconds (IICL: 0.025)."""
     hop_seconds: float = 0.01
-    """From one column to the next (IICL: 0.02)."""
+    """Hop length in seconds (IICL: 0.02)."""
     bands: int = 80
-    """Mel bands (IICL: 40)."""
+    """Number of mel bands (IICL: 40)."""
     epsilon: float = 1.19e-7
-    """Added to the power before its natural logarithm (IICL: 1e-6)."""
+    """Added to the power before the natural logarithm (IICL: 1e-6)."""
     end_column: bool = False
-    """Keep the column that is centred on the window's end: 201 (CrissCross's code), else there are 200 (its paper)."""
+    """Keep the last column, centered on the window's end: 201 columns (CrissCross's code) instead of 200 (its paper)."""
     audio_channels: Literal[1, 3] = 1
-    """Channels that the spectrogram is repeated to."""
+    """Channels to repeat the spectrogram to."""
     audio_mean: tuple[float, ...] = ()
-    """Subtracted from the logarithms: one number for all bands, or one a band; default: the set's, by ks-shard stats."""
+    """Mean of the log-mel values to subtract: one for all bands, or one per band. Default: computed by ks-shard stats."""
     audio_std: tuple[float, ...] = ()
-    """What they are then divided by, in the same way (CrissCross: [-5.3688107] and [4.410007])."""
+    """Standard deviation of the log-mel values to divide by, likewise (CrissCross: mean [-5.3688107], std [4.410007])."""
     decoder: str = "auto"
-    """Which library decodes the frames; auto: the fastest that decodes right. The frames are the same."""
+    """Video decoder; auto: the fastest one that works. All give equal frames."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError where there is nothing to see or hear, or more than memory is for."""
+        """Raise ValueError for invalid or too large inputs."""
         if self.views < 1 or self.frames < 1 or not 1 <= self.crop <= self.resize:
             raise ValueError(
                 f"views, frames and crop must be at least 1, and crop {self.crop} at most resize {self.resize}"
@@ -108,17 +108,17 @@ class Settings:
 
     @property
     def log_mel(self) -> LogMel:
-        """How a window becomes an image."""
+        """Parameters of the log-mel spectrogram."""
         return LogMel(**{each.name: getattr(self, each.name) for each in dataclasses.fields(LogMel)})
 
     @property
     def columns(self) -> int:
-        """Of the image."""
+        """Columns of the spectrogram."""
         return self.log_mel.columns - (not self.end_column)
 
     @property
     def augmentations(self) -> tuple[tuple[Augmentation, ...], tuple[Augmentation, ...], tuple[Augmentation, ...]]:
-        """What is done on the device: of pixels in [0, 1], of normalised ones, and of the standardised sound."""
+        """Augmentations on the device: of pixels in [0, 1], of normalized pixels, and of the standardized spectrogram."""
         words = shared.words(shared.device_augment(self.video_augment))
         before, after = (",".join(word for word in words if (word in NORMALISED) == late) for late in (False, True))
         sound = ",".join(word for word in shared.words(self.audio_augment) if word != VOLUME)
@@ -127,25 +127,25 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a view lies in its sample."""
+    """Position of a view in its sample."""
 
     frames: tuple[int, ...]
-    """Numbers of its stored frames."""
+    """Indices of its stored frames."""
     first: int
-    """First sample of its sound."""
+    """First audio sample."""
     count: int
-    """Samples of its sound, fewer where the track is shorter."""
+    """Number of audio samples; fewer if the track is shorter."""
 
 
 def check(dataset: Dataset, settings: Settings) -> None:
-    """Raise ShardError where the stored frames are smaller than an evaluation needs, or the sound is missing."""
+    """Raise ShardError if the stored frames are smaller than evaluation needs, or the sound is missing."""
     shared.check_set(dataset, inputs(settings).parts, side=settings.resize + settings.resize % 2)
 
 
 def complete(settings: Settings, shards: Address, split: Split, before: Mapping[str, Any]) -> Settings:
-    """With the mean and deviation of the training split, where it has none of its own; a run that goes on keeps those it has.
+    """Fill in mean and standard deviation of the training split unless given; a resumed run keeps its own.
 
-    Raises ShardError where the set has none that suit.
+    Raises ShardError if the shard set has no suitable statistics.
     """
     if settings.audio_mean:
         return settings
@@ -154,12 +154,12 @@ def complete(settings: Settings, shards: Address, split: Split, before: Mapping[
 
 
 def plain(settings: Settings) -> Settings:
-    """The settings for a classifier of frozen features: random clips, crops of frames of the evaluation's size, and flips."""
+    """Settings for probes of frozen features: random clips, random crops and flips only."""
     return dataclasses.replace(settings, views=1, temporal="none", video_augment="flip", audio_augment="")
 
 
 def inputs(settings: Settings) -> Inputs:
-    """What the encoders take, and which parts of a sample it is made of."""
+    """Input shapes, and the stored parts needed."""
     return Inputs(
         views=settings.views,
         video=(3, settings.frames, settings.crop, settings.crop),
@@ -170,7 +170,7 @@ def inputs(settings: Settings) -> Inputs:
 
 
 def arrays(settings: Settings, clips: int | None = None) -> Arrays:
-    """Shape and type of what one sample's `train_view` and `val_view` give, or its `eval_views` of so many clips."""
+    """Shapes and dtypes of `train_view` and `val_view` of a sample, or of its `eval_views` with this number of clips."""
     views = clips or settings.views
     found: Arrays = {
         "video": ((views, settings.frames, settings.crop, settings.crop, 3), torch.uint8),
@@ -182,7 +182,10 @@ def arrays(settings: Settings, clips: int | None = None) -> Arrays:
 
 
 def train_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
-    """Random views: `video` uint8 (V, T, H, W, 3), `audio` float32 (V, F, T), not standardised. A frame is decoded once."""
+    """Random views: `video` uint8 (V, T, H, W, 3), `audio` float32 (V, F, T), not standardized.
+
+    Frames shared by several views are decoded once.
+    """
     where = placed(sample.meta, settings, generator)
     distinct = sorted({number for each in where for number in each.frames})
     frames_THWC = torch.from_numpy(sample.frames(distinct, decoder=settings.decoder))
@@ -205,9 +208,9 @@ def train_view(sample: Sample, settings: Settings, generator: np.random.Generato
 
 
 def placed(meta: Meta, settings: Settings, generator: np.random.Generator) -> tuple[Place, ...]:
-    """Where a sample's training views lie (docs/decisions/0019).
+    """Draw the positions of a sample's training views (docs/decisions/0019).
 
-    Of a sample that is too short for two views apart, they are its beginning and its end; a clip that is too short begins again.
+    If a sample is too short for two views apart, they are its start and its end; a clip longer than the sample repeats it.
     """
     if settings.temporal == "mixed":
         return tuple(_stretch(meta, settings, generator, parts=1)[0] for _ in range(settings.views))
@@ -217,9 +220,9 @@ def placed(meta: Meta, settings: Settings, generator: np.random.Generator) -> tu
 
 
 def _stretch(meta: Meta, settings: Settings, generator: np.random.Generator, *, parts: int) -> tuple[Place, ...]:
-    """Views of a stretch of frames, and of one of sound: the first is where they begin, all others are where they end.
+    """Views of a stretch of frames and one of sound: the first at their start, all others at their end.
 
-    Frames lie within the sound, anywhere; where that is shorter, about its middle.
+    The frames are anywhere within the sound; if the sound is shorter, it is centered on them.
     """
     start, first, count = _drawn(meta, settings, generator, length=(length := LENGTHS.get(settings.temporal, 1.0)))
     frames, step, heard = settings.frames, sampling.step_of(meta.fps, settings.rate), _samples(meta, settings)
@@ -232,7 +235,7 @@ def _stretch(meta: Meta, settings: Settings, generator: np.random.Generator, *, 
 
 
 def _halves(meta: Meta, settings: Settings, generator: np.random.Generator) -> tuple[Place, ...]:
-    """A view of the first half of frames and track, and the same place in the second."""
+    """A view in the first half of the sample, and one at the same position in the second half."""
     half = dataclasses.replace(meta, num_frames=max(meta.num_frames // 2, 1), audio_samples=meta.audio_samples // 2)
     start, first, _ = _drawn(half, settings, generator, length=1.0)
     frames, step, heard = settings.frames, sampling.step_of(meta.fps, settings.rate), _samples(meta, settings)
@@ -244,7 +247,7 @@ def _halves(meta: Meta, settings: Settings, generator: np.random.Generator) -> t
 
 
 def _drawn(meta: Meta, settings: Settings, generator: np.random.Generator, *, length: float) -> tuple[int, int, int]:
-    """The first frame of a stretch of `length` clips, and first sample and count of one of as many windows."""
+    """First frame of a stretch of `length` clips, and first sample and count of an equally long stretch of sound."""
     fps, track, step = meta.fps, meta.audio_samples, sampling.step_of(meta.fps, settings.rate)
     frames, seconds = math.ceil(length * settings.frames), length * settings.window_seconds
     if settings.first == "sound":
@@ -261,12 +264,12 @@ def _drawn(meta: Meta, settings: Settings, generator: np.random.Generator, *, le
 
 
 def _samples(meta: Meta, settings: Settings) -> int:
-    """Of a view's sound."""
+    """Audio samples of a view."""
     return min(settings.log_mel.samples, meta.audio_samples)
 
 
 def val_view(sample: Sample, settings: Settings) -> dict[str, Tensor]:
-    """As `train_view`, with nothing random: evenly spaced clips, centre crops, and the sound centred on each."""
+    """Deterministic `train_view`: evenly spaced clips, center crops, and the sound centered on each."""
     found = eval_views(sample, settings, settings.views)
     if chosen := _changes(settings):
         found["draws"] = torch.zeros(settings.views, draws_width(chosen))
@@ -274,9 +277,10 @@ def val_view(sample: Sample, settings: Settings) -> dict[str, Tensor]:
 
 
 def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
-    """Evenly spaced clips, centre crops: `video` uint8 (clips, T, H, W, 3), and `audio` (clips, F, T) centred on each.
+    """Evenly spaced clips with center crops: `video` uint8 (clips, T, H, W, 3), and the sound around each, (clips, F, T).
 
-    The first and the last clip that fit are among them; one clip is the middle. At the track's ends the nearest window is taken.
+    They include the first and the last possible clip; a single clip is the middle one. Near the ends of the track, the nearest
+    window within it is used.
     """
     return shared.clips_with_sounds(
         sample,
@@ -292,9 +296,9 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
 
 
 def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """What the encoders take: `video` float32 (B, V, C, T, H, W) by ImageNet's statistics, `audio` (B, A, C, 1, F, T) by its own.
+    """Augment and normalize on the device: `video` float32 (B, V, C, T, H, W), `audio` float32 (B, A, C, 1, F, T).
 
-    Raises SettingsError where there is nothing to standardise the sound by.
+    Raises SettingsError if there are no statistics to standardize the audio by.
     """
     mean, std = settings.audio_mean, settings.audio_std
     video_BVCTHW, audio_BAFT = shared.in_unit_range(arrays["video"]), arrays["audio"]
@@ -316,12 +320,12 @@ def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
 
 
 def _changes(settings: Settings) -> tuple[Augmentation, ...]:
-    """All that is done on the device, in its order."""
+    """All augmentations on the device, in order."""
     before, after, sound = settings.augmentations
     return *before, *after, *sound
 
 
 def _heard(sample: Sample, first: int, count: int, settings: Settings, *, gain: float = 1.0) -> Tensor:
-    """The log-mel spectrogram of a piece of the track, made louder: float32 (F, T)."""
+    """Log-mel spectrogram of a part of the track, with its volume scaled: float32 (F, T)."""
     waveform = np.float32(gain) * sample.waveform(first=first, count=count)
     return torch.from_numpy(log_mel(waveform, settings.log_mel)[:, : settings.columns].copy())

@@ -1,6 +1,6 @@
-"""AVCL's input (arXiv 2204.13386, section II.A): 16 consecutive frames, and the mel-spectrogram of the whole audio.
+"""Inputs of AVCL (arXiv 2204.13386, section II.A): 16 consecutive frames, and a mel-spectrogram of the whole track.
 
-For the paper's Table I (docs/decisions/0005) the sound is a short window's mel-spectrogram, or the waveform itself.
+For the paper's Table I (docs/decisions/0005), the audio is the mel-spectrogram of a short window, or the waveform.
 
 Shapes: B batch, C channels, T time, H W pixels, F mel bands.
 """
@@ -29,55 +29,55 @@ from ..clips import MOST_PIXELS, centre_squares, check_set, device_augment, in_u
 from ..colormap import magma
 
 MOST_SECONDS = 3600
-"""Of one window: settings may come with a stranger's run, and claim any size."""
+"""Maximum window length; settings may come from an untrusted run."""
 TIME_STEPS = 16
-"""Of the audio under the layout `repeat16`."""
+"""Time steps of the audio with layout `repeat16`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a sample becomes a pair of model inputs."""
+    """Clips and mel-spectrograms. The defaults are AVCL's."""
 
     views: int = 1
-    """Random renderings of a sample, each a clip and a crop of the sound, for methods that compare them."""
+    """Random views per sample, each a clip and an audio crop, for methods that compare views."""
     frames: int = 16
-    """Images of a clip."""
+    """Frames per clip."""
     start: Literal["random", "gop"] = "random"
-    """Where a training clip begins: anywhere, or with one of the stored groups of 16 frames, which costs half the decoding."""
+    """Start of a training clip. random: any frame. gop: a stored group of 16 frames, which halves decoding time."""
     rate: float | None = None
-    """Images a second, for example 16 (AVID, CrissCross) or 30 (IICL); default: consecutive stored frames, as AVCL has it."""
+    """Frames per second, e.g. 16 (AVID, CrissCross) or 30 (IICL). Default: consecutive stored frames (AVCL)."""
     resize_height: int = 128
-    """Pixels of a frame before the crop."""
+    """Frame height in pixels before the crop."""
     resize_width: int = 171
-    """Pixels of a frame before the crop; the aspect is not kept (as in VCOP's code; AVCL's paper does not say)."""
+    """Frame width in pixels before the crop; the aspect ratio is not kept (as in VCOP's code; not stated by AVCL)."""
     crop: int = 112
-    """Pixels of the square crop, the same for all frames of a view."""
+    """Side of the square crop in pixels, the same for all frames of a view."""
     audio: Literal["mel", "mel_window", "waveform"] = "mel"
-    """The stored mel-spectrogram of the whole track, that of a short window, or the samples of a window as they are."""
+    """mel: stored mel-spectrogram of the whole track. mel_window: mel-spectrogram of a window. waveform: samples of a window."""
     window_seconds: float = 1.2
-    """Length of the window of mel_window (Table I); at random in training, else centred; a short track has silence around it."""
+    """Window length in seconds (Table I), random in training, else centered; shorter tracks are padded with silence."""
     mel_resize: int = 128
-    """Pixels that the mel-spectrogram's both sides are brought to before its crop."""
+    """Side in pixels that the mel-spectrogram is resized to before its crop."""
     mel_crop: int = 112
-    """Pixels of the mel-spectrogram's square crop; a waveform becomes images of this side, row by row."""
+    """Side of the mel-spectrogram's square crop in pixels; a waveform is folded row by row into images of this side."""
     audio_layout: Literal["repeat16", "single"] = "repeat16"
-    """The mel-spectrogram repeated to 16 time steps, or one time step (not C3D); a waveform fills as many, one after another."""
+    """repeat16: repeat the mel-spectrogram to 16 time steps. single: one time step (not for c3d). A waveform fills all steps."""
     audio_channels: Literal[1, 3] = 3
-    """Channels that the audio is repeated to, or the mel-spectrogram coloured with."""
+    """Channels to repeat the audio to; a color map needs 3."""
     audio_colours: Literal["none", "magma"] = "none"
-    """magma: colour the mel-spectrogram, low bands at the bottom, as AVCL's authors saved theirs (ks-shard --mel authors)."""
+    """Color map of the mel-spectrogram; magma: as saved by AVCL's authors, low bands at the bottom (ks-shard --mel authors)."""
     video_augment: str = ""
-    """Random changes of a training clip, separated by commas: multi_scale_crop, flip, and modules of augment/ such as
-    colour_jitter,grey,gaussian_blur,cutout; in this order, the same for every frame."""
+    """Comma-separated video augmentations, applied in this order: multi_scale_crop, flip, and modules of augment/ such as
+    colour_jitter,grey,gaussian_blur,cutout. Equal for all frames of a clip."""
     audio_augment: str = ""
-    """Of a training mel-spectrogram: volume_jitter,spec_mask,resize_crop,time_warp."""
+    """Comma-separated augmentations of the mel-spectrogram: volume_jitter,spec_mask,resize_crop,time_warp."""
     subtract_clip_mean: bool = False
-    """Subtract each pixel's mean over the clip, so that what stands still is 0 (TCGL's code; not in AVCL's paper)."""
+    """Subtract each pixel's mean over the clip, which removes static background (TCGL's code; not in AVCL's paper)."""
     decoder: str = "auto"
-    """Which library decodes the frames; auto: the fastest that decodes right. The frames are the same."""
+    """Video decoder; auto: the fastest one that works. All give equal frames."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError where there is nothing to see or a crop is larger than its image."""
+        """Raise ValueError for invalid or too large inputs."""
         if self.views < 1 or self.frames < 1 or self.crop < 1 or self.mel_crop < 1:
             raise ValueError("views, frames, crop and mel_crop must be at least 1")
         if self.crop > min(self.resize_height, self.resize_width):
@@ -107,12 +107,12 @@ class Settings:
 
     @property
     def _device_augment(self) -> str:
-        """What of `video_augment` is not done in the worker."""
+        """Names in `video_augment` that are applied on the device."""
         return device_augment(self.video_augment)
 
     @property
     def augmentations(self) -> tuple[tuple[Augmentation, ...], tuple[Augmentation, ...]]:
-        """What is done on the device, of video and of audio."""
+        """Video and audio augmentations on the device."""
         video = find(self._device_augment, modality="video")
         return video, find(self.audio_augment, modality="audio")
 
@@ -123,33 +123,33 @@ class Settings:
 
     @property
     def sound(self) -> str:
-        """The stored part that the audio is made of."""
+        """Stored part that the audio is made from."""
         return layout.MEL if self.audio == "mel" else layout.AUDIO
 
 
 def check(dataset: Dataset, settings: Settings) -> None:
-    """Raise ShardError where the stored frames are smaller than the view needs, or a part is missing."""
+    """Raise ShardError if the stored frames are smaller than the view needs, or a part is missing."""
     check_set(dataset, inputs(settings).parts, side=min(settings.resize_height, settings.resize_width))
 
 
 def plain(settings: Settings) -> Settings:
-    """The settings for a classifier of frozen features: random clips, crops and flips, and no other change."""
+    """Settings for probes of frozen features: random clips, random crops and flips only."""
     return replace(settings, views=1, video_augment="flip", audio_augment="")
 
 
 def inputs(settings: Settings) -> Inputs:
-    """What the encoders take, and which parts of a sample it is made of."""
+    """Input shapes, and the stored parts needed."""
     return Inputs(
         views=settings.views,
         video=(3, settings.frames, settings.crop, settings.crop),
         audio=(settings.audio_channels, settings.steps, settings.mel_crop, settings.mel_crop),
         parts=(settings.sound, layout.META),
-        reads_mel=settings.audio != "waveform",  # mel_window is made with the set's numbers
+        reads_mel=settings.audio != "waveform",  # mel_window uses the shard set's parameters
     )
 
 
 def arrays(settings: Settings, clips: int | None = None) -> Arrays:
-    """Shape and type of what one sample's `train_view` and `val_view` give, or its `eval_views` of so many clips."""
+    """Shapes and dtypes of `train_view` and `val_view` of a sample, or of its `eval_views` with this number of clips."""
     video = (settings.frames, settings.crop, settings.crop, 3)
     image = (settings.mel_crop, settings.mel_crop)
     audio = (settings.steps, *image) if settings.audio == "waveform" else image
@@ -163,13 +163,16 @@ def arrays(settings: Settings, clips: int | None = None) -> Arrays:
 
 
 def train_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
-    """Random views: `video` uint8 (V, T, H, W, 3), `audio` float32 (V, H, W) in [0, 1], a waveform (V, T, H, W) in [-1, 1]."""
+    """Random views: `video` uint8 (V, T, H, W, 3), and `audio` float32.
+
+    The audio is a mel-spectrogram (V, H, W) in [0, 1], or a waveform (V, T, H, W) in [-1, 1].
+    """
     made = [_random_view(sample, settings, generator) for _ in range(settings.views)]
     return {name: torch.stack([each[name] for each in made]) for name in made[0]}
 
 
 def _random_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
-    """One of them."""
+    """One random view."""
     length, step = sample.meta.num_frames, _step(sample.meta, settings)
     draw = sampling.gop_aligned_start if settings.start == "gop" else sampling.random_start
     start = draw(length, settings.frames, generator, step=step)
@@ -189,7 +192,7 @@ def _random_view(sample: Sample, settings: Settings, generator: np.random.Genera
 
 
 def val_view(sample: Sample, settings: Settings) -> dict[str, Tensor]:
-    """As `train_view`, with nothing random: evenly spaced clips, centre crops, and the same sound in each view."""
+    """Deterministic `train_view`: evenly spaced clips, center crops, and the same sound in each view."""
     found = eval_views(sample, settings, settings.views)
     made = {"video": found["video"], "audio": found["audio"].expand(settings.views, *found["audio"].shape[1:])}
     if chosen := _changes(settings):
@@ -198,9 +201,9 @@ def val_view(sample: Sample, settings: Settings) -> dict[str, Tensor]:
 
 
 def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
-    """Evenly spaced clips, centre crops: `video` uint8 (clips, T, H, W, 3) and one `audio` (1, ...), centred.
+    """Evenly spaced clips with center crops: `video` uint8 (clips, T, H, W, 3), and one centered `audio` (1, ...).
 
-    Centres of the clips lie at linspace(L/2, length - L/2, clips) for clips of L frames; one clip is the middle.
+    Clip centers are linspace(L/2, length - L/2, clips) for clips of L frames; a single clip is the middle one.
     """
     length, step = sample.meta.num_frames, _step(sample.meta, settings)
     starts = sampling.uniform_starts(length, settings.frames, clips, step=step)
@@ -217,9 +220,9 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
 
 
 def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """What the encoders take: float32 (B, V, C, T, H, W) for `video` (from uint8 (B, V, T, H, W, 3)) and `audio`.
+    """Augment on the device: float32 (B, V, C, T, H, W) `video` (from uint8 (B, V, T, H, W, 3)) and `audio`.
 
-    In [0, 1], but a waveform is in [-1, 1].
+    Values are in [0, 1], a waveform in [-1, 1].
     """
     video_BVCTHW = in_unit_range(arrays["video"])
     audio = arrays["audio"].flatten(0, 1)
@@ -240,13 +243,13 @@ def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
 
 
 def _changes(settings: Settings) -> tuple[Augmentation, ...]:
-    """All that is done on the device, of video and then of audio."""
+    """All augmentations on the device, of video and of audio."""
     video, audio = settings.augmentations
     return *video, *audio
 
 
 def _step(meta: Meta, settings: Settings) -> float:
-    """Stored frames from one image of a clip to the next."""
+    """Stored frames between two frames of a clip."""
     return 1 if settings.rate is None else sampling.step_of(meta.fps, settings.rate)
 
 
@@ -255,7 +258,7 @@ def _resized(frames_THWC: Tensor, settings: Settings) -> Tensor:
 
 
 def _audio(sample: Sample, settings: Settings, generator: np.random.Generator | None) -> Tensor:
-    """A mel-spectrogram's crop (H, W), or a waveform's images (T, H, W): float32; centred where nothing is random."""
+    """Crop of a mel-spectrogram (H, W), or images of a waveform (T, H, W): float32; centered if nothing is random."""
     if settings.audio == "waveform":
         shape = (settings.steps, settings.mel_crop, settings.mel_crop)
         return torch.from_numpy(_window(sample, math.prod(shape), generator)).view(shape)
@@ -273,7 +276,7 @@ def _audio(sample: Sample, settings: Settings, generator: np.random.Generator | 
 
 
 def _window(sample: Sample, count: int, generator: np.random.Generator | None) -> np.ndarray:
-    """So many samples of the track: float32, shape (count,); a track that is shorter stands whole in the middle of zeros."""
+    """Window of the track: float32 (count,); a shorter track is padded on both sides."""
     left = sample.meta.audio_samples - count
     first = int(generator.integers(left + 1)) if generator is not None and left > 0 else left // 2
     found = sample.waveform(first=max(first, 0), count=min(count, sample.meta.audio_samples))

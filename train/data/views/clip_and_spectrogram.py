@@ -1,4 +1,4 @@
-"""AVID's input (arXiv 2004.12943, section 4.1): a short clip, and the log spectrogram of the seconds of sound around it.
+"""Inputs of AVID (arXiv 2004.12943, section 4.1): a short clip, and the log spectrogram of the sound around it.
 
 Shapes: B batch, V views, A sounds, C channels, T time, H W pixels, F bins.
 """
@@ -27,50 +27,50 @@ from .. import crops, statistics
 from ..augment import Augmentation, apply_all, draw_all, draws_width, find
 
 OFFSET_SECONDS = 0.5
-"""How far the sound is off the clip: see `Settings.offset`."""
+"""Maximum offset between sound and clip: see `Settings.offset`."""
 EVAL_CROP = 0.875
-"""Of the frame's short side, the square that is seen in an evaluation: 224 of 256 pixels."""
+"""Center crop in evaluation as a fraction of the frame's short side: 224 of 256 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a sample becomes a clip and a log spectrogram; the defaults are those of AVID's main study."""
+    """Clips and log spectrograms. The defaults are those of AVID's main experiments."""
 
     views: int = 1
-    """Random renderings of a sample, each a clip and a sound, for methods that compare them."""
+    """Random views per sample, each a clip and its sound, for methods that compare views."""
     frames: int = 8
-    """Images of a clip."""
+    """Frames per clip."""
     rate: float = 16.0
-    """Images a second: 8 last half a second."""
+    """Frames per second. The default 8 frames at 16 fps are half a second."""
     crop: int = 224
-    """Pixels of the square crop; in an evaluation it is the centre of frames whose short side is 8/7 as long."""
+    """Side of the square crop in pixels; in evaluation, the center crop of frames with a short side of 8/7 of it."""
     min_area: float = 0.08
-    """Of a frame, the least that multi_scale_crop takes."""
+    """multi_scale_crop: minimum fraction of the frame's area."""
     video_augment: str = "multi_scale_crop,flip,colour_jitter"
-    """Random changes of a training clip, as those of clip_and_mel; without multi_scale_crop, a random crop of frames of the
-    size that an evaluation has."""
+    """Comma-separated video augmentations, as in clip_and_mel. Without multi_scale_crop, training uses a random crop of frames
+    resized as in evaluation."""
     window_seconds: float = 2.0
-    """Length of the sound; a shorter track has silence after it."""
+    """Length of the sound in seconds; shorter tracks are padded with silence at the end."""
     n_fft: int = 1024
-    """Samples of a transform: a quarter as many bins, and one. The small study has 512."""
+    """FFT size in samples (512 in the small study). The spectrogram has n_fft / 4 + 1 bins."""
     hop_seconds: float = 0.01
-    """From one column to the next. The small study has 0.02."""
+    """Hop length in seconds (0.02 in the small study)."""
     offset: Literal["paper", "code"] = "paper"
-    """Where the sound lies in training. paper: its middle is at most 0.5 s off the clip's (deviation 0.29 s). code: the clip lies
-    anywhere in the window widened by 0.5 s on either side (up to 1.25 s off, deviation 0.72 s)."""
+    """Offset of the sound from the clip in training. paper: centers at most 0.5 s apart (standard deviation 0.29 s). code: the
+    clip is anywhere in the window widened by 0.5 s on both sides (at most 1.25 s apart, standard deviation 0.72 s)."""
     volume_jitter: float = 0.1
-    """By how much of itself the sound is louder or softer in training, at most."""
+    """Maximum relative change of the volume in training."""
     audio_channels: Literal[1, 3] = 1
-    """Channels that the spectrogram is repeated to."""
+    """Channels to repeat the spectrogram to."""
     audio_mean: tuple[float, ...] = ()
-    """Decibels that are subtracted: one number for all bins, or one a bin; default: the set's, by ks-shard stats."""
+    """Mean in decibels to subtract: one for all bins, or one per bin. Default: computed by ks-shard stats."""
     audio_std: tuple[float, ...] = ()
-    """Decibels that it is then divided by, in the same way."""
+    """Standard deviation in decibels to divide by, likewise."""
     decoder: str = "auto"
-    """Which library decodes the frames; auto: the fastest that decodes right. The frames are the same."""
+    """Video decoder; auto: the fastest one that works. All give equal frames."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError where there is nothing to see or hear, or more than memory is for."""
+        """Raise ValueError for invalid or too large inputs."""
         if self.views < 1 or self.frames < 1 or self.crop < 1:
             raise ValueError("views, frames and crop must be at least 1")
         if not 0 < self.rate < math.inf:
@@ -89,29 +89,29 @@ class Settings:
 
     @property
     def spectrogram(self) -> Spectrogram:
-        """How a window becomes an image."""
+        """Parameters of the spectrogram."""
         return Spectrogram(window_seconds=self.window_seconds, n_fft=self.n_fft, hop_seconds=self.hop_seconds)
 
     @property
     def eval_side(self) -> int:
-        """Pixels of a frame's short side before its centre is cropped."""
+        """Short side of a frame in pixels before the center crop."""
         return round(self.crop / EVAL_CROP)
 
     @property
     def augmentations(self) -> tuple[Augmentation, ...]:
-        """What is done on the device."""
+        """Augmentations on the device."""
         return find(shared.device_augment(self.video_augment), modality="video")
 
 
 def check(dataset: Dataset, settings: Settings) -> None:
-    """Raise ShardError where the stored frames are smaller than an evaluation needs, or the sound is missing."""
+    """Raise ShardError if the stored frames are smaller than evaluation needs, or the sound is missing."""
     shared.check_set(dataset, inputs(settings).parts, side=settings.eval_side + settings.eval_side % 2)
 
 
 def complete(settings: Settings, shards: Address, split: Split, before: Mapping[str, Any]) -> Settings:
-    """With the mean and deviation of the training split, where it has none of its own; a run that goes on keeps those it has.
+    """Fill in mean and standard deviation of the training split unless given; a resumed run keeps its own.
 
-    Raises ShardError where the set has none that suit.
+    Raises ShardError if the shard set has no suitable statistics.
     """
     if settings.audio_mean:
         return settings
@@ -120,12 +120,12 @@ def complete(settings: Settings, shards: Address, split: Split, before: Mapping[
 
 
 def plain(settings: Settings) -> Settings:
-    """The settings for a classifier of frozen features: random clips, crops of frames of the evaluation's size, and flips."""
+    """Settings for probes of frozen features: random clips, random crops and flips only."""
     return dataclasses.replace(settings, views=1, video_augment="flip", volume_jitter=0.0)
 
 
 def inputs(settings: Settings) -> Inputs:
-    """What the encoders take, and which parts of a sample it is made of."""
+    """Input shapes, and the stored parts needed."""
     return Inputs(
         views=settings.views,
         video=(3, settings.frames, settings.crop, settings.crop),
@@ -137,7 +137,7 @@ def inputs(settings: Settings) -> Inputs:
 
 
 def arrays(settings: Settings, clips: int | None = None) -> Arrays:
-    """Shape and type of what one sample's `train_view` and `val_view` give, or its `eval_views` of so many clips."""
+    """Shapes and dtypes of `train_view` and `val_view` of a sample, or of its `eval_views` with this number of clips."""
     views, numbers = clips or settings.views, settings.spectrogram
     found: Arrays = {
         "video": ((views, settings.frames, settings.crop, settings.crop, 3), torch.uint8),
@@ -155,7 +155,7 @@ def train_view(sample: Sample, settings: Settings, generator: np.random.Generato
 
 
 def _random_view(sample: Sample, settings: Settings, generator: np.random.Generator) -> dict[str, Tensor]:
-    """One of them."""
+    """One random view."""
     length, step = sample.meta.num_frames, sampling.step_of(sample.meta.fps, settings.rate)
     start, first, count = placed(sample, settings, generator)
     numbers = sampling.frame_indices(start, settings.frames, length=length, step=step)
@@ -175,9 +175,9 @@ def _random_view(sample: Sample, settings: Settings, generator: np.random.Genera
 
 
 def placed(sample: Sample, settings: Settings, generator: np.random.Generator) -> tuple[int, int, int]:
-    """A training clip's first stored frame, and the first sample and the count of the sound beside it (docs/decisions/0017).
+    """Draw a training clip's first stored frame, and first sample and length of its sound (docs/decisions/0017).
 
-    A track that is shorter than the window is taken whole. At its ends "paper" has the nearest window within it.
+    A track shorter than the window is taken whole. Near its ends, "paper" uses the nearest window within it.
     """
     meta, frames, seconds = sample.meta, settings.frames, settings.window_seconds
     fps, step, track = meta.fps, sampling.step_of(meta.fps, settings.rate), meta.audio_samples
@@ -194,7 +194,7 @@ def placed(sample: Sample, settings: Settings, generator: np.random.Generator) -
 
 
 def val_view(sample: Sample, settings: Settings) -> dict[str, Tensor]:
-    """As `train_view`, with nothing random: evenly spaced clips, centre crops, and the sound centred on each."""
+    """Deterministic `train_view`: evenly spaced clips, center crops, and the sound centered on each."""
     found = eval_views(sample, settings, settings.views)
     if chosen := settings.augmentations:
         found["draws"] = torch.zeros(settings.views, draws_width(chosen))
@@ -202,9 +202,10 @@ def val_view(sample: Sample, settings: Settings) -> dict[str, Tensor]:
 
 
 def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tensor]:
-    """Evenly spaced clips, centre crops: `video` uint8 (clips, T, H, W, 3), and `audio` (clips, T, F) centred on each.
+    """Evenly spaced clips with center crops: `video` uint8 (clips, T, H, W, 3), and the sound around each, (clips, T, F).
 
-    The first and the last clip that fit are among them; one clip is the middle. At the track's ends the nearest window is taken.
+    They include the first and the last possible clip; a single clip is the middle one. Near the ends of the track, the nearest
+    window within it is used.
     """
     return shared.clips_with_sounds(
         sample,
@@ -220,9 +221,9 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
 
 
 def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """What the encoders take: `video` float32 (B, V, C, T, H, W) by ImageNet's statistics, `audio` (B, A, C, 1, T, F) by its own.
+    """Augment and normalize on the device: `video` float32 (B, V, C, T, H, W), `audio` float32 (B, A, C, 1, T, F).
 
-    Raises SettingsError where there is nothing to standardise the sound by.
+    Raises SettingsError if there are no statistics to standardize the audio by.
     """
     video_BVCTHW = shared.in_unit_range(arrays["video"])
     if "draws" in arrays:
@@ -237,7 +238,7 @@ def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
 
 
 def _heard(sample: Sample, first: int, count: int, settings: Settings, *, gain: float = 1.0) -> Tensor:
-    """The log spectrogram of a piece of the track, made louder: float32 (T, F)."""
+    """Log spectrogram of a part of the track, with its volume scaled: float32 (T, F)."""
     return torch.from_numpy(
         log_spectrogram(np.float32(gain) * sample.waveform(first=first, count=count), settings.spectrogram)
     )

@@ -1,6 +1,6 @@
-"""What is asked of a run besides the probes, one file each: `Settings` and `evaluate(parsed)`, which returns the exit code.
+"""Evaluation protocols besides the probes, one module each: `Settings` and `evaluate(parsed)`, which returns the exit code.
 
-The file's name is the protocol's. A dictionary `GROUPS` of names and dataclasses has the options of other modules under their
-names. `SCORES = False` says that its results have no scores. `by_default(before)` of a protocol that trains is what ks-train does
-where no option is given. The first line of the file's docstring is what `ks-eval` says of it.
+The module's name is the protocol's. Optional: `GROUPS`, a dict of names and dataclasses with options of other modules; `SCORES
+= False` if the results contain no scores; `by_default(before)`, the default ks-train settings of a protocol that trains. The
+first line of the module's docstring is shown by `ks-eval`.
 """

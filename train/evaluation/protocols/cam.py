@@ -1,10 +1,10 @@
-"""ks-eval cam: which pixels and which sounds a run's encoders look at, as pictures (Grad-CAM).
+"""ks-eval cam: Grad-CAM pictures of the pixels and sounds that a run's encoders respond to.
 
-The map of a stage's channels A_k is ReLU(sum over k of w_k A_k), with w_k the mean over all positions of the gradient of a
+The map of a layer with channels A_k is ReLU(sum over k of w_k A_k), with w_k the mean over all positions of the gradient of a
 score with respect to A_k (Selvaraju et al., arXiv 1610.02391). The score needs no label:
 
-* of pretrained encoders, the cosine of the clip's video and audio feature: what makes picture and sound agree;
-* of a method with `logits(video_BD, audio_BD)`, a fine-tuned one: the logit of the predicted class.
+* of pretrained encoders, the cosine of the clip's video and audio feature;
+* of a method with `logits(video_BD, audio_BD)`, such as a fine-tuned one, the logit of the predicted class.
 
 Shape suffixes: B clips, C channels, T frames, H and W pixels, L classes.
 """
@@ -32,79 +32,79 @@ from ...data.dataset import default_cache
 from ...distributed import devices
 from ...models.backbones import feature_width
 from .. import results
-from ..encoders import Encoders, load_asked
+from ..encoders import Encoders, load_selected
+from ..eval_data import open_eval_data
 from ..features import stage
-from ..judged import open_judged
 
 Score = Callable[[Tensor, Tensor], Tensor]
-"""From what both encoders take of B clips to one number each, (B,), that maps explain."""
+"""Maps the encoder inputs of B clips to one score each, (B,)."""
 GAP = 4
 """Pixels between two images of a picture."""
 SIDE = 112
-"""Smaller images are drawn so large, by whole factors."""
+"""Minimum side of an image in a picture; smaller ones are enlarged by whole factors."""
 SCORES = False
-"""Pictures are not compared by a number."""
+"""Whether the protocol reports scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Draw what a run's encoders look at: a picture a clip, and results.json.
+    """Draw Grad-CAM maps of a run's encoders: one picture per clip, and results.json.
 
     Examples:
       ks-eval cam --run runs/avcl_k32
       ks-eval cam --run runs/avcl_k32 --samples 32 --on_split val --out maps
 
-    A picture shows frames of the clip and its mel-spectrogram (low bands at the bottom), and below them the same with the
-    map over it: bright is where the score comes from.
+    A picture shows frames of the clip and its mel-spectrogram (low bands at the bottom), and below them the same with the map
+    overlaid: bright regions contribute to the score.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
     """Folder of a training run."""
     checkpoint: str = "last"
-    """Which checkpoint: last, best, or a name such as step-00000500."""
+    """Checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Draw the same encoders with their initial weights instead."""
+    """Draw maps of the same encoders with their initial weights."""
     shards: Address | None = None
-    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    """Folder or URL of the shards. Default: the shards that the run was trained on, if they are a folder."""
     cache: Path = field(default_factory=default_cache)
-    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    """Cache folder for remote shards, shared by all processes on this machine."""
     cache_gb: float = 100.0
-    """Gigabytes (1e9 bytes) that the cache may take."""
+    """Maximum cache size in gigabytes (1e9 bytes)."""
     on_split: str | None = None
-    """Split whose clips are drawn; default: test, else val, else the run's training split."""
+    """Split of the clips. Default: test, else val, else the run's training split."""
     samples: int = 8
-    """Clips that are drawn, evenly spaced in the split."""
+    """Number of clips, evenly spaced in the split."""
     frames: int = 4
-    """Frames of a clip that are drawn, evenly spaced."""
+    """Number of frames per picture, evenly spaced in the clip."""
     layer: str = "conv5"
-    """Stage of both encoders whose maps are explained."""
+    """Layer of both encoders to explain."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
-    """Folder of the pictures; default: RUN/eval/cam."""
+    """Folder of the pictures. Default: RUN/eval/cam."""
     json: bool = False
     """Print the results as JSON on standard output."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explained:
-    """A clip's maps, each from 0 to 1 and as large as what its encoder took."""
+    """Maps of a clip in [0, 1], of the size of the encoders' inputs."""
 
     score: float
     video_THW: Tensor
     audio_HW: Tensor
-    """The mean over the time steps that a mel-spectrogram is repeated to."""
+    """Mean over the time steps that a mel-spectrogram is repeated to."""
 
 
 def evaluate(parsed: Parsed[Settings]) -> int:
-    """Draw what the settings ask for; returns the exit code."""
+    """Draw the pictures; return the exit code."""
     settings = parsed.settings
     at_least(settings, samples=1, frames=1)
-    its = open_judged(settings)
+    its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
-    encoders = load_asked(settings)
+    encoders = load_selected(settings)
     encoders.view.check(split.dataset, encoders.view_settings)
     encoders.method.to(devices.pick_device(settings.device))
     out = results.folder(settings, "cam")
@@ -149,13 +149,13 @@ def evaluate(parsed: Parsed[Settings]) -> int:
 
 
 def spaced(total: int, wanted: int) -> list[int]:
-    """At most `wanted` of the numbers below `total`, evenly spaced from 0 on."""
+    """At most `wanted` evenly spaced indices below `total`, starting at 0."""
     wanted = min(total, wanted)
     return [total * place // wanted for place in range(wanted)]
 
 
 def score_of(encoders: Encoders) -> tuple[Score, str]:
-    """What is explained of a run, and its name: see the head of this file. Raises ValueError where there is nothing."""
+    """The score to explain for a run, and its name (see the module docstring). Raises ValueError if there is none."""
     logits = getattr(encoders.method, "logits", None)
     if logits is not None:
         return _of_features(encoders, predicted(logits)), "the predicted class"
@@ -166,12 +166,12 @@ def score_of(encoders: Encoders) -> tuple[Score, str]:
 
 
 def cosine(encoders: Encoders) -> Score:
-    """The cosine of the two pooled features of each clip."""
+    """Cosine of the two pooled features of each clip."""
     return lambda video, audio: F.cosine_similarity(encoders.video(video), encoders.audio(audio))
 
 
 def _of_features(encoders: Encoders, score: Score) -> Score:
-    """The score of both pooled features; one that it does not look at has a gradient of 0, not none."""
+    """Score of both pooled features; an unused feature gets a zero gradient instead of none."""
 
     def scored(video: Tensor, audio: Tensor) -> Tensor:
         video_BD: Tensor = encoders.video(video)
@@ -182,14 +182,14 @@ def _of_features(encoders: Encoders, score: Score) -> Score:
 
 
 def predicted(logits: Callable[[Tensor, Tensor], Tensor]) -> Score:
-    """The greatest of each clip's logits (B, L)."""
+    """Highest of each clip's logits (B, L)."""
     return lambda video, audio: logits(video, audio).amax(dim=1)
 
 
 def explain(encoders: Encoders, inputs: dict[str, Tensor], score: Score, *, layer: str = "conv5") -> Explained:
-    """The maps of one clip, given what the encoders take of it.
+    """Maps of one clip, from the encoder inputs.
 
-    Raises SettingsError for a stage that is not there.
+    Raises SettingsError for an unknown layer.
     """
     video, audio = inputs["video"], inputs["audio"]
     video_map, audio_map = (
@@ -203,9 +203,9 @@ def explain(encoders: Encoders, inputs: dict[str, Tensor], score: Score, *, laye
 
 
 def grad_cam(score: Score, layer: nn.Module, inputs: tuple[Tensor, Tensor]) -> Tensor:
-    """Where the score of each clip comes from: maps of the layer's own size, (B, [T,] H, W), at least 0.
+    """Grad-CAM of the score of each clip, at the layer's resolution: (B, [T,] H, W), at least 0.
 
-    Raises SettingsError where captum is not installed.
+    Raises SettingsError if captum is not installed.
     """
     try:
         from captum.attr import LayerGradCam
@@ -216,23 +216,23 @@ def grad_cam(score: Score, layer: nn.Module, inputs: tuple[Tensor, Tensor]) -> T
 
 
 def spread(map_B: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Maps (B, [T,] H, W) interpolated linearly along every axis to `size`."""
+    """Interpolate maps (B, [T,] H, W) linearly to `size`."""
     mode = "trilinear" if len(size) == 3 else "bilinear"
     return F.interpolate(map_B[:, None], size=size, mode=mode, align_corners=False)[:, 0]
 
 
 def unit_range(map_B: Tensor) -> Tensor:
-    """Each clip's map from its least, 0, to its greatest value, 1; one without contrast is 0."""
+    """Scale each clip's map to [0, 1]; a constant map becomes 0."""
     flat = map_B.flatten(1)
     least, most = (bound.view(-1, *[1] * (map_B.ndim - 1)) for bound in (flat.amin(dim=1), flat.amax(dim=1)))
     return torch.where(most > least, (map_B - least) / (most - least).clamp_min(torch.finfo(map_B.dtype).tiny), 0.0)
 
 
 def picture(found: Explained, shown: dict[str, Tensor], *, frames: int, flipped: bool = False) -> np.ndarray:
-    """Frames and mel-spectrogram of a clip above the same with their maps: uint8 (H, W, 3).
+    """Picture of frames and mel-spectrogram of a clip, and below them the same with maps: uint8 (H, W, 3).
 
-    `shown` are the view's "video", uint8 (1, T, H, W, 3), and "audio", (H, W) with low bands first (of (T, H, W) the mean
-    over T is drawn). `flipped` says that the encoder took the mel-spectrogram with low bands last: so its map has them.
+    `shown` are the view's "video", uint8 (1, T, H, W, 3), and "audio", (H, W) with low bands first (for (T, H, W), the mean
+    over T is drawn). `flipped`: the encoder received the mel-spectrogram with low bands last, so its map has them last too.
     """
     frames_THWC = shown["video"][0].cpu().numpy()
     numbers = spaced(len(frames_THWC), frames)
@@ -249,14 +249,14 @@ def picture(found: Explained, shown: dict[str, Tensor], *, frames: int, flipped:
 
 
 def overlaid(image_HWC: np.ndarray, map_HW: np.ndarray) -> np.ndarray:
-    """Half the image, half the colour of the map: uint8 (H, W, 3)."""
+    """Blend image and color map half and half: uint8 (H, W, 3)."""
     heat_HWC = magma(torch.from_numpy(map_HW)[None])[0].permute(1, 2, 0).numpy() * 255
     mixed: np.ndarray = (image_HWC / 2 + heat_HWC / 2).round().astype(np.uint8)
     return mixed
 
 
 def _tiled(rows: list[list[np.ndarray]]) -> np.ndarray:
-    """Images beside and below each other on white, small ones blown up."""
+    """Arrange images in a grid on white; enlarge small ones."""
     larger = max(1, SIDE // rows[0][0].shape[0])
     rows = [[image.repeat(larger, 0).repeat(larger, 1) for image in row] for row in rows]
     high = max(image.shape[0] for row in rows for image in row)

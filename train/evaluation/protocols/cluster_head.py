@@ -1,4 +1,4 @@
-"""ks-eval cluster_head: whether the clusters that a run assigns samples to, by a head of its own, are the classes."""
+"""ks-eval cluster_head: compare the clusters of a run's own cluster head with the classes."""
 
 import json
 from dataclasses import dataclass, field
@@ -23,20 +23,20 @@ from ...engine import checkpoint_state
 from ...probes import cluster
 from .. import results
 from ..encoders import Encoders, load
-from ..judged import open_judged
+from ..eval_data import open_eval_data
 from ..split_pass import over_split
 
 
 @runtime_checkable
 class Assigning(Protocol):
-    """A method with a cluster head, as iicl."""
+    """A method with a cluster head, such as iicl."""
 
     def assign(self, modality: str, feature_BD: Tensor, /) -> Tensor:
         """Cluster probabilities of pooled features of "video" or "audio": (B, C)."""
         ...
 
     def first_clusters(self, steps_per_epoch: int, /) -> int | None:
-        """The step from which on the cluster head learns; None where it never does."""
+        """Step at which training of the cluster head starts; None if never."""
         ...
 
 
@@ -53,42 +53,42 @@ class Settings:
     ACC pairs clusters and classes one to one, so train with --iicl.clusters set to the number of classes. ks-eval cluster finds
     clusters by k-means, for any run.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
     """Folder of a training run whose method has a cluster head (--method iicl)."""
     checkpoint: str = "last"
-    """Which checkpoint: last, best, or a name such as step-00000500."""
+    """Checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Take the initial weights instead: what a score must beat."""
+    """Evaluate the initial weights instead: the baseline."""
     shards: Address | None = None
-    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    """Folder or URL of the shards. Default: the shards that the run was trained on, if they are a folder."""
     cache: Path = field(default_factory=default_cache)
-    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    """Cache folder for remote shards, shared by all processes on this machine."""
     cache_gb: float = 100.0
-    """Gigabytes (1e9 bytes) that the cache may take."""
+    """Maximum cache size in gigabytes (1e9 bytes)."""
     on_split: str | None = None
-    """Split to be judged on; default: test, else val, else the run's training split."""
+    """Split to evaluate on. Default: test, else val, else the run's training split."""
     clips: int = 1
-    """Evenly spaced clips of a sample whose probabilities are averaged."""
+    """Evenly spaced clips per sample; their probabilities are averaged."""
     batch: int = 16
-    """Samples a forward pass, each with all its clips."""
+    """Samples per forward pass, with all their clips."""
     workers: int = 1
-    """Loading processes; 0 loads within this one."""
+    """Data-loading processes; 0 loads in the main process."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
-    """Folder of the results; default: RUN/eval/cluster_head."""
+    """Folder of the results. Default: RUN/eval/cluster_head."""
     json: bool = False
     """Print the results as JSON on standard output."""
 
 
 def evaluate(parsed: Parsed[Settings]) -> int:
-    """Assign every sample, by all the ranks that torchrun started; returns the exit code."""
+    """Assign every sample, with all ranks that torchrun started; return the exit code."""
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
-    its = open_judged(settings)
+    its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, None if settings.untrained else settings.checkpoint)
     if not isinstance(encoders.method, Assigning):
@@ -105,7 +105,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         consistency.check_equal(told)
         loading = Loading(workers=settings.workers, device=world.device)
         sides = _assigned(encoders, split, settings, loading, world)
-        if not world.leads:
+        if not world.is_main:
             return DONE
     label_N = split.label_index_N
     scores: dict[str, float] = {}
@@ -123,12 +123,12 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     }
     out = results.folder(settings, "cluster_head")
     results.write(out, document)
-    print(json.dumps(document) if settings.json else results.told(document, out))
+    print(json.dumps(document) if settings.json else results.format_scores(document, out))
     return DONE
 
 
 def _check_trained(method: Assigning, checkpoint: Path, steps_per_epoch: int) -> None:
-    """Raise RunError where the checkpoint's cluster head still has its initial weights."""
+    """Raise RunError if the checkpoint's cluster head still has its initial weights."""
     first, step = method.first_clusters(steps_per_epoch), checkpoint_state.read_state(checkpoint)["step"]
     if first is None or step <= first:
         when = "never learns in this run (--iicl.cluster_weight 0)" if first is None else f"learns from step {first} on"

@@ -1,4 +1,4 @@
-"""ks-eval finetune: all weights of a run's encoders learn the labels, and many clips a video vote (AVCL, section III.B)."""
+"""ks-eval finetune: fine-tune a run's encoders with labels, and evaluate by a vote of many clips (AVCL, section III.B)."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -24,86 +24,87 @@ from ...methods import supervised
 from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
-from ..encoders import asked, check_claims, load
-from ..judged import check_like
+from ..encoders import check_claims, load, selected_checkpoint
+from ..eval_data import check_mel
 from ..votes import How
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Fine-tune a run's encoders with a classifier, then let many clips a video vote; writes results.json and .csv.
+    """Fine-tune a run's encoders with a classifier, and evaluate by a vote of many clips per video; writes results.json and .csv.
 
     Examples:
       ks-eval finetune --run runs/avcl_k32
       ks-eval finetune --run runs/avcl_k32 --untrained
       ks-eval finetune --run runs/avcl_k32 --epochs 50 --devices 8 --supervised.modalities video
 
-    The defaults are AVCL's. The checkpoint that was best on the validation split is judged. Killed, it goes on where it was.
+    The defaults are AVCL's. The best checkpoint on the validation split is evaluated. Run it again to resume after a kill.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
     """Folder of a training run."""
     checkpoint: str = "last"
-    """Checkpoint to begin with: last, best, or a name such as step-00000500."""
+    """Checkpoint to start from: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Begin with initial weights instead, without AMFM: the same encoders (separate, or shared), supervised from scratch."""
+    """Start from initial weights, without AMFM: the same encoders, supervised from scratch."""
     shards: Address | None = None
-    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    """Folder or URL of the shards. Default: the shards that the run was trained on, if they are a folder."""
     cache: Path = field(default_factory=default_cache)
-    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    """Cache folder for remote shards, shared by all processes on this machine."""
     cache_gb: float = 100.0
-    """Gigabytes (1e9 bytes) that the cache may take."""
+    """Maximum cache size in gigabytes (1e9 bytes)."""
     fit_split: str = "train"
-    """Split to learn from."""
+    """Split to train on."""
     val_split: str | None = None
-    """Split that chooses the checkpoint; default: val, unless that is judged or missing: then the last one is taken."""
+    """Split to select the checkpoint on. Default: val, unless it is evaluated on or missing; then the last one is used."""
     on_split: str | None = None
-    """Split to be judged on; default: test, else val."""
+    """Split to evaluate on. Default: test, else val."""
     epochs: int = 150
-    """Times through the split."""
+    """Number of epochs."""
     batch: int = 16
-    """Samples a step, of all devices together."""
+    """Global batch size: samples per step over all devices."""
     optim: Optim = field(default_factory=lambda: Optim(weight_decay=5e-3))
-    """How weights move."""
+    """Optimizer and learning-rate schedule."""
     gate: Literal["auto", "on", "off"] = "auto"
-    """AMFM before the classifier, as the run has it; auto: where its AVCL has it in pretraining or asks for it in fine-tuning."""
+    """AMFM before the classifier. auto: if the AVCL run has it in pretraining, or requests it for fine-tuning."""
     clips: int = 10
-    """Evenly spaced clips of a video that vote."""
+    """Evenly spaced clips per video that vote."""
     vote: How = "logit"
-    """What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
+    """What is averaged over the clips: logit (logits: AVCL and the code it builds on) or prob (probabilities: AVID,
+    CrissCross)."""
     seed: int = 0
-    """Of the classifier's initial weights, the order, every view and dropout."""
+    """Seed of the classifier's initial weights, sample order, augmentation and dropout."""
     devices: int = 1
-    """GPUs of this machine, or processes on its CPUs, that learn together."""
+    """GPUs, or CPU processes, on this machine."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
-    """Of the encoders' arithmetic."""
+    """Precision of the encoders."""
     workers: int | None = None
-    """Loading processes of each device; default: as ks-train."""
+    """Data-loading processes per device. Default: as in ks-train."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
-    """Folder of the fine-tuned run and its results; default: RUN/eval/finetune."""
+    """Folder of the fine-tuned run and its results. Default: RUN/eval/finetune."""
     json: bool = False
     """Print the results as JSON on standard output."""
 
 
 GROUPS = {"supervised": supervised.Settings}
 DEFAULTS = Settings(run=Path())
-"""What is done where nothing is asked for; of no run."""
+"""Default settings; the run is a placeholder."""
 
 
 def evaluate(parsed: Parsed[Settings]) -> int:
-    """Fine-tune and judge as the settings say; returns the exit code. Raises StoppedError after a signal and a save."""
+    """Fine-tune and evaluate; return the exit code. Raises StoppedError after a signal and a save."""
     settings, classifier = parsed.settings, parsed.groups["supervised"]
     at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.splits, shards=shards)
-    check_like(settings.run, facts, dataset, shards=shards)
-    name = asked(settings)
+    check_mel(settings.run, facts, dataset, shards=shards)
+    name = selected_checkpoint(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     check_claims(settings.run, first)
     out = results.folder(settings, "finetune")
@@ -117,35 +118,35 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         out=out,
         train_split=settings.fit_split,
         val_split=val,
-        init=first,
+        init_from=first,
         seed=settings.seed,
     )
     fingerprint = dataset.splits[settings.fit_split].fingerprint
     training.check_same(out, tuning, fingerprint=fingerprint, done="fine-tuned")
     code = pretrain.train(tuning, prog="ks-eval", to_stderr=settings.json)
     if code == STOPPED:
-        raise StoppedError(f"fine-tuning is saved in {out}; run again to go on")
-    if code != DONE or not launch.leads():
+        raise StoppedError(f"fine-tuning is saved in {out}; run again to resume")
+    if code != DONE or not launch.is_main():
         return code
     head = results.head("finetune", settings.run, facts, first, **results.of_split(dataset, on))
-    found = {**head, **_judged(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
+    found = {**head, **_body(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
     results.write(out, found)
-    print(json.dumps(found) if settings.json else results.told(found, out))
+    print(json.dumps(found) if settings.json else results.format_scores(found, out))
     if on == val and not settings.json:
         print(
-            f"note: {found['tuned']} was chosen on the split {on!r}, which it is judged on; see --val_split and --on_split"
+            f"note: {found['tuned']} was selected on the split {on!r}, which it is evaluated on; see --val_split and --on_split"
         )
     return DONE
 
 
 def by_default(before: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
-    """What ks-train is to do by a run's model where nothing else is asked for."""
+    """Default ks-train settings for fine-tuning a run's model."""
     groups = _groups(DEFAULTS, supervised.Settings(), before)
     return training.of_run(DEFAULTS, before, "supervised", groups, train_split=DEFAULTS.fit_split)
 
 
 def _groups(settings: Settings, classifier: supervised.Settings, before: Parsed[TrainSettings]) -> dict[str, Any]:
-    """The options of a run's modules, as its fine-tuning has them; raises SettingsError where they cannot be."""
+    """Module options of a run for fine-tuning; raises SettingsError if invalid."""
     own = _classifier(settings, classifier, before)
     return {**before.groups, before.settings.view: training.one_view(before), "supervised": own}
 
@@ -153,7 +154,7 @@ def _groups(settings: Settings, classifier: supervised.Settings, before: Parsed[
 def _classifier(
     settings: Settings, classifier: supervised.Settings, before: Parsed[TrainSettings]
 ) -> supervised.Settings:
-    """The classifier, with the gate that the run has before it; raises SettingsError where it cannot be."""
+    """The classifier, with the run's gate; raises SettingsError if invalid."""
     gate, amfm = classifier.gate, classifier.amfm
     if settings.gate != "auto":
         gate = settings.gate == "on"
@@ -161,7 +162,7 @@ def _classifier(
         gate = before.groups["avcl"].amfm_stage != "off"
     if gate and before.settings.method == "avcl":
         if amfm not in (AmfmSettings(), before.groups["avcl"].amfm):
-            raise SettingsError("--supervised.amfm: the gate is the run's own, as its AVCL has it; leave these out")
+            raise SettingsError("--supervised.amfm: the gate is taken from the run; leave these options out")
         amfm = before.groups["avcl"].amfm
     try:
         return replace(classifier, gate=gate, amfm=amfm)
@@ -169,10 +170,10 @@ def _classifier(
         raise SettingsError(f"--gate {settings.gate}: {error}") from error
 
 
-def _judged(
+def _body(
     settings: Settings, dataset: Dataset, shards: Address, *, workers: int, val: str | None, on: str
 ) -> dict[str, Any]:
-    """What the results say of the fine-tuned run besides their head."""
+    """Body of the results of the fine-tuned run."""
     out = results.folder(settings, "finetune")
     encoders = load(out, "best" if val else "last")
     loading = Loading(workers=workers, device=pick_device(settings.device))

@@ -1,4 +1,4 @@
-"""ks-eval layerwise: a linear classifier on each of several layers of a frozen encoder, all trained at once (AVID, Tables 1, 2).
+"""ks-eval layerwise: train linear classifiers on several layers of a frozen encoder at once (AVID, Tables 1, 2).
 
 Shape suffixes: N videos, K clips a video, L layers, C classes, B videos of a batch, M metrics.
 """
@@ -34,15 +34,15 @@ from ...methods import layerwise
 from ...optim.optimizer import Optim
 from ...probes import bounded, topk_hits
 from .. import results, training
-from ..encoders import Encoders, asked, check_claims, load
-from ..judged import check_like
+from ..encoders import Encoders, check_claims, load, selected_checkpoint
+from ..eval_data import check_mel
 from ..split_pass import over_split
 from ..votes import How, vote
 
 VIDEOS = 16
-"""Whose clips are loaded together where the classifiers are judged."""
+"""Videos per batch in evaluation."""
 METRICS = ("top1", "top5", "clip_top1", "clip_top5")
-"""Of each layer: what the vote of a video's clips hits, and what they do one by one."""
+"""Metrics of each layer: accuracy of the vote, and of single clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,92 +55,94 @@ class Settings:
       ks-eval layerwise --run runs/avid --modality audio --clips 25
       torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate layerwise --run runs/avid
 
-    The defaults are AVID's. Batches are streamed, and no features are kept. The view is the run's own, with random crops and
-    flips and no other change where it knows how (clip_and_mel and clip_and_spectrogram do). Killed, it goes on where it was.
+    The defaults are AVID's. Features are computed on the fly and not stored. The view is the run's own with random crops and
+    flips only (clip_and_mel and clip_and_spectrogram support this). Run it again to resume after a kill.
 
-    top1 and top5 are those of the clips' vote, clip_top1 and clip_top5 those of the clips one by one; best_... is the layer
-    with the greatest top1 on --val_split, or where there is none on the judged split (selected_on_test is 1 then).
+    top1 and top5 are accuracies of the vote, clip_top1 and clip_top5 of single clips; best_... is the layer with the highest
+    top1 on --val_split, or without one on the evaluated split (then selected_on_test is 1).
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
     """Folder of a training run."""
     checkpoint: str = "last"
-    """Checkpoint whose encoders are judged: last, best, or a name such as step-00000500."""
+    """Checkpoint of the encoders: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Judge the same encoders with their initial weights instead: what a score must beat."""
+    """Evaluate the same encoders with their initial weights: the baseline."""
     modality: Literal["video", "audio"] = "video"
-    """Whose encoder is judged."""
+    """Encoder to evaluate."""
     layers: str = "conv2,conv3,conv4,conv5"
-    """Layers of it, separated by commas."""
+    """Comma-separated layers of the encoder."""
     features: int = 9216
-    """At most so many of a layer: its maps are max-pooled to the largest square grid whose cells make no more."""
+    """Maximum features per layer: maps are max-pooled to the largest square grid within this limit."""
     shards: Address | None = None
-    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    """Folder or URL of the shards. Default: the shards that the run was trained on, if they are a folder."""
     cache: Path = field(default_factory=default_cache)
-    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    """Cache folder for remote shards, shared by all processes on this machine."""
     cache_gb: float = 100.0
-    """Gigabytes (1e9 bytes) that the cache may take."""
+    """Maximum cache size in gigabytes (1e9 bytes)."""
     fit_split: str = "train"
-    """Split to learn from."""
+    """Split to train on."""
     val_split: str | None = None
-    """Split that chooses the best layer; default: val, unless that is judged or missing: then the judged one does."""
+    """Split to select the best layer on. Default: val, unless it is evaluated on or missing; then the evaluated split."""
     on_split: str | None = None
-    """Split to be judged on; default: test, else val."""
+    """Split to evaluate on. Default: test, else val."""
     epochs: int = 12
-    """Times through the split."""
+    """Number of epochs."""
     batch: int = 128
-    """Samples a step, of all devices together."""
+    """Global batch size: samples per step over all devices."""
     optim: Optim = field(
         default_factory=lambda: Optim(
             name="adam", lr=1e-4, weight_decay=0.0, schedule="multistep", milestones=(0.5, 0.75)
         )
     )
-    """How the classifiers' weights move; the milestones are those after 6 and 9 of 12 epochs."""
+    """Optimizer and schedule of the classifiers; the default milestones are after 6 and 9 of 12 epochs."""
     clips: int = 10
-    """Evenly spaced clips of a video that vote (AVID's small study: 25); of a sound that the view gives whole there is one."""
+    """Evenly spaced clips per video that vote (25 in AVID's small study); 1 for audio that the view uses as a whole."""
     vote: How = "prob"
-    """What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
+    """What is averaged over the clips: logit (logits: AVCL and the code it builds on) or prob (probabilities: AVID,
+    CrissCross)."""
     seed: int | None = None
-    """Of the classifiers' initial weights, the order and every view, and with --untrained of the encoders; default: the run's."""
+    """Seed of the classifiers' initial weights, sample order and augmentation, and with --untrained of the encoders. Default:
+    the run's."""
     devices: int = 1
-    """GPUs of this machine, or processes on its CPUs, that learn and judge together."""
+    """GPUs, or CPU processes, on this machine."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
-    """Of the encoder's arithmetic while the classifiers learn."""
+    """Precision of the encoder during training."""
     workers: int | None = None
-    """Loading processes of each device; default: as ks-train."""
+    """Data-loading processes per device. Default: as in ks-train."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
-    """Folder of the trained classifiers and the results; default: RUN/eval/layerwise, or layerwise_audio."""
+    """Folder of the classifiers and results. Default: RUN/eval/layerwise, or layerwise_audio."""
     json: bool = False
     """Print the results as JSON on standard output."""
 
 
 DEFAULTS = Settings(run=Path())
-"""What is done where nothing is asked for; of no run."""
+"""Default settings; the run is a placeholder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What the settings come to, once they are checked."""
+    """Checked settings of the command."""
 
     facts: Mapping[str, Any]
     dataset: Dataset
     shards: Address
     first: Path | None
-    """The checkpoint whose encoders are judged."""
+    """Checkpoint of the encoders."""
     val: str | None
     on: str
     out: Path
     clips: int
     tuning: Parsed[TrainSettings]
-    """What ks-train is to do."""
+    """ks-train settings."""
 
 
 def evaluate(parsed: Parsed[Settings]) -> int:
-    """Train the classifiers and judge them, on as many devices; returns the exit code. Raises StoppedError after a signal."""
+    """Train and evaluate the classifiers on all devices; return the exit code. Raises StoppedError after a signal."""
     settings = parsed.settings
     its = _asked(settings)
     keep_secret([its.shards.real])
@@ -151,30 +153,30 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         with contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext():
             code = pretrain.train_as_rank(its.tuning, world)
         if code == STOPPED:
-            raise StoppedError(f"the classifiers are saved in {its.out}; run again to go on")
-        # All that ranks do together comes before what one does alone.
+            raise StoppedError(f"the classifiers are saved in {its.out}; run again to resume")
+        # All collective operations come before what rank 0 does alone.
         encoders = load(its.out)
         hit_NLM = {name: _hits(settings, its, encoders, name, world) for name in (its.on, its.val) if name is not None}
-    if not world.leads:
+    if not world.is_main:
         return DONE
     found = _found(settings, its, encoders, hit_NLM)
     results.write(its.out, found)
-    print(json.dumps(found) if settings.json else results.told(found, its.out))
+    print(json.dumps(found) if settings.json else results.format_scores(found, its.out))
     if found["scores"]["selected_on_test"] and not settings.json:
-        told = f"{found['best']} was chosen as the best layer on the split {its.on!r}, which it is judged on"
+        told = f"{found['best']} was selected as the best layer on the split {its.on!r}, which it is evaluated on"
         print(f"note: {told}; see --val_split and --on_split")
     return DONE
 
 
 def _asked(settings: Settings) -> _Asked:
-    """All that can be refused before anything is trained; raises SettingsError, RunError or ShardError."""
+    """Check everything that can be checked before training; raises SettingsError, RunError or ShardError."""
     at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.splits, shards=shards)
-    check_like(settings.run, facts, dataset, shards=shards)
-    name = asked(settings)
+    check_mel(settings.run, facts, dataset, shards=shards)
+    name = selected_checkpoint(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
     check_claims(settings.run, first)
     out = results.folder(settings, "layerwise" if settings.modality == "video" else "layerwise_audio")
@@ -187,12 +189,12 @@ def _asked(settings: Settings) -> _Asked:
         shards=shards,
         out=out,
         train_split=settings.fit_split,
-        init=first,
+        init_from=first,
         seed=before.settings.seed if settings.seed is None else settings.seed,
-        sync_bn="on",  # of the classifiers: any number of devices learns what one would
+        sync_bn="on",  # of the classifiers, so that results do not depend on the number of devices
     )
     fit = dataset.splits[settings.fit_split]
-    build.outline(tuning, Data(classes=len(dataset.labels), samples=fit.samples))
+    build.build_meta(tuning, Data(classes=len(dataset.labels), samples=fit.samples))
     training.check_same(out, tuning, fingerprint=fit.fingerprint, done="trained")
     return _Asked(
         facts=facts,
@@ -208,12 +210,12 @@ def _asked(settings: Settings) -> _Asked:
 
 
 def by_default(before: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
-    """What ks-train is to do by a run's model where nothing else is asked for."""
+    """Default ks-train settings for a run's model."""
     return training.of_run(DEFAULTS, before, "layerwise", _groups(DEFAULTS, before), train_split=DEFAULTS.fit_split)
 
 
 def _groups(settings: Settings, before: Parsed[TrainSettings]) -> dict[str, Any]:
-    """The options of a run's modules, as the classifiers' training has them; raises SettingsError where they cannot be."""
+    """Module options of a run for training the classifiers; raises SettingsError if invalid."""
     try:
         options = layerwise.Settings(modality=settings.modality, layers=settings.layers, features=settings.features)
     except ValueError as error:
@@ -222,7 +224,7 @@ def _groups(settings: Settings, before: Parsed[TrainSettings]) -> dict[str, Any]
 
 
 def _clips(settings: Settings, tuning: Parsed[TrainSettings]) -> int:
-    """How many views of the modality a sample has in a test; raises SettingsError where the run's view gives none of it."""
+    """Evaluation views per sample of the modality; raises SettingsError if the run's view does not have the modality."""
     view, view_settings = training.view_of(tuning)
     if getattr(view.inputs(view_settings), settings.modality) is None:
         raise SettingsError(f"--modality {settings.modality}: the run's view, {tuning.settings.view}, gives none")
@@ -231,9 +233,9 @@ def _clips(settings: Settings, tuning: Parsed[TrainSettings]) -> int:
 
 
 def _hits(settings: Settings, its: _Asked, encoders: Encoders, name: str, world: World) -> Tensor:
-    """What each layer's classifier hits of every video of a split, by all ranks: values from 0 to 1, (N, L, M).
+    """Accuracy of each layer's classifier for every video of a split, by all ranks: values in [0, 1], (N, L, M).
 
-    Raises RunError for scores that are not finite.
+    Raises RunError for non-finite scores.
     """
 
     def of_batch(arrays: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -258,7 +260,7 @@ def _hits(settings: Settings, its: _Asked, encoders: Encoders, name: str, world:
 
 
 def clip_logits(encoders: Encoders, arrays: Mapping[str, Tensor], modality: str) -> Tensor:
-    """What the layers say of each clip, one after another, for as many at once as training had would not fit: (K, B, L, C)."""
+    """Logits of each layer, one clip at a time to limit memory: (K, B, L, C)."""
     method = cast("layerwise.Layerwise", encoders.method)
     logits = []
     for clip in range(arrays[modality].shape[1]):
@@ -270,7 +272,7 @@ def clip_logits(encoders: Encoders, arrays: Mapping[str, Tensor], modality: str)
 
 
 def hits(logit_KBLC: Tensor, label_B: Tensor, how: How) -> Tensor:
-    """What the vote of a video's clips hits, and what its clips do on average: values from 0 to 1, (B, L, M) as `METRICS`."""
+    """Accuracy of the vote, and mean accuracy of single clips, per video: values in [0, 1], (B, L, M) as in `METRICS`."""
     clips, _, layers, classes = logit_KBLC.shape
     right_BC = label_B[:, None] == torch.arange(classes, device=label_B.device)
     found = []
@@ -287,7 +289,7 @@ def hits(logit_KBLC: Tensor, label_B: Tensor, how: How) -> Tensor:
 
 
 def _found(settings: Settings, its: _Asked, encoders: Encoders, hit_NLM: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The results, from what was hit of the judged split and of the one that chooses."""
+    """Results from the accuracies on the evaluated split and on the split for selection."""
     method = cast("layerwise.Layerwise", encoders.method)
     layers = method.settings.layer_names
     chosen_on = its.on if its.val is None else its.val

@@ -1,4 +1,4 @@
-"""ks-eval sounds: how well a linear SVM on the audio encoder's features tells a folder of labelled sounds apart.
+"""ks-eval sounds: classify a folder of labeled sounds by a linear SVM on the audio encoder's features.
 
 Shape suffixes: K windows of a recording, N recordings, D feature channels.
 """
@@ -37,33 +37,33 @@ from ..audio_datasets import (
     read_scenes,
     train_test,
 )
-from ..encoders import Encoders, RawClip, load_asked
+from ..encoders import Encoders, RawClip, load_selected
 from ..features import Kind
 from ..features import encode as encode_inputs
 
 _LISTS = (".txt", ".csv")
-"""Suffixes of DCASE's lists, whose form is the same."""
+"""File suffixes of DCASE's lists."""
 FPS = 25.0
-"""Black frames a second beside a sound, for views that look for its place in a video."""
+"""Frame rate of the black frames that accompany a sound, for views that place it in a video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Judge a run's audio encoder on a folder of labelled WAV files, by a linear SVM on its frozen features.
+    """Evaluate a run's audio encoder on a folder of labeled WAV files, with a linear SVM on its frozen features.
 
     Examples:
       ks-eval sounds --run runs/avcl_k32 --folder ESC-50-master
       ks-eval sounds --run runs/avcl_k32 --folder ESC-50-master --windows 10 --seconds 2
       ks-eval sounds --run runs/avcl_k32 --folder dcase --svm.select test
 
-    Folders that are understood:
-      meta/esc50.csv, audio/*.wav                       ESC-50: the mean over its folds
-      set1/scenes_stereo/, set1/scenes_stereo_testset/  DCASE 2014: one half teaches, the other is judged; bus01.wav is a "bus"
+    Supported folders:
+      meta/esc50.csv, audio/*.wav                       ESC-50: mean over its folds
+      set1/scenes_stereo/, set1/scenes_stereo_testset/  DCASE 2014: training half and test half; bus01.wav is a "bus"
       evaluation_setup/fold1_train.txt, ...             later years of DCASE: lists of "file label", each with its
-                                                        fold1_evaluate.txt (.txt or .csv): the mean over the folds
+                                                        fold1_evaluate.txt (.txt or .csv): mean over the folds
       train.txt, test.txt                               the same for one division
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
@@ -71,19 +71,19 @@ class Settings:
     folder: Path
     """Folder of the sounds."""
     checkpoint: str = "last"
-    """Which checkpoint: last, best, or a name such as step-00000500."""
+    """Checkpoint: last, best, or a name such as step-00000500."""
     untrained: bool = False
-    """Judge the same encoder with its initial weights instead: what a score must beat."""
+    """Evaluate the same encoder with its initial weights: the baseline."""
     windows: int = 1
-    """Evenly spaced windows of a recording: each is learnt from, and their decision values are averaged."""
+    """Evenly spaced windows per recording: each is a training row; decision values are averaged for evaluation."""
     seconds: float | None = None
-    """Seconds of a window; default: the whole recording."""
+    """Window length in seconds. Default: the whole recording."""
     features: Kind = "pooled"
-    """pooled, unit (the same scaled to length 1) or conv5 (the last stage's maps, the greatest of every 2 x 2 pixels)."""
+    """pooled: encoder output. unit: encoder output, L2-normalized. conv5: maps of the last layer, max-pooled 2 x 2."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
-    """Folder of the results; default: RUN/eval/sounds."""
+    """Folder of the results. Default: RUN/eval/sounds."""
     json: bool = False
     """Print the results as JSON on standard output."""
 
@@ -93,27 +93,27 @@ GROUPS = {"svm": svm.Settings}
 
 @dataclass(frozen=True, slots=True)
 class Sounds:
-    """A folder's recordings, and how it wants to be judged."""
+    """Recordings of a folder, and their official division."""
 
     recordings: tuple[Recording, ...]
-    """Each file once; with the official folds where these are all there is."""
+    """Each file once, with its official fold if that is the division."""
     divisions: tuple[tuple[tuple[Recording, ...], tuple[Recording, ...]], ...] = ()
-    """What is learnt from and what is judged, where the folder lists it."""
+    """Pairs of training and test recordings, if the folder lists them."""
 
 
 def evaluate(parsed: Parsed[Settings]) -> int:
-    """Judge as the settings ask; returns the exit code."""
+    """Evaluate the encoder; return the exit code."""
     settings = parsed.settings
     at_least(settings, windows=1)
     if settings.seconds is None and settings.windows > 1:
         raise SettingsError(
-            f"--windows {settings.windows}: are all of the whole recording; say how long with --seconds"
+            f"--windows {settings.windows}: would all be the whole recording; set their length with --seconds"
         )
     if settings.seconds is not None and not 0 < settings.seconds < float("inf"):
         raise SettingsError(f"--seconds {settings.seconds}: must be more than 0")
     facts = run_folder.read_facts(settings.run)
     sounds = read(settings.folder)
-    encoders = load_asked(settings)
+    encoders = load_selected(settings)
     encoders.method.to(devices.pick_device(settings.device))
     sample_rate = encoders.mel.sample_rate
     length = None if settings.seconds is None else max(1, round(settings.seconds * sample_rate))
@@ -126,8 +126,8 @@ def evaluate(parsed: Parsed[Settings]) -> int:
             sample_rate=sample_rate,
         )
         scores = score(sounds, features_NKD, parsed.groups["svm"])
-    except ValueError as error:  # features that are not finite, or too few sounds to choose C
-        raise RunError(f"{settings.run}: cannot be judged on {settings.folder}: {error}") from error
+    except ValueError as error:  # non-finite features, or too few sounds to select C
+        raise RunError(f"{settings.run}: cannot be evaluated on {settings.folder}: {error}") from error
     head = results.head(
         "sounds",
         settings.run,
@@ -146,15 +146,15 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     }
     out = results.folder(settings, "sounds")
     results.write(out, found)
-    print(json.dumps(found) if settings.json else results.told(found, out, what="recordings"))
+    print(json.dumps(found) if settings.json else results.format_scores(found, out, what="recordings"))
     return DONE
 
 
 def read(folder: Path) -> Sounds:
-    """The recordings of a folder in one of the layouts that `Settings` lists.
+    """Read the recordings of a folder in one of the layouts that `Settings` lists.
 
-    Raises AnnotationError where it has none of them, for lists that are damaged or name files that are missing, and where
-    there is nothing to judge fairly: one fold alone, a file in both lists of a division, two lists of one fold that differ.
+    Raises AnnotationError for an unknown layout, for damaged lists or missing files, and for invalid divisions: a single fold,
+    a file in both lists of a division, or two different lists of one fold.
     """
     if (folder / "meta" / "esc50.csv").is_file():
         return Sounds(read_folds(folder / "meta" / "esc50.csv", folder / "audio"))
@@ -165,7 +165,7 @@ def read(folder: Path) -> Sounds:
                 fit, on = read_scenes(place)
                 return Sounds((*fit, *on), ((fit, on),))
         raise AnnotationError(
-            f"{folder}: is no folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/{SCENES[0]} and no "
+            f"{folder}: is not a folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/{SCENES[0]} and no "
             "evaluation_setup/fold1_train.txt; see ks-eval sounds --help"
         )
     for fit, on in divisions:
@@ -175,9 +175,9 @@ def read(folder: Path) -> Sounds:
 
 
 def score(sounds: Sounds, features_NKD: Tensor, settings: svm.Settings) -> dict[str, float]:
-    """Accuracies in percent, "top1" and each fold's own, as `cross_validate` and `train_test` give them.
+    """Accuracies in percent, "top1" and each fold's, from `cross_validate` or `train_test`.
 
-    `features_NKD` are those of `sounds.recordings`. Raises AnnotationError and ValueError as these do.
+    `features_NKD` are those of `sounds.recordings`. Raises AnnotationError and ValueError like these.
     """
     if not sounds.divisions:
         return cross_validate(sounds.recordings, features_NKD, settings)
@@ -199,9 +199,9 @@ def score(sounds: Sounds, features_NKD: Tensor, settings: svm.Settings) -> dict[
 
 
 def windows(waveform: np.ndarray, count: int, *, length: int | None) -> list[np.ndarray]:
-    """`count` evenly spaced windows of `length` samples, the first at the start, the last at the end; the middle for one.
+    """`count` evenly spaced windows of `length` samples, from start to end; a single one is the middle.
 
-    A recording that is not longer, and any where `length` is None, is taken whole each time.
+    With `length` None, or for a recording that is not longer, each window is the whole recording.
     """
     room = 0 if length is None else max(0, len(waveform) - length)
     end = None if length is None else length
@@ -211,16 +211,16 @@ def windows(waveform: np.ndarray, count: int, *, length: int | None) -> list[np.
 
 @torch.no_grad()
 def encode_sound(encoders: Encoders, waveforms: Sequence[np.ndarray], *, kind: Kind) -> Tensor:
-    """The audio encoder's features of waveforms, mono float32 at the mel's rate: float32 (K, D).
+    """Features of waveforms, mono float32 at the mel's sample rate: float32 (K, D).
 
-    Each is rendered as the run's view renders the sound of a clip in a test, beside black frames.
+    Each is rendered by the run's view as in evaluation, with black frames.
     """
     inputs = [encoders.preprocess(_dark(encoders, waveform))["audio"] for waveform in waveforms]
     return encode_inputs(encoders.audio, torch.cat(inputs), kind=kind).cpu()
 
 
 def fingerprint(sounds: Sounds, folder: Path) -> str:
-    """SHA-256 over a line for each recording of each list: which list of which division, path in `folder`, label and fold."""
+    """SHA-256 over each recording of each list: list and division, path in `folder`, label and fold."""
     lists = {
         f"{n} {side}": part
         for n, both in enumerate(sounds.divisions)
@@ -249,7 +249,7 @@ def _dark(encoders: Encoders, waveform: np.ndarray) -> RawClip:
 
 
 def _divisions(folder: Path) -> Iterator[tuple[tuple[Recording, ...], tuple[Recording, ...]]]:
-    """What is learnt from and what is judged, by each pair of a folder's lists; raises as `read`."""
+    """Training and test recordings of each pair of lists in a folder; raises like `read`."""
     if (folder / "train.txt").is_file():
         yield read_list(folder / "train.txt", folder), read_list(folder / "test.txt", folder)
         return
@@ -265,7 +265,7 @@ def _divisions(folder: Path) -> Iterator[tuple[tuple[Recording, ...], tuple[Reco
 
 
 def _agreed(lists: Sequence[Path], folder: Path) -> tuple[Recording, ...]:
-    """The recordings of a list that may be there in two forms; raises AnnotationError where they differ."""
+    """Recordings of a list that may exist in two formats; raises AnnotationError if they differ."""
     first, *others = (read_list(path, folder) for path in lists)
     for path, other in zip(lists[1:], others, strict=True):
         if set(other) != set(first):

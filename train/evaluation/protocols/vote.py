@@ -1,4 +1,4 @@
-"""ks-eval vote: how well a run's classifier tells the classes apart, by one clip a video and by the vote of ten."""
+"""ks-eval vote: evaluate a run's classifier by single clips and by a vote of ten clips per video."""
 
 import json
 from collections.abc import Mapping
@@ -19,57 +19,58 @@ from ...data.loader import Loading
 from ...distributed import consistency, devices, process_group
 from .. import results, votes
 from ..encoders import load
-from ..judged import open_judged
+from ..eval_data import open_eval_data
 from ..votes import How
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Judge a run that has a classifier, as it is, by the vote of many clips a video; writes results.json and results.csv.
+    """Evaluate a run that has a classifier by the vote of many clips per video; writes results.json and results.csv.
 
     Examples:
       ks-eval vote --run runs/supervised
       ks-eval vote --run runs/avcl_k32/eval/finetune --checkpoint best --vote prob
       torchrun --nproc_per_node 8 -m -- kinetics_sounds.train.evaluate vote --run runs/supervised
 
-    top1 and top5 are those of the vote, clip_top1 and clip_top5 those of its clips one by one.
+    top1 and top5 are accuracies of the vote, clip_top1 and clip_top5 of single clips.
 
-    exit code: 0 done; 2 misuse; 3 stopped by a signal or a full disk, run again; 4 a bug, or a disk that fails.
+    exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
 
     run: Path
-    """Folder of a training run with a classifier, as --method supervised has it, or of a fine-tuning by ks-eval finetune."""
+    """Folder of a training run with a classifier: of --method supervised, or of ks-eval finetune."""
     checkpoint: str = "last"
-    """Which checkpoint: last, best, or a name such as step-00000500."""
+    """Checkpoint: last, best, or a name such as step-00000500."""
     shards: Address | None = None
-    """Folder or URL of the shards; default: the run's own, where that is a folder."""
+    """Folder or URL of the shards. Default: the shards that the run was trained on, if they are a folder."""
     cache: Path = field(default_factory=default_cache)
-    """Folder that keeps the shards of a remote set, shared by every process of this machine."""
+    """Cache folder for remote shards, shared by all processes on this machine."""
     cache_gb: float = 100.0
-    """Gigabytes (1e9 bytes) that the cache may take."""
+    """Maximum cache size in gigabytes (1e9 bytes)."""
     on_split: str | None = None
-    """Split to be judged on; default: test, else val, else the run's training split."""
+    """Split to evaluate on. Default: test, else val, else the run's training split."""
     clips: int = 10
-    """Evenly spaced clips of a video that vote."""
+    """Evenly spaced clips per video that vote."""
     vote: How = "logit"
-    """What is averaged over the clips: logits (AVCL and its ancestors) or probabilities (AVID, CrissCross)."""
+    """What is averaged over the clips: logit (logits: AVCL and the code it builds on) or prob (probabilities: AVID,
+    CrissCross)."""
     batch: int = 16
-    """Videos whose clips go through the model together, a clip of each at a time."""
+    """Videos per forward pass, one clip of each at a time."""
     workers: int = 1
-    """Loading processes; 0 loads within this one."""
+    """Data-loading processes; 0 loads in the main process."""
     device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
+    """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
-    """Folder of the results; default: RUN/eval/vote."""
+    """Folder of the results. Default: RUN/eval/vote."""
     json: bool = False
     """Print the results as JSON on standard output."""
 
 
 def evaluate(parsed: Parsed[Settings]) -> int:
-    """Let the clips vote, by all the ranks that torchrun started; returns the exit code."""
+    """Evaluate by voting, with all ranks that torchrun started; return the exit code."""
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
-    its = open_judged(settings)
+    its = open_eval_data(settings)
     facts, dataset, on, split = its.facts, its.dataset, its.on, its.split
     encoders = load(settings.run, settings.checkpoint)
     votes.classifier_of(encoders)
@@ -82,7 +83,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         logit_NKC, label_N = votes.clip_logits(
             encoders, split, clips=settings.clips, batch=settings.batch, loading=loading, world=world
         )
-        if not world.leads:
+        if not world.is_main:
             return DONE
     found = {
         **results.head("vote", settings.run, facts, encoders.checkpoint, **results.of_split(dataset, on)),
@@ -99,14 +100,14 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     }
     out = settings.out or settings.run / "eval" / "vote"
     results.write(out, found)
-    print(json.dumps(found) if settings.json else results.told(found, out))
+    print(json.dumps(found) if settings.json else results.format_scores(found, out))
     if not settings.json and fingerprint == facts["fingerprint"]:
-        print("note: the classifier was trained on these very clips")
+        print("note: the classifier was trained on these clips")
     return DONE
 
 
 def _check_classes(facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
-    """Raise RunError where the set's classes are not those that the run's classifier tells apart."""
+    """Raise RunError if the shard set's classes differ from those of the run's classifier."""
     own = (facts.get("classes", dataset.classes), facts["data"]["classes"])
     theirs = (dataset.classes, len(dataset.labels))
     if own != theirs:
@@ -117,5 +118,5 @@ def _check_classes(facts: Mapping[str, Any], dataset: Dataset, *, shards: Addres
 
 
 def _selected_on(settings: Settings) -> str | None:
-    """The split that the checkpoint was chosen on, where it is asked for as the best."""
+    """Split that the checkpoint was selected on, if it is the best one."""
     return run_folder.reopen(settings.run).settings.val_split if settings.checkpoint == "best" else None

@@ -1,4 +1,4 @@
-"""Encoders, one file each: `Settings` and `build(settings)`, which returns an `nn.Module` that is an `interface.Encoder`."""
+"""Encoders, one module each: `Settings` and `build(settings)`, which returns an `interface.Encoder`."""
 
 import copy
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ Pooling = Literal["max", "mean"]
 
 
 class Trunk(nn.Module):
-    """A network of stages, one after another: an `Encoder` whose layers are its children conv1 to conv5."""
+    """A sequential encoder whose layers are its children conv1 to conv5."""
 
     dim: int
     layers: tuple[str, ...] = ("conv1", "conv2", "conv3", "conv4", "conv5")
     pooling: Pooling = "mean"
 
     def forward(self, inputs_BCTHW: Tensor) -> Tensor:
-        """Encode (B, C, T, H, W) as the pooled maps of the last stage: (B, D)."""
+        """Encode (B, C, T, H, W) as the pooled maps of the last layer: (B, D)."""
         last = self.layers[-1]
         return self.pool(self.maps(inputs_BCTHW, (last,))[last])
 
     def maps(self, inputs_BCTHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """What these stages give, in one pass: (B, channels, T, H, W) each, by name; raises KeyError for another name."""
+        """Maps of these layers in one pass, by name: (B, channels, T, H, W) each; raises KeyError for an unknown layer."""
         wanted, found = set(layers), dict[str, Tensor]()
         maps_BCTHW = inputs_BCTHW
         for name in self.layers:
@@ -38,14 +38,14 @@ class Trunk(nn.Module):
         return {name: found[name] for name in layers}
 
     def pool(self, maps_BCTHW: Tensor) -> Tensor:
-        """The mean over time and space, or the greatest value where `pooling` is max: (B, channels)."""
+        """Mean, or maximum with `pooling` max, over time and space: (B, channels)."""
         return maps_BCTHW.amax(dim=(2, 3, 4)) if self.pooling == "max" else maps_BCTHW.mean(dim=(2, 3, 4))
 
 
 def conv_over_space(inputs: int, outputs: int, side: int, *, stride: int = 1) -> nn.Conv3d:
-    """A convolution of each time step by itself, side x side, without a bias: (B, inputs, T, H, W) to (B, outputs, T, H, W).
+    """Spatial convolution of each time step, side x side, without bias: (B, inputs, T, H, W) to (B, outputs, T, H, W).
 
-    H and W are divided by the stride, rounded up. With one time step it is a 2-D convolution, of as many weights.
+    H and W are divided by the stride, rounded up.
     """
     return nn.Conv3d(
         inputs,
@@ -58,10 +58,7 @@ def conv_over_space(inputs: int, outputs: int, side: int, *, stride: int = 1) ->
 
 
 def he_initialised(network: Network) -> Network:
-    """The same network, its convolutions initialised as torchvision initialises those of residual networks.
-
-    Normal with variance 2 / fan-out (He et al., arXiv 1502.01852, Eq. 14; `kaiming_normal_`, `fan_out`).
-    """
+    """Initialize a network's convolutions in place as torchvision's residual networks, and return it."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -69,7 +66,7 @@ def he_initialised(network: Network) -> Network:
 
 
 def middle_channels(inputs: int, outputs: int, *, time: int, space: int) -> int:
-    """Channels between a (1, d, d) and a (t, 1, 1) convolution that have as many weights as the (t, d, d) one they replace.
+    """Channels between a (1, d, d) and a (t, 1, 1) convolution that match the parameters of a (t, d, d) one.
 
     The floor of t d^2 I O / (d^2 I + t O), at least 1, for I inputs, O outputs, t `time` and d `space`.
     """
@@ -78,24 +75,26 @@ def middle_channels(inputs: int, outputs: int, *, time: int, space: int) -> int:
 
 
 def tied_copy(encoder: Network) -> Network:
-    """An encoder with the very same parameters (weight tying) and buffers of its own, which begin equal.
+    """Copy an encoder with tied parameters and buffers of its own, initially equal.
 
-    So batch norms share their affine parameters, and each keeps the running statistics of what it is given itself: one
-    set for inputs of two kinds would normalise both, in evaluation, by a mixture that neither ever had.
+    Batch norms share their affine parameters, but each keeps running statistics of its own inputs: in evaluation, joint
+    statistics would normalize both modalities by a mixture of the two.
     """
     return copy.deepcopy(encoder, {id(each): each for each in encoder.parameters()})
 
 
 def feature_width(encoder: nn.Module) -> int:
-    """Channels of an encoder's pooled feature; raises ValueError when the encoder does not declare `dim`."""
+    """Channels of an encoder's pooled feature; raises ValueError if the encoder does not declare `dim`."""
     width = getattr(encoder, "dim", None)
     if type(width) is not int:
-        raise ValueError(f"{type(encoder).__name__} is no backbone: set its attribute dim to the width of its output")
+        raise ValueError(
+            f"{type(encoder).__name__} is not a backbone: set its attribute dim to the width of its output"
+        )
     return width
 
 
 def layer_widths(encoder: nn.Module, layers: Sequence[str]) -> dict[str, int]:
-    """Channels of the maps of these layers, by a pass of shapes alone; raises ValueError that lists those there are."""
+    """Channels of the maps of these layers, computed from shapes alone; raises ValueError that lists the valid layers."""
     there = encoder.layers if isinstance(encoder, Encoder) else ()
     missing = [layer for layer in layers if layer not in there]
     if missing or not isinstance(encoder, Encoder):

@@ -1,9 +1,9 @@
-"""AVID's R(2+1)D, of 10, 18 or 34 layers (arXiv 2004.12943): a whole 3-D stem, and pairs of as many channels as they give.
+"""AVID's R(2+1)D with 10, 18 or 34 layers (arXiv 2004.12943): a 3-D stem, then pairs of spatial and temporal convolutions.
 
-The pairs are a convolution over space and one over time; channels between them are not chosen to keep the number of weights, as
-r2plus1d has it. CrissCross pretrains it with 18 layers and a mean. Shape suffixes: B samples, C channels, T frames, H and W
-pixels. With 3-channel 8 x 224 x 224 input and width 64 the stages give 64x8x56x56, 64x8x56x56, 128x4x28x28, 256x2x14x14 and
-512x1x7x7. Parameters of depth 10, 18 and 34: 7 015 616, 15 379 136, 28 861 632.
+Each pair has as many middle channels as outputs; they do not match the parameters of a 3-D convolution, as those of r2plus1d
+do. CrissCross pretrains it with 18 layers and mean pooling. Shape suffixes: B samples, C channels, T frames, H and W pixels.
+With 3-channel 8 x 224 x 224 input and width 64 the stages give 64x8x56x56, 64x8x56x56, 128x4x28x28, 256x2x14x14 and 512x1x7x7.
+Parameters of depth 10, 18 and 34: 7 015 616, 15 379 136, 28 861 632.
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from torch import Tensor, nn
 from . import Pooling, Trunk, conv_over_space
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-"""Of conv2 to conv5, by depth."""
+"""Blocks of conv2 to conv5, by depth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Size of AVID's R(2+1)D."""
+    """Options of AVID's R(2+1)D."""
 
     depth: Literal[10, 18, 34] = 18
-    """Layers: 10 for AVID's small study (its paper says 9), 18 for its results."""
+    """Number of layers: 10 for AVID's small study (its paper says 9), 18 for its results."""
     width: int = 64
-    """Channels after the stem; the pooled feature has 8 times as many (paper: 64, so 512)."""
+    """Channels after the stem; the pooled feature has 8 times as many (64 in the paper: 512)."""
     pool: Pooling = "max"
-    """What becomes of the last maps: their greatest value over time and space (AVID), or their mean (CrissCross)."""
+    """Global pooling: max (AVID) or mean (CrissCross)."""
     channels: int = 3
-    """Input channels: 3 for RGB and for a mel plane repeated three times, 1 for a bare mel plane."""
+    """Input channels: 3 for RGB or a repeated mel-spectrogram, 1 for a mel-spectrogram."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a network that cannot be."""
+        """Raise ValueError for an invalid network."""
         if self.depth not in BLOCKS:
             raise ValueError(f"avid_r2plus1d: depth {self.depth} must be 10, 18 or 34")
         if self.width < 1 or self.channels < 1:
@@ -40,12 +40,12 @@ class Settings:
 
 
 def build(settings: Settings) -> "AvidR2Plus1D":
-    """Make an untrained encoder."""
+    """Build an untrained encoder."""
     return AvidR2Plus1D(settings)
 
 
 class AvidR2Plus1D(Trunk):
-    """Residual (2+1)-D network; its features are non-negative, for a ReLU is the last thing before they are pooled."""
+    """Residual (2+1)-D network; its features are non-negative, because pooling follows a ReLU."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class AvidR2Plus1D(Trunk):
 
 
 class Block(nn.Module):
-    """Two pairs of convolutions around a shortcut; the batch norm and ReLU of the last one come after the sum."""
+    """Residual block of two convolution pairs; the last batch norm and ReLU come after the sum."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""C3D: eight 3-D convolutions, each with a bias and a batch norm, and four max-pools between them.
+"""C3D: eight 3-D convolutions, each with bias and batch norm, and four max-pooling layers.
 
-Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. With 3-channel 16 x 112 x 112
-input and width 64 the stages give 64x16x112x112, 128x16x56x56, 256x8x28x28, 512x4x14x14 and 512x2x7x7: 27 661 440
-parameters, 77.0 GFLOP a sample. It needs at least 8 frames, for three pools halve the time.
+Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. With 3-channel 16 x 112 x 112 input and
+width 64 the stages give 64x16x112x112, 128x16x56x56, 256x8x28x28, 512x4x14x14 and 512x2x7x7: 27 661 440 parameters, 77.0 GFLOP
+a sample. It needs at least 8 frames, because three pooling layers halve the time.
 """
 
 import itertools
@@ -18,26 +18,26 @@ LEAST_FRAMES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Size of a C3D."""
+    """Options of C3D."""
 
     width: int = 64
-    """Channels after the first convolution; the pooled feature has 8 times as many (paper: 64, so 512)."""
+    """Channels after the first convolution; the pooled feature has 8 times as many (64 in the paper: 512)."""
     channels: int = 3
-    """Input channels: 3 for RGB and for a mel plane repeated three times, 1 for a bare mel plane."""
+    """Input channels: 3 for RGB or a repeated mel-spectrogram, 1 for a mel-spectrogram."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a network that cannot be."""
+        """Raise ValueError for an invalid network."""
         if self.width < 1 or self.channels < 1:
             raise ValueError(f"c3d: width {self.width} and channels {self.channels} must be at least 1")
 
 
 def build(settings: Settings) -> "C3D":
-    """Make an untrained encoder."""
+    """Build an untrained encoder."""
     return C3D(settings)
 
 
 class C3D(Trunk):
-    """Plain 3-D network; its features are non-negative, for a ReLU is the last thing before the mean."""
+    """Plain 3-D network; its features are non-negative, because pooling follows a ReLU."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class C3D(Trunk):
         self.conv5 = nn.Sequential(nn.MaxPool3d(2), *_stage(8 * width, 8 * width, 8 * width))
 
     def maps(self, inputs_BCTHW: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """As `Trunk`; raises ValueError for fewer than 8 frames."""
+        """Maps of these layers, like `Trunk`; raises ValueError for fewer than 8 frames."""
         if inputs_BCTHW.shape[2] < LEAST_FRAMES:
             raise ValueError(
                 f"c3d halves the time three times and needs 8 frames, got {inputs_BCTHW.shape[2]}: use r3d"

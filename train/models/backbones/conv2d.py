@@ -1,7 +1,7 @@
-"""AVID's audio network: nine plain 2-D convolutions over a spectrogram (arXiv 2004.12943), each with a batch norm and ReLU.
+"""AVID's audio network: nine 2-D convolutions on a spectrogram (arXiv 2004.12943), each with batch norm and ReLU.
 
-Shape suffixes: B samples, C channels, T time steps, H and W rows and columns of the spectrogram. Time steps are encoded each by
-itself and pooled together, so one is enough. With 1-channel 1 x 200 x 257 input and width 64 the stages give 64x1x100x129,
+Shape suffixes: B samples, C channels, T time steps, H and W rows and columns of the spectrogram. Time steps are encoded
+separately and pooled together, so one is enough. With 1-channel 1 x 200 x 257 input and width 64 the stages give 64x1x100x129,
 64x1x50x65, 128x1x25x33, 256x1x13x17 and 512x1x13x17: 4 725 696 parameters.
 """
 
@@ -14,28 +14,28 @@ from . import Pooling, Trunk, conv_over_space
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Size of AVID's audio network; one time step suffices (--clip_and_mel.audio_layout single)."""
+    """Options of AVID's audio network. One time step is enough (--clip_and_mel.audio_layout single)."""
 
     width: int = 64
-    """Channels after the first convolution; the pooled feature has 8 times as many (paper: 64, so 512)."""
+    """Channels after the first convolution; the pooled feature has 8 times as many (64 in the paper: 512)."""
     pool: Pooling = "max"
-    """What becomes of the last maps: their greatest value (AVID), or their mean."""
+    """Global pooling: max (AVID) or mean."""
     channels: int = 3
-    """Input channels; of the audio encoder they are the view's audio_channels (AVID: 1)."""
+    """Input channels. For the audio encoder, the view's audio_channels is used (AVID: 1)."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a network that cannot be."""
+        """Raise ValueError for an invalid network."""
         if self.width < 1 or self.channels < 1:
             raise ValueError(f"conv2d: width {self.width} and channels {self.channels} must be at least 1")
 
 
 def build(settings: Settings) -> "Conv2D":
-    """Make an untrained encoder."""
+    """Build an untrained encoder."""
     return Conv2D(settings)
 
 
 class Conv2D(Trunk):
-    """Plain 2-D network; its features are non-negative, for a ReLU is the last thing before they are pooled."""
+    """Plain 2-D network; its features are non-negative, because pooling follows a ReLU."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""R(2+1)D with block sizes 1, 1, 1, 1: R3D with every 3-D convolution split into one over space and one over time.
+"""R(2+1)D with block sizes 1, 1, 1, 1: R3D with every 3-D convolution split into a spatial and a temporal one.
 
-Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. The channels between the two are as
-many as make the pair as large as the convolution that it replaces. With 3-channel 16 x 112 x 112 input and
-width 64: 14 365 303 parameters, 42.7 GFLOP a sample.
+Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. The channels between the two are chosen to
+match the parameters of the 3-D convolution. With 3-channel 16 x 112 x 112 input and width 64: 14 365 303 parameters, 42.7 GFLOP
+a sample.
 """
 
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from . import Trunk, middle_channels
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Size of an R(2+1)D."""
+    """Options of R(2+1)D."""
 
     width: int = 64
-    """Channels after the stem; the pooled feature has 8 times as many (paper: 64, so 512)."""
+    """Channels after the stem; the pooled feature has 8 times as many (64 in the paper: 512)."""
     channels: int = 3
-    """Input channels: 3 for RGB and for a mel plane repeated three times, 1 for a bare mel plane."""
+    """Input channels: 3 for RGB or a repeated mel-spectrogram, 1 for a mel-spectrogram."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a network that cannot be."""
+        """Raise ValueError for an invalid network."""
         if self.width < 1 or self.channels < 1:
             raise ValueError(f"r2plus1d: width {self.width} and channels {self.channels} must be at least 1")
 
 
 def build(settings: Settings) -> "R2Plus1D":
-    """Make an untrained encoder."""
+    """Build an untrained encoder."""
     return R2Plus1D(settings)
 
 
 class R2Plus1D(Trunk):
-    """Residual (2+1)-D network; its features are non-negative, for a ReLU is the last thing before the mean."""
+    """Residual (2+1)-D network; its features are non-negative, because pooling follows a ReLU."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class R2Plus1D(Trunk):
 
 
 class Block(nn.Module):
-    """Two split 3x3x3 convolutions around a shortcut, which is the identity unless the shape changes."""
+    """Residual block of two split 3x3x3 convolutions; the shortcut is the identity unless the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def _split(inputs: int, outputs: int, *, time: int, space: int, stride: tuple[int, int]) -> nn.Sequential:
-    """A convolution over space, batch norm, ReLU, a convolution over time; `stride` is (time, space)."""
+    """Spatial convolution, batch norm, ReLU, temporal convolution; `stride` is (time, space)."""
     over_time, over_space = stride
     middle = middle_channels(inputs, outputs, time=time, space=space)
     return nn.Sequential(

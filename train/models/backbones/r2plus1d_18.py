@@ -1,9 +1,9 @@
-"""R(2+1)D of 18 layers (arXiv 1711.11248) as torchvision lays it out: IICL's video network.
+"""R(2+1)D with 18 layers (arXiv 1711.11248) as in torchvision: IICL's video network.
 
-Every 3x3x3 convolution is one over space and one over time, with a batch norm and a ReLU between them; both pairs of a block have
-the middle channels that keep the weights of its first. Shape suffixes: B samples, C channels, T frames, H and W pixels. With
-3-channel 32 x 128 x 128 input and width 64 the stages give 64x32x64x64, 64x32x64x64, 128x16x32x32, 256x8x16x16 and 512x4x8x8:
-31 300 125 parameters.
+Every 3x3x3 convolution is split into a spatial and a temporal one, with batch norm and ReLU in between; both pairs of a block
+have the middle channels that match the parameters of its first convolution. Shape suffixes: B samples, C channels, T frames, H
+and W pixels. With 3-channel 32 x 128 x 128 input and width 64 the stages give 64x32x64x64, 64x32x64x64, 128x16x32x32,
+256x8x16x16 and 512x4x8x8: 31 300 125 parameters.
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from . import Trunk, conv_over_space, he_initialised, middle_channels
 
 STEM = 45 / 64
-"""Of the stem's channels, those between its two convolutions."""
+"""Middle channels of the stem as a fraction of its outputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Size of an R(2+1)D-18."""
+    """Options of R(2+1)D-18."""
 
     width: int = 64
-    """Channels after the stem; the pooled feature has 8 times as many (paper: 64, so 512)."""
+    """Channels after the stem; the pooled feature has 8 times as many (64 in the paper: 512)."""
     channels: int = 3
-    """Input channels: 3 for RGB and for a mel plane repeated three times, 1 for a bare mel plane."""
+    """Input channels: 3 for RGB or a repeated mel-spectrogram, 1 for a mel-spectrogram."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a network that cannot be."""
+        """Raise ValueError for an invalid network."""
         if self.width < 1 or self.channels < 1:
             raise ValueError(f"r2plus1d_18: width {self.width} and channels {self.channels} must be at least 1")
 
@@ -38,7 +38,7 @@ def build(settings: Settings) -> "R2Plus1D18":
 
 
 class R2Plus1D18(Trunk):
-    """Residual (2+1)-D network; its features are non-negative, for a ReLU is the last thing before the mean."""
+    """Residual (2+1)-D network; its features are non-negative, because pooling follows a ReLU."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class R2Plus1D18(Trunk):
 
 
 class Block(nn.Module):
-    """Two pairs of convolutions around a shortcut, which is the identity unless the shape changes."""
+    """Residual block of two convolution pairs; the shortcut is the identity unless the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ def _stage(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
 
 
 def _pair(inputs: int, middle: int, outputs: int, *, stride: int) -> tuple[nn.Module, ...]:
-    """A convolution over space, batch norm, ReLU, a convolution over time, batch norm."""
+    """Spatial convolution, batch norm, ReLU, temporal convolution, batch norm."""
     return (
         conv_over_space(inputs, middle, 3, stride=stride),
         nn.BatchNorm3d(middle),

@@ -1,8 +1,8 @@
-"""R3D with block sizes 1, 1, 1, 1: nine 3-D convolutions, the network of VCOP and TCGL that AVCL names R3D.
+"""R3D with block sizes 1, 1, 1, 1: nine 3-D convolutions, the network of VCOP and TCGL that AVCL calls R3D.
 
-Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. With 3-channel 16 x 112 x 112
-input and width 64 the stages give 64x16x56x56, 64x16x56x56, 128x8x28x28, 256x4x14x14 and 512x2x7x7: 14 361 792
-parameters, 39.8 GFLOP a sample.
+Shape suffixes: B samples, C channels, T frames, H and W pixels, D feature channels. With 3-channel 16 x 112 x 112 input and
+width 64 the stages give 64x16x56x56, 64x16x56x56, 128x8x28x28, 256x4x14x14 and 512x2x7x7: 14 361 792 parameters, 39.8 GFLOP a
+sample.
 """
 
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from . import Trunk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Size of an R3D."""
+    """Options of R3D."""
 
     width: int = 64
-    """Channels after the stem; the pooled feature has 8 times as many (paper: 64, so 512)."""
+    """Channels after the stem; the pooled feature has 8 times as many (64 in the paper: 512)."""
     channels: int = 3
-    """Input channels: 3 for RGB and for a mel plane repeated three times, 1 for a bare mel plane."""
+    """Input channels: 3 for RGB or a repeated mel-spectrogram, 1 for a mel-spectrogram."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a network that cannot be."""
+        """Raise ValueError for an invalid network."""
         if self.width < 1 or self.channels < 1:
             raise ValueError(f"r3d: width {self.width} and channels {self.channels} must be at least 1")
 
 
 def build(settings: Settings) -> "R3D":
-    """Make an untrained encoder."""
+    """Build an untrained encoder."""
     return R3D(settings)
 
 
 class R3D(Trunk):
-    """Residual 3-D network; its features are non-negative, for a ReLU is the last thing before the mean."""
+    """Residual 3-D network; its features are non-negative, because pooling follows a ReLU."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class R3D(Trunk):
 
 
 class Block(nn.Module):
-    """Two 3x3x3 convolutions around a shortcut, which is the identity unless the shape changes."""
+    """Residual block of two 3x3x3 convolutions; the shortcut is the identity unless the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""ResNet-18 without its classifier (arXiv 1512.03385): the audio network of CrissCross, and ours of IICL.
+"""ResNet-18 without its classifier (arXiv 1512.03385): audio network of CrissCross, and of IICL here.
 
-Shape suffixes: B samples, C channels, T time steps, H and W rows and columns of a spectrogram. Time steps are encoded each by
-itself and pooled together, so one is enough. With 1-channel 1 x 224 x 224 input and width 64 the stages give 64x1x112x112,
+Shape suffixes: B samples, C channels, T time steps, H and W rows and columns of a spectrogram. Time steps are encoded
+separately and pooled together, so one is enough. With 1-channel 1 x 224 x 224 input and width 64 the stages give 64x1x112x112,
 64x1x56x56, 128x1x28x28, 256x1x14x14 and 512x1x7x7: 11 170 240 parameters.
 """
 
@@ -15,15 +15,15 @@ from . import Trunk, conv_over_space, he_initialised
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Size of a ResNet-18; one time step suffices (--clip_and_mel.audio_layout single)."""
+    """Options of ResNet-18. One time step is enough (--clip_and_mel.audio_layout single)."""
 
     width: int = 64
-    """Channels after the stem; the pooled feature has 8 times as many (paper: 64, so 512)."""
+    """Channels after the stem; the pooled feature has 8 times as many (64 in the paper: 512)."""
     channels: int = 3
-    """Input channels; of the audio encoder they are the view's audio_channels (CrissCross: 1)."""
+    """Input channels. For the audio encoder, the view's audio_channels is used (CrissCross: 1)."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a network that cannot be."""
+        """Raise ValueError for an invalid network."""
         if self.width < 1 or self.channels < 1:
             raise ValueError(f"resnet18: width {self.width} and channels {self.channels} must be at least 1")
 
@@ -34,7 +34,7 @@ def build(settings: Settings) -> "ResNet18":
 
 
 class ResNet18(Trunk):
-    """Residual 2-D network; its features are non-negative, for a ReLU is the last thing before the mean."""
+    """Residual 2-D network; its features are non-negative, because pooling follows a ReLU."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class ResNet18(Trunk):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions around a shortcut, which is the identity unless the shape changes."""
+    """Residual block of two 3x3 convolutions; the shortcut is the identity unless the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()

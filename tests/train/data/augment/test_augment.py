@@ -135,7 +135,7 @@ def test_how_often_each_is_done_is_its_probability() -> None:
         (
             "gray",
             (
-                "no augmentation of video is called 'gray'; there are: colour_jitter, cutout, cutout_multiply, flip, "
+                "unknown video augmentation 'gray'; available: colour_jitter, cutout, cutout_multiply, flip, "
                 r"gaussian_blur, grey, multi_scale_crop \(did you mean 'grey'\?\)"
             ),
         ),

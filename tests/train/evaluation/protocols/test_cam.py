@@ -242,7 +242,7 @@ class TestCommand:
             (["--layer=conv9"], r"R3D has no stage 'conv9'; it has: conv1, conv2, conv3, conv4, conv5"),
             (["--samples=0"], r"--samples 0: must be at least 1"),
             (["--on_split=val"], r"has no split 'val'"),
-            (["--run=/nowhere"], r"/nowhere: is no training run"),
+            (["--run=/nowhere"], r"/nowhere: is not a training run"),
             (["--cam.k=1"], r"--cam\.k"),
         ],
     )

@@ -87,7 +87,7 @@ def test_the_checkpoint_that_was_best_on_the_validation_is_judged(
     assert results(out)["scores"]["top1"] == pytest.approx(top1[best])
     assert results(out)["scores"]["selected_on_test"] == 1
     told = capsys.readouterr().out
-    assert f"note: step-{best:08d} was chosen on the split 'test', which it is judged on; see --val_split" in told
+    assert f"note: step-{best:08d} was selected on the split 'test', which it is evaluated on; see --val_split" in told
 
 
 def test_of_the_ranks_that_torchrun_started_the_first_judges(
@@ -174,20 +174,20 @@ def test_a_finished_one_is_judged_again_without_training(
     capsys.readouterr()
     again = results(tune())
 
-    assert "steps are done already" in capsys.readouterr().out
+    assert "steps were done already" in capsys.readouterr().out
     assert again == first
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--on_split=train"], "--on_split train: is the split to learn from (--fit_split); name another"),
-        (["--val_split=train"], "--val_split train: is the split to learn from (--fit_split); name another"),
-        (["--on_split=nope"], "--on_split nope: is not there; "),
-        (["--fit_split=nope"], "--fit_split nope: is not there; "),
-        (["--untrained", "--checkpoint=best"], "--untrained: judges initial weights, not --checkpoint best"),
+        (["--on_split=train"], "--on_split train: is the training split (--fit_split); choose another"),
+        (["--val_split=train"], "--val_split train: is the training split (--fit_split); choose another"),
+        (["--on_split=nope"], "--on_split nope: does not exist; "),
+        (["--fit_split=nope"], "--fit_split nope: does not exist; "),
+        (["--untrained", "--checkpoint=best"], "--untrained: evaluates initial weights, not --checkpoint best"),
         (["--gate=on", "--supervised.modalities=video"], "--gate on: supervised: a gate needs both modalities"),
-        (["--gate=on", "--supervised.amfm.gate=sigmoid"], "--supervised.amfm: the gate is the run's own"),
+        (["--gate=on", "--supervised.amfm.gate=sigmoid"], "--supervised.amfm: the gate is taken from the run"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(
@@ -201,7 +201,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        ("--checkpoint=step-00000004", "is fine-tuned with init "),
+        ("--checkpoint=step-00000004", "is fine-tuned with init_from "),
         ("--epochs=2", "is fine-tuned with epochs 1, not 2"),
         ("--val_split=test", "is fine-tuned with val_split None, not test"),
         ("--supervised.hidden=8", "is fine-tuned with supervised.hidden 512, not 8"),
@@ -254,7 +254,9 @@ def test_other_clips_are_another_fine_tuning(
 
     assert evaluate.main(["finetune", *options, "--optim.lr=1e-3", f"--shards={tmp_path / 'others'}"]) == 2
 
-    assert f"{out}: is fine-tuned on other clips (" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{out}: is fine-tuned on other clips ({run_folder.read_facts(finished)['shards']}: " in told
+    assert f", not {tmp_path / 'others'}: " in told
 
 
 def test_the_split_that_is_judged_does_not_choose_the_checkpoint(

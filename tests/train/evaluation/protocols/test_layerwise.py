@@ -99,7 +99,7 @@ def eval_clips(run: Path, shards: Path) -> tuple[dict[str, Tensor], list[dict[st
 
 def test_each_layer_learns_and_votes_as_in_a_plain_loop(finished: Path, judged: Path, shards: Path) -> None:
     """Layer by layer: Adam, a tenth of the rate after epochs 2 and 3 of 4; then the mean softmax of three clips a video."""
-    data = run_folder.evaluated(run_folder.read_facts(judged))
+    data = run_folder.data_for_evaluation(run_folder.read_facts(judged))
     first = build.build_model(run_folder.reopen(judged), data).method.get_submodule("heads")
     learnt, its = weights(judged), batches(finished, judged, shards)
     on, scores = open_split(shards, "test"), results(judged)["scores"]
@@ -180,11 +180,11 @@ def test_a_split_that_is_not_judged_chooses_the_best_layer(
     assert (told["best_on"], told["scores"]["selected_on_test"]) == ("val", 0)
     assert told["best_on_top1"][told["best"]] == max(told["best_on_top1"].values())
     assert told["scores"]["best_top1"] == told["scores"][f"{told['best']}_top1"]
-    assert "was chosen" not in capsys.readouterr().out
+    assert "was selected" not in capsys.readouterr().out
     assert evaluate.main(argv(finished, out, run, "--val_split=test")) == 0  # judged again, without training
     said = capsys.readouterr().out
-    assert "steps are done already" in said
-    assert "was chosen as the best layer on the split 'test', which it is judged on; see --val_split" in said
+    assert "steps were done already" in said
+    assert "was selected as the best layer on the split 'test', which it is evaluated on; see --val_split" in said
     assert results(out)["scores"]["selected_on_test"] == 1
 
 
@@ -229,7 +229,7 @@ def test_stopped_and_run_again_it_ends_as_if_nothing_had_been(
     with monkeypatch.context() as patched:
         patched.setattr(Layerwise, "after_update", stop)
         assert evaluate.main(argv(finished, out)) == 3
-    assert f"the classifiers are saved in {out}; run again to go on" in capsys.readouterr().err
+    assert f"the classifiers are saved in {out}; run again to resume" in capsys.readouterr().err
     assert not (out / "results.json").exists()
     shutil.copytree(out / "checkpoints" / "step-00000007", tmp_path / "kept")
     for _ in range(2):
@@ -281,9 +281,9 @@ def tensors() -> list[Tensor]:
         (["--layers=conv9"], "R3D has no layer conv9; it has: conv1, conv2, conv3, conv4, conv5"),
         (["--layers=conv2,conv2"], "must be names, each once"),
         (["--features=15"], "16 channels make more than 15 features"),
-        (["--modality=smell"], '"modality": Expected'),
-        (["--on_split=train"], "--on_split train: is the split to learn from (--fit_split); name another"),
-        (["--untrained", "--checkpoint=best"], "--untrained: judges initial weights, not --checkpoint best"),
+        (["--modality=smell"], "--modality smell: must be video or audio"),
+        (["--on_split=train"], "--on_split train: is the training split (--fit_split); choose another"),
+        (["--untrained", "--checkpoint=best"], "--untrained: evaluates initial weights, not --checkpoint best"),
         (["--clips=0"], "--clips 0: must be at least 1"),
         (["--devices=9"], "--batch 4: is too small for 9 devices"),
     ],
@@ -299,7 +299,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        ("--checkpoint=step-00000004", "is trained with init "),
+        ("--checkpoint=step-00000004", "is trained with init_from "),
         ("--modality=audio", "is trained with layerwise.modality video, not audio"),
         ("--layers=conv5", "is trained with layerwise.layers conv2,conv3,conv4,conv5, not conv5"),
         ("--epochs=12", "is trained with epochs 4, not 12"),

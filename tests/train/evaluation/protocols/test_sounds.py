@@ -13,9 +13,8 @@ import torch
 from scipy.io import wavfile
 
 from kinetics_sounds.errors import AnnotationError
-from kinetics_sounds.train import evaluate, load
+from kinetics_sounds.train import RawClip, evaluate, load
 from kinetics_sounds.train.evaluation import audio_datasets
-from kinetics_sounds.train.evaluation.encoders import RawClip
 from kinetics_sounds.train.evaluation.protocols import sounds
 from kinetics_sounds.train.probes import svm
 
@@ -290,13 +289,13 @@ class TestMisuse:
         [
             (
                 ["--folder={tmp}"],
-                r"is no folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/scenes_stereo",
+                r"is not a folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/scenes_stereo",
             ),
-            (["--folder={esc}", "--windows=2"], r"--windows 2: .* say how long with --seconds"),
+            (["--folder={esc}", "--windows=2"], r"--windows 2: .* set their length with --seconds"),
             (["--folder={esc}", "--windows=0"], r"--windows 0: must be at least 1"),
             (["--folder={esc}", "--seconds=0"], r"--seconds 0.0: must be more than 0"),
             (["--folder={esc}", "--svm.folds=1"], r"--svm\.folds 1: must be at least 2; see ks-eval sounds --help"),
-            (["--folder={esc}", "--run=/nowhere"], r"/nowhere: is no training run"),
+            (["--folder={esc}", "--run=/nowhere"], r"/nowhere: is not a training run"),
             ([], r"folder"),
         ],
     )
@@ -338,6 +337,6 @@ class TestMisuse:
             more.write("audio/5.wav high\n")
         monkeypatch.delattr(sounds, "encode")
 
-        for folder, complaint in ((one, "has fold 1 alone"), (twice, "5.wav: is in both lists")):
+        for folder, complaint in ((one, "has fold 1 only"), (twice, "5.wav: is in both lists")):
             assert evaluate.main(["sounds", f"--run={finished}", f"--folder={folder}", "--device=cpu"]) == 2
             assert complaint in capsys.readouterr().err

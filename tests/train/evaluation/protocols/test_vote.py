@@ -66,7 +66,7 @@ def test_a_run_without_a_classifier_is_told_what_to_do(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate.main(["vote", f"--run={finished}", f"--out={tmp_path / 'out'}", "--device=cpu"]) == 2
-    assert "its method (Avcl) has no classifier, so no clip can vote; make one" in capsys.readouterr().err
+    assert "its method (Avcl) has no classifier, so clips cannot vote; train one" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -91,7 +91,7 @@ def test_a_set_of_other_classes_is_refused(
     ("option", "complaint"),
     [
         ("--clips=0", "--clips 0: must be at least 1"),
-        ("--vote=most", '"vote": Expected'),
+        ("--vote=most", "--vote most: must be logit or prob"),
         ("--on_split=nope", "has no split 'nope'; it has: train, test"),
         ("--untrained", "--untrained"),
     ],

@@ -1,4 +1,4 @@
-"""The data that a run is judged on."""
+"""Data that a run is evaluated on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ from ..config.settings import PLUGINS
 from ..data.dataset import Cached, open_split
 
 
-class Asked(Cached, Protocol):
-    """Settings of a command that judges a run as it is."""
+class EvalDataSettings(Cached, Protocol):
+    """Settings of a command that evaluates a run."""
 
     @property
     def run(self) -> Path:
-        """Its folder."""
+        """Run folder."""
         ...
 
     @property
     def shards(self) -> Address | None:
-        """The set, where it is not the run's own."""
+        """Shard set; None: the run's own."""
         ...
 
     @property
     def on_split(self) -> str | None:
-        """The split, where it is not the one that is judged on by default."""
+        """Split to evaluate on; None: the default split."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A run's facts, and the split that it is judged on."""
+class EvalData:
+    """Facts of a run, and the split to evaluate it on."""
 
     facts: dict[str, Any]
     shards: Address
@@ -47,21 +47,21 @@ class Judged:
     split: Split
 
 
-def open_judged(settings: Asked) -> Judged:
-    """What these settings ask for: of the run's own set test, else val, else the training split, where they say nothing else.
+def open_eval_data(settings: EvalDataSettings) -> EvalData:
+    """Open the data that the settings select. Default: test, else val, else the training split of the run's own shards.
 
-    Raises RunError for a folder that is no run, or a set whose mel-spectrograms are of another kind, where the run reads them.
+    Raises RunError if the folder is not a run, or the run reads mel-spectrograms and those of the shard set differ.
     """
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
-    on = settings.on_split or run_folder.judged_split(dataset.splits) or facts["train_split"]
-    check_like(settings.run, facts, dataset, shards=shards)
-    return Judged(facts, shards, dataset, on, open_split(settings, shards, on))
+    on = settings.on_split or run_folder.default_eval_split(dataset.splits) or facts["train_split"]
+    check_mel(settings.run, facts, dataset, shards=shards)
+    return EvalData(facts, shards, dataset, on, open_split(settings, shards, on))
 
 
-def check_like(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
-    """Raise RunError where a run reads mel-spectrograms, and a set's were made otherwise than those that it learnt from."""
+def check_mel(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
+    """Raise RunError if a run reads mel-spectrograms and the shard set made them with other parameters."""
     parsed = run_folder.model_of(run)
     name = parsed.settings.view
     if not plugins.load(PLUGINS["view"], name).inputs(parsed.groups[name]).reads_mel:
@@ -70,6 +70,6 @@ def check_like(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards:
     if differ := [name for name in {**own, **dataset.mel} if own.get(name) != dataset.mel.get(name)]:
         told = ", ".join(f"{name} {dataset.mel.get(name)} rather than {own.get(name)}" for name in differ)
         raise RunError(
-            f"{shards}: its mel-spectrograms are not like those that the run learnt from: {told}; pack that set with "
+            f"{shards}: its mel-spectrograms are not like those that the run was trained on: {told}; pack that set with "
             "the ks-shard settings of the run's own"
         )

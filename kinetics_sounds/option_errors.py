@@ -1,0 +1,96 @@
+"""Complaints of argparse and jsonargparse about options, in plain words."""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+UNKNOWN = re.compile(r"^unrecognized arguments: (.*)$")
+REQUIRED = re.compile(r"^the following arguments are required: (\S+)$")
+NO_VALUE = re.compile(r"^argument (--\S+): expected .*argument")
+NEEDLESS_VALUE = re.compile(r"^argument (--\S+): ignored explicit argument '(.*)'$")
+BAD_VALUE = re.compile(r'Parser key "([^"]+)": .*?(?:Got|Given) value: (.*)$')
+BAD_GROUP = re.compile(r'^Parser key "([^"]+)": Unable to load config \'(.*?)\'')
+SIMILAR = 0.75
+"""Least similarity (difflib) of an option that is suggested."""
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    dict: "a mapping",
+}
+"""Types in plain words."""
+
+
+def plain(complaint: str, shape: Mapping[str, Any], *, in_config: bool) -> str:
+    """A complaint in plain words, on one line, if it is one of the usual ones; else as it is.
+
+    `shape`: the type of each setting by name, nested for groups. `in_config`: it is about a config, where names have no dashes.
+    """
+    text = " ".join(complaint.split())
+    dashes = "" if in_config else "--"
+    if found := UNKNOWN.search(text):
+        return _unknown(found[1], [f"--{name}" for name, _ in _flat(shape)])
+    if found := REQUIRED.search(text):
+        return f"--{found[1].removeprefix('--')}: is required"
+    if found := NO_VALUE.search(text):
+        return f"{found[1]}: needs a value"
+    if found := NEEDLESS_VALUE.search(text):
+        return f"{found[1]} {found[2]}: takes no value; leave it out"
+    if found := BAD_GROUP.search(text):
+        first = next((name for name, _ in _flat(shape) if name.startswith(f"{found[1]}.")), found[1])
+        return f"--{found[1]} {found[2]}: is a group of options; give them one by one, such as --{first}"
+    found = BAD_VALUE.search(text)
+    hint = dict(_flat(shape)).get(found[1]) if found else None
+    if found is None or hint is None:
+        return text
+    return f"{text[: found.start()]}{dashes}{found[1]} {found[2]}: must be {in_words(hint)}"
+
+
+def in_words(hint: Any) -> str:  # noqa: ANN401 - any annotation
+    """A type in plain words: int is "a whole number"."""
+    origin, members = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return f"{', '.join(map(str, members[:-1]))} or {members[-1]}" if len(members) > 1 else str(members[0])
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(in_words(each) for each in members if each is not types.NoneType)
+    if origin in (list, tuple):
+        return "a list"
+    kind = origin or hint
+    return WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def names_a_word(text: str, words: Sequence[str]) -> bool:
+    """Whether a complaint names an option, or quotes a value, that stands among the words of a command line."""
+    parts = [
+        part for word in words for part in (word.partition("=")[::2] if word.startswith("--") else (word,)) if part
+    ]
+    return any(part in text if part.startswith("--") else repr(part) in text for part in parts)
+
+
+def _unknown(words: str, options: Sequence[str]) -> str:
+    """The first word that is no option, with similar ones."""
+    found = re.search(r"(?:^| )(--[^ =]+)", words)
+    if not found:
+        return f"{words}: is neither an option nor the value of one"
+    close = difflib.get_close_matches(found[1], options, n=2, cutoff=SIMILAR)
+    if not close:  # --lr, or --lrr, for --optim.lr
+        last = {option: f"--{option.removeprefix('--').rpartition('.')[2]}" for option in options}
+        same = difflib.get_close_matches(found[1], sorted(set(last.values())), n=1, cutoff=SIMILAR)
+        close = [option for option in options if last[option] in same]
+    hint = f" (did you mean {' or '.join(close[:3])}?)" if close else ""
+    return f"{found[1]}: there is no such option{hint}"
+
+
+def _flat(shape: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their names on the command line, `optim.lr`."""
+    for name, hint in shape.items():
+        if isinstance(hint, Mapping):
+            yield from _flat(hint, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", hint

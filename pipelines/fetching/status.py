@@ -1,0 +1,82 @@
+"""`ks-build --status`: how far a build is, read from its ledger beside the process that writes it."""
+
+import itertools
+import json
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from kinetics_sounds import files
+from kinetics_sounds.command import DONE
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.ledger import Entry, Ledger, RunEntry
+from kinetics_sounds.progress import duration
+from kinetics_sounds.settings import only_one
+
+REPLIES = 200
+"""Number of last replies that the rate is computed over."""
+
+
+def show(out: Path | None, *, as_json: bool) -> int:
+    """Print how far the build in `out` is, or the only one under data/; returns the exit code."""
+    found = status(out or only_one("data/*/ledger.sqlite", option="out", make="ks-build").parent)
+    print(json.dumps(found) if as_json else format_status(found))
+    return DONE
+
+
+def status(out: Path) -> dict[str, Any]:
+    """Counts, rate and remaining seconds of the build in `out`; takes no lock and writes nothing.
+
+    `rate` is replies per second over the last `REPLIES` of this run, and `seconds_left` what the clips without a reply then
+    take; both are None if the build is not known to run. Raises SettingsError if there is no build.
+    """
+    if not (out / "ledger.sqlite").is_file():
+        raise SettingsError(f"{out}: has no build; give the --out of a ks-build")
+    with Ledger(out / "ledger.sqlite", only_read=True) as ledger:
+        run = ledger.last_run()
+        times = [] if run is None else ledger.last_times(REPLIES, since=run.time)
+        counts = Counter(
+            _status(list(entries)) for _, entries in itertools.groupby(ledger.words(), lambda each: each.key)
+        )
+    state = "unknown" if run is None else _state(run)
+    now, answered = time.time(), counts.total()
+    rate = len(times) / max(now - times[-1], 1e-9) if times and state != "ended" else None
+    clips = max(answered, run.clips if run else 0)
+    return {
+        "out": str(out),
+        "state": state,
+        "started_seconds_ago": None if run is None else now - run.time,
+        "clips": clips,
+        "answered": answered,
+        "statuses": dict(counts.most_common()),
+        "rate": rate,
+        "seconds_left": (clips - answered) / rate if rate else None,
+    }
+
+
+def format_status(found: dict[str, Any]) -> str:
+    """The status as text."""
+    ago = "" if found["started_seconds_ago"] is None else f", started {duration(found['started_seconds_ago'])} ago"
+    told = ", ".join(f"{name} {count}" for name, count in found["statuses"].items()) or "none yet"
+    lines = [
+        f"{found['out']}: {found['state']}{ago}",
+        f"clips: {found['answered']} of {found['clips']} done ({told})",
+    ]
+    if found["rate"] is not None:
+        lines.append(f"rate: {3600 * found['rate']:.0f} clips an hour, about {duration(found['seconds_left'])} left")
+    return "\n".join(lines)
+
+
+def _state(run: RunEntry) -> str:
+    """Whether the process of a run is alive, as far as this host can tell."""
+    if run.host != socket.gethostname():
+        return f"started on {run.host}, process {run.process}"
+    return f"running, process {run.process}" if files.is_alive(run.process) else "ended"
+
+
+def _status(entries: list[Entry]) -> str:
+    """Status of a clip from the last entries of its sources: ok if one provided it, else the latest."""
+    built = [each for each in entries if each.media is not None]
+    return str(max(built or entries, key=lambda each: each.number).status)
