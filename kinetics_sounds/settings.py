@@ -347,10 +347,13 @@ def _check_choice(word: str, valid: Collection[str], *, option: str) -> None:
 
 
 def only_one(pattern: str, *, option: str, make: str, below: Path | None = None) -> Path:
-    """The only path that matches a default like `data/*/manifest.parquet`; raises SettingsError for none or several."""
+    """The only path that matches a default like `data/*/manifest.parquet`; raises SettingsError for none or several.
+
+    `option` is what names another on the command line, as it is written there.
+    """
     found = sorted((below or Path()).glob(pattern))
     if len(found) == 1:
         return found[0]
     if not found:
-        raise SettingsError(f"nothing matches {pattern} here; make it with {make}, or name it with --{option}")
-    raise SettingsError(f"there are {len(found)} of {pattern}: {', '.join(map(str, found))}; choose with --{option}")
+        raise SettingsError(f"nothing matches {pattern} here; make it with {make}, or name it with {option}")
+    raise SettingsError(f"there are {len(found)} of {pattern}: {', '.join(map(str, found))}; choose with {option}")

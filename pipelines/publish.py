@@ -109,7 +109,7 @@ def publish(settings: PublishSettings) -> int:
     if not 0 < settings.timeout < float("inf") or settings.workers < 1:
         raise SettingsError("--timeout and --workers: must be more than 0")
     _check_push(settings)
-    path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
+    path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
     made = manifest.read(path)
     chosen = _options(settings, made)
     log = sys.stderr if settings.json else sys.stdout

@@ -186,7 +186,7 @@ def _prepare(settings: ShardSettings) -> Job:
 
     Raises SettingsError if there is nothing to pack, ShardError if the URL has another set.
     """
-    path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
+    path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
     made = manifest.read(path)
     url = settings.out if settings.out and remote.is_url(settings.out) else None
     out = Path(settings.out.real) if settings.out and not url else path.parent / "shards"

@@ -61,7 +61,7 @@ def view(settings: ViewSettings) -> int:
     _check(settings)
     paths = list(settings.path)
     if not paths and not settings.run:
-        paths = [only_one("data/*/manifest.parquet", option="path", make="ks-build").parent]
+        paths = [only_one("data/*/manifest.parquet", option="PATH", make="ks-build").parent]
     from .viewing import report, runs, sets  # they import what reads tables
 
     ran = [runs.read(path) for path in (*(path for path in paths if runs.is_run(path)), *settings.run)]

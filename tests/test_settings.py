@@ -548,7 +548,7 @@ def made(folder: Path, *names: str) -> None:
 
 
 def one(folder: Path) -> Path:
-    return only_one("data/*/manifest.parquet", option="manifest", make="ks-build", below=folder)
+    return only_one("data/*/manifest.parquet", option="--manifest", make="ks-build", below=folder)
 
 
 def test_the_only_candidate_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -556,7 +556,9 @@ def test_the_only_candidate_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
 
     assert one(tmp_path) == tmp_path / "data/k32/manifest.parquet"
-    assert only_one("data/*/manifest.parquet", option="manifest", make="ks-build") == Path("data/k32/manifest.parquet")
+    assert only_one("data/*/manifest.parquet", option="--manifest", make="ks-build") == Path(
+        "data/k32/manifest.parquet"
+    )
 
 
 def test_no_candidate_is_told_who_makes_one(tmp_path: Path) -> None:

@@ -21,11 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if tell_version("ks-eval", words):
         return DONE
-    asked = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    leading = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    asked = [name for word in leading for name in word.split(",") if name]
     if not asked:
         print(f"usage: ks-eval {{{','.join(names())}}} [...] --run RUN [options]\n\n{_what_there_is()}")
         return DONE if words and words[0] in ("-h", "--help") else MISUSE
-    return command("ks-eval", lambda: evaluate(asked, words[len(asked) :]))
+    return command("ks-eval", lambda: evaluate(asked, words[len(leading) :]))
 
 
 def names() -> list[str]:

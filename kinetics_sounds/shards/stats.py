@@ -83,9 +83,8 @@ def find(place: Address, dataset: Dataset, split: str, numbers: Numbers) -> Stat
     found = next((each for each in there if each.numbers == numbers), None)
     remedy = f"compute them with: {command(place, split, numbers)}"
     if found is None:
-        kind = "log-mel spectrograms" if isinstance(numbers, LogMel) else "log spectrograms"
-        others = "".join(f"; it has those of {_describe(each.numbers)}" for each in there)
-        raise ShardError(f"{place}: has no statistics of {split} for {kind} of {_describe(numbers)}{others}; {remedy}")
+        others = "".join(f"; it has those for {_describe(each.numbers)}" for each in there)
+        raise ShardError(f"{place}: has no statistics of {split} for {_describe(numbers)}{others}; {remedy}")
     own = dataset.splits[split].fingerprint
     if found.fingerprint != own:
         raise ShardError(
@@ -147,4 +146,5 @@ def _read(place: Address) -> tuple[str, bytes | None]:
 
 
 def _describe(numbers: Numbers) -> str:
-    return ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(numbers).items())
+    kind = "log-mel spectrograms" if isinstance(numbers, LogMel) else "log spectrograms"
+    return f"{kind} of " + ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(numbers).items())

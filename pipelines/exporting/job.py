@@ -78,7 +78,7 @@ def prepare(layout: str, settings: layouts.CommonSettings) -> Job:
 
 
 def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
-    path = settings.manifest or only_one("data/*/manifest.parquet", option="manifest", make="ks-build")
+    path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
     made = manifest.read(path)
     classes = _classes(path, made.classes)
     labels = tuple(sorted(classes.labels))

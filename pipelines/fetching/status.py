@@ -21,7 +21,7 @@ REPLIES = 200
 
 def show(out: Path | None, *, as_json: bool) -> int:
     """Print how far the build in `out` is, or the only one under data/; returns the exit code."""
-    found = status(out or only_one("data/*/ledger.sqlite", option="out", make="ks-build").parent)
+    found = status(out or only_one("data/*/ledger.sqlite", option="--out", make="ks-build").parent)
     print(json.dumps(found) if as_json else format_status(found))
     return DONE
 

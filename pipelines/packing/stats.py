@@ -241,7 +241,7 @@ def _heard(tasks: Sequence[ShardTask], *, workers: int, stop: Callable[[], bool]
                 raise ShardError(f"{task.place}: {layout.tar_path(Path(), task.split, task.number)}: {found.detail}")
             if found.sums is None:
                 raise ShardError(found.fault)
-            bar.advance("heard")
+            bar.advance("read")
             yield found.sums
 
 

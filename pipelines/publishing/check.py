@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         for each in findings:
             print(plain(f"{each.kind}: {each.place}: {each.what}"))
-        print(f"{plain(files.as_text(folder))}: {len(findings) or 'nothing'} found")
+        print(f"{plain(files.as_text(folder))}: {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}")
     return SOME_FAILED if findings else DONE
 
 

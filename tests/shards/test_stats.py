@@ -67,7 +67,7 @@ def test_log_mel_spectrograms_stand_beside_the_others_with_a_command_of_their_ow
 
     assert stats.read(place) == (ENTRY, entry)
     assert (find(place), find(place, LOG_MEL)) == (ENTRY, entry)
-    with pytest.raises(ShardError, match=r"has those of window_seconds 0.5, n_fft 8.*those of .* bands 3"):
+    with pytest.raises(ShardError, match=r"those for log spectrograms of window_seconds 0.5, n_fft 8.*those for log-mel .* bands 3"):
         find(place, dataclasses.replace(LOG_MEL, bands=4))
 
 
@@ -101,7 +101,9 @@ def test_what_is_missing_is_told_with_what_is_there_and_the_command(place: Addre
         "has no statistics of train for log spectrograms of window_seconds 0.5, n_fft 8, hop_seconds 0.1; comp"
         in str(nothing.value)
     )
-    assert "; it has those of window_seconds 0.5, n_fft 8, hop_seconds 0.1; compute" in str(unlike.value)
+    assert "; it has those for log spectrograms of window_seconds 0.5, n_fft 8, hop_seconds 0.1; compute" in str(
+        unlike.value
+    )
     assert str(unlike.value).endswith(f"{command} 0.05")
 
 

@@ -496,6 +496,9 @@ class TestProtocols:
             ["nothing", "--run=x", "--clips=2"], capsys
         )
 
+    def test_names_may_be_separated_by_commas(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "there is no 'nobody'" in refused(["linear,nobody", "--run=x"], capsys)
+
     def test_no_name_is_that_of_a_probe_too(self) -> None:
         assert len(evaluate.names()) == len(set(evaluate.names()))
 

@@ -52,7 +52,9 @@ def _row(path: Path, table: Mapping[str, Any], name: str) -> Recipe:
     row, base = table["recipes"][name], table["base"]
     its = {**table, **row}
     score = "none in the paper, none at full size yet"
-    if "score" in row:
+    if row.get("score") == "illegible":
+        score = "the paper's is not legible in our copy, none at full size yet"
+    elif "score" in row:
         score = f"the paper's {row['score']}% {its['judged']}, {its['note']}"
     where = f" --shards {its['shards']}" if "shards" in its else ""
     begins = f" --init_from runs/{its['init_from']}" if "init_from" in its else ""

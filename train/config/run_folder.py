@@ -46,7 +46,7 @@ def find_shards(settings: TrainSettings, configs: Sequence[Path] = ()) -> Addres
     own = recipes.classes_of(recipe_name(configs[-1])) if configs else None
     if own is not None and Path("data", own, "shards", "dataset.json").is_file():
         return Address(str(Path("data", own, "shards")))
-    return Address(str(only_one("data/*/shards/dataset.json", option="shards", make="ks-shard").parent))
+    return Address(str(only_one("data/*/shards/dataset.json", option="--shards", make="ks-shard").parent))
 
 
 def out_of(parsed: Parsed[TrainSettings]) -> Path:

@@ -22,10 +22,12 @@ def format_forecast(method: nn.Module, optim: Optim, *, steps: int, steps_per_ep
     """Steps of the run, the size of the `keep` checkpoints that it keeps, and the free space of the disk of `out`."""
     size = checkpoint_bytes(method, optim)
     free = shutil.disk_usage(out).free
-    short = (
-        "; they may not fit" if size * (keep + 1) > free else ""
-    )  # a new one is written before an old one is deleted
+    # A new one is written before an old one is deleted.
+    short = "; they may not fit" if size * (keep + 1) > free else ""
+    warming = (
+        f"; all of them warm-up (--optim.warmup_steps {optim.warmup_steps})" if optim.warmup_steps >= steps else ""
+    )
     return (
-        f"steps: {steps}, {steps_per_epoch} per epoch\n"
+        f"steps: {steps}, {steps_per_epoch} per epoch{warming}\n"
         f"disk: {keep} checkpoints of about {size / 1e6:.0f} MB each, {free / 1e9:.1f} GB free{short}"
     )

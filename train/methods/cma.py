@@ -39,7 +39,7 @@ class Settings(BankSettings):
     weight: float = 1.0
     """Weight of the positives' loss relative to Cross-AVID (lambda)."""
     negatives_within: int = 1024
-    """Negatives of the positives' loss: all, or the first 64 as in the authors' configs."""
+    """Number of negatives in the positives' loss: the first of `negatives`, at most all (64 in the authors' configs)."""
     exclude_self: bool = False
     """Never draw the sample itself as a negative; the authors' code may."""
 

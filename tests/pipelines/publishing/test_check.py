@@ -54,7 +54,7 @@ def rewritten(folder: Path, change: Any) -> None:
 
 def test_a_sound_folder_is_clean(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert publish.main(["check", str(folder), "--no_croissant"]) == 0
-    assert capsys.readouterr().out == f"{folder}: nothing found\n"
+    assert capsys.readouterr().out == f"{folder}: no findings\n"
 
 
 def test_findings_are_named_and_the_code_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

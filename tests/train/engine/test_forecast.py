@@ -33,3 +33,11 @@ def test_a_disk_that_is_too_small_is_told_before_the_first_step(
 
     assert text.startswith("steps: 600, 3 per epoch\ndisk: 2 checkpoints of about 1 MB each, 0.0 GB free")
     assert text.endswith("; they may not fit") is said
+
+
+@pytest.mark.parametrize(("warmup", "said"), [(11, False), (12, True), (70, True)])
+def test_a_run_that_never_ends_its_warm_up_is_told_so(warmup: int, said: bool, tmp_path: Path) -> None:
+    optim = Optim(name="sgd", warmup_steps=warmup)
+    text = forecast.format_forecast(nn.Linear(2, 2), optim, steps=12, steps_per_epoch=3, keep=2, out=tmp_path)
+
+    assert (f"steps: 12, 3 per epoch; all of them warm-up (--optim.warmup_steps {warmup})\n" in text) == said
