@@ -57,7 +57,7 @@ def main() -> None:
         kind, _, row = asked.partition(":")
         print(json.dumps(stepped(row) if kind == "step" else shaped(row)))
         return
-    found = {name: _one(f"{kind}:{name}") for kind, names in (("step", STEPS), ("meta", OWN)) for name in names}
+    found = {row: _one(row) for row in (*(f"step:{name}" for name in STEPS), *(f"meta:{name}" for name in OWN))}
     page = Path(__file__).with_suffix(".md")
     page.write_text(told(found))
     print(page.read_text())
@@ -131,7 +131,7 @@ def shaped(row: str) -> dict[str, Any]:
 
 
 def told(found: dict[str, dict[str, Any]]) -> str:
-    """The page."""
+    """The page, of what each row was found to need."""
     lines = [
         "# Methods at full size",
         "",
@@ -150,22 +150,21 @@ def told(found: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name in STEPS:
-        each = found[name]
+        each = found[f"step:{name}"]
         lines.append(
             f"| {name} | {each['batch']} | {each['parameters']:,} | {each['kept_mb']:.0f} | {each['loss']:.4g} | "
             f"{each['seconds']:.0f} | {each['peak_gb']:.1f} |"
         )
     lines += [
         "",
-        "A forward pass of the whole batch in the methods' own settings, on `meta` (shapes, no numbers), data of its size:",
+        "A forward pass of the whole batch in the methods' own settings, on `meta` (shapes, no numbers), data of the set's size:",
         "",
         "| recipe | batch | parameters, copies too | banks and queues, MB |",
         "|---|---|---|---|",
     ]
-    lines += [
-        f"| {name} | {found[name]['batch']:,} | {found[name]['parameters']:,} | {found[name]['kept_mb']:.0f} |"
-        for name in OWN
-    ]
+    for name in OWN:
+        each = found[f"meta:{name}"]
+        lines.append(f"| {name} | {each['batch']:,} | {each['parameters']:,} | {each['kept_mb']:.0f} |")
     return "\n".join([*lines, ""])
 
 
