@@ -52,9 +52,10 @@ LIGHT = (
     ),
     *("ks-train --list", "ks-eval", "ks-eval linaer --run nowhere", "ks-doctor --timeout 0"),
 )
-TORCH = (
-    *("ks-train --help", "ks-train --nonsense", "ks-train --config nowhere", "ks-train bench --help"),
-    *("ks-train compare --help", "ks-eval linear --help", "ks-eval sounds --help", "ks-eval knn --run nowhere"),
+TORCH = ("ks-train --help", "ks-eval knn --run nowhere")
+MORE_TORCH = (
+    *("ks-train --nonsense", "ks-train --config nowhere", "ks-train bench --help", "ks-train compare --help"),
+    *("ks-eval linear --help", "ks-eval sounds --help"),
 )
 """What shows or reads the options of methods, backbones, views or probes."""
 WATCHED = """
@@ -109,20 +110,27 @@ def test_what_needs_no_torch_imports_none_and_little_else(line: str, tmp_path: P
     assert len(names) < MOST_MODULES
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("line", TORCH)
-def test_what_needs_torch_imports_little_else(line: str, tmp_path: Path) -> None:
-    alone, _ = python("import sys, torch; print(len(sys.modules))", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def torch_modules(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many modules torch alone imports."""
+    counted, _ = python("import sys, torch; print(len(sys.modules))", cwd=tmp_path_factory.mktemp("torch"))
+    return int(counted)
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line", [*TORCH, *(pytest.param(line, marks=pytest.mark.slow_campaign) for line in MORE_TORCH)]
+)
+def test_what_needs_torch_imports_little_else(line: str, torch_modules: int, tmp_path: Path) -> None:
     _, code, names, _ = watched(line, tmp_path)
 
     assert code == (0 if line.endswith("--help") else 2)
     assert "torch" in names
     assert slow_ones(names) == set()
-    assert len(names) < int(alone) + MOST_MODULES
+    assert len(names) < torch_modules + MOST_MODULES
 
 
-@pytest.mark.slow
+@pytest.mark.slow_campaign
 def test_the_seconds_are_few_beside_those_of_torch(tmp_path: Path) -> None:
     """CPU seconds, of two tries the better. Measured: torch 1.5, ks-build 0.6, ks-train --list 0.2, ks-train --help 2.1."""
 

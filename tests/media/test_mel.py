@@ -1,6 +1,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import librosa
 import numpy as np
@@ -8,13 +9,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from librosa.filters import mel as mel_filters
 
 from kinetics_sounds.media import mel
 from kinetics_sounds.media.mel import Mel
 
 PAPER = Mel()
 RATE = PAPER.sample_rate
+
+
+def librosas_filters(**numbers: Any) -> np.ndarray:
+    """Of `librosa.filters.mel`, which takes two seconds to import: not every worker need wait."""
+    from librosa.filters import mel as filters
+
+    found: np.ndarray = filters(**numbers)
+    return found
 
 
 def tone(hertz: float, *, seconds: float = 1, amplitude: float = 0.5) -> np.ndarray:
@@ -36,7 +44,7 @@ def oracle(waveform: np.ndarray) -> np.ndarray:
     spectrum = torch.stft(
         signal, 2048, 240, 240, torch.hann_window(240, dtype=torch.float64), pad_mode="constant", return_complex=True
     )
-    weights = mel_filters(sr=24_000, n_fft=2048, n_mels=256, fmin=0, fmax=12_000, dtype=np.float64)
+    weights = librosas_filters(sr=24_000, n_fft=2048, n_mels=256, fmin=0, fmax=12_000, dtype=np.float64)
     power_FT = torch.from_numpy(weights) @ spectrum.abs() ** 2
     decibels_FT = 10 * torch.log10(torch.clamp(power_FT, min=1e-30))
     image_FT = torch.clamp((decibels_FT - decibels_FT.max()) / 80 + 1, min=0)
@@ -115,7 +123,7 @@ def test_noise_leaves_no_band_empty() -> None:
 @pytest.mark.parametrize(("n_fft", "empty"), [(240, 98), (512, 42), (1024, 0), (2048, 0)])
 def test_the_window_s_own_length_would_leave_bands_empty(n_fft: int, empty: int) -> None:
     """Why the window is padded to 2048: 10 ms alone have 121 frequencies for 256 bands."""
-    weights = mel_filters(sr=RATE, n_fft=n_fft, n_mels=256, fmin=0, fmax=RATE / 2)
+    weights = librosas_filters(sr=RATE, n_fft=n_fft, n_mels=256, fmin=0, fmax=RATE / 2)
 
     assert int((weights.max(axis=1) == 0).sum()) == empty
 
@@ -193,7 +201,7 @@ def authors_oracle(waveform: np.ndarray) -> np.ndarray:
     spectrum = torch.stft(
         signal, 2048, 512, 1024, torch.hann_window(1024, dtype=torch.float64), pad_mode="constant", return_complex=True
     )
-    weights = mel_filters(sr=24_000, n_fft=2048, n_mels=256, fmin=0, fmax=12_000, dtype=np.float64)
+    weights = librosas_filters(sr=24_000, n_fft=2048, n_mels=256, fmin=0, fmax=12_000, dtype=np.float64)
     decibels_FT = 10 * torch.log10(torch.clamp(torch.from_numpy(weights) @ spectrum.abs() ** 2, min=1e-10))
     decibels_FT = torch.clamp(decibels_FT, min=decibels_FT.max() - 80)
     image_FT = (decibels_FT - decibels_FT.min()) / (decibels_FT.max() - decibels_FT.min())

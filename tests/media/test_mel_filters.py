@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from librosa.filters import mel as librosas
 
 from kinetics_sounds.media import mel
 from kinetics_sounds.media.log_mel import LogMel
@@ -16,6 +15,8 @@ from kinetics_sounds.train.config.settings import read_settings
 
 @pytest.mark.parametrize("bank", [*BANKS, (22_050, 1024, 64)])
 def test_the_filters_are_librosas(bank: tuple[int, int, int]) -> None:
+    from librosa.filters import mel as librosas  # two seconds, which not every worker need wait
+
     rate, n_fft, bands = bank
     found = mel_filters(*bank)
 
@@ -25,6 +26,7 @@ def test_the_filters_are_librosas(bank: tuple[int, int, int]) -> None:
     )
 
 
+@pytest.mark.slow_campaign
 def test_every_preset_and_every_recipe_has_its_filters_stored() -> None:
     used = {(each.sample_rate, each.n_fft, each.bands) for each in mel.PRESETS.values()}
     for name in recipes():

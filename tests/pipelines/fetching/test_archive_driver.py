@@ -515,11 +515,17 @@ def test_a_list_that_the_server_fails_to_give_ends_the_run_after_a_while_and_bur
 def test_a_build_that_waits_for_a_list_can_be_stopped(place: Place, mirror: Mirror, pool: Pool) -> None:
     mirror.put(LIST, b"", always=Fault(code=503))
     place.annotate("a")
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
+
+    def stop_once_asked() -> None:
+        while not mirror.gets:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = threading.Thread(target=stop_once_asked, daemon=True)
+    stopping.start()
 
     assert place.build() == 3
-    timer.join()
+    stopping.join()
     assert place.statuses() == {"a": "not_tried"}
 
 

@@ -182,7 +182,7 @@ class TestEvery:
         assert not {"shards", "out", "workers", "device", "seed", "resume", "list"}.intersection(*texts)
 
 
-@pytest.mark.slow
+@pytest.mark.slow_campaign
 def test_the_hours_that_heads_speak_of_are_the_operations_that_the_trainer_counts() -> None:
     """As for MFU (`engine/flops.py`), of all samples of all epochs. Of a set that is not known here nothing need be said."""
     for name in NAMES:

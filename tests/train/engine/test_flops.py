@@ -81,7 +81,9 @@ def test_counting_changes_nothing_and_asks_no_other_rank(small: Argv, monkeypatc
     assert all(each.grad is None for each in model.method.parameters())
 
 
-@pytest.mark.parametrize("more", [(), ("--devices=2",), ("--grad_accum_steps=2",)])
+@pytest.mark.parametrize(
+    "more", [(), pytest.param(("--devices=2",), marks=pytest.mark.slow_campaign), ("--grad_accum_steps=2",)]
+)
 def test_mfu_stands_beside_the_speed_and_what_is_learnt_is_the_same(
     more: tuple[str, ...], small: Argv, tmp_path: Path
 ) -> None:
