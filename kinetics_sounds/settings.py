@@ -213,6 +213,7 @@ def _parser(
 ) -> ArgumentParser:
     parser = ArgumentParser(
         prog=prog,
+        usage="%(prog)s [options]" if groups else None,  # with plug-ins' options it would fill pages
         description=inspect.cleandoc(kind.__doc__ or ""),
         formatter_class=_Formatter,
         exit_on_error=False,

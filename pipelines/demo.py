@@ -27,6 +27,13 @@ from .synthetic import http_server, scenes
 PACKAGE = __package__.rpartition(".")[0]
 QUICK = (48, 8)
 """Clips and steps of `--quick`."""
+COMMANDS = {
+    "pipelines.build": "ks-build",
+    "pipelines.shard": "ks-shard",
+    "train": "ks-train",
+    "train.evaluate": "ks-eval",
+}
+"""What a user would type for each module that is run."""
 SECONDS = 4
 """Length of a clip in seconds; its video is one second longer, so that there is something to trim."""
 PROBES = {
@@ -186,7 +193,7 @@ def _write_lists(videos: Sequence[Video], out: Path) -> None:
 def _run(module: str, *arguments: object) -> None:
     """Run one of our commands as a process, as a user would; its output is shown."""
     argv = [sys.executable, "-m", f"{PACKAGE}.{module}", *map(str, arguments)]
-    print(f"\n$ {' '.join(argv[2:])}", flush=True)
+    print("\n$", COMMANDS[module], *arguments, flush=True)
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop, subprocess.Popen(argv) as process:
         told = False
         while process.poll() is None:
@@ -201,7 +208,9 @@ def _run(module: str, *arguments: object) -> None:
             "was stopped; run ks-demo again to resume" if code in (STOPPED, -2, -15) else f"ended with exit code {code}"
         )
         stopped, misused = code in (STOPPED, -2, -15), code == MISUSE
-        raise (StoppedError if stopped else KineticsSoundsError if misused else FaultError)(f"{module} {what}")
+        raise (StoppedError if stopped else KineticsSoundsError if misused else FaultError)(
+            f"{COMMANDS[module]} {what}"
+        )
 
 
 def _scores(out: Path, settings: DemoSettings, *, untrained: bool) -> dict[str, Mapping[str, float]]:
