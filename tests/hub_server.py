@@ -98,6 +98,9 @@ class Hub:
     gate: threading.Event = field(default_factory=threading.Event)
     """While it is not set, objects after the first `open_puts` are not taken."""
     open_puts: float = float("inf")
+    admitted: int = 0
+    """Objects so far that did not wait at the gate."""
+    admitting: threading.Lock = field(default_factory=threading.Lock)
     ignored: frozenset[str] = frozenset()
     """Names that its .gitignore names."""
 
@@ -287,7 +290,10 @@ class Handler(BaseHTTPRequestHandler):
         self._say(200, {"transfer": "basic", "objects": objects})
 
     def _put(self, oid: str) -> None:
-        if self.hub.puts.total() >= self.hub.open_puts:
+        with self.hub.admitting:
+            admitted = self.hub.admitted < self.hub.open_puts
+            self.hub.admitted += admitted
+        if not admitted:
             self.hub.gate.wait()
         if hashlib.sha256(self.body).hexdigest() != oid:
             return self._say(400, {"error": "other bytes"})

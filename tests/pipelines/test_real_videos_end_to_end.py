@@ -51,6 +51,7 @@ def test_kinetics_clips_of_two_classes(tmp_path: Path) -> None:
     assert (results["samples"], results["on_split"]) == (4, "val")
 
 
+@pytest.mark.slow_campaign
 def test_vggsound_clips_in_three_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inline(monkeypatch)
     videos, rows = tmp_path / "videos", ["label,youtube_id,time_start,time_end,split"]
