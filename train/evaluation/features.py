@@ -54,7 +54,7 @@ def extract(
             feature_BD = encode(encoder, side.flatten(0, 1), kind=kind)
             if kind == "embedding":
                 feature_BD = encoders.method.embed(modality, feature_BD)
-            made.append(torch.stack(torch.split(feature_BD, side.shape[1])).mean(dim=1))
+            made.append(mean_over_clips(feature_BD, clips=side.shape[1]))
         video_BD, audio_BD = made
         return video_BD, audio_BD
 
@@ -79,6 +79,11 @@ def encode(encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind) -> Tensor:
         return pool(maps, (1, high, wide)[-(maps.ndim - 2) :]).flatten(1)
     feature_BD: Tensor = encoder(inputs_BCTHW).float()
     return F.normalize(feature_BD, dim=1) if kind == "unit" else feature_BD
+
+
+def mean_over_clips(each_ND: Tensor, *, clips: int) -> Tensor:
+    """Mean over the clips of each sample, which follow one another: (B * clips, D) to (B, D)."""
+    return torch.stack(torch.split(each_ND, clips)).mean(dim=1)
 
 
 def last_maps(encoder: nn.Module, inputs_BCTHW: Tensor, *, layer: str = "conv5") -> Tensor:

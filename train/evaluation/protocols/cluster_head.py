@@ -24,6 +24,7 @@ from ...probes import cluster
 from .. import results
 from ..encoders import Encoders, load
 from ..eval_data import open_eval_data
+from ..features import mean_over_clips
 from ..split_pass import over_split
 
 
@@ -151,7 +152,7 @@ def _assigned(
         made = []
         for name, encoder in sides.items():
             each_BC = method.assign(name, encoder(inputs[name].flatten(0, 1)))
-            made.append(torch.stack(torch.split(each_BC, inputs[name].shape[1])).mean(dim=1))
+            made.append(mean_over_clips(each_BC, clips=inputs[name].shape[1]))
         video_BC, audio_BC = made
         return video_BC, audio_BC
 
