@@ -29,10 +29,14 @@ function runsTable(runs) {
 
 function curvesSection(runs) {
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.curves)))];
-  if (!names.length) return section("curves-title", "Curves", make("p", { text: "No metrics were written yet." }));
+  const without = runs.filter((run) => !Object.keys(run.curves).length).map((run) => {
+    const why = run.published ? "published, which leaves its metrics out." : "no metrics were written yet.";
+    return make("p", { text: `${run.name}: ${why}` });
+  });
+  if (!names.length) return section("curves-title", "Curves", ...without);
   const figures = names.map((name) => curveFigure(name, runs));
   const key = make("ul", { class: "legend" }, ...runs.map((run, n) => make("li", { class: `run-${n % COLOURS.length}`, text: run.name })));
-  return section("curves-title", "Curves", ...(runs.length > 1 ? [key] : []), make("div", { class: "curves" }, ...figures));
+  return section("curves-title", "Curves", ...(runs.length > 1 ? [key] : []), ...without, make("div", { class: "curves" }, ...figures));
 }
 
 /** One metric of all runs that have it, by step. */
@@ -158,7 +162,9 @@ function neighboursItem(query, run) {
     make("div", { class: "sides" }, side("its picture finds these sounds", query.sounds), side("its sound finds these pictures", query.pictures)));
 }
 
-function badSection(runs) {
+function badSection(all) {
+  const runs = all.filter((run) => !run.published); // a published run does not tell of them
+  if (!runs.length) return null;
   const rows = runs.flatMap((run) => run.bad.map(({ key, reason }) => [key, reason, run.name]));
   const total = runs.reduce((sum, run) => sum + run.bad_count, 0);
   if (!total) return section("bad-title", "Bad samples", make("p", { text: "None: every sample that was asked for could be read." }));
