@@ -1714,8 +1714,8 @@ DEFENCES: tuple[Defence, ...] = (
         FAULTS,
         "a checkpoint is written under a temporary name",
         "train/engine/checkpoint.py",
-        "        _write(part, model,",
-        "        part = path\n        _write(part, model,",
+        "        _write(part, all_files,",
+        "        part = path\n        _write(part, all_files,",
         "tests/train/engine/test_checkpoint.py::test_a_kill_at_any_moment_of_a_save_leaves_the_last_checkpoint_or_the_new_one",
     ),
     Defence(
