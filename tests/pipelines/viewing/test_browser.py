@@ -248,7 +248,7 @@ def test_a_published_run_says_what_it_leaves_out(browser: Browser, tmp_path: Pat
 
     opened = start(browser, tmp_path / "avcl.html")
 
-    expect(opened.page.get_by_text("avcl: published, which leaves its metrics out.")).to_be_visible()
+    expect(opened.page.get_by_text("avcl: a published run, without its metrics.")).to_be_visible()
     expect(opened.page.get_by_role("region", name="table of results")).to_contain_text("61.25")
     expect(opened.page.get_by_role("heading", name="Bad samples")).to_have_count(0)
     assert opened.said == opened.alarms == []
