@@ -56,7 +56,10 @@ def main() -> None:
         prepare(folder)
         versions = {"before": {"PYTHONPATH": str(asked.before.resolve())}} if asked.before else {}
         versions["now"] = {}
-        rows = {line: {name: least(line, folder, own) for name, own in versions.items()} for line in LINES}
+        rows = {
+            line: {name: least(line, folder, own) if has(line, own) else None for name, own in versions.items()}
+            for line in LINES
+        }
         sizes = {extra: size(folder / f"installed{extra}", extra) for extra in ("", "[train]")} if asked.size else {}
     page = Path(__file__).with_suffix(".md")
     page.write_text(told(rows, sizes))
@@ -72,6 +75,15 @@ def prepare(folder: Path) -> None:
     row = f"archery,{video.youtube_id},0,4,train\n"
     (folder / "one.csv").write_text(f"label,youtube_id,time_start,time_end,split\n{row}")
     run(CLIP["ks-build, one clip"].replace("OUT", "built"), folder, {})
+
+
+def has(line: str, own: Mapping[str, str]) -> bool:
+    """Whether a version has the command of a line."""
+    return (
+        not own
+        or not line.startswith("ks-")
+        or (Path(own["PYTHONPATH"]) / "bin" / line.split()[0].rstrip(",")).exists()
+    )
 
 
 def least(line: str, folder: Path, own: Mapping[str, str]) -> float:
@@ -115,14 +127,17 @@ def size(folder: Path, extra: str) -> float:
     return int(found.stdout.split()[0]) * 2**20 / 1e9
 
 
-def told(rows: Mapping[str, Mapping[str, float]], sizes: Mapping[str, float]) -> str:
+def told(rows: Mapping[str, Mapping[str, float | None]], sizes: Mapping[str, float]) -> str:
     """The page."""
     versions = list(rows[TORCH])
     how = (
         f"`python benchmarks/start.py`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}: user and system seconds of all processes, the least of {TRIES} tries."
     )
-    cells = [[f"`{line}`", *map("{:.2f}".format, row.values()), LINES[line]] for line, row in rows.items()]
+    cells = [
+        [f"`{line}`", *("" if each is None else f"{each:.2f}" for each in row.values()), LINES[line]]
+        for line, row in rows.items()
+    ]
     lines = ["# How soon commands answer", "", how, "", *table(["", *versions, "at most"], cells)]
     if sizes:
         cells = [[f"`pip install 'kinetics-sounds{extra}'`", f"{each:.2f}"] for extra, each in sizes.items()]

@@ -49,7 +49,7 @@ def main() -> None:
     """Make the rows, view them, open the page, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--runs", type=int, default=3, help="Times that the page is opened; medians are told.")
+    parser.add_argument("--runs", type=int, default=3, help="Times that the page is opened; the medians are reported.")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:

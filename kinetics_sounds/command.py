@@ -10,14 +10,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from . import __version__, files
 from .errors import FaultError, KineticsSoundsError, RemoteError, SettingsError, StoppedError
-from .plugins import ignore_working_folder
+from .plugins import ignore_working_folder, nearest
 from .redact import of_url, redact
 
 DONE, SOME_FAILED, MISUSE, STOPPED, FAULT = 0, 1, 2, 3, 4
@@ -76,6 +76,15 @@ def tell_version(prog: str, words: Sequence[str]) -> bool:
         return False
     print(f"{prog} {__version__}")  # noqa: T201 - this is where commands speak
     return True
+
+
+def check_subcommand(prog: str, words: Sequence[str], valid: Collection[str]) -> None:
+    """Raise SettingsError if the first word is neither an option nor a subcommand, of which `valid` has the names."""
+    if words and not words[0].startswith("-") and words[0] not in valid:
+        raise SettingsError(
+            f"{words[0]!r} is neither an option nor a subcommand ({', '.join(valid)}){nearest(words[0], valid)}; "
+            f"see {prog} --help"
+        )
 
 
 def has_torch() -> bool:

@@ -48,7 +48,7 @@ PROBES = {
 class DemoSettings:
     """Run the whole pipeline on synthetic audio-visual data: videos, clips, shards, pretraining, evaluation, report.
 
-    Takes about 8 minutes on two cores. Needs no network, no data and no GPU.
+    Takes about 4 minutes on two cores. Needs no network, no data and no GPU.
 
     Examples:
       ks-demo

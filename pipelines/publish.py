@@ -10,7 +10,7 @@ from typing import Any
 
 from kinetics_sounds import cores, manifest, remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable, tell_version
+from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import reader
@@ -101,7 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     if words and words[0] in SUBCOMMANDS:
         return command(f"ks-publish {words[0]}", lambda: SUBCOMMANDS[words[0]](words[1:]))
-    return command("ks-publish", lambda: publish(parse(PublishSettings, words, prog="ks-publish").settings))
+
+    def run_itself() -> int:
+        check_subcommand("ks-publish", words, list(SUBCOMMANDS))
+        return publish(parse(PublishSettings, words, prog="ks-publish").settings)
+
+    return command("ks-publish", run_itself)
 
 
 def publish(settings: PublishSettings) -> int:
@@ -111,6 +116,8 @@ def publish(settings: PublishSettings) -> int:
     _check_push(settings)
     path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
     made = manifest.read(path)
+    if made.folds is not None:
+        raise SettingsError(f"{path}: is the manifest of a data set, whose lists are published already; give a build's")
     chosen = _options(settings, made)
     log = sys.stderr if settings.json else sys.stdout
     note = f" ({made.classes.note})" if made.classes.note else ""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from kinetics_sounds import cores, files, fingerprints, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS, Outcome
-from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, command, stoppable
+from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable
 from kinetics_sounds.errors import SettingsError, ShardError
 from kinetics_sounds.media import encode, mel, mp4
 from kinetics_sounds.settings import only_one, parse
@@ -96,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command("ks-shard stats", lambda: stats.main(words[1:]))
 
     def run() -> int:
+        check_subcommand("ks-shard", words, ["stats"])
         parsed = parse(ShardSettings, words, prog="ks-shard", groups=executors.options())
         _check(parsed.settings, parsed.groups)
         return shard(parsed.settings, parsed.groups) if parsed.settings.verify is None else _verify(parsed.settings)

@@ -2,11 +2,13 @@
 
 import json
 import sys
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kinetics_sounds import files
+from kinetics_sounds import remote
+from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, command
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import only_one, parse
@@ -21,21 +23,24 @@ class ViewSettings:
     Examples:
       ks-view data/k32
       ks-view data/k32/shards published/k32 --out report.html
+      ks-view hf://datasets/USER/k32
       ks-view data/k32 --run runs/avcl_k32 --run runs/simclr_k32 --embed 60
 
-    A PATH is a build's folder or manifest (or a copy of it), a shard set, a published folder, or a run; several are shown
-    together. Clips that are not embedded are played from disk by their paths relative to the page, so do not move the file.
+    A PATH is a build's folder or manifest (or a copy of it), a shard set, a published folder, or a run (published or not);
+    several are shown together. Of a shard set at a URL (s3://, gs://, hf://, http(s)://) only the indexes are read. Clips that
+    are not embedded are played from disk by their paths relative to the page, so do not move the file.
 
     exit code: 0 done; 1 done, some clips could not be embedded; 2 usage error; 3 stopped; 4 a bug, or a failing disk.
     """
 
-    path: tuple[Path, ...] = field(default=(), metadata={"repeat": True})
+    path: tuple[Address, ...] = field(default=(), metadata={"repeat": True})
     """Data to show; repeatable; may be given as first arguments, without --path. Default: the only build under data/, unless
     --run is given."""
     run: tuple[Path, ...] = field(default=(), metadata={"repeat": True})
     """Folder of a training run to show: curves, results and Grad-CAM maps; repeatable, for comparison."""
     out: Path | None = None
-    """Output HTML file. Default: view.html in the first PATH if that is a build or a run, else PATH.html."""
+    """Output HTML file. Default: view.html in the first PATH if that is a build or an unpublished run, else PATH.html; of a URL
+    its last part, in the working directory."""
     title: str | None = None
     """Title of the page. Default: the names of the data shown."""
     embed: int = 24
@@ -59,16 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def view(settings: ViewSettings) -> int:
     """Write the page; returns the exit code."""
     _check(settings)
-    paths = list(settings.path)
-    if not paths and not settings.run:
-        paths = [only_one("data/*/manifest.parquet", option="PATH", make="ks-build").parent]
+    places = [_place(each) for each in settings.path]
+    if not places and not settings.run:
+        places = [only_one("data/*/manifest.parquet", option="PATH", make="ks-build").parent]
     from .viewing import report, runs, sets  # they import what reads tables
 
-    ran = [runs.read(path) for path in (*(path for path in paths if runs.is_run(path)), *settings.run)]
-    found = [sets.read(path) for path in paths if not runs.is_run(path)]
-    kinds = {its.name: its.kind for its in found}
-    first = (*paths, *settings.run)[0]
-    out = settings.out or _default_out(first, kinds.get(files.as_text(first), "run"))
+    trained = [path for path in places if isinstance(path, Path) and runs.is_run(path)]
+    ran = [runs.read(path) for path in (*trained, *settings.run)]
+    found = [sets.read(place) for place in places if place not in trained]
+    first = (*places, *settings.run)[0]
+    own = [its.folder for its in found if its.kind == "build"]
+    own += [path for path in (*trained, *settings.run) if not runs.is_published(path)]
+    out = settings.out or _default_out(first, inside=first in own)
     written = report.write(
         out,
         title=settings.title or ", ".join([*(its.name for its in found), *(run.name for run in ran)]),
@@ -88,11 +95,15 @@ def view(settings: ViewSettings) -> int:
     return SOME_FAILED if written.failed else DONE
 
 
-def _default_out(path: Path, kind: str) -> Path:
-    """Inside a build or a run; beside a shard set or a published folder, which must not be changed."""
-    if kind in ("build", "run"):
-        return path / "view.html"
-    return path.absolute().with_name(f"{path.absolute().stem}.html")
+def _place(given: Address) -> Path | Address:
+    return given if remote.is_url(given) else Path(given.real)
+
+
+def _default_out(place: Path | Address, *, inside: bool) -> Path:
+    """Inside a build or a run; beside what must not be changed; here for what is at a URL."""
+    if isinstance(place, Address):
+        return Path(f"{Path(urllib.parse.urlsplit(str(place)).path).name or 'view'}.html")
+    return place / "view.html" if inside else place.absolute().with_name(f"{place.absolute().stem}.html")
 
 
 def _check(settings: ViewSettings) -> None:

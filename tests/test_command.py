@@ -1,6 +1,7 @@
 """Exit codes, signals, standard streams, and what an exception says to a user."""
 
 import errno
+import importlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds import files
-from kinetics_sounds.command import DONE, FAULT, MISUSE, SAME_SECONDS, SOME_FAILED, STOPPED, command, stoppable
+from kinetics_sounds.command import (
+    DONE,
+    FAULT,
+    MISUSE,
+    SAME_SECONDS,
+    SOME_FAILED,
+    STOPPED,
+    check_subcommand,
+    command,
+    stoppable,
+)
 from kinetics_sounds.errors import (
     AnnotationError,
     ClassListError,
@@ -373,3 +384,27 @@ def test_no_traceback_and_no_line_of_a_log_tells_a_secret() -> None:
     assert "asked http://***@host.example/a?***\n" in done.stderr
     assert "LookupError: https://host.example/b?***\n" in done.stderr
     assert "CANARY" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prog", "main", "word", "meant"),
+    [
+        ("ks-train", "kinetics_sounds.train.__main__", "bnech", "bench"),
+        ("ks-train", "kinetics_sounds.train.__main__", "comparre", "compare"),
+        ("ks-shard", "kinetics_sounds.pipelines.shard", "stat", "stats"),
+        ("ks-publish", "kinetics_sounds.pipelines.publish", "dif", "diff"),
+    ],
+)
+def test_a_mistyped_subcommand_is_suggested(
+    prog: str, main: str, word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert importlib.import_module(main).main([word, "--out", "x"]) == MISUSE
+
+    told = capsys.readouterr().err
+    assert told.startswith(f"{prog}: error: '{word}' is neither an option nor a subcommand")
+    assert f"did you mean '{meant}'" in told
+
+
+def test_options_and_subcommands_are_no_mistake() -> None:
+    for words in ([], ["--out", "x"], ["bench", "x"]):
+        check_subcommand("ks", words, ["bench"])

@@ -7,8 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
+import venv
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
@@ -45,9 +47,9 @@ def sources() -> dict[str, Path]:
     }
 
 
-def run(*argv: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*argv: object, cwd: Path, seconds: float = 240) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(each) for each in argv], cwd=cwd, capture_output=True, text=True, check=False, timeout=240
+        [str(each) for each in argv], cwd=cwd, capture_output=True, text=True, check=False, timeout=seconds
     )
 
 
@@ -164,6 +166,53 @@ print(len(classes.read("k32").labels))
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "32\n"
+
+
+@pytest.fixture(scope="module")
+def commands(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the wheel's commands, in an environment of its own that has the dependencies of this one."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder, symlinks=True)
+    options = ["--no-deps", "--no-index", "--disable-pip-version-check"]
+    done = run(sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", *options, wheel, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [site] = folder.glob("lib/python3*/site-packages")
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return folder / "bin"
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_s_commands_run_away_from_the_tree(commands: Path, tmp_path: Path) -> None:
+    assert {path.name for path in commands.glob("ks-*")} == set(PYPROJECT["project"]["scripts"])
+    place = run(commands / "python", "-c", "import kinetics_sounds; print(kinetics_sounds.__file__)", cwd=tmp_path)
+    recipes = run(commands / "ks-train", "--list", cwd=tmp_path)
+    (tmp_path / "list.csv").write_text("label,youtube_id,time_start,time_end,split\nbowling,abcdefghijk,0,10,train\n")
+    (tmp_path / "classes.txt").write_text("bowling\n")
+    options = ["--classes", "classes.txt", "--annotations", "list.csv", "--source", "local:.", "--dry_run"]
+    planned = run(commands / "ks-build", *options, cwd=tmp_path)
+
+    assert Path(place.stdout.strip()).is_relative_to(commands.parent)
+    assert recipes.returncode == 0, recipes.stderr
+    assert "avcl_k32" in recipes.stdout
+    assert planned.returncode == 0, planned.stderr
+
+
+@pytest.mark.slow_campaign
+@pytest.mark.timeout(3600)
+def test_the_wheel_runs_the_demo_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+    """Installed with what it depends on, as the README says it; the index is that of this machine's pip."""
+    venv.create(tmp_path / "venv", with_pip=True, symlinks=True)
+    commands = tmp_path / "venv/bin"
+    (tmp_path / "work").mkdir()
+    for argv in (
+        [commands / "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", f"{wheel}[train]"],
+        [commands / "ks-build", "--help"],
+        [commands / "ks-doctor"],
+        [commands / "ks-demo", "--quick"],
+    ):
+        done = run(*argv, cwd=tmp_path / "work", seconds=1500)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "work/demo-quick/report.html").is_file()
 
 
 def test_the_version_has_one_value() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds import __version__
 from kinetics_sounds.pipelines import demo
 
 SLOW = (
@@ -147,7 +148,7 @@ def test_the_seconds_are_few_beside_those_of_torch(tmp_path: Path) -> None:
 def test_every_command_tells_its_version(command: str, tmp_path: Path) -> None:
     _, code, _, said = watched(f"{command} --version", tmp_path)
 
-    assert (code, said) == (0, f"{command} 0.1.0\n")
+    assert (code, said) == (0, f"{command} {__version__}\n")
 
 
 @pytest.mark.parametrize(

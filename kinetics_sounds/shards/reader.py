@@ -15,11 +15,11 @@ from ..address import Address
 from ..cache import Cache
 from ..errors import ShardError
 from . import index, layout
-from .index import Dataset, Index
+from .index import Dataset, Index, SplitFacts
 from .split import WITHOUT_CACHE, Fetching, Parts, ShardInfo, Split, set_errors
 from .writer import BLOCK
 
-__all__ = ["Fetching", "Parts", "ShardInfo", "Split", "open_shard", "open_split", "read_dataset", "tables"]
+__all__ = ["Fetching", "Parts", "ShardInfo", "Split", "indexes", "open_shard", "open_split", "read_dataset", "tables"]
 
 REQUESTS = 16
 """Concurrent requests to a remote set while it is opened."""
@@ -61,6 +61,24 @@ def open_shard(place: str | Path | Address, name: str, number: int, *, cache: Ca
         return _joined_split([one], dataset, name, _cache_for(root, cache))
 
 
+def indexes(place: str | Path | Address, name: str) -> Iterator[Index]:
+    """Validated indexes of a split's shards, in order; at a URL nothing but them and `dataset.json` is requested.
+
+    Raises ShardError if one is missing, damaged, of another set, or could not have been written by us.
+    """
+    with set_errors():
+        root = _root(place)
+        dataset = read_dataset(root)
+
+        def valid(number: int) -> Index:
+            path = _below(root, layout.index_path(layout.tar_path(Path(), name, number)))
+            read = _index(path)
+            tables(read, dataset, str(path))
+            return read
+
+        yield from _each(valid, _facts(dataset, name, root).shards, root)
+
+
 def _cache_for(root: Path | Address, cache: Cache | None) -> Cache | None:
     if isinstance(root, Path):
         return None
@@ -79,9 +97,7 @@ def _root(place: str | Path | Address) -> Path | Address:
 
 def _split(root: Path | Address, name: str, cache: Cache | None) -> Split:
     dataset = read_dataset(root)
-    facts = dataset.splits.get(name)
-    if facts is None:
-        raise ShardError(f"{root}: has no split {name!r}; it has: {', '.join(dataset.splits) or 'none'}")
+    facts = _facts(dataset, name, root)
     columns = list(
         _each(lambda number: _columns(root, layout.tar_path(Path(), name, number), dataset), facts.shards, root)
     )
@@ -91,6 +107,13 @@ def _split(root: Path | Address, name: str, cache: Cache | None) -> Split:
     if len(np.unique(split.key_N)) != len(split):
         raise ShardError(f"{root}: {name} has duplicate samples; make the set again with ks-shard")
     return split
+
+
+def _facts(dataset: Dataset, name: str, root: Path | Address) -> SplitFacts:
+    """What `dataset.json` says of a split; raises ShardError if there is no such split."""
+    if name not in dataset.splits:
+        raise ShardError(f"{root}: has no split {name!r}; it has: {', '.join(dataset.splits) or 'none'}")
+    return dataset.splits[name]
 
 
 def _joined_split(columns: list["_Columns"], dataset: Dataset, name: str, cache: Cache | None) -> Split:

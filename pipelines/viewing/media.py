@@ -14,38 +14,43 @@ from kinetics_sounds.shards import layout
 from .sets import OK, Row, Set
 
 
-def choose(sets: Sequence[Set], count: int, *, seed: int) -> list[tuple[int, Set, Row]]:
-    """Up to `count` random clips that have a file or a sample: their row indices in the page's table, in order.
+def choose(sets: Sequence[Set], count: int, *, seed: int) -> list[tuple[int, Path, Row]]:
+    """Up to `count` random clips with a file or sample on disk: row index in the page's table, folder of the dataset, clip.
 
-    Every label is drawn once before any is drawn twice, so that a small sample covers as many classes as possible.
+    They are in the order of the table. Every label is drawn once before any is drawn twice, so that a small sample covers as many
+    classes as possible.
     """
-    every = [(its, row) for its in sets for row in its.rows]
-    there = [number for number, (_, row) in enumerate(every) if row.status == OK and (row.file or row.sample >= 0)]
+    every = enumerate((its.folder, row) for its in sets for row in its.rows)
+    there = [
+        (number, folder, row)
+        for number, (folder, row) in every
+        if folder is not None and row.status == OK and (row.file or row.sample >= 0)
+    ]
     turns: dict[str, int] = {}
     ranked: list[tuple[int, int]] = []
-    for number in np.random.default_rng(seed).permutation(there).tolist():
-        label = every[number][1].label
+    for place in np.random.default_rng(seed).permutation(len(there)).tolist():
+        label = there[place][2].label
         turns[label] = turns.get(label, 0) + 1
-        ranked.append((turns[label], number))
+        ranked.append((turns[label], place))
     ranked.sort(key=lambda each: each[0])
-    return [(number, *every[number]) for number in sorted(number for _, number in ranked[:count])]
+    return [there[place] for place in sorted(place for _, place in ranked[:count])]
 
 
 def embed(
-    chosen: Sequence[tuple[int, Set, Row]], *, timeout_seconds: float
+    chosen: Sequence[tuple[int, Path, Row]], *, timeout_seconds: float
 ) -> Iterator[tuple[int, Row, Preview | str]]:
     """Preview of each chosen clip, or why there is none."""
     splits: dict[tuple[Path, str], stream.Split] = {}
-    for _, its, row in chosen:
-        if row.sample >= 0 and (its.folder, row.split) not in splits:
-            splits[its.folder, row.split] = stream.open_split(its.folder, row.split)
+    for _, folder, row in chosen:
+        if row.sample >= 0 and (folder, row.split) not in splits:
+            splits[folder, row.split] = stream.open_split(folder, row.split)
 
-    def made(each: tuple[int, Set, Row]) -> Preview | str:
-        _, its, row = each
+    def made(each: tuple[int, Path, Row]) -> Preview | str:
+        _, folder, row = each
         try:
             if row.sample >= 0:
-                return _of_sample(splits[its.folder, row.split], row.sample)
-            return preview.of_clip(its.folder / row.file, channel=row.channel, timeout_seconds=timeout_seconds)
+                return _of_sample(splits[folder, row.split], row.sample)
+            return preview.of_clip(folder / row.file, channel=row.channel, timeout_seconds=timeout_seconds)
         except (KineticsSoundsError, OSError) as error:
             return str(error)
 

@@ -130,7 +130,9 @@ def _number(row: Row, name: str) -> float | None:
 
 
 def _base(its: Set, out: Path) -> str:
-    """Path from the page's folder to a dataset's, with a trailing slash; empty if they are the same."""
+    """Path from the page's folder to a dataset's, with a trailing slash; empty if they are the same, or it has none."""
+    if its.folder is None:
+        return ""
     base = files.as_text(os.path.relpath(its.folder.absolute(), out.absolute().parent))
     return "" if base == "." else f"{base}/"
 
@@ -154,11 +156,13 @@ def _about(its: Set) -> str:
     ok = sum(row.status == OK for row in its.rows)
     count, labels = len(its.rows), len({row.label for row in its.rows if row.label})
     told = f"{its.name} ({its.kind} of {its.classes}): {count} clips of {labels} classes, {ok} of them ok."
+    told += " Only its indexes were read, so its clips cannot be played here." if its.folder is None else ""
     return f"{told} Note: {its.note}." if its.note else told
 
 
 def _about_media(rows: Sequence[tuple[Set, Row]], embedded: int, seed: int) -> list[str]:
-    """Lines on which clips can be played."""
+    """Lines on which clips can be played; none if all are at URLs."""
+    rows = [(its, row) for its, row in rows if its.folder is not None]
     if not rows:
         return []
     linked = sum(bool(row.file) for _, row in rows)
@@ -173,6 +177,7 @@ def _about_media(rows: Sequence[tuple[Set, Row]], embedded: int, seed: int) -> l
 def _run(run: Run) -> Mapping[str, Any]:
     return {
         "name": run.name,
+        "published": run.published,
         "facts": run.facts,
         "curves": {name: asdict(curve) for name, curve in run.curves.items()},
         "results": [asdict(result) for result in run.results],

@@ -10,6 +10,8 @@ from typing import Any
 from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
 
+from ..publishing.contents import SUMS
+
 MOST_POINTS = 2_000
 """Maximum number of points of a curve; longer ones are thinned out."""
 MOST_BYTES = 1 << 30
@@ -60,6 +62,8 @@ class Run:
 
     name: str
     """The path as given."""
+    published: bool
+    """Whether it is a folder made by `ks-publish run`, which has neither curves nor a list of bad samples."""
     facts: Mapping[str, str]
     """Contents of run.json: recipe, classes, split, steps, versions."""
     curves: Mapping[str, Curve]
@@ -75,26 +79,38 @@ class Run:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a training run."""
-    return (path / FACTS).is_file() and (path / METRICS).is_file()
+    """Whether a folder is a training run, or a published one."""
+    return (path / FACTS).is_file() and ((path / METRICS).is_file() or is_published(path))
+
+
+def is_published(path: Path) -> bool:
+    """Whether a folder is a run that was published with `ks-publish run`."""
+    return (path / FACTS).is_file() and (path / SUMS).is_file() and not (path / METRICS).exists()
 
 
 def read(run: Path, *, results: Iterable[Path] = ()) -> Run:
-    """Read a run, with the results in its `eval/` and in other folders; raises RunError if it is not a run, or damaged."""
+    """Read a run, with the results in its `eval/` (of a published one also in `results/`) and in other folders.
+
+    Raises RunError if it is not a run, or damaged.
+    """
     if not is_run(run):
         raise RunError(
-            f"{run}: is not a training run ({FACTS} or {METRICS} is missing); give the --out folder of a ks-train run"
+            f"{run}: is not a training run ({FACTS} or {METRICS} is missing); give the --out folder of ks-train or "
+            "ks-publish run"
         )
     bad = list(_lines(run / BAD)) if (run / BAD).is_file() else []
-    told = {path: _json(path) for place in (run / "eval", *results) for path in sorted(place.glob("**/results.json"))}
+    paths = [path for place in (run / "eval", *results) for path in sorted(place.glob("**/results.json"))]
+    paths += sorted((run / "results").glob("*.json")) if is_published(run) else []
+    told = {path: _json(path) for path in paths}
     found = [result for each in told.values() if (result := _result(each))]
     maps = [(path, each) for path, each in told.items() if each.get("probe") == "cam"]
     pictures = [(path.parent, clip) for path, each in maps for clip in each.get("clips", []) if isinstance(clip, dict)]
     near = [each for path in sorted((run / "eval").glob(f"**/{NEIGHBOURS}")) if (each := _neighbours(path))]
     return Run(
         name=files.as_text(run),
+        published=is_published(run),
         facts=_facts(_json(run / FACTS)),
-        curves=_curves(list(_lines(run / METRICS))),
+        curves={} if is_published(run) else _curves(list(_lines(run / METRICS))),
         results=found,
         bad=[{name: str(line.get(name, "")) for name in ("key", "reason")} for line in bad[:MOST_BAD]],
         bad_count=len(bad),

@@ -1,15 +1,18 @@
 """Read the clips of a manifest, build, shard set or published folder: one row per clip, whatever its outcome."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kinetics_sounds import files, manifest, stream
+from kinetics_sounds import files, manifest, remote, stream
+from kinetics_sounds.address import Address
 from kinetics_sounds.classes import NOTES
 from kinetics_sounds.clip import Media, Outcome, Status, parse_key
 from kinetics_sounds.errors import BadSampleError, SettingsError
-from kinetics_sounds.shards import index, layout, reader
+from kinetics_sounds.shards import layout, reader
+from kinetics_sounds.shards.index import Dataset, SkippedClip
 
 from ..publishing import check, contents
 from ..publishing.list_rows import rows_of_list
@@ -55,11 +58,11 @@ class Set:
     """The clips of one PATH."""
 
     name: str
-    """The path as given."""
+    """The path or URL as given, without secrets."""
     kind: str
     """build, manifest, shard set, published folder, list of clips."""
-    folder: Path
-    """Folder that `Row.file` is relative to, or the shard set."""
+    folder: Path | None
+    """Folder that `Row.file` is relative to, or the shard set; None for one at a URL, whose indexes alone are read."""
     classes: str
     note: str
     """Note of the class list for its users."""
@@ -72,8 +75,22 @@ def _is_list(path: Path) -> bool:
     return path.is_dir() and contents.is_list(path)
 
 
-def read(path: Path) -> Set:
-    """Read the data at a path; raises the error of its kind if it is damaged, SettingsError if it has an unknown kind."""
+def read(place: Path | Address) -> Set:
+    """Read the data at a path, or the indexes of a shard set at a URL.
+
+    Raises the error of its kind if it is damaged, SettingsError if it has an unknown kind.
+    """
+    if isinstance(place, Path):
+        return _read(place)
+    if remote.size(remote.join(place, layout.DATASET)) is None:
+        raise SettingsError(
+            f"{place}: is not a shard set ({layout.DATASET} is missing), and nothing else can be shown from a URL; "
+            "download it and give its folder"
+        )
+    return _of_shards(place)
+
+
+def _read(path: Path) -> Set:
     if path.suffix.lower() in (".parquet", ".csv") and not path.is_dir():
         return _of_manifest(path, path)
     if (path / "manifest.parquet").is_file():
@@ -174,45 +191,60 @@ def _of_list(folder: Path) -> Set:
     return _set(folder, "list of clips", folder, (contents.COMMON, ""), map(_of_row, rows), rows)
 
 
-def _of_shards(folder: Path) -> Set:
-    dataset = reader.read_dataset(folder)
-    rows = [row for name in dataset.splits for row in _of_split(folder, name)]
-    published = [
+def _of_shards(place: Path | Address) -> Set:
+    dataset = reader.read_dataset(place)
+    found = [each for name in dataset.splits for each in _of_split(place, dataset, name)]
+    published: list[Published] = [
         {
             "key": row.key,
             "youtube_id": (parse_key(row.key) or (row.key,))[0],
             "split": row.split,
-            "status": "",
-            "sha256": "",
+            "status": OK if content else "",
+            "sha256": content,
         }
-        for row in rows
+        for row, content in found
     ]
-    return _set(folder, "shard set", folder, (dataset.classes, dataset.note), rows, published)
+    folder = place if isinstance(place, Path) else None
+    rows = (row for row, _ in found)
+    return _set(place, "shard set", folder, (dataset.classes, dataset.note), rows, published)
 
 
-def _of_split(folder: Path, name: str) -> Iterator[Row]:
-    """Packed clips with their samples' metadata, and skipped clips."""
-    split = stream.open_split(folder, name)
-    sizes = split.size_NP.sum(axis=1)
-    for number in range(len(split)):
-        facts: dict[str, Any] = {"status": OK}
-        try:
-            with stream.sample(split, number) as sample:
-                meta = sample.meta
-            facts |= {"fps": meta.fps, "duration_seconds": meta.num_frames / meta.fps if meta.fps else None}
-        except BadSampleError as error:
-            facts = {"status": "bad_sample", "detail": str(error)}
-        label = split.dataset.labels[int(split.label_index_N[number])]
-        yield Row(key=split.key(number), label=label, split=name, sample=number, bytes=int(sizes[number]), **facts)
-    for number in range(split.dataset.splits[name].shards):
-        for left in index.read_index(layout.index_path(layout.tar_path(folder, name, number))).left:
-            yield Row(key=left.key, label="", split=name, status=left.status, detail=left.detail)
+def _of_split(place: Path | Address, dataset: Dataset, name: str) -> Iterator[tuple[Row, str]]:
+    """Packed and skipped clips, each with what identifies its content (`_content`); in a folder also with its metadata."""
+    split = stream.open_split(place, name) if isinstance(place, Path) else None
+    skipped: list[SkippedClip] = []
+    numbers = itertools.count()
+    for read in reader.indexes(place, name):
+        skipped += read.left
+        for key, label, sizes, crcs in zip(read.keys, read.label_indices, read.sizes, read.crcs, strict=True):
+            facts = {"status": OK} if split is None else _facts(split, next(numbers))
+            row = Row(key=key, label=dataset.labels[label], split=name, bytes=sum(sizes), **facts)
+            yield row, _content(read.parts, sizes, crcs)
+    for clip in skipped:
+        yield Row(key=clip.key, label="", split=name, status=clip.status, detail=clip.detail), ""
+
+
+def _facts(split: stream.Split, number: int) -> dict[str, Any]:
+    """What a sample's metadata says of it."""
+    try:
+        with stream.sample(split, number) as sample:
+            meta = sample.meta
+    except BadSampleError as error:
+        return {"status": "bad_sample", "detail": str(error), "sample": number}
+    seconds = meta.num_frames / meta.fps if meta.fps else None
+    return {"status": OK, "sample": number, "fps": meta.fps, "duration_seconds": seconds}
+
+
+def _content(parts: Sequence[str], sizes: Sequence[int], crcs: Sequence[int]) -> str:
+    """Sizes and CRC-32s of a sample's picture and sound: equal for equal bytes. Empty if it has neither."""
+    of_parts = zip(parts, sizes, crcs, strict=True)
+    return " ".join(f"{part}:{size}:{crc:08x}" for part, size, crc in of_parts if part != layout.META)
 
 
 def _set(
-    path: Path,
+    place: Path | Address,
     kind: str,
-    folder: Path,
+    folder: Path | None,
     classes: tuple[str, str],
     rows: Iterable[Row],
     published: Sequence[Published],
@@ -224,7 +256,7 @@ def _set(
         for key in finding.keys:
             flagged.setdefault(key, set()).add(_FLAG_OF[finding.kind])
     return Set(
-        name=files.as_text(path),
+        name=files.as_text(place) if isinstance(place, Path) else str(place),
         kind=kind,
         folder=folder,
         classes=classes[0],

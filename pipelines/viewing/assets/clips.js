@@ -83,14 +83,19 @@ class Clips {
 
 /** The rows that pass the filters, a page at a time: as cards or as a table, in an order of the reader's. */
 class Listing {
-  /** @param {Clips} clips */
-  constructor(clips) {
+  /** @param {Clips} clips @param {function(): void} changed called when the reader chose another order */
+  constructor(clips, changed) {
     Object.assign(this, { clips, table: clips.table, rows: new Uint32Array(0), page: 0, asTable: false });
     this.body = make("div", { class: "listing" });
     this.where = make("span", { class: "where", "aria-live": "polite" });
     this.back = make("button", { type: "button", text: "Previous", onclick: () => this.turn(-1) });
     this.next = make("button", { type: "button", text: "Next", onclick: () => this.turn(1) });
-    this.order = make("select", { id: "order", onchange: () => this.show(this.shown) }, ...this.orders());
+    const reorder = () => {
+      this.sequence = this.ordered();
+      changed();
+    };
+    this.order = make("select", { id: "order", onchange: reorder }, ...this.orders());
+    this.sequence = this.ordered(); // all rows in the chosen order
     const how = ["cards", "table"].map((name) => {
       const onclick = () => {
         this.asTable = name === "table";
@@ -117,25 +122,23 @@ class Listing {
     return options;
   }
 
-  /** Show these rows. @param {Uint32Array} rows */
+  /** Show these rows, in this order. @param {Uint32Array} rows */
   show(rows) {
-    this.shown = rows;
-    this.rows = this.ordered(rows);
+    this.rows = rows;
     this.page = 0;
     this.draw();
   }
 
-  ordered(rows) {
+  /** All rows in the order that the reader chose. @returns {Uint32Array} */
+  ordered() {
+    const { media } = this.clips;
+    const rows = Uint32Array.from({ length: this.table.count }, (_, row) => row);
     const [name, sign] = this.order.value.split(" ");
-    if (!name && !this.clips.media.size) return rows;
-    if (!name) {
-      const first = [...this.clips.media.keys()].filter((row) => rows.includes(row));
-      return Uint32Array.from([...first, ...rows.filter((row) => !this.clips.media.has(row))]);
-    }
+    if (!name) return Uint32Array.from([...media.keys(), ...rows.filter((row) => !media.has(row))]);
     const { data } = this.table.columns.get(name);
-    if (name === "key") return rows.slice().sort((a, b) => (data[a] < data[b] ? -1 : data[a] > data[b] ? 1 : 0));
+    if (name === "key") return rows.sort((a, b) => (data[a] < data[b] ? -1 : data[a] > data[b] ? 1 : a - b));
     const last = (value) => (Number.isNaN(value) ? Infinity : value * Number(sign));
-    return rows.slice().sort((a, b) => last(data[a]) - last(data[b]) || a - b);
+    return rows.sort((a, b) => (last(data[a]) === last(data[b]) ? a - b : last(data[a]) - last(data[b])));
   }
 
   get size() {

@@ -39,7 +39,7 @@ class Dimension {
     const unit = this.column.unit ? ` ${this.column.unit}` : "";
     if (below && code === 0) return `below ${to}${unit}`;
     if (above && code === bins - 1) return `${from}${unit} and more`;
-    return digits === 0 && step === 1 ? `${from}${unit}` : `${from} to ${to}${unit}`;
+    return step < 1.5 * 10 ** -digits ? `${from}${unit}` : `${from} to ${to}${unit}`;
   }
 }
 
@@ -53,6 +53,20 @@ function binned(column) {
     codes[row] = Number.isNaN(value) ? bins : Math.min(bins - 1, Math.max(0, place));
   }
   return codes;
+}
+
+/** Marks the lines that have a text. @param {string} lines @param {string} text @param {Uint8Array} found by line */
+function findLines(lines, text, found) {
+  const endOf = (from) => {
+    const at = lines.indexOf("\n", from);
+    return at < 0 ? lines.length : at;
+  };
+  let row = 0;
+  let end = endOf(0); // of the line `row`
+  for (let at = lines.indexOf(text); at >= 0; at = lines.indexOf(text, end)) {
+    for (; end < at; row++) end = endOf(end + 1);
+    found[row] = 1;
+  }
 }
 
 /** All filters together. A row is shown where no bit of `fails` is set. */
@@ -104,20 +118,21 @@ class Filters {
       for (let row = 0; row < fails.length; row++) fails[row] &= ~search.bit;
       return;
     }
-    const lines = ["key", "detail"].map((name) => table.columns.get(name)?.lower).filter(Boolean);
+    const found = new Uint8Array(fails.length);
+    for (const name of ["key", "detail"]) findLines(table.columns.get(name).lower, search.text, found);
     const label = table.columns.get("label");
-    const named = label ? label.values.map((value) => value.toLowerCase().includes(search.text)) : [];
+    const named = label.values.map((value) => value.toLowerCase().includes(search.text));
     for (let row = 0; row < fails.length; row++) {
-      const there = named[label?.data[row]] || lines.some((line) => line[row].includes(search.text));
+      const there = found[row] || named[label.data[row]];
       fails[row] = there ? fails[row] & ~search.bit : fails[row] | search.bit;
     }
   }
 
-  /** The rows that are shown. @returns {Uint32Array} */
-  shown() {
-    const rows = new Uint32Array(this.fails.length);
+  /** The rows that are shown, in an order of all rows. @param {Uint32Array} order @returns {Uint32Array} */
+  shown(order) {
+    const rows = new Uint32Array(order.length);
     let length = 0;
-    for (let row = 0; row < rows.length; row++) if (!this.fails[row]) rows[length++] = row;
+    for (const row of order) if (!this.fails[row]) rows[length++] = row;
     return rows.subarray(0, length);
   }
 

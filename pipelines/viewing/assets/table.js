@@ -28,12 +28,12 @@ function inflate(text) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
 }
 
-/** A packed column with its values as an array in `data`; of text, `lower` has them in lower case. */
+/** A packed column with its values as an array in `data`; of text, `lower` is all of it in lower case, a line a row. */
 async function unpack(column) {
   const bytes = await inflate(column.data);
   if (column.kind === "text") {
-    const data = new TextDecoder().decode(bytes).split("\n");
-    return { ...column, data, lower: data.map((line) => line.toLowerCase()) };
+    const text = new TextDecoder().decode(bytes);
+    return { ...column, data: text.split("\n"), lower: text.toLowerCase() };
   }
   if (column.kind === "number") return { ...column, data: new Float32Array(bytes) };
   const Kind = column.kind === "flags" || column.width === 2 ? Uint16Array : Uint8Array;

@@ -13,7 +13,7 @@ class ClipsView {
     this.table = table;
     this.filters = new Filters(table);
     this.clips = new Clips(table, media);
-    this.listing = new Listing(this.clips);
+    this.listing = new Listing(this.clips, () => this.update());
     this.bars = this.filters.dimensions
       .filter((dimension) => dimension.size > 0)
       .map((dimension) => new Bars(this.filters, dimension, () => this.update()));
@@ -59,7 +59,7 @@ class ClipsView {
 
   update() {
     const began = performance.now();
-    const rows = this.filters.shown();
+    const rows = this.filters.shown(this.listing.sequence);
     for (const bars of this.bars) bars.update();
     this.listing.show(rows);
     this.rows = rows;
@@ -154,7 +154,7 @@ async function start() {
     view.follow();
   }
   if (told.runs.length) {
-    main.append(...runSections(told.runs));
+    main.append(...runSections(told.runs, told.count > 0));
     main.before(partsOf(main));
   }
   document.documentElement.dataset.ready = "yes";

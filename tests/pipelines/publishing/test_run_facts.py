@@ -16,18 +16,21 @@ from .test_run import CONFIG, trained
 
 __all__ = ["trained"]
 
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
+DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 OTHERS = ("bench", "compare", "--list", "runs/", "torchrun", "gradcam")
 
 
 def commands() -> list[str]:
-    """The words behind each `ks-train` of README.md that trains."""
-    lines = re.findall(r"(?m)^ks-train((?: [^#\n]*)?)", README.read_text("utf-8"))
-    return [line.strip() for line in lines if not any(word in line for word in OTHERS)]
+    """The words behind each `ks-train` of the documents that trains."""
+    lines = [
+        line for path in DOCUMENTS for line in re.findall(r"(?m)^ks-train((?: [^#\n]*)?)", path.read_text("utf-8"))
+    ]
+    return sorted({line.strip() for line in lines if not any(word in line for word in OTHERS)})
 
 
 @pytest.mark.parametrize("words", [*(f"--config {name}" for name in recipes.recipes()), *commands()])
-def test_every_recipe_and_every_example_of_the_readme_can_be_published(trained: Path, words: str) -> None:
+def test_every_recipe_and_every_example_of_the_documents_can_be_published(trained: Path, words: str) -> None:
     parsed = settings.read_settings(shlex.split(words))
     (trained / "config.yaml").write_text(parsed.text)
 
@@ -38,7 +41,7 @@ def test_every_recipe_and_every_example_of_the_readme_can_be_published(trained: 
     assert told["method"] in found.config or told["method"] not in told
 
 
-def test_the_readme_has_examples_with_several_words() -> None:
+def test_the_documents_have_examples_with_several_words() -> None:
     assert any(re.search(r"\w,\w", words) for words in commands())
 
 

@@ -200,6 +200,9 @@ def test_the_table_has_the_same_clips_in_an_order_of_choice(opened: Opened) -> N
     assert len(rows) == 10
     assert rows[0].get_by_role("cell").first.inner_text() == KEYS[9]
     assert "2.09 s" in rows[0].inner_text()
+    opened.bar("split", "train")  # of the clips 0, 1, 4, 5, 8 and 9, of which 5 and 8 have no duration
+    keys = opened.page.get_by_role("region", name="table of clips").locator("tbody td:first-child").all_inner_texts()
+    assert keys == [KEYS[n] for n in (9, 4, 1, 0, 5, 8)]
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
@@ -237,6 +240,19 @@ def page_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     argv = ["--run", str(one), "--run", str(two), "--out", str(folder / "runs.html"), "--title", made.HOSTILE]
     assert view.main(argv) == 0
     return folder / "runs.html"
+
+
+def test_a_published_run_says_what_it_leaves_out(browser: Browser, tmp_path: Path) -> None:
+    folder = test_runs.publish(test_runs.run(tmp_path / "avcl"))
+    assert view.main([str(folder)]) == 0
+
+    opened = start(browser, tmp_path / "avcl.html")
+
+    expect(opened.page.get_by_text("avcl: a published run, without its metrics.")).to_be_visible()
+    expect(opened.page.get_by_role("region", name="table of results")).to_contain_text("61.25")
+    expect(opened.page.get_by_role("heading", name="Bad samples")).to_have_count(0)
+    assert opened.said == opened.alarms == []
+    opened.page.context.close()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

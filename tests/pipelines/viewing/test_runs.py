@@ -99,6 +99,36 @@ def test_maps_and_bad_samples_are_those_of_the_folder(tmp_path: Path) -> None:
         runs.read(folder)
 
 
+def publish(folder: Path) -> Path:
+    """What `ks-publish run` leaves of a run: facts, results by name, sums; neither metrics nor bad samples."""
+    for path in sorted((folder / "eval").glob("*/results.json")):
+        (folder / "results").mkdir(exist_ok=True)
+        path.rename(folder / f"results/{path.parent.name}.json")
+    (folder / "metrics.jsonl").unlink()
+    (folder / "SHA256SUMS").write_text("")
+    return folder
+
+
+def test_a_published_run_shows_its_results_and_no_curves(tmp_path: Path) -> None:
+    whole = runs.read(run(tmp_path / "run"))
+
+    found = runs.read(publish(tmp_path / "run"))
+
+    assert found.published
+    assert not whole.published
+    assert (found.facts, found.results, found.curves) == (whole.facts, whole.results, {})
+
+
+def test_a_published_run_gets_its_page_beside_it(tmp_path: Path) -> None:
+    folder = publish(run(tmp_path / "avcl"))
+    before = sorted(folder.rglob("*"))
+
+    assert view.main([str(folder)]) == 0
+
+    assert sorted(folder.rglob("*")) == before
+    assert made.document(tmp_path / "avcl.html")["runs"][0]["published"]
+
+
 def near(key: str, **of_clip: Any) -> dict[str, Any]:
     return {"key": key, "label": made.HOSTILE, **of_clip}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.pipelines.viewing import sets
@@ -100,6 +101,40 @@ def test_shards_say_their_samples_and_what_could_not_be_packed(tmp_path: Path) -
     ]
     assert [row.duration_seconds for row in found.rows] == [2.0, 2.04, None, None]
     assert found.rows[3].detail == "it is torn"
+
+
+def test_samples_of_the_same_picture_and_sound_are_duplicates_whatever_their_metadata(tmp_path: Path) -> None:
+    def same(number: int) -> dict[str, bytes]:
+        picture = b"a picture" if number in (0, 2) else b"another picture"
+        return {layout.FRAMES: picture, layout.MEL: b"a mel", layout.META: b'{"num_frames": %d}' % number}
+
+    found = sets.read(make(tmp_path / "shards", (2, 2), parts=same))
+
+    assert {row.key: row.flags for row in found.rows} == {key: {"duplicate"} for key in ("k_0", "k_1", "k_2", "k_3")}
+    assert [(each.kind, each.keys) for each in found.findings] == [
+        ("same_content", ("k_0", "k_2")),
+        ("same_content", ("k_1", "k_3")),
+    ]
+
+
+def test_of_a_set_at_a_url_nothing_but_its_indexes_is_needed(tmp_path: Path) -> None:
+    folder = make(tmp_path / "shards", (2, 1), parts=parts)
+    here = sets.read(folder)
+    for tar in folder.rglob("*.tar"):
+        tar.unlink()
+
+    found = sets.read(Address(f"file://{folder}"))
+
+    assert (found.name, found.kind, found.folder) == (f"file://{folder}", "shard set", None)
+    assert [(row.key, row.label, row.split, row.bytes) for row in found.rows] == [
+        (row.key, row.label, row.split, row.bytes) for row in here.rows
+    ]
+    assert {(row.status, row.sample, row.duration_seconds) for row in found.rows} == {("ok", -1, None)}
+
+
+def test_at_a_url_without_a_set_it_is_told_what_can_be_shown(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"is not a shard set \(dataset.json is missing\), and nothing else"):
+        sets.read(Address(f"file://{tmp_path}"))
 
 
 def test_what_is_nothing_of_ours_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from kinetics_sounds.pipelines import build, view
 from kinetics_sounds.pipelines.viewing import media, sets
 
+from ...shards.sets import make, upload
 from ..conftest import Folder
 from ..publishing import builds
 from . import made
@@ -96,6 +97,29 @@ def test_what_is_whole_as_it_is_gets_its_page_beside_it(tmp_path: Path) -> None:
     assert sorted(folder.rglob("*")) == before
     assert (tmp_path / "out.html").is_file()
     assert (tmp_path / "build/manifest.html").is_file()
+
+
+def test_a_set_at_a_url_gets_its_page_here_without_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "sets/k3", (2, 1))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    assert view.main([f"file://{tmp_path}/sets/k3"]) == 0
+
+    assert made.columns(Path("k3.html"))["key"] == ["k_0", "k_1", "k_2"]
+    assert made.document(Path("k3.html"), "media") == []
+    header = Path("k3.html").read_text().partition("<noscript>")[0]
+    assert "Only its indexes were read, so its clips cannot be played here." in header
+    assert "embedded" not in header
+
+
+def test_a_secret_of_a_url_is_not_in_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = upload(make(tmp_path / "set", (1,)), "memory://ann:WORD@host/k3")
+    monkeypatch.chdir(tmp_path)
+
+    assert view.main([url]) == 0
+
+    assert "WORD" not in (tmp_path / "k3.html").read_text()
 
 
 def test_several_paths_make_one_table_that_says_which_is_which(tmp_path: Path) -> None:
