@@ -60,6 +60,15 @@ def sbatch(words: tuple[str, ...]) -> None:
     ours(("ks-train", *rest) if script.endswith("/train.sbatch") else rest)
 
 
+def container(words: tuple[str, ...]) -> None:
+    """Docker or Apptainer with the files that there are, and a command of ours within."""
+    assert words[1] in ("build", "run", "test")
+    assert (ROOT / "Dockerfile").is_file()
+    assert all((ROOT / word).is_file() for word in words if word.endswith(".def"))
+    if within := [place for place, word in enumerate(words) if word in MODULES]:
+        ours(words[within[0] :])
+
+
 CHECKS: dict[str, Callable[[tuple[str, ...]], None]] = {
     **dict.fromkeys(MODULES, ours),
     **dict.fromkeys(SHELL, lambda _words: None),
@@ -69,6 +78,8 @@ CHECKS: dict[str, Callable[[tuple[str, ...]], None]] = {
     "python": python,
     "python3": python,
     "sbatch": sbatch,
+    "docker": container,
+    "apptainer": container,
 }
 """By the first word of a command, what must be true of it; a command with another first word fails the test."""
 
