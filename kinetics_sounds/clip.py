@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Self
 
 SPLITS = ("train", "val", "test")
+"""Splits of a build."""
+ALL = "all"
+"""The one split of a set with folds, in each of which its clips are split anew."""
 
+KEY = re.compile(r"[A-Za-z0-9_-]{1,92}")
+"""A clip's key: it names files, and with the longest part's name (`.mel.npy`) fits the 100 bytes of a tar's header."""
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Characters allowed in file names."""
 
@@ -20,43 +25,75 @@ _KEY = re.compile(rf"(?P<youtube_id>{YOUTUBE_ID.pattern})_(?P<start>[0-9]{{6}})_
 
 @dataclass(frozen=True, slots=True, order=True)
 class Clip:
-    """One annotation: the span of a video that shows an action."""
+    """One annotation: the span of a video that shows an action, or a file of a data set."""
 
     youtube_id: str
-    """The video's ID: letters, digits, `_` and `-`; it may begin with `-`."""
-    time_start: int
-    """Whole seconds into the video."""
-    time_end: int
-    """Whole seconds into the video; later than `time_start`."""
+    """The video's ID: letters, digits, `_` and `-`; it may begin with `-`. Empty for a file of a data set."""
+    time_start: float
+    """Seconds into the video, to the millisecond; an int if whole."""
+    time_end: float
+    """Seconds into the video, to the millisecond; later than `time_start`."""
     label: str
-    """The Kinetics label."""
+    """The label, such as one of Kinetics."""
     split: str
-    """train, val or test."""
+    """train, val or test; `ALL` in a set with folds."""
+    name: str = ""
+    """Key of a file of a data set; empty for the span of a YouTube video, whose key is made of its ID and times."""
+    group: str = ""
+    """What the file was cut from, such as one video, if the data set says so: clips of one group belong in one split."""
+    folds: tuple[str, ...] = ()
+    """Its split in each fold of its set; empty where a fold leaves it out."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the ID can name a file and the span is valid."""
-        if not YOUTUBE_ID.fullmatch(self.youtube_id):
+        """Raise ValueError unless the key can name a file and the span is valid."""
+        if self.name:
+            if self.youtube_id or not KEY.fullmatch(self.name):
+                raise ValueError(f"{self.name!r} is not a key (letters, digits, '_' and '-', at most 92)")
+        elif not YOUTUBE_ID.fullmatch(self.youtube_id):
             raise ValueError(f"{self.youtube_id!r} is not a video ID (letters, digits, '_' and '-')")
         if not 0 <= self.time_start < self.time_end <= 999_999:
             raise ValueError(f"{self.time_start} to {self.time_end} is not a valid span in seconds")
-        if _CONTROL.search(self.label):
-            raise ValueError(f"label {self.label!r} has a line end or another control character in it")
-        if self.split not in SPLITS:
+        if type(self.time_start) is not int or type(self.time_end) is not int:
+            object.__setattr__(self, "time_start", _to_the_millisecond(self.time_start))
+            object.__setattr__(self, "time_end", _to_the_millisecond(self.time_end))
+        for what, text in (("label", self.label), ("group", self.group)):
+            if text and _CONTROL.search(text):
+                raise ValueError(f"{what} {text!r} has a line end or another control character in it")
+        if self.split not in (*SPLITS, ALL):
             raise ValueError(f"{self.split!r} is not a split (one of {', '.join(SPLITS)})")
+        if wrong := set(self.folds) - {*SPLITS, ""}:
+            raise ValueError(f"{min(wrong)!r} is not a split of a fold (one of {', '.join(SPLITS)})")
 
     @property
     def key(self) -> str:
-        """Unique name of the clip, as in the mirror: `{youtube_id}_{start:06d}_{end:06d}`."""
-        return f"{self.youtube_id}_{self.time_start:06d}_{self.time_end:06d}"
+        """Unique name of the clip: its `name`, or that of its video's span."""
+        return self.name or span_key(self.youtube_id, self.time_start, self.time_end)
 
     @property
-    def seconds(self) -> int:
+    def seconds(self) -> float:
         """Length of the annotated span in seconds."""
-        return self.time_end - self.time_start
+        return _to_the_millisecond(round(self.time_end - self.time_start, 3))
+
+
+def _to_the_millisecond(seconds: float) -> float:
+    """The same number, as an int if it is whole; raises ValueError if it has a fraction of a millisecond."""
+    if seconds != round(seconds, 3):
+        raise ValueError(f"{seconds} is not in whole milliseconds")
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
+def span_key(youtube_id: str, start: float, end: float) -> str:
+    """Key of a video's span, as in the mirror: `{youtube_id}_{start:06d}_{end:06d}`.
+
+    Times that are not both whole seconds are in the key as milliseconds of nine digits.
+    """
+    if start == int(start) and end == int(end):
+        return f"{youtube_id}_{int(start):06d}_{int(end):06d}"
+    return f"{youtube_id}_{round(start * 1000):09d}_{round(end * 1000):09d}"
 
 
 def parse_key(key: str) -> tuple[str, int, int] | None:
-    """Video ID, start and end (seconds) of a key; None if it is not a key."""
+    """Video ID, start and end (seconds) of the key of a span in whole seconds; None for any other text."""
     match = _KEY.fullmatch(key)
     return (match["youtube_id"], int(match["start"]), int(match["end"])) if match else None
 

@@ -116,6 +116,8 @@ def publish(settings: PublishSettings) -> int:
     _check_push(settings)
     path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
     made = manifest.read(path)
+    if made.folds is not None:
+        raise SettingsError(f"{path}: is the manifest of a data set, whose lists are published already; give a build's")
     chosen = _options(settings, made)
     log = sys.stderr if settings.json else sys.stdout
     note = f" ({made.classes.note})" if made.classes.note else ""

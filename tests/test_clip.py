@@ -237,3 +237,29 @@ def test_an_outcome_survives_the_way_between_processes() -> None:
     outcome = Outcome(clip=clip(), status=Status.OK, detail="é", source="local:/a", media=MEDIA, tool_versions="av 18")
 
     assert pickle.loads(pickle.dumps(outcome)) == outcome
+
+
+def test_times_to_the_millisecond_are_in_the_key() -> None:
+    clip = Clip("abc", 1.5, 4, "zumba", "train")
+
+    assert (clip.key, clip.seconds) == ("abc_000001500_000004000", 2.5)
+    assert Clip("abc", 1.0, 4.0, "zumba", "train") == Clip("abc", 1, 4, "zumba", "train")
+    assert repr(Clip("abc", 1.0, 4.0, "zumba", "train").time_start) == "1"
+
+
+@pytest.mark.parametrize("seconds", [0.0005, 1.00001])
+def test_a_fraction_of_a_millisecond_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="is not in whole milliseconds"):
+        Clip("abc", seconds, 4, "zumba", "train")
+
+
+@pytest.mark.parametrize("name", ["a.b", "a/b", "ä", "k" * 93, "a b"])
+def test_a_name_that_could_not_be_in_a_tar_is_no_key(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a key"):
+        Clip("", 0, 1, "zumba", "all", name=name)
+
+
+def test_a_clip_has_an_id_or_a_name() -> None:
+    assert Clip("", 0, 1, "zumba", "all", name="-x_" + "k" * 89).key == "-x_" + "k" * 89
+    with pytest.raises(ValueError, match="is not a key"):
+        Clip("abc", 0, 1, "zumba", "all", name="k")

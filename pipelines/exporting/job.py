@@ -80,6 +80,8 @@ def prepare(layout: str, settings: layouts.CommonSettings) -> Job:
 def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
     path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
     made = manifest.read(path)
+    if made.folds is not None:
+        raise SettingsError(f"{path}: is the manifest of a data set ({made.classes.name}); only builds can be exported")
     classes = _classes(path, made.classes)
     labels = tuple(sorted(classes.labels))
     place = {label: number for number, label in enumerate(labels)}

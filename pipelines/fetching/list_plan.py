@@ -29,7 +29,7 @@ UNKNOWN = "unknown"
 BAD = ("ambiguous", "not_in_annotations", "unusable")
 """Kinds of rows without a clip."""
 
-Span = tuple[int, int]
+Span = tuple[float, float]
 """Start and end, in whole seconds into a video."""
 Annotated = Mapping[str, Mapping[Span, Clip]]
 """Annotated clips of the videos in the lists, by video and span."""
@@ -201,7 +201,7 @@ class _Rows:
         self.tally = RowCounts()
         self.indices = IndexCheck()
         self._spans: dict[
-            str, defaultdict[tuple[int | None, int | None], list[Span]]
+            str, defaultdict[tuple[float | None, float | None], list[Span]]
         ] = {}  # by what a row may say of them
 
     def take(self, clip_list: ClipList) -> None:
@@ -254,7 +254,7 @@ class _Rows:
         except ValueError as error:
             raise _LeftOut("unusable", str(error)) from error
 
-    def _span(self, entry: Entry) -> tuple[int, int]:
+    def _span(self, entry: Entry) -> Span:
         """Start and end of a row's clip: its own, else those of the only matching annotation; raises _LeftOut."""
         if entry.time_start is not None and entry.time_end is not None:
             return entry.time_start, entry.time_end
@@ -266,7 +266,7 @@ class _Rows:
             raise _LeftOut("ambiguous", f"may be any of {len(spans)} annotated clips ({told} s)")
         return spans[0]
 
-    def _annotated_spans(self, youtube_id: str) -> Mapping[tuple[int | None, int | None], Sequence[Span]]:
+    def _annotated_spans(self, youtube_id: str) -> Mapping[tuple[float | None, float | None], Sequence[Span]]:
         """Sorted annotated spans of a video by start, by end, and all of them (None, None)."""
         found = self._spans.get(youtube_id)
         if found is None:

@@ -79,6 +79,8 @@ def _read_full(path: Path) -> ClipSet | None:
         return _made(path, "published", contents.rows_of(path), _labels(path))
     if path.suffix.lower() == ".parquet" or _is_manifest(path):
         made = manifest.read(path)
+        if made.folds is not None:
+            raise PublishError(f"{path}: is the manifest of a data set ({made.classes.name}); give one of a build")
         indices = {label: place for place, label in enumerate(made.classes.labels)}
         rows = (tables.row_of(each, indices[each.clip.label]) for each in made.outcomes)
         return _made(path, "manifest", rows, made.classes.labels)

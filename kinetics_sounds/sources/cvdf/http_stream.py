@@ -17,7 +17,7 @@ from ..cvdf.common import BreakError, ChangedError
 ATTEMPTS = 6
 """Consecutive connections that fail before they deliver `web.SLOW_BYTES`; then the part is given up."""
 BACKOFF = Backoff(attempts=None, first_seconds=1.0, longest_seconds=30.0, jitter_seconds=1.0)
-"""Waits between them, restarted after each connection that delivered something."""
+"""Waits between connections, restarted after each connection that delivered something."""
 
 
 class Download:

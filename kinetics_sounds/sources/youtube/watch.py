@@ -27,7 +27,7 @@ class Watch:
     asked: str = ""
     """URL of the video; its query has no secret if sections are requested."""
     max_bytes: int
-    start: int
+    start: float
     """Start of the clip's span, in seconds into the video."""
     sections: bool
     """Whether only the span is downloaded, whose size is unknown beforehand."""

@@ -39,7 +39,7 @@ class Dimension {
     const unit = this.column.unit ? ` ${this.column.unit}` : "";
     if (below && code === 0) return `below ${to}${unit}`;
     if (above && code === bins - 1) return `${from}${unit} and more`;
-    return digits === 0 && step === 1 ? `${from}${unit}` : `${from} to ${to}${unit}`;
+    return step < 1.5 * 10 ** -digits ? `${from}${unit}` : `${from} to ${to}${unit}`;
   }
 }
 

@@ -2,11 +2,13 @@
 // Runs: curves, results beside those of untrained encoders, bad samples, neighbours and maps; several side by side.
 
 const COLOURS = ["--run-0", "--run-1", "--run-2", "--run-3", "--run-4", "--run-5"];
+const NEAR = 6; // clips whose neighbours are shown before "more"
 
-/** @param {Array<Object>} runs @returns {Array<Element>} */
-function runSections(runs) {
-  return [runsTable(runs), curvesSection(runs), resultsSection(runs), mapsSection(runs), neighboursSection(runs), badSection(runs)]
-    .filter(Boolean);
+/** @param {Array<Object>} runs @param {boolean} withClips whether the page has clips, to which keys lead @returns {Array<Element>} */
+function runSections(runs, withClips) {
+  const keyed = (key) => (withClips ? make("a", { href: `#key=${encodeURIComponent(key)}`, text: key }) : make("span", { text: key }));
+  const parts = [runsTable(runs), curvesSection(runs), resultsSection(runs), mapsSection(runs, keyed), neighboursSection(runs, keyed), badSection(runs)];
+  return parts.filter(Boolean);
 }
 
 function section(id, title, ...children) {
@@ -30,7 +32,7 @@ function runsTable(runs) {
 function curvesSection(runs) {
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.curves)))];
   const without = runs.filter((run) => !Object.keys(run.curves).length).map((run) => {
-    const why = run.published ? "published, which leaves its metrics out." : "no metrics were written yet.";
+    const why = run.published ? "a published run, without its metrics." : "no metrics were written yet.";
     return make("p", { text: `${run.name}: ${why}` });
   });
   if (!names.length) return section("curves-title", "Curves", ...without);
@@ -76,8 +78,14 @@ function drawCurve(box, data, having) {
   const values = (_, splits) => splits.map(number);
   const series = having.map(({ place, run }) => ({ label: run.name, stroke: colour(COLOURS[place % COLOURS.length]), width: 1.8, points: { show: data[0].length < 3 }, spanGaps: true }));
   const axes = [{ ...axis, label: "step", labelSize: 20, size: 34, values }, { ...axis, size: 56, values }];
-  const options = { width, height: 190, scales: { x: { time: false } }, axes, series: [{}, ...series], legend: { show: false }, cursor: { drag: { x: true, y: false } } };
+  const options = { width, height: 190, scales: { x: { time: false }, y: { range: rangeOf } }, axes, series: [{}, ...series], legend: { show: false }, cursor: { drag: { x: true, y: false } } };
   box.plot = new uPlot(options, data, box);
+}
+
+/** The ends of an axis; one of equal values has them in its middle, or at its foot if they are zero. */
+function rangeOf(_, low, high) {
+  if (low !== high) return uPlot.rangeNum(low, high, 0.1, true);
+  return low === 0 ? [0, 1] : [low - Math.abs(low) / 2, low + Math.abs(low) / 2];
 }
 
 /** Four digits, without an exponent where people would not write one. */
@@ -131,13 +139,13 @@ function chanceOf(runs, probe, split, metric) {
   return "";
 }
 
-function mapsSection(runs) {
+function mapsSection(runs, keyed) {
   const figures = runs.flatMap((run) =>
     run.maps.map((map) => {
       const told = [map.label, map.score === null ? "" : `score ${number(map.score)}`, runs.length > 1 ? run.name : ""];
       const image = make("img", { src: map.image, alt: `Grad-CAM of ${map.key}: frames and mel above, the same under the map below` });
-      const link = make("a", { href: `#key=${encodeURIComponent(map.key)}`, text: map.key });
-      return make("figure", { class: "map" }, image, make("figcaption", {}, make("b", { text: told.filter(Boolean).join(" · ") }), link));
+      const caption = make("figcaption", {}, make("b", { text: told.filter(Boolean).join(" · ") }), keyed(map.key));
+      return make("figure", { class: "map" }, image, caption);
     }),
   );
   const without = runs.filter((run) => !run.map_count).map((run) => make("p", { text: `${run.name}: none yet; make them with ` }, make("code", { text: `ks-eval cam --run ${run.name}` })));
@@ -146,19 +154,20 @@ function mapsSection(runs) {
 }
 
 /** What lies nearest to a clip in the other modality. */
-function neighboursSection(runs) {
-  const lists = runs.flatMap((run) => (run.neighbours ?? []).map((query) => neighboursItem(query, runs.length > 1 ? run.name : "")));
+function neighboursSection(runs, keyed) {
+  const lists = runs.flatMap((run) => (run.neighbours ?? []).map((query) => neighboursItem(query, runs.length > 1 ? run.name : "", keyed)));
   const without = runs.filter((run) => !run.neighbours).map((run) => make("p", { text: `${run.name}: none yet; make them with ` }, make("code", { text: `ks-eval crossmodal --run ${run.name}` })));
   const about = make("p", { text: "For a clip's picture the sounds that lie nearest, by cosine of the features, and for its sound the pictures. Its own other half is marked." });
-  return section("near-title", "Nearest neighbours", ...(lists.length ? [about] : []), ...without, make("ul", { class: "near" }, ...lists));
+  const more = make("details", {}, make("summary", { text: `${count(lists.length - NEAR)} more` }), make("ul", { class: "near" }, ...lists.slice(NEAR)));
+  const first = make("ul", { class: "near" }, ...lists.slice(0, NEAR));
+  return section("near-title", "Nearest neighbours", ...(lists.length ? [about] : []), ...without, first, ...(lists.length > NEAR ? [more] : []));
 }
 
-function neighboursItem(query, run) {
-  const link = (key) => make("a", { href: `#key=${encodeURIComponent(key)}`, text: key });
+function neighboursItem(query, run, keyed) {
   const side = (title, found) =>
     make("div", {}, make("h3", { text: title }), make("ol", {}, ...found.map(({ key, label, cosine }) =>
-      make("li", { class: key === query.key ? "own" : undefined }, link(key), ` ${label} · ${cosine.toFixed(2)}${key === query.key ? " · its own" : ""}`))));
-  return make("li", {}, make("p", {}, make("b", { text: query.label }), " ", link(query.key), run ? ` · ${run}` : ""),
+      make("li", { class: key === query.key ? "own" : undefined }, keyed(key), ` ${label} · ${cosine.toFixed(2)}${key === query.key ? " · its own" : ""}`))));
+  return make("li", {}, make("p", {}, make("b", { text: query.label }), " ", keyed(query.key), run ? ` · ${run}` : ""),
     make("div", { class: "sides" }, side("its picture finds these sounds", query.sounds), side("its sound finds these pictures", query.pictures)));
 }
 

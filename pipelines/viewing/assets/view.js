@@ -154,7 +154,7 @@ async function start() {
     view.follow();
   }
   if (told.runs.length) {
-    main.append(...runSections(told.runs));
+    main.append(...runSections(told.runs, told.count > 0));
     main.before(partsOf(main));
   }
   document.documentElement.dataset.ready = "yes";

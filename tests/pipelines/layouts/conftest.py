@@ -88,7 +88,7 @@ def outcome(folder: Path, row: tuple[str, int, int, str, str], path: Path) -> Ou
         path=str(path.relative_to(folder)),
         bytes=path.stat().st_size,
         sha256=files.sha256(path),
-        num_frames=clip.seconds * FPS,
+        num_frames=int(clip.seconds * FPS),
         audio_channels=1,
         audio_rms_db=-10.0,
         audio_offset_seconds=0.0,

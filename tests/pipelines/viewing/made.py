@@ -51,7 +51,10 @@ def build(folder: Path) -> Path:
     for each in outcomes():
         if each.media is not None:
             video(
-                folder / each.media.path, seconds=2, seed=each.clip.time_start, tone_hz=300 + 90 * each.clip.time_start
+                folder / each.media.path,
+                seconds=2,
+                seed=int(each.clip.time_start),
+                tone_hz=300 + 90 * each.clip.time_start,
             )
     builds.write(folder, outcomes(), labels=LABELS)
     return folder

@@ -16,6 +16,7 @@ from kinetics_sounds import lists
 from kinetics_sounds.media.decode import encode_jpeg
 from kinetics_sounds.pipelines import view
 
+from ...shards.sets import make
 from . import made, test_runs
 
 pytestmark = pytest.mark.slow
@@ -242,13 +243,26 @@ def page_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs.html"
 
 
+def test_a_set_whose_clips_are_elsewhere_is_shown_as_a_table(browser: Browser, tmp_path: Path) -> None:
+    folder = make(tmp_path / "shards", (2, 1))
+    assert view.main([f"file://{folder}", "--out", str(tmp_path / "k3.html")]) == 0
+
+    opened = start(browser, tmp_path / "k3.html")
+
+    expect(opened.page.get_by_role("button", name="table", exact=True)).to_have_attribute("aria-pressed", "true")
+    rows = opened.page.get_by_role("region", name="table of clips").get_by_role("row")
+    assert rows.nth(2).get_by_role("cell").all_inner_texts()[:4] == ["k_1", "ok", "clapping", "train"]
+    assert opened.said == opened.alarms == []
+    opened.page.context.close()
+
+
 def test_a_published_run_says_what_it_leaves_out(browser: Browser, tmp_path: Path) -> None:
     folder = test_runs.publish(test_runs.run(tmp_path / "avcl"))
     assert view.main([str(folder)]) == 0
 
     opened = start(browser, tmp_path / "avcl.html")
 
-    expect(opened.page.get_by_text("avcl: published, which leaves its metrics out.")).to_be_visible()
+    expect(opened.page.get_by_text("avcl: a published run, without its metrics.")).to_be_visible()
     expect(opened.page.get_by_role("region", name="table of results")).to_contain_text("61.25")
     expect(opened.page.get_by_role("heading", name="Bad samples")).to_have_count(0)
     assert opened.said == opened.alarms == []
