@@ -31,7 +31,7 @@ from .conversion import names, pickled
 from .engine import build, checkpoint, resume
 from .interface import Data
 
-PROG = "python -m kinetics_sounds.train.convert_weights"
+PROG = "convert_weights"
 UNKNOWN = Data(classes=1, samples=0)
 """Data of the authors' training, which their files do not tell."""
 MOST_SHOWN = 12

@@ -22,7 +22,7 @@ from kinetics_sounds.errors import RunError
 
 from ..data.workers import start_method
 
-MOST_ANSWER_BYTES = 1 << 24
+MOST_ANSWER_BYTES = 1 << 22
 """Maximum size of an answer in bytes."""
 MOST_LETTERS = 300
 """Maximum length of what is told of a file that cannot be read."""

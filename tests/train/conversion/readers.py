@@ -28,4 +28,4 @@ def allocates(_file: BinaryIO, _out: Path) -> int:
 
 
 def tells(_file: BinaryIO, _out: Path) -> str:
-    return "x" * (1 << 25)
+    return "x" * (5 << 20)

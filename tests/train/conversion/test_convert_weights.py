@@ -68,7 +68,8 @@ def avid_checkpoint(network: nn.Module, prefix: str = "module.") -> dict[str, An
 
 
 def converted(recipe: str, *more: str) -> int:
-    return convert_weights.main([f"--recipe={recipe}", "--out=out", *more])
+    code: int = convert_weights.main([f"--recipe={recipe}", "--out=out", *more])
+    return code
 
 
 def avid(*more: str) -> int:
@@ -215,6 +216,16 @@ def test_weights_of_another_network_are_refused_and_nothing_is_written(
     said = "avid.pth.tar: lacks audio_model.conv1.0.weight, audio_model.conv1.1.weight, audio_model.conv1.1.bias and 51 more; "
     assert f"{said}give weights of small_avid.yaml, or another --recipe" in capsys.readouterr().err
     assert not list(here.glob("out*"))
+
+
+def test_help_names_exactly_the_options_that_scripts_rely_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        convert_weights.main(["--help"])
+
+    shown = capsys.readouterr().out
+    found = set(re.findall(r"^  (?:-h, )?--([a-z_]+)", shown, flags=re.MULTILINE))
+    assert found == {"help", "version", "recipe", "weights", "audio_weights", "audio_stats", "out", "json"}
+    assert "python -m kinetics_sounds.train.convert_weights --recipe cma_k400" in shown
 
 
 def test_options_that_do_not_fit_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -235,20 +235,20 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("readers")
 
 
-@pytest.mark.parametrize(
-    ("reader", "seconds", "said"),
-    [
-        ("spins", 60, "reading it took too much CPU time"),
-        ("waits", 2, "reading it took more than 2 s"),
-        ("dies", 60, "reading it ended a process (exit code -6)"),
-        ("writes", 60, "cannot be read (OSError: [Errno 27] File too large)"),
-        ("allocates", 60, "needs more than 64 MiB of memory besides its own size"),
-        ("tells", 60, "reading it ended a process"),
-    ],
-)
-def test_a_process_that_takes_too_much_is_ended(
-    reader: str, seconds: float, said: str, readers: Any, scratch: Path
-) -> None:
+TOO_MUCH = {
+    "spins": (60, "reading it took too much CPU time"),
+    "waits": (2, "reading it took more than 2 s"),
+    "dies": (60, "reading it ended a process (exit code -6)"),
+    "writes": (60, "cannot be read (OSError: [Errno 27] File too large)"),
+    "allocates": (60, "needs more than 64 MiB of memory besides its own size"),
+    "tells": (60, "reading it ended a process"),
+}
+"""Seconds for each reader, and what is said of it."""
+
+
+@pytest.mark.parametrize("reader", TOO_MUCH)
+def test_a_process_that_takes_too_much_is_ended(reader: str, readers: Any, scratch: Path) -> None:
+    seconds, said = TOO_MUCH[reader]
     Path("file").touch()
     limits = Limits(file_bytes=9, memory_bytes=1 << 26, written_bytes=1 << 16, cpu_seconds=1, seconds=seconds)
 
@@ -287,22 +287,22 @@ def of_any_size() -> None:
             written.writestr(name, b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
 
 
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (objects, "cannot be read (ValueError: Object arrays cannot be loaded"),
-        (one_array, "is not an .npz file with mean and std"),
-        (of_another_kind, "is not an .npz file with mean and std"),
-        (unequal, "has 3 means and 2 deviations"),
-        (not_finite, "has means or deviations that cannot be"),
-        (of_any_size, "needs more than 256 MiB of memory besides its own size"),
-    ],
-)
-def test_statistics_that_cannot_be_are_refused(make: Callable[[], None], said: str, scratch: Path) -> None:
+BAD_STATISTICS = {
+    objects: "cannot be read (ValueError: Object arrays cannot be loaded",
+    one_array: "is not an .npz file with mean and std",
+    of_another_kind: "is not an .npz file with mean and std",
+    unequal: "has 3 means and 2 deviations",
+    not_finite: "has means or deviations that cannot be",
+    of_any_size: "needs more than 256 MiB of memory besides its own size",
+}
+
+
+@pytest.mark.parametrize("make", BAD_STATISTICS, ids=lambda make: make.__name__)
+def test_statistics_that_cannot_be_are_refused(make: Callable[[], None], scratch: Path) -> None:
     make()
 
     with pytest.raises(RunError) as refused:
         pickled.read_statistics(Path("file.npz"), scratch)
 
-    assert str(refused.value).startswith(f"file.npz: {said}")
+    assert str(refused.value).startswith(f"file.npz: {BAD_STATISTICS[make]}")
     assert not Path("harmed").exists()
