@@ -214,12 +214,13 @@ def _of_split(place: Path | Address, dataset: Dataset, name: str) -> Iterator[tu
     split = stream.open_split(place, name) if isinstance(place, Path) else None
     skipped: list[SkippedClip] = []
     numbers = itertools.count()
+    short_side = side if isinstance(side := dataset.frames.get("short_side"), int) else None
     for read in reader.indexes(place, name):
         skipped += read.left
         for key, label, sizes, crcs in zip(read.keys, read.label_indices, read.sizes, read.crcs, strict=True):
-            facts = {"status": OK} if split is None else _facts(split, next(numbers))
-            row = Row(key=key, label=dataset.labels[label], split=name, bytes=sum(sizes), **facts)
-            yield row, _content(read.parts, sizes, crcs)
+            facts: dict[str, Any] = {"status": OK} if split is None else _facts(split, next(numbers))
+            facts |= {"bytes": sum(sizes), "short_side": short_side}
+            yield Row(key=key, label=dataset.labels[label], split=name, **facts), _content(read.parts, sizes, crcs)
     for clip in skipped:
         yield Row(key=clip.key, label="", split=name, status=clip.status, detail=clip.detail), ""
 

@@ -85,7 +85,8 @@ class Clips {
 class Listing {
   /** @param {Clips} clips @param {function(): void} changed called when the reader chose another order */
   constructor(clips, changed) {
-    Object.assign(this, { clips, table: clips.table, rows: new Uint32Array(0), page: 0, asTable: false });
+    const playable = clips.table.columns.get("where").values.some((where) => where !== "none");
+    Object.assign(this, { clips, table: clips.table, rows: new Uint32Array(0), page: 0, asTable: !playable });
     this.body = make("div", { class: "listing" });
     this.where = make("span", { class: "where", "aria-live": "polite" });
     this.back = make("button", { type: "button", text: "Previous", onclick: () => this.turn(-1) });
@@ -103,7 +104,7 @@ class Listing {
         this.page = 0;
         this.draw();
       };
-      const button = make("button", { type: "button", text: name, onclick, "aria-pressed": String(name === "cards") });
+      const button = make("button", { type: "button", text: name, onclick, "aria-pressed": String(this.asTable === (name === "table")) });
       return button;
     });
     const kind = make("div", { class: "choice", role: "group", "aria-label": "show as" }, ...how);

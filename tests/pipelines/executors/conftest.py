@@ -141,12 +141,15 @@ SelectTypeParameters=CR_CPU
 ReturnToService=2
 MpiDefault=none
 KillWait=2
-NodeName=sees NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 State=UNKNOWN
-NodeName=blind NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 State=UNKNOWN
+GresTypes=gpu
+NodeName=sees NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 Gres=gpu:1 State=UNKNOWN
+NodeName=blind NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 Gres=gpu:1 State=UNKNOWN
 PartitionName=seeing Nodes=sees Default=YES
 PartitionName=both Nodes=ALL
 PartitionName=nowhere Nodes=sees State=DOWN
 """
+GRES_CONF = "Name=gpu File={folder}/gpu\n"
+"""What Slurm takes for a GPU of each node is an empty file."""
 DAEMONS = ("munged", "slurmctld", "slurmd")
 
 
@@ -165,6 +168,8 @@ def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
     (folder / "key").chmod(0o600)
     conf = folder / "slurm.conf"
     conf.write_text(SLURM_CONF.format(host=socket.gethostname().partition(".")[0], ports=free_ports(3), folder=folder))
+    (folder / "gres.conf").write_text(GRES_CONF.format(folder=folder))
+    (folder / "gpu").touch()
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(conf)
     munge = [f"--{name}={folder}/munge.{name}" for name in ("socket", "pid-file", "log-file", "seed-file")]

@@ -16,6 +16,7 @@ from kinetics_sounds import lists
 from kinetics_sounds.media.decode import encode_jpeg
 from kinetics_sounds.pipelines import view
 
+from ...shards.sets import make
 from . import made, test_runs
 
 pytestmark = pytest.mark.slow
@@ -240,6 +241,19 @@ def page_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     argv = ["--run", str(one), "--run", str(two), "--out", str(folder / "runs.html"), "--title", made.HOSTILE]
     assert view.main(argv) == 0
     return folder / "runs.html"
+
+
+def test_a_set_whose_clips_are_elsewhere_is_shown_as_a_table(browser: Browser, tmp_path: Path) -> None:
+    folder = make(tmp_path / "shards", (2, 1))
+    assert view.main([f"file://{folder}", "--out", str(tmp_path / "k3.html")]) == 0
+
+    opened = start(browser, tmp_path / "k3.html")
+
+    expect(opened.page.get_by_role("button", name="table", exact=True)).to_have_attribute("aria-pressed", "true")
+    rows = opened.page.get_by_role("region", name="table of clips").get_by_role("row")
+    assert rows.nth(2).get_by_role("cell").all_inner_texts()[:4] == ["k_1", "ok", "clapping", "train"]
+    assert opened.said == opened.alarms == []
+    opened.page.context.close()
 
 
 def test_a_published_run_says_what_it_leaves_out(browser: Browser, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_samples_of_the_same_picture_and_sound_are_duplicates_whatever_their_met
 
 
 def test_of_a_set_at_a_url_nothing_but_its_indexes_is_needed(tmp_path: Path) -> None:
-    folder = make(tmp_path / "shards", (2, 1), parts=parts)
+    folder = make(tmp_path / "shards", (2, 1), parts=parts, frames={"short_side": 128})
     here = sets.read(folder)
     for tar in folder.rglob("*.tar"):
         tar.unlink()
@@ -129,7 +129,9 @@ def test_of_a_set_at_a_url_nothing_but_its_indexes_is_needed(tmp_path: Path) -> 
     assert [(row.key, row.label, row.split, row.bytes) for row in found.rows] == [
         (row.key, row.label, row.split, row.bytes) for row in here.rows
     ]
-    assert {(row.status, row.sample, row.duration_seconds) for row in found.rows} == {("ok", -1, None)}
+    assert {(row.status, row.sample, row.duration_seconds, row.short_side) for row in found.rows} == {
+        ("ok", -1, None, 128)
+    }
 
 
 def test_at_a_url_without_a_set_it_is_told_what_can_be_shown(tmp_path: Path) -> None:
