@@ -10,6 +10,7 @@ something in it, the moment from which the page answers, and of each pressed bar
 import argparse
 import platform
 import random
+import resource
 import statistics
 import tempfile
 import time
@@ -56,15 +57,16 @@ def main() -> None:
         folder = Path(name)
         labels = classes.read("k400")
         manifest.write(folder / "manifest.parquet", labels, rows(chosen.rows, labels.labels))
-        began = time.perf_counter()
+        began = time.process_time()
         assert view.main([name, "--embed", "0"]) == 0
-        seconds, size = time.perf_counter() - began, (folder / "view.html").stat().st_size
+        seconds, size = time.process_time() - began, (folder / "view.html").stat().st_size
+        gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         browser = playwright.chromium.launch(executable_path=chosen.chromium, args=["--no-sandbox"])
         print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, chromium {browser.version}, {chosen.rows} rows\n")
         found = [opened(browser.new_page(), folder / "view.html") for _ in range(chosen.runs)]
         browser.close()
     print("| what | |\n|---|---|")
-    print(f"| page | {size / 1e6:.1f} MB |\n| ks-view | {seconds:.1f} s |")
+    print(f"| page | {size / 1e6:.1f} MB |\n| ks-view, of one core | {seconds:.1f} s, {gigabytes:.1f} GB |")
     for what in found[0]:
         each = [times[what] for times in found]
         print(f"| {what} | {statistics.median(each) / 1000:.2f} s |")

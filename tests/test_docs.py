@@ -77,3 +77,27 @@ def test_every_relative_link_leads_somewhere(document: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", link)]
 
     assert [link for link in links if not (path.parent / link.partition("#")[0]).exists()] == []
+
+
+MEASURED = (ROOT / "docs/measured.md").read_text()
+ROWS = [row.strip("| ").split(" | ") for row in MEASURED.splitlines() if row.startswith("| `")]
+
+
+def test_every_script_of_benchmarks_has_a_row_and_every_page_is_named() -> None:
+    named = [name for row in ROWS for name in re.findall(r"`(\w+\.(?:py|c))`", row[0])]
+    pages = re.findall(r"benchmarks/(\w+\.md)", MEASURED)
+
+    assert sorted(named) == sorted(path.name for end in ("*.py", "*.c") for path in (ROOT / "benchmarks").glob(end))
+    assert set(pages) == {path.name for path in (ROOT / "benchmarks").glob("*.md")}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_a_row_has_the_dates_of_its_page(row: list[str]) -> None:
+    script, page = re.findall(r"\w+\.py", row[0])[0], re.findall(r"\((\.\./benchmarks/\w+\.md)\)", row[2])
+    dates = re.findall(r"\d{4}-\d\d-\d\d", "".join(row[3:]))
+
+    assert bool(page) == bool(dates)
+    for name in page:
+        text = (ROOT / "docs" / name).read_text()
+        assert script in text
+        assert [date for date in dates if date not in text] == []

@@ -58,7 +58,7 @@ def out_of(parsed: Parsed[TrainSettings]) -> Path:
 
 def facts(split: Split, data: Data, *, recipe: str, shards: Address, versions: Mapping[str, str]) -> dict[str, Any]:
     """Contents of `run.json`. Selection and content fingerprints are empty for shard sets of schema 1."""
-    of_split = split.dataset.splits[split.name]
+    of_split = split.dataset.every_split[split.name]
     return {
         "recipe": recipe,
         "shards": str(shards) if remote.is_url(shards) else str(Path(shards.real).absolute()),

@@ -1,0 +1,141 @@
+"""The pages that lead from data to a result: their commands are run in order, on small data in place of what a reader has."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds import classes
+
+from .pages import blocks, commands, stood_in
+from .pipelines.conftest import inline, video
+from .pipelines.mirror import tar
+from .pipelines.test_commands import call
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How a page is run."""
+
+    places: Mapping[str, str]
+    """By what the page says: what stands in its place."""
+    more: Mapping[str, tuple[str, ...]]
+    """Options that are added to a command, by how it begins."""
+    codes: Mapping[str, int] = field(default_factory=dict)
+    """Exit codes that are not 0, by how the command begins."""
+
+
+def longest(table: Mapping[str, object], line: str) -> str:
+    """The longest key that the line begins with, or nothing."""
+    return max((key for key in table if line.startswith(key)), key=len, default="")
+
+
+def run(page: str, chain: Chain, folder: Path) -> str:
+    """Run every command of the page within the folder; all that they print, in the page's words."""
+    said = []
+    for command in commands(page):
+        line = " ".join(command.words)
+        words = [*stood_in(command.words, chain.places), *chain.more.get(longest(chain.more, line), ())]
+        done = call(words[0], *words[1:], cwd=folder)
+        assert done.returncode == chain.codes.get(longest(chain.codes, line), 0), (line, done.stdout, done.stderr)
+        said += [done.stdout, done.stderr]
+    text = "".join(said)
+    for theirs, ours in chain.places.items():
+        text = text.replace(ours, theirs)
+    return text
+
+
+def shape(line: str) -> str:
+    """A line without its numbers, which differ from run to run."""
+    return re.sub(r"[0-9a-f]{64}|[0-9]+(?:[.,:][0-9]+)*", "0", line).strip()
+
+
+def unsaid(page: str, said: str) -> list[str]:
+    """The lines of the page's outputs that the commands did not print, but for their numbers."""
+    printed = {shape(line) for line in said.splitlines()}
+    shown = [line for text in blocks(page, "text") for line in text.splitlines()]
+    return [line for line in shown if line.strip() and shape(line) not in printed]
+
+
+LABELS = ("playing drums", "singing", "tapping pen")
+INDEX = tuple(sorted(classes.read("k31").labels).index(label) for label in LABELS)
+SMALL = ("--workers=0", "--device=cpu", "--batch=4", "--r3d.width=2", "--clip_and_mel.frames=8")
+
+
+@pytest.fixture(autouse=True)
+def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    inline(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve clips of three labels of K32, as files, as whole videos and in a tar; of each other label a clip that is nowhere."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = ["label,youtube_id,time_start,time_end,split"]
+    members = []
+    for number in range(12):
+        name, split = f"clip{number:07d}", ("train", "train", "val", "test")[number // 3]
+        rows.append(f"{LABELS[number % 3]},{name},7,11,{split}")
+        path = folder / f"kinetics400/{LABELS[number % 3]}/{name}_000007_000011.mp4"
+        video(path, seconds=4, seed=number, tone_hz=300 + 100 * number)
+        members.append((path.name, path.read_bytes()))
+    for number, label in enumerate(sorted({*classes.read("k32").labels} - {*LABELS})):
+        rows.append(f"{label},gone{number:07d},0,2,train")
+    video(folder / "whole_videos/clip0000000.mp4", seconds=12)
+    (folder / "k400_tars").mkdir()
+    (folder / "k400_tars/train.tar").write_bytes(tar(*members))
+    (folder / "annotations.csv").write_text("\n".join([*rows, ""]))
+    return folder
+
+
+def test_k32_from_a_local_copy(data: Path, tmp_path: Path) -> None:
+    page = "docs/k32_local.md"
+    chain = Chain(
+        places={"/data": str(data)},
+        more={
+            "ks-build": ("--annotations", str(data / "annotations.csv"), "--workers=1"),
+            "ks-build --status": (),
+            "ks-shard --manifest": ("--workers=1",),
+            "ks-train": (*SMALL, "--steps=4"),
+            "ks-train bench": (*SMALL, "--seconds=0.1"),
+            "ks-eval": ("--workers=0", "--device=cpu", "--clips=2"),
+            "ks-eval finetune": ("--workers=0", "--device=cpu", "--batch=4", "--epochs=1", "--clips=2"),
+            "ks-view": ("--embed=1",),
+        },
+        codes={
+            "ks-build": 1,
+            "ks-build --status": 0,
+            "ks-build --classes k32 --source local:/data/kinetics400 --dry_run": 0,
+        },
+    )
+
+    said = run(page, chain, tmp_path)
+
+    assert unsaid(page, said) == []
+    assert (tmp_path / "runs/avcl_k32_recommended/eval/linear/results.json").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")  # of mlcroissant's own
+def test_a_papers_split(data: Path, tmp_path: Path) -> None:
+    page = "docs/paper_split.md"
+    (tmp_path / "my_train.txt").write_text("".join(f"clip{n:07d}_000007_000011,10,{INDEX[n % 3]}\n" for n in range(9)))
+    (tmp_path / "my_test.txt").write_text("".join(f"clip{n:07d}_7,10,{INDEX[n % 3]}\n" for n in range(9, 12)))
+    names = [f"{LABELS[n % 3]}/clip{n:07d}_000007_000011.avi".replace(" ", "_") for n in range(4)]
+    (tmp_path / "crisscross_train.txt").write_text("\n".join([*names, ""]))
+    chain = Chain(
+        places={"/data": str(data)},
+        more={
+            "ks-build": ("--annotations", str(data / "annotations.csv"), "--workers=1"),
+            "ks-publish --manifest": ("--workers=1",),
+            "ks-export": ("--workers=1",),
+        },
+        codes={"ks-publish diff": 1},
+    )
+
+    said = run(page, chain, tmp_path)
+
+    assert unsaid(page, said) == []
