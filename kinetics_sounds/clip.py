@@ -11,6 +11,8 @@ SPLITS = ("train", "val", "test")
 """Splits of a build."""
 ALL = "all"
 """The one split of a set with folds, in each of which its clips are split anew."""
+FOLD = re.compile(r"fold[1-9][0-9]?")
+"""Name of a fold."""
 
 KEY = re.compile(r"[A-Za-z0-9_-]{1,92}")
 """A clip's key: it names files, and with the longest part's name (`.mel.npy`) fits the 100 bytes of a tar's header."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .clip import Clip, Media, Outcome, Status, span_key
+from .clip import FOLD, Clip, Media, Outcome, Status, span_key
 
 _TEXT, _COUNT, _REAL, _FLAG = "string", "Int64", "Float64", "boolean"
 COLUMNS = {
@@ -50,9 +50,7 @@ _MEDIA = [field.name for field in dataclasses.fields(Media)]
 FREE_TEXT = ("label", "detail", *ADDED)
 """Columns with free text from third parties."""
 GROUP = "group"
-"""Column of a data set's manifest, which those of its folds follow."""
-FOLD = re.compile(r"fold[1-9][0-9]?")
-"""Name of a fold, and of its column."""
+"""Column of a data set's manifest, which one for each fold, named like it, follows."""
 
 
 def columns(folds: Sequence[str] | None) -> dict[str, str]:

@@ -215,11 +215,11 @@ def _run(module: str, *arguments: object) -> None:
 
 def _scores(out: Path, settings: DemoSettings, *, untrained: bool) -> dict[str, Mapping[str, float]]:
     """Scores of each probe."""
-    folder = out / "eval" / ("untrained" if untrained else "trained")
     clips, more = 1 if settings.quick else 2, ["--untrained"] if untrained else []
-    how = ("--clips", clips, "--batch", 32, "--workers", 0, "--out", folder, *more)
+    how = ("--clips", clips, "--batch", 32, "--workers", 0, *more)
     _run("train.evaluate", *PROBES, "--run", out / "run", *how)
-    return {probe: json.loads((folder / probe / "results.json").read_bytes())["scores"] for probe in PROBES}
+    files_of = {probe: f"run/eval/{probe}{'_untrained' if untrained else ''}/results.json" for probe in PROBES}
+    return {probe: json.loads((out / path).read_bytes())["scores"] for probe, path in files_of.items()}
 
 
 def _row(name: str, scores: Mapping[str, Mapping[str, float]], *, chance: bool = False) -> dict[str, str | float]:
@@ -256,7 +256,7 @@ def _report(page: Path, out: Path, *, clips: int, minutes: float) -> None:
         page,
         title="kinetics-sounds demo",
         found=[build],
-        ran=[runs.read(out / "run", results=[out / "eval"])],
+        ran=[runs.read(out / "run")],
         embed=2 * len(scenes.CLASSES),
         seed=0,
         timeout_seconds=60,

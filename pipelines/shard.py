@@ -6,24 +6,22 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kinetics_sounds import cores, files, fingerprints, manifest, remote
+from kinetics_sounds import cores, files, manifest, remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.clip import SPLITS, Outcome
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable
 from kinetics_sounds.errors import SettingsError, ShardError
 from kinetics_sounds.media import encode, mel, mp4
 from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import index, layout
-from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
 
 from . import executors
 from .attempts import RetryOnce
-from .packing import driver, encode_sample, resume, stats, upload, verify
+from .packing import driver, encode_sample, facts, resume, stats, upload, verify
 from .packing import job as packing_job
 from .packing.encode_sample import Packing, Task
 from .packing.job import Job, Made, clip_order
@@ -116,7 +114,7 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
         files.scratch(job.out.absolute()) as scratch,
     ):
         files.remove_parts(job.out, layout.DATASET)
-        for split in SPLITS:
+        for split in layout.SPLITS:
             files.remove_parts(job.out / split, f"{split}-*.tar", f"{split}-*.json")
         kept = resume.whole_shards(job, stop, check_bytes=settings.check_bytes)
         resume.check_clips(job, kept, stop)
@@ -129,7 +127,7 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
 
         with contextlib.closing(RetryOnce(start, workers=settings.workers)) as pool:
             done = {split: driver.pack_split(job, split, kept[split], stop, pool) for split in job.orders}
-        dataset = _dataset(done, job, settings)
+        dataset = facts.dataset(done, job, preset=settings.mel, shuffle_seed=settings.seed)
         if not stop:
             index.write(job.out / layout.DATASET, dataset)
             if job.url:
@@ -142,12 +140,12 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
     for split, indices in done.items():
         for left in (left for each in indices for left in each.left):
             print(f"left out of {split}: {left.key}: {left.status}: {left.detail}", file=sys.stderr)
-    facts = {split: dataclasses.asdict(facts) for split, facts in dataset.splits.items()}
-    text = "\n".join(f"{split}: {each['samples']} samples in {each['shards']} shards" for split, each in facts.items())
+    counts = {split: dataclasses.asdict(each) for split, each in dataset.every_split.items()}
+    text = "\n".join(f"{split}: {each['samples']} samples in {each['shards']} shards" for split, each in counts.items())
     place = remote.join(job.url, layout.DATASET) if job.url else job.out / layout.DATASET
     following = f"next: ks-train --shards {shlex.quote(str(job.url or job.out))}"
-    print(json.dumps(facts) if settings.json else f"{text}\ndataset: {place}\n{following}")
-    return SOME_FAILED if any(facts.left for facts in dataset.splits.values()) else DONE
+    print(json.dumps(counts) if settings.json else f"{text}\ndataset: {place}\n{following}")
+    return SOME_FAILED if any(each.left for each in dataset.splits.values()) else DONE
 
 
 MENDING = (
@@ -207,10 +205,12 @@ def _prepare(settings: ShardSettings) -> Job:
         encoding=encoding,
         mel=mel.PRESETS[settings.mel],
         audio=settings.audio == "flac",
+        modality=packing_job.modality(made),
+        folds=made.folds,
         timeout_seconds=settings.timeout,
         versions=encode_sample.versions(encoding)[0],
     )
-    orders = {split: clip_order(made, split, settings.seed) for split in SPLITS}
+    orders = {split: clip_order(made, split, settings.seed) for split in layout.SPLITS}
     orders = {split: outcomes for split, outcomes in orders.items() if outcomes}
     if not orders:
         raise SettingsError(f"{path}: has no ok clip, so there is nothing to pack; see its status column")
@@ -265,49 +265,6 @@ def _check(settings: ShardSettings, groups: Mapping[str, Any]) -> None:
             raise SettingsError(
                 f"--{name}.*: options of an executor that is not used; add --executor {name}, or leave them out"
             )
-
-
-def _dataset(done: Mapping[str, Sequence[Index]], job: Job, settings: ShardSettings) -> Dataset:
-    keys = {split: [key for each in indices for key in each.keys] for split, indices in done.items()}
-    packed = {split: _packed(job.orders[split], keys[split]) for split in done}
-    clips = [row for rows in packed.values() for row in rows]
-    classes, packing = job.made.classes, job.packing
-    return Dataset(
-        recipe=job.recipe,
-        fingerprint=manifest.fingerprint(key for each in keys.values() for key in each),
-        classes=classes.name,
-        note=classes.note,
-        labels=classes.labels,
-        parts=next((each.parts for indices in done.values() for each in indices if each.parts), ()),
-        splits={
-            split: SplitFacts(
-                shards=len(indices),
-                samples=len(keys[split]),
-                bytes=sum(each.bytes for each in indices),
-                left=sum(len(each.left) for each in indices),
-                fingerprint=manifest.fingerprint(keys[split]),
-                **fingerprints.both(packed[split]),
-            )
-            for split, indices in done.items()
-        },
-        frames=encode.recipe(packing.encoding),
-        mel=dataclasses.asdict(packing.mel) | {"preset": settings.mel},
-        audio={"codec": settings.audio, "sample_rate": encode.SAMPLE_RATE, "channels": 1},
-        shuffle_seed=settings.seed,
-        shard_bytes=job.shard_bytes,
-        versions=dict(each.split(" ", 1) for each in packing.versions.split("; ")),
-        **fingerprints.both(clips),
-    )
-
-
-def _packed(outcomes: Sequence[Outcome], keys: Collection[str]) -> list[tuple[str, str, str, str]]:
-    """Key, label, split and the clip's SHA-256 of all outcomes with a sample, in new or existing shards."""
-    keys = set(keys)
-    return [
-        (each.clip.key, each.clip.label, each.clip.split, each.media.sha256)
-        for each in outcomes
-        if each.media is not None and each.clip.key in keys
-    ]
 
 
 if __name__ == "__main__":

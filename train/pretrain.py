@@ -105,7 +105,7 @@ def _say(settings: TrainSettings, split: stream.Split, world: World) -> None:
     note = f" ({split.dataset.note})" if split.dataset.note else ""
     of = f"{split.name}: {len(split)} samples of {split.dataset.classes}{note}"
     world.print_main(f"shards: {settings.shards}, {of}\nout: {settings.out}")
-    if not split.dataset.splits[split.name].selection:
+    if not split.dataset.every_split[split.name].selection:
         world.print_main(
             "note: the shards have no selection and content fingerprints; run ks-shard again to add them (it keeps the tars)"
         )

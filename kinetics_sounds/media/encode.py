@@ -16,10 +16,12 @@ from .. import sampling
 from ..errors import MediaError
 from . import ffmpeg, hdr, messages, timeline
 from .mp4 import MAX_PIXELS
-from .probe import Probe, Video, check_aspect, frame_rate
+from .probe import Audio, Probe, Video, check_aspect, frame_rate
 
 SAMPLE_RATE = sampling.SAMPLE_RATE
 """Sample rate of the stored mono audio in hertz (AVCL's own rate)."""
+Modality = Literal["both", "video", "audio"]
+"""What is stored of a clip."""
 MIX = "mix"
 """Channel name for the mix of all channels."""
 ENDS_SECONDS = 0.05
@@ -75,19 +77,19 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """Stored picture and audio of a clip."""
+    """Stored picture and audio of a clip, or one of them."""
 
-    mp4: bytes
-    """H.264, `num_frames` frames, closed GOPs of 16, no B-frames, constant rate; empty if there are JPEGs."""
-    jpegs: tuple[bytes, ...]
-    """Every frame as a baseline JPEG, 4:2:0; empty if there is an mp4."""
-    flac: bytes
-    """24 kHz mono, 16 bit."""
+    mp4: bytes = b""
+    """H.264, `num_frames` frames, closed GOPs of 16, no B-frames, constant rate; empty if there are JPEGs or no picture."""
+    jpegs: tuple[bytes, ...] = ()
+    """Every frame as a baseline JPEG, 4:2:0; empty if there is an mp4 or no picture."""
+    flac: bytes = b""
+    """24 kHz mono, 16 bit; empty without audio."""
     waveform: np.ndarray
     """float32, shape (samples,), 24 kHz mono: the exact content of `flac`."""
-    num_frames: int
-    fps: Fraction
-    decoded_frames: int
+    num_frames: int = 0
+    fps: Fraction = Fraction(0)
+    decoded_frames: int = 0
     """Number of frames of the clip before its rate was changed."""
 
 
@@ -118,21 +120,26 @@ def encode(
     timeout_seconds: float,
     most_seconds: float | None = None,
     channel: str = MIX,
+    modality: Modality = "both",
 ) -> Encoded:
-    """Decode a clip once, and encode small frames and 24 kHz audio, both starting at time 0.
+    """Decode a clip once, and encode small frames, 24 kHz audio, or `both`, starting at time 0.
 
     `channel` is the source channel of the audio (`channel_name`). Nothing after `most_seconds` is kept: the gap before a packet
     with a far later time stamp would be filled. The bytes depend only on the clip, the encoding and the versions of the tools:
     one thread, a bit-exact scaler, fixed-point audio decoding, integer JPEG. `scratch` is an existing folder. Raises MediaError
-    if a stream is missing or does not decode, BadAspectError, and OutOfSyncError if the result is longer or shorter than the
-    clip.
+    if a needed stream is missing or does not decode, BadAspectError, and OutOfSyncError if the result is longer or shorter than
+    the clip.
     """
-    if found.video is None or found.audio is None:
-        raise MediaError("picture and sound are needed to make a sample")
-    check_aspect(found.video)
+    shows = None if modality == "audio" else found.video
+    sounds = None if modality == "video" else found.audio
+    if (shows is None) != (modality == "audio") or (sounds is None) != (modality == "video"):
+        needed = {"both": "picture and sound are", "video": "a picture is", "audio": "sound is"}[modality]
+        raise MediaError(f"{needed} needed to make a sample")
+    if shows is not None:
+        check_aspect(shows)
 
     def made(hole: float) -> Encoded:
-        return _encode(path, found, scratch, encoding, timeout_seconds, most_seconds, channel, hole)
+        return _encode(path, shows, sounds, scratch, encoding, timeout_seconds, most_seconds, channel, hole)
 
     try:
         return made(HOLES_SECONDS[0])
@@ -142,7 +149,8 @@ def encode(
 
 def _encode(
     path: Path,
-    found: Probe,
+    shows: Video | None,
+    sounds: Audio | None,
     scratch: Path,
     encoding: Encoding,
     timeout_seconds: float,
@@ -150,53 +158,70 @@ def _encode(
     channel: str,
     hole: float,
 ) -> Encoded:
-    """Same as `encode`, filling audio gaps of at least `hole` seconds."""
-    shows, sounds = found.video, found.audio
-    if shows is None or sounds is None:
-        raise MediaError("picture and sound are needed to make a sample")
-    rate = min(frame_rate(shows, path), Fraction(encoding.max_fps))
+    """Same as `encode`, of one picture stream, one audio stream or both, filling audio gaps of at least `hole` seconds."""
+    rate = Fraction(0) if shows is None else min(frame_rate(shows, path), Fraction(encoding.max_fps))
     most = math.inf if most_seconds is None else most_seconds
     skip = {"skip_loop_filter": "all"} if encoding.fast_decode else {}
-    opened = ffmpeg.source(path, audio_codec=sounds.codec, **skip)
-    shown = opened[str(shows.index)].filter("showinfo", checksum=0)
-    heard = opened[str(sounds.index)].filter("ashowinfo")
-    if most_seconds is not None:
-        shown, heard = shown.filter("trim", end=most_seconds), heard.filter("atrim", end=most_seconds)
-    picture = _small(shown, shows, rate=rate, encoding=encoding)
-    sound = mono(heard, MIX if sounds.channels == 1 else channel, hole=hole)
+    opened = ffmpeg.source(path, audio_codec=sounds.codec if sounds else "", **skip)
     video, flac = scratch / "clip.video", scratch / "clip.flac"
+    outputs = []
+    if shows is not None:
+        shown = opened[str(shows.index)].filter("showinfo", checksum=0)
+        if most_seconds is not None:
+            shown = shown.filter("trim", end=most_seconds)
+        picture = _small(shown, shows, rate=rate, encoding=encoding)
+        outputs.append(ffmpeg.sink(picture, path=video, **_video_codec(encoding)))
+    if sounds is not None:
+        heard = opened[str(sounds.index)].filter("ashowinfo")
+        if most_seconds is not None:
+            heard = heard.filter("atrim", end=most_seconds)
+        sound = mono(heard, MIX if sounds.channels == 1 else channel, hole=hole)
+        outputs.append(ffmpeg.sink(sound, path=flac, format="flac", **_FLAC))
+    told = ffmpeg.run(*outputs, timeout_seconds=timeout_seconds)
+    waveform = np.zeros(0, dtype=np.float32)
+    if sounds is not None:
+        waveform, _ = soundfile.read(
+            io.BytesIO(flac.read_bytes()), dtype="float32"
+        )  # it takes no name that is not UTF-8
+    mp4, jpegs, count = _stored(video, encoding) if shows is not None else (b"", (), 0)
+    if (shows is not None and count == 0) or (sounds is not None and waveform.size == 0):
+        raise MediaError("nothing of its picture or sound could be decoded")
+    if shows is not None:
+        _check_picture_end(told, pictures=float(count / rate), frame=float(1 / rate), most=most)
+    if sounds is not None:
+        _check_sound_end(told, sound=waveform.size / SAMPLE_RATE, most=most)
+    return Encoded(
+        mp4=mp4,
+        jpegs=jpegs,
+        flac=flac.read_bytes() if sounds is not None else b"",
+        waveform=waveform,
+        num_frames=count,
+        fps=rate,
+        decoded_frames=len(messages.frames(told)),
+    )
+
+
+def _video_codec(encoding: Encoding) -> dict[str, str | float]:
+    """Options of ffmpeg for the frames' file."""
+    if encoding.codec != "h264":
+        return _RGB
     x264: dict[str, str | float] = {
         "vcodec": "libx264",
         "preset": encoding.preset,
         "crf": encoding.crf,
         "format": "mp4",
     }
-    told = ffmpeg.run(
-        ffmpeg.sink(picture, path=video, **(x264 | _X264 if encoding.codec == "h264" else _RGB)),
-        ffmpeg.sink(sound, path=flac, format="flac", **_FLAC),
-        timeout_seconds=timeout_seconds,
-    )
-    waveform, _ = soundfile.read(io.BytesIO(flac.read_bytes()), dtype="float32")  # it takes no name that is not UTF-8
-    mp4, jpegs = b"", tuple[bytes, ...]()
+    return x264 | _X264
+
+
+def _stored(video: Path, encoding: Encoding) -> tuple[bytes, tuple[bytes, ...], int]:
+    """Frames as an mp4 or as JPEGs, and their number; raises TooLargeError for a frame that no decoder would accept."""
     if encoding.codec == "h264":
         mp4 = video.read_bytes()
-        count = _samples(mp4)
         _check_size(*_sides(mp4))
-    else:
-        jpegs = _jpegs(video, encoding.quality)
-        count = len(jpegs)
-    if count == 0 or waveform.size == 0:
-        raise MediaError("nothing of its picture or sound could be decoded")
-    _check_ends(told, pictures=float(count / rate), sound=waveform.size / SAMPLE_RATE, frame=float(1 / rate), most=most)
-    return Encoded(
-        mp4=mp4,
-        jpegs=jpegs,
-        flac=flac.read_bytes(),
-        waveform=waveform,
-        num_frames=count,
-        fps=rate,
-        decoded_frames=len(messages.frames(told)),
-    )
+        return mp4, (), _samples(mp4)
+    jpegs = _jpegs(video, encoding.quality)
+    return b"", jpegs, len(jpegs)
 
 
 def channel_name(index: int, count: int) -> str:
@@ -216,21 +241,25 @@ def mono(sound: Any, channel: str = MIX, *, hole: float = 0.1, rate: int = SAMPL
     return sound.filter("aresample", str(rate), tsf="s16p", osf="s16", ochl="mono", **fill)
 
 
-def _check_ends(told: str, *, pictures: float, sound: float, frame: float, most: float) -> None:
-    """Raise OutOfSyncError unless the lengths of picture and audio in seconds match the clip's, up to `most`.
+def _check_picture_end(told: str, *, pictures: float, frame: float, most: float) -> None:
+    """Raise OutOfSyncError unless the length of the picture in seconds matches the clip's, up to `most`.
 
     A last frame of unknown duration counts as long as a stored frame.
     """
     last, end = max((times for times in messages.frames(told) if times[0] < most), default=(0.0, 0.0))
     earliest, latest = min(last + frame, most), min(max(end, last + frame), most)
+    near = max(frame, ENDS_SECONDS)
+    if not earliest - near <= pictures <= latest + near:
+        raise OutOfSyncError(f"{pictures:.3f} s of picture were made from a clip with {latest:.3f} s")
+
+
+def _check_sound_end(told: str, *, sound: float, most: float) -> None:
+    """Raise OutOfSyncError unless the length of the audio in seconds matches the clip's, up to `most`."""
     blocks = messages.blocks(told)
     pieces = timeline.arrange(blocks, end=None if math.isinf(most) else round(most * blocks[0].rate)) if blocks else []
     heard = (pieces[-1].place + pieces[-1].length) / blocks[0].rate if pieces else 0.0
-    near = max(frame, ENDS_SECONDS)
-    if not earliest - near <= pictures <= latest + near or abs(sound - heard) > STEP_SECONDS:
-        raise OutOfSyncError(
-            f"{pictures:.3f} s of picture and {sound:.3f} s of sound were made from a clip with {latest:.3f} and {heard:.3f} s"
-        )
+    if abs(sound - heard) > STEP_SECONDS:
+        raise OutOfSyncError(f"{sound:.3f} s of sound were made from a clip with {heard:.3f} s")
 
 
 def _small(picture: Any, video: Video, *, rate: Fraction, encoding: Encoding) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped

@@ -3,18 +3,20 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from .. import files
-from ..clip import SPLITS
+from ..clip import FOLD
+from ..clip import SPLITS as PARTS_OF_FOLD
 from ..errors import ShardError
-from .layout import DATASET, DATASET_SCHEMA, SCHEMA
+from .layout import AUDIO, DATASET, DATASET_SCHEMA, FOLDS_SCHEMA, FRAMES, JPEGS, MEL, SCHEMA, SPLITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +47,13 @@ class Index:
     """CRC-32 of each part's data, a row per sample."""
     left: tuple[SkippedClip, ...] = ()
     """Clips of this section of the manifest that were skipped, with the reason."""
+    folds: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Split of each sample in each fold of the set, by the fold's name; empty where the fold leaves it out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitFacts:
-    """One split of a set."""
+    """One split of a set; or of a fold, whose shards are those of `ALL` and whose bytes are its samples' parts'."""
 
     shards: int
     samples: int
@@ -92,17 +96,38 @@ class Dataset:
     """As `SplitFacts.selection`, over all splits."""
     content: str = ""
     """As `SplitFacts.content`, over all splits."""
+    folds: dict[str, SplitFacts] = field(default_factory=dict)
+    """Splits of folds, such as `fold1_train`: each a part of the split `ALL`."""
     schema: int = field(default=DATASET_SCHEMA)
+
+    @property
+    def modality(self) -> Literal["both", "video", "audio"]:
+        """What the set's samples hold: one of pictures or sounds alone neither has the other nor says how it is stored."""
+        if not self.frames and not {FRAMES, JPEGS} & set(self.parts):
+            return "audio"
+        return "both" if self.mel or self.audio or {MEL, AUDIO} & set(self.parts) else "video"
+
+    @property
+    def every_split(self) -> dict[str, SplitFacts]:
+        """Stored splits, and those of folds."""
+        return self.splits | self.folds
+
+    @property
+    def fold_names(self) -> tuple[str, ...]:
+        """Names of the folds, in order."""
+        return tuple(dict.fromkeys(name.partition("_")[0] for name in self.folds))
 
 
 MOST_BYTES = 64 * 2**20
 """Maximum size of either file in bytes; they have some hundred bytes per sample or class."""
 
-READABLE = (1, DATASET_SCHEMA)
+READABLE = (1, DATASET_SCHEMA, FOLDS_SCHEMA)
 """Schema versions of `dataset.json` that can be read."""
 
 FINGERPRINTS = ("selection", "content")
 """Fields added in schema 2 of `dataset.json`, for the set and for each split."""
+
+_FOLD_SPLIT = re.compile(rf"{FOLD.pattern}_({'|'.join(PARTS_OF_FOLD)})")
 
 MENDING = "copy it again, or rebuild it with ks-shard --check_bytes"
 """Remedy for a damaged file, in error messages."""
@@ -112,8 +137,11 @@ Value = TypeVar("Value")
 
 
 def write(path: Path, record: Index | Dataset) -> None:
-    """Write an index or `dataset.json` as JSON with a checksum, atomically."""
-    files.write_bytes(path, seal(dataclasses.asdict(record)))
+    """Write an index or `dataset.json` as JSON with a checksum, atomically; without folds it is as before there were any."""
+    document = dataclasses.asdict(record)
+    if not record.folds:
+        del document["folds"]
+    files.write_bytes(path, seal(document))
 
 
 def seal(document: Mapping[str, Any]) -> bytes:
@@ -141,9 +169,11 @@ def parse_index(data: bytes, place: str) -> Index:
     """Parse the bytes of an index from `place`; raises ShardError if they are damaged or of another schema."""
     index = parse(data, place, Index, "index")
     tables = (index.offsets, index.sizes, index.crcs)
-    lengths = {len(column) for column in (index.keys, index.label_indices, *tables)}
+    lengths = {len(column) for column in (index.keys, index.label_indices, *tables, *index.folds.values())}
     if len(lengths) != 1 or not {len(index.parts)}.issuperset(map(len, chain.from_iterable(tables))):
         raise ShardError(f"{place}: its columns differ in length; make the set again with ks-shard")
+    if not {*PARTS_OF_FOLD, ""}.issuperset(chain.from_iterable(index.folds.values())):
+        raise ShardError(f"{place}: its folds have other splits than {', '.join(PARTS_OF_FOLD)}; {MENDING}")
     return index
 
 
@@ -156,9 +186,9 @@ def read_dataset(folder: Path) -> Dataset:
 def parse_dataset(data: bytes, place: str) -> Dataset:
     """Parse the bytes of a `dataset.json` from `place`; raises ShardError if they are damaged or of another schema."""
     dataset = parse(data, place, Dataset, "shard set")
-    return dataclasses.replace(
-        dataset, splits={name: dataset.splits[name] for name in SPLITS if name in dataset.splits}
-    )
+    splits = {name: dataset.splits[name] for name in SPLITS if name in dataset.splits}
+    folds = {name: facts for name, facts in dataset.folds.items() if _FOLD_SPLIT.fullmatch(name)}
+    return dataclasses.replace(dataset, splits=splits, folds=folds)
 
 
 def _read(path: Path, what: str) -> bytes:
@@ -194,7 +224,7 @@ def parse(
     schema = document.get("schema") if isinstance(document, dict) else None
     readable = READABLE if kind is Dataset else (SCHEMA,)
     if type(schema) is not int or schema not in readable:
-        told = " and ".join(map(str, readable))
+        told = ", ".join(map(str, readable))
         raise ShardError(f"{place}: has schema {schema}, but this version reads {told}; {remake}")
     told = document.pop("checksum", None)
     if kind is not Dataset:
@@ -211,13 +241,15 @@ def parse(
 
 
 def _check_fingerprints(document: dict[str, Any]) -> None:
-    """Raise KeyError if a `dataset.json` of schema 2 lacks a fingerprint; schema 1 gets empty ones."""
-    splits = _one(dict, document["splits"])
+    """Raise KeyError if a `dataset.json` lacks a fingerprint or its folds; schema 1 gets empty fingerprints."""
+    splits = _one(dict, document["splits"]) | _one(dict, document.get("folds", {}))
     for table in (document, *(each for each in splits.values() if isinstance(each, dict))):
         for name in FINGERPRINTS:
             if document["schema"] == 1:
                 table.setdefault(name, "")
             table[name]
+    if document["schema"] == FOLDS_SCHEMA:
+        document["folds"]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

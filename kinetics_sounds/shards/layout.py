@@ -8,11 +8,19 @@ SHARDS/{split}/{split}-000000.json the tar's index: byte range of each part, and
 
 from pathlib import Path
 
+from ..clip import ALL
+from ..clip import SPLITS as SPLITS_OF_BUILDS
+
 SCHEMA = 1
 """Schema version of an index, incremented on incompatible changes; readers refuse any other."""
 
 DATASET_SCHEMA = 2
 """Schema version of `dataset.json`. Schema 1 (before 0.2.0) lacks selection and content, and can be read."""
+FOLDS_SCHEMA = 3
+"""Schema version of a `dataset.json` with folds, which other sets do not have."""
+
+SPLITS = (*SPLITS_OF_BUILDS, ALL)
+"""Splits that may be stored, each in a folder of its name; `fold1_train` and so on are samples of `ALL`."""
 
 FRAMES = "mp4"
 """H.264, closed groups of 16 frames, shorter side as given in `dataset.json`."""
@@ -24,7 +32,7 @@ MEL = "mel.npy"
 AUDIO = "flac"
 """24 kHz mono, 16 bit."""
 META = "json"
-"""label, label_index, split, fps, num_frames, times, the clip's sha256, versions."""
+"""label, label_index, split, folds, fps, num_frames, times, the clip's sha256, versions."""
 
 DATASET = "dataset.json"
 STATS = "stats.json"

@@ -1,7 +1,7 @@
 """Open one split of a shard set; the indexes are validated before anything is read from the tars."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -13,6 +13,7 @@ import numpy as np
 from .. import remote
 from ..address import Address
 from ..cache import Cache
+from ..clip import ALL
 from ..errors import ShardError
 from . import index, layout
 from .index import Dataset, Index, SplitFacts
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 def open_split(place: str | Path | Address, name: str, *, cache: Cache | None = None) -> Split:
     """Open one split of a shard set in a folder, or at a URL, whose tars are then read through the cache.
+
+    `fold1_train` is a split of a set with folds: the samples of `ALL` which that fold has for training.
 
     Raises ShardError if it is incomplete (a missing tar or index, one of another set, inconsistent sizes), or if an index could
     not have been written by us. The message for a missing split lists the existing ones. Raises ValueError for a URL without a
@@ -57,7 +60,7 @@ def open_shard(place: str | Path | Address, name: str, number: int, *, cache: Ca
     with set_errors():
         root = _root(place)
         dataset = read_dataset(root)
-        one = _columns(root, layout.tar_path(Path(), name, number), dataset)
+        one = _columns(root, name, number, dataset)
         return _joined_split([one], dataset, name, _cache_for(root, cache))
 
 
@@ -76,7 +79,7 @@ def indexes(place: str | Path | Address, name: str) -> Iterator[Index]:
             tables(read, dataset, str(path))
             return read
 
-        yield from _each(valid, _facts(dataset, name, root).shards, root)
+        yield from _each(valid, _facts(dataset.splits, name, root).shards, root)
 
 
 def _cache_for(root: Path | Address, cache: Cache | None) -> Cache | None:
@@ -97,10 +100,8 @@ def _root(place: str | Path | Address) -> Path | Address:
 
 def _split(root: Path | Address, name: str, cache: Cache | None) -> Split:
     dataset = read_dataset(root)
-    facts = _facts(dataset, name, root)
-    columns = list(
-        _each(lambda number: _columns(root, layout.tar_path(Path(), name, number), dataset), facts.shards, root)
-    )
+    facts = _facts(dataset.every_split, name, root)
+    columns = list(_each(lambda number: _columns(root, name, number, dataset), facts.shards, root))
     split = _joined_split(columns, dataset, name, cache)
     if len(split) != facts.samples:
         raise ShardError(f"{root}: {name} has {len(split)} samples, but {facts.samples} according to {layout.DATASET}")
@@ -109,11 +110,11 @@ def _split(root: Path | Address, name: str, cache: Cache | None) -> Split:
     return split
 
 
-def _facts(dataset: Dataset, name: str, root: Path | Address) -> SplitFacts:
+def _facts(splits: Mapping[str, SplitFacts], name: str, root: Path | Address) -> SplitFacts:
     """What `dataset.json` says of a split; raises ShardError if there is no such split."""
-    if name not in dataset.splits:
-        raise ShardError(f"{root}: has no split {name!r}; it has: {', '.join(dataset.splits) or 'none'}")
-    return dataset.splits[name]
+    if name not in splits:
+        raise ShardError(f"{root}: has no split {name!r}; it has: {', '.join(splits) or 'none'}")
+    return splits[name]
 
 
 def _joined_split(columns: list["_Columns"], dataset: Dataset, name: str, cache: Cache | None) -> Split:
@@ -158,19 +159,23 @@ class _Columns:
     crc_NP: np.ndarray
 
 
-def _columns(root: Path | Address, name: Path, dataset: Dataset) -> _Columns:
-    """Load the index of the tar called `name`; raises ShardError if its contents are invalid."""
+def _columns(root: Path | Address, split: str, number: int, dataset: Dataset) -> _Columns:
+    """Load the index of a split's tar, of a fold's only the rows of its split; raises ShardError if it is invalid."""
+    fold, _, part = split.partition("_") if split in dataset.folds else ("", "", "")
+    name = layout.tar_path(Path(), ALL if fold else split, number)
     tar, place = _below(root, name), str(_below(root, layout.index_path(name)))
     read = _index(_below(root, layout.index_path(name)))
     offset_NP, size_NP, crc_NP = tables(read, dataset, place)
     _check_size(tar, read.bytes)
+    own_N = [each == part for each in read.folds[fold]] if fold and read.keys else [True] * len(read.keys)
+    rows = np.flatnonzero(own_N)
     return _Columns(
         ShardInfo(place=tar, bytes=read.bytes, sha256=read.sha256),
-        np.array(read.keys, dtype=np.bytes_),
-        np.array(read.label_indices, dtype=np.int64),
-        offset_NP,
-        size_NP.astype(np.uint32),
-        crc_NP.astype(np.uint32),
+        np.array(read.keys, dtype=np.bytes_)[rows],
+        np.array(read.label_indices, dtype=np.int64)[rows],
+        offset_NP[rows],
+        size_NP[rows].astype(np.uint32),
+        crc_NP[rows].astype(np.uint32),
     )
 
 
@@ -179,7 +184,8 @@ def tables(read: Index, dataset: Dataset, place: str) -> tuple[np.ndarray, np.nd
 
     Raises ShardError if it does not belong to the set, or could not have been written by us.
     """
-    if read.recipe != dataset.recipe or (read.keys and read.parts != dataset.parts):
+    other_folds = set(read.folds) != set(dataset.fold_names)
+    if read.recipe != dataset.recipe or (read.keys and (read.parts != dataset.parts or other_folds)):
         raise ShardError(f"{place}: belongs to another set than {layout.DATASET}; make it with ks-shard")
     if max(read.label_indices, default=-1) >= len(dataset.labels):
         raise ShardError(f"{place}: has labels that are not in {layout.DATASET}; make the set again with ks-shard")

@@ -85,7 +85,7 @@ def find(place: Address, dataset: Dataset, split: str, numbers: Numbers) -> Stat
     if found is None:
         others = "".join(f"; it has those for {_describe(each.numbers)}" for each in there)
         raise ShardError(f"{place}: has no statistics of {split} for {_describe(numbers)}{others}; {remedy}")
-    own = dataset.splits[split].fingerprint
+    own = dataset.every_split[split].fingerprint
     if found.fingerprint != own:
         raise ShardError(
             f"{place}: its statistics of {split} belong to other clips (fingerprint {found.fingerprint[:16]}, not {own[:16]}); "

@@ -6,7 +6,7 @@ import hashlib
 import sys
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -27,6 +27,8 @@ class Sample:
     label_index: int
     parts: Mapping[str, bytes]
     """By their names in `layout`; all samples of a set have the same parts."""
+    folds: Mapping[str, str] = field(default_factory=dict)
+    """Its split in each fold of the set; all samples of a set have the same folds."""
 
 
 class _Hashed:
@@ -74,6 +76,7 @@ class ShardWriter:
         self._position = 0
         self._parts: tuple[str, ...] = ()
         self._rows: list[tuple[str, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = []
+        self._folds: list[Mapping[str, str]] = []
         self._left: list[SkippedClip] = []
 
     @property
@@ -95,6 +98,7 @@ class ShardWriter:
             self._writer.write({"__key__": sample.key, **sample.parts})
         sizes = tuple(len(sample.parts[name]) for name in names)
         crcs = tuple(zlib.crc32(sample.parts[name]) for name in names)
+        self._folds.append(sample.folds)
         self._rows.append((sample.key, sample.label_index, tuple(offsets), sizes, crcs))
 
     def leave(self, left: SkippedClip) -> None:
@@ -119,6 +123,7 @@ class ShardWriter:
             sizes=sizes,
             crcs=crcs,
             left=tuple(self._left),
+            folds={name: tuple(each[name] for each in self._folds) for name in self._folds[0]} if self._folds else {},
         )
         index.write(layout.index_path(self.tar), made)
         return made

@@ -87,4 +87,5 @@ def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> No
     if isinstance(result, SkippedClip):
         writer.leave(result)
     elif isinstance(result, dict):
-        writer.write(Sample(key=key, label_index=task.label_index, parts=result))
+        folds = dict(zip(task.packing.folds or (), task.outcome.clip.folds, strict=True))
+        writer.write(Sample(key=key, label_index=task.label_index, parts=result, folds=folds))

@@ -41,6 +41,10 @@ class Packing:
     mel: mel.Mel
     audio: bool
     """Whether the audio is stored beside the mel-spectrogram."""
+    modality: encode.Modality = "both"
+    """What is stored of every clip."""
+    folds: tuple[str, ...] | None = None
+    """Names of a data set's folds, in the order of `Clip.folds`; None for a build."""
     timeout_seconds: float
     versions: str
     """Versions of the driver's tools (one of `versions`): a worker with others would produce other bytes."""
@@ -75,13 +79,10 @@ def pack(task: Task) -> dict[str, bytes] | SkippedClip:
     if media is None:
         raise ValueError(f"{clip.key}: only an ok clip can be packed")
     path = packing.folder / media.path
-    remedy = "run the same command again to resume, if need be with fewer --workers or a longer --timeout"
+    again = "run the same command again to resume, if need be with fewer --workers or a longer --timeout"
     try:
         if found := files.difference(path, size=media.bytes, digest=media.sha256):
-            raise ManifestError(
-                f"{path}: {found}, so it is not the clip in the manifest; "
-                f"{attempts.remedy(packing.folder, then='ks-shard')}"
-            )
+            raise ManifestError(f"{path}: {found}, so it is not the clip in the manifest; {remedy_for(packing)}")
         most_seconds, channel = clip.seconds + 2 * measure.LONGER_SECONDS, media.audio_channel or encode.MIX
         made = attempts.in_two_tries(
             lambda: _encoded(path, packing, most_seconds, channel),
@@ -92,21 +93,34 @@ def pack(task: Task) -> dict[str, bytes] | SkippedClip:
     except MediaError as error:
         status = error_status.status(error)
         if status.kind is not Kind.PERMANENT:
-            raise StoppedError(f"{status}: {error}; {remedy}") from error
+            raise StoppedError(f"{status}: {error}; {again}") from error
         return SkippedClip(key=clip.key, status=status.value, detail=str(error))
     except OSError as error:
         error.filename = error.filename or str(path)
         if error.errno in (*files.FULL, *files.FAILING):
             raise
         raise StoppedError(
-            f"{Status.UNREADABLE}: {error.filename}: {error.strerror} (errno {error.errno}); {remedy}"
+            f"{Status.UNREADABLE}: {error.filename}: {error.strerror} (errno {error.errno}); {again}"
         ) from error
-    frames = {layout.JPEGS: b"".join(made.jpegs)} if made.jpegs else {layout.FRAMES: made.mp4}
-    parts = frames | {
-        layout.MEL: _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16)),
-        layout.META: _meta(task, made),
-    }
-    return parts | {layout.AUDIO: made.flac} if packing.audio else parts
+    return _parts(task, made)
+
+
+def remedy_for(packing: Packing) -> str:
+    """Remedy if the clips differ from the manifest."""
+    if packing.folds is None:
+        return attempts.remedy(packing.folder, then="ks-shard")
+    return "measure it again: ks-shard --dataset ... --check_bytes, with the options of the set"
+
+
+def _parts(task: Task, made: encode.Encoded) -> dict[str, bytes]:
+    packing, parts = task.packing, {layout.META: _meta(task, made)}
+    if packing.modality != "audio":
+        parts |= {layout.JPEGS: b"".join(made.jpegs)} if made.jpegs else {layout.FRAMES: made.mp4}
+    if packing.modality != "video":
+        parts[layout.MEL] = _npy(mel.mel_image(made.waveform, packing.mel).astype(np.float16))
+        if packing.audio:
+            parts[layout.AUDIO] = made.flac
+    return parts
 
 
 def _encoded(path: Path, packing: Packing, most_seconds: float, channel: str) -> encode.Encoded:
@@ -123,6 +137,7 @@ def _encoded(path: Path, packing: Packing, most_seconds: float, channel: str) ->
             timeout_seconds=packing.timeout_seconds,
             most_seconds=most_seconds,
             channel=channel,
+            modality=packing.modality,
         )
 
 
@@ -142,6 +157,8 @@ def _meta(task: Task, made: encode.Encoded) -> bytes:
         "source_sha256": media.sha256 if media else "",
         "versions": task.packing.versions,
     }
+    if task.packing.folds:
+        document["folds"] = dict(zip(task.packing.folds, clip.folds, strict=True))
     if made.jpegs:
         document["frame_bytes"] = [len(jpeg) for jpeg in made.jpegs]
         document["frame_crcs"] = [zlib.crc32(jpeg) for jpeg in made.jpegs]
@@ -163,9 +180,10 @@ def versions(encoding: encode.Encoding) -> tuple[str, ...]:
 
 def recipe(packing: Packing) -> dict[str, object]:
     """Everything that determines a sample's bytes besides the clip and its label, for a fingerprint."""
-    return {
+    facts = {
         "encoding": encode.recipe(packing.encoding),
         "mel": dataclasses.asdict(packing.mel),
         "audio": packing.audio,
         "versions": packing.versions,
     }
+    return facts if packing.modality == "both" else facts | {"modality": packing.modality}

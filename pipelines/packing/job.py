@@ -34,7 +34,7 @@ class Job:
 
     made: Manifest
     orders: Mapping[str, Sequence[Outcome]]
-    """Ok clips of each non-empty split, in the order of the samples."""
+    """Ok clips of each non-empty split, in the order of the samples; a set with folds has the split `ALL` alone."""
     packing: Packing
     recipe: str
     """Fingerprint of everything that determines the shards' bytes."""
@@ -52,11 +52,21 @@ def clip_order(made: Manifest, split: str, seed: int) -> list[Outcome]:
     return [usable[lot] for lot in lots]
 
 
+def modality(made: Manifest) -> encode.Modality:
+    """What is stored of every clip: what all ok clips of a data set have; of a build, picture and sound."""
+    media = [outcome.media for outcome in made.outcomes if outcome.media is not None]
+    if made.folds is None or not media:
+        return "both"
+    picture, sound = all(each.num_frames for each in media), all(each.audio_rate for each in media)
+    return "video" if picture and not sound else "audio" if sound and not picture else "both"
+
+
 def _decisive(outcome: Outcome) -> tuple[str | None, ...]:
     """The facts about a clip that determine its sample's bytes."""
     clip, media = outcome.clip, outcome.media
     channel = () if media is None or media.audio_channel in ("", encode.MIX) else (media.audio_channel,)
-    return clip.key, clip.label, media and media.sha256, *channel
+    folds = (",".join(clip.folds),) if clip.folds else ()
+    return clip.key, clip.label, media and media.sha256, *channel, *folds
 
 
 def recipe(orders: Mapping[str, Sequence[Outcome]], labels: Sequence[str], packing: Packing, shard_bytes: int) -> str:

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kinetics_sounds import files, progress
-from kinetics_sounds.clip import SPLITS, Media
+from kinetics_sounds.clip import Media
 from kinetics_sounds.command import Stop
 from kinetics_sounds.errors import FaultError, ManifestError, ShardError, StoppedError
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Index
 
-from .. import attempts
+from . import encode_sample
 from .job import OTHER, Job, WholeShards
 
 MOST_NAMED = 20
@@ -34,7 +34,7 @@ def whole_shards(job: Job, stop: Stop, *, check_bytes: bool) -> Mapping[str, Who
                 raise _unreadable(tar, error) from error
             return f"cannot be read: {error.strerror}"
 
-    kept: dict[str, dict[int, Index]] = {split: {} for split in SPLITS}
+    kept: dict[str, dict[int, Index]] = {split: {} for split in layout.SPLITS}
     with progress.bar("ks-shard --check_bytes", len(found), shown=check_bytes) as bar:
         for tar, differs in files.in_threads(difference, found):
             bar.advance("changed" if differs else "whole")
@@ -77,7 +77,7 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
 
 def _index_paths(folder: Path) -> Iterator[tuple[str, int, Path]]:
     """Indexes below a folder: split, number of the tar, and path."""
-    for split in SPLITS:
+    for split in layout.SPLITS:
         for path in sorted((folder / split).glob(f"{split}-*.json")):
             number = path.stem.removeprefix(f"{split}-")
             if number.isdecimal() and layout.tar_path(folder, split, int(number)).stem == path.stem:
@@ -126,6 +126,5 @@ def check_clips(job: Job, kept: Mapping[str, WholeShards], stop: Stop) -> None:
         named = [*wrong[:MOST_NAMED], *([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])]
         told = "\n".join(named)
         raise ManifestError(
-            f"{len(wrong)} clips differ from the manifest; "
-            f"{attempts.remedy(job.packing.folder, then='ks-shard')}:\n{told}"
+            f"{len(wrong)} clips differ from the manifest; {encode_sample.remedy_for(job.packing)}:\n{told}"
         )

@@ -140,7 +140,7 @@ def compute(settings: StatsSettings, place: Address | None) -> int:
     cache = Cache.for_set(place, settings.cache, gigabytes=settings.cache_gb)
     tasks = [
         ShardTask(place=place, split=settings.split, number=number, numbers=numbers, cache=cache)
-        for number in range(dataset.splits[settings.split].shards)
+        for number in range(dataset.every_split[settings.split].shards)
     ]
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         found = list(_heard(tasks, workers=settings.workers, stop=stop.__bool__))
@@ -172,7 +172,7 @@ def entry_of(sums: Sums, dataset: Dataset, split: str, numbers: Numbers) -> Stat
     std_F = np.sqrt(np.maximum(sums.square_F / count - mean_F**2, 0))
     return Statistics(
         split=split,
-        fingerprint=dataset.splits[split].fingerprint,
+        fingerprint=dataset.every_split[split].fingerprint,
         samples=sums.samples,
         windows=sums.windows,
         numbers=numbers,
@@ -247,9 +247,9 @@ def _heard(tasks: Sequence[ShardTask], *, workers: int, stop: Callable[[], bool]
 
 def _check(dataset: Dataset, split: str, place: Address) -> None:
     """Raise ShardError if the split has no samples or no audio."""
-    if split not in dataset.splits:
-        raise ShardError(f"{place}: has no split {split!r}; it has: {', '.join(dataset.splits) or 'none'}")
+    if split not in dataset.every_split:
+        raise ShardError(f"{place}: has no split {split!r}; it has: {', '.join(dataset.every_split) or 'none'}")
     if layout.AUDIO not in dataset.parts:
         raise ShardError(f"{place}: has no {layout.AUDIO}; make the set again with ks-shard --audio flac")
-    if not dataset.splits[split].samples:
+    if not dataset.every_split[split].samples:
         raise ShardError(f"{place}: its {split} has no samples; choose another --split")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from kinetics_sounds import files, hub, progress, remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import RemoteError, ShardError
 from kinetics_sounds.shards import index, layout, reader
 from kinetics_sounds.shards.index import Index
@@ -28,7 +27,7 @@ def holds_another(url: Address, recipe: str) -> bool:
 
 def _first_recipes(url: Address) -> Iterator[str]:
     """Recipe of each split's first shard at a URL, as far as readable."""
-    for split in SPLITS:
+    for split in layout.SPLITS:
         place = remote.join(url, *layout.index_path(layout.tar_path(Path(), split, 0)).parts)
         with contextlib.suppress(ShardError, RemoteError):
             yield index.parse_index(remote.read(place, most=index.MOST_BYTES), str(place)).recipe

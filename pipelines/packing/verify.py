@@ -4,37 +4,31 @@ import contextlib
 import json
 import re
 import tempfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from kinetics_sounds import files, fingerprints, manifest, progress, remote, stream
+from kinetics_sounds import fingerprints, manifest, progress, remote, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import KineticsSoundsError, MediaError, ShardError
 from kinetics_sounds.shards import index, layout, reader
 from kinetics_sounds.shards.index import Dataset, Index
 from kinetics_sounds.shards.reader import ShardInfo, Split
-from kinetics_sounds.shards.writer import BLOCK
 
 from ..executors import Failed, in_order, local
+from .tar_faults import tar_faults
 
 TAR_SECONDS = 3600.0
 """A tar's whole check is killed after this many seconds: a decoder may hang."""
 FRAMES_AT_ONCE = 64
 """Frames decoded at once, to limit memory."""
-MOST_FOREIGN = 20
-"""Maximum number of foreign members listed per tar: each 512 bytes of garbage may be one."""
 PARTS = (layout.FRAMES, layout.JPEGS, layout.MEL, layout.AUDIO, layout.META)
 """Allowed parts of a sample. Others are refused: loaders execute code from some (`pickle`, `pth`)."""
 
 _KEY = re.compile(r"[\w-]+", re.ASCII)
-_OCTAL = re.compile(rb"([0-7]+)[ \0]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +77,8 @@ class Checked:
     keys: tuple[str, ...] = ()
     label_indices: tuple[int, ...] = ()
     """Label indices of the keys, in order."""
+    folds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Split of each key in each fold."""
     faults: tuple[Fault, ...] = ()
 
 
@@ -106,15 +102,21 @@ def verify(place: Address, *, decode: bool, workers: int, stop: Callable[[], boo
             checked = Checked(faults=(Fault(str(task.name), "", found.detail),)) if isinstance(found, Failed) else found
             bar.advance("bad" if checked.faults else "good")
             faults += checked.faults
-            clips[task.split] += zip(checked.keys, checked.label_indices, strict=True)
+            rows = list(zip(checked.keys, checked.label_indices, strict=True))
+            clips[task.split] += rows
+            for fold, parts in checked.folds.items():
+                for row, part in zip(rows, parts, strict=True):
+                    clips[f"{fold}_{part}"].append(row)
     faults += lost
     of_splits = [
-        Fault(split, "", what) for split in dataset.splits for what in split_faults(place, dataset, split, clips[split])
+        Fault(split, "", what)
+        for split in dataset.every_split
+        for what in split_faults(place, dataset, split, clips[split])
     ]
     faults += of_splits
     if not lost and not of_splits:
         faults += [Fault(layout.DATASET, "", what) for what in _set_faults(dataset, clips)]
-    samples = sum(map(len, clips.values()))
+    samples = sum(len(clips[split]) for split in dataset.splits)
     return Report(shards=bar.done, samples=samples, faults=tuple(faults))
 
 
@@ -155,14 +157,15 @@ def _set_faults(dataset: Dataset, clips: Mapping[str, Sequence[tuple[str, int]]]
 
 def split_faults(place: Address, dataset: Dataset, split: str, clips: Sequence[tuple[str, int]]) -> Iterator[str]:
     """Faults of a split as a whole; `clips`: keys and label indices from the split's indexes."""
-    facts, keys = dataset.splits[split], [key for key, _ in clips]
+    facts, keys = dataset.every_split[split], [key for key, _ in clips]
+    part = split.rpartition("_")[2]  # of a fold's split, train or test
     if len(keys) != facts.samples or manifest.fingerprint(keys) != facts.fingerprint:
         yield f"its indexes have {len(keys)} samples, which do not match the {facts.samples} of {layout.DATASET}"
-    elif facts.selection and fingerprints.selection(_selection(dataset, split, clips)) != facts.selection:
+    elif facts.selection and fingerprints.selection(_selection(dataset, part, clips)) != facts.selection:
         yield f"its indexes have other labels than {layout.DATASET}: its selection differs"
     if len(set(keys)) != len(keys):
         yield "has duplicate samples"
-    if not remote.is_url(place):
+    if split in dataset.splits and not remote.is_url(place):
         for tar in sorted((Path(place.real) / split).glob("*.tar")):
             number = tar.stem.removeprefix(f"{split}-")
             known = number.isdecimal() and layout.tar_path(Path(), split, int(number)).name == tar.name
@@ -182,7 +185,7 @@ def check_tar(task: TarTask) -> Checked:
         faults = (("", "is missing, but its index exists; copy it, or make the set again with ks-shard", False),)
     except (KineticsSoundsError, OSError) as error:
         faults = (("", f"cannot be read: {error}", False),)
-    return Checked(made.keys, made.label_indices, tuple(Fault(str(task.name), *fault) for fault in faults))
+    return Checked(made.keys, made.label_indices, made.folds, tuple(Fault(str(task.name), *fault) for fault in faults))
 
 
 def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str, str, bool]]:
@@ -203,7 +206,7 @@ def _faults(task: TarTask, dataset: Dataset, made: Index) -> Iterator[tuple[str,
             bad.add(key)
             yield key, what, False
         if task.decode:
-            content = _content_faults(_alone(path, made, dataset, task.split), bad)
+            content = _content_faults(_alone(path, made, dataset, task.split), bad, made.folds)
             yield from ((key, what, True) for key, what in content)
 
 
@@ -228,79 +231,6 @@ def _local(task: TarTask, made: Index) -> Iterator[Path]:
         yield Path(copy.name)
 
 
-def tar_faults(path: Path, made: Index) -> Iterator[tuple[str, str]]:
-    """Contradictions between a tar's headers, its bytes and the index."""
-    size = path.stat().st_size
-    if size != made.bytes:
-        fault = "cut short" if size < made.bytes else "too long"
-        yield "", f"is {fault}: {size} bytes, but {made.bytes} according to its index"
-    whole = True
-    with path.open("rb") as file:
-        for key, what in _member_faults(file, size, made):
-            whole = False
-            yield key, what
-    if whole and size == made.bytes and files.sha256(path) != made.sha256:
-        yield "", "was changed between or after its samples: its SHA-256 differs from its index"
-
-
-def _member_faults(file: IO[bytes], size: int, made: Index) -> Iterator[tuple[str, str]]:
-    """Faults of the members: position, name, content, and foreign data."""
-    rows = zip(made.keys, made.offsets, made.sizes, made.crcs, strict=True)
-    places = ((key, *each) for key, *row in rows for each in zip(made.parts, *row, strict=True))
-    position, gaps = 0, list[tuple[int, int]]()
-    for key, part, offset, length, crc in sorted(places, key=lambda place: place[2]):
-        if offset - BLOCK < position:
-            yield key, f"its {part} overlaps the part before it, according to its index"
-            continue
-        gaps.append((position, min(offset - BLOCK, size)))
-        position = offset + -(-length // BLOCK) * BLOCK
-        if offset + length > size:
-            yield key, f"its {part} is truncated"
-            continue
-        file.seek(offset - BLOCK)
-        header, data = file.read(BLOCK), file.read(length)
-        if wrong := _wrong(header, f"{key}.{part}", length):
-            yield key, f"the header of its {part} {wrong}"
-        elif zlib.crc32(data) != crc:
-            yield key, f"its {part} is damaged"
-    strangers = chain.from_iterable(_foreign_members(file, *gap) for gap in (*gaps, (position, size)))
-    for name in islice(strangers, MOST_FOREIGN):
-        yield "", f"contains {name!r}, which is not in its index: do not open it"
-    if next(strangers, None) is not None:
-        yield "", "contains further data that are not in its index"
-
-
-def _foreign_members(file: IO[bytes], position: int, end: int) -> Iterator[str]:
-    """Names of members between two positions of a tar that should hold only zeros."""
-    while position < end:
-        file.seek(position)
-        header = file.read(BLOCK)
-        position += BLOCK
-        if header.strip(b"\0"):
-            length = _OCTAL.match(header[124:136])
-            position += -(-int(length[1], 8) // BLOCK) * BLOCK if length else 0
-            yield _name(header)
-
-
-def _wrong(header: bytes, name: str, size: int) -> str:
-    """What is wrong with a USTAR header, for a regular file of this name and size."""
-    length = _OCTAL.match(header[124:136])
-    if header[148:156] != b"%06o\0 " % (sum(header[:148]) + 8 * ord(" ") + sum(header[156:])):
-        return "is damaged"
-    if _name(header) != name:
-        return f"has the name {_name(header)!r}"
-    if header[156:157] != b"0" or header[157:257].strip(b"\0") or header[257:265] != b"ustar\x0000":
-        return "is not that of a regular USTAR file"
-    return "" if length and int(length[1], 8) == size else f"does not give {size} bytes"
-
-
-def _name(header: bytes) -> str:
-    folder, name = (
-        field.rstrip(b"\0").decode("ascii", "backslashreplace") for field in (header[345:500], header[:100])
-    )
-    return f"{folder}/{name}" if folder else name
-
-
 def _alone(path: Path, made: Index, dataset: Dataset, split: str) -> Split:
     """A tar as a split of its own, whatever its faults."""
     rows = (len(made.keys), len(dataset.parts))
@@ -318,7 +248,9 @@ def _alone(path: Path, made: Index, dataset: Dataset, split: str) -> Split:
     )
 
 
-def _content_faults(split: Split, bad: Collection[str]) -> Iterator[tuple[str, str]]:
+def _content_faults(
+    split: Split, bad: Collection[str], folds: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str]]:
     """Decode every sample completely, except those known to be damaged."""
     for number in range(len(split)):
         key = split.key(number)
@@ -326,20 +258,24 @@ def _content_faults(split: Split, bad: Collection[str]) -> Iterator[tuple[str, s
             continue
         with stream.sample(split, number) as sample:
             try:
-                _decode(sample, split.dataset)
+                _decode(sample, split.dataset, {fold: parts[number] for fold, parts in folds.items()})
             except (KineticsSoundsError, KeyError) as error:
                 yield key, str(error).removeprefix(f"{split.tars[0]}: sample {key}: ")
 
 
-def _decode(sample: stream.Sample, dataset: Dataset) -> None:
+def _decode(sample: stream.Sample, dataset: Dataset, folds: Mapping[str, str]) -> None:
     """Decode all parts of a sample; raises if one fails, or contradicts its metadata or `dataset.json`."""
-    meta = sample.meta
-    if json.loads(sample.part(layout.META))["label_index"] != sample.label_index:
+    meta, picture = sample.meta, {layout.FRAMES, layout.JPEGS} & set(dataset.parts)
+    told = json.loads(sample.part(layout.META))
+    if told.get("folds", {}) != folds:
+        raise ShardError("its folds are not those of its index")
+    if told["label_index"] != sample.label_index:
         raise ShardError(f"its label is not number {sample.label_index} as in its index")
-    if meta.num_frames == 0:
+    if picture and meta.num_frames == 0:
         raise MediaError("it has no frame")
     for first in range(0, meta.num_frames, FRAMES_AT_ONCE):
         sample.frames(range(first, min(first + FRAMES_AT_ONCE, meta.num_frames)), decoder="pyav")
-    sample.mel()
+    if layout.MEL in dataset.parts:
+        sample.mel()
     if layout.AUDIO in dataset.parts:
         sample.waveform()

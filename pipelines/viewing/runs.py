@@ -88,8 +88,8 @@ def is_published(path: Path) -> bool:
     return (path / FACTS).is_file() and (path / SUMS).is_file() and not (path / METRICS).exists()
 
 
-def read(run: Path, *, results: Iterable[Path] = ()) -> Run:
-    """Read a run, with the results in its `eval/` (of a published one also in `results/`) and in other folders.
+def read(run: Path) -> Run:
+    """Read a run, with the results in its `eval/` (of a published one also in `results/`).
 
     Raises RunError if it is not a run, or damaged.
     """
@@ -99,7 +99,7 @@ def read(run: Path, *, results: Iterable[Path] = ()) -> Run:
             "ks-publish run"
         )
     bad = list(_lines(run / BAD)) if (run / BAD).is_file() else []
-    paths = [path for place in (run / "eval", *results) for path in sorted(place.glob("**/results.json"))]
+    paths = sorted((run / "eval").glob("**/results.json"))
     paths += sorted((run / "results").glob("*.json")) if is_published(run) else []
     told = {path: _json(path) for path in paths}
     found = [result for each in told.values() if (result := _result(each))]

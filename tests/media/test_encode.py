@@ -453,3 +453,36 @@ def test_a_clip_that_does_not_decode_is_an_error(ramp: Path, tmp_path: Path) -> 
 def test_the_wall_clock_holds(ramp: Path, found: probe.Probe, tmp_path: Path) -> None:
     with pytest.raises(TimedOutError):
         encode.encode(ramp, found=found, scratch=tmp_path, encoding=Encoding(), timeout_seconds=0.001)
+
+
+def alone(path: Path, scratch: Path, modality: encode.Modality, **settings: Any) -> Encoded:
+    found, how = probe.probe(path), Encoding(**settings)
+    return encode.encode(path, found=found, scratch=scratch, encoding=how, timeout_seconds=30, modality=modality)
+
+
+@pytest.mark.parametrize("codec", ["h264", "jpeg"])
+def test_a_picture_alone_is_that_of_both(ramp: Path, tmp_path: Path, codec: str) -> None:
+    both, found = encoded(ramp, tmp_path, codec=codec), alone(ramp, tmp_path, "video", codec=codec)
+
+    assert (found.mp4, found.jpegs, found.fps) == (both.mp4, both.jpegs, both.fps)
+    assert (found.num_frames, found.decoded_frames) == (both.num_frames, both.decoded_frames)
+    assert (found.flac, found.waveform.size) == (b"", 0)
+
+
+def test_a_sound_alone_is_that_of_both(ramp: Path, made: Encoded, tmp_path: Path) -> None:
+    found = alone(ramp, tmp_path, "audio")
+
+    assert found.flac == made.flac
+    np.testing.assert_array_equal(found.waveform, made.waveform)
+    assert (found.mp4, found.jpegs, found.num_frames) == (b"", (), 0)
+
+
+def test_what_a_file_lacks_is_named(tmp_path: Path) -> None:
+    wav = tmp_path / "a.wav"
+    soundfile.write(wav, np.zeros(8_000), 8_000)
+
+    assert alone(wav, tmp_path, "audio").waveform.size == SAMPLE_RATE
+    with pytest.raises(MediaError, match="a picture is needed to make a sample"):
+        alone(wav, tmp_path, "video")
+    with pytest.raises(MediaError, match="picture and sound are needed to make a sample"):
+        alone(wav, tmp_path, "both")

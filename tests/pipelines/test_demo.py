@@ -34,6 +34,7 @@ def look(out: Path, said: str, *, clips: int, recall: str) -> None:
     found = {(each["probe"], each["untrained"]): each["scores"] for each in run["results"]}
     assert set(found) == {(probe, untrained) for probe in demo.PROBES for untrained in (True, False)}
     assert found["linear", False]["top1"] == trained["linear top1"]
+    assert {len(query["sounds"]) for query in run["neighbours"]} == {5}
     assert str(out / "report.html") in said
     report = json.loads((out / "build/report.json").read_text())
     assert report["statuses"] == {"ok": clips}

@@ -94,7 +94,7 @@ def trainings(plan: Plan, recipe: str) -> dict[str, Parsed[TrainSettings]]:
 
 def _data(plan: Plan, name: str, settings: TrainSettings) -> Data:
     """Data of a protocol's training; raises SettingsError if its split is missing or smaller than a batch."""
-    facts = reader.read_dataset(plan.shards).splits.get(settings.train_split)
+    facts = reader.read_dataset(plan.shards).every_split.get(settings.train_split)
     if facts is None or facts.samples < settings.batch:
         there = (
             "does not exist"

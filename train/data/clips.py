@@ -26,20 +26,23 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def check_set(dataset: Dataset, parts: Sequence[str], *, side: int) -> None:
-    """Raise ShardError if the stored frames' short side is less than `side` pixels, or a part is missing."""
+    """Raise ShardError if a set has no picture or no sound, frames of less than `side` pixels, or lacks one of `parts`."""
+    for what, modality in (("picture", "video"), ("sound", "audio")):
+        if dataset.modality not in ("both", modality):
+            raise ShardError(f"the shards of {dataset.classes} have no {what}, and the view needs picture and sound")
     stored = dataset.frames.get("short_side")
     if type(stored) is not int:
         raise ShardError(
             f"dataset.json does not say the frames' short_side ({stored!r}); recreate the shards with ks-shard"
         )
     missing = [part for part in parts if part not in dataset.parts]
+    if not {layout.FRAMES, layout.JPEGS}.intersection(dataset.parts):
+        missing.append(layout.FRAMES)
     with_sound = " --audio flac" if layout.AUDIO in missing else ""
     if stored < side:
         raise ShardError(
             f"the shards' frames have a short side of {stored}, the view needs {side}: ks-shard --short_side {side}{with_sound}"
         )
-    if not {layout.FRAMES, layout.JPEGS}.intersection(dataset.parts):
-        missing.append(layout.FRAMES)
     if missing:
         raise ShardError(
             f"the shards have no {', '.join(missing)}, which the view needs; recreate them with ks-shard{with_sound}"

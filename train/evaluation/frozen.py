@@ -129,7 +129,7 @@ def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
                 print(json.dumps(found))
         if not settings.json:
             print(results.format_table(printed))
-    if not settings.json and dataset.splits[on].fingerprint == facts["fingerprint"]:
+    if not settings.json and dataset.every_split[on].fingerprint == facts["fingerprint"]:
         print("note: the encoders were trained on these clips")
     return DONE
 
@@ -196,7 +196,7 @@ def _body(probe: _Probe, features: _FeaturesOf, settings: EvalSettings, dataset:
         "clips": settings.clips,
         "features": probe.kind,
         "settings": dataclasses.asdict(probe.settings),
-        "fit_fingerprint": None if probe.fit is None else dataset.splits[probe.fit].fingerprint,
+        "fit_fingerprint": None if probe.fit is None else dataset.every_split[probe.fit].fingerprint,
         "classes": dataset.classes,
         "note": dataset.note,
         "scores": scores,
@@ -225,7 +225,7 @@ def _fit_split(
         raise SettingsError(
             f"--fit_split {on}: is also the split to evaluate on; choose another with --on_split or --fit_split"
         )
-    if fit not in dataset.splits:
-        there = ", ".join(dataset.splits)
+    if fit not in dataset.every_split:
+        there = ", ".join(dataset.every_split)
         raise ShardError(f"{shards}: has no split {fit!r} to fit on; it has: {there}; see --fit_split")
     return fit

@@ -69,7 +69,7 @@ def head(
 
 def of_split(dataset: Dataset, name: str) -> dict[str, str]:
     """Arguments of `head` that identify the data of a split; selection and content may be empty."""
-    facts = dataset.splits[name]
+    facts = dataset.every_split[name]
     return {
         "on_split": name,
         "fingerprint": facts.fingerprint,

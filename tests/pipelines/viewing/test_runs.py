@@ -73,13 +73,6 @@ def test_results_of_trained_and_untrained_encoders_are_told_apart(tmp_path: Path
     assert found.results[0].scores == {"top1": 61.25, "top1_low": 58.0, "top1_high": 64.0}
 
 
-def test_results_elsewhere_count_too(tmp_path: Path) -> None:
-    folder = run(tmp_path / "run")
-    result(tmp_path / "eval/knn", untrained=False, top1=50.0)
-
-    assert len(runs.read(folder, results=[tmp_path / "eval"]).results) == 3
-
-
 def test_maps_and_bad_samples_are_those_of_the_folder(tmp_path: Path) -> None:
     folder = run(tmp_path / "run")
     (folder / "eval/cam").mkdir()

@@ -383,7 +383,9 @@ def test_the_sets_are_taken_or_those_of_the_run_that_goes_on(tmp_path: Path) -> 
         data_recipe="so packed",
     )
     facts = SimpleNamespace(fingerprint="of these")
-    split: Any = SimpleNamespace(name="train", dataset=SimpleNamespace(splits={"train": facts}, recipe="so packed"))
+    split: Any = SimpleNamespace(
+        name="train", dataset=SimpleNamespace(every_split={"train": facts}, recipe="so packed")
+    )
     place = Address(str(tmp_path))
     with pytest.raises(ShardError, match=r"compute them with: ks-shard stats .* --kind log_mel .*--bands 3"):
         view.complete(settings, place, split, {})
@@ -416,9 +418,10 @@ def test_the_sets_are_taken_or_those_of_the_run_that_goes_on(tmp_path: Path) -> 
 def test_a_set_that_does_not_suit_is_refused(its: tuple[Any, ...], complaint: str) -> None:
     side, *parts = its
     with pytest.raises(ShardError, match=complaint):
-        view.check(SimpleNamespace(frames={"short_side": side}, parts=parts), CRISSCROSS)
+        view.check(SimpleNamespace(modality="both", frames={"short_side": side}, parts=parts), CRISSCROSS)
     view.check(
-        SimpleNamespace(frames={"short_side": 128}, parts=(layout.FRAMES, layout.AUDIO, layout.META)), CRISSCROSS
+        SimpleNamespace(modality="both", frames={"short_side": 128}, parts=(layout.FRAMES, layout.AUDIO, layout.META)),
+        CRISSCROSS,
     )
 
 

@@ -347,7 +347,7 @@ FROM_SET = dataclasses.replace(TINY, n_fft=8, hop_seconds=0.1, audio_mean=(), au
 
 def split(fingerprint: str = "of these") -> Any:
     facts = SimpleNamespace(fingerprint=fingerprint)
-    return SimpleNamespace(name="train", dataset=SimpleNamespace(splits={"train": facts}, recipe="so packed"))
+    return SimpleNamespace(name="train", dataset=SimpleNamespace(every_split={"train": facts}, recipe="so packed"))
 
 
 @pytest.fixture
@@ -426,7 +426,9 @@ def test_those_of_other_settings_or_clips_are_refused(
 
 
 def dataset(side: Any = 256, *parts: str) -> Any:
-    return SimpleNamespace(frames={"short_side": side}, parts=parts or (layout.FRAMES, layout.AUDIO, layout.META))
+    return SimpleNamespace(
+        modality="both", frames={"short_side": side}, parts=parts or (layout.FRAMES, layout.AUDIO, layout.META)
+    )
 
 
 @pytest.mark.parametrize(

@@ -608,6 +608,22 @@ class TestCheck:
         with pytest.raises(ShardError, match=r"have no flac, which the view needs; .*ks-shard --audio flac$"):
             clip_and_mel.check(split.dataset, settings)
 
+    @pytest.mark.parametrize(
+        ("parts", "said"),
+        [
+            ((layout.META, layout.FRAMES), "the shards of .* have no sound, and the view needs picture and sound$"),
+            ((layout.META, layout.MEL, layout.AUDIO), "have no picture, and the view needs picture and sound$"),
+        ],
+    )
+    def test_a_set_of_one_modality_is_refused_in_one_sentence(
+        self, parts: tuple[str, ...], said: str, split: Split
+    ) -> None:
+        facts: dict[str, Any] = {"frames": {}} if layout.MEL in parts else {"mel": {}, "audio": {}}
+        one = dataclasses.replace(split.dataset, parts=parts, **facts)
+
+        with pytest.raises(ShardError, match=said):
+            clip_and_mel.check(one, Settings())
+
     def test_a_missing_part_is_named(self, split: Split) -> None:
         without = dataclasses.replace(split.dataset, parts=(layout.META, layout.FRAMES))
 

@@ -101,7 +101,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     with process_group.start(devices.pick_device(settings.device)) as world:
         told = {
             "checkpoint": str(encoders.checkpoint),
-            "clips": f"{dataset.splits[on].fingerprint} {on} {settings.clips}",
+            "clips": f"{dataset.every_split[on].fingerprint} {on} {settings.clips}",
         }
         consistency.check_equal(told)
         loading = Loading(workers=settings.workers, device=world.device)

@@ -102,7 +102,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
-    val, on = training.val_and_on(settings, dataset.splits, shards=shards)
+    val, on = training.val_and_on(settings, dataset.every_split, shards=shards)
     check_mel(settings.run, facts, dataset, shards=shards)
     name = selected_checkpoint(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
@@ -121,7 +121,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         init_from=first,
         seed=settings.seed,
     )
-    fingerprint = dataset.splits[settings.fit_split].fingerprint
+    fingerprint = dataset.every_split[settings.fit_split].fingerprint
     training.check_same(out, tuning, fingerprint=fingerprint, done="fine-tuned")
     code = pretrain.train(tuning, prog="ks-eval", to_stderr=settings.json)
     if code == STOPPED:
@@ -188,7 +188,7 @@ def _body(
         "samples": len(split),
         "clips": settings.clips,
         "vote": settings.vote,
-        "fit_fingerprint": dataset.splits[settings.fit_split].fingerprint,
+        "fit_fingerprint": dataset.every_split[settings.fit_split].fingerprint,
         "classes": dataset.classes,
         "note": dataset.note,
         "settings": {

@@ -174,7 +174,7 @@ def _asked(settings: Settings) -> _Asked:
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
-    val, on = training.val_and_on(settings, dataset.splits, shards=shards)
+    val, on = training.val_and_on(settings, dataset.every_split, shards=shards)
     check_mel(settings.run, facts, dataset, shards=shards)
     name = selected_checkpoint(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)
@@ -193,7 +193,7 @@ def _asked(settings: Settings) -> _Asked:
         seed=before.settings.seed if settings.seed is None else settings.seed,
         sync_bn="on",  # of the classifiers, so that results do not depend on the number of devices
     )
-    fit = dataset.splits[settings.fit_split]
+    fit = dataset.every_split[settings.fit_split]
     build.build_meta(tuning, Data(classes=len(dataset.labels), samples=fit.samples))
     training.check_same(out, tuning, fingerprint=fit.fingerprint, done="trained")
     return _Asked(
@@ -315,7 +315,7 @@ def _found(settings: Settings, its: _Asked, encoders: Encoders, hit_NLM: Mapping
         "samples": len(hit_NLM[its.on]),
         "clips": its.clips,
         "vote": settings.vote,
-        "fit_fingerprint": its.dataset.splits[settings.fit_split].fingerprint,
+        "fit_fingerprint": its.dataset.every_split[settings.fit_split].fingerprint,
         "classes": its.dataset.classes,
         "note": its.dataset.note,
         "settings": {"seed": tuned.seed, "optim": asdict(tuned.optim), "view": asdict(encoders.view_settings)},

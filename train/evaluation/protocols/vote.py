@@ -75,7 +75,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     encoders = load(settings.run, settings.checkpoint)
     votes.classifier_of(encoders)
     _check_classes(facts, dataset, shards=its.shards)
-    fingerprint = dataset.splits[on].fingerprint
+    fingerprint = dataset.every_split[on].fingerprint
     with process_group.start(devices.pick_device(settings.device)) as world:
         told = {"checkpoint": str(encoders.checkpoint), "clips": f"{fingerprint} {on} {settings.clips}"}
         consistency.check_equal(told)
