@@ -127,6 +127,17 @@ def test_crisscross_s_own_checkpoint_has_both_networks(here: Path) -> None:
     assert tops == {"video_projector", "video_encoder", "epoch"}
 
 
+def test_of_the_audio_network_s_file_nothing_else_is_taken(here: Path) -> None:
+    first, second = (with_numbers(CrissCross(), seed) for seed in (1, 2))
+    pictures, sounds = first.get_submodule("video_backbone"), second.get_submodule("audio_backbone")
+    torch.save({"model": first.state_dict()}, "one.pth.tar")
+    torch.save({"model": second.state_dict()}, "two.pth.tar")
+
+    assert converted("small_crisscross.yaml", "--weights=one.pth.tar", "--audio_weights=two.pth.tar") == 0
+
+    check_features(train.load("out"), pictures, sounds)
+
+
 def test_run_json_says_whose_weights_they_are_and_what_was_left_out(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
