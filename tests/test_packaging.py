@@ -297,6 +297,7 @@ VIOLATIONS = [
     (TRAINER, "train/models/backbones/r3d.py", "from ...methods import avcl"),
     (TRAINER, "train/data/loader.py", "from ..config import settings"),
     ("Evaluation, top to bottom", "train/evaluation/features.py", "from .protocols import sounds"),
+    ("Conversion, top to bottom", "train/conversion/limited.py", "from . import pickled"),
     ("Fetching, top to bottom", "pipelines/fetching/worker.py", "from . import driver"),
     ("Fetching, top to bottom", "pipelines/fetching/task.py", "from . import worker"),
     ("Fetching, top to bottom", "pipelines/fetching/list_plan.py", "from . import list_report"),

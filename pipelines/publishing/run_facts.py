@@ -124,6 +124,8 @@ def collect(run: Path, checkpoint: str) -> Published:
 
 def _facts(run: Path) -> dict[str, Any]:
     told = _read(run / "run.json", "give the --out folder of a ks-train run")
+    if "published" in told:
+        raise RunError(f"{run}: has weights of other authors, under their license; point to where they published them")
     facts: dict[str, Any] = {}
     for name in TEXTS:
         if not isinstance(value := told.get(name, None if name in TEXTS[:3] else ""), str):

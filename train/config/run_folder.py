@@ -28,6 +28,8 @@ MOST_BYTES = 1 << 20
 """Maximum size of run.json."""
 MOST_CLASSES, MOST_SAMPLES = 1 << 20, 1 << 40
 """Maximum values accepted from run.json."""
+ENCODERS = ("video", "audio")
+"""Modules of the encoders in every method."""
 MODEL = ("method", "backbone", "audio_backbone", "encoders", "view", "seed")
 """Settings that determine, with the options of the chosen modules, a run's model, initial weights and view."""
 
@@ -140,11 +142,26 @@ def _check_facts(document: Mapping[str, Any]) -> None:
             raise TypeError(f"run.json: {name} is not a string")
     if not isinstance(document.get("mel", {}), dict):
         raise TypeError("run.json: mel is not an object")
+    lacks = lacks_of(document)
+    if not all(isinstance(name, str) and name.isidentifier() and name not in ENCODERS for name in lacks):
+        raise ValueError("run.json: published: lacks are not names of modules besides the encoders")
     data = Data(**document["data"])
     for name, value in data._asdict().items():
         least, most = (1, MOST_CLASSES) if name == "classes" else (0, MOST_SAMPLES)
         if type(value) is not int or not least <= value <= most:
             raise ValueError(f"run.json: data: {name} {str(value)[:40]} is not an integer from {least} to {most}")
+
+
+def lacks_of(facts: Mapping[str, Any]) -> list[str]:
+    """Modules that converted weights of other authors lack (see `convert_weights`); empty for our own runs.
+
+    Raises TypeError for other kinds of values than a list of them.
+    """
+    published = facts.get("published", {})
+    lacks = published.get("lacks", []) if isinstance(published, dict) else None
+    if not isinstance(lacks, list):
+        raise TypeError("run.json: published: lacks is not a list")
+    return lacks
 
 
 def reopen(folder: Path) -> Parsed[TrainSettings]:
@@ -168,7 +185,9 @@ def model_only(parsed: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
 
 
 def shards_of(facts: Mapping[str, Any]) -> Address:
-    """Shards that a run was trained on; raises RunError for a URL, which is only opened if the user gives it."""
+    """Shards that a run was trained on; raises RunError for a URL, which is only opened if the user gives it, or for none."""
+    if not facts["shards"]:
+        raise RunError("the run has no shards of its own (its weights were converted); give those to use with --shards")
     shards = Address(str(facts["shards"]))
     if remote.is_url(shards):
         raise RunError(f"the run was trained on {shards}, a URL that is opened only if you give it with --shards")

@@ -14,7 +14,7 @@ import re
 import shutil
 import stat
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,21 @@ def save(
     Returns its path. Raises OSError if the disk is full or fails: then no part of it remains and all other checkpoints are
     intact. An existing checkpoint of the same step remains as `step-….old` until the new one is complete.
     """
+    path = save_tensors(folder, step, _files(model, optimizer), state=state)
+    tidy(folder, keep=keep, best=best)
+    return path
+
+
+def save_tensors(
+    folder: Path, step: int, all_files: Mapping[str, Mapping[str, Tensor]], *, state: Mapping[str, Any]
+) -> Path:
+    """Write `step-…` atomically, with the tensors of each of its files by name; returns its path and raises like `save`."""
     path = folder / _name(step)
     part, before = path.with_name(path.name + files.PART), path.with_name(path.name + OLD)
     files.make_folder(folder)
     tidy(folder)
     try:
-        _write(part, model, optimizer, {"schema": checkpoint_state.SCHEMA, "step": step, **state})
+        _write(part, all_files, {"schema": checkpoint_state.SCHEMA, "step": step, **state})
         if path.exists():  # the same step, saved again after resuming from an earlier one
             path.replace(before)
         part.replace(path)
@@ -68,7 +77,6 @@ def save(
             before.replace(path)
         raise
     files.sync_folder(folder)
-    tidy(folder, keep=keep, best=best)
     return path
 
 
@@ -89,21 +97,24 @@ def tidy(folder: Path, *, keep: int | None = None, best: int | None = None) -> N
             _drop(old)
 
 
-def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+def _files(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """Tensors of each file of a checkpoint."""
+    # Copies, because safetensors does not support shared tensors.
+    values = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
+    apart = {name: values.pop(name).cpu() for name in [*values] if name.startswith(replicated(model))}
+    all_files = {"model": values, "optimizer": _optimizer_tensors(model, optimizer)}
+    return all_files | ({"replicated": apart} if apart else {})
+
+
+def _write(part: Path, all_files: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
     """Write all files of a checkpoint and sync them to disk."""
     part.mkdir()
     told = part / "state.json"
     with files.named(told):
         told.write_text(json.dumps(state, indent=2) + "\n")
-    # Copies, because safetensors does not support shared tensors.
-    values = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
-    apart = {name: values.pop(name).cpu() for name in [*values] if name.startswith(replicated(model))}
-    all_files = {"model": values, "optimizer": _optimizer_tensors(model, optimizer)}
-    if apart:
-        all_files["replicated"] = apart
     needed = sum(each.nbytes for tensors in all_files.values() for each in tensors.values())
     for name, tensors in all_files.items():
-        _save_tensors(tensors, part / f"{name}.safetensors", needed=needed)
+        _save_file(tensors, part / f"{name}.safetensors", needed=needed)
         (part / f"{name}.safetensors").chmod(stat.S_IMODE(told.stat().st_mode))  # safetensors creates it with mode 0600
     for file in part.iterdir():
         with file.open("rb+") as written, files.named(file):
@@ -111,11 +122,11 @@ def _write(part: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     files.sync_folder(part)
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path, *, needed: int) -> None:
+def _save_file(tensors: Mapping[str, Tensor], path: Path, *, needed: int) -> None:
     """Save tensors; on failure raise the OSError behind safetensors' own error, with the bytes that the checkpoint needs."""
     with files.named(path, needed=needed):
         try:
-            save_file(tensors, path)
+            save_file(dict(tensors), path)
         except SafetensorError as error:
             if fault := _os_error(error, path):
                 raise fault from error
@@ -153,13 +164,13 @@ def find(folder: Path, name: str) -> Path:
     return path
 
 
-def check_shapes(path: Path, model: nn.Module) -> None:
-    """Raise RunError if a model on the meta device does not match the checkpoint. Reads only the header."""
+def check_shapes(path: Path, model: nn.Module, *, lacks: Collection[str] = ()) -> None:
+    """Raise RunError if a model on the meta device, without its modules `lacks`, does not match the checkpoint's header."""
     file = path / "model.safetensors"
     with _readable(file), safe_open(file, framework="pt") as found:
         there = {name: tuple(found.get_slice(name).get_shape()) for name in found.keys()}  # noqa: SIM118 - no mapping
-    apart = replicated(model)
-    own = {name: tuple(each.shape) for name, each in model.state_dict().items() if not name.startswith(apart)}
+    apart = (*replicated(model), *(f"{each}." for each in lacks))
+    own = {name: tuple(each.shape) for name, each in model.state_dict().items() if not f"{name}.".startswith(apart)}
     for name in sorted(own.keys() | there.keys()):
         if own.get(name) != there.get(name):
             raise RunError(
@@ -168,15 +179,17 @@ def check_shapes(path: Path, model: nn.Module) -> None:
             )
 
 
-def load_model(path: Path, model: nn.Module) -> None:
+def load_model(path: Path, model: nn.Module, *, lacks: Collection[str] = ()) -> None:
     """Load weights and buffers into a model; raises RunError if names or shapes differ.
 
-    Replicated buffers (banks, queues) are loaded only if the model has them; models built for evaluation do not.
+    Replicated buffers (banks, queues) are loaded only if the model has them; models built for evaluation do not. The modules
+    `lacks` keep their weights.
     """
     found = _tensors(path / "model.safetensors")
     if any(name.startswith(replicated(model)) for name in model.state_dict()):
         found |= _tensors(path / "replicated.safetensors")
     _check_encoders(path, found, model)
+    found |= {name: each for name, each in model.state_dict().items() if name.partition(".")[0] in lacks}
     try:
         model.load_state_dict(found)
     except RuntimeError as error:

@@ -131,6 +131,8 @@ class Encoders:
     """Checkpoint folder of the weights; None: initial weights."""
     own_mel: Mapping[str, Any]
     """Mel-spectrogram parameters recorded by the run; empty for older runs."""
+    lacks: tuple[str, ...] = ()
+    """Modules of the method that have no trained weights, because their authors published none."""
 
     @property
     def device(self) -> torch.device:
@@ -223,14 +225,13 @@ def check_claims(folder: Path, path: Path | None) -> None:
 
     Checked before the model is allocated: an untrusted run may claim any size.
     """
+    facts = run_folder.read_facts(folder)
     try:
-        outline = build.build_meta(
-            run_folder.model_of(folder), run_folder.data_for_evaluation(run_folder.read_facts(folder))
-        )
+        outline = build.build_meta(run_folder.model_of(folder), run_folder.data_for_evaluation(facts))
     except SettingsError as error:
         raise RunError(f"{folder}: its config.yaml describes an invalid model: {error}") from error
     if path is not None:
-        checkpoint.check_shapes(path, outline)
+        checkpoint.check_shapes(path, outline, lacks=run_folder.lacks_of(facts))
 
 
 def load(place: str | Path, name: str | None = "last") -> Encoders:
@@ -247,7 +248,7 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
         built = build.rebuild(folder)
     if path is not None:
         checkpoint_state.read_state(path)
-        checkpoint.load_model(path, built.method)
+        checkpoint.load_model(path, built.method, lacks=run_folder.lacks_of(facts))
     return Encoders(
         method=built.method.eval(),
         video=built.method.video,
@@ -257,6 +258,7 @@ def load(place: str | Path, name: str | None = "last") -> Encoders:
         shards=str(facts["shards"]),
         checkpoint=path,
         own_mel=facts.get("mel") or {},
+        lacks=() if path is None else tuple(run_folder.lacks_of(facts)),
     )
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinetics_sounds import stream
-from kinetics_sounds.errors import SettingsError, ShardError
+from kinetics_sounds.errors import RunError, SettingsError, ShardError
 
 from ..data.loader import Loading
 from ..distributed.process_group import World
@@ -38,8 +38,10 @@ def extract(
     """Extract features of every sample once, in evaluation mode, averaged over the clips.
 
     With a `world`, each rank processes a slice, and all ranks return all features. Raises ShardError if the split is empty or
-    the shard set does not suit the view, RunError for an unreadable sample or a lost rank.
+    the shard set does not suit the view, RunError for an unreadable sample, a lost rank, or embeddings without heads.
     """
+    if kind == "embedding" and "heads" in encoders.lacks:
+        raise RunError(f"{encoders.checkpoint}: has no projection heads, as none were published; use pooled features")
     if not len(split):
         raise ShardError(
             f"split {split.name!r} of the set of {split.dataset.classes} has no samples; "

@@ -34,7 +34,7 @@ def made(small: Argv, tmp_path: Path) -> Callable[..., TrainComponents]:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile looks at it itself
-@pytest.mark.parametrize("layer", ["conv5", "conv3"])
+@pytest.mark.parametrize("layer", ["conv3", pytest.param("conv5", marks=pytest.mark.slow_campaign)])
 def test_a_compiled_run_learns_what_the_same_run_learns(
     layer: str, small: Argv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

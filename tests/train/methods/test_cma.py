@@ -323,7 +323,7 @@ def killed_once_saved(argv: list[str]) -> None:
             shutil.rmtree(later)
 
 
-@pytest.mark.slow
+@pytest.mark.slow_campaign  # test_parity.py goes on in another world, and test_every_method.py after a kill, in make test
 def test_killed_in_avid_and_in_cma_it_goes_on_with_other_ranks_as_one_process_that_nobody_killed(
     small: Argv, tmp_path: Path
 ) -> None:

@@ -1,0 +1,1 @@
+"""Weights that the authors of a paper published, converted to ours."""
