@@ -325,11 +325,11 @@ def test_a_stopped_run_goes_on_where_it_was(whole: Copied, tmp_path: Path) -> No
     def start(_scratch: Path) -> object:
         return Inline(measured)
 
-    first = dataset_manifest.write(asked, start, workers=1, stop=stop)  # type: ignore[arg-type]
+    first = dataset_manifest.write(asked, start, workers=1, stop=stop)
     assert first is None
     assert not asked.path.exists()
     stop.left = 100
-    written = dataset_manifest.write(asked, start, workers=1, stop=stop)  # type: ignore[arg-type]
+    written = dataset_manifest.write(asked, start, workers=1, stop=stop)
 
     assert written is not None
     assert len(written.outcomes) == 10
