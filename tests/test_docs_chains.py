@@ -101,7 +101,7 @@ def test_k32_from_a_local_copy(data: Path, tmp_path: Path) -> None:
             "ks-build --status": (),
             "ks-shard --manifest": ("--workers=1",),
             "ks-train": (*SMALL, "--steps=4"),
-            "ks-train bench": (*SMALL, "--seconds=0.1"),
+            "ks-train bench": (*SMALL, "--batch=2", "--seconds=0.1"),
             "ks-eval": ("--workers=0", "--device=cpu", "--clips=2"),
             "ks-eval finetune": ("--workers=0", "--device=cpu", "--batch=4", "--epochs=1", "--clips=2"),
             "ks-view": ("--embed=1",),
