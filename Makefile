@@ -1,11 +1,12 @@
-# make install | demo | check | quick | test | test-full | test-yt-dlp. All of it lives in .venv; a second run installs nothing.
+# make install | demo | check | quick | test | test-full | test-yt-dlp | test-lowest | test-newest. All of it lives in .venv; a second run
+# installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 # Hundreds of the tests start processes: their modules are compiled once.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 4 --dist worksteal
 
-.PHONY: install libraries demo check quick test test-full test-yt-dlp clean
+.PHONY: install libraries demo check quick test test-full test-yt-dlp test-lowest test-newest clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -39,10 +40,13 @@ test: check libraries
 
 test-full: check libraries
 	$(PYTEST) -m "" --hypothesis-profile full
-	$(MAKE) test-yt-dlp
+	$(MAKE) test-yt-dlp test-lowest test-newest
 
 test-yt-dlp: $(STAMP)
 	$(BIN)/python benchmarks/yt_dlp_versions.py
+
+test-lowest test-newest: libraries
+	$(BIN)/python benchmarks/dependency_versions.py $(@:test-%=%)
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -3,7 +3,7 @@
 import contextlib
 import reprlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,24 @@ def has_setting(shape: Mapping[str, Any], name: str) -> bool:
 def check_bounds(text: str) -> None:
     """Raise ValueError for YAML that expands as it is read, without building anything."""
     depth = 0
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    for event in _events(text):
         place = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"{place}aliases (*{event.anchor}) are not supported; write it twice")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_CONFIG_DEPTH:
             raise ValueError(f"{place}nested deeper than {MOST_CONFIG_DEPTH}")
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """Parse YAML. PyYAML 6.0.4 looks ahead for up to 1000 levels and then refuses them: too deep for us too."""
+    try:
+        yield from yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        if "maximum nesting depth" not in str(error.problem):
+            raise
+        place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{place}nested deeper than {MOST_CONFIG_DEPTH}") from error
 
 
 def _check_shape(document: Mapping[Any, Any], shape: Mapping[str, Any], prefix: str) -> None:

@@ -125,7 +125,7 @@ class Ledger:
                     self._database.executescript(_SCHEMA)
                     _migrate(self._database)
                 self._word = _WORD if _is_new(self._database) else _WORD.replace("provisional", "NULL")
-            except sqlite3.DatabaseError:
+            except BaseException:
                 self._database.close()
                 raise
 

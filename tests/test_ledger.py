@@ -281,7 +281,7 @@ def test_nothing_that_was_said_is_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     told(path, GONE, OK, GONE)
 
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
         rows = database.execute("SELECT status FROM outcomes ORDER BY id").fetchall()
     database.close()
     assert rows == [("private",), ("ok",), ("private",)]
@@ -432,7 +432,7 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(data: bytes, tmp_pat
 def test_a_row_of_version_0_1_0_lacks_what_came_later(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     told(path, OK)
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
         for name in ADDED:
             database.execute(f"UPDATE outcomes SET media = json_remove(media, '$.{name}')")
     database.close()
@@ -459,7 +459,7 @@ def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
 def test_a_ledger_of_another_version_is_refused(change: str, tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     told(path, OK)
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute(change)
     database.close()
 

@@ -83,7 +83,7 @@ def _run(words: Sequence[str]) -> int:
     recipe = run_folder.recipe_name(parsed.configs[-1])
     authors = names.authors_of(parsed.settings.method, backbones_of(parsed.settings))
     out = settings.out or Path("runs", f"{recipe}_published")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists():
         raise SettingsError(f"--out {out}: is there already; give another folder")
     part = files.part_of(out)
     files.make_folder(out.parent)
@@ -130,11 +130,13 @@ def _converted(
     authors = names.authors_of(parsed.settings.method, backbones)
     tensors: dict[str, Tensor] = {}
     others: list[str] = []
-    for encoder, path in zip(names.ENCODERS, (settings.weights, settings.audio_weights), strict=True):
+    for encoder, path in zip(run_folder.ENCODERS, (settings.weights, settings.audio_weights), strict=True):
         if path is not None:
             found = pickled.read_weights(path, scratch)
-            tensors |= names.with_prefix(found.tensors, authors, encoder)
-            others += found.others
+            named = names.with_prefix(found.tensors, authors, encoder)
+            fitting = {name for name in named if encoder == "video" or name.startswith(authors.parts["audio."])}
+            tensors |= {name: named[name] for name in named if name in fitting}
+            others += [*found.others, *(name for name in named if name not in fitting)]
     try:
         converted = names.convert(tensors, model.state_dict(), authors, backbones)
     except RunError as error:

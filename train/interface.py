@@ -224,6 +224,10 @@ class View(Protocol):
         """
         ...
 
+    def single(self, settings: Any) -> Any:  # noqa: ANN401
+        """The settings with one view. Optional, for views that have more to change than `views`."""
+        ...
+
     def plain(self, settings: Any) -> Any:  # noqa: ANN401
         """The settings with one view and no color or sound augmentation, for probes such as ks-eval layerwise. Optional."""
         ...

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 from av.container import InputContainer
@@ -32,6 +32,8 @@ NO_SOUND_INDEX = ("avi",)
 
 MAX_FPS = 60
 """Maximum frame rate: higher ones are a container's mistake or a slow-motion camera; frames are dropped to reach it."""
+LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+"""So that a title that is not UTF-8 is no error; PyAV 19 has no such option and no such error."""
 STILL_SECONDS = 1.0
 """Maximum duration of a frame before the picture counts as missing (a slide show has one frame per second)."""
 
@@ -233,7 +235,8 @@ def _fault(path: Path, what: str, error: Exception) -> MediaError | OSError:
 
 
 def _open(path: Path) -> InputContainer:
-    return av.open(f"file:{path}", metadata_errors="replace", options=dict(OPEN_OPTIONS))
+    opened: InputContainer = av.open(f"file:{path}", options=dict(OPEN_OPTIONS), **LENIENT)
+    return opened
 
 
 def _best(container: InputContainer, kind: Literal["video", "audio"]) -> Stream | None:

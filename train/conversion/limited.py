@@ -1,7 +1,7 @@
 """Read an untrusted file in a process of its own, with limits on memory, CPU time, wall-clock time and written bytes.
 
-The answer is JSON, because the process is not trusted either. It runs as the same user: the limits bound what a file can use up;
-that nothing of the file is run is up to the function that reads it.
+The answer is JSON and no pickle, so the process cannot make its parent run anything. It runs as the same user: the limits bound
+what a file can use up; that nothing of the file is run is up to the function that reads it.
 """
 
 import json

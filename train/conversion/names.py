@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kinetics_sounds.errors import RunError, SettingsError
 
-ENCODERS = ("video", "audio")
+from ..config.run_folder import ENCODERS
+
 R2PLUS1D = {0: "spt_conv1", 1: "spt_bn1", 3: "tmp_conv1", 4: "tmp_bn1", 6: "spt_conv2", 7: "spt_bn2", 9: "tmp_conv2"}
 """Layers of a residual block of R(2+1)D, by our index."""
 PLAIN = {0: "conv1", 1: "bn1", 3: "conv2", 4: "bn2"}

@@ -43,12 +43,17 @@ class Found:
     """Names of all else, such as the optimizer."""
 
 
+def is_safe() -> bool:
+    """Whether the installed torch reads weights without running anything of the file."""
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= SAFE_TORCH
+
+
 def read_weights(path: Path, scratch: Path) -> Found:
     """Read a file of weights in a process with limits; `scratch` is an empty folder.
 
     Raises RunError for anything else than such a file, SettingsError for a torch that cannot read it safely.
     """
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
+    if not is_safe():
         raise SettingsError(
             f"torch {torch.__version__}: may run code of a file that it reads (CVE-2025-32434); install torch 2.6 or newer"
         )

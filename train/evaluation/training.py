@@ -81,7 +81,7 @@ def one_view(before: Parsed[TrainSettings], *, plain: bool = False) -> Any:  # n
     """
     module, view = view_of(before)
     if getattr(view, "views", 1) != 1:
-        view = replace(view, views=1)
+        view = module.single(view) if hasattr(module, "single") else replace(view, views=1)
     return module.plain(view) if plain and hasattr(module, "plain") else view
 
 

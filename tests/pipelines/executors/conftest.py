@@ -56,13 +56,13 @@ def kill_tree(pid: int) -> None:
                 each.kill()
 
 
-def wait_for(truth: Callable[[], object], *, seconds: float = 20) -> bool:
-    """Whether it becomes true in time."""
+def wait_for(truth: Callable[[], object], *, seconds: float = 20, pause: float = 0.05) -> bool:
+    """Whether it becomes true in time; it is asked again after each pause, in seconds."""
     deadline = time.monotonic() + seconds
     while not truth():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(pause)
     return True
 
 

@@ -1,5 +1,6 @@
 """How far a build is, told beside the process that builds."""
 
+import contextlib
 import dataclasses
 import json
 import socket
@@ -54,7 +55,7 @@ def out(tmp_path: Path) -> Path:
 
 def spread(out: Path, *, seconds: float) -> None:
     """Have the run begin so long ago, with its six replies evenly spread until now."""
-    with sqlite3.connect(out / "ledger.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(out / "ledger.sqlite")) as database, database:
         database.execute("UPDATE runs SET time = ?", (time.time() - seconds,))
         database.execute("UPDATE outcomes SET time = ? + ? * id / 6.0", (time.time() - seconds, seconds))
     database.close()
@@ -92,7 +93,7 @@ def test_it_is_told_while_a_build_holds_the_folder_and_changes_nothing(
 def test_a_build_whose_process_is_gone_has_no_rate(out: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    with sqlite3.connect(out / "ledger.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(out / "ledger.sqlite")) as database, database:
         database.execute("UPDATE runs SET process = ?", (gone.pid,))
     database.close()
 
@@ -109,7 +110,7 @@ def test_a_build_of_another_machine_is_told_with_its_name(out: Path, monkeypatch
 
 
 def test_a_ledger_from_before_runs_were_recorded_is_counted(out: Path) -> None:
-    with sqlite3.connect(out / "ledger.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(out / "ledger.sqlite")) as database, database:
         database.execute("DROP TABLE runs")
     database.close()
 

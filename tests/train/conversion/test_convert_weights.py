@@ -19,13 +19,14 @@ from kinetics_sounds.errors import RunError
 from kinetics_sounds.pipelines import publish
 from kinetics_sounds.train import convert_weights, evaluate, pretrain
 from kinetics_sounds.train.config.settings import backbones_of, read_settings
-from kinetics_sounds.train.conversion import names
+from kinetics_sounds.train.conversion import names, pickled
 from kinetics_sounds.train.engine import build
 from kinetics_sounds.train.evaluation.encoders import Encoders
 
 from ..conftest import write_set
 from .published import Avid, CrissCross, with_numbers
 
+pytestmark = pytest.mark.skipif(not pickled.is_safe(), reason="torch is too old to read weights safely, and refuses to")
 AVID = """
 base: cma_k400
 avid_r2plus1d: {width: 4}
@@ -125,6 +126,17 @@ def test_crisscross_s_own_checkpoint_has_both_networks(here: Path) -> None:
     told = json.loads(Path("out/run.json").read_text())["published"]
     tops = {name.partition(".")[0] for name in told["left_out"]}
     assert tops == {"video_projector", "video_encoder", "epoch"}
+
+
+def test_of_the_audio_network_s_file_nothing_else_is_taken(here: Path) -> None:
+    first, second = (with_numbers(CrissCross(), seed) for seed in (1, 2))
+    pictures, sounds = first.get_submodule("video_backbone"), second.get_submodule("audio_backbone")
+    torch.save({"model": first.state_dict()}, "one.pth.tar")
+    torch.save({"model": second.state_dict()}, "two.pth.tar")
+
+    assert converted("small_crisscross.yaml", "--weights=one.pth.tar", "--audio_weights=two.pth.tar") == 0
+
+    check_features(train.load("out"), pictures, sounds)
 
 
 def test_run_json_says_whose_weights_they_are_and_what_was_left_out(

@@ -153,9 +153,14 @@ def complete(settings: Settings, shards: Address, split: Split, before: Mapping[
     return dataclasses.replace(settings, audio_mean=mean, audio_std=std)
 
 
+def single(settings: Settings) -> Settings:
+    """Settings with one view per sample."""
+    return dataclasses.replace(settings, views=1, temporal="none")
+
+
 def plain(settings: Settings) -> Settings:
     """Settings for probes of frozen features: random clips, random crops and flips only."""
-    return dataclasses.replace(settings, views=1, temporal="none", video_augment="flip", audio_augment="")
+    return dataclasses.replace(single(settings), video_augment="flip", audio_augment="")
 
 
 def inputs(settings: Settings) -> Inputs:

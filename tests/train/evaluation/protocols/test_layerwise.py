@@ -1,6 +1,7 @@
 """ks-eval layerwise: what a plain loop learns, gone on with exactly, on any number of ranks, and honest about the best."""
 
 import csv
+import dataclasses
 import gc
 import json
 import os
@@ -20,8 +21,10 @@ from kinetics_sounds import stream
 from kinetics_sounds.stream import open_split
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder
+from kinetics_sounds.train.config.settings import read_settings
 from kinetics_sounds.train.data.views import clip_and_log_mel, clip_and_mel, clip_and_spectrogram
 from kinetics_sounds.train.engine import build
+from kinetics_sounds.train.evaluation import training
 from kinetics_sounds.train.evaluation.encoders import load
 from kinetics_sounds.train.evaluation.protocols.layerwise import METRICS, clip_logits, hits
 from kinetics_sounds.train.methods.layerwise import Layerwise
@@ -139,6 +142,16 @@ def test_the_view_that_trains_changes_no_colour_and_no_sound() -> None:
     assert clip_and_spectrogram.plain(avid) == clip_and_spectrogram.Settings(video_augment="flip", volume_jitter=0)
     crisscross = clip_and_log_mel.Settings(views=2, temporal="mild")
     assert clip_and_log_mel.plain(crisscross) == clip_and_log_mel.Settings(video_augment="flip", audio_augment="")
+
+
+def test_a_classifier_of_crisscross_s_run_sees_one_view_of_a_clip() -> None:
+    """Its two views are half a view apart, which one view cannot be."""
+    crisscross = read_settings(["--config=crisscross_k400"])
+    its = crisscross.groups["clip_and_log_mel"]
+
+    assert (its.views, its.temporal) == (2, "mild")
+    assert training.one_view(crisscross) == dataclasses.replace(its, views=1, temporal="none")
+    assert training.one_view(crisscross, plain=True) == clip_and_log_mel.plain(its)
 
 
 def test_votes_can_be_counted_by_hand() -> None:
