@@ -29,8 +29,8 @@ MODULES = {
 OPTIONS = {
     "ks-build": "classes clips clips_format clips_split annotations splits source out limit per_class executor workers "
     "min_coverage timeout retry attempts retry_wait patience check_bytes dry_run status json",
-    "ks-shard": "manifest out codec short_side quality fast_decode mel audio shard_bytes seed executor workers timeout "
-    "check_bytes verify verify_decode json",
+    "ks-shard": "manifest dataset folder modality out codec short_side quality fast_decode mel audio shard_bytes seed executor "
+    "workers timeout check_bytes verify verify_decode json",
     "ks-shard stats": "split kind window_seconds n_fft hop_seconds sample_rate frame_seconds bands epsilon workers cache "
     "cache_gb json",
     "ks-export ogm": "manifest shards out executor workers timeout check_bytes json audio sample_rate short_side",
