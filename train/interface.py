@@ -94,6 +94,8 @@ class Method(nn.Module):
     """Whether `forward` works on a split other than the training split."""
     follows_steps: bool = False
     """Whether anything besides the learning rate depends on `Data.steps`, for example a momentum schedule."""
+    reads: tuple[str, ...] = ("video", "audio")
+    """Modalities of a batch that it learns from."""
     INIT: tuple[str, ...] = ("video.", "audio.")
     """Prefixes of the weights that `--init_from` loads. The first two are the encoders and required."""
     NEEDS: tuple[str, ...] = ()

@@ -47,8 +47,8 @@ OPTIONS = {
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval retrieval": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval cam": "run checkpoint untrained shards on_split samples frames layer cache cache_gb device out json",
-    "ks-eval finetune": "run checkpoint untrained shards fit_split val_split on_split epochs batch optim gate clips vote seed "
-    "devices precision workers cache cache_gb device out json",
+    "ks-eval finetune": "run checkpoint untrained shards fit_split val_split on_split epochs clips_per_video batch optim gate "
+    "frames crop video_augment pool clips vote seed devices precision workers cache cache_gb device out json",
     "ks-eval layerwise": "run checkpoint untrained modality layers features shards fit_split val_split on_split epochs batch "
     "optim clips vote seed devices precision workers cache cache_gb device out json",
     "ks-eval cluster_head": "run checkpoint untrained shards on_split clips batch workers cache cache_gb device out json",

@@ -25,11 +25,15 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Per RGB channel, for pixels in [0, 1]."""
 
 
-def check_set(dataset: Dataset, parts: Sequence[str], *, side: int) -> None:
-    """Raise ShardError if a set has no picture or no sound, frames of less than `side` pixels, or lacks one of `parts`."""
-    for what, modality in (("picture", "video"), ("sound", "audio")):
-        if dataset.modality not in ("both", modality):
-            raise ShardError(f"the shards of {dataset.classes} have no {what}, and the view needs picture and sound")
+def check_set(dataset: Dataset, parts: Sequence[str], *, side: int, modality: str = "both") -> None:
+    """Raise ShardError if a set lacks the picture, the sound or one of `parts`, or has frames of less than `side` pixels.
+
+    With `modality` "video" the sound is not needed.
+    """
+    needed = {"both": "picture and sound", "video": "the picture"}[modality]
+    for what, its in (("picture", "video"), ("sound", "audio")):
+        if dataset.modality not in ("both", its) and modality in ("both", its):
+            raise ShardError(f"the shards of {dataset.classes} have no {what}, and the view needs {needed}")
     stored = dataset.frames.get("short_side")
     if type(stored) is not int:
         raise ShardError(
@@ -110,14 +114,14 @@ def clips_with_sounds(
     side: int,
     short_side: int,
     seconds: float,
-    hear: Callable[[int, int], Tensor],
+    hear: Callable[[int, int], Tensor] | None,
     decoder: str,
 ) -> dict[str, Tensor]:
     """Evenly spaced clips with the sound around each.
 
     `video` is uint8 (K, T, side, side, C): center crops of frames with this short side. `audio` is (K, ...): what `hear`
     returns for the first sample and the length of `seconds` of sound, centered on each clip and shifted to lie within the
-    track.
+    track. Without `hear` there is no audio.
     """
     meta, step = sample.meta, sampling.step_of(sample.meta.fps, rate)
     starts = sampling.uniform_starts(meta.num_frames, frames, clips, step=step)
@@ -126,6 +130,8 @@ def clips_with_sounds(
         return crops.short_side_resized(frames_THWC, short_side)
 
     video = centre_squares(sample, starts, frames, step=step, side=side, resize=resize, decoder=decoder)
+    if hear is None:
+        return {"video": video}
     nothing = np.random.default_rng(0)  # a single position is not random
     spans = [sampling.span(start, frames, fps=meta.fps, step=step) for start in starts]
     windows = [

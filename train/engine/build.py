@@ -129,7 +129,13 @@ def _build(parsed: Parsed[SomeSettings], data: Data) -> ModelBundle:
             model.check(view.inputs(view_settings))
     except ValueError as error:
         raise SettingsError(f"--{chosen.method}: {error}") from error
-    given = view.inputs(view_settings).views
+    inputs = view.inputs(view_settings)
+    if data.samples and (lacks := [name for name in model.reads if getattr(inputs, name) is None]):
+        raise SettingsError(
+            f"--{chosen.view}: gives no {' and no '.join(lacks)}, which --method {chosen.method} learns from; give shards that "
+            "have it, or a method of one modality (ks-eval finetune --supervised.modalities video)"
+        )
+    given = inputs.views
     if model.views != given:
         raise SettingsError(
             f"--{chosen.view}.views {given}: --method {chosen.method} compares {model.views} views of a sample; give "

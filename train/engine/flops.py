@@ -69,7 +69,8 @@ def step_flops(built: ModelBundle, data: Data, *, rows: int) -> int:
         )
         batch = Batch(video, audio, label=place % data.classes, place=place, row=place % max(data.samples, 1))
         # A step after the last one, so that nothing is cached that a real step would compute.
-        moment = Moment(seed=0, step=data.steps + 1, epoch=0)
+        step = data.steps + 1
+        moment = Moment(seed=0, step=step, epoch=step // max(1, data.steps_per_epoch))
         output = functional_call(built.method, tensors, (batch, moment))
         output.loss.backward()
     return int(counter.get_total_flops())

@@ -57,6 +57,10 @@ def train(
             f"--val_split {settings.val_split}: --method {settings.method} has no loss on clips that it was not trained on; "
             "leave --val_split out, or look at its features there with --probe_every"
         )
+    if settings.probe_every is not None and None in _inputs(components):
+        raise SettingsError(
+            "--probe_every: probes need picture and sound, and these shards or this view have one of them"
+        )
     facts = run_folder.facts(split, data, recipe=recipe, shards=shards, versions=resume.versions())
     invariants = resume.resume_invariants(parsed, facts)
     reached = resume.restore(out, parsed, invariants, components, world, facts=facts)
@@ -95,6 +99,13 @@ def train(
     collectives.barrier()  # wait until everything is saved: torchrun stops all ranks when one exits
     _print_summary(its, step, stop)
     return DONE if step == its.steps else STOPPED
+
+
+def _inputs(components: TrainComponents) -> tuple[object, object]:
+    """Shapes of the video and the audio that the view gives; None for none."""
+    built = components.bundle
+    given = built.view.inputs(built.view_settings)
+    return given.video, given.audio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Data that a run is evaluated on."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from kinetics_sounds.stream import Split
 from ..config import run_folder
 from ..config.settings import PLUGINS
 from ..data.dataset import Cached, open_split
+from .encoders import Encoders
 
 
 class EvalDataSettings(Cached, Protocol):
@@ -60,11 +62,23 @@ def open_eval_data(settings: EvalDataSettings) -> EvalData:
     return EvalData(facts, shards, dataset, on, open_split(settings, shards, on))
 
 
+def of_pictures(view_settings: Any, dataset: Dataset) -> Any:  # noqa: ANN401 - the view's own Settings
+    """Settings of a view without sound, if the set has pictures alone and the view can do without."""
+    if dataset.modality == "video" and hasattr(view_settings, "modality"):
+        return dataclasses.replace(view_settings, modality="video")
+    return view_settings
+
+
+def suited(encoders: Encoders, dataset: Dataset) -> Encoders:
+    """Encoders whose view reads what the set has: see `of_pictures`."""
+    return dataclasses.replace(encoders, view_settings=of_pictures(encoders.view_settings, dataset))
+
+
 def check_mel(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: Address) -> None:
     """Raise RunError if a run reads mel-spectrograms and the shard set made them with other parameters."""
     parsed = run_folder.model_of(run)
     name = parsed.settings.view
-    if not plugins.load(PLUGINS["view"], name).inputs(parsed.groups[name]).reads_mel:
+    if not plugins.load(PLUGINS["view"], name).inputs(of_pictures(parsed.groups[name], dataset)).reads_mel:
         return
     own = facts.get("mel") or dataset.mel
     if differ := [name for name in {**own, **dataset.mel} if own.get(name) != dataset.mel.get(name)]:

@@ -37,8 +37,9 @@ def extract(
 ) -> Features:
     """Extract features of every sample once, in evaluation mode, averaged over the clips.
 
-    With a `world`, each rank processes a slice, and all ranks return all features. Raises ShardError if the split is empty or
-    the shard set does not suit the view, RunError for an unreadable sample, a lost rank, or embeddings without heads.
+    Of pictures alone, audio features have no channels. With a `world`, each rank processes a slice, and all ranks return all
+    features. Raises ShardError if the split is empty or the shard set does not suit the view, RunError for an unreadable sample,
+    a lost rank, or embeddings without heads.
     """
     if kind == "embedding" and "heads" in encoders.lacks:
         raise RunError(f"{encoders.checkpoint}: has no projection heads, as none were published; use pooled features")
@@ -50,13 +51,15 @@ def extract(
 
     def pooled(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         inputs = encoders.view.augment(batch, encoders.view_settings)
-        sides = {"video": (encoders.video, inputs["video"]), "audio": (encoders.audio, inputs["audio"])}
         made = []
-        for modality, (encoder, side) in sides.items():
-            feature_BD = encode(encoder, side.flatten(0, 1), kind=kind)
+        for modality, encoder in (("video", encoders.video), ("audio", encoders.audio)):
+            if modality not in inputs:
+                made.append(torch.zeros(len(batch["label"]), 0))
+                continue
+            feature_BD = encode(encoder, inputs[modality].flatten(0, 1), kind=kind)
             if kind == "embedding":
                 feature_BD = encoders.method.embed(modality, feature_BD)
-            made.append(mean_over_clips(feature_BD, clips=side.shape[1]))
+            made.append(mean_over_clips(feature_BD, clips=inputs[modality].shape[1]))
         video_BD, audio_BD = made
         return video_BD, audio_BD
 

@@ -25,7 +25,7 @@ from ..distributed.process_group import World
 from ..probes import Features
 from . import results
 from .encoders import Encoders, load_selected
-from .eval_data import check_mel
+from .eval_data import check_mel, suited
 from .features import Kind, extract
 
 
@@ -101,7 +101,7 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         shards=shards,
     )
     check_mel(settings.run, facts, dataset, shards=shards)
-    encoders = load_selected(settings)
+    encoders = suited(load_selected(settings), dataset)
     probes = [
         _Probe(
             name=name,

@@ -18,6 +18,8 @@ from ..engine import checkpoint, resume
 
 HOW = frozenset(resume.FREE) - {"init_from", "val_split", "epochs", "steps"} | {"window"}
 """ks-train settings that may change when a protocol's training is resumed."""
+NONE = "none"
+"""Value of `val_split` for no selection."""
 SAME = ("epochs", "batch", "optim", "devices", "device", "precision", "cache", "cache_gb")
 """Settings that have the same name in ks-train."""
 
@@ -47,8 +49,8 @@ def val_and_on(settings: Splits, splits: Mapping[str, SplitFacts], *, shards: Ad
     Raises SettingsError if one is missing, empty, or the training split.
     """
     on = settings.on_split or run_folder.default_eval_split(splits) or "test"
-    spare = "val" in splits and "val" not in (on, settings.fit_split)
-    val = settings.val_split or ("val" if spare else None)
+    spare = "val" in splits and "val" not in (on, settings.fit_split) and settings.val_split != NONE
+    val = ("val" if spare else None) if settings.val_split in (None, NONE) else settings.val_split
     for option, name in (("on_split", on), ("val_split", val)):
         if name == settings.fit_split:
             raise SettingsError(f"--{option} {name}: is the training split (--fit_split); choose another")
@@ -83,6 +85,37 @@ def one_view(before: Parsed[TrainSettings], *, plain: bool = False) -> Any:  # n
     if getattr(view, "views", 1) != 1:
         view = module.single(view) if hasattr(module, "single") else replace(view, views=1)
     return module.plain(view) if plain and hasattr(module, "plain") else view
+
+
+def rescaled(view: Any, *, frames: int | None, crop: int | None, video_augment: str | None) -> Any:  # noqa: ANN401
+    """Settings of a view with other clips, None for its own; frames are resized in proportion to the crop.
+
+    Raises SettingsError for what the view does not have, or cannot be.
+    """
+    changes = {
+        name: value for name, value in (("frames", frames), ("video_augment", video_augment)) if value is not None
+    }
+    if crop is not None and hasattr(view, "crop"):
+        sides = [name for name in ("resize", "resize_height", "resize_width") if hasattr(view, name)]
+        changes |= {"crop": crop, **{name: round(getattr(view, name) * crop / view.crop) for name in sides}}
+    try:
+        return replace(view, **changes)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"--frames, --crop and --video_augment: the run's view cannot have these: {error}"
+        ) from error
+
+
+def pooled(groups: Mapping[str, Any], backbone: str, pool: str) -> dict[str, Any]:
+    """Options of modules with another pooling of a backbone's last maps; "run" for its own.
+
+    Raises SettingsError for a backbone that has a single pooling.
+    """
+    if pool == "run":
+        return dict(groups)
+    if not hasattr(groups[backbone], "pool"):
+        raise SettingsError(f"--pool {pool}: the backbone {backbone} has one way to pool; leave it out")
+    return {**groups, backbone: replace(groups[backbone], pool=pool)}
 
 
 def view_of(asked: Parsed[TrainSettings]) -> tuple[ModuleType, Any]:

@@ -78,10 +78,11 @@ def clip_logits(
 def _of_batch(encoders: Encoders, classifier: Classifier, batch: dict[str, Tensor], *, clips: int) -> Tensor:
     """Logits (B, K, C), one clip at a time to limit memory."""
     modalities = getattr(getattr(classifier, "settings", None), "modalities", "both")
-    logits, audio_BD, of_each = [], None, batch["audio"].shape[1] > 1
+    logits, audio_BD, of_each = [], None, "audio" in batch and batch["audio"].shape[1] > 1
     for clip in range(clips):
-        sound = batch["audio"][:, clip : clip + 1] if of_each else batch["audio"]
-        views = {"video": batch["video"][:, clip : clip + 1], "audio": sound}
+        views = {"video": batch["video"][:, clip : clip + 1]}
+        if "audio" in batch:
+            views["audio"] = batch["audio"][:, clip : clip + 1] if of_each else batch["audio"]
         sides = {name: each[:, 0] for name, each in encoders.view.augment(views, encoders.view_settings).items()}
         if (audio_BD is None or of_each) and modalities != "video":
             audio_BD = encoders.audio(sides["audio"])

@@ -60,6 +60,7 @@ class Layerwise(Method):
         if classes < 2:
             raise ValueError(f"nothing to classify: the shards have {classes} classes")
         self.settings = settings
+        self.reads = (settings.modality,)
         self.video = video.requires_grad_(requires_grad=False)
         self.audio = audio.requires_grad_(requires_grad=False)
         widths = layer_widths(getattr(self, settings.modality), settings.layer_names)

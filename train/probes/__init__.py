@@ -30,7 +30,7 @@ class Features:
     video_ND: Tensor
     """float32 (N, D)."""
     audio_ND: Tensor
-    """float32 (N, D); its D may differ from the video's."""
+    """float32 (N, D); its D may differ from the video's, and is 0 for pictures alone."""
     label_N: Tensor
     """int64 (N,)."""
     keys: tuple[str, ...]
@@ -56,10 +56,13 @@ class Features:
     def sides(self, *, unit: bool = False) -> Iterator[tuple[str, Tensor]]:
         """Yield the features to evaluate with the prefix of their metrics: both (no prefix), video and audio.
 
-        One at a time, to save memory.
+        One at a time, to save memory. Of pictures alone they are video's only.
         """
-        yield "", self.both(unit=unit)
+        if self.audio_ND.shape[1]:
+            yield "", self.both(unit=unit)
         yield "video_", F.normalize(self.video_ND) if unit else self.video_ND
+        if not self.audio_ND.shape[1]:
+            return
         yield "audio_", F.normalize(self.audio_ND) if unit else self.audio_ND
 
 

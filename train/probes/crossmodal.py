@@ -45,8 +45,10 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
 
     Keys are "video_to_audio_r1" (r5, r10, mrr, map), with bootstrap bounds "video_to_audio_r1_low" and
     "video_to_audio_r1_high", the same for "audio_to_video", and "r1_chance" etc. for both directions. Raises ValueError if the
-    modalities' widths differ.
+    modalities' widths differ, or there is one modality.
     """
+    if not on.audio_ND.shape[1]:
+        raise ValueError("pictures alone have no sounds to retrieve; give shards with picture and sound")
     if on.video_ND.shape != on.audio_ND.shape:
         raise ValueError(f"cosines need equal widths: video {on.video_ND.shape[1]}, audio {on.audio_ND.shape[1]}")
     ks = [k for k in settings.ks if k <= len(on.keys)]

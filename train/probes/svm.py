@@ -70,7 +70,7 @@ def evaluate(on: Features, fit: Features | None, settings: Settings) -> dict[str
         return decisions(trial, classes=classes, c=chosen[-1], iterations=settings.iterations)
 
     metrics = classify(on, fit, scorer)
-    strengths = {f"{prefix}c": c for prefix, c in zip(("", "video_", "audio_"), chosen, strict=True)}
+    strengths = {f"{prefix}c": c for prefix, c in zip((prefix for prefix, _ in on.sides()), chosen, strict=True)}
     return {**metrics, **strengths, "selected_on_test": float(settings.select == "test")}
 
 

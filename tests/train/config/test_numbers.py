@@ -28,6 +28,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "classifier": "mlp",
         "hidden": 512,
         "dropout": 0.7,
+        "feature_dropout": 0.0,
+        "head_epochs": 0,
         "amfm": dataclasses.asdict(AmfmSettings()),
     },
     "simclr": {"mode": "cross", "dim": 128, "layers": 2, "batch_norm": False, "temperature": 0.1},

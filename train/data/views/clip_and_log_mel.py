@@ -40,6 +40,8 @@ class Settings:
 
     views: int = 1
     """Random views per sample, each a clip and its sound, for methods that compare views."""
+    modality: Literal["both", "video"] = "both"
+    """video: no sound, for sets of pictures alone."""
     temporal: Literal["none", "mild", "medium", "extreme", "mixed"] = "none"
     """Temporal distance of two views (video and audio alike). none: same time; mild: half a view apart; medium: adjacent;
     extreme: half a track apart; mixed: independent."""
@@ -139,7 +141,9 @@ class Place:
 
 def check(dataset: Dataset, settings: Settings) -> None:
     """Raise ShardError if the stored frames are smaller than evaluation needs, or the sound is missing."""
-    shared.check_set(dataset, inputs(settings).parts, side=settings.resize + settings.resize % 2)
+    shared.check_set(
+        dataset, inputs(settings).parts, side=settings.resize + settings.resize % 2, modality=settings.modality
+    )
 
 
 def complete(settings: Settings, shards: Address, split: Split, before: Mapping[str, Any]) -> Settings:
@@ -147,7 +151,7 @@ def complete(settings: Settings, shards: Address, split: Split, before: Mapping[
 
     Raises ShardError if the shard set has no suitable statistics.
     """
-    if settings.audio_mean:
+    if settings.audio_mean or settings.modality == "video":
         return settings
     mean, std = statistics.of_set(settings.log_mel, shards, split, before)
     return dataclasses.replace(settings, audio_mean=mean, audio_std=std)
@@ -165,11 +169,12 @@ def plain(settings: Settings) -> Settings:
 
 def inputs(settings: Settings) -> Inputs:
     """Input shapes, and the stored parts needed."""
+    alone = settings.modality == "video"
     return Inputs(
         views=settings.views,
         video=(3, settings.frames, settings.crop, settings.crop),
-        audio=(settings.audio_channels, 1, settings.bands, settings.columns),
-        parts=(layout.AUDIO, layout.META),
+        audio=None if alone else (settings.audio_channels, 1, settings.bands, settings.columns),
+        parts=(layout.META,) if alone else (layout.AUDIO, layout.META),
         reads_mel=False,
     )
 
@@ -177,10 +182,9 @@ def inputs(settings: Settings) -> Inputs:
 def arrays(settings: Settings, clips: int | None = None) -> Arrays:
     """Shapes and dtypes of `train_view` and `val_view` of a sample, or of its `eval_views` with this number of clips."""
     views = clips or settings.views
-    found: Arrays = {
-        "video": ((views, settings.frames, settings.crop, settings.crop, 3), torch.uint8),
-        "audio": ((views, settings.bands, settings.columns), torch.float32),
-    }
+    found: Arrays = {"video": ((views, settings.frames, settings.crop, settings.crop, 3), torch.uint8)}
+    if settings.modality == "both":
+        found["audio"] = ((views, settings.bands, settings.columns), torch.float32)
     if clips is None and any(settings.augmentations):
         found["draws"] = ((views, draws_width(_changes(settings))), torch.float32)
     return found
@@ -205,7 +209,9 @@ def train_view(sample: Sample, settings: Settings, generator: np.random.Generato
         )
         (volume,) = find(VOLUME, modality="audio")
         gain = volume.draw(generator)[0] if VOLUME in shared.words(settings.audio_augment) else 1.0
-        found = {"video": video_THWC, "audio": _heard(sample, each.first, each.count, settings, gain=gain)}
+        found = {"video": video_THWC}
+        if settings.modality == "both":
+            found["audio"] = _heard(sample, each.first, each.count, settings, gain=gain)
         if chosen := _changes(settings):
             found["draws"] = draw_all(chosen, generator)
         made.append(found)
@@ -255,7 +261,7 @@ def _drawn(meta: Meta, settings: Settings, generator: np.random.Generator, *, le
     """First frame of a stretch of `length` clips, and first sample and count of an equally long stretch of sound."""
     fps, track, step = meta.fps, meta.audio_samples, sampling.step_of(meta.fps, settings.rate)
     frames, seconds = math.ceil(length * settings.frames), length * settings.window_seconds
-    if settings.first == "sound":
+    if settings.first == "sound" and settings.modality == "both":
         first, count = sampling.covering_window(0, track / SAMPLE_RATE, generator, seconds=seconds, track=track)
         begin = first / SAMPLE_RATE
         return (
@@ -295,28 +301,30 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
         side=settings.crop,
         short_side=settings.resize,
         seconds=settings.window_seconds,
-        hear=lambda first, count: _heard(sample, first, count, settings),
+        hear=None if settings.modality == "video" else lambda first, count: _heard(sample, first, count, settings),
         decoder=settings.decoder,
     )
 
 
 def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """Augment and normalize on the device: `video` float32 (B, V, C, T, H, W), `audio` float32 (B, A, C, 1, F, T).
+    """Augment and normalize on the device: `video` float32 (B, V, C, T, H, W), `audio` float32 (B, A, C, 1, F, T), if any.
 
     Raises SettingsError if there are no statistics to standardize the audio by.
     """
+    before, after, sound = settings.augmentations
+    widths = [draws_width(each) for each in (before, after, sound)]
+    draws = torch.split(arrays["draws"].flatten(0, 1), widths, dim=1) if "draws" in arrays else ()
+    video_BVCTHW = shared.in_unit_range(arrays["video"])
+    if draws:
+        video_BVCTHW = apply_all(before, video_BVCTHW.flatten(0, 1), draws[0]).view(video_BVCTHW.shape)
+    video_BVCTHW = shared.imagenet_normalised(video_BVCTHW)
+    if draws:
+        video_BVCTHW = apply_all(after, video_BVCTHW.flatten(0, 1), draws[1]).view(video_BVCTHW.shape)
+    if settings.modality == "video":
+        return {"video": video_BVCTHW}
     mean, std = settings.audio_mean, settings.audio_std
-    video_BVCTHW, audio_BAFT = shared.in_unit_range(arrays["video"]), arrays["audio"]
-    audio_BAFT = statistics.standardised(audio_BAFT, mean, std, view="clip_and_log_mel", bins_last=False)
-    if "draws" not in arrays:
-        video_BVCTHW = shared.imagenet_normalised(video_BVCTHW)
-    else:
-        before, after, sound = settings.augmentations
-        widths = [draws_width(each) for each in (before, after, sound)]
-        draws = torch.split(arrays["draws"].flatten(0, 1), widths, dim=1)
-        changed = apply_all(before, video_BVCTHW.flatten(0, 1), draws[0]).view(video_BVCTHW.shape)
-        normalised = shared.imagenet_normalised(changed)
-        video_BVCTHW = apply_all(after, normalised.flatten(0, 1), draws[1]).view(video_BVCTHW.shape)
+    audio_BAFT = statistics.standardised(arrays["audio"], mean, std, view="clip_and_log_mel", bins_last=False)
+    if draws:
         audio_BAFT = apply_all(sound, audio_BAFT.flatten(0, 1), draws[2]).view(audio_BAFT.shape)
     return {
         "video": video_BVCTHW,

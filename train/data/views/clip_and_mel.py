@@ -40,6 +40,8 @@ class Settings:
 
     views: int = 1
     """Random views per sample, each a clip and an audio crop, for methods that compare views."""
+    modality: Literal["both", "video"] = "both"
+    """video: no sound, for sets of pictures alone."""
     frames: int = 16
     """Frames per clip."""
     start: Literal["random", "gop"] = "random"
@@ -129,7 +131,8 @@ class Settings:
 
 def check(dataset: Dataset, settings: Settings) -> None:
     """Raise ShardError if the stored frames are smaller than the view needs, or a part is missing."""
-    check_set(dataset, inputs(settings).parts, side=min(settings.resize_height, settings.resize_width))
+    side = min(settings.resize_height, settings.resize_width)
+    check_set(dataset, inputs(settings).parts, side=side, modality=settings.modality)
 
 
 def plain(settings: Settings) -> Settings:
@@ -139,12 +142,13 @@ def plain(settings: Settings) -> Settings:
 
 def inputs(settings: Settings) -> Inputs:
     """Input shapes, and the stored parts needed."""
+    alone = settings.modality == "video"
     return Inputs(
         views=settings.views,
         video=(3, settings.frames, settings.crop, settings.crop),
-        audio=(settings.audio_channels, settings.steps, settings.mel_crop, settings.mel_crop),
-        parts=(settings.sound, layout.META),
-        reads_mel=settings.audio != "waveform",  # mel_window uses the shard set's parameters
+        audio=None if alone else (settings.audio_channels, settings.steps, settings.mel_crop, settings.mel_crop),
+        parts=(layout.META,) if alone else (settings.sound, layout.META),
+        reads_mel=settings.audio != "waveform" and not alone,  # mel_window uses the shard set's parameters
     )
 
 
@@ -153,10 +157,9 @@ def arrays(settings: Settings, clips: int | None = None) -> Arrays:
     video = (settings.frames, settings.crop, settings.crop, 3)
     image = (settings.mel_crop, settings.mel_crop)
     audio = (settings.steps, *image) if settings.audio == "waveform" else image
-    found: Arrays = {
-        "video": ((clips or settings.views, *video), torch.uint8),
-        "audio": ((1 if clips else settings.views, *audio), torch.float32),
-    }
+    found: Arrays = {"video": ((clips or settings.views, *video), torch.uint8)}
+    if settings.modality == "both":
+        found["audio"] = ((1 if clips else settings.views, *audio), torch.float32)
     if clips is None and (chosen := _changes(settings)):
         found["draws"] = ((settings.views, draws_width(chosen)), torch.float32)
     return found
@@ -185,7 +188,9 @@ def _random_view(sample: Sample, settings: Settings, generator: np.random.Genera
         changes=words(settings.video_augment),
         resize=lambda each: _resized(each, settings),
     )
-    found = {"video": video_THWC, "audio": _audio(sample, settings, generator)}
+    found = {"video": video_THWC}
+    if settings.modality == "both":
+        found["audio"] = _audio(sample, settings, generator)
     if chosen := _changes(settings):
         found["draws"] = draw_all(chosen, generator)
     return found
@@ -194,7 +199,7 @@ def _random_view(sample: Sample, settings: Settings, generator: np.random.Genera
 def val_view(sample: Sample, settings: Settings) -> dict[str, Tensor]:
     """Deterministic `train_view`: evenly spaced clips, center crops, and the same sound in each view."""
     found = eval_views(sample, settings, settings.views)
-    made = {"video": found["video"], "audio": found["audio"].expand(settings.views, *found["audio"].shape[1:])}
+    made = {name: each.expand(settings.views, *each.shape[1:]) for name, each in found.items()}
     if chosen := _changes(settings):
         made["draws"] = torch.zeros(settings.views, draws_width(chosen))
     return made
@@ -216,24 +221,26 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
         resize=lambda each: _resized(each, settings),
         decoder=settings.decoder,
     )
-    return {"video": video, "audio": _audio(sample, settings, None)[None]}
+    return {"video": video} | ({} if settings.modality == "video" else {"audio": _audio(sample, settings, None)[None]})
 
 
 def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """Augment on the device: float32 (B, V, C, T, H, W) `video` (from uint8 (B, V, T, H, W, 3)) and `audio`.
+    """Augment on the device: float32 (B, V, C, T, H, W) `video` (from uint8 (B, V, T, H, W, 3)) and `audio`, if any.
 
     Values are in [0, 1], a waveform in [-1, 1].
     """
+    video, sound = settings.augmentations
+    draws_RK = arrays["draws"].flatten(0, 1) if "draws" in arrays else None
     video_BVCTHW = in_unit_range(arrays["video"])
-    audio = arrays["audio"].flatten(0, 1)
-    if "draws" in arrays:
-        video, sound = settings.augmentations
-        draws_RK = arrays["draws"].flatten(0, 1)
-        changed = apply_all(video, video_BVCTHW.flatten(0, 1), draws_RK)
-        video_BVCTHW = changed.view(video_BVCTHW.shape)
-        audio = apply_all(sound, audio, draws_RK[:, draws_width(video) :], within=(0, 1))
+    if draws_RK is not None:
+        video_BVCTHW = apply_all(video, video_BVCTHW.flatten(0, 1), draws_RK).view(video_BVCTHW.shape)
     if settings.subtract_clip_mean:
         video_BVCTHW = video_BVCTHW - video_BVCTHW.mean(dim=3, keepdim=True)
+    if settings.modality == "video":
+        return {"video": video_BVCTHW}
+    audio = arrays["audio"].flatten(0, 1)
+    if draws_RK is not None:
+        audio = apply_all(sound, audio, draws_RK[:, draws_width(video) :], within=(0, 1))
     if settings.audio == "waveform":  # (B V, T, H, W)
         audio_BCTHW = audio[:, None]
     else:  # (B V, H, W)

@@ -38,6 +38,8 @@ class Settings:
 
     views: int = 1
     """Random views per sample, each a clip and its sound, for methods that compare views."""
+    modality: Literal["both", "video"] = "both"
+    """video: no sound, for sets of pictures alone."""
     frames: int = 8
     """Frames per clip."""
     rate: float = 16.0
@@ -105,7 +107,9 @@ class Settings:
 
 def check(dataset: Dataset, settings: Settings) -> None:
     """Raise ShardError if the stored frames are smaller than evaluation needs, or the sound is missing."""
-    shared.check_set(dataset, inputs(settings).parts, side=settings.eval_side + settings.eval_side % 2)
+    shared.check_set(
+        dataset, inputs(settings).parts, side=settings.eval_side + settings.eval_side % 2, modality=settings.modality
+    )
 
 
 def complete(settings: Settings, shards: Address, split: Split, before: Mapping[str, Any]) -> Settings:
@@ -113,7 +117,7 @@ def complete(settings: Settings, shards: Address, split: Split, before: Mapping[
 
     Raises ShardError if the shard set has no suitable statistics.
     """
-    if settings.audio_mean:
+    if settings.audio_mean or settings.modality == "video":
         return settings
     mean, std = statistics.of_set(settings.spectrogram, shards, split, before)
     return dataclasses.replace(settings, audio_mean=mean, audio_std=std)
@@ -126,11 +130,13 @@ def plain(settings: Settings) -> Settings:
 
 def inputs(settings: Settings) -> Inputs:
     """Input shapes, and the stored parts needed."""
+    audio = (settings.audio_channels, 1, settings.spectrogram.columns, settings.spectrogram.bins)
+    alone = settings.modality == "video"
     return Inputs(
         views=settings.views,
         video=(3, settings.frames, settings.crop, settings.crop),
-        audio=(settings.audio_channels, 1, settings.spectrogram.columns, settings.spectrogram.bins),
-        parts=(layout.AUDIO, layout.META),
+        audio=None if alone else audio,
+        parts=(layout.META,) if alone else (layout.AUDIO, layout.META),
         audio_time_first=True,
         reads_mel=False,
     )
@@ -139,10 +145,9 @@ def inputs(settings: Settings) -> Inputs:
 def arrays(settings: Settings, clips: int | None = None) -> Arrays:
     """Shapes and dtypes of `train_view` and `val_view` of a sample, or of its `eval_views` with this number of clips."""
     views, numbers = clips or settings.views, settings.spectrogram
-    found: Arrays = {
-        "video": ((views, settings.frames, settings.crop, settings.crop, 3), torch.uint8),
-        "audio": ((views, numbers.columns, numbers.bins), torch.float32),
-    }
+    found: Arrays = {"video": ((views, settings.frames, settings.crop, settings.crop, 3), torch.uint8)}
+    if settings.modality == "both":
+        found["audio"] = ((views, numbers.columns, numbers.bins), torch.float32)
     if clips is None and settings.augmentations:
         found["draws"] = ((settings.views, draws_width(settings.augmentations)), torch.float32)
     return found
@@ -168,7 +173,9 @@ def _random_view(sample: Sample, settings: Settings, generator: np.random.Genera
         least_area=settings.min_area,
     )
     gain = generator.uniform(1 - settings.volume_jitter, 1 + settings.volume_jitter)
-    found = {"video": video_THWC, "audio": _heard(sample, first, count, settings, gain=gain)}
+    found = {"video": video_THWC}
+    if settings.modality == "both":
+        found["audio"] = _heard(sample, first, count, settings, gain=gain)
     if chosen := settings.augmentations:
         found["draws"] = draw_all(chosen, generator)
     return found
@@ -177,11 +184,12 @@ def _random_view(sample: Sample, settings: Settings, generator: np.random.Genera
 def placed(sample: Sample, settings: Settings, generator: np.random.Generator) -> tuple[int, int, int]:
     """Draw a training clip's first stored frame, and first sample and length of its sound (docs/decisions/0017).
 
-    A track shorter than the window is taken whole. Near its ends, "paper" uses the nearest window within it.
+    A track shorter than the window is taken whole. Near its ends, "paper" uses the nearest window within it. Without sound, the
+    clip is anywhere.
     """
     meta, frames, seconds = sample.meta, settings.frames, settings.window_seconds
     fps, step, track = meta.fps, sampling.step_of(meta.fps, settings.rate), meta.audio_samples
-    if settings.offset == "code":
+    if settings.offset == "code" and settings.modality == "both":
         first, count = sampling.covering_window(0, track / SAMPLE_RATE, generator, seconds=seconds, track=track)
         begin = first / SAMPLE_RATE
         bounds = begin - OFFSET_SECONDS, begin + seconds + OFFSET_SECONDS
@@ -215,13 +223,13 @@ def eval_views(sample: Sample, settings: Settings, clips: int) -> dict[str, Tens
         side=settings.crop,
         short_side=settings.eval_side,
         seconds=settings.window_seconds,
-        hear=lambda first, count: _heard(sample, first, count, settings),
+        hear=None if settings.modality == "video" else lambda first, count: _heard(sample, first, count, settings),
         decoder=settings.decoder,
     )
 
 
 def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tensor]:
-    """Augment and normalize on the device: `video` float32 (B, V, C, T, H, W), `audio` float32 (B, A, C, 1, T, F).
+    """Augment and normalize on the device: `video` float32 (B, V, C, T, H, W), `audio` float32 (B, A, C, 1, T, F), if any.
 
     Raises SettingsError if there are no statistics to standardize the audio by.
     """
@@ -229,10 +237,13 @@ def augment(arrays: Mapping[str, Tensor], settings: Settings) -> dict[str, Tenso
     if "draws" in arrays:
         changed = apply_all(settings.augmentations, video_BVCTHW.flatten(0, 1), arrays["draws"].flatten(0, 1))
         video_BVCTHW = changed.view(video_BVCTHW.shape)
+    video_BVCTHW = shared.imagenet_normalised(video_BVCTHW)
+    if settings.modality == "video":
+        return {"video": video_BVCTHW}
     mean, std = settings.audio_mean, settings.audio_std
     audio_BATF = statistics.standardised(arrays["audio"], mean, std, view="clip_and_spectrogram")
     return {
-        "video": shared.imagenet_normalised(video_BVCTHW),
+        "video": video_BVCTHW,
         "audio": audio_BATF[:, :, None, None].expand(-1, -1, settings.audio_channels, 1, -1, -1),
     }
 

@@ -25,7 +25,7 @@ from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
 from ..encoders import check_claims, load, selected_checkpoint
-from ..eval_data import check_mel
+from ..eval_data import check_mel, of_pictures
 from ..votes import How
 
 
@@ -37,8 +37,11 @@ class Settings:
       ks-eval finetune --run runs/avcl_k32
       ks-eval finetune --run runs/avcl_k32 --untrained
       ks-eval finetune --run runs/avcl_k32 --epochs 50 --devices 8 --supervised.modalities video
+      ks-eval finetune --run runs/avid_k400 --shards data/ucf101/shards --fit_split fold1_train --on_split fold1_test
+        --supervised.modalities video --frames 32 --val_split none
 
-    The defaults are AVCL's. The best checkpoint on the validation split is evaluated. Run it again to resume after a kill.
+    The defaults are AVCL's; ks-eval --list has other papers' as protocols. The best checkpoint on the validation split is
+    evaluated. Run it again to resume after a kill.
 
     exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
@@ -58,17 +61,27 @@ class Settings:
     fit_split: str = "train"
     """Split to train on."""
     val_split: str | None = None
-    """Split to select the checkpoint on. Default: val, unless it is evaluated on or missing; then the last one is used."""
+    """Split to select the checkpoint on, or none for the last checkpoint. Default: val, unless it is evaluated on or missing."""
     on_split: str | None = None
     """Split to evaluate on. Default: test, else val."""
     epochs: int = 150
-    """Number of epochs."""
+    """Number of epochs; see --supervised.head_epochs for those of the classifier alone."""
+    clips_per_video: int = 1
+    """Passes through the training split per epoch, each with random clips (10 in AVID and CrissCross, 25 for HMDB51 in AVID)."""
     batch: int = 16
     """Global batch size: samples per step over all devices."""
     optim: Optim = field(default_factory=lambda: Optim(weight_decay=5e-3))
     """Optimizer and learning-rate schedule."""
     gate: Literal["auto", "on", "off"] = "auto"
     """AMFM before the classifier. auto: if the AVCL run has it in pretraining, or requests it for fine-tuning."""
+    frames: int | None = None
+    """Frames per clip. Default: the run's."""
+    crop: int | None = None
+    """Side of the square crop in pixels; frames are resized in proportion. Default: the run's."""
+    video_augment: str | None = None
+    """Comma-separated video augmentations in training. Default: the run's."""
+    pool: Literal["run", "max", "mean"] = "run"
+    """Pooling of the video encoder's last maps, for backbones that have the choice; run: the run's own."""
     clips: int = 10
     """Evenly spaced clips per video that vote."""
     vote: How = "logit"
@@ -98,7 +111,7 @@ DEFAULTS = Settings(run=Path())
 def evaluate(parsed: Parsed[Settings]) -> int:
     """Fine-tune and evaluate; return the exit code. Raises StoppedError after a signal and a save."""
     settings, classifier = parsed.settings, parsed.groups["supervised"]
-    at_least(settings, epochs=1, batch=2, clips=1, seed=0, devices=1, workers=0)
+    at_least(settings, epochs=1, clips_per_video=1, batch=2, clips=1, seed=0, devices=1, workers=0)
     facts = run_folder.read_facts(settings.run)
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
@@ -113,10 +126,11 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         settings,
         before,
         "supervised",
-        _groups(settings, classifier, before),
+        _groups(settings, classifier, before, dataset),
         shards=shards,
         out=out,
         train_split=settings.fit_split,
+        clips_per_video=settings.clips_per_video,
         val_split=val,
         init_from=first,
         seed=settings.seed,
@@ -145,10 +159,16 @@ def by_default(before: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
     return training.of_run(DEFAULTS, before, "supervised", groups, train_split=DEFAULTS.fit_split)
 
 
-def _groups(settings: Settings, classifier: supervised.Settings, before: Parsed[TrainSettings]) -> dict[str, Any]:
-    """Module options of a run for fine-tuning; raises SettingsError if invalid."""
-    own = _classifier(settings, classifier, before)
-    return {**before.groups, before.settings.view: training.one_view(before), "supervised": own}
+def _groups(
+    settings: Settings, classifier: supervised.Settings, before: Parsed[TrainSettings], dataset: Dataset | None = None
+) -> dict[str, Any]:
+    """Module options of a run for fine-tuning on a set; raises SettingsError if invalid."""
+    view = training.rescaled(
+        training.one_view(before), frames=settings.frames, crop=settings.crop, video_augment=settings.video_augment
+    )
+    view = view if dataset is None else of_pictures(view, dataset)
+    groups = training.pooled(before.groups, before.settings.backbone, settings.pool)
+    return {**groups, before.settings.view: view, "supervised": _classifier(settings, classifier, before)}
 
 
 def _classifier(
@@ -184,6 +204,7 @@ def _body(
         "tuned": None if encoders.checkpoint is None else encoders.checkpoint.name,
         "best_on": val,
         "epochs": settings.epochs,
+        "clips_per_video": settings.clips_per_video,
         "fit_split": settings.fit_split,
         "samples": len(split),
         "clips": settings.clips,
@@ -195,9 +216,11 @@ def _body(
             "seed": tuned.settings.seed,
             "optim": asdict(tuned.settings.optim),
             **asdict(tuned.groups["supervised"]),
+            "view": asdict(encoders.view_settings),
         },
         "scores": {
             **votes.accuracies(votes.vote(logit_NKC, settings.vote), label_N),
+            **votes.clip_accuracies(logit_NKC, label_N),
             "selected_on_test": float(on == val),
         },
     }

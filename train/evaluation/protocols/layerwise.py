@@ -35,7 +35,7 @@ from ...optim.optimizer import Optim
 from ...probes import bounded, topk_hits
 from .. import results, training
 from ..encoders import Encoders, check_claims, load, selected_checkpoint
-from ..eval_data import check_mel
+from ..eval_data import check_mel, of_pictures
 from ..split_pass import over_split
 from ..votes import How, vote
 
@@ -185,7 +185,7 @@ def _asked(settings: Settings) -> _Asked:
         settings,
         before,
         "layerwise",
-        _groups(settings, before),
+        _groups(settings, before, dataset),
         shards=shards,
         out=out,
         train_split=settings.fit_split,
@@ -214,13 +214,15 @@ def by_default(before: Parsed[TrainSettings]) -> Parsed[TrainSettings]:
     return training.of_run(DEFAULTS, before, "layerwise", _groups(DEFAULTS, before), train_split=DEFAULTS.fit_split)
 
 
-def _groups(settings: Settings, before: Parsed[TrainSettings]) -> dict[str, Any]:
+def _groups(settings: Settings, before: Parsed[TrainSettings], dataset: Dataset | None = None) -> dict[str, Any]:
     """Module options of a run for training the classifiers; raises SettingsError if invalid."""
     try:
         options = layerwise.Settings(modality=settings.modality, layers=settings.layers, features=settings.features)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    return {**before.groups, before.settings.view: training.one_view(before, plain=True), "layerwise": options}
+    view = training.one_view(before, plain=True)
+    view = view if dataset is None else of_pictures(view, dataset)
+    return {**before.groups, before.settings.view: view, "layerwise": options}
 
 
 def _clips(settings: Settings, tuning: Parsed[TrainSettings]) -> int:
@@ -264,7 +266,7 @@ def clip_logits(encoders: Encoders, arrays: Mapping[str, Tensor], modality: str)
     method = cast("layerwise.Layerwise", encoders.method)
     logits = []
     for clip in range(arrays[modality].shape[1]):
-        first = {name: clip if name == modality else 0 for name in ("video", "audio")}
+        first = {name: clip if name == modality else 0 for name in ("video", "audio") if name in arrays}
         views = {name: arrays[name][:, place : place + 1] for name, place in first.items()}
         inputs = encoders.view.augment(views, encoders.view_settings)
         logits.append(method.layer_logits(inputs[modality][:, 0]))
