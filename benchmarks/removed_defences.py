@@ -1167,8 +1167,8 @@ DEFENCES: tuple[Defence, ...] = (
         RUNS,
         "a torch whose weights-only loading can be made to run code reads no weights",
         "train/conversion/pickled.py",
-        "< SAFE_TORCH:",
-        "< (2, 0):",
+        ">= SAFE_TORCH",
+        ">= (2, 0)",
         "tests/train/conversion/test_pickled.py::test_a_torch_whose_weights_only_is_not_safe_is_not_used",
     ),
     Defence(

@@ -137,7 +137,8 @@ def parse(
                 raise _refusal(configs, f"{name}: {chosen[name]!r} is not a list of texts", prog)
             chosen[name] = tuple(map(typing.get_args(hint)[0], chosen[name]))
     for name, valid in modules:
-        _check_choice(chosen[name], valid, option=name)
+        if chosen[name] is not None:
+            _check_choice(chosen[name], valid, option=name)
     made = {name: _with_tuples(values[name]) for name in groups or {}}
     return Parsed(kind(**chosen), made, tuple(configs))
 

@@ -21,7 +21,18 @@ from kinetics_sounds.shards import index, layout
 
 from . import executors
 from .attempts import RetryOnce
-from .packing import driver, encode_sample, facts, resume, stats, upload, verify
+from .packing import (
+    dataset_manifest,
+    datasets,
+    driver,
+    encode_sample,
+    facts,
+    measure_file,
+    resume,
+    stats,
+    upload,
+    verify,
+)
 from .packing import job as packing_job
 from .packing.encode_sample import Packing, Task
 from .packing.job import Job, Made, clip_order
@@ -35,18 +46,25 @@ class ShardSettings:
       ks-shard
       ks-shard --manifest data/k32/manifest.parquet --out /shared/k32 --workers 16
       ks-shard --short_side 256 --codec jpeg --audio none
+      ks-shard --dataset ucf101 --folder /data/UCF101 --short_side 256
       ks-shard --out s3://bucket/k32 --executor slurm --slurm.partition cpu --workers 32
       ks-shard --check_bytes
       ks-shard --verify data/k32/shards --verify_decode
       ks-shard stats data/k32/shards
 
-    exit code: 0 all ok clips packed, or all samples valid; 1 done, some are not; 2 usage error, no set to verify, or a clip that
-    differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
+    exit code: 0 all ok clips packed, or all samples valid; 1 done, some are not, or files of a data set are missing or broken; 2
+    usage error, no set to verify, or a clip that differs from the manifest; 3 stopped, run again; 4 a bug, or a failing disk.
     """
 
     manifest: Path | None = None
     """manifest.parquet of a build, or a filtered copy beside it (Parquet, or CSV named *.csv). Default: the only one under
-    data/."""
+    data/. With --dataset: the one to write, by default data/NAME/manifest.parquet."""
+    dataset: str | None = field(default=None, metadata={"package": datasets.__name__})
+    """Pack a data set with lists of its own, from --folder. In a set with folds, fold1_train and fold1_test name splits."""
+    folder: Path | None = None
+    """Folder of --dataset as it ships: its files and its lists. It is only read."""
+    modality: Literal["both", "video", "audio"] | None = None
+    """What to pack of --dataset's files; those without are left out. Default: what the papers use, such as video of ucf101."""
     out: Address | None = None
     """Output folder, or a URL (s3://, gs://, http://, hf://datasets/USER/NAME) to upload to once all shards are written and
     verified. Default, and local folder of an upload: shards, beside the manifest. A missing Hub repository is created,
@@ -97,9 +115,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_subcommand("ks-shard", words, ["stats"])
         parsed = parse(ShardSettings, words, prog="ks-shard", groups=executors.options())
         _check(parsed.settings, parsed.groups)
-        return shard(parsed.settings, parsed.groups) if parsed.settings.verify is None else _verify(parsed.settings)
+        if parsed.settings.verify is not None:
+            return _verify(parsed.settings)
+        return (_shard_dataset if parsed.settings.dataset else shard)(parsed.settings, parsed.groups)
 
     return command("ks-shard", run)
+
+
+def _shard_dataset(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
+    """Write the manifest of a data set and pack it; returns the exit code."""
+    name = str(settings.dataset)
+    path = settings.manifest or Path("data", name, "manifest.parquet")
+    asked = dataset_manifest.Asked(
+        name=name,
+        folder=settings.folder or Path(),
+        path=path,
+        modality=settings.modality,
+        check_bytes=settings.check_bytes,
+        timeout_seconds=settings.timeout,
+    )
+
+    def start(scratch: Path) -> dataset_manifest.Pool:
+        own = groups.get(settings.executor)
+        return executors.start(
+            settings.executor, measure_file.attempt, workers=settings.workers, folder=scratch, chosen=own
+        )
+
+    with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
+        written = dataset_manifest.write(asked, start, workers=settings.workers, stop=stop)
+    if written is None:
+        print(f"stopped by {stop} while files were measured; run the same command again to resume", file=sys.stderr)
+        return STOPPED
+    for line in written.lines():
+        print(line, file=sys.stderr)
+    code = shard(dataclasses.replace(settings, manifest=path), groups)
+    return SOME_FAILED if code == DONE and written.lost else code
 
 
 def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
@@ -143,8 +193,11 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
     counts = {split: dataclasses.asdict(each) for split, each in dataset.every_split.items()}
     text = "\n".join(f"{split}: {each['samples']} samples in {each['shards']} shards" for split, each in counts.items())
     place = remote.join(job.url, layout.DATASET) if job.url else job.out / layout.DATASET
-    following = f"next: ks-train --shards {shlex.quote(str(job.url or job.out))}"
-    print(json.dumps(counts) if settings.json else f"{text}\ndataset: {place}\n{following}")
+    # No view reads a picture or a sound alone, so no training begins with such a set.
+    following = (
+        f"\nnext: ks-train --shards {shlex.quote(str(job.url or job.out))}" if dataset.modality == "both" else ""
+    )
+    print(json.dumps(counts) if settings.json else f"{text}\ndataset: {place}{following}")
     return SOME_FAILED if any(each.left for each in dataset.splits.values()) else DONE
 
 
@@ -254,6 +307,14 @@ def _check(settings: ShardSettings, groups: Mapping[str, Any]) -> None:
         raise SettingsError(f"--quality {settings.quality}: must be from 1 to 100")
     if settings.quality != encode.Encoding().quality and settings.codec != "jpeg":
         raise SettingsError(f"--quality {settings.quality}: only applies to JPEGs; add --codec jpeg, or leave it out")
+    if (settings.dataset is None) != (settings.folder is None):
+        raise SettingsError(
+            "--dataset and --folder: are needed together: the name of the data set, and its folder as it ships"
+        )
+    if settings.modality is not None and settings.dataset is None:
+        raise SettingsError("--modality: only applies to a data set; add --dataset, or leave it out")
+    if settings.dataset is not None and settings.verify is not None:
+        raise SettingsError("--dataset: packs, and --verify packs nothing; leave one of them out")
     if settings.verify_decode and settings.verify is None:
         raise SettingsError("--verify_decode: requires --verify; add --verify SHARDS, or leave it out")
     if settings.check_bytes and settings.verify is not None:

@@ -21,6 +21,10 @@ STILL_DB = -60
 """Frames with a lower mean difference count as the same picture: a quarter of a grey level."""
 STILL_AFTER_SECONDS = 0.5
 """Time without change after which a picture counts as still, in seconds."""
+SILENT_DB = -60.0
+"""Level in dBFS below which audio counts as silent: below any room or microphone noise."""
+STILL_SHARE = 0.75
+"""Fraction of the time without change from which a picture counts as still; the rest are the encoder's changes at keyframes."""
 CANCELLED_DB = 20.0
 """If the mono mix is more than this many decibels below the loudest channel, channels cancel out and that channel is used
 instead."""
@@ -166,6 +170,16 @@ def misplaced(measured: Measured, *, seconds: float) -> str:
     if last > seconds + LONGER_SECONDS:
         return f"it ends at {last:.2f} s, after the {seconds:g} s requested"
     return ""
+
+
+def silent(measured: Measured) -> bool:
+    """Whether the clip is silent."""
+    return measured.audio_rms_db < SILENT_DB
+
+
+def still(measured: Measured) -> bool:
+    """Whether the picture does not change."""
+    return measured.still_seconds >= STILL_SHARE * (measured.video.last_seconds - measured.video.first_seconds)
 
 
 def stills(stream: Any) -> Any:  # noqa: ANN401 - ffmpeg-python is untyped

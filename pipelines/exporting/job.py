@@ -142,6 +142,8 @@ def _of_shards(layout: str, settings: layouts.CommonSettings) -> Job:
     if not layouts.load(layout).SHARDS:
         raise SettingsError(f"--shards: {layout} needs whole clips, which shards do not contain; give --manifest")
     dataset = index.read_dataset(folder)
+    if dataset.modality != "both" or dataset.folds:
+        raise SettingsError(f"--shards {folder}: is a data set ({dataset.classes}); only builds can be exported")
     if parts.FRAMES not in dataset.parts:
         raise SettingsError(
             f"--shards {folder}: contains single JPEGs (--codec jpeg); give shards of --codec h264, or --manifest"

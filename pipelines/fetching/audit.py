@@ -3,11 +3,6 @@
 from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.media.measure import Measured, misplaced
 
-SILENT_DB = -60.0
-"""Level in dBFS below which audio counts as silent: below any room or microphone noise."""
-STILL_SHARE = 0.75
-"""Fraction of the time without change from which a picture counts as still; the rest are the encoder's changes at keyframes."""
-
 
 def audit(clip: Clip, measured: Measured, *, min_coverage: float) -> tuple[Status, str]:
     """Ok if picture and audio start together, each covers `min_coverage` of the span, and both decode; else why not.
@@ -28,13 +23,3 @@ def audit(clip: Clip, measured: Measured, *, min_coverage: float) -> tuple[Statu
             f"{measured.decode_errors} decoding errors, {measured.damaged_share:.0%} of picture or sound",
         )
     return Status.OK, ""
-
-
-def silent(measured: Measured) -> bool:
-    """Whether the clip is silent."""
-    return measured.audio_rms_db < SILENT_DB
-
-
-def still(measured: Measured) -> bool:
-    """Whether the picture does not change."""
-    return measured.still_seconds >= STILL_SHARE * (measured.video.last_seconds - measured.video.first_seconds)

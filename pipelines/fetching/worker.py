@@ -14,9 +14,10 @@ from kinetics_sounds import __version__, files, sources
 from kinetics_sounds.clip import FetchResult, Kind, Media, Outcome, Status, label_folder
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.media import ffmpeg
+from kinetics_sounds.media.measure import silent, still
 from kinetics_sounds.sources import PartError, TarSource
 
-from .audit import audit, silent, still
+from .audit import audit
 from .task import ClipDone, ClipTask, PartDone, PartTask
 from .trim import Trimmed, to_span, unless_shared
 

@@ -249,6 +249,8 @@ def _check(dataset: Dataset, split: str, place: Address) -> None:
     """Raise ShardError if the split has no samples or no audio."""
     if split not in dataset.every_split:
         raise ShardError(f"{place}: has no split {split!r}; it has: {', '.join(dataset.every_split) or 'none'}")
+    if dataset.modality == "video":
+        raise ShardError(f"{place}: has no sound, which the statistics are of")
     if layout.AUDIO not in dataset.parts:
         raise ShardError(f"{place}: has no {layout.AUDIO}; make the set again with ks-shard --audio flac")
     if not dataset.every_split[split].samples:

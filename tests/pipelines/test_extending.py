@@ -1,5 +1,6 @@
-"""What docs/extending.md says of sources, executors and layouts, done as it says."""
+"""What docs/extending.md says of sources, executors, layouts and data sets, done as it says."""
 
+import shutil
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kinetics_sounds import manifest
+from kinetics_sounds import manifest, stream
 from kinetics_sounds.clip import Outcome
 from kinetics_sounds.pipelines import build, export, shard
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SOURCE, EXECUTOR = "kinetics_sounds/sources/table.py", "pipelines/executors/debug.py"
 LAYOUT = "pipelines/layouts/wavs.py"
+DATASET = "pipelines/packing/datasets/class_folders.py"
 Build = Callable[..., tuple[Outcome, ...]]
 
 
@@ -84,9 +86,28 @@ def test_a_layout_is_found_by_its_name(
         assert (sound.getframerate(), sound.getnframes()) == (8000, 16_000)
 
 
+def test_a_data_set_is_packed_by_its_name(
+    folder: "Folder", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inline(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for place in ("train/humming/a.mp4", "train/singing/b.mp4", "test/humming/c.mp4"):
+        (tmp_path / "set" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder.videos / "mute_000000_000002.mp4", tmp_path / "set" / place)
+
+    with installed(DATASET, tmp_path):
+        assert shard.main(["--dataset=class_folders", "--folder=set", "--short_side=32"]) == 0
+
+    assert "train: 2 samples in 1 shards\ntest: 1 samples in 1 shards" in capsys.readouterr().out
+    split = stream.open_split("data/class_folders/shards", "train")
+    assert {split.key(number) for number in range(2)} == {"a", "b"}
+    assert split.dataset.labels == ("humming", "singing")
+
+
 def test_every_example_is_used_by_a_test() -> None:
     assert {path for path in EXAMPLES if path.startswith(("kinetics_sounds/sources", "pipelines"))} == {
         SOURCE,
         EXECUTOR,
         LAYOUT,
+        DATASET,
     }

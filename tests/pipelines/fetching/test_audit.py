@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from kinetics_sounds.clip import Clip, Status
-from kinetics_sounds.media.measure import Measured, misplaced
+from kinetics_sounds.media.measure import Measured, misplaced, silent, still
 from kinetics_sounds.media.probe import Span
-from kinetics_sounds.pipelines.fetching.audit import audit, silent, still
+from kinetics_sounds.pipelines.fetching.audit import audit
 
 CLIP = Clip("a", 27, 37, "bowling", "val")
 

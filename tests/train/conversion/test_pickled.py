@@ -18,6 +18,8 @@ from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.train.conversion import limited, pickled
 from kinetics_sounds.train.conversion.limited import Limits
 
+SAFE = pytest.mark.skipif(not pickled.is_safe(), reason="torch is too old to read weights safely, and refuses to")
+
 
 class Harm:
     """What a pickle makes run: it leaves a file."""
@@ -176,6 +178,7 @@ HOSTILE = {
 }
 
 
+@SAFE
 @pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
 def test_what_is_no_file_of_weights_is_refused_in_one_sentence(
     make: Callable[[], None], scratch: Path, monkeypatch: pytest.MonkeyPatch
@@ -201,6 +204,7 @@ def test_the_harm_is_harm() -> None:
     Path("harmed").unlink()
 
 
+@SAFE
 def test_floating_point_tensors_and_counters_pass_and_all_else_is_named(scratch: Path) -> None:
     state = {
         "module.a.weight": torch.arange(6.0).view(2, 3).T,

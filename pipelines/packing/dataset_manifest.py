@@ -1,0 +1,212 @@
+"""The manifest of a data set: each file that its lists name is decoded once, measured, and linked beside the manifest.
+
+A ledger keeps what was measured, so that a stopped run goes on where it was.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinetics_sounds import files, manifest, progress
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import Clip, Outcome, Status, label_folder
+from kinetics_sounds.command import Stop
+from kinetics_sounds.errors import ListError, SettingsError
+from kinetics_sounds.ledger import Entry, Ledger
+from kinetics_sounds.media import encode
+from kinetics_sounds.shards import layout
+
+from .. import attempts, executors
+from ..attempts import TASK_SECONDS, Refused
+from . import datasets
+from .datasets import Listing
+from .measure_file import Task, spanned
+
+RECORDED = 64
+"""Number of outcomes recorded at a time."""
+Pool = executors.Pool[Task, Outcome | Refused]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A data set to be packed."""
+
+    name: str
+    folder: Path
+    """The data set's own folder, which is only read."""
+    path: Path
+    """The manifest to write; links to the files are made beside it."""
+    modality: encode.Modality | None
+    """What to store; None: what the papers use of the data set."""
+    check_bytes: bool
+    """Whether a file was measured before only if its SHA-256 is the same; else its size decides."""
+    timeout_seconds: float
+
+    @property
+    def source(self) -> str:
+        """Source of its files in ledger and manifest."""
+        return f"{self.name}:{files.as_text(self.folder.absolute())}"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A manifest that was written."""
+
+    listing: Listing
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def lost(self) -> tuple[Outcome, ...]:
+        """Files that are missing or cannot be used."""
+        return tuple(outcome for outcome in self.outcomes if outcome.media is None)
+
+    def lines(self) -> Iterator[str]:
+        """What a user should know: how many files are ok, which are not, and which no list names."""
+        yield f"files in the lists: {len(self.outcomes)}, of which ok: {len(self.outcomes) - len(self.lost)}"
+        for outcome in self.lost[: datasets.MOST_NAMED]:
+            yield f"left out: {outcome.clip.key}: {outcome.status}: {outcome.detail}"
+        if len(self.lost) > datasets.MOST_NAMED:
+            counts = Counter(outcome.status for outcome in self.lost)
+            told = ", ".join(f"{status} {count}" for status, count in counts.most_common())
+            yield f"left out in all: {told}; each is named in the manifest"
+        if unlisted := self.listing.unlisted:
+            yield f"left out, for no list names them: {len(unlisted)} files: {datasets.named(unlisted)}"
+
+
+def write(asked: Asked, start: Callable[[Path], Pool], *, workers: int, stop: Stop) -> Written | None:
+    """Write the manifest of a data set; None if it was stopped before.
+
+    `start` starts a pool for `measure_file.attempt` with a folder for temporary files. Raises ListError or SettingsError for
+    wrong lists, a folder without the files, or a manifest of something else in its place.
+    """
+    reader = datasets.load(asked.name)
+    _check(asked)
+    listing = reader.read(asked.folder.absolute())
+    datasets.check(listing)
+    build = asked.path.parent.absolute()
+    with files.exclusive(build, command="ks-shard"), files.scratch(build) as scratch:
+        tasks = _tasks(asked, listing, asked.modality or reader.MODALITY, scratch)
+        missing = {
+            task.clip.key for task, there in files.in_threads(lambda task: task.file.is_file(), tasks) if not there
+        }
+        if len(missing) == len(tasks):
+            raise ListError(f"{asked.folder}: has none of the {len(tasks)} files in its lists, such as {tasks[0].file}")
+        with Ledger(build / "ledger.sqlite") as ledger:
+            found = _measured(
+                asked, [task for task in tasks if task.clip.key not in missing], ledger, start, workers, stop
+            )
+        if found is None:
+            return None
+        for task in tasks:
+            if task.clip.key in missing:
+                told = f"{asked.folder}: has no such file"
+                found[task.clip.key] = Outcome(
+                    clip=task.clip, status=Status.NOT_IN_SOURCE, detail=told, source=asked.source
+                )
+            elif found[task.clip.key].media is not None:
+                _link(task.file, build / task.path)
+        place = {label: number for number, label in enumerate(listing.labels)}
+        outcomes = sorted(
+            found.values(),
+            key=lambda each: (layout.SPLITS.index(each.clip.split), place[each.clip.label], each.clip.key),
+        )
+        manifest.write(asked.path, ClassList(asked.name, listing.labels), outcomes, folds=listing.folds)
+    return Written(listing, tuple(outcomes))
+
+
+def _check(asked: Asked) -> None:
+    if not asked.folder.is_dir():
+        raise SettingsError(f"--folder {asked.folder}: is not a folder; give that of {asked.name} as it ships")
+    if asked.path.is_file():
+        there = manifest.read(asked.path)
+        if there.folds is None or there.classes.name != asked.name:
+            what = "a build" if there.folds is None else there.classes.name
+            raise SettingsError(f"{asked.path}: is the manifest of {what}; choose another --manifest")
+
+
+def _tasks(asked: Asked, listing: Listing, modality: encode.Modality, scratch: Path) -> list[Task]:
+    """A task for each file of the lists, there or not."""
+    tasks = []
+    for row, key in zip(listing.rows, datasets.keys(listing.rows), strict=True):
+        clip = Clip("", 0, 1, row.label, row.split, name=key, group=row.group, folds=row.folds)
+        suffix = Path(row.path).suffix.lower()
+        tasks.append(
+            Task(
+                clip=clip,
+                file=asked.folder.absolute() / row.path,
+                path=f"clips/{label_folder(row.label)}/{key}{suffix}",
+                modality=modality,
+                timeout_seconds=asked.timeout_seconds,
+                scratch=scratch,
+            )
+        )
+    return tasks
+
+
+def _measured(
+    asked: Asked, tasks: Sequence[Task], ledger: Ledger, start: Callable[[Path], Pool], workers: int, stop: Stop
+) -> dict[str, Outcome] | None:
+    """Outcome of each file by key, from the ledger or measured now; None if it was stopped before all are."""
+    known = {entry.key: entry for entry in ledger.words() if entry.source == asked.source}
+    outcomes: dict[str, Outcome] = {}
+    for task, entry in files.in_threads(lambda task: _still_so(task, known, check_bytes=asked.check_bytes), tasks):
+        if entry is not None and entry.media is not None:
+            outcomes[task.clip.key] = entry.outcome(spanned(task.clip, entry.media))
+    todo = [task for task in tasks if task.clip.key not in outcomes]
+    if not todo:
+        return outcomes
+    fresh: list[Outcome] = []
+    with (
+        contextlib.closing(attempts.RetryOnce(lambda: start(todo[0].scratch), workers=workers)) as pool,
+        progress.bar(f"ks-shard {asked.name}", len(tasks), done=len(outcomes)) as bar,
+    ):
+        for outcome in _results(pool, todo, stop):
+            bar.advance(outcome.status)
+            fresh.append(dataclasses.replace(outcome, source=asked.source))
+            if len(fresh) % RECORDED == 0:
+                ledger.record(fresh[-RECORDED:])
+        ledger.record(fresh[len(fresh) - len(fresh) % RECORDED :])
+    return None if stop else outcomes | {outcome.clip.key: outcome for outcome in fresh}
+
+
+def _still_so(task: Task, known: dict[str, Entry], *, check_bytes: bool) -> Entry | None:
+    """What was measured of a file by an earlier run, if it is still the same file and the same was asked for."""
+    entry = known.get(task.clip.key)
+    media = entry.media if entry else None
+    if media is None or media.path != task.path:
+        return None
+    parts = {"video": (True, False), "audio": (False, True), "both": (True, True)}[task.modality]
+    if (media.num_frames > 0, media.audio_rate > 0) != parts:
+        return None
+    return None if files.difference(task.file, size=media.bytes, digest=media.sha256 if check_bytes else "") else entry
+
+
+def _results(pool: Pool, tasks: Sequence[Task], stop: Stop) -> Iterator[Outcome]:
+    """Outcome of each task in order; what killed its worker twice is `crashed`.
+
+    Raises StoppedError if the disk is full, and FaultError for a bug.
+    """
+    for task, result in executors.in_order(pool, tasks, timeout_seconds=TASK_SECONDS, stop=stop.__bool__):
+        if isinstance(result, executors.Failed) and result.cause is not executors.Cause.RAISED:
+            yield Outcome(clip=task.clip, status=Status.CRASHED, detail=result.detail)
+            continue
+        attempts.check(task.clip.key, result)
+        if isinstance(result, Outcome):
+            yield result
+
+
+def _link(file: Path, place: Path) -> None:
+    """Link a file to its place, replacing a link to another; raises SettingsError if a file of the user's lies there."""
+    target = file.resolve()
+    if place.is_symlink() and place.readlink() == target:
+        return
+    if place.exists() and not place.is_symlink():
+        raise SettingsError(f"{place}: is a file of your own, where a link would go; choose another --manifest")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    part.symlink_to(target)
+    part.replace(place)

@@ -1,0 +1,255 @@
+"""Each data set the whole way: from its folder, as it ships, to samples that a stream opens by fold."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinetics_sounds import manifest, stream
+from kinetics_sounds.address import Address
+from kinetics_sounds.clip import KEY, Status
+from kinetics_sounds.errors import ShardError
+from kinetics_sounds.pipelines import shard
+from kinetics_sounds.pipelines.packing import datasets, verify
+from kinetics_sounds.pipelines.packing.datasets import Row
+from kinetics_sounds.shards import layout, reader
+from kinetics_sounds.train.data.views import clip_and_log_mel, clip_and_mel, clip_and_spectrogram
+
+from ...conftest import inline
+from . import shapes
+
+REAL = Path(__file__).parents[5] / "shared" / "data" / "audio_esc50"
+SHAPES: dict[str, Callable[[Path], Path]] = {
+    name: getattr(shapes, name) for name in ("ucf101", "hmdb51", "esc50", "dcase2014")
+}
+
+
+def packed(name: str, folder: Path, *options: str) -> int:
+    """The exit code of packing it into `data/NAME` beside the folder."""
+    path = folder.parent / "data" / name / "manifest.parquet"
+    common = (
+        "--dataset",
+        name,
+        "--folder",
+        str(folder),
+        "--manifest",
+        str(path),
+        "--workers",
+        "1",
+        "--short_side",
+        "32",
+    )
+    code: int = shard.main([*common, *options])
+    return code
+
+
+@pytest.fixture(scope="module")
+def packed_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Shards of each data set, by its name; not to be changed."""
+    root, made = tmp_path_factory.mktemp("sets"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        for name, shape in SHAPES.items():
+            (root / name).mkdir()
+            assert packed(name, shape(root / name)) == 0
+            made[name] = root / "data" / name / "shards"
+    return made
+
+
+def keys(shards: Path, split: str) -> set[str]:
+    opened = stream.open_split(shards, split)
+    return {opened.key(number) for number in range(len(opened))}
+
+
+def test_every_reader_has_a_test() -> None:
+    assert datasets.names() == sorted(SHAPES)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_is_packed_has_no_fault(packed_sets: dict[str, Path], name: str) -> None:
+    found = verify.verify(Address(str(packed_sets[name])), decode=True, workers=1, stop=lambda: False)
+
+    assert found.faults == ()
+    assert found.samples == {"ucf101": 6, "hmdb51": 4, "esc50": 10, "dcase2014": 6}[name]
+
+
+@pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
+def test_pictures_alone_are_packed(packed_sets: dict[str, Path], name: str) -> None:
+    split = stream.open_split(packed_sets[name], "fold1_train")
+
+    assert split.dataset.parts == (layout.META, layout.FRAMES)
+    assert (split.dataset.mel, split.dataset.audio) == ({}, {})
+    with stream.sample(split, 0) as sample:
+        assert sample.frames(range(shapes.FRAMES)).shape == (shapes.FRAMES, 32, 44, 3)
+        with pytest.raises(ShardError, match=r"has no part 'mel\.npy'"):
+            sample.mel()
+
+
+@pytest.mark.parametrize(("name", "split"), [("esc50", "fold2_test"), ("dcase2014", "test")])
+def test_sounds_alone_are_packed(packed_sets: dict[str, Path], name: str, split: str) -> None:
+    opened = stream.open_split(packed_sets[name], split)
+
+    assert opened.dataset.parts == (layout.AUDIO, layout.META, layout.MEL)
+    assert opened.dataset.frames == {}
+    with stream.sample(opened, 0) as sample:
+        assert sample.waveform().shape == (24_000,)
+        assert sample.mel().shape == (256, 256)
+        with pytest.raises(ShardError, match="has no part 'mp4'"):
+            sample.frames([0])
+
+
+def test_the_folds_of_ucf101_are_its_lists(packed_sets: dict[str, Path]) -> None:
+    for fold in (1, 2, 3):
+        tested = {f"v_{file}_g{fold:02d}_c01" for file in ("Archery", "HandStandPushups")}
+        assert keys(packed_sets["ucf101"], f"fold{fold}_test") == tested
+        assert keys(packed_sets["ucf101"], f"fold{fold}_train") == keys(packed_sets["ucf101"], "all") - tested
+
+
+def test_the_third_fold_of_hmdb51_leaves_out_what_its_lists_do(packed_sets: dict[str, Path]) -> None:
+    shards = packed_sets["hmdb51"]
+
+    assert len(keys(shards, "fold1_train")) == len(keys(shards, "fold3_test")) == 2
+    assert "fold3_train" not in reader.read_dataset(shards).every_split
+    assert keys(shards, "fold1_train") | keys(shards, "fold1_test") == keys(shards, "all")
+
+
+def test_names_that_are_no_keys_become_such(packed_sets: dict[str, Path]) -> None:
+    made = keys(packed_sets["hmdb51"], "all")
+
+    assert {"a_brush_hair_u_0", "b_brush_hair_u_1"} < made
+    assert all(KEY.fullmatch(key) for key in made)
+    (strange,) = (key for key in made if key.startswith("_20_"))
+    assert strange.startswith("_20__climb__u_0-")
+    assert max(map(len, made)) == 92
+
+
+def test_a_key_depends_on_its_own_name_alone_unless_another_file_has_it() -> None:
+    rows = [Row(path=path, label="x") for path in ("a/one.avi", "a/#.avi", "b/one.avi")]
+
+    first, strange, second = datasets.keys(rows)
+    assert datasets.keys(rows[:2]) == ["one", strange]
+    assert first != second
+    assert all(key.startswith("one-") and len(key) == 12 for key in (first, second))
+
+
+def test_each_fold_of_esc50_is_tested_once(packed_sets: dict[str, Path]) -> None:
+    tested = [keys(packed_sets["esc50"], f"fold{fold}_test") for fold in range(1, 6)]
+
+    assert tested[0] == {"1-1000-A-0", "1-1005-A-5"}
+    assert sum(map(len, tested)) == len(set.union(*tested)) == 10
+    assert keys(packed_sets["esc50"], "fold1_train") == set.union(*tested[1:])
+    assert reader.read_dataset(packed_sets["esc50"]).labels == ("dog", "cat")  # in the order of their targets
+
+
+def test_dcase_2014_has_splits_and_no_folds(packed_sets: dict[str, Path]) -> None:
+    dataset = reader.read_dataset(packed_sets["dcase2014"])
+
+    assert (list(dataset.splits), dataset.folds, dataset.labels) == (["train", "test"], {}, ("bus", "tubestation"))
+    assert keys(packed_sets["dcase2014"], "test") == {"bus07", "tubestation07"}
+    assert dataset.schema == layout.DATASET_SCHEMA
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_sample_s_json_says_its_label_and_folds(packed_sets: dict[str, Path], name: str) -> None:
+    shards = packed_sets[name]
+    dataset = reader.read_dataset(shards)
+    for stored in dataset.splits:
+        split = stream.open_split(shards, stored)
+        for number in range(len(split)):
+            with stream.sample(split, number) as sample:
+                told = json.loads(sample.part(layout.META))
+                assert (told["key"], told["split"]) == (sample.key, stored)
+                assert told["label"] == dataset.labels[sample.label_index]
+                splits = {f"{fold}_{part}" for fold, part in told.get("folds", {}).items() if part}
+                assert splits == {name for name in dataset.folds if sample.key in keys(shards, name)}
+
+
+@pytest.mark.parametrize("view", [clip_and_mel, clip_and_log_mel, clip_and_spectrogram])
+@pytest.mark.parametrize(("name", "lacks"), [("ucf101", "sound"), ("esc50", "picture")])
+def test_a_view_refuses_a_set_without_what_it_needs(
+    packed_sets: dict[str, Path], view: object, name: str, lacks: str
+) -> None:
+    dataset = reader.read_dataset(packed_sets[name])
+
+    with pytest.raises(ShardError) as caught:
+        view.check(dataset, view.Settings())  # type: ignore[attr-defined]
+    assert str(caught.value) == f"the shards of {name} have no {lacks}, and the view needs picture and sound"
+
+
+def test_the_manifest_has_a_row_for_each_file_and_links_to_it(packed_sets: dict[str, Path]) -> None:
+    folder = packed_sets["ucf101"].parent
+    made = manifest.read(folder / "manifest.parquet")
+
+    assert len(made.outcomes) == 6
+    for outcome in made.outcomes:
+        media = outcome.media
+        assert media is not None
+        assert (media.num_frames, media.fps, media.audio_rate, media.silent) == (20, 10.0, 0, False)
+        assert (folder / media.path).resolve().parent.name == outcome.clip.label
+        assert (outcome.clip.time_end, outcome.clip.group) == (2, f"{outcome.clip.label} {outcome.clip.key[-7:-4]}")
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    inline(monkeypatch)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_second_run_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shapes.esc50(tmp_path / "esc")
+    assert packed("esc50", folder) == 0
+    tars = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tar")}
+    monkeypatch.setattr(
+        "kinetics_sounds.pipelines.executors.start", lambda *_, **__: pytest.fail("something was decoded")
+    )
+
+    assert packed("esc50", folder) == 0
+
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tar")} == tars
+    assert len(tars) == 1
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_sound_of_ucf101_is_packed_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shapes.ucf101(tmp_path / "ucf")
+    for number in (1, 2):
+        shapes.avi(folder / f"UCF-101/Archery/v_Archery_g{number:02d}_c01.avi", sound=True)
+
+    assert packed("ucf101", folder, "--modality", "both") == 1
+
+    said = capsys.readouterr().err
+    assert "files in the lists: 6, of which ok: 2" in said
+    assert "left out: v_Archery_g03_c01: no_audio: the file has no sound stream" in said
+    split = stream.open_split(tmp_path / "data/ucf101/shards", "fold3_train")
+    assert split.dataset.parts == (layout.AUDIO, layout.META, layout.MEL, layout.FRAMES)
+    with stream.sample(split, 1) as sample:
+        assert sample.waveform().size == 48_000
+        assert np.ptp(sample.mel().astype(np.float32)) > 0
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real recordings here: {REAL} is missing")
+@pytest.mark.usefixtures("alone")
+def test_real_recordings_of_esc50(tmp_path: Path) -> None:
+    folder, rows = tmp_path / "esc", ["filename,fold,target,category,esc10,src_file,take"]
+    for path in sorted(REAL.glob("*.wav")):
+        category, _, name = path.name.rpartition("_")
+        fold, source, take, target = Path(name).stem.split("-")
+        rows.append(f"{name},{fold},{target},{category},False,{source},{take}")
+        (folder / "audio").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / "audio" / name)
+    shapes.text(folder / "meta/esc50.csv", rows)
+
+    assert packed("esc50", folder) == 0
+
+    shards = tmp_path / "data/esc50/shards"
+    assert keys(shards, "fold3_test") == {"3-120526-B-37", "3-95694-A-5", "3-144891-B-19"}
+    split = stream.open_split(shards, "fold1_test")
+    with stream.sample(split, 0) as sample:
+        assert sample.waveform().size == 120_000  # 5 s at 24 kHz
+    outcomes = manifest.read(shards.parent / "manifest.parquet").outcomes
+    assert all(outcome.status is Status.OK and outcome.clip.time_end == 5 for outcome in outcomes)

@@ -1,0 +1,340 @@
+"""What is wrong with a data set's files is named and counted, and what is wrong with its lists ends the command."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds import manifest
+from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import Clip, Outcome, Status
+from kinetics_sounds.errors import ListError
+from kinetics_sounds.pipelines.packing import dataset_manifest, datasets, measure_file
+from kinetics_sounds.pipelines.packing.dataset_manifest import Asked
+from kinetics_sounds.shards import reader
+
+from ...conftest import Inline, inline
+from . import shapes
+from .test_datasets import SHAPES, packed
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    inline(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], Path]:
+    """A function that copies a data set's folder, which is made once, to a place."""
+    root, made = tmp_path_factory.mktemp("whole"), dict[str, Path]()
+
+    def copied(name: str, place: Path) -> Path:
+        if name not in made:
+            made[name] = SHAPES[name](root / name)
+        return Path(shutil.copytree(made[name], place))
+
+    return copied
+
+
+Copied = Callable[[str, Path], Path]
+
+
+def test_missing_broken_and_unlisted_files_are_named_and_the_rest_is_packed(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = whole("ucf101", tmp_path / "ucf") / "UCF-101"
+    (videos / "Archery/v_Archery_g01_c01.avi").unlink()
+    (videos / "Archery/v_Archery_g02_c01.avi").write_bytes(b"\0" * 4096)
+    cut = videos / "Archery/v_Archery_g03_c01.avi"
+    cut.write_bytes(cut.read_bytes()[:-5000])
+    shutil.copy(videos / "HandstandPushups/v_HandStandPushups_g01_c01.avi", videos / "HandstandPushups/extra.avi")
+    (videos / "HandstandPushups/._extra.avi").write_bytes(b"of another system")
+
+    assert packed("ucf101", tmp_path / "ucf") == 1
+
+    said = capsys.readouterr().err
+    assert "files in the lists: 6, of which ok: 3" in said
+    assert "left out: v_Archery_g01_c01: not_in_source" in said
+    assert "left out: v_Archery_g02_c01: corrupt: cannot be opened" in said
+    assert f"left out: v_Archery_g03_c01: truncated: the file has {cut.stat().st_size} bytes, and states" in said
+    assert "for no list names them: 1 files: UCF-101/HandstandPushups/extra.avi" in said
+    rows = {each.clip.key: each for each in manifest.read(tmp_path / "data/ucf101/manifest.parquet").outcomes}
+    assert [rows[f"v_Archery_g{number:02d}_c01"].status for number in (1, 2, 3)] == [
+        Status.NOT_IN_SOURCE,
+        Status.CORRUPT,
+        Status.TRUNCATED,
+    ]
+    dataset = reader.read_dataset(tmp_path / "data/ucf101/shards")
+    assert {name: facts.samples for name, facts in dataset.every_split.items()} == {
+        "all": 3,
+        **{f"fold{fold}_{part}": count for fold in (1, 2, 3) for part, count in (("train", 2), ("test", 1))},
+    }
+
+
+def test_a_file_that_comes_later_is_packed_by_the_next_run(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("esc50", tmp_path / "esc")
+    late = folder / "audio/2-2005-A-5.wav"
+    kept = late.read_bytes()
+    late.unlink()
+    assert packed("esc50", folder) == 1
+    late.write_bytes(kept)
+
+    assert packed("esc50", folder, "--out", str(tmp_path / "again")) == 0
+
+    assert reader.read_dataset(tmp_path / "again").splits["all"].samples == 10
+
+
+def test_a_file_that_changed_is_measured_again(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("esc50", tmp_path / "esc")
+    assert packed("esc50", folder) == 0
+    changed = folder / "audio/2-2005-A-5.wav"
+    data = bytearray(changed.read_bytes())
+    data[1000:2000] = bytes(1000)
+    changed.write_bytes(data)
+
+    assert packed("esc50", folder, "--out", str(tmp_path / "again")) == 2
+    assert packed("esc50", folder, "--out", str(tmp_path / "again"), "--check_bytes") == 0
+
+
+def test_a_changed_file_is_told_with_the_remedy(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = whole("esc50", tmp_path / "esc")
+    assert packed("esc50", folder) == 0
+    changed = folder / "audio/2-2005-A-5.wav"
+    data = bytearray(changed.read_bytes())
+    data[-1] ^= 1
+    changed.write_bytes(data)
+    capsys.readouterr()
+
+    assert packed("esc50", folder, "--out", str(tmp_path / "again")) == 2
+
+    said = capsys.readouterr().err
+    assert "so it is not the clip in the manifest; measure it again: ks-shard --dataset ... --check_bytes" in said
+
+
+LISTS = [
+    (
+        "ucf101",
+        "ucfTrainTestlist/trainlist01.txt",
+        "Archery/v_Archery_g02_c01.avi 1",
+        "Archery/v_Archery_g02_c01.avi 2",
+    ),
+    ("ucf101", "ucfTrainTestlist/trainlist01.txt", "Archery/v_Archery_g02_c01.avi 1", "Yoga/v_Yoga_g02_c01.avi 1"),
+    ("ucf101", "ucfTrainTestlist/trainlist01.txt", "Archery/v_Archery_g02_c01.avi 1", "../v_Archery_g02_c01.avi 1"),
+    ("ucf101", "ucfTrainTestlist/testlist02.txt", "Archery/v_Archery_g02_c01.avi", "Archery/v_Archery_g01_c01.avi"),
+    ("ucf101", "ucfTrainTestlist/classInd.txt", "2 HandstandPushups", "3 HandstandPushups"),
+    ("hmdb51", "testTrainMulti_7030_splits/climb_test_split2.txt", ".avi 1", ".avi 3"),
+    ("hmdb51", "testTrainMulti_7030_splits/climb_test_split2.txt", ".avi 2", ".avi"),
+    ("esc50", "meta/esc50.csv", "src_file", "source"),
+    ("esc50", "meta/esc50.csv", "1-1000-A-0.wav,1,", "1-1000-A-0.wav,2,"),
+    ("esc50", "meta/esc50.csv", "1-1000-A-0.wav,1,0,dog", "1-1000-A-0.wav,1,0,cow"),
+    ("esc50", "meta/esc50.csv", "1-1000-A-0.wav,1,0,dog,True,1000,A", "2-2000-A-0.wav,2,0,dog,True,2000,A"),
+    ("esc50", "meta/esc50.csv", ",True,1000,A", ",True"),
+]
+SAID = (
+    "trainlist01.txt:1: Archery has number 1 in classInd.txt, not 2",
+    "trainlist01.txt:1: 'Yoga/v_Yoga_g02_c01.avi 1' is not CLASS/FILE.avi with a class of classInd.txt",
+    "trainlist01.txt:1: '../v_Archery_g02_c01.avi 1' is not CLASS/FILE.avi",
+    "testlist02.txt:1: UCF-101/Archery/v_Archery_g01_c01.avi is in fold2 twice, as train and test",
+    "classInd.txt:2: '3 HandstandPushups' is not number 2 and the name of another class",
+    "climb_test_split2.txt:1: '#20_(climb)_u_0.avi 3' is not FILE.avi and 0, 1 or 2",
+    "climb_0.avi' is not FILE.avi and 0, 1 or 2",
+    "esc50.csv: lacks the columns src_file",
+    "esc50.csv:2: '1-1000-A-0.wav' is not a recording whose name has its fold, source and target",
+    "esc50.csv:4: target 0 is 'dog', and before 'cow'",
+    "esc50.csv:4: 2-2000-A-0.wav is in the list twice",
+    "esc50.csv:2: has 5 cells, not 7",
+)
+
+
+@pytest.mark.parametrize(("place", "said"), list(zip(LISTS, SAID, strict=True)), ids=range(len(SAID)))
+def test_a_wrong_list_is_refused_with_its_line(
+    whole: Copied, tmp_path: Path, place: tuple[str, str, str, str], said: str
+) -> None:
+    name, file, before, after = place
+    path = whole(name, tmp_path / "set") / file
+    text = path.read_bytes().decode()
+    assert before in text
+    path.write_bytes(text.replace(before, after, 1).encode())
+
+    with pytest.raises(ListError) as caught:
+        datasets.load(name).read(tmp_path / "set")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("ucf101", "ucfTrainTestlist/testlist03.txt"),
+        ("ucf101", "ucfTrainTestlist/classInd.txt"),
+        ("hmdb51", "testTrainMulti_7030_splits/climb_test_split3.txt"),
+        ("esc50", "meta/esc50.csv"),
+    ],
+)
+def test_a_missing_list_is_named(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lost: str
+) -> None:
+    path = whole(name, tmp_path / "set") / lost
+    path.unlink()
+
+    assert packed(name, tmp_path / "set") == 2
+
+    assert f"{path}: is missing; give --folder the data set as it ships, with its lists" in capsys.readouterr().err
+
+
+def test_dcase_2014_without_a_part_or_with_another_name_is_refused(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("dcase2014", tmp_path / "dcase")
+    odd = folder / "set1/scenes_stereo/scenes_stereo/Noise.wav"
+    shapes.wav(odd)
+    with pytest.raises(ListError, match=r"Noise\.wav are not named like bus01\.wav"):
+        datasets.load("dcase2014").read(folder)
+    odd.rename(odd.with_name("park01.wav"))
+    with pytest.raises(ListError, match=r"park are in one of scenes_stereo and scenes_stereo_testset alone"):
+        datasets.load("dcase2014").read(folder)
+    shutil.rmtree(folder / "set1/scenes_stereo_testset")
+    with pytest.raises(ListError, match=r"has no recording in a folder scenes_stereo_testset"):
+        datasets.load("dcase2014").read(folder)
+
+
+def test_a_fold_of_ucf101_that_tests_on_a_group_it_trains_on_is_refused(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = whole("ucf101", tmp_path / "ucf")
+    with (folder / "ucfTrainTestlist/trainlist01.txt").open("a") as file:
+        file.write("Archery/v_Archery_g01_c02.avi 1\n")
+
+    assert packed("ucf101", folder) == 2
+
+    said = capsys.readouterr().err
+    assert "fold1: train and test share 1 groups" in said
+    assert "scores would be too high: Archery g01; use the lists that ship" in said
+
+
+def test_a_recording_of_esc50_in_two_folds_is_refused(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = whole("esc50", tmp_path / "esc")
+    with (folder / "meta/esc50.csv").open("a") as file:
+        file.write("2-1000-B-0.wav,2,0,dog,True,1000,B\n")
+
+    assert packed("esc50", folder) == 2
+
+    assert "fold1: train and test share 1 groups" in capsys.readouterr().err
+
+
+def test_a_folder_without_the_files_is_refused(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = whole("esc50", tmp_path / "esc")
+    shutil.rmtree(folder / "audio")
+
+    assert packed("esc50", folder) == 2
+
+    assert f"has none of the 10 files in its lists, such as {folder}/audio/1-1000-A-0.wav" in capsys.readouterr().err
+
+
+def test_the_manifest_of_a_build_is_not_overwritten(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "data/esc50/manifest.parquet"
+    path.parent.mkdir(parents=True)
+    gone = Outcome(clip=Clip("abc", 0, 10, "dog", "train"), status=Status.PRIVATE)
+    manifest.write(path, ClassList("mine", ("dog",)), [gone])
+    before = path.read_bytes()
+
+    assert packed("esc50", whole("esc50", tmp_path / "esc")) == 2
+
+    assert "is the manifest of a build; choose another --manifest" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_the_user_in_a_link_s_place_is_kept(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "data/esc50/clips/dog/1-1000-A-0.wav"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+
+    assert packed("esc50", whole("esc50", tmp_path / "esc")) == 2
+
+    assert f"{own}: is a file of your own" in capsys.readouterr().err
+    assert own.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--dataset", "esc50"], "--dataset and --folder: are needed together"),
+        (["--folder", "x"], "--dataset and --folder: are needed together"),
+        (["--modality", "audio"], "--modality: only applies to a data set"),
+        (["--dataset", "esc50", "--folder", "nowhere"], "--folder nowhere: is not a folder; give that of esc50"),
+        (
+            ["--dataset", "esc", "--folder", "x"],
+            "'esc' is none of dcase2014, esc50, hmdb51, ucf101 (did you mean 'esc50'?)",
+        ),
+        (["--dataset", "esc50", "--folder", "x", "--verify", "y"], "--dataset: packs, and --verify packs nothing"),
+    ],
+)
+def test_options_that_do_not_belong_together_are_refused(
+    options: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from kinetics_sounds.pipelines import shard
+
+    monkeypatch.chdir(tmp_path)
+
+    assert shard.main(options) == 2
+
+    assert said in capsys.readouterr().err
+
+
+class Stop:
+    """A stop that is asked for after some files."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __bool__(self) -> bool:
+        return self.left <= 0
+
+
+def test_a_stopped_run_goes_on_where_it_was(whole: Copied, tmp_path: Path) -> None:
+    seen: list[str] = []
+    stop = Stop(after=3)
+
+    def measured(task: measure_file.Task) -> object:
+        seen.append(task.clip.key)
+        stop.left -= 1
+        return measure_file.attempt(task)
+
+    asked = Asked(
+        name="esc50",
+        folder=whole("esc50", tmp_path / "esc"),
+        path=tmp_path / "out/manifest.parquet",
+        modality=None,
+        check_bytes=False,
+        timeout_seconds=30,
+    )
+
+    def start(_scratch: Path) -> object:
+        return Inline(measured)
+
+    first = dataset_manifest.write(asked, start, workers=1, stop=stop)
+    assert first is None
+    assert not asked.path.exists()
+    stop.left = 100
+    written = dataset_manifest.write(asked, start, workers=1, stop=stop)
+
+    assert written is not None
+    assert len(written.outcomes) == 10
+    assert written.lost == ()
+    assert len(seen) - len(set(seen)) <= 1  # what was measured and not yet collected when it was stopped
+    assert dataclasses.replace(written.outcomes[0], tool_versions="") in [
+        dataclasses.replace(each, tool_versions="") for each in manifest.read(asked.path).outcomes
+    ]
