@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from kinetics_sounds import manifest, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import KEY, Status
 from kinetics_sounds.errors import ShardError
-from kinetics_sounds.pipelines import shard
+from kinetics_sounds.pipelines import export, publish, shard, view
 from kinetics_sounds.pipelines.packing import datasets, verify
 from kinetics_sounds.pipelines.packing.datasets import Row
-from kinetics_sounds.shards import layout, reader
+from kinetics_sounds.shards import layout, reader, stats
 from kinetics_sounds.train.data.views import clip_and_log_mel, clip_and_mel, clip_and_spectrogram
 
 from ...conftest import inline
@@ -167,15 +168,15 @@ def test_a_sample_s_json_says_its_label_and_folds(packed_sets: dict[str, Path], 
                 assert splits == {name for name in dataset.folds if sample.key in keys(shards, name)}
 
 
-@pytest.mark.parametrize("view", [clip_and_mel, clip_and_log_mel, clip_and_spectrogram])
+@pytest.mark.parametrize("its", [clip_and_mel, clip_and_log_mel, clip_and_spectrogram])
 @pytest.mark.parametrize(("name", "lacks"), [("ucf101", "sound"), ("esc50", "picture")])
 def test_a_view_refuses_a_set_without_what_it_needs(
-    packed_sets: dict[str, Path], view: object, name: str, lacks: str
+    packed_sets: dict[str, Path], its: Any, name: str, lacks: str
 ) -> None:
     dataset = reader.read_dataset(packed_sets[name])
 
     with pytest.raises(ShardError) as caught:
-        view.check(dataset, view.Settings())  # type: ignore[attr-defined]
+        its.check(dataset, its.Settings())
     assert str(caught.value) == f"the shards of {name} have no {lacks}, and the view needs picture and sound"
 
 
@@ -190,6 +191,49 @@ def test_the_manifest_has_a_row_for_each_file_and_links_to_it(packed_sets: dict[
         assert (media.num_frames, media.fps, media.audio_rate, media.silent) == (20, 10.0, 0, False)
         assert (folder / media.path).resolve().parent.name == outcome.clip.label
         assert (outcome.clip.time_end, outcome.clip.group) == (2, f"{outcome.clip.label} {outcome.clip.key[-7:-4]}")
+
+
+@pytest.mark.parametrize("name", ["ucf101", "esc50"])
+def test_a_page_shows_pictures_or_sounds_alone(
+    packed_sets: dict[str, Path], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = packed_sets[name]
+
+    for place in (shards, shards.parent / "manifest.parquet"):
+        assert view.main([str(place), f"--out={tmp_path / 'page.html'}", "--embed=1"]) == 0
+        assert "1 embedded" in capsys.readouterr().out
+
+
+def test_what_only_builds_have_is_refused_in_a_sentence(
+    packed_sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, shards = packed_sets["ucf101"].parent / "manifest.parquet", packed_sets["ucf101"]
+    refusals = {
+        "is the manifest of a data set (ucf101); only builds can be exported": lambda: export.main(
+            ["videofolder", f"--manifest={path}", f"--out={tmp_path / 'x'}"]
+        ),
+        "is a data set (ucf101); only builds can be exported": lambda: export.main(
+            ["ogm", f"--shards={shards}", f"--out={tmp_path / 'x'}"]
+        ),
+        "is the manifest of a data set, whose lists are published already": lambda: publish.main(
+            [f"--manifest={path}", f"--out={tmp_path / 'x'}"]
+        ),
+        "has no sound, which the statistics are of": lambda: shard.main(["stats", str(shards), "--split=fold1_train"]),
+    }
+    for said, command in refusals.items():
+        assert command() == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_statistics_are_of_a_fold(packed_sets: dict[str, Path], tmp_path: Path) -> None:
+    shards = Path(shutil.copytree(packed_sets["esc50"], tmp_path / "shards"))
+
+    assert shard.main(["stats", str(shards), "--split=fold1_train", "--workers=1"]) == 0
+
+    (entry,) = stats.read(Address(str(shards)))
+    assert (entry.split, entry.samples) == ("fold1_train", 8)
+    assert entry.fingerprint == reader.read_dataset(shards).folds["fold1_train"].fingerprint
 
 
 @pytest.fixture
