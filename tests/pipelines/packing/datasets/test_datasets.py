@@ -24,7 +24,7 @@ from . import shapes
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "audio_esc50"
 SHAPES: dict[str, Callable[[Path], Path]] = {
-    name: getattr(shapes, name) for name in ("ucf101", "hmdb51", "esc50", "dcase2014")
+    name: getattr(shapes, name) for name in ("ucf101", "hmdb51", "esc50", "dcase2014", "dcase", "kinetics")
 }
 
 
@@ -74,7 +74,7 @@ def test_what_is_packed_has_no_fault(packed_sets: dict[str, Path], name: str) ->
     found = verify.verify(Address(str(packed_sets[name])), decode=True, workers=1, stop=lambda: False)
 
     assert found.faults == ()
-    assert found.samples == {"ucf101": 6, "hmdb51": 4, "esc50": 10, "dcase2014": 6}[name]
+    assert found.samples == {"ucf101": 6, "hmdb51": 4, "esc50": 10, "dcase2014": 6, "dcase": 4, "kinetics": 4}[name]
 
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
@@ -153,6 +153,22 @@ def test_dcase_2014_has_splits_and_no_folds(packed_sets: dict[str, Path]) -> Non
     assert dataset.schema == layout.DATASET_SCHEMA
 
 
+def test_later_years_of_dcase_have_folds(packed_sets: dict[str, Path]) -> None:
+    assert keys(packed_sets["dcase"], "fold1_test") == keys(packed_sets["dcase"], "fold2_train") == {"bus_1", "park_1"}
+    assert keys(packed_sets["dcase"], "fold2_test") == {"bus_2", "park_2"}
+
+
+def test_kinetics_in_class_folders_has_pictures_and_sounds(packed_sets: dict[str, Path]) -> None:
+    dataset = reader.read_dataset(packed_sets["kinetics"])
+
+    assert (dataset.modality, dataset.labels) == ("both", ("bowling", "playing accordion"))
+    assert keys(packed_sets["kinetics"], "val") == {f"-validate_{number}_000001_000003" for number in (0, 1)}
+    with stream.sample(stream.open_split(packed_sets["kinetics"], "train"), 0) as sample:
+        assert sample.frames([0, 19]).shape == (2, 32, 44, 3)
+        assert sample.waveform().size == 48_000
+    clip_and_mel.check(dataset, clip_and_mel.Settings(resize_height=32, resize_width=44, crop=32))
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_sample_s_json_says_its_label_and_folds(packed_sets: dict[str, Path], name: str) -> None:
     shards = packed_sets[name]
@@ -208,7 +224,7 @@ def test_what_only_builds_have_is_refused_in_a_sentence(
     packed_sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, shards = packed_sets["ucf101"].parent / "manifest.parquet", packed_sets["ucf101"]
-    refusals = {
+    refusals: dict[str, Callable[[], int]] = {
         "is the manifest of a data set (ucf101); only builds can be exported": lambda: export.main(
             ["videofolder", f"--manifest={path}", f"--out={tmp_path / 'x'}"]
         ),
