@@ -93,3 +93,15 @@ def stood_in(words: tuple[str, ...], table: Mapping[str, str]) -> list[str]:
     """The words with every text that is a key of the table replaced, longer keys first."""
     pattern = "|".join(map(re.escape, sorted(table, key=len, reverse=True)))
     return [re.sub(pattern, lambda found: table[found[0]], word) for word in words] if table else list(words)
+
+
+def shape(line: str) -> str:
+    """A line without its numbers, which differ from run to run."""
+    return re.sub(r"[0-9a-f]{64}|[0-9]+(?:[.,:][0-9]+)*", "0", line).strip()
+
+
+def unsaid(page: str, said: str) -> list[str]:
+    """The lines of the page's outputs that the commands did not print, but for their numbers."""
+    printed = {shape(line) for line in said.splitlines()}
+    shown = [line for text in blocks(page, "text") for line in text.splitlines()]
+    return [line for line in shown if line.strip() and shape(line) not in printed]

@@ -1,6 +1,5 @@
 """The pages that lead from data to a result: their commands are run in order, on small data in place of what a reader has."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from kinetics_sounds import classes
 
-from .pages import blocks, commands, stood_in
+from .pages import commands, stood_in, unsaid
 from .pipelines.conftest import inline, video
 from .pipelines.mirror import tar
 from .pipelines.test_commands import call
@@ -47,18 +46,6 @@ def run(page: str, chain: Chain, folder: Path) -> str:
     for theirs, ours in chain.places.items():
         text = text.replace(ours, theirs)
     return text
-
-
-def shape(line: str) -> str:
-    """A line without its numbers, which differ from run to run."""
-    return re.sub(r"[0-9a-f]{64}|[0-9]+(?:[.,:][0-9]+)*", "0", line).strip()
-
-
-def unsaid(page: str, said: str) -> list[str]:
-    """The lines of the page's outputs that the commands did not print, but for their numbers."""
-    printed = {shape(line) for line in said.splitlines()}
-    shown = [line for text in blocks(page, "text") for line in text.splitlines()]
-    return [line for line in shown if line.strip() and shape(line) not in printed]
 
 
 LABELS = ("playing drums", "singing", "tapping pen")

@@ -11,7 +11,7 @@ import pytest
 from kinetics_sounds import manifest
 from kinetics_sounds.train import pretrain
 
-from ...pages import ROOT, commands, stood_in
+from ...pages import ROOT, commands, stood_in, unsaid
 from ...train.conftest import COUNTS, LENGTHS, SMALL, film, write_set
 from ..conftest import video
 from .conftest import BIN, ONE_SLURM, wait_for
@@ -124,6 +124,10 @@ def test_a_training_on_two_nodes_saves_when_its_time_is_nearly_over_and_is_queue
     assert wait_for(lambda: state(job) == "PENDING", pause=PAUSE), log.read_text()
     ask("scancel", job)
     assert told(log) == ["stopped by SIGUSR1"]
+    said = (
+        log.read_text().replace(str(run), "/shared/runs/avcl_k100").replace("sees", "node1").replace("blind", "node2")
+    )
+    assert unsaid(PAGE, said) == []
     ours, alone = losses(run), losses(shared / "alone")
     assert max(ours) == last_step(run) < STEPS
     assert [ours[step] for step in (1, 2, 3)] == pytest.approx([alone[step] for step in (1, 2, 3)], rel=1e-3)
