@@ -105,3 +105,27 @@ def test_the_default_split_of_a_set_with_folds_has_to_be_named(
     assert evaluate.main(["crossmodal", f"--run={finished}", f"--shards={folded}"]) == 2
 
     assert "has no split 'train'; it has: all, fold1_train, fold1_test" in capsys.readouterr().err
+
+
+def test_a_run_that_hears_is_not_judged_on_pictures_alone(
+    finished: Path, folded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = reader.read_dataset(folded)
+    shards = tmp_path / "pictures"
+    made = dataclasses.replace(
+        dataset, parts=(layout.META, layout.FRAMES), mel={}, audio={}, splits={}, folds={}, schema=layout.DATASET_SCHEMA
+    )
+    split = stream.open_split(folded, "fold1_test")
+    with ShardWriter(layout.tar_path(shards, "test", 0), recipe=dataset.recipe) as writer:
+        for number in range(len(split)):
+            with stream.sample(split, number) as sample:
+                parts = {part: sample.part(part) for part in made.parts}
+                writer.write(Sample(key=sample.key, label_index=sample.label_index, parts=parts))
+        writer.close()
+    facts = dataclasses.replace(dataset.folds["fold1_test"], shards=1)
+    index.write(shards / layout.DATASET, dataclasses.replace(made, splits={"test": facts}))
+
+    for command in ("crossmodal", "cam"):
+        assert evaluate.main([command, f"--run={finished}", f"--shards={shards}", f"--out={tmp_path / 'out'}"]) == 2
+        said = capsys.readouterr().err
+        assert "the shards of tiny have no sound, and the view needs picture and sound" in said
