@@ -164,3 +164,8 @@ def test_several_gpus(data: Path, tmp_path: Path) -> None:
 
     for name in ("avcl_k32_recommended", "bf16", "nodes"):
         assert (tmp_path / f"runs/{name}/checkpoints/step-00000002").is_dir()
+
+
+def test_what_no_command_prints_is_noticed() -> None:
+    assert "published/k31: no findings" in unsaid("docs/paper_split.md", "published/k31: no finding")
+    assert "version: 1.0.0" not in unsaid("docs/paper_split.md", "version: 2.11.0")  # numbers are left out
