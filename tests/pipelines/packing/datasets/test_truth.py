@@ -216,6 +216,15 @@ def test_folders_of_kinetics_that_lie_otherwise_are_refused(whole: Copied, tmp_p
         datasets.load("kinetics").read(folder / "train")
 
 
+def test_folders_may_be_links(whole: Copied, tmp_path: Path) -> None:
+    folder, elsewhere = whole("kinetics", tmp_path / "k"), tmp_path / "elsewhere"
+    (folder / "train/bowling").rename(elsewhere)
+    (folder / "train/bowling").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder / "train/bowling")  # a cycle
+
+    assert len(datasets.load("kinetics").read(folder).rows) == 4
+
+
 def test_a_fold_of_ucf101_that_tests_on_a_group_it_trains_on_is_refused(
     whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
