@@ -34,6 +34,7 @@ FOLDERS = {  # where the installed name's parts lie
 DATA = {
     "kinetics_sounds.manifests.classes",
     "kinetics_sounds.pipelines.viewing.assets",
+    "kinetics_sounds.train.protocols",
     "kinetics_sounds.train.recipes",
 }
 
@@ -119,7 +120,12 @@ def test_the_wheel_holds_all_the_code_and_all_the_data(wheel: Path) -> None:
         f"kinetics_sounds/{path.relative_to(ROOT).as_posix().removeprefix('kinetics_sounds/')}"
         for pattern in (
             *("manifests/classes/*.txt", "manifests/classes/*.csv", "manifests/*.md"),
-            *("train/recipes/*.yaml", "kinetics_sounds/media/*.npz", "pipelines/viewing/assets/*.*"),
+            *(
+                "train/recipes/*.yaml",
+                "train/protocols/*.yaml",
+                "kinetics_sounds/media/*.npz",
+                "pipelines/viewing/assets/*.*",
+            ),
         )
         for path in ROOT.glob(pattern)
     }

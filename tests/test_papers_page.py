@@ -8,6 +8,7 @@ import pytest
 from kinetics_sounds.settings import Layers
 from kinetics_sounds.train import evaluate
 from kinetics_sounds.train.config import recipes
+from kinetics_sounds.train.evaluation import papers
 
 PAGE = (Path(__file__).parents[1] / "docs" / "papers.md").read_text()
 TABLED = {name for name, each in recipes.recipes().items() if isinstance(each.config, Layers)}
@@ -45,3 +46,11 @@ def test_every_recipe_that_is_named_is_shipped(word: tuple[str, str]) -> None:
 @pytest.mark.parametrize("word", sorted(set(re.findall(r"ks-eval ([a-z_]+)", PAGE))))
 def test_every_protocol_that_is_named_is_there(word: str) -> None:
     assert word in evaluate.names()
+
+
+def test_every_protocol_of_a_paper_has_its_row() -> None:
+    named = set(re.findall(r"`(?:ks-eval )?(?:--protocol )?([a-z0-9_]+)(?: --run [^`]*)?`", PAGE))
+    commands = set(re.findall(r"--protocol ([a-z0-9_]+)", PAGE))
+
+    assert papers.protocols().keys() - named == set()
+    assert commands - papers.protocols().keys() == set()

@@ -108,16 +108,16 @@ def _with_statistics(parsed: Parsed[TrainSettings], settings: ConvertSettings, s
     """Settings with the view's mean and deviation; raises SettingsError if neither recipe nor file has them."""
     view = parsed.settings.view
     if settings.audio_stats is None:
-        if not parsed.groups[view].audio_mean:
-            raise SettingsError(
-                f"--audio_stats: is required, because {settings.recipe} standardizes the sound by numbers of its training data; "
-                "AVID's are datasets/assets/audio-spectDB-24k-513-norm-stats.npz in its repository"
-            )
-        return parsed
+        if getattr(parsed.groups[view], "audio_mean", "none needed"):
+            return parsed
+        raise SettingsError(
+            f"--audio_stats: is required, because {settings.recipe} standardizes the sound by numbers of its training data; "
+            "AVID's are datasets/assets/audio-spectDB-24k-513-norm-stats.npz in its repository"
+        )
     mean, std = pickled.read_statistics(settings.audio_stats, scratch)
     try:
         group = dataclasses.replace(parsed.groups[view], audio_mean=mean, audio_std=std)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # the view has no such settings, or of another length
         raise SettingsError(f"--audio_stats {settings.audio_stats}: does not fit {settings.recipe}: {error}") from error
     return dataclasses.replace(parsed, groups={**parsed.groups, view: group})
 
@@ -141,7 +141,10 @@ def _converted(
         converted = names.convert(tensors, model.state_dict(), authors, backbones)
     except RunError as error:
         told = " and ".join(str(path) for path in (settings.weights, settings.audio_weights) if path)
-        raise RunError(f"{told}: {error}; give weights of {settings.recipe}, or another --recipe") from error
+        remedy = f"give weights of {settings.recipe}, or another --recipe"
+        if not any(name.startswith(authors.parts["audio."]) for name in tensors):
+            remedy = "give the file of the audio network, too, with --audio_weights"
+        raise RunError(f"{told}: {error}; {remedy}") from error
     return dataclasses.replace(converted, left_out=(*converted.left_out, *others))
 
 

@@ -41,6 +41,7 @@ OPTIONS = {
     "optim seed workers prefetch_batches sample_timeout max_bad_fraction window cache cache_gb device channels_last log_every "
     "track save_every keep resume list json clips_per_video peak_tflops val_split probe_every probe probe_samples init_from "
     "devices sync_bn precision grad_accum_steps max_grad_norm compile activation_checkpointing",
+    "ks-eval": "protocol list",
     "ks-eval linear": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval knn": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
@@ -263,6 +264,8 @@ CASES = [
     ("ks-train", "--config avcl_k23 --shards here", "did you mean 'avcl_k32'"),
     ("ks-eval", "linear --run here", "here: is not a training run"),
     ("ks-eval", "linaer --run here", "did you mean 'linear'"),
+    ("ks-eval", "--protocol crosmodal_iicl --run here", "did you mean 'crossmodal_iicl'"),
+    ("ks-eval", "--protocol crossmodal_iicl --run here", "here: is not a training run"),
     ("ks-demo", "--clips 3", "--clips 3: must be at least 48"),
     ("ks-view", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),
     ("ks-view", "here", "here: is not a manifest, build, shard set, published folder or run"),

@@ -49,7 +49,7 @@ def is_safe() -> bool:
 
 
 def read_weights(path: Path, scratch: Path) -> Found:
-    """Read a file of weights in a process with limits; `scratch` is an empty folder.
+    """Read a file of weights in a process with limits; `scratch` is a folder for what it writes.
 
     Raises RunError for anything else than such a file, SettingsError for a torch that cannot read it safely.
     """
@@ -57,7 +57,9 @@ def read_weights(path: Path, scratch: Path) -> Found:
         raise SettingsError(
             f"torch {torch.__version__}: may run code of a file that it reads (CVE-2025-32434); install torch 2.6 or newer"
         )
-    out = scratch / "read.safetensors"
+    out = (
+        scratch / f"{len([*scratch.iterdir()])}.safetensors"
+    )  # a new one: tensors may lie in the file of an earlier one
     others = limited.read(save_tensors, path, out, limits=WEIGHTS)
     if not isinstance(others, list):
         raise TypeError("the reader answers with a list")

@@ -12,7 +12,7 @@ from typing import Any
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import RunError, SettingsError, ShardError
-from kinetics_sounds.settings import parse
+from kinetics_sounds.settings import Parsed, parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
@@ -76,9 +76,17 @@ class EvalSettings:
 
 
 def evaluate(modules: Mapping[str, ModuleType], argv: Sequence[str]) -> int:
+    """Run probes with these options; return the exit code."""
+    return run(modules, read(modules, argv, prog=f"ks-eval {' '.join(modules)}"))
+
+
+def read(modules: Mapping[str, ModuleType], argv: Sequence[str], *, prog: str) -> Parsed[EvalSettings]:
+    """Parse the options of probes."""
+    return parse(EvalSettings, argv, prog=prog, groups={name: module.Settings for name, module in modules.items()})
+
+
+def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
     """Run probes on shared features, extracted by all ranks that torchrun started; return the exit code."""
-    groups = {name: module.Settings for name, module in modules.items()}
-    parsed = parse(EvalSettings, argv, prog=f"ks-eval {' '.join(modules)}", groups=groups)
     settings = parsed.settings
     at_least(settings, clips=1, batch=1, workers=0)
     facts = run_folder.read_facts(settings.run)

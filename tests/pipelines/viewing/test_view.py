@@ -99,6 +99,13 @@ def test_what_is_whole_as_it_is_gets_its_page_beside_it(tmp_path: Path) -> None:
     assert (tmp_path / "build/manifest.html").is_file()
 
 
+def test_pages_of_folders_that_differ_after_a_dot_have_names_of_their_own(tmp_path: Path) -> None:
+    for name in ("k3.1", "k3.2"):
+        assert view.main([str(make(tmp_path / name, (1,))), "--embed=0"]) == 0
+
+    assert sorted(path.name for path in tmp_path.glob("*.html")) == ["k3.1.html", "k3.2.html"]
+
+
 def test_a_set_at_a_url_gets_its_page_here_without_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "sets/k3", (2, 1))
     (tmp_path / "here").mkdir()

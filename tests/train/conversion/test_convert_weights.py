@@ -221,12 +221,18 @@ def test_weights_of_another_network_are_refused_and_nothing_is_written(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network: Any = with_numbers(CrissCross())
-    torch.save(network.video_backbone.state_dict(), "avid.pth.tar")
+    torch.save(network.video_backbone.state_dict(), "vid.pth.tar")
+    torch.save(network.audio_backbone.state_dict(), "aud.pth.tar")
+    words = ["small_crisscross.yaml", "--weights=vid.pth.tar"]
 
-    assert avid() == 2
+    assert converted(*words) == 2
+    first = capsys.readouterr().err
+    assert converted(*words, "--audio_weights=vid.pth.tar") == 2
+    second = capsys.readouterr().err
 
-    said = "avid.pth.tar: lacks audio_model.conv1.0.weight, audio_model.conv1.1.weight, audio_model.conv1.1.bias and 51 more; "
-    assert f"{said}give weights of small_avid.yaml, or another --recipe" in capsys.readouterr().err
+    said = "vid.pth.tar: lacks audio_backbone.conv1.0.weight, audio_backbone.conv1.1.weight, audio_backbone.conv1.1.bias and "
+    assert f"{said}117 more; give the file of the audio network, too, with --audio_weights" in first
+    assert "more; give weights of small_crisscross.yaml, or another --recipe" in second
     assert not list(here.glob("out*"))
 
 
@@ -243,12 +249,14 @@ def test_help_names_exactly_the_options_that_scripts_rely_on(capsys: pytest.Capt
 def test_options_that_do_not_fit_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(avid_checkpoint(with_numbers(Avid())), "avid.pth.tar")
     np.savez("other.npz", mean=np.zeros(5), std=np.ones(5))
+    Path("other_view.yaml").write_text("base: small_avid.yaml\nview: clip_and_mel\n")
     Path("full").mkdir()
     Path("full/file").touch()
     said = {
         "--recipe=avcl_k32 --weights=avid.pth.tar": "its method is avcl; weights are published of avid, cma, crisscross",
         "--recipe=small_avid.yaml --weights=avid.pth.tar": "--audio_stats: is required",
         "--recipe=small_avid.yaml --weights=avid.pth.tar --audio_stats=other.npz": "one for each of 17, not 5 and 5",
+        "--recipe=other_view.yaml --weights=avid.pth.tar --audio_stats=stats.npz": "does not fit other_view.yaml",
         "--recipe=small_avid.yaml --weights=avid.pth.tar --out=full": "--out full: is there already",
         "--recipe=small_avid.yaml": "--weights: is required",
     }

@@ -1,0 +1,234 @@
+"""Protocols of papers: what each file says can be read, run and repeated, and folds are averaged as a reader would."""
+
+import json
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from kinetics_sounds import plugins
+from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.stream import open_split
+from kinetics_sounds.train import evaluate
+from kinetics_sounds.train.data.loader import Loading
+from kinetics_sounds.train.evaluation import paper_run, papers
+from kinetics_sounds.train.evaluation.encoders import load
+from kinetics_sounds.train.evaluation.features import extract
+
+NAMES = sorted(papers.protocols())
+PLACES = {"run", "checkpoint", "untrained", "shards", "folder", "out", "seed", "device", "devices", "workers", "json"}
+"""What a protocol leaves to its user."""
+
+
+def head(name: str) -> dict[str, str]:
+    """The `word: text` lines of a protocol's header."""
+    lines = [line.partition(":") for line in papers.find(name).head if line.partition(" ")[0].endswith(":")]
+    return {word: text.strip() for word, _, text in lines}
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEvery:
+    def test_says_its_command_its_data_its_time_and_what_differs(self, name: str) -> None:
+        told = head(name)
+
+        assert {"command", "data", "time", "differs"} <= told.keys()
+        assert told["command"].startswith(f"ks-eval --protocol {name} --run RUN --")
+        assert told["time"] == "not run"
+
+    def test_its_options_are_accepted(self, name: str) -> None:
+        protocol = papers.find(name)
+        its = paper_run._evaluation(protocol, ["--run=runs/one", *_needed(protocol)])
+        settings = paper_run.flat(yaml.safe_load(its.parsed.text))
+
+        for option, value in paper_run.flat(protocol.options).items():
+            assert settings[option] == value
+        assert not PLACES & set(protocol.options)
+
+    def test_its_scores_are_percent_of_metrics_that_it_makes(self, name: str) -> None:
+        protocol = papers.find(name)
+
+        assert protocol.papers
+        for row in protocol.papers:
+            assert row.scores
+            assert all(0 < score < 100 for score in row.scores.values())
+            assert f"paper:    {row}" in papers.list_one(protocol)
+
+
+def _needed(protocol: papers.PaperProtocol) -> list[str]:
+    return ["--folder=sounds"] if protocol.uses == "sounds" else []
+
+
+SCORES = {
+    "kinetics_layerwise_avid": "33.3 43.1 35.1 44.5 35.2 46.6 37.4 48.9",
+    "kinetics_layerwise_avid_small": "19.80 26.98 34.81 39.95 39.95 17.10 22.28 27.23 32.08 32.08 18.65 23.60 29.47 33.04 33.04 "
+    "19.93 27.39 35.64 40.17 40.17 20.14 27.28 35.68 39.62 39.62 20.04 27.61 36.14 40.58 40.58 20.16 27.98 36.98 41.11 41.11",
+    "retrieval_ucf101_crisscross": "25.7 36.2 49.2 13.0 28.1 49.5 14.1 30.3 51.1 18.6 33.6 53.5 24.6 41.9 76.9 55.9 70.8 82.5 "
+    "52.0 68.6 84.5 60.9 79.4 90.8 57.4 73.4 88.1 63.8 78.7 89.9",
+    "retrieval_hmdb51_crisscross": "7.6 22.9 48.8 7.6 24.4 53.6 10.3 26.6 54.6 26.1 45.8 69.7 24.8 47.6 75.5 30.8 55.8 79.7 "
+    "25.4 51.4 75.0 26.4 50.5 77.7",
+    "retrieval_ucf101_iicl": "57.6 58.1 59.3 59.5 25.7 36.2 42.2 49.2 14.1 30.3 40.4 51.1 55.9 70.8 76.9 82.5 41.7 57.4 66.9 "
+    "76.1 53.8 70.2 78.3 83.4 56.8 73.3 82.1 85.3",
+    "linear_ucf101_iicl": "72.6 72.8 73.5 73.2",
+    "cluster_head_ucf101_iicl": "74.8 77.1 71.2 72.8",
+    "cluster_head_hmdb51_iicl": "52.3 58.3 40.2 45.7",
+    "cluster_ucf101_iicl": "73.5 76.7",
+    "cluster_hmdb51_iicl": "49.5 56.1",
+    "crossmodal_iicl": "74.5 75.9 72.8 74.2",
+    "svm_ucf101_crisscross": "74.8 75.8 79.9 78.1 83.9 87.7",
+    "svm_hmdb51_crisscross": "45.7 50.0 56.2",
+    "svm_kinetics_sounds_crisscross": "43.2 53.3 65.0 47.1 55.7 66.7",
+    "svm_kinetics_crisscross": "39.0 44.5 50.1",
+}
+"""The papers' scores, row by row, typed in again."""
+
+
+def test_every_score_is_typed_in_here_too() -> None:
+    told = {
+        name: [score for row in each.papers for score in row.scores.values()]
+        for name, each in papers.protocols().items()
+    }
+
+    assert told == {name: [float(score) for score in scores.split()] for name, scores in SCORES.items()}
+
+
+Judge = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def judge(finished: Path, folded: Path, tmp_path: Path) -> Judge:
+    """A function from a protocol and more options to the results of the finished run on the set with folds."""
+
+    def results(name: str, *more: str) -> dict[str, Any]:
+        options = [
+            f"--run={finished}",
+            f"--shards={folded}",
+            f"--out={tmp_path / 'out'}",
+            "--device=cpu",
+            "--workers=0",
+        ]
+        assert evaluate.main(["--protocol", name, *options, *more]) == 0
+        told: dict[str, Any] = json.loads((tmp_path / "out" / "results.json").read_text())
+        return told
+
+    return results
+
+
+def test_each_fold_is_fitted_on_its_training_list_and_judged_on_its_test_list(
+    judge: Judge, finished: Path, folded: Path, tmp_path: Path
+) -> None:
+    """By the one C that is given, as the probe by itself has it."""
+    told = judge("svm_ucf101_crisscross", "--clips=2", "--svm.cs=[0.01]", "--svm.iterations=20000")
+    svm = plugins.load(evaluate.PROBES, "svm")
+    loading = Loading(workers=0, device=torch.device("cpu"))
+    alone = []
+    for fold in (1, 2, 3):
+        on, fit = (
+            extract(load(finished), open_split(folded, f"fold{fold}_{part}"), clips=2, batch=16, loading=loading)
+            for part in ("test", "train")
+        )
+        assert (len(on.keys), len(fit.keys)) == (4, 8)
+        alone.append(svm.evaluate(on, fit, svm.Settings(cs=(0.01,), select="test", iterations=20000)))
+
+    assert list(told["folds"].values()) == alone
+    top1 = [scores["video_top1"] for scores in alone]
+    assert told["scores"]["video_top1"] == statistics.fmean(top1)
+    half = 4.302653 * statistics.stdev(top1) / math.sqrt(3)  # Student's t of 95 %, two degrees of freedom
+    assert told["scores"]["video_top1_high"] == pytest.approx(statistics.fmean(top1) + half, abs=1e-4)
+    assert told["scores"]["selected_on_test"] == 1
+    assert "video_c" not in told["scores"]
+    assert (told["probe"], told["uses"], told["samples"]) == ("svm_ucf101_crisscross", "svm", 12)
+    assert told["on_split"] == "fold1_test, fold2_test, fold3_test"
+    assert [row["scores"]["video_top1"] for row in told["papers"]][-1] == 87.7
+    own = json.loads((tmp_path / "out" / "fold2" / "results.json").read_text())
+    assert (own["fit_split"], own["on_split"]) == ("fold2_train", "fold2_test")
+
+
+def test_options_of_the_command_line_come_last_and_are_recorded(judge: Judge) -> None:
+    told = judge("retrieval_ucf101_crisscross", "--clips=1", "--retrieval.ks=[1, 2]")
+
+    assert told["given"] == {"clips": 1, "retrieval.ks": [1, 2]}
+    assert told["options"]["clips"] == 10
+    assert (told["clips"], list(told["folds"])) == (1, ["fold1"])
+    assert {"video_r1", "video_r2", "video_r1_low"} <= told["scores"].keys()
+    assert "video_r5" not in told["scores"]
+
+
+def test_splits_that_are_named_take_the_place_of_the_folds(judge: Judge) -> None:
+    told = judge(
+        "svm_ucf101_crisscross", "--clips=1", "--fit_split=fold1_test", "--on_split=fold2_test", "--svm.cs=[1]"
+    )
+
+    assert list(told["folds"]) == ["all"]
+    assert told["on_split"] == "fold2_test"
+    assert told["given"] == {"clips": 1, "fit_split": "fold1_test", "on_split": "fold2_test", "svm.cs": [1.0]}
+
+
+def test_the_papers_scores_and_the_untrained_encoders_stand_beside_ours(
+    finished: Path, folded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--run={finished}", f"--shards={folded}", "--device=cpu", "--workers=0", "--clips=1"]
+    argv = ["--protocol=retrieval_ucf101_crisscross", *options]
+    for out, more in (("retrieval_ucf101_crisscross_untrained", ["--untrained"]), ("retrieval_ucf101_crisscross", [])):
+        assert evaluate.main([*argv, f"--out={tmp_path / out}", *more]) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert "  CrissCross 7, CrissCross from Kinetics-400: video_r1 63.8, video_r5 78.7, video_r20 89.9" in lines
+    first = json.loads((tmp_path / "retrieval_ucf101_crisscross_untrained" / "results.json").read_text())
+    assert first["checkpoint"] == "untrained"
+    assert lines[-1].startswith(f"untrained: video_r1 {first['scores']['video_r1']:.2f}")
+
+
+def test_json_is_all_that_is_printed(judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
+    told = judge("retrieval_ucf101_iicl", "--clips=1", "--json")
+
+    assert json.loads(capsys.readouterr().out) == told
+
+
+def test_one_fold_keeps_its_own_intervals() -> None:
+    scores = {"top1": 50.0, "top1_low": 40.0, "top1_high": 60.0, "c": 0.1}
+
+    assert paper_run.means([scores]) == scores
+
+
+def test_of_equal_folds_the_interval_is_a_point() -> None:
+    scores = {"top1": 50.0, "top1_low": 40.0, "top1_high": 60.0, "top1_chance": 10.0, "c": 0.1, "selected_on_test": 0.0}
+    found = paper_run.means([scores, scores | {"selected_on_test": 1.0}])
+
+    assert found == {"top1": 50, "top1_low": 50, "top1_high": 50, "top1_chance": 10, "selected_on_test": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--protocol", "ucf101_avid"], "--protocol ucf101_avid: there is no such protocol"),
+        (["--protocol"], "--protocol: needs a name"),
+        (["--protocol", "--run=x"], "--protocol: needs a name"),
+        (["--list", "--run=x"], "--list: stands alone or with --protocol NAME, not with --run=x"),
+        (["linear", "--protocol=crossmodal_iicl"], "linear: --protocol crossmodal_iicl says what to evaluate by"),
+        (["--protocol=crossmodal_iicl", "--run=x", "--crossmodal.kz=1"], "crossmodal.kz"),
+        (["--protocol=crossmodal_iicl"], "run"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_list_has_every_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["--list"]) == 0
+    told = capsys.readouterr().out
+
+    assert [line for line in told.splitlines() if line in NAMES] == NAMES
+    assert told.endswith(f"\n\n{papers.UNTRIED}\n")
+    assert evaluate.main(["--list", "--protocol=crossmodal_iicl"]) == 0
+    assert capsys.readouterr().out.startswith("crossmodal_iicl\n    Sounds find their pictures")
+
+
+def test_an_unknown_name_is_answered_with_a_similar_one() -> None:
+    with pytest.raises(SettingsError, match="did you mean 'crossmodal_iicl'"):
+        papers.find("crosmodal_iicl")

@@ -1,0 +1,167 @@
+"""Run a paper's protocol: its evaluation on each fold, their mean with an interval, and the paper's scores beside ours."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinetics_sounds import plugins
+from kinetics_sounds.command import DONE
+from kinetics_sounds.settings import Parsed, parse
+
+from ..config.settings import flat
+from ..distributed import launch
+from . import frozen, results
+from .papers import PaperProtocol
+
+_TRAIN = __package__.rpartition(".")[0]
+PROBES = f"{_TRAIN}.probes"
+PROTOCOLS = f"{__package__}.protocols"
+PLACES = (
+    *("run", "checkpoint", "untrained", "shards", "folder", "cache", "cache_gb"),
+    *("workers", "devices", "device", "out", "json"),
+)
+"""Options that say what is evaluated and where, not how."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """A probe, or a protocol with options of its own, with its parsed options."""
+
+    parsed: Parsed[Any]
+    run: Callable[[Parsed[Any]], int]
+    fits: bool
+    """Whether it is fitted on a split."""
+
+
+def evaluate(protocol: PaperProtocol, argv: Sequence[str]) -> int:
+    """Run a protocol with further options of its evaluation; return the exit code.
+
+    Writes `results.json` of each fold and one of all, whose scores are means over the folds. Raises SettingsError for invalid
+    options, StoppedError after a signal: run it again to resume.
+    """
+    its = _evaluation(protocol, argv)
+    settings = its.parsed.settings
+    out, parts = results.folder(settings, protocol.name), _parts(protocol, argv, fits=its.fits)
+    found: dict[str, dict[str, Any]] = {}
+    for name, splits in parts.items():
+        place = out / name
+        part = dataclasses.replace(settings, out=place, json=False, **splits)
+        with contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext():
+            code = its.run(dataclasses.replace(its.parsed, settings=part))
+        if code != DONE:
+            return code
+        if launch.is_main():
+            found[name] = json.loads((place / "results.json").read_text())
+    if not launch.is_main():
+        return DONE
+    document = _document(protocol, found, given=_given(argv, its.parsed))
+    results.write(out, document)
+    print(json.dumps(document) if settings.json else _summary(protocol, document, out))
+    return DONE
+
+
+def _evaluation(protocol: PaperProtocol, argv: Sequence[str]) -> _Evaluation:
+    """Parse the options of the protocol, overridden by those of the command line."""
+    words, prog = [*protocol.words, *argv], f"ks-eval --protocol {protocol.name}"
+    if protocol.uses in plugins.names(PROTOCOLS):
+        module = plugins.load(PROTOCOLS, protocol.uses)
+        parsed = parse(module.Settings, words, prog=prog, groups=getattr(module, "GROUPS", {}))
+        return _Evaluation(parsed, module.evaluate, fits=hasattr(parsed.settings, "fit_split"))
+    modules = {protocol.uses: plugins.load(PROBES, protocol.uses)}
+    return _Evaluation(
+        frozen.read(modules, words, prog=prog),
+        lambda parsed: frozen.run(modules, parsed),
+        fits=modules[protocol.uses].NEEDS_TRAIN_FEATURES,
+    )
+
+
+def _parts(protocol: PaperProtocol, argv: Sequence[str], *, fits: bool) -> dict[str, dict[str, str]]:
+    """Names of the evaluations to run, and the splits of each: the folds, unless the command line names splits."""
+    if not protocol.folds or _named(argv) & {"fit_split", "on_split"}:
+        return {"all": {}}
+    return {
+        f"fold{fold}": {"on_split": f"fold{fold}_test", **({"fit_split": f"fold{fold}_train"} if fits else {})}
+        for fold in protocol.folds
+    }
+
+
+def _named(argv: Sequence[str]) -> set[str]:
+    """Names of the options of a command line."""
+    return {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+
+
+def _given(argv: Sequence[str], parsed: Parsed[Any]) -> dict[str, Any]:
+    """Options of the command line that say how to evaluate, by name."""
+    values = flat(yaml.safe_load(parsed.text))
+    return {name: values[name] for name in sorted(_named(argv)) if name in values and name not in PLACES}
+
+
+def _document(
+    protocol: PaperProtocol, found: Mapping[str, Mapping[str, Any]], *, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Contents of results.json: those of the first fold, with what concerns all folds."""
+    first = next(iter(found.values()))
+    told = [each["fingerprint"] for each in found.values()]
+    kept = {name: value for name, value in first.items() if name not in ("settings", "selection", "content")}
+    return {
+        **kept,
+        "probe": protocol.name,
+        "uses": protocol.uses,
+        "options": dict(protocol.options),
+        "given": dict(given),
+        "intervals": first["intervals"]
+        if len(found) == 1
+        else f"_low and _high: 95%, Student's t over {len(found)} folds, whose training clips overlap",
+        "on_split": ", ".join(each["on_split"] for each in found.values()),
+        "fingerprint": told[0] if len(told) == 1 else hashlib.sha256("\n".join(told).encode()).hexdigest(),
+        "samples": sum(each["samples"] for each in found.values()),
+        "folds": {name: each["scores"] for name, each in found.items()},
+        "papers": [dataclasses.asdict(row) for row in protocol.papers],
+        "scores": means([each["scores"] for each in found.values()]),
+    }
+
+
+def means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each score over the folds; scores with an interval get Student's t of 95 % over the folds instead.
+
+    A single fold is returned as it is. The selected C is left out of a mean; "selected_on_test" is the largest.
+    """
+    from scipy import stats
+
+    if len(folds) == 1:
+        return dict(folds[0])
+    found: dict[str, float] = {}
+    for name in folds[0]:
+        values = [each[name] for each in folds]
+        if name.endswith(("_low", "_high")) or name.rpartition("_")[2] == "c" or name == "selected_on_test":
+            continue
+        found[name] = mean = statistics.fmean(values)
+        if f"{name}_low" in folds[0]:
+            half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+            found |= {f"{name}_low": float(mean - half), f"{name}_high": float(mean + half)}
+    if "selected_on_test" in folds[0]:
+        found["selected_on_test"] = max(each["selected_on_test"] for each in folds)
+    return found
+
+
+def _summary(protocol: PaperProtocol, document: dict[str, Any], out: Path) -> str:
+    """Our scores, the papers', and those of the untrained encoders where they have been evaluated."""
+    lines = [results.format_scores(document, out, what="samples")]
+    if protocol.papers:
+        lines += ["as published:", *(f"  {row}" for row in protocol.papers)]
+    untrained = out.with_name(f"{protocol.name}_untrained") / "results.json"
+    if document["checkpoint"] != "untrained" and untrained.is_file():
+        scores = json.loads(untrained.read_text())["scores"]
+        judged = dict.fromkeys(metric for row in protocol.papers for metric in row.scores if metric in scores)
+        lines.append(f"untrained: {', '.join(f'{metric} {results.number(scores[metric])}' for metric in judged)}")
+    return "\n".join(lines)

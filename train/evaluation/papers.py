@@ -1,0 +1,113 @@
+"""Protocols of papers by name: each is a YAML file with an evaluation, its options, its folds and the papers' scores.
+
+The header of a file says what the evaluation is, its command, the data that it needs, and what differs from the paper.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinetics_sounds import plugins
+from kinetics_sounds.errors import SettingsError
+
+from ..config.recipes import format_recipes, head_of
+
+FOLDER = Path(__file__).parents[1] / "protocols"
+UNTRIED = "None of these has been run at full size here; all scores are the papers', as published."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperScore:
+    """A row of a paper's table."""
+
+    table: str
+    """Paper and number of the table, such as "AVID 3"."""
+    method: str
+    pretrained: str = ""
+    """Data set that the encoders were pretrained on; empty if our copy does not say."""
+    scores: Mapping[str, float]
+    """In percent, by the name of our metric."""
+
+    def __str__(self) -> str:
+        found = ", ".join(f"{metric} {score:g}" for metric, score in self.scores.items())
+        return f"{self.table}, {self.method}{self.pretrained and f' from {self.pretrained}'}: {found}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperProtocol:
+    """How a paper evaluates encoders on one data set."""
+
+    name: str
+    head: tuple[str, ...]
+    """Header lines of its file."""
+    uses: str
+    """The probe or protocol of ks-eval that it configures."""
+    folds: tuple[int, ...]
+    """Folds whose scores are averaged, as they are numbered in the shard set; empty: the default splits."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of `uses` that differ from its defaults, nested as in a config."""
+    papers: tuple[PaperScore, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The options as words of a command line."""
+        return [f"--{name}={_word(value)}" for name, value in _flat(self.options).items()]
+
+
+@cache
+def protocols() -> Mapping[str, PaperProtocol]:
+    """All shipped protocols, by name."""
+    return {path.stem: _read(path) for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def find(name: str) -> PaperProtocol:
+    """The protocol of this name; raises SettingsError that suggests similar names."""
+    if name not in protocols():
+        near = plugins.nearest(name, protocols())
+        raise SettingsError(f"--protocol {name}: there is no such protocol{near}; list them with: ks-eval --list")
+    return protocols()[name]
+
+
+def list_every() -> str:
+    """Format all protocols with their headers and the papers' scores, as `ks-eval --list` prints them."""
+    return "\n\n".join([*(list_one(each) for each in protocols().values()), UNTRIED])
+
+
+def list_one(protocol: PaperProtocol) -> str:
+    """Format a protocol with its header and the papers' scores."""
+    return format_recipes({protocol.name: (*protocol.head, *(f"paper:    {row}" for row in protocol.papers))})
+
+
+def _read(path: Path) -> PaperProtocol:
+    document = yaml.safe_load(path.read_text("utf-8"))
+    rows = []
+    for row in document.get("papers", ()):
+        told = {name: row.pop(name) for name in ("table", "method", "pretrained") if name in row}
+        rows.append(PaperScore(**told, scores=row))
+    return PaperProtocol(
+        name=path.stem,
+        head=head_of(path),
+        uses=document["uses"],
+        folds=tuple(document.get("folds", ())),
+        options=document.get("set", {}),
+        papers=tuple(rows),
+    )
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def _word(value: Any) -> str:  # noqa: ANN401 - a value of YAML
+    return (
+        value
+        if isinstance(value, str)
+        else yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    )
