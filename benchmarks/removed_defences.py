@@ -206,6 +206,22 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         NAMES,
+        "a key of a data set is letters, digits, `_` and `-`, and short enough for a tar",
+        "kinetics_sounds/clip.py",
+        "if self.youtube_id or not KEY.fullmatch(self.name):",
+        "if self.youtube_id:",
+        "tests/test_clip.py::test_a_name_that_could_not_be_in_a_tar_is_no_key",
+    ),
+    Defence(
+        NAMES,
+        "a file in UCF101's lists is in a class's folder",
+        "pipelines/packing/datasets/ucf101.py",
+        'if label not in labels or not file or "/" in file:',
+        "if not file:",
+        "tests/pipelines/packing/datasets/test_truth.py::test_a_wrong_list_is_refused_with_its_line",
+    ),
+    Defence(
+        NAMES,
         "a label becomes one folder name, without slashes and controls",
         "kinetics_sounds/clip.py",
         """re.sub(r"[^\\w ()'.,&-]", "_", label)""",
@@ -294,7 +310,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         NAMES,
-        "a split of `dataset.json` is train, val or test: its name is a folder",
+        "a split of `dataset.json` is train, val, test or all: its name is a folder",
         "kinetics_sounds/shards/index.py",
         "for name in SPLITS if name in dataset.splits",
         "for name in dataset.splits",

@@ -103,7 +103,10 @@ def _default_out(place: Path | Address, *, inside: bool) -> Path:
     """Inside a build or a run; beside what must not be changed; here for what is at a URL."""
     if isinstance(place, Address):
         return Path(f"{Path(urllib.parse.urlsplit(str(place)).path).name or 'view'}.html")
-    return place / "view.html" if inside else place.absolute().with_name(f"{place.absolute().stem}.html")
+    if inside:
+        return place / "view.html"
+    whole = place.absolute()
+    return whole.with_name(f"{whole.name if place.is_dir() else whole.stem}.html")
 
 
 def _check(settings: ViewSettings) -> None:

@@ -1,5 +1,6 @@
 """Container recipes: hadolint finds no fault, and both take the same files and install them in the same way."""
 
+import platform
 import re
 import subprocess
 import sys
@@ -14,8 +15,8 @@ INSTALLED = {"kinetics_sounds", "manifests", "pipelines", "train", "pyproject.to
 
 
 def lint(dockerfile: str) -> subprocess.CompletedProcess[str]:
-    if sys.platform != "linux":
-        pytest.skip("hadolint is installed on Linux alone")
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("hadolint is installed on Linux on x86_64 alone")
     argv = [str(HADOLINT), "--no-color", "-"]
     return subprocess.run(argv, input=dockerfile, capture_output=True, text=True, check=False, timeout=60)
 

@@ -1,5 +1,7 @@
 """The pages that lead from data to a result: their commands are run in order, on small data in place of what a reader has."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,7 @@ from kinetics_sounds import classes
 
 from .pages import commands, stood_in, unsaid
 from .pipelines.conftest import inline, video
+from .pipelines.executors.conftest import free_ports
 from .pipelines.mirror import tar
 from .pipelines.test_commands import call
 
@@ -39,13 +42,23 @@ def run(page: str, chain: Chain, folder: Path) -> str:
     for command in commands(page):
         line = " ".join(command.words)
         words = [*stood_in(command.words, chain.places), *chain.more.get(longest(chain.more, line), ())]
-        done = call(words[0], *words[1:], cwd=folder)
+        done = ranks(words[1:], folder) if words[0] == "torchrun" else call(words[0], *words[1:], cwd=folder)
         assert done.returncode == chain.codes.get(longest(chain.codes, line), 0), (line, done.stdout, done.stderr)
         said += [done.stdout, done.stderr]
     text = "".join(said)
     for theirs, ours in chain.places.items():
         text = text.replace(ours, theirs)
     return text
+
+
+def ranks(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """torchrun with these words, on as many machines as they say, all of them this one; the last one's end."""
+    argv = [sys.executable, "-m", "torch.distributed.run", *words]
+    nodes = int(words[words.index("--nnodes") + 1]) if "--nnodes" in words else 1
+    others = [subprocess.Popen(argv, cwd=folder) for _ in range(nodes - 1)]
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+    assert [other.wait(20) for other in others] == [0] * len(others)
+    return done
 
 
 LABELS = ("playing drums", "singing", "tapping pen")
@@ -126,3 +139,33 @@ def test_a_papers_split(data: Path, tmp_path: Path) -> None:
     said = run(page, chain, tmp_path)
 
     assert unsaid(page, said) == []
+
+
+@pytest.mark.slow_campaign
+def test_several_gpus(data: Path, tmp_path: Path) -> None:
+    """Two processes of this machine in place of eight GPUs, in float32 and without the compiler, which takes minutes."""
+    local = ("--annotations", str(data / "annotations.csv"), "--workers=1")
+    assert call("ks-build", "--classes=k32", f"--source=local:{data}/kinetics400", *local, cwd=tmp_path).returncode == 1
+    assert call("ks-shard", "--workers=1", cwd=tmp_path).returncode == 0
+    [port] = free_ports(1)
+    eight = {"8": "2", "256": "4", "14": "1", "bf16": "float32", "runs/bf16": "runs/bf16", "--compile": "--workers=0"}
+    chain = Chain(
+        places={**eight, "node1:29500": f"127.0.0.1:{port}"},
+        more={
+            "ks-train": (*SMALL, "--steps=2"),
+            "ks-train bench": (*SMALL, "--seconds=0.1"),
+            "ks-eval finetune": ("--workers=0", "--device=cpu", "--batch=4", "--epochs=1", "--clips=2"),
+            "torchrun --nproc_per_node 8": ("--workers=0", "--device=cpu", "--clips=2"),
+            "torchrun --nnodes": (*SMALL, "--shards=data/k32/shards", "--steps=2"),
+        },
+    )
+
+    run("docs/gpus.md", chain, tmp_path)
+
+    for name in ("avcl_k32_recommended", "bf16", "nodes"):
+        assert (tmp_path / f"runs/{name}/checkpoints/step-00000002").is_dir()
+
+
+def test_what_no_command_prints_is_noticed() -> None:
+    assert "published/k31: no findings" in unsaid("docs/paper_split.md", "published/k31: no finding")
+    assert "version: 1.0.0" not in unsaid("docs/paper_split.md", "version: 2.11.0")  # numbers are left out

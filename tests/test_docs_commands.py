@@ -1,5 +1,6 @@
 """Every command in the documents is one that there is: its options, recipes, files, extras and targets are known."""
 
+import importlib.util
 import re
 import tomllib
 from collections.abc import Callable
@@ -27,7 +28,8 @@ def ours(words: tuple[str, ...]) -> None:
 
 
 def torchrun(words: tuple[str, ...]) -> None:
-    """It starts a module of ours."""
+    """It starts a module of ours; on several machines it says where they meet."""
+    assert "--nnodes" not in words or "--rdzv_endpoint" in words
     rest = words[words.index("-m") + 1 :]
     module, *more = rest[1:] if rest[0] == "--" else rest
     by_module = {f"kinetics_sounds.{module}": name for name, module in MODULES.items()}
@@ -45,10 +47,12 @@ def make(words: tuple[str, ...]) -> None:
 
 
 def python(words: tuple[str, ...]) -> None:
-    """A script that is there, or a text that compiles."""
+    """A script or a module that is there, or a text that compiles."""
     if words[1] == "-c":
         compile(words[2], "-c", "exec")
-    elif words[1] != "-m":
+    elif words[1] == "-m":
+        assert importlib.util.find_spec(words[2]), words[2]
+    else:
         assert (ROOT / words[1]).is_file()
 
 
@@ -102,13 +106,15 @@ def test_a_command_of_the_documents_is_one_that_there_is(command: Command) -> No
         "ks-shard --codec h265",
         "ks-train --config avcl_k23",
         "ks-train compare avcl_k32 avcl_k23",
-        "torchrun --nnodes 2 -m kinetics_sounds.train --optim.learning_rate 1",
+        "torchrun --nproc_per_node 2 -m kinetics_sounds.train --optim.learning_rate 1",
+        "torchrun --nnodes 2 -m kinetics_sounds.train --config avcl_k32",
         "sbatch --nodes=2 examples/slurm/train.sbatch --confg avcl_k32",
         "sbatch examples/slurm/trian.sbatch",
         "pip install '.[sklurm]'",
         "make demon",
         "python examples/read_shard.py",
         "python -c 'import'",
+        "python -m kinetics_sounds.train.convert_wieghts",
         "frobnicate --all",
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import MediaError
 from . import encode, ffmpeg, hdr, synthesize
 from .mel import Mel, mel_image
-from .probe import check_aspect, probe
+from .probe import Probe, check_aspect, probe
 
 SIDE = 112
 """Shorter side of the picture in pixels."""
@@ -36,11 +36,11 @@ class Preview:
 def of_clip(path: Path, *, channel: str = encode.MIX, timeout_seconds: float = 60) -> Preview:
     """Preview of a clip's file, with audio from `channel` (`encode.channel_name`).
 
-    Raises MediaError if there is no picture or it does not decode.
+    A sound without picture has a black one. Raises MediaError if the file has neither, or does not decode.
     """
     found = probe(path)
     if found.video is None:
-        raise MediaError("it has no picture stream")
+        return _of_sound(path, found, channel=channel, timeout_seconds=timeout_seconds)
     check_aspect(found.video)
     with tempfile.TemporaryDirectory(prefix="ks-preview-", ignore_cleanup_errors=True) as name:
         out, samples = Path(name) / "clip.mp4", Path(name) / "sound.s16"
@@ -62,8 +62,31 @@ def of_clip(path: Path, *, channel: str = encode.MIX, timeout_seconds: float = 6
         return Preview(out.read_bytes(), mel_image(wave / np.float32(32768), MEL) if wave.size else None)
 
 
-def of_arrays(frames_THWC: np.ndarray, waveform: np.ndarray | None, mel_FT: np.ndarray, *, fps: float) -> Preview:
-    """Preview of decoded frames (uint8, RGB), mono 24 kHz audio (None: silence), and its stored mel-spectrogram."""
+def _of_sound(path: Path, found: Probe, *, channel: str, timeout_seconds: float) -> Preview:
+    if found.audio is None:
+        raise MediaError("it has neither a picture nor a sound stream")
+    opened = ffmpeg.source(path, audio_codec=found.audio.codec)[str(found.audio.index)].filter(
+        "atrim", end=MOST_SECONDS
+    )
+    with tempfile.TemporaryDirectory(prefix="ks-preview-", ignore_cleanup_errors=True) as name:
+        samples = Path(name) / "sound.s16"
+        sound = encode.mono(opened, encode.MIX if found.audio.channels == 1 else channel)
+        ffmpeg.run(
+            ffmpeg.sink(sound, path=samples, format="s16le", acodec="pcm_s16le"), timeout_seconds=timeout_seconds
+        )
+        wave = np.frombuffer(samples.read_bytes(), "<i2") / np.float32(32768)
+    if not wave.size:
+        raise MediaError("its sound stream holds no samples")
+    return of_arrays(None, wave, mel_image(wave, MEL), fps=FPS)
+
+
+def of_arrays(
+    frames_THWC: np.ndarray | None, waveform: np.ndarray | None, mel_FT: np.ndarray | None, *, fps: float
+) -> Preview:
+    """Preview of decoded frames (uint8, RGB; None: black), mono 24 kHz audio (None: silence), and a mel-spectrogram."""
+    if frames_THWC is None:
+        seconds = 1.0 if waveform is None else len(waveform) / encode.SAMPLE_RATE
+        frames_THWC = np.zeros((max(round(seconds * fps), 1), SIDE // 4, SIDE, 3), dtype=np.uint8)
     step = max(1, round(fps / FPS))
     kept_THWC, rate = frames_THWC[::step], fps / step
     silence = np.zeros(round(len(kept_THWC) / rate * encode.SAMPLE_RATE), np.float32)

@@ -26,8 +26,8 @@ from .trim import estimate, unless_shared
 
 CLIP_BYTES = 1_500_000
 """Typical size of a ten-second clip of 480 lines in bytes."""
-CLIP_SECONDS = 1.5
-"""Typical time of one core to trim, measure and move a clip, in seconds."""
+CLIP_SECONDS = 2.8
+"""Typical time of one core to trim, measure and move a clip, in seconds (`benchmarks/build.md`: 168.2 for 60 clips)."""
 VIDEO_BYTES = 15_000_000
 """Typical size of a video of a few minutes and up to 480 lines, in bytes."""
 BYTES_PER_SECOND = 20e6

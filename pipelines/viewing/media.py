@@ -7,7 +7,7 @@ import numpy as np
 
 from kinetics_sounds import files, progress, stream
 from kinetics_sounds.errors import KineticsSoundsError
-from kinetics_sounds.media import preview
+from kinetics_sounds.media import encode, preview
 from kinetics_sounds.media.preview import Preview
 from kinetics_sounds.shards import layout
 
@@ -62,7 +62,10 @@ def embed(
 
 def _of_sample(split: stream.Split, number: int) -> Preview:
     with stream.sample(split, number) as sample:
-        fps = sample.meta.fps or preview.FPS
-        frames = range(min(sample.meta.num_frames, round(preview.MOST_SECONDS * fps)))
-        wave = sample.waveform() if layout.AUDIO in split.dataset.parts else None
-        return preview.of_arrays(sample.frames(frames), wave, sample.mel(), fps=fps)
+        parts, fps = split.dataset.parts, sample.meta.fps or preview.FPS
+        shown = range(min(sample.meta.num_frames, round(preview.MOST_SECONDS * fps)))
+        most = round(preview.MOST_SECONDS * encode.SAMPLE_RATE)
+        count = most if sample.meta.audio_samples > most else None
+        wave = sample.waveform(count=count) if layout.AUDIO in parts else None
+        mel_FT = sample.mel() if layout.MEL in parts else None
+        return preview.of_arrays(sample.frames(shown) if shown else None, wave, mel_FT, fps=fps)

@@ -1,11 +1,11 @@
 """Read the results of a training run: curves, scores with those of untrained encoders, maps, neighbours, bad samples."""
 
 import json
-import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
@@ -104,7 +104,7 @@ def read(run: Path) -> Run:
     told = {path: _json(path) for path in paths}
     found = [result for each in told.values() if (result := _result(each))]
     maps = [(path, each) for path, each in told.items() if each.get("probe") == "cam"]
-    pictures = [(path.parent, clip) for path, each in maps for clip in each.get("clips", []) if isinstance(clip, dict)]
+    pictures = [(path.parent, clip) for path, each in maps for clip in _tables(each.get("clips"))]
     near = [each for path in sorted((run / "eval").glob(f"**/{NEIGHBOURS}")) if (each := _neighbours(path))]
     return Run(
         name=files.as_text(run),
@@ -131,11 +131,11 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
     points: dict[str, list[tuple[float, float | None]]] = {}
     for line in lines:
         step = line.get("step")
-        if not isinstance(step, int | float):
+        if not _is_finite(step):
             continue
         for name, value in line.items():
             if name != "step" and isinstance(value, int | float):
-                points.setdefault(name, []).append((step, _digits(value) if math.isfinite(value) else None))
+                points.setdefault(name, []).append((step, _digits(value) if _is_finite(value) else None))
     return {name: _curve(each) for name, each in points.items()}
 
 
@@ -144,6 +144,21 @@ def _curve(points: Sequence[tuple[float, float | None]]) -> Curve:
     kept = [point for number, point in enumerate(points) if (len(points) - 1 - number) % every == 0]
     steps, values = zip(*kept, strict=True)
     return Curve(steps, values, every)
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    """Whether it is a number that a float can hold: neither NaN nor infinite, nor an integer of hundreds of digits."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
+def _tables(value: object) -> list[Mapping[str, Any]]:
+    """The tables of a list; none of anything else."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _text(value: object) -> str:
+    """A value as text, without halves of UTF-16 pairs, of which a browser makes no link."""
+    return str(value).encode(errors="replace").decode()
 
 
 def _digits(value: float) -> float:
@@ -160,9 +175,7 @@ def _result(told: Mapping[str, Any]) -> Result | None:
         probe=str(told.get("probe", "")),
         split=str(told.get("on_split", "")),
         untrained=told.get("checkpoint") == "untrained",
-        scores={
-            name: value for name, value in scores.items() if isinstance(value, int | float) and math.isfinite(value)
-        },
+        scores={name: value for name, value in scores.items() if _is_finite(value)},
     )
 
 
@@ -173,12 +186,14 @@ def _neighbours(path: Path) -> list[Mapping[str, Any]]:
         return []
 
     def clip(each: Mapping[str, Any]) -> dict[str, Any]:
-        return {"key": str(each["key"]), "label": str(each["label"]), "cosine": _digits(float(each["cosine"]))}
+        if not _is_finite(each["cosine"]):
+            raise ValueError(f"a cosine of {str(each['cosine'])[:20]}")
+        return {"key": _text(each["key"]), "label": str(each["label"]), "cosine": _digits(each["cosine"])}
 
     try:
         return [
             {
-                "key": str(query["key"]),
+                "key": _text(query["key"]),
                 "label": str(query["label"]),
                 "sounds": [clip(each) for each in query["sounds"]],
                 "pictures": [clip(each) for each in query["pictures"]],
@@ -199,9 +214,9 @@ def _map(folder: Path, clip: Mapping[str, Any]) -> Map:
         raise RunError(f"{path}: cannot be read ({error.strerror}); make it again with ks-eval cam") from error
     score = clip.get("score")
     return Map(
-        key=str(clip.get("key", "")),
+        key=_text(clip.get("key", "")),
         label=str(clip.get("label", "")),
-        score=score if isinstance(score, int | float) and math.isfinite(score) else None,
+        score=score if _is_finite(score) else None,
         jpeg=jpeg,
     )
 
@@ -225,7 +240,7 @@ def _lines(path: Path) -> Iterable[Mapping[str, Any]]:
             return
         try:
             told = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}:{number}: is not JSON ({error}); remove the line") from error
         if isinstance(told, dict):
             yield told

@@ -101,6 +101,9 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         shards=shards,
     )
     check_mel(settings.run, facts, dataset, shards=shards)
+    for name, module in modules.items():
+        if dataset.modality != "both" and getattr(module, "NEEDS_BOTH", False):
+            raise ShardError(f"{shards}: has no picture or no sound, and {name} compares them; give shards with both")
     encoders = suited(load_selected(settings), dataset)
     probes = [
         _Probe(

@@ -23,6 +23,8 @@ from torch import Tensor
 from . import Features, bounded, cosines, hit_share, percent
 
 NEEDS_TRAIN_FEATURES = False
+NEEDS_BOTH = True
+"""It compares picture and sound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from kinetics_sounds import files, plugins
 from kinetics_sounds.clip import ALL, KEY
 from kinetics_sounds.errors import ListError
 from kinetics_sounds.media import encode
+from kinetics_sounds.sources import walk
 
 MOST_NAMED = 20
 """Maximum number of files named in a message."""
@@ -92,9 +93,19 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def media_below(folder: Path, root: Path, suffixes: Sequence[str]) -> list[str]:
-    """Files with one of these extensions anywhere below `root`, relative to `folder`, sorted; hidden ones are left out."""
-    found = (path for path in root.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith("."))
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    """Files with one of these extensions anywhere below `root`, relative to `folder`, sorted; hidden ones are left out.
+
+    Links to folders are followed. Raises SourceError for a folder that cannot be read.
+    """
+    found = []
+    for place, names in walk(root) if root.is_dir() else ():
+        below = Path(place).relative_to(folder)
+        found += [(below / name).as_posix() for name in names if _is_media(name, suffixes)]
+    return sorted(found)
+
+
+def _is_media(name: str, suffixes: Sequence[str]) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in suffixes
 
 
 @dataclass(slots=True)

@@ -187,7 +187,9 @@ function csvOf(table, rows) {
   const cell = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const lines = ["key,label,split"];
   for (const row of rows) {
-    lines.push([table.text("key", row), cell(plain(table.text("label", row))), table.text("split", row)].join(","));
+    const [key, label, split] = ["key", "label", "split"].map((name) => table.text(name, row));
+    // A video's ID may begin with a dash, and is no formula if it has nothing but letters, digits, dashes and underscores.
+    lines.push([/^[\w-]+$/.test(key) ? key : plain(key), plain(label), plain(split)].map(cell).join(","));
   }
   return `${lines.join("\n")}\n`;
 }

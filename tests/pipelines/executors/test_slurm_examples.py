@@ -14,7 +14,7 @@ from kinetics_sounds.train import pretrain
 from ...pages import ROOT, commands, stood_in, unsaid
 from ...train.conftest import COUNTS, LENGTHS, SMALL, film, write_set
 from ..conftest import video
-from .conftest import BIN, ONE_SLURM, wait_for
+from .conftest import BIN, ONE_SLURM, Cluster, wait_for
 
 pytestmark = [pytest.mark.slow, ONE_SLURM, pytest.mark.usefixtures("slurm_cluster")]
 PAGE = "docs/clusters.md"
@@ -197,3 +197,15 @@ def test_a_ray_within_a_job_has_all_its_nodes(tmp_path: Path) -> None:
     ).read_text()
     assert built(tmp_path) == ["ok", "ok"]
     assert (tmp_path / f"ks-ray-{job}.ray-0.log").read_text().count("Ray runtime started") == 2
+
+
+@pytest.mark.slow_campaign
+def test_the_lines_for_a_ray_that_runs(ray_cluster: Cluster, tmp_path: Path) -> None:
+    more = clips(tmp_path)
+    table = {**places(tmp_path), "HEAD:6379": ray_cluster.options.address, "64": "1"}
+    lines = [each.words for each in commands(PAGE) if each.name.startswith("ks-") and "ray" in each.words]
+    assert [line[0] for line in lines] == ["ks-build", "ks-shard"]
+    for line in lines:
+        ask(*stood_in(line, table), *(more if line[0] == "ks-build" else ()))
+
+    assert json.loads((tmp_path / "k100/shards/dataset.json").read_text())["splits"]["train"]["samples"] == 2

@@ -215,14 +215,14 @@ def test_a_forecast_adds_up_over_three_sources() -> None:
 
     assert lines({"local:/a": local, "cvdf": Parts("a", "b"), "youtube": youtube}) == [
         "would request from local:/a: 400 clips",
-        "  expect 400 clips at most, in about 5 minutes",  # 400 clips of 1.5 s on two workers
+        "  expect 400 clips at most, in about 9 minutes",  # 400 clips of 2.8 s on two workers
         "would stream cvdf for 600 clips: 2 of 2 parts, about 144 GB, none of which is stored",
         "  expect 300 clips at most, in about 2.0 hours",
         "would request from youtube: 300 clips",
         "  at 100 videos per hour, about 4.5 GB to download",
         "  expect 240 clips at most, in about 3.0 hours",
         (
-            "expect 940 of 1000 clips at most, about 5.1 hours on 2 workers, "
+            "expect 940 of 1000 clips at most, about 5.2 hours on 2 workers, "
             "1.4 GB more on disk (less where a source's own files are linked)"
         ),
     ]

@@ -192,6 +192,21 @@ def test_the_shown_clips_are_saved_as_a_list_that_builds_read(opened: Opened, tm
     }
 
 
+def test_no_cell_of_a_saved_list_is_a_formula_or_more_than_one_cell(opened: Opened) -> None:
+    """Keys of a shard set are what its maker wrote."""
+    rows = [
+        {"key": '=1+1,"x"', "label": "@a", "split": "=2"},
+        {"key": "-bcdefghijk_000001_000005", "label": "b", "split": ""},
+    ]
+    table = f"{{text: (name, row) => {json.dumps(rows)}[row][name]}}"
+
+    assert opened.page.evaluate(f"csvOf({table}, [0, 1])").splitlines() == [
+        "key,label,split",
+        '"\'=1+1,""x""",\'@a,\'=2',
+        "-bcdefghijk_000001_000005,b,",
+    ]
+
+
 def test_the_table_has_the_same_clips_in_an_order_of_choice(opened: Opened) -> None:
     opened.page.get_by_role("button", name="table", exact=True).click()
     opened.page.get_by_label("order").select_option("duration_seconds -1")

@@ -140,12 +140,46 @@ def test_neighbours_are_those_of_trained_encoders(tmp_path: Path) -> None:
         runs.read(folder)
 
 
+@pytest.mark.parametrize("cosine", ["NaN", "1e999", "1" + "0" * 400])
+def test_a_cosine_that_is_no_finite_number_is_damage(tmp_path: Path, cosine: str) -> None:
+    folder = run(tmp_path / "run")
+    (folder / "eval/crossmodal").mkdir()
+    query = near("k_0", sounds=[near("k_1", cosine="COSINE")], pictures=[])
+    text = json.dumps({"queries": [query]}).replace('"COSINE"', cosine)
+    (folder / "eval/crossmodal/neighbours.json").write_text(text)
+
+    with pytest.raises(RunError, match="tells of no neighbours"):
+        runs.read(folder)
+
+
+def test_numbers_that_no_float_holds_and_lists_that_are_none_are_left_out_of_the_page(tmp_path: Path) -> None:
+    folder, huge = run(tmp_path / "run"), "1" + "0" * 400
+    lines = [
+        '{"step": NaN, "loss": 1}',
+        f'{{"step": {huge}, "loss": 1}}',
+        f'{{"step": 1, "loss": {huge}}}',
+        '{"step": 2, "loss": 3}',
+    ]
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, ""]))
+    (folder / "eval/linear/results.json").write_text(f'{{"probe": "linear", "scores": {{"top1": {huge}, "top5": 70}}}}')
+    (folder / "eval/cam").mkdir()
+    (folder / "eval/cam/results.json").write_text('{"probe": "cam", "clips": 3}')
+
+    assert view.main([str(folder)]) == 0
+
+    [found] = made.document(folder / "view.html")["runs"]
+    assert found["curves"]["loss"] == {"steps": [1, 2], "values": [None, 3.0], "every": 1}
+    assert found["results"][0]["scores"] == {"top5": 70}
+    assert found["maps"] == []
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("run.json", "[]", "is not a table"),
         ("run.json", "{", "cannot be read"),
         ("metrics.jsonl", "{}\nno\n", "metrics.jsonl:2: is not JSON"),
+        ("metrics.jsonl", "[" * 100_000 + "\n", "metrics.jsonl:1: is not JSON"),
     ],
 )
 def test_damage_is_told(tmp_path: Path, name: str, text: str, said: str) -> None:

@@ -99,6 +99,13 @@ def test_what_is_whole_as_it_is_gets_its_page_beside_it(tmp_path: Path) -> None:
     assert (tmp_path / "build/manifest.html").is_file()
 
 
+def test_pages_of_folders_that_differ_after_a_dot_have_names_of_their_own(tmp_path: Path) -> None:
+    for name in ("k3.1", "k3.2"):
+        assert view.main([str(make(tmp_path / name, (1,))), "--embed=0"]) == 0
+
+    assert sorted(path.name for path in tmp_path.glob("*.html")) == ["k3.1.html", "k3.2.html"]
+
+
 def test_a_set_at_a_url_gets_its_page_here_without_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "sets/k3", (2, 1))
     (tmp_path / "here").mkdir()
@@ -120,6 +127,17 @@ def test_a_secret_of_a_url_is_not_in_its_page(tmp_path: Path, monkeypatch: pytes
     assert view.main([url]) == 0
 
     assert "WORD" not in (tmp_path / "k3.html").read_text()
+
+
+def test_a_set_at_the_root_of_a_host_gets_a_page_with_a_name_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = upload(make(tmp_path / "set", (1,)), "memory://root-of-a-host")
+    monkeypatch.chdir(tmp_path)
+
+    assert view.main([url]) == 0
+
+    assert [path.name for path in tmp_path.glob("*.html")] == ["view.html"]
 
 
 def test_several_paths_make_one_table_that_says_which_is_which(tmp_path: Path) -> None:

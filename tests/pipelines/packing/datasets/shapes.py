@@ -111,3 +111,35 @@ def dcase2014(folder: Path) -> Path:
             wav(folder / f"set1/scenes_stereo/scenes_stereo/{scene}{number:02d}.wav", channels=2)
         wav(folder / f"set1/scenes_stereo_testset/scenes_stereo_testset/{scene}07.wav", channels=2)
     return folder
+
+
+def dcase(folder: Path) -> Path:
+    """Two scenes of two places in two folds: place 1 is for testing in the first fold, place 2 in the second."""
+    rows = [
+        (f"audio/{scene}_{place}.wav", scene, f"{scene[0]}00{place}") for scene in ("bus", "park") for place in (1, 2)
+    ]
+    for number, (name, _, _) in enumerate(rows):
+        wav(folder / name, hertz=300 + 50 * number, channels=2)
+    text(folder / "meta.txt", ["\t".join(row) for row in rows])
+    for fold in (1, 2):
+        own = {"evaluate": [row for row in rows if row[2].endswith(str(fold))]}
+        own |= {"train": [row for row in rows if row not in own["evaluate"]], "test": own["evaluate"]}
+        for what, those in own.items():
+            text(
+                folder / f"evaluation_setup/fold{fold}_{what}.txt",
+                [name if what == "test" else f"{name}\t{scene}" for name, scene, _ in those],
+            )
+    return folder
+
+
+def kinetics(folder: Path) -> Path:
+    """Two classes with a file each for training and validation, with sound."""
+    made = folder / "one.avi"
+    avi(made, sound=True)
+    for split in ("train", "validate"):
+        for number, label in enumerate(("bowling", "playing accordion")):
+            path = folder / split / label / f"-{split[:8]:_<9}{number}_000001_000003.avi"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made, path)
+    made.unlink()
+    return folder

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from kinetics_sounds import manifest, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import KEY, Status
 from kinetics_sounds.errors import ShardError
-from kinetics_sounds.pipelines import shard
+from kinetics_sounds.pipelines import export, publish, shard, view
 from kinetics_sounds.pipelines.packing import datasets, verify
 from kinetics_sounds.pipelines.packing.datasets import Row
-from kinetics_sounds.shards import layout, reader
+from kinetics_sounds.shards import layout, reader, stats
 from kinetics_sounds.train.data.views import clip_and_log_mel, clip_and_mel, clip_and_spectrogram
 
 from ...conftest import inline
@@ -23,7 +24,7 @@ from . import shapes
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "audio_esc50"
 SHAPES: dict[str, Callable[[Path], Path]] = {
-    name: getattr(shapes, name) for name in ("ucf101", "hmdb51", "esc50", "dcase2014")
+    name: getattr(shapes, name) for name in ("ucf101", "hmdb51", "esc50", "dcase2014", "dcase", "kinetics")
 }
 
 
@@ -73,7 +74,7 @@ def test_what_is_packed_has_no_fault(packed_sets: dict[str, Path], name: str) ->
     found = verify.verify(Address(str(packed_sets[name])), decode=True, workers=1, stop=lambda: False)
 
     assert found.faults == ()
-    assert found.samples == {"ucf101": 6, "hmdb51": 4, "esc50": 10, "dcase2014": 6}[name]
+    assert found.samples == {"ucf101": 6, "hmdb51": 4, "esc50": 10, "dcase2014": 6, "dcase": 4, "kinetics": 4}[name]
 
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
@@ -152,6 +153,22 @@ def test_dcase_2014_has_splits_and_no_folds(packed_sets: dict[str, Path]) -> Non
     assert dataset.schema == layout.DATASET_SCHEMA
 
 
+def test_later_years_of_dcase_have_folds(packed_sets: dict[str, Path]) -> None:
+    assert keys(packed_sets["dcase"], "fold1_test") == keys(packed_sets["dcase"], "fold2_train") == {"bus_1", "park_1"}
+    assert keys(packed_sets["dcase"], "fold2_test") == {"bus_2", "park_2"}
+
+
+def test_kinetics_in_class_folders_has_pictures_and_sounds(packed_sets: dict[str, Path]) -> None:
+    dataset = reader.read_dataset(packed_sets["kinetics"])
+
+    assert (dataset.modality, dataset.labels) == ("both", ("bowling", "playing accordion"))
+    assert keys(packed_sets["kinetics"], "val") == {f"-validate_{number}_000001_000003" for number in (0, 1)}
+    with stream.sample(stream.open_split(packed_sets["kinetics"], "train"), 0) as sample:
+        assert sample.frames([0, 19]).shape == (2, 32, 44, 3)
+        assert sample.waveform().size == 48_000
+    clip_and_mel.check(dataset, clip_and_mel.Settings(resize_height=32, resize_width=44, crop=32))
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_sample_s_json_says_its_label_and_folds(packed_sets: dict[str, Path], name: str) -> None:
     shards = packed_sets[name]
@@ -167,15 +184,15 @@ def test_a_sample_s_json_says_its_label_and_folds(packed_sets: dict[str, Path], 
                 assert splits == {name for name in dataset.folds if sample.key in keys(shards, name)}
 
 
-@pytest.mark.parametrize("view", [clip_and_mel, clip_and_log_mel, clip_and_spectrogram])
+@pytest.mark.parametrize("its", [clip_and_mel, clip_and_log_mel, clip_and_spectrogram])
 @pytest.mark.parametrize(("name", "lacks"), [("ucf101", "sound"), ("esc50", "picture")])
 def test_a_view_refuses_a_set_without_what_it_needs(
-    packed_sets: dict[str, Path], view: object, name: str, lacks: str
+    packed_sets: dict[str, Path], its: Any, name: str, lacks: str
 ) -> None:
     dataset = reader.read_dataset(packed_sets[name])
 
     with pytest.raises(ShardError) as caught:
-        view.check(dataset, view.Settings())  # type: ignore[attr-defined]
+        its.check(dataset, its.Settings())
     assert str(caught.value) == f"the shards of {name} have no {lacks}, and the view needs picture and sound"
 
 
@@ -190,6 +207,49 @@ def test_the_manifest_has_a_row_for_each_file_and_links_to_it(packed_sets: dict[
         assert (media.num_frames, media.fps, media.audio_rate, media.silent) == (20, 10.0, 0, False)
         assert (folder / media.path).resolve().parent.name == outcome.clip.label
         assert (outcome.clip.time_end, outcome.clip.group) == (2, f"{outcome.clip.label} {outcome.clip.key[-7:-4]}")
+
+
+@pytest.mark.parametrize("name", ["ucf101", "esc50"])
+def test_a_page_shows_pictures_or_sounds_alone(
+    packed_sets: dict[str, Path], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = packed_sets[name]
+
+    for place in (shards, shards.parent / "manifest.parquet"):
+        assert view.main([str(place), f"--out={tmp_path / 'page.html'}", "--embed=1"]) == 0
+        assert "1 embedded" in capsys.readouterr().out
+
+
+def test_what_only_builds_have_is_refused_in_a_sentence(
+    packed_sets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, shards = packed_sets["ucf101"].parent / "manifest.parquet", packed_sets["ucf101"]
+    refusals: dict[str, Callable[[], int]] = {
+        "is the manifest of a data set (ucf101); only builds can be exported": lambda: export.main(
+            ["videofolder", f"--manifest={path}", f"--out={tmp_path / 'x'}"]
+        ),
+        "is a data set (ucf101); only builds can be exported": lambda: export.main(
+            ["ogm", f"--shards={shards}", f"--out={tmp_path / 'x'}"]
+        ),
+        "is the manifest of a data set, whose lists are published already": lambda: publish.main(
+            [f"--manifest={path}", f"--out={tmp_path / 'x'}"]
+        ),
+        "has no sound, which the statistics are of": lambda: shard.main(["stats", str(shards), "--split=fold1_train"]),
+    }
+    for said, command in refusals.items():
+        assert command() == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_statistics_are_of_a_fold(packed_sets: dict[str, Path], tmp_path: Path) -> None:
+    shards = Path(shutil.copytree(packed_sets["esc50"], tmp_path / "shards"))
+
+    assert shard.main(["stats", str(shards), "--split=fold1_train", "--workers=1"]) == 0
+
+    (entry,) = stats.read(Address(str(shards)))
+    assert (entry.split, entry.samples) == ("fold1_train", 8)
+    assert entry.fingerprint == reader.read_dataset(shards).folds["fold1_train"].fingerprint
 
 
 @pytest.fixture

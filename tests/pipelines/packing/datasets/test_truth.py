@@ -133,6 +133,9 @@ LISTS = [
     ("esc50", "meta/esc50.csv", "1-1000-A-0.wav,1,0,dog", "1-1000-A-0.wav,1,0,cow"),
     ("esc50", "meta/esc50.csv", "1-1000-A-0.wav,1,0,dog,True,1000,A", "2-2000-A-0.wav,2,0,dog,True,2000,A"),
     ("esc50", "meta/esc50.csv", ",True,1000,A", ",True"),
+    ("dcase", "meta.txt", "audio/bus_1.wav\tbus\tb001", "audio/bus_1.wav"),
+    ("dcase", "meta.txt", "audio/bus_1.wav", "../bus_1.wav"),
+    ("dcase", "evaluation_setup/fold2_train.txt", "audio/bus_1.wav\tbus", "audio/bus_1.wav\tpark"),
 ]
 SAID = (
     "trainlist01.txt:1: Archery has number 1 in classInd.txt, not 2",
@@ -147,6 +150,9 @@ SAID = (
     "esc50.csv:4: target 0 is 'dog', and before 'cow'",
     "esc50.csv:4: 2-2000-A-0.wav is in the list twice",
     "esc50.csv:2: has 5 cells, not 7",
+    "meta.txt:1: audio/bus_1.wav has no scene, or is in the list twice",
+    "meta.txt:1: '../bus_1.wav' is not audio/FILE.wav",
+    "fold2_train.txt:1: audio/bus_1.wav is not in meta, or of another scene there",
 )
 
 
@@ -172,6 +178,8 @@ def test_a_wrong_list_is_refused_with_its_line(
         ("ucf101", "ucfTrainTestlist/classInd.txt"),
         ("hmdb51", "testTrainMulti_7030_splits/climb_test_split3.txt"),
         ("esc50", "meta/esc50.csv"),
+        ("dcase", "meta.txt"),
+        ("dcase", "evaluation_setup/fold1_train.txt"),
     ],
 )
 def test_a_missing_list_is_named(
@@ -197,6 +205,24 @@ def test_dcase_2014_without_a_part_or_with_another_name_is_refused(whole: Copied
     shutil.rmtree(folder / "set1/scenes_stereo_testset")
     with pytest.raises(ListError, match=r"has no recording in a folder scenes_stereo_testset"):
         datasets.load("dcase2014").read(folder)
+
+
+def test_folders_of_kinetics_that_lie_otherwise_are_refused(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("kinetics", tmp_path / "k")
+    shutil.copytree(folder / "train/bowling", folder / "train/sports/bowling")
+    with pytest.raises(ListError, match=r"do not lie in train/CLASS/"):
+        datasets.load("kinetics").read(folder)
+    with pytest.raises(ListError, match=r"has no file like train/CLASS/FILE\.mp4; for flat folders: ks-build"):
+        datasets.load("kinetics").read(folder / "train")
+
+
+def test_folders_may_be_links(whole: Copied, tmp_path: Path) -> None:
+    folder, elsewhere = whole("kinetics", tmp_path / "k"), tmp_path / "elsewhere"
+    (folder / "train/bowling").rename(elsewhere)
+    (folder / "train/bowling").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder / "train/bowling")  # a cycle
+
+    assert len(datasets.load("kinetics").read(folder).rows) == 4
 
 
 def test_a_fold_of_ucf101_that_tests_on_a_group_it_trains_on_is_refused(
@@ -273,7 +299,7 @@ def test_a_file_of_the_user_in_a_link_s_place_is_kept(
         (["--dataset", "esc50", "--folder", "nowhere"], "--folder nowhere: is not a folder; give that of esc50"),
         (
             ["--dataset", "esc", "--folder", "x"],
-            "'esc' is none of dcase2014, esc50, hmdb51, ucf101 (did you mean 'esc50'?)",
+            "'esc' is none of dcase, dcase2014, esc50, hmdb51, kinetics, ucf101 (did you",
         ),
         (["--dataset", "esc50", "--folder", "x", "--verify", "y"], "--dataset: packs, and --verify packs nothing"),
     ],
