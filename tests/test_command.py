@@ -217,6 +217,13 @@ def test_output_that_nobody_reads_to_its_end_is_no_error_of_a_command_that_has_e
     assert shell(PRINT.format(lines=3, code=1), "true") == (1, "", "")
 
 
+def test_help_that_nobody_reads_is_no_bug_of_the_one_command_that_prints_it_itself() -> None:
+    line = f"{sys.executable} -m kinetics_sounds.train.evaluate --help | true"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, timeout=60)
+
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("pipe", ["exec >&-", "exec <&- >&- 2>&-"])
 def test_a_command_whose_streams_are_closed_writes_into_no_file_of_its_own(pipe: str, tmp_path: Path) -> None:
     script = """

@@ -34,14 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     leading = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
     asked = [name for word in leading for name in word.split(",") if name]
     if not asked:
-        print(f"usage: ks-eval {{{','.join(names())}}} [...] --run RUN [options]\n{_MORE}\n\n{_what_there_is()}")
-        return DONE if words and words[0] in ("-h", "--help") else MISUSE
+        return command("ks-eval", lambda: _tell_usage(words))
     return command("ks-eval", lambda: evaluate(asked, words[len(leading) :]))
 
 
 def names() -> list[str]:
     """Names of all probes and protocols."""
     return sorted([*plugins.names(PROBES), *plugins.names(PROTOCOLS)])
+
+
+def _tell_usage(words: Sequence[str]) -> int:
+    """Print what ks-eval can be asked for; returns the exit code, which is that of a mistake unless help was asked for."""
+    print(f"usage: ks-eval {{{','.join(names())}}} [...] --run RUN [options]\n{_MORE}\n\n{_what_there_is()}")
+    return DONE if words and words[0] in ("-h", "--help") else MISUSE
 
 
 def _what_there_is() -> str:

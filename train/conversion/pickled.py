@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from kinetics_sounds.errors import SettingsError
@@ -63,7 +63,8 @@ def read_weights(path: Path, scratch: Path) -> Found:
     others = limited.read(save_tensors, path, out, limits=WEIGHTS)
     if not isinstance(others, list):
         raise TypeError("the reader answers with a list")
-    return Found(load_file(out), tuple(map(str, others)))
+    tensors = load(out.read_bytes())  # not mapped: the next file is written to the same place
+    return Found(tensors, tuple(map(str, others)))
 
 
 def read_statistics(path: Path, scratch: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:

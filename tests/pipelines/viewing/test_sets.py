@@ -1,5 +1,6 @@
 """What a page says of a set is what the set says: rows, outcomes, flags, duplicates and leaks."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,10 +11,12 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.pipelines.viewing import sets
-from kinetics_sounds.shards import index, layout
+from kinetics_sounds.shards import index, layout, reader
 from kinetics_sounds.shards.index import SkippedClip
+from kinetics_sounds.shards.writer import Sample, ShardWriter
 
 from ...shards.sets import make
+from ...shards.sets import parts as parts_of_set
 from ..publishing import builds
 from . import made
 
@@ -87,8 +90,8 @@ def test_shards_say_their_samples_and_what_could_not_be_packed(tmp_path: Path) -
     folder = make(tmp_path / "shards", (2, 1), parts=parts)
     path = layout.index_path(layout.tar_path(folder, "train", 1))
     read = index.read_index(path)
-    left = SkippedClip(key="k_9", status="corrupt", detail="it is torn")
-    index.write(path, index.Index(**{name: getattr(read, name) for name in index.Index.__slots__} | {"left": (left,)}))
+    left = tuple(SkippedClip(key=key, status="corrupt", detail="it is torn") for key in ("k_8", "k_9"))
+    index.write(path, dataclasses.replace(read, left=left))
 
     found = sets.read(folder)
 
@@ -97,10 +100,28 @@ def test_shards_say_their_samples_and_what_could_not_be_packed(tmp_path: Path) -
         ("k_0", "humming", "ok", 0),
         ("k_1", "clapping", "ok", 1),
         ("k_2", "singing", "bad_sample", 2),
+        ("k_8", "", "corrupt", -1),
         ("k_9", "", "corrupt", -1),
     ]
-    assert [row.duration_seconds for row in found.rows] == [2.0, 2.04, None, None]
-    assert found.rows[3].detail == "it is torn"
+    assert [row.duration_seconds for row in found.rows] == [2.0, 2.04, None, None, None]
+    assert (found.rows[3].detail, found.rows[3].flags) == ("it is torn", frozenset())  # nothing packed is no duplicate
+
+
+def test_spans_of_a_video_in_two_splits_of_a_shard_set_are_a_leak(tmp_path: Path) -> None:
+    folder = make(tmp_path, (1,))
+    dataset = reader.read_dataset(folder)
+    for number, split in enumerate(("train", "test")):
+        with ShardWriter(layout.tar_path(folder, split, 0), recipe="a recipe") as writer:
+            key = f"abcdefghijk_{number:06}_{number + 1:06}"
+            writer.write(Sample(key=key, label_index=0, parts=parts_of_set(number)))
+            facts = dataclasses.replace(dataset.splits["train"], bytes=writer.close().bytes)
+        dataset.splits[split] = facts
+    index.write(folder / layout.DATASET, dataset)
+
+    found = sets.read(folder)
+
+    assert {row.split: row.flags for row in found.rows} == {"train": {"leak"}, "test": {"leak"}}
+    assert [each.kind for each in found.findings] == ["video_leak"]
 
 
 def test_samples_of_the_same_picture_and_sound_are_duplicates_whatever_their_metadata(tmp_path: Path) -> None:

@@ -129,6 +129,17 @@ def test_a_secret_of_a_url_is_not_in_its_page(tmp_path: Path, monkeypatch: pytes
     assert "WORD" not in (tmp_path / "k3.html").read_text()
 
 
+def test_a_set_at_the_root_of_a_host_gets_a_page_with_a_name_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = upload(make(tmp_path / "set", (1,)), "memory://root-of-a-host")
+    monkeypatch.chdir(tmp_path)
+
+    assert view.main([url]) == 0
+
+    assert [path.name for path in tmp_path.glob("*.html")] == ["view.html"]
+
+
 def test_several_paths_make_one_table_that_says_which_is_which(tmp_path: Path) -> None:
     for name, count in (("a", 3), ("b", 5)):
         builds.write(tmp_path / name, builds.outcomes(count))
