@@ -107,8 +107,9 @@ def write(asked: Asked, start: Callable[[Path], Pool], *, workers: int, stop: St
                 found[task.clip.key] = Outcome(
                     clip=task.clip, status=Status.NOT_IN_SOURCE, detail=told, source=asked.source
                 )
-            elif found[task.clip.key].media is not None:
-                _link(task.file, build / task.path)
+        there = (task for task in tasks if found[task.clip.key].media is not None)
+        for _ in files.in_threads(lambda task: _link(task.file, build / task.path), there):
+            pass
         place = {label: number for number, label in enumerate(listing.labels)}
         outcomes = sorted(
             found.values(),

@@ -19,6 +19,8 @@ from ..attempts import Refused
 
 LEAST_SHARE = 0.5
 """Minimum share of the length that the container states which can be decoded, and maximum share of damaged frames or packets."""
+MOST_STATED = 2**31 - 2**16
+"""Sizes in bytes from here on mean that whoever wrote the header did not know the size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,7 @@ def _stated_bytes(path: Path) -> int:
     with path.open("rb") as file:
         header = file.read(8)
     size = int.from_bytes(header[4:], "little")
-    return size + 8 if header[:4] == b"RIFF" and 0 < size < 2**32 - 1 else 0
+    return size + 8 if header[:4] == b"RIFF" and 0 < size < MOST_STATED else 0
 
 
 def _sound(task: Task, found: Probe) -> dict[str, Any]:

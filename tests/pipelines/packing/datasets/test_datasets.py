@@ -11,6 +11,7 @@ import pytest
 
 from kinetics_sounds import manifest, stream
 from kinetics_sounds.address import Address
+from kinetics_sounds.cache import Cache
 from kinetics_sounds.clip import KEY, Status
 from kinetics_sounds.errors import ShardError
 from kinetics_sounds.pipelines import export, publish, shard, view
@@ -22,7 +23,8 @@ from kinetics_sounds.train.data.views import clip_and_log_mel, clip_and_mel, cli
 from ...conftest import inline
 from . import shapes
 
-REAL = Path(__file__).parents[5] / "shared" / "data" / "audio_esc50"
+DATA = Path(__file__).parents[5] / "shared" / "data"
+REAL, AVIS = DATA / "audio_esc50", DATA / "videos/torchvision"
 SHAPES: dict[str, Callable[[Path], Path]] = {
     name: getattr(shapes, name) for name in ("ucf101", "hmdb51", "esc50", "dcase2014", "dcase", "kinetics")
 }
@@ -313,3 +315,43 @@ def test_real_recordings_of_esc50(tmp_path: Path) -> None:
         assert sample.waveform().size == 120_000  # 5 s at 24 kHz
     outcomes = manifest.read(shards.parent / "manifest.parquet").outcomes
     assert all(outcome.status is Status.OK and outcome.clip.time_end == 5 for outcome in outcomes)
+
+
+@pytest.mark.skipif(not AVIS.is_dir(), reason=f"no real videos here: {AVIS} is missing")
+@pytest.mark.usefixtures("alone")
+def test_real_videos_of_ucf101_and_hmdb51(tmp_path: Path) -> None:
+    ucf, hmdb = tmp_path / "ucf", tmp_path / "hmdb"
+    name = "v_SoccerJuggling_g23_c01"
+    (ucf / "UCF-101/SoccerJuggling").mkdir(parents=True)
+    shutil.copy(AVIS / f"{name}.avi", ucf / "UCF-101/SoccerJuggling")
+    shapes.text(ucf / "ucfTrainTestlist/classInd.txt", ["1 SoccerJuggling"])
+    for fold in (1, 2, 3):
+        shapes.text(ucf / f"ucfTrainTestlist/trainlist{fold:02d}.txt", [f"SoccerJuggling/{name}.avi 1"])
+        shapes.text(ucf / f"ucfTrainTestlist/testlist{fold:02d}.txt", [])
+    waves = sorted(path.name for path in AVIS.glob("*_wave_*.avi"))
+    (hmdb / "wave").mkdir(parents=True)
+    for wave in waves:
+        shutil.copy(AVIS / wave, hmdb / "wave")
+    for fold in (1, 2, 3):
+        codes = zip(waves, "121", strict=True)
+        shapes.text(
+            hmdb / f"testTrainMulti_7030_splits/wave_test_split{fold}.txt", [f"{each} {code}" for each, code in codes]
+        )
+
+    assert packed("ucf101", ucf) == packed("hmdb51", hmdb) == 0
+
+    with stream.sample(stream.open_split(tmp_path / "data/ucf101/shards", "fold1_train"), 0) as sample:
+        assert (sample.key, sample.meta.num_frames) == (name, 240)
+    assert keys(tmp_path / "data/hmdb51/shards", "fold2_test") == {Path(waves[1]).stem}
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_set_at_a_url_is_opened_by_its_folds(tmp_path: Path) -> None:
+    url = "memory://sets/esc50"
+    assert packed("esc50", shapes.esc50(tmp_path / "esc"), "--out", url) == 0
+
+    split = stream.open_split(url, "fold4_test", cache=Cache(tmp_path / "cache", most_bytes=1 << 24))
+
+    assert {split.key(number) for number in range(len(split))} == {"4-4000-A-0", "4-4005-A-5"}
+    with stream.sample(split, 1) as sample:
+        assert sample.waveform().size == 24_000

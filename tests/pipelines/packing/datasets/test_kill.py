@@ -7,15 +7,14 @@ import pytest
 from kinetics_sounds import manifest
 
 from ...conftest import inline
-from ...test_kill import KILLS, run_killed
+from ...test_kill import run_killed
 from . import shapes
 from .test_datasets import packed
 
 
-@pytest.mark.slow
-@KILLS
+@pytest.mark.slow_campaign
 def test_a_data_set_killed_again_and_again_is_packed_with_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shapes.esc50(tmp_path / "esc")
     inline(monkeypatch)
@@ -23,7 +22,7 @@ def test_a_data_set_killed_again_and_again_is_packed_with_the_same_bytes(
     undisturbed, killed = tmp_path / "data/esc50", tmp_path / "killed"
 
     argv = ["--dataset=esc50", f"--folder={folder}", f"--manifest={killed / 'manifest.parquet'}", "--workers=2"]
-    code = run_killed("shard", [*argv, "--short_side=32"], kills=kills, longest_seconds=4.0)
+    code = run_killed("shard", [*argv, "--short_side=32"], kills=4, longest_seconds=4.0)
 
     assert code == 0
     assert manifest.read(killed / "manifest.parquet") == manifest.read(undisturbed / "manifest.parquet")
