@@ -1,5 +1,5 @@
-# make install | demo | check | quick | test | test-full | test-yt-dlp | test-lowest | test-newest. All of it lives in .venv; a second run
-# installs nothing.
+# make install | demo | check | quick | test | test-full | test-yt-dlp | test-lowest | test-newest.
+# All of it lives in .venv; a second run installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
