@@ -193,11 +193,9 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
     counts = {split: dataclasses.asdict(each) for split, each in dataset.every_split.items()}
     text = "\n".join(f"{split}: {each['samples']} samples in {each['shards']} shards" for split, each in counts.items())
     place = remote.join(job.url, layout.DATASET) if job.url else job.out / layout.DATASET
-    # No view reads a picture or a sound alone, so no training begins with such a set.
-    following = (
-        f"\nnext: ks-train --shards {shlex.quote(str(job.url or job.out))}" if dataset.modality == "both" else ""
-    )
-    print(json.dumps(counts) if settings.json else f"{text}\ndataset: {place}{following}")
+    train = f"ks-train --shards {shlex.quote(str(job.url or job.out))}"
+    following = train if dataset.modality == "both" else "ks-eval --list, the papers' protocols"
+    print(json.dumps(counts) if settings.json else f"{text}\ndataset: {place}\nnext: {following}")
     return SOME_FAILED if any(each.left for each in dataset.splits.values()) else DONE
 
 

@@ -1,6 +1,6 @@
 """Datasets of labeled sounds to evaluate an audio encoder on: ESC-50's folds, DCASE's halves or lists.
 
-Each recording is encoded once; a linear SVM (see `probes.svm`) is fitted on some recordings and evaluated on the others.
+Recordings are encoded before; a linear SVM (see `probes.svm`) or a linear head is fitted on some and evaluated on the others.
 
 Shape suffixes: N recordings, K renderings of a recording (crops, augmentations: each is a training row, and their decision
 values are averaged for evaluation), D feature channels.
@@ -24,8 +24,11 @@ from torch import Tensor
 
 from kinetics_sounds.errors import AnnotationError, MediaError
 
-from ..probes import bounded, percent, svm
+from ..probes import bounded, percent, svm, topk_hits
+from . import linear_head
 
+Classifier = svm.Settings | linear_head.Settings
+"""Options of the classifier, which say which one it is."""
 Encoder = Callable[[np.ndarray], Tensor]
 """Maps a waveform, mono float32 in [-1, 1] of shape (samples,), to float32 features (K, D)."""
 
@@ -208,46 +211,67 @@ def encode(recordings: Sequence[Recording], encoder: Encoder, *, sample_rate: in
     return torch.stack(features)
 
 
-def cross_validate(recordings: Sequence[Recording], features_NKD: Tensor, settings: svm.Settings) -> dict[str, float]:
+def cross_validate(
+    recordings: Sequence[Recording], features_NKD: Tensor, settings: Classifier, *, fit_NKD: Tensor | None = None
+) -> dict[str, float]:
     """Cross-validate over the folds, in percent: "top1" is the mean over folds.
 
-    "top1_std" is their standard deviation (sample), "fold1_top1" and "fold1_c" etc. each fold's accuracy and C, "top1_chance"
-    the chance level, "selected_on_test" 1 if C was selected on the evaluated fold, otherwise by cross-validation over the
-    training folds. Raises ValueError for fewer than two folds and like `svm.select_C`.
+    `fit_NKD` are the renderings of the same recordings to fit on, if not `features_NKD`. "top1_std" is the standard deviation
+    over folds (sample), "fold1_top1" and "fold1_c" etc. each fold's accuracy and the SVM's C, "top1_chance" the chance level,
+    "selected_on_test" 1 if C was selected on the evaluated fold, otherwise by cross-validation over the training folds. Raises
+    ValueError for fewer than two folds and like `svm.select_C`.
     """
     fold_N = torch.tensor([each.fold for each in recordings])
     folds = torch.unique(fold_N).tolist()
     if len(folds) < 2:
         raise ValueError(f"cross-validation needs at least two folds, got {folds}")
     class_N, classes = _classes(recordings, recordings)
+    fit_NKD = features_NKD if fit_NKD is None else fit_NKD
     metrics: dict[str, float] = {}
     for fold in folds:
         out_N = fold_N == fold
-        trial = svm.Trial(features_NKD[~out_N], class_N[~out_N], features_NKD[out_N], class_N[out_N])
-        if len(folds) > 2:
-            part_M = fold_N[~out_N]
-        else:
-            teaching = [str(each.path) for each in recordings if each.fold != fold]
-            part_M = svm.folds(trial.target_M, teaching, folds=settings.folds)
-        c = svm.select_C(trial, part_M, classes=classes, settings=settings)
-        hit_N = svm.correct(trial, classes=classes, c=c, iterations=settings.iterations)
-        metrics |= {f"fold{fold}_top1": percent(hit_N), f"fold{fold}_c": c}
+        trial = svm.Trial(fit_NKD[~out_N], class_N[~out_N], features_NKD[out_N], class_N[out_N])
+        teaching = [str(each.path) for each in recordings if each.fold != fold]
+        part_M = fold_N[~out_N] if len(folds) > 2 else None
+        hit_N, chosen = _judged(trial, part_M, teaching, classes=classes, settings=settings)
+        metrics |= {f"fold{fold}_top1": percent(hit_N)} | {
+            f"fold{fold}_{name}": value for name, value in chosen.items()
+        }
     scores = [metrics[f"fold{fold}_top1"] for fold in folds]
     return {
         "top1": statistics.fmean(scores),
         "top1_std": statistics.stdev(scores),
         "top1_chance": 100 / classes,
         **metrics,
-        "selected_on_test": float(settings.select == "test"),
+        "selected_on_test": _selected_on_test(settings),
     }
 
 
+def _judged(
+    trial: svm.Trial, part_M: Tensor | None, keys: Sequence[str], *, classes: int, settings: Classifier
+) -> tuple[Tensor, dict[str, float]]:
+    """Whether each recording is classified correctly (N,), and the SVM's C.
+
+    C is cross-validated over the parts (M,) of the training recordings, or over those that the SVM makes of their keys.
+    """
+    if isinstance(settings, linear_head.Settings):
+        score_NC = linear_head.probabilities(trial, classes=classes, settings=settings)
+        return topk_hits(score_NC, trial.right_N[:, None] == torch.arange(classes), k=1), {}
+    part_M = svm.folds(trial.target_M, keys, folds=settings.folds) if part_M is None else part_M
+    c = svm.select_C(trial, part_M, classes=classes, settings=settings)
+    return svm.correct(trial, classes=classes, c=c, iterations=settings.iterations), {"c": c}
+
+
+def _selected_on_test(settings: Classifier) -> float:
+    return float(isinstance(settings, svm.Settings) and settings.select == "test")
+
+
 def train_test(
-    fit: Sequence[Recording], fit_MKD: Tensor, on: Sequence[Recording], on_NKD: Tensor, *, settings: svm.Settings
+    fit: Sequence[Recording], fit_MKD: Tensor, on: Sequence[Recording], on_NKD: Tensor, *, settings: Classifier
 ) -> dict[str, float]:
     """Fit on the recordings `fit` and evaluate on `on`, in percent: "top1" with "top1_low" and "top1_high".
 
-    Also "c", "top1_chance" and "selected_on_test", 1 if C was selected on the evaluated recordings, otherwise by
+    Also the SVM's "c", "top1_chance" and "selected_on_test", 1 if C was selected on the evaluated recordings, otherwise by
     cross-validation in `fit`. A recording whose label is not in `fit` is a miss. Raises AnnotationError like `check_apart`,
     ValueError like `svm.select_C`.
     """
@@ -255,14 +279,12 @@ def train_test(
     target_M, classes = _classes(fit, fit)
     right_N, _ = _classes(on, fit)
     trial = svm.Trial(fit_MKD, target_M, on_NKD, right_N)
-    part_M = svm.folds(target_M, [str(each.path) for each in fit], folds=settings.folds)
-    c = svm.select_C(trial, part_M, classes=classes, settings=settings)
-    hit_N = svm.correct(trial, classes=classes, c=c, iterations=settings.iterations)
+    hit_N, chosen = _judged(trial, None, [str(each.path) for each in fit], classes=classes, settings=settings)
     return {
         **bounded("top1", hit_N),
         "top1_chance": percent(right_N >= 0) / classes,
-        "c": c,
-        "selected_on_test": float(settings.select == "test"),
+        **chosen,
+        "selected_on_test": _selected_on_test(settings),
     }
 
 

@@ -19,9 +19,10 @@ from ..probes import Features
 from .encoders import Encoders
 from .split_pass import over_split
 
-Kind = Literal["pooled", "unit", "conv5", "embedding"]
+Kind = Literal["pooled", "unit", "conv5", "map", "time", "embedding"]
 """pooled: encoder output. unit: encoder output L2-normalized per clip before averaging over clips. conv5: maps of the last
-layer, max-pooled 2 x 2 (9216 values for 512 x 2 x 7 x 7). embedding: output of the projection head."""
+layer, max-pooled 2 x 2 (9216 values for 512 x 2 x 7 x 7). map: maps of the last layer as they are. time: maps of the last layer,
+see `time_pooled`. embedding: output of the projection head."""
 
 
 @torch.inference_mode()
@@ -75,8 +76,11 @@ def extract(
     )
 
 
-def encode(encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind) -> Tensor:
-    """Features of a batch: float32 (B, D)."""
+def encode(encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind, time_first: bool = False) -> Tensor:
+    """Features of a batch: float32 (B, D). `time_first`: time is the height of audio inputs, not the width."""
+    if kind in ("map", "time"):
+        maps = last_maps(encoder, inputs_BCTHW).float()
+        return maps.flatten(1) if kind == "map" else time_pooled(maps.transpose(-1, -2) if time_first else maps)
     if kind == "conv5":
         maps = last_maps(encoder, inputs_BCTHW).float()
         high, wide = (min(2, side) for side in maps.shape[-2:])
@@ -84,6 +88,16 @@ def encode(encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind) -> Tensor:
         return pool(maps, (1, high, wide)[-(maps.ndim - 2) :]).flatten(1)
     feature_BD: Tensor = encoder(inputs_BCTHW).float()
     return F.normalize(feature_BD, dim=1) if kind == "unit" else feature_BD
+
+
+def time_pooled(maps: Tensor) -> Tensor:
+    """Maximum of three steps of time, the last axis, every two, then L2 norm 1 over time: maps (B, C, ..., F, T) to (B, D).
+
+    As CrissCross has it: 512 x 3 x 7 maps give 4608 numbers.
+    """
+    pool = F.max_pool3d if maps.ndim == 5 else F.max_pool2d
+    pooled = pool(maps, (*[1] * (maps.ndim - 3), min(3, maps.shape[-1])), stride=(*[1] * (maps.ndim - 3), 2))
+    return F.normalize(pooled, dim=-1).flatten(1)
 
 
 def mean_over_clips(each_ND: Tensor, *, clips: int) -> Tensor:

@@ -82,9 +82,15 @@ def one_view(before: Parsed[TrainSettings], *, plain: bool = False) -> Any:  # n
     `plain` also turns off color and sound augmentation, if the view supports it.
     """
     module, view = view_of(before)
-    if getattr(view, "views", 1) != 1:
-        view = module.single(view) if hasattr(module, "single") else replace(view, views=1)
+    view = single(module, view)
     return module.plain(view) if plain and hasattr(module, "plain") else view
+
+
+def single(module: ModuleType, view: Any) -> Any:  # noqa: ANN401 - its own Settings
+    """Settings of a view with a single view per sample."""
+    if getattr(view, "views", 1) == 1:
+        return view
+    return module.single(view) if hasattr(module, "single") else replace(view, views=1)
 
 
 def rescaled(view: Any, *, frames: int | None, crop: int | None, video_augment: str | None) -> Any:  # noqa: ANN401

@@ -1,8 +1,10 @@
-"""ks-eval sounds: classify a folder of labeled sounds by a linear SVM on the audio encoder's features.
+"""ks-eval sounds: classify a folder of labeled sounds by a linear classifier on the audio encoder's features.
 
 Shape suffixes: K windows of a recording, N recordings, D feature channels.
 """
 
+import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -11,23 +13,22 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import AnnotationError, RunError, SettingsError
 from kinetics_sounds.settings import Parsed
-from kinetics_sounds.shards import layout
 
 from ...config import run_folder
 from ...config.settings import at_least
 from ...distributed import devices
 from ...probes import svm
-from .. import results
+from .. import linear_head, results, training
 from ..audio_datasets import (
     SCENES,
+    Classifier,
     Recording,
     check_apart,
     cross_validate,
@@ -37,24 +38,22 @@ from ..audio_datasets import (
     read_scenes,
     train_test,
 )
-from ..encoders import Encoders, RawClip, load_selected
-from ..features import Kind
-from ..features import encode as encode_inputs
+from ..encoders import Encoders, load_selected
+from ..sound_features import encode_random, encode_sound, windows
 
 _LISTS = (".txt", ".csv")
 """File suffixes of DCASE's lists."""
-FPS = 25.0
-"""Frame rate of the black frames that accompany a sound, for views that place it in a video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Evaluate a run's audio encoder on a folder of labeled WAV files, with a linear SVM on its frozen features.
+    """Evaluate a run's audio encoder on a folder of labeled WAV files, with a linear classifier on its frozen features.
 
     Examples:
       ks-eval sounds --run runs/avcl_k32 --folder ESC-50-master
       ks-eval sounds --run runs/avcl_k32 --folder ESC-50-master --windows 10 --seconds 2
       ks-eval sounds --run runs/avcl_k32 --folder dcase --svm.select test
+      ks-eval sounds --run runs/crisscross_k400 --folder ESC-50-master --view_seconds 5 --fit_clips 100 --features time
 
     Supported folders:
       meta/esc50.csv, audio/*.wav                       ESC-50: mean over its folds
@@ -78,8 +77,19 @@ class Settings:
     """Evenly spaced windows per recording: each is a training row; decision values are averaged for evaluation."""
     seconds: float | None = None
     """Window length in seconds. Default: the whole recording."""
-    features: Kind = "pooled"
-    """pooled: encoder output. unit: encoder output, L2-normalized. conv5: maps of the last layer, max-pooled 2 x 2."""
+    view_seconds: float | None = None
+    """Length of sound that the view renders, for views that render a window. Default: the run's."""
+    fit_clips: int = 0
+    """Random, augmented clips per recording to train on, instead of the windows; 0: none."""
+    audio_augment: str | None = None
+    """Comma-separated augmentations of --fit_clips, for views that have the choice. Default: the run's."""
+    features: Literal["pooled", "unit", "conv5", "map", "time"] = "pooled"
+    """pooled: encoder output. unit: encoder output, L2-normalized. conv5: maps of the last layer, max-pooled 2 x 2. map: these
+    maps as they are (AVID). time: max-pooled over three steps of time, every two, and L2-normalized over time (CrissCross)."""
+    classifier: Literal["svm", "linear"] = "svm"
+    """svm: linear SVM, see --svm. linear: linear classifier trained by Adam, whose probabilities are averaged, see --head."""
+    seed: int = 0
+    """Seed of the random clips."""
     device: str = "auto"
     """cpu, cuda, or auto (cuda if available)."""
     out: Path | None = None
@@ -88,7 +98,7 @@ class Settings:
     """Print the results as JSON on standard output."""
 
 
-GROUPS = {"svm": svm.Settings}
+GROUPS = {"svm": svm.Settings, "head": linear_head.Settings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +113,10 @@ class Sounds:
 
 def evaluate(parsed: Parsed[Settings]) -> int:
     """Evaluate the encoder; return the exit code."""
-    settings = parsed.settings
-    at_least(settings, windows=1)
-    if settings.seconds is None and settings.windows > 1:
-        raise SettingsError(
-            f"--windows {settings.windows}: would all be the whole recording; set their length with --seconds"
-        )
-    if settings.seconds is not None and not 0 < settings.seconds < float("inf"):
-        raise SettingsError(f"--seconds {settings.seconds}: must be more than 0")
+    settings, classifier = parsed.settings, _checked(parsed)
     facts = run_folder.read_facts(settings.run)
     sounds = read(settings.folder)
-    encoders = load_selected(settings)
+    encoders = _heard(load_selected(settings), settings)
     encoders.method.to(devices.pick_device(settings.device))
     sample_rate = encoders.mel.sample_rate
     length = None if settings.seconds is None else max(1, round(settings.seconds * sample_rate))
@@ -125,7 +128,18 @@ def evaluate(parsed: Parsed[Settings]) -> int:
             ),
             sample_rate=sample_rate,
         )
-        scores = score(sounds, features_NKD, parsed.groups["svm"])
+        fit_NKD = None
+        if settings.fit_clips:
+            draw = functools.partial(
+                encode_random,
+                encoders,
+                clips=settings.fit_clips,
+                length=length,
+                seed=settings.seed,
+                kind=settings.features,
+            )
+            fit_NKD = encode(sounds.recordings, draw, sample_rate=sample_rate)
+        scores = score(sounds, features_NKD, classifier, fit_NKD=fit_NKD)
     except ValueError as error:  # non-finite features, or too few sounds to select C
         raise RunError(f"{settings.run}: cannot be evaluated on {settings.folder}: {error}") from error
     head = results.head(
@@ -142,12 +156,56 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "windows": settings.windows,
         "seconds": settings.seconds,
         "features": settings.features,
+        "view_seconds": settings.view_seconds,
+        "fit_clips": settings.fit_clips,
+        "settings": {"classifier": settings.classifier, "seed": settings.seed, **dataclasses.asdict(classifier)},
         "scores": scores,
     }
     out = results.folder(settings, "sounds")
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.format_scores(found, out, what="recordings"))
     return DONE
+
+
+def _checked(parsed: Parsed[Settings]) -> Classifier:
+    """The classifier's options; raises SettingsError for options out of range, contradicting each other or without effect."""
+    settings = parsed.settings
+    at_least(settings, windows=1, fit_clips=0, seed=0)
+    if settings.seconds is None and settings.windows > 1:
+        raise SettingsError(
+            f"--windows {settings.windows}: would all be the whole recording; set their length with --seconds"
+        )
+    for name in ("seconds", "view_seconds"):
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise SettingsError(f"--{name} {value}: must be more than 0")
+    if settings.audio_augment is not None and not settings.fit_clips:
+        raise SettingsError(f"--audio_augment {settings.audio_augment}: is for random clips; give --fit_clips too")
+    used, idle = ("svm", "head") if settings.classifier == "svm" else ("head", "svm")
+    if parsed.groups[idle] != GROUPS[idle]():
+        raise SettingsError(
+            f"--{idle}.*: options of a classifier that is not used (--classifier {settings.classifier})"
+        )
+    classifier: Classifier = parsed.groups[used]
+    return classifier
+
+
+def _heard(encoders: Encoders, settings: Settings) -> Encoders:
+    """Encoders whose view gives one view of a sound, of the length asked for, and with the augmentations asked for.
+
+    Raises SettingsError for what the view does not have.
+    """
+    changes = {"window_seconds": settings.view_seconds, "audio_augment": settings.audio_augment}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    view = training.single(encoders.view, encoders.view_settings)
+    if settings.view_seconds is not None and getattr(view, "audio", "") == "mel":
+        raise SettingsError(
+            f"--view_seconds {settings.view_seconds}: the run's view renders the whole sound; give --seconds"
+        )
+    try:
+        return dataclasses.replace(encoders, view_settings=dataclasses.replace(view, **changes))
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"--view_seconds and --audio_augment: the run's view cannot have these: {error}") from error
 
 
 def read(folder: Path) -> Sounds:
@@ -174,18 +232,22 @@ def read(folder: Path) -> Sounds:
     return Sounds(tuple(distinct.values()), divisions)
 
 
-def score(sounds: Sounds, features_NKD: Tensor, settings: svm.Settings) -> dict[str, float]:
+def score(
+    sounds: Sounds, features_NKD: Tensor, settings: Classifier, *, fit_NKD: Tensor | None = None
+) -> dict[str, float]:
     """Accuracies in percent, "top1" and each fold's, from `cross_validate` or `train_test`.
 
-    `features_NKD` are those of `sounds.recordings`. Raises AnnotationError and ValueError like these.
+    `features_NKD` are those of `sounds.recordings`, and `fit_NKD` those to fit on, if they are others. Raises AnnotationError and
+    ValueError like these.
     """
     if not sounds.divisions:
-        return cross_validate(sounds.recordings, features_NKD, settings)
+        return cross_validate(sounds.recordings, features_NKD, settings, fit_NKD=fit_NKD)
+    taught_NKD = features_NKD if fit_NKD is None else fit_NKD
     row = {each.path: number for number, each in enumerate(sounds.recordings)}
     found = []
     for fit, on in sounds.divisions:
         rows = [[row[each.path] for each in part] for part in (fit, on)]
-        found.append(train_test(fit, features_NKD[rows[0]], on, features_NKD[rows[1]], settings=settings))
+        found.append(train_test(fit, taught_NKD[rows[0]], on, features_NKD[rows[1]], settings=settings))
     if len(found) == 1:
         return found[0]
     top1 = [each["top1"] for each in found]
@@ -193,30 +255,14 @@ def score(sounds: Sounds, features_NKD: Tensor, settings: svm.Settings) -> dict[
         "top1": statistics.fmean(top1),
         "top1_std": statistics.stdev(top1),
         "top1_chance": statistics.fmean(each["top1_chance"] for each in found),
-        **{f"fold{n}_{name}": each[name] for n, each in enumerate(found, start=1) for name in ("top1", "c")},
+        **{
+            f"fold{n}_{name}": each[name]
+            for n, each in enumerate(found, start=1)
+            for name in ("top1", "c")
+            if name in each
+        },
         "selected_on_test": found[0]["selected_on_test"],
     }
-
-
-def windows(waveform: np.ndarray, count: int, *, length: int | None) -> list[np.ndarray]:
-    """`count` evenly spaced windows of `length` samples, from start to end; a single one is the middle.
-
-    With `length` None, or for a recording that is not longer, each window is the whole recording.
-    """
-    room = 0 if length is None else max(0, len(waveform) - length)
-    end = None if length is None else length
-    starts = [room // 2] if count == 1 else [room * place // (count - 1) for place in range(count)]
-    return [waveform[start : None if end is None else start + end] for start in starts]
-
-
-@torch.no_grad()
-def encode_sound(encoders: Encoders, waveforms: Sequence[np.ndarray], *, kind: Kind) -> Tensor:
-    """Features of waveforms, mono float32 at the mel's sample rate: float32 (K, D).
-
-    Each is rendered by the run's view as in evaluation, with black frames.
-    """
-    inputs = [encoders.preprocess(_dark(encoders, waveform))["audio"] for waveform in waveforms]
-    return encode_inputs(encoders.audio, torch.cat(inputs), kind=kind).cpu()
 
 
 def fingerprint(sounds: Sounds, folder: Path) -> str:
@@ -232,20 +278,6 @@ def fingerprint(sounds: Sounds, folder: Path) -> str:
         for each in part
     ]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-def _dark(encoders: Encoders, waveform: np.ndarray) -> RawClip:
-    frames = max(1, round(len(waveform) / encoders.mel.sample_rate * FPS))
-    parts = encoders.view.inputs(encoders.view_settings).parts
-    black_THWC = np.broadcast_to(np.zeros((1, 16, 16, 3), dtype=np.uint8), (frames, 16, 16, 3))
-    return RawClip(
-        frames_THWC=black_THWC,
-        fps=FPS,
-        mel_FT=encoders.mel_image(waveform) if layout.MEL in parts else None,
-        sound=waveform,
-        of=encoders.dataset,
-        key="a sound",
-    )
 
 
 def _divisions(folder: Path) -> Iterator[tuple[tuple[Recording, ...], tuple[Recording, ...]]]:

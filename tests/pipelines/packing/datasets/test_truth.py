@@ -1,6 +1,7 @@
 """What is wrong with a data set's files is named and counted, and what is wrong with its lists ends the command."""
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -214,6 +215,30 @@ def test_folders_of_kinetics_that_lie_otherwise_are_refused(whole: Copied, tmp_p
         datasets.load("kinetics").read(folder)
     with pytest.raises(ListError, match=r"has no file like train/CLASS/FILE\.mp4; for flat folders: ks-build"):
         datasets.load("kinetics").read(folder / "train")
+
+
+def test_names_may_be_any_bytes(whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = whole("kinetics", tmp_path / "k")
+    strange = os.fsdecode(b"caf\xe9")
+    (folder / "train/bowling").rename(folder / "train" / strange)
+    file = next((folder / "train" / strange).iterdir())
+    file.rename(file.with_name(os.fsdecode(b"\xff.avi")))
+
+    assert packed("kinetics", folder) == 0
+
+    made = manifest.read(tmp_path / "data/kinetics/manifest.parquet")
+    (row,) = (each for each in made.outcomes if each.clip.label == r"caf\xe9")
+    assert row.clip.key.startswith("_-")
+    assert row.media is not None
+    assert row.media.origin == r"\xff.avi"
+    assert "ok: 4" in capsys.readouterr().err
+
+
+def test_a_label_with_a_control_character_is_refused(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("kinetics", tmp_path / "k")
+    (folder / "train/bowling").rename(folder / "train/bow\tling")
+
+    assert packed("kinetics", folder) == 2
 
 
 def test_folders_may_be_links(whole: Copied, tmp_path: Path) -> None:

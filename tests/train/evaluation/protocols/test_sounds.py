@@ -14,7 +14,7 @@ from scipy.io import wavfile
 
 from kinetics_sounds.errors import AnnotationError
 from kinetics_sounds.train import RawClip, evaluate, load
-from kinetics_sounds.train.evaluation import audio_datasets
+from kinetics_sounds.train.evaluation import audio_datasets, sound_features
 from kinetics_sounds.train.evaluation.protocols import sounds
 from kinetics_sounds.train.probes import svm
 
@@ -101,7 +101,9 @@ class TestEsc50:
         self, judge: Callable[..., dict[str, Any]], esc: Path, finished: Path
     ) -> None:
         tone = np.sin(np.arange(12_000, dtype=np.float32))
-        before, after = (sounds.encode_sound(load(finished, name), [tone], kind="pooled") for name in (None, "last"))
+        before, after = (
+            sound_features.encode_sound(load(finished, name), [tone], kind="pooled") for name in (None, "last")
+        )
 
         assert judge(esc, "--untrained")["checkpoint"] == "untrained"
         assert not torch.allclose(before, after)
@@ -233,7 +235,7 @@ class TestFeatures:
         grey_THWC = np.full((16, 40, 40, 3), 128, dtype=np.uint8)
         _, expected_D = encoders.features(RawClip(frames_THWC=grey_THWC, fps=25.0, mel_FT=encoders.mel_image(tone)))
 
-        found_KD = sounds.encode_sound(encoders, [tone, tone], kind="pooled")
+        found_KD = sound_features.encode_sound(encoders, [tone, tone], kind="pooled")
 
         torch.testing.assert_close(found_KD, expected_D.expand(2, -1), rtol=1e-4, atol=1e-5)
 
@@ -252,7 +254,7 @@ class TestWindows:
         ],
     )
     def test_are_evenly_spaced(self, count: int, length: int | None, found: list[tuple[int, int]]) -> None:
-        windows = sounds.windows(self.WAVE, count, length=length)
+        windows = sound_features.windows(self.WAVE, count, length=length)
 
         assert [window.tolist() for window in windows] == [list(range(*each)) for each in found]
 
