@@ -22,7 +22,6 @@ import yaml
 from jsonargparse import (  # type: ignore[attr-defined]
     ActionConfigFile,
     ArgumentParser,
-    DefaultHelpFormatter,
     set_parsing_settings,
 )
 from jsonargparse.typing import register_type
@@ -31,6 +30,7 @@ from . import __version__, command, option_errors, plugins
 from .address import HELP, NOTE, Address
 from .config_text import check_config, has_setting, read_config
 from .errors import SettingsError
+from .help_format import PlainHelp
 from .redact import HIDDEN
 from .renamed import rename_options
 
@@ -216,7 +216,7 @@ def _parser(
         prog=prog,
         usage="%(prog)s [options]" if groups else None,  # with plug-ins' options it would fill pages
         description=inspect.cleandoc(kind.__doc__ or ""),
-        formatter_class=_Formatter,
+        formatter_class=PlainHelp,
         exit_on_error=False,
         allow_abbrev=False,
         epilog=HELP if any(map(_takes_address, (kind, *dict(groups).values()))) else None,
@@ -264,27 +264,6 @@ def _helps(kind: type) -> dict[str, str | None]:
 
 def _takes_address(kind: type) -> bool:
     return any(Address in (hint, *typing.get_args(hint)) for hint in typing.get_type_hints(kind).values())
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Help formatter that keeps the description's line breaks (for the examples), and shows types and defaults plainly."""
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        text: str = super()._expand_help(action)
-        for pattern, plain in _PLAIN:
-            text = re.sub(pattern, plain, text)
-        return text
-
-
-_PLAIN = (
-    (r"type: Literal\[[^\]]*\], ", ""),  # the metavar lists the choices
-    (r"type: (?:<class 'Path'>|Path)", "type: path"),
-    (r"type: Address", "type: str"),
-    (r"(type: [^()]*) \| null(?=[,)])", r"\1"),
-    (r"(?:, | \()default: (?:null|\[\]|\(\))?\)$", lambda found: ")" if found[0].startswith(",") else ""),
-)
-"""Patterns in the types and defaults that jsonargparse shows, and what stands there instead. A default of nothing is left out:
-the text says what it means."""
 
 
 class _Repeated(argparse.Action):

@@ -122,10 +122,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         remedy = "free some space and run" if blocked.status is Status.DISK_FULL else "run"
         print(f"stopped: {blocked.status}: {blocked.detail}; {remedy} the same command later", file=sys.stderr)
     elif stop:
-        print(
-            f"stopped by {stop}: finished clips are kept; run the same command to resume",
-            file=sys.stderr,
-        )
+        print(f"stopped by {stop}: finished clips are kept; run the same command to resume", file=sys.stderr)
     if account.complete and checked and _as_listed(job, report):
         return DONE
     return STOPPED if stop or blocked else SOME_FAILED

@@ -69,7 +69,7 @@ class DemoSettings:
     seed: int = 0
     """Seed of the synthetic data and of the training."""
     quick: bool = False
-    """Smoke test: 48 clips and 8 steps, a few minutes; nothing is learned."""
+    """Smoke test: 48 clips and 8 steps, about a minute; nothing is learned."""
     workers: int = field(default_factory=cores.usable)
     """Number of worker processes for building and packing."""
 

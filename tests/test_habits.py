@@ -1,5 +1,6 @@
 """What is checked before a commit: the same as `make check`, and the length of the subject; and what `make quick` leaves out."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -43,3 +44,20 @@ def test_a_long_subject_is_refused(length: int, code: int, tmp_path: Path, monke
 def test_every_file_that_is_slow_is_there() -> None:
     """Else `make quick` takes it in again where it was renamed."""
     assert {path.name for path in (ROOT / "tests").rglob("test_*.py")} >= SLOW_FILES
+
+
+def test_files_and_functions_are_short() -> None:
+    """Lines of the product: at most 350 of a file, 60 of a function."""
+    paths = [path for folder in ("kinetics_sounds", "pipelines", "train") for path in (ROOT / folder).rglob("*.py")]
+    texts = {path: path.read_text("utf-8") for path in paths}
+    long_files = [path.name for path, text in texts.items() if len(text.splitlines()) > 350]
+    functions = [
+        (path.name, each.name, (each.end_lineno or each.lineno) - each.lineno + 1)
+        for path, text in texts.items()
+        for each in ast.walk(ast.parse(text))
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+    assert len(functions) > 2000
+    assert long_files == []
+    assert [each for each in functions if each[2] > 60] == []

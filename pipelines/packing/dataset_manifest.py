@@ -94,7 +94,9 @@ def write(asked: Asked, start: Callable[[Path], Pool], *, workers: int, stop: St
             task.clip.key for task, there in files.in_threads(lambda task: task.file.is_file(), tasks) if not there
         }
         if len(missing) == len(tasks):
-            raise ListError(f"{asked.folder}: has none of the {len(tasks)} files in its lists, such as {tasks[0].file}")
+            raise ListError(
+                f"{asked.folder}: has none of the {len(tasks)} files in its lists, such as {datasets.named([str(tasks[0].file)])}"
+            )
         with Ledger(build / "ledger.sqlite") as ledger:
             found = _measured(
                 asked, [task for task in tasks if task.clip.key not in missing], ledger, start, workers, stop
@@ -133,7 +135,10 @@ def _tasks(asked: Asked, listing: Listing, modality: encode.Modality, scratch: P
     """A task for each file of the lists, there or not."""
     tasks = []
     for row, key in zip(listing.rows, datasets.keys(listing.rows), strict=True):
-        clip = Clip("", 0, 1, row.label, row.split, name=key, group=row.group, folds=row.folds)
+        try:
+            clip = Clip("", 0, 1, row.label, row.split, name=key, group=row.group, folds=row.folds)
+        except ValueError as error:
+            raise ListError(f"{asked.folder}: {datasets.named([row.path])}: {error}") from error
         suffix = Path(row.path).suffix.lower()
         tasks.append(
             Task(

@@ -20,8 +20,6 @@ import numpy as np
 
 MOST_BINS = 12
 """Maximum number of bins of a histogram: each is a button, large enough for touch screens."""
-MOST_WORDS = 1 << 16
-"""Maximum number of distinct values of a column of kind words."""
 MOST_FLAGS = 16
 CLOSE = 1e-6
 """Tolerance at a bin's edge, as a fraction of its width: a value slightly below an edge, due to float32, counts as on it."""
@@ -91,11 +89,10 @@ def words(name: str, title: str, values: Sequence[str], *, order: Iterable[str] 
     """A column of few distinct texts: those of `order` first, then the others by descending frequency."""
     counts = Counter(values)
     listed = [value for value in dict.fromkeys(order or ()) if value in counts]
-    listed += [value for value, _ in counts.most_common() if value not in set(listed)]
-    if len(listed) > MOST_WORDS:
-        raise ValueError(f"{name} has {len(listed)} distinct values, more than {MOST_WORDS}")
+    first = set(listed)
+    listed += [value for value, _ in counts.most_common() if value not in first]
     index = {value: number for number, value in enumerate(listed)}
-    width = np.uint8 if len(listed) <= 1 << 8 else np.uint16
+    width = np.min_scalar_type(max(len(listed) - 1, 0))  # of 1, 2 or 4 bytes
     data = np.fromiter((index[value] for value in values), dtype=width, count=len(values))
     return {
         "kind": "words",

@@ -101,11 +101,12 @@ def read(run: Path) -> Run:
     bad = list(_lines(run / BAD)) if (run / BAD).is_file() else []
     paths = sorted((run / "eval").glob("**/results.json"))
     paths += sorted((run / "results").glob("*.json")) if is_published(run) else []
-    told = {path: _json(path) for path in paths}
+    told = {path: _json(_inside(path, run)) for path in paths}
     found = [result for each in told.values() if (result := _result(each))]
     maps = [(path, each) for path, each in told.items() if each.get("probe") == "cam"]
     pictures = [(path.parent, clip) for path, each in maps for clip in _tables(each.get("clips"))]
-    near = [each for path in sorted((run / "eval").glob(f"**/{NEIGHBOURS}")) if (each := _neighbours(path))]
+    near_paths = sorted((run / "eval").glob(f"**/{NEIGHBOURS}"))
+    near = [each for path in near_paths if (each := _neighbours(_inside(path, run)))]
     return Run(
         name=files.as_text(run),
         published=is_published(run),
@@ -114,7 +115,7 @@ def read(run: Path) -> Run:
         results=found,
         bad=[{name: str(line.get(name, "")) for name in ("key", "reason")} for line in bad[:MOST_BAD]],
         bad_count=len(bad),
-        maps=[_map(folder, clip) for folder, clip in pictures[:MOST_MAPS]],
+        maps=[_map(folder, clip, run) for folder, clip in pictures[:MOST_MAPS]],
         map_count=len(pictures),
         neighbours=near[0] if near else None,
     )
@@ -204,8 +205,15 @@ def _neighbours(path: Path) -> list[Mapping[str, Any]]:
         raise RunError(f"{path}: tells of no neighbours ({error!r}); make it anew with ks-eval crossmodal") from error
 
 
-def _map(folder: Path, clip: Mapping[str, Any]) -> Map:
-    path = folder / Path(str(clip.get("file", ""))).name
+def _inside(path: Path, run: Path) -> Path:
+    """The path; raises RunError if links lead it out of the run, for the page may be passed on."""
+    if not path.resolve().is_relative_to(run.resolve()):
+        raise RunError(f"{path}: leads out of the run's folder; put a copy in its place")
+    return path
+
+
+def _map(folder: Path, clip: Mapping[str, Any], run: Path) -> Map:
+    path = _inside(folder / Path(str(clip.get("file", ""))).name, run)
     try:
         if path.stat().st_size > MOST_JSON:
             raise RunError(f"{path}: is larger than any picture of ks-eval cam; make it again")

@@ -81,13 +81,7 @@ def train(
         last = checkpoint.latest(out / "checkpoints")
         world.print_main(f"trained: {reached.step} steps were done already; checkpoint: {last}")
         return DONE
-    schedules = {settings.optim.schedule, *settings.optim.schedules.values()}
-    bends = components.bundle.method.follows_steps or not schedules.isdisjoint(("cosine", "multistep"))
-    if reached.of_steps not in (None, its.steps) and bends:
-        world.print_main(
-            f"schedule: {its.steps} steps now, {reached.of_steps} before; learning rates follow the new length from here on, so "
-            "the run equals neither"
-        )
+    _say_if_rates_change(its, reached)
     if world.is_main:
         files.write_bytes(out / "config.yaml", parsed.text.replace("\nresume: anyway\n", "\nresume: auto\n").encode())
         files.write_bytes(out / "run.json", (json.dumps(facts, indent=2) + "\n").encode())
@@ -142,14 +136,21 @@ class _Run:
         return build.loading(self.settings, self.world.device)
 
 
+def _say_if_rates_change(its: _Run, reached: TrainProgress) -> None:
+    """Say so if a run goes on with another number of steps, and its learning rates depend on it."""
+    schedules = {its.settings.optim.schedule, *its.settings.optim.schedules.values()}
+    bends = its.components.bundle.method.follows_steps or not schedules.isdisjoint(("cosine", "multistep"))
+    if reached.of_steps not in (None, its.steps) and bends:
+        its.world.print_main(
+            f"schedule: {its.steps} steps now, {reached.of_steps} before; learning rates follow the new length from here on, so "
+            "the run equals neither"
+        )
+
+
 def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
     """Run the remaining steps or until a signal; return the last step, which is saved, and the signal."""
-    settings, world, model, train_step = (
-        its.settings,
-        its.world,
-        its.components.bundle.method,
-        its.components.train_step,
-    )
+    settings, world = its.settings, its.world
+    model, train_step = its.components.bundle.method, its.components.train_step
     step, labels = reached.step, torch.from_numpy(its.split.label_index_N)
     bad_log = BadSampleLog(
         its.out / "quarantine.jsonl", its.split, max_bad_fraction=settings.max_bad_fraction, writes=world.is_main

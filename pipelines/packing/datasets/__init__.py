@@ -180,6 +180,6 @@ def check(listing: Listing) -> None:
 
 def named(texts: Iterable[str]) -> str:
     """Texts in one line, only the first if there are many."""
-    every = list(texts)
+    every = [files.as_text(text) for text in texts]
     more = [f"and {len(every) - MOST_NAMED} more"] if len(every) > MOST_NAMED else []
     return ", ".join([*every[:MOST_NAMED], *more])

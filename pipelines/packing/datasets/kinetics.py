@@ -6,6 +6,7 @@ lists, so nothing can be missing; to build a list's clips and learn which are go
 
 from pathlib import Path
 
+from kinetics_sounds import files
 from kinetics_sounds.errors import ListError
 from kinetics_sounds.media.encode import Modality
 
@@ -24,7 +25,7 @@ def read(folder: Path) -> Listing:
         paths = media_below(folder, folder / name, SUFFIXES)
         if strange := [path for path in paths if len(Path(path).parts) != 3]:
             raise ListError(f"{folder}: {named(strange)} do not lie in {name}/CLASS/")
-        rows += [Row(path=path, label=Path(path).parent.name, split=split) for path in paths]
+        rows += [Row(path=path, label=files.as_text(Path(path).parent.name), split=split) for path in paths]
     if not rows:
         raise ListError(
             f"{folder}: has no file like train/CLASS/FILE.mp4; for flat folders: ks-build --source local:{folder}"

@@ -36,7 +36,7 @@ async function unpack(column) {
     return { ...column, data: text.split("\n"), lower: text.toLowerCase() };
   }
   if (column.kind === "number") return { ...column, data: new Float32Array(bytes) };
-  const Kind = column.kind === "flags" || column.width === 2 ? Uint16Array : Uint8Array;
+  const Kind = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[column.kind === "flags" ? 2 : column.width];
   return { ...column, data: new Kind(bytes) };
 }
 

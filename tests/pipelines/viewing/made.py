@@ -78,7 +78,7 @@ def values(column: dict[str, Any]) -> list[Any]:
     if column["kind"] == "flags":
         bits = np.frombuffer(data, "<u2")
         return [{name for n, name in enumerate(column["values"]) if row >> n & 1} for row in bits]
-    return [column["values"][number] for number in np.frombuffer(data, "<u1" if column["width"] == 1 else "<u2")]
+    return [column["values"][number] for number in np.frombuffer(data, f"<u{column['width']}")]
 
 
 def columns(page: Path) -> dict[str, list[Any]]:

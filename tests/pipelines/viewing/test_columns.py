@@ -23,11 +23,12 @@ def test_words_are_in_the_order_asked_for_and_then_the_most_frequent_first() -> 
     assert column["width"] == 1
 
 
-def test_more_words_than_a_byte_counts_take_two() -> None:
-    told = [f"word {n}" for n in range(300)]
-    column = columns.words("source", "source", told)
+@pytest.mark.parametrize(("count", "width"), [(256, 1), (257, 2), (65_536, 2), (65_537, 4)])
+def test_words_take_as_many_bytes_as_count_them(count: int, width: int) -> None:
+    told = [f"word {n}" for n in range(count)]
+    column = columns.words("file", "file", told)
 
-    assert column["width"] == 2
+    assert column["width"] == width
     assert values(dict(column)) == told
 
 

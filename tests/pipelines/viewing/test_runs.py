@@ -92,6 +92,23 @@ def test_maps_and_bad_samples_are_those_of_the_folder(tmp_path: Path) -> None:
         runs.read(folder)
 
 
+@pytest.mark.parametrize("link", ["eval/cam/k_0.jpg", "eval/linear/results.json", "eval/linear/neighbours.json"])
+def test_nothing_that_a_link_leads_to_outside_of_the_run_is_shown(tmp_path: Path, link: str) -> None:
+    """A stranger's run, whose page the reader may pass on."""
+    folder, private = run(tmp_path / "run"), tmp_path / "private"
+    results = json.dumps({"probe": "cam", "clips": [{"key": "k_0", "file": "k_0.jpg"}]})
+    for place in (folder / "eval/cam", private):
+        place.mkdir()
+        (place / "results.json").write_text(results)
+        (place / "k_0.jpg").write_bytes(b"\xff\xd8 of a holiday")
+    assert runs.read(folder).maps
+    (folder / link).unlink(missing_ok=True)
+    (folder / link).symlink_to(private / "k_0.jpg")
+
+    with pytest.raises(RunError, match="leads out of the run's folder"):
+        runs.read(folder)
+
+
 def publish(folder: Path) -> Path:
     """What `ks-publish run` leaves of a run: facts, results by name, sums; neither metrics nor bad samples."""
     for path in sorted((folder / "eval").glob("*/results.json")):

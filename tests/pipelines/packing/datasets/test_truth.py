@@ -1,6 +1,7 @@
 """What is wrong with a data set's files is named and counted, and what is wrong with its lists ends the command."""
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -207,6 +208,17 @@ def test_dcase_2014_without_a_part_or_with_another_name_is_refused(whole: Copied
         datasets.load("dcase2014").read(folder)
 
 
+def test_copies_of_esc50_may_have_the_category_before_their_names(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("esc50", tmp_path / "esc")
+    path = folder / "meta/esc50.csv"
+    path.write_text(path.read_text().replace("1-1000-A-0.wav", "big_dog_1-1000-A-0.wav"))
+
+    rows = {row.path: row for row in datasets.load("esc50").read(folder).rows}
+
+    assert rows["audio/big_dog_1-1000-A-0.wav"].folds[:2] == ("test", "train")
+    assert rows["audio/big_dog_1-1000-A-0.wav"].group == "1000"
+
+
 def test_folders_of_kinetics_that_lie_otherwise_are_refused(whole: Copied, tmp_path: Path) -> None:
     folder = whole("kinetics", tmp_path / "k")
     shutil.copytree(folder / "train/bowling", folder / "train/sports/bowling")
@@ -214,6 +226,30 @@ def test_folders_of_kinetics_that_lie_otherwise_are_refused(whole: Copied, tmp_p
         datasets.load("kinetics").read(folder)
     with pytest.raises(ListError, match=r"has no file like train/CLASS/FILE\.mp4; for flat folders: ks-build"):
         datasets.load("kinetics").read(folder / "train")
+
+
+def test_names_may_be_any_bytes(whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = whole("kinetics", tmp_path / "k")
+    strange = os.fsdecode(b"caf\xe9")
+    (folder / "train/bowling").rename(folder / "train" / strange)
+    file = next((folder / "train" / strange).iterdir())
+    file.rename(file.with_name(os.fsdecode(b"\xff.avi")))
+
+    assert packed("kinetics", folder) == 0
+
+    made = manifest.read(tmp_path / "data/kinetics/manifest.parquet")
+    (row,) = (each for each in made.outcomes if each.clip.label == r"caf\xe9")
+    assert row.clip.key.startswith("_-")
+    assert row.media is not None
+    assert row.media.origin == r"\xff.avi"
+    assert "ok: 4" in capsys.readouterr().err
+
+
+def test_a_label_with_a_control_character_is_refused(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("kinetics", tmp_path / "k")
+    (folder / "train/bowling").rename(folder / "train/bow\tling")
+
+    assert packed("kinetics", folder) == 2
 
 
 def test_folders_may_be_links(whole: Copied, tmp_path: Path) -> None:
