@@ -53,8 +53,8 @@ OPTIONS = {
     "optim clips vote seed devices precision workers cache cache_gb device out json",
     "ks-eval cluster_head": "run checkpoint untrained shards on_split clips batch workers cache cache_gb device out json",
     "ks-eval vote": "run checkpoint shards on_split clips vote batch workers cache cache_gb device out json",
-    "ks-eval sounds": "run folder checkpoint untrained windows seconds view_seconds fit_clips audio_augment features classifier "
-    "head seed device out json",
+    "ks-eval sounds": "run folder checkpoint untrained windows seconds view_seconds fit_clips audio_augment features layer "
+    "classifier head seed device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
     "ks-doctor": "out live source live_id distributed timeout json",
     "ks-publish": "manifest out name version creator url license date shards media no_hashes timeout workers push yes "

@@ -15,14 +15,18 @@ from kinetics_sounds.errors import RunError, SettingsError, ShardError
 from ..data.loader import Loading
 from ..distributed.process_group import World
 from ..interface import Encoder
+from ..methods.layerwise import grid_features, grid_side
 from ..probes import Features
 from .encoders import Encoders
 from .split_pass import over_split
 
-Kind = Literal["pooled", "unit", "conv5", "map", "time", "embedding"]
+Kind = Literal["pooled", "unit", "conv5", "map", "time", "grid", "embedding"]
 """pooled: encoder output. unit: encoder output L2-normalized per clip before averaging over clips. conv5: maps of the last
 layer, max-pooled 2 x 2 (9216 values for 512 x 2 x 7 x 7). map: maps of the last layer as they are. time: maps of the last layer,
-see `time_pooled`. embedding: output of the projection head."""
+see `time_pooled`. grid: maps of the last layer, max-pooled to the largest square grid of at most 9216 values, as in ks-eval
+layerwise. embedding: output of the projection head."""
+GRID = 9216
+"""Maximum values of the kind `grid`."""
 
 
 @torch.inference_mode()
@@ -76,13 +80,20 @@ def extract(
     )
 
 
-def encode(encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind, time_first: bool = False) -> Tensor:
-    """Features of a batch: float32 (B, D). `time_first`: time is the height of audio inputs, not the width."""
-    if kind in ("map", "time"):
-        maps = last_maps(encoder, inputs_BCTHW).float()
+def encode(
+    encoder: nn.Module, inputs_BCTHW: Tensor, *, kind: Kind, time_first: bool = False, layer: str = "conv5"
+) -> Tensor:
+    """Features of a batch: float32 (B, D).
+
+    `time_first`: time is the height of audio inputs, not the width. `layer` is the one whose maps are taken.
+    """
+    if kind in ("map", "time", "grid"):
+        maps = last_maps(encoder, inputs_BCTHW, layer=layer).float()
+        if kind == "grid":
+            return grid_features(maps, grid_side(maps.shape[1], GRID))
         return maps.flatten(1) if kind == "map" else time_pooled(maps.transpose(-1, -2) if time_first else maps)
     if kind == "conv5":
-        maps = last_maps(encoder, inputs_BCTHW).float()
+        maps = last_maps(encoder, inputs_BCTHW, layer=layer).float()
         high, wide = (min(2, side) for side in maps.shape[-2:])
         pool = F.max_pool3d if maps.ndim == 5 else F.max_pool2d
         return pool(maps, (1, high, wide)[-(maps.ndim - 2) :]).flatten(1)

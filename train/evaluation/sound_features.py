@@ -33,19 +33,26 @@ def windows(waveform: np.ndarray, count: int, *, length: int | None) -> list[np.
 
 
 @torch.no_grad()
-def encode_sound(encoders: Encoders, waveforms: Sequence[np.ndarray], *, kind: Kind) -> Tensor:
+def encode_sound(encoders: Encoders, waveforms: Sequence[np.ndarray], *, kind: Kind, layer: str = "conv5") -> Tensor:
     """Features of waveforms, mono float32 at the mel's sample rate: float32 (K, D).
 
     Each is rendered by the run's view as in evaluation, with black frames.
     """
     inputs = [encoders.preprocess(_dark(encoders, waveform))["audio"] for waveform in waveforms]
     first = encoders.view.inputs(encoders.view_settings).audio_time_first
-    return encode(encoders.audio, torch.cat(inputs), kind=kind, time_first=first).cpu()
+    return encode(encoders.audio, torch.cat(inputs), kind=kind, time_first=first, layer=layer).cpu()
 
 
 @torch.no_grad()
 def encode_random(
-    encoders: Encoders, waveform: np.ndarray, *, clips: int, length: int | None, seed: int, kind: Kind
+    encoders: Encoders,
+    waveform: np.ndarray,
+    *,
+    clips: int,
+    length: int | None,
+    seed: int,
+    kind: Kind,
+    layer: str = "conv5",
 ) -> Tensor:
     """Features of random clips of a waveform, each rendered by the run's view as in training: float32 (K, D).
 
@@ -64,7 +71,7 @@ def encode_random(
             made.append(view.train_view(_dark(encoders, clip), view_settings, generator))
         arrays = {name: torch.stack([each[name] for each in made]).to(encoders.device) for name in made[0]}
         inputs = view.augment(arrays, view_settings)["audio"][:, 0]
-        found.append(encode(encoders.audio, inputs, kind=kind, time_first=time_first).cpu())
+        found.append(encode(encoders.audio, inputs, kind=kind, time_first=time_first, layer=layer).cpu())
     return torch.cat(found)
 
 

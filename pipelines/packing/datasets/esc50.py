@@ -1,7 +1,7 @@
 """ESC-50: 50 classes of environmental sounds, 2,000 recordings of 5 s, five folds, sounds alone.
 
-`audio/FOLD-SOURCE-TAKE-TARGET.wav` and `meta/esc50.csv`. `fold1_test` is the recordings of fold 1, `fold1_train` those of the
-other four. The group is the Freesound recording that a file was cut from (`src_file`).
+`audio/FOLD-SOURCE-TAKE-TARGET.wav` (in some copies `CATEGORY_FOLD-…`) and `meta/esc50.csv`. `fold1_test` is the recordings of
+fold 1, `fold1_train` those of the other four. The group is the Freesound recording that a file was cut from (`src_file`).
 """
 
 import re
@@ -16,7 +16,7 @@ from . import Listing, Row, lines, media_below
 MODALITY: Modality = "audio"
 FOLDS = ("fold1", "fold2", "fold3", "fold4", "fold5")
 _COLUMNS = ("filename", "fold", "target", "category", "src_file")
-_NAME = re.compile(r"(?P<fold>[1-5])-(?P<source>[0-9]+)-[A-Z]-(?P<target>[0-9]+)\.wav")
+_NAME = re.compile(r"(?:[^/]*_)?(?P<fold>[1-5])-(?P<source>[0-9]+)-[A-Z]-(?P<target>[0-9]+)\.wav")
 
 
 def read(folder: Path) -> Listing:

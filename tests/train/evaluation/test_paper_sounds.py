@@ -211,6 +211,17 @@ def test_a_longer_sound_is_rendered_as_the_view_would(finished: Path) -> None:
     assert made.view.inputs(made.view_settings).audio == (1, 1, 80, 200)
 
 
+def test_maps_of_a_layer_are_pooled_to_the_largest_square_grid(finished: Path) -> None:
+    """R3D of width 2 has 2, 4, 8 and 16 channels in conv2 to conv5; of 16 channels 24 x 24 cells are 9216 numbers."""
+    made, wave = load(finished), np.random.default_rng(0).normal(0, 0.1, 12_000).astype(np.float32)
+    for layer, channels in (("conv2", 2), ("conv4", 8), ("conv5", 16)):
+        found_KD = sound_features.encode_sound(made, [wave], kind="grid", layer=layer)
+        maps = made.audio.maps(made.preprocess(dark(made, wave))["audio"], (layer,))[layer]
+        side = math.isqrt(9216 // channels)
+        assert found_KD.shape == (1, channels * side**2)
+        assert found_KD.view(channels, -1).amax(dim=1).tolist() == pytest.approx(maps.amax(dim=(0, 2, 3, 4)).tolist())
+
+
 def test_random_clips_differ_are_repeated_and_follow_the_seed(finished: Path) -> None:
     made, wave = load(finished), np.random.default_rng(0).normal(0, 0.1, 12_000).astype(np.float32)
     one, again, other = (
@@ -232,6 +243,8 @@ def test_random_clips_differ_are_repeated_and_follow_the_seed(finished: Path) ->
         (("--view_seconds=5",), "the run's view renders the whole sound; give --seconds"),
         (("--view_seconds=-1",), "--view_seconds -1.0: must be more than 0"),
         (("--fit_clips=-1",), "--fit_clips"),
+        (("--layer=conv3",), "--features pooled are of the last one; give map or grid"),
+        (("--layer=conv9", "--features=map"), "has no layer 'conv9'; it has: conv1"),
         (("--fit_clips=1", "--audio_augment=loud"), "loud"),
         (("--classifier=linear", "--head.lr=0"), "head"),
     ],

@@ -83,9 +83,12 @@ class Settings:
     """Random, augmented clips per recording to train on, instead of the windows; 0: none."""
     audio_augment: str | None = None
     """Comma-separated augmentations of --fit_clips, for views that have the choice. Default: the run's."""
-    features: Literal["pooled", "unit", "conv5", "map", "time"] = "pooled"
+    features: Literal["pooled", "unit", "conv5", "map", "time", "grid"] = "pooled"
     """pooled: encoder output. unit: encoder output, L2-normalized. conv5: maps of the last layer, max-pooled 2 x 2. map: these
-    maps as they are (AVID). time: max-pooled over three steps of time, every two, and L2-normalized over time (CrissCross)."""
+    maps as they are (AVID). time: max-pooled over three steps of time, every two, and L2-normalized over time (CrissCross).
+    grid: max-pooled to the largest square grid of at most 9216 values."""
+    layer: str = "conv5"
+    """Layer whose maps are taken."""
     classifier: Literal["svm", "linear"] = "svm"
     """svm: linear SVM, see --svm. linear: linear classifier trained by Adam, whose probabilities are averaged, see --head."""
     seed: int = 0
@@ -124,7 +127,10 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         features_NKD = encode(
             sounds.recordings,
             lambda waveform: encode_sound(
-                encoders, windows(waveform, settings.windows, length=length), kind=settings.features
+                encoders,
+                windows(waveform, settings.windows, length=length),
+                kind=settings.features,
+                layer=settings.layer,
             ),
             sample_rate=sample_rate,
         )
@@ -137,6 +143,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
                 length=length,
                 seed=settings.seed,
                 kind=settings.features,
+                layer=settings.layer,
             )
             fit_NKD = encode(sounds.recordings, draw, sample_rate=sample_rate)
         scores = score(sounds, features_NKD, classifier, fit_NKD=fit_NKD)
@@ -156,6 +163,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "windows": settings.windows,
         "seconds": settings.seconds,
         "features": settings.features,
+        "layer": settings.layer,
         "view_seconds": settings.view_seconds,
         "fit_clips": settings.fit_clips,
         "settings": {"classifier": settings.classifier, "seed": settings.seed, **dataclasses.asdict(classifier)},
@@ -181,6 +189,10 @@ def _checked(parsed: Parsed[Settings]) -> Classifier:
             raise SettingsError(f"--{name} {value}: must be more than 0")
     if settings.audio_augment is not None and not settings.fit_clips:
         raise SettingsError(f"--audio_augment {settings.audio_augment}: is for random clips; give --fit_clips too")
+    if settings.features in ("pooled", "unit") and settings.layer != "conv5":
+        raise SettingsError(
+            f"--layer {settings.layer}: --features {settings.features} are of the last one; give map or grid"
+        )
     used, idle = ("svm", "head") if settings.classifier == "svm" else ("head", "svm")
     if parsed.groups[idle] != GROUPS[idle]():
         raise SettingsError(

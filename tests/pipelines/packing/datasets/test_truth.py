@@ -208,6 +208,17 @@ def test_dcase_2014_without_a_part_or_with_another_name_is_refused(whole: Copied
         datasets.load("dcase2014").read(folder)
 
 
+def test_copies_of_esc50_may_have_the_category_before_their_names(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("esc50", tmp_path / "esc")
+    path = folder / "meta/esc50.csv"
+    path.write_text(path.read_text().replace("1-1000-A-0.wav", "big_dog_1-1000-A-0.wav"))
+
+    rows = {row.path: row for row in datasets.load("esc50").read(folder).rows}
+
+    assert rows["audio/big_dog_1-1000-A-0.wav"].folds[:2] == ("test", "train")
+    assert rows["audio/big_dog_1-1000-A-0.wav"].group == "1000"
+
+
 def test_folders_of_kinetics_that_lie_otherwise_are_refused(whole: Copied, tmp_path: Path) -> None:
     folder = whole("kinetics", tmp_path / "k")
     shutil.copytree(folder / "train/bowling", folder / "train/sports/bowling")
