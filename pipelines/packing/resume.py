@@ -65,7 +65,7 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
     with contextlib.suppress(ShardError):  # not there yet, or damaged: it is written anew
         recipes.add(index.read_dataset(job.out).recipe)
     if recipes - {job.recipe}:
-        raise ShardError(f"{job.out}: {OTHER}")
+        raise ShardError(f"{job.out}: {OTHER}{_other_clips(job, found)}")
     if damaged and not check_bytes:
         raise damaged[0]
     if damaged and not recipes:
@@ -73,6 +73,18 @@ def _indexes(job: Job, *, check_bytes: bool) -> dict[Path, tuple[str, int, Index
     for error in damaged:
         progress.log.warning("%s; the latter will be done now", error)
     return found
+
+
+def _other_clips(job: Job, found: Mapping[Path, tuple[str, int, Index]]) -> str:
+    """How many clips a manifest has more and fewer than a finished set; empty if they are the same, or it is not finished."""
+    packed = {key for _, _, made in found.values() for key in (*made.keys, *(left.key for left in made.left))}
+    wanted = {each.clip.key for outcomes in job.orders.values() for each in outcomes}
+    if wanted == packed or not (job.out / layout.DATASET).is_file():
+        return ""
+    more, fewer = len(wanted - packed), len(packed - wanted)
+    return (
+        f" (of this manifest's clips {more} are not in the shards, and {fewer} of the shards' are not in the manifest)"
+    )
 
 
 def _index_paths(folder: Path) -> Iterator[tuple[str, int, Path]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 from av.video.frame import PictureType
 
@@ -219,7 +220,24 @@ def test_other_settings_in_the_same_folder_are_refused(
     code = shard.main(["--manifest", str(built / "manifest.parquet"), "--short_side", "64", "--out", str(shards)])
 
     assert code == 2
-    assert "another manifest, settings or ffmpeg version" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "another manifest, settings or ffmpeg version" in told
+    assert "of this manifest's clips" not in told  # they are the same
+
+
+def test_clips_more_or_fewer_than_in_the_folder_are_counted(
+    built: Path, shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_parquet(built / "manifest.parquet")
+    few = built / "few.parquet"
+    rows[rows["key"] != rows.loc[rows["status"] == "ok", "key"].iloc[0]].to_parquet(few)
+
+    code = shard.main(["--manifest", str(few), "--out", str(shards)])
+
+    few.unlink()
+    assert code == 2
+    told = "(of this manifest's clips 0 are not in the shards, and 1 of the shards' are not in the manifest)"
+    assert told in capsys.readouterr().err
 
 
 def test_another_set_s_last_split_or_own_file_is_refused_before_anything_is_packed(

@@ -12,6 +12,7 @@ import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -107,13 +108,21 @@ class Done(Generic[Row]):
 def start_method(*preload: str) -> Context:
     """Start method of worker processes; never fork, which FFmpeg and CUDA do not survive.
 
-    A fork server, where available, imports the modules `preload` once for all workers.
+    A fork server, where available, is started, and imports the modules `preload` once for all workers.
     """
     ignore_working_folder()
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    resource_tracker.ensure_running()  # which unblocks SIGINT
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, [signal.SIGINT]
+    )  # inherited: Ctrl-C must not end it as it imports
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 

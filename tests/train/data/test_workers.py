@@ -222,3 +222,30 @@ def test_workers_go_with_a_trainer_that_is_killed_even_those_that_hang() -> None
 
 def _lives(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+def test_a_terminals_interrupt_leaves_a_fork_server_that_is_still_importing(tmp_path: Path) -> None:
+    (tmp_path / "long_to_import.py").write_text("import time\ntime.sleep(0.5)\n")
+    code = """
+import os, signal, sys
+from kinetics_sounds.train.data.workers import start_method
+signal.signal(signal.SIGINT, lambda *_: None)
+context = start_method("long_to_import")
+os.killpg(0, signal.SIGINT)
+process = context.Process(target=print, args=("served",))
+process.start()
+process.join()
+"""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(
+        words,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "served\n", "")
