@@ -54,7 +54,7 @@ def start(
     init_method: str | None = None,
     timeout_seconds: float = 1800.0,
 ) -> Iterator[World]:
-    """Join the process group for the duration of the block; a no-op with one process.
+    """Join the process group for the duration of the block; a no-op with one process, and within such a block.
 
     The rendezvous is `init_method`, else `RENDEZVOUS`, else torchrun's. On CUDA, a rank takes the device of its local rank. A
     collective that takes longer than `timeout_seconds` fails. Raises RunError if the environment does not describe a rank, the
@@ -67,6 +67,9 @@ def start(
     rank, size, local = _place(environ)
     if device.type == "cuda":
         device = _own_device(local)
+    if dist.is_initialized():
+        yield World(rank, size, device)
+        return
     # Gloo beside NCCL, for sizes and facts that live on the host.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:

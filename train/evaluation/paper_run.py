@@ -20,13 +20,16 @@ from kinetics_sounds.command import DONE
 from kinetics_sounds.settings import Parsed, parse
 
 from ..config.settings import flat
-from ..distributed import launch
+from ..distributed import launch, process_group
+from ..distributed.devices import pick_device
 from . import frozen, results
 from .papers import PaperProtocol
 
 _TRAIN = __package__.rpartition(".")[0]
 PROBES = f"{_TRAIN}.probes"
 PROTOCOLS = f"{__package__}.protocols"
+WAIT_SECONDS = 6 * 3600.0
+"""Seconds that torchrun's other ranks wait for the one that judges a fold."""
 PLACES = (
     *("run", "checkpoint", "untrained", "shards", "folder", "cache", "cache_gb"),
     *("workers", "devices", "device", "out", "json"),
@@ -54,15 +57,18 @@ def evaluate(protocol: PaperProtocol, argv: Sequence[str]) -> int:
     settings = its.parsed.settings
     out, parts = results.folder(settings, protocol.name), _parts(protocol, argv, fits=its.fits)
     found: dict[str, dict[str, Any]] = {}
-    for name, splits in parts.items():
-        place = out / name
-        part = dataclasses.replace(settings, out=place, json=False, **splits)
-        with contextlib.redirect_stdout(sys.stderr) if settings.json else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if launch.is_rank():  # torchrun's ranks can meet only once
+            stack.enter_context(process_group.start(pick_device(settings.device), timeout_seconds=WAIT_SECONDS))
+        if settings.json:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        for name, splits in parts.items():
+            part = dataclasses.replace(settings, out=out / name, json=False, **splits)
             code = its.run(dataclasses.replace(its.parsed, settings=part))
-        if code != DONE:
-            return code
-        if launch.is_main():
-            found[name] = json.loads((place / "results.json").read_text())
+            if code != DONE:
+                return code
+            if launch.is_main():
+                found[name] = json.loads((out / name / "results.json").read_text())
     if not launch.is_main():
         return DONE
     document = _document(protocol, found, given=_given(argv, its.parsed))
@@ -158,11 +164,11 @@ def means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t interval of 95 % of the mean of two or more values: (low, high)."""
+    """Student's t interval of 95 % of the mean of two or more percentages, within 0 and 100: (low, high)."""
     from scipy import stats
 
     half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.fmean(values) - half, statistics.fmean(values) + half
+    return max(0.0, statistics.fmean(values) - half), min(100.0, statistics.fmean(values) + half)
 
 
 def _summary(protocol: PaperProtocol, document: dict[str, Any], out: Path) -> str:

@@ -121,7 +121,7 @@ def test_the_svm_of_random_clips_and_its_c_are_those_of_a_plain_loop(
 
     assert told["top1"] == pytest.approx(statistics.fmean(top1))
     half = 4.302653 * statistics.stdev(top1) / math.sqrt(3)  # Student's t of 95 %, two degrees of freedom
-    assert told["top1_high"] == pytest.approx(statistics.fmean(top1) + half, abs=1e-4)
+    assert told["top1_high"] == pytest.approx(min(100, statistics.fmean(top1) + half), abs=1e-4)
     assert told["selected_on_test"] == 1
 
 
