@@ -29,7 +29,16 @@ def commands() -> list[str]:
     return sorted({line.strip() for line in lines if not any(word in line for word in OTHERS)})
 
 
-@pytest.mark.parametrize("words", [*(f"--config {name}" for name in recipes.recipes()), *commands()])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *commands(),
+        *(  # a row of a table is another recipe with a change
+            pytest.param(f"--config {name}", marks=[pytest.mark.slow_campaign] * ("_table" in name))
+            for name in recipes.recipes()
+        ),
+    ],
+)
 def test_every_recipe_and_every_example_of_the_documents_can_be_published(trained: Path, words: str) -> None:
     parsed = settings.read_settings(shlex.split(words))
     (trained / "config.yaml").write_text(parsed.text)

@@ -34,7 +34,6 @@ from kinetics_sounds.train.distributed.process_group import World
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
-SIZES = (2, 4)
 EXACT = 1e-10
 AVCL = ("sigmoid/pool", "relu/pool", "sigmoid/conv3", "relu/conv5+pool")
 """Gate, and what CGRA correlates."""
@@ -57,7 +56,9 @@ def alone(ranks: Any) -> Found:
     return found
 
 
-@pytest.fixture(scope="module", params=SIZES, ids=lambda size: f"ranks{size}")
+@pytest.fixture(
+    scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow_campaign)], ids=lambda size: f"ranks{size}"
+)
 def folder(ranks: Any, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """What so many ranks left; the last of them died."""
     folder = tmp_path_factory.mktemp("ranks")
