@@ -11,11 +11,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from kinetics_sounds import stream
+from kinetics_sounds.shards.reader import read_dataset
 from kinetics_sounds.train import evaluate
 from kinetics_sounds.train.config import run_folder
+from kinetics_sounds.train.config.settings import read_settings
 from kinetics_sounds.train.engine import build
-from kinetics_sounds.train.evaluation import papers
+from kinetics_sounds.train.evaluation import paper_run, papers, training
 from kinetics_sounds.train.evaluation.encoders import load
+from kinetics_sounds.train.evaluation.protocols import finetune
+from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.optim.lr_schedule import learning_rate
 
 from .conftest import write_folds
@@ -236,6 +240,29 @@ def test_rates_fall_at_the_epochs_that_the_header_names(name: str) -> None:
             )
             assert before == pytest.approx(optim["lr"] * optim["factor"] ** number)
             assert then == pytest.approx(optim["lr"] * optim["factor"] ** (number + 1))
+
+
+@pytest.mark.parametrize("name", [name for name, each in papers.protocols().items() if each.uses == "finetune"])
+def test_the_papers_own_runs_are_fine_tuned_with_the_papers_inputs(name: str, pictured: Path) -> None:
+    """Frames and pixels of the table, maximum pooling of 512 channels and one linear layer; no sound."""
+    protocol = papers.find(name)
+    recipe = f"{name.split('_')[1]}_k400"
+    parsed = paper_run._evaluation(protocol, ["--run=runs/one"]).parsed
+    before = read_settings([f"--config={recipe}"])
+    groups = finetune._groups(parsed.settings, parsed.groups["supervised"], before, read_dataset(pictured))
+    tuning = training.of_run(parsed.settings, before, "supervised", groups, train_split="fold1_train")
+    view = groups[before.settings.view]
+    frames = protocol.options.get("frames", 32)
+    side = protocol.options.get("crop", 128)
+    model = build.build_meta(tuning, Data(classes=101, samples=9537))
+
+    inputs = training.view_of(tuning)[0].inputs(view)
+    assert (inputs.video, inputs.audio, inputs.views) == ((3, frames, side, side), None, 1)
+    assert side in (128, 224)
+    if recipe == "crisscross_k400":
+        assert view.resize == 256
+    assert getattr(groups[before.settings.backbone], "pool", "mean") == ("mean" if "iicl" in name else "max")
+    assert model.classifier.weight.shape == (101, 512)
 
 
 def test_pictures_alone_are_retrieved_by_their_pictures(
