@@ -6,7 +6,7 @@ A ledger keeps what was measured, so that a stopped run goes on where it was.
 import contextlib
 import dataclasses
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ class Written:
         return tuple(outcome for outcome in self.outcomes if outcome.media is None)
 
     def lines(self) -> Iterator[str]:
-        """What a user should know: how many files are ok, which are not, and which no list names."""
+        """What a user should know: how many files are ok, which are not, which no list names, and which are in two splits."""
         yield f"files in the lists: {len(self.outcomes)}, of which ok: {len(self.outcomes) - len(self.lost)}"
         for outcome in self.lost[: datasets.MOST_NAMED]:
             yield f"left out: {outcome.clip.key}: {outcome.status}: {outcome.detail}"
@@ -75,6 +75,21 @@ class Written:
             yield f"left out in all: {told}; each is named in the manifest"
         if unlisted := self.listing.unlisted:
             yield f"left out, for no list names them: {len(unlisted)} files: {datasets.named(unlisted)}"
+        for place, fold in enumerate(self.listing.folds or ("",)):
+            if twice := self._in_two_splits(place if fold else None):
+                where = f"{fold}: " if fold else ""
+                told = "packed, though files of two splits have the same bytes, so that scores may be too high"
+                yield f"{where}{told}: {len(twice)} files: {datasets.named(twice)}"
+
+    def _in_two_splits(self, fold: int | None) -> list[str]:
+        """Keys of files whose bytes are in two splits of a fold; None: of a set without folds."""
+        splits, keys = defaultdict[str, set[str]](set), defaultdict[str, list[str]](list)
+        for outcome in self.outcomes:
+            part = outcome.clip.split if fold is None else outcome.clip.folds[fold]
+            if outcome.media is not None and part:
+                splits[outcome.media.sha256].add(part)
+                keys[outcome.media.sha256].append(outcome.clip.key)
+        return [key for digest, parts in splits.items() if len(parts) > 1 for key in keys[digest]]
 
 
 def write(asked: Asked, start: Callable[[Path], Pool], *, workers: int, stop: Stop) -> Written | None:
@@ -135,6 +150,10 @@ def _tasks(asked: Asked, listing: Listing, modality: encode.Modality, scratch: P
     """A task for each file of the lists, there or not."""
     tasks = []
     for row, key in zip(listing.rows, datasets.keys(listing.rows), strict=True):
+        if ".." in Path(row.path).parts:
+            raise ListError(
+                f"{asked.folder}: the lists name {datasets.named([row.path])}, which may lie out of the folder"
+            )
         try:
             clip = Clip("", 0, 1, row.label, row.split, name=key, group=row.group, folds=row.folds)
         except ValueError as error:

@@ -1,14 +1,17 @@
 """Data that a run is evaluated on."""
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from kinetics_sounds import plugins
 from kinetics_sounds.address import Address
-from kinetics_sounds.errors import RunError
+from kinetics_sounds.errors import RunError, SettingsError
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
@@ -89,3 +92,18 @@ def check_mel(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: 
             f"{shards}: its mel-spectrograms are not like those that the run was trained on: {told}; pack that set with "
             "the ks-shard settings of the run's own"
         )
+
+
+def check_apart(settings: Cached, shards: Address, dataset: Dataset, names: Sequence[str | None]) -> None:
+    """Raise SettingsError if two of these splits (None: not used) share clips, as splits of different folds do.
+
+    Other splits never share any.
+    """
+    fold_of = {name: name.partition("_")[0] for name in names if name is not None}
+    for one, other in itertools.combinations(fold_of, 2):
+        if fold_of[one] != fold_of[other] and not dataset.folds.keys().isdisjoint((one, other)):
+            key_M, key_N = (open_split(settings, shards, name).key_N for name in (one, other))
+            if shared := len(np.intersect1d(key_M, key_N)):
+                raise SettingsError(
+                    f"{one} and {other}: share {shared} clips, so that scores would be too high; choose splits of one fold"
+                )

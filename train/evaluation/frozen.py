@@ -25,7 +25,7 @@ from ..distributed.process_group import World
 from ..probes import Features
 from . import results
 from .encoders import Encoders, load_selected
-from .eval_data import check_mel, suited
+from .eval_data import check_apart, check_mel, suited
 from .features import Kind, extract
 
 
@@ -100,6 +100,7 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         on=on,
         shards=shards,
     )
+    check_apart(settings, shards, dataset, (fit, on))
     check_mel(settings.run, facts, dataset, shards=shards)
     for name, module in modules.items():
         if dataset.modality != "both" and getattr(module, "NEEDS_BOTH", False):

@@ -109,8 +109,10 @@ def _named(argv: Sequence[str]) -> set[str]:
 
 def _given(argv: Sequence[str], parsed: Parsed[Any]) -> dict[str, Any]:
     """Options of the command line that say how to evaluate, by name."""
-    values = flat(yaml.safe_load(parsed.text))
-    return {name: values[name] for name in sorted(_named(argv)) if name in values and name not in PLACES}
+    values, named = flat(yaml.safe_load(parsed.text)), _named(argv) - set(PLACES)
+    return {
+        name: values[name] for name in sorted(values) if any(f"{name}.".startswith(f"{each}.") for each in named)
+    }  # a group may be given as a whole: --optim '{"lr": 0.1}'
 
 
 def _document(

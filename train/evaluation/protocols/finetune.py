@@ -25,7 +25,7 @@ from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
 from ..encoders import check_claims, load, selected_checkpoint
-from ..eval_data import check_mel, of_pictures
+from ..eval_data import check_apart, check_mel, of_pictures
 from ..votes import How
 
 
@@ -116,6 +116,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.every_split, shards=shards)
+    check_apart(settings, shards, dataset, (settings.fit_split, val, on))
     check_mel(settings.run, facts, dataset, shards=shards)
     name = selected_checkpoint(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)

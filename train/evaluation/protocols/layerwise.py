@@ -35,7 +35,7 @@ from ...optim.optimizer import Optim
 from ...probes import bounded, topk_hits
 from .. import results, training
 from ..encoders import Encoders, check_claims, load, selected_checkpoint
-from ..eval_data import check_mel, of_pictures
+from ..eval_data import check_apart, check_mel, of_pictures
 from ..split_pass import over_split
 from ..votes import How, vote
 
@@ -175,6 +175,7 @@ def _asked(settings: Settings) -> _Asked:
     shards = settings.shards or run_folder.shards_of(facts)
     dataset = reader.read_dataset(shards)
     val, on = training.val_and_on(settings, dataset.every_split, shards=shards)
+    check_apart(settings, shards, dataset, (settings.fit_split, val, on))
     check_mel(settings.run, facts, dataset, shards=shards)
     name = selected_checkpoint(settings)
     first = None if name is None else checkpoint.find(settings.run / "checkpoints", name)

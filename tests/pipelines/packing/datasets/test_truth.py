@@ -261,6 +261,43 @@ def test_folders_may_be_links(whole: Copied, tmp_path: Path) -> None:
     assert len(datasets.load("kinetics").read(folder).rows) == 4
 
 
+@pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
+def test_a_list_does_not_lead_out_of_the_folder(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = whole(name, tmp_path / name)
+    shutil.copy(next(folder.rglob("*.avi")), tmp_path / "secret.avi")
+    if name == "ucf101":
+        (folder / "UCF-101").rename(tmp_path / "elsewhere")  # now the class folders are sought in the folder itself
+        lists = folder / "ucfTrainTestlist"
+        for file, line in (("classInd.txt", "3 ..\n"), ("trainlist01.txt", "../secret.avi 3\n")):
+            (lists / file).write_text((lists / file).read_text() + line)
+    else:
+        (folder / "hmdb51_org").rename(tmp_path / "elsewhere")
+        for number in (1, 2, 3):
+            (folder / f"testTrainMulti_7030_splits/.._test_split{number}.txt").write_text("secret.avi 1\n")
+
+    assert packed(name, folder) == 2
+
+    assert "the lists name ../secret.avi, which may lie out of the folder" in capsys.readouterr().err
+
+
+def test_files_of_two_splits_with_the_same_bytes_are_named(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = whole("kinetics", tmp_path / "one/kinetics")  # of which all files are copies of one
+    assert packed("kinetics", folder) == 0
+    told = "packed, though files of two splits have the same bytes, so that scores may be too high: "
+    keys = sorted(path.stem for path in folder.glob("*/*/*"))
+    assert f"{told}4 files: {', '.join(keys)}" in capsys.readouterr().err
+
+    folder = whole("kinetics", tmp_path / "two/kinetics")
+    for seed, path in enumerate(sorted(folder.glob("validate/*/*")), start=1):
+        shapes.avi(path, seed=seed, sound=True)
+    assert packed("kinetics", folder) == 0
+    assert told not in capsys.readouterr().err
+
+
 def test_a_fold_of_ucf101_that_tests_on_a_group_it_trains_on_is_refused(
     whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
