@@ -201,19 +201,9 @@ class Workers(Generic[Row]):
     def _start(self, number: int) -> _Worker[Row]:
         self._progress.array[number] = 0
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve,
-            args=(
-                theirs,
-                self._fill,
-                self._ring,
-                self._progress,
-                number,
-                self._seconds + SECONDS_MORE,
-                dict(os.environ),
-            ),
-            daemon=True,
-        )
+        limit = self._seconds + SECONDS_MORE
+        args = theirs, self._fill, self._ring, self._progress, number, limit, dict(os.environ)
+        process = self._context.Process(target=_serve, args=args, daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours)

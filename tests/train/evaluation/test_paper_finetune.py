@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from kinetics_sounds import stream
+from kinetics_sounds.command import STOPPED
 from kinetics_sounds.shards.reader import read_dataset
-from kinetics_sounds.train import evaluate
+from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder
 from kinetics_sounds.train.config.settings import read_settings
 from kinetics_sounds.train.engine import build
@@ -165,6 +166,32 @@ def test_run_again_it_judges_what_is_trained_already(tuned: Path, finished: Path
     assert evaluate.main(argv) == 0
     assert results(tuned) == before
     assert evaluate.main([*argv, "--clips_per_video=3"]) == 2
+
+
+def test_a_stop_leaves_the_folds_that_are_done_and_the_next_call_goes_on(
+    finished: Path, pictured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second fold is stopped before its first step."""
+    real, trained = pretrain.train, []
+
+    def stopped(tuning: Any, **how: Any) -> int:
+        trained.append(tuning.settings.train_split)
+        return STOPPED if len(trained) == 2 else real(tuning, **how)
+
+    small = (*TINY, "--epochs=1", "--clips_per_video=1", "--clips=1")
+    argv = ["--protocol=ucf101_avid_8", f"--run={finished}", f"--shards={pictured}", f"--out={tmp_path}", *small]
+    with monkeypatch.context() as patched:
+        patched.setattr(pretrain, "train", stopped)
+        assert evaluate.main(argv) == 3
+    assert trained == ["fold1_train", "fold2_train"]
+    assert "run again to resume" in capsys.readouterr().err
+    assert (tmp_path / "fold1" / "results.json").is_file()
+    assert not (tmp_path / "results.json").exists()
+
+    assert evaluate.main(argv) == 0
+    told = capsys.readouterr().out
+    assert told.count("2 steps were done already") == 1
+    assert list(results(tmp_path)["folds"]) == ["fold1", "fold2", "fold3"]
 
 
 def test_in_the_classifiers_own_epochs_nothing_else_changes(finished: Path, pictured: Path, tmp_path: Path) -> None:
