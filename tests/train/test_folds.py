@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,26 @@ def test_a_run_that_hears_is_not_judged_on_pictures_alone(
     ):
         assert evaluate.main([command, f"--run={finished}", f"--shards={shards}", f"--out={tmp_path / 'out'}"]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_run_that_was_trained_on_evaluated_clips_is_told(
+    finished: Path, folded: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of fold 1 has seen all that fold 2 tests on, and a part of `all`."""
+    dataset, facts = reader.read_dataset(folded), json.loads((finished / "run.json").read_text())
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / "run.json").write_text(json.dumps(facts | {"fingerprint": dataset.folds["fold1_train"].fingerprint}))
+    taught, every = dataset.folds["fold1_train"].samples, dataset.splits[ALL].samples
+    told = "note: the encoders were trained on "
+    for judged, place, split, said in (
+        (run, folded, "fold2_test", f"{told}{taught} of these {taught} clips (fold1_train)\n"),
+        (run, folded, "all", f"{told}{taught} of these {every} clips (fold1_train)\n"),
+        (run, folded, "fold1_test", ""),
+        (finished, shards, "train", f"{told}these clips\n"),
+        (finished, shards, "test", ""),
+    ):
+        argv = [f"--run={judged}", f"--shards={place}", f"--on_split={split}", f"--out={tmp_path / 'out'}"]
+        assert evaluate.main(["crossmodal", "--clips=1", "--workers=0", *argv]) == 0
+        found = capsys.readouterr().out
+        assert found.endswith(said)
+        assert ("note:" in found) == bool(said)

@@ -107,3 +107,16 @@ def check_apart(settings: Cached, shards: Address, dataset: Dataset, names: Sequ
                 raise SettingsError(
                     f"{one} and {other}: share {shared} clips, so that scores would be too high; choose splits of one fold"
                 )
+
+
+def note_trained_on(settings: Cached, shards: Address, dataset: Dataset, facts: Mapping[str, Any], on: str) -> str:
+    """A line for users if the run was trained on clips of the split `on`: all, or some where it was on another fold's split.
+
+    Empty if it was not, or on clips that are no split of this set.
+    """
+    own = next((name for name, each in dataset.every_split.items() if each.fingerprint == facts["fingerprint"]), None)
+    if own is None or dataset.folds.keys().isdisjoint((own, on)):
+        return "note: the encoders were trained on these clips" if own == on else ""
+    key_M, key_N = (open_split(settings, shards, name).key_N for name in (own, on))
+    shared = len(np.intersect1d(key_M, key_N))
+    return f"note: the encoders were trained on {shared} of these {len(key_N)} clips ({own})" if shared else ""

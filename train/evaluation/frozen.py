@@ -25,7 +25,7 @@ from ..distributed.process_group import World
 from ..probes import Features
 from . import results
 from .encoders import Encoders, load_selected
-from .eval_data import check_apart, check_mel, suited
+from .eval_data import check_apart, check_mel, note_trained_on, suited
 from .features import Kind, extract
 
 
@@ -141,8 +141,8 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
                 print(json.dumps(found))
         if not settings.json:
             print(results.format_table(printed))
-    if not settings.json and dataset.every_split[on].fingerprint == facts["fingerprint"]:
-        print("note: the encoders were trained on these clips")
+    if not settings.json and (note := note_trained_on(settings, shards, dataset, facts, on)):
+        print(note)
     return DONE
 
 

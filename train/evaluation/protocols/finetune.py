@@ -25,7 +25,7 @@ from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
 from ..encoders import check_claims, load, selected_checkpoint
-from ..eval_data import check_apart, check_mel, of_pictures
+from ..eval_data import check_apart, check_mel, note_trained_on, of_pictures
 from ..votes import How
 
 
@@ -147,6 +147,8 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     found = {**head, **_body(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.format_scores(found, out))
+    if not settings.json and (note := note_trained_on(settings, shards, dataset, facts, on)):
+        print(note)
     if on == val and not settings.json:
         print(
             f"note: {found['tuned']} was selected on the split {on!r}, which it is evaluated on; see --val_split and --on_split"
