@@ -116,6 +116,7 @@ def test_a_training_that_is_requeued_learns_what_it_would_have_learnt(shared: Pa
     assert losses(run) == losses(shared / "alone")
 
 
+@pytest.mark.slow_campaign
 def test_a_training_on_two_nodes_saves_when_its_time_is_nearly_over_and_is_queued_again(shared: Path) -> None:
     """The signal is the one that the script asks Slurm for."""
     job, run, log = trains(shared, "two", nodes=2)

@@ -25,6 +25,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow_campaign  # test_parity.py holds what ranks learn, and that they go on in other numbers
 def test_two_ranks_and_then_four_learn_what_one_learns(
     small: Argv, tmp_path: Path, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:

@@ -106,6 +106,7 @@ def test_of_the_ranks_that_torchrun_started_the_first_judges(
     assert results(out) == first
 
 
+@pytest.mark.slow_campaign
 def test_with_json_the_ranks_leave_standard_output_to_the_results(
     tune: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
