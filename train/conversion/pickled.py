@@ -22,6 +22,8 @@ STATISTICS = Limits(file_bytes=1 << 20, memory_bytes=1 << 28, written_bytes=0, c
 """Limits for a file of means and deviations."""
 MOST_TENSOR_BYTES = 1 << 29
 """Maximum bytes of the tensors that are passed on: six times AVID's, twice CrissCross's with its heads."""
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of weights; of others, such as numbers of 8 bits, torch cannot say whether they are finite."""
 MOST_NAMES, MOST_NAME_LETTERS = 10_000, 200
 MOST_BINS = 1 << 14
 """Maximum number of bins of a spectrogram."""
@@ -124,7 +126,7 @@ def _parts(document: object) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Tensor) and (value.is_floating_point() or (value.dtype == torch.int64 and value.ndim == 0))
+    return isinstance(value, Tensor) and (value.dtype in FLOATS or (value.dtype == torch.int64 and value.ndim == 0))
 
 
 def _check(tensors: Mapping[str, Tensor]) -> None:

@@ -211,6 +211,7 @@ def test_floating_point_tensors_and_counters_pass_and_all_else_is_named(scratch:
         "module.a.half": torch.ones(2, dtype=torch.float16),
         "module.a.num_batches_tracked": torch.tensor(7),
         "module.ids": torch.arange(3),
+        "module.eighth": torch.ones(2).to(torch.float8_e4m3fn),
         "module.text": "text",
     }
     torch.save({"epoch": 3, "state_dict": state}, "file.pth")
@@ -221,7 +222,7 @@ def test_floating_point_tensors_and_counters_pass_and_all_else_is_named(scratch:
     assert torch.equal(found.tensors["a.weight"], torch.tensor([[0.0, 3], [1, 4], [2, 5]]))
     assert found.tensors["a.half"].dtype == torch.float16
     assert found.tensors["a.num_batches_tracked"].item() == 7
-    assert found.others == ("module.ids", "module.text", "epoch")
+    assert found.others == ("module.ids", "module.eighth", "module.text", "epoch")
 
 
 def test_a_torch_whose_weights_only_is_not_safe_is_not_used(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from kinetics_sounds import manifest, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.clip import KEY, Status
-from kinetics_sounds.errors import ShardError
+from kinetics_sounds.errors import ListError, ShardError
 from kinetics_sounds.pipelines import export, publish, shard, view
 from kinetics_sounds.pipelines.packing import datasets, verify
 from kinetics_sounds.pipelines.packing.datasets import Row
@@ -136,6 +136,8 @@ def test_a_key_depends_on_its_own_name_alone_unless_another_file_has_it() -> Non
     assert datasets.keys(rows[:2]) == ["one", strange]
     assert first != second
     assert all(key.startswith("one-") and len(key) == 12 for key in (first, second))
+    with pytest.raises(ListError, match=f"two files have the key {strange}; rename"):
+        datasets.keys([*rows, Row(path=f"a/{strange}.avi", label="x")])
 
 
 def test_each_fold_of_esc50_is_tested_once(packed_sets: dict[str, Path]) -> None:
