@@ -36,6 +36,9 @@ PLACES = (
 )
 """Options that say what is evaluated and where, not how."""
 
+OF_ONE_FOLD = ("settings", "selection", "content", "fit_fingerprint")
+"""What the results of a fold say of it alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
@@ -121,7 +124,7 @@ def _document(
     """Contents of results.json: those of the first fold, with what concerns all folds."""
     first = next(iter(found.values()))
     told = [each["fingerprint"] for each in found.values()]
-    kept = {name: value for name, value in first.items() if name not in ("settings", "selection", "content")}
+    kept = {name: value for name, value in first.items() if name not in OF_ONE_FOLD}
     scores = means([each["scores"] for each in found.values()])
     inner = [value for name, value in scores.items() if re.fullmatch(r"fold\d+_top1", name)]  # of ks-eval sounds
     if len(found) == 1 and len(inner) > 1:
@@ -136,7 +139,11 @@ def _document(
         "intervals": first["intervals"]
         if folds < 2
         else f"_low and _high: 95%, Student's t over {folds} folds, whose training clips overlap",
-        "on_split": ", ".join(each["on_split"] for each in found.values()),
+        **{
+            name: ", ".join(str(each[name]) for each in found.values())
+            for name in ("fit_split", "on_split")
+            if first.get(name)
+        },
         "fingerprint": told[0] if len(told) == 1 else hashlib.sha256("\n".join(told).encode()).hexdigest(),
         "samples": sum(each["samples"] for each in found.values()),
         "folds": {name: each["scores"] for name, each in found.items()},
@@ -174,13 +181,16 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _summary(protocol: PaperProtocol, document: dict[str, Any], out: Path) -> str:
-    """Our scores, the papers', and those of the untrained encoders where they have been evaluated."""
+    """Our scores, the papers', and those of the untrained encoders where they have been evaluated in the same way."""
     lines = [results.format_scores(document, out, what="samples")]
     if protocol.papers:
         lines += ["as published:", *(f"  {row}" for row in protocol.papers)]
     untrained = out.with_name(f"{protocol.name}_untrained") / "results.json"
     if document["checkpoint"] != "untrained" and untrained.is_file():
-        scores = json.loads(untrained.read_text())["scores"]
+        other = json.loads(untrained.read_text())
+        scores = other["scores"]
         judged = dict.fromkeys(metric for row in protocol.papers for metric in row.scores if metric in scores)
+        if any(other[name] != document[name] for name in ("fingerprint", "options", "given")):
+            return "\n".join([*lines, "untrained: evaluated on other clips or with other options; run it again"])
         lines.append(f"untrained: {', '.join(f'{metric} {results.number(scores[metric])}' for metric in judged)}")
     return "\n".join(lines)

@@ -169,6 +169,8 @@ def test_each_fold_is_fitted_on_its_training_list_and_judged_on_its_test_list(
     assert "video_c" not in told["scores"]
     assert (told["probe"], told["uses"], told["samples"]) == ("svm_ucf101_crisscross", "svm", 12)
     assert told["on_split"] == "fold1_test, fold2_test, fold3_test"
+    assert told["fit_split"] == "fold1_train, fold2_train, fold3_train"
+    assert "fit_fingerprint" not in told
     assert [row["scores"]["video_top1"] for row in told["papers"]][-1] == 87.7
     own = json.loads((tmp_path / "out" / "fold2" / "results.json").read_text())
     assert (own["fit_split"], own["on_split"]) == ("fold2_train", "fold2_test")
@@ -234,6 +236,11 @@ def test_the_papers_scores_and_the_untrained_encoders_stand_beside_ours(
     first = json.loads((tmp_path / "retrieval_ucf101_crisscross_untrained" / "results.json").read_text())
     assert first["checkpoint"] == "untrained"
     assert lines[-1].startswith(f"untrained: video_r1 {first['scores']['video_r1']:.2f}")
+
+    more = [f"--out={tmp_path / 'retrieval_ucf101_crisscross'}", "--retrieval.ks=[1]"]
+    assert evaluate.main([*argv, *more]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith("untrained: evaluated on other clips or with other options; run it again\n")
 
 
 def test_json_is_all_that_is_printed(judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
