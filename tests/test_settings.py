@@ -654,3 +654,19 @@ def test_help_says_how_an_address_is_given_without_its_secrets(capsys: pytest.Ca
         with pytest.raises(SystemExit):
             parse(kind, ["--help"], prog="ks-x")
         assert ("KS_ADDRESSES holds the full address" in capsys.readouterr().out) == (kind is WithAddress)
+
+
+def test_help_has_no_lines_that_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A group as a whole, defaults of switches, and the description again as a heading."""
+    from kinetics_sounds.train.config import settings
+
+    with pytest.raises(SystemExit):
+        settings.read_settings(["--help"])
+
+    told = capsys.readouterr().out
+    first = told.split("\n\n")[1].splitlines()[0]
+    assert "--optim.lr " in told
+    assert "Path to a configuration file" not in told
+    assert "default: False)" not in re.sub(r"type: bool, default: False\)", "", told)
+    assert told.count(first) == 1
+    assert "Print all settings as YAML and exit; with =skip_default" in " ".join(told.split())

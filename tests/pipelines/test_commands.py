@@ -38,7 +38,7 @@ OPTIONS = {
     "ks-export mmaction2": "manifest shards out executor workers timeout check_bytes json rawframes short_side link",
     "ks-export videofolder": "manifest shards out executor workers timeout check_bytes json link",
     "ks-train": "config print_config shards out train_split method backbone audio_backbone encoders view batch epochs steps "
-    "optim seed workers prefetch_batches sample_timeout max_bad_fraction window cache cache_gb device channels_last log_every "
+    "seed workers prefetch_batches sample_timeout max_bad_fraction window cache cache_gb device channels_last log_every "
     "track save_every keep resume list json clips_per_video peak_tflops val_split probe_every probe probe_samples init_from "
     "devices sync_bn precision grad_accum_steps max_grad_norm compile activation_checkpointing",
     "ks-eval": "protocol list",
@@ -47,14 +47,14 @@ OPTIONS = {
     "ks-eval crossmodal": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval retrieval": "run checkpoint untrained shards fit_split on_split clips batch workers cache cache_gb device out json",
     "ks-eval cam": "run checkpoint untrained shards on_split samples frames layer cache cache_gb device out json",
-    "ks-eval finetune": "run checkpoint untrained shards fit_split val_split on_split epochs clips_per_video batch optim gate "
+    "ks-eval finetune": "run checkpoint untrained shards fit_split val_split on_split epochs clips_per_video batch gate "
     "frames crop video_augment pool clips vote seed devices precision workers cache cache_gb device out json",
     "ks-eval layerwise": "run checkpoint untrained modality layers features shards fit_split val_split on_split epochs batch "
-    "optim clips vote seed devices precision workers cache cache_gb device out json",
+    "clips vote seed devices precision workers cache cache_gb device out json",
     "ks-eval cluster_head": "run checkpoint untrained shards on_split clips batch workers cache cache_gb device out json",
     "ks-eval vote": "run checkpoint shards on_split clips vote batch workers cache cache_gb device out json",
     "ks-eval sounds": "run folder checkpoint untrained windows seconds view_seconds fit_clips audio_augment features layer "
-    "classifier head seed device out json",
+    "classifier seed device out json",
     "ks-demo": "out clips steps recipe seed quick workers",
     "ks-doctor": "out live source live_id distributed timeout json",
     "ks-publish": "manifest out name version creator url license date shards media no_hashes timeout workers push yes "
