@@ -491,7 +491,7 @@ def test_help_shows_every_option_with_its_docstring_unit_and_default(
         "What to cook. (required, type: str)",
         "Minutes on the fire. (type: int, default: 10)",
         "Several at once. (default: ['salt'])",
-        "Stir now and then. (default: False)",
+        "Stir now and then.\n",
         "Learning rate at its highest. (type: float, default: 0.1)",
         "{low,high}",
         "--config",
