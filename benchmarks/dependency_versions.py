@@ -73,7 +73,7 @@ def install(environment: Path, chosen: Path, python: str | None) -> Path:
 
 
 def uv(*words: str | Path) -> None:
-    """Run uv in the tree. It does not look where pip is told to find more wheels, so it is told too."""
+    """Run uv in the tree, with pip's PIP_FIND_LINKS, which uv does not read by itself."""
     links = ",".join(os.environ.get("PIP_FIND_LINKS", "").split())
     subprocess.run([UV, *words, "--quiet"], check=True, cwd=ROOT, env={"UV_FIND_LINKS": links, **os.environ})
 

@@ -10,7 +10,7 @@ from typing import Self
 SPLITS = ("train", "val", "test")
 """Splits of a build."""
 ALL = "all"
-"""The one split of a set with folds, in each of which its clips are split anew."""
+"""The only stored split of a set with folds; each fold divides its clips into train and test."""
 FOLD = re.compile(r"fold[1-9][0-9]?")
 """Name of a fold."""
 

@@ -74,7 +74,7 @@ def names_a_word(text: str, words: Sequence[str]) -> bool:
 
 
 def _unknown(words: str, options: Sequence[str]) -> str:
-    """What is said of unknown words: the first unknown option with similar ones, or else that they are no option."""
+    """Message for unknown arguments: the first unknown option and similar ones, or that a word is no option."""
     found = re.search(r"(?:^| )(--[^ =]+)", words)
     if not found:
         return f"{words}: is neither an option nor the value of one"

@@ -1,4 +1,4 @@
-"""The commands of the documents: what stands in their `sh` blocks."""
+"""The commands in the `sh` blocks of the documents."""
 
 import importlib
 import re
@@ -73,7 +73,7 @@ class Read(BaseException):
 
 
 def read(words: tuple[str, ...]) -> None:
-    """Have a command of ours read its words, and do nothing else; fails the test with what it says where it refuses them."""
+    """Parse a command's arguments without running it; fails the test with the command's message if it refuses them."""
 
     def stop(*_values: Any) -> None:
         raise Read

@@ -24,7 +24,7 @@ class Chain:
     """How a page is run."""
 
     places: Mapping[str, str]
-    """By what the page says: what stands in its place."""
+    """Replacements: the text on the page, and what the test puts in its place."""
     more: Mapping[str, tuple[str, ...]]
     """Options that are added to a command, by how it begins."""
     codes: Mapping[str, int] = field(default_factory=dict)

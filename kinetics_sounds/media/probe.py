@@ -33,7 +33,7 @@ NO_SOUND_INDEX = ("avi",)
 MAX_FPS = 60
 """Maximum frame rate: higher ones are a container's mistake or a slow-motion camera; frames are dropped to reach it."""
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-"""So that a title that is not UTF-8 is no error; PyAV 19 has no such option and no such error."""
+"""Titles that are not UTF-8 must not raise; PyAV 19 never raises for them and has no such option."""
 STILL_SECONDS = 1.0
 """Maximum duration of a frame before the picture counts as missing (a slide show has one frame per second)."""
 

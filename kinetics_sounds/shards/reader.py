@@ -111,7 +111,7 @@ def _split(root: Path | Address, name: str, cache: Cache | None) -> Split:
 
 
 def _facts(splits: Mapping[str, SplitFacts], name: str, root: Path | Address) -> SplitFacts:
-    """What `dataset.json` says of a split; raises ShardError if there is no such split."""
+    """Facts of a split in `dataset.json`; raises ShardError if there is no such split."""
     if name not in splits:
         raise ShardError(f"{root}: has no split {name!r}; it has: {', '.join(splits) or 'none'}")
     return splits[name]

@@ -20,7 +20,7 @@ from ..attempts import Refused
 LEAST_SHARE = 0.5
 """Minimum share of the length that the container states which can be decoded, and maximum share of damaged frames or packets."""
 MOST_STATED = 2**31 - 2**16
-"""Sizes in bytes from here on mean that whoever wrote the header did not know the size."""
+"""Smallest stated size in bytes that means "unknown": streaming writers put such values into headers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

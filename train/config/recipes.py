@@ -167,3 +167,11 @@ def classes_of(recipe: str) -> str | None:
     """Class list in a recipe's name (k32 for avcl_k32_recommended), or None."""
     found = re.search(r"_(k\d+)(_|$)", recipe)
     return found[1] if found else None
+
+
+def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings to option names such as `optim.lr`."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found

@@ -1,7 +1,7 @@
 """Settings of a training run, read from the command line, a recipe or config.yaml."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -167,7 +167,7 @@ def chosen_settings(parsed: Parsed[SomeSettings]) -> dict[str, Any]:
     idle = set(parsed.groups).difference(chosen_groups(parsed.settings))
     if video == audio:
         idle.add("audio_backbone")
-    told = flat(yaml.safe_load(parsed.text))
+    told = recipes.flat(yaml.safe_load(parsed.text))
     return {name: value for name, value in told.items() if name.partition(".")[0] not in idle}
 
 
@@ -242,11 +242,3 @@ def at_least(settings: object, **lowest: int) -> None:
         value = getattr(settings, name)
         if value is not None and value < least:
             raise SettingsError(f"--{name} {value}: must be at least {least}")
-
-
-def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to option names such as `optim.lr`."""
-    found: dict[str, Any] = {}
-    for name, value in document.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found

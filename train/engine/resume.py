@@ -20,7 +20,8 @@ from kinetics_sounds.settings import Parsed
 from kinetics_sounds.stream import Split
 
 from ..config import run_folder
-from ..config.settings import PLUGINS, SomeSettings, TrainSettings, chosen_groups, chosen_settings, flat
+from ..config.recipes import flat
+from ..config.settings import PLUGINS, SomeSettings, TrainSettings, chosen_groups, chosen_settings
 from ..distributed import collectives, consistency
 from ..distributed.process_group import World
 from ..interface import Method

@@ -19,7 +19,7 @@ from kinetics_sounds import plugins
 from kinetics_sounds.command import DONE
 from kinetics_sounds.settings import Parsed, parse
 
-from ..config.settings import flat
+from ..config.recipes import flat
 from ..distributed import launch, process_group
 from ..distributed.devices import pick_device
 from . import frozen, results

@@ -14,7 +14,7 @@ import yaml
 from kinetics_sounds import plugins
 from kinetics_sounds.errors import SettingsError
 
-from ..config.recipes import format_recipes, head_of
+from ..config.recipes import flat, format_recipes, head_of
 
 FOLDER = Path(__file__).parents[1] / "protocols"
 UNTRIED = "None of these has been run at full size here; all scores are the papers', as published."
@@ -55,7 +55,7 @@ class PaperProtocol:
     @property
     def words(self) -> list[str]:
         """The options as words of a command line."""
-        return [f"--{name}={_word(value)}" for name, value in _flat(self.options).items()]
+        return [f"--{name}={_word(value)}" for name, value in flat(self.options).items()]
 
 
 @cache
@@ -96,13 +96,6 @@ def _read(path: Path) -> PaperProtocol:
         options=document.get("set", {}),
         papers=tuple(rows),
     )
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
 
 
 def _word(value: Any) -> str:  # noqa: ANN401 - a value of YAML

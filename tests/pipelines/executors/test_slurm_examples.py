@@ -34,7 +34,7 @@ FEW = (*SMALL[1:], f"--steps={STEPS}", "--save_every=5")
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job has that of whoever submits it: the commands are on the path."""
+    """The environment of a job, which is the submitter's: our commands are on the PATH."""
     monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
 
 

@@ -8,7 +8,8 @@ import yaml
 
 from kinetics_sounds.settings import Layers
 from kinetics_sounds.train.config import recipes
-from kinetics_sounds.train.config.settings import Optim, flat, read_settings
+from kinetics_sounds.train.config.recipes import flat
+from kinetics_sounds.train.config.settings import Optim, read_settings
 from kinetics_sounds.train.engine import build
 from kinetics_sounds.train.interface import Data
 

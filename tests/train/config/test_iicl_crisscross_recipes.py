@@ -14,7 +14,8 @@ from kinetics_sounds.pipelines import shard
 from kinetics_sounds.settings import Layers
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder
-from kinetics_sounds.train.config.settings import Optim, flat, read_settings
+from kinetics_sounds.train.config.recipes import flat
+from kinetics_sounds.train.config.settings import Optim, read_settings
 from kinetics_sounds.train.data.views import clip_and_log_mel as view
 from kinetics_sounds.train.engine import build
 from kinetics_sounds.train.interface import Batch, Data, Moment

@@ -17,7 +17,7 @@ from kinetics_sounds import plugins
 from kinetics_sounds.settings import Layers, Parsed
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder
-from kinetics_sounds.train.config.settings import PLUGINS, Optim, backbones_of, flat, read_settings
+from kinetics_sounds.train.config.settings import PLUGINS, Optim, backbones_of, read_settings
 from kinetics_sounds.train.engine import build, flops, setup
 from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.methods.crisscross import TERMS
@@ -269,9 +269,9 @@ class TestEveryRow:
 
     def test_sets_otherwise_what_it_says_and_nothing_else(self, name: str) -> None:
         base, changes = said(name)
-        row, plain = (flat(yaml.safe_load(read(each).text)) for each in (name, base))
+        row, plain = (recipes.flat(yaml.safe_load(read(each).text)) for each in (name, base))
 
-        assert {option: value for option, value in row.items() if value != plain.get(option)} == flat(changes)
+        assert {option: value for option, value in row.items() if value != plain.get(option)} == recipes.flat(changes)
         assert plain.keys() <= row.keys()
 
     def test_tells_what_it_sets(self, name: str) -> None:
@@ -308,7 +308,7 @@ def test_every_score_of_avcl_is_typed_in_here_too() -> None:
 @pytest.mark.parametrize("name", ROWS)
 class TestThePapersRows:
     def test_sets_what_the_paper_varied_and_nothing_else(self, name: str) -> None:
-        assert (said(name)[0], flat(said(name)[1])) == ("avcl_k32", ROWS[name][2])
+        assert (said(name)[0], recipes.flat(said(name)[1])) == ("avcl_k32", ROWS[name][2])
 
     def test_has_the_papers_score(self, name: str) -> None:
         score, data = ROWS[name][0], {"k32": "K32", "k100": "K100"}[name.split("_")[1]]

@@ -1,4 +1,4 @@
-"""Published weights become a run: features equal those of the authors' network, and all that is not converted is told."""
+"""Published weights become a run: features equal those of the authors' network, and every tensor left out is listed."""
 
 import contextlib
 import json
