@@ -15,12 +15,12 @@ from kinetics_sounds.clip import SPLITS, Clip, Outcome, Status
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.ledger import PartEntry, name_of
-from kinetics_sounds.sources import OnDisk, Source, TarSource, advice
+from kinetics_sounds.sources import OnDisk, Source, TarPart, TarSource, advice
 
 from . import comparison, list_report
-from .archive_driver import unread
 from .build_state import BuildState, candidates, pending
 from .driver import RunStats
+from .part_contents import known_parts, unread
 from .plan import shared_videos
 from .trim import estimate, unless_shared
 
@@ -257,7 +257,7 @@ def _folder(
     return {
         "files": files,
         "first_files": list(first),
-        "advice": advice(source, near_misses, found=len(found)),
+        "advice": advice(near_misses, found=len(found), files=files, first=first, patterns=source.patterns),
         "opened": len(opened),
         "good": len(opened) - len(bad),
         "bad": bad,
@@ -273,10 +273,23 @@ def _streaming(
         parts = source.parts(sorted({clip.split for clip in clips})) if clips else []
     except SourceError as error:
         return {"trouble": str(error)}
-    chosen = unread(parts, read, {clip.key for clip in clips}, again)
-    places = [Path(part.place) for part in chosen]
-    size = sum(place.stat().st_size if place.is_file() else source.part_bytes for place in places)
-    return {"parts": len(parts), "parts_to_read": len(chosen), "bytes": size}
+    chosen = unread(parts, known_parts(source, clips, read), {clip.key for clip in clips}, again)
+    sizes = [_part_bytes(source, part) for part in chosen]
+    known = [size for size in sizes if size is not None]
+    return {
+        "parts": len(parts),
+        "parts_to_read": len(chosen),
+        "bytes": sum(known),
+        "parts_of_unknown_size": len(sizes) - len(known),
+    }
+
+
+def _part_bytes(source: TarSource, part: TarPart) -> int | None:
+    """Size of a part in bytes, or a typical one; None if unknown."""
+    place = Path(part.place)
+    if part.size is None and "://" not in part.place and place.is_file():
+        return place.stat().st_size
+    return source.part_bytes if part.size is None else part.size
 
 
 def forecast_text(document: Mapping[str, Any]) -> str:
@@ -300,7 +313,10 @@ def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
         yield f"would stream {each['source']} for {clips}: its parts cannot be listed now ({each['trouble']})"
     elif "parts" in each:
         size = f"{each['bytes'] / 1e9:.0f} GB" if each["bytes"] >= 1e9 else f"{each['bytes'] / 1e6:.0f} MB"
-        parts = f"{each['parts_to_read']} of {each['parts']} parts, about {size}, none of which is stored"
+        size = f"about {size}" if each["bytes"] or not each["parts_of_unknown_size"] else ""
+        unknown = f"{each['parts_of_unknown_size']} of unknown size" if each["parts_of_unknown_size"] else ""
+        told = " and ".join(filter(None, (size, unknown)))
+        parts = f"{each['parts_to_read']} of {each['parts']} parts, {told}, none of which is stored"
         yield f"would stream {each['source']} for {clips}: {parts}"
     else:
         yield f"would request from {each['source']}: {clips}"

@@ -15,8 +15,8 @@ from typing import Protocol
 from kinetics_sounds import files, plugins
 from kinetics_sounds.clip import ALL, KEY
 from kinetics_sounds.errors import ListError
+from kinetics_sounds.folders import walk
 from kinetics_sounds.media import encode
-from kinetics_sounds.sources import walk
 
 MOST_NAMED = 20
 """Maximum number of files named in a message."""

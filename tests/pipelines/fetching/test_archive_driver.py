@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from kinetics_sounds import files, manifest
+from kinetics_sounds.archives import http_stream
 from kinetics_sounds.clip import Status
 from kinetics_sounds.pipelines import build
 from kinetics_sounds.pipelines.executors import Cause, Failed
@@ -27,7 +28,6 @@ from kinetics_sounds.pipelines.fetching import driver
 from kinetics_sounds.pipelines.fetching.task import PartTask
 from kinetics_sounds.pipelines.fetching.worker import work
 from kinetics_sounds.pipelines.synthetic import http_server
-from kinetics_sounds.sources.cvdf import http_stream
 
 from ..conftest import Inline, video
 from ..mirror import Fault, Mirror, Place, clips, key, link, tar
