@@ -90,6 +90,7 @@ def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
     settings = dataclasses.replace(settings, shards=shards, out=out, window=resume.window(settings, split, out))
     at_least(settings, window=1)
     val = dataset.open_split(settings, shards, settings.val_split) if settings.val_split else None
+    dataset.check_apart(settings, shards, split.dataset, (settings.train_split, settings.val_split))
     _check(settings, split, val, shards, world)
     _check_parts(parsed, split)
     _say(settings, split, world)
