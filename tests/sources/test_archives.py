@@ -353,7 +353,7 @@ def test_a_hub_that_fails_is_waited_for_and_what_is_not_there_is_told(
 ) -> None:
     made = source("hf://datasets/ann/vgg", names=VGG)
     (part, _) = made.parts(["train"])
-    hub_server.faults = [Fault("GET .*/resolve/", status=503, times=99)]
+    hub_server.faults = [Fault("GET .*/resolve/", status=403, times=99)]
     with pytest.raises(PartError) as broken:
         read(made, part, scratch, CLIP)
     hub_server.faults = [Fault("GET .*/tree/", status=503, times=99)]
@@ -364,7 +364,7 @@ def test_a_hub_that_fails_is_waited_for_and_what_is_not_there_is_told(
         made.parts(["train"])
     hub_server.faults.clear()
 
-    assert (broken.value.status, raised.value.status) == (Status.HTTP_5XX, Status.HTTP_5XX)
+    assert (broken.value.status, raised.value.status) == (Status.HTTP_4XX, Status.HTTP_5XX)
     assert limited.value.status is Status.RATE_LIMITED
     with pytest.raises(SourceError, match="hf://datasets/ann/none: does not exist") as missing:
         source("hf://datasets/ann/none").parts(["train"])
