@@ -101,8 +101,9 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
             failed = error
         outcomes = (ledger.outcome(clip, tuple(job.sources), kept=known.ok.get(clip.key)) for clip in job.clips)
         became = Became()
-        counted = became.counted(outcomes) if job.lists else outcomes
-        both = manifest.write(job.out / "manifest.parquet", job.classes, account.counted(counted))
+        counted = account.counted(became.counted(outcomes) if job.lists else outcomes)
+        several = any(clip.other_labels for clip in job.clips)
+        both = manifest.write(job.out / "manifest.parquet", job.classes, counted, several_labels=several)
         report = account.report(job.classes, stats, seconds=time.monotonic() - began, both=both)
         if job.lists:
             report["lists"] = list_report.report(job.lists, became, built=both["selection"])

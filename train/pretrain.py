@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kinetics_sounds import files, plugins, stream
 from kinetics_sounds.address import Address
-from kinetics_sounds.command import DONE, check_subcommand, command, keep_secret
+from kinetics_sounds.command import DONE, answering, command, keep_secret
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def pretrain(argv: Sequence[str]) -> int:
     """Train with the settings of `argv` and its recipe, on all requested devices; return the exit code."""
-    check_subcommand("ks-train", argv, ("bench", "compare"))
     parsed = read_settings(argv)
     if parsed.settings.list:
-        print(list_recipes(parsed.configs))
+        with answering():
+            print(list_recipes(parsed.configs))
         return DONE
     told = paths_from_config(argv, parsed)
     if not parsed.configs:

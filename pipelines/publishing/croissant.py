@@ -22,7 +22,7 @@ from .card import NO_MEDIA, TAKE_DOWN, WITH_MEDIA
 from .contents import CLASSES, CROISSANT, FINGERPRINTS
 from .facts import Facts, shard_facts
 from .markdown import plain
-from .tables import COLUMNS
+from .tables import LABELS, columns
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 TERMS = "https://www.youtube.com/t/terms"
@@ -83,13 +83,21 @@ MEANINGS = {
     "audio_channel": "Audio channel stored in a shard: mix, left, right, or a channel's number.",
     "picture_hash": "Perceptual hash of the picture; empty if not computed.",
     "sound_hash": "Perceptual hash of the audio; empty if not computed.",
+    LABELS: "All labels of the clip, as a JSON array; the first is label.",
 }
 """Description of each column."""
+
+
+SEVERAL = (
+    "Labels are those of the lists that the clips are from, several per clip; the first in the class list is the class."
+)
+"""Annotation of a set whose clips have several labels."""
 
 
 def croissant(facts: Facts) -> bytes:
     """Contents of croissant.json."""
     published = facts.published
+    several = published.several_labels
     kind = "A reconstruction: the class list was never published. " if facts.is_reconstruction else ""
     media = WITH_MEDIA if facts.media else NO_MEDIA
     description = (
@@ -115,14 +123,16 @@ def croissant(facts: Facts) -> bytes:
         "rai:dataCollection": "Built by ks-build from annotations of Kinetics; every row has the status of its clip.",
         "rai:dataCollectionType": ["Web Scraping", "Secondary Data Analysis"],
         "rai:dataPreprocessingProtocol": f"Clips are trimmed to the annotated span by decoding, and audited.{packed}",
-        "rai:dataAnnotationProtocol": "Labels are those of Kinetics' crowd workers, one per clip.",
+        "rai:dataAnnotationProtocol": SEVERAL
+        if several
+        else "Labels are those of Kinetics' crowd workers, one per clip.",
         "rai:dataLimitations": "Videos vanish, and are not missing at random.",
         "rai:dataBiases": "Videos and labels reflect who uploads to YouTube and what was searched for.",
         "rai:dataUseCases": "Audio-visual learning and action recognition; not the recognition of people.",
         "rai:personalSensitiveInformation": "Ids of public YouTube videos that show people, whose owners may remove them.",
         "rai:dataReleaseMaintenancePlan": TAKE_DOWN,
         "distribution": _distribution(facts),
-        "recordSet": _record_sets(facts.counts.splits),
+        "recordSet": _record_sets(facts.counts.splits, several_labels=several),
     }
     return (json.dumps(document, indent=1) + "\n").encode()
 
@@ -157,7 +167,7 @@ _FILE_SET = {
 """Without `containedIn`: with it mlcroissant validates the document but cannot load it."""
 
 
-def _record_sets(splits: list[str]) -> list[dict[str, Any]]:
+def _record_sets(splits: list[str], *, several_labels: bool) -> list[dict[str, Any]]:
     names = {
         "@type": "cr:RecordSet",
         "@id": "splits",
@@ -176,7 +186,7 @@ def _record_sets(splits: list[str]) -> list[dict[str, Any]]:
         "name": "clips",
         "description": "One record per annotated clip.",
         "key": {"@id": "clips/key"},
-        "field": [_field(name, kind) for name, kind in COLUMNS.items()],
+        "field": [_field(name, kind) for name, kind in columns(several_labels=several_labels).items()],
     }
     return [names, clips]
 
@@ -210,7 +220,8 @@ def check_shape(folder: Path) -> None:
         raise PublishError(f"{path}: is not ks-publish's Croissant: its context or type differs")
     if document.get("conformsTo") != CONFORMS_TO:
         raise PublishError(f"{path}: conforms to {document.get('conformsTo')!r}, not {CONFORMS_TO}")
-    if document.get("recordSet") != _record_sets(splits):
+    several = contents.read_fingerprints(folder).several_labels
+    if document.get("recordSet") != _record_sets(splits, several_labels=several):
         raise PublishError(f"{path}: its record sets do not match the splits {', '.join(splits)}")
     _check_distribution(path, document.get("distribution"), splits)
     known = {"@context", "@type", "recordSet", "distribution", "creator"}

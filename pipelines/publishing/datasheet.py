@@ -45,14 +45,18 @@ def _motivation(facts: Facts) -> dict[str, str]:
 def _composition(facts: Facts) -> dict[str, str]:
     note = f" {escape(facts.classes.note)}" if facts.classes.note else ""
     splits = ", ".join(f"{split} {each['clips']}" for split, each in facts.published.splits.items())
+    several = facts.published.several_labels
+    labels = "several labels" if several else "one label of a human action that can be seen and heard"
+    target = (
+        "all labels are in `labels`, and the first is `label`" if several else "one per clip, though several may fit"
+    )
     return {
-        "What do the instances represent?": "Spans of up to ten seconds of public YouTube videos, each with one label of a human "
-        "action that can be seen and heard.",
+        "What do the instances represent?": f"Spans of up to ten seconds of public YouTube videos, each with {labels}.",
         "How many instances are there?": f"{facts.annotated} annotated clips, of which {facts.ok} were available ({splits}).",
         "Is it a sample of a larger set?": f"Yes: of Kinetics, the rows of {len(facts.classes.labels)} classes.{note} Clips "
         "are not missing at random: see the column `status`.",
         "What data does each instance consist of?": WITH_MEDIA if facts.media else NO_MEDIA,
-        "Is there a label or target?": "Yes, `label`; one per clip, though several may fit.",
+        "Is there a label or target?": f"Yes, `label`; {target}.",
         "Is any information missing?": "Clips with another status than ok have no measurements.",
         "Are relationships between instances made explicit?": "Clips of one video share `youtube_id`. `ks-publish check` looks "
         "for the same video, the same bytes and similar clips in different splits.",

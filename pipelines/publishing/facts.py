@@ -10,7 +10,7 @@ from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.shards.index import Dataset
 
 from .contents import Published
-from .tables import Row, text_or_none
+from .tables import LABELS, Row, text_or_none
 from .versions import Changes
 
 
@@ -71,6 +71,8 @@ class Counts:
     """Ok rows that are silent, still, hashed."""
     bytes: int = 0
     """Total size of the ok clips in bytes."""
+    several_labels: bool = False
+    """Whether rows have the column of all labels."""
     clips: dict[str, list[tuple[str, str, str, str | None]]] = field(default_factory=dict)
     """By split: key, label, split and SHA-256 of the ok clips."""
 
@@ -80,6 +82,7 @@ class Counts:
             split, label = str(row["split"]), str(row["label"])
             self.annotated[split, label] += 1
             self.statuses[split, str(row["status"])] += 1
+            self.several_labels |= LABELS in row
             clips = self.clips.setdefault(split, [])
             if row["status"] == "ok":
                 self.ok[split, label] += 1
@@ -107,6 +110,7 @@ class Counts:
                 split: {"clips": len(self.clips[split]), **fingerprints.both(self.clips[split])}
                 for split in self.splits
             },
+            several_labels=self.several_labels,
         )
 
 

@@ -1,6 +1,8 @@
 """Open a split of a shard set, through the cache if it is remote, and tell which splits share samples."""
 
+import functools
 import itertools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +15,10 @@ from kinetics_sounds.cache import Cache, default_cache
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
+
+from ..distributed import launch
+
+log = logging.getLogger("kinetics_sounds")
 
 __all__ = ["Cached", "check_apart", "default_cache", "open_split", "shared_samples"]
 
@@ -32,9 +38,19 @@ class Cached(Protocol):
 
 
 def open_split(settings: Cached, shards: Address, name: str) -> Split:
-    """Open a split of a local shard set, or of a remote one through the cache."""
+    """Open a split of a local shard set, or of a remote one through the cache; says once if samples have several labels."""
     cache = Cache.for_set(shards, settings.cache, gigabytes=settings.cache_gb)
-    return stream.open_split(shards, name, cache=cache)
+    split = stream.open_split(shards, name, cache=cache)
+    if split.label_sets is not None and launch.is_main():
+        _say_which_label(str(shards), name, split.label_sets.several, len(split))
+    return split
+
+
+@functools.cache
+def _say_which_label(shards: str, name: str, several: int, count: int) -> None:
+    log.warning(
+        "%s: %s: %d of %d clips have several labels; the first in the class list is used", shards, name, several, count
+    )
 
 
 def shared_samples(settings: Cached, shards: Address, dataset: Dataset, one: str, other: str) -> int:

@@ -18,6 +18,11 @@ from .eval_data import seen_in_training
 
 COLUMNS = ("probe", "run", "checkpoint", "on_split", "fingerprint")
 """Columns of the CSV besides metric and value."""
+INTERVALS = (
+    "_low and _high: 95%, percentile bootstrap over the judged items, 1,000 resamples, seed 0; Wilson's score interval where "
+    "all items are right or all wrong"
+)
+"""What `_low` and `_high` of a metric are."""
 
 
 class Placed(Protocol):
@@ -61,7 +66,7 @@ def head(
         "run": files.as_text(run),
         "recipe": facts["recipe"],
         "checkpoint": "untrained" if checkpoint is None else checkpoint.name,
-        "intervals": "_low and _high: 95%, percentile bootstrap over the judged items, 1,000 resamples, seed 0",
+        "intervals": INTERVALS,
         "on_split": on_split,
         "fingerprint": fingerprint,
         "selection": selection,
