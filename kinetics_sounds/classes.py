@@ -1,6 +1,9 @@
 """Read a class list: a path, or the name of a shipped list."""
 
+import csv
+import io
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 
@@ -27,6 +30,8 @@ class ClassList:
     labels: tuple[str, ...]
     note: str = ""
     """What users of a shipped list should know; else empty."""
+    ids: tuple[str, ...] = ()
+    """IDs that lists of clips have instead of the labels, in their order, such as AudioSet's `/m/09x0r`; empty if none."""
 
 
 def _shipped() -> dict[str, str]:
@@ -38,8 +43,9 @@ def _shipped() -> dict[str, str]:
 def read(source: str) -> ClassList:
     """Read the class list at a path, else the shipped one of that name (`k100` and `k100.txt` are the same).
 
-    One Kinetics label per line, UTF-8; blank lines and text after `#` are ignored. Raises ClassListError for a list that is
-    missing, empty, not UTF-8, or contains a label twice.
+    One label per line, UTF-8; blank lines and text after `#` are ignored. Or AudioSet's `class_labels_indices.csv`, with the
+    columns `index`, `mid` and `display_name`, whose display names are the labels; it may have fewer rows. Raises ClassListError
+    for a list that is missing, empty, not UTF-8, or contains a label twice.
     """
     path = files.user_path(source)
     name = path.name.removesuffix(".txt")
@@ -58,17 +64,48 @@ def read(source: str) -> ClassList:
                 f"or one of the shipped names: {', '.join(shipped)}{hint}"
             )
         text, note = shipped[name], NOTES[name]
-    seen: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        label = line.partition("#")[0].strip()
-        if not label:
-            continue
-        before, _ = seen.setdefault(normal(label), (number, label))
-        if before != number:
-            raise ClassListError(f"{source}:{number}: label {label!r} is already on line {before}; remove one")
-    if not seen:
+    is_table = _is_audioset(text)
+    seen: dict[str, int] = {}
+    labels, ids = [], []
+    for number, label, mid in _rows_of_audioset(source, text) if is_table else _lines(text):
+        for each in filter(None, (label, mid)):
+            if (before := seen.setdefault(normal(each), number)) != number:
+                raise ClassListError(f"{source}:{number}: label {each!r} is already on line {before}; remove one")
+        labels.append(label)
+        ids.append(mid)
+    if not labels:
         raise ClassListError(f"{source}: the class list is empty; write one Kinetics label per line")
-    return ClassList(name, tuple(label for _, label in seen.values()), note)
+    return ClassList(path.stem if is_table else name, tuple(labels), note, ids=tuple(ids) if is_table else ())
+
+
+def _lines(text: str) -> Iterator[tuple[int, str, str]]:
+    """Line number, label and an empty ID of each line with a label."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if label := line.partition("#")[0].strip():
+            yield number, label, ""
+
+
+def _is_audioset(text: str) -> bool:
+    """Whether a text is AudioSet's table of its labels, by its first line."""
+    header = text.partition("\n")[0]
+    return [name.strip() for name in header.split(",")] == ["index", "mid", "display_name"]
+
+
+def _rows_of_audioset(source: str, text: str) -> Iterator[tuple[int, str, str]]:
+    """Line number, display name and mid of each row; raises ClassListError for an invalid one."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    next(rows)
+    last = -1
+    try:
+        for row in filter(None, rows):
+            index, mid, label = (cell.strip() for cell in row) if len(row) == 3 else ("", "", "")
+            if not (index.isdecimal() and int(index) > last and mid and label and label.isprintable()):
+                told = "is not a row index,mid,display_name, the indices ascending"
+                raise ClassListError(f"{source}:{rows.line_num}: {','.join(row)[:100]!r} {told}; fix the row")
+            last = int(index)
+            yield rows.line_num, label, mid
+    except csv.Error as error:
+        raise ClassListError(f"{source}:{rows.line_num}: is not a CSV: {error}") from error
 
 
 def shipped_note(note: str) -> str:

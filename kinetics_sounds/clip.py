@@ -1,7 +1,8 @@
 """The core types: a clip, the statuses it may have, and the outcome of fetching it."""
 
+import json
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -36,7 +37,7 @@ class Clip:
     time_end: float
     """Seconds into the video, to the millisecond; later than `time_start`."""
     label: str
-    """The label, such as one of Kinetics."""
+    """The label, such as one of Kinetics; of several, the one that counts as the clip's class."""
     split: str
     """train, val or test; `ALL` in a set with folds."""
     name: str = ""
@@ -45,6 +46,8 @@ class Clip:
     """What the file was cut from, such as one video, if the data set says so: clips of one group belong in one split."""
     folds: tuple[str, ...] = ()
     """Its split in each fold of its set; empty where a fold leaves it out."""
+    other_labels: tuple[str, ...] = ()
+    """Further labels, such as those of AudioSet, in the order of their list; they need not be in the class list."""
 
     def __post_init__(self) -> None:
         """Raise ValueError unless the key can name a file and the span is valid."""
@@ -58,9 +61,11 @@ class Clip:
         if type(self.time_start) is not int or type(self.time_end) is not int:
             object.__setattr__(self, "time_start", _to_the_millisecond(self.time_start))
             object.__setattr__(self, "time_end", _to_the_millisecond(self.time_end))
-        for what, text in (("label", self.label), ("group", self.group)):
+        for what, text in (("group", self.group), *(("label", label) for label in self.labels)):
             if text and _CONTROL.search(text):
                 raise ValueError(f"{what} {text!r} has a line end or another control character in it")
+        if self.other_labels and len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"the labels {', '.join(map(repr, self.labels))} contain one twice")
         if self.split not in (*SPLITS, ALL):
             raise ValueError(f"{self.split!r} is not a split (one of {', '.join(SPLITS)})")
         if wrong := set(self.folds) - {*SPLITS, ""}:
@@ -70,6 +75,11 @@ class Clip:
     def key(self) -> str:
         """Unique name of the clip: its `name`, or that of its video's span."""
         return self.name or span_key(self.youtube_id, self.time_start, self.time_end)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, `label` first."""
+        return (self.label, *self.other_labels)
 
     @property
     def seconds(self) -> float:
@@ -98,6 +108,22 @@ def parse_key(key: str) -> tuple[str, int, int] | None:
     """Video ID, start and end (seconds) of the key of a span in whole seconds; None for any other text."""
     match = _KEY.fullmatch(key)
     return (match["youtube_id"], int(match["start"]), int(match["end"])) if match else None
+
+
+def labels_text(labels: Iterable[str]) -> str:
+    """All labels of a clip as a cell of a table: a JSON array, since labels may contain any separator."""
+    return json.dumps(list(labels), ensure_ascii=False)
+
+
+def parse_labels(text: str, label: str) -> tuple[str, ...]:
+    """Labels of a cell that `labels_text` wrote; raises ValueError unless they are texts of which the first is `label`."""
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"labels {text[:80]!r} are not a JSON array") from error
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found) or found[:1] != [label]:
+        raise ValueError(f"labels {text[:80]!r} are not a JSON array that begins with {label!r}")
+    return tuple(found)
 
 
 def label_folder(label: str) -> str:

@@ -84,6 +84,19 @@ def tell_version(prog: str, words: Sequence[str]) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Print all that a command was asked for (a list, `--help`); if the reader leaves early, as `head` does, exit with code 0."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        raise SystemExit(DONE) from None
+
+
 def check_subcommand(prog: str, words: Sequence[str], valid: Collection[str]) -> None:
     """Raise SettingsError if the first word is neither an option nor a subcommand, of which `valid` has the names."""
     if words and not words[0].startswith("-") and words[0] not in valid:
@@ -232,6 +245,16 @@ class Stop:
     def __str__(self) -> str:
         """Name of the signal, such as SIGINT."""
         return self.by.name if self.by else "no signal"
+
+
+@contextlib.contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Start processes and threads for which Ctrl-C is not meant: they inherit the blocked SIGINT. Ours waits meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

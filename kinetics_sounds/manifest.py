@@ -18,7 +18,7 @@ from . import files, fingerprints
 from .classes import ClassList
 from .clip import Outcome
 from .errors import ManifestError
-from .manifest_rows import ADDED, COLUMNS, FREE_TEXT, GROUP, check_key, columns, folds_of, outcomes, plain, row
+from .manifest_rows import ADDED, COLUMNS, FREE_TEXT, GROUP, LABELS, check_key, columns, folds_of, outcomes, plain, row
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,7 +29,9 @@ SCHEMA = 3
 """Schema version of a build's manifest; incremented when a column changes its meaning."""
 SET_SCHEMA = 4
 """Schema version of a data set's manifest, which has more columns."""
-READABLE = (2, SCHEMA, SET_SCHEMA)
+LABELS_SCHEMA = 5
+"""Schema version of the manifest of a build whose clips have several labels: the same with the column `labels`."""
+READABLE = (2, SCHEMA, SET_SCHEMA, LABELS_SCHEMA)
 """Schema versions that can be read: schema 2 lacks the columns of `ADDED`."""
 ROWS = 10_000
 """Rows held in memory at a time, and per row group."""
@@ -52,6 +54,11 @@ class Manifest:
     folds: tuple[str, ...] | None = None
     """Names of a data set's folds, in the order of `Clip.folds`; None for a build."""
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether any clip has several labels."""
+        return any(outcome.clip.other_labels for outcome in self.outcomes)
+
 
 def fingerprint(keys: Iterable[str]) -> str:
     """SHA-256 over the sorted keys, one per line: equal if and only if two sets hold the same clips."""
@@ -59,20 +66,26 @@ def fingerprint(keys: Iterable[str]) -> str:
 
 
 def write(
-    path: Path, classes: ClassList, outcomes: Iterable[Outcome], *, folds: Sequence[str] | None = None
+    path: Path,
+    classes: ClassList,
+    outcomes: Iterable[Outcome],
+    *,
+    folds: Sequence[str] | None = None,
+    several_labels: bool = False,
 ) -> fingerprints.Both:
     """Write `manifest.parquet` and the same table as CSV beside it, each atomically; returns the fingerprints.
 
     Outcomes must be in manifest order (split, label, key); they are streamed, only what the fingerprints need is kept.
-    `folds` names those of a data set; None: it is a build's.
+    `folds` names those of a data set; None: it is a build's. `several_labels`: whether any clip of the build has several.
     """
     index = {label: number for number, label in enumerate(classes.labels)}
-    version, kinds = SCHEMA if folds is None else SET_SCHEMA, columns(folds)
+    version = SET_SCHEMA if folds is not None else LABELS_SCHEMA if several_labels else SCHEMA
+    kinds = columns(folds, several_labels=several_labels)
     facts = {"schema": version, "classes": classes.name, "note": classes.note, "labels": list(classes.labels)}
     schema = pa.Schema.from_pandas(_table([], kinds), preserve_index=False)  # whose metadata give pandas its types back
     schema = schema.with_metadata(schema.metadata | {_FACTS: json.dumps(facts).encode()})
     ok: list[tuple[str, str, str, str]] = []
-    rows = (row(outcome, index, folds) for outcome in _noted(outcomes, ok))
+    rows = (row(outcome, index, folds, several_labels=several_labels) for outcome in _noted(outcomes, ok))
     copy = path.with_suffix(".csv")
     with (
         files.atomic_writer(path) as out,
@@ -117,7 +130,7 @@ def read(path: Path) -> Manifest:
     with _opened(path) as table:
         schema = table.facts.get("schema") if table.facts is not None else None
         optional = ADDED if table.facts is None or schema == 2 else ()
-        needed = (*COLUMNS, *([GROUP] if schema == SET_SCHEMA else []))
+        needed = (*COLUMNS, *([GROUP] if schema == SET_SCHEMA else [LABELS] if schema == LABELS_SCHEMA else []))
         missing = [column for column in needed if column not in table.columns and column not in optional]
         if missing or (table.facts is not None and schema not in READABLE):
             raise _other(path, table.facts, missing)
@@ -176,7 +189,7 @@ def _of_copy(rows: Iterable[Mapping[str, Any]], indices: dict[str, int]) -> Iter
     """Rows with their original types, and each label's index; raises ValueError if it is not a copy of a manifest."""
     kinds: dict[str, str] = {}
     for told in rows:
-        kinds = kinds or columns(folds_of(list(told)))
+        kinds = kinds or columns(folds_of(list(told)), several_labels=LABELS in told)
         cells = {name: plain(kinds[name], value) for name, value in told.items() if name in kinds}
         check_key(cells)
         if indices.setdefault(cells["label"], cells["label_index"]) != cells["label_index"]:
@@ -206,12 +219,13 @@ def _opened(path: Path) -> Iterator[_Table]:
             yield _csv_table(path)
             return
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            facts, names = (file.schema_arrow.metadata or {}).get(_FACTS), file.schema_arrow.names
-            copy = facts is None
-            known = [column for column in columns(folds_of(names)) if column in names]
+            told, names = (file.schema_arrow.metadata or {}).get(_FACTS), file.schema_arrow.names
+            copy, facts = told is None, None if told is None else json.loads(told)
+            several = facts is None or facts.get("schema") == LABELS_SCHEMA
+            known = [column for column in columns(folds_of(names), several_labels=several) if column in names]
             batches = file.iter_batches(batch_size=ROWS, columns=known)
             rows = (row for batch in batches for row in batch.to_pylist())
-            yield _Table(None if facts is None else json.loads(facts), names, rows, file.metadata.num_rows)
+            yield _Table(facts, names, rows, file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # of damage it has none
             raise ManifestError(f"{path}: cannot be read: {error}; check that the disk is available") from error
@@ -243,7 +257,7 @@ def _other(path: Path, facts: Mapping[str, Any] | None, missing: Sequence[str]) 
     lacks = f"lacks the columns {', '.join(missing)}"
     if facts is None:
         return ManifestError(f"{path}: is neither a manifest nor a copy of one: it {lacks}; keep them all")
-    schemas = f"schema {SCHEMA} and {SET_SCHEMA}"
+    schemas = f"the schemas {SCHEMA} to {LABELS_SCHEMA}"
     return ManifestError(
         f"{path}: has schema {facts.get('schema')}{f', {lacks}' if missing else ''}, but this version reads {schemas}; "
         "run ks-build again (finished clips are kept) or use the version that wrote it"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .clip import FOLD, Clip, Media, Outcome, Status, span_key
+from .clip import FOLD, Clip, Media, Outcome, Status, labels_text, parse_labels, span_key
 
 _TEXT, _COUNT, _REAL, _FLAG = "string", "Int64", "Float64", "boolean"
 COLUMNS = {
@@ -51,12 +51,14 @@ FREE_TEXT = ("label", "detail", *ADDED)
 """Columns with free text from third parties."""
 GROUP = "group"
 """Column of a data set's manifest, which one for each fold, named like it, follows."""
+LABELS = "labels"
+"""Last column of the manifest of a build whose clips have several labels."""
 
 
-def columns(folds: Sequence[str] | None) -> dict[str, str]:
+def columns(folds: Sequence[str] | None, *, several_labels: bool = False) -> dict[str, str]:
     """Name and pandas type of each column of a data set's manifest with these folds; None: of a build's."""
     if folds is None:
-        return COLUMNS
+        return COLUMNS | {LABELS: _TEXT} if several_labels else COLUMNS
     return COLUMNS | {"time_start": _REAL, "time_end": _REAL, GROUP: _TEXT} | dict.fromkeys(folds, _TEXT)
 
 
@@ -65,9 +67,13 @@ def folds_of(names: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(filter(FOLD.fullmatch, names)) if GROUP in names else None
 
 
-def row(outcome: Outcome, index: Mapping[str, int], folds: Sequence[str] | None) -> dict[str, object]:
-    """Cells of an outcome by column."""
+def row(
+    outcome: Outcome, index: Mapping[str, int], folds: Sequence[str] | None, *, several_labels: bool
+) -> dict[str, object]:
+    """Cells of an outcome by column; raises ValueError for a clip with several labels where there is no column for them."""
     clip = outcome.clip
+    if clip.other_labels and not several_labels:
+        raise ValueError(f"{clip.key} has several labels, and the manifest no column {LABELS}")
     media = {name: getattr(outcome.media, name) for name in _MEDIA} if outcome.media else {}
     return {
         "key": clip.key,
@@ -83,6 +89,7 @@ def row(outcome: Outcome, index: Mapping[str, int], folds: Sequence[str] | None)
         "tool_versions": outcome.tool_versions,
         **media,
         **({GROUP: clip.group} | dict(zip(folds, clip.folds, strict=True)) if folds is not None else {}),
+        **({LABELS: labels_text(clip.labels)} if several_labels else {}),
     }
 
 
@@ -138,7 +145,8 @@ def outcomes(rows: Iterable[Mapping[str, Any]], folds: Sequence[str] | None) -> 
 def _clip(row: Mapping[str, Any], folds: Sequence[str] | None) -> Clip:
     span = row["time_start"], row["time_end"], row["label"], row["split"]
     if folds is None:
-        return Clip(row["youtube_id"], *span)
+        others = parse_labels(row[LABELS], row["label"])[1:] if LABELS in row else ()
+        return Clip(row["youtube_id"], *span, other_labels=others)
     name = "" if row["youtube_id"] else row["key"]
     return Clip(row["youtube_id"], *span, name=name, group=row[GROUP], folds=tuple(row[fold] for fold in folds))
 

@@ -92,9 +92,10 @@ def parse(
 ) -> Parsed[S]:
     """Parse the fields of `kind`, and each group's under its name, from `argv` (None: that of the process).
 
-    The docstring of `kind` is the parser's description. `find_config` turns the value of `--config` into a file or layers;
-    without it there is no `--config`. A field with metadata `package` takes the name of one of that package's modules, or one of
-    the words in `also`. Raises SettingsError naming the option and the remedy.
+    `prog` may end with positional arguments in capitals, such as "ks-view [PATH ...]". The docstring of `kind` is the parser's
+    description. `find_config` turns the value of `--config` into a file or layers; without it there is no `--config`. A field
+    with metadata `package` takes the name of one of that package's modules, or one of the words in `also`. Raises SettingsError
+    naming the option and the remedy.
     """
     configs: list[Path] = []
 
@@ -117,7 +118,8 @@ def parse(
     now = _PARSE.set(state)
     try:
         words = rename_options(words, lambda name: has_setting(shape, name))
-        namespace = parser.parse_args(_config_first(words))
+        with command.answering():  # --help and --print_config, which leave here
+            namespace = parser.parse_args(_config_first(words))
         for name, value in vars(namespace.as_flat()).items():
             if isinstance(value, Path) and (url := _as_url(value)):
                 raise ValueError(f"--{name} {url}: is a URL, but must be a path")
@@ -184,7 +186,12 @@ def _refusal(configs: Sequence[Path], complaint: str, prog: str) -> SettingsErro
     where = "".join(f"{path}: " for path in configs)
     if "surrogates not allowed" in complaint:
         complaint = re.sub(r": '.*", ": its name is not UTF-8; use another name, or a link", complaint)
-    return SettingsError(f"{where}{' '.join(complaint.split())}; see {prog} --help")
+    return SettingsError(f"{where}{' '.join(complaint.split())}; see {_without_places(prog)} --help")
+
+
+def _without_places(prog: str) -> str:
+    """The command alone: positional arguments of its usage are in capitals."""
+    return " ".join(word for word in prog.split() if word.islower())
 
 
 @dataclasses.dataclass
@@ -222,8 +229,7 @@ def _parser(
         epilog=HELP if any(map(_takes_address, (kind, *dict(groups).values()))) else None,
     )
     if all(field.name != "version" for field in dataclasses.fields(kind)):
-        name = " ".join(word for word in prog.split() if word.islower())  # without the places of its usage
-        version = f"{name} {__version__}"
+        version = f"{_without_places(prog)} {__version__}"
         parser.add_argument("--version", action="version", version=version, help="Print version and exit.")
     if with_config:
         parser.add_argument("--config", action=_FindConfig, help="A recipe: a YAML file, or a shipped name.")

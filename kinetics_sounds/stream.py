@@ -46,6 +46,8 @@ class Meta:
     """Size of each stored JPEG in bytes; empty if frames are stored as video."""
     frame_crcs: tuple[int, ...] = ()
     """CRC-32 of each stored JPEG."""
+    labels: tuple[str, ...] = ()
+    """All labels, also those that are not in the class list; empty in a set of one label a sample."""
 
 
 class Sample:
@@ -72,8 +74,13 @@ class Sample:
 
     @property
     def label_index(self) -> int:
-        """Index of the sample's label."""
+        """Index of the sample's label; of several, of the one that is its class."""
         return int(self._parts.split.label_index_N[self._parts.number])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of the sample, its class first, also those that are not in the class list."""
+        return self.meta.labels or (self.dataset.labels[self.label_index],)
 
     @cached_property
     def meta(self) -> Meta:
@@ -86,6 +93,7 @@ class Sample:
                 audio_samples=_whole(document.get("audio_samples", 0)),
                 frame_bytes=tuple(map(_whole, document.get("frame_bytes", ()))),
                 frame_crcs=tuple(map(_whole, document.get("frame_crcs", ()))),
+                labels=tuple(map(_text, document.get("labels", ()))),
             )
             if len(meta.frame_bytes) != len(meta.frame_crcs) or len(meta.frame_bytes) not in (0, meta.num_frames):
                 raise ValueError("its number of frames is not the stated one")
@@ -179,6 +187,12 @@ def in_unit_range(values: np.ndarray) -> np.ndarray:
 def _whole(value: object, most: int = 2**62) -> int:
     if type(value) is not int or not 0 <= value <= most:
         raise ValueError(f"{str(value)[:40]!r} is not a whole number from 0 to {most}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:40]!r} is not a text")
     return value
 
 

@@ -104,8 +104,9 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
             failed = error
         outcomes = (ledger.outcome(clip, tuple(job.sources), kept=known.ok.get(clip.key)) for clip in job.clips)
         became = Became()
-        counted = became.counted(outcomes) if job.lists else outcomes
-        both = manifest.write(job.out / "manifest.parquet", job.classes, account.counted(counted))
+        counted = account.counted(became.counted(outcomes) if job.lists else outcomes)
+        several = any(clip.other_labels for clip in job.clips)
+        both = manifest.write(job.out / "manifest.parquet", job.classes, counted, several_labels=several)
         report = account.report(job.classes, stats, seconds=time.monotonic() - began, both=both)
         report["judged_otherwise"] = judged_otherwise(ledger, known, job.clips, settings.min_coverage)
         if job.lists:
@@ -127,9 +128,8 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         print(f"stopped: {blocked.status}: {blocked.detail}; {remedy} the same command later", file=sys.stderr)
     elif stop:
         print(f"stopped by {stop}: finished clips are kept; run the same command to resume", file=sys.stderr)
-    if account.complete and checked and _as_listed(job, report):
-        return DONE
-    return STOPPED if stop or blocked else SOME_FAILED
+    complete = account.complete and checked and _as_listed(job, report)
+    return DONE if complete else STOPPED if stop or blocked else SOME_FAILED
 
 
 def _write(report: Mapping[str, Any], out: Path) -> None:

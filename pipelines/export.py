@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from kinetics_sounds import files, plugins, progress
-from kinetics_sounds.command import DONE, MISUSE, SOME_FAILED, STOPPED, Stop, command, stoppable, tell_version
+from kinetics_sounds.command import (
+    DONE,
+    MISUSE,
+    SOME_FAILED,
+    STOPPED,
+    Stop,
+    answering,
+    command,
+    stoppable,
+    tell_version,
+)
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import parse
@@ -34,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         if not words or words[0].startswith("-"):
-            print(f"usage: ks-export {{{','.join(layouts.names())}}} --out OUT [options]\n\n{_what_there_is()}")
+            with answering():
+                print(f"usage: ks-export {{{','.join(layouts.names())}}} --out OUT [options]\n\n{_what_there_is()}")
             return DONE if words and words[0] in ("-h", "--help") else MISUSE
         name = words[0]
         parsed = parse(layouts.load(name).Settings, words[1:], prog=f"ks-export {name}", groups=executors.options())

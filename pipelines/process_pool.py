@@ -19,12 +19,14 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from enum import StrEnum
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, NoReturn, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from kinetics_sounds.command import interrupts_blocked
 from kinetics_sounds.plugins import ignore_working_folder
 
 T = TypeVar("T")
@@ -125,6 +127,7 @@ class SupervisedPool(Generic[T, R]):
 
     def _new_pool(self) -> ProcessPool:
         ignore_working_folder()  # here too: on another machine no command of ours was the first
+        resource_tracker.ensure_running()  # which unblocks SIGINT
         context = multiprocessing.get_context("spawn")
         module = getattr(self._function, "__module__", None) or "builtins"
         return ProcessPool(
@@ -133,7 +136,8 @@ class SupervisedPool(Generic[T, R]):
 
     def _hand_in(self, job: _Job[T]) -> None:
         try:
-            future = self._pool.schedule(_carry_out, args=[self._function, job.task], timeout=job.timeout_seconds)
+            with interrupts_blocked():
+                future = self._pool.schedule(_carry_out, args=[self._function, job.task], timeout=job.timeout_seconds)
         except RuntimeError as error:  # it has just broken, or its workers cannot be started
             future = ProcessFuture()
             future.set_exception(BrokenProcessPool(str(error)))
@@ -144,7 +148,8 @@ class SupervisedPool(Generic[T, R]):
 
     def _broken(self) -> bool:
         try:
-            return not self._pool.active  # starts it where it is new
+            with interrupts_blocked():
+                return not self._pool.active  # starts it where it is new
         except BrokenProcessPool:
             return True
 

@@ -254,6 +254,8 @@ def _prepare(settings: ShardSettings) -> Job:
         quality=settings.quality,
         fast_decode=settings.fast_decode,
     )
+    orders = {split: clip_order(made, split, settings.seed) for split in layout.SPLITS}
+    orders = {split: outcomes for split, outcomes in orders.items() if outcomes}
     packing = Packing(
         folder=path.parent.absolute(),
         scratch=out.absolute() / files.SCRATCH,
@@ -262,11 +264,10 @@ def _prepare(settings: ShardSettings) -> Job:
         audio=settings.audio == "flac",
         modality=packing_job.modality(made),
         folds=made.folds,
+        several_labels=any(outcome.clip.other_labels for each in orders.values() for outcome in each),
         timeout_seconds=settings.timeout,
         versions=encode_sample.versions(encoding)[0],
     )
-    orders = {split: clip_order(made, split, settings.seed) for split in layout.SPLITS}
-    orders = {split: outcomes for split, outcomes in orders.items() if outcomes}
     if not orders:
         raise SettingsError(f"{path}: has no ok clip, so there is nothing to pack; see its status column")
     first = next(outcome.media.path for each in orders.values() for outcome in each if outcome.media)

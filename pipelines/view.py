@@ -13,6 +13,7 @@ from kinetics_sounds.command import DONE, SOME_FAILED, command
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import only_one, parse
 
+PROG = "ks-view [PATH ...]"
 MOST_EMBEDDED = 500
 
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     count = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
     named = [f"--path={word}" for word in words[:count]] + words[count:]
-    return command("ks-view", lambda: view(parse(ViewSettings, named, prog="ks-view").settings))
+    return command("ks-view", lambda: view(parse(ViewSettings, named, prog=PROG).settings))
 
 
 def view(settings: ViewSettings) -> int:

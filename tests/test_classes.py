@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_sounds import classes
+from kinetics_sounds.classes import ClassList
 from kinetics_sounds.errors import ClassListError
 
 SHIPPED = {"k31": 31, "k32": 32, "k100": 100, "k400": 400}
@@ -185,3 +186,53 @@ def test_shipped_lists_are_found_from_any_folder(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
 
     assert result.stdout == "100\n"
+
+
+# --- AudioSet's table of its labels, as it ships ----------------------------------------------------------------------
+
+AUDIOSET = 'index,mid,display_name\n0,/m/09x0r,"Speech"\n1,/m/05zppz,"Male speech, man speaking"\n'
+
+
+def audioset(folder: Path, text: str) -> ClassList:
+    path = folder / "class_labels_indices.csv"
+    path.write_text(text, newline="")
+    return classes.read(str(path))
+
+
+@pytest.mark.parametrize("text", [AUDIOSET, AUDIOSET.replace("\n", "\r\n"), "\ufeff" + AUDIOSET, AUDIOSET + "\n"])
+def test_audioset_s_names_are_the_labels_and_its_mids_their_ids(tmp_path: Path, text: str) -> None:
+    found = audioset(tmp_path, text)
+
+    assert (found.name, found.note) == ("class_labels_indices", "")
+    assert found.labels == ("Speech", "Male speech, man speaking")
+    assert found.ids == ("/m/09x0r", "/m/05zppz")
+
+
+def test_rows_may_be_left_out_of_audioset_s_table(tmp_path: Path) -> None:
+    found = audioset(tmp_path, "index,mid,display_name\n1,/m/05zppz,Male\n137,/m/04rlf,Music\n")
+
+    assert (found.labels, found.ids) == (("Male", "Music"), ("/m/05zppz", "/m/04rlf"))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("0,/m/04rlf,Music", r"csv:4: '0,/m/04rlf,Music' is not a row index,mid,display_name, the indices ascending"),
+        ("2,/m/04rlf,Music, loud", r"csv:4: .* is not a row index,mid,display_name"),
+        ("2,,Music", r"csv:4: .* is not a row"),
+        ("2,/m/04rlf,", r"csv:4: .* is not a row"),
+        ('2,/m/04rlf,"a\nb"', r"csv:5: .* is not a row"),
+        ("2,/m/09x0r,Music", r"csv:4: label '/m/09x0r' is already on line 2"),
+        ("2,/m/04rlf,Speech", r"csv:4: label 'Speech' is already on line 2"),
+        ('2,/m/04rlf,"Music', r"csv:4: is not a CSV: unexpected end of data"),
+    ],
+)
+def test_a_wrong_row_of_audioset_s_table_is_named(tmp_path: Path, row: str, said: str) -> None:
+    with pytest.raises(ClassListError, match=said):
+        audioset(tmp_path, f"{AUDIOSET}{row}\n")
+
+
+def test_a_text_list_of_that_name_is_read_line_by_line(tmp_path: Path) -> None:
+    found = audioset(tmp_path, "Speech\nMale speech, man speaking\n")
+
+    assert (found.labels, found.ids) == (("Speech", "Male speech, man speaking"), ())

@@ -51,7 +51,14 @@ LIGHT = (
         "ks-view",
         "ks-export ogn --out out",
     ),
-    *("ks-train --list", "ks-eval --list", "ks-eval", "ks-eval linaer --run nowhere", "ks-doctor --timeout 0"),
+    *(
+        "ks-train --list",
+        "ks-train bnech",
+        "ks-eval --list",
+        "ks-eval",
+        "ks-eval linaer --run nowhere",
+        "ks-doctor --timeout 0",
+    ),
 )
 TORCH = ("ks-train --help", "ks-eval knn --run nowhere")
 MORE_TORCH = (

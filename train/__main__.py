@@ -7,7 +7,15 @@ import sys
 from collections.abc import Sequence
 
 from kinetics_sounds import cores
-from kinetics_sounds.command import DONE, command, has_torch, refuse_without_torch, tell_version
+from kinetics_sounds.command import (
+    DONE,
+    answering,
+    check_subcommand,
+    command,
+    has_torch,
+    refuse_without_torch,
+    tell_version,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     if words == ["--list"]:
         return command("ks-train", _list)
-    if not has_torch():
-        return command("ks-train", lambda: refuse_without_torch("ks-train"))
+    if code := command("ks-train", lambda: _check(words)):
+        return code
     cores.wait_passively()
     if words[:1] == ["compare"]:
         from .compare import compare
@@ -29,10 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return pretrain.main(words)
 
 
+def _check(words: Sequence[str]) -> int:
+    """Refuse what can be refused without torch."""
+    check_subcommand("ks-train", words, ("bench", "compare"))
+    if not has_torch():
+        refuse_without_torch("ks-train")
+    return DONE
+
+
 def _list() -> int:
     from .config import recipes
 
-    print(recipes.list_every())
+    with answering():
+        print(recipes.list_every())
     return DONE
 
 

@@ -27,7 +27,7 @@ from .comparison.table import Row
 from .config.settings import PATHS, TrainSettings, chosen_settings
 from .engine import checkpoint, checkpoint_state
 
-USAGE = "usage: ks-train compare RECIPE [RECIPE ...] [options] [-- options of every ks-train]"
+PROG = "ks-train compare RECIPE [RECIPE ...]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +62,9 @@ def compare(argv: Sequence[str]) -> int:
     """Run `ks-train compare`; return the exit code."""
     words, more = _split(list(argv))
     asked = words[: next((place for place, word in enumerate(words) if word.startswith("-")), len(words))]
-    settings = parse(CompareSettings, words[len(asked) :], prog="ks-train compare").settings
+    settings = parse(CompareSettings, words[len(asked) :], prog=PROG).settings
     if not asked:
-        raise SettingsError(f"no recipe given; {USAGE}")
+        raise SettingsError(f"no recipe given; usage: {PROG} [options] [-- options of every ks-train]")
     plan = planned(
         asked,
         seeds=settings.seeds,

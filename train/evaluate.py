@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from kinetics_sounds import cores, plugins
-from kinetics_sounds.command import DONE, MISUSE, command, has_torch, refuse_without_torch, tell_version
+from kinetics_sounds.command import DONE, MISUSE, answering, command, has_torch, refuse_without_torch, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import parse
 
@@ -45,7 +45,8 @@ def names() -> list[str]:
 
 def _tell_usage(words: Sequence[str]) -> int:
     """Print what ks-eval can be asked for; returns the exit code, which is that of a mistake unless help was asked for."""
-    print(f"usage: ks-eval {{{','.join(names())}}} [...] --run RUN [options]\n{_MORE}\n\n{_what_there_is()}")
+    with answering():
+        print(f"usage: ks-eval {{{','.join(names())}}} [...] --run RUN [options]\n{_MORE}\n\n{_what_there_is()}")
     return DONE if words and words[0] in ("-h", "--help") else MISUSE
 
 
@@ -109,7 +110,9 @@ def list_protocols(argv: Sequence[str]) -> int:
     asked, rest = _split_off(argv, "--protocol")
     if others := [word for word in rest if word != "--list"]:
         raise SettingsError(f"--list: stands alone or with --protocol NAME, not with {' '.join(others)}")
-    print(papers.list_every() if asked is None else papers.list_one(papers.find(asked)))
+    found = papers.list_every() if asked is None else papers.list_one(papers.find(asked))
+    with answering():
+        print(found)
     return DONE
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kinetics_sounds import files, plugins, stream
 from kinetics_sounds.address import Address
-from kinetics_sounds.command import DONE, check_subcommand, command, keep_secret
+from kinetics_sounds.command import DONE, answering, command, keep_secret
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import Parsed
 from kinetics_sounds.shards import reader
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def pretrain(argv: Sequence[str]) -> int:
     """Train with the settings of `argv` and its recipe, on all requested devices; return the exit code."""
-    check_subcommand("ks-train", argv, ("bench", "compare"))
     parsed = read_settings(argv)
     if parsed.settings.list:
-        print(list_recipes(parsed.configs))
+        with answering():
+            print(list_recipes(parsed.configs))
         return DONE
     told = paths_from_config(argv, parsed)
     if not parsed.configs:
@@ -90,6 +90,7 @@ def train_as_rank(parsed: Parsed[TrainSettings], world: World) -> int:
     settings = dataclasses.replace(settings, shards=shards, out=out, window=resume.window(settings, split, out))
     at_least(settings, window=1)
     val = dataset.open_split(settings, shards, settings.val_split) if settings.val_split else None
+    dataset.check_apart(settings, shards, split.dataset, (settings.train_split, settings.val_split))
     _check(settings, split, val, shards, world)
     _check_parts(parsed, split)
     _say(settings, split, world)

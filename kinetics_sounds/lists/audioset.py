@@ -1,6 +1,6 @@
 """AudioSet segments: three lines that begin with `#`, then `YTID, start_seconds, end_seconds, "mid,mid"`.
 
-A clip has several labels, given as mids (`/m/04rlf`); the first one that is in the class list (of mids) is used.
+A clip has several labels, given as mids (`/m/04rlf`); the class list `class_labels_indices.csv` has their names.
 """
 
 import csv

@@ -1,10 +1,12 @@
 """Our own split files: the CSVs of a published folder, or a build's `manifest.csv`.
 
-They contain all annotated rows with their `status`; only `ok` rows belong to the split.
+They contain all annotated rows with their `status`; only `ok` rows belong to the split. Where clips have several labels, the
+column `labels` has all of them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from ..clip import parse_labels
 from . import Entry, header, label_named, read_table, seconds, split_named, table
 
 SHAPE = "label,youtube_id,time_start,time_end,split,key,status,... (a split of a folder that ks-publish made)"
@@ -36,7 +38,7 @@ def _entry(number: int, cells: Mapping[str, str]) -> Entry:
         youtube_id=cells["youtube_id"],
         time_start=seconds(cells["time_start"]),
         time_end=seconds(cells["time_end"]),
-        labels=label_named(cells["label"]),
+        labels=_labels(cells),
         split=split_named(cells["split"]),
         status=cells["status"],
     )
@@ -45,3 +47,8 @@ def _entry(number: int, cells: Mapping[str, str]) -> Entry:
     if cells["key"] != f"{made.youtube_id}_{made.time_start:06d}_{made.time_end:06d}":
         raise ValueError(f"key {cells['key']!r} is not that of its video id and times")
     return made
+
+
+def _labels(cells: Mapping[str, str]) -> tuple[str, ...]:
+    label = label_named(cells["label"])
+    return parse_labels(cells["labels"], *label) if label and "labels" in cells else label

@@ -16,7 +16,7 @@ from .. import files
 from ..clip import FOLD
 from ..clip import SPLITS as PARTS_OF_FOLD
 from ..errors import ShardError
-from .layout import AUDIO, DATASET, DATASET_SCHEMA, FOLDS_SCHEMA, FRAMES, JPEGS, MEL, SCHEMA, SPLITS
+from .layout import AUDIO, DATASET, DATASET_SCHEMA, FOLDS_SCHEMA, FRAMES, JPEGS, LABELS_SCHEMA, MEL, SCHEMA, SPLITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,9 @@ class Index:
     """Clips of this section of the manifest that were skipped, with the reason."""
     folds: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Split of each sample in each fold of the set, by the fold's name; empty where the fold leaves it out."""
+    label_sets: tuple[tuple[int, ...], ...] = ()
+    """In a set whose samples have several labels: the indices of each sample's labels that are in the class list, that of
+    `label_indices` first. Empty in any other set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,11 @@ class Dataset:
         return "both" if self.mel or self.audio or {MEL, AUDIO} & set(self.parts) else "video"
 
     @property
+    def several_labels(self) -> bool:
+        """Whether samples have several labels."""
+        return self.schema == LABELS_SCHEMA
+
+    @property
     def every_split(self) -> dict[str, SplitFacts]:
         """Stored splits, and those of folds."""
         return self.splits | self.folds
@@ -121,7 +129,7 @@ class Dataset:
 MOST_BYTES = 64 * 2**20
 """Maximum size of either file in bytes; they have some hundred bytes per sample or class."""
 
-READABLE = (1, DATASET_SCHEMA, FOLDS_SCHEMA)
+READABLE = (1, DATASET_SCHEMA, FOLDS_SCHEMA, LABELS_SCHEMA)
 """Schema versions of `dataset.json` that can be read."""
 
 FINGERPRINTS = ("selection", "content")
@@ -137,10 +145,11 @@ Value = TypeVar("Value")
 
 
 def write(path: Path, record: Index | Dataset) -> None:
-    """Write an index or `dataset.json` as JSON with a checksum, atomically; without folds it is as before there were any."""
+    """Write an index or `dataset.json` as JSON with a checksum, atomically, without empty folds and label sets."""
     document = dataclasses.asdict(record)
-    if not record.folds:
-        del document["folds"]
+    for name in ("folds", "label_sets"):
+        if name in document and not document[name]:
+            del document[name]
     files.write_bytes(path, seal(document))
 
 
@@ -172,6 +181,8 @@ def parse_index(data: bytes, place: str) -> Index:
     lengths = {len(column) for column in (index.keys, index.label_indices, *tables, *index.folds.values())}
     if len(lengths) != 1 or not {len(index.parts)}.issuperset(map(len, chain.from_iterable(tables))):
         raise ShardError(f"{place}: its columns differ in length; make the set again with ks-shard")
+    if index.label_sets and [each[:1] for each in index.label_sets] != [(each,) for each in index.label_indices]:
+        raise ShardError(f"{place}: a sample's first label is not that of its class; {MENDING}")
     if not {*PARTS_OF_FOLD, ""}.issuperset(chain.from_iterable(index.folds.values())):
         raise ShardError(f"{place}: its folds have other splits than {', '.join(PARTS_OF_FOLD)}; {MENDING}")
     return index

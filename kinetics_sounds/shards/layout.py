@@ -19,6 +19,9 @@ DATASET_SCHEMA = 2
 FOLDS_SCHEMA = 3
 """Schema version of a `dataset.json` with folds, which other sets do not have."""
 
+LABELS_SCHEMA = 4
+"""Schema version of a `dataset.json` whose samples have several labels."""
+
 SPLITS = (*SPLITS_OF_BUILDS, ALL)
 """Splits that may be stored, each in a folder of its name; `fold1_train` and so on are samples of `ALL`."""
 
@@ -32,7 +35,8 @@ MEL = "mel.npy"
 AUDIO = "flac"
 """24 kHz mono, 16 bit."""
 META = "json"
-"""label, label_index, split, folds, fps, num_frames, times, the clip's sha256, versions."""
+"""label, label_index (where samples have several: labels, label_indices), split, folds, fps, num_frames, times,
+the clip's sha256, versions."""
 
 DATASET = "dataset.json"
 STATS = "stats.json"

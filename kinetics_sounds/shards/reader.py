@@ -17,10 +17,21 @@ from ..clip import ALL
 from ..errors import ShardError
 from . import index, layout
 from .index import Dataset, Index, SplitFacts
-from .split import WITHOUT_CACHE, Fetching, Parts, ShardInfo, Split, set_errors
+from .split import WITHOUT_CACHE, Fetching, LabelSets, Parts, ShardInfo, Split, set_errors
 from .writer import BLOCK
 
-__all__ = ["Fetching", "Parts", "ShardInfo", "Split", "indexes", "open_shard", "open_split", "read_dataset", "tables"]
+__all__ = [
+    "Fetching",
+    "LabelSets",
+    "Parts",
+    "ShardInfo",
+    "Split",
+    "indexes",
+    "open_shard",
+    "open_split",
+    "read_dataset",
+    "tables",
+]
 
 REQUESTS = 16
 """Concurrent requests to a remote set while it is opened."""
@@ -130,6 +141,9 @@ def _joined_split(columns: list["_Columns"], dataset: Dataset, name: str, cache:
         offset_NP=_joined([each.offset_NP for each in columns], parts, np.int64),
         size_NP=_joined([each.size_NP for each in columns], parts, np.uint32),
         crc_NP=_joined([each.crc_NP for each in columns], parts, np.uint32),
+        label_sets=LabelSets.of([row for each in columns for row in each.label_sets])
+        if dataset.several_labels
+        else None,
     )
 
 
@@ -157,6 +171,7 @@ class _Columns:
     offset_NP: np.ndarray
     size_NP: np.ndarray
     crc_NP: np.ndarray
+    label_sets: tuple[tuple[int, ...], ...]
 
 
 def _columns(root: Path | Address, split: str, number: int, dataset: Dataset) -> _Columns:
@@ -176,6 +191,7 @@ def _columns(root: Path | Address, split: str, number: int, dataset: Dataset) ->
         offset_NP[rows],
         size_NP[rows].astype(np.uint32),
         crc_NP[rows].astype(np.uint32),
+        tuple(read.label_sets[row] for row in rows) if read.label_sets else (),
     )
 
 
@@ -187,7 +203,9 @@ def tables(read: Index, dataset: Dataset, place: str) -> tuple[np.ndarray, np.nd
     other_folds = set(read.folds) != set(dataset.fold_names)
     if read.recipe != dataset.recipe or (read.keys and (read.parts != dataset.parts or other_folds)):
         raise ShardError(f"{place}: belongs to another set than {layout.DATASET}; make it with ks-shard")
-    if max(read.label_indices, default=-1) >= len(dataset.labels):
+    if read.keys and bool(read.label_sets) != dataset.several_labels:
+        raise ShardError(f"{place}: has other labels than {layout.DATASET} says; make the set again with ks-shard")
+    if max(chain(read.label_indices, chain.from_iterable(read.label_sets)), default=-1) >= len(dataset.labels):
         raise ShardError(f"{place}: has labels that are not in {layout.DATASET}; make the set again with ks-shard")
     lines = "".join(f"{key}\n" for key in read.keys)
     if not _KEYS.fullmatch(lines) or lines.count("\n") != len(read.keys):

@@ -4,11 +4,12 @@ import contextlib
 import errno
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -50,6 +51,32 @@ class ShardInfo:
         return str(self.place)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSets:
+    """Labels of the samples of a split that have several: L label indices, one sample's after another's."""
+
+    label_index_L: np.ndarray
+    """Indices of all labels that are in the class list, each sample's class first: int64."""
+    end_N: np.ndarray
+    """Number of indices up to and including those of each sample: int64."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Self:
+        """From the label indices of each sample."""
+        end_N = np.cumsum([len(row) for row in rows], dtype=np.int64)
+        return cls(label_index_L=np.fromiter(chain.from_iterable(rows), dtype=np.int64), end_N=end_N)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """Label indices of a sample, by its index: int64."""
+        found: np.ndarray = self.label_index_L[self.end_N[number - 1] if number else 0 : self.end_N[number]]
+        return found
+
+    @property
+    def several(self) -> int:
+        """Number of samples with several labels in the class list."""
+        return int(np.count_nonzero(np.diff(self.end_N, prepend=0) > 1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """One split of a shard set: the location of each sample's parts.
@@ -75,6 +102,8 @@ class Split:
     """Size of each part in bytes: uint32."""
     crc_NP: np.ndarray
     """CRC-32 of each part: uint32."""
+    label_sets: LabelSets | None = None
+    """All labels of each sample; None in a set of one label a sample. Worker processes that load data do not have it."""
 
     def __len__(self) -> int:
         """Number of samples in the split."""
@@ -88,6 +117,17 @@ class Split:
     def key(self, number: int) -> str:
         """Key of a sample, by its index."""
         return bytes(self.key_N[number]).decode()
+
+    def label_indices(self, number: int) -> np.ndarray:
+        """Indices of all labels of a sample that are in the class list, its class first: int64, shape (labels,).
+
+        Raises ValueError in a worker process, which does not have them.
+        """
+        if self.label_sets is not None:
+            return self.label_sets[number]
+        if self.dataset.several_labels:
+            raise ValueError(f"{self.name}: a worker process does not have all labels; see Sample.labels")
+        return self.label_index_N[number : number + 1]
 
     def shard(self, number: int) -> int:
         """Index of the shard that holds a sample."""

@@ -29,6 +29,8 @@ class Sample:
     """By their names in `layout`; all samples of a set have the same parts."""
     folds: Mapping[str, str] = field(default_factory=dict)
     """Its split in each fold of the set; all samples of a set have the same folds."""
+    label_indices: tuple[int, ...] = ()
+    """Of several labels, the indices of those in the class list, `label_index` first; empty in a set of one label a sample."""
 
 
 class _Hashed:
@@ -77,6 +79,7 @@ class ShardWriter:
         self._parts: tuple[str, ...] = ()
         self._rows: list[tuple[str, int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = []
         self._folds: list[Mapping[str, str]] = []
+        self._label_sets: list[tuple[int, ...]] = []
         self._left: list[SkippedClip] = []
 
     @property
@@ -99,6 +102,7 @@ class ShardWriter:
         sizes = tuple(len(sample.parts[name]) for name in names)
         crcs = tuple(zlib.crc32(sample.parts[name]) for name in names)
         self._folds.append(sample.folds)
+        self._label_sets.append(sample.label_indices)
         self._rows.append((sample.key, sample.label_index, tuple(offsets), sizes, crcs))
 
     def leave(self, left: SkippedClip) -> None:
@@ -124,6 +128,7 @@ class ShardWriter:
             crcs=crcs,
             left=tuple(self._left),
             folds={name: tuple(each[name] for each in self._folds) for name in self._folds[0]} if self._folds else {},
+            label_sets=tuple(self._label_sets) if any(self._label_sets) else (),
         )
         index.write(layout.index_path(self.tar), made)
         return made

@@ -104,6 +104,8 @@ def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
         "content": content,
         "channels": _digest(channels),
     }
+    if made.several_labels:
+        facts["labels_of_clips"] = _digest(sorted((clip.key, clip.labels) for clip, _ in clips))
     return Job(
         layout=layout,
         settings=settings,

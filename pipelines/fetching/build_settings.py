@@ -30,6 +30,7 @@ class BuildSettings:
       ks-build --classes k32 --source local:/data/k400 --check_bytes
       ks-build --clips published/k32 --source cvdf --source youtube
       ks-build --clips my_train.txt --clips my_test.txt --classes k31 --source local:/data/k400
+      ks-build --clips balanced_train_segments.csv --classes class_labels_indices.csv --source youtube
       ks-build --status --out data/k32
       ks-build --classes mine.txt --annotations val.csv --splits val --limit 20 --dry_run
 
@@ -38,11 +39,12 @@ class BuildSettings:
     """
 
     classes: str | None = None
-    """Class list: a text file with one Kinetics label per line, or a shipped name (k31, k32, k100, k400). Optional with
-    --clips; default there: the published folder's class list, else the lists' labels, sorted."""
+    """Class list: a text file with one label per line, AudioSet's class_labels_indices.csv, or a shipped name (k31, k32, k100,
+    k400). Optional with --clips; default there: the published folder's class list, else the lists' labels, sorted."""
     clips: tuple[str, ...] = field(default=(), metadata={"repeat": True})
     """Build exactly the clips of this list; repeatable. A folder made by ks-publish or one of its CSVs, a paper's list
-    (Kinetics, OGM-GE and its followers, CrissCross, mmaction2, VGGSound, AudioSet), or any CSV with a column "key"."""
+    (Kinetics, OGM-GE and its followers, CrissCross, mmaction2, VGGSound, AudioSet), or any CSV with a column "key". Of
+    several labels of a clip the first in the class list is its class; the manifest has all."""
     clips_format: str = field(default="auto", metadata={"package": lists.__name__, "also": ("auto",)})
     """Format of the --clips lists; auto: detect from the first lines."""
     clips_split: str = ""

@@ -29,7 +29,8 @@ class Labels:
         """`known`: labels whose spelling is used for folder names, without selecting any."""
         self.class_list = class_list
         own = class_list.labels if class_list else ()
-        self._spelt = {normal(label): label for label in own}
+        ids = zip(class_list.ids, own, strict=True) if class_list and class_list.ids else ()
+        self._spelt = {normal(each): label for each, label in ids} | {normal(label): label for label in own}
         self._held = frozenset(self._spelt)
         self._by_folder = {_folder(label): label for label in (*known, *own)}
 
@@ -44,28 +45,29 @@ class Labels:
         labels = self.class_list.labels if self.class_list else ()
         return tuple(sorted(labels)) if clip_list.sorted_indices else labels
 
-    def label(self, entry: Entry, indexed: Sequence[str], path: Path) -> str | None:
-        """Label of a row, in the class list's spelling; None if it has none.
+    def labels(self, entry: Entry, indexed: Sequence[str], path: Path) -> tuple[str, ...]:
+        """Labels of a row, in the class list's spelling (its label for an ID); none if it has none.
 
-        Of several labels the first in the class list is used, else the first. Raises ListError for a class index outside of the
-        class list.
+        The first of the row that is in the class list comes first: it is the clip's class. The others follow as in the row,
+        whether they are in the class list or not. Raises ListError for a class index outside of the class list.
         """
         if entry.labels:
-            spelt = [self.spelt(label) for label in entry.labels]
-            return next((label for label in spelt if self.holds(label)), spelt[0])
+            spelt = dict.fromkeys(self.spelt(label) for label in entry.labels)
+            first = next(filter(self.holds, spelt), next(iter(spelt)))
+            return first, *(label for label in spelt if label != first)
         if entry.folder is not None:
-            return self.spelt(self._by_folder.get(_folder(entry.folder), entry.folder.replace("_", " ")))
+            return (self.spelt(self._by_folder.get(_folder(entry.folder), entry.folder.replace("_", " "))),)
         if entry.label_index is None:
-            return None
+            return ()
         if entry.label_index >= len(indexed):
             raise ListError(
                 f"{path}:{entry.line}: class index {entry.label_index} is not one of the {len(indexed)} labels of the class "
                 "list; give the class list of the indices with --classes"
             )
-        return indexed[entry.label_index]
+        return (indexed[entry.label_index],)
 
     def spelt(self, label: str) -> str:
-        """The label as spelt in the class list, else as first seen."""
+        """The label as spelt in the class list, or the label of an ID there, else as first seen."""
         return self._spelt.setdefault(normal(label), label)
 
     def holds(self, label: str) -> bool:

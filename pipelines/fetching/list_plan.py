@@ -132,7 +132,7 @@ def plan_lists(
     if not rows.found:
         told = ", ".join(str(each.path) for each in clip_lists)
         raise ListError(f"{told}: no clip is left to build; {_why(rows.tally)}")
-    classes = class_list or ClassList("", tuple(sorted(rows.seen)))
+    classes = class_list or ClassList("", tuple(sorted(rows.seen | rows.further)))
     clips = select(classes, (clip for clip, _, _ in rows.found.values()), limit=asked.limit, per_class=asked.per_class)
     return ListPlan(
         lists=tuple(clip_lists),
@@ -198,6 +198,7 @@ class _Rows:
         self.labels, self.annotated, self.asked = labels, annotated, asked
         self.found: dict[str, tuple[Clip, ClipList, int]] = {}
         self.seen: set[str] = set()  # labels, also of clips of splits that are not asked for
+        self.further: set[str] = set()  # further labels of these clips
         self.tally = RowCounts()
         self.indices = IndexCheck()
         self._spans: dict[
@@ -210,8 +211,8 @@ class _Rows:
         for entry in lists.read(clip_list):
             where = f"{clip_list.path}:{entry.line}: {_short(entry.name)!r}"
             try:
-                label = self._label(entry, indexed, clip_list.path)
-                clip, known = self._clip(entry, label, split)
+                labels = self._labels(entry, indexed, clip_list.path)
+                clip, known = self._clip(entry, labels, split)
             except _LeftOut as row:
                 self.tally.put(entry.split or split, "rows")
                 self.tally.put(entry.split or split, row.kind, row.why and f"{where}: {_short(row.why, 2)}")
@@ -223,26 +224,26 @@ class _Rows:
                     self.indices.put(clip_list.path, entry.label_index, clip, known, where)
             self._put(clip, clip_list, entry.line)
 
-    def _label(self, entry: Entry, indexed: Sequence[str], path: Path) -> str | None:
-        """Label of a row; None if it has none. Raises _LeftOut."""
+    def _labels(self, entry: Entry, indexed: Sequence[str], path: Path) -> tuple[str, ...]:
+        """Labels of a row, its class first; none if it has none. Raises _LeftOut."""
         if entry.trouble:
             raise _LeftOut("unusable", entry.trouble)
-        label = self.labels.label(entry, indexed, path)
-        if label is not None and not self.labels.holds(label):
+        labels = self.labels.labels(entry, indexed, path)
+        if labels and not self.labels.holds(labels[0]):
             raise _LeftOut("other_classes")
         if entry.status not in (None, "ok"):
             raise _LeftOut("never_published")
-        return label
+        return labels
 
-    def _clip(self, entry: Entry, label: str | None, split: str) -> tuple[Clip, Clip | None]:
+    def _clip(self, entry: Entry, labels: tuple[str, ...], split: str) -> tuple[Clip, Clip | None]:
         """Clip of a row, and the annotated one; raises _LeftOut."""
         start, end = self._span(entry)
         known = self.annotated.get(entry.youtube_id, {}).get((start, end))
-        if label is None:
+        if not labels:
             if known is None:
                 raise _LeftOut("not_in_annotations", "is not in the annotations, and the list has no label for it")
-            label = self.labels.spelt(known.label)
-            if not self.labels.holds(label):
+            labels = (self.labels.spelt(known.label),)
+            if not self.labels.holds(labels[0]):
                 raise _LeftOut("other_classes")
         split = entry.split or split or (known.split if known else "")
         if not split:
@@ -250,7 +251,8 @@ class _Rows:
                 "not_in_annotations", "is not in the annotations, and its split is unknown; give it with --clips_split"
             )
         try:
-            return Clip(entry.youtube_id, start, end, sys.intern(label), sys.intern(split)), known
+            label, *others = map(sys.intern, labels)
+            return Clip(entry.youtube_id, start, end, label, sys.intern(split), other_labels=tuple(others)), known
         except ValueError as error:
             raise _LeftOut("unusable", str(error)) from error
 
@@ -288,20 +290,28 @@ class _Rows:
     def _put(self, clip: Clip, clip_list: ClipList, line: int) -> None:
         """Add a clip; raises ListError if an earlier row contradicts it."""
         self.seen.add(clip.label)
+        self.further.update(clip.other_labels)
         if clip.split not in self.asked.splits:
             self.tally.put(clip.split, "other_splits")
             return
         if clip.key not in self.found:
             self.found[clip.key] = (clip, clip_list, line)
             self.tally.put(clip.split, "clips")
+            if clip.other_labels:
+                self.tally.put(clip.split, "several_labels")
             return
         other, there, its = self.found[clip.key]
         if other != clip:
             raise ListError(
-                f"{clip_list.path}:{line}: {clip.key} is {_short(clip.label)!r} in {clip.split}, but {there.path}:{its} has "
-                f"{_short(other.label)!r} in {other.split}; remove one of the two rows"
+                f"{clip_list.path}:{line}: {clip.key} is {_told(clip)} in {clip.split}, but {there.path}:{its} has "
+                f"{_told(other)} in {other.split}; remove one of the two rows"
             )
         self.tally.put(clip.split, "repeated")
+
+
+def _told(clip: Clip) -> str:
+    """Labels of a clip, for a message."""
+    return ", ".join(repr(_short(label)) for label in clip.labels)
 
 
 def _short(text: str, times: int = 1) -> str:

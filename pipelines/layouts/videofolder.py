@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kinetics_sounds import files
-from kinetics_sounds.clip import SPLITS
+from kinetics_sounds.clip import SPLITS, labels_text
 from kinetics_sounds.errors import MediaError
 
 from . import CommonSettings, Entry, Exported, Source
@@ -79,20 +79,23 @@ def make(source: Source, folder: Path, settings: Settings) -> dict[str, int]:
 
 
 def lists(done: Sequence[Exported], labels: Sequence[str], settings: Settings) -> dict[str, bytes]:
-    """`metadata.csv` of each split with clips; a label that a spreadsheet would run as a formula is prefixed with `'`."""
+    """`metadata.csv` of each split with clips; a label that a spreadsheet would run as a formula is prefixed with `'`.
+
+    Where clips have several labels, the column `labels` has all of each as a JSON array.
+    """
     del labels, settings
+    several = any(each.entry.clip.other_labels for each in done)
     found = {}
     for split in SPLITS:
         rows = [each.entry for each in done if each.entry.clip.split == split]
         out = io.StringIO()
         table = csv.writer(out, lineterminator="\n")
-        table.writerow(COLUMNS)
+        table.writerow([*COLUMNS, "labels"] if several else COLUMNS)
         for entry in rows:
             clip = entry.clip
             label = files.for_people(clip.label)
-            table.writerow(
-                [_name(entry), label, entry.index, clip.key, clip.youtube_id, clip.time_start, clip.time_end]
-            )
+            row = [_name(entry), label, entry.index, clip.key, clip.youtube_id, clip.time_start, clip.time_end]
+            table.writerow([*row, labels_text(clip.labels)] if several else row)
         if rows:
             found[f"{split}/metadata.csv"] = out.getvalue().encode()
     return found

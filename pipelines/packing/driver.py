@@ -67,10 +67,18 @@ def _results(
 ) -> Iterator[tuple[Task, Made | executors.Failed]]:
     """Clips from `position` on with their results; clips of existing shards are only processed if requested."""
     label_index = {label: place for place, label in enumerate(job.made.classes.labels)}
+    several = job.packing.several_labels
     ends = {start for start in starts if start > position} | {len(outcomes)}
     for first, end in pairwise([position, *sorted(ends)]):
         tasks = (
-            Task(outcome=each, label_index=label_index[each.clip.label], packing=job.packing)
+            Task(
+                outcome=each,
+                label_index=label_index[each.clip.label],
+                packing=job.packing,
+                label_indices=tuple(label_index[own] for own in each.clip.labels if own in label_index)
+                if several
+                else (),
+            )
             for each in outcomes[first:end]
         )
         yield from executors.in_order(pool, tasks, timeout_seconds=TASK_SECONDS, stop=stop.__bool__)
@@ -88,4 +96,12 @@ def _add(writer: ShardWriter, task: Task, result: Made | executors.Failed) -> No
         writer.leave(result)
     elif isinstance(result, dict):
         folds = dict(zip(task.packing.folds or (), task.outcome.clip.folds, strict=True))
-        writer.write(Sample(key=key, label_index=task.label_index, parts=result, folds=folds))
+        writer.write(
+            Sample(
+                key=key,
+                label_index=task.label_index,
+                parts=result,
+                folds=folds,
+                label_indices=task.label_indices,
+            )
+        )

@@ -45,6 +45,8 @@ class Packing:
     """What is stored of every clip."""
     folds: tuple[str, ...] | None = None
     """Names of a data set's folds, in the order of `Clip.folds`; None for a build."""
+    several_labels: bool = False
+    """Whether clips of the set have several labels."""
     timeout_seconds: float
     versions: str
     """Versions of the driver's tools (one of `versions`): a worker with others would produce other bytes."""
@@ -57,6 +59,8 @@ class Task:
     outcome: Outcome
     label_index: int
     packing: Packing
+    label_indices: tuple[int, ...] = ()
+    """Indices of all labels in the class list, `label_index` first; empty in a set of one label a clip."""
 
 
 def attempt(task: Task) -> dict[str, bytes] | SkippedClip | Refused:
@@ -159,6 +163,8 @@ def _meta(task: Task, made: encode.Encoded) -> bytes:
     }
     if task.packing.folds:
         document["folds"] = dict(zip(task.packing.folds, clip.folds, strict=True))
+    if task.packing.several_labels:
+        document |= {"labels": list(clip.labels), "label_indices": list(task.label_indices)}
     if made.jpegs:
         document["frame_bytes"] = [len(jpeg) for jpeg in made.jpegs]
         document["frame_crcs"] = [zlib.crc32(jpeg) for jpeg in made.jpegs]

@@ -10,6 +10,7 @@ from kinetics_sounds.media import encode
 from kinetics_sounds.shards import layout
 from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
 
+from .encode_sample import Packing
 from .job import Job
 
 Packed = tuple[str, str, str, str]
@@ -46,8 +47,14 @@ def dataset(done: Mapping[str, Sequence[Index]], job: Job, *, preset: str, shuff
         versions=dict(each.split(" ", 1) for each in packing.versions.split("; ")),
         **fingerprints.both([row for rows in packed.values() for row in rows.values()]),
         folds=folds,
-        schema=layout.FOLDS_SCHEMA if folds else layout.DATASET_SCHEMA,
+        schema=_schema(job.packing, folds),
     )
+
+
+def _schema(packing: Packing, folds: Mapping[str, SplitFacts]) -> int:
+    if folds:
+        return layout.FOLDS_SCHEMA
+    return layout.LABELS_SCHEMA if packing.several_labels else layout.DATASET_SCHEMA
 
 
 def _parts(job: Job, preset: str) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_sounds.address import Address
-from kinetics_sounds.clip import Outcome
+from kinetics_sounds.clip import Outcome, labels_text
 from kinetics_sounds.manifest import Manifest
 from kinetics_sounds.media import encode
 from kinetics_sounds.shards import layout
@@ -66,7 +66,8 @@ def _decisive(outcome: Outcome) -> tuple[str | None, ...]:
     clip, media = outcome.clip, outcome.media
     channel = () if media is None or media.audio_channel in ("", encode.MIX) else (media.audio_channel,)
     folds = (",".join(clip.folds),) if clip.folds else ()
-    return clip.key, clip.label, media and media.sha256, *channel, *folds
+    labels = (labels_text(clip.labels),) if clip.other_labels else ()
+    return clip.key, clip.label, media and media.sha256, *channel, *folds, *labels
 
 
 def recipe(orders: Mapping[str, Sequence[Outcome]], labels: Sequence[str], packing: Packing, shard_bytes: int) -> str:

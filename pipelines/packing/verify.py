@@ -16,7 +16,7 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.errors import KineticsSoundsError, MediaError, ShardError
 from kinetics_sounds.shards import index, layout, reader
 from kinetics_sounds.shards.index import Dataset, Index
-from kinetics_sounds.shards.reader import ShardInfo, Split
+from kinetics_sounds.shards.reader import LabelSets, ShardInfo, Split
 
 from ..executors import Failed, in_order, local
 from .tar_faults import tar_faults
@@ -245,6 +245,7 @@ def _alone(path: Path, made: Index, dataset: Dataset, split: str) -> Split:
         offset_NP=np.array(made.offsets, dtype=np.int64).reshape(rows),
         size_NP=np.array(made.sizes, dtype=np.int64).reshape(rows),
         crc_NP=np.array(made.crcs, dtype=np.int64).reshape(rows),
+        label_sets=LabelSets.of(made.label_sets) if made.label_sets else None,
     )
 
 
@@ -258,12 +259,13 @@ def _content_faults(
             continue
         with stream.sample(split, number) as sample:
             try:
-                _decode(sample, split.dataset, {fold: parts[number] for fold, parts in folds.items()})
+                own = {fold: parts[number] for fold, parts in folds.items()}
+                _decode(sample, split.dataset, own, split.label_indices(number).tolist())
             except (KineticsSoundsError, KeyError) as error:
                 yield key, str(error).removeprefix(f"{split.tars[0]}: sample {key}: ")
 
 
-def _decode(sample: stream.Sample, dataset: Dataset, folds: Mapping[str, str]) -> None:
+def _decode(sample: stream.Sample, dataset: Dataset, folds: Mapping[str, str], label_indices: Sequence[int]) -> None:
     """Decode all parts of a sample; raises if one fails, or contradicts its metadata or `dataset.json`."""
     meta, picture = sample.meta, {layout.FRAMES, layout.JPEGS} & set(dataset.parts)
     told = json.loads(sample.part(layout.META))
@@ -271,6 +273,8 @@ def _decode(sample: stream.Sample, dataset: Dataset, folds: Mapping[str, str]) -
         raise ShardError("its folds are not those of its index")
     if told["label_index"] != sample.label_index:
         raise ShardError(f"its label is not number {sample.label_index} as in its index")
+    if told.get("label_indices", [sample.label_index]) != label_indices:
+        raise ShardError(f"its labels are not numbers {', '.join(map(str, label_indices))} as in its index")
     if picture and meta.num_frames == 0:
         raise MediaError("it has no frame")
     for first in range(0, meta.num_frames, FRAMES_AT_ONCE):

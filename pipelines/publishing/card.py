@@ -163,12 +163,13 @@ def _fingerprints(facts: Facts) -> list[str]:
         [split, each["clips"], f"`{each['selection']}`", f"`{each['content']}`"]
         for split, each in published.splits.items()
     ]
+    labels = "first labels" if published.several_labels else "labels"
     rows.append(["all", facts.ok, f"`{published.selection}`", f"`{published.content}`"])
     return [
         "## Fingerprints",
         "",
         (
-            "*selection* is equal if and only if two datasets have the same clips with the same labels in the same splits, "
+            f"*selection* is equal if and only if two datasets have the same clips with the same {labels} in the same splits, "
             "*content* if the bytes of all clips are equal too. A paper can state the selection to identify the clips it used."
         ),
         "",

@@ -186,7 +186,8 @@ def _parquet(folder: Path, split: str, rows: Sequence[Row]) -> Iterator[Finding]
         pairs = itertools.zip_longest(rows, tables.read_parquet(path))
         for number, (ours, theirs) in enumerate(pairs, start=1):
             if ours != theirs:
-                columns = [name for name in tables.COLUMNS if ours and theirs and ours[name] != theirs[name]]
+                names = {**ours, **theirs} if ours and theirs else ()
+                columns = [name for name in names if ours.get(name) != theirs.get(name)]
                 told = f"in {', '.join(columns)}" if columns else "one of them lacks the row"
                 yield Finding("table", f"splits/{path.name}", f"row {number} differs from {split}.csv: {told}")
                 return

@@ -71,8 +71,9 @@ def _listed(a: ClipSet, b: ClipSet, keys: Collection[str]) -> list[Row]:
 def _write_splits(new: Path, by_split: dict[str, list[Row]]) -> list[str]:
     """Write splits in the published format, and their fingerprints; returns the lines of the card about these."""
     counts = Counts()
+    several = any(tables.LABELS in row for rows in by_split.values() for row in rows)
     for split, rows in by_split.items():
-        tables.write(contents.csv_path(new, split), counts.counted(rows))
+        tables.write(contents.csv_path(new, split), counts.counted(rows), several_labels=several)
     published = counts.published(contents.COMMON, VERSION, contents.COMMON)
     files.write_bytes(new / contents.FINGERPRINTS, contents.fingerprints_text(published))
     return [f"- selection: {published.selection}"]

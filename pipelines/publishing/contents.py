@@ -17,6 +17,8 @@ from .tables import Row
 
 SCHEMA = 1
 """Schema version of fingerprints.json."""
+LABELS_SCHEMA = 2
+"""Schema version of that of a set whose clips have several labels: its splits have the column `labels`."""
 
 CARD, CLASSES, FINGERPRINTS, SUMS, CROISSANT, CITATION, DATASHEET, LICENSE, CHANGES = (
     "README.md",
@@ -64,6 +66,8 @@ class Published:
     content: str
     splits: Mapping[str, Mapping[str, Any]]
     """By split: clips, selection, content; over its ok rows."""
+    several_labels: bool = False
+    """Whether clips have several labels."""
 
 
 def csv_path(folder: Path, split: str) -> Path:
@@ -122,8 +126,8 @@ def read_fingerprints(folder: Path) -> Published:
     path = folder / FINGERPRINTS
     try:
         document = files.read_json(path, most_bytes=MOST_BYTES)
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-            raise ValueError(f"is not of schema {SCHEMA}")
+        if not isinstance(document, dict) or document.get("schema") not in (SCHEMA, LABELS_SCHEMA):
+            raise ValueError(f"is not of schema {SCHEMA} or {LABELS_SCHEMA}")
         texts = {name: document[name] for name in ("name", "version", "classes", "selection", "content")}
         if not all(isinstance(text, str) for text in texts.values()):
             raise TypeError("a value is not a text")
@@ -136,7 +140,7 @@ def read_fingerprints(folder: Path) -> Published:
             raise TypeError("a split has other fields than clips, selection and content")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise PublishError(f"{path}: cannot be used ({error}); make the folder with ks-publish") from error
-    return Published(**texts, splits=splits)
+    return Published(**texts, splits=splits, several_labels=document["schema"] == LABELS_SCHEMA)
 
 
 def _says_a_split(value: object) -> bool:
@@ -150,7 +154,7 @@ def fingerprints_text(published: Published) -> bytes:
         "name": published.name,
         "version": published.version,
         "classes": published.classes,
-        "schema": SCHEMA,
+        "schema": LABELS_SCHEMA if published.several_labels else SCHEMA,
         "selection": published.selection,
         "content": published.content,
         "splits": published.splits,

@@ -23,7 +23,7 @@ from .card import full_name, media_text
 from .contents import CLASSES, CROISSANT, FINGERPRINTS
 from .facts import Facts, shard_facts
 from .markdown import plain
-from .tables import COLUMNS
+from .tables import LABELS, columns
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 NOT_INSTALLED = "mlcroissant is not installed: pip install 'kinetics-sounds[publish]'"
@@ -83,13 +83,21 @@ MEANINGS = {
     "audio_channel": "Audio channel stored in a shard: mix, left, right, or a channel's number.",
     "picture_hash": "Perceptual hash of the picture; empty if not computed.",
     "sound_hash": "Perceptual hash of the audio; empty if not computed.",
+    LABELS: "All labels of the clip, as a JSON array; the first is label.",
 }
 """Description of each column."""
+
+
+SEVERAL = (
+    "Labels are those of the lists that the clips are from, several per clip; the first in the class list is the class."
+)
+"""Annotation of a set whose clips have several labels."""
 
 
 def croissant(facts: Facts) -> bytes:
     """Contents of croissant.json."""
     published = facts.published
+    several = published.several_labels
     kind = "A reconstruction: the class list was never published. " if facts.is_reconstruction else ""
     origin, terms = facts.origin, {"usageInfo": facts.origin.terms} if facts.origin.terms else {}
     description = (
@@ -115,14 +123,14 @@ def croissant(facts: Facts) -> bytes:
         "rai:dataCollection": f"{origin.acquired}, by ks-build; every row has the status of its clip.",
         "rai:dataCollectionType": ["Web Scraping", "Secondary Data Analysis"],
         "rai:dataPreprocessingProtocol": f"Clips are trimmed to the annotated span by decoding, and audited.{packed}",
-        "rai:dataAnnotationProtocol": f"One label per clip. Annotators: {origin.annotators}",
+        "rai:dataAnnotationProtocol": SEVERAL if several else f"One label per clip. Annotators: {origin.annotators}",
         "rai:dataLimitations": "Missing clips are not missing at random: see the column status.",
         "rai:dataBiases": origin.biases,
         "rai:dataUseCases": "Audio-visual learning and action recognition; not the recognition of people.",
         "rai:personalSensitiveInformation": origin.sensitive,
         "rai:dataReleaseMaintenancePlan": origin.removal,
         "distribution": _distribution(facts),
-        "recordSet": _record_sets(facts.counts.splits),
+        "recordSet": _record_sets(facts.counts.splits, several_labels=several),
     }
     return (json.dumps(document, indent=1) + "\n").encode()
 
@@ -157,7 +165,7 @@ _FILE_SET = {
 """Without `containedIn`: with it mlcroissant validates the document but cannot load it."""
 
 
-def _record_sets(splits: list[str]) -> list[dict[str, Any]]:
+def _record_sets(splits: list[str], *, several_labels: bool) -> list[dict[str, Any]]:
     names = {
         "@type": "cr:RecordSet",
         "@id": "splits",
@@ -176,7 +184,7 @@ def _record_sets(splits: list[str]) -> list[dict[str, Any]]:
         "name": "clips",
         "description": "One record per annotated clip.",
         "key": {"@id": "clips/key"},
-        "field": [_field(name, kind) for name, kind in COLUMNS.items()],
+        "field": [_field(name, kind) for name, kind in columns(several_labels=several_labels).items()],
     }
     return [names, clips]
 
@@ -210,7 +218,8 @@ def check_shape(folder: Path) -> None:
         raise PublishError(f"{path}: is not ks-publish's Croissant: its context or type differs")
     if document.get("conformsTo") != CONFORMS_TO:
         raise PublishError(f"{path}: conforms to {document.get('conformsTo')!r}, not {CONFORMS_TO}")
-    if document.get("recordSet") != _record_sets(splits):
+    several = contents.read_fingerprints(folder).several_labels
+    if document.get("recordSet") != _record_sets(splits, several_labels=several):
         raise PublishError(f"{path}: its record sets do not match the splits {', '.join(splits)}")
     _check_distribution(path, document.get("distribution"), splits)
     known = {"@context", "@type", "recordSet", "distribution", "creator"}

@@ -47,14 +47,19 @@ def _motivation(facts: Facts) -> dict[str, str]:
 def _composition(facts: Facts) -> dict[str, str]:
     note = f" {escape(facts.classes.note)}" if facts.classes.note else ""
     splits = ", ".join(f"{split} {each['clips']}" for split, each in facts.published.splits.items())
+    several = facts.published.several_labels
+    labels = "several labels" if several else "one label"
+    target = (
+        "all labels are in `labels`, and the first is `label`" if several else "one per clip, though several may fit"
+    )
     return {
-        "What do the instances represent?": f"Annotated clips{facts.origin.of}, each with one label.",
+        "What do the instances represent?": f"Annotated clips{facts.origin.of}, each with {labels}.",
         "How many instances are there?": f"{facts.annotated} annotated clips, of which {facts.ok} were available ({splits}).",
         "Is it a sample of a larger set?": f"{facts.origin.whole.rstrip('.')}. The list has "
         f"{plural(len(facts.classes.labels), 'class', 'classes')}.{note} Missing clips are not missing "
         "at random: see the column `status`.",
         "What data does each instance consist of?": media_text(facts),
-        "Is there a label or target?": "Yes, `label`; one per clip, though several may fit.",
+        "Is there a label or target?": f"Yes, `label`; {target}.",
         "Is any information missing?": "Clips with another status than ok have no measurements.",
         "Are relationships between instances made explicit?": "Clips of one video share `youtube_id`. `ks-publish check` looks "
         "for the same video, the same bytes and similar clips in different splits.",

@@ -12,7 +12,7 @@ from kinetics_sounds.shards.index import Dataset
 
 from .contents import Published
 from .origin import Origin
-from .tables import Row, text_or_none
+from .tables import LABELS, Row, text_or_none
 from .versions import Changes
 
 
@@ -73,6 +73,8 @@ class Counts:
     """Ok rows that are silent, still, hashed."""
     bytes: int = 0
     """Total size of the ok clips in bytes."""
+    several_labels: bool = False
+    """Whether rows have the column of all labels."""
     clips: dict[str, list[tuple[str, str, str, str | None]]] = field(default_factory=dict)
     """By split: key, label, split and SHA-256 of the ok clips."""
 
@@ -82,6 +84,7 @@ class Counts:
             split, label = str(row["split"]), str(row["label"])
             self.annotated[split, label] += 1
             self.statuses[split, str(row["status"])] += 1
+            self.several_labels |= LABELS in row
             clips = self.clips.setdefault(split, [])
             if row["status"] == "ok":
                 self.ok[split, label] += 1
@@ -109,6 +112,7 @@ class Counts:
                 split: {"clips": len(self.clips[split]), **fingerprints.both(self.clips[split])}
                 for split in self.splits
             },
+            several_labels=self.several_labels,
         )
 
 

@@ -122,6 +122,7 @@ def _add_hashes(
 def _write_tables(new: Path, made: Manifest, hashes: Mapping[str, Hashes]) -> Counts:
     """Write CSV and Parquet of each split that has rows."""
     indices = {label: place for place, label in enumerate(made.classes.labels)}
+    several = made.several_labels
     counts = Counts()
     by_split: defaultdict[str, list[Outcome]] = defaultdict(list)
     for outcome in made.outcomes:
@@ -133,10 +134,11 @@ def _write_tables(new: Path, made: Manifest, hashes: Mapping[str, Hashes]) -> Co
                 each,
                 indices[each.clip.label],
                 hashes.get(each.media.sha256, ("", "")) if each.media else ("", ""),
+                several_labels=several,
             )
             for each in outcomes
         )
-        tables.write(contents.csv_path(new, split), counts.counted(rows))
+        tables.write(contents.csv_path(new, split), counts.counted(rows), several_labels=several)
     return counts
 
 

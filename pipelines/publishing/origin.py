@@ -137,6 +137,9 @@ def origin_of(clips: Iterable[Clip], labels: Iterable[str]) -> Origin:
 
     Told by the contents, since an annotation file of one's own looks like one of Kinetics.
     """
-    if not all(YOUTUBE_ID.fullmatch(clip.youtube_id) for clip in clips):
-        return OWN
-    return KINETICS if set(labels) <= set(classes.read("k400").labels) else YOUTUBE
+    used = set(labels)
+    for clip in clips:
+        if not YOUTUBE_ID.fullmatch(clip.youtube_id):
+            return OWN
+        used.update(clip.labels)
+    return KINETICS if used <= set(classes.read("k400").labels) else YOUTUBE

@@ -1,6 +1,6 @@
 """Model card of a published run: description, usage, training data, and scores compared with untrained encoders."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -112,14 +112,16 @@ def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for each in trained:
         beside = untrained.get(_asked(each), {})
         told = f"{escape(str(each.get('probe', '')))} on {each.get('samples', '?')} of {escape(str(each.get('on_split', '')))}"
-        lines += [f"### {told}", ""]
+        lines += [f"### {told}", "", *_protocol(each)]
         scores, others = each["scores"], beside.get("scores", {})
         names = [name for name in scores if not name.endswith(PARTS)]
         rows: list[list[object]] = [
             [escape(name), _score(scores, name), _score(others, name), _score(scores, f"{name}_chance")]
             for name in names
         ]
-        lines += [*table(["score", "this run", "untrained", "chance"], rows), ""]
+        lines += [*table(["score", "this run", "untrained", "chance"], rows), "", *_folds(each.get("folds", {}), names)]
+        if seen := each.get("seen_in_training"):
+            lines += [f"The run was trained on {escape(str(seen))} of these clips.", ""]
         if scores.get("selected_on_test"):
             lines += ["Selected on the evaluated split: the scores are optimistic.", ""]
         if not beside:
@@ -127,9 +129,38 @@ def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def _protocol(result: Mapping[str, Any]) -> list[str]:
+    """The evaluation and options of a paper's protocol, and those that were given beside it."""
+    if not result.get("uses"):
+        return []
+    told = [f"A paper's protocol: {escape(str(result['uses']))}"]
+    for name, what in (("options", "with"), ("given", "and, unlike the paper, with")):
+        if options := escape(", ".join(_options(result.get(name, {})))):
+            told.append(f"{what} {options}")
+    return [f"{' '.join(told)}.", ""]
+
+
+def _options(told: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Each option with its value; those of a group by its name and theirs."""
+    for name, value in told.items():
+        if isinstance(value, dict):
+            yield from _options(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name} {value}"
+
+
+def _folds(folds: Mapping[str, Mapping[str, float]], names: list[str]) -> list[str]:
+    """A table of the scores of each of several folds."""
+    if len(folds) < 2:
+        return []
+    rows: list[list[object]] = [[escape(name), *(_score(each, name) for each in folds.values())] for name in names]
+    return [*table(["score", *(escape(fold) for fold in folds)], rows), ""]
+
+
 def _asked(result: Mapping[str, Any]) -> tuple[str, ...]:
     """Properties that two results must share to be compared."""
-    return tuple(str(result.get(name)) for name in ("probe", "on_split", "fingerprint", "samples", "clips", "settings"))
+    names = ("probe", "on_split", "fingerprint", "samples", "clips", "settings", "options", "given")
+    return tuple(str(result.get(name)) for name in names)
 
 
 def _score(scores: Mapping[str, float], name: str) -> str:

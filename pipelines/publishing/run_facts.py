@@ -21,6 +21,8 @@ MOST_BYTES = 1 << 20
 MOST_HEADER_BYTES = 16 << 20
 """Maximum size of a safetensors header in bytes."""
 MOST_RESULTS = 200
+AGAIN = "make it again with ks-eval, or remove it"
+"""What to do about wrong results."""
 MOST_LETTERS = 500
 """Maximum length of a text."""
 TEXTS = ("recipe", "train_split", "fingerprint", "selection", "content", "data_recipe", "classes", "note")
@@ -59,7 +61,9 @@ RESULT = (
         "note",
         "scores",
     ),
-    *("tuned", "best_on", "epochs", "vote", "windows", "seconds"),
+    *("tuned", "best_on", "epochs", "batch", "clips_per_video", "vote", "modality", "layers", "best", "best_on_top1"),
+    *("clusters", "windows", "seconds", "view_seconds", "fit_clips", "layer", "seen_in_training"),
+    *("uses", "options", "given", "folds", "papers"),
 )
 """Fields of a results.json."""
 
@@ -247,7 +251,7 @@ def _results(run: Path, checkpoint: str, facts: Mapping[str, Any]) -> tuple[dict
     left_out = []
     paths = sorted(run.glob("eval/**/results.json"))
     for path in paths[:MOST_RESULTS]:
-        told = _read(path, "make it again with ks-eval, or remove it")
+        told = _read(path, AGAIN)
         place = files.as_text(path.relative_to(run))
         if not isinstance(told.get("scores"), dict):  # pictures of what a score comes from
             continue
@@ -257,7 +261,7 @@ def _results(run: Path, checkpoint: str, facts: Mapping[str, Any]) -> tuple[dict
         elif told.get("checkpoint") not in (checkpoint, "untrained"):
             left_out.append(f"{place}: belongs to {str(told.get('checkpoint'))[:40]}, but {checkpoint} is published")
         else:
-            found[_free(path.parent.relative_to(run / "eval"), found)] = _result(told)
+            found[_free(path.parent.relative_to(run / "eval"), found)] = _result(told, path)
     if more := paths[MOST_RESULTS:]:
         first = files.as_text(more[0].relative_to(run))
         left_out.append(f"{len(more)} results from {first} on: at most {MOST_RESULTS} are read; remove some")
@@ -272,13 +276,22 @@ def _free(path: Path, taken: Collection[str]) -> str:
     return next(each for each in names if each.lower() not in lower)
 
 
-def _result(told: Mapping[str, Any]) -> dict[str, Any]:
+def _result(told: Mapping[str, Any], place: Path) -> dict[str, Any]:
     kept: dict[str, Any] = _clean({name: told[name] for name in RESULT if name in told})
     if "note" in kept:
         kept["note"] = shipped_note(str(told["note"]))
     kept["on_split"] = Path(str(told.get("on_split", ""))).name  # of sounds it is their folder
-    kept["scores"] = {name: value for name, value in kept["scores"].items() if _is_number(value)}
+    kept["scores"] = _numbers(kept["scores"])
+    for name in ("options", "given", "folds"):
+        if not isinstance(kept.get(name, {}), dict):
+            raise RunError(f"{place}: its {name} is not a table; {AGAIN}")
+    if "folds" in kept:
+        kept["folds"] = {fold: _numbers(each) for fold, each in kept["folds"].items() if isinstance(each, dict)}
     return kept
+
+
+def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in scores.items() if _is_number(value)}
 
 
 def _clean(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON

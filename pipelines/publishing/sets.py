@@ -91,7 +91,8 @@ def _read_full(path: Path) -> ClipSet | None:
         if made.folds is not None:
             raise PublishError(f"{path}: is the manifest of a data set ({made.classes.name}); give one of a build")
         indices = {label: place for place, label in enumerate(made.classes.labels)}
-        rows = (tables.row_of(each, indices[each.clip.label]) for each in made.outcomes)
+        several = made.several_labels
+        rows = (tables.row_of(each, indices[each.clip.label], several_labels=several) for each in made.outcomes)
         return _made(path, "manifest", rows, made.classes.labels)
     return None
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from kinetics_sounds import files, fingerprints
-from kinetics_sounds.clip import SPLITS, Clip, Outcome, Status, parse_key
+from kinetics_sounds.clip import SPLITS, Clip, Outcome, Status, labels_text, parse_key, parse_labels
 from kinetics_sounds.errors import PublishError
 
 Value = str | int | float | bool | None
@@ -51,10 +51,11 @@ COLUMNS: Mapping[str, pa.DataType] = {
 }
 """All published columns in order: an allow-list. Other columns of a manifest are not published."""
 
+LABELS = "labels"
+"""Last column of a set whose clips have several labels: all of them, as a JSON array."""
 HASHES = ("picture_hash", "sound_hash")
 MEASURED = tuple(COLUMNS)[tuple(COLUMNS).index("bytes") : tuple(COLUMNS).index("picture_hash")]
 """Columns that only ok clips have."""
-SCHEMA = pa.schema([pa.field(name, kind) for name, kind in COLUMNS.items()])
 
 ROWS = 10_000
 """Rows per row group, and held in memory at a time."""
@@ -72,8 +73,15 @@ _HASH = re.compile(r"(?:[a-z][a-z0-9]{0,7}:)?[0-9a-f.]{1,2048}")
 _CHANNEL = re.compile(r"mix|left|right|[0-9]{1,2}")
 
 
-def row_of(outcome: Outcome, label_index: int, hashes: tuple[str, str] = ("", "")) -> Row:
-    """Published row of an outcome; `hashes`: of picture and audio."""
+def columns(*, several_labels: bool) -> Mapping[str, pa.DataType]:
+    """Columns of a set, in order."""
+    return {**COLUMNS, LABELS: _TEXT} if several_labels else COLUMNS
+
+
+def row_of(
+    outcome: Outcome, label_index: int, hashes: tuple[str, str] = ("", ""), *, several_labels: bool = False
+) -> Row:
+    """Published row of an outcome; `hashes`: of picture and audio; `several_labels`: whether the set has that column."""
     clip, media = outcome.clip, outcome.media
     measured = {name: getattr(media, name) for name in MEASURED} if media else dict.fromkeys(MEASURED)
     return {
@@ -87,27 +95,32 @@ def row_of(outcome: Outcome, label_index: int, hashes: tuple[str, str] = ("", ""
         "label_index": label_index,
         **{name: None if value == "" else value for name, value in measured.items()},
         **{name: value or None for name, value in zip(HASHES, hashes, strict=True)},
+        **({LABELS: unicodedata.normalize("NFC", labels_text(clip.labels))} if several_labels else {}),
     }
 
 
-def write(path: Path, rows: Iterable[Row]) -> int:
+def write(path: Path, rows: Iterable[Row], *, several_labels: bool = False) -> int:
     """Write the rows to a CSV and a Parquet file of the same name; returns their number."""
-    count = 0
+    count, schema = 0, _schema(several_labels=several_labels)
     source = iter(rows)
     options = {"compression": "zstd", "write_page_checksum": True}
     with (
         files.atomic_writer(path) as out,
         files.atomic_writer(path.with_suffix(".parquet")) as other,
         files.named(path.with_suffix(".parquet")),
-        parquet.ParquetWriter(other, SCHEMA, **options) as writer,
+        parquet.ParquetWriter(other, schema, **options) as writer,
     ):
-        out.write((",".join(COLUMNS) + "\n").encode())
+        out.write((",".join(schema.names) + "\n").encode())
         while batch := list(itertools.islice(source, ROWS)):
             count += len(batch)
             with files.named(path):
                 out.write(_lines(batch).encode())
-            writer.write_table(pa.Table.from_pylist([dict(row) for row in batch], schema=SCHEMA))
+            writer.write_table(pa.Table.from_pylist([dict(row) for row in batch], schema=schema))
     return count
+
+
+def _schema(*, several_labels: bool) -> pa.Schema:
+    return pa.schema([pa.field(name, kind) for name, kind in columns(several_labels=several_labels).items()])
 
 
 def _lines(rows: Sequence[Row]) -> str:
@@ -129,13 +142,15 @@ def read_csv(path: Path) -> Iterator[Row]:
     try:
         with path.open(encoding="utf-8", newline="") as text:
             rows = csv.reader(_bounded(text), strict=True)
-            if (header := next(rows, None)) != list(COLUMNS):
+            header = next(rows, [])
+            kinds = columns(several_labels=LABELS in header)
+            if header != list(kinds):
                 raise PublishError(f"{path}: has other columns than a published split: {_shown(header or '')}")
             for number, cells in enumerate(rows, start=1):
                 if number > MOST_ROWS:
                     raise PublishError(f"{path}: has more than {MOST_ROWS} rows")
                 try:
-                    yield checked(_from_cells(cells))
+                    yield checked(_from_cells(cells, kinds))
                 except (ValueError, OverflowError) as error:
                     raise PublishError(f"{path}:{rows.line_num}: {error}") from error
     except UnicodeDecodeError as error:
@@ -152,10 +167,10 @@ def _bounded(text: Iterable[str]) -> Iterator[str]:
         yield line
 
 
-def _from_cells(cells: Sequence[str]) -> Row:
-    if len(cells) != len(COLUMNS):
-        raise ValueError(f"the row has {len(cells)} cells, not {len(COLUMNS)}")
-    return {name: _value(name, kind, cell) for (name, kind), cell in zip(COLUMNS.items(), cells, strict=True)}
+def _from_cells(cells: Sequence[str], kinds: Mapping[str, pa.DataType]) -> Row:
+    if len(cells) != len(kinds):
+        raise ValueError(f"the row has {len(cells)} cells, not {len(kinds)}")
+    return {name: _value(name, kind, cell) for (name, kind), cell in zip(kinds.items(), cells, strict=True)}
 
 
 def _value(name: str, kind: pa.DataType, cell: str) -> Value:
@@ -177,7 +192,8 @@ def read_parquet(path: Path) -> Iterator[Row]:
     _check_file(path)
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            if file.schema_arrow.remove_metadata() != SCHEMA:
+            found = file.schema_arrow.remove_metadata()
+            if found != _schema(several_labels=LABELS in found.names):
                 raise PublishError(f"{path}: has other columns or types than a published split")
             facts = file.metadata
             size = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
@@ -209,7 +225,9 @@ def checked(row: Row) -> Row:
         raise ValueError(f"{key}: split {_shown(row['split'])} is none of {', '.join(SPLITS)}")
     if not isinstance(label, str) or (why := label_fault(label)):
         raise ValueError(f"{key}: label {_shown(label)} {why if isinstance(label, str) else 'is missing'}")
-    Clip(str(row["youtube_id"]), int(row["time_start"] or 0), int(row["time_end"] or 0), label, str(row["split"]))
+    others = parse_labels(str(row[LABELS]), label)[1:] if LABELS in row else ()
+    span = str(row["youtube_id"]), int(row["time_start"] or 0), int(row["time_end"] or 0)
+    Clip(*span, label, str(row["split"]), other_labels=others)
     if not isinstance(row["label_index"], int) or row["label_index"] < 0:
         raise ValueError(f"{key}: label_index {_shown(row['label_index'])} is not a label index")
     if not isinstance(status, str):

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kinetics_sounds.clip import labels_text
 from kinetics_sounds.errors import SettingsError
 
 from .contents import VERSION
-from .tables import Row
+from .tables import LABELS, Row
 
 FIRST = "1.0.0"
 
@@ -19,7 +20,7 @@ FIRST = "1.0.0"
 class Record(NamedTuple):
     """The fields of a row that determine the version."""
 
-    label: str
+    labels: str
     split: str
     status: str
     sha256: str
@@ -49,9 +50,14 @@ class Changes:
 def records(rows: Iterable[Row]) -> dict[str, Record]:
     """Fields that determine the version, by key."""
     return {
-        str(row["key"]): Record(str(row["label"]), str(row["split"]), str(row["status"]), str(row["sha256"] or ""))
+        str(row["key"]): Record(_labels(row), str(row["split"]), str(row["status"]), str(row["sha256"] or ""))
         for row in rows
     }
+
+
+def _labels(row: Row) -> str:
+    """All labels of a row, equal for one label with and without the column of all."""
+    return str(row.get(LABELS) or labels_text([str(row["label"])]))
 
 
 def changes(before: Mapping[str, Record], after: Mapping[str, Record]) -> Changes:
@@ -67,7 +73,7 @@ def changes(before: Mapping[str, Record], after: Mapping[str, Record]) -> Change
             counts["other_status"][now.split] += 1
         elif now.status == "ok" and was.sha256 != now.sha256:
             counts["other_content"][now.split] += 1
-        if was is not None and (was.label, was.split) != (now.label, now.split):
+        if was is not None and (was.labels, was.split) != (now.labels, now.split):
             counts["moved"][now.split] += 1
     for key in before.keys() - after.keys():
         counts["removed"][before[key].split] += 1

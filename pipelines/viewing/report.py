@@ -89,6 +89,7 @@ def _columns(rows: Sequence[tuple[Set, Row]], embedded: set[int], out: Path) -> 
         columns.text("key", "key", [row.key for row in every]),
         columns.words("status", "outcome", [row.status for row in every], order=[OK]),
         columns.words("label", "class", [row.label for row in every], order=sorted({row.label for row in every})),
+        *([columns.text("labels", "all labels", labels)] if any(labels := [row.labels for row in every]) else []),
         columns.words("split", "split", [row.split for row in every], order=SPLITS),
         columns.words("source", "source", [row.source for row in every]),
         columns.words("set", "set", [its.name for its, _ in rows]),

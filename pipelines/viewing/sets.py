@@ -9,15 +9,15 @@ from typing import Any
 from kinetics_sounds import files, manifest, remote, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.classes import NOTES
-from kinetics_sounds.clip import Media, Outcome, Status, parse_key
+from kinetics_sounds.clip import Media, Outcome, Status, parse_key, parse_labels
 from kinetics_sounds.errors import BadSampleError, SettingsError
 from kinetics_sounds.shards import layout, reader
 from kinetics_sounds.shards.index import Dataset, SkippedClip
 
 from ..publishing import check, contents
 from ..publishing.list_rows import rows_of_list
+from ..publishing.tables import LABELS, row_of
 from ..publishing.tables import Row as Published
-from ..publishing.tables import row_of
 
 FLAGS = ("silent", "still", "dubbed", "rotated", "decode errors", "duplicate", "leak")
 """Possible flags of a clip; the last two are findings of `ks-publish check`."""
@@ -35,6 +35,8 @@ class Row:
     label: str
     split: str
     status: str
+    labels: str = ""
+    """All labels, if it has several."""
     source: str = ""
     detail: str = ""
     file: str = ""
@@ -134,10 +136,16 @@ def _of_outcome(outcome: Outcome) -> Row:
         label=clip.label,
         split=clip.split,
         status=outcome.status.value,
+        labels=_told(clip.labels),
         source=outcome.source,
         detail=outcome.detail,
         **measured,
     )
+
+
+def _told(labels: Sequence[str]) -> str:
+    """Several labels in one line; empty for one."""
+    return "; ".join(labels) if len(labels) > 1 else ""
 
 
 def _flags(media: Media) -> frozenset[str]:
@@ -177,6 +185,7 @@ def _of_row(row: Published, *, with_media: bool = False) -> Row:
         label=str(cell["label"] or ""),
         split=split,
         status=status,
+        labels=_told(parse_labels(str(row[LABELS]), str(row["label"])) if LABELS in row else ()),
         file=f"{contents.MEDIA}/{split}/{cell['key']}.mp4" if with_media and status == OK else "",
         channel=cell.get("audio_channel") or "mix",
         short_side=min(sides, default=None),
@@ -233,7 +242,8 @@ def _facts(split: stream.Split, number: int) -> dict[str, Any]:
     except BadSampleError as error:
         return {"status": "bad_sample", "detail": str(error), "sample": number}
     seconds = meta.num_frames / meta.fps if meta.fps else None
-    return {"status": OK, "sample": number, "fps": meta.fps, "duration_seconds": seconds}
+    facts = {"sample": number, "fps": meta.fps, "duration_seconds": seconds}
+    return {"status": OK, "labels": _told(meta.labels), **facts}
 
 
 def _content(parts: Sequence[str], sizes: Sequence[int], crcs: Sequence[int]) -> str:

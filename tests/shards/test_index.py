@@ -101,14 +101,14 @@ def test_what_is_no_json_is_named(record: Index | Dataset, tmp_path: Path, conte
 
 @BOTH
 @pytest.mark.parametrize(
-    "content", ["[]", "null", "3", '"text"', "{}", '{"schema": 4}', '{"schema": true}', '{"schema": null}']
+    "content", ["[]", "null", "3", '"text"', "{}", '{"schema": 5}', '{"schema": true}', '{"schema": null}']
 )
 def test_another_schema_is_refused(record: Index | Dataset, tmp_path: Path, content: str) -> None:
     path = tmp_path / layout.DATASET
     path.write_text(content)
 
     with pytest.raises(
-        ShardError, match=rf"{path}: has schema .*, but this version reads (1|1, 2, 3); make the set again"
+        ShardError, match=rf"{path}: has schema .*, but this version reads (1|1, 2, 3, 4); make the set again"
     ):
         reader(record)(path)
 
@@ -183,7 +183,7 @@ def refused(record: Index | Dataset, changed: dict[str, Any], folder: Path) -> N
 
 @BOTH
 def test_every_field_is_needed(record: Index | Dataset, tmp_path: Path) -> None:
-    for name in document(record).keys() - {"schema", "left", "folds"}:
+    for name in document(record).keys() - {"schema", "left", "folds", "label_sets"}:
         changed = document(record)
         del changed[name]
         refused(record, changed, tmp_path)
@@ -259,7 +259,7 @@ def test_a_split_of_schema_2_has_its_fingerprints(tmp_path: Path, name: str) -> 
 
 def test_the_schema_of_an_index_is_what_it_was() -> None:
     """Sets of before have the same indexes and recipes; `dataset.json` alone is another."""
-    assert (layout.SCHEMA, layout.DATASET_SCHEMA, index.READABLE) == (1, 2, (1, 2, 3))
+    assert (layout.SCHEMA, layout.DATASET_SCHEMA, index.READABLE) == (1, 2, (1, 2, 3, 4))
 
 
 def test_one_is_not_read_as_the_other(tmp_path: Path) -> None:

@@ -140,18 +140,62 @@ def test_a_run_that_was_trained_on_evaluated_clips_is_told(
     """A run of fold 1 has seen all that fold 2 tests on, and a part of `all`."""
     dataset, facts = reader.read_dataset(folded), json.loads((finished / "run.json").read_text())
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    (run / "run.json").write_text(json.dumps(facts | {"fingerprint": dataset.folds["fold1_train"].fingerprint}))
+    own = {"train_split": "fold1_train", "fingerprint": dataset.folds["fold1_train"].fingerprint}
+    (run / "run.json").write_text(json.dumps(facts | own))
     taught, every = dataset.folds["fold1_train"].samples, dataset.splits[ALL].samples
-    told = "note: the encoders were trained on "
-    for judged, place, split, said in (
-        (run, folded, "fold2_test", f"{told}{taught} of these {taught} clips (fold1_train)\n"),
-        (run, folded, "all", f"{told}{taught} of these {every} clips (fold1_train)\n"),
-        (run, folded, "fold1_test", ""),
-        (finished, shards, "train", f"{told}these clips\n"),
-        (finished, shards, "test", ""),
+    told = "note: the run was trained on "
+    for judged, place, split, seen, said in (
+        (run, folded, "fold2_test", taught, f"{told}these clips (fold1_train)\n"),
+        (run, folded, "all", taught, f"{told}{taught} of these {every} clips (fold1_train)\n"),
+        (run, folded, "fold1_test", 0, ""),
+        (finished, shards, "train", taught, f"{told}these clips (train)\n"),
+        (finished, shards, "test", 0, ""),
     ):
         argv = [f"--run={judged}", f"--shards={place}", f"--on_split={split}", f"--out={tmp_path / 'out'}"]
         assert evaluate.main(["crossmodal", "--clips=1", "--workers=0", *argv]) == 0
         found = capsys.readouterr().out
         assert found.endswith(said)
         assert ("note:" in found) == bool(said)
+        assert json.loads((tmp_path / "out/results.json").read_text())["seen_in_training"] == seen
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("cam", ("--samples=1",)),
+        (
+            "layerwise",
+            ("--fit_split=test", "--epochs=1", "--batch=4", "--layers=conv2", "--clips=1", "--workers=0"),
+        ),
+    ],
+)
+def test_evaluations_with_options_of_their_own_tell_of_clips_of_the_training(
+    command: str,
+    options: tuple[str, ...],
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = [command, f"--run={finished}", "--on_split=train", f"--out={tmp_path}", "--device=cpu"]
+
+    assert evaluate.main([*argv, *options]) == 0
+
+    assert "note: the run was trained on these clips (train)\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "results.json").read_text())["seen_in_training"] == 12
+
+
+@pytest.mark.parametrize("val", ["fold2_test", "all"])
+def test_validation_on_clips_of_the_training_in_another_fold_is_refused(
+    val: str,
+    folded: Path,
+    small: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Fold 2 tests on what fold 1 trains on."""
+    options = ("--batch=6", "--steps=1", f"--shards={folded}", "--train_split=fold1_train", f"--val_split={val}")
+
+    assert pretrain.main(small(tmp_path / "out", *options)) == 2
+
+    assert f"fold1_train and {val}: share 12 clips, so that scores would be too high" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

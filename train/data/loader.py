@@ -40,7 +40,7 @@ class _Sent:
     shared: dict[str, Shared]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        nothing: dict[str, Any] = {name: np.zeros(0) for name in ARRAYS}
+        nothing: dict[str, Any] = {name: np.zeros(0) for name in ARRAYS} | {"label_sets": None}
         bare = dataclasses.replace(self.samples, split=dataclasses.replace(self.samples.split, **nothing))
         return _unpickle_samples, (bare, self.shared)
 

@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
+from kinetics_sounds.command import interrupts_blocked
 from kinetics_sounds.errors import BUG_BELOW, FaultError, KineticsSoundsError, RunError
 from kinetics_sounds.plugins import ignore_working_folder
 
@@ -116,13 +117,8 @@ def start_method(*preload: str) -> Context:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     resource_tracker.ensure_running()  # which unblocks SIGINT
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, [signal.SIGINT]
-    )  # inherited: Ctrl-C must not end it as it imports
-    try:
+    with interrupts_blocked():
         forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 

@@ -1,24 +1,21 @@
 """Data that a run is evaluated on."""
 
 import dataclasses
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from kinetics_sounds import plugins
 from kinetics_sounds.address import Address
-from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.errors import RunError
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
 
 from ..config import run_folder
 from ..config.settings import PLUGINS
-from ..data.dataset import Cached, open_split
+from ..data.dataset import Cached, open_split, shared_samples
 from .encoders import Encoders
 
 
@@ -94,29 +91,13 @@ def check_mel(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: 
         )
 
 
-def check_apart(settings: Cached, shards: Address, dataset: Dataset, names: Sequence[str | None]) -> None:
-    """Raise SettingsError if two of these splits (None: not used) share clips, as splits of different folds do.
-
-    Other splits never share any.
-    """
-    fold_of = {name: name.partition("_")[0] for name in names if name is not None}
-    for one, other in itertools.combinations(fold_of, 2):
-        if fold_of[one] != fold_of[other] and not dataset.folds.keys().isdisjoint((one, other)):
-            key_M, key_N = (open_split(settings, shards, name).key_N for name in (one, other))
-            if shared := len(np.intersect1d(key_M, key_N)):
-                raise SettingsError(
-                    f"{one} and {other}: share {shared} clips, so that scores would be too high; choose splits of one fold"
-                )
-
-
-def note_trained_on(settings: Cached, shards: Address, dataset: Dataset, facts: Mapping[str, Any], on: str) -> str:
-    """A line for users if the run was trained on clips of the split `on`: all, or some where it was on another fold's split.
-
-    Empty if it was not, or on clips that are no split of this set.
-    """
+def seen_in_training(
+    settings: Cached, shards: Address, dataset: Dataset, facts: Mapping[str, Any], on: str
+) -> int | None:
+    """How many samples of the split `on` the run was trained on; None if it was trained on no split of this set."""
     own = next((name for name, each in dataset.every_split.items() if each.fingerprint == facts["fingerprint"]), None)
-    if own is None or dataset.folds.keys().isdisjoint((own, on)):
-        return "note: the encoders were trained on these clips" if own == on else ""
-    key_M, key_N = (open_split(settings, shards, name).key_N for name in (own, on))
-    shared = len(np.intersect1d(key_M, key_N))
-    return f"note: the encoders were trained on {shared} of these {len(key_N)} clips ({own})" if shared else ""
+    if own is None:
+        return None
+    if own == on:
+        return dataset.every_split[on].samples
+    return shared_samples(settings, shards, dataset, own, on)

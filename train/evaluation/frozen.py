@@ -18,14 +18,14 @@ from kinetics_sounds.shards.index import Dataset
 
 from ..config import run_folder
 from ..config.settings import at_least
-from ..data.dataset import default_cache, open_split
+from ..data.dataset import check_apart, default_cache, open_split
 from ..data.loader import Loading
 from ..distributed import consistency, devices, process_group
 from ..distributed.process_group import World
 from ..probes import Features
 from . import results
 from .encoders import Encoders, load_selected
-from .eval_data import check_apart, check_mel, note_trained_on, suited
+from .eval_data import check_mel, suited
 from .features import Kind, extract
 
 
@@ -124,9 +124,9 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
         features = _features(probes, encoders, settings, shards, world)
         if not world.is_main:
             return DONE
+        of_split = results.of_split(settings, shards, dataset, on, facts)
         printed: list[tuple[dict[str, Any], Path]] = []
         for each in probes:
-            of_split = results.of_split(dataset, on)
             head = results.head(each.name, settings.run, facts, encoders.checkpoint, **of_split)
             found = {**head, **_body(each, features, settings, dataset)}
             out = results.folder(settings, each.name)
@@ -141,8 +141,6 @@ def run(modules: Mapping[str, ModuleType], parsed: Parsed[EvalSettings]) -> int:
                 print(json.dumps(found))
         if not settings.json:
             print(results.format_table(printed))
-    if not settings.json and (note := note_trained_on(settings, shards, dataset, facts, on)):
-        print(note)
     return DONE
 
 

@@ -130,6 +130,7 @@ def _document(
     if len(found) == 1 and len(inner) > 1:
         scores |= dict(zip(("top1_low", "top1_high"), interval(inner), strict=True))
     folds = max(len(found), len(inner))
+    seen = [each["seen_in_training"] for each in found.values()]
     return {
         **kept,
         "probe": protocol.name,
@@ -145,6 +146,7 @@ def _document(
             if first.get(name)
         },
         "fingerprint": told[0] if len(told) == 1 else hashlib.sha256("\n".join(told).encode()).hexdigest(),
+        "seen_in_training": None if None in seen else sum(seen),
         "samples": sum(each["samples"] for each in found.values()),
         "folds": {name: each["scores"] for name, each in found.items()},
         "papers": [dataclasses.asdict(row) for row in protocol.papers],

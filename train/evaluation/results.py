@@ -10,10 +10,19 @@ from typing import Any, Protocol
 import torch
 
 from kinetics_sounds import __version__, files
+from kinetics_sounds.address import Address
 from kinetics_sounds.shards.index import Dataset
+
+from ..data.dataset import Cached
+from .eval_data import seen_in_training
 
 COLUMNS = ("probe", "run", "checkpoint", "on_split", "fingerprint")
 """Columns of the CSV besides metric and value."""
+INTERVALS = (
+    "_low and _high: 95%, percentile bootstrap over the judged items, 1,000 resamples, seed 0; Wilson's score interval where "
+    "all items are right or all wrong"
+)
+"""What `_low` and `_high` of a metric are."""
 
 
 class Placed(Protocol):
@@ -45,37 +54,50 @@ def head(
     fingerprint: str,
     selection: str = "",
     content: str = "",
+    seen: int | None = None,
 ) -> dict[str, Any]:
     """Common header of all results: probe or protocol, run, and evaluated data.
 
-    `facts` are those of the run; without a checkpoint it is untrained. The fingerprints are those of `on_split`, see
-    `of_split`.
+    `facts` are those of the run; without a checkpoint it is untrained. The fingerprints are those of `on_split`, and `seen` is
+    how many of its samples the run was trained on, None if that is unknown; see `of_split`.
     """
     return {
         "probe": probe,
         "run": files.as_text(run),
         "recipe": facts["recipe"],
         "checkpoint": "untrained" if checkpoint is None else checkpoint.name,
-        "intervals": "_low and _high: 95%, percentile bootstrap over the judged items, 1,000 resamples, seed 0",
+        "intervals": INTERVALS,
         "on_split": on_split,
         "fingerprint": fingerprint,
         "selection": selection,
         "content": content,
         "trained_on": {"split": facts["train_split"]}
         | {name: facts[name] for name in ("fingerprint", "selection", "content")},
+        "seen_in_training": 0 if checkpoint is None else seen,
         "versions": {"kinetics-sounds": __version__, "torch": torch.__version__},
     }
 
 
-def of_split(dataset: Dataset, name: str) -> dict[str, str]:
-    """Arguments of `head` that identify the data of a split; selection and content may be empty."""
-    facts = dataset.every_split[name]
+def of_split(
+    settings: Cached, shards: Address, dataset: Dataset, name: str, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments of `head` about the evaluated split; selection and content may be empty. `facts` are those of the run."""
+    split = dataset.every_split[name]
     return {
         "on_split": name,
-        "fingerprint": facts.fingerprint,
-        "selection": facts.selection,
-        "content": facts.content,
+        "fingerprint": split.fingerprint,
+        "selection": split.selection,
+        "content": split.content,
+        "seen": seen_in_training(settings, shards, dataset, facts, name),
     }
+
+
+def note_seen(results: Mapping[str, Any], samples: int) -> list[str]:
+    """A line for users if the run was trained on some of the evaluated samples, else none."""
+    if not (seen := results["seen_in_training"]):
+        return []
+    how_many = "these" if seen == samples else f"{seen} of these {samples}"
+    return [f"note: the run was trained on {how_many} clips ({results['trained_on']['split']})"]
 
 
 def folder(settings: Placed, name: str) -> Path:
@@ -140,14 +162,15 @@ def format_scores(results: dict[str, Any], out: Path, *, what: str = "clips") ->
 
 
 def format_table(found: Sequence[tuple[dict[str, Any], Path]], *, what: str = "clips") -> str:
-    """Format the results of probes on the same data as one table, then the folder of each."""
+    """Format the results of probes on the same data as one table, then the folder of each, and `note_seen`."""
     first = found[0][0]
     probes = ", ".join(results["probe"] for results, _ in found)
     lines = [f"{probes} of {first['checkpoint']} on {first['samples']} {what} of {first['on_split']}:"]
     for results, _ in found:
         before = f"{results['probe']} " if len(found) > 1 else ""
         lines += [f"  {before + metric:28} {rest}" for metric, rest in _rows(results["scores"])]
-    return "\n".join([*lines, *(f"results: {out / 'results.json'}" for _, out in found)])
+    places = (f"results: {out / 'results.json'}" for _, out in found)
+    return "\n".join([*lines, *places, *note_seen(first, first["samples"])])
 
 
 def _rows(scores: Mapping[str, float]) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,8 @@ from torch import Tensor
 
 ROWS = 128
 """Queries compared at a time, to bound the memory of similarity matrices."""
+Z95 = 1.959964
+"""Quantile of the normal distribution for two-sided 95 %."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,8 +142,13 @@ def percent(value_N: Tensor) -> float:
 def bootstrap_ci(value_N: Tensor, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap (percentile) confidence interval of the mean, in percent: (low, high).
 
-    `value_N` holds one boolean, or value in [0, 1], per clip: (N,). The result does not depend on the order of clips.
+    `value_N` holds one boolean, or value in [0, 1], per clip: (N,). The result does not depend on the order of clips. If all are
+    0, or all are 1, every resample is the same and its interval would be a point; then Wilson's score interval (Wilson 1927) is
+    given, such as 56.6 to 100 for five hits of five.
     """
+    if len(value_N) and bool((value_N == value_N[0]).all()) and value_N[0] in (0, 1):
+        share = 100 * len(value_N) / (len(value_N) + Z95**2)
+        return (share, 100.0) if value_N[0] else (0.0, 100.0 - share)
     value_U, count_U = np.unique(value_N.double().numpy(force=True), return_counts=True)
     clips, rng = count_U.sum(), np.random.default_rng(seed)
     # Draw counts of distinct values (multinomial), because there are often few, instead of single clips.

@@ -110,7 +110,7 @@ class Filters {
     else for (let row = 0; row < fails.length; row++) fails[row] = passes[codes[row]] ? fails[row] & ~bit : fails[row] | bit;
   }
 
-  /** Only rows whose key, class or message has this text, in letters of either size. */
+  /** Only rows whose key, class, labels or message has this text, in letters of either size. */
   find(text) {
     const { fails, search, table } = this;
     search.text = text.trim().toLowerCase();
@@ -119,7 +119,7 @@ class Filters {
       return;
     }
     const found = new Uint8Array(fails.length);
-    for (const name of ["key", "detail"]) findLines(table.columns.get(name).lower, search.text, found);
+    for (const name of ["key", "labels", "detail"].filter((each) => table.columns.has(each))) findLines(table.columns.get(name).lower, search.text, found);
     const label = table.columns.get("label");
     const named = label.values.map((value) => value.toLowerCase().includes(search.text));
     for (let row = 0; row < fails.length; row++) {

@@ -197,3 +197,23 @@ def test_the_guard_notices_the_end_where_the_system_knows_no_limit(tmp_path: Pat
         lambda: not any(each.info["cmdline"] == ["sleep", "623.8"] for each in psutil.process_iter(["cmdline"])),
         seconds=5,
     )
+
+
+@pytest.mark.slow
+def test_a_terminals_interrupt_leaves_workers_that_are_still_starting() -> None:
+    code = """
+import operator, os, signal, time
+from kinetics_sounds.pipelines.process_pool import SupervisedPool
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, lambda *_: None)
+    pool = SupervisedPool(operator.neg, workers=2)
+    pool.submit(3, timeout_seconds=60)
+    os.killpg(0, signal.SIGINT)
+    while pool.busy:
+        print(*pool.finished(1), end="")
+    pool.close()
+"""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, start_new_session=True, timeout=60)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(3, -3)", "")

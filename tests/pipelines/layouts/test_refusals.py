@@ -225,6 +225,6 @@ def test_help_that_nobody_reads_or_that_has_no_room_is_no_traceback() -> None:
     ]
     found = [(each.communicate()[1], each.returncode) for each in started]
 
-    assert found[0] in (("", 0), ("ks-export: stopped: the reader of its output has gone\n", 3))  # by Python's buffer
+    assert found[0] == ("", 0)
     assert found[1][1] == 3
     assert found[1][0].startswith("ks-export: stopped: No space left on device: standard output")

@@ -159,6 +159,52 @@ def test_the_card_says_what_it_learnt_from_and_reaches_beside_untrained(trained:
     assert 'train.load("hf://USER/NAME")' in card
 
 
+def protocol(**more: Any) -> dict[str, Any]:
+    """Results of a paper's protocol, as ks-eval --protocol writes them."""
+    return result(
+        probe="svm_ucf101_crisscross",
+        uses="svm",
+        options={"clips": 10, "svm": {"select": "test"}},
+        given={"svm.cs": [1.0]},
+        on_split="fold1_test, fold2_test",
+        folds={"fold1": {"top1": 70.0, "top1_low": 69.0}, "fold2": {"top1": 72.5, "top1_low": 71.0}},
+        papers=[{"table": "CrissCross 4", "method": "CrissCross", "scores": {"video_top1": 83.9}}],
+        seen_in_training=120,
+        **more,
+    )
+
+
+def test_of_a_papers_protocol_its_options_and_folds_are_published_and_on_the_card(
+    trained: Path, tmp_path: Path
+) -> None:
+    write(trained, "svm_ucf101_crisscross", protocol())
+    write(trained, "svm_ucf101_crisscross_untrained", protocol(checkpoint="untrained", scores={"top1": 8.25}))
+    out = tmp_path / "out"
+
+    assert publish(trained, f"--out={out}") == 0
+
+    told, wrote = read(out, "results/svm_ucf101_crisscross.json"), protocol()
+    for name in ("uses", "options", "given", "folds", "papers", "seen_in_training"):
+        assert told[name] == wrote[name]
+    card = (out / "README.md").read_text()
+    said = "A paper's protocol: svm with clips 10, svm.select test and, unlike the paper, with svm.cs [1.0]."
+    assert said in card.replace("\\", "")
+    assert "| score | fold1 | fold2 |" in card
+    assert "| top1 | 70.00 | 72.50 |" in card
+    assert "The run was trained on 120 of these clips." in card
+    assert "| top1 | 61.25 (60.00 to 62.50) | 8.25 | 3.12 |" in card
+
+
+def test_encoders_that_were_evaluated_with_other_options_do_not_stand_beside_a_protocols_scores(
+    trained: Path, tmp_path: Path
+) -> None:
+    write(trained, "svm_ucf101_crisscross", protocol())
+    write(trained, "svm_ucf101_crisscross_untrained", protocol(checkpoint="untrained") | {"given": {}})
+
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+    assert "Untrained encoders were not evaluated" in (tmp_path / "out/README.md").read_text()
+
+
 def test_of_two_architectures_both_are_named_with_their_options(trained: Path, tmp_path: Path) -> None:
     both = {"audio_backbone": "conv2d", "conv2d": {"width": 8}, "resnet18": {"width": 4}}
     (trained / "config.yaml").write_text(yaml.safe_dump(CONFIG | both))
@@ -243,6 +289,7 @@ def test_no_text_of_a_run_is_more_than_text_in_the_card(trained: Path, tmp_path:
             r"has metadata that ks-train does not write",
         ),
         ("eval/knn/results.json", b"[", r"results.json: cannot be read"),
+        ("eval/knn/results.json", json.dumps(result(folds=[1])).encode(), r"results.json: its folds is not a table"),
     ],
 )
 def test_what_no_run_of_ours_says_is_refused_and_nothing_is_written(

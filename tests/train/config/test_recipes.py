@@ -194,8 +194,12 @@ def test_the_hours_that_heads_speak_of_are_the_operations_that_the_trainer_count
             continue
         samples = clips // settings.batch * settings.batch * settings.epochs * settings.clips_per_video
         operations = samples * operations_of_a_sample(name)
-        found = re.match(r"(about|less than) (\d+) hours? at 50 TFLOP/s \(([\d.]+)e18 operations\)", head(name)["time"])
-        right = f"{name}: time: about {operations / 50e12 / 3600:.1f} hours at 50 TFLOP/s ({operations / 1e18:.2f}e18 operations)"
+        found = re.match(
+            r"(about|less than) (\d+) GPU-hours? \(([\d.]+)e18 operations at 50 TFLOP/s\)", head(name)["time"]
+        )
+        right = (
+            f"{name}: time: about {operations / 50e12 / 3600:.1f} GPU-hours ({operations / 1e18:.2f}e18 at 50 TFLOP/s)"
+        )
         assert found, right
         over = float(found[2]) - operations / 50e12 / 3600
         assert 0 < over < 1 if found[1] == "less than" else abs(over) < 0.6, right

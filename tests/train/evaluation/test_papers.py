@@ -81,7 +81,8 @@ SCORES = {
     "cluster_ucf101_iicl": "73.5 76.7",
     "cluster_hmdb51_iicl": "49.5 56.1",
     "crossmodal_iicl": "74.5 75.9 72.8 74.2",
-    "svm_ucf101_crisscross": "74.8 75.8 79.9 78.1 83.9 87.7",
+    "svm_ucf101_crisscross": "69.1 69.7 70.1 69.1 73.8 69.1 72.4 71.3 70.8 74.8 73.8 74.8 75.8 79.9 59.0 73.6 72.4 74.8 "
+    "78.1 83.9 87.7 62.3 68.1 68.3 68.7 69.1 73.9 73.5 74.8",
     "svm_hmdb51_crisscross": "45.7 50.0 56.2",
     "svm_kinetics_sounds_crisscross": "43.2 53.3 65.0 47.1 55.7 66.7",
     "svm_kinetics_crisscross": "39.0 44.5 50.1",
@@ -92,7 +93,8 @@ SCORES = {
     "esc50_avid_small_conv5": "75.05 71.61 68.41",
     "dcase_avid": "88 93 91 93 93 93 96 96",
     "esc50_crisscross": "82.8 76.7 78.0 79.1 86.8 80.6 84.8 89.1 85.6 90.4 90.5",
-    "esc50_crisscross_2s": "79.0 78.0 79.0 78.5 82.0",
+    "esc50_crisscross_2s": "62.0 71.8 75.8 74.8 78.0 74.8 75.3 78.5 75.3 79.0 78.0 79.0 78.5 82.0 62.3 75.3 75.0 79.0 "
+    "44.8 49.5 49.5 62.0 79.0 79.0 79.0",
     "dcase_crisscross": "93.0 91 91 93 96 93 95 96 97",
     "dcase_iicl": "78 88 94 95 96.8",
     "ucf101_avid_8": "74.2 82.3 83.7 84.9 88.3 88.6",
@@ -171,7 +173,7 @@ def test_each_fold_is_fitted_on_its_training_list_and_judged_on_its_test_list(
     assert told["on_split"] == "fold1_test, fold2_test, fold3_test"
     assert told["fit_split"] == "fold1_train, fold2_train, fold3_train"
     assert "fit_fingerprint" not in told
-    assert [row["scores"]["video_top1"] for row in told["papers"]][-1] == 87.7
+    assert [row["scores"]["video_top1"] for row in told["papers"]][-1] == 74.8
     own = json.loads((tmp_path / "out" / "fold2" / "results.json").read_text())
     assert (own["fit_split"], own["on_split"]) == ("fold2_train", "fold2_test")
 

@@ -11,7 +11,7 @@ from kinetics_sounds.train.evaluation import results
 
 def found(scores: dict[str, float]) -> dict[str, Any]:
     facts = {"probe": "svm", "checkpoint": "last", "samples": 6, "on_split": "test", "fingerprint": "f"}
-    return facts | {"scores": scores}
+    return facts | {"trained_on": {"split": "train"}, "seen_in_training": 0, "scores": scores}
 
 
 def test_an_interval_stands_beside_its_score_and_not_on_lines_of_its_own() -> None:
@@ -26,6 +26,21 @@ def test_an_interval_stands_beside_its_score_and_not_on_lines_of_its_own() -> No
         "  c                              5e-05",
         "results: out/results.json",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (6, "note: the run was trained on these clips (train)"),
+        (2, "note: the run was trained on 2 of these 6 clips (train)"),
+        (0, "results: out/results.json"),
+        (None, "results: out/results.json"),
+    ],
+)
+def test_scores_on_clips_of_the_training_say_so_last(seen: int | None, said: str) -> None:
+    text = results.format_scores(found({"top1": 50.0}) | {"seen_in_training": seen}, Path("out"))
+
+    assert text.splitlines()[-1] == said
 
 
 def test_several_probes_share_one_table() -> None:

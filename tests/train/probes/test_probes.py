@@ -128,9 +128,14 @@ class TestHits:
 
 
 class TestInterval:
-    @pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
-    def test_clips_that_all_agree_leave_no_doubt(self, value: float) -> None:
-        assert bootstrap_ci(torch.full((7,), value)) == pytest.approx((100 * value, 100 * value))
+    def test_clips_that_all_tie_alike_leave_no_doubt(self) -> None:
+        assert bootstrap_ci(torch.full((7,), 0.25)) == pytest.approx((25, 25))
+
+    def test_few_clips_that_are_all_hit_or_all_missed_leave_doubt(self) -> None:
+        """Wilson's bound of n hits of n is n / (n + z^2), z^2 = 3.8415."""
+        assert bootstrap_ci(torch.ones(5, dtype=torch.bool)) == pytest.approx((100 * 5 / 8.8415, 100), abs=1e-3)
+        assert bootstrap_ci(torch.zeros(5)) == pytest.approx((0, 100 * 3.8415 / 8.8415), abs=1e-3)
+        assert bootstrap_ci(torch.ones(1)) == pytest.approx((20.65, 100), abs=0.01)
 
     def test_a_hundred_truths_are_as_wide_as_their_binomial(self) -> None:
         """Of 100 clips with share 0.3, 2.5 % and 97.5 % of resamples lie below 21 and 39 hits."""
@@ -154,8 +159,10 @@ class TestInterval:
 
         low, high = bootstrap_ci(value_N)
 
-        assert 100 * min(values) - 1e-9 <= low <= percent(value_N) + 1e-9
-        assert percent(value_N) - 1e-9 <= high <= 100 * max(values) + 1e-9
+        assert 0 <= low <= percent(value_N) + 1e-9
+        assert percent(value_N) - 1e-9 <= high <= 100
+        if len(set(values)) > 1 or values[0] not in (0, 1):
+            assert 100 * min(values) - 1e-9 <= low <= high <= 100 * max(values) + 1e-9
         assert bootstrap_ci(value_N[row_N]) == (low, high)
 
     def test_more_clips_are_surer(self) -> None:
@@ -236,7 +243,9 @@ class TestEveryProbe:
 
         metrics = probe.evaluate(one, one, probe.Settings(**({"cs": (1.0,)} if probe is svm else {})))
 
-        assert {value for name, value in metrics.items() if name not in SVM_FACTS} == {100.0}
+        assert {value for name, value in metrics.items() if name not in SVM_FACTS and not name.endswith("_low")} == {
+            100.0
+        }
 
 
 @pytest.mark.parametrize("probe", [linear, knn, svm])
@@ -422,7 +431,7 @@ class TestCrossmodal:
 
         metrics = crossmodal.evaluate(features(video, 3 * video, torch.arange(200)), None, crossmodal.Settings())
 
-        assert all(value == 100 for name, value in metrics.items() if "chance" not in name)
+        assert all(value == 100 for name, value in metrics.items() if not name.endswith(("chance", "_low")))
 
     def test_independent_features_are_near_chance(self) -> None:
         video, audio = torch.randn(2, 300, 64, generator=torch.Generator().manual_seed(0))

@@ -48,6 +48,16 @@ class TestDecisions:
 
         assert both.tolist() == [pytest.approx(apart.mean(dim=0).tolist())]
 
+    def test_mean_features_have_the_mean_of_the_clips_decision_values(self) -> None:
+        """So a probe of features that are averaged over clips evaluates as CrissCross does."""
+        fit, clips = blobs(0), blobs(1).both().view(20, 3, 12)
+        target_M = fit.label_N
+        each = svm.Trial(fit.both()[:, None], target_M, clips, target_M[:20])
+        mean = each._replace(on_NKD=clips.mean(dim=1, keepdim=True))
+
+        values = [svm.decisions(one, classes=3, c=0.1, iterations=1000) for one in (each, mean)]
+        assert values[0].numpy() == pytest.approx(values[1].numpy(), abs=1e-5)
+
     def test_each_rendering_teaches(self) -> None:
         """The same rows as clips of their own."""
         some = blobs(0)

@@ -136,7 +136,8 @@ def evaluate(parsed: Parsed[Settings]) -> int:
             )
     except ValueError as error:
         raise RunError(f"{settings.run}: cannot be explained: {error}") from error
-    head = results.head("cam", settings.run, facts, encoders.checkpoint, **results.of_split(dataset, on))
+    of_split = results.of_split(settings, its.shards, dataset, on, facts)
+    head = results.head("cam", settings.run, facts, encoders.checkpoint, **of_split)
     document = {
         **head,
         "layer": settings.layer,
@@ -144,7 +145,8 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         "clips": drawn,
     }
     files.write_bytes(out / "results.json", (json.dumps(document, indent=2) + "\n").encode())
-    print(json.dumps(document) if settings.json else f"{len(drawn)} pictures of what {what} comes from: {out}")
+    lines = [f"{len(drawn)} pictures of what {what} comes from: {out}", *results.note_seen(head, len(split))]
+    print(json.dumps(document) if settings.json else "\n".join(lines))
     return DONE
 
 

@@ -113,8 +113,9 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     for prefix, probability_NC in (("", (sides[0] + sides[1]) / 2), ("video_", sides[0]), ("audio_", sides[1])):
         found = cluster.agreement(label_N, probability_NC.argmax(dim=1).numpy(), seed=0)
         scores |= {f"{prefix}{name}": value for name, value in found.items()}
+    of_split = results.of_split(settings, its.shards, dataset, on, facts)
     document = {
-        **results.head("cluster_head", settings.run, facts, encoders.checkpoint, **results.of_split(dataset, on)),
+        **results.head("cluster_head", settings.run, facts, encoders.checkpoint, **of_split),
         "samples": len(split),
         "clips": settings.clips,
         "clusters": sides[0].shape[1],

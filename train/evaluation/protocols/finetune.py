@@ -15,7 +15,7 @@ from kinetics_sounds.shards.index import Dataset
 from ... import pretrain
 from ...config import run_folder
 from ...config.settings import TrainSettings, at_least
-from ...data.dataset import default_cache, open_split
+from ...data.dataset import check_apart, default_cache, open_split
 from ...data.loader import Loading
 from ...distributed import launch
 from ...distributed.devices import pick_device
@@ -25,7 +25,7 @@ from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
 from ..encoders import check_claims, load, selected_checkpoint
-from ..eval_data import check_apart, check_mel, note_trained_on, of_pictures
+from ..eval_data import check_mel, of_pictures
 from ..votes import How
 
 
@@ -143,12 +143,11 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         raise StoppedError(f"fine-tuning is saved in {out}; run again to resume")
     if code != DONE or not launch.is_main():
         return code
-    head = results.head("finetune", settings.run, facts, first, **results.of_split(dataset, on))
+    of_split = results.of_split(settings, shards, dataset, on, facts)
+    head = results.head("finetune", settings.run, facts, first, **of_split)
     found = {**head, **_body(settings, dataset, shards, workers=tuning.settings.workers, val=val, on=on)}
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.format_scores(found, out))
-    if not settings.json and (note := note_trained_on(settings, shards, dataset, facts, on)):
-        print(note)
     if on == val and not settings.json:
         print(
             f"note: {found['tuned']} was selected on the split {on!r}, which it is evaluated on; see --val_split and --on_split"

@@ -24,7 +24,7 @@ from kinetics_sounds.shards.index import Dataset
 from ... import pretrain
 from ...config import run_folder
 from ...config.settings import TrainSettings, at_least
-from ...data.dataset import default_cache, open_split
+from ...data.dataset import check_apart, default_cache, open_split
 from ...data.loader import Loading
 from ...distributed import devices, launch, process_group
 from ...distributed.process_group import World
@@ -35,7 +35,7 @@ from ...optim.optimizer import Optim
 from ...probes import bounded, topk_hits
 from .. import results, training
 from ..encoders import Encoders, check_claims, load, selected_checkpoint
-from ..eval_data import check_apart, check_mel, of_pictures
+from ..eval_data import check_mel, of_pictures
 from ..split_pass import over_split
 from ..votes import How, vote
 
@@ -304,8 +304,9 @@ def _found(settings: Settings, its: _Asked, encoders: Encoders, hit_NLM: Mapping
             scores |= bounded(f"{name}_{metric}", hit_NLM[its.on][:, place, number])
     classes, tuned = len(its.dataset.labels), its.tuning.settings
     scores |= {f"top{k}_chance": 100 * min(1.0, k / classes) for k in (1, 5)}
+    of_split = results.of_split(settings, its.shards, its.dataset, its.on, its.facts)
     return {
-        **results.head("layerwise", settings.run, its.facts, its.first, **results.of_split(its.dataset, its.on)),
+        **results.head("layerwise", settings.run, its.facts, its.first, **of_split),
         "modality": settings.modality,
         "layers": method.widths,
         "best": layers[best],

@@ -85,8 +85,9 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         )
         if not world.is_main:
             return DONE
+    of_split = results.of_split(settings, its.shards, dataset, on, facts)
     found = {
-        **results.head("vote", settings.run, facts, encoders.checkpoint, **results.of_split(dataset, on)),
+        **results.head("vote", settings.run, facts, encoders.checkpoint, **of_split),
         "samples": len(split),
         "clips": settings.clips,
         "vote": settings.vote,
@@ -101,8 +102,6 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     out = settings.out or settings.run / "eval" / "vote"
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.format_scores(found, out))
-    if not settings.json and fingerprint == facts["fingerprint"]:
-        print("note: the classifier was trained on these clips")
     return DONE
 
 

@@ -123,7 +123,14 @@ def test_its_scores_are_those_of_the_most_likely_clusters(run: Path, heard: Path
 
 
 def test_it_can_be_asked_of_untrained_weights(run: Path, tmp_path: Path) -> None:
-    assert judged(run, tmp_path, "--untrained")["checkpoint"] == "untrained"
+    told = judged(run, tmp_path, "--untrained", "--on_split=train")
+
+    assert (told["checkpoint"], told["seen_in_training"]) == ("untrained", 0)
+
+
+def test_it_tells_of_clips_of_the_training(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert judged(run, tmp_path, "--on_split=train")["seen_in_training"] == 8
+    assert "note: the run was trained on these clips (train)\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

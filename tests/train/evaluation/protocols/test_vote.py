@@ -51,6 +51,15 @@ def test_a_checkpoint_that_was_chosen_on_the_judged_split_is_called_so(classifie
     assert voted(classified, tmp_path, "--checkpoint=best", "--clips=1")["scores"]["selected_on_test"] == 1
 
 
+def test_it_tells_of_clips_of_the_training(
+    classified: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = voted(classified, tmp_path, "--on_split=train", "--clips=1")
+
+    assert told["seen_in_training"] == told["samples"]
+    assert capsys.readouterr().out.endswith("note: the run was trained on these clips (train)\n")
+
+
 def test_it_says_of_a_fine_tuning_what_the_fine_tuning_said(finished: Path, tmp_path: Path) -> None:
     tuned = tmp_path / "tuned"
     options = [f"--run={finished}", f"--out={tuned}", "--workers=0", "--device=cpu", "--clips=3", "--epochs=1"]
