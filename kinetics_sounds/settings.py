@@ -120,9 +120,7 @@ def parse(
         words = rename_options(words, lambda name: has_setting(shape, name))
         with command.answering():  # --help and --print_config, which leave here
             namespace = parser.parse_args(_config_first(words))
-        for name, value in vars(namespace.as_flat()).items():
-            if isinstance(value, Path) and (url := _as_url(value)):
-                raise ValueError(f"--{name} {url}: is a URL, but must be a path")
+        _check_paths(vars(namespace.as_flat()))
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
         told = option_errors.plain(str(error), shape, in_config=state.in_config)
@@ -143,6 +141,13 @@ def parse(
             _check_choice(chosen[name], valid, option=name)
     made = {name: _with_tuples(values[name]) for name in groups or {}}
     return Parsed(kind(**chosen), made, tuple(configs))
+
+
+def _check_paths(values: Mapping[str, Any]) -> None:
+    """Raise ValueError for a path that is a URL."""
+    for name, value in values.items():
+        if isinstance(value, Path) and (url := _as_url(value)):
+            raise ValueError(f"--{name} {url}: is a URL, but must be a path")
 
 
 def _as_url(path: Path) -> str:
