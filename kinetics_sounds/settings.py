@@ -144,16 +144,11 @@ def parse(
 
 
 def _check_paths(values: Mapping[str, Any]) -> None:
-    """Raise ValueError for a path that is a URL."""
+    """Raise ValueError for a path that is a URL, whose secrets it does not tell."""
     for name, value in values.items():
-        if isinstance(value, Path) and (url := _as_url(value)):
-            raise ValueError(f"--{name} {url}: is a URL, but must be a path")
-
-
-def _as_url(path: Path) -> str:
-    """URL that was parsed as a path, without secrets; empty if the path is not a URL."""
-    scheme, slash, rest = str(path).partition(":/")
-    return str(Address(f"{scheme}://{rest}")) if slash and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
+        scheme, slash, rest = str(value).partition(":/")
+        if isinstance(value, Path) and slash and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+            raise ValueError(f"--{name} {Address(f'{scheme}://{rest}')}: is a URL, but must be a path")
 
 
 def _with_tuples(group: Any) -> Any:  # noqa: ANN401 - an instance of whatever was asked for
