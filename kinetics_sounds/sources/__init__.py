@@ -99,9 +99,10 @@ class Named(Protocol):
     naming: ClipNames
 
 
-def names_told(sources: Iterable[object], clips: Sequence[Clip]) -> list[str]:
-    """How each pattern names the first clip; raises SettingsError if it gives two clips one name."""
-    return [said for each in sources if isinstance(each, Named) and (said := each.naming.check(clips))]
+def names_told(asked: Mapping[Address, object], clips: Sequence[Clip]) -> list[str]:
+    """How each source's pattern names the first clip; raises SettingsError if one gives two clips one name."""
+    named = (source.naming.check(clips) for source in asked.values() if isinstance(source, Named))
+    return [said for said in named if said]
 
 
 @runtime_checkable

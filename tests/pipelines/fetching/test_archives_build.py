@@ -191,11 +191,11 @@ def test_a_dry_run_says_what_would_be_streamed(vgg: Vgg, tmp_path: Path, capsys:
     vgg.want(IDS[0])
     assert vgg.build(*VGG, "--dry_run") == 0
     said = capsys.readouterr().out
-    assert f"would stream {vgg.spec} for 1 clips: 3 of 3 parts, 3 of unknown size, none of which is stored" in said
+    assert f"would stream {vgg.spec} for 1 clip: 3 of 3 parts, 3 of unknown size, none of which is stored" in said
     (tmp_path / "tars").mkdir()
     (tmp_path / "tars" / "a.tar").write_bytes(bytes(2_000_000))
     assert vgg.build(*VGG, "--dry_run", spec=f"archives:{tmp_path}/tars") == 0
-    assert "1 of 1 parts, about 2 MB, none of which is stored" in capsys.readouterr().out
+    assert "1 of 1 part, about 2.0 MB, none of which is stored" in capsys.readouterr().out
     assert vgg.mirror.gets == []
 
 
