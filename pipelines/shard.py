@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kinetics_sounds import cores, files, manifest, remote
+from kinetics_sounds import cores, datasets, files, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable
 from kinetics_sounds.errors import SettingsError, ShardError
@@ -23,7 +23,6 @@ from . import executors
 from .attempts import RetryOnce
 from .packing import (
     dataset_manifest,
-    datasets,
     driver,
     encode_sample,
     facts,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SOURCE, EXECUTOR = "kinetics_sounds/sources/table.py", "pipelines/executors/debug.py"
 LAYOUT = "pipelines/layouts/wavs.py"
-DATASET = "pipelines/packing/datasets/class_folders.py"
+DATASET = "kinetics_sounds/datasets/class_folders.py"
 Build = Callable[..., tuple[Outcome, ...]]
 
 

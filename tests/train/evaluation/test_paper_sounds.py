@@ -32,7 +32,7 @@ CS = (1e-4, 1e-2, 1.0)
 def esc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three folds of two noises, three files each, which are hard to tell apart."""
     folder = tmp_path_factory.mktemp("esc")
-    rows = ["filename,fold,target"]
+    rows = ["filename,fold,target,category,src_file"]
     (folder / "audio").mkdir()
     (folder / "meta").mkdir()
     for fold in (1, 2, 3):
@@ -41,9 +41,9 @@ def esc(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rng = np.random.default_rng(10 * fold + number)
             time = np.arange(RATE // 2) / RATE
             tone = (0.02 + 0.02 * target) * np.sin(2 * np.pi * (400 + 300 * rng.random()) * time)
-            name = f"{fold}-{number}.wav"
+            name = f"{fold}-{10 * fold + number}-A-{target}.wav"
             wavfile.write(folder / "audio" / name, RATE, (tone + rng.normal(0, 0.1, len(time))).astype(np.float32))
-            rows.append(f"{name},{fold},{target}")
+            rows.append(f"{name},{fold},{target},{['quiet', 'loud'][target]},{10 * fold + number}")
     (folder / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n")
     return folder
 
@@ -94,7 +94,7 @@ def encoded(finished: Path, esc: Path, *, clips: int) -> dict[str, tuple[np.ndar
 
 
 def accuracy(machine: Any, names: list[str], of: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
-    right = [(machine.decision_function(of[name][0][None])[0] > 0) == (int(name[2]) % 2 == 1) for name in names]
+    right = [(machine.decision_function(of[name][0][None])[0] > 0) == (int(name[-5]) == 1) for name in names]
     return 100 * float(np.mean(right))
 
 
@@ -110,7 +110,7 @@ def test_the_svm_of_random_clips_and_its_c_are_those_of_a_plain_loop(
         on = [name for name in of if name[0] == str(fold)]
         fit = [name for name in of if name[0] != str(fold)]
         rows = np.concatenate([of[name][1] for name in fit]).astype(np.float64)
-        targets = np.repeat([int(name[2]) % 2 for name in fit], 2)
+        targets = np.repeat([int(name[-5]) for name in fit], 2)
         scores = {}
         for c in CS:
             machine = SVM.LinearSVC(C=c, dual=False, max_iter=5000).fit(rows, targets)
@@ -136,7 +136,7 @@ def test_c_of_the_training_folds_does_not_look_at_the_test_fold(
         for out in rest:
             fit = [name for name in of if name[0] in rest and name[0] != out]
             rows = np.concatenate([of[name][1] for name in fit]).astype(np.float64)
-            machine = SVM.LinearSVC(C=c, dual=False, max_iter=5000).fit(rows, [int(name[2]) % 2 for name in fit])
+            machine = SVM.LinearSVC(C=c, dual=False, max_iter=5000).fit(rows, [int(name[-5]) for name in fit])
             held = {name: (of[name][1][0], of[name][1]) for name in of if name[0] == out}
             right += accuracy(machine, list(held), held)
         chosen[c] = right

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kinetics_sounds import manifest, stream
+from kinetics_sounds import datasets, manifest, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.clip import KEY, Status
+from kinetics_sounds.datasets import Row
 from kinetics_sounds.errors import ListError, ShardError
 from kinetics_sounds.pipelines import export, publish, shard, view
-from kinetics_sounds.pipelines.packing import datasets, verify
-from kinetics_sounds.pipelines.packing.datasets import Row
+from kinetics_sounds.pipelines.packing import verify
 from kinetics_sounds.shards import layout, reader, stats
 from kinetics_sounds.train.data.views import clip_and_log_mel, clip_and_mel, clip_and_spectrogram
 

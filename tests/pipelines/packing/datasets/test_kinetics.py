@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_sounds import manifest
+from kinetics_sounds import datasets, manifest
 from kinetics_sounds.clip import Status
+from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError
 from kinetics_sounds.pipelines import shard
-from kinetics_sounds.pipelines.packing import datasets
-from kinetics_sounds.pipelines.packing.datasets import Listing
 
 from ...conftest import inline
 from . import shapes

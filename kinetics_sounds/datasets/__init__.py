@@ -1,7 +1,6 @@
-"""Data sets that `ks-shard --dataset` packs: one file for each, found by its name.
+"""Data sets as they ship, to pack (`ks-shard --dataset`) or to evaluate on (`ks-eval sounds`): one file for each.
 
-A module reads the lists of a data set's folder, as it ships, into a `Listing`, and opens no media; see `Reader`.
-`dataset_manifest` measures the files.
+A module is found by its name; it reads the lists of a data set's folder into a `Listing`, and opens no media; see `Reader`.
 """
 
 import hashlib
@@ -12,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from kinetics_sounds import files, plugins
-from kinetics_sounds.clip import ALL, KEY
-from kinetics_sounds.errors import ListError
-from kinetics_sounds.media import encode
-from kinetics_sounds.sources import walk
+from .. import files, plugins
+from ..clip import ALL, KEY
+from ..errors import ListError
+from ..media import encode
+from ..sources import walk
 
 MOST_NAMED = 20
 """Maximum number of files named in a message."""
@@ -164,9 +163,11 @@ def _hashed(stem: str, what: str) -> str:
 
 
 def check(listing: Listing) -> None:
-    """Raise ListError if there are no rows, or a split for training shares a group with one for testing."""
+    """Raise ListError if there are no rows, one may lie out of the folder, or training shares a group with testing."""
     if not listing.rows:
         raise ListError("the lists name no file")
+    if out := [row.path for row in listing.rows if Path(row.path).is_absolute() or ".." in Path(row.path).parts]:
+        raise ListError(f"the lists name {named(out)}, which may lie out of the folder")
     for place, fold in enumerate(listing.folds or ("",)):
         splits: defaultdict[str, set[str]] = defaultdict(set)
         for row in listing.rows:

@@ -10,13 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kinetics_sounds import annotations, files
-from kinetics_sounds.annotations import SPLIT_NAMES
-from kinetics_sounds.clip import SPLITS, Clip
-from kinetics_sounds.errors import AnnotationError, ListError
-from kinetics_sounds.list_entry import header
-from kinetics_sounds.media.encode import Modality
-
+from .. import annotations, files
+from ..annotations import SPLIT_NAMES
+from ..clip import SPLITS, Clip
+from ..errors import AnnotationError, ListError
+from ..list_entry import header
+from ..media.encode import Modality
 from . import Listing, Row, media_below, named
 
 MODALITY: Modality = "both"
