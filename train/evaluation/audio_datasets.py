@@ -143,18 +143,20 @@ def encode(recordings: Sequence[Recording], encoder: Encoder, *, sample_rate: in
 
     Raises MediaError for a file that cannot be read, ValueError for features that differ in shape or are not finite.
     """
-    features: list[Tensor] = []
-    for recording in recordings:
+    features_NKD = torch.empty(0)
+    for place, recording in enumerate(recordings):
         found_KD = encoder(read_wav(recording.path, sample_rate=sample_rate)).detach().float().cpu()
-        first = features[0].shape if features else found_KD.shape
+        first = features_NKD.shape[1:] if place else found_KD.shape
         if found_KD.ndim != 2 or 0 in found_KD.shape or found_KD.shape != first:
             raise ValueError(
                 f"{recording.path}: features must be (K, D) like the first's {tuple(first)}, got {tuple(found_KD.shape)}"
             )
         if not found_KD.isfinite().all():
             raise ValueError(f"{recording.path}: has features that are not finite: the encoder has diverged")
-        features.append(found_KD)
-    return torch.stack(features)
+        if not place:
+            features_NKD = torch.empty(len(recordings), *first)
+        features_NKD[place] = found_KD
+    return features_NKD
 
 
 def cross_validate(
@@ -191,6 +193,27 @@ def cross_validate(
         **metrics,
         "selected_on_test": _selected_on_test(settings),
     }
+
+
+def fit_bytes(
+    recordings: int,
+    divisions: Sequence[tuple[int, int]],
+    *,
+    windows: int,
+    fit_clips: int,
+    dim: int,
+    classifier: Classifier,
+) -> int:
+    """Memory that fitting on a folder of sounds takes at most: the features and their copies.
+
+    `divisions` are the numbers of recordings to train and to test on; `fit_clips` clips of `dim` numbers each are fitted on, 0:
+    the windows. Numbers are float32; the SVM takes them as float64, and liblinear keeps a copy of 16 bytes a number.
+    """
+    fitted = fit_clips or windows
+    stored = 4 * recordings * (windows + fit_clips)
+    svm_copies = 8 + 16 if isinstance(classifier, svm.Settings) else 0
+    taken = max((4 + svm_copies) * train * fitted + 4 * test * windows for train, test in divisions)
+    return dim * (stored + taken)
 
 
 def _judged(

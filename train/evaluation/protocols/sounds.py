@@ -8,13 +8,15 @@ import functools
 import hashlib
 import json
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
-from kinetics_sounds import datasets
+from kinetics_sounds import datasets, memory
 from kinetics_sounds.command import DONE
 from kinetics_sounds.datasets import dcase2014
 from kinetics_sounds.errors import AnnotationError, RunError, SettingsError
@@ -32,6 +34,7 @@ from ..audio_datasets import (
     check_scenes,
     cross_validate,
     encode,
+    fit_bytes,
     read_list,
     recordings_of,
     train_test,
@@ -111,6 +114,14 @@ class Sounds:
     divisions: tuple[tuple[tuple[Recording, ...], tuple[Recording, ...]], ...] = ()
     """Pairs of training and test recordings, if the folder lists them."""
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Numbers of training and of test recordings, of each division or fold."""
+        if self.divisions:
+            return [(len(fit), len(on)) for fit, on in self.divisions]
+        counts = Counter(each.fold for each in self.recordings)
+        return [(len(self.recordings) - count, count) for count in counts.values()]
+
 
 def evaluate(parsed: Parsed[Settings]) -> int:
     """Evaluate the encoder; return the exit code."""
@@ -121,17 +132,15 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     encoders.method.to(devices.pick_device(settings.device))
     sample_rate = encoders.mel.sample_rate
     length = None if settings.seconds is None else max(1, round(settings.seconds * sample_rate))
+
+    def encode_windows(waveform: np.ndarray) -> Tensor:
+        parts = windows(waveform, settings.windows, length=length)
+        return encode_sound(encoders, parts, kind=settings.features, layer=settings.layer)
+
     try:
-        features_NKD = encode(
-            sounds.recordings,
-            lambda waveform: encode_sound(
-                encoders,
-                windows(waveform, settings.windows, length=length),
-                kind=settings.features,
-                layer=settings.layer,
-            ),
-            sample_rate=sample_rate,
-        )
+        first_1KD = encode(sounds.recordings[:1], encode_windows, sample_rate=sample_rate)
+        _check_memory(settings, classifier, sounds, dim=first_1KD.shape[2])
+        features_NKD = encode(sounds.recordings, encode_windows, sample_rate=sample_rate)
         fit_NKD = None
         if settings.fit_clips:
             draw = functools.partial(
@@ -171,6 +180,26 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.format_scores(found, out, what="recordings"))
     return DONE
+
+
+def _check_memory(settings: Settings, classifier: Classifier, sounds: Sounds, *, dim: int) -> None:
+    """Print the memory that features of `dim` numbers and the fit will take; raises SettingsError if it is more than there is."""
+    needed = fit_bytes(
+        len(sounds.recordings),
+        sounds.sizes,
+        windows=settings.windows,
+        fit_clips=settings.fit_clips,
+        dim=dim,
+        classifier=classifier,
+    )
+    rows = len(sounds.recordings) * (settings.fit_clips or settings.windows)
+    there = memory.total()
+    told = f"up to {needed / 1e9:.1f} GB for {rows:,} rows of {dim:,} numbers; there are {there / 1e9:.1f} GB"
+    if needed > there:
+        option = f"--fit_clips {settings.fit_clips}" if settings.fit_clips else f"--windows {settings.windows}"
+        raise SettingsError(f"{option}: takes {told}; give fewer, or --features pooled, or take a larger machine")
+    if not settings.json:
+        print(f"memory: {told}")
 
 
 def _checked(parsed: Parsed[Settings]) -> Classifier:
