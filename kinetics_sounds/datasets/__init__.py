@@ -144,15 +144,18 @@ def keys(rows: Sequence[Row]) -> list[str]:
     """A key for each row: the file's name without extension if it is one, else made of it.
 
     Other characters become `_`, and a changed or shortened name ends with eight digits of a hash. Files of one name in several
-    folders have a hash of their whole paths. Raises ListError for two files with one key.
+    folders, or of names that differ only in case, which are one file on some disks, have a hash of their whole paths. Raises
+    ListError for two files with one key.
     """
     stems = [Path(row.path).stem for row in rows]
-    count = Counter(stems)
+    count = Counter(stem.lower() for stem in stems)
     found = [
-        stem if count[stem] == 1 and KEY.fullmatch(stem) else _hashed(stem, row.path if count[stem] > 1 else stem)
+        stem
+        if count[stem.lower()] == 1 and KEY.fullmatch(stem)
+        else _hashed(stem, row.path if count[stem.lower()] > 1 else stem)
         for stem, row in zip(stems, rows, strict=True)
     ]
-    if twice := [key for key, times in Counter(found).items() if times > 1]:
+    if twice := [key for key, times in Counter(key.lower() for key in found).items() if times > 1]:
         raise ListError(f"two files have the key {twice[0]}; rename the one that is called so")
     return found
 

@@ -140,6 +140,16 @@ def test_a_key_depends_on_its_own_name_alone_unless_another_file_has_it() -> Non
         datasets.keys([*rows, Row(path=f"a/{strange}.avi", label="x")])
 
 
+def test_names_that_differ_only_in_case_get_keys_that_do_not() -> None:
+    """On a disk that ignores case, `clips/x/A_1.avi` and `clips/x/a_1.avi` are one file."""
+    first, second, other = datasets.keys(
+        [Row(path=path, label="x") for path in ("a/A_1.avi", "b/a_1.avi", "b/B_1.avi")]
+    )
+
+    assert (first[:4], second[:4], other) == ("A_1-", "a_1-", "B_1")
+    assert first.lower() != second.lower()
+
+
 def test_each_fold_of_esc50_is_tested_once(packed_sets: dict[str, Path]) -> None:
     tested = [keys(packed_sets["esc50"], f"fold{fold}_test") for fold in range(1, 6)]
 
