@@ -1834,8 +1834,8 @@ DEFENCES: tuple[Defence, ...] = (
         FAULTS,
         "an outcome that was recorded is committed before anything goes on",
         "kinetics_sounds/ledger.py",
-        "with _sqlite_errors(self._path), self._database:\n            self._database.executemany(",
-        "with _sqlite_errors(self._path):\n            self._database.executemany(",
+        "with sqlite_errors(self._path), self._database:\n            self._database.executemany(",
+        "with sqlite_errors(self._path):\n            self._database.executemany(",
         "tests/test_ledger.py::test_what_was_recorded_survives_a_kill_right_after",
     ),
     Defence(

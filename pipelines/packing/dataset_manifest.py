@@ -20,6 +20,7 @@ from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError, SettingsError
 from kinetics_sounds.ledger import Entry, Ledger
 from kinetics_sounds.media import encode
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.shards import layout
 
 from .. import attempts, executors
@@ -76,12 +77,12 @@ class Written:
             told = ", ".join(f"{status} {count}" for status, count in counts.most_common())
             yield f"left out in all: {told}; each is named in the manifest"
         if unlisted := self.listing.unlisted:
-            yield f"left out, for no list names them: {len(unlisted)} files: {datasets.named(unlisted)}"
+            yield f"left out, for no list names them: {plural(len(unlisted), 'file')}: {datasets.named(unlisted)}"
         for place, fold in enumerate(self.listing.folds or ("",)):
             if twice := self._in_two_splits(place if fold else None):
                 where = f"{fold}: " if fold else ""
                 told = "packed, though files of two splits have the same bytes, so that scores may be too high"
-                yield f"{where}{told}: {len(twice)} files: {datasets.named(twice)}"
+                yield f"{where}{told}: {plural(len(twice), 'file')}: {datasets.named(twice)}"
 
     def _in_two_splits(self, fold: int | None) -> list[str]:
         """Keys of files whose bytes are in two splits of a fold; None: of a set without folds."""
