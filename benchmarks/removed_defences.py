@@ -215,7 +215,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         NAMES,
         "a file in UCF101's lists is in a class's folder",
-        "pipelines/packing/datasets/ucf101.py",
+        "kinetics_sounds/datasets/ucf101.py",
         'if label not in labels or not file or "/" in file:',
         "if not file:",
         "tests/pipelines/packing/datasets/test_truth.py::test_a_wrong_list_is_refused_with_its_line",
@@ -352,9 +352,17 @@ DEFENCES: tuple[Defence, ...] = (
         NAMES,
         "a list of sounds names files within its folder",
         "train/evaluation/audio_datasets.py",
-        'if not name or inner.is_absolute() or ".." in inner.parts or "\\0" in name:',
-        'if not name or "\\0" in name:',
+        'if inner.is_absolute() or ".." in inner.parts or "\\0" in name:',
+        'if "\\0" in name:',
         "tests/train/evaluation/test_audio_datasets.py::TestReadList::test_what_cannot_be_is_refused_with_its_place",
+    ),
+    Defence(
+        NAMES,
+        "a data set's lists name files within its folder",
+        "kinetics_sounds/datasets/__init__.py",
+        'if Path(row.path).is_absolute() or ".." in Path(row.path).parts]:',
+        "if False]:",
+        "tests/pipelines/packing/datasets/test_truth.py::test_a_list_does_not_lead_out_of_the_folder",
     ),
     # --- Cookies, TLS and yt-dlp ---
     Defence(
@@ -1826,8 +1834,8 @@ DEFENCES: tuple[Defence, ...] = (
         FAULTS,
         "an outcome that was recorded is committed before anything goes on",
         "kinetics_sounds/ledger.py",
-        "with _sqlite_errors(self._path), self._database:\n            self._database.executemany(",
-        "with _sqlite_errors(self._path):\n            self._database.executemany(",
+        "with sqlite_errors(self._path), self._database:\n            self._database.executemany(",
+        "with sqlite_errors(self._path):\n            self._database.executemany(",
         "tests/test_ledger.py::test_what_was_recorded_survives_a_kill_right_after",
     ),
     Defence(

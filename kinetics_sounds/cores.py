@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 GPU_DEVICES = ("nvidiactl", "kfd", "dxg")
@@ -21,17 +21,20 @@ def of_affinity() -> int:
 
 def quota(*, mine: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> float:
     """Cores granted to this process by its control groups (v1 or v2; docker --cpus); infinite without a limit."""
-    least = math.inf
+    return min(map(_granted, control_groups("cpu", mine=mine, groups=groups)), default=math.inf)
+
+
+def control_groups(controller: str, *, mine: Path, groups: Path) -> Iterator[Path]:
+    """Folders in which limits of a controller on this process may stand: of its control groups (v1 or v2), innermost first."""
     for line in mine.read_text().splitlines() if mine.is_file() else ():
         _, controllers, place = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        for mount in (groups, groups / "unified", groups / controllers, groups / "cpu"):
+        for mount in (groups, groups / "unified", groups / controllers, groups / controller):
             inner = mount / place.lstrip("/")
             for folder in (inner, *inner.parents):
                 if folder.is_relative_to(mount):
-                    least = min(least, _granted(folder))
-    return least
+                    yield folder
 
 
 def _granted(folder: Path) -> float:

@@ -120,9 +120,7 @@ def parse(
         words = rename_options(words, lambda name: has_setting(shape, name))
         with command.answering():  # --help and --print_config, which leave here
             namespace = parser.parse_args(_config_first(words))
-        for name, value in vars(namespace.as_flat()).items():
-            if isinstance(value, Path) and (url := _as_url(value)):
-                raise ValueError(f"--{name} {url}: is a URL, but must be a path")
+        _check_paths(vars(namespace.as_flat()))
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
         told = option_errors.plain(str(error), shape, in_config=state.in_config)
@@ -145,10 +143,12 @@ def parse(
     return Parsed(kind(**chosen), made, tuple(configs))
 
 
-def _as_url(path: Path) -> str:
-    """URL that was parsed as a path, without secrets; empty if the path is not a URL."""
-    scheme, slash, rest = str(path).partition(":/")
-    return str(Address(f"{scheme}://{rest}")) if slash and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
+def _check_paths(values: Mapping[str, Any]) -> None:
+    """Raise ValueError for a path that is a URL, whose secrets it does not tell."""
+    for name, value in values.items():
+        scheme, slash, rest = str(value).partition(":/")
+        if isinstance(value, Path) and slash and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+            raise ValueError(f"--{name} {Address(f'{scheme}://{rest}')}: is a URL, but must be a path")
 
 
 def _with_tuples(group: Any) -> Any:  # noqa: ANN401 - an instance of whatever was asked for

@@ -16,8 +16,9 @@ import pytest
 
 from kinetics_sounds.clip import Clip, Media, Outcome, Status, Verdict
 from kinetics_sounds.errors import ManifestError
-from kinetics_sounds.ledger import Ledger, PartEntry, _sqlite_errors
+from kinetics_sounds.ledger import Ledger, PartEntry
 from kinetics_sounds.manifest import ADDED
+from kinetics_sounds.sqlite_errors import sqlite_errors
 
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
 MEDIA = Media(
@@ -309,6 +310,7 @@ from pathlib import Path
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.ledger import Ledger, PartEntry
 from kinetics_sounds.manifest import ADDED
+from kinetics_sounds.sqlite_errors import sqlite_errors
 with Ledger(Path(sys.argv[1])) as ledger:
     for number in range(int(sys.argv[2])):
         ledger.record([Outcome(clip=Clip(f"id{number}", 0, 10, "bowling", "val"), status=Status.PRIVATE)])
@@ -405,7 +407,7 @@ def test_a_file_that_only_a_failing_disk_keeps_from_being_opened_is_no_misuse(co
     error.sqlite_errorcode = code
 
     def within(path: Path) -> None:
-        with _sqlite_errors(path):
+        with sqlite_errors(path):
             raise error
 
     with pytest.raises(OSError, match="Input/output error") as caught:

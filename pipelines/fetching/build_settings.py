@@ -69,7 +69,8 @@ class BuildSettings:
     workers: int = field(default_factory=cores.usable)
     """Number of worker processes, one core each."""
     min_coverage: float = 0.9
-    """Minimum fraction (0 to 1) of the annotated span that picture and sound must each cover. Existing clips are kept."""
+    """Minimum fraction (0 to 1) of the annotated span that picture and sound must each cover. Clips judged by an earlier run
+    with another value stay so; the summary counts them, and says how to judge them again."""
     timeout: float = 300.0
     """Time limit of one ffmpeg run, in seconds."""
     retry: str = "retry,stop"

@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinetics_sounds import files, manifest, progress
+from kinetics_sounds import datasets, files, manifest, progress
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip, Outcome, Status, label_folder
 from kinetics_sounds.command import Stop
+from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError, SettingsError
 from kinetics_sounds.ledger import Entry, Ledger
 from kinetics_sounds.media import encode
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.shards import layout
 
 from .. import attempts, executors
 from ..attempts import TASK_SECONDS, Refused
-from . import datasets
-from .datasets import Listing
 from .measure_file import Task, spanned
 
 RECORDED = 64
@@ -74,12 +74,12 @@ class Written:
             told = ", ".join(f"{status} {count}" for status, count in counts.most_common())
             yield f"left out in all: {told}; each is named in the manifest"
         if unlisted := self.listing.unlisted:
-            yield f"left out, for no list names them: {len(unlisted)} files: {datasets.named(unlisted)}"
+            yield f"left out, for no list names them: {plural(len(unlisted), 'file')}: {datasets.named(unlisted)}"
         for place, fold in enumerate(self.listing.folds or ("",)):
             if twice := self._in_two_splits(place if fold else None):
                 where = f"{fold}: " if fold else ""
                 told = "packed, though files of two splits have the same bytes, so that scores may be too high"
-                yield f"{where}{told}: {len(twice)} files: {datasets.named(twice)}"
+                yield f"{where}{told}: {plural(len(twice), 'file')}: {datasets.named(twice)}"
 
     def _in_two_splits(self, fold: int | None) -> list[str]:
         """Keys of files whose bytes are in two splits of a fold; None: of a set without folds."""
@@ -150,10 +150,6 @@ def _tasks(asked: Asked, listing: Listing, modality: encode.Modality, scratch: P
     """A task for each file of the lists, there or not."""
     tasks = []
     for row, key in zip(listing.rows, datasets.keys(listing.rows), strict=True):
-        if ".." in Path(row.path).parts:
-            raise ListError(
-                f"{asked.folder}: the lists name {datasets.named([row.path])}, which may lie out of the folder"
-            )
         try:
             clip = Clip("", 0, 1, row.label, row.split, name=key, group=row.group, folds=row.folds)
         except ValueError as error:

@@ -15,7 +15,6 @@ import time
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -454,19 +453,22 @@ def test_a_python_that_is_too_old_is_missing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_command_that_does_not_load_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Ours:
-        name = "kinetics-sounds"
+    def imported(name: str) -> object:
+        if name == "kinetics_sounds.bad":
+            raise OSError("its library cannot be loaded")
+        if name == "kinetics_sounds.lacking":
+            raise ModuleNotFoundError(name="gone_package")
+        return object()
 
-    entries = [EntryPoint("ks-good", "json:loads", "g"), EntryPoint("ks-bad", "json:nothing", "g")]
-    foreign = [EntryPoint("other", "nowhere:main", "g")]
-    for entry in entries:
-        vars(entry).update(dist=Ours)
-    monkeypatch.setattr(packages.metadata, "entry_points", lambda **_: [*entries, *foreign])
+    monkeypatch.setattr(packages, "COMMANDS", {f"ks-{each}": each for each in ("good", "bad", "lacking")})
+    monkeypatch.setattr(packages.importlib, "import_module", imported)
 
-    bad, good = packages.commands(Asked())
+    bad, lacking, good = packages.commands(Asked())
 
     assert (bad.name, bad.verdict) == ("ks-bad", Verdict.MISSING)
-    assert "nothing" in bad.found
+    assert bad.found == "OSError: its library cannot be loaded"
+    assert (lacking.name, lacking.found) == ("ks-lacking", "the package gone-package is not installed")
+    assert lacking.remedy == "pip install 'kinetics-sounds'"
     assert good == Finding("commands", Verdict.OK, "ks-good load")
 
 

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import BinaryIO
 
+from kinetics_sounds import files
 from kinetics_sounds.errors import RunError
 
 from ..data.workers import start_method
@@ -57,7 +58,7 @@ def read(reader: Reader, path: Path, out: Path, *, limits: Limits) -> object:
     """Run `reader(file, out)` on the file `path` with limits; return its answer.
 
     Raises RunError with one sentence if the path is not a regular file (or a link to one), the file is too large or not what the
-    reader reads, or the process reaches a limit or dies.
+    reader reads, or the process reaches a limit or dies; OSError if the disk of `out` is full.
     """
     try:
         _check(path.stat(), limits)
@@ -92,6 +93,8 @@ def read(reader: Reader, path: Path, out: Path, *, limits: Limits) -> object:
         ended = f"took more than {limits.seconds:g} s" if late.is_set() else _ending(process.exitcode)
         raise RunError(f"{path}: reading it {ended}; {REMEDY}")
     answer = json.loads(data)
+    if "full" in answer:
+        raise OSError(answer["full"], os.strerror(answer["full"]), str(out))
     if "unfit" in answer:
         raise RunError(f"{path}: {str(answer['unfit'])[:MOST_LETTERS]}; {REMEDY}")
     return answer["found"]
@@ -126,7 +129,10 @@ def _answer(report: Connection, reader: Reader, path: str, out: str, limits: Lim
     except MemoryError:
         answer = {"unfit": f"needs more than {limits.memory_bytes >> 20} MiB of memory besides its own size"}
     except Exception as error:  # noqa: BLE001 - whatever a file makes a library raise is what it is
-        answer = {"unfit": f"cannot be read ({type(error).__name__}: {plain(str(error))})"}
+        if isinstance(error, OSError) and error.errno in files.FULL:
+            answer = {"full": error.errno}
+        else:
+            answer = {"unfit": f"cannot be read ({type(error).__name__}: {plain(str(error))})"}
     report.send_bytes(json.dumps(answer).encode())
 
 

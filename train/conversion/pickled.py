@@ -8,11 +8,12 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from kinetics_sounds.errors import SettingsError
 
+from ..engine import checkpoint
 from . import limited
 from .limited import Limits, UnfitError
 
@@ -95,7 +96,8 @@ def save_tensors(file: BinaryIO, out: Path) -> list[str]:
         raise UnfitError(_unread(str(error))) from error
     tensors, others = _parts(document)
     _check(tensors)
-    save_file({name: value.detach().contiguous().clone() for name, value in tensors.items()}, out)
+    copies = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+    checkpoint.save_safetensors(copies, out, needed=sum(value.nbytes for value in copies.values()))
     return others
 
 

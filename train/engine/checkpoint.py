@@ -114,7 +114,7 @@ def _write(part: Path, all_files: Mapping[str, Mapping[str, Tensor]], state: Map
         told.write_text(json.dumps(state, indent=2) + "\n")
     needed = sum(each.nbytes for tensors in all_files.values() for each in tensors.values())
     for name, tensors in all_files.items():
-        _save_file(tensors, part / f"{name}.safetensors", needed=needed)
+        save_safetensors(tensors, part / f"{name}.safetensors", needed=needed)
         (part / f"{name}.safetensors").chmod(stat.S_IMODE(told.stat().st_mode))  # safetensors creates it with mode 0600
     for file in part.iterdir():
         with file.open("rb+") as written, files.named(file):
@@ -122,8 +122,8 @@ def _write(part: Path, all_files: Mapping[str, Mapping[str, Tensor]], state: Map
     files.sync_folder(part)
 
 
-def _save_file(tensors: Mapping[str, Tensor], path: Path, *, needed: int) -> None:
-    """Save tensors; on failure raise the OSError behind safetensors' own error, with the bytes that the checkpoint needs."""
+def save_safetensors(tensors: Mapping[str, Tensor], path: Path, *, needed: int) -> None:
+    """Save tensors; on failure raise the OSError behind safetensors' own error, with the bytes that are needed in all."""
     with files.named(path, needed=needed):
         try:
             save_file(dict(tensors), path)

@@ -1,4 +1,4 @@
-"""Datasets of labeled sounds to evaluate an audio encoder on: ESC-50's folds, DCASE's halves or lists.
+"""Labeled sounds to evaluate an audio encoder on: data sets as they ship, and lists of one's own.
 
 Recordings are encoded before; a linear SVM (see `probes.svm`) or a linear head is fitted on some and evaluated on the others.
 
@@ -6,9 +6,7 @@ Shape suffixes: N recordings, K renderings of a recording (crops, augmentations:
 values are averaged for evaluation), D feature channels.
 """
 
-import csv
 import io
-import re
 import statistics
 import struct
 import warnings
@@ -22,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import AnnotationError, MediaError
 
 from ..probes import bounded, percent, svm, topk_hits
@@ -48,8 +47,6 @@ MIN_RATE, MAX_RATE = 1_000, 1_000_000
 """Valid sample rates in hertz; others mean a damaged file. At 1 Hz, a file of a second would last hours."""
 MAX_STEPS = 10_000
 """Maximum denominator of the resampling ratio: exact for common rates, else within 1e-4."""
-SCENES = ("scenes_stereo", "scenes_stereo_testset")
-"""Folders of DCASE 2014: training half, test half."""
 SCENE_RECORDINGS, SCENE_CLASSES = 100, 10
 """Number of recordings and classes in each half; each recording has 30 s."""
 MAX_SECONDS = 3600.0
@@ -76,34 +73,6 @@ class Recording:
     """Official fold; 0 if there are none."""
 
 
-def read_folds(meta: Path, audio: Path) -> tuple[Recording, ...]:
-    """Read an ESC-50-style CSV (columns filename, fold, target) of files in the folder `audio`.
-
-    Raises AnnotationError for a CSV that cannot be read, lacks a column, is empty or lists a file twice, for a fold that is not
-    an integer or the only one, and for a file outside the folder or missing.
-    """
-    rows = csv.DictReader(io.StringIO(_text(meta), newline=""), strict=True)
-    found = []
-    try:
-        missing = [column for column in ("filename", "fold", "target") if column not in (rows.fieldnames or [])]
-        if missing:
-            raise AnnotationError(
-                f"{meta}: has no column {', '.join(missing)}; an ESC-50-style list has filename,fold,target"
-            )
-        for row in rows:
-            where = f"{meta}:{rows.line_num}"
-            fold = (row["fold"] or "").strip()
-            if not (fold.isascii() and fold.isdigit()):
-                raise AnnotationError(f"{where}: fold {fold!r} is not an integer; fix or remove the row")
-            found.append(_recording(row["filename"], row["target"], audio, where=where, fold=int(fold)))
-    except csv.Error as error:
-        raise AnnotationError(f"{meta}:{rows.line_num}: is not a CSV: {error}") from error
-    recordings = _checked(found, meta)
-    if len({each.fold for each in recordings}) < 2:
-        raise AnnotationError(f"{meta}: has fold {recordings[0].fold} only; at least two folds are needed")
-    return recordings
-
-
 def read_list(path: Path, audio: Path) -> tuple[Recording, ...]:
     """Read a DCASE-style list (per line: file, white space, label) of files in the folder `audio`.
 
@@ -118,46 +87,23 @@ def read_list(path: Path, audio: Path) -> tuple[Recording, ...]:
     return _checked(found, path)
 
 
-def read_scenes(folder: Path) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
-    """Read DCASE 2014, unpacked in `folder`: the training half and the test half.
-
-    Each is a folder of `SCENES`, or a folder of the same name within it, with files such as `bus01.wav`: label and two digits.
-    Raises AnnotationError for a missing half, a wrong number of recordings or classes, an invalid file name, and halves with
-    different classes.
-    """
-    fit, on = (_scenes(folder / name) for name in SCENES)
-    if strange := sorted({each.label for each in fit} ^ {each.label for each in on}):
-        raise AnnotationError(
-            f"{folder}: {', '.join(strange)}: is in one of {' and '.join(SCENES)} alone; unpack both again"
-        )
-    return fit, on
+def recordings_of(listing: Listing, folder: Path) -> tuple[Recording, ...]:
+    """The recordings of a data set in `folder`, a row each; raises AnnotationError for a file that is missing."""
+    for row in listing.rows:
+        if not (folder / row.path).is_file():
+            raise AnnotationError(f"{folder / row.path}: is missing; fetch it: scores are of all recordings")
+    return tuple(Recording(folder / row.path, row.label) for row in listing.rows)
 
 
-def _scenes(folder: Path) -> tuple[Recording, ...]:
-    """Recordings of one half, in the order of file names."""
-    inner = folder / folder.name
-    place = inner if inner.is_dir() else folder
-    try:
-        names = sorted(path.name for path in place.iterdir() if path.suffix.lower() == ".wav")
-    except OSError as error:
-        raise AnnotationError(
-            f"{place}: cannot be read: {error.strerror}; DCASE 2014 has two halves, {' and '.join(SCENES)}: unpack both"
-        ) from error
-    names = [name for name in names if not name.startswith(".")]  # macOS leaves ._bus01.wav
-    for name in names:
-        if not re.fullmatch(r"[^\W\d]+\d\d\.wav", name, re.IGNORECASE):
-            raise AnnotationError(
-                f"{place / name}: is not named by a label and two digits (bus01.wav); rename or remove it"
-            )
-    recordings = tuple(Recording(place / name, name[:-6]) for name in names)
+def check_scenes(folder: Path, part: str, recordings: Sequence[Recording]) -> None:
+    """Raise AnnotationError if a part of DCASE 2014, which has no lists, is not whole."""
     counts = Counter(each.label for each in recordings)
     if (len(recordings), len(counts)) != (SCENE_RECORDINGS, SCENE_CLASSES):
-        told = ", ".join(f"{label} {count}" for label, count in sorted(counts.items())) or "none"
+        told = ", ".join(f"{label} {count}" for label, count in sorted(counts.items()))
         raise AnnotationError(
-            f"{place}: has {len(recordings)} recordings of {len(counts)} classes ({told}), where DCASE 2014 has "
+            f"{folder}: {part} has {len(recordings)} recordings of {len(counts)} classes ({told}), where DCASE 2014 has "
             f"{SCENE_RECORDINGS} of {SCENE_CLASSES}; unpack its archive again"
         )
-    return recordings
 
 
 def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
@@ -197,18 +143,20 @@ def encode(recordings: Sequence[Recording], encoder: Encoder, *, sample_rate: in
 
     Raises MediaError for a file that cannot be read, ValueError for features that differ in shape or are not finite.
     """
-    features: list[Tensor] = []
-    for recording in recordings:
+    features_NKD = torch.empty(0)
+    for place, recording in enumerate(recordings):
         found_KD = encoder(read_wav(recording.path, sample_rate=sample_rate)).detach().float().cpu()
-        first = features[0].shape if features else found_KD.shape
+        first = features_NKD.shape[1:] if place else found_KD.shape
         if found_KD.ndim != 2 or 0 in found_KD.shape or found_KD.shape != first:
             raise ValueError(
                 f"{recording.path}: features must be (K, D) like the first's {tuple(first)}, got {tuple(found_KD.shape)}"
             )
         if not found_KD.isfinite().all():
             raise ValueError(f"{recording.path}: has features that are not finite: the encoder has diverged")
-        features.append(found_KD)
-    return torch.stack(features)
+        if not place:
+            features_NKD = torch.empty(len(recordings), *first)
+        features_NKD[place] = found_KD
+    return features_NKD
 
 
 def cross_validate(
@@ -245,6 +193,27 @@ def cross_validate(
         **metrics,
         "selected_on_test": _selected_on_test(settings),
     }
+
+
+def fit_bytes(
+    recordings: int,
+    divisions: Sequence[tuple[int, int]],
+    *,
+    windows: int,
+    fit_clips: int,
+    dim: int,
+    classifier: Classifier,
+) -> int:
+    """Memory that fitting on a folder of sounds takes at most: the features and their copies.
+
+    `divisions` are the numbers of recordings to train and to test on; `fit_clips` clips of `dim` numbers each are fitted on, 0:
+    the windows. Numbers are float32; the SVM takes them as float64, and liblinear keeps a copy of 16 bytes a number.
+    """
+    fitted = fit_clips or windows
+    stored = 4 * recordings * (windows + fit_clips)
+    svm_copies = 8 + 16 if isinstance(classifier, svm.Settings) else 0
+    taken = max((4 + svm_copies) * train * fitted + 4 * test * windows for train, test in divisions)
+    return dim * (stored + taken)
 
 
 def _judged(
@@ -308,16 +277,16 @@ def _text(path: Path) -> str:
         raise AnnotationError(f"{path}: cannot be read as UTF-8 text: {error}") from error
 
 
-def _recording(name: str | None, label: str | None, audio: Path, *, where: str, fold: int = 0) -> Recording:
-    name, label = (name or "").strip(), (label or "").strip()
+def _recording(name: str, label: str, audio: Path, *, where: str) -> Recording:
+    label = label.strip()
     inner = PurePosixPath(name)
-    if not name or inner.is_absolute() or ".." in inner.parts or "\0" in name:
+    if inner.is_absolute() or ".." in inner.parts or "\0" in name:
         raise AnnotationError(f"{where}: {name!r} is not a file in {audio}; fix or remove the row")
     if not label:
         raise AnnotationError(f"{where}: {name} has no label; fix or remove the row")
     if not (audio / inner).is_file():
         raise AnnotationError(f"{where}: {audio / inner} is missing; fetch it, or name the folder that holds {name}")
-    return Recording(audio / inner, label, fold)
+    return Recording(audio / inner, label)
 
 
 def _checked(found: list[Recording], place: Path) -> tuple[Recording, ...]:

@@ -100,15 +100,23 @@ def select_C(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) 
     """
     if len(settings.cs) == 1:
         return settings.cs[0]
-    trials = [trial] if settings.select == "test" else list(held_out(trial.fit_MKD, trial.target_M, part_M))
-    if not trials:
+
+    def trials() -> Iterator[Trial]:  # each is a copy of the features, so one at a time
+        if settings.select == "test":
+            yield trial
+        else:
+            yield from held_out(trial.fit_MKD, trial.target_M, part_M)
+
+    if settings.select == "fit" and len(torch.unique(part_M)) < 2:
         raise ValueError(
             "cannot cross-validate C, because no class has two training clips: "
             "give one C with --svm.cs, or select it on the evaluated clips with --svm.select test"
         )
 
     def score(c: float) -> float:
-        return sum(float(correct(each, classes=classes, c=c, iterations=settings.iterations).sum()) for each in trials)
+        return sum(
+            float(correct(each, classes=classes, c=c, iterations=settings.iterations).sum()) for each in trials()
+        )
 
     return max(sorted(settings.cs), key=score)
 

@@ -191,6 +191,22 @@ def test_at_full_size_each_tensor_has_its_place_and_its_shape(
 STEM, NORM, HEAD = "video_model.conv1.0.weight", "audio_model.block4.bn2.running_var", "video_proj.projection.4.bias"
 
 
+def test_a_full_disk_is_told_as_one_and_not_as_a_fault_of_the_file(
+    here: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(avid_checkpoint(with_numbers(Avid())), "avid.pth.tar")
+    with (small_disk / "rest").open("wb", buffering=0) as rest, contextlib.suppress(OSError):
+        while True:
+            rest.write(bytes(1 << 12))
+
+    options = ["--weights=avid.pth.tar", "--audio_stats=stats.npz", f"--out={small_disk / 'out'}"]
+    assert convert_weights.main(["--recipe=small_avid.yaml", *options]) == 3
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"stopped: No space left on device: .*\.safetensors; free some space and run it again", line)
+    assert [path.name for path in small_disk.iterdir()] == ["rest"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

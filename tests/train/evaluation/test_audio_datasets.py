@@ -54,157 +54,22 @@ def loudest_band(waveform: np.ndarray) -> Tensor:
 
 @pytest.fixture
 def esc(tmp_path: Path) -> Path:
-    """An ESC-50-style folder: 5 folds of 3 classes, two sounds each, low, middle and high."""
+    """Sounds of 3 classes, two of each in 5 folds, low, middle and high."""
     rng = np.random.default_rng(0)
-    lines = ["filename,fold,target,category"]
-    for fold in range(1, 6):
-        for target, hertz in enumerate((300, 1800, 3300)):
-            for take in "AB":
-                name = f"{fold}-{target}-{take}.wav"
-                wave = 0.5 * tone(hertz + 40 * fold) + 0.01 * rng.standard_normal(RATE // 4)
-                write_wav(tmp_path / "audio" / name, wave)
-                lines.append(f"{name},{fold},{target},pitch{target}")
-    (tmp_path / "meta.csv").write_text("\n".join(lines) + "\n")
+    for each in sounds_of(tmp_path):
+        hertz = (300, 1800, 3300)[int(each.label)]
+        wave = 0.5 * tone(hertz + 40 * each.fold) + 0.01 * rng.standard_normal(RATE // 4)
+        write_wav(each.path, wave)
     return tmp_path
 
 
-class TestReadFolds:
-    def test_rows_in_order_with_their_fold_and_target(self, esc: Path) -> None:
-        found = audio_datasets.read_folds(esc / "meta.csv", esc / "audio")
-
-        assert len(found) == 30
-        assert found[0] == Recording(esc / "audio" / "1-0-A.wav", "0", 1)
-        assert found[-1] == Recording(esc / "audio" / "5-2-B.wav", "2", 5)
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("", "has no column filename, fold, target"),
-            ("filename,fold\n", "has no column target"),
-            ("filename,fold,target\n", "lists no sound"),
-            ("filename,fold,target\n1-0-A.wav,7,0\n1-0-B.wav,7,0\n", r"meta2.csv: has fold 7 only; at least two"),
-            ("filename,fold,target\n1-0-A.wav,one,0\n", r"meta2.csv:2: fold 'one' is not an integer"),
-            ("filename,fold,target\n1-0-A.wav,-1,0\n", "fold '-1' is not an integer"),
-            ("filename,fold,target\n1-0-A.wav\n", "fold '' is not an integer"),
-            ("filename,fold,target\n1-0-A.wav,1,\n", r":2: 1-0-A.wav has no label"),
-            ("filename,fold,target\n,1,0\n", "'' is not a file in"),
-            ("filename,fold,target\nnot.wav,1,0\n", r":2: .*not.wav is missing; fetch it"),
-            ("filename,fold,target\n../meta.csv,1,0\n", "'../meta.csv' is not a file in"),
-            ("filename,fold,target\n1/../../meta.csv,1,0\n", "is not a file in"),
-            ("filename,fold,target\n/etc/hostname,1,0\n", "'/etc/hostname' is not a file in"),
-            ("filename,fold,target\n1-0-A.wav,1,0\n./1-0-A.wav,2,0\n", "names .*1-0-A.wav more than once"),
-            ('filename,fold,target\n"1-0-A.wav,1,0\n', "is not a CSV"),
-        ],
-    )
-    def test_what_cannot_be_is_refused_with_its_place(self, text: str, message: str, esc: Path) -> None:
-        (esc / "meta2.csv").write_text(text)
-
-        with pytest.raises(AnnotationError, match=message):
-            audio_datasets.read_folds(esc / "meta2.csv", esc / "audio")
-
-    @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-    def test_a_list_that_is_missing_or_no_text_is_refused(self, content: bytes | None, tmp_path: Path) -> None:
-        if content:
-            (tmp_path / "meta.csv").write_bytes(content)
-        for read in (audio_datasets.read_folds, audio_datasets.read_list):
-            with pytest.raises(AnnotationError, match="cannot be read as UTF-8 text"):
-                read(tmp_path / "meta.csv", tmp_path)
-
-
-SCENES = [
-    "bus",
-    "busystreet",
-    "office",
-    "openairmarket",
-    "park",
-    "quietstreet",
-    "restaurant",
-    "supermarket",
-    "tube",
-    "tubestation",
-]
-
-
-@pytest.fixture
-def scenes(tmp_path: Path) -> Path:
-    """DCASE 2014 as its archives unpack: two halves of ten recordings of ten classes, a folder in a folder; each a click."""
-    click = write_wav(tmp_path / "click.wav", np.ones(1)).read_bytes()
-    for half in audio_datasets.SCENES:
-        place = tmp_path / "set1" / half / half
-        place.mkdir(parents=True)
-        for label in SCENES:
-            for number in range(1, 11):
-                (place / f"{label}{number:02d}.wav").write_bytes(click)
-    return tmp_path / "set1"
-
-
-class TestReadScenes:
-    def test_the_label_is_the_name_without_its_number_and_one_half_teaches(self, scenes: Path) -> None:
-        (scenes / "scenes_stereo" / "scenes_stereo" / "._bus01.wav").write_bytes(b"a macOS attribute")
-        (scenes / "scenes_stereo" / "scenes_stereo" / "readme.txt").write_text("not a recording")
-
-        fit, on = audio_datasets.read_scenes(scenes)
-
-        assert (len(fit), len(on)) == (100, 100)
-        assert fit[0] == Recording(scenes / "scenes_stereo" / "scenes_stereo" / "bus01.wav", "bus")
-        assert on[-1] == Recording(
-            scenes / "scenes_stereo_testset" / "scenes_stereo_testset" / "tubestation10.wav", "tubestation"
-        )
-        assert sorted({each.label for each in fit}) == sorted({each.label for each in on}) == SCENES
-        assert [each.label for each in fit].count("bus") == 10  # and none of "busystreet"
-
-    def test_a_half_whose_files_lie_in_it_directly_is_the_same(self, scenes: Path) -> None:
-        half = scenes / "scenes_stereo_testset"
-        (half / half.name).rename(scenes / "moved")
-        half.rmdir()
-        (scenes / "moved").rename(half)
-
-        assert audio_datasets.read_scenes(scenes)[1][0] == Recording(half / "bus01.wav", "bus")
-
-    @pytest.mark.parametrize("half", audio_datasets.SCENES)
-    def test_a_missing_half_is_named(self, scenes: Path, half: str) -> None:
-        (scenes / half).rename(scenes / "elsewhere")
-
-        with pytest.raises(
-            AnnotationError,
-            match=rf"set1/{half}: cannot be read: No such file or directory; DCASE 2014 has two halves, "
-            r"scenes_stereo and scenes_stereo_testset: unpack both",
-        ):
-            audio_datasets.read_scenes(scenes)
-
-    @pytest.mark.parametrize("half", audio_datasets.SCENES)
-    def test_a_half_that_lacks_recordings_or_classes_is_named_with_what_it_has(self, scenes: Path, half: str) -> None:
-        (scenes / half / half / "bus07.wav").unlink()
-        with pytest.raises(
-            AnnotationError, match=rf"{half}/{half}: has 99 recordings of 10 classes \(bus 9, busystreet 10,"
-        ):
-            audio_datasets.read_scenes(scenes)
-
-        for path in (scenes / half / half).iterdir():
-            path.unlink()
-        with pytest.raises(
-            AnnotationError, match=r"has 0 recordings of 0 classes \(none\), where DCASE 2014 has 100 of 10;"
-        ):
-            audio_datasets.read_scenes(scenes)
-
-    def test_halves_of_other_classes_are_named(self, scenes: Path) -> None:
-        for path in (scenes / "scenes_stereo_testset" / "scenes_stereo_testset").glob("bus0*.wav"):
-            path.rename(path.with_name(path.name.replace("bus", "tram")))
-        (scenes / "scenes_stereo_testset" / "scenes_stereo_testset" / "bus10.wav").rename(
-            scenes / "scenes_stereo_testset" / "scenes_stereo_testset" / "tram10.wav"
-        )
-
-        with pytest.raises(
-            AnnotationError, match=r"bus, tram: is in one of scenes_stereo and scenes_stereo_testset alone"
-        ):
-            audio_datasets.read_scenes(scenes)
-
-    @pytest.mark.parametrize("name", ["bus1.wav", "01.wav", "bus.wav", "bus-01.wav", "bus001.wav"])
-    def test_a_name_that_has_no_label_is_named(self, scenes: Path, name: str) -> None:
-        (scenes / "scenes_stereo" / "scenes_stereo" / name).write_bytes(b"")
-
-        with pytest.raises(AnnotationError, match=rf"{name}: is not named by a label and two digits"):
-            audio_datasets.read_scenes(scenes)
+def sounds_of(folder: Path) -> list[Recording]:
+    return [
+        Recording(folder / f"audio/{fold}-{target}-{take}.wav", str(target), fold)
+        for fold in range(1, 6)
+        for target in range(3)
+        for take in "AB"
+    ]
 
 
 class TestReadList:
@@ -216,10 +81,19 @@ class TestReadList:
             Recording(esc / "audio/1-1-A.wav", "park"),
         )
 
+    @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+    def test_a_list_that_is_missing_or_no_text_is_refused(self, content: bytes | None, tmp_path: Path) -> None:
+        if content:
+            (tmp_path / "train.txt").write_bytes(content)
+        with pytest.raises(AnnotationError, match="cannot be read as UTF-8 text"):
+            audio_datasets.read_list(tmp_path / "train.txt", tmp_path)
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
             ("", "lists no sound"),
+            ("/etc/hostname bus\n", "'/etc/hostname' is not a file in"),
+            ("audio/1/../../../x.wav bus\n", "is not a file in"),
             ("audio/1-0-A.wav\n", r"train.txt:1: audio/1-0-A.wav has no label"),
             ("\naudio/none.wav bus\n", r"train.txt:2: .*none.wav is missing"),
             ("../secret.wav bus\n", "is not a file in"),
@@ -396,7 +270,7 @@ class TestReadWav:
 
 class TestEncode:
     def test_each_recording_is_heard_once_at_the_rate_that_is_asked(self, esc: Path) -> None:
-        found = audio_datasets.read_folds(esc / "meta.csv", esc / "audio")[:3]
+        found = sounds_of(esc)[:3]
         heard: list[tuple[Any, int]] = []
 
         def encoder(waveform: np.ndarray) -> Tensor:
@@ -418,7 +292,7 @@ class TestEncode:
         ],
     )
     def test_features_that_do_not_fit_are_refused_by_name(self, second: Tensor, message: str, esc: Path) -> None:
-        found = audio_datasets.read_folds(esc / "meta.csv", esc / "audio")[:2]
+        found = sounds_of(esc)[:2]
         answers = iter([torch.ones(1, 3), second])
 
         with pytest.raises(ValueError, match=message):
@@ -426,7 +300,7 @@ class TestEncode:
 
     @pytest.mark.parametrize("shape", [(3,), (0, 3)])
     def test_so_is_a_first_that_is_no_table(self, shape: tuple[int, ...], esc: Path) -> None:
-        found = audio_datasets.read_folds(esc / "meta.csv", esc / "audio")[:1]
+        found = sounds_of(esc)[:1]
 
         with pytest.raises(ValueError, match=r"features must be \(K, D\)"):
             audio_datasets.encode(found, lambda _: torch.ones(shape), sample_rate=RATE)
@@ -450,7 +324,7 @@ class TestCrossValidate:
     FOLDS, LABELS = [1 + row % 5 for row in range(60)], ["abc"[row // 5 % 3] for row in range(60)]
 
     def test_a_whole_folder_of_sounds_that_an_encoder_tells_apart(self, esc: Path) -> None:
-        found = audio_datasets.read_folds(esc / "meta.csv", esc / "audio")
+        found = sounds_of(esc)
         features_NKD = audio_datasets.encode(found, loudest_band, sample_rate=RATE)
 
         metrics = audio_datasets.cross_validate(found, features_NKD, svm.Settings())

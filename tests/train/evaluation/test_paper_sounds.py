@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import statistics
 import zlib
 from collections.abc import Callable
@@ -15,12 +16,14 @@ import torch
 from scipy.io import wavfile
 from torch import nn
 
+from kinetics_sounds import memory
 from kinetics_sounds.train import RawClip, evaluate
 from kinetics_sounds.train.data.views import clip_and_log_mel
-from kinetics_sounds.train.evaluation import audio_datasets, linear_head, sound_features
+from kinetics_sounds.train.evaluation import audio_datasets, linear_head, papers, sound_features
 from kinetics_sounds.train.evaluation.encoders import Encoders, load
 from kinetics_sounds.train.evaluation.features import time_pooled
 from kinetics_sounds.train.evaluation.protocols import sounds
+from kinetics_sounds.train.probes import svm
 from kinetics_sounds.train.probes.svm import Trial
 
 SVM = pytest.importorskip("sklearn.svm")
@@ -32,7 +35,7 @@ CS = (1e-4, 1e-2, 1.0)
 def esc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three folds of two noises, three files each, which are hard to tell apart."""
     folder = tmp_path_factory.mktemp("esc")
-    rows = ["filename,fold,target"]
+    rows = ["filename,fold,target,category,src_file"]
     (folder / "audio").mkdir()
     (folder / "meta").mkdir()
     for fold in (1, 2, 3):
@@ -41,9 +44,9 @@ def esc(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rng = np.random.default_rng(10 * fold + number)
             time = np.arange(RATE // 2) / RATE
             tone = (0.02 + 0.02 * target) * np.sin(2 * np.pi * (400 + 300 * rng.random()) * time)
-            name = f"{fold}-{number}.wav"
+            name = f"{fold}-{10 * fold + number}-A-{target}.wav"
             wavfile.write(folder / "audio" / name, RATE, (tone + rng.normal(0, 0.1, len(time))).astype(np.float32))
-            rows.append(f"{name},{fold},{target}")
+            rows.append(f"{name},{fold},{target},{['quiet', 'loud'][target]},{10 * fold + number}")
     (folder / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n")
     return folder
 
@@ -94,7 +97,7 @@ def encoded(finished: Path, esc: Path, *, clips: int) -> dict[str, tuple[np.ndar
 
 
 def accuracy(machine: Any, names: list[str], of: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
-    right = [(machine.decision_function(of[name][0][None])[0] > 0) == (int(name[2]) % 2 == 1) for name in names]
+    right = [(machine.decision_function(of[name][0][None])[0] > 0) == (int(name[-5]) == 1) for name in names]
     return 100 * float(np.mean(right))
 
 
@@ -110,7 +113,7 @@ def test_the_svm_of_random_clips_and_its_c_are_those_of_a_plain_loop(
         on = [name for name in of if name[0] == str(fold)]
         fit = [name for name in of if name[0] != str(fold)]
         rows = np.concatenate([of[name][1] for name in fit]).astype(np.float64)
-        targets = np.repeat([int(name[2]) % 2 for name in fit], 2)
+        targets = np.repeat([int(name[-5]) for name in fit], 2)
         scores = {}
         for c in CS:
             machine = SVM.LinearSVC(C=c, dual=False, max_iter=5000).fit(rows, targets)
@@ -136,13 +139,57 @@ def test_c_of_the_training_folds_does_not_look_at_the_test_fold(
         for out in rest:
             fit = [name for name in of if name[0] in rest and name[0] != out]
             rows = np.concatenate([of[name][1] for name in fit]).astype(np.float64)
-            machine = SVM.LinearSVC(C=c, dual=False, max_iter=5000).fit(rows, [int(name[2]) % 2 for name in fit])
+            machine = SVM.LinearSVC(C=c, dual=False, max_iter=5000).fit(rows, [int(name[-5]) for name in fit])
             held = {name: (of[name][1][0], of[name][1]) for name in of if name[0] == out}
             right += accuracy(machine, list(held), held)
         chosen[c] = right
 
     assert told["fold1_c"] == max(CS, key=lambda c: (chosen[c], -c))
     assert told["selected_on_test"] == 0
+
+
+ESC50, DCASE2014 = (2000, [(1600, 400)] * 5), (200, [(100, 100)])
+WIDTHS = {"esc50_avid": 113_152, "dcase_avid": 113_152, "esc50_crisscross": 10_752, "esc50_crisscross_2s": 4608}
+WIDTHS |= {f"esc50_avid_small_conv{layer}": 9216 for layer in (2, 3, 4, 5)}
+"""Numbers of a clip's maps, as the papers' networks have them."""
+
+
+@pytest.mark.parametrize("name", sorted(WIDTHS))
+def test_the_memory_that_a_protocol_says_is_that_of_its_rows(name: str) -> None:
+    protocol = papers.find(name)
+    recordings, divisions = ESC50 if name.startswith("esc50") else DCASE2014
+    counts = {each: int(protocol.options[each]) for each in ("windows", "fit_clips")}
+
+    needed = audio_datasets.fit_bytes(recordings, divisions, **counts, dim=WIDTHS[name], classifier=svm.Settings())
+
+    (told,) = re.findall(r"up to (\d+) GB of memory", "\n".join(protocol.head))
+    assert round(needed / 1e9) == int(told)
+
+
+def test_memory_by_hand() -> None:
+    """Ten recordings, eight to train on: their features, a copy of a fold, and of what is fitted 24 bytes a number more."""
+    options = {"windows": 1, "fit_clips": 3, "dim": 5}
+    stored, copies, fitted = 4 * 10 * (1 + 3) * 5, 4 * (8 * 3 + 2 * 1) * 5, 24 * 8 * 3 * 5
+
+    found = [
+        audio_datasets.fit_bytes(10, [(8, 2), (7, 3)], **options, classifier=each)
+        for each in (svm.Settings(), linear_head.Settings())
+    ]
+    assert found == [stored + copies + fitted, stored + copies]
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_encoded(
+    finished: Path, esc: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "total", lambda: 100_000_000)
+    argv = ["sounds", f"--run={finished}", f"--folder={esc}", "--device=cpu", "--features=map", "--fit_clips=1000000"]
+
+    assert evaluate.main(argv) == 2
+
+    assert re.search(
+        r"--fit_clips 1000000: takes up to [0-9.]+ GB for 18,000,000 rows of [0-9,]+ numbers; there are 0.1 GB; give fewer",
+        capsys.readouterr().err,
+    )
 
 
 def test_a_linear_classifier_is_told_by_its_settings(judge: Callable[..., dict[str, Any]]) -> None:

@@ -7,17 +7,18 @@ import dataclasses
 import functools
 import hashlib
 import json
-import re
 import statistics
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
+from kinetics_sounds import datasets, memory
 from kinetics_sounds.command import DONE
+from kinetics_sounds.datasets import dcase2014
 from kinetics_sounds.errors import AnnotationError, RunError, SettingsError
 from kinetics_sounds.settings import Parsed
 
@@ -27,22 +28,22 @@ from ...distributed import devices
 from ...probes import svm
 from .. import linear_head, results, training
 from ..audio_datasets import (
-    SCENES,
     Classifier,
     Recording,
     check_apart,
+    check_scenes,
     cross_validate,
     encode,
-    read_folds,
+    fit_bytes,
     read_list,
-    read_scenes,
+    recordings_of,
     train_test,
 )
 from ..encoders import Encoders, load_selected
 from ..sound_features import encode_random, encode_sound, windows
 
-_LISTS = (".txt", ".csv")
-"""File suffixes of DCASE's lists."""
+SCENES = tuple(dcase2014.SPLITS.values())
+"""Folders of DCASE 2014: training half, test half."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +59,9 @@ class Settings:
     Supported folders:
       meta/esc50.csv, audio/*.wav                       ESC-50: mean over its folds
       set1/scenes_stereo/, set1/scenes_stereo_testset/  DCASE 2014: training half and test half; bus01.wav is a "bus"
-      evaluation_setup/fold1_train.txt, ...             later years of DCASE: lists of "file label", each with its
-                                                        fold1_evaluate.txt (.txt or .csv): mean over the folds
-      train.txt, test.txt                               the same for one division
+      meta.txt, evaluation_setup/fold1_train.txt, ...   later years of DCASE, each list with its fold1_evaluate.txt or
+                                                        fold1_test.txt (.txt or .csv): mean over the folds
+      train.txt, test.txt                               your own sounds: a line of "file label" for each
 
     exit code: 0 done; 2 usage error; 3 stopped by a signal or a full disk, run again; 4 a bug, or a failing disk.
     """
@@ -113,6 +114,14 @@ class Sounds:
     divisions: tuple[tuple[tuple[Recording, ...], tuple[Recording, ...]], ...] = ()
     """Pairs of training and test recordings, if the folder lists them."""
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Numbers of training and of test recordings, of each division or fold."""
+        if self.divisions:
+            return [(len(fit), len(on)) for fit, on in self.divisions]
+        counts = Counter(each.fold for each in self.recordings)
+        return [(len(self.recordings) - count, count) for count in counts.values()]
+
 
 def evaluate(parsed: Parsed[Settings]) -> int:
     """Evaluate the encoder; return the exit code."""
@@ -123,17 +132,15 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     encoders.method.to(devices.pick_device(settings.device))
     sample_rate = encoders.mel.sample_rate
     length = None if settings.seconds is None else max(1, round(settings.seconds * sample_rate))
+
+    def encode_windows(waveform: np.ndarray) -> Tensor:
+        parts = windows(waveform, settings.windows, length=length)
+        return encode_sound(encoders, parts, kind=settings.features, layer=settings.layer)
+
     try:
-        features_NKD = encode(
-            sounds.recordings,
-            lambda waveform: encode_sound(
-                encoders,
-                windows(waveform, settings.windows, length=length),
-                kind=settings.features,
-                layer=settings.layer,
-            ),
-            sample_rate=sample_rate,
-        )
+        first_1KD = encode(sounds.recordings[:1], encode_windows, sample_rate=sample_rate)
+        _check_memory(settings, classifier, sounds, dim=first_1KD.shape[2])
+        features_NKD = encode(sounds.recordings, encode_windows, sample_rate=sample_rate)
         fit_NKD = None
         if settings.fit_clips:
             draw = functools.partial(
@@ -173,6 +180,26 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     results.write(out, found)
     print(json.dumps(found) if settings.json else results.format_scores(found, out, what="recordings"))
     return DONE
+
+
+def _check_memory(settings: Settings, classifier: Classifier, sounds: Sounds, *, dim: int) -> None:
+    """Print the memory that features of `dim` numbers and the fit will take; raises SettingsError if it is more than there is."""
+    needed = fit_bytes(
+        len(sounds.recordings),
+        sounds.sizes,
+        windows=settings.windows,
+        fit_clips=settings.fit_clips,
+        dim=dim,
+        classifier=classifier,
+    )
+    rows = len(sounds.recordings) * (settings.fit_clips or settings.windows)
+    there = memory.total()
+    told = f"up to {needed / 1e9:.1f} GB for {rows:,} rows of {dim:,} numbers; there are {there / 1e9:.1f} GB"
+    if needed > there:
+        option = f"--fit_clips {settings.fit_clips}" if settings.fit_clips else f"--windows {settings.windows}"
+        raise SettingsError(f"{option}: takes {told}; give fewer, or --features pooled, or take a larger machine")
+    if not settings.json:
+        print(f"memory: {told}")
 
 
 def _checked(parsed: Parsed[Settings]) -> Classifier:
@@ -223,25 +250,54 @@ def _heard(encoders: Encoders, settings: Settings) -> Encoders:
 def read(folder: Path) -> Sounds:
     """Read the recordings of a folder in one of the layouts that `Settings` lists.
 
-    Raises AnnotationError for an unknown layout, for damaged lists or missing files, and for invalid divisions: a single fold,
-    a file in both lists of a division, or two different lists of one fold.
+    Raises AnnotationError for an unknown layout, missing files and a file in both lists of a division, ListError for lists that
+    are wrong.
     """
-    if (folder / "meta" / "esc50.csv").is_file():
-        return Sounds(read_folds(folder / "meta" / "esc50.csv", folder / "audio"))
-    divisions = tuple(_divisions(folder))
-    if not divisions:
-        for place in (folder / "set1", folder):
-            if any((place / half).is_dir() for half in SCENES):
-                fit, on = read_scenes(place)
-                return Sounds((*fit, *on), ((fit, on),))
+    name = _data_set(folder)
+    if name is None:
+        return _own_lists(folder)
+    listing = datasets.load(name).read(folder)
+    datasets.check(listing)
+    found = recordings_of(listing, folder)
+    if name == "esc50":  # a recording is for testing in one fold, and for training in the others
+        folds = [row.folds.index("test") + 1 for row in listing.rows]
+        if len(set(folds)) < 2:
+            raise AnnotationError(f"{folder}: has recordings of fold {folds[0]} alone; at least two folds are needed")
+        return Sounds(tuple(dataclasses.replace(each, fold=fold) for each, fold in zip(found, folds, strict=True)))
+    parts_N = [row.folds or (row.split,) for row in listing.rows]
+
+    def part(place: int, split: str) -> tuple[Recording, ...]:
+        return tuple(each for each, parts in zip(found, parts_N, strict=True) if parts[place] == split)
+
+    divisions = tuple((part(place, "train"), part(place, "test")) for place in range(len(parts_N[0])))
+    if name == "dcase2014":
+        for half, those in zip(SCENES, divisions[0], strict=True):
+            check_scenes(folder, half, those)
+    return Sounds(found, divisions)
+
+
+def _own_lists(folder: Path) -> Sounds:
+    """Recordings of `train.txt` and `test.txt`; raises AnnotationError if there is no `train.txt`."""
+    if not (folder / "train.txt").is_file():
         raise AnnotationError(
             f"{folder}: is not a folder of sounds: it has no meta/esc50.csv, no train.txt, no set1/{SCENES[0]} and no "
             "evaluation_setup/fold1_train.txt; see ks-eval sounds --help"
         )
-    for fit, on in divisions:
-        check_apart(fit, on)
-    distinct = {each.path: each for division in divisions for part in division for each in part}
-    return Sounds(tuple(distinct.values()), divisions)
+    fit, on = (read_list(folder / f"{part}.txt", folder) for part in ("train", "test"))
+    check_apart(fit, on)
+    return Sounds((*fit, *on), ((fit, on),))
+
+
+def _data_set(folder: Path) -> str | None:
+    """Name of the data set that lies in a folder; None if none does, or the user's own lists lie there."""
+    if (folder / "meta" / "esc50.csv").is_file():
+        return "esc50"
+    if (folder / "train.txt").is_file():
+        return None
+    if any((folder / "evaluation_setup").glob("fold*_train.*")):
+        return "dcase"
+    there = any((place / half).is_dir() for place in (folder / "set1", folder) for half in SCENES)
+    return "dcase2014" if there else None
 
 
 def score(
@@ -290,28 +346,3 @@ def fingerprint(sounds: Sounds, folder: Path) -> str:
         for each in part
     ]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-def _divisions(folder: Path) -> Iterator[tuple[tuple[Recording, ...], tuple[Recording, ...]]]:
-    """Training and test recordings of each pair of lists in a folder; raises like `read`."""
-    if (folder / "train.txt").is_file():
-        yield read_list(folder / "train.txt", folder), read_list(folder / "test.txt", folder)
-        return
-    trains = defaultdict[int, list[Path]](list)
-    for path in sorted((folder / "evaluation_setup").glob("fold*_train.*"), reverse=True):  # .txt before .csv
-        if path.suffix in _LISTS and (found := re.fullmatch(r"fold(\d+)_train", path.stem)):
-            trains[int(found[1])].append(path)
-    for _, paths in sorted(trains.items()):
-        beside = [path.with_name(path.name.replace("_train", "_evaluate")) for path in paths]
-        there = [path.with_suffix(suffix) for path in beside for suffix in (path.suffix, *_LISTS)]
-        judged = list(dict.fromkeys(path for path in there if path.is_file()))
-        yield _agreed(paths, folder), _agreed(judged or beside[:1], folder)
-
-
-def _agreed(lists: Sequence[Path], folder: Path) -> tuple[Recording, ...]:
-    """Recordings of a list that may exist in two formats; raises AnnotationError if they differ."""
-    first, *others = (read_list(path, folder) for path in lists)
-    for path, other in zip(lists[1:], others, strict=True):
-        if set(other) != set(first):
-            raise AnnotationError(f"{path}: lists other sounds or labels than {lists[0]}; delete the one that is wrong")
-    return first

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kinetics_sounds import manifest, stream
+from kinetics_sounds import datasets, manifest, stream
 from kinetics_sounds.address import Address
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.clip import KEY, Status
+from kinetics_sounds.datasets import Row
 from kinetics_sounds.errors import ListError, ShardError
 from kinetics_sounds.pipelines import export, publish, shard, view
-from kinetics_sounds.pipelines.packing import datasets, verify
-from kinetics_sounds.pipelines.packing.datasets import Row
+from kinetics_sounds.pipelines.packing import verify
 from kinetics_sounds.shards import layout, reader, stats
 from kinetics_sounds.train.data.views import clip_and_log_mel, clip_and_mel, clip_and_spectrogram
 
@@ -138,6 +138,16 @@ def test_a_key_depends_on_its_own_name_alone_unless_another_file_has_it() -> Non
     assert all(key.startswith("one-") and len(key) == 12 for key in (first, second))
     with pytest.raises(ListError, match=f"two files have the key {strange}; rename"):
         datasets.keys([*rows, Row(path=f"a/{strange}.avi", label="x")])
+
+
+def test_names_that_differ_only_in_case_get_keys_that_do_not() -> None:
+    """On a disk that ignores case, `clips/x/A_1.avi` and `clips/x/a_1.avi` are one file."""
+    first, second, other = datasets.keys(
+        [Row(path=path, label="x") for path in ("a/A_1.avi", "b/a_1.avi", "b/B_1.avi")]
+    )
+
+    assert (first[:4], second[:4], other) == ("A_1-", "a_1-", "B_1")
+    assert first.lower() != second.lower()
 
 
 def test_each_fold_of_esc50_is_tested_once(packed_sets: dict[str, Path]) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_sounds import manifest
+from kinetics_sounds import datasets, manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.errors import ListError
-from kinetics_sounds.pipelines.packing import dataset_manifest, datasets, measure_file
+from kinetics_sounds.pipelines.packing import dataset_manifest, measure_file
 from kinetics_sounds.pipelines.packing.dataset_manifest import Asked
 from kinetics_sounds.shards import reader
 
@@ -60,7 +60,7 @@ def test_missing_broken_and_unlisted_files_are_named_and_the_rest_is_packed(
     assert "left out: v_Archery_g01_c01: not_in_source" in said
     assert "left out: v_Archery_g02_c01: corrupt: cannot be opened" in said
     assert f"left out: v_Archery_g03_c01: truncated: the file has {cut.stat().st_size} bytes, and states" in said
-    assert "for no list names them: 1 files: UCF-101/HandstandPushups/extra.avi" in said
+    assert "for no list names them: 1 file: UCF-101/HandstandPushups/extra.avi" in said
     rows = {each.clip.key: each for each in manifest.read(tmp_path / "data/ucf101/manifest.parquet").outcomes}
     assert [rows[f"v_Archery_g{number:02d}_c01"].status for number in (1, 2, 3)] == [
         Status.NOT_IN_SOURCE,
@@ -192,6 +192,18 @@ def test_a_missing_list_is_named(
     assert packed(name, tmp_path / "set") == 2
 
     assert f"{path}: is missing; give --folder the data set as it ships, with its lists" in capsys.readouterr().err
+
+
+def test_a_list_of_dcase_in_two_forms_that_differ_is_refused(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("dcase", tmp_path / "dcase")
+    place = folder / "evaluation_setup/fold1_train.txt"
+    alike = datasets.load("dcase").read(folder)
+    place.with_suffix(".csv").write_text("filename\tscene_label\n" + place.read_text())
+    assert datasets.load("dcase").read(folder) == alike
+
+    place.with_suffix(".csv").write_text(place.read_text().splitlines()[0])
+    with pytest.raises(ListError, match=r"fold1_train\.csv: lists other sounds or labels than .*fold1_train\.txt"):
+        datasets.load("dcase").read(folder)
 
 
 def test_dcase_2014_without_a_part_or_with_another_name_is_refused(whole: Copied, tmp_path: Path) -> None:

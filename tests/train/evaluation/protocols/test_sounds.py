@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from kinetics_sounds.errors import AnnotationError
+from kinetics_sounds.errors import AnnotationError, ListError
 from kinetics_sounds.train import RawClip, evaluate, load
 from kinetics_sounds.train.evaluation import audio_datasets, sound_features
 from kinetics_sounds.train.evaluation.protocols import sounds
@@ -36,12 +36,13 @@ def write_tone(path: Path, hertz: float, *, seed: int) -> None:
 def esc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five folds of two tones: ten files."""
     folder = tmp_path_factory.mktemp("esc")
-    rows = ["filename,fold,target"]
+    rows = ["filename,fold,target,category,src_file"]
     for fold in range(1, 6):
-        for target, hertz in enumerate(PITCHES.values()):
-            name = f"{fold}-{target}.wav"
+        for target, (pitch, hertz) in enumerate(PITCHES.items()):
+            source = 10 * fold + target
+            name = f"{fold}-{source}-A-{target}.wav"
             write_tone(folder / "audio" / name, hertz, seed=10 * fold + target)
-            rows.append(f"{name},{fold},{target}")
+            rows.append(f"{name},{fold},{target},{pitch},{source}")
     (folder / "meta").mkdir()
     (folder / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n")
     return folder
@@ -56,6 +57,7 @@ def dcase(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label = list(PITCHES)[number % 2]
         write_tone(folder / "audio" / f"{number}.wav", PITCHES[label], seed=number)
         lines.append(f"audio/{number}.wav\t{label}\n")
+    (folder / "meta.txt").write_text("".join(lines))
     (folder / "evaluation_setup").mkdir()
     for fold, on in ((1, slice(0, 4)), (2, slice(4, 8))):
         (folder / "evaluation_setup" / f"fold{fold}_train.txt").write_text(
@@ -168,7 +170,7 @@ class TestDcase:
         lists = folder / "evaluation_setup"
         (lists / f"{name}.csv").write_text("".join((lists / f"{name}.txt").read_text().splitlines(keepends=True)[1:]))
 
-        with pytest.raises(AnnotationError, match=rf"{name}\.csv: lists other sounds or labels than .*{name}\.txt"):
+        with pytest.raises(ListError, match=rf"{name}\.csv: lists other sounds or labels than .*{name}\.txt"):
             sounds.read(folder)
 
     def test_a_sound_that_teaches_in_one_division_may_be_judged_in_another(self, dcase: Path) -> None:
@@ -200,7 +202,7 @@ class TestScenes:
     def scenes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(audio_datasets, "SCENE_RECORDINGS", 4)
         monkeypatch.setattr(audio_datasets, "SCENE_CLASSES", 2)
-        for seed, half in enumerate(audio_datasets.SCENES):
+        for seed, half in enumerate(sounds.SCENES):
             for number in (1, 2):
                 for label, hertz in PITCHES.items():
                     path = tmp_path / "dcase" / "set1" / half / half / f"{label}{number:02d}.wav"
@@ -225,7 +227,21 @@ class TestScenes:
 
         assert evaluate.main(["sounds", f"--run={finished}", f"--folder={scenes}", "--device=cpu"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "set1/scenes_stereo: cannot be read: No such file or directory; DCASE 2014 has two halves" in line
+        assert "has no recording in a folder scenes_stereo; give --folder where both parts are unpacked" in line
+
+    def test_a_half_that_is_not_whole_is_told_with_what_it_has(self, scenes: Path) -> None:
+        (scenes / "set1/scenes_stereo/scenes_stereo/low02.wav").unlink()
+
+        with pytest.raises(
+            AnnotationError,
+            match=r"scenes_stereo has 3 recordings of 2 classes \(high 2, low 1\), where DCASE 2014 has 4",
+        ):
+            sounds.read(scenes)
+
+    def test_what_macos_leaves_is_no_recording(self, scenes: Path) -> None:
+        (scenes / "set1/scenes_stereo/scenes_stereo/._low01.wav").write_bytes(b"an attribute")
+
+        assert len(sounds.read(scenes).recordings) == 8
 
 
 class TestFeatures:
@@ -320,7 +336,14 @@ class TestMisuse:
         folder = Path(shutil.copytree(dcase, tmp_path / "half"))
         (folder / "evaluation_setup" / "fold2_evaluate.txt").unlink()
 
-        with pytest.raises(sounds.AnnotationError, match=r"fold2_evaluate.txt: cannot be read"):
+        with pytest.raises(ListError, match=r"fold2_evaluate.txt: is missing; give --folder"):
+            sounds.read(folder)
+
+    def test_a_recording_that_is_not_there_is_named(self, esc: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(esc, tmp_path / "part"))
+        (folder / "audio/3-31-A-1.wav").unlink()
+
+        with pytest.raises(AnnotationError, match=r"audio/3-31-A-1\.wav: is missing; fetch it"):
             sounds.read(folder)
 
     def test_what_cannot_be_judged_fairly_is_refused_before_anything_is_encoded(
@@ -336,9 +359,12 @@ class TestMisuse:
         lines = (one / "meta" / "esc50.csv").read_text().splitlines()
         (one / "meta" / "esc50.csv").write_text("\n".join(lines[:3]))
         with (twice / "evaluation_setup" / "fold2_train.txt").open("a") as more:
-            more.write("audio/5.wav high\n")
+            more.write("audio/5.wav\thigh\n")
         monkeypatch.delattr(sounds, "encode")
 
-        for folder, complaint in ((one, "has fold 1 only"), (twice, "5.wav: is in both lists")):
+        for folder, complaint in (
+            (one, "has recordings of fold 1 alone"),
+            (twice, "audio/5.wav is in fold2 twice, as train and test"),
+        ):
             assert evaluate.main(["sounds", f"--run={finished}", f"--folder={folder}", "--device=cpu"]) == 2
             assert complaint in capsys.readouterr().err

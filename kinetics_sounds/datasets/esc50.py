@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_sounds.errors import ListError
-from kinetics_sounds.media.encode import Modality
-
+from ..errors import ListError
+from ..media.encode import Modality
 from . import Listing, Row, lines, media_below
 
 MODALITY: Modality = "audio"

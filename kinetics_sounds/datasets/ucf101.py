@@ -8,9 +8,8 @@ one group and class come from one recording.
 import re
 from pathlib import Path
 
-from kinetics_sounds.errors import ListError
-from kinetics_sounds.media.encode import Modality
-
+from ..errors import ListError
+from ..media.encode import Modality
 from . import FoldTable, Listing, folder_of, lines, media_below
 
 MODALITY: Modality = "video"

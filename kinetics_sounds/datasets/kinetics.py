@@ -6,10 +6,9 @@ lists, so nothing can be missing; to build a list's clips and learn which are go
 
 from pathlib import Path
 
-from kinetics_sounds import files
-from kinetics_sounds.errors import ListError
-from kinetics_sounds.media.encode import Modality
-
+from .. import files
+from ..errors import ListError
+from ..media.encode import Modality
 from . import Listing, Row, media_below, named
 
 MODALITY: Modality = "both"

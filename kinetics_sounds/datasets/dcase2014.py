@@ -7,9 +7,8 @@ file's name without the two digits at its end. There are no lists.
 import re
 from pathlib import Path
 
-from kinetics_sounds.errors import ListError
-from kinetics_sounds.media.encode import Modality
-
+from ..errors import ListError
+from ..media.encode import Modality
 from . import Listing, Row, media_below, named
 
 MODALITY: Modality = "audio"

@@ -2,16 +2,15 @@
 
 `meta.txt` or `meta.csv` (`audio/FILE.wav TAB SCENE TAB RECORDING`) and, for each fold, `evaluation_setup/fold1_train.txt`
 (`audio/FILE.wav TAB SCENE`) and `fold1_evaluate.txt` (the same) or `fold1_test.txt` (`audio/FILE.wav`), or `.csv`, with or
-without a header. The group is the place or recording, where `meta` names it.
+without a header; a list in both forms has to be the same in both. The group is the place or recording, where `meta` names it.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_sounds.errors import ListError
-from kinetics_sounds.media.encode import Modality
-
+from ..errors import ListError
+from ..media.encode import Modality
 from . import FoldTable, Listing, lines, media_below
 
 MODALITY: Modality = "audio"
@@ -37,14 +36,8 @@ def read(folder: Path) -> Listing:
             groups[name] = cells[1]
     table = FoldTable(folds)
     for fold in folds:
-        lists = {
-            "train": _first(setup / f"{fold}_train.txt", setup / f"{fold}_train.csv"),
-            "test": _first(
-                *(setup / f"{fold}_{what}.{kind}" for what in ("evaluate", "test") for kind in ("txt", "csv"))
-            ),
-        }
-        for part, path in lists.items():
-            for place, (name, *cells) in _rows(path):
+        for part, whats in (("train", ("train",)), ("test", ("evaluate", "test"))):
+            for place, (name, *cells) in _agreed(*(setup / f"{fold}_{what}" for what in whats)):
                 if name not in scenes or (cells and cells[0] != scenes[name]):
                     raise ListError(f"{place}: {name} is not in meta, or of another scene there")
                 table.add(name, scenes[name], fold, part, place=place)
@@ -55,6 +48,20 @@ def read(folder: Path) -> Listing:
         folds=tuple(folds),
         unlisted=tuple(path for path in there if path not in table.labels),
     )
+
+
+def _agreed(*paths: Path) -> list[tuple[str, list[str]]]:
+    """Rows of the first of these lists (paths without .txt or .csv) that there is; raises ListError if its forms differ."""
+    forms = next((there for path in paths if (there := _forms(path))), [paths[0].with_suffix(".txt")])
+    first, *others = (list(_rows(form)) for form in forms)
+    for form, other in zip(forms[1:], others, strict=True):
+        if sorted(cells for _, cells in other) != sorted(cells for _, cells in first):
+            raise ListError(f"{form}: lists other sounds or labels than {forms[0]}; delete the one that is wrong")
+    return first
+
+
+def _forms(path: Path) -> list[Path]:
+    return [form for suffix in (".txt", ".csv") if (form := path.with_suffix(suffix)).is_file()]
 
 
 def _first(*paths: Path) -> Path:

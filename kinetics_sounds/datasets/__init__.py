@@ -1,7 +1,6 @@
-"""Data sets that `ks-shard --dataset` packs: one file for each, found by its name.
+"""Data sets as they ship, to pack (`ks-shard --dataset`) or to evaluate on (`ks-eval sounds`): one file for each.
 
-A module reads the lists of a data set's folder, as it ships, into a `Listing`, and opens no media; see `Reader`.
-`dataset_manifest` measures the files.
+A module is found by its name; it reads the lists of a data set's folder into a `Listing`, and opens no media; see `Reader`.
 """
 
 import hashlib
@@ -12,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from kinetics_sounds import files, plugins
-from kinetics_sounds.clip import ALL, KEY
-from kinetics_sounds.errors import ListError
-from kinetics_sounds.media import encode
-from kinetics_sounds.sources import walk
+from .. import files, plugins
+from ..clip import ALL, KEY
+from ..errors import ListError
+from ..media import encode
+from ..sources import walk
 
 MOST_NAMED = 20
 """Maximum number of files named in a message."""
@@ -145,15 +144,18 @@ def keys(rows: Sequence[Row]) -> list[str]:
     """A key for each row: the file's name without extension if it is one, else made of it.
 
     Other characters become `_`, and a changed or shortened name ends with eight digits of a hash. Files of one name in several
-    folders have a hash of their whole paths. Raises ListError for two files with one key.
+    folders, or of names that differ only in case, which are one file on some disks, have a hash of their whole paths. Raises
+    ListError for two files with one key.
     """
     stems = [Path(row.path).stem for row in rows]
-    count = Counter(stems)
+    count = Counter(stem.lower() for stem in stems)
     found = [
-        stem if count[stem] == 1 and KEY.fullmatch(stem) else _hashed(stem, row.path if count[stem] > 1 else stem)
+        stem
+        if count[stem.lower()] == 1 and KEY.fullmatch(stem)
+        else _hashed(stem, row.path if count[stem.lower()] > 1 else stem)
         for stem, row in zip(stems, rows, strict=True)
     ]
-    if twice := [key for key, times in Counter(found).items() if times > 1]:
+    if twice := [key for key, times in Counter(key.lower() for key in found).items() if times > 1]:
         raise ListError(f"two files have the key {twice[0]}; rename the one that is called so")
     return found
 
@@ -164,9 +166,11 @@ def _hashed(stem: str, what: str) -> str:
 
 
 def check(listing: Listing) -> None:
-    """Raise ListError if there are no rows, or a split for training shares a group with one for testing."""
+    """Raise ListError if there are no rows, one may lie out of the folder, or training shares a group with testing."""
     if not listing.rows:
         raise ListError("the lists name no file")
+    if out := [row.path for row in listing.rows if Path(row.path).is_absolute() or ".." in Path(row.path).parts]:
+        raise ListError(f"the lists name {named(out)}, which may lie out of the folder")
     for place, fold in enumerate(listing.folds or ("",)):
         splits: defaultdict[str, set[str]] = defaultdict(set)
         for row in listing.rows:

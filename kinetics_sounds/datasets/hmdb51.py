@@ -7,9 +7,8 @@ lines are `FILE.avi 1` (training), `2` (testing) or `0` (neither). Class indices
 import re
 from pathlib import Path
 
-from kinetics_sounds.errors import ListError
-from kinetics_sounds.media.encode import Modality
-
+from ..errors import ListError
+from ..media.encode import Modality
 from . import FoldTable, Listing, folder_of, lines, media_below
 
 MODALITY: Modality = "video"
