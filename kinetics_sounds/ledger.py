@@ -78,8 +78,8 @@ class PartEntry:
     status: Status
     """Ok if it was read to its end."""
     detail: str
-    keys: frozenset[str]
-    """Keys of all clips in it, requested or not."""
+    names: frozenset[str]
+    """Names of all clips' files in it, requested or not: paths without extension, of which only the end may be kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +244,7 @@ class Ledger:
             time.time(),
             part.status.value,
             _storable(part.detail),
-            "\n".join(sorted(part.keys)),
+            "\n".join(sorted(part.names)),
         )
         with sqlite_errors(self._path), self._database:
             self._database.execute("INSERT OR REPLACE INTO parts VALUES (?,?,?,?,?,?)", row)
@@ -257,9 +257,9 @@ class Ledger:
             )
             return {
                 name: PartEntry(
-                    status=Status.of(status), detail=detail, keys=frozenset(keys.split("\n") if keys else ())
+                    status=Status.of(status), detail=detail, names=frozenset(names.split("\n") if names else ())
                 )
-                for name, status, detail, keys in rows
+                for name, status, detail, names in rows
             }
 
 

@@ -243,7 +243,7 @@ def test_a_source_s_password_is_in_no_table(tmp_path: Path) -> None:
     said = dataclasses.replace(GONE, source=spec)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.record([said])
-        ledger.record_part(spec, "part", PartEntry(status=Status.OK, detail="", keys=frozenset()))
+        ledger.record_part(spec, "part", PartEntry(status=Status.OK, detail="", names=frozenset()))
 
         assert list(ledger.parts(spec)) == ["part"]
         assert ledger.outcome(CLIP, [spec], kept=None).source == "youtube:https://***@mirror.example/{youtube_id}.mp4"
@@ -252,8 +252,8 @@ def test_a_source_s_password_is_in_no_table(tmp_path: Path) -> None:
 
 def test_what_an_archive_held_is_kept_by_source_and_name(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    whole = PartEntry(status=Status.OK, detail="", keys=frozenset({"a_000000_000010", "-b_000001_000011"}))
-    empty = PartEntry(status=Status.CORRUPT, detail="damaged at byte 512", keys=frozenset())
+    whole = PartEntry(status=Status.OK, detail="", names=frozenset({"a_000000_000010", "-b_000001_000011"}))
+    empty = PartEntry(status=Status.CORRUPT, detail="damaged at byte 512", names=frozenset())
     with Ledger(path) as ledger:
         ledger.record_part("cvdf", "train/part_0.tar.gz", empty)
         ledger.record_part("cvdf", "train/part_0.tar.gz", whole)

@@ -12,10 +12,10 @@ from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.ledger import PartEntry, name_of
 from kinetics_sounds.quantities import byte_size, plural
-from kinetics_sounds.sources import OnDisk, Source, TarSource, advice
+from kinetics_sounds.sources import OnDisk, Source, TarPart, TarSource, advice
 
-from .archive_driver import unread
 from .build_state import BuildState, candidates, pending
+from .part_contents import known_parts, unread
 from .plan import shared_videos
 from .trim import estimate, unless_shared
 
@@ -128,7 +128,7 @@ def _folder(
     return {
         "files": files,
         "first_files": list(first),
-        "advice": advice(source, near_misses, found=len(found)),
+        "advice": advice(near_misses, found=len(found), files=files, first=first, patterns=source.patterns),
         "opened": len(opened),
         "good": len(opened) - len(bad),
         "bad": bad,
@@ -144,10 +144,23 @@ def _streaming(
         parts = source.parts(sorted({clip.split for clip in clips})) if clips else []
     except SourceError as error:
         return {"trouble": str(error)}
-    chosen = unread(parts, read, {clip.key for clip in clips}, again)
-    places = [Path(part.place) for part in chosen]
-    size = sum(place.stat().st_size if place.is_file() else source.part_bytes for place in places)
-    return {"parts": len(parts), "parts_to_read": len(chosen), "bytes": size}
+    chosen = unread(parts, known_parts(source, clips, read), {clip.key for clip in clips}, again)
+    sizes = [_part_bytes(source, part) for part in chosen]
+    known = [size for size in sizes if size is not None]
+    return {
+        "parts": len(parts),
+        "parts_to_read": len(chosen),
+        "bytes": sum(known),
+        "parts_of_unknown_size": len(sizes) - len(known),
+    }
+
+
+def _part_bytes(source: TarSource, part: TarPart) -> int | None:
+    """Size of a part in bytes, or a typical one; None if unknown."""
+    place = Path(part.place)
+    if part.size is None and "://" not in part.place and place.is_file():
+        return place.stat().st_size
+    return source.part_bytes if part.size is None else part.size
 
 
 def forecast_text(document: Mapping[str, Any]) -> str:
@@ -171,8 +184,10 @@ def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
         yield f"would stream {each['source']} for {clips}: its parts cannot be listed now ({each['trouble']})"
     elif "parts" in each:
         parts = f"{each['parts_to_read']} of {plural(each['parts'], 'part')}"
-        parts += f", about {byte_size(each['bytes'])}, none of which is stored"
-        yield f"would stream {each['source']} for {clips}: {parts}"
+        unknown = f"{each['parts_of_unknown_size']} of unknown size" if each["parts_of_unknown_size"] else ""
+        size = f"about {byte_size(each['bytes'])}" if each["bytes"] or not unknown else ""
+        told = " and ".join(filter(None, (size, unknown)))
+        yield f"would stream {each['source']} for {clips}: {parts}, {told}, none of which is stored"
     else:
         yield f"would request from {each['source']}: {clips}"
     if "videos_per_hour" in each:

@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections import namedtuple
@@ -690,13 +691,16 @@ def test_a_live_archive_without_a_part_is_missing(monkeypatch: pytest.MonkeyPatc
     class Empty:
         notice = versions = ""
         share: Mapping[str, float] = {}
-        part_bytes = downloaded = 0
-
-        def parts(self, splits: Iterable[str]) -> list[TarPart]:
-            return [TarPart(name="mended", place="", split=None, replacement=True) for _ in splits]
+        part_bytes = downloaded = depth = 0
+        patterns = ()
 
         def stream(self, *_: object) -> Iterator[Any]:
             raise AssertionError
+
+        names = near = stream
+
+        def parts(self, splits: Iterable[str]) -> list[TarPart]:
+            return [TarPart(name="mended", place="", split=None, replacement=True) for _ in splits]
 
     monkeypatch.setattr(sources.sources, "load", lambda _spec: Empty())
 
@@ -705,6 +709,17 @@ def test_a_live_archive_without_a_part_is_missing(monkeypatch: pytest.MonkeyPatc
     assert finding.verdict == "missing"
     assert finding.found == "val: not_in_source: has no archive of val"
     assert finding.remedy
+
+
+def test_a_live_archive_gives_its_first_video(tmp_path: Path) -> None:
+    video(tmp_path / "a.mp4", seconds=1)
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "a.mp4", "x/odd name.mp4")
+
+    finding = only(sources.live(Asked(subject=f"archives:{tmp_path}", live_id=sources.LIVE_ID)))
+
+    assert (finding.verdict, finding.name) == ("ok", "live archives")
+    assert "a.tar: x/odd name: ok" in finding.found
 
 
 # --- the folder ---

@@ -293,7 +293,9 @@ def test_a_dry_run_opens_some_files_and_counts_what_it_saw(
     assert any(line.startswith(f"    {key('d')}: corrupt: cannot be opened") for line in said)
     assert any(line.startswith(f"    {key('e')}: corrupt: cannot be opened") for line in said)
     assert f"    1 of them {SPAN_ALONE}" in said
-    renamed = f"f_000003.mp4 has no end time in its name; if it is the clip's span, rename it to {key('f')}.mp4"
+    renamed = (
+        "f_000003.mp4 has no end time in its name; if it is the clip's span, give --local.names '{id}_{start:06d}'"
+    )
     assert f"  files not used: 1, such as: {renamed}" in said
     assert said[-1].startswith("expect 3 of 6 clips at most")
     assert not there.out.exists()

@@ -20,17 +20,24 @@ from .test_summary import clip, outcome
 class Parts:
     """An archive of made-up parts."""
 
-    notice, versions, downloaded = "", "", 0
+    notice, versions, downloaded, depth = "", "", 0, 1
     part_bytes = 72_000_000_000  # an hour each at 20 MB a second
+    patterns = ("ID_000027_000037.mp4",)
     share = {"train": 0.5, "val": 1.0, "test": 1.0}  # noqa: RUF012 - a stand-in
 
     def __init__(self, *names: str) -> None:
-        self.names = names
+        self.parts_named = names
 
     def parts(self, _splits: object) -> list[TarPart]:
-        if not self.names:
+        if not self.parts_named:
             raise SourceError("the server is silent")
-        return [TarPart(name, f"/{name}", "train", replacement=False) for name in self.names]
+        return [TarPart(name, f"/{name}", "train", replacement=False) for name in self.parts_named]
+
+    def names(self, clip: Clip) -> dict[str, bool | None]:
+        return {clip.key: True}
+
+    def near(self, _clip: Clip) -> dict[str, str]:
+        return {}
 
     def stream(self, *_: object) -> None:
         raise NotImplementedError
@@ -90,9 +97,9 @@ def test_a_forecast_counts_out_what_is_there_and_what_was_said_for_good() -> Non
 
 
 def test_a_forecast_counts_only_the_parts_that_would_be_read() -> None:
-    whole = PartEntry(status=Status.OK, detail="", keys=frozenset({"other_000000_000010"}))
-    held = PartEntry(status=Status.OK, detail="", keys=frozenset({clip(7).key}))
-    bad = PartEntry(status=Status.CORRUPT, detail="damaged", keys=frozenset())
+    whole = PartEntry(status=Status.OK, detail="", names=frozenset({"other_000000_000010"}))
+    held = PartEntry(status=Status.OK, detail="", names=frozenset({clip(7).key}))
+    bad = PartEntry(status=Status.CORRUPT, detail="damaged", names=frozenset())
     read = {"cvdf": {"whole": whole, "held": held, "bad": bad}}
 
     def told(*again: str) -> str:

@@ -236,7 +236,9 @@ def test_folders_of_kinetics_that_lie_otherwise_are_refused(whole: Copied, tmp_p
     shutil.copytree(folder / "train/bowling", folder / "train/sports/bowling")
     with pytest.raises(ListError, match=r"do not lie in train/CLASS/"):
         datasets.load("kinetics").read(folder)
-    with pytest.raises(ListError, match=r"has no file like train/CLASS/FILE\.mp4; for flat folders: ks-build"):
+    with pytest.raises(
+        ListError, match=r"has no list such as annotations/train\.csv, and no file like train/CLASS/FILE\.mp4"
+    ):
         datasets.load("kinetics").read(folder / "train")
 
 
