@@ -190,7 +190,7 @@ class Batches:
             arrays = {
                 name: torch.from_numpy(each.array[batch.slot, : len(batch.requests)]) for name, each in ring.items()
             }
-            if self.loading.device.type == "cpu":  # the caller's own
+            if self.loading.device.type != "cuda":  # only CUDA's copies are waited for before a slot is filled again
                 arrays = {name: array.clone() for name, array in arrays.items()}
             moved = self._to_device(arrays, batch.requests)
             copied.begin(batch.slot)
