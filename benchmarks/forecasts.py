@@ -2,7 +2,7 @@
 
     python benchmarks/forecasts.py
 
-Nothing is measured here: the rates are the constants of `pipelines/fetching/summary.py` and of the sources.
+Nothing is measured here: the rates are the constants of `pipelines/fetching/forecast.py` and of the sources.
 Writes `benchmarks/forecasts.md`.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kinetics_sounds.pipelines.fetching import summary
+from kinetics_sounds.pipelines.fetching import forecast
 from kinetics_sounds.sources import cvdf, youtube
 
 K32 = {"train": 23_383, "val": 1_594, "test": 3_200}
@@ -37,7 +37,7 @@ def main() -> None:
         "",
         *(line for name, (clips, workers) in BUILDS.items() for line in section(name, clips, workers)),
         "A local copy's trimmed files are linked and take no space.",
-        f"The mirror is streamed whole at {summary.BYTES_PER_SECOND / 1e6:.0f} MB/s: its archives are not sorted by class.",
+        f"The mirror is streamed whole at {forecast.BYTES_PER_SECOND / 1e6:.0f} MB/s: its archives are not sorted by class.",
         f"YouTube is asked for {youtube.VIDEOS_PER_HOUR} videos an hour and address;",
         f"{youtube.STILL_THERE:.0%} of the videos were there in 2020, fewer are now.",
         "",
@@ -50,14 +50,14 @@ def main() -> None:
 def section(name: str, clips: Mapping[str, int], workers: int) -> list[str]:
     """Lines of the page on one class list: from each source, then shards."""
     count = sum(clips.values())
-    cutting = count * summary.CLIP_SECONDS / workers / 3600
+    cutting = count * forecast.CLIP_SECONDS / workers / 3600
     mirrored = sum(number * cvdf.Source.share[split] for split, number in clips.items())
-    streaming = 301 * cvdf.Source.part_bytes / summary.BYTES_PER_SECOND / 3600
+    streaming = 301 * cvdf.Source.part_bytes / forecast.BYTES_PER_SECOND / 3600
     alive = count * youtube.STILL_THERE
     rows = [
-        ("local", cutting, count * summary.CLIP_BYTES, "all that your copy has"),
-        ("cvdf", max(streaming, cutting), mirrored * summary.CLIP_BYTES, f"{mirrored / count:.1%}"),
-        ("youtube", count / youtube.VIDEOS_PER_HOUR, alive * summary.CLIP_BYTES, f"below {youtube.STILL_THERE:.0%}"),
+        ("local", cutting, count * forecast.CLIP_BYTES, "all that your copy has"),
+        ("cvdf", max(streaming, cutting), mirrored * forecast.CLIP_BYTES, f"{mirrored / count:.1%}"),
+        ("youtube", count / youtube.VIDEOS_PER_HOUR, alive * forecast.CLIP_BYTES, f"below {youtube.STILL_THERE:.0%}"),
     ]
     packing = count * PACK_SECONDS / workers / 3600
     return [

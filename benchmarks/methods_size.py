@@ -70,12 +70,13 @@ def _one(asked: str) -> dict[str, Any]:
     return found
 
 
-def _asked(row: str, more: tuple[str, ...]) -> tuple[Parsed[TrainSettings], Data]:
+def data_of_recipe(row: str, more: tuple[str, ...]) -> tuple[Parsed[TrainSettings], Data]:
     """Its settings, and data of its set's size."""
     recipe = row.partition(",")[0]
     parsed, classes = read_settings([f"--config={recipe}", *more]), recipe.split("_")[1]
-    per_epoch = CLIPS[classes] // parsed.settings.batch
-    steps = parsed.settings.epochs * per_epoch
+    settings = parsed.settings
+    per_epoch = CLIPS[classes] * settings.clips_per_video // settings.batch
+    steps = settings.epochs * per_epoch
     return parsed, Data(CLASSES[classes], CLIPS[classes], steps, per_epoch, parsed.settings.batch)
 
 
@@ -90,7 +91,7 @@ def _sizes(model: Method) -> dict[str, float]:
 
 def stepped(row: str) -> dict[str, Any]:
     """One step with real numbers."""
-    parsed, data = _asked(row, STEPS[row])
+    parsed, data = data_of_recipe(row, STEPS[row])
     built = build.build_model(parsed, data)
     inputs = built.view.inputs(built.view_settings)
     shapes = {"video": inputs.video, "audio": inputs.audio}
@@ -113,7 +114,7 @@ def stepped(row: str) -> dict[str, Any]:
 
 def shaped(row: str) -> dict[str, Any]:
     """A forward pass of the whole batch, shapes alone."""
-    parsed, data = _asked(row, OWN[row])
+    parsed, data = data_of_recipe(row, OWN[row])
     without = unittest.mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())  # meta knows none
     with torch.device("meta"), without:
         built = build.build_model(parsed, data)

@@ -6,11 +6,13 @@ import importlib.util
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -27,6 +29,10 @@ BUG = "this is a bug; please report it with the lines above"
 """Printed after the traceback of an unexpected exception."""
 INSTALL_TORCH = "pip install 'kinetics-sounds[train]'"
 """The remedy where PyTorch is not installed."""
+DISTRIBUTION = "kinetics-sounds"
+"""Name of this package for pip."""
+DISTRIBUTIONS = {"yaml": "pyyaml", "ffmpeg": "ffmpeg-python", "sklearn": "scikit-learn"}
+"""Names for pip of modules that are called otherwise."""
 SAME_SECONDS = 0.5
 """Signals within this many seconds count as one request."""
 
@@ -110,6 +116,18 @@ def refuse_without_torch(prog: str) -> NoReturn:
     raise SettingsError(f"{prog} needs PyTorch: {INSTALL_TORCH}")
 
 
+def missing_package(error: ModuleNotFoundError) -> tuple[str, str] | None:
+    """What is not installed, and the remedy; None if the missing module is one of ours or of an installed package: a bug."""
+    top = (error.name or "").partition(".")[0]
+    if not top or top == __package__ or top in sys.stdlib_module_names or importlib.util.find_spec(top) is not None:
+        return None
+    name = DISTRIBUTIONS.get(top, top.replace("_", "-"))
+    wanted = [each for each in metadata.requires(DISTRIBUTION) or () if re.match(rf"{re.escape(name)}(?![\w.-])", each)]
+    extras = re.findall(r"extra == ['\"]([\w-]+)['\"]", " ".join(wanted))
+    extra = f"[{extras[0]}]" if extras and len(extras) == len(wanted) else ""
+    return f"the package {name} is not installed", f"pip install '{DISTRIBUTION}{extra}'"
+
+
 def keep_secret(words: Sequence[str]) -> None:
     """Hide the secrets of the URLs among these words from all messages of this command."""
     _SECRETS.update(secret for word in words if "://" in word for secret in of_url(word))
@@ -165,6 +183,10 @@ def _run(prog: str, run: Callable[[], int], report: Callable[[str, int], int]) -
         return report(f"{prog}: stopped: interrupted; run it again to resume", STOPPED)
     except OSError as error:
         return _os_error(prog, error, report)
+    except ModuleNotFoundError as error:
+        if (missing := missing_package(error)) is None:
+            return report(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
+        return report(f"{prog}: error: {'; to install it and all else that is missing: '.join(missing)}", MISUSE)
     except Exception:  # noqa: BLE001 - told in full, and never with a code that says that something was done
         return report(f"{traceback.format_exc()}{prog}: {BUG}", FAULT)
 

@@ -6,16 +6,13 @@ so no WAL).
 """
 
 import dataclasses
-import errno
 import json
 import os
 import re
-import shutil
 import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +22,7 @@ from . import files
 from .address import Address
 from .clip import Clip, Kind, Media, Outcome, Status, Verdict
 from .errors import ManifestError
+from .sqlite_errors import sqlite_errors
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outcomes (
@@ -37,12 +35,11 @@ CREATE TABLE IF NOT EXISTS parts (
     source TEXT NOT NULL, name TEXT NOT NULL, time REAL NOT NULL, status TEXT NOT NULL, detail TEXT NOT NULL,
     keys TEXT NOT NULL, PRIMARY KEY (source, name)
 );
+CREATE TABLE IF NOT EXISTS coverages (after INTEGER NOT NULL, min_coverage REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY, time REAL NOT NULL, clips INTEGER NOT NULL, host TEXT NOT NULL, process INTEGER NOT NULL
 );
 """
-PAGE_BYTES = 4096
-"""Page size of SQLite, in bytes."""
 PAGE = 5000
 """Number of keys read at a time."""
 BUSY_SECONDS = 600.0
@@ -52,11 +49,6 @@ _OLD_DOUBT = "; a sound copy may lie in an archive that was not read to its end:
 """Marker in the details of a ledger without the column `provisional`; it was preceded by `STATUS: DETAIL`."""
 _KEYS = "SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?"
 _LAST_KEY = "SELECT MAX(key) FROM (SELECT DISTINCT key FROM outcomes WHERE key > ? ORDER BY key LIMIT ?)"
-_FAILED = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-"""SQLite error codes that also mean a full disk."""
-_NOT_OPENED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-"""SQLite error codes for a file that could not be opened, or only for reading."""
-_BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +78,8 @@ class PartEntry:
     status: Status
     """Ok if it was read to its end."""
     detail: str
-    keys: frozenset[str]
-    """Keys of all clips in it, requested or not."""
+    names: frozenset[str]
+    """Names of all clips' files in it, requested or not: paths without extension, of which only the end may be kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +108,7 @@ class Ledger:
         self._path, self._only_read = path, only_read
         if not only_read:
             files.make_folder(path.parent)
-        with _sqlite_errors(path):
+        with sqlite_errors(path):
             address = f"{path.absolute().as_uri()}?mode={'ro' if only_read else 'rwc'}"
             self._database = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)
             try:
@@ -160,22 +152,30 @@ class Ledger:
             return
         if self._only_read:
             raise ManifestError(f"{self._path}: is open read-only")
-        with _sqlite_errors(self._path), self._database:
+        with sqlite_errors(self._path), self._database:
             self._database.executemany(
                 "INSERT INTO outcomes (time, key, status, detail, source, tool_versions, media, provisional) "
                 "VALUES (?,?,?,?,?,?,?,?)",
                 rows,
             )
 
-    def record_run(self, clips: int) -> None:
-        """Record that this process starts to build so many clips."""
+    def record_run(self, clips: int, *, min_coverage: float) -> None:
+        """Record that this process starts to build so many clips, and judges them by this coverage from here on."""
         row = (time.time(), clips, socket.gethostname(), os.getpid())
-        with _sqlite_errors(self._path), self._database:
+        with sqlite_errors(self._path), self._database:
             self._database.execute("INSERT INTO runs (time, clips, host, process) VALUES (?,?,?,?)", row)
+            self._database.execute(
+                "INSERT INTO coverages SELECT COALESCE(MAX(id), 0), ? FROM outcomes", (min_coverage,)
+            )
+
+    def coverages(self) -> list[tuple[int, float]]:
+        """Each `--min_coverage` that runs judged by, with the row number after which it holds, in order; earlier: unknown."""
+        with sqlite_errors(self._path):
+            return self._database.execute("SELECT after, min_coverage FROM coverages ORDER BY rowid").fetchall()
 
     def last_run(self) -> RunEntry | None:
         """The run that started last; None for a ledger made before 0.2.0."""
-        with _sqlite_errors(self._path):
+        with sqlite_errors(self._path):
             if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchall():
                 return None
             row = self._database.execute(
@@ -185,7 +185,7 @@ class Ledger:
 
     def last_times(self, most: int, *, since: float) -> list[float]:
         """Times of the last replies since then, in seconds since the epoch, at most so many; newest first."""
-        with _sqlite_errors(self._path):
+        with sqlite_errors(self._path):
             rows = self._database.execute("SELECT time FROM outcomes ORDER BY id DESC LIMIT ?", (most,)).fetchall()
             return [row[0] for row in rows if row[0] >= since]
 
@@ -197,7 +197,7 @@ class Ledger:
         only = "media IS NOT NULL AND" if of_files else ""
         last = ""
         while True:  # a page at a time: whoever reads slowly does not keep the driver from writing
-            with _sqlite_errors(self._path):
+            with sqlite_errors(self._path):
                 page = self._database.execute(
                     f"{self._word} WHERE {only} key IN ({_KEYS}) GROUP BY key, source", (last, PAGE)
                 )
@@ -209,7 +209,7 @@ class Ledger:
 
     def of(self, key: str) -> list[Entry]:
         """Last entry of each source for a key."""
-        with _sqlite_errors(self._path):
+        with sqlite_errors(self._path):
             rows = self._database.execute(f"{self._word} WHERE key = ? GROUP BY source", (key,))
             return [_entry(row) for row in rows]
 
@@ -244,22 +244,22 @@ class Ledger:
             time.time(),
             part.status.value,
             _storable(part.detail),
-            "\n".join(sorted(part.keys)),
+            "\n".join(sorted(part.names)),
         )
-        with _sqlite_errors(self._path), self._database:
+        with sqlite_errors(self._path), self._database:
             self._database.execute("INSERT OR REPLACE INTO parts VALUES (?,?,?,?,?,?)", row)
 
     def parts(self, source: Address | str) -> dict[str, PartEntry]:
         """Archives of a source that were read, by name."""
-        with _sqlite_errors(self._path):
+        with sqlite_errors(self._path):
             rows = self._database.execute(
                 "SELECT name, status, detail, keys FROM parts WHERE source = ?", (name_of(source),)
             )
             return {
                 name: PartEntry(
-                    status=Status.of(status), detail=detail, keys=frozenset(keys.split("\n") if keys else ())
+                    status=Status.of(status), detail=detail, names=frozenset(names.split("\n") if names else ())
                 )
-                for name, status, detail, keys in rows
+                for name, status, detail, names in rows
             }
 
 
@@ -306,35 +306,3 @@ def name_of(source: Address | str) -> str:
 def _storable(text: str) -> str:
     """Text with `?` in place of bytes of a path that is not UTF-8."""
     return text.encode(errors="replace").decode()
-
-
-def _is_full(folder: Path) -> bool:
-    """Whether there is no space for even one more page."""
-    try:
-        return shutil.disk_usage(folder).free < PAGE_BYTES
-    except OSError:  # not even that can be told
-        return False
-
-
-def _may_be_written(path: Path) -> bool:
-    """Whether the file can be opened as far as its user can influence that."""
-    known = path.is_file() and os.access(path, os.R_OK | os.W_OK)
-    return os.access(path.parent, os.W_OK | os.X_OK) and (known or not os.path.lexists(path))
-
-
-@contextmanager
-def _sqlite_errors(path: Path) -> Iterator[None]:
-    """Translate errors of SQLite and of malformed rows into ManifestError or OSError."""
-    try:
-        yield
-    except (sqlite3.DatabaseError, TypeError, ValueError) as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # without its extension
-        if code == sqlite3.SQLITE_FULL or (code in _FAILED and _is_full(path.parent)):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        if code == sqlite3.SQLITE_IOERR or (code in _NOT_OPENED and _may_be_written(path)):
-            raise OSError(errno.EIO, f"{os.strerror(errno.EIO)} ({error})", str(path)) from error
-        if code not in _BROKEN:
-            raise ManifestError(
-                f"{path}: cannot be used now ({error}); check the disk, and other processes that use it"
-            ) from error
-        raise ManifestError(f"{path}: is not a ledger, or damaged ({error}); move it away to start afresh") from error

@@ -1,11 +1,8 @@
-"""Bounded, verified and resumable access to remote files; only this module imports fsspec."""
+"""Bounded, verified and resumable access to remote files, through the file systems of fsspec."""
 
-import contextvars
 import dataclasses
-import functools
 import hashlib
 import re
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +11,8 @@ from typing import IO, Any, TypeVar
 from . import answers, files, redact, retry, web
 from .address import Address
 from .errors import RemoteError
+from .file_systems import EXTRAS, file_system
 
-EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "hub", "http": "http", "https": "http", "file": "", "memory": ""}
-"""Known URL schemes, and the extra of this package that each requires."""
-OPTIONS: dict[str, dict[str, Any]] = {"file": {"auto_mkdir": True}}
-"""Arguments of each scheme's file system: few, since the libraries read keys and endpoints from the environment."""
 UPLOADS: dict[str, dict[str, Any]] = {"http": {"method": "put"}, "https": {"method": "put"}}
 """Arguments for uploads, by scheme."""
 PIECE = 16 * 2**20
@@ -82,20 +76,26 @@ def read(url: Url, *, most: int) -> bytes:
 
 def size(url: Url) -> int | None:
     """Size of a file in bytes, None if it does not exist; raises RemoteError if that cannot be determined."""
+    found = _version(url)
+    return found and found[0]
 
-    def info() -> object:
+
+def _version(url: Url) -> tuple[int, str] | None:
+    """Size of a file, and its version if the server tells one (ETag); otherwise as `size`."""
+
+    def info() -> Any:  # noqa: ANN401 - fsspec has no types
         try:
             info = _system(url).info(_path(url))
         except FileNotFoundError as error:
             if not _is_gone(url, error):
                 raise
             return None
-        return info["size"] if info["type"] == "file" else None
+        return info if info["type"] == "file" else None
 
     found = _with_retry(url, info)
-    if found is not None and not isinstance(found, int):
+    if found is not None and not isinstance(found["size"], int):
         raise RemoteError(f"{_shown(url)}: the server does not report its size; use one that does")
-    return found
+    return found and (found["size"], str(found.get("ETag") or found.get("etag") or ""))
 
 
 def forget(url: Url) -> None:
@@ -163,7 +163,44 @@ def fill(out: IO[bytes], url: Url, wanted: int) -> None:
     if found != wanted:
         what = "does not exist" if found is None else f"has {found} bytes, but {wanted} according to its index"
         raise RemoteError(f"{_shown(url)}: {what}; upload it again, with its index")
-    reached, length, broken = out.seek(0, 2), PIECE, 0
+    for first, data in _resumed(url, out.seek(0, 2), wanted):
+        out.seek(first)
+        out.write(data)
+
+
+def chunks(url: Url) -> Iterator[bytes]:
+    """The bytes of a file, piece by piece, with retries as in `fill`.
+
+    Raises RemoteError if it is unavailable, or was replaced meanwhile.
+    """
+    version = _version(url)
+    if version is None:
+        raise _named(url, missing := FileNotFoundError()) from missing
+
+    def check() -> None:
+        if _version(url) != version:
+            raise RemoteError(f"{_shown(url)}: was replaced while it was read; run again")
+
+    for _, data in _resumed(url, 0, version[0], after_failure=check):
+        yield data
+    check()
+
+
+def find(url: Url) -> dict[str, int]:
+    """Sizes of the files below a folder, by their paths relative to it; raises RemoteError if it is unavailable."""
+    root = _path(url).rstrip("/")
+    found = _with_retry(url, lambda: _system(url).find(root, detail=True))
+    return {path.removeprefix(f"{root}/"): int(info["size"]) for path, info in sorted(found.items())}
+
+
+def _resumed(
+    url: Url, reached: int, wanted: int, *, after_failure: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, bytes]]:
+    """Pieces as `_pieces`, retried as `BACKOFF` says, counting anew whenever more bytes arrived than before.
+
+    `after_failure` may raise a RemoteError, which ends the retries.
+    """
+    length, broken = PIECE, 0
     pieces = _pieces(url, reached, wanted, length=length)
 
     def may_pass(error: Exception) -> bool:
@@ -172,7 +209,10 @@ def fill(out: IO[bytes], url: Url, wanted: int) -> None:
         broken += 1
         length = max(length // 4, SMALLEST_PIECE)
         pieces = _pieces(url, reached, wanted, length=length)
-        return _may_pass(url, error) and broken != BACKOFF.attempts
+        if not _may_pass(url, error) or broken == BACKOFF.attempts:
+            return False
+        after_failure()
+        return True
 
     uncounted = dataclasses.replace(BACKOFF, attempts=None)
     while True:
@@ -184,9 +224,8 @@ def fill(out: IO[bytes], url: Url, wanted: int) -> None:
             raise _named(url, error, done=f" after {reached} of {wanted} bytes") from error
         if piece is None:
             return
+        yield piece
         first, data = piece
-        out.seek(first)
-        out.write(data)
         if first + len(data) > reached:
             reached, broken = first + len(data), 0
 
@@ -252,46 +291,6 @@ def _system(url: Url) -> Any:  # noqa: ANN401 - fsspec has no types
         return file_system(_scheme(url), web.host(_text(url)) if _is_http(url) else None)
     except ValueError as error:
         raise RemoteError(f"{_shown(url)}: is not a valid URL; check it") from error
-
-
-@functools.cache
-def file_system(scheme: str, host: str | None) -> Any:  # noqa: ANN401 - fsspec has no types
-    """File system of a scheme, one per process (for http one per host): each has its own connections."""
-    import fsspec
-
-    options = dict(OPTIONS.get(scheme, {}))
-    if host is not None:
-        options["get_client"] = functools.partial(_client, host)
-    return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **options)
-
-
-async def _client(named: str, **options: Any) -> Any:  # noqa: ANN401 - fsspec's own
-    """HTTP client of fsspec, restricted by the checks of `web` on every redirect; `named` is the host given by the user."""
-    import aiohttp
-
-    if not hasattr(aiohttp, "SocketFactoryType"):
-        raise ImportError(f"aiohttp 3.12 or newer; {aiohttp.__version__} cannot be restricted to public hosts")
-    trusted = contextvars.ContextVar("trusted", default=False)
-
-    async def hop(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """One request of a chain of redirects."""
-        url, host = str(request.url), request.url.host or ""
-        if why := web.refusal(url, named=named):
-            raise web.RefusedError(f"{_shown(url)} {why}")
-        if not web.is_host(host, web.host(url)):
-            raise web.RefusedError(f"{_shown(url)} is ambiguous: parsers see two different hosts in it")
-        trusted.set(request.proxy is not None or web.is_host(host, named))
-        return await send(request)
-
-    def allowed(address: aiohttp.AddrInfoType) -> socket.socket:
-        """A socket for an address that passed the checks."""
-        family, kind, protocol, _, place = address
-        if not (trusted.get() or web.is_allowed(str(place[0]), named=named)):
-            raise web.RefusedError(f"what it redirects to {web.PRIVATE}")
-        return socket.socket(family, kind, protocol)
-
-    connector = aiohttp.TCPConnector(socket_factory=allowed)
-    return aiohttp.ClientSession(connector=connector, middlewares=(hop,), **options)
 
 
 def _with_retry(url: Url, act: Callable[[], T]) -> T:

@@ -21,6 +21,7 @@ from kinetics_sounds.errors import KineticsSoundsError, SourceError
 from kinetics_sounds.ledger import Ledger, PartEntry
 from kinetics_sounds.ledger import name_of as source_name
 from kinetics_sounds.lists import ClipList
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import choices, parse
 from kinetics_sounds.sources import OnDisk, Source, TarSource
 
@@ -30,13 +31,15 @@ from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
 from .fetching.build_state import BuildState, drop_changed, load_state, pending
 from .fetching.comparison import How, compare
+from .fetching.coverage import judged_otherwise
 from .fetching.driver import Run, RunStats, StopReason, ask
+from .fetching.forecast import forecast, forecast_text
 from .fetching.list_classes import class_list_of, files_of, name_of
 from .fetching.list_plan import Asked, ListPlan, plan_lists
 from .fetching.list_report import Became
 from .fetching.plan import plan, shared_videos
 from .fetching.replaced import check_classes, check_clips
-from .fetching.summary import Account, forecast, forecast_text, summary
+from .fetching.summary import Account, summary
 from .fetching.throttle import RetryPolicy
 from .fetching.worker import work
 
@@ -92,7 +95,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
     ):
         files.clear(job.out, "manifest.parquet", "manifest.csv", "report.json", verdicts.FILE)
         files.clear(job.out / "annotations", "????????-*")
-        ledger.record_run(len(job.clips))
+        ledger.record_run(len(job.clips), min_coverage=settings.min_coverage)
         known = load_state(ledger, job.clips, job.again, job.out)
         checked = not settings.check_bytes or _check_bytes(job, ledger, known, stop)
         try:
@@ -105,6 +108,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         several = any(clip.other_labels for clip in job.clips)
         both = manifest.write(job.out / "manifest.parquet", job.classes, counted, several_labels=several)
         report = account.report(job.classes, stats, seconds=time.monotonic() - began, both=both)
+        report["judged_otherwise"] = judged_otherwise(ledger, known, job.clips, settings.min_coverage)
         if job.lists:
             report["lists"] = list_report.report(job.lists, became, built=both["selection"])
         _write(report, job.out)
@@ -124,9 +128,8 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         print(f"stopped: {blocked.status}: {blocked.detail}; {remedy} the same command later", file=sys.stderr)
     elif stop:
         print(f"stopped by {stop}: finished clips are kept; run the same command to resume", file=sys.stderr)
-    if account.complete and checked and _as_listed(job, report):
-        return DONE
-    return STOPPED if stop or blocked else SOME_FAILED
+    complete = account.complete and checked and _as_listed(job, report)
+    return DONE if complete else STOPPED if stop or blocked else SOME_FAILED
 
 
 def _write(report: Mapping[str, Any], out: Path) -> None:
@@ -178,14 +181,14 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         with _annotations_folder(settings, out) as folder:
             paths = [annotations.fetch(place.real, folder) for place in places]
             clips = plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
-        print(f"annotations: {', '.join(map(str, places))}: {len(clips)} clips", file=log)
-    print(f"sources: {', '.join(map(source_name, asked))}", file=log)
+        print(f"annotations: {', '.join(map(str, places))}: {plural(len(clips), 'clip')}", file=log)
+    print(f"sources: {', '.join(map(source_name, asked))}", *sources.names_told(asked, clips), sep="\n", file=log)
     return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out, lists=planned)
 
 
 def _print_classes(class_list: ClassList, log: TextIO) -> None:
     note = f" ({class_list.note})" if class_list.note else ""
-    print(f"classes: {class_list.name}, {len(class_list.labels)} labels{note}", file=log)
+    print(f"class list: {class_list.name}, {plural(len(class_list.labels), 'label')}{note}", file=log)
 
 
 def _lists(settings: BuildSettings) -> tuple[ClipList, ...]:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,17 @@ COMMANDS = {
     "train.evaluate": "ks-eval",
 }
 """What a user would type for each module that is run."""
+STAGES = {
+    "videos": ("render the videos", 1.0, 0.03),
+    "build": ("build: download, trim, check and measure the clips", 3.0, 0.09),
+    "shards": ("pack shards: frames, mel-spectrograms and sound", 2.0, 0.024),
+    "training": ("train without labels", 5.0, 0.06),
+    "evaluation": ("evaluate untrained and trained encoders", 10.0, 0.012),
+    "report": ("write the report", 4.0, 0.0),
+}
+"""Each stage in words, with the seconds that it takes on two idle cores, and those per clip: shares of the whole by CPU time."""
+SECONDS_FILE = "seconds.json"
+"""Seconds of each stage over all runs of a demo."""
 SECONDS = 4
 """Length of a clip in seconds; its video is one second longer, so that there is something to trim."""
 PROBES = {
@@ -100,7 +111,7 @@ def demo(settings: DemoSettings) -> int:
         refuse_without_torch("ks-demo")
     if settings.clips < 48:
         raise SettingsError(f"--clips {settings.clips}: must be at least 48")
-    out, began = settings.out or Path("demo-quick" if settings.quick else "demo"), time.monotonic()
+    out = settings.out or Path("demo-quick" if settings.quick else "demo")
     clips, steps = QUICK if settings.quick else (settings.clips, settings.steps)
     videos = [
         Video(class_index, number, settings.seed)
@@ -109,46 +120,79 @@ def demo(settings: DemoSettings) -> int:
     ]
     out.mkdir(parents=True, exist_ok=True)
     print(f"{len(videos)} synthetic videos in {len(scenes.CLASSES)} classes: {', '.join(scenes.CLASSES)}")
-    _make(videos, out / "videos", settings)
+    clock = Clock(out / SECONDS_FILE, clips=len(videos))
+    with clock.stage("videos"):
+        _make(videos, out / "videos", settings)
     _write_lists(videos, out)
-    with http_server.videos(out / "videos") as url:
+    with clock.stage("build"), http_server.videos(out / "videos") as url:
         _run(
             *("pipelines.build", "--classes", out / "classes.txt", "--annotations", out / "annotations.csv"),
             *("--splits", "train,test", "--source", f"youtube:{url}/{{youtube_id}}.mp4"),
             *("--out", out / "build", "--workers", settings.workers),
         )
-    _run(
-        "pipelines.shard",
-        "--manifest",
-        out / "build/manifest.parquet",
-        "--short_side",
-        36,
-        "--workers",
-        settings.workers,
-    )
-    extra = ["--steps", steps] if steps else []
-    small = ["--batch", 16, "--log_every", 1] if settings.quick else []
-    train = (
-        "--config",
-        settings.recipe,
-        "--shards",
-        out / "build/shards",
-        "--out",
-        out / "run",
-        "--seed",
-        settings.seed,
-    )
-    _run("train", *train, *extra, *small)
-    untrained, trained = _scores(out, settings, untrained=True), _scores(out, settings, untrained=False)
+    with clock.stage("shards"):
+        packing = ("--short_side", 36, "--workers", settings.workers)
+        _run("pipelines.shard", "--manifest", out / "build/manifest.parquet", *packing)
+    with clock.stage("training"):
+        extra = ["--steps", steps] if steps else []
+        small = ["--batch", 16, "--log_every", 1] if settings.quick else []
+        train = ("--config", settings.recipe, "--shards", out / "build/shards", "--out", out / "run")
+        _run("train", *train, "--seed", settings.seed, *extra, *small)
+    with clock.stage("evaluation"):
+        untrained, trained = _scores(out, settings, untrained=True), _scores(out, settings, untrained=False)
     rows = [_row("guessing", untrained, chance=True), _row("untrained", untrained), _row("trained", trained)]
     page = out / "report.html"
-    minutes = (time.monotonic() - began) / 60
-    _report(page, out, clips=len(videos), minutes=minutes)
+    with clock.stage("report"):
+        _report(page, out, clips=len(videos), took=clock.told())
     files.write_bytes(out / "scores.json", (json.dumps(rows, indent=2) + "\n").encode())
     print(_table(rows))
     print("untrained encoders are not at chance: a random network already sees motion energy and spectra")
-    print(f"{minutes:.1f} minutes\nreport: {page}")
+    print(f"{clock.told()}\nreport: {page}")
     return DONE
+
+
+class Clock:
+    """Announces each stage, and adds up its seconds over all runs of the demo, in a file of its folder."""
+
+    def __init__(self, path: Path, *, clips: int) -> None:
+        """Read what earlier runs took; a file that is not ours counts for nothing."""
+        self._path, self._clips = path, clips
+        self._earlier = _read_seconds(path)
+        self._now = dict.fromkeys(STAGES, 0.0)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce a stage, run it, and record its seconds, also if it is stopped."""
+        what, seconds, seconds_per_clip = STAGES[name]
+        place = list(STAGES).index(name) + 1
+        about = progress.duration(seconds + seconds_per_clip * self._clips)
+        print(f"\n{place}/{len(STAGES)} {what} (about {about} on two idle cores; less if done before)", flush=True)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._now[name] = time.monotonic() - began
+            both = {each: self._earlier[each] + self._now[each] for each in STAGES}
+            files.write_bytes(self._path, (json.dumps(both, indent=2) + "\n").encode())
+
+    def told(self) -> str:
+        """Minutes of this run and, if there were any, of the earlier ones."""
+        now, earlier = sum(self._now.values()) / 60, sum(self._earlier.values()) / 60
+        return f"{now + earlier:.1f} minutes" + (f", {now:.1f} of them in this run" if earlier else "")
+
+
+def _read_seconds(path: Path) -> dict[str, float]:
+    """Seconds of each stage in a file of `Clock`; zeros if there is none, or it is not one."""
+    none = dict.fromkeys(STAGES, 0.0)
+    if not path.is_file():
+        return none
+    try:
+        found = files.read_json(path, most_bytes=10_000)
+    except ValueError:
+        return none
+    if not isinstance(found, dict) or set(found) != set(none):
+        return none
+    return found if all(isinstance(each, float) and 0 <= each < 1e9 for each in found.values()) else none
 
 
 def _make(videos: Sequence[Video], folder: Path, settings: DemoSettings) -> None:
@@ -239,7 +283,7 @@ def _table(rows: Sequence[Mapping[str, str | float]]) -> str:
     return "\n" + "\n".join(lines)
 
 
-def _report(page: Path, out: Path, *, clips: int, minutes: float) -> None:
+def _report(page: Path, out: Path, *, clips: int, took: str) -> None:
     """The page of ks-view with the build's clips and the run's curves and scores."""
     from .viewing import report, runs, sets  # they import what reads tables
 
@@ -248,7 +292,7 @@ def _report(page: Path, out: Path, *, clips: int, minutes: float) -> None:
     lines = [
         (
             f"{clips} synthetic videos, whose classes differ only in motion and in the temporal pattern of the sound; "
-            f"{training} for training, the rest held out. The whole pipeline took {minutes:.1f} minutes."
+            f"{training} for training, the rest held out. The pipeline took {took}."
         ),
         "The scores are percentages on held-out clips, of features before any gate.",
     ]

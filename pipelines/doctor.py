@@ -12,7 +12,6 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.clip import YOUTUBE_ID
 from kinetics_sounds.command import DONE, SOME_FAILED, command
 from kinetics_sounds.errors import SettingsError
-from kinetics_sounds.settings import parse
 from kinetics_sounds.sources import load
 
 from .checks import (
@@ -85,7 +84,18 @@ class DoctorSettings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `ks-doctor`."""
-    return command("ks-doctor", lambda: doctor(parse(DoctorSettings, argv, prog="ks-doctor").settings))
+    return command("ks-doctor", lambda: doctor(_settings(sys.argv[1:] if argv is None else argv)))
+
+
+def _settings(words: Sequence[str]) -> DoctorSettings:
+    """The settings of these arguments; without any, the defaults, even if no arguments can be parsed here."""
+    try:
+        from kinetics_sounds.settings import parse
+    except ModuleNotFoundError:  # what is not installed is what the report will say
+        if words:
+            raise
+        return DoctorSettings()
+    return parse(DoctorSettings, words, prog="ks-doctor").settings
 
 
 def doctor(settings: DoctorSettings) -> int:

@@ -22,6 +22,7 @@ from kinetics_sounds.command import (
     tell_version,
 )
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import parse
 from kinetics_sounds.shards.index import SkippedClip
 
@@ -123,7 +124,7 @@ def _print_job(job: Job) -> None:
     log = sys.stderr if job.settings.json else sys.stdout
     print(f"{'shards' if job.settings.shards else 'manifest'}: {job.place}\nout: {job.settings.out}", file=log)
     if note := job.facts["note"]:
-        print(f"classes: {job.facts['classes']} ({note})", file=log)
+        print(f"class list: {job.facts['classes']} ({note})", file=log)
 
 
 def _whole(job: Job, stop: Stop) -> Known:
@@ -232,7 +233,7 @@ def _print_result(job: Job, known: Known) -> int:
         print(json.dumps({"layout": job.layout, "selection": job.facts["selection"], "splits": counts}))
     else:
         for split, each in counts.items():
-            print(f"{split}: {each['clips']} clips, {each['left']} left out")
+            print(f"{split}: {plural(each['clips'], 'clip')}, {each['left']} left out")
     return SOME_FAILED if any(each["left"] for each in counts.values()) else DONE
 
 

@@ -12,15 +12,17 @@ from kinetics_sounds import cores, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
-from .publishing import check, diff, options, push, run, versions
-from .publishing.card import WITH_MEDIA
+from .publishing import check, contents, diff, options, push, run, versions
+from .publishing.card import with_media
 from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
 from .publishing.options import CREATOR, PublishOptions
+from .publishing.origin import origin_of
 
 MOST_NAMED = 20
 """Number of clips without hashes that are listed by name."""
@@ -52,7 +54,7 @@ class PublishSettings:
     out: Path | None = None
     """Output folder. Default: published/NAME."""
     name: str | None = None
-    """Name of the dataset. Default: that of the class list."""
+    """Name of the dataset. Default: the one in the published folder, else that of the class list."""
     version: str | None = None
     """MAJOR.MINOR.PATCH. Default: 1.0.0, then derived from the changes: MAJOR if records are removed or moved or label
     indices change, MINOR if records are added, else PATCH. A later version than that is accepted too."""
@@ -121,9 +123,12 @@ def publish(settings: PublishSettings) -> int:
     chosen = _options(settings, made)
     log = sys.stderr if settings.json else sys.stdout
     note = f" ({made.classes.note})" if made.classes.note else ""
-    print(f"manifest: {path}\nclasses: {made.classes.name}{note}\nout: {chosen.out}", file=log)
+    print(f"manifest: {path}\nclass list: {made.classes.name}{note}\nout: {chosen.out}", file=log)
     if settings.media:
-        print(f"--media: {WITH_MEDIA}", file=sys.stderr)
+        print(
+            f"--media: {with_media(origin_of((each.clip for each in made.outcomes), made.classes.labels))}",
+            file=sys.stderr,
+        )
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
         try:
             done = publish_folder(made, path.parent, chosen, stop.__bool__)
@@ -152,7 +157,7 @@ def _check_push(settings: PublishSettings) -> None:
 
 
 def _options(settings: PublishSettings, made: manifest.Manifest) -> PublishOptions:
-    name = options.checked_name(settings.name or options.default_name(made.classes))
+    name = options.checked_name(settings.name or _name_of(settings.out) or options.default_name(made.classes))
     if settings.license is not None and settings.license not in LICENSES:
         raise SettingsError(f"--license {settings.license!r}: is none of {', '.join(LICENSES)}")
     return PublishOptions(
@@ -169,6 +174,11 @@ def _options(settings: PublishSettings, made: manifest.Manifest) -> PublishOptio
         workers=settings.workers,
         timeout_seconds=settings.timeout,
     )
+
+
+def _name_of(out: Path | None) -> str:
+    """Name of the dataset that was published in a folder before; empty if none was."""
+    return contents.read_fingerprints(out).name if out is not None and contents.is_published(out) else ""
 
 
 def _shards(place: Address) -> Dataset:
@@ -208,12 +218,16 @@ def _print_result(done: Made, *, as_json: bool, pushed: bool) -> None:
     if not done.changed:
         print(f"nothing changed in {done.folder}")
         return
+    if facts.old_name:
+        print(f"renamed: {facts.old_name} is now {published.name}")
     lacking = ["--creator (who publishes it)"] if facts.creator == CREATOR else []
     lacking += ["--url (its page)"] if facts.url.startswith("urn:") else []
     if lacking:
         print(f"not given yet: {' and '.join(lacking)}")
     if done.media_removed:
-        print(f"media: {done.media_removed} clips are no longer in the folder; --media puts them there again")
+        print(
+            f"media: {plural(done.media_removed, 'clip')} removed from the folder; --media puts the clips there again"
+        )
     print(f"published: {done.folder}" + ("" if pushed else f"\n{NEXT}"))
 
 

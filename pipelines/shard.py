@@ -16,6 +16,7 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable
 from kinetics_sounds.errors import SettingsError, ShardError
 from kinetics_sounds.media import encode, mel, mp4
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import index, layout
 
@@ -190,7 +191,10 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
         for left in (left for each in indices for left in each.left):
             print(f"left out of {split}: {left.key}: {left.status}: {left.detail}", file=sys.stderr)
     counts = {split: dataclasses.asdict(each) for split, each in dataset.every_split.items()}
-    text = "\n".join(f"{split}: {each['samples']} samples in {each['shards']} shards" for split, each in counts.items())
+    text = "\n".join(
+        f"{split}: {plural(each['samples'], 'sample')} in {plural(each['shards'], 'shard')}"
+        for split, each in counts.items()
+    )
     place = remote.join(job.url, layout.DATASET) if job.url else job.out / layout.DATASET
     train = f"ks-train --shards {shlex.quote(str(job.url or job.out))}"
     following = train if dataset.modality == "both" else "ks-eval --list, the papers' protocols"
@@ -222,7 +226,7 @@ def _verify(settings: ShardSettings) -> int:
         for fault in found.faults:
             print(f"{fault.place}: {f'sample {fault.key}: ' if fault.key else ''}{fault.what}")
         bad = len({(fault.place, fault.key) for fault in found.faults})
-        print(f"{place}: {found.samples} samples in {found.shards} shards, {bad or 'nothing'} bad")
+        print(f"{place}: {plural(found.samples, 'sample')} in {plural(found.shards, 'shard')}, {bad or 'nothing'} bad")
         if not all(fault.packed for fault in found.faults):
             print(MENDING)
         if any(fault.packed for fault in found.faults):
@@ -242,7 +246,7 @@ def _prepare(settings: ShardSettings) -> Job:
     log = sys.stderr if settings.json else sys.stdout
     print(f"manifest: {path}\nout: {out}" + (f", then {url}" if url else ""), file=log)
     if made.classes.note:
-        print(f"classes: {made.classes.name} ({made.classes.note})", file=log)
+        print(f"class list: {made.classes.name} ({made.classes.note})", file=log)
     encoding = encode.Encoding(
         codec=settings.codec,
         short_side=settings.short_side,

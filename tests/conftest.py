@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 import torch
 
-from kinetics_sounds import remote
+from kinetics_sounds import file_systems
 
 from .hub_server import hub_server
 from .wire import Proxy
@@ -89,11 +89,11 @@ def s3(wire: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_MAX_ATTEMPTS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    remote.file_system.cache_clear()
+    file_systems.file_system.cache_clear()
     url = f"s3://{next(BUCKETS)}"
-    remote.file_system("s3", None).mkdir(url)
+    file_systems.file_system("s3", None).mkdir(url)
     yield url
-    remote.file_system.cache_clear()
+    file_systems.file_system.cache_clear()
 
 
 @pytest.fixture

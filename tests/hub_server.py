@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from kinetics_sounds import remote
+from kinetics_sounds import file_systems
 
 from .canaries import WORD
 
@@ -373,9 +373,9 @@ def hub_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]
         "HUGGINGFACE_CO_URL_TEMPLATE": made.url + "/{repo_id}/resolve/{revision}/{filename}",
     }.items():
         monkeypatch.setattr(constants, name, setting)
-    remote.file_system.cache_clear()
+    file_systems.file_system.cache_clear()
     yield made
     made.gate.set()
     server.shutdown()
     server.server_close()
-    remote.file_system.cache_clear()
+    file_systems.file_system.cache_clear()

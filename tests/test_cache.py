@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kinetics_sounds import remote
+from kinetics_sounds import file_systems, remote
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.errors import RemoteError
 
@@ -25,7 +25,7 @@ MB = 1_000_000
 OPEN = """
 import os, sys
 from pathlib import Path
-from kinetics_sounds import remote
+from kinetics_sounds import file_systems, remote
 from kinetics_sounds.cache import Cache
 remote.PIECE = 200_000
 folder, most, url, size, sha256 = sys.argv[1:]
@@ -67,7 +67,7 @@ def shards(tmp_path: Path) -> list[Shard]:
 
 
 def stored(url: str, data: bytes) -> Shard:
-    remote.file_system(url.partition(":")[0], None).pipe_file(url, data)
+    file_systems.file_system(url.partition(":")[0], None).pipe_file(url, data)
     return Shard(url, data)
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from kinetics_sounds.clip import Clip, Media, Outcome, Status, Verdict
 from kinetics_sounds.errors import ManifestError
-from kinetics_sounds.ledger import Ledger, PartEntry, _sqlite_errors
+from kinetics_sounds.ledger import Ledger, PartEntry
 from kinetics_sounds.manifest import ADDED
+from kinetics_sounds.sqlite_errors import sqlite_errors
 
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
 MEDIA = Media(
@@ -242,7 +243,7 @@ def test_a_source_s_password_is_in_no_table(tmp_path: Path) -> None:
     said = dataclasses.replace(GONE, source=spec)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.record([said])
-        ledger.record_part(spec, "part", PartEntry(status=Status.OK, detail="", keys=frozenset()))
+        ledger.record_part(spec, "part", PartEntry(status=Status.OK, detail="", names=frozenset()))
 
         assert list(ledger.parts(spec)) == ["part"]
         assert ledger.outcome(CLIP, [spec], kept=None).source == "youtube:https://***@mirror.example/{youtube_id}.mp4"
@@ -251,8 +252,8 @@ def test_a_source_s_password_is_in_no_table(tmp_path: Path) -> None:
 
 def test_what_an_archive_held_is_kept_by_source_and_name(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    whole = PartEntry(status=Status.OK, detail="", keys=frozenset({"a_000000_000010", "-b_000001_000011"}))
-    empty = PartEntry(status=Status.CORRUPT, detail="damaged at byte 512", keys=frozenset())
+    whole = PartEntry(status=Status.OK, detail="", names=frozenset({"a_000000_000010", "-b_000001_000011"}))
+    empty = PartEntry(status=Status.CORRUPT, detail="damaged at byte 512", names=frozenset())
     with Ledger(path) as ledger:
         ledger.record_part("cvdf", "train/part_0.tar.gz", empty)
         ledger.record_part("cvdf", "train/part_0.tar.gz", whole)
@@ -309,6 +310,7 @@ from pathlib import Path
 from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.ledger import Ledger, PartEntry
 from kinetics_sounds.manifest import ADDED
+from kinetics_sounds.sqlite_errors import sqlite_errors
 with Ledger(Path(sys.argv[1])) as ledger:
     for number in range(int(sys.argv[2])):
         ledger.record([Outcome(clip=Clip(f"id{number}", 0, 10, "bowling", "val"), status=Status.PRIVATE)])
@@ -405,7 +407,7 @@ def test_a_file_that_only_a_failing_disk_keeps_from_being_opened_is_no_misuse(co
     error.sqlite_errorcode = code
 
     def within(path: Path) -> None:
-        with _sqlite_errors(path):
+        with sqlite_errors(path):
             raise error
 
     with pytest.raises(OSError, match="Input/output error") as caught:

@@ -21,6 +21,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 import kinetics_sounds
+from kinetics_sounds import console
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -228,11 +229,14 @@ def test_the_version_has_one_value() -> None:
 @pytest.mark.parametrize("script", PYPROJECT["project"]["scripts"])
 def test_a_command_is_a_main_that_takes_arguments_and_gives_an_exit_code(script: str) -> None:
     module, _, name = PYPROJECT["project"]["scripts"][script].partition(":")
-    main = getattr(importlib.import_module(module), name)
+    entry = getattr(importlib.import_module(module), name)
+    main = importlib.import_module(f"kinetics_sounds.{console.COMMANDS[script]}").main
 
-    [argument] = inspect.signature(main).parameters.values()
-    assert (argument.name, argument.default) == ("argv", None)
-    assert inspect.signature(main).return_annotation is int
+    assert entry.args == (script,)
+    for each in (entry, main):
+        [argument] = inspect.signature(each).parameters.values()
+        assert (argument.name, argument.default) == ("argv", None)
+        assert inspect.signature(each).return_annotation is int
 
 
 def test_every_tool_that_is_imported_is_declared() -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kinetics_sounds import answers, remote
+from kinetics_sounds import answers, file_systems, remote
 from kinetics_sounds.errors import RemoteError
 
 from .wire import FileServer, Proxy
@@ -290,6 +290,41 @@ def test_a_download_gives_up_and_the_next_goes_on(s3: str, wire: Proxy, local: P
     assert (tmp_path / "back").read_bytes() == DATA
 
 
+def test_a_file_that_is_streamed_goes_on_after_every_cut(s3: str, wire: Proxy, local: Path) -> None:
+    remote.upload(local, f"{s3}/x.tar")
+    wire.cut(150_000)
+
+    assert b"".join(remote.chunks(f"{s3}/x.tar")) == DATA
+    assert wire.cuts > (remote.BACKOFF.attempts or 0)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_file_that_is_replaced_while_it_is_streamed_is_not_joined(
+    cut: bool, s3: str, wire: Proxy, local: Path, tmp_path: Path
+) -> None:
+    remote.upload(local, f"{s3}/x.tar")
+    (tmp_path / "other").write_bytes(DATA[::-1])
+    chunks = remote.chunks(f"{s3}/x.tar")
+    found = [next(chunks)]
+    remote.upload(tmp_path / "other", f"{s3}/x.tar")
+    wire.cut(0, most=int(cut))
+
+    with pytest.raises(RemoteError, match=r"x.tar: was replaced while it was read; run again"):
+        found.extend(chunks)
+
+    assert DATA.startswith(b"".join(found))
+
+
+def test_files_below_a_folder_are_found_with_their_sizes(s3: str, local: Path) -> None:
+    for name in ("a/b/x.tar", "a/y.tar", "ab/z.tar"):
+        remote.upload(local, f"{s3}/{name}")
+
+    assert remote.find(f"{s3}/a/") == {"b/x.tar": SIZE, "y.tar": SIZE}
+    assert remote.find(f"{s3}/none") == {}
+    with pytest.raises(RemoteError, match=r"none.tar: does not exist; check the URL"):
+        list(remote.chunks(f"{s3}/none.tar"))
+
+
 def test_a_small_file_is_read_through_a_cut(s3: str, wire: Proxy, local: Path) -> None:
     remote.upload(local, f"{s3}/x.json")
     wire.cut(100_000, most=2)
@@ -414,10 +449,10 @@ def test_no_secret_of_a_url_is_in_a_message(server: FileServer) -> None:
 def test_a_missing_package_says_how_to_install_it(
     url: str, package: str, extra: str, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote.file_system.cache_clear()
+    file_systems.file_system.cache_clear()
     monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, url.partition("://")[0], raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     for act in (lambda: remote.read(url, most=1), lambda: remote.size(url), lambda: remote.upload(local, url)):
         with pytest.raises(RemoteError, match=rf"pip install 'kinetics-sounds\[{extra}\]'"):
             act()
-    remote.file_system.cache_clear()
+    file_systems.file_system.cache_clear()

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kinetics_sounds import annotations, remote
+from kinetics_sounds.archives import http_stream
 from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import AnnotationError, RemoteError
 from kinetics_sounds.sources import UnreachableError, cvdf, youtube
-from kinetics_sounds.sources.cvdf import http_stream
 
 CLIP = Clip("5JzkrOVhPOw", 0, 1, "bowling", "val")
 

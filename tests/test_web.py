@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from kinetics_sounds import annotations, redact, remote, web
+from kinetics_sounds import annotations, file_systems, redact, remote, web
+from kinetics_sounds.archives import http_stream, listing
 from kinetics_sounds.clip import Status
 from kinetics_sounds.errors import AnnotationError, KineticsSoundsError, RemoteError, SourceError
 from kinetics_sounds.sources import TarPart, UnreachableError, cvdf
-from kinetics_sounds.sources.cvdf import http_stream
 
 NAMED, PRIVATE = "127.0.0.1", "127.0.0.2"
 """The host that the user names, and another one that is not public."""
@@ -123,9 +123,9 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name.upper(), raising=False)
     for module in (annotations, http_stream, remote):
         monkeypatch.setattr(module, "BACKOFF", replace(module.BACKOFF, longest_seconds=0.01))
-    remote.file_system.cache_clear()
+    file_systems.file_system.cache_clear()
     yield
-    remote.file_system.cache_clear()
+    file_systems.file_system.cache_clear()
 
 
 # --- The doors ----------------------------------------------------------------------------------------------------------
@@ -621,7 +621,7 @@ def test_a_list_that_comes_byte_by_byte_is_given_up_in_time(
     base = f"/{drip.replace(' ', '-')}"  # of this test alone: the server may yet hear what another one asked
     mirror.files = {f"{base}/val.csv": DRIPS[drip], f"{base}/val/k400_val_path.txt": DRIPS[drip]}
     monkeypatch.setattr(annotations, "_SECONDS", 0.1)
-    monkeypatch.setattr(cvdf, "LIST_SECONDS", 0.1)
+    monkeypatch.setattr(listing, "LIST_SECONDS", 0.1)
     began = time.monotonic()
 
     with pytest.raises(AnnotationError, match=r"cannot be downloaded \(.*(time|timed out)"):
@@ -671,7 +671,7 @@ def test_a_slow_list_says_how_far_it_is(
 ) -> None:
     mirror.files = {"/val.csv?token=abcd1234": DRIPS["body"], "/val/k400_val_path.txt": DRIPS["body"]}
     monkeypatch.setattr(annotations, "_SECONDS", 0.4)
-    monkeypatch.setattr(cvdf, "LIST_SECONDS", 0.4)
+    monkeypatch.setattr(listing, "LIST_SECONDS", 0.4)
     monkeypatch.setattr(web, "SECONDS_BETWEEN_LINES", 0.1)
     caplog.set_level(logging.INFO, "kinetics_sounds")
 

@@ -14,8 +14,8 @@ from typing import Protocol
 from .. import files, plugins
 from ..clip import ALL, KEY
 from ..errors import ListError
+from ..folders import walk
 from ..media import encode
-from ..sources import walk
 
 MOST_NAMED = 20
 """Maximum number of files named in a message."""

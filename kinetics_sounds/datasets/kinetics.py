@@ -1,32 +1,140 @@
 """Kinetics-400, 600, 700 and Kinetics-Sounds, or any other data set in folders of splits and classes: pictures and sounds.
 
-`train/CLASS/FILE.mp4`, and the same in `val` (or `validate`, `validation`) and `test`, as far as there are. There are no
-lists, so nothing can be missing; to build a list's clips and learn which are gone: `ks-build --source local:DIR`.
+With lists (`train.csv`, `val.csv` or `validate.csv`, `test.csv`, in `annotations/`, beside the videos, or in a folder such as
+`kinetics600/`, as DeepMind and CVDF ship them) the files are found by their names, `ID_000027_000037.mp4`, in flat folders, class
+folders or any others; those in the mirror's `replacement/` come first. Without lists: `train/CLASS/FILE.mp4`, and the same in
+`val` (or `validate`, `validation`) and `test`, as far as there are; then nothing can be missing.
 """
 
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .. import files
-from ..errors import ListError
+from .. import annotations, files
+from ..annotations import SPLIT_NAMES
+from ..clip import SPLITS, Clip
+from ..errors import AnnotationError, ListError
+from ..list_entry import header
 from ..media.encode import Modality
 from . import Listing, Row, media_below, named
 
 MODALITY: Modality = "both"
-SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
-"""Split of each folder."""
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+PLACES = ("annotations", "", "annotations/deepmind")
+"""Folders in which the lists may lie, or in a folder `kinetics600` and so on there; the first that has any is read."""
+_LIST = re.compile(rf"(?:(?:kinetics|k)[-_]?(?:[0-9]{{3}}[-_])?(?:2020[-_])?)?(?P<split>{'|'.join(SPLIT_NAMES)})\.csv")
+MOST_HEADER = 1000
+"""Maximum length of a list's first line in characters."""
+REPLACEMENT = "replacement"
+"""Folder of sound copies of corrupted files, in the mirror's Kinetics-400."""
 
 
 def read(folder: Path) -> Listing:
+    """Rows of the lists, or of the class folders if there are none; raises ListError for lists or folders that are wrong."""
+    lists = _lists(folder)
+    return _listed(folder, lists) if lists else _in_class_folders(folder)
+
+
+def _lists(folder: Path) -> list[Path]:
+    """The list of each split, from the first place that has any; raises ListError if a split has two there."""
+    for place in PLACES:
+        found: dict[str, Path] = {}
+        for path in sorted([*(folder / place).glob("*.csv"), *(folder / place).glob("kinetics[0-9]*/*.csv")]):
+            match = _LIST.fullmatch(path.name)
+            if not match or "youtube_id" not in _header(path):
+                continue
+            split = SPLIT_NAMES[match["split"]]
+            if split in found:
+                raise ListError(f"{path}: is a second list of {split} beside {found[split]}; move one away")
+            found[split] = path
+        if found:
+            return [found[split] for split in SPLITS if split in found]
+    return []
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
+        return header(text.readline(MOST_HEADER))
+
+
+def _listed(folder: Path, lists: Iterable[Path]) -> Listing:
+    clips = _clips(lists)
+    labels = tuple(sorted({clip.label for clip, _ in clips.values()}))
+    by_name = {_letters(label): label for label in labels}
+    found: dict[str, str] = {}
+    unlisted = []
+    for path in sorted(media_below(folder, folder, SUFFIXES), key=lambda path: (not _replaces(path), path)):
+        clip, place = clips.get(key := Path(path).stem, (None, ""))
+        if clip is None:
+            unlisted.append(path)
+            continue
+        _check_folders(path, clip, by_name, place=place)
+        found.setdefault(key, path)
+    rows = tuple(
+        Row(path=found.get(key, f"{clip.split}/{key}.mp4"), label=clip.label, split=clip.split)
+        for key, (clip, _) in clips.items()
+    )
+    return Listing(labels=labels, rows=rows, unlisted=tuple(sorted(unlisted)))
+
+
+def _clips(lists: Iterable[Path]) -> dict[str, tuple[Clip, str]]:
+    """Each clip of the lists with the place of its row, by key; raises ListError for a list that is wrong."""
+    clips: dict[str, tuple[Clip, str]] = {}
+    for path in lists:
+        try:
+            if "label" not in _header(path):
+                raise ListError(
+                    f"{path}: has no column 'label', like the first release of Kinetics-400's test list; use DeepMind's, "
+                    "or move it away to leave the split out"
+                )
+            read = annotations.read(path, labels=None).clips
+        except (AnnotationError, OSError, ValueError) as error:
+            raise ListError(f"{path}: cannot be read: {error}") from error
+        for clip, line in read:
+            place = f"{path}:{line}"
+            other, before = clips.setdefault(clip.key, (clip, place))
+            if other != clip:
+                told = f"is {clip.label!r} in {clip.split}, but {before} has {other.label!r} in {other.split}"
+                raise ListError(f"{place}: {clip.key} {told}; remove one of the two rows")
+    return clips
+
+
+def _check_folders(path: str, clip: Clip, by_name: Mapping[str, str], *, place: str) -> None:
+    """Raise ListError if a file lies in the folder of another split or class than its row says."""
+    above = Path(path).parts[:-1]
+    if _replaces(path):
+        return
+    splits = [SPLIT_NAMES[part] for part in above if part in SPLIT_NAMES]
+    if splits and clip.split not in splits:
+        raise ListError(f"{place}: {clip.key} is in {clip.split}, but the file is {named([path])}")
+    label = by_name.get(_letters(above[-1])) if above else None
+    if label not in (None, clip.label):
+        raise ListError(f"{place}: {clip.key} is {clip.label!r}, but the file is {named([path])}")
+
+
+def _replaces(path: str) -> bool:
+    return path.startswith(f"{REPLACEMENT}/")
+
+
+def _letters(text: str) -> str:
+    """Letters and digits alone: class folders have `_` or nothing in place of blanks, brackets and apostrophes."""
+    return re.sub(r"[\W_]", "", text).lower()
+
+
+def _in_class_folders(folder: Path) -> Listing:
     """Every file is of the class that its folder is called; raises ListError if there are none or they lie otherwise."""
     rows = []
-    for name, split in SPLITS.items():
+    for name, split in SPLIT_NAMES.items():
         paths = media_below(folder, folder / name, SUFFIXES)
         if strange := [path for path in paths if len(Path(path).parts) != 3]:
-            raise ListError(f"{folder}: {named(strange)} do not lie in {name}/CLASS/")
+            raise ListError(
+                f"{folder}: {named(strange)} do not lie in {name}/CLASS/, and there is no list; put the lists (train.csv and "
+                f"so on) into {folder / PLACES[0]}"
+            )
         rows += [Row(path=path, label=files.as_text(Path(path).parent.name), split=split) for path in paths]
     if not rows:
         raise ListError(
-            f"{folder}: has no file like train/CLASS/FILE.mp4; for flat folders: ks-build --source local:{folder}"
+            f"{folder}: has no list such as annotations/train.csv, and no file like train/CLASS/FILE.mp4; for flat folders "
+            f"without lists: ks-build --source local:{folder}"
         )
     return Listing(labels=tuple(sorted({row.label for row in rows})), rows=tuple(rows))

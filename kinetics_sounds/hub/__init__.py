@@ -7,7 +7,7 @@ import fnmatch
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,21 @@ from ..errors import RemoteError
 from .place import Place, is_hub, is_name, parse
 from .session import SHORT_BACKOFF, connect, stopped, with_retry
 
-__all__ = ["Item", "Place", "Pushed", "fetch", "is_hub", "is_name", "is_private", "page", "parse", "push", "surplus"]
+__all__ = [
+    "File",
+    "Item",
+    "Place",
+    "Pushed",
+    "fetch",
+    "is_hub",
+    "is_name",
+    "is_private",
+    "listing",
+    "page",
+    "parse",
+    "push",
+    "surplus",
+]
 
 BATCH_FILES, BATCH_BYTES = 250, 8_000_000_000
 """Maximum number of files and bytes per commit; the Hub accepts 128 commits an hour."""
@@ -50,6 +64,16 @@ class Pushed:
     deleted: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a repository."""
+
+    size: int
+    """In bytes."""
+    version: str
+    """Hexadecimal digest of the content: SHA-256 of a large file, Git's ID of another."""
+
+
 def page(place: Place) -> str:
     """URL of a repository's web page; raises RemoteError if huggingface_hub is missing."""
     with connect() as api:
@@ -61,6 +85,25 @@ def is_private(place: Place) -> bool | None:
     with connect() as api:
         found = with_retry(place, lambda: _info(api, place))
         return None if found is None else bool(found.private)
+
+
+def listing(place: Place) -> tuple[Place, dict[str, File]]:
+    """The place at the commit that its revision stands for now, and the files below it, by path.
+
+    Raises RemoteError with the remedy, and StoppedError if the Hub's rate limit is reached.
+    """
+    where = {"repo_id": place.repo, "repo_type": place.kind, "revision": place.revision}
+
+    def ask(act: Callable[[], T]) -> T:
+        return with_retry(place, act, backoff=SHORT_BACKOFF)
+
+    with connect() as api:
+        pinned = replace(place, revision=ask(lambda: api.resolve_revision(**where)).resolved)
+        there = ask(lambda: _listing(api, pinned))
+    return pinned, {
+        name.removeprefix(place.below("")): File(each.size, each.lfs.sha256 if each.lfs else each.blob_id)
+        for name, each in there.items()
+    }
 
 
 def surplus(place: Place, items: Sequence[Item], patterns: Sequence[str]) -> list[str]:

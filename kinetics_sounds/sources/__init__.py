@@ -1,16 +1,31 @@
 """Sources of clips: one file per source, tried in the order given."""
 
-import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol, runtime_checkable
 
-from .. import files, plugins
+from .. import plugins
 from ..address import Address
-from ..clip import Clip, FetchResult, Status
+from ..archives import PartError, TarPart, UnreachableError
+from ..clip import Clip, FetchResult
+from ..clip_names import ClipNames
 from ..errors import SourceError
+
+__all__ = [
+    "Named",
+    "OnDisk",
+    "PartError",
+    "Source",
+    "TarPart",
+    "TarSource",
+    "UnreachableError",
+    "absolute",
+    "advice",
+    "load",
+    "names_told",
+    "options",
+]
 
 
 class Source(Protocol):
@@ -18,7 +33,7 @@ class Source(Protocol):
 
     A module with a dataclass `Options` is called as `Source(argument, options)`; its fields are the options `--NAME.FIELD`.
     Workers may run in another folder: a module whose argument may be a path has a function `absolute(argument)` that makes it
-    absolute (`absolute_folder` for a folder).
+    absolute (`folders.absolute_folder` for a folder).
     """
 
     notice: str
@@ -59,52 +74,35 @@ class OnDisk(Source, Protocol):
         """The file that seems to be the clip's, why it is not a candidate, and the remedy; empty if there is none."""
 
 
-def advice(source: OnDisk, near_misses: Sequence[str], *, found: int) -> list[str]:
-    """Hints about missing clips of a folder: near misses, and if nothing was found, what is there instead."""
+def advice(
+    near_misses: Sequence[str], *, found: int, files: int, first: Sequence[str], patterns: Sequence[str]
+) -> list[str]:
+    """Hints about missing clips: near misses, and if nothing was found, what is there instead.
+
+    `files`: number of files in the source; `first`: some of them; `patterns`: recognised names, as examples.
+    """
     lines: list[str] = []
     if near_misses:
         lines.append(f"files not used: {len(near_misses)}, such as: {near_misses[0]}")
     if not found:
-        count, first = source.seen()
         such = f" (such as {', '.join(first)})" if first else ""
-        known = ", ".join(source.patterns)
-        lines.append(f"none of its {count} files{such} is named after a requested clip; recognised names: {known}")
+        lines.append(
+            f"none of its {files} files{such} is named after a requested clip; recognised names: {', '.join(patterns)}"
+        )
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class TarPart:
-    """One archive of clips."""
+@runtime_checkable
+class Named(Protocol):
+    """A source whose files are named by a pattern of the user."""
 
-    name: str
-    """Unique among the source's parts, and stable between runs."""
-    place: str
-    """URL or path."""
-    split: str | None
-    """Split whose list or folder contains it; None if unknown."""
-    replacement: bool
-    """Whether it replaces broken clips of other parts, so that its clips are preferred."""
+    naming: ClipNames
 
 
-class _StatusError(SourceError):
-    """An error that has a status."""
-
-    def __init__(self, status: Status, text: str) -> None:
-        """The text says what is wrong, where, and what to do."""
-        super().__init__(status, text)
-        self.status = status
-
-    def __str__(self) -> str:
-        """The text without the status."""
-        return str(self.args[1])
-
-
-class PartError(_StatusError):
-    """A part ended early for good; clips after those already read may be missing. The status says why."""
-
-
-class UnreachableError(_StatusError):
-    """The list of parts is unavailable for now, due to network or server errors. The status says why."""
+def names_told(asked: Mapping[Address, object], clips: Sequence[Clip]) -> list[str]:
+    """How each source's pattern names the first clip; raises SettingsError if one gives two clips one name."""
+    named = (source.naming.check(clips) for source in asked.values() if isinstance(source, Named))
+    return [said for said in named if said]
 
 
 @runtime_checkable
@@ -117,10 +115,26 @@ class TarSource(Protocol):
     """Names and versions of the tools that fetch; empty if there are none."""
     share: Mapping[str, float]
     """Expected fraction of clips that the source can provide, by split."""
-    part_bytes: int
-    """Typical size of a part in bytes."""
-    downloaded: int
-    """Bytes of parts downloaded so far."""
+    patterns: Sequence[str]
+    """Recognised file names, as examples."""
+
+    @property
+    def part_bytes(self) -> int | None:
+        """Typical size of a part in bytes; None if unknown."""
+
+    @property
+    def downloaded(self) -> int:
+        """Bytes of parts downloaded so far."""
+
+    @property
+    def depth(self) -> int:
+        """Number of path components of a clip's name in a part."""
+
+    def names(self, clip: Clip) -> Mapping[str, bool | None]:
+        """Names of a clip's file in a part, without extension, each with whether such a file is trimmed (see `FetchResult`)."""
+
+    def near(self, clip: Clip) -> Mapping[str, str]:
+        """Names that are not recognised but may be those of the clip's file, each with what to do about it."""
 
     def parts(self, splits: Iterable[str]) -> list[TarPart]:
         """Archives of these splits, replacements first.
@@ -129,9 +143,10 @@ class TarSource(Protocol):
         """
 
     def stream(self, part: TarPart, wanted: Container[str], folder: Path) -> Iterator[tuple[str, FetchResult | None]]:
-        """Read a part once; yields the key of each clip in it, with its file in `folder` if requested.
+        """Read a part once; yields the name of each clip's file in it, with the file in `folder` if it is wanted.
 
-        Runs in a worker. Raises PartError if the part ends early, after the clips before that point.
+        A yielded name ends with the clip's, which has `depth` components; the folders before it may be left out. Runs in a
+        worker. Raises PartError if the part ends early, after the clips before that point.
         """
 
 
@@ -160,42 +175,6 @@ def _parsed(spec: Address | str) -> tuple[ModuleType, str, str]:
     if spec and Path(spec).exists() and name not in plugins.names(__name__):
         raise SourceError(f"--source {spec}: write a folder as local:{spec}")
     return plugins.load(__name__, name), name, argument
-
-
-def absolute_folder(argument: str) -> str:
-    """Absolute path of a folder given by the user."""
-    return str(files.user_path(argument).absolute())
-
-
-def readable_folder(argument: str, *, spec: str) -> Path:
-    """Folder given by the user; raises SourceError if it cannot be read."""
-    folder = Path(absolute_folder(argument))
-    try:
-        with os.scandir(folder):
-            pass
-    except OSError as error:
-        raise SourceError(f"--source {spec}: the folder cannot be read: {error.strerror}") from error
-    return folder
-
-
-def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Walk a folder tree: each folder with its file names; links are followed, cycles are not.
-
-    Raises SourceError for a folder that cannot be read.
-    """
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
-        status = os.stat(place)  # noqa: PTH116
-        if (status.st_dev, status.st_ino) in seen:  # a link back into the tree
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders.sort()
-        yield place, names
-
-
-def _refuse(error: OSError) -> None:
-    raise SourceError(f"{error.filename}: the folder cannot be read: {error.strerror}") from error
 
 
 def options() -> dict[str, type]:

@@ -1,6 +1,6 @@
 """`local:DIR`: a folder of videos on disk, flat or in class folders.
 
-Finds trimmed clips and whole videos by their names (`PATTERNS`), in any container of `SUFFIXES`, at any depth.
+Finds trimmed clips and whole videos by their names (`clip_names`), in any container of `SUFFIXES`, at any depth.
 """
 
 import errno
@@ -12,17 +12,13 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from .. import files
+from .. import clip_names, files
 from ..clip import SPLITS, Clip, FetchResult, Status
+from ..clip_names import SUFFIXES, ClipNames, Trimmed
 from ..errors import SourceError
-from . import absolute_folder, readable_folder, walk
+from ..folders import absolute_folder, readable_folder, walk
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
-"""Accepted containers, best first if a clip exists twice."""
-PATTERNS = ("ID_000027_000037.mp4", "ID_27_37.mp4", "ID_27000_37000.mp4 (milliseconds)", "ID.mp4")
-"""Recognised file names; a second extension (`ID.mp4.mkv`) is ignored."""
 NAMED = 3
 """Number of example files in the message if nothing was found."""
 
@@ -37,9 +33,12 @@ _NO_FILE = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISD
 class Options:
     """Options of the local source."""
 
-    trimmed: Literal["auto", "yes", "no"] = "auto"
-    """Whether files named ID.mp4 hold only the annotated span: yes; no (whole videos); or auto: yes if a file is about as
-    long as its span and ends before the span would."""
+    names: str = ""
+    """Pattern of the files' names, without extension, such as {id}_{start:06d} or {label}/{id}; fields: id, start, end (s),
+    start_ms, end_ms, split, label. Default: ID_000027_000037, ID_27_37, ID_27000_37000 (ms), ID."""
+    trimmed: Trimmed = "auto"
+    """Whether files named without times (ID.mp4) hold only the annotated span: yes; no (whole videos); or auto: yes if a
+    file is about as long as its span and ends before the span would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +61,15 @@ class Source:
     videos_per_hour: float | None = None
     requests_per_hour: float | None = None
     share: Mapping[str, float] = dict.fromkeys(SPLITS, 1.0)
-    patterns: Sequence[str] = PATTERNS
 
     def __init__(self, argument: str, options: Options | None = None) -> None:
         """Raises SourceError unless `argument` is a readable folder."""
         if not argument:
             raise SourceError("--source local needs a folder: --source local:DIR")
         self.folder = readable_folder(argument, spec=f"local:{argument}")
-        self.options = options or Options()
+        chosen = options or Options()
+        self.naming = ClipNames(chosen.names, trimmed=chosen.trimmed, option="--local.names")
+        self.patterns = self.naming.examples
 
     @functools.cached_property
     def _seen(self) -> _Seen:
@@ -82,7 +82,7 @@ class Source:
             paths = [os.path.join(folder, name) for name in names]  # noqa: PTH118 - half a million of them: no objects
             first = heapq.nsmallest(NAMED, [*first, *paths])
             for name, path in zip(names, paths, strict=True):
-                if stem := _stem(name):
+                if stem := self._stem(name, path):
                     found.setdefault(stem, []).append(path)
         for several in found.values():
             several.sort(key=_rank)
@@ -90,8 +90,7 @@ class Source:
 
     def candidates(self, clip: Clip) -> Sequence[str]:
         """The clip's own files, then the whole videos."""
-        names = (*_trimmed_names(clip), clip.youtube_id)
-        return [path for name in names for path in self._seen.by_stem.get(name, ())]
+        return [path for name in self.naming.of(clip) for path in self._seen.by_stem.get(name, ())]
 
     def seen(self) -> tuple[int, Sequence[str]]:
         """Number of files, and the paths of the first three relative to the folder."""
@@ -99,10 +98,9 @@ class Source:
 
     def near_miss(self, clip: Clip) -> str:
         """A file that is named by the clip's start alone, with the remedy; empty if there is none."""
-        for time in dict.fromkeys((f"{clip.time_start:06d}", str(clip.time_start), str(1000 * clip.time_start))):
-            if paths := self._seen.by_stem.get(f"{clip.youtube_id}_{time}"):
-                name = f"{clip.key}{os.path.splitext(paths[0])[1]}"  # noqa: PTH122
-                return f"{self._origin(paths[0])} has no end time in its name; if it is the clip's span, rename it to {name}"
+        for name, said in self.naming.near(clip).items():
+            if paths := self._seen.by_stem.get(name):
+                return f"{self._origin(paths[0])} {said}"
         return ""
 
     def first(self) -> str | None:
@@ -123,30 +121,20 @@ class Source:
             what = next((name for is_one, name in _NO_FILE.items() if is_one(mode)), "a device")
             detail = f"{origin} is {what}, not a file; replace it by the video itself"
             return FetchResult(status=Status.NOT_IN_SOURCE, detail=detail, origin=origin)
-        trimmed = {"auto": None, "yes": True, "no": False}[self.options.trimmed]
-        if _stem(path.name) in _trimmed_names(clip):
-            trimmed = True
+        trimmed = self.naming.of(clip).get(self._stem(path.name, location), self.naming.whole)
         return FetchResult(status=Status.OK, path=path, trimmed=trimmed, origin=origin)
+
+    def _stem(self, name: str, path: str) -> str:
+        """What names a video's file: the end of its path, without extensions; empty if it cannot be a clip's."""
+        if self.naming.depth > 1:
+            name = os.path.relpath(path, self.folder)
+        found = clip_names.of_file(name)
+        stem = clip_names.tail(found[0], self.naming.depth) if found else ""
+        return stem if self.naming.pattern or _STEM.fullmatch(stem) else ""
 
     def _origin(self, path: str) -> str:
         """Path relative to the folder, for messages."""
         return files.as_text(os.path.relpath(path, self.folder))
-
-
-def _trimmed_names(clip: Clip) -> tuple[str, ...]:
-    """Names of files with only the span: the mirror's convention, in seconds, and in milliseconds."""
-    name, start, end = clip.youtube_id, clip.time_start, clip.time_end
-    return tuple(dict.fromkeys((clip.key, f"{name}_{start}_{end}", f"{name}_{1000 * start}_{1000 * end}")))
-
-
-def _stem(name: str) -> str:
-    """A video's name without its one or two extensions; empty if it cannot be a clip's."""
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122
-    if suffix.lower() not in SUFFIXES:
-        return ""
-    inner, suffix = os.path.splitext(stem)  # noqa: PTH122
-    stem = inner if suffix.lower() in SUFFIXES else stem
-    return stem if _STEM.fullmatch(stem) else ""
 
 
 def _rank(path: str) -> tuple[int, str]:

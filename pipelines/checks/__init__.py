@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from kinetics_sounds.address import Address
+from kinetics_sounds.command import missing_package
 from kinetics_sounds.redact import of_url, redact
 
 PYTHON = (sys.executable, "-P")
@@ -154,5 +155,7 @@ def _died(name: str, code: int, noise: bytes, secrets: Sequence[str]) -> Finding
 
 
 def _raised(name: str, error: Exception, secrets: Sequence[str]) -> Finding:
+    if isinstance(error, ModuleNotFoundError) and (missing := missing_package(error)):
+        return Finding(name, Verdict.MISSING, *missing)
     found = redact(f"{type(error).__name__}: {error}", secrets)
     return Finding(name, Verdict.MISSING, found, "fix or reinstall the named package; if that does not help, report it")

@@ -1,15 +1,16 @@
 """Checks of Python, the platform and the installed packages against our package metadata."""
 
+import importlib
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
 
-from kinetics_sounds.command import has_torch
+from kinetics_sounds.command import DISTRIBUTION, has_torch, missing_package
+from kinetics_sounds.console import COMMANDS
 
 from . import Asked, Finding, Verdict
-
-DISTRIBUTION = "kinetics-sounds"
 
 
 def python(_asked: Asked) -> Iterator[Finding]:
@@ -32,8 +33,11 @@ def python(_asked: Asked) -> Iterator[Finding]:
 
 def packages(_asked: Asked) -> Iterator[Finding]:
     """Every dependency for this platform, including those of the extras, and of training where torch is installed."""
-    from packaging.requirements import Requirement
-
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:
+        yield from _not_installed()
+        return
     ours = ("", "train") if has_torch() else ("",)
     for text in metadata.requires(DISTRIBUTION) or ():
         wanted = Requirement(text)
@@ -53,6 +57,17 @@ def packages(_asked: Asked) -> Iterator[Finding]:
             yield Finding(name, Verdict.OK, version)
 
 
+def _not_installed() -> Iterator[Finding]:
+    """Dependencies that are not installed, by name alone: without `packaging`, neither versions nor markers can be read."""
+    for text in metadata.requires(DISTRIBUTION) or ():
+        name = re.split(r"[^A-Za-z0-9_.-]", text)[0]
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            if ";" not in text:
+                yield Finding(f"package {name}", Verdict.MISSING, "is not installed", f"pip install '{DISTRIBUTION}'")
+
+
 def _lacks(text: str) -> tuple[str, list[str]]:
     """Installed version of a requirement (empty: none), and what is wrong with it."""
     from packaging.requirements import Requirement
@@ -70,17 +85,18 @@ def _lacks(text: str) -> tuple[str, list[str]]:
 def commands(_asked: Asked) -> Iterator[Finding]:
     """Whether each command's imports work: an installed package may fail to load."""
     fine = []
-    for entry in metadata.entry_points(group="console_scripts"):
-        if entry.dist is None or entry.dist.name != DISTRIBUTION:
-            continue
+    for prog, module in COMMANDS.items():
         try:
-            entry.load()
+            importlib.import_module(f"kinetics_sounds.{module}")
+        except ModuleNotFoundError as error:
+            found = missing_package(error) or (f"{type(error).__name__}: {error}", "this is a bug: report it")
+            yield Finding(prog, Verdict.MISSING, *found)
         except Exception as error:  # noqa: BLE001 - a broken package may raise anything when it is imported
             remedy = "reinstall the named package, for example with pip install --force-reinstall NAME"
-            yield Finding(entry.name, Verdict.MISSING, f"{type(error).__name__}: {error}", remedy)
+            yield Finding(prog, Verdict.MISSING, f"{type(error).__name__}: {error}", remedy)
         else:
-            fine.append(entry.name)
+            fine.append(prog)
     if fine:
         yield Finding("commands", Verdict.OK, f"{', '.join(sorted(fine))} load")
     else:
-        yield Finding("commands", Verdict.MISSING, "none is installed and working", f"pip install {DISTRIBUTION}")
+        yield Finding("commands", Verdict.MISSING, "none can be imported", f"pip install {DISTRIBUTION}")

@@ -3,8 +3,8 @@
 import random
 import shutil
 import time
-from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from kinetics_sounds.sources import TarPart, TarSource, UnreachableError
 
 from ..executors import SECONDS_BETWEEN_LOOKS, Failed
 from .driver import Done, Ended, Run, SourcePass, StopReason, Task, clip_done, drive, failure, record_clips
+from .part_contents import hints, known_parts, near_misses, unread, wanted_of
 from .task import ClipDone, ClipTask, PartDone, PartTask
 from .throttle import CircuitBreaker, RetryPolicy, Schedule
 from .worker import versions
@@ -34,7 +35,7 @@ def ask_archive(
         return parts if isinstance(parts, StopReason) else None
     with progress.bar(f"ks-build {name_of(spec)}", len(clips)) as bar:
         turn = SourcePass(run=run, spec=spec, options=options, tools=versions(source.versions), bar=bar)
-        reading = _Reading(turn, clips, parts)
+        reading = _Reading(turn, source, clips, parts)
         for replacement in (True, False):
             blocked = reading.read([part for part in parts if part.replacement is replacement])
             if blocked is not None or run.stop:
@@ -59,28 +60,6 @@ def _parts(run: Run, spec: Address, source: TarSource, splits: Sequence[str]) ->
         while not run.stop and (left := breaker.probe_at - time.monotonic()) > 0:
             time.sleep(min(left, SECONDS_BETWEEN_LOOKS))
     return []
-
-
-def unread(
-    parts: Sequence[TarPart],
-    known: Mapping[str, PartEntry],
-    left: Collection[str],
-    again: Collection[str],
-    damaged: Collection[str] = (),
-) -> list[TarPart]:
-    """Parts to read: those that may contain more clips than is known, or are known to contain a pending one.
-
-    `damaged`: keys whose copies in the known parts are unusable.
-    """
-    hoped = frozenset(left).difference(damaged)
-
-    def asked(part: TarPart) -> bool:
-        entry = known.get(part.name)
-        if entry is None or (entry.status is not Status.OK and entry.status.is_named(again)):
-            return True
-        return not entry.keys.isdisjoint(hoped)
-
-    return [part for part in parts if asked(part)] if left else []
 
 
 class _Cuts(Schedule[Task]):
@@ -108,10 +87,10 @@ class _Reading:
     early leaves it to the next one.
     """
 
-    def __init__(self, turn: SourcePass, clips: Sequence[Clip], parts: Sequence[TarPart]) -> None:
-        self.turn, self.run = turn, turn.run
+    def __init__(self, turn: SourcePass, source: TarSource, clips: Sequence[Clip], parts: Sequence[TarPart]) -> None:
+        self.turn, self.source, self.run = turn, source, turn.run
         self.wanted = {clip.key: clip for clip in clips}
-        self.known = self.run.ledger.parts(turn.spec)
+        self.known = known_parts(source, clips, self.run.ledger.parts(turn.spec))
         self.short: dict[TarPart, tuple[Status, str]] = {}  # parts that may hold more than they gave, and why
         for part in parts:
             entry = self.known.get(part.name)
@@ -163,7 +142,7 @@ class _Reading:
         spec, options = self.turn.spec, self.turn.options
         progress.log.info("%s: %d of %d parts to read for %d clips", name_of(spec), len(chosen), len(parts), len(left))
         listed = self.run.folder().with_suffix(".txt")
-        listed.write_text("".join(f"{key}\n" for key in left), "ascii")
+        wanted_of(self.source, (self.wanted[key] for key in left)).write(listed)
         tasks = (
             PartTask(part=part, spec=spec, options=options, wanted=listed, folder=self.run.folder()) for part in chosen
         )
@@ -222,7 +201,7 @@ class _Reading:
             if final:
                 progress.log.warning("%s: %s", done.status, done.detail)
         if done.status.kind in (Kind.OK, Kind.PERMANENT):
-            entry = PartEntry(status=done.status, detail=done.detail, keys=done.keys)
+            entry = PartEntry(status=done.status, detail=done.detail, names=done.names)
             self.run.ledger.record_part(self.turn.spec, task.part.name, entry)
         return StopReason(done.status, done.detail) if done.status.is_blocking else None
 
@@ -277,23 +256,29 @@ class _Reading:
             provisional=Verdict(status=outcome.status, detail=outcome.detail),
         )
 
-    def _missing_outcome(self, clip: Clip) -> Outcome:
+    def _missing_outcome(self, clip: Clip, near_miss: str) -> Outcome:
         """Outcome of a clip found in no part: not in the source, or which part may hold it."""
         suspect = self._possible_part(clip)
         if suspect is None:
-            return self.turn.absent(clip)
+            return self.turn.absent(clip, near_miss)
         status, detail = suspect
         if status.kind is Kind.PERMANENT:  # of the part and not of the clip
             return self.turn.said(clip, Status.NOT_IN_SOURCE, f"not found in the readable parts; {detail}")
         return self.turn.said(clip, status, detail)
 
     def record_final(self) -> None:
-        """Record the final outcome of all clips that have none yet."""
+        """Record the final outcome of all clips that have none yet, and log hints about missing ones."""
         changed: list[Outcome] = []
-        for key, clip in self.wanted.items():
-            if key in self.run.standing.ok or (key in self.counted and key not in self.damaged):
-                continue
-            word = self._provisional(self.damaged[key]) if key in self.damaged else self._missing_outcome(clip)
+        left = [
+            key
+            for key in self.wanted
+            if key not in self.run.standing.ok and (key not in self.counted or key in self.damaged)
+        ]
+        near = self._near_misses([self.wanted[key] for key in left if key not in self.damaged])
+        for key in left:
+            clip = self.wanted[key]
+            known = key in self.damaged
+            word = self._provisional(self.damaged[key]) if known else self._missing_outcome(clip, near.get(key, ""))
             before = self.words.get(key)
             if before is None or (before.status, before.detail) != (word.status, word.detail):
                 changed.append(word)
@@ -301,6 +286,18 @@ class _Reading:
                 self.turn.bar.advance(word.status)
                 self.run.stats.keys.add(key)
         self.run.ledger.record(changed)
+
+    def _near_misses(self, missing: Sequence[Clip]) -> dict[str, str]:
+        """Files that seem to be those of missing clips; logs hints about them."""
+        if not missing:
+            return {}
+        entries = self.run.ledger.parts(self.turn.spec)
+        near = near_misses(self.source, missing, entries)
+        name = name_of(self.turn.spec)
+        found = Counter(self.run.standing.ok.values())[name] + len(self.counted) + len(self.damaged)
+        for line in hints(self.source, list(near.values()), entries, found=found) if entries else ():
+            progress.log.warning("%s: %s", name, line)
+        return near
 
 
 def _let_go(fetched: FetchResult) -> None:

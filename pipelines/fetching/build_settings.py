@@ -28,6 +28,7 @@ class BuildSettings:
       ks-build --classes k32 --source youtube --youtube.cookies cookies.txt --youtube.proxy socks5://127.0.0.1:1080
       ks-build --classes k100 --source cvdf --executor slurm --slurm.partition cpu --workers 32
       ks-build --classes k32 --source local:/data/k400 --check_bytes
+      ks-build --clips vggsound.csv --source 'archives:hf://datasets/OWNER/NAME' --archives.names '{id}_{start:06d}'
       ks-build --clips published/k32 --source cvdf --source youtube
       ks-build --clips my_train.txt --clips my_test.txt --classes k31 --source local:/data/k400
       ks-build --clips balanced_train_segments.csv --classes class_labels_indices.csv --source youtube
@@ -56,8 +57,9 @@ class BuildSettings:
     splits: str = "train,val,test"
     """Splits to build, comma-separated."""
     source: tuple[Address, ...] = field(default=(), metadata={"repeat": True})
-    """Source of the clips; repeatable, tried in the order given: local:DIR, cvdf, cvdf:URL, cvdf:DIR (a folder with the
-    mirror's tar files), youtube. Default: youtube."""
+    """Source of the clips; repeatable, tried in the order given: local:DIR, archives:PLACE (tar files: a folder, a file, or
+    an http(s)://, hf://, s3:// or gs:// URL), cvdf, cvdf:URL, cvdf:DIR (a folder with the mirror's tar files), youtube.
+    Default: youtube."""
     out: Path | None = None
     """Output folder. Default: data/NAME, named after the class list or the --clips list."""
     limit: int | None = None
@@ -69,7 +71,8 @@ class BuildSettings:
     workers: int = field(default_factory=cores.usable)
     """Number of worker processes, one core each."""
     min_coverage: float = 0.9
-    """Minimum fraction (0 to 1) of the annotated span that picture and sound must each cover. Existing clips are kept."""
+    """Minimum fraction (0 to 1) of the annotated span that picture and sound must each cover. Clips judged by an earlier run
+    with another value stay so; the summary counts them, and says how to judge them again."""
     timeout: float = 300.0
     """Time limit of one ffmpeg run, in seconds."""
     retry: str = "retry,stop"

@@ -177,8 +177,14 @@ def _tasks(turn: SourcePass, source: Source, clips: Iterable[Clip]) -> Iterator[
             turn.record_final(absent)
             absent.clear()
     turn.record_final(absent)
-    for line in advice(on_disk, near_misses, found=found) if on_disk else ():
+    for line in _folder_advice(on_disk, near_misses, found=found) if on_disk else ():
         progress.log.warning("%s: %s", name_of(turn.spec), line)
+
+
+def _folder_advice(source: OnDisk, near_misses: Sequence[str], *, found: int) -> list[str]:
+    """Hints about missing clips of a folder."""
+    files, first = (0, ()) if found else source.seen()
+    return advice(near_misses, found=found, files=files, first=first, patterns=source.patterns)
 
 
 def drive(

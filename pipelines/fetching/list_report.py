@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinetics_sounds.clip import SPLITS, Kind, Outcome
+from kinetics_sounds.quantities import plural
 
 from .list_plan import BAD, UNKNOWN, ListPlan
 
@@ -85,15 +86,19 @@ def _counts(plan: ListPlan, became: Became | None, split: str, asked: int) -> di
     return {"rows": rows["rows"], **found, **{kind: rows[kind] for kind in BAD}, **some, "asked": asked, **done}
 
 
+_BECAME = {"ok": "ok", "vanished": "unavailable for good", "not_had": "not found yet"}
+"""What became of the requested clips, in words."""
+
+
 def text(document: Mapping[str, Any]) -> str:
     """Section `lists` of a report or forecast as text."""
     lines = []
     for split, counts in document["splits"].items():
-        told = [f"{counts['rows']} rows of the lists"]
+        told = [f"{plural(counts['rows'], 'row')} of the lists"]
         if "in_annotations" in counts:
             told.append(f"{counts['in_annotations']} in the annotations")
-        told.append(f"{counts['asked']} clips requested")
-        told += [f"{counts[name]} {name.replace('_', ' ')}" for name in ("ok", "vanished", "not_had") if name in counts]
+        told.append(f"{plural(counts['asked'], 'clip')} requested")
+        told += [f"{counts[name]} {said}" for name, said in _BECAME.items() if name in counts]
         lines.append(f"{split}: {', '.join(told)}")
     totals: Counter[str] = sum((Counter(counts) for counts in document["splits"].values()), Counter())
     for kind, said in _KINDS.items():

@@ -9,6 +9,7 @@ from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import ManifestError, SettingsError
 from kinetics_sounds.progress import log
+from kinetics_sounds.quantities import plural
 
 EXAMPLES = 3
 """Number of clips shown in an error."""
@@ -25,7 +26,7 @@ def check_classes(class_list: ClassList, out: Path) -> None:
     )  # a filtered copy in the manifest's place: some labels may be gone
     if not set(there.labels) <= set(class_list.labels) if derived else there.labels != class_list.labels:
         raise SettingsError(
-            f"{out}: contains a build of other classes ({there.name}, {len(there.labels)} labels); choose another --out"
+            f"{out}: contains a build of other classes ({there.name}, {plural(len(there.labels), 'label')}); choose another --out"
         )
 
 
@@ -49,7 +50,7 @@ def check_clips(clips: Iterable[Clip], out: Path) -> None:
             each for number in itertools.count(2) if not (each := out.with_name(f"{out.name}_{number}")).exists()
         )
         raise SettingsError(
-            f"{out}: contains another build, with {len(lost)} ok clips that are not requested now (such as "
+            f"{out}: contains another build, with {plural(len(lost), 'ok clip')} not requested now (such as "
             f"{', '.join(lost[:EXAMPLES])}): its manifest would be lost; choose another folder, such as --out {free}, "
             f"or delete {path} if it is not needed (the clips are kept)"
         )

@@ -43,7 +43,7 @@ class PartTask:
     spec: Address
     options: object = field(default=None, hash=False)
     wanted: Path
-    """File with the requested keys, one per line."""
+    """File of `archives.wanted` with the requested clips."""
     folder: Path
     """Folder of this task; the driver deletes it."""
 
@@ -73,8 +73,8 @@ class PartDone:
     detail: str = ""
     clips: tuple[tuple[str, FetchResult], ...] = ()
     """The requested clips, with their files in the task's folder."""
-    keys: frozenset[str] = frozenset()
-    """Keys of all clips in it."""
+    names: frozenset[str] = frozenset()
+    """Names of all clips' files in it, requested or not."""
     seconds: float = 0.0
     bytes: int = 0
     """Bytes downloaded."""

@@ -6,11 +6,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from kinetics_sounds import __version__, files, sources
+from kinetics_sounds.archives.wanted import Wanted
 from kinetics_sounds.clip import FetchResult, Kind, Media, Outcome, Status, label_folder
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.media import ffmpeg
@@ -229,11 +230,16 @@ def _spared(task: ClipTask, path: Path) -> Path:
         return path
     other = task.folder / path.name
     other.unlink(missing_ok=True)
+    _link(path, other)
+    return other
+
+
+def _link(path: Path, other: Path) -> None:
+    """Give a file a second name."""
     try:
         os.link(path, other)
     except OSError:  # a file system without links; where the disk is full, the copy says so
         shutil.copyfile(path, other)
-    return other
 
 
 def read_part(task: PartTask) -> PartDone:
@@ -241,18 +247,18 @@ def read_part(task: PartTask) -> PartDone:
     source = sources.load(task.spec, task.options)
     if not isinstance(source, TarSource):
         raise TypeError(f"{task.spec}: has no parts")
-    wanted = frozenset(task.wanted.read_text("ascii").split())
+    wanted = Wanted.read(task.wanted, depth=source.depth)
     clips: list[tuple[str, FetchResult]] = []
-    keys: set[str] = set()
+    names: set[str] = set()
     status, detail, seconds = Status.OK, "", dict[str, float]()
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=task.folder))  # clips of an earlier try may still be waiting beside it
         with _timed(seconds, "fetch"):
-            for key, fetched in source.stream(task.part, wanted, folder):
-                keys.add(key)
+            for name, fetched in source.stream(task.part, wanted, folder):
+                names.add(name)
                 if fetched is not None:
-                    clips.append((key, replace(fetched, origin=fetched.origin or task.part.name)))
+                    clips += _of_each(replace(fetched, origin=fetched.origin or task.part.name), wanted.clips(name))
     except PartError as error:
         status, detail = error.status, str(error)
     except OSError as error:
@@ -263,10 +269,20 @@ def read_part(task: PartTask) -> PartDone:
         status=status,
         detail=detail,
         clips=tuple(clips),
-        keys=frozenset(keys),
+        names=frozenset(names),
         seconds=sum(seconds.values()),
         bytes=source.downloaded,
     )
+
+
+def _of_each(fetched: FetchResult, clips: Iterable[tuple[str, bool | None]]) -> Iterator[tuple[str, FetchResult]]:
+    """The file of an archive for each clip that is in it; every clip has its own link, which its task may delete."""
+    path = fetched.path
+    for number, (key, trimmed) in enumerate(clips):
+        place = path.with_name(f"{path.stem}.{number}{path.suffix}") if path and number else path
+        if path and place and number:
+            _link(path, place)
+        yield key, replace(fetched, path=place, trimmed=trimmed)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ A ledger keeps what was measured, so that a stopped run goes on where it was.
 
 import contextlib
 import dataclasses
+import errno
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +20,15 @@ from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError, SettingsError
 from kinetics_sounds.ledger import Entry, Ledger
 from kinetics_sounds.media import encode
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.shards import layout
 
 from .. import attempts, executors
 from ..attempts import TASK_SECONDS, Refused
 from .measure_file import Task, spanned
 
+MOST_LETTERS = 100
+"""Maximum length of a file's name in a message that is about its length."""
 RECORDED = 64
 """Number of outcomes recorded at a time."""
 Pool = executors.Pool[Task, Outcome | Refused]
@@ -73,12 +77,12 @@ class Written:
             told = ", ".join(f"{status} {count}" for status, count in counts.most_common())
             yield f"left out in all: {told}; each is named in the manifest"
         if unlisted := self.listing.unlisted:
-            yield f"left out, for no list names them: {len(unlisted)} files: {datasets.named(unlisted)}"
+            yield f"left out, for no list names them: {plural(len(unlisted), 'file')}: {datasets.named(unlisted)}"
         for place, fold in enumerate(self.listing.folds or ("",)):
             if twice := self._in_two_splits(place if fold else None):
                 where = f"{fold}: " if fold else ""
                 told = "packed, though files of two splits have the same bytes, so that scores may be too high"
-                yield f"{where}{told}: {len(twice)} files: {datasets.named(twice)}"
+                yield f"{where}{told}: {plural(len(twice), 'file')}: {datasets.named(twice)}"
 
     def _in_two_splits(self, fold: int | None) -> list[str]:
         """Keys of files whose bytes are in two splits of a fold; None: of a set without folds."""
@@ -98,15 +102,14 @@ def write(asked: Asked, start: Callable[[Path], Pool], *, workers: int, stop: St
     wrong lists, a folder without the files, or a manifest of something else in its place.
     """
     reader = datasets.load(asked.name)
-    _check(asked)
+    before = _check(asked)
     listing = reader.read(asked.folder.absolute())
     datasets.check(listing)
+    _check_labels(asked, listing, before)
     build = asked.path.parent.absolute()
     with files.exclusive(build, command="ks-shard"), files.scratch(build) as scratch:
         tasks = _tasks(asked, listing, asked.modality or reader.MODALITY, scratch)
-        missing = {
-            task.clip.key for task, there in files.in_threads(lambda task: task.file.is_file(), tasks) if not there
-        }
+        missing = {task.clip.key for task, there in files.in_threads(_is_there, tasks) if not there}
         if len(missing) == len(tasks):
             raise ListError(
                 f"{asked.folder}: has none of the {len(tasks)} files in its lists, such as {datasets.named([str(tasks[0].file)])}"
@@ -135,7 +138,8 @@ def write(asked: Asked, start: Callable[[Path], Pool], *, workers: int, stop: St
     return Written(listing, tuple(outcomes))
 
 
-def _check(asked: Asked) -> None:
+def _check(asked: Asked) -> manifest.Manifest | None:
+    """The manifest that is there already; raises SettingsError for one of another data set, or a folder that is missing."""
     if not asked.folder.is_dir():
         raise SettingsError(f"--folder {asked.folder}: is not a folder; give that of {asked.name} as it ships")
     if asked.path.is_file():
@@ -143,6 +147,32 @@ def _check(asked: Asked) -> None:
         if there.folds is None or there.classes.name != asked.name:
             what = "a build" if there.folds is None else there.classes.name
             raise SettingsError(f"{asked.path}: is the manifest of {what}; choose another --manifest")
+        return there
+    return None
+
+
+def _check_labels(asked: Asked, listing: Listing, before: manifest.Manifest | None) -> None:
+    """Raise SettingsError if the manifest that is there is of another folder with other classes, as Kinetics-400 and 600 are."""
+    if before is None or before.classes.labels == listing.labels:
+        return
+    if others := sorted({each.source for each in before.outcomes} - {asked.source}):
+        name = label_folder(asked.folder.absolute().name)
+        raise SettingsError(
+            f"{asked.path}: is the manifest of other classes ({len(before.classes.labels)}, from {others[0]}) than "
+            f"{asked.folder} has ({len(listing.labels)}); choose another, such as --manifest data/{name}/manifest.parquet"
+        )
+
+
+def _is_there(task: Task) -> bool:
+    try:
+        return task.file.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        told = f"{files.as_text(task.file.name)[:MOST_LETTERS]!r}…"
+        raise ListError(
+            f"the lists name the file {told}, which is longer than the disk allows; fix the list"
+        ) from error
 
 
 def _tasks(asked: Asked, listing: Listing, modality: encode.Modality, scratch: Path) -> list[Task]:

@@ -21,6 +21,10 @@ LEAST_SHARE = 0.5
 """Minimum share of the length that the container states which can be decoded, and maximum share of damaged frames or packets."""
 MOST_STATED = 2**31 - 2**16
 """Smallest stated size in bytes that means "unknown": streaming writers put such values into headers."""
+RIFF_HEADER = 12
+"""Bytes before the first chunk of an AVI or WAV file."""
+MOST_CHUNKS = 10_000
+"""Maximum number of chunks that are looked at; a sound has a handful, an AVI the same beside its list of frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,8 @@ def _media(task: Task) -> Media:
     if task.modality != "video" and found.audio is None:
         raise _UnfitError(Status.NO_AUDIO, "the file has no sound stream")
     size = task.file.stat().st_size
-    if size < (stated := _stated_bytes(task.file)):
+    stated = _stated_bytes(task.file)
+    if size < stated and not (size == stated - 1 and _lacks_only_padding(task.file, size)):
         raise _UnfitError(Status.TRUNCATED, f"the file has {size} bytes, and states {stated}; copy it again")
     about: dict[str, Any] = {
         "path": task.path,
@@ -114,6 +119,23 @@ def _stated_bytes(path: Path) -> int:
         header = file.read(8)
     size = int.from_bytes(header[4:], "little")
     return size + 8 if header[:4] == b"RIFF" and 0 < size < MOST_STATED else 0
+
+
+def _lacks_only_padding(path: Path, size: int) -> bool:
+    """Whether a RIFF file of `size` bytes ends with a whole chunk of odd length, whose padding byte some writers leave out."""
+    with path.open("rb") as file:
+        position = RIFF_HEADER
+        for _ in range(MOST_CHUNKS):
+            file.seek(position)
+            header = file.read(8)
+            if len(header) < 8:
+                return False
+            length = int.from_bytes(header[4:], "little")
+            position += 8 + length
+            if length % 2 and position == size:
+                return True
+            position += length % 2
+    return False
 
 
 def _sound(task: Task, found: Probe) -> dict[str, Any]:

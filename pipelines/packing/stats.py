@@ -22,6 +22,7 @@ from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, stoppable
 from kinetics_sounds.errors import BadSampleError, KineticsSoundsError, MediaError, SettingsError, ShardError
 from kinetics_sounds.media.log_mel import LogMel, log_mel
 from kinetics_sounds.media.spectrogram import Spectrogram, covering_starts, log_spectrogram
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import layout, reader, stats
 from kinetics_sounds.shards.index import Dataset
@@ -157,9 +158,8 @@ def compute(settings: StatsSettings, place: Address | None) -> int:
     else:
         unit = " dB" if settings.kind == "spectrogram" else ""
         mean, std = (f"{min(values):.1f} to {max(values):.1f}{unit}" for values in (entry.mean, entry.std))
-        print(
-            f"{entry.split}: {entry.samples} samples, {entry.windows} windows; mean {mean}, std {std}\n{place}: {layout.STATS}"
-        )
+        counts = f"{plural(entry.samples, 'sample')}, {plural(entry.windows, 'window')}"
+        print(f"{entry.split}: {counts}; mean {mean}, std {std}\n{place}: {layout.STATS}")
     return SOME_FAILED if sums.bad else DONE
 
 

@@ -6,10 +6,12 @@ from typing import Any
 import yaml
 
 from kinetics_sounds import __version__, files
+from kinetics_sounds.quantities import plural
 
 from .contents import CHANGES, CITATION, CLASSES, CROISSANT, DATASHEET, FINGERPRINTS, LICENSE, SUMS
 from .facts import Counts, Facts, shard_facts
 from .markdown import code, escape, plain, table
+from .origin import Origin
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """The Hub's size categories, with their upper limits."""
@@ -18,16 +20,7 @@ MOST_LABELS = 5
 HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 """Names of the splits on the Hub."""
 
-TAKE_DOWN = (
-    "The lists name public videos by their ids. A video belongs to its uploader, and may show people who did not agree "
-    "to be in a dataset. To have a row removed, contact the publisher (for example in the Discussions of this page): "
-    "it is removed in the next version."
-)
 NO_MEDIA = "This folder contains no media: only IDs, times, labels, checksums and measurements."
-WITH_MEDIA = (
-    "The folder `clips/` contains media. YouTube's terms and the rights of the videos' authors restrict sharing them: check "
-    "this before you make the folder public."
-)
 
 
 def card(facts: Facts) -> bytes:
@@ -47,9 +40,24 @@ def card(facts: Facts) -> bytes:
     ).encode() + b"\n"
 
 
+def full_name(facts: Facts) -> str:
+    """Name of the dataset in its title, without the version."""
+    return f"{facts.origin.prefix}{plain(facts.published.name)}"
+
+
 def title(facts: Facts) -> str:
     """Title of the dataset."""
-    return f"Kinetics-Sounds {plain(facts.published.name)}, version {facts.published.version}"
+    return f"{full_name(facts)}, version {facts.published.version}"
+
+
+def with_media(origin: Origin) -> str:
+    """What is said of a folder with media."""
+    return f"The folder `clips/` contains media. {origin.media}: check this before you make the folder public."
+
+
+def media_text(facts: Facts) -> str:
+    """Whether the folder has media, and what that means."""
+    return with_media(facts.origin) if facts.media else NO_MEDIA
 
 
 def _head(facts: Facts) -> dict[str, Any]:
@@ -57,10 +65,10 @@ def _head(facts: Facts) -> dict[str, Any]:
     size = next((name for below, name in SIZES if rows < below), "1M<n<10M")
     files = [{"split": HUB_SPLITS[split], "path": f"splits/{split}.parquet"} for split in facts.counts.splits]
     return {
-        "pretty_name": f"Kinetics-Sounds {plain(facts.published.name)}",
+        "pretty_name": full_name(facts),
         "license": facts.license.hub,
         "task_categories": ["video-classification", "audio-classification"],
-        "tags": ["kinetics", "kinetics-sounds", "audio-visual", "action-recognition", "youtube", "croissant"],
+        "tags": [*facts.origin.tags, "audio-visual", "action-recognition", "croissant"],
         "size_categories": [size],
         "configs": [{"config_name": "default", "data_files": files}],
     }
@@ -74,10 +82,10 @@ def _what(facts: Facts) -> list[str]:
         f"# {escape(title(facts))}",
         "",
         (
-            f"The clips of Kinetics in the dataset `{facts.published.name}`, by split: {kind}"
-            f"{len(classes.labels)} classes, "
-            f"{facts.annotated} annotated clips, of which {facts.ok} were available when it was built. Each row has the status "
-            f"of its clip; the rows with `status` `ok` form the dataset. {WITH_MEDIA if facts.media else NO_MEDIA}"
+            f"The clips{facts.origin.of} in the dataset `{facts.published.name}`, by split: {kind}"
+            f"{plural(len(classes.labels), 'class', 'classes')}, "
+            f"{plural(facts.annotated, 'annotated clip')}, {facts.ok} of them available when it was built. Each row has the "
+            f"status of its clip; the rows with `status` `ok` form the dataset. {media_text(facts)}"
         ),
         "",
         f"Classes: {code(classes.name)}.{note}",
@@ -113,8 +121,8 @@ def _counts(facts: Facts) -> list[str]:
         *table(["split", "annotated", "ok", "coverage"], rows),
         "",
         (
-            f"Of the ok clips {flags['silent']} are silent and {flags['still']} have a still picture (columns "
-            f"`silent`, `still`); {flags['hashed']} have perceptual hashes that identify re-encoded copies."
+            f"Of the ok clips, {flags['silent']} silent and {flags['still']} with a still picture (columns `silent`, `still`); "
+            f"{flags['hashed']} with perceptual hashes, which identify re-encoded copies."
         ),
         *(["", *table(["other statuses", *counts.splits], lost)] if lost else []),
     ]
@@ -203,7 +211,7 @@ def _terms(facts: Facts) -> list[str]:
     return [
         "## Terms",
         "",
-        f"The lists are under [{facts.license.title}]({facts.license.url}). {TAKE_DOWN} See {LICENSE}.",
+        f"The lists are under [{facts.license.title}]({facts.license.url}). {facts.origin.removal} See {LICENSE}.",
     ]
 
 
@@ -214,13 +222,9 @@ def license_text(facts: Facts) -> bytes:
         "",
         f"The lists, tables and documents of this folder: {facts.license.title}, {facts.license.url}",
         "",
-        (
-            f"{WITH_MEDIA if facts.media else NO_MEDIA} The videos that the ids lead to are under the terms of YouTube "
-            "(https://www.youtube.com/t/terms) and of whoever made them. The annotations are those of Kinetics, which their "
-            "authors publish under Creative Commons Attribution 4.0."
-        ),
+        f"{media_text(facts)} {facts.origin.rights}",
         "",
-        TAKE_DOWN,
+        facts.origin.removal,
     ]
     return ("\n".join(lines) + "\n").encode()
 
@@ -246,19 +250,21 @@ def citation(facts: Facts) -> bytes:
         "conference": {"name": "IEEE International Conference on Computer Vision"},
     }
     url = {"url": facts.url} if facts.url.startswith(("http://", "https://")) else {}
+    known = facts.origin.cites_kinetics
     document = {
         "cff-version": "1.2.0",
-        "message": "If you use these splits, cite them with their version and selection, and the two works that they come from.",
+        "message": "If you use these splits, cite them with their version and selection"
+        + (", and the two works that they come from." if known else "."),
         "type": "dataset",
-        "title": title(facts).partition(",")[0],
-        "abstract": f"Splits of Kinetics-Sounds {plain(facts.published.name)}; selection {facts.published.selection}.",
+        "title": full_name(facts),
+        "abstract": f"Splits of {full_name(facts)}; selection {facts.published.selection}.",
         "authors": [{"name": plain(facts.creator)}],
         "version": facts.published.version,
         "date-released": facts.date,
         "license": facts.license.spdx,
         **url,
-        "keywords": ["Kinetics", "Kinetics-Sounds", "audio-visual"],
-        "references": [kinetics, sounds],
+        "keywords": [*facts.origin.tags, "audio-visual"],
+        **({"references": [kinetics, sounds]} if known else {}),
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000).encode()
 
@@ -286,6 +292,8 @@ def entry(facts: Facts) -> str:
     ]
     if remapped := facts.changes.remapped:
         lines.append(f"- labels whose label_index changed or disappeared: {len(remapped)} ({_some(remapped)})")
+    if facts.old_name:
+        lines.append(f"- renamed: {escape(facts.old_name)} is now {escape(facts.published.name)}")
     if facts.history and not (remapped or any(told.values())):
         lines.append("- the same clips; documents or columns changed")
     return (
@@ -302,8 +310,9 @@ def _some(labels: Sequence[str]) -> str:
 def classes_text(facts: Facts) -> bytes:
     """Contents of classes.txt, in the format of `ks-build --classes`."""
     classes = facts.classes
+    count = plural(len(classes.labels), "label")
     lines = [
-        f"# {plain(classes.name)}: {len(classes.labels)} labels in the order of label_index, of {title(facts)}".rstrip(),
+        f"# {plain(classes.name)}: {count} in the order of label_index, of {title(facts)}".rstrip(),
         *([f"# {plain(classes.note)}"] if classes.note else []),
         *classes.labels,
     ]

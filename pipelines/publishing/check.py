@@ -11,6 +11,7 @@ from pathlib import Path
 from kinetics_sounds import classes, files
 from kinetics_sounds.command import DONE, SOME_FAILED
 from kinetics_sounds.errors import ClassListError, ListError, PublishError, SettingsError
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import parse
 
 from . import contents, croissant, likeness, tables
@@ -31,7 +32,9 @@ class CheckSettings:
       ks-publish check published/k32
       ks-publish check published/k32 --no_croissant --json
 
-    exit code: 0 clean; 1 findings; 2 usage error; 3 stopped; 4 a bug, or a failing disk.
+    What cannot be checked on this machine is named, and is no finding.
+
+    exit code: 0 no findings; 1 findings; 2 usage error; 3 stopped; 4 a bug, or a failing disk.
     """
 
     no_croissant: bool = False
@@ -65,12 +68,19 @@ def main(argv: Sequence[str]) -> int:
     if not contents.is_published(folder) and not (folder / SUMS).is_file():
         raise PublishError(f"{folder}: is not a published dataset ({FINGERPRINTS} and {SUMS} are missing)")
     findings = list(bounded(check(folder, with_croissant=not settings.no_croissant)))
+    loads = not settings.no_croissant and (folder / CROISSANT).exists()
+    not_checked = (
+        [f"the records of {CROISSANT}: {croissant.NOT_INSTALLED}"] if loads and not croissant.can_be_loaded() else []
+    )
     if settings.json:
-        print(json.dumps({"folder": str(folder), "findings": [dataclasses.asdict(each) for each in findings]}))
+        found = [dataclasses.asdict(each) for each in findings]
+        print(json.dumps({"folder": str(folder), "findings": found, "not_checked": not_checked}))
     else:
         for each in findings:
             print(plain(f"{each.kind}: {each.place}: {each.what}"))
-        print(f"{plain(files.as_text(folder))}: {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}")
+        for told in not_checked:
+            print(f"not checked: {told}")
+        print(f"{plain(files.as_text(folder))}: {plural(len(findings), 'finding') if findings else 'no findings'}")
     return SOME_FAILED if findings else DONE
 
 
@@ -286,12 +296,14 @@ def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _croissant(folder: Path, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:
-    """Compare the records loaded by mlcroissant with the rows, and its files with SHA256SUMS."""
+    """Compare the records loaded by mlcroissant, if it is installed, with the rows, and its files with SHA256SUMS."""
     try:
         croissant.check_shape(folder)
         for name, sha256 in croissant.sums(folder).items():
             if _fault(folder / name, sha256):
                 yield Finding("croissant", CROISSANT, f"has another SHA-256 of {name} than the file")
+        if not croissant.can_be_loaded():
+            return
         loaded = croissant.count(folder)
     except PublishError as error:
         yield _finding("croissant", folder, error)

@@ -4,6 +4,7 @@ mlcroissant fetches any address in a document, so it is only given documents of 
 """
 
 import contextlib
+import importlib.util
 import json
 import logging
 import re
@@ -18,15 +19,14 @@ from kinetics_sounds import files
 from kinetics_sounds.errors import PublishError
 
 from . import contents
-from .card import NO_MEDIA, TAKE_DOWN, WITH_MEDIA
+from .card import full_name, media_text
 from .contents import CLASSES, CROISSANT, FINGERPRINTS
 from .facts import Facts, shard_facts
 from .markdown import plain
 from .tables import LABELS, columns
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-TERMS = "https://www.youtube.com/t/terms"
-"""Terms of use of the videos."""
+NOT_INSTALLED = "mlcroissant is not installed: pip install 'kinetics-sounds[publish]'"
 SPLIT_REGEX = r"^(?:.*/)?(train|val|test)(?:\.csv)?$"
 """Pattern for the split in a file's path; also matches its own result, since mlcroissant applies it twice."""
 SPLIT_URLS = {"train": "cr:TrainingSplit", "val": "cr:ValidationSplit", "test": "cr:TestSplit"}
@@ -57,7 +57,7 @@ _TYPES: Mapping[pa.DataType, str] = {
     pa.bool_(): "sc:Boolean",
 }
 MEANINGS = {
-    "label": "The Kinetics label.",
+    "label": "The label.",
     "youtube_id": "The video.",
     "time_start": "Start of the annotated span in the video, in seconds.",
     "time_end": "End of the annotated span in the video, in seconds.",
@@ -99,16 +99,16 @@ def croissant(facts: Facts) -> bytes:
     published = facts.published
     several = published.several_labels
     kind = "A reconstruction: the class list was never published. " if facts.is_reconstruction else ""
-    media = WITH_MEDIA if facts.media else NO_MEDIA
+    origin, terms = facts.origin, {"usageInfo": facts.origin.terms} if facts.origin.terms else {}
     description = (
-        f"The clips of Kinetics in the dataset {plain(published.name)}, by split, with their statuses. {kind}{media} "
+        f"The clips{origin.of} in the dataset {plain(published.name)}, by split, with their statuses. {kind}{media_text(facts)} "
         f"Selection {published.selection}; content {published.content}."
     )
     packed = f" Shards: {'; '.join(map(plain, shard_facts(facts.shards, published)))}." if facts.shards else ""
     document = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
-        "name": f"kinetics-sounds-{published.name}",
+        "name": f"{origin.prefix.lower().replace(' ', '-')}{published.name}",
         "conformsTo": CONFORMS_TO,
         "description": description,
         "license": facts.license.url,
@@ -116,21 +116,19 @@ def croissant(facts: Facts) -> bytes:
         "version": published.version,
         "datePublished": facts.date,
         "creator": {"@type": "sc:Organization", "name": plain(facts.creator)},
-        "keywords": ["Kinetics", "Kinetics-Sounds", "audio-visual", "action recognition"],
-        "citeAs": f"Kinetics-Sounds {plain(published.name)} {published.version}, selection {published.selection}",
-        "usageInfo": TERMS,
+        "keywords": [*origin.tags, "audio-visual", "action recognition"],
+        "citeAs": f"{full_name(facts)} {published.version}, selection {published.selection}",
+        **terms,
         "isLiveDataset": False,
-        "rai:dataCollection": "Built by ks-build from annotations of Kinetics; every row has the status of its clip.",
+        "rai:dataCollection": f"{origin.acquired}, by ks-build; every row has the status of its clip.",
         "rai:dataCollectionType": ["Web Scraping", "Secondary Data Analysis"],
         "rai:dataPreprocessingProtocol": f"Clips are trimmed to the annotated span by decoding, and audited.{packed}",
-        "rai:dataAnnotationProtocol": SEVERAL
-        if several
-        else "Labels are those of Kinetics' crowd workers, one per clip.",
-        "rai:dataLimitations": "Videos vanish, and are not missing at random.",
-        "rai:dataBiases": "Videos and labels reflect who uploads to YouTube and what was searched for.",
+        "rai:dataAnnotationProtocol": SEVERAL if several else f"One label per clip. Annotators: {origin.annotators}",
+        "rai:dataLimitations": "Missing clips are not missing at random: see the column status.",
+        "rai:dataBiases": origin.biases,
         "rai:dataUseCases": "Audio-visual learning and action recognition; not the recognition of people.",
-        "rai:personalSensitiveInformation": "Ids of public YouTube videos that show people, whose owners may remove them.",
-        "rai:dataReleaseMaintenancePlan": TAKE_DOWN,
+        "rai:personalSensitiveInformation": origin.sensitive,
+        "rai:dataReleaseMaintenancePlan": origin.removal,
         "distribution": _distribution(facts),
         "recordSet": _record_sets(facts.counts.splits, several_labels=several),
     }
@@ -261,6 +259,11 @@ def sums(folder: Path) -> dict[str, str]:
     return {each["contentUrl"]: each["sha256"] for each in document["distribution"] if "sha256" in each}
 
 
+def can_be_loaded() -> bool:
+    """Whether mlcroissant is installed, without importing it."""
+    return importlib.util.find_spec("mlcroissant") is not None
+
+
 def records(folder: Path) -> Iterator[Mapping[str, Any]]:
     """Records of the clips as loaded by mlcroissant, texts as bytes; a folder of another structure is refused.
 
@@ -270,7 +273,7 @@ def records(folder: Path) -> Iterator[Mapping[str, Any]]:
     try:
         import mlcroissant  # takes seconds, and needs an extra
     except ImportError as error:
-        raise PublishError("mlcroissant is not installed: pip install 'kinetics-sounds[publish]'") from error
+        raise PublishError(NOT_INSTALLED) from error
     with _quiet():
         try:
             loaded = mlcroissant.Dataset(jsonld=str(folder / CROISSANT))

@@ -1,8 +1,11 @@
 """DATASHEET.md: answers to the questions of Gebru et al., "Datasheets for Datasets", as far as known."""
 
-from .card import NO_MEDIA, TAKE_DOWN, WITH_MEDIA
+from kinetics_sounds.quantities import plural
+
+from .card import media_text
 from .facts import Facts
 from .markdown import escape
+from .origin import Origin
 
 NOT_KNOWN = "Not known."
 
@@ -25,9 +28,9 @@ def _answers(facts: Facts) -> dict[str, dict[str, str]]:
     return {
         "Motivation": _motivation(facts),
         "Composition": _composition(facts),
-        "Collection process": _collection(),
+        "Collection process": _collection(facts.origin),
         "Preprocessing, cleaning, labeling": _preprocessing(facts),
-        "Uses": _uses(),
+        "Uses": _uses(facts.origin),
         "Distribution": _distribution(facts),
         "Maintenance": _maintenance(),
     }
@@ -35,8 +38,7 @@ def _answers(facts: Facts) -> dict[str, dict[str, str]]:
 
 def _motivation(facts: Facts) -> dict[str, str]:
     return {
-        "For what purpose was the dataset created?": "To identify the clips of Kinetics used by audio-visual studies, and "
-        "which of them still exist, so that others can build the same dataset.",
+        "For what purpose was the dataset created?": facts.origin.purpose,
         "Who created it, and on behalf of whom?": escape(facts.creator) + ".",
         "Who funded it?": NOT_KNOWN,
     }
@@ -46,16 +48,17 @@ def _composition(facts: Facts) -> dict[str, str]:
     note = f" {escape(facts.classes.note)}" if facts.classes.note else ""
     splits = ", ".join(f"{split} {each['clips']}" for split, each in facts.published.splits.items())
     several = facts.published.several_labels
-    labels = "several labels" if several else "one label of a human action that can be seen and heard"
+    labels = "several labels" if several else "one label"
     target = (
         "all labels are in `labels`, and the first is `label`" if several else "one per clip, though several may fit"
     )
     return {
-        "What do the instances represent?": f"Spans of up to ten seconds of public YouTube videos, each with {labels}.",
+        "What do the instances represent?": f"Annotated clips{facts.origin.of}, each with {labels}.",
         "How many instances are there?": f"{facts.annotated} annotated clips, of which {facts.ok} were available ({splits}).",
-        "Is it a sample of a larger set?": f"Yes: of Kinetics, the rows of {len(facts.classes.labels)} classes.{note} Clips "
-        "are not missing at random: see the column `status`.",
-        "What data does each instance consist of?": WITH_MEDIA if facts.media else NO_MEDIA,
+        "Is it a sample of a larger set?": f"{facts.origin.whole.rstrip('.')}. The list has "
+        f"{plural(len(facts.classes.labels), 'class', 'classes')}.{note} Missing clips are not missing "
+        "at random: see the column `status`.",
+        "What data does each instance consist of?": media_text(facts),
         "Is there a label or target?": f"Yes, `label`; {target}.",
         "Is any information missing?": "Clips with another status than ok have no measurements.",
         "Are relationships between instances made explicit?": "Clips of one video share `youtube_id`. `ks-publish check` looks "
@@ -63,23 +66,22 @@ def _composition(facts: Facts) -> dict[str, str]:
         "Are there recommended data splits?": "Yes, those of the files.",
         "Are there errors, sources of noise, or redundancies?": "Labels are those of the annotators. The columns `silent`, "
         "`still` and `decode_errors` contain measurements.",
-        "Is it self-contained?": "No: the videos are hosted elsewhere and may vanish at any time.",
-        "Does it contain data that might be considered confidential, or offensive?": NOT_KNOWN
-        + " The videos are public.",
-        "Does it identify subpopulations, or individuals?": "Not by itself; the videos show people, some of them recognisable.",
+        "Is it self-contained?": "It has the clips." if facts.media else facts.origin.self_contained,
+        "Does it contain data that might be considered confidential, or offensive?": NOT_KNOWN,
+        "Does it identify subpopulations, or individuals?": "Not by itself; the videos may show people who can "
+        "be recognised.",
     }
 
 
-def _collection() -> dict[str, str]:
+def _collection(origin: Origin) -> dict[str, str]:
     return {
-        "How was the data acquired?": "Annotations are those of Kinetics. Clips were taken from copies on a disk, a public "
-        "mirror, or YouTube, by ks-build, which measured each.",
+        "How was the data acquired?": f"{origin.acquired}, by ks-build, which measured each.",
         "What was the sampling strategy?": "All annotations of the classes, unless the build had a limit.",
-        "Who was involved, and how were they compensated?": "Of Kinetics: crowd workers, see its paper. " + NOT_KNOWN,
-        "Over what timeframe was the data collected?": "Of Kinetics: up to 2017. Of this build: " + NOT_KNOWN.lower(),
+        "Who was involved, and how were they compensated?": origin.annotators,
+        "Over what timeframe was the data collected?": origin.timeframe,
         "Were ethical review processes conducted?": NOT_KNOWN,
-        "Were the individuals notified, and did they consent?": "No.",
-        "Can consent be revoked?": "An uploader may remove the video, which ends its use here. " + TAKE_DOWN,
+        "Were the individuals notified, and did they consent?": origin.people,
+        "Can consent be revoked?": origin.revoking,
         "Has an analysis of the impact on data subjects been conducted?": NOT_KNOWN,
     }
 
@@ -95,13 +97,12 @@ def _preprocessing(facts: Facts) -> dict[str, str]:
     }
 
 
-def _uses() -> dict[str, str]:
+def _uses(origin: Origin) -> dict[str, str]:
     return {
-        "Has it been used for any tasks already?": "Audio-visual self-supervised learning and action recognition, in the papers "
-        "that use Kinetics-Sounds.",
+        "Has it been used for any tasks already?": origin.uses,
         "Is there a repository of papers that use it?": NOT_KNOWN,
         "What else could it be used for?": "Multimodal and continual learning, sound recognition.",
-        "Could its composition affect future uses?": "They reflect who uploads to YouTube, and what was searched for.",
+        "Could its composition affect future uses?": origin.biases,
         "Are there tasks for which it should not be used?": "Recognising or tracking the people shown.",
     }
 
@@ -111,7 +112,7 @@ def _distribution(facts: Facts) -> dict[str, str]:
         "How is it distributed?": escape(facts.url) if facts.url.startswith("http") else NOT_KNOWN,
         "When?": f"Version {facts.published.version}: {facts.date}.",
         "Under which licence?": f"The lists: {facts.license.title}. The videos: their own.",
-        "Do third parties restrict it?": "YouTube's terms restrict downloading and sharing of videos.",
+        "Do third parties restrict it?": facts.origin.rights,
         "Do export controls apply?": NOT_KNOWN,
     }
 

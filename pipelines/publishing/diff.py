@@ -1,4 +1,4 @@
-"""ks-publish diff: compare two datasets, given as published folders, manifests or lists."""
+"""ks-publish diff: compare two datasets, given as published folders, builds' folders, manifests or lists."""
 
 import itertools
 import json
@@ -11,6 +11,7 @@ from typing import Any
 from kinetics_sounds import files
 from kinetics_sounds.command import DONE, SOME_FAILED
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import parse
 
 from . import common, contents, likeness, sets
@@ -25,13 +26,15 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffSettings:
-    """Compare two datasets: published folders, manifests (Parquet or CSV), or lists of papers. Only ok clips count.
+    """Compare two datasets: published folders, folders of builds, manifests (Parquet or CSV), or lists of papers.
+
+    Only ok clips count.
 
     Fields that a list does not have are not compared; invalid rows are reported. Class indices of a list refer to the class list
     of the other dataset: if the list was made with another one, many labels differ.
 
     Examples:
-      ks-publish diff published/k32 data/k32/manifest.parquet
+      ks-publish diff published/k32 data/k32
       ks-publish diff published/k32 paper_test.csv --out common
       ks-publish diff ours theirs --json
 
@@ -61,7 +64,7 @@ class Difference:
     common: frozenset[str]
     """Keys of the clips in both, with the same label and split as far as known in both."""
     same_content: int = field(default=0)
-    """Number of clips with the same bytes in both."""
+    """Number of clips with the same bytes in both, as far as known."""
     unread_in_a: tuple[str, ...] = ()
     """Invalid rows of a list."""
     unread_in_b: tuple[str, ...] = ()
@@ -78,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     places = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
     settings = parse(DiffSettings, argv[len(places) :], prog="ks-publish diff A B").settings
     if len(places) != 2:
-        raise SettingsError("compare two datasets: ks-publish diff A B; each a published folder, a manifest or a list")
+        raise SettingsError(f"compare two datasets: ks-publish diff A B; each {sets.KINDS}")
     a, b = sets.read_both(*(files.user_path(place) for place in places))
     found = difference(a, b)
     if settings.out is not None:
@@ -91,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
             listed = not (a.is_full or b.is_full)
             note = ", both are lists: bytes are unknown" if listed else ""
             more = f" --classes {settings.out}/{contents.CLASSES} --out data/common" if listed else ""
-            print(f"common split: {settings.out} ({len(found.common)} clips{note})")
+            print(f"common split: {settings.out} ({plural(len(found.common), 'clip')}{note})")
             print(f"rebuild it with: ks-build --clips {settings.out}{more}")
     return DONE if found.same else SOME_FAILED
 
@@ -129,7 +132,7 @@ def document(a: ClipSet, b: ClipSet, found: Difference) -> dict[str, Any]:
         "b": _head(b),
         "same": found.same,
         "common": len(found.common),
-        "same_content": found.same_content,
+        "same_content": found.same_content if a.knows_bytes and b.knows_bytes else None,
         "only_in_a": [_clip(row) | _missing(row, b) for row in found.only_in_a],
         "only_in_b": [_clip(row) | _missing(row, a) for row in found.only_in_b],
         "label": [{"key": ours["key"], "a": ours["label"], "b": theirs["label"]} for ours, theirs in found.label],
@@ -187,8 +190,9 @@ def _by(parts: Sequence[str]) -> str:
 
 def _lines(a: ClipSet, b: ClipSet, found: Difference) -> Iterator[str]:
     for letter, each in (("a", a), ("b", b)):
-        yield f"{letter}: {each.name} ({each.kind}): {len(each.rows)} clips"
-    yield f"in both, with the same label and split: {len(found.common)}; with the same bytes: {found.same_content}"
+        yield f"{letter}: {each.name} ({each.kind}): {plural(len(each.rows), 'clip')}"
+    same = found.same_content if a.knows_bytes and b.knows_bytes else "not known (a list has no checksums)"
+    yield f"in both, with the same label and split: {len(found.common)}; with the same bytes: {same}"
     verdicts = Counter(verdict for _, _, verdict in found.content)
     kinds: Mapping[str, Sequence[str]] = {
         "only in a": [_line(row, _missing(row, b)) for row in found.only_in_a],

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from kinetics_sounds import fingerprints
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.shards.index import Dataset
 
 from .contents import Published
+from .origin import Origin
 from .tables import LABELS, Row, text_or_none
 from .versions import Changes
 
@@ -121,6 +123,7 @@ class Facts:
     published: Published
     classes: ClassList
     """Labels in Unicode form NFC."""
+    origin: Origin
     counts: Counts
     creator: str
     url: str
@@ -134,6 +137,8 @@ class Facts:
     """Changes since the previous version; empty for the first."""
     history: str = ""
     """Entries of earlier versions in CHANGES.md."""
+    old_name: str = ""
+    """Name of the previous version, if it was another."""
     sums: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the files already written, by relative path."""
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -158,7 +163,8 @@ class Facts:
 def shard_facts(dataset: Dataset, published: Published) -> list[str]:
     """Publishable facts about a shard set: numbers and names of transforms, without its address."""
     samples = ", ".join(
-        f"{split} {each.samples} samples in {each.shards} shards" for split, each in dataset.splits.items()
+        f"{split} {plural(each.samples, 'sample')} in {plural(each.shards, 'shard')}"
+        for split, each in dataset.splits.items()
     )
     lines = [samples]
     frames, mel, audio = dataset.frames, dataset.mel, dataset.audio

@@ -16,6 +16,7 @@ from kinetics_sounds import files, hub
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, stoppable
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.quantities import plural
 
 from . import contents
 from .contents import SUMS
@@ -88,7 +89,10 @@ def push(
             stop=stop.__bool__,
         )
     page = hub.page(place)
-    print(f"{page}: {done.sent} files sent in {done.commits} commits, {done.there} existed already", file=sys.stderr)
+    print(
+        f"{page}: {plural(done.sent, 'file')} sent in {plural(done.commits, 'commit')}, {done.there} existed already",
+        file=sys.stderr,
+    )
     if done.deleted:
         print(f"deleted there: {_named(stale)}\n{HISTORY.format(repo=place.repo, kind=place.kind)}", file=sys.stderr)
     print(DOI.format(page=page), file=sys.stderr)
@@ -151,7 +155,7 @@ def _deletions(place: hub.Place, stale: list[str]) -> list[str]:
 def _named(names: list[str]) -> str:
     """Number of files, and some names."""
     more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{len(names)} files: {', '.join(plain(files.as_text(name)) for name in names[:MOST_NAMED])}{more}"
+    return f"{plural(len(names), 'file')}: {', '.join(plain(files.as_text(name)) for name in names[:MOST_NAMED])}{more}"
 
 
 def _plan(folder: Path, place: hub.Place, items: list[hub.Item], *, private: bool | None, public: bool) -> list[str]:

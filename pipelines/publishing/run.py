@@ -23,6 +23,7 @@ from kinetics_sounds import files, hub
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import PublishError, RunError, SettingsError
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import parse
 
 from . import contents, run_card, run_facts, swap
@@ -80,7 +81,10 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
     card = run_card.card(found, place=place, licence=settings.license or "", dataset=dataset)
     names = _write(out, found, card)
     log = sys.stderr if settings.json else sys.stdout
-    print(f"{out}: {found.name} of {settings.run}, {len(found.results)} results, {len(names)} files", file=log)
+    print(
+        f"{out}: {found.name} of {settings.run}, {plural(len(found.results), 'result')}, {plural(len(names), 'file')}",
+        file=log,
+    )
     for each in found.left_out:
         print(f"left out: {each}", file=sys.stderr)
     if not settings.license:

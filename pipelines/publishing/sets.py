@@ -1,4 +1,4 @@
-"""A dataset to compare, from a published folder, a manifest or a list."""
+"""A dataset to compare, from a published folder, a build's folder, a manifest or a list."""
 
 import csv
 import itertools
@@ -16,6 +16,10 @@ from .list_rows import rows_of_list
 from .tables import Row
 
 Kind = Literal["published", "manifest", "list"]
+MANIFEST = "manifest.parquet"
+"""Manifest in a build's folder."""
+KINDS = "a published folder, a build's folder, a manifest or a list"
+"""What can be compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +27,7 @@ class ClipSet:
     """The ok clips of a dataset."""
 
     name: str
-    """Last part of the path."""
+    """Last part of the path; of a build's manifest, that of its folder."""
     kind: Kind
     rows: Mapping[str, Row]
     """Rows of the existing clips by key; of a list, of all its clips, with None for missing fields."""
@@ -38,6 +42,11 @@ class ClipSet:
     def is_full(self) -> bool:
         """Whether the rows have all published fields."""
         return self.kind != "list"
+
+    @property
+    def knows_bytes(self) -> bool:
+        """Whether the SHA-256 of its clips is known, or there are none."""
+        return not self.rows or any(row["sha256"] is not None for row in self.rows.values())
 
     @property
     def fingerprints(self) -> Both:
@@ -72,11 +81,11 @@ def _read_full(path: Path) -> ClipSet | None:
     if path.is_dir():
         if contents.is_list(path):
             return None
-        if not contents.is_published(path) and not contents.splits_of(path):
-            raise PublishError(
-                f"{path}: is a folder, but not a published one; give a published folder, a manifest or a list"
-            )
-        return _made(path, "published", contents.rows_of(path), _labels(path))
+        if contents.is_published(path) or contents.splits_of(path):
+            return _made(path, "published", contents.rows_of(path), _labels(path))
+        if not (path / MANIFEST).is_file():
+            raise PublishError(f"{path}: is a folder without {MANIFEST}, and not a published one; give {KINDS}")
+        path = path / MANIFEST
     if path.suffix.lower() == ".parquet" or _is_manifest(path):
         made = manifest.read(path)
         if made.folds is not None:
@@ -112,8 +121,9 @@ def _made(
         else:
             lost[key] = str(row["status"])
     found = tuple(sorted({str(row["label"]) for row in there.values() if row["label"] is not None}))
+    place = path.absolute()
     return ClipSet(
-        name=files.as_text(path.absolute().name),
+        name=files.as_text(place.parent.name if place.name == MANIFEST else place.name),
         kind=kind,
         rows=there,
         lost=lost,
@@ -135,9 +145,7 @@ def _is_manifest(path: Path) -> bool:
         with path.open(encoding="utf-8-sig", newline="") as text:
             header = next(csv.reader(itertools.islice(iter(lambda: text.readline(1 << 16), ""), 1)), [])
     except OSError as error:
-        raise PublishError(
-            f"{path}: cannot be read: {error.strerror}; give a published folder, a manifest or a list"
-        ) from error
+        raise PublishError(f"{path}: cannot be read: {error.strerror}; give {KINDS}") from error
     except (UnicodeDecodeError, csv.Error):
         return False
     return {"key", "status", "detail", "source", "tool_versions"} <= set(header)

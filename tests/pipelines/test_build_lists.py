@@ -169,7 +169,10 @@ def test_a_list_is_built_and_each_row_accounted_for(
     assert found["files"] == [{"file": str(paper), "format": "ogm_ge", "split": "test"}]
     assert [text.partition(": ")[2][:13] for text in found["named"]["ambiguous"]] == ["'bbbbbbbbbbb_"]
     shown = capsys.readouterr().out
-    assert "test: 5 rows of the lists, 3 in the annotations, 3 clips requested, 2 ok, 0 vanished, 1 not had" in shown
+    assert (
+        "test: 5 rows of the lists, 3 in the annotations, 3 clips requested, 2 ok, 0 unavailable for good, 1 not found yet"
+        in shown
+    )
     assert "list: " in shown
     assert "split test for rows without one, from the file name" in shown
 
@@ -581,10 +584,7 @@ def test_another_build_s_manifest_is_not_replaced(
 
     assert call("--clips", fewer, out=out, source=videos) == 2
     said = capsys.readouterr().err
-    assert (
-        "out: contains another build, with 1 ok clips that are not requested now (such as aaaaaaaaaaa_000007_000009)"
-        in said
-    )
+    assert "out: contains another build, with 1 ok clip not requested now (such as aaaaaaaaaaa_000007_000009)" in said
     assert f"such as --out {tmp_path / 'out_3'}, or delete {out / 'manifest.parquet'} if it is not needed" in said
     assert (out / "manifest.parquet").read_bytes() == before
     kept = write(tmp_path / "kept.csv", ROWS[:3])  # the fourth is not ok

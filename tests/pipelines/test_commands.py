@@ -68,8 +68,8 @@ OPTIONS = {
 
 
 NESTED = {
-    "ks-build": "local.trimmed ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition "
-    "slurm.patience slurm.qos "
+    "ks-build": "archives.names archives.trimmed local.names local.trimmed ray.address slurm.account slurm.cluster "
+    "slurm.memory_gb slurm.minutes slurm.partition slurm.patience slurm.qos "
     "slurm.setup youtube.allow_dubbed youtube.cookies youtube.js_runtime youtube.max_bytes youtube.option youtube.proxy "
     "youtube.requests_per_hour youtube.sections youtube.videos_per_hour",
     "ks-shard": "ray.address slurm.account slurm.cluster slurm.memory_gb slurm.minutes slurm.partition slurm.patience slurm.qos "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds.errors import StoppedError
 from kinetics_sounds.pipelines import build, demo, shard
 from kinetics_sounds.train import evaluate, pretrain
 
@@ -75,3 +76,42 @@ def test_the_quick_demo_goes_the_whole_way(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr[-2000:]
     assert time.monotonic() - began < 390
     look(tmp_path / "demo", shown.stdout, clips=48, recall="r10")
+
+
+def test_a_resumed_demo_tells_the_minutes_of_all_its_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in its training after 60 + 30 s, it renders nothing again and trains for 90 s more: three minutes."""
+    seconds = iter([0.0, 60.0, 100.0, 130.0, 200.0, 200.0, 300.0, 390.0])
+    monkeypatch.setattr(demo.time, "monotonic", lambda: next(seconds))
+    first = demo.Clock(tmp_path / "seconds.json", clips=840)
+    with first.stage("videos"):
+        pass
+    assert first.told() == "1.0 minutes"
+    with pytest.raises(StoppedError), first.stage("training"):
+        raise StoppedError("by a signal")
+
+    second = demo.Clock(tmp_path / "seconds.json", clips=840)
+    for stage in ("videos", "training"):
+        with second.stage(stage):
+            pass
+
+    assert second.told() == "3.0 minutes, 1.5 of them in this run"
+    announced = capsys.readouterr().out
+    assert announced.count("1/6 render the videos (about ") == announced.count("4/6 train without labels (about ") == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"videos": 1.0}',
+        json.dumps(dict.fromkeys(demo.STAGES, -1.0)),
+        json.dumps(dict.fromkeys(demo.STAGES, "1")),
+    ],
+)
+def test_a_damaged_record_of_seconds_counts_for_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "seconds.json").write_text(text)
+
+    assert demo.Clock(tmp_path / "seconds.json", clips=48).told() == "0.0 minutes"

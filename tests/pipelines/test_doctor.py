@@ -10,12 +10,12 @@ import resource
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -454,19 +454,22 @@ def test_a_python_that_is_too_old_is_missing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_command_that_does_not_load_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Ours:
-        name = "kinetics-sounds"
+    def imported(name: str) -> object:
+        if name == "kinetics_sounds.bad":
+            raise OSError("its library cannot be loaded")
+        if name == "kinetics_sounds.lacking":
+            raise ModuleNotFoundError(name="gone_package")
+        return object()
 
-    entries = [EntryPoint("ks-good", "json:loads", "g"), EntryPoint("ks-bad", "json:nothing", "g")]
-    foreign = [EntryPoint("other", "nowhere:main", "g")]
-    for entry in entries:
-        vars(entry).update(dist=Ours)
-    monkeypatch.setattr(packages.metadata, "entry_points", lambda **_: [*entries, *foreign])
+    monkeypatch.setattr(packages, "COMMANDS", {f"ks-{each}": each for each in ("good", "bad", "lacking")})
+    monkeypatch.setattr(packages.importlib, "import_module", imported)
 
-    bad, good = packages.commands(Asked())
+    bad, lacking, good = packages.commands(Asked())
 
     assert (bad.name, bad.verdict) == ("ks-bad", Verdict.MISSING)
-    assert "nothing" in bad.found
+    assert bad.found == "OSError: its library cannot be loaded"
+    assert (lacking.name, lacking.found) == ("ks-lacking", "the package gone-package is not installed")
+    assert lacking.remedy == "pip install 'kinetics-sounds'"
     assert good == Finding("commands", Verdict.OK, "ks-good load")
 
 
@@ -688,13 +691,16 @@ def test_a_live_archive_without_a_part_is_missing(monkeypatch: pytest.MonkeyPatc
     class Empty:
         notice = versions = ""
         share: Mapping[str, float] = {}
-        part_bytes = downloaded = 0
-
-        def parts(self, splits: Iterable[str]) -> list[TarPart]:
-            return [TarPart(name="mended", place="", split=None, replacement=True) for _ in splits]
+        part_bytes = downloaded = depth = 0
+        patterns = ()
 
         def stream(self, *_: object) -> Iterator[Any]:
             raise AssertionError
+
+        names = near = stream
+
+        def parts(self, splits: Iterable[str]) -> list[TarPart]:
+            return [TarPart(name="mended", place="", split=None, replacement=True) for _ in splits]
 
     monkeypatch.setattr(sources.sources, "load", lambda _spec: Empty())
 
@@ -703,6 +709,17 @@ def test_a_live_archive_without_a_part_is_missing(monkeypatch: pytest.MonkeyPatc
     assert finding.verdict == "missing"
     assert finding.found == "val: not_in_source: has no archive of val"
     assert finding.remedy
+
+
+def test_a_live_archive_gives_its_first_video(tmp_path: Path) -> None:
+    video(tmp_path / "a.mp4", seconds=1)
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "a.mp4", "x/odd name.mp4")
+
+    finding = only(sources.live(Asked(subject=f"archives:{tmp_path}", live_id=sources.LIVE_ID)))
+
+    assert (finding.verdict, finding.name) == ("ok", "live archives")
+    assert "a.tar: x/odd name: ok" in finding.found
 
 
 # --- the folder ---

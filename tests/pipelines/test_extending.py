@@ -98,7 +98,7 @@ def test_a_data_set_is_packed_by_its_name(
     with installed(DATASET, tmp_path):
         assert shard.main(["--dataset=class_folders", "--folder=set", "--short_side=32"]) == 0
 
-    assert "train: 2 samples in 1 shards\ntest: 1 samples in 1 shards" in capsys.readouterr().out
+    assert "train: 2 samples in 1 shard\ntest: 1 sample in 1 shard" in capsys.readouterr().out
     split = stream.open_split("data/class_folders/shards", "train")
     assert {split.key(number) for number in range(2)} == {"a", "b"}
     assert split.dataset.labels == ("humming", "singing")

@@ -21,7 +21,7 @@ import pytest
 from av.video.frame import PictureType
 
 import kinetics_sounds
-from kinetics_sounds import files, fingerprints, manifest, remote, stream
+from kinetics_sounds import file_systems, files, fingerprints, manifest, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.errors import SettingsError, StoppedError
@@ -884,7 +884,7 @@ def test_only_what_is_not_there_is_sent_again(built: Path, shards: Path, s3: str
     assert puts(wire) == []
 
     lost = remote.join(f"{s3}/set", "train", "train-000000.json")  # as after a kill between a tar and its index
-    remote.file_system("s3", None).rm(lost.real)
+    file_systems.file_system("s3", None).rm(lost.real)
     assert packed(built, f"{s3}/set") == 0
     assert [path.rpartition("/")[2] for path in puts(wire)] == ["train-000000.tar", "train-000000.json"]
 

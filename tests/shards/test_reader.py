@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from kinetics_sounds import remote
+from kinetics_sounds import file_systems, remote
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.errors import BadSampleError, ShardError
 from kinetics_sounds.shards import index, layout
@@ -540,7 +540,7 @@ def test_a_server_that_goes_away_is_no_bad_sample(url: str, cache: Cache, wire: 
     ],
 )
 def test_what_is_missing_at_a_url_is_named(url: str, cache: Cache, name: str, match: str) -> None:
-    remote.file_system("s3", None).rm_file(f"{url}/{name}")
+    file_systems.file_system("s3", None).rm_file(f"{url}/{name}")
 
     with pytest.raises(ShardError, match=match):
         open_split(url, "train", cache=cache)

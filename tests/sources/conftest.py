@@ -19,6 +19,8 @@ import pytest
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.media.synthesize import write_mp4
 
+from .tar_site import Site
+
 ID = "5JzkrOVhPOw"
 FPS, SECONDS, SOUND_BEGINS = 10, 10, 5
 
@@ -266,3 +268,29 @@ def tube(serve: Callable[[dict[str, bytes]], Server], player: Callable[..., None
         return server
 
     return install
+
+
+@pytest.fixture(scope="module")
+def running_site() -> Iterator[Site]:
+    site = Site()
+    thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield site
+    site.over.set()
+    site.shutdown()
+    thread.join()
+    site.server_close()
+
+
+@pytest.fixture
+def site(running_site: Site) -> Site:
+    running_site.files.clear()
+    return running_site
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """An empty folder, deep enough for `../` to be seen."""
+    folder = tmp_path / "out" / "deep" / "scratch"
+    folder.mkdir(parents=True)
+    return folder

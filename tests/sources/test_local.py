@@ -8,8 +8,9 @@ import pytest
 
 from kinetics_sounds import sources
 from kinetics_sounds.clip import Clip, FetchResult, Status
+from kinetics_sounds.clip_names import SUFFIXES
 from kinetics_sounds.errors import SettingsError, SourceError
-from kinetics_sounds.sources.local import SUFFIXES, Options, Source
+from kinetics_sounds.sources.local import Options, Source
 
 CLIP = Clip("5JzkrOVhPOw", 27, 37, "bowling", "val")
 KEY = "5JzkrOVhPOw_000027_000037"
@@ -287,13 +288,13 @@ def test_where_a_file_comes_from_is_told_in_utf_8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "start", "told"),
     [
-        ("a/5JzkrOVhPOw_000027.mp4", 27, f"rename it to {KEY}.mp4"),
-        ("5JzkrOVhPOw_27.mkv", 27, f"rename it to {KEY}.mkv"),
-        ("5JzkrOVhPOw_27000.mp4", 27, f"rename it to {KEY}.mp4"),
-        ("5JzkrOVhPOw_0.mp4", 0, "rename it to 5JzkrOVhPOw_000000_000037.mp4"),
+        ("a/5JzkrOVhPOw_000027.mp4", 27, "{id}_{start:06d}"),
+        ("5JzkrOVhPOw_27.mkv", 27, "{id}_{start}"),
+        ("5JzkrOVhPOw_27000.mp4", 27, "{id}_{start_ms}"),
+        ("5JzkrOVhPOw_0.mp4", 0, "{id}_{start}"),
     ],
 )
-def test_a_file_named_by_its_start_alone_is_told_with_the_name_that_it_needs(
+def test_a_file_named_by_its_start_alone_is_told_with_the_pattern_that_it_needs(
     name: str, start: int, told: str, tmp_path: Path
 ) -> None:
     put(tmp_path, name)
@@ -301,7 +302,9 @@ def test_a_file_named_by_its_start_alone_is_told_with_the_name_that_it_needs(
 
     assert Source(str(tmp_path)).candidates(clip) == []
     said = Source(str(tmp_path)).near_miss(clip)
-    assert said == f"{name} has no end time in its name; if it is the clip's span, {told}"
+    assert said == f"{name} has no end time in its name; if it is the clip's span, give --local.names '{told}'"
+    (location,) = Source(str(tmp_path), Options(names=told)).candidates(clip)
+    assert location == f"{tmp_path}/{name}"
 
 
 def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -> None:
@@ -310,12 +313,12 @@ def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -
 
     assert source.seen() == (5, ["a/1.mp4", "b/x.mp4", "b/y.mp4"])
     assert source.near_miss(CLIP) == ""
-    (told,) = sources.advice(source, [], found=0)
+    (told,) = sources.advice([], found=0, files=5, first=source.seen()[1], patterns=source.patterns)
     assert told.startswith("none of its 5 files (such as a/1.mp4, b/x.mp4, b/y.mp4) is named after a requested clip")
     assert told.endswith(
         "recognised names: ID_000027_000037.mp4, ID_27_37.mp4, ID_27000_37000.mp4 (milliseconds), ID.mp4"
     )
-    assert sources.advice(source, [], found=1) == []
+    assert sources.advice([], found=1, files=5, first=(), patterns=()) == []
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------

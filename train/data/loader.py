@@ -18,6 +18,7 @@ from kinetics_sounds.errors import RunError
 from . import prefetch, sampler
 from .bad_samples import BadSampleLog
 from .fetcher import Samples
+from .page_lock import CopiedSlots, page_locked
 from .sampler import Order, Request
 from .shared_memory import Context, Shared, room
 from .workers import BadRowError, Deadline, Times, Workers, start_method
@@ -157,7 +158,8 @@ class Batches:
             seconds=self.loading.sample_timeout,
         )
         try:
-            yield from self._from(workers, ring)
+            with page_locked(ring, self.loading.device):
+                yield from self._from(workers, ring)
         finally:
             workers.close()
 
@@ -165,7 +167,9 @@ class Batches:
         free = deque(range(self.loading.prefetch_batches))
         pending: dict[int, _Pending] = {}
         sent = taken = 0
+        copied = CopiedSlots(self.loading.device)
         while True:
+            free.extend(copied.slots())
             while free and (requests := next(self._requests, None)) is not None:
                 pending[sent] = _Pending(free.popleft(), list(requests), len(requests))
                 workers.submit(sent, pending[sent].slot, list(enumerate(requests)))
@@ -186,8 +190,10 @@ class Batches:
             arrays = {
                 name: torch.from_numpy(each.array[batch.slot, : len(batch.requests)]) for name, each in ring.items()
             }
-            moved = self._to_device({name: array.clone() for name, array in arrays.items()}, batch.requests)
-            free.append(batch.slot)
+            if self.loading.device.type == "cpu":  # the caller's own
+                arrays = {name: array.clone() for name, array in arrays.items()}
+            moved = self._to_device(arrays, batch.requests)
+            copied.begin(batch.slot)
             yield moved
 
     def _listen(self, workers: Workers[Request], pending: Mapping[int, "_Pending"], seconds: float) -> None:
@@ -259,10 +265,7 @@ class Batches:
         labels = torch.from_numpy(self.samples.split.label_index_N[numbers.numpy()])
         places = torch.tensor([request.batch_place for request in taken])
         batch = {**arrays, "label": labels, "index": numbers, "place": places}
-        device = self.loading.device
-        if device.type == "cuda":
-            return {name: array.pin_memory().to(device, non_blocking=True) for name, array in batch.items()}
-        return {name: array.to(device) for name, array in batch.items()}
+        return {name: array.to(self.loading.device, non_blocking=True) for name, array in batch.items()}
 
 
 @dataclass(slots=True)

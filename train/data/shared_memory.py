@@ -1,6 +1,7 @@
 """Arrays in shared memory that worker processes fill."""
 
 import ctypes
+import mmap
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -16,18 +17,22 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it, not a tem
 
 
 class Shared:
-    """Zero-initialized array that processes map instead of copying; freed with the last of them."""
+    """Zero-initialized array that processes map instead of copying; freed with the last of them.
+
+    It has pages of its own, which can be page-locked.
+    """
 
     def __init__(self, context: Context, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
         """Allocate the array for processes of this multiprocessing `context`."""
         self.shape, self.dtype = tuple(shape), dtype
         self.bytes = int(np.prod(self.shape, dtype=np.int64)) * dtype.itemsize
-        self._memory = context.RawArray(ctypes.c_uint8, max(self.bytes, 1))
+        self._memory = context.RawArray(ctypes.c_uint8, (self.bytes // mmap.PAGESIZE + 2) * mmap.PAGESIZE)
 
     @property
     def array(self) -> np.ndarray:
         """View of the memory as an array."""
-        return np.ndarray(self.shape, dtype=self.dtype, buffer=memoryview(self._memory))
+        first = -ctypes.addressof(self._memory) % mmap.PAGESIZE  # the same in all processes, which map whole pages
+        return np.ndarray(self.shape, dtype=self.dtype, buffer=memoryview(self._memory), offset=first)
 
 
 def room() -> tuple[Path, int]:

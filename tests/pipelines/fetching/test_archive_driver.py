@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from kinetics_sounds import files, manifest
+from kinetics_sounds.archives import http_stream
 from kinetics_sounds.clip import Status
 from kinetics_sounds.pipelines import build
 from kinetics_sounds.pipelines.executors import Cause, Failed
@@ -27,7 +28,6 @@ from kinetics_sounds.pipelines.fetching import driver
 from kinetics_sounds.pipelines.fetching.task import PartTask
 from kinetics_sounds.pipelines.fetching.worker import work
 from kinetics_sounds.pipelines.synthetic import http_server
-from kinetics_sounds.sources.cvdf import http_stream
 
 from ..conftest import Inline, video
 from ..mirror import Fault, Mirror, Place, clips, key, link, tar
@@ -700,18 +700,25 @@ def test_a_file_system_without_hard_links_gets_copies(
     assert (place.out / f"clips/humming/{key('a')}.mp4").read_bytes() == sound
 
 
+ONE_BY_ONE = "archives:{mirror}/{{replacement_for_corrupted_k400.tgz,train/part_{{0..2}}.tar.gz}}"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.slow_campaign)])
+@pytest.mark.parametrize(
+    ("kills", "spec"),
+    [(2, "cvdf:{mirror}"), (1, ONE_BY_ONE), pytest.param(5, "cvdf:{mirror}", marks=pytest.mark.slow_campaign)],
+)
 def test_a_build_killed_in_the_middle_of_parts_ends_with_the_same_manifest(
-    kills: int, place: Place, mirror: Mirror, sound: bytes, pool: Pool
+    kills: int, spec: str, place: Place, mirror: Mirror, sound: bytes, pool: Pool
 ) -> None:
     whole = {f"part_{number}": tar(*clips(sound, f"a{number}", f"b{number}", "x")) for number in range(3)}
     mirror.parts("train", **whole)
     mirror.put("replacement_for_corrupted_k400.tgz", tar(*clips(sound, "r")))
     place.annotate(*(f"{letter}{number}" for letter in "ab" for number in range(3)), "r", "gone")
     undisturbed = place.root / "undisturbed"
-    assert build.main([*place.arguments(), "--out", str(undisturbed)]) == 1
-    command = [sys.executable, "-m", "kinetics_sounds.pipelines.build", *place.arguments()]
+    words = place.arguments(sources=(spec.format(mirror=mirror.spec.removeprefix("cvdf:")),))
+    assert build.main([*words, "--out", str(undisturbed)]) == 1
+    command = [sys.executable, "-m", "kinetics_sounds.pipelines.build", *words]
     held = [("replacement_for_corrupted_k400.tgz", 0), *((f"train/part_{part}.tar.gz", part) for part in (0, 0, 1, 2))]
     for kill, (name, clip) in enumerate(held[-kills:]):
         hold = Fault(hold=clip * (len(sound) // 512 + 2) * 512 + 700)  # in the middle of a clip

@@ -354,8 +354,8 @@ def test_a_dry_run_can_check_bytes_and_writes_nothing(
     assert place.build("--check_bytes", "--dry_run") == 0
 
     out = capsys.readouterr().out
-    assert "2 clips exist already" in out
-    assert "would request from one: 1 clips" in out
+    assert "2 clips built already" in out
+    assert "would request from one: 1 clip" in out
     assert "b_000003_000005.mp4: its SHA-256 differs" in caplog.text
     assert recorded(place) == before
     assert world.were_asked() == []

@@ -193,7 +193,7 @@ def test_a_file_of_an_id_s_name_that_can_only_be_the_span_is_taken_for_it_and_to
     assert (there.out / outcome.media.path).resolve() == own
     assert outcome.media.num_frames == 20
     assert json.loads((there.out / "report.json").read_text())["remarks"] == {SPAN_ALONE: 1}
-    assert f"1 ok ones: {SPAN_ALONE}" in capsys.readouterr().out
+    assert f"of the ok clips, 1 {SPAN_ALONE}" in capsys.readouterr().out
 
 
 def test_who_insists_that_it_is_the_whole_video_gets_what_it_holds(there: Place, sound: bytes) -> None:
@@ -289,11 +289,13 @@ def test_a_dry_run_opens_some_files_and_counts_what_it_saw(
 
     said = capsys.readouterr().out.splitlines()
     assert f"would request from {there.spec}: 5 clips" in said
-    assert "  opened 5 of them: 3 are readable and long enough" in said
+    assert "  opened 5 of them, 3 readable and long enough" in said
     assert any(line.startswith(f"    {key('d')}: corrupt: cannot be opened") for line in said)
     assert any(line.startswith(f"    {key('e')}: corrupt: cannot be opened") for line in said)
     assert f"    1 of them {SPAN_ALONE}" in said
-    renamed = f"f_000003.mp4 has no end time in its name; if it is the clip's span, rename it to {key('f')}.mp4"
+    renamed = (
+        "f_000003.mp4 has no end time in its name; if it is the clip's span, give --local.names '{id}_{start:06d}'"
+    )
     assert f"  files not used: 1, such as: {renamed}" in said
     assert said[-1].startswith("expect 3 of 6 clips at most")
     assert not there.out.exists()
@@ -590,7 +592,7 @@ def test_a_copy_of_a_manifest_is_packed_as_the_manifest_is(
     capsys.readouterr()
 
     assert packed(monkeypatch, copy, tmp_path / "two") == tars
-    assert "classes: mine (labels derived from the rows of mine.parquet)" in capsys.readouterr().out
+    assert "class list: mine (labels derived from the rows of mine.parquet)" in capsys.readouterr().out
     assert packed(monkeypatch, built.out / "manifest.csv", tmp_path / "three") == tars
     assert index.read_dataset(tmp_path / "three").labels == ("humming", "tapping")
 

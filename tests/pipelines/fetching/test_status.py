@@ -47,7 +47,7 @@ def outcome(name: str, status: Status, source: str = "youtube") -> Outcome:
 def out(tmp_path: Path) -> Path:
     """A build of ten clips, of which four have a reply: a was private in one source, and is in another."""
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.record_run(10)
+        ledger.record_run(10, min_coverage=0.9)
         ledger.record([outcome("a", Status.PRIVATE, "local:/a"), outcome("a", Status.OK), outcome("b", Status.OK)])
         ledger.record([outcome("c", Status.NETWORK), outcome("c", Status.PRIVATE), outcome("d", Status.OK)])
     return tmp_path
@@ -127,7 +127,7 @@ def test_a_folder_without_a_build_is_refused(tmp_path: Path, capsys: pytest.Capt
 def test_every_build_records_its_run(out: Path) -> None:
     with Ledger(out / "ledger.sqlite") as ledger:
         first = ledger.last_run()
-        ledger.record_run(12)
+        ledger.record_run(12, min_coverage=0.9)
         last = ledger.last_run()
 
     assert first is not None

@@ -276,7 +276,7 @@ def test_shards_suffice_for_frames_and_sound(other: Build, tmp_path: Path, capsy
 
     capsys.readouterr()
     assert export.main(["ogm", *words, "--out", str(tmp_path / "small")]) == 1
-    assert "classes: mine (a reconstruction)\n" in capsys.readouterr().out
+    assert "class list: mine (a reconstruction)\n" in capsys.readouterr().out
     assert build.export("ogm", tmp_path / "large", "--short_side", "32") == 1
     assert export.main(["mmaction2", *words, "--out", str(tmp_path / "videos")]) == 0
 

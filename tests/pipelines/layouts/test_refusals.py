@@ -95,7 +95,7 @@ def test_what_a_user_must_know_of_the_classes_is_said_and_kept(
     assert other.export("videofolder", tmp_path / "out", "--link", *option) == 0
 
     told = capsys.readouterr()
-    assert "classes: k100 (a reconstruction: " in (told.err if option else told.out)
+    assert "class list: k100 (a reconstruction: " in (told.err if option else told.out)
     facts = json.loads((tmp_path / "out/export.json").read_text())
     assert (facts["classes"], facts["note"]) == ("k100", classes.NOTES["k100"])
 
@@ -108,7 +108,7 @@ def test_a_copy_alone_says_that_its_labels_are_those_of_its_rows(
 
     assert laid_out(copy, tmp_path / "out") == 0
 
-    assert "classes: few (labels derived from the rows of few.parquet)\n" in capsys.readouterr().out
+    assert "class list: few (labels derived from the rows of few.parquet)\n" in capsys.readouterr().out
     assert numbers(tmp_path / "out") == INDEX
 
 

@@ -369,7 +369,7 @@ def run(place: Path | str, *options: str) -> int:
 
 def test_a_sound_set_is_told_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder) == 0
-    assert capsys.readouterr().out == f"{folder}: 3 samples in 1 shards, nothing bad\n"
+    assert capsys.readouterr().out == f"{folder}: 3 samples in 1 shard, nothing bad\n"
 
 
 def test_bad_samples_are_listed_and_the_code_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -377,7 +377,7 @@ def test_bad_samples_are_listed_and_the_code_says_so(folder: Path, capsys: pytes
 
     assert run(folder) == 1
     assert capsys.readouterr().out == (
-        f"train/train-000000.tar: sample k_1: its flac is damaged\n{folder}: 3 samples in 1 shards, 1 bad\n{shard.MENDING}\n"
+        f"train/train-000000.tar: sample k_1: its flac is damaged\n{folder}: 3 samples in 1 shard, 1 bad\n{shard.MENDING}\n"
     )
     assert run(folder, "--json") == 1
     assert json.loads(capsys.readouterr().out) == {

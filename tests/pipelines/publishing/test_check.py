@@ -292,7 +292,7 @@ class TestCroissant:
             (b'"https://schema.org/"', b'"http://127.0.0.1:9/"'),
             (b"(train|val|test)", b"(t(r)*)*"),
             (b'"@type": "cr:FileSet"', b'"@type": "cr:FileSet", "containedIn": {"@id": "http://127.0.0.1:9/a.zip"}'),
-            (b'"usageInfo": ', b'"sc:distribution": {"contentUrl": "http://127.0.0.1:9"}, "usageInfo": '),
+            (b'"isLiveDataset": ', b'"sc:distribution": {"contentUrl": "http://127.0.0.1:9"}, "isLiveDataset": '),
             (b'"creator": {', b'"creator": {"@context": "http://127.0.0.1:9", '),
             (b"{", b"["),
         ],
@@ -314,10 +314,25 @@ class TestCroissant:
             found = [each.what for each in check.check(whole, with_croissant=True) if each.kind == "croissant"]
         assert found == ["has another SHA-256 of splits/val.csv than the file"]
 
-    def test_without_mlcroissant_it_says_what_to_install(self, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_mlcroissant_is_not_installed_is_no_finding_of_the_folder(
+        self, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         monkeypatch.setitem(sys.modules, "mlcroissant", None)
-        [finding] = list(check.check(whole, with_croissant=True))
-        assert "pip install 'kinetics-sounds[publish]'" in finding.what
+        told = "the records of croissant.json: mlcroissant is not installed: pip install 'kinetics-sounds[publish]'"
+
+        assert publish.main(["check", str(whole)]) == 0
+        assert capsys.readouterr().out == f"not checked: {told}\n{whole}: no findings\n"
+        assert publish.main(["check", str(whole), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["not_checked"] == [told]
+        assert publish.main(["check", str(whole), "--no_croissant"]) == 0
+        assert capsys.readouterr().out == f"{whole}: no findings\n"
+
+    def test_without_mlcroissant_the_rest_of_the_croissant_is_checked(
+        self, whole: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "mlcroissant", None)
+        with changed(whole / "croissant.json", b"splits/val.csv", b"splits/xal.csv"):
+            assert "croissant" in {each.kind for each in check.check(whole, with_croissant=True)}
 
 
 def test_a_folder_without_its_splits_is_told(folder: Path) -> None:

@@ -34,6 +34,30 @@ def test_a_set_is_the_same_as_itself_in_every_form(tmp_path: Path, capsys: pytes
     assert "no difference" in capsys.readouterr().out
 
 
+def test_a_build_s_folder_stands_for_its_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = published(tmp_path, outcomes())
+    (tmp_path / "empty").mkdir()
+
+    for places in ((out, tmp_path / "build"), (tmp_path / "build", out)):
+        found = compared(*places, capsys, code=0)
+        assert (found["same"], found["same_content"]) == (True, 16)
+        assert {(found[each]["name"], found[each]["kind"]) for each in "ab"} == {
+            ("out", "published"),
+            ("build", "manifest"),
+        }
+    assert publish.main(["diff", str(out), str(tmp_path / "empty")]) == 2
+    assert "empty: is a folder without manifest.parquet, and not a published one; give a" in capsys.readouterr().err
+
+
+def test_a_list_has_no_checksums_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = published(tmp_path, outcomes())
+    paper = listed(tmp_path / "paper.csv", f"key\n{clip(1).key}\n")
+
+    assert compared(out, paper, capsys)["same_content"] is None
+    assert publish.main(["diff", str(out), str(paper)]) == 1
+    assert "; with the same bytes: not known (a list has no checksums)\n" in capsys.readouterr().out
+
+
 def test_each_difference_is_named_once_by_class_and_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made: dict[int, Any] = dict(enumerate(outcomes()))
     a = write(tmp_path / "a", list(made.values()))

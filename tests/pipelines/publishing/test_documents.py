@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinetics_sounds import classes
+from kinetics_sounds.clip import Clip
 from kinetics_sounds.pipelines.publishing import check, contents, markdown, tables
 
 from .builds import clip, outcome, outcomes, published
@@ -81,7 +82,7 @@ def test_the_head_of_the_card_is_what_the_hub_reads(hostile: Path, tmp_path: Pat
         text = (folder / "README.md").read_text("utf-8")
         _, head, body = text.split("---\n", 2)
         read = yaml.safe_load(head)
-        assert read["pretty_name"] == f"Kinetics-Sounds {name}"
+        assert read["pretty_name"] == name
         assert read["license"] == "cc-by-4.0"
         [config] = read["configs"]
         assert [each["path"] for each in config["data_files"]] == [
@@ -97,7 +98,6 @@ def test_json_and_yaml_hold_texts_and_nothing_else(hostile: Path) -> None:
     croissant = json.loads((hostile / "croissant.json").read_text())
     assert "\u202e" not in json.dumps(croissant, ensure_ascii=False)
     assert croissant["license"] == "https://creativecommons.org/licenses/by/4.0/"
-    assert croissant["usageInfo"].startswith("https://")
     assert {field["name"] for field in croissant["recordSet"][1]["field"]} == set(tables.COLUMNS)
     citation = yaml.safe_load((hostile / "CITATION.cff").read_text("utf-8"))
     assert citation["authors"] == [{"name": "</script><b>U+202EA: 'Name'\""}]
@@ -111,8 +111,66 @@ def test_the_citation_has_all_that_cff_1_2_asks_for(tmp_path: Path) -> None:
     assert (read["cff-version"], read["type"], read["version"]) == ("1.2.0", "dataset", "1.0.0")
     assert read["date-released"] == "2026-11-28"
     assert read["license"] == "CC-BY-4.0"
-    for each in read["references"]:
-        assert {"type", "title", "authors"} <= set(each)
+    assert "references" not in read  # clips of nobody's list
+
+
+# --- Where the clips come from ----------------------------------------------------------------------------------------
+
+
+def of(origin: str, folder: Path, *options: str, code: int = 0) -> Path:
+    """The published folder of three clips of Kinetics, of other YouTube videos, or of one's own files."""
+    labels = ("bowling", "archery") if origin == "kinetics" else ("dog barking", "bowling")
+    names = (
+        ("door-17", "dQw4w9WgXcQ", "video_00001") if origin == "own" else ("dQw4w9WgXcQ", "jNQXAC9IVRw", "9bZkp7q19f0")
+    )
+    made = [outcome(Clip(name, 0, 10, labels[n % 2], "train")) for n, name in enumerate(names)]
+    return published(folder, made, *options, code=code, labels=labels, name="mine")
+
+
+NAMES = ("README.md", "DATASHEET.md", "LICENSE.md", "CITATION.cff", "croissant.json")
+
+
+@pytest.mark.parametrize(
+    ("origin", "title", "words"),
+    [
+        (
+            "kinetics",
+            "Kinetics-Sounds mine",
+            {"Kinetics", "youtube.com/t/terms", "YouTube", "Creative Commons Attribution 4.0."},
+        ),
+        ("youtube", "mine", {"youtube.com/t/terms", "YouTube"}),
+        ("own", "mine", set()),
+    ],
+)
+def test_documents_name_kinetics_and_youtube_only_where_the_clips_are_theirs(
+    origin: str, title: str, words: set[str], tmp_path: Path
+) -> None:
+    out = of(origin, tmp_path)
+    texts = {name: (out / name).read_text().replace("kinetics-sounds", "").replace("youtube_id", "") for name in NAMES}
+
+    told = {
+        word
+        for word in ("Kinetics", "youtube.com/t/terms", "YouTube", "Creative Commons Attribution 4.0.")
+        if any(word in text.replace("Kinetics-Sounds", "Kinetics") for text in texts.values())
+    }
+    assert told == words
+    assert f"# {title}, version 1.0.0\n" in texts["README.md"].replace("\\", "")
+    assert yaml.safe_load(texts["CITATION.cff"])["title"] == title
+    assert ("references" in yaml.safe_load(texts["CITATION.cff"])) == (origin == "kinetics")
+    assert json.loads(texts["croissant.json"])["name"] == ("-mine" if origin == "kinetics" else "mine")
+    assert ("usageInfo" in json.loads(texts["croissant.json"])) == (origin != "own")
+    assert list(check.check(out, with_croissant=False)) == []
+
+
+@pytest.mark.parametrize(("origin", "youtube"), [("kinetics", True), ("own", False)])
+def test_media_are_told_of_in_the_words_of_their_origin(
+    origin: str, youtube: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of(origin, tmp_path, "--media", code=2)  # there are no files to copy: refused after the warning
+
+    said = capsys.readouterr().err
+    assert "--media: The folder `clips/` contains media. " in said
+    assert ("YouTube" in said) == youtube
 
 
 def test_the_datasheet_has_the_headings_of_its_authors(tmp_path: Path) -> None:

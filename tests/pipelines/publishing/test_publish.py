@@ -162,7 +162,7 @@ class TestFolder:
         )
         out = published(tmp_path, outcomes(), "--shards", str(shards))
         card = (out / "README.md").read_text()
-        assert "train 3 samples in 1 shards" in card.replace("\\", "")
+        assert "train 3 samples in 1 shard" in card.replace("\\", "")
         assert selection in card
         assert "not the same clips" in card
         assert WORD not in str(bytes_of(out))
@@ -422,7 +422,7 @@ class TestMedia:
             made.append(outcome(clip(number, split="val"), path=f"clips/{number}.mp4", sha256=sha256(str(number))))
         out = published(tmp_path, made, "--media")
 
-        assert "YouTube's terms" in capsys.readouterr().err
+        assert "--media: The folder `clips/` contains media. " in capsys.readouterr().err
         assert (out / f"clips/val/{clip(1).key}.mp4").read_bytes() == b"1"
         assert list(check.check(out, with_croissant=False)) == []
         (tmp_path / "build/clips/0.mp4").unlink()  # it is in the folder that is there
@@ -431,7 +431,7 @@ class TestMedia:
         capsys.readouterr()
         published(tmp_path, made, "--creator", "A. Name")
         told = capsys.readouterr().out
-        assert "media: 3 clips are no longer in the folder" in told
+        assert "media: 3 clips removed from the folder" in told
         assert "not given yet: --url (its page)" in told
         assert not list(out.rglob("*.mp4"))
 

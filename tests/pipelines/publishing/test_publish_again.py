@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kinetics_sounds.pipelines import publish
-from kinetics_sounds.pipelines.publishing import check
+from kinetics_sounds.pipelines.publishing import check, contents
 
 from .builds import LABELS, clip, outcome, outcomes, published, sha256, write
 from .builds import contents as bytes_of
@@ -114,3 +114,21 @@ def test_all_bytes_are_on_the_disk_before_the_folder_takes_its_place(
     [names] = here
     assert any(name.endswith(".mp4") for name in names)
     assert names <= synced
+
+
+def test_a_folder_keeps_its_name_and_another_one_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = published(tmp_path, outcomes(), "--name", "first")
+    assert "renamed" not in capsys.readouterr().out
+
+    published(tmp_path, outcomes())  # no --name: not that of the class list, few
+    assert contents.read_fingerprints(out).name == "first"
+    assert f"nothing changed in {out}" in capsys.readouterr().out
+
+    published(tmp_path, outcomes(), "--name", "other")
+    assert contents.read_fingerprints(out).name == "other"
+    assert "renamed: first is now other\n" in capsys.readouterr().out
+    assert "- renamed: first is now other\n" in (out / "CHANGES.md").read_text()
+
+    published(tmp_path, outcomes(8), "--name", "other")
+    assert "renamed" not in capsys.readouterr().out
+    assert (out / "CHANGES.md").read_text().count("renamed") == 1

@@ -117,3 +117,11 @@ def test_weights_are_a_function_of_the_seed(made: Callable[..., TrainComponents]
 
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["video.conv1.0.weight"], other["video.conv1.0.weight"])
+
+
+def test_a_gpu_is_asked_for_convolutions_that_repeat(
+    made: Callable[..., TrainComponents], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    made()
+    assert torch.backends.cudnn.deterministic

@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kinetics_sounds.train.interface import Encoder
 from kinetics_sounds.train.models.backbones import (
+    CHANNELS,
+    PaddedConv3d,
     avid_r2plus1d,
     c3d,
     conv2d,
@@ -461,3 +463,43 @@ def test_the_channels_of_layers_are_known_without_an_input(backbone: ModuleType)
         layer_widths(encoder, ("conv2", "conv6"))
     with pytest.raises(ValueError, match="Linear has no layer conv2; it has: none"):
         layer_widths(nn.Linear(1, 1), ("conv2",))
+
+
+@pytest.mark.parametrize("backbone", ALL, ids=lambda module: module.__name__.rpartition(".")[2])
+def test_convolutions_whose_channels_are_no_multiple_of_8_can_be_padded(backbone: ModuleType) -> None:
+    with torch.device("meta"):
+        network = backbone.build(backbone.Settings(channels=1))
+    odd = [each for each in network.modules() if isinstance(each, nn.Conv3d) and each.in_channels % CHANNELS]
+    assert odd
+    assert all(isinstance(each, PaddedConv3d) for each in odd)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 83])
+def test_padded_channels_change_no_result_and_no_gradient(channels: int) -> None:
+    torch.manual_seed(0)
+    convolution = PaddedConv3d(channels, 4, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3)).double()
+    given = torch.randn(2, channels, 4, 10, 10, dtype=torch.float64)
+    found = []
+    for way in (convolution, convolution.padded):
+        convolution.zero_grad()
+        result = way(given)
+        result.square().sum().backward()
+        found.append((result.detach(), convolution.weight.grad, convolution.bias.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_pads_in_bfloat16_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolution, asked = PaddedConv3d(3, 4, 3).cuda(), list[torch.dtype]()
+    plain = nn.Conv3d.forward
+
+    def padded(self: PaddedConv3d, given: Tensor) -> Tensor:
+        asked.append(torch.get_autocast_dtype("cuda"))
+        return plain(self, given)
+
+    monkeypatch.setattr(PaddedConv3d, "padded", padded)
+    given = torch.rand(1, 3, 4, 8, 8, device="cuda")
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        with torch.autocast("cuda", dtype=dtype, enabled=dtype is not torch.float32):
+            convolution(given)
+    assert asked == [torch.bfloat16]

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...interface import Encoder
 
 Network = TypeVar("Network", bound=nn.Module)
 Pooling = Literal["max", "mean"]
+CHANNELS = 8
+"""cuDNN's tensor-core convolutions in bfloat16 take input channels by this many."""
 
 
 class Trunk(nn.Module):
@@ -42,12 +45,41 @@ class Trunk(nn.Module):
         return maps_BCTHW.amax(dim=(2, 3, 4)) if self.pooling == "max" else maps_BCTHW.mean(dim=(2, 3, 4))
 
 
+class PaddedConv3d(nn.Conv3d):
+    """3-D convolution whose input channels are padded with zeros to a multiple of 8 in bfloat16 on a GPU.
+
+    cuDNN 9 convolves other numbers of channels without tensor cores: R3D's stem, of three, took a quarter of a whole step
+    (benchmarks/gpu.md). Weights and results are those of nn.Conv3d.
+    """
+
+    def forward(self, inputs_BCTHW: Tensor) -> Tensor:
+        """Convolve (B, C, T, H, W)."""
+        device, odd = inputs_BCTHW.device.type, self.in_channels % CHANNELS
+        if (
+            odd
+            and device == "cuda"
+            and torch.is_autocast_enabled(device)
+            and torch.get_autocast_dtype(device) is torch.bfloat16
+        ):
+            return self.padded(inputs_BCTHW)
+        outputs_BCTHW: Tensor = super().forward(inputs_BCTHW)
+        return outputs_BCTHW
+
+    def padded(self, inputs_BCTHW: Tensor) -> Tensor:
+        """Convolve with padded channels of inputs and weights, on any device."""
+        channels = 0, 0, 0, 0, 0, 0, 0, -self.in_channels % CHANNELS
+        outputs_BCTHW: Tensor = self._conv_forward(
+            F.pad(inputs_BCTHW, channels), F.pad(self.weight, channels), self.bias
+        )
+        return outputs_BCTHW
+
+
 def conv_over_space(inputs: int, outputs: int, side: int, *, stride: int = 1) -> nn.Conv3d:
     """Spatial convolution of each time step, side x side, without bias: (B, inputs, T, H, W) to (B, outputs, T, H, W).
 
     H and W are divided by the stride, rounded up.
     """
-    return nn.Conv3d(
+    return PaddedConv3d(
         inputs,
         outputs,
         (1, side, side),

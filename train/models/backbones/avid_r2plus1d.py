@@ -12,7 +12,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import Pooling, Trunk, conv_over_space
+from . import PaddedConv3d, Pooling, Trunk, conv_over_space
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Blocks of conv2 to conv5, by depth."""
@@ -52,7 +52,7 @@ class AvidR2Plus1D(Trunk):
         width, blocks = settings.width, BLOCKS[settings.depth]
         self.dim, self.pooling = 8 * width, settings.pool
         self.conv1 = nn.Sequential(
-            nn.Conv3d(settings.channels, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False),
+            PaddedConv3d(settings.channels, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False),
             nn.BatchNorm3d(width),
             nn.ReLU(),
             nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),

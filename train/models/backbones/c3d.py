@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from . import Trunk
+from . import PaddedConv3d, Trunk
 
 LEAST_FRAMES = 8
 
@@ -61,5 +61,5 @@ class C3D(Trunk):
 def _stage(*widths: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
-        layers += [nn.Conv3d(inputs, outputs, 3, padding=1), nn.BatchNorm3d(outputs), nn.ReLU()]
+        layers += [PaddedConv3d(inputs, outputs, 3, padding=1), nn.BatchNorm3d(outputs), nn.ReLU()]
     return nn.Sequential(*layers)

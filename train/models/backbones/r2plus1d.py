@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import Trunk, middle_channels
+from . import PaddedConv3d, Trunk, middle_channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def _split(inputs: int, outputs: int, *, time: int, space: int, stride: tuple[in
     over_time, over_space = stride
     middle = middle_channels(inputs, outputs, time=time, space=space)
     return nn.Sequential(
-        nn.Conv3d(
+        PaddedConv3d(
             inputs,
             middle,
             (1, space, space),
@@ -87,5 +87,5 @@ def _split(inputs: int, outputs: int, *, time: int, space: int, stride: tuple[in
         ),
         nn.BatchNorm3d(middle),
         nn.ReLU(),
-        nn.Conv3d(middle, outputs, (time, 1, 1), stride=(over_time, 1, 1), padding=(time // 2, 0, 0), bias=False),
+        PaddedConv3d(middle, outputs, (time, 1, 1), stride=(over_time, 1, 1), padding=(time // 2, 0, 0), bias=False),
     )

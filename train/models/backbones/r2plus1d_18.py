@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import Trunk, conv_over_space, he_initialised, middle_channels
+from . import PaddedConv3d, Trunk, conv_over_space, he_initialised, middle_channels
 
 STEM = 45 / 64
 """Middle channels of the stem as a fraction of its outputs."""
@@ -94,7 +94,7 @@ def _pair(inputs: int, middle: int, outputs: int, *, stride: int) -> tuple[nn.Mo
 
 
 def _conv_over_time(inputs: int, outputs: int, *, stride: int) -> nn.Conv3d:
-    return nn.Conv3d(inputs, outputs, (3, 1, 1), stride=(stride, 1, 1), padding=(1, 0, 0), bias=False)
+    return PaddedConv3d(inputs, outputs, (3, 1, 1), stride=(stride, 1, 1), padding=(1, 0, 0), bias=False)
 
 
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:

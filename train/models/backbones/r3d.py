@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import Trunk
+from . import PaddedConv3d, Trunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class R3D(Trunk):
         super().__init__()
         width = settings.width
         self.dim = 8 * width
-        stem = nn.Conv3d(settings.channels, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
+        stem = PaddedConv3d(settings.channels, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
         self.conv1 = nn.Sequential(stem, nn.BatchNorm3d(width), nn.ReLU())
         self.conv2 = Block(width, width, stride=1)
         self.conv3 = Block(width, 2 * width, stride=2)

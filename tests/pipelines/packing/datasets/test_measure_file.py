@@ -1,5 +1,7 @@
 """What a worker finds in one file, by decoding it."""
 
+import math
+import struct
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,29 @@ def test_a_file_that_goes_away_is_unreadable(tmp_path: Path) -> None:
 
     assert outcome.status is Status.UNREADABLE
     assert "No such file" in outcome.detail
+
+
+def odd_wav(path: Path, *, frames: int = 22_051) -> bytes:
+    """A sound of 8 bits: its samples are an odd number of bytes, which a padding byte follows."""
+    samples = bytes(128 + round(40 * math.sin(number / 8)) for number in range(frames))
+    form = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 22_050, 22_050, 1, 8)
+    body = form + b"data" + struct.pack("<I", frames) + samples + b"\0"
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path.read_bytes()
+
+
+def test_a_padding_byte_that_the_writer_left_out_is_no_sound(tmp_path: Path) -> None:
+    whole = odd_wav(tmp_path / "a.wav")
+    media = media_of(measured(tmp_path / "a.wav", "audio"))
+    (tmp_path / "b.wav").write_bytes(whole[:-1])
+
+    assert media_of(measured(tmp_path / "b.wav", "audio")).duration_seconds == media.duration_seconds
+    (tmp_path / "c.wav").write_bytes(whole[:-2])  # without its last sample
+    assert measured(tmp_path / "c.wav", "audio").status is Status.TRUNCATED
+
+
+def test_a_file_of_many_empty_chunks_is_not_walked_for_ever(tmp_path: Path) -> None:
+    chunks = b"junk\0\0\0\0" * 20_000
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + struct.pack("<I", len(chunks) + 5) + b"WAVE" + chunks)
+
+    assert not measure_file._lacks_only_padding(tmp_path / "a.wav", 12 + len(chunks))

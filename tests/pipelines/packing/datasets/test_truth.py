@@ -60,7 +60,7 @@ def test_missing_broken_and_unlisted_files_are_named_and_the_rest_is_packed(
     assert "left out: v_Archery_g01_c01: not_in_source" in said
     assert "left out: v_Archery_g02_c01: corrupt: cannot be opened" in said
     assert f"left out: v_Archery_g03_c01: truncated: the file has {cut.stat().st_size} bytes, and states" in said
-    assert "for no list names them: 1 files: UCF-101/HandstandPushups/extra.avi" in said
+    assert "for no list names them: 1 file: UCF-101/HandstandPushups/extra.avi" in said
     rows = {each.clip.key: each for each in manifest.read(tmp_path / "data/ucf101/manifest.parquet").outcomes}
     assert [rows[f"v_Archery_g{number:02d}_c01"].status for number in (1, 2, 3)] == [
         Status.NOT_IN_SOURCE,
@@ -236,7 +236,9 @@ def test_folders_of_kinetics_that_lie_otherwise_are_refused(whole: Copied, tmp_p
     shutil.copytree(folder / "train/bowling", folder / "train/sports/bowling")
     with pytest.raises(ListError, match=r"do not lie in train/CLASS/"):
         datasets.load("kinetics").read(folder)
-    with pytest.raises(ListError, match=r"has no file like train/CLASS/FILE\.mp4; for flat folders: ks-build"):
+    with pytest.raises(
+        ListError, match=r"has no list such as annotations/train\.csv, and no file like train/CLASS/FILE\.mp4"
+    ):
         datasets.load("kinetics").read(folder / "train")
 
 

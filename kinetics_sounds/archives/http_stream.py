@@ -8,11 +8,11 @@ import time
 import urllib.error
 from collections.abc import Generator
 
-from ... import retry, web
-from ...clip import Status
-from ...retry import Backoff
-from ..cvdf import common
-from ..cvdf.common import BreakError, ChangedError
+from .. import retry, web
+from ..clip import Status
+from ..retry import Backoff
+from . import common
+from .common import BreakError, ChangedError
 
 ATTEMPTS = 6
 """Consecutive connections that fail before they deliver `web.SLOW_BYTES`; then the part is given up."""

@@ -9,14 +9,14 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...clip import Status
-from ..cvdf import common
-from ..cvdf.common import BreakError
+from ..clip import Status
+from . import common
+from .common import BreakError
 
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 20, 64 << 20
 """Limits of gzip expansion: this factor, plus this many bytes. Videos hardly compress, so valid parts expand little."""
 MEMBER_SECONDS = 3600.0
-"""Maximum waiting time for one member in seconds; the largest clip needs 150 kB/s."""
+"""Maximum waiting time for one member in seconds; the largest clip of the mirror needs 150 kB/s."""
 
 GZIP = b"\x1f\x8b"
 BLOCK_BYTES = 512
@@ -24,7 +24,7 @@ _RECORDS = (b"L", b"K", b"x", b"X", b"g")
 """Record types that are not members: long names and links of the next member, pax headers of the next one or of all."""
 _WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")
 """Links, devices, folders and pipes: no data follow, whatever size they claim."""
-MAX_LIST_BYTES = MAX_RECORD_BYTES = 1 << 20
+MAX_RECORD_BYTES = 1 << 20
 
 
 def read_file(path: Path) -> Generator[bytes, None, None]:
@@ -142,7 +142,7 @@ class Tape:
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class Member:
     """A regular file in a tar."""
 
     name: bytes
@@ -151,7 +151,7 @@ class _Member:
     """Whether it is stored as a sparse file, so that the stored bytes are not the file's."""
 
 
-def members(tape: Tape) -> Iterator[_Member]:
+def members(tape: Tape) -> Iterator[Member]:
     """Regular files of a V7, ustar, GNU or pax tar; the caller may read each completely, partly or not at all.
 
     Raises BreakError for an invalid header and for a tar without an end mark.
@@ -184,7 +184,7 @@ def members(tape: Tape) -> Iterator[_Member]:
             if kind in (b"0", b"\0", b"7", b"S"):
                 sparse = kind == b"S" or any(key.startswith(b"GNU.sparse") for key in records)
                 long_name = records.get(b"GNU.sparse.name") or records.get(b"path") or name
-                yield _Member(long_name or header[:100].partition(b"\0")[0], size, sparse)
+                yield Member(long_name or header[:100].partition(b"\0")[0], size, sparse)
             name, records = b"", {}
         tape.skip(end - tape.position)
     if tape.more() and tape.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):

@@ -1,6 +1,6 @@
 """Limits and errors shared by the byte streams."""
 
-from ...clip import Status
+from ..clip import Status
 
 CHUNK_BYTES = 256 << 10
 MAX_PART_BYTES = 1 << 40

@@ -1,0 +1,111 @@
+"""Find archives: below a folder, and in a list of URLs."""
+
+import hashlib
+import re
+import time
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .. import web
+from ..clip import SPLITS, Status
+from ..errors import SourceError
+from ..folders import walk
+from . import UnreachableError
+from .common import BreakError
+from .http_stream import Download
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
+"""Extensions of the archives in a folder; the compression is detected from the first bytes."""
+MAX_LIST_BYTES = 1 << 20
+LIST_SECONDS = 60.0
+"""Time limit of a download of a list of parts, which has a few thousand bytes."""
+
+
+def is_url(argument: str) -> bool:
+    """Whether an argument of a source is a URL, of any kind."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE) is not None
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file is an archive, by its extension."""
+    return name.lower().endswith(ARCHIVES)
+
+
+def split_of(folders: Iterable[str]) -> str | None:
+    """Split that the innermost of some nested folders is named after; None if there is none."""
+    return next((name for name in reversed(list(folders)) if name in SPLITS), None)
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Archives below a folder, sorted by folder and name; raises SourceError if a folder cannot be read."""
+    for place, names in walk(folder):
+        for path in (Path(place, name) for name in sorted(names) if is_archive(name)):
+            if path.is_file():
+                yield path
+
+
+def listed(place: str, *, named: str, base: str, remedy: str) -> dict[str, str]:
+    """URLs in the list at a URL, by names that are unique and contain no secret.
+
+    A name is the URL without `base`, where it begins with that. `remedy` ends the message of a list that cannot be read. Raises
+    SourceError for a list that cannot be read or has a URL that must not be requested, UnreachableError if waiting may help.
+    """
+    urls: list[str] = []
+    for line, url in enumerate(_urls_in(place, named=named, remedy=remedy), start=1):
+        if not url:
+            continue
+        if refusal := web.refusal(url, named=named):
+            raise SourceError(f"{shown(place)}:{line}: {shown(url)!r} {refusal}; check that this is the list of parts")
+        urls.append(url)
+    return by_name(urls, base=base)
+
+
+def by_name(urls: Iterable[str], *, base: str) -> dict[str, str]:
+    """URLs by unique names without secrets: each URL without `base`."""
+    found: dict[str, str] = {}
+    for url in urls:
+        name = shown(url).removeprefix(base)
+        if found.setdefault(name, url) != url:  # told apart by the query alone, which may hold a secret
+            found[f"{name}?{hashlib.sha256(url.encode()).hexdigest()[:8]}"] = url
+    return found
+
+
+def _urls_in(place: str, *, named: str, remedy: str) -> Iterator[str]:
+    """Absolute URL on each line of a list; empty for a line without one."""
+    data = b""
+    try:
+        for chunk in web.with_progress(place, Download(place, named=named, ends=time.monotonic() + LIST_SECONDS)):
+            data += chunk
+            if len(data) > MAX_LIST_BYTES:
+                raise BreakError(Status.CORRUPT, f"is larger than {MAX_LIST_BYTES >> 20} MiB")
+        lines = [line.strip() for line in data.decode("utf-8-sig").splitlines()]
+        if any(line.startswith("<") for line in lines):
+            raise BreakError(Status.CORRUPT, "is a web page")
+    except (BreakError, UnicodeDecodeError) as error:
+        text = (
+            f"{shown(place)}: the list of parts cannot be read: {error}; check the address and the server, or {remedy}"
+        )
+        if isinstance(error, BreakError) and _may_pass(error.status):
+            raise UnreachableError(error.status, text) from error
+        raise SourceError(text) from error
+    for line in lines:
+        try:
+            yield urllib.parse.urljoin(place, quoted(line)) if line and not line.startswith("#") else ""
+        except ValueError:
+            yield line
+
+
+def _may_pass(status: Status) -> bool:
+    """Whether a list may become available later: not after 404."""
+    return status.is_refusal or (status.is_transient and status is not Status.HTTP_4XX)
+
+
+def quoted(url: str) -> str:
+    """A URL in ASCII; existing quoting is kept."""
+    return urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
+
+
+def shown(place: str) -> str:
+    """A location without its secrets."""
+    return re.sub(r"(?<=://)[^/@]*@|[?#].*", "", place) if "://" in place else place

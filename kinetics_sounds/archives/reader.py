@@ -1,0 +1,157 @@
+"""Take the requested clips out of archives: each is read once, and nothing of it is stored but these clips."""
+
+import contextlib
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Container, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import files
+from ..clip import KEY, FetchResult, Kind, Status
+from ..clip_names import tail
+from ..errors import SourceError
+from . import PartError, TarPart, listing, remote_stream, tar_stream
+from .common import BreakError, ChangedError
+from .http_stream import Download
+from .tar_stream import Tape
+
+MAX_CLIPS = 1_000_000
+"""Maximum number of clips in a part. Their names are kept in memory."""
+MAX_NAMES_CHARS = 128 << 20
+"""Maximum total length of these names."""
+RESTARTS = 3
+"""Number of restarts of a part whose file changed before it gave a clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How the archives of a source hold clips."""
+
+    member: Callable[[bytes], tuple[str, str] | None]
+    """Name of the member with this path, and the extension of its file; None if it is not a clip."""
+    depth: int = 1
+    """Number of components at the end of a member's name that are the clip's name."""
+    max_bytes: int
+    """Maximum size of a clip's file in bytes."""
+
+
+class ArchiveReader:
+    """Reads the archives of a source, one at a time."""
+
+    versions = ""
+
+    def __init__(self, layout: Layout, *, host: str) -> None:
+        """`host` is the host named by the user, as returned by `web.host`; empty for files on disk."""
+        self.layout, self.host = layout, host
+        self.downloaded = 0
+        """Bytes of parts downloaded so far."""
+
+    @property
+    def depth(self) -> int:
+        """Number of components at the end of a member's name that are the clip's name."""
+        return self.layout.depth
+
+    def stream(self, part: TarPart, wanted: Container[str], folder: Path) -> Iterator[tuple[str, FetchResult | None]]:
+        """Read a part once; yields the name of each clip's file in it, with the file in `folder` if it is wanted.
+
+        The end of the yielded name (`depth` components) is compared with `wanted`. A yielded file is complete and belongs to the
+        caller, who may delete it before the next one. Each wanted clip is yielded once with a file. An empty or oversized clip
+        has the status corrupt and no file, unless the part also holds a sound copy. Raises PartError if the part ends early,
+        after the clips before that point.
+        """
+        given: set[str] = set()
+        try:
+            for restart in itertools.count(1):
+                chunks = self._chunks(part.place)
+                try:
+                    with contextlib.closing(chunks):
+                        yield from self._clips(Tape(tar_stream.unpacked(chunks)), wanted, folder, given)
+                    return
+                except ChangedError:
+                    if given or restart > RESTARTS:
+                        raise
+        except BreakError as error:
+            remedy = "its other clips are missing: run again"
+            if error.status.kind is Kind.PERMANENT:
+                remedy = "once it is fixed there, build again with --retry retry,corrupt"
+            raise PartError(
+                error.status, f"part {part.name} ({listing.shown(part.place)}): {error}; {remedy}"
+            ) from error
+
+    def _chunks(self, place: str) -> Generator[bytes, None, None]:
+        """Bytes of a part; all received bytes are counted, including repeated ones."""
+        if "://" not in place:
+            yield from tar_stream.read_file(Path(place))
+        elif remote_stream.is_remote(place):
+            for chunk in remote_stream.read(place):
+                self.downloaded += len(chunk)
+                yield chunk
+        else:
+            download = Download(place, named=self.host)
+            try:
+                yield from download
+            finally:
+                self.downloaded += download.received
+
+    def _clips(
+        self, tape: Tape, wanted: Container[str], folder: Path, given: set[str]
+    ) -> Iterator[tuple[str, FetchResult | None]]:
+        """Write and yield the requested clips that were not yielded yet, sound ones immediately and broken ones at the end.
+
+        Names of other clips are yielded without a file.
+        """
+        broken: dict[str, tuple[str, FetchResult]] = {}
+        count, chars = 0, 0
+        for member in tar_stream.members(tape):
+            found = self.layout.member(member.name)
+            if found is None or found[0] in given:
+                continue
+            (full, suffix), name = found, tail(found[0], self.layout.depth)
+            count, chars = count + 1, chars + len(full)
+            if count > MAX_CLIPS or chars > MAX_NAMES_CHARS:
+                raise BreakError(Status.CORRUPT, f"it lists more than {MAX_CLIPS} clips, more than any part")
+            if name in given or name not in wanted:
+                yield full, None
+                continue
+            if fault := self._fault(member):
+                broken[name] = full, FetchResult(status=Status.CORRUPT, detail=f"{name}{suffix} {fault}")
+                continue
+            path = folder / f"{_file_name(name)}{suffix.lower()}"
+            _write(path, tape.take(member.size))
+            given.update((name, full))
+            yield full, FetchResult(status=Status.OK, path=path)
+        for name, (full, fetched) in broken.items():
+            if name not in given:
+                given.add(name)
+                yield full, fetched
+
+    def _fault(self, member: tar_stream.Member) -> str:
+        """Why a clip is not written; empty if it is."""
+        if member.sparse:
+            return "is stored as a sparse file, which is not supported"
+        if member.size > self.layout.max_bytes:
+            return f"has {member.size} bytes, more than {self.layout.max_bytes >> 20} MiB"
+        return "" if member.size else "is empty"
+
+
+def _file_name(name: str) -> str:
+    """Safe file name for a clip's name: the name itself if it is like a key."""
+    return name if KEY.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()
+
+
+def _write(path: Path, pieces: Iterator[memoryview]) -> None:
+    """Write a file atomically."""
+    part = path.with_name(f"{path.name}.{os.getpid()}{files.PART}")
+    try:
+        with part.open("wb") as out:
+            for piece in pieces:
+                out.write(piece)
+        part.replace(path)
+    except OSError as error:
+        if error.errno in files.FULL:
+            raise BreakError(Status.DISK_FULL, f"{path.parent}: the disk is full") from error
+        raise SourceError(f"{path.parent}: is not writable: {error.strerror}; give another folder") from error
+    finally:
+        part.unlink(missing_ok=True)

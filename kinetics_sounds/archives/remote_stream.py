@@ -1,0 +1,78 @@
+"""Archives at `hf://`, `s3://` and `gs://`: found through `hub` and `remote`, and read in ranges."""
+
+import posixpath
+from collections.abc import Generator
+from dataclasses import replace
+
+from .. import answers, hub, remote
+from ..clip import Status
+from ..errors import KineticsSoundsError, RemoteError, SourceError, StoppedError
+from . import UnreachableError
+from .common import CHUNK_BYTES, MAX_PART_BYTES, BreakError
+from .listing import is_archive
+
+SCHEMES = ("hf", "s3", "gs")
+"""URL schemes of these archives."""
+
+
+def is_remote(place: str) -> bool:
+    """Whether a URL is one of these."""
+    return place.partition("://")[0] in SCHEMES
+
+
+def read(url: str) -> Generator[bytes, None, None]:
+    """Bytes of a file; raises BreakError if it cannot be read to its end, or was replaced meanwhile."""
+    size = 0
+    try:
+        for piece in remote.chunks(url):
+            size += len(piece)
+            if size > MAX_PART_BYTES:
+                raise BreakError(Status.CORRUPT, f"it has more than {MAX_PART_BYTES} bytes, more than any part")
+            for first in range(0, len(piece), CHUNK_BYTES):
+                yield piece[first : first + CHUNK_BYTES]
+    except RemoteError as error:
+        raise BreakError(_status(error) or Status.TRUNCATED, str(error)) from error
+
+
+def find(url: str) -> dict[str, tuple[str, int | None]]:
+    """Archives below a folder, or the archive at this URL: by name, each with its URL and size in bytes.
+
+    On the Hub the URLs are those of the commit that the revision stands for now, and the names change with the content. Raises
+    SourceError if they cannot be listed, UnreachableError if waiting may help.
+    """
+    try:
+        if hub.is_hub(url):
+            return _on_hub(hub.parse(url))
+        if is_archive(url):
+            return {posixpath.basename(url): (url, remote.size(url))}
+        found = remote.find(url)
+        return {name: (f"{url.rstrip('/')}/{name}", size) for name, size in found.items() if is_archive(name)}
+    except (RemoteError, StoppedError) as error:
+        status = _status(error)
+        if status is not None and status is not Status.HTTP_4XX:
+            raise UnreachableError(status, str(error)) from error
+        raise SourceError(str(error)) from error
+
+
+def _on_hub(place: hub.Place) -> dict[str, tuple[str, int | None]]:
+    folder, _, last = place.path.rpartition("/")
+    alone = is_archive(place.path)
+    pinned, files = hub.listing(replace(place, path=folder) if alone else place)
+    return {
+        f"{name}@{file.version[:12]}": (f"{pinned}/{name}", file.size)
+        for name, file in files.items()
+        if (name == last if alone else is_archive(name))
+    }
+
+
+def _status(error: KineticsSoundsError) -> Status | None:
+    """Status for an error of a server; None if it is not one."""
+    code = answers.status(error)
+    if isinstance(error, StoppedError) or code == 429:
+        return Status.RATE_LIMITED
+    if code is not None:
+        return Status.HTTP_5XX if code >= 500 else Status.HTTP_4XX
+    cause = error.__cause__
+    if cause is None or isinstance(cause, ImportError):
+        return None
+    return Status.HTTP_4XX if isinstance(cause, FileNotFoundError | PermissionError) else Status.NETWORK

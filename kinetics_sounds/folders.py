@@ -1,0 +1,44 @@
+"""Folders given by the user: absolute paths, and walks through a tree."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import files
+from .errors import SourceError
+
+
+def absolute_folder(argument: str) -> str:
+    """Absolute path of a folder given by the user."""
+    return str(files.user_path(argument).absolute())
+
+
+def readable_folder(argument: str, *, spec: str) -> Path:
+    """Folder given by the user; raises SourceError if it cannot be read."""
+    folder = Path(absolute_folder(argument))
+    try:
+        with os.scandir(folder):
+            pass
+    except OSError as error:
+        raise SourceError(f"--source {spec}: the folder cannot be read: {error.strerror}") from error
+    return folder
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Walk a folder tree: each folder with its file names; links are followed, cycles are not.
+
+    Raises SourceError for a folder that cannot be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        status = os.stat(place)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:  # a link back into the tree
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield place, names
+
+
+def _refuse(error: OSError) -> None:
+    raise SourceError(f"{error.filename}: the folder cannot be read: {error.strerror}") from error

@@ -1,0 +1,11 @@
+"""Counts and sizes as people write them."""
+
+
+def plural(count: int, noun: str, several: str = "") -> str:
+    """A count with its noun: `1 clip`, `2 clips`, `0 clips`; `several` is an irregular plural."""
+    return f"{count} {noun}" if count == 1 else f"{count} {several or noun + 's'}"
+
+
+def byte_size(count: float) -> str:
+    """A number of bytes: `12.3 MB`, `4.56 GB`."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,145 @@
+"""Where a dataset's clips and annotations come from, and what its documents say of that."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kinetics_sounds import classes
+from kinetics_sounds.clip import Clip
+
+YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]")
+"""ID of a YouTube video: 64 bits in base 64, of which the last character holds four."""
+YOUTUBE_TERMS = "https://www.youtube.com/t/terms"
+"""Terms of use of YouTube's videos."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What the documents say of a dataset of this origin."""
+
+    prefix: str
+    """Before the dataset's name in its title."""
+    of: str
+    """Whose the clips are, after the word "clips"; empty if that is not known."""
+    tags: tuple[str, ...]
+    """Tags and keywords besides those of every dataset."""
+    rights: str
+    """Under whose terms the videos are, and whose the annotations are."""
+    media: str
+    """What restricts the sharing of media."""
+    removal: str
+    """How a person's row is removed."""
+    terms: str
+    """URL of the videos' terms; empty if there is none."""
+    cites_kinetics: bool
+    """Whether the works on Kinetics and Kinetics-Sounds are cited."""
+    purpose: str
+    whole: str
+    """What larger set it is a sample of."""
+    acquired: str
+    annotators: str
+    timeframe: str
+    self_contained: str
+    people: str
+    """What is known of consent."""
+    revoking: str
+    biases: str
+    uses: str
+    sensitive: str
+    """What personal information there is."""
+
+
+_TO_REMOVE = (
+    "To have a row removed, contact the publisher (for example in the Discussions of this page): it is removed in the next "
+    "version."
+)
+_YOUTUBE_REMOVAL = (
+    "The lists name public videos by their ids. A video belongs to its uploader, and may show people who did not agree "
+    f"to be in a dataset. {_TO_REMOVE}"
+)
+_YOUTUBE_MEDIA = "YouTube's terms and the rights of the videos' authors restrict sharing them"
+_NOT_KNOWN = "Not known."
+
+KINETICS = Origin(
+    prefix="Kinetics-Sounds ",
+    of=" of Kinetics",
+    tags=("kinetics", "kinetics-sounds", "youtube"),
+    rights=(
+        f"The videos that the ids lead to are under the terms of YouTube ({YOUTUBE_TERMS}) and of whoever made them. The "
+        "annotations are those of Kinetics, which their authors publish under Creative Commons Attribution 4.0."
+    ),
+    media=_YOUTUBE_MEDIA,
+    removal=_YOUTUBE_REMOVAL,
+    terms=YOUTUBE_TERMS,
+    cites_kinetics=True,
+    purpose="To identify the clips of Kinetics used by audio-visual studies, and which of them still exist, so that others can "
+    "build the same dataset.",
+    whole="Yes: of Kinetics",
+    acquired="Annotations are those of Kinetics. Clips were taken from copies on a disk, a public mirror, or YouTube",
+    annotators="Of Kinetics: crowd workers, see its paper. Else not known.",
+    timeframe="Of Kinetics: up to 2017. Of this build: not known.",
+    self_contained="No: the videos are hosted elsewhere and may vanish at any time.",
+    people="No.",
+    revoking=f"An uploader may remove the video, which ends its use here. {_YOUTUBE_REMOVAL}",
+    biases="Videos and labels reflect who uploads to YouTube and what was searched for.",
+    uses="Audio-visual self-supervised learning and action recognition, in the papers that use Kinetics-Sounds.",
+    sensitive="Ids of public YouTube videos that show people, whose owners may remove them.",
+)
+YOUTUBE = Origin(
+    prefix="",
+    of=" of YouTube videos",
+    tags=("youtube",),
+    rights=(
+        f"The videos that the ids lead to are under the terms of YouTube ({YOUTUBE_TERMS}) and of whoever made them. The "
+        "annotations are those of whoever made the list, whose terms hold for them."
+    ),
+    media=_YOUTUBE_MEDIA,
+    removal=_YOUTUBE_REMOVAL,
+    terms=YOUTUBE_TERMS,
+    cites_kinetics=False,
+    purpose=_NOT_KNOWN,
+    whole="Yes: of the videos on YouTube",
+    acquired="Annotations are those of a list given to ks-build. Clips were taken from copies on a disk, a mirror, or YouTube",
+    annotators=_NOT_KNOWN,
+    timeframe=_NOT_KNOWN,
+    self_contained=KINETICS.self_contained,
+    people=_NOT_KNOWN,
+    revoking=KINETICS.revoking,
+    biases=KINETICS.biases,
+    uses=_NOT_KNOWN,
+    sensitive=KINETICS.sensitive,
+)
+OWN = Origin(
+    prefix="",
+    of="",
+    tags=(),
+    rights="The videos that the ids name, and the annotations, are under the terms of whoever made them.",
+    media="The rights of their authors, and of the people shown, may restrict sharing them",
+    removal=f"A video belongs to whoever made it, and may show people who did not agree to be in a dataset. {_TO_REMOVE}",
+    terms="",
+    cites_kinetics=False,
+    purpose=_NOT_KNOWN,
+    whole=_NOT_KNOWN,
+    acquired="Annotations are those of a list given to ks-build. Clips were taken from the videos that it names",
+    annotators=_NOT_KNOWN,
+    timeframe=_NOT_KNOWN,
+    self_contained="No: the videos are kept elsewhere.",
+    people=_NOT_KNOWN,
+    revoking=_TO_REMOVE,
+    biases=_NOT_KNOWN,
+    uses=_NOT_KNOWN,
+    sensitive="The videos may show people.",
+)
+
+
+def origin_of(clips: Iterable[Clip], labels: Iterable[str]) -> Origin:
+    """Kinetics: YouTube's ids with labels of Kinetics-400 alone; else YouTube, unless one id cannot be one of YouTube's.
+
+    Told by the contents, since an annotation file of one's own looks like one of Kinetics.
+    """
+    used = set(labels)
+    for clip in clips:
+        if not YOUTUBE_ID.fullmatch(clip.youtube_id):
+            return OWN
+        used.update(clip.labels)
+    return KINETICS if used <= set(classes.read("k400").labels) else YOUTUBE

@@ -1,0 +1,217 @@
+"""Kinetics-400, 600 and 700 as their mirrors and lists ship, each as a small folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from kinetics_sounds import datasets, manifest
+from kinetics_sounds.clip import Status
+from kinetics_sounds.datasets import Listing
+from kinetics_sounds.errors import ListError
+from kinetics_sounds.pipelines import shard
+
+from ...conftest import inline
+from . import shapes
+from .test_datasets import packed
+
+HEAD = "label,youtube_id,time_start,time_end,split"
+BOWLING, YELLING = "bowling,-aB3_567890,0,10,train", '"person\'s yelling, loud",bbbbbbbbbbb,27,37,train'
+ARCHERY = "archery,ccccccccccc,5,15,{split}"
+KEYS = ("-aB3_567890_000000_000010", "bbbbbbbbbbb_000027_000037", "ccccccccccc_000005_000015")
+LABELS = ("archery", "bowling", "person's yelling, loud")
+
+
+def listed(path: Path, rows: Sequence[str], *, head: str = HEAD) -> Path:
+    shapes.text(path, [head, *rows])
+    return path
+
+
+def touch(folder: Path, *names: str) -> Path:
+    """Files whose bytes do not matter: a reader opens none."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def read(folder: Path) -> Listing:
+    return datasets.load("kinetics").read(folder)
+
+
+def files(folder: Path) -> dict[str, tuple[str, str]]:
+    """Label and split of each file."""
+    return {row.path: (row.label, row.split) for row in read(folder).rows}
+
+
+def k400(folder: Path) -> Path:
+    """The mirror's: flat, lists with `is_cc` beside the folders, and sound copies of corrupted files."""
+    more = f"{HEAD},is_cc"
+    listed(folder / "train.csv", [f"{BOWLING},0", f"{YELLING},1"], head=more)
+    listed(folder / "val.csv", [f"{ARCHERY.format(split='val')},0"], head=more)
+    replaced = f"replacement/replacement_for_corrupted_k400/{KEYS[1]}.mp4"
+    return touch(folder, f"train/{KEYS[0]}.mp4", f"train/{KEYS[1]}.mp4", replaced, f"val/{KEYS[2]}.mp4")
+
+
+def k600(folder: Path) -> Path:
+    """The mirror's: an archive's own folder below each split's, and lists in `annotations`."""
+    listed(folder / "annotations/train.csv", [BOWLING, YELLING])
+    listed(folder / "annotations/test.csv", [ARCHERY.format(split="test")])
+    shapes.text(folder / "annotations/kinetics600_holdout_test.csv", ["some,other,table"])
+    return touch(folder, f"train/train/{KEYS[0]}.mp4", f"train/train/{KEYS[1]}.mp4", f"test/{KEYS[2]}.mp4")
+
+
+def k700(folder: Path) -> Path:
+    """DeepMind's list of Kinetics-700-2020, which says "validate", over class folders with underscores."""
+    lists = folder / "annotations/deepmind/kinetics700_2020"
+    listed(lists / "train.csv", [BOWLING, YELLING])
+    listed(lists / "validate.csv", [ARCHERY.format(split="validate")])
+    first, second = f"train/bowling/{KEYS[0]}.mp4", f"train/persons_yelling_loud/{KEYS[1]}.mp4"
+    return touch(folder, first, second, f"val/archery/{KEYS[2]}.mp4")
+
+
+def test_kinetics_400_of_the_mirror(tmp_path: Path) -> None:
+    assert files(k400(tmp_path)) == {
+        f"train/{KEYS[0]}.mp4": ("bowling", "train"),
+        f"replacement/replacement_for_corrupted_k400/{KEYS[1]}.mp4": ("person's yelling, loud", "train"),
+        f"val/{KEYS[2]}.mp4": ("archery", "val"),
+    }
+    assert (read(tmp_path).labels, read(tmp_path).unlisted) == (LABELS, ())
+
+
+def test_kinetics_600_of_the_mirror(tmp_path: Path) -> None:
+    assert files(k600(tmp_path)) == {
+        f"train/train/{KEYS[0]}.mp4": ("bowling", "train"),
+        f"train/train/{KEYS[1]}.mp4": ("person's yelling, loud", "train"),
+        f"test/{KEYS[2]}.mp4": ("archery", "test"),
+    }
+
+
+def test_kinetics_700_2020_with_deepmind_s_lists(tmp_path: Path) -> None:
+    assert files(k700(tmp_path)) == {
+        f"train/bowling/{KEYS[0]}.mp4": ("bowling", "train"),
+        f"train/persons_yelling_loud/{KEYS[1]}.mp4": ("person's yelling, loud", "train"),
+        f"val/archery/{KEYS[2]}.mp4": ("archery", "val"),
+    }
+
+
+@pytest.mark.parametrize("place", ["kinetics700", "annotations/kinetics600", "kinetics400"])
+def test_lists_may_lie_in_the_folder_that_they_are_unpacked_to(tmp_path: Path, place: str) -> None:
+    listed(tmp_path / place / "train.csv", [BOWLING])
+
+    assert files(touch(tmp_path, f"train/{KEYS[0]}.mp4")) == {f"train/{KEYS[0]}.mp4": ("bowling", "train")}
+
+
+@pytest.mark.parametrize("name", ["kinetics_600_train.csv", "kinetics-400_train.csv", "kinetics_train.csv"])
+def test_older_names_of_lists_are_known(tmp_path: Path, name: str) -> None:
+    listed(tmp_path / name, [BOWLING])
+
+    assert files(touch(tmp_path, f"videos/{KEYS[0]}.mkv")) == {f"videos/{KEYS[0]}.mkv": ("bowling", "train")}
+
+
+def test_missing_and_unlisted_files_are_known(tmp_path: Path) -> None:
+    folder = touch(k600(tmp_path), "train/ddddddddddd_000000_000010.mp4", "train/bbbbbbbbbbb.mp4")
+    (folder / f"train/train/{KEYS[1]}.mp4").unlink()
+
+    assert f"train/{KEYS[1]}.mp4" in files(folder)  # where it might have been
+    assert read(folder).unlisted == ("train/bbbbbbbbbbb.mp4", "train/ddddddddddd_000000_000010.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (f"val/{KEYS[0]}.mp4", r"annotations/train\.csv:2: -aB3.* is in train, but the file is val/-aB3"),
+        (f"train/archery/{KEYS[0]}.mp4", r"train\.csv:2: -aB3.* is 'bowling', but the file is train/archery/-aB3"),
+    ],
+)
+def test_a_file_that_lies_otherwise_than_its_list_says_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(ListError, match=said):
+        read(touch(k600(tmp_path), name))
+
+
+def test_two_rows_of_a_clip_must_agree(tmp_path: Path) -> None:
+    folder = k600(tmp_path)
+    listed(folder / "annotations/train.csv", [BOWLING, BOWLING])
+    assert len(read(folder).rows) == 2
+    listed(folder / "annotations/train.csv", [BOWLING, BOWLING.replace("bowling", "archery")])
+
+    with pytest.raises(ListError, match=r"train\.csv:3: -aB3.* is 'archery' in train, but .*:2 has 'bowling' in train"):
+        read(folder)
+
+
+def test_a_list_without_labels_and_a_second_one_of_a_split_are_refused(tmp_path: Path) -> None:
+    folder = k600(tmp_path)
+    listed(folder / "annotations/test.csv", ["ccccccccccc,5,15,test"], head=HEAD.removeprefix("label,"))
+    with pytest.raises(ListError, match=r"test\.csv: has no column 'label'.* move it away to leave the split out"):
+        read(folder)
+    listed(folder / "annotations/test.csv", [ARCHERY.format(split="test")])
+    listed(folder / "annotations/kinetics_600_train.csv", [BOWLING])
+    with pytest.raises(ListError, match=r"train\.csv: is a second list of train beside .*; move one away"):
+        read(folder)
+
+
+def test_a_wrong_row_is_named(tmp_path: Path) -> None:
+    folder = k600(tmp_path)
+    listed(folder / "annotations/train.csv", [BOWLING, "archery,ccccccccccc,x,15,train"])
+
+    with pytest.raises(ListError, match=r"train\.csv:3: time_start 'x' is not a whole number of seconds"):
+        read(folder)
+
+
+def test_a_table_of_another_kind_beside_class_folders_is_no_list(tmp_path: Path) -> None:
+    shapes.text(tmp_path / "train.csv", ["train/bowling/a.mp4 0"])
+
+    assert files(touch(tmp_path, "train/bowling/a.mp4")) == {"train/bowling/a.mp4": ("bowling", "train")}
+
+
+# --- Packing them ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    inline(monkeypatch)
+
+
+def flat(folder: Path, rows: Sequence[str], key: str) -> Path:
+    """A flat folder of one real file, in whose list the others are missing."""
+    listed(folder / "annotations/train.csv", rows)
+    shapes.avi(folder / f"train/{key}.avi", sound=True)
+    return folder
+
+
+def test_kinetics_400_does_not_take_the_place_of_600(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both of whose manifests are data/kinetics/manifest.parquet, unless another is given."""
+    monkeypatch.chdir(tmp_path)
+    common = ("--dataset", "kinetics", "--workers", "1", "--short_side", "32", "--folder")
+    first = flat(tmp_path / "k600", [BOWLING, YELLING], KEYS[0])
+    second = flat(tmp_path / "k400", [BOWLING], KEYS[0])
+
+    assert shard.main([*common, str(first)]) == 1  # one is missing
+    made = manifest.read(tmp_path / "data/kinetics/manifest.parquet")
+    assert {each.clip.key: each.status for each in made.outcomes} == {
+        KEYS[0]: Status.OK,
+        KEYS[1]: Status.NOT_IN_SOURCE,
+    }
+    before = (tmp_path / "data/kinetics/manifest.parquet").read_bytes()
+    capsys.readouterr()
+    assert shard.main([*common, str(second)]) == 2
+    said = capsys.readouterr().err
+    assert "is the manifest of other classes (2, from kinetics:" in said
+    assert "(1); choose another, such as --manifest data/k400/manifest.parquet" in said
+    assert (tmp_path / "data/kinetics/manifest.parquet").read_bytes() == before
+    assert shard.main([*common, str(second), "--manifest", "data/k400/manifest.parquet"]) == 0
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "é" * 200])
+def test_a_name_that_is_too_long_for_the_disk_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = shapes.ucf101(tmp_path / "ucf101")
+    path = folder / "ucfTrainTestlist/trainlist01.txt"
+    path.write_text(path.read_text() + f"Archery/v_{name}_g09_c01.avi 1\n")
+
+    assert packed("ucf101", folder) == 2
+    said = capsys.readouterr().err
+    assert f"the lists name the file 'v_{name[:98]}'…, which is longer than the disk allows; fix the list" in said

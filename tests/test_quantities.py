@@ -1,0 +1,24 @@
+"""Counts and sizes as people write them."""
+
+import pytest
+
+from kinetics_sounds.quantities import byte_size, plural
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(0, "0 classes"), (1, "1 class"), (2, "2 classes"), (21, "21 classes"), (-1, "-1 classes")]
+)
+def test_only_one_is_singular(count: int, told: str) -> None:
+    assert plural(count, "class", "classes") == told
+
+
+def test_most_nouns_take_an_s() -> None:
+    assert [plural(count, "clip") for count in (0, 1, 2)] == ["0 clips", "1 clip", "2 clips"]
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(0, "0.0 MB"), (49_999, "0.0 MB"), (1_500_000, "1.5 MB"), (999_000_000, "999.0 MB"), (4_560_000_000, "4.56 GB")],
+)
+def test_a_size_has_its_unit(count: int, told: str) -> None:
+    assert byte_size(count) == told
