@@ -4,11 +4,11 @@ Imports nothing but the standard library before that, so that an incomplete inst
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 
-from .command import command
+from .command import command, ended_by_interrupt
 
 COMMANDS: Mapping[str, str] = {
     "ks-build": "pipelines.build",
@@ -27,10 +27,12 @@ COMMANDS: Mapping[str, str] = {
 def run(prog: str, argv: Sequence[str] | None = None) -> int:
     """Run a command with these arguments (default: those of the process); returns its exit code, 2 if it lacks a package."""
     try:
-        main: Callable[[Sequence[str] | None], int] = importlib.import_module(f"kinetics_sounds.{COMMANDS[prog]}").main
+        with ended_by_interrupt():
+            module = importlib.import_module(f"kinetics_sounds.{COMMANDS[prog]}")
     except ModuleNotFoundError as error:
         return command(prog, partial(_raise, error))
-    return main(argv)
+    code: int = module.main(argv)
+    return code
 
 
 def _raise(error: ModuleNotFoundError) -> NoReturn:

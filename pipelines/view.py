@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kinetics_sounds import remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.command import DONE, SOME_FAILED, command
+from kinetics_sounds.command import DONE, SOME_FAILED, command, ended_by_interrupt
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.settings import only_one, parse
 
@@ -68,7 +68,8 @@ def view(settings: ViewSettings) -> int:
     places = [_place(each) for each in settings.path]
     if not places and not settings.run:
         places = [only_one("data/*/manifest.parquet", option="PATH", make="ks-build").parent]
-    from .viewing import report, runs, sets  # they import what reads tables
+    with ended_by_interrupt():
+        from .viewing import report, runs, sets  # they import what reads tables
 
     trained = [path for path in places if isinstance(path, Path) and runs.is_run(path)]
     ran = [runs.read(path) for path in (*trained, *settings.run)]

@@ -1,7 +1,9 @@
 """Console scripts where a dependency is not installed: one line with the remedy, and a doctor that lists all."""
 
 import json
+import signal
 import subprocess
+import sys
 import venv
 from importlib import metadata
 from pathlib import Path
@@ -119,3 +121,37 @@ def test_a_package_missed_in_mid_run_is_told_in_one_line(capsys: pytest.CaptureF
         "ks-view: error: the package nowhere is not installed; to install it and all else that is missing: "
         "pip install 'kinetics-sounds'\n"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prepared", ["", "signal.signal(signal.SIGINT, signal.SIG_IGN)"])
+def test_an_interrupt_ends_a_command_that_is_still_importing_unless_it_is_ignored(
+    prepared: str, tmp_path: Path
+) -> None:
+    """Some packages swallow any exception of an optional import, and KeyboardInterrupt with it."""
+    code = f"""
+import signal, sys
+from kinetics_sounds import console
+{prepared}
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == "kinetics_sounds.pipelines.view":
+            print("importing", flush=True)
+            try:
+                signal.sigtimedwait([], 1)
+            except BaseException:
+                pass
+            sys.exit(7)
+sys.meta_path.insert(0, Finder())
+console.run("ks-view", [])
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+
+    assert (process.returncode, told) == (7 if prepared else -signal.SIGINT, "")

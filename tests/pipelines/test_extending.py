@@ -105,11 +105,8 @@ def test_a_data_set_is_packed_by_its_name(
 
 
 def test_every_example_is_used_by_a_test() -> None:
-    assert {
-        path
-        for path in EXAMPLES
-        if path.startswith(("kinetics_sounds/sources", "kinetics_sounds/datasets", "pipelines"))
-    } == {
+    folders = ("kinetics_sounds/sources", "kinetics_sounds/datasets", "pipelines")
+    assert {path for path in EXAMPLES if path.startswith(folders)} == {
         SOURCE,
         EXECUTOR,
         LAYOUT,
