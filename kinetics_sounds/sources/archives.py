@@ -175,9 +175,7 @@ def _expanded(place: str) -> tuple[str, ...]:
     try:
         found = tuple(itertools.islice(braceexpand(start, escape=False), MAX_PARTS + 1))
     except ValueError as error:
-        raise SourceError(
-            f"--source archives:{listing.shown(place)}: has unbalanced braces; {_ONE_BY_ONE}"
-        ) from error
+        raise SourceError(f"--source archives:{listing.shown(place)}: has unbalanced braces; {_ONE_BY_ONE}") from error
     if len(found) > MAX_PARTS:
         raise SourceError(f"--source archives:{listing.shown(place)}: stands for more than {MAX_PARTS} archives")
     return tuple(listing.quoted(f"{each}{mark}{query}") if "://" in place else each for each in found)
