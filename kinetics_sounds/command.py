@@ -168,6 +168,7 @@ def _run(prog: str, run: Callable[[], int], report: Callable[[str, int], int]) -
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[lines])
+    logging.getLogger("torch").setLevel(logging.WARNING)  # at the end of an interrupted process it counts its caches
     try:
         return run()
     except StoppedError as error:

@@ -11,6 +11,7 @@ from kinetics_sounds import remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, command, ended_by_interrupt
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import only_one, parse
 
 PROG = "ks-view [PATH ...]"
@@ -93,7 +94,8 @@ def view(settings: ViewSettings) -> int:
         print(json.dumps(said | {"bytes": out.stat().st_size}))
     else:
         megabytes = out.stat().st_size / 1e6
-        print(f"{written.rows} clips, {written.embedded} embedded, {len(ran)} runs: {megabytes:.1f} MB\nview: {out}")
+        told = f"{plural(written.rows, 'clip')}, {written.embedded} embedded, {plural(len(ran), 'run')}"
+        print(f"{told}: {megabytes:.1f} MB\nview: {out}")
     return SOME_FAILED if written.failed else DONE
 
 

@@ -124,15 +124,15 @@ def test_a_package_missed_in_mid_run_is_told_in_one_line(capsys: pytest.CaptureF
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prepared", ["", "signal.signal(signal.SIGINT, signal.SIG_IGN)"])
+@pytest.mark.parametrize(("handler", "code"), [("default_int_handler", -signal.SIGINT), ("SIG_IGN", 7)])
 def test_an_interrupt_ends_a_command_that_is_still_importing_unless_it_is_ignored(
-    prepared: str, tmp_path: Path
+    handler: str, code: int, tmp_path: Path
 ) -> None:
     """Some packages swallow any exception of an optional import, and KeyboardInterrupt with it."""
-    code = f"""
+    script = f"""
 import signal, sys
 from kinetics_sounds import console
-{prepared}
+signal.signal(signal.SIGINT, signal.{handler})
 class Finder:
     def find_spec(self, name, *rest):
         if name == "kinetics_sounds.pipelines.view":
@@ -146,7 +146,7 @@ sys.meta_path.insert(0, Finder())
 console.run("ks-view", [])
 """
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -154,4 +154,4 @@ console.run("ks-view", [])
         process.send_signal(signal.SIGINT)
         told = process.stderr.read()
 
-    assert (process.returncode, told) == (7 if prepared else -signal.SIGINT, "")
+    assert (process.returncode, told) == (code, "")

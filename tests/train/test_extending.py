@@ -153,7 +153,7 @@ def test_settings_are_read_from_the_command_line() -> None:
 
 
 def test_every_example_is_used_by_a_test() -> None:
-    others = ("kinetics_sounds/sources", "kinetics_sounds/lists", "pipelines")
+    others = ("kinetics_sounds/sources", "kinetics_sounds/lists", "kinetics_sounds/datasets", "pipelines")
     assert {path for path in EXAMPLES if not path.startswith(others)} == {
         DECODER,
         VIEW,

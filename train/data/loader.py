@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kinetics_sounds.errors import RunError
+from kinetics_sounds.quantities import plural
 
 from . import prefetch, sampler
 from .bad_samples import BadSampleLog
@@ -242,9 +243,9 @@ class Batches:
         needed = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in shapes.values())
         folder, free = room()
         log.info(
-            "loader: %d workers (%s), %d prefetched batches: %.0f MB of shared memory, %.0f MB free in %s",
+            "loader: %s (%s), %d prefetched batches: %.0f MB of shared memory, %.0f MB free in %s",
             *(
-                self.loading.workers,
+                plural(self.loading.workers, "worker"),
                 context.get_start_method(),
                 self.loading.prefetch_batches,
                 needed / 1e6,

@@ -393,7 +393,7 @@ class TestBatches:
         with caplog.at_level("INFO", logger="kinetics_sounds"):
             trace(split, order(split, batch=4, steps=1), workers=1)
 
-        assert "1 workers (forkserver), 3 prefetched batches: 0 MB of shared memory" in caplog.text
+        assert "1 worker (forkserver), 3 prefetched batches: 0 MB of shared memory" in caplog.text
 
 
 def _numpy(dtype: torch.dtype) -> npt.DTypeLike:
