@@ -50,7 +50,7 @@ def test_memory_that_the_driver_does_not_lock_is_told_and_not_unlocked(
 
 def test_memory_is_unlocked_once_no_copy_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    driver = SimpleNamespace(cudaHostRegister=lambda *_: 0, cudaHostUnregister=lambda _: done.append("unlocked") or 0)
+    driver = SimpleNamespace(cudaHostRegister=lambda *_: 0, cudaHostUnregister=lambda _: done.append("unlocked"))
     monkeypatch.setattr(torch.cuda, "cudart", lambda: driver)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append(f"waited for {device}"))
 
