@@ -97,7 +97,9 @@ def test_urls_in_braces_keep_their_query_and_tell_nothing_of_it() -> None:
 
     parts = made.parts(["val"])
 
-    assert names(parts) == ["v_0.tar", "v_1.tar"]
+    (query,) = {part.name.partition("?")[2] for part in parts}
+    assert names(parts) == [f"v_0.tar?{query}", f"v_1.tar?{query}"]
+    assert re.fullmatch("[0-9a-f]{8}", query)
     assert [part.place.partition("?")[0] for part in parts] == [f"https://host.example/a/v_{n}.tar" for n in (0, 1)]
     assert all(WORD in part.place for part in parts)
     assert made.notice
@@ -109,10 +111,25 @@ def test_a_text_file_lists_urls_one_a_line(site: Site) -> None:
 
     parts = source(f"{site.base}/list.txt").parts(["val"])
 
-    assert names(parts)[:2] == ["b/1.tar.gz", "https://other.example/train/2.tar"]
-    assert re.fullmatch(r"https://other.example/train/2.tar\?[0-9a-f]{8}", parts[2].name)
+    assert parts[0].name == "b/1.tar.gz"
+    for part in parts[1:]:
+        assert re.fullmatch(r"https://other.example/train/2.tar\?[0-9a-f]{8}", part.name)
+    assert len(set(names(parts))) == 3
     assert parts[0].place == f"{site.base}/b/1.tar.gz"
     assert {part.split for part in parts} == {None}  # a server's folders are no splits of ours
+
+
+def test_archives_told_apart_by_the_query_alone_have_names_that_their_order_does_not_change(site: Site) -> None:
+    site.put("a.txt", b"get?id=a\nget?id=b\n")
+    site.put("b.txt", b"get?id=c\nget?id=b\nget?id=a\nother\n")
+
+    first, second, both = (source(f"{site.base}/{name}.txt").parts(["val"]) for name in ("a", "b", "{a,b}"))
+
+    by_query = {part.place.partition("?")[2]: part.name for part in second}
+    assert [part.name for part in first] == [by_query["id=a"], by_query["id=b"]]
+    assert len(set(by_query.values())) == 4
+    assert {part.place: part.name for part in both} == {part.place: part.name for part in second}
+    assert by_query[""] == "other"
 
 
 @pytest.mark.parametrize(
@@ -271,7 +288,7 @@ def test_what_breaks_gives_the_clips_before_it_and_says_where(site: Site, scratc
     found: dict[str, FetchResult | None] = {}
 
     with pytest.raises(
-        PartError, match=rf"part v.tar \({site.base}/v.tar\): ends after 1600 of {len(TAR)} bytes"
+        PartError, match=rf"part v.tar\?[0-9a-f]{{8}} \({site.base}/v.tar\): ends after 1600 of {len(TAR)} bytes"
     ) as raised:
         found.update(made.stream(part, {"---g-f_I2yQ_000001"}, scratch))
 
