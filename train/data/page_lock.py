@@ -50,6 +50,7 @@ class CopiedSlots:
     """Slot of the ring that is being copied to the device, and may be filled again when that is done."""
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._event = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._slots: list[int] = []
 
@@ -57,7 +58,7 @@ class CopiedSlots:
         """Note that the copies of this slot have been asked for."""
         self._slots.append(slot)
         if self._event is not None:
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(self._device))  # which need not be the current device's
 
     def slots(self) -> list[int]:
         """Wait for the copies, and return their slots."""

@@ -87,7 +87,7 @@ def make_components(
     optimizer. `resume.complete_view` checks that the shard set suits the view.
     """
     settings = parsed.settings
-    torch.backends.cudnn.deterministic = True  # a run repeats, and resumes, exactly; costs under 1% (benchmarks/gpu.md)
+    torch.backends.cudnn.deterministic = True  # runs repeat and resume more exactly; costs under 1% (benchmarks/gpu.md)
     built = build.build_model(parsed, data)
     synchronised = uses_sync_batchnorm(settings, ranks=world.size, before=norms_before)
     check_norms(built.method, settings, ranks=world.size, synchronised=synchronised)

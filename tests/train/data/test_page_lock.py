@@ -48,6 +48,34 @@ def test_memory_that_the_driver_does_not_lock_is_told_and_not_unlocked(
     assert caplog.messages == ["loader: cannot page-lock 10 bytes (CUDA error 712): copies to the GPU are slower"]
 
 
+def test_memory_is_unlocked_once_no_copy_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    driver = SimpleNamespace(cudaHostRegister=lambda *_: 0, cudaHostUnregister=lambda _: done.append("unlocked"))
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append(f"waited for {device}"))
+
+    with page_lock.page_locked({"video": Shared(start_method(), (10,), np.dtype(np.uint8))}, torch.device("cuda:1")):
+        assert done == []
+
+    assert done == ["waited for cuda:1", "unlocked"]
+
+
+def test_a_slot_is_given_back_after_the_copies_on_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current device may be another."""
+    done: list[str] = []
+    event = SimpleNamespace(
+        record=lambda stream: done.append(f"recorded on {stream}"), synchronize=lambda: done.append("waited")
+    )
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the stream of {device}")
+
+    copied = page_lock.CopiedSlots(torch.device("cuda:1"))
+    copied.begin(3)
+    assert done == ["recorded on the stream of cuda:1"]
+    assert copied.slots() == [3]
+    assert done[1:] == ["waited"]
+
+
 def test_a_slot_is_given_back_once() -> None:
     copied = page_lock.CopiedSlots(CPU)
     copied.begin(3)
