@@ -133,8 +133,8 @@ class Source(ArchiveReader):
         """Archives that are named one by one, listed in a text file, or below a folder of a remote store."""
         base = absolute(self.argument).partition("{")[0].rpartition("/")[0] + "/"
         base = listing.quoted(base) if listing.is_url(base) else base
-        named: dict[str, str] = {}
         alone: list[str] = []
+        told: list[str] = []
         parts: list[TarPart] = []
         for place in self.places:
             if remote_stream.is_remote(place):
@@ -143,13 +143,12 @@ class Source(ArchiveReader):
                 for name, (url, size) in remote_stream.find(place).items():
                     parts.append(_part(posixpath.join(folder, name), url, size))
             elif "://" in place and listing.shown(place).lower().endswith(".txt"):
-                named |= listing.listed(
-                    place, named=self.host, base=base, remedy="download the archives and give their folder"
-                )
+                told += listing.listed(place, named=self.host, remedy="download the archives and give their folder")
             else:
                 alone.append(place)
-        parts += [_part(name, place) for name, place in listing.by_name(alone, base=base).items()]
-        return parts + [TarPart(name, place, None, replacement=False) for name, place in named.items()]
+        for name, place in listing.by_name([*alone, *told], base=base).items():
+            parts.append(_part(name, place) if place in alone else TarPart(name, place, None, replacement=False))
+        return parts
 
 
 def _part(name: str, place: str, size: int | None = None) -> TarPart:
