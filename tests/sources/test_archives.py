@@ -420,6 +420,19 @@ def test_archives_of_a_bucket_are_a_folder_or_named_one_by_one(s3: str, scratch:
     assert raised.value.status is Status.HTTP_4XX
 
 
+@pytest.mark.parametrize("place", ["S3://{}/my ü%20/", "s3://{}/my ü%20/1 é.tar", "S3://{}/my ü%20/{{1,2}} é.tar"])
+def test_names_in_a_bucket_are_not_quoted_and_schemes_have_any_case(
+    place: str, s3: str, scratch: Path, tmp_path: Path
+) -> None:
+    remote.upload(put(tmp_path / "a.tar"), f"{s3}/my ü%20/1 é.tar")
+    made = source(place.format(s3.removeprefix("s3://")), names=VGG)
+
+    part = made.parts(["val"])[0]
+
+    assert (part.name, part.size) == ("1 é.tar", len(TAR))
+    assert read(made, part, scratch, CLIP)["v/---g-f_I2yQ_000001"] == b"one"
+
+
 def test_an_archive_of_a_bucket_whose_name_is_not_printable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "find", lambda _: {"a\x1b.txt": 1, "b\n.tar": 2})
 
