@@ -55,6 +55,12 @@ class Address:
         """The parts that no message may contain, longest first."""
         return redact.of_url(self.real)
 
+    @property
+    def query_digest(self) -> str:
+        """Digest of a URL's query (`redact.digest`); empty if it has none, or a masked one."""
+        place, _, query = self._text.partition("#")[0].partition("?")
+        return redact.digest(query) if query and "://" in place and redact.HIDDEN not in query else ""
+
     def __str__(self) -> str:
         return redact.redact_url(self._text)
 

@@ -299,8 +299,13 @@ def _entry(row: tuple[str, str, str, str, str, str | None, str | None, int]) -> 
 
 
 def name_of(source: Address | str) -> str:
-    """Name of a source in the ledger, the manifest and the log: its `--source` text without secrets."""
-    return _storable(str(Address(source)))
+    """Name of a source in the ledger, the manifest and the log: its `--source` text without secrets.
+
+    Archives are other ones with another query, so a hash of it follows.
+    """
+    address = Address(source)
+    told = f" ({address.query_digest})" if address.query_digest and str(address).startswith("archives:") else ""
+    return _storable(str(address)) + told
 
 
 def _storable(text: str) -> str:

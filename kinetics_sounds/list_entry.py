@@ -37,7 +37,7 @@ class Entry:
     time_end: int | None = None
     """Whole seconds into the video."""
     labels: tuple[str, ...] = ()
-    """All labels; the first one that is in the class list counts as the clip's class."""
+    """All labels, in the row's order; the first that is in the class list is the clip's class."""
     folder: str | None = None
     """The label as a folder name, with underscores for blanks."""
     label_index: int | None = None

@@ -1,5 +1,6 @@
 """Remove secrets from messages: passwords and tokens inside URLs, and known secrets."""
 
+import hashlib
 import re
 import urllib.parse
 from collections.abc import Iterable
@@ -48,6 +49,11 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 def redact_url(text: str) -> str:
     """A URL, or a text that ends with one, reduced to scheme, host and path; `user:password@host` without the user part."""
     return ONE.sub(_without_secrets, _NO_SCHEME.sub(f"{HIDDEN}@", text))
+
+
+def digest(secret: str) -> str:
+    """Eight hexadecimal digits of a secret's SHA-256, which tell apart what differs in it alone."""
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def _as_written(secret: str) -> re.Pattern[str]:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -14,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Media, Outcome, Status, Verdict
 from kinetics_sounds.errors import ManifestError
-from kinetics_sounds.ledger import Ledger, PartEntry
+from kinetics_sounds.ledger import Ledger, PartEntry, name_of
 from kinetics_sounds.manifest import ADDED
 from kinetics_sounds.sqlite_errors import sqlite_errors
+
+from .canaries import WORD
 
 CLIP = Clip("-5JzkrOVhPO", 27, 37, "bowling", "val")
 MEDIA = Media(
@@ -264,6 +268,20 @@ def test_what_an_archive_held_is_kept_by_source_and_name(tmp_path: Path) -> None
         assert ledger.parts("cvdf") == {"train/part_0.tar.gz": whole, "val/part_0.tar.gz": empty}
         assert ledger.parts("cvdf:/elsewhere") == {"train/part_0.tar.gz": empty}
         assert ledger.parts("youtube") == {}
+
+
+def test_archives_at_addresses_that_differ_in_the_query_are_other_ones(tmp_path: Path) -> None:
+    a, b = (Address(f"archives:https://host.example/get?id={name}&key={WORD}") for name in "ab")
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.record_part(a, "get", PartEntry(status=Status.OK, detail="", names=frozenset({"x"})))
+
+        assert list(ledger.parts(a)) == ["get"]
+        assert ledger.parts(b) == {}
+        assert list(ledger.parts(name_of(a))) == ["get"]  # a name is the name of itself
+    assert re.fullmatch(r"archives:https://host\.example/get\?\*\*\* \([0-9a-f]{8}\)", name_of(a))
+    assert name_of("archives:https://host.example/a.tar") == "archives:https://host.example/a.tar"
+    assert name_of("archives:/data/a?b.tar") == "archives:/data/a?b.tar"
+    assert name_of("youtube:https://host.example/v?key=1") == "youtube:https://host.example/v?***"
 
 
 def test_a_ledger_that_another_process_holds_is_not_called_damaged(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """Find archives: below a folder, and in a list of URLs."""
 
-import hashlib
 import re
 import time
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .. import web
+from .. import redact, web
 from ..clip import SPLITS, Status
 from ..errors import SourceError
 from ..folders import walk
@@ -25,6 +24,12 @@ LIST_SECONDS = 60.0
 def is_url(argument: str) -> bool:
     """Whether an argument of a source is a URL, of any kind."""
     return re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE) is not None
+
+
+def lower_scheme(argument: str) -> str:
+    """A URL with its scheme in lower case; a path unchanged."""
+    scheme, mark, rest = argument.partition("://")
+    return f"{scheme.lower()}{mark}{rest}" if is_url(argument) else argument
 
 
 def is_archive(name: str) -> bool:
@@ -45,11 +50,11 @@ def below(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def listed(place: str, *, named: str, base: str, remedy: str) -> dict[str, str]:
-    """URLs in the list at a URL, by names that are unique and contain no secret.
+def listed(place: str, *, named: str, remedy: str) -> list[str]:
+    """URLs in the list at a URL.
 
-    A name is the URL without `base`, where it begins with that. `remedy` ends the message of a list that cannot be read. Raises
-    SourceError for a list that cannot be read or has a URL that must not be requested, UnreachableError if waiting may help.
+    `remedy` ends the message of a list that cannot be read. Raises SourceError for a list that cannot be read or has a URL that
+    must not be requested, UnreachableError if waiting may help.
     """
     urls: list[str] = []
     for line, url in enumerate(_urls_in(place, named=named, remedy=remedy), start=1):
@@ -58,17 +63,17 @@ def listed(place: str, *, named: str, base: str, remedy: str) -> dict[str, str]:
         if refusal := web.refusal(url, named=named):
             raise SourceError(f"{shown(place)}:{line}: {shown(url)!r} {refusal}; check that this is the list of parts")
         urls.append(url)
-    return by_name(urls, base=base)
+    return urls
 
 
-def by_name(urls: Iterable[str], *, base: str) -> dict[str, str]:
-    """URLs by unique names without secrets: each URL without `base`."""
-    found: dict[str, str] = {}
-    for url in urls:
-        name = shown(url).removeprefix(base)
-        if found.setdefault(name, url) != url:  # told apart by the query alone, which may hold a secret
-            found[f"{name}?{hashlib.sha256(url.encode()).hexdigest()[:8]}"] = url
-    return found
+def by_name(places: Iterable[str], *, base: str) -> dict[str, str]:
+    """Paths and URLs by unique names without secrets: each without `base` where it begins with that, and a hash of its query."""
+    return {_name(place).removeprefix(base): place for place in places}
+
+
+def _name(place: str) -> str:
+    query = place.partition("#")[0].partition("?")[2] if is_url(place) else ""
+    return f"{shown(place)}?{redact.digest(query)}" if query else shown(place)
 
 
 def _urls_in(place: str, *, named: str, remedy: str) -> Iterator[str]:

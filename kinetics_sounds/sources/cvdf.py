@@ -11,7 +11,7 @@ import urllib.error
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .. import files, web
+from .. import files, redact, web
 from ..archives import TarPart, listing
 from ..archives.reader import ArchiveReader, Layout
 from ..clip import Clip, parse_key
@@ -110,7 +110,7 @@ def _listed(base: str, splits: Sequence[str], *, named: str) -> Iterator[TarPart
     remedy = "download the parts and give their folder with --source cvdf:DIR"
     for split in splits:
         place = f"{base}/{split}/k400_{split}_path.txt"
-        urls = listing.listed(place, named=named, base=f"{base}/{split}/", remedy=remedy)
+        urls = _by_name(listing.listed(place, named=named, remedy=remedy), base=f"{base}/{split}/")
         if not urls:
             raise SourceError(
                 f"{listing.shown(place)}: lists no part; leave {split} out with --splits, or use another mirror"
@@ -119,6 +119,16 @@ def _listed(base: str, splits: Sequence[str], *, named: str) -> Iterator[TarPart
     mended = f"{base}/{_REPLACEMENT}_k400.tgz"
     if not _absent(mended, named=named):
         yield TarPart(f"{_REPLACEMENT}_k400.tgz", mended, None, replacement=True)
+
+
+def _by_name(urls: Iterable[str], *, base: str) -> dict[str, str]:
+    """URLs by unique names without secrets; a query is no part of a name unless the name has been given to another URL."""
+    found: dict[str, str] = {}
+    for url in urls:
+        name = listing.shown(url).removeprefix(base)
+        if found.setdefault(name, url) != url:
+            found[f"{name}?{redact.digest(url)}"] = url
+    return found
 
 
 def _absent(url: str, *, named: str) -> bool:

@@ -41,11 +41,11 @@ class BuildSettings:
 
     classes: str | None = None
     """Class list: a text file with one label per line, AudioSet's class_labels_indices.csv, or a shipped name (k31, k32, k100,
-    k400). Optional with --clips; default there: the published folder's class list, else the lists' labels, sorted."""
+    k400). Optional with --clips; default there: the published folder's class list, else the rows' first labels, sorted."""
     clips: tuple[str, ...] = field(default=(), metadata={"repeat": True})
     """Build exactly the clips of this list; repeatable. A folder made by ks-publish or one of its CSVs, a paper's list
     (Kinetics, OGM-GE and its followers, CrissCross, mmaction2, VGGSound, AudioSet), or any CSV with a column "key". Of
-    several labels of a clip the first in the class list is its class; the manifest has all."""
+    several labels of a clip the first of its row that is in the class list is its class; the manifest has all."""
     clips_format: str = field(default="auto", metadata={"package": lists.__name__, "also": ("auto",)})
     """Format of the --clips lists; auto: detect from the first lines."""
     clips_split: str = ""

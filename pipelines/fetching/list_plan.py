@@ -117,9 +117,9 @@ def plan_lists(
 ) -> ListPlan:
     """Clips of the lists, without duplicates, in manifest order: split, label, key.
 
-    Without a class list, the sorted labels of the lists are used. Annotations are read if rows need them, or `always`. Raises
-    ListError for a clip with contradictory rows, for class indices of another class list, and if nothing is left; AnnotationError
-    as `plan.plan`.
+    Without a class list, the classes are the rows' first labels, sorted. Annotations are read if rows need them, or `always`.
+    Raises ListError for a clip with contradictory rows, for class indices of another class list, and if nothing is left;
+    AnnotationError as `plan.plan`.
     """
     youtube_ids, needed = _survey(clip_lists, asked, indexed=class_list is not None)
     annotated = _annotated(annotation_lists(), youtube_ids) if always or needed else None
@@ -132,7 +132,7 @@ def plan_lists(
     if not rows.found:
         told = ", ".join(str(each.path) for each in clip_lists)
         raise ListError(f"{told}: no clip is left to build; {_why(rows.tally)}")
-    classes = class_list or ClassList("", tuple(sorted(rows.seen | rows.further)))
+    classes = class_list or ClassList("", tuple(sorted(rows.seen)))
     clips = select(classes, (clip for clip, _, _ in rows.found.values()), limit=asked.limit, per_class=asked.per_class)
     return ListPlan(
         lists=tuple(clip_lists),
@@ -198,7 +198,6 @@ class _Rows:
         self.labels, self.annotated, self.asked = labels, annotated, asked
         self.found: dict[str, tuple[Clip, ClipList, int]] = {}
         self.seen: set[str] = set()  # labels, also of clips of splits that are not asked for
-        self.further: set[str] = set()  # further labels of these clips
         self.tally = RowCounts()
         self.indices = IndexCheck()
         self._spans: dict[
@@ -290,7 +289,6 @@ class _Rows:
     def _put(self, clip: Clip, clip_list: ClipList, line: int) -> None:
         """Add a clip; raises ListError if an earlier row contradicts it."""
         self.seen.add(clip.label)
-        self.further.update(clip.other_labels)
         if clip.split not in self.asked.splits:
             self.tally.put(clip.split, "other_splits")
             return

@@ -20,7 +20,7 @@ _KINDS = {
     "other_classes": "rows of other classes",
     "other_splits": "rows of splits that were not requested",
     "repeated": "duplicate rows of a clip",
-    "several_labels": "clips with several labels (the first in the class list is the class)",
+    "several_labels": "clips with several labels (the first of the row that is in the class list is the class)",
     "other_split": "rows with another split in the annotations (the list's is used)",
     "other_label": "rows with another label in the annotations (the list's is used)",
 }

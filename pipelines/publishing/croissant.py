@@ -89,7 +89,8 @@ MEANINGS = {
 
 
 SEVERAL = (
-    "Labels are those of the lists that the clips are from, several per clip; the first in the class list is the class."
+    "Labels are those of the lists that the clips are from, several per clip; the class is the first of the clip's row that is "
+    "in the class list."
 )
 """Annotation of a set whose clips have several labels."""
 

@@ -1,7 +1,9 @@
 """AudioSet's lists as they ship: all labels of a clip, from the list to manifest, shards, published folder, export and report."""
 
 import csv
+import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.clip import SPLITS
 from kinetics_sounds.errors import ManifestError
 from kinetics_sounds.pipelines import build, export, publish, shard, view
+from kinetics_sounds.pipelines.fetching import list_report
 from kinetics_sounds.pipelines.fetching.list_plan import Asked, plan_lists
 from kinetics_sounds.pipelines.packing import verify
 from kinetics_sounds.pipelines.publishing import croissant
@@ -117,14 +120,44 @@ def test_a_copy_by_pandas_keeps_the_labels(root: Path, tmp_path: Path) -> None:
     assert labels(tmp_path / "copy.csv") == labels(tmp_path / "copy.parquet") == LABELS
 
 
-@pytest.mark.parametrize("cell", ["", "Speech", '["Music"]', '["Speech", 1]', '["Speech", "Speech"]', "[" * 9999])
-def test_labels_that_somebody_changed_are_refused(root: Path, tmp_path: Path, cell: str) -> None:
+@pytest.mark.parametrize("cell", ["", "Speech", '["Music"]', '["Speech", 1]', "[" * 9999])
+def test_a_copy_s_column_that_is_not_of_json_arrays_after_the_label_is_the_user_s_own(
+    root: Path, tmp_path: Path, cell: str, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = parquet.read_table(root / "built/manifest.parquet").to_pandas()
     rows.loc[rows["label"] == "Speech", "labels"] = cell
+    rows.to_csv(tmp_path / "copy.csv", index=False)
+    rows.to_parquet(tmp_path / "copy.parquet", index=False)
+
+    for name in ("copy.csv", "copy.parquet"):
+        assert labels(tmp_path / name) == {key: labels[:1] for key, labels in LABELS.items()}
+    assert [record.message.split(" (")[0] for record in caplog.records] == [
+        f"{tmp_path / name}: its column labels is not that of a manifest, so it is ignored"
+        for name in ("copy.csv", "copy.parquet")
+    ]
+
+
+def test_a_label_twice_in_a_copy_is_refused(root: Path, tmp_path: Path) -> None:
+    rows = parquet.read_table(root / "built/manifest.parquet").to_pandas()
+    rows.loc[rows["label"] == "Speech", "labels"] = '["Speech", "Speech"]'
     rows.to_csv(tmp_path / "copy.csv", index=False)
 
     with pytest.raises(ManifestError, match="is invalid"):
         manifest.read(tmp_path / "copy.csv")
+
+
+@pytest.mark.parametrize("tail", [".csv", ".parquet"])
+def test_numbers_in_a_column_of_that_name_are_the_user_s_own(root: Path, tmp_path: Path, tail: str) -> None:
+    """Of a copy of a manifest with one label a clip."""
+    made = manifest.read(root / "built/manifest.parquet")
+    one = [each for each in made.outcomes if not each.clip.other_labels]
+    manifest.write(tmp_path / "manifest.parquet", made.classes, one)
+    rows = parquet.read_table(tmp_path / "manifest.parquet").to_pandas().assign(labels=3)
+    copy = tmp_path / f"copy{tail}"
+    rows.to_csv(copy, index=False) if tail == ".csv" else rows.to_parquet(copy, index=False)
+
+    assert labels(copy) == {"bbbbbbbbbbb_000007_000009": ("Speech",)}
+    assert manifest.read_classes(copy).labels == ("Speech",)
 
 
 def test_a_column_of_that_name_in_another_manifest_is_the_user_s_own(root: Path, tmp_path: Path) -> None:
@@ -145,13 +178,36 @@ def test_a_manifest_for_one_label_refuses_a_clip_with_several(root: Path, tmp_pa
         manifest.write(tmp_path / "manifest.parquet", made.classes, made.outcomes)
 
 
-def test_without_a_class_list_all_labels_are_classes(tmp_path: Path) -> None:
+def test_without_a_class_list_the_first_labels_are_the_classes(tmp_path: Path) -> None:
     segments = lists.recognise(write(tmp_path / "eval_segments.csv", SEGMENTS))
     plan = plan_lists([segments], None, Asked(splits=SPLITS), annotation_lists=list, always=False)
 
-    assert plan.classes.labels == ("/m/04rlf", "/m/05zppz", "/m/068hy", "/m/09x0r", "/m/0bt9lr")
+    assert plan.classes.labels == ("/m/04rlf", "/m/09x0r", "/m/0bt9lr")
     assert {clip.split for clip in plan.clips} == {"test"}
     assert {clip.key: clip.labels for clip in plan.clips}["ccccccccccc_000007_000009"] == ("/m/0bt9lr", "/m/068hy")
+
+
+def test_a_build_by_0_2_0_without_a_class_list_is_resumed(root: Path, tmp_path: Path) -> None:
+    """Its manifest has the first label of each clip alone, and these are the classes; no clip is judged again."""
+    segments, out = root / "balanced_train_segments.csv", tmp_path / "built"
+    assert call(root, "--clips", segments, out=out) == 1  # there is no ccccccccccc
+    made = manifest.read(out / "manifest.parquet")
+    first = [dataclasses.replace(each, clip=dataclasses.replace(each.clip, other_labels=())) for each in made.outcomes]
+    classes = dataclasses.replace(made.classes, labels=("/m/04rlf", "/m/09x0r", "/m/0bt9lr"))
+    manifest.write(out / "manifest.parquet", classes, first)
+
+    assert call(root, "--clips", segments, out=out) == 1
+    assert labels(out / "manifest.parquet")["ccccccccccc_000007_000009"] == ("/m/0bt9lr", "/m/068hy")
+
+
+def test_a_class_is_the_first_of_the_row_not_of_the_class_list(root: Path) -> None:
+    """The row of --4gqARaEJE begins with Music, which is last in the class list; what is said of it agrees."""
+    made = manifest.read(root / "built/manifest.parquet")
+
+    label = next(each.clip.label for each in made.outcomes if each.clip.youtube_id == "--4gqARaEJE")
+    assert label == made.classes.labels[-1] == "Music"
+    for told in (croissant.SEVERAL, list_report.text(json.loads((root / "built/report.json").read_text())["lists"])):
+        assert re.search(r"the first of the (clip's )?row that is in the class list", told)
 
 
 def test_two_rows_of_a_clip_with_other_labels_are_refused(

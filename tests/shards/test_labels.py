@@ -150,7 +150,10 @@ def test_training_says_once_which_label_it_uses(tmp_path: Path, caplog: pytest.L
     dataset.open_split(Asked(), Address(str(make(tmp_path / "one", (3,)))), "train")
 
     assert [record.getMessage() for record in caplog.records] == [
-        f"{folder}: train: 2 of 3 clips have several labels; the first in the class list is used"
+        (
+            f"{folder}: train: 2 of 3 clips have several labels; the class of each, the first of its row that is in the class "
+            "list, is used"
+        )
     ]
 
 

@@ -97,7 +97,9 @@ def test_urls_in_braces_keep_their_query_and_tell_nothing_of_it() -> None:
 
     parts = made.parts(["val"])
 
-    assert names(parts) == ["v_0.tar", "v_1.tar"]
+    (query,) = {part.name.partition("?")[2] for part in parts}
+    assert names(parts) == [f"v_0.tar?{query}", f"v_1.tar?{query}"]
+    assert re.fullmatch("[0-9a-f]{8}", query)
     assert [part.place.partition("?")[0] for part in parts] == [f"https://host.example/a/v_{n}.tar" for n in (0, 1)]
     assert all(WORD in part.place for part in parts)
     assert made.notice
@@ -109,10 +111,25 @@ def test_a_text_file_lists_urls_one_a_line(site: Site) -> None:
 
     parts = source(f"{site.base}/list.txt").parts(["val"])
 
-    assert names(parts)[:2] == ["b/1.tar.gz", "https://other.example/train/2.tar"]
-    assert re.fullmatch(r"https://other.example/train/2.tar\?[0-9a-f]{8}", parts[2].name)
+    assert parts[0].name == "b/1.tar.gz"
+    for part in parts[1:]:
+        assert re.fullmatch(r"https://other.example/train/2.tar\?[0-9a-f]{8}", part.name)
+    assert len(set(names(parts))) == 3
     assert parts[0].place == f"{site.base}/b/1.tar.gz"
     assert {part.split for part in parts} == {None}  # a server's folders are no splits of ours
+
+
+def test_archives_told_apart_by_the_query_alone_have_names_that_their_order_does_not_change(site: Site) -> None:
+    site.put("a.txt", b"get?id=a\nget?id=b\n")
+    site.put("b.txt", b"get?id=c\nget?id=b\nget?id=a\nother\n")
+
+    first, second, both = (source(f"{site.base}/{name}.txt").parts(["val"]) for name in ("a", "b", "{a,b}"))
+
+    by_query = {part.place.partition("?")[2]: part.name for part in second}
+    assert [part.name for part in first] == [by_query["id=a"], by_query["id=b"]]
+    assert len(set(by_query.values())) == 4
+    assert {part.place: part.name for part in both} == {part.place: part.name for part in second}
+    assert by_query[""] == "other"
 
 
 @pytest.mark.parametrize(
@@ -253,6 +270,15 @@ def test_a_strangers_tar_writes_nothing_but_the_wanted_clips(scratch: Path, tmp_
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"a.tar", "---g-f_I2yQ_000001.mp4"}
 
 
+def test_names_in_a_strangers_tar_are_printable_lines(scratch: Path, tmp_path: Path) -> None:
+    name = "---g-f_I2yQ_000001"
+    odd = [f"x\x1b[2J\x07/{name}", f"q\n{name}", f"\x9b{name}", f"a\n{CLIP.key}/b/{name}\u202e"]
+    put(tmp_path / "a.tar", b"".join(member(f"{each}.mp4", b"x") for each in odd) + END)
+    made = source(str(tmp_path), names=VGG)
+
+    assert read(made, made.parts(["val"])[0], scratch, CLIP) == {name: b"x"}  # the first, without its folder
+
+
 def test_names_without_end_are_damage(scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_NAMES_CHARS", 50)
     put(tmp_path / "a.tar", b"".join(member(f"{number}{'x' * 20}.mp4", b"x") for number in range(4)) + END)
@@ -271,7 +297,7 @@ def test_what_breaks_gives_the_clips_before_it_and_says_where(site: Site, scratc
     found: dict[str, FetchResult | None] = {}
 
     with pytest.raises(
-        PartError, match=rf"part v.tar \({site.base}/v.tar\): ends after 1600 of {len(TAR)} bytes"
+        PartError, match=rf"part v.tar\?[0-9a-f]{{8}} \({site.base}/v.tar\): ends after 1600 of {len(TAR)} bytes"
     ) as raised:
         found.update(made.stream(part, {"---g-f_I2yQ_000001"}, scratch))
 
@@ -392,3 +418,23 @@ def test_archives_of_a_bucket_are_a_folder_or_named_one_by_one(s3: str, scratch:
     with pytest.raises(PartError, match=r"part 3.tar .*does not exist") as raised:
         read(made, missing, scratch, CLIP)
     assert raised.value.status is Status.HTTP_4XX
+
+
+@pytest.mark.parametrize("place", ["S3://{}/my ü%20/", "s3://{}/my ü%20/1 é.tar", "S3://{}/my ü%20/{{1,2}} é.tar"])
+def test_names_in_a_bucket_are_not_quoted_and_schemes_have_any_case(
+    place: str, s3: str, scratch: Path, tmp_path: Path
+) -> None:
+    remote.upload(put(tmp_path / "a.tar"), f"{s3}/my ü%20/1 é.tar")
+    made = source(place.format(s3.removeprefix("s3://")), names=VGG)
+
+    part = made.parts(["val"])[0]
+
+    assert (part.name, part.size) == ("1 é.tar", len(TAR))
+    assert read(made, part, scratch, CLIP)["v/---g-f_I2yQ_000001"] == b"one"
+
+
+def test_an_archive_of_a_bucket_whose_name_is_not_printable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "find", lambda _: {"a\x1b.txt": 1, "b\n.tar": 2})
+
+    with pytest.raises(SourceError, match=r"s3://bucket: holds 'b\\n.tar', a name that cannot be printed; rename it"):
+        source("s3://bucket").parts(["val"])

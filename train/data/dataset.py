@@ -49,7 +49,11 @@ def open_split(settings: Cached, shards: Address, name: str) -> Split:
 @functools.cache
 def _say_which_label(shards: str, name: str, several: int, count: int) -> None:
     log.warning(
-        "%s: %s: %d of %d clips have several labels; the first in the class list is used", shards, name, several, count
+        "%s: %s: %d of %d clips have several labels; the class of each, the first of its row that is in the class list, is used",
+        shards,
+        name,
+        several,
+        count,
     )
 
 
