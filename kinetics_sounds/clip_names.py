@@ -90,10 +90,10 @@ class ClipNames:
 
 
 def of_file(path: str) -> tuple[str, str] | None:
-    """Name of a video's path and its extension in lower case; None if it is not a video.
+    """Name of a video's path and its extension in lower case; None if it is not a video, or its name is not printable.
 
     The name is the path without its one or two extensions, cut to its last components (at most `MAX_DEPTH`, and `MAX_CHARS`
-    characters).
+    characters, all of them printable).
     """
     *folders, last = path.rpartition("/")
     stem, suffix = os.path.splitext(last)  # noqa: PTH122
@@ -101,11 +101,11 @@ def of_file(path: str) -> tuple[str, str] | None:
         return None
     inner, second = os.path.splitext(stem)  # noqa: PTH122
     name = inner if second.lower() in SUFFIXES else stem
-    if not name or len(name) > MAX_CHARS:
+    if not name or len(name) > MAX_CHARS or not name.isprintable():
         return None
     parents = [each for each in folders[0].split("/") if each not in ("", ".")] if folders[0] else []
     for parent in reversed(parents[1 - MAX_DEPTH :]):
-        if len(parent) + 1 + len(name) > MAX_CHARS:
+        if len(parent) + 1 + len(name) > MAX_CHARS or not parent.isprintable():
             break
         name = f"{parent}/{name}"
     return name, suffix.lower()

@@ -5,6 +5,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from pyarrow import parquet
 
 from . import files, fingerprints
 from .classes import ClassList
-from .clip import Outcome
+from .clip import Outcome, parse_labels
 from .errors import ManifestError
 from .manifest_rows import ADDED, COLUMNS, FREE_TEXT, GROUP, LABELS, check_key, columns, folds_of, outcomes, plain, row
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+log = logging.getLogger("kinetics_sounds")
 
 __all__ = ["ADDED", "COLUMNS", "Manifest", "fingerprint", "read", "read_classes", "write"]
 
@@ -221,11 +224,14 @@ def _opened(path: Path) -> Iterator[_Table]:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             told, names = (file.schema_arrow.metadata or {}).get(_FACTS), file.schema_arrow.names
             copy, facts = told is None, None if told is None else json.loads(told)
-            several = facts is None or facts.get("schema") == LABELS_SCHEMA
+            several = (
+                facts.get("schema") == LABELS_SCHEMA
+                if facts is not None
+                else LABELS in names
+                and _are_ours(path, _rows(file, [name for name in ("label", LABELS) if name in names]))
+            )
             known = [column for column in columns(folds_of(names), several_labels=several) if column in names]
-            batches = file.iter_batches(batch_size=ROWS, columns=known)
-            rows = (row for batch in batches for row in batch.to_pylist())
-            yield _Table(facts, names, rows, file.metadata.num_rows)
+            yield _Table(facts, names, _rows(file, known), file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # of damage it has none
             raise ManifestError(f"{path}: cannot be read: {error}; check that the disk is available") from error
@@ -243,8 +249,31 @@ def _csv_table(path: Path) -> _Table:
     text = files.read_text(path)
     if mark := files.other_separator(text):
         raise ValueError(f"its columns are separated by {mark!r}, not by commas")
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    return _Table(None, rows.fieldnames or [], map(_from_csv, rows), None)
+    names = csv.DictReader(io.StringIO(text, newline=""), strict=True).fieldnames or []
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        return map(_from_csv, csv.DictReader(io.StringIO(text, newline=""), strict=True))
+
+    if LABELS not in names or _are_ours(path, rows()):
+        return _Table(None, names, rows(), None)
+    return _Table(None, names, ({name: row[name] for name in row if name != LABELS} for row in rows()), None)
+
+
+def _rows(file: parquet.ParquetFile, names: list[str]) -> Iterator[Mapping[str, Any]]:
+    """Rows of a Parquet file, with these columns."""
+    return (row for batch in file.iter_batches(batch_size=ROWS, columns=names) for row in batch.to_pylist())
+
+
+def _are_ours(path: Path, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a copy's column `labels` is the manifest's: JSON arrays that begin with `label`. Else it is the user's own."""
+    for each in rows:
+        text, label = (plain(COLUMNS["label"], each.get(name)) for name in (LABELS, "label"))
+        try:
+            parse_labels(text, label)
+        except ValueError as error:
+            log.warning("%s: its column %s is not that of a manifest, so it is ignored (%s)", path, LABELS, error)
+            return False
+    return True
 
 
 def _from_csv(row: Mapping[str, Any]) -> Mapping[str, Any]:

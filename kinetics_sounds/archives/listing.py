@@ -26,6 +26,12 @@ def is_url(argument: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE) is not None
 
 
+def lower_scheme(argument: str) -> str:
+    """A URL with its scheme in lower case; a path unchanged."""
+    scheme, mark, rest = argument.partition("://")
+    return f"{scheme.lower()}{mark}{rest}" if is_url(argument) else argument
+
+
 def is_archive(name: str) -> bool:
     """Whether a file is an archive, by its extension."""
     return name.lower().endswith(ARCHIVES)

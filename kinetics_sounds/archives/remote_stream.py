@@ -5,6 +5,7 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from .. import answers, hub, remote
+from ..address import Address
 from ..clip import Status
 from ..errors import KineticsSoundsError, RemoteError, SourceError, StoppedError
 from . import UnreachableError
@@ -45,8 +46,11 @@ def find(url: str) -> dict[str, tuple[str, int | None]]:
             return _on_hub(hub.parse(url))
         if is_archive(url):
             return {posixpath.basename(url): (url, remote.size(url))}
-        found = remote.find(url)
-        return {name: (f"{url.rstrip('/')}/{name}", size) for name, size in found.items() if is_archive(name)}
+        found = {name: size for name, size in remote.find(url).items() if is_archive(name)}
+        for name in found:
+            if not name.isprintable():
+                raise SourceError(f"{Address(url)}: holds {name!r}, a name that cannot be printed; rename it")
+        return {name: (f"{url.rstrip('/')}/{name}", size) for name, size in found.items()}
     except (RemoteError, StoppedError) as error:
         status = _status(error)
         if status is not None and status is not Status.HTTP_4XX:

@@ -45,8 +45,8 @@ class Options:
 
 
 def absolute(argument: str) -> str:
-    """Absolute path of a folder or an archive; a URL unchanged."""
-    return argument if listing.is_url(argument) else absolute_folder(argument)
+    """Absolute path of a folder or an archive; a URL with its scheme in lower case."""
+    return listing.lower_scheme(argument) if listing.is_url(argument) else absolute_folder(argument)
 
 
 class Source(ArchiveReader):
@@ -60,7 +60,7 @@ class Source(ArchiveReader):
         chosen = options or Options()
         self.naming = ClipNames(chosen.names, trimmed=chosen.trimmed, option="--archives.names")
         self.patterns: Sequence[str] = self.naming.examples
-        self.argument = argument
+        self.argument = argument = listing.lower_scheme(argument)
         self.folder: Path | None = None
         self.places: tuple[str, ...] = ()
         host = ""
@@ -131,8 +131,7 @@ class Source(ArchiveReader):
 
     def _at_places(self) -> list[TarPart]:
         """Archives that are named one by one, listed in a text file, or below a folder of a remote store."""
-        base = absolute(self.argument).partition("{")[0].rpartition("/")[0] + "/"
-        base = listing.quoted(base) if listing.is_url(base) else base
+        base = _quoted(absolute(self.argument).partition("{")[0].rpartition("/")[0] + "/")
         alone: list[str] = []
         told: list[str] = []
         parts: list[TarPart] = []
@@ -177,4 +176,9 @@ def _expanded(place: str) -> tuple[str, ...]:
         raise SourceError(f"--source archives:{listing.shown(place)}: has unbalanced braces; {_ONE_BY_ONE}") from error
     if len(found) > MAX_PARTS:
         raise SourceError(f"--source archives:{listing.shown(place)}: stands for more than {MAX_PARTS} archives")
-    return tuple(listing.quoted(f"{each}{mark}{query}") if "://" in place else each for each in found)
+    return tuple(_quoted(f"{each}{mark}{query}") for each in found)
+
+
+def _quoted(place: str) -> str:
+    """An http(s) URL in ASCII; paths, and names in stores and on the Hub, are what they are."""
+    return listing.quoted(place) if "://" in place and not remote_stream.is_remote(place) else place

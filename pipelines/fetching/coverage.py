@@ -12,14 +12,11 @@ from kinetics_sounds.quantities import plural
 
 from .build_state import BuildState
 
-REJECTED = (Status.TOO_SHORT, Status.CORRUPT)
-"""Statuses of clips whose picture or sound covers too little of the span, or is damaged in too much of it."""
-
 
 def judged_otherwise(ledger: Ledger, known: BuildState, clips: Iterable[Clip], min_coverage: float) -> dict[str, Any]:
     """Section of `report.json`: number of clips, by `--min_coverage`, that this run's value might judge otherwise.
 
-    `accepted`: existing clips, accepted with a lower value; `rejected`: clips rejected with a higher one.
+    `accepted`: existing clips, accepted with a lower value; `rejected`: clips that were too short for a higher one.
     """
     coverages = ledger.coverages()
     others = any(value != min_coverage for _, value in coverages)
@@ -33,7 +30,7 @@ def judged_otherwise(ledger: Ledger, known: BuildState, clips: Iterable[Clip], m
         judged_by = coverages[run - 1][1]
         if _is_kept(entry, known) and judged_by < min_coverage:
             accepted[f"{judged_by:g}"] += 1
-        elif entry.key not in known.ok and entry.status in REJECTED and judged_by > min_coverage:
+        elif entry.key not in known.ok and entry.status == Status.TOO_SHORT and judged_by > min_coverage:
             rejected[entry.key] = f"{judged_by:g}"
     return {"min_coverage": min_coverage, "accepted": dict(accepted), "rejected": dict(Counter(rejected.values()))}
 
@@ -53,5 +50,5 @@ def lines(section: Mapping[str, Any], out: Path) -> Iterator[str]:
     for value, count in section["rejected"].items():
         yield (
             f"{plural(count, 'clip')} rejected by an earlier run with --min_coverage {value}; to judge by {now:g}, add "
-            f"--retry retry,stop,{','.join(REJECTED)}"
+            f"--retry retry,stop,{Status.TOO_SHORT}"
         )

@@ -120,14 +120,44 @@ def test_a_copy_by_pandas_keeps_the_labels(root: Path, tmp_path: Path) -> None:
     assert labels(tmp_path / "copy.csv") == labels(tmp_path / "copy.parquet") == LABELS
 
 
-@pytest.mark.parametrize("cell", ["", "Speech", '["Music"]', '["Speech", 1]', '["Speech", "Speech"]', "[" * 9999])
-def test_labels_that_somebody_changed_are_refused(root: Path, tmp_path: Path, cell: str) -> None:
+@pytest.mark.parametrize("cell", ["", "Speech", '["Music"]', '["Speech", 1]', "[" * 9999])
+def test_a_copy_s_column_that_is_not_of_json_arrays_after_the_label_is_the_user_s_own(
+    root: Path, tmp_path: Path, cell: str, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = parquet.read_table(root / "built/manifest.parquet").to_pandas()
     rows.loc[rows["label"] == "Speech", "labels"] = cell
+    rows.to_csv(tmp_path / "copy.csv", index=False)
+    rows.to_parquet(tmp_path / "copy.parquet", index=False)
+
+    for name in ("copy.csv", "copy.parquet"):
+        assert labels(tmp_path / name) == {key: labels[:1] for key, labels in LABELS.items()}
+    assert [record.message.split(" (")[0] for record in caplog.records] == [
+        f"{tmp_path / name}: its column labels is not that of a manifest, so it is ignored"
+        for name in ("copy.csv", "copy.parquet")
+    ]
+
+
+def test_a_label_twice_in_a_copy_is_refused(root: Path, tmp_path: Path) -> None:
+    rows = parquet.read_table(root / "built/manifest.parquet").to_pandas()
+    rows.loc[rows["label"] == "Speech", "labels"] = '["Speech", "Speech"]'
     rows.to_csv(tmp_path / "copy.csv", index=False)
 
     with pytest.raises(ManifestError, match="is invalid"):
         manifest.read(tmp_path / "copy.csv")
+
+
+@pytest.mark.parametrize("tail", [".csv", ".parquet"])
+def test_numbers_in_a_column_of_that_name_are_the_user_s_own(root: Path, tmp_path: Path, tail: str) -> None:
+    """Of a copy of a manifest with one label a clip."""
+    made = manifest.read(root / "built/manifest.parquet")
+    one = [each for each in made.outcomes if not each.clip.other_labels]
+    manifest.write(tmp_path / "manifest.parquet", made.classes, one)
+    rows = parquet.read_table(tmp_path / "manifest.parquet").to_pandas().assign(labels=3)
+    copy = tmp_path / f"copy{tail}"
+    rows.to_csv(copy, index=False) if tail == ".csv" else rows.to_parquet(copy, index=False)
+
+    assert labels(copy) == {"bbbbbbbbbbb_000007_000009": ("Speech",)}
+    assert manifest.read_classes(copy).labels == ("Speech",)
 
 
 def test_a_column_of_that_name_in_another_manifest_is_the_user_s_own(root: Path, tmp_path: Path) -> None:

@@ -270,6 +270,15 @@ def test_a_strangers_tar_writes_nothing_but_the_wanted_clips(scratch: Path, tmp_
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"a.tar", "---g-f_I2yQ_000001.mp4"}
 
 
+def test_names_in_a_strangers_tar_are_printable_lines(scratch: Path, tmp_path: Path) -> None:
+    name = "---g-f_I2yQ_000001"
+    odd = [f"x\x1b[2J\x07/{name}", f"q\n{name}", f"\x9b{name}", f"a\n{CLIP.key}/b/{name}\u202e"]
+    put(tmp_path / "a.tar", b"".join(member(f"{each}.mp4", b"x") for each in odd) + END)
+    made = source(str(tmp_path), names=VGG)
+
+    assert read(made, made.parts(["val"])[0], scratch, CLIP) == {name: b"x"}  # the first, without its folder
+
+
 def test_names_without_end_are_damage(scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_NAMES_CHARS", 50)
     put(tmp_path / "a.tar", b"".join(member(f"{number}{'x' * 20}.mp4", b"x") for number in range(4)) + END)
@@ -409,3 +418,23 @@ def test_archives_of_a_bucket_are_a_folder_or_named_one_by_one(s3: str, scratch:
     with pytest.raises(PartError, match=r"part 3.tar .*does not exist") as raised:
         read(made, missing, scratch, CLIP)
     assert raised.value.status is Status.HTTP_4XX
+
+
+@pytest.mark.parametrize("place", ["S3://{}/my ü%20/", "s3://{}/my ü%20/1 é.tar", "S3://{}/my ü%20/{{1,2}} é.tar"])
+def test_names_in_a_bucket_are_not_quoted_and_schemes_have_any_case(
+    place: str, s3: str, scratch: Path, tmp_path: Path
+) -> None:
+    remote.upload(put(tmp_path / "a.tar"), f"{s3}/my ü%20/1 é.tar")
+    made = source(place.format(s3.removeprefix("s3://")), names=VGG)
+
+    part = made.parts(["val"])[0]
+
+    assert (part.name, part.size) == ("1 é.tar", len(TAR))
+    assert read(made, part, scratch, CLIP)["v/---g-f_I2yQ_000001"] == b"one"
+
+
+def test_an_archive_of_a_bucket_whose_name_is_not_printable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "find", lambda _: {"a\x1b.txt": 1, "b\n.tar": 2})
+
+    with pytest.raises(SourceError, match=r"s3://bucket: holds 'b\\n.tar', a name that cannot be printed; rename it"):
+        source("s3://bucket").parts(["val"])

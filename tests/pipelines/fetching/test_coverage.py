@@ -36,10 +36,10 @@ def judged(
 
 
 def test_only_what_could_be_judged_otherwise_is_counted(tmp_path: Path) -> None:
-    """Accepted by less than now, or rejected by more: a clip accepted by more than now would be accepted again."""
+    """Accepted by less than now, or too short for more: a clip accepted by more would be again, a corrupt one opens with none."""
     first = [outcome(A), rejected(B), rejected(C, Status.PRIVATE), rejected(D, Status.CORRUPT)]
 
-    for now, accepted, lost in ((0.9, {}, {}), (0.95, {"0.9": 1}, {}), (0.5, {}, {"0.9": 2})):
+    for now, accepted, lost in ((0.9, {}, {}), (0.95, {"0.9": 1}, {}), (0.5, {}, {"0.9": 1})):
         folder = tmp_path / str(now)
         assert judged(folder, (0.9, first), now=now, ok=(A,)) == {
             "min_coverage": now,
@@ -78,7 +78,7 @@ def test_the_text_says_how_to_judge_again() -> None:
             "1 clip accepted by an earlier run with --min_coverage 0.5, kept; to judge by 0.95, build into another --out with "
             "--source local:data/k32/clips first"
         ),
-        "2 clips rejected by an earlier run with --min_coverage 0.99; to judge by 0.95, add --retry retry,stop,too_short,corrupt",
+        "2 clips rejected by an earlier run with --min_coverage 0.99; to judge by 0.95, add --retry retry,stop,too_short",
     ]
 
 
@@ -102,7 +102,7 @@ def test_what_the_text_says_works(tmp_path: Path, capsys: pytest.CaptureFixture[
         code,
         "1 clip rejected by an earlier run with --min_coverage 0.9; to judge by 0.5, add --retry retry," in said,
     ) == (1, True)
-    assert run("out", "videos", "0.5", "--retry", "retry,stop,too_short,corrupt")[0] == 0
+    assert run("out", "videos", "0.5", "--retry", "retry,stop,too_short")[0] == 0
     code, said = run("out", "videos", "0.9")
     assert (code, "1 clip accepted by an earlier run with --min_coverage 0.5, kept" in said) == (0, True)
     assert json.loads((tmp_path / "out/report.json").read_text())["judged_otherwise"]["accepted"] == {"0.5": 1}
