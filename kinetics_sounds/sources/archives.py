@@ -92,6 +92,8 @@ class Source(ArchiveReader):
         for place in self.places:
             _check_kind(place)
             if remote_stream.is_remote(place):
+                if Address(place).has_user:
+                    raise self._error("contains a password; give the keys in the environment")
                 continue
             with contextlib.suppress(ValueError):  # which is what is wrong with it, and said below
                 host = host or web.host(place)

@@ -168,6 +168,15 @@ def test_a_list_that_the_server_fails_to_give_may_be_had_later(site: Site) -> No
         ("https://host.example/folder/", "is a folder of a server; name its archives"),
         (f"ftp://host.example/a.tar?{WORD}", "is not an http or https URL; give http.*hf://"),
         (f"https://me:{WORD}@host.example/a.tar", "contains a password"),
+        (
+            f"https://me:SE/{WORD}@host.example/a.tar",
+            r"--source archives:https://\*\*\*@host.example/a.tar: https://host.example",
+        ),
+        (f"s3://KEY:SE/{WORD}@bucket/a.tar", r"archives:s3://\*\*\*@bucket/a.tar: contains a password; give the keys"),
+        (
+            f"me:{WORD}@host.example/a.tar",
+            r"^\*\*\*@host.example/a.tar: there is no such folder, and a URL begins with",
+        ),
         ("a{0..3.tar", "unbalanced braces"),
         ("{0..99999}{0..9}.tar", "more than 100000 archives"),
         ("hf://nobody", "is not a location on the Hub"),
