@@ -50,9 +50,9 @@ def read(url: str) -> Generator[bytes, None, None]:
 def find(url: str, listings: Listings) -> dict[str, tuple[str, int | None]]:
     """Archives below a folder, or the archive at this URL: by name, each with its URL and size in bytes.
 
-    On the Hub the URLs are those of the commit that the revision stands for now, and the names change with the content. Calls with
-    the same `listings`, which is filled, list each folder once and see one commit of a revision. Raises SourceError if they cannot
-    be listed, UnreachableError if waiting may help.
+    On the Hub the URLs are those of the commit that the revision stands for now, and the names change with the content. Calls
+    with the same `listings`, which is filled, list each folder once and see one commit of a revision. Raises SourceError if they
+    cannot be listed, UnreachableError if waiting may help.
     """
     try:
         if hub.is_hub(url):
