@@ -126,7 +126,7 @@ def publish(settings: PublishSettings) -> int:
     print(f"manifest: {path}\nclass list: {made.classes.name}{note}\nout: {chosen.out}", file=log)
     if settings.media:
         print(
-            f"--media: {with_media(origin_of((each.clip for each in made.outcomes), made.classes.labels))}",
+            f"--media: {with_media(origin_of(each.clip for each in made.outcomes))}",
             file=sys.stderr,
         )
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
