@@ -136,7 +136,7 @@ OWN = Origin(
 
 
 _KINETICS_SHARE = 1 / 3
-"""Least share of clips with labels of Kinetics-400 in sets of Kinetics, whose versions 600 and 700 have half of its labels."""
+"""Least share of clips with labels of Kinetics-400 in a set of Kinetics; versions 600 and 700 have half of theirs from it."""
 
 
 def origin_of(clips: Iterable[Clip]) -> Origin:
