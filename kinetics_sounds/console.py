@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 
-from .command import command, ended_by_interrupt
+from .interrupts import ended_by_interrupt
 
 COMMANDS: Mapping[str, str] = {
     "ks-build": "pipelines.build",
@@ -28,6 +28,8 @@ def run(prog: str, argv: Sequence[str] | None = None) -> int:
     """Run a command with these arguments (default: those of the process); returns its exit code, 2 if it lacks a package."""
     try:
         with ended_by_interrupt():
+            from .command import command  # which imports more
+
             module = importlib.import_module(f"kinetics_sounds.{COMMANDS[prog]}")
     except ModuleNotFoundError as error:
         return command(prog, partial(_raise, error))

@@ -230,8 +230,7 @@ def exclusive(folder: Path, *, command: str) -> Iterator[None]:
     make_folder(folder)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        locks = _lock(descriptor, folder, command=command)
-        with nullcontext() if locks else _lock_file(folder, command=command):
+        with nullcontext() if _lock(descriptor, folder, command=command) else _lock_file(folder, command=command):
             yield
     finally:
         os.close(descriptor)
@@ -255,6 +254,16 @@ def _lock(descriptor: int, folder: Path, *, command: str) -> bool:
             raise
         return False
     return True
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds a folder by `exclusive`, as far as this host can tell."""
+    with suppress(FileNotFoundError, PermissionError), (folder / ".lock").open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in NO_LOCKS or (folder / ".lock.held").exists()
+    return False
 
 
 @contextmanager
@@ -293,11 +302,10 @@ def _holder(lock: Path) -> str:
 def is_alive(number: int) -> bool:
     """Whether a process with this ID runs on this host."""
     try:
-        os.kill(number, 0)
+        with suppress(PermissionError):  # somebody else's
+            os.kill(number, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
-        return True
     return True
 
 

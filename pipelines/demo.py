@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kinetics_sounds import cores, files, progress
-from kinetics_sounds.command import DONE, MISUSE, STOPPED, command, has_torch, refuse_without_torch, stoppable
+from kinetics_sounds.command import DONE, MISUSE, STOPPED, Stop, command, has_torch, refuse_without_torch, stoppable
 from kinetics_sounds.errors import FaultError, KineticsSoundsError, SettingsError, StoppedError
 from kinetics_sounds.media import synthesize
 from kinetics_sounds.settings import parse
@@ -47,6 +47,8 @@ SECONDS_FILE = "seconds.json"
 """Seconds of each stage over all runs of a demo."""
 SECONDS = 4
 """Length of a clip in seconds; its video is one second longer, so that there is something to trim."""
+SECONDS_BETWEEN_LOOKS = 0.1
+"""Polling interval while a command runs: a signal is passed on within `command.SAME_SECONDS`."""
 PROBES = {
     "linear": ("top1", "top1_chance"),
     "knn": ("top1", "top1_chance"),
@@ -111,6 +113,14 @@ def demo(settings: DemoSettings) -> int:
         refuse_without_torch("ks-demo")
     if settings.clips < 48:
         raise SettingsError(f"--clips {settings.clips}: must be at least 48")
+    for name, number in (("steps", settings.steps), ("workers", settings.workers)):
+        if number is not None and number < 1:
+            raise SettingsError(f"--{name} {number}: must be at least 1")
+    with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
+        return _demo(settings, stop)
+
+
+def _demo(settings: DemoSettings, stop: Stop) -> int:
     out = settings.out or Path("demo-quick" if settings.quick else "demo")
     clips, steps = QUICK if settings.quick else (settings.clips, settings.steps)
     videos = [
@@ -122,24 +132,25 @@ def demo(settings: DemoSettings) -> int:
     print(f"{len(videos)} synthetic videos in {len(scenes.CLASSES)} classes: {', '.join(scenes.CLASSES)}")
     clock = Clock(out / SECONDS_FILE, clips=len(videos))
     with clock.stage("videos"):
-        _make(videos, out / "videos", settings)
+        _make(videos, out / "videos", settings, stop)
     _write_lists(videos, out)
     with clock.stage("build"), http_server.videos(out / "videos") as url:
-        _run(
+        run_step(
             *("pipelines.build", "--classes", out / "classes.txt", "--annotations", out / "annotations.csv"),
             *("--splits", "train,test", "--source", f"youtube:{url}/{{youtube_id}}.mp4"),
             *("--out", out / "build", "--workers", settings.workers),
+            stop=stop,
         )
     with clock.stage("shards"):
         packing = ("--short_side", 36, "--workers", settings.workers)
-        _run("pipelines.shard", "--manifest", out / "build/manifest.parquet", *packing)
+        run_step("pipelines.shard", "--manifest", out / "build/manifest.parquet", *packing, stop=stop)
     with clock.stage("training"):
         extra = ["--steps", steps] if steps else []
         small = ["--batch", 16, "--log_every", 1] if settings.quick else []
         train = ("--config", settings.recipe, "--shards", out / "build/shards", "--out", out / "run")
-        _run("train", *train, "--seed", settings.seed, *extra, *small)
+        run_step("train", *train, "--seed", settings.seed, *extra, *small, stop=stop)
     with clock.stage("evaluation"):
-        untrained, trained = _scores(out, settings, untrained=True), _scores(out, settings, untrained=False)
+        untrained, trained = (_scores(out, settings, stop, untrained=each) for each in (True, False))
     rows = [_row("guessing", untrained, chance=True), _row("untrained", untrained), _row("trained", trained)]
     page = out / "report.html"
     with clock.stage("report"):
@@ -195,8 +206,8 @@ def _read_seconds(path: Path) -> dict[str, float]:
     return found if all(isinstance(each, float) and 0 <= each < 1e9 for each in found.values()) else none
 
 
-def _make(videos: Sequence[Video], folder: Path, settings: DemoSettings) -> None:
-    """Render and encode the missing videos."""
+def _make(videos: Sequence[Video], folder: Path, settings: DemoSettings, stop: Stop) -> None:
+    """Render and encode the missing videos; raises StoppedError after a signal."""
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_parts(folder, "*.mp4")
     todo = [(video, folder) for video in videos if not (folder / f"{video.youtube_id}.mp4").exists()]
@@ -204,10 +215,17 @@ def _make(videos: Sequence[Video], folder: Path, settings: DemoSettings) -> None
         contextlib.closing(local.Pool(render, workers=settings.workers)) as pool,
         progress.bar("videos", len(videos), done=len(videos) - len(todo)) as bar,
     ):
-        for (video, _), failed in executors.in_order(pool, todo, timeout_seconds=60, stop=lambda: False):
+        for (video, _), failed in executors.in_order(pool, todo, timeout_seconds=60, stop=stop.__bool__):
             if failed is not None:
                 raise KineticsSoundsError(f"{video.youtube_id}: cannot be rendered: {failed.detail}")
             bar.advance()
+    _check_stop(stop)
+
+
+def _check_stop(stop: Stop) -> None:
+    """Raise StoppedError after a signal."""
+    if stop:
+        raise StoppedError(f"by {stop}; run ks-demo again to resume")
 
 
 def render(task: tuple[Video, Path]) -> None:
@@ -234,34 +252,37 @@ def _write_lists(videos: Sequence[Video], out: Path) -> None:
     files.write_bytes(out / "annotations.csv", ("\n".join(rows) + "\n").encode())
 
 
-def _run(module: str, *arguments: object) -> None:
-    """Run one of our commands as a process, as a user would; its output is shown."""
+def run_step(module: str, *arguments: object, stop: Stop) -> None:
+    """Run one of our commands as a process, as a user would; its output is shown.
+
+    Raises StoppedError if it, or the demo, was stopped.
+    """
+    _check_stop(stop)
     argv = [sys.executable, "-m", f"{PACKAGE}.{module}", *map(str, arguments)]
     print("\n$", COMMANDS[module], *arguments, flush=True)
-    with stoppable(signal.SIGINT, signal.SIGTERM) as stop, subprocess.Popen(argv) as process:
+    with subprocess.Popen(argv) as process:
         told = False
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.5)
-            if stop and not told and stop.by is signal.SIGTERM:  # Ctrl-C reaches it by itself; it saves before it ends
-                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=SECONDS_BETWEEN_LOOKS)
+            if (
+                stop.by and not told
+            ):  # one that has Ctrl-C from the terminal too takes both as one; it saves before it ends
+                process.send_signal(stop.by)
                 told = True
     code = process.returncode
+    if code in (STOPPED, -signal.SIGINT, -signal.SIGTERM):
+        raise StoppedError(f"{COMMANDS[module]} was stopped; run ks-demo again to resume")
     if code != DONE:
-        what = (
-            "was stopped; run ks-demo again to resume" if code in (STOPPED, -2, -15) else f"ended with exit code {code}"
-        )
-        stopped, misused = code in (STOPPED, -2, -15), code == MISUSE
-        raise (StoppedError if stopped else KineticsSoundsError if misused else FaultError)(
-            f"{COMMANDS[module]} {what}"
-        )
+        raise (KineticsSoundsError if code == MISUSE else FaultError)(f"{COMMANDS[module]} ended with exit code {code}")
+    _check_stop(stop)
 
 
-def _scores(out: Path, settings: DemoSettings, *, untrained: bool) -> dict[str, Mapping[str, float]]:
+def _scores(out: Path, settings: DemoSettings, stop: Stop, *, untrained: bool) -> dict[str, Mapping[str, float]]:
     """Scores of each probe."""
     clips, more = 1 if settings.quick else 2, ["--untrained"] if untrained else []
     how = ("--clips", clips, "--batch", 32, "--workers", 0, *more)
-    _run("train.evaluate", *PROBES, "--run", out / "run", *how)
+    run_step("train.evaluate", *PROBES, "--run", out / "run", *how, stop=stop)
     files_of = {probe: f"run/eval/{probe}{'_untrained' if untrained else ''}/results.json" for probe in PROBES}
     return {probe: json.loads((out / path).read_bytes())["scores"] for probe, path in files_of.items()}
 

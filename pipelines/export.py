@@ -125,6 +125,8 @@ def _print_job(job: Job) -> None:
     print(f"{'shards' if job.settings.shards else 'manifest'}: {job.place}\nout: {job.settings.out}", file=log)
     if note := job.facts["note"]:
         print(f"class list: {job.facts['classes']} ({note})", file=log)
+    for told in job.unfinished:
+        print(f"{job.place}: {told}", file=sys.stderr)
 
 
 def _whole(job: Job, stop: Stop) -> Known:

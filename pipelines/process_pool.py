@@ -26,7 +26,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from kinetics_sounds.command import interrupts_blocked
+from kinetics_sounds.interrupts import interrupts_blocked
 from kinetics_sounds.plugins import ignore_working_folder
 
 T = TypeVar("T")

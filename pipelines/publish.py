@@ -1,6 +1,7 @@
 """ks-publish: turn a build's manifest into a folder that others can rebuild, compare and cite."""
 
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
 from .publishing.options import CREATOR, PublishOptions
 from .publishing.origin import origin_of
+from .unfinished import unfinished
 
 MOST_NAMED = 20
 """Number of clips without hashes that are listed by name."""
@@ -124,6 +126,9 @@ def publish(settings: PublishSettings) -> int:
     log = sys.stderr if settings.json else sys.stdout
     note = f" ({made.classes.note})" if made.classes.note else ""
     print(f"manifest: {path}\nclass list: {made.classes.name}{note}\nout: {chosen.out}", file=log)
+    left = list(unfinished(made, path.parent))
+    for told in left + _leaks(made, chosen.out):
+        print(f"{path}: {told}", file=sys.stderr)
     if settings.media:
         print(
             f"--media: {with_media(origin_of(each.clip for each in made.outcomes))}",
@@ -138,7 +143,7 @@ def publish(settings: PublishSettings) -> int:
                 file=sys.stderr,
             )
             return STOPPED
-    _print_result(done, as_json=settings.json, pushed=settings.push is not None)
+    _print_result(done, left, as_json=settings.json, pushed=settings.push is not None)
     if settings.push is not None:
         code = push.push(done.folder, settings.push, kind="dataset", yes=settings.yes, public=settings.public)
         if code != DONE:
@@ -192,7 +197,19 @@ def _shards(place: Address) -> Dataset:
     return dataset
 
 
-def _print_result(done: Made, *, as_json: bool, pushed: bool) -> None:
+def _leaks(made: manifest.Manifest, out: Path) -> list[str]:
+    """A line about videos that are in two splits, if any."""
+    clips = (outcome.clip for outcome in made.outcomes)
+    rows = ({"youtube_id": clip.youtube_id, "split": clip.split, "key": clip.key} for clip in clips)
+    found = list(check.video_leaks(rows))
+    if not found:
+        return []
+    first, are = f"{found[0].place}: {found[0].what}", "is" if len(found) == 1 else "are"
+    all_of_them = f"ks-publish check {shlex.quote(str(out))} lists them"
+    return [f"{plural(len(found), 'video')} {are} in more than one split (such as {first}); {all_of_them}"]
+
+
+def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: bool) -> None:
     for key, why in list(done.failed.items())[:MOST_NAMED]:
         print(f"no hashes: {key}: {why}", file=sys.stderr)
     if len(done.failed) > MOST_NAMED:
@@ -228,7 +245,10 @@ def _print_result(done: Made, *, as_json: bool, pushed: bool) -> None:
         print(
             f"media: {plural(done.media_removed, 'clip')} removed from the folder; --media puts the clips there again"
         )
-    print(f"published: {done.folder}" + ("" if pushed else f"\n{NEXT}"))
+    print(f"published: {done.folder}")
+    if not pushed:
+        steps = [*left, f"ks-publish check {shlex.quote(str(done.folder))}"]
+        print(*(f"next: {step}" for step in steps), NEXT, sep="\n")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from .packing import (
 from .packing import job as packing_job
 from .packing.encode_sample import Packing, Task
 from .packing.job import Job, Made, clip_order
+from .unfinished import unfinished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +248,8 @@ def _prepare(settings: ShardSettings) -> Job:
     print(f"manifest: {path}\nout: {out}" + (f", then {url}" if url else ""), file=log)
     if made.classes.note:
         print(f"class list: {made.classes.name} ({made.classes.note})", file=log)
+    for told in unfinished(made, path.parent):
+        print(f"{path}: {told}", file=sys.stderr)
     encoding = encode.Encoding(
         codec=settings.codec,
         short_side=settings.short_side,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from kinetics_sounds import remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.command import DONE, SOME_FAILED, command, ended_by_interrupt
+from kinetics_sounds.command import DONE, SOME_FAILED, command
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.interrupts import ended_by_interrupt
 from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import only_one, parse
 

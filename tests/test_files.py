@@ -363,6 +363,20 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(fcntl, "flock", refuses)
 
 
+def test_whether_a_folder_is_held_is_seen_without_holding_it(tmp_path: Path) -> None:
+    assert not files.is_locked(tmp_path / "no such folder")
+    with files.exclusive(tmp_path, command="x"):
+        assert files.is_locked(tmp_path)
+    assert not files.is_locked(tmp_path)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_the_file_of_the_holder_is_looked_for(tmp_path: Path) -> None:
+    with files.exclusive(tmp_path, command="x"):
+        assert files.is_locked(tmp_path)
+    assert not files.is_locked(tmp_path)
+
+
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_a_file_says_who_holds_a_folder(tmp_path: Path) -> None:
     with files.exclusive(tmp_path, command="ks-x"):

@@ -16,6 +16,7 @@ from kinetics_sounds.command import (
     refuse_without_torch,
     tell_version,
 )
+from kinetics_sounds.interrupts import ended_by_interrupt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,10 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     cores.wait_passively()
     if words[:1] == ["compare"]:
-        from .compare import compare
+        with ended_by_interrupt():
+            from .compare import compare
 
         return command("ks-train compare", lambda: compare(words[1:]))
-    from . import pretrain
+    with ended_by_interrupt():
+        from . import pretrain
 
     return pretrain.main(words)
 

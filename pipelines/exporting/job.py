@@ -18,6 +18,7 @@ from kinetics_sounds.shards import layout as parts
 
 from .. import attempts, layouts
 from ..layouts import Entry
+from ..unfinished import unfinished
 
 NAME = "export.json"
 SCHEMA = 1
@@ -54,6 +55,8 @@ class Job:
     """Sorted by split and key."""
     facts: Mapping[str, object]
     """Everything that determines the export's bytes, as in `export.json`."""
+    unfinished: tuple[str, ...] = ()
+    """What the build has still to do."""
 
 
 def prepare(layout: str, settings: layouts.CommonSettings) -> Job:
@@ -114,6 +117,7 @@ def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
         labels=labels,
         items=_in_order(items),
         facts=facts,
+        unfinished=tuple(unfinished(made, path.parent)),
     )
 
 

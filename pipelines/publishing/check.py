@@ -267,19 +267,13 @@ def _classes(folder: Path, rows: Iterable[Row]) -> Iterator[Finding]:
 
 def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
     """Leakage between splits: the same video, key or bytes, or re-encoded copies. Takes nearly linear time."""
-    splits = defaultdict[str, set[str]](set)
+    yield from video_leaks(rows)
     where_is = defaultdict[str, set[str]](set)
-    keys = defaultdict[str, dict[str, None]](dict)
     contents_ = defaultdict[str, list[Row]](list)
     for row in rows:
-        splits[str(row["youtube_id"])].add(str(row["split"]))
         where_is[str(row["key"])].add(str(row["split"]))
-        keys[str(row["youtube_id"])][str(row["key"])] = None
         if row["status"] == "ok":
             contents_[str(row["sha256"])].append(row)
-    for video, where in splits.items():
-        if len(where) > 1:
-            yield Finding("video_leak", video, f"the video is in {' and '.join(sorted(where))}", tuple(keys[video]))
     for key, where in where_is.items():
         if len(where) > 1:
             yield Finding("video_leak", key, f"the clip is in {' and '.join(sorted(where))}", (key,))
@@ -293,6 +287,18 @@ def leaks(rows: Sequence[Row]) -> Iterator[Finding]:
             told = f"{first['split']} is similar to {second['key']} in {second['split']}"
             both = (str(first["key"]), str(second["key"]))
             yield Finding("alike", both[0], f"in {told}: a re-encoded copy", both)
+
+
+def video_leaks(rows: Iterable[Row]) -> Iterator[Finding]:
+    """Videos with clips in more than one split."""
+    splits = defaultdict[str, set[str]](set)
+    keys = defaultdict[str, dict[str, None]](dict)
+    for row in rows:
+        splits[str(row["youtube_id"])].add(str(row["split"]))
+        keys[str(row["youtube_id"])][str(row["key"])] = None
+    for video, where in splits.items():
+        if len(where) > 1:
+            yield Finding("video_leak", video, f"the video is in {' and '.join(sorted(where))}", tuple(keys[video]))
 
 
 def _croissant(folder: Path, rows: Mapping[str, Sequence[Row]]) -> Iterator[Finding]:

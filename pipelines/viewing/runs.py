@@ -1,6 +1,8 @@
 """Read the results of a training run: curves, scores with those of untrained encoders, maps, neighbours, bad samples."""
 
+import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from kinetics_sounds.errors import RunError
 
 from ..publishing.contents import SUMS
 
+BASIS = ("fingerprint", "samples", "clips", "features", "fit_split", "fit_fingerprint", "settings", "options", "given")
+"""What two results have in common whose scores may be compared."""
 MOST_POINTS = 2_000
 """Maximum number of points of a curve; longer ones are thinned out."""
 MOST_BYTES = 1 << 30
@@ -44,6 +48,12 @@ class Result:
     split: str
     untrained: bool
     scores: Mapping[str, float]
+    clips: int | None
+    """Number of evaluated clips; None if the file does not tell."""
+    basis: str
+    """Digest of what was evaluated, and how: only scores of the same basis may be compared."""
+    old_step: int | None
+    """Step of the checkpoint, if the run has a later one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,7 +112,9 @@ def read(run: Path) -> Run:
     paths = sorted((run / "eval").glob("**/results.json"))
     paths += sorted((run / "results").glob("*.json")) if is_published(run) else []
     told = {path: _json(_inside(path, run)) for path in paths}
-    found = [result for each in told.values() if (result := _result(each))]
+    steps = [_step(each.name) for each in (run / "checkpoints").glob("step-*")]
+    newest = max([*steps, *(_step(each.get("checkpoint")) for each in told.values())], default=0)
+    found = [result for each in told.values() if (result := _result(each, newest=newest))]
     maps = [(path, each) for path, each in told.items() if each.get("probe") == "cam"]
     pictures = [(path.parent, clip) for path, each in maps for clip in _tables(each.get("clips"))]
     near_paths = sorted((run / "eval").glob(f"**/{NEIGHBOURS}"))
@@ -167,12 +179,23 @@ def _digits(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _result(told: Mapping[str, Any]) -> Result | None:
+def _step(checkpoint: object) -> int:
+    """Step of a checkpoint's name, such as 400 of `step-00000400`; 0 of the untrained encoders, and of any other name."""
+    found = re.fullmatch(r"step-(\d{1,15})", str(checkpoint))
+    return int(found[1]) if found else 0
+
+
+def _result(told: Mapping[str, Any], *, newest: int) -> Result | None:
     """Scores of one probe; None for a file without scores, as that of `ks-eval cam`."""
     scores = told.get("scores")
     if not isinstance(scores, dict):
         return None
+    clips, step = told.get("samples"), _step(told.get("checkpoint"))
+    basis = json.dumps([told.get(name) for name in BASIS], sort_keys=True)
     return Result(
+        clips=clips if isinstance(clips, int) else None,
+        basis=hashlib.sha256(basis.encode()).hexdigest()[:16],
+        old_step=step if 0 < step < newest else None,
         probe=str(told.get("probe", "")),
         split=str(told.get("on_split", "")),
         untrained=told.get("checkpoint") == "untrained",

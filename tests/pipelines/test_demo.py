@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds.command import Stop, stoppable
 from kinetics_sounds.errors import StoppedError
 from kinetics_sounds.pipelines import build, demo, shard
 from kinetics_sounds.train import evaluate, pretrain
@@ -50,12 +53,13 @@ def test_a_world_of_half_the_size_goes_the_whole_way_in_one_process(
 ) -> None:
     """By the words of the demo, which the commands take as they would in processes of their own."""
 
-    def run(module: str, *arguments: object) -> None:
+    def run(module: str, *arguments: object, stop: Stop) -> None:
+        assert not stop
         assert MAINS[module]([str(each) for each in arguments]) == 0
 
     inline(monkeypatch)
     monkeypatch.setattr(demo.local, "Pool", lambda render, **_: Inline(render))
-    monkeypatch.setattr(demo, "_run", run)
+    monkeypatch.setattr(demo, "run_step", run)
     monkeypatch.setattr(demo, "QUICK", (24, 2))
     monkeypatch.setitem(demo.PROBES, "crossmodal", ("video_to_audio_r5", "r5_chance"))  # of six clips to judge
 
@@ -76,6 +80,67 @@ def test_the_quick_demo_goes_the_whole_way(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr[-2000:]
     assert time.monotonic() - began < 390
     look(tmp_path / "demo", shown.stdout, clips=48, recall="r10")
+
+
+CHILD = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, {handler})
+os.kill(os.getppid(), signal.SIGINT)
+{then}
+"""
+"""A step during which the demo alone gets Ctrl-C."""
+
+
+@pytest.mark.parametrize(
+    ("handler", "then", "told"),
+    [
+        ("lambda *_: sys.exit(3)", "time.sleep(30)", "ks-child was stopped; run ks-demo again"),
+        ("signal.SIG_IGN", "", "by SIGINT; run ks-demo again"),
+    ],
+    ids=["passed on", "at the end of the step"],
+)
+def test_an_interrupt_of_the_demo_alone_ends_it(
+    handler: str, then: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is told, and where it ends by itself, the next one does not begin."""
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps/child.py").write_text(CHILD.format(handler=handler, then=then))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(demo, "PACKAGE", "steps")
+    monkeypatch.setitem(demo.COMMANDS, "child", "ks-child")
+
+    with stoppable(signal.SIGINT) as stop:
+        with pytest.raises(StoppedError, match=told):
+            demo.run_step("child", stop=stop)
+        with pytest.raises(StoppedError, match="by SIGINT"):
+            demo.run_step("no such command", stop=stop)
+
+
+def test_sigterm_while_videos_are_rendered_stops_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rendered: list[str] = []
+
+    def render(task: tuple[demo.Video, Path]) -> None:
+        rendered.append(task[0].youtube_id)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(demo.local, "Pool", lambda _, **__: Inline(render))
+
+    assert demo.main(["--quick", "--out", str(tmp_path / "demo")]) == 3
+
+    assert len(rendered) < 48
+    assert capsys.readouterr().err.endswith("ks-demo: stopped: by SIGTERM; run ks-demo again to resume\n")
+
+
+@pytest.mark.parametrize("option", ["--steps", "--workers"])
+def test_a_number_below_one_is_refused_before_anything_is_rendered(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demo.main([option, "0", "--out", str(tmp_path / "demo")]) == 2
+
+    assert f"{option} 0: must be at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
 
 
 def test_a_resumed_demo_tells_the_minutes_of_all_its_runs(

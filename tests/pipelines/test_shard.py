@@ -24,6 +24,7 @@ import kinetics_sounds
 from kinetics_sounds import file_systems, files, fingerprints, manifest, remote, stream
 from kinetics_sounds.cache import Cache
 from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.media import decode, encode, ffmpeg, mel
 from kinetics_sounds.pipelines import build, shard
@@ -87,6 +88,23 @@ def test_the_command_that_follows_is_told(
     assert packed(built, shards) == 0
 
     assert capsys.readouterr().out.endswith(f"\nnext: ks-train --shards {shards}\n")
+
+
+def test_a_build_that_was_stopped_is_packed_with_a_warning(
+    built: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clip more than the build has, to which it never came."""
+    inline(monkeypatch)
+    made = manifest.read(built / "manifest.parquet")
+    waiting = Outcome(clip=Clip("waiting", 0, 10, made.classes.labels[0], "train"), status=Status.NOT_TRIED)
+    rows = sorted([*made.outcomes, waiting], key=lambda each: (each.clip.split, each.clip.label, each.clip.key))
+    path = built / "stopped.parquet"
+    manifest.write(path, made.classes, rows)
+
+    assert packed(built, shards, "--manifest", str(path)) == 0
+
+    told = f"{path}: 1 of {len(rows)} clips was not tried yet; finish the build first (run the same ks-build again)\n"
+    assert told in capsys.readouterr().err
 
 
 def test_webdataset_alone_reads_a_sample_s_parts(built: Path, shards: Path) -> None:

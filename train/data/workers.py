@@ -18,8 +18,8 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from kinetics_sounds.command import interrupts_blocked
 from kinetics_sounds.errors import BUG_BELOW, FaultError, KineticsSoundsError, RunError
+from kinetics_sounds.interrupts import interrupts_blocked
 from kinetics_sounds.plugins import ignore_working_folder
 
 from .shared_memory import Context, Shared

@@ -100,42 +100,45 @@ function number(value) {
 function resultsSection(runs) {
   const kinds = new Map();
   for (const run of runs)
-    for (const { probe, split, scores } of run.results)
+    for (const { probe, split, basis, clips, scores } of run.results)
       for (const metric of Object.keys(scores)) {
         const [, base, end] = /^(.*)_(low|high|chance)$/.exec(metric) || [];
         if ((end === "low" || end === "high") && base in scores) continue;
-        if (end !== "chance") kinds.set(JSON.stringify([probe, split, metric]), [probe, split, metric]);
+        if (end !== "chance") kinds.set(JSON.stringify([probe, split, basis, metric]), { probe, split, basis, clips, metric });
       }
   const command = `ks-eval linear knn crossmodal --run ${runs[0].name}`;
   if (!kinds.size) return section("results-title", "Results", make("p", { text: "None yet; make them with " }, make("code", { text: command })));
-  const rows = [...kinds.values()].map(([probe, split, metric]) => [
-    `${probe} ${metric.replaceAll("_", " ")} (${split})`,
-    chanceOf(runs, probe, split, metric),
-    ...runs.flatMap((run) => [true, false].map((untrained) => scoreOf(run, probe, split, metric, untrained))),
+  const rows = [...kinds.values()].map((kind) => [
+    `${kind.probe} ${kind.metric.replaceAll("_", " ")} (${[kind.split, ...(kind.clips === null ? [] : [`${count(kind.clips)} clips`])].join(", ")})`,
+    chanceOf(runs, kind),
+    ...runs.flatMap((run) => [true, false].map((untrained) => scoreOf(run, kind, untrained))),
   ]);
   const several = runs.length > 1;
   const head = ["metric", "guessing", ...runs.flatMap((run) => ["untrained", "trained"].map((how) => (several ? `${run.name}, ${how}` : how)))];
-  const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
+  const told = make("p", { text: "Percent where a metric is a share; in brackets 95% intervals over the judged items. Scores in a row are of the same clips and settings. Untrained encoders are not at chance: a random network already sees motion energy and spectra." });
   return section("results-title", "Results", told, scrolled("table of results", head, rows));
 }
 
-function resultOf(run, probe, split, untrained) {
-  return run.results.find((each) => each.probe === probe && each.split === split && each.untrained === untrained);
+/** Whether a result is of the same probe, and of the same clips and settings. */
+function isOf(result, kind) {
+  return result.probe === kind.probe && result.split === kind.split && result.basis === kind.basis;
 }
 
-function scoreOf(run, probe, split, metric, untrained) {
-  const scores = resultOf(run, probe, split, untrained)?.scores ?? {};
-  if (!(metric in scores)) return "";
-  const [low, high] = [scores[`${metric}_low`], scores[`${metric}_high`]];
-  return low === undefined || high === undefined ? number(scores[metric]) : `${number(scores[metric])} (${number(low)} to ${number(high)})`;
+function scoreOf(run, kind, untrained) {
+  const found = run.results.find((each) => isOf(each, kind) && each.untrained === untrained && kind.metric in each.scores);
+  if (!found) return "";
+  const { scores, old_step: step } = found;
+  const [low, high] = [scores[`${kind.metric}_low`], scores[`${kind.metric}_high`]];
+  const interval = low === undefined || high === undefined ? "" : ` (${number(low)} to ${number(high)})`;
+  return `${number(scores[kind.metric])}${interval}${step === null ? "" : `, at step ${count(step)}`}`;
 }
 
 /** What guessing reaches: `top1_chance` of `top1`, `r10_chance` of `video_to_audio_r10`. */
-function chanceOf(runs, probe, split, metric) {
+function chanceOf(runs, kind) {
   for (const run of runs)
-    for (const { probe: name, split: place, scores } of run.results)
-      for (const each of [metric, metric.split("_").at(-1)])
-        if (name === probe && place === split && `${each}_chance` in scores) return number(scores[`${each}_chance`]);
+    for (const result of run.results)
+      for (const each of [kind.metric, kind.metric.split("_").at(-1)])
+        if (isOf(result, kind) && `${each}_chance` in result.scores) return number(result.scores[`${each}_chance`]);
   return "";
 }
 

@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from kinetics_sounds import classes, files
+from kinetics_sounds import classes, files, manifest
 from kinetics_sounds.classes import ClassList
+from kinetics_sounds.clip import Clip, Outcome, Status
 from kinetics_sounds.pipelines import export
 from kinetics_sounds.pipelines.exporting import placing
 
@@ -47,6 +48,21 @@ def numbers(out: Path) -> dict[str, int]:
 
 
 # --- Class lists --------------------------------------------------------------------------------------------------------
+
+
+def test_a_build_that_was_stopped_is_exported_with_a_warning(
+    whole: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six clips, and one more to which the build never came."""
+    made = manifest.read(whole.manifest)
+    path = whole.folder / "stopped.parquet"
+    waiting = Outcome(clip=Clip("waiting", 0, 5, LABELS[0], "train"), status=Status.NOT_TRIED)
+    manifest.write(path, made.classes, [*made.outcomes, waiting])
+
+    assert laid_out(path, tmp_path / "out") == 0
+
+    path.unlink()
+    assert f"{path}: 1 of 7 clips was not tried yet; finish the build first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["few.parquet", "few.csv"])

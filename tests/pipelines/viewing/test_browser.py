@@ -221,6 +221,16 @@ def test_the_table_has_the_same_clips_in_an_order_of_choice(opened: Opened) -> N
     assert keys == [KEYS[n] for n in (9, 4, 1, 0, 5, 8)]
 
 
+@pytest.mark.parametrize("width", [390, 900, 1280])
+def test_the_table_scrolls_within_the_page(browser: Browser, page_of_build: Path, width: int) -> None:
+    opened = start(browser, page_of_build, viewport={"width": width, "height": 844})
+    opened.page.get_by_role("button", name="table").click()
+
+    assert opened.page.get_by_role("region", name="table of clips").is_visible()
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == width
+    opened.page.context.close()
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_there_is_no_serious_accessibility_fault(
     browser: Browser, page_of_build: Path, scheme: str, width: int
@@ -293,7 +303,7 @@ def test_runs_stand_side_by_side(browser: Browser, page_of_runs: Path, scheme: s
     until(page, lambda: page.locator(".plot canvas").count() == 2)
     table = page.get_by_role("region", name="table of results").inner_text()
     assert "61.25 (58 to 64)\t" in table
-    assert re.search(r"top1 \(test\)\t25\t31.5 \(58 to 64\)\t61.25 \(58 to 64\)\t31.5\t61.25", table)
+    assert re.search(r"top1 \(test, 5 clips\)\t25\t31.5 \(58 to 64\)\t61.25 \(58 to 64\)\t31.5\t61.25", table)
     expect(page.get_by_role("img", name=f"Grad-CAM of {KEYS[0]}")).to_have_js_property("naturalWidth", 60)
     expect(page.get_by_text("ks-eval cam --run")).to_have_count(1)
     expect(page.get_by_text("· its own")).to_have_count(2)

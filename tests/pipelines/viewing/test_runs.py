@@ -27,13 +27,19 @@ def run(folder: Path, *, lines: int = 3, **scores: float) -> Path:
     told = [{"step": n, "loss": 4 - n / 1000, "odd": math.nan if n == 1 else float(n)} for n in range(lines)]
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told) + '{"step": 9, "lo')
     for name, top1 in {"linear": 61.25, "linear_untrained": 31.5}.items():
-        result(folder / f"eval/{name}", untrained=name.endswith("untrained"), top1=top1, **scores)
+        result(folder / f"eval/{name}", name.endswith("untrained"), top1=top1, **scores)
     return folder
 
 
-def result(folder: Path, *, untrained: bool, **scores: float) -> None:
+def result(folder: Path, untrained: bool, step: int = 9, fingerprint: str = "f", /, **scores: float) -> None:
     folder.mkdir(parents=True)
-    head = {"probe": "linear", "checkpoint": "untrained" if untrained else "step-00000009", "on_split": "test"}
+    head = {
+        "probe": "linear",
+        "checkpoint": "untrained" if untrained else f"step-{step:08d}",
+        "on_split": "test",
+        "fingerprint": fingerprint,
+        "samples": 5,
+    }
     (folder / "results.json").write_text(json.dumps(head | {"scores": scores}))
 
 
@@ -51,6 +57,18 @@ def test_curves_leave_out_what_is_not_finite_and_a_line_that_is_being_written(tm
         "steps": "9",
         "batch": "4",
     }
+
+
+def test_results_of_other_clips_or_of_an_earlier_checkpoint_are_told_apart(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run")
+    result(folder / "eval/other", False, 9, "g", top1=25.0)
+    result(folder / "eval/earlier", False, 4, top1=50.0)
+
+    found = {each.scores["top1"]: each for each in runs.read(folder).results}
+
+    assert found[61.25].basis == found[31.5].basis == found[50.0].basis != found[25.0].basis
+    assert [found[top1].old_step for top1 in (61.25, 31.5, 50.0, 25.0)] == [None, None, 4, None]
+    assert found[25.0].clips == 5
 
 
 def test_a_long_curve_is_thinned_evenly_and_keeps_its_end(tmp_path: Path) -> None:
