@@ -56,6 +56,12 @@ class Address:
         return redact.of_url(self.real)
 
     @property
+    def has_user(self) -> bool:
+        """Whether it is a URL with a user part."""
+        found = redact.ONE.search(self._text)
+        return found is not None and found["user"] is not None
+
+    @property
     def query_digest(self) -> str:
         """Digest of a URL's query (`redact.digest`); empty if it has none, or a masked one."""
         place, _, query = self._text.partition("#")[0].partition("?")

@@ -4,13 +4,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import files
+from . import files, redact
 from .errors import SourceError
 
 
 def absolute_folder(argument: str) -> str:
-    """Absolute path of a folder given by the user."""
-    return str(files.user_path(argument).absolute())
+    """Absolute path of a folder given by the user; raises SourceError for an address with a user part but no scheme."""
+    path = files.user_path(argument).absolute()
+    masked = redact.redact_url(argument)
+    if masked != argument and not os.path.lexists(path):
+        raise SourceError(f"{masked}: there is no such folder, and a URL begins with its scheme, such as https://")
+    return str(path)
 
 
 def readable_folder(argument: str, *, spec: str) -> Path:

@@ -13,15 +13,19 @@ TELLING = 8
 
 
 def _pattern(ends: str) -> re.Pattern[str]:
-    """Pattern of a URL without any of the characters `ends`; an earlier `***` ends before a full stop or quote."""
+    """Pattern of a URL without any of the characters `ends`; an earlier `***` ends before a full stop or quote.
+
+    A user part may contain slashes, question marks and `#` if no port can be meant: `user:pass/word@host`.
+    """
+    inside = f"[^{ends}]" if ends else "."
     hidden = r"\*\*\*(?=[.,:;)\]'\">]*(?:[\s\#]|$))"
     return re.compile(
         rf"""(?P<scheme>[a-z][a-z0-9+.-]*)://
-             (?P<user>[^/?\#{ends}]*@)?
+             (?P<user>[^/?\#{ends}]*@|[^/:?\#\[{ends}]*:(?!\d*(?:[/?\#]|$)){inside}*@)?
              (?P<host>[^/?\#{ends}]*)
              (?P<path>[^?\#{ends}]*)
              (?P<query>\?(?:{hidden}|[^\#{ends}]*))?
-             (?P<fragment>\#(?:{hidden}|{f"[^{ends}]" if ends else "."}*))?""",
+             (?P<fragment>\#(?:{hidden}|{inside}*))?""",
         flags=re.IGNORECASE | re.VERBOSE | re.DOTALL,
     )
 
@@ -51,6 +55,11 @@ def redact_url(text: str) -> str:
     return ONE.sub(_without_secrets, _NO_SCHEME.sub(f"{HIDDEN}@", text))
 
 
+def bare(text: str) -> str:
+    """A URL without user part, query and fragment; any other text unchanged."""
+    return ONE.sub(lambda url: f"{url['scheme']}://{url['host']}{url['path']}", text)
+
+
 def digest(secret: str) -> str:
     """Eight hexadecimal digits of a secret's SHA-256, which tell apart what differs in it alone."""
     return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()[:8]
@@ -77,10 +86,11 @@ def of_url(url: str) -> list[str]:
     Of a query also each value and each part of one, because some tools use the text after the last slash as a name: long values,
     and parts that do not look like words. The placeholder of a clip's ID is not a secret.
     """
-    place, _, fragment = url.partition("#")
-    place, _, query = place.partition("?")
-    found = re.match(r"(?:[^/]*//)?([^/]*)@", place)
-    user = found[1] if found else ""
+    found = ONE.search(url)
+    found = found if found and found["user"] else re.match(r"(?:[^/?#]*//)?(?P<user>[^/?#]*@)", url)
+    user = found["user"].removesuffix("@") if found else ""
+    place, _, fragment = url[found.end("user") if found else 0 :].partition("#")
+    query = place.partition("?")[2]
     values = [pair.partition("=")[2] or pair for pair in re.split("[&;]", query)]
     values = [value for value in values if value != _TEMPLATE]
     parts = [

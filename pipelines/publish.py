@@ -131,7 +131,7 @@ def publish(settings: PublishSettings) -> int:
         print(f"{path}: {told}", file=sys.stderr)
     if settings.media:
         print(
-            f"--media: {with_media(origin_of((each.clip for each in made.outcomes), made.classes.labels))}",
+            f"--media: {with_media(origin_of(each.clip for each in made.outcomes))}",
             file=sys.stderr,
         )
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:

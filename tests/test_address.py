@@ -9,6 +9,7 @@ import pytest
 
 from kinetics_sounds.address import VARIABLE, Address
 from kinetics_sounds.errors import SettingsError
+from kinetics_sounds.redact import redact
 
 URL = "http://me:w0rd@host.example:80/a b/{youtube_id}?sig=a'b c#there"
 SHOWN = "http://***@host.example:80/a b/{youtube_id}?***#***"
@@ -32,6 +33,27 @@ def test_a_password_is_hidden_though_the_scheme_was_forgotten(text: str) -> None
     assert str(Address(text)) == f"***@{text.partition('@')[2]}"
     assert Address(text).real == text
     assert Address(text).secrets[0] == text.partition("@")[0].removeprefix("//")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("https://user:SE/CRETX@h/a.tar", "https://***@h/a.tar"),
+        ("archives:s3://KEY:SE/CR?E#TX@bucket/a.tar", "archives:s3://***@bucket/a.tar"),
+        ("https://user:1SE/2@h:80/a.tar?x=1", "https://***@h:80/a.tar?***"),
+    ],
+)
+def test_a_password_may_have_slashes(text: str, masked: str) -> None:
+    assert str(Address(text)) == redact(f"see {text} there").removeprefix("see ").removesuffix(" there") == masked
+    assert text.partition("://")[2].rpartition("@")[0] in Address(text).secrets
+
+
+@pytest.mark.parametrize(
+    "text", ["http://h:80/set@v1/a", "hf://datasets/a/b@main/c", "http://[::1]:80/a@b", "http://h/a:b@c"]
+)
+def test_an_at_sign_in_a_path_hides_nothing(text: str) -> None:
+    assert str(Address(text)) == redact(text) == text
+    assert Address(text).secrets == []
 
 
 def test_an_address_is_no_text_to_compare_and_is_copied_without_its_secret() -> None:

@@ -1,6 +1,7 @@
 """ks-train compare: train recipes with several seeds on one shard set, evaluate all of them, and write one table."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from kinetics_sounds.errors import RunError, SettingsError, StoppedError
 from kinetics_sounds.settings import Parsed, parse
 from kinetics_sounds.shards import reader
 
+from . import evaluate
 from .comparison import table
 from .comparison.forecast import forecast
 from .comparison.plan import Plan, has_untrained, is_probe, is_seeded, planned
@@ -28,6 +30,8 @@ from .config.settings import PATHS, TrainSettings, chosen_settings
 from .engine import checkpoint, checkpoint_state
 
 PROG = "ks-train compare RECIPE [RECIPE ...]"
+MOST_NAMED = 6
+"""Maximum number of runs listed at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +81,17 @@ def compare(argv: Sequence[str]) -> int:
     if settings.plan:
         return DONE
     with files.exclusive(plan.out, command="ks-train compare"), stoppable(signal.SIGINT, signal.SIGTERM) as stop:
-        _check_same(plan)
+        kept = _check_same(plan)
         failed = list(_all_rows(plan, stop))
         if stop:
             print(f"stopped by {stop}: finished work is kept; run the same command to resume", file=sys.stderr)
             return STOPPED
-        rows = [row for name in plan.recipes for row in _results(plan, name)]
+        known = dataclasses.replace(plan, protocols=kept)
+        rows = [row for name in plan.recipes for row in _results(known, name)]
         if rows:
             table.write(plan.out, rows, failed)
             print(table.markdown(rows, failed))
+            print("\n".join(_places(plan)))
     return SOME_FAILED if failed else DONE
 
 
@@ -95,8 +101,26 @@ def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
     return words[:place], tuple(words[place + 1 :])
 
 
-def _check_same(plan: Plan) -> None:
-    """Record what is compared in compare.json; raise SettingsError if the folder holds runs of other shards or settings."""
+def _places(plan: Plan) -> Iterator[str]:
+    """Where the table, the plot and the runs are, and earlier runs that the table does not have."""
+    plot = plan.out / "plot.svg"
+    yield f"table: {plan.out / 'table.md'} (all metrics: table.csv)"
+    yield f"plot: {plot}" if plot.is_file() else "plot: none; install matplotlib with: pip install '.[eval]'"
+    own = [plan.folder(recipe, seed) for recipe in plan.recipes for seed in plan.seeds]
+    more = f" and {len(own) - MOST_NAMED} more" if len(own) > MOST_NAMED else ""
+    yield f"runs: {', '.join(str(each / 'run') for each in own[:MOST_NAMED])}{more}"
+    recorded = (plan.out / Path(name).name for name in _read(plan.out / "compare.json")["recipes"])
+    others = [each for folder in recorded for each in sorted(folder.glob("seed-*")) if each not in own]
+    if others:
+        told = ", ".join(map(str, others))
+        yield f"not in the table, from earlier runs of this command: {told}; give their recipes and --seeds too"
+
+
+def _check_same(plan: Plan) -> tuple[str, ...]:
+    """Record what is compared in compare.json; return all protocols recorded there, of this and earlier runs.
+
+    Raises SettingsError if the folder holds runs of other shards or settings.
+    """
     path = plan.out / "compare.json"
     own = {Path(recipe).stem: _digest(parsed) for recipe, parsed in plan.recipes.items()}
     there: dict[str, Any] = _read(path) if path.is_file() else {}
@@ -108,7 +132,11 @@ def _check_same(plan: Plan) -> None:
             f"{plan.out}: contains runs of {', '.join(changed)} with other settings; choose another --out, or delete their "
             "folders and compare.json"
         )
-    files.write_bytes(path, (json.dumps({"shards": shards, "recipes": kept | own}) + "\n").encode())
+    before = [name for name in there.get("protocols", ()) if name in evaluate.names() and name not in plan.protocols]
+    protocols = (*plan.protocols, *before)
+    document = {"shards": shards, "recipes": kept | own, "protocols": protocols}
+    files.write_bytes(path, (json.dumps(document) + "\n").encode())
+    return protocols
 
 
 def _digest(parsed: Parsed[TrainSettings]) -> str:

@@ -113,4 +113,4 @@ def quoted(url: str) -> str:
 
 def shown(place: str) -> str:
     """A location without its secrets."""
-    return re.sub(r"(?<=://)[^/@]*@|[?#].*", "", place) if "://" in place else place
+    return redact.bare(place)

@@ -15,6 +15,8 @@ from .listing import is_archive
 
 SCHEMES = ("hf", "s3", "gs")
 """URL schemes of these archives."""
+Listings = dict[hub.Place, tuple[hub.Place, dict[str, hub.File]]]
+"""Folders of the Hub, each at its commit and with its files (`hub.listing`)."""
 _CONNECTION = (
     *("ConnectionError", "TimeoutError", "EOFError", "gaierror", "HTTPException"),  # Python's
     *("HTTPClientError", "IncompleteReadError"),  # botocore's
@@ -45,15 +47,16 @@ def read(url: str) -> Generator[bytes, None, None]:
         raise BreakError(_status(error) or Status.TRUNCATED, str(error)) from error
 
 
-def find(url: str) -> dict[str, tuple[str, int | None]]:
+def find(url: str, listings: Listings) -> dict[str, tuple[str, int | None]]:
     """Archives below a folder, or the archive at this URL: by name, each with its URL and size in bytes.
 
-    On the Hub the URLs are those of the commit that the revision stands for now, and the names change with the content. Raises
-    SourceError if they cannot be listed, UnreachableError if waiting may help.
+    On the Hub the URLs are those of the commit that the revision stands for now, and the names change with the content. Calls
+    with the same `listings`, which is filled, list each folder once and see one commit of a revision. Raises SourceError if they
+    cannot be listed, UnreachableError if waiting may help.
     """
     try:
         if hub.is_hub(url):
-            return _on_hub(hub.parse(url))
+            return _on_hub(hub.parse(url), listings)
         if is_archive(url):
             return {posixpath.basename(url): (url, remote.size(url))}
         found = {name: size for name, size in remote.find(url).items() if is_archive(name)}
@@ -68,10 +71,14 @@ def find(url: str) -> dict[str, tuple[str, int | None]]:
         raise SourceError(str(error)) from error
 
 
-def _on_hub(place: hub.Place) -> dict[str, tuple[str, int | None]]:
-    folder, _, last = place.path.rpartition("/")
+def _on_hub(place: hub.Place, listings: Listings) -> dict[str, tuple[str, int | None]]:
+    parent, _, last = place.path.rpartition("/")
     alone = is_archive(place.path)
-    pinned, files = hub.listing(replace(place, path=folder) if alone else place)
+    folder = replace(place, path=parent) if alone else place
+    if folder not in listings:
+        same = (listings[each][0].revision for each in listings if replace(each, path="") == replace(place, path=""))
+        listings[folder] = hub.listing(replace(folder, revision=next(same, place.revision)))
+    pinned, files = listings[folder]
     return {
         f"{name}@{file.version[:12]}": (f"{pinned}/{name}", file.size)
         for name, file in files.items()

@@ -7,6 +7,7 @@ this disk, at http(s)://, on the Hugging Face Hub (`hf://`), or at s3:// and gs:
 import contextlib
 import itertools
 import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ MAX_PARTS = 100_000
 """Maximum number of archives that braces may stand for."""
 OTHERS = (".zip", ".rar", ".7z", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 """Archives that cannot be read."""
+_RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?\}", flags=re.ASCII)
+"""A range of numbers in braces: `{00..19}`, `{0..100..10}`."""
 _KINDS = ", ".join(listing.ARCHIVES)
 _UNPACK = "unpack it and give the folder with --source local:DIR"
 _ONE_BY_ONE = "name its archives, such as .../part_{00..19}.tar.gz, or give a .txt file with one URL per line"
@@ -92,6 +95,8 @@ class Source(ArchiveReader):
         for place in self.places:
             _check_kind(place)
             if remote_stream.is_remote(place):
+                if Address(place).has_user:
+                    raise self._error("contains a password; give the keys in the environment")
                 continue
             with contextlib.suppress(ValueError):  # which is what is wrong with it, and said below
                 host = host or web.host(place)
@@ -135,11 +140,12 @@ class Source(ArchiveReader):
         alone: list[str] = []
         told: list[str] = []
         parts: list[TarPart] = []
+        listings: remote_stream.Listings = {}
         for place in self.places:
             if remote_stream.is_remote(place):
                 inside = place.removeprefix(base) if "{" in self.argument else ""
                 folder = posixpath.dirname(inside) if listing.is_archive(inside) else inside
-                for name, (url, size) in remote_stream.find(place).items():
+                for name, (url, size) in remote_stream.find(place, listings).items():
                     parts.append(_part(posixpath.join(folder, name), url, size))
             elif "://" in place and listing.shown(place).lower().endswith(".txt"):
                 told += listing.listed(place, named=self.host, remedy="download the archives and give their folder")
@@ -171,12 +177,20 @@ def _expanded(place: str) -> tuple[str, ...]:
     """The places that braces stand for; in a URL, those before its query."""
     start, mark, query = place.partition("?") if "://" in place else (place, "", "")
     try:
-        found = tuple(itertools.islice(braceexpand(start, escape=False), MAX_PARTS + 1))
+        large = any(
+            _count(*ends.groups()) > MAX_PARTS for ends in _RANGE.finditer(start)
+        )  # which braceexpand would keep
+        found = () if large else tuple(itertools.islice(braceexpand(start, escape=False), MAX_PARTS + 1))
     except ValueError as error:
         raise SourceError(f"--source archives:{listing.shown(place)}: has unbalanced braces; {_ONE_BY_ONE}") from error
-    if len(found) > MAX_PARTS:
+    if large or len(found) > MAX_PARTS:
         raise SourceError(f"--source archives:{listing.shown(place)}: stands for more than {MAX_PARTS} archives")
     return tuple(_quoted(f"{each}{mark}{query}") for each in found)
+
+
+def _count(first: str, last: str, step: str | None) -> int:
+    """How many numbers a range in braces has."""
+    return abs(int(last) - int(first)) // max(1, abs(int(step or 1))) + 1
 
 
 def _quoted(place: str) -> str:

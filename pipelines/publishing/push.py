@@ -173,7 +173,7 @@ def _plan(folder: Path, place: hub.Place, items: list[hub.Item], *, private: boo
         f"folder: {folder}",
         f"to: {place} ({place.kind}), which {is_there} {'private' if seen else 'PUBLIC: anyone can read it'}",
         f"files: {len(items)}, {_bytes(sum(sizes.values()))}",
-        f"licence: {_licence(folder) or 'none in README.md, so nobody may use it'}",
+        f"licence: {licence_of(folder) or 'none in README.md, so nobody may use it'}",
     ]
     told = ", ".join(f"{count} {what} ({_bytes(held[what])})" for what, count in sorted(media.items()))
     lines.append(
@@ -184,7 +184,7 @@ def _plan(folder: Path, place: hub.Place, items: list[hub.Item], *, private: boo
     return lines
 
 
-def _licence(folder: Path) -> str:
+def licence_of(folder: Path) -> str:
     """License in the header of a card; empty if there is none."""
     try:
         with (folder / "README.md").open("rb") as file:

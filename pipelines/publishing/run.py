@@ -29,7 +29,7 @@ from kinetics_sounds.settings import parse
 from . import contents, run_card, run_facts, swap
 from .contents import FINGERPRINTS, SUMS
 from .previous import FRESH, check_unchanged, refuse_foreign
-from .push import push
+from .push import licence_of, push
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
 
@@ -60,7 +60,8 @@ class PublishRunSettings:
     public: bool = False
     """With --push: create a missing repository public instead of private."""
     license: str | None = None
-    """License of the weights, as the Hub names it (cc-by-4.0, mit, apache-2.0). Without one nobody may use them."""
+    """License of the weights, as the Hub names it (cc-by-4.0, mit, apache-2.0). Default: that of the previous version in the
+    folder; without one nobody may use them."""
     dataset: Address | None = None
     """Dataset that the run was trained on, hf://datasets/USER/NAME, for the model card."""
     json: bool = False
@@ -78,7 +79,8 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
     found = run_facts.collect(settings.run, settings.checkpoint)
     dataset = hub.parse(settings.dataset).repo if settings.dataset else ""
     place = str(hub.parse(settings.push)) if settings.push else "hf://USER/NAME"
-    card = run_card.card(found, place=place, licence=settings.license or "", dataset=dataset)
+    licence = settings.license or _earlier_licence(out)
+    card = run_card.card(found, place=place, licence=licence, dataset=dataset)
     names = _write(out, found, card)
     log = sys.stderr if settings.json else sys.stdout
     print(
@@ -87,7 +89,7 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
     )
     for each in found.left_out:
         print(f"left out: {each}", file=sys.stderr)
-    if not settings.license:
+    if not licence:
         print("note: no license is given, so nobody may use it; give one with --license", file=sys.stderr)
     if settings.json:
         print(json.dumps({"folder": files.as_text(out), "checkpoint": found.name, "files": names}))
@@ -112,6 +114,12 @@ def _check(settings: PublishRunSettings) -> None:
         return
     if settings.out.resolve() == settings.run.resolve() or (settings.out / "metrics.jsonl").exists():
         raise SettingsError(f"--out {settings.out}: is a training run; give another folder")
+
+
+def _earlier_licence(out: Path) -> str:
+    """License of the previous version in the folder; empty if there is none."""
+    told = licence_of(out) if (out / SUMS).is_file() else ""
+    return told if _LICENCE.fullmatch(told) else ""
 
 
 def _earlier(out: Path) -> dict[str, str]:

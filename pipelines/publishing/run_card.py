@@ -116,8 +116,7 @@ def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
         scores, others = each["scores"], beside.get("scores", {})
         names = [name for name in scores if not name.endswith(PARTS)]
         rows: list[list[object]] = [
-            [escape(name), _score(scores, name), _score(others, name), _score(scores, f"{name}_chance")]
-            for name in names
+            [escape(name), _score(scores, name), _score(others, name), _chance(scores, name)] for name in names
         ]
         lines += [*table(["score", "this run", "untrained", "chance"], rows), "", *_folds(each.get("folds", {}), names)]
         if seen := each.get("seen_in_training"):
@@ -168,6 +167,12 @@ def _score(scores: Mapping[str, float], name: str) -> str:
         return ""
     low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
     return f"{scores[name]:.2f}" + ("" if low is None or high is None else f" ({low:.2f} to {high:.2f})")
+
+
+def _chance(scores: Mapping[str, float], name: str) -> str:
+    """What guessing reaches: `top1_chance` of `top1` and `video_top1`, `r10_chance` of `video_to_audio_r10`, as in ks-view."""
+    names = (f"{each}_chance" for each in (name, name.rpartition("_")[2]))
+    return next((_score(scores, each) for each in names if each in scores), "")
 
 
 def _settings(config: Mapping[str, Any]) -> list[str]:

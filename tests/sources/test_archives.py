@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_sounds import remote, retry, sources
+from kinetics_sounds import hub, remote, retry, sources
 from kinetics_sounds.archives import http_stream, reader
 from kinetics_sounds.archives.wanted import Wanted
 from kinetics_sounds.clip import Clip, FetchResult, Status
@@ -168,8 +168,18 @@ def test_a_list_that_the_server_fails_to_give_may_be_had_later(site: Site) -> No
         ("https://host.example/folder/", "is a folder of a server; name its archives"),
         (f"ftp://host.example/a.tar?{WORD}", "is not an http or https URL; give http.*hf://"),
         (f"https://me:{WORD}@host.example/a.tar", "contains a password"),
+        (
+            f"https://me:SE/{WORD}@host.example/a.tar",
+            r"--source archives:https://\*\*\*@host.example/a.tar: https://host.example",
+        ),
+        (f"s3://KEY:SE/{WORD}@bucket/a.tar", r"archives:s3://\*\*\*@bucket/a.tar: contains a password; give the keys"),
+        (
+            f"me:{WORD}@host.example/a.tar",
+            r"^\*\*\*@host.example/a.tar: there is no such folder, and a URL begins with",
+        ),
         ("a{0..3.tar", "unbalanced braces"),
         ("{0..99999}{0..9}.tar", "more than 100000 archives"),
+        ("{0..9999999999}.tar", "stands for more than 100000 archives"),
         ("hf://nobody", "is not a location on the Hub"),
     ],
 )
@@ -372,6 +382,27 @@ def test_a_folder_or_an_archive_of_a_repository(hub_set: Repo, place: str, parts
 
     assert [name.partition("@")[0] for name in names(found)] == parts
     assert all(f"@{hub_set.sha()}/" in part.place for part in found)
+
+
+def test_braces_list_a_folder_once_and_see_one_commit(
+    hub_set: Repo, hub_server: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    first = hub_set.sha()
+    listing = hub.listing
+
+    def listed(place: hub.Place) -> tuple[hub.Place, dict[str, hub.File]]:
+        found = listing(place)
+        asked.append(place.path)
+        hub_set.commits.append({"b.tar": Blob(str(len(asked)).encode(), lfs=True)})  # somebody commits meanwhile
+        return found
+
+    monkeypatch.setattr(hub, "listing", listed)
+
+    found = source("hf://datasets/ann/vgg/{b.tar,none.tar,train/a.tar.gz,train}").parts(["train"])
+
+    assert asked == ["", "train"]
+    assert {part.place.partition("@")[2].partition("/")[0] for part in found} == {first}
 
 
 def test_a_hub_that_fails_is_waited_for_and_what_is_not_there_is_told(

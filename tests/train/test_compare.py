@@ -190,6 +190,38 @@ class TestWhatIsAskedOfEachRun:
         assert judged("finetune", "val_split: val\n") == 0
         assert [words[1] for words in pretended] == ["vote"] * 2
 
+    def test_other_protocols_join_the_table_and_its_end_says_where_everything_is(
+        self,
+        judged: Callable[..., int],
+        pretended: list[list[str]],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Nothing of the first run is judged again; seeds that the second run leaves out are named."""
+        out = tmp_path / "compared"
+        assert judged("knn") == 0
+        assert judged("linear") == 0
+        table = (out / "table.md").read_text()
+        assert [line for line in table.splitlines() if line.startswith("###")] == [
+            "### linear: top1 in %",
+            "### knn: top1 in %",
+        ]
+        assert (
+            len([words for words in pretended if words[1] == "knn"]) == 8
+        )  # once: two recipes, two seeds, and untrained
+
+        (out / "one/seed-9").mkdir()
+        capsys.readouterr()
+        assert judged("linear") == 0
+        runs = ", ".join(str(out / name / f"seed-{seed}/run") for name in ("one", "two") for seed in (3, 5))
+        end = capsys.readouterr().out.splitlines()[-4:]
+        assert end[:3] == [
+            f"table: {out}/table.md (all metrics: table.csv)",
+            f"plot: {out}/plot.svg",
+            f"runs: {runs}",
+        ]
+        assert end[3].startswith(f"not in the table, from earlier runs of this command: {out}/one/seed-9; give")
+
     def test_a_checkpoint_that_was_chosen_on_the_judged_split_is_not_taken(
         self, judged: Callable[..., int], pretended: list[list[str]]
     ) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,13 @@ INTERVALS = (
     "all items are right or all wrong"
 )
 """What `_low` and `_high` of a metric are."""
+MOST_BYTES = 1 << 20
+"""Maximum size of an earlier results.json in bytes."""
+OUTCOMES = {
+    *("scores", "folds", "best", "best_on_top1", "tuned", "seen_in_training", "shards"),
+    *("intervals", "papers", "note", "versions"),
+}
+"""Fields of results.json that may differ between two evaluations of the same clips with the same options."""
 
 
 class Placed(Protocol):
@@ -55,11 +63,12 @@ def head(
     selection: str = "",
     content: str = "",
     seen: int | None = None,
+    shards: str = "",
 ) -> dict[str, Any]:
     """Common header of all results: probe or protocol, run, and evaluated data.
 
     `facts` are those of the run; without a checkpoint it is untrained. The fingerprints are those of `on_split`, and `seen` is
-    how many of its samples the run was trained on, None if that is unknown; see `of_split`.
+    how many of its samples the run was trained on, None if that is unknown; `shards` is where it lies; see `of_split`.
     """
     return {
         "probe": probe,
@@ -67,6 +76,7 @@ def head(
         "recipe": facts["recipe"],
         "checkpoint": "untrained" if checkpoint is None else checkpoint.name,
         "intervals": INTERVALS,
+        "shards": shards,
         "on_split": on_split,
         "fingerprint": fingerprint,
         "selection": selection,
@@ -89,6 +99,7 @@ def of_split(
         "selection": split.selection,
         "content": split.content,
         "seen": seen_in_training(settings, shards, dataset, facts, name),
+        "shards": str(shards),
     }
 
 
@@ -106,7 +117,12 @@ def folder(settings: Placed, name: str) -> Path:
 
 
 def write(out: Path, results: dict[str, Any]) -> None:
-    """Write `results`, whose "scores" are numbers by name, to the folder `out`."""
+    """Write `results`, whose "scores" are numbers by name, to the folder `out`.
+
+    Says so on standard error if they replace results of other clips, another checkpoint, or other options.
+    """
+    if said := _replaced(out / "results.json", results):
+        print(said, file=sys.stderr)
     files.write_bytes(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
@@ -114,6 +130,24 @@ def write(out: Path, results: dict[str, Any]) -> None:
     for metric, value in results["scores"].items():
         rows.writerow([*(files.for_people(str(results[column])) for column in COLUMNS), metric, value])
     files.write_bytes(out / "results.csv", table.getvalue().encode())
+
+
+def _replaced(path: Path, results: Mapping[str, Any]) -> str:
+    """A line for users if `path` has results of something else than `results`, else empty."""
+    if not path.is_file():
+        return ""
+    try:
+        before = files.read_json(path, most_bytes=MOST_BYTES)
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        return f"note: replaces {path}, which was damaged"
+    now = json.loads(json.dumps(results))  # tuples are lists there
+    differ = [name for name in now if name not in OUTCOMES and before.get(name, now[name]) != now[name]]
+    clips = f"{before.get('samples', '?')} clips of {before.get('shards') or before.get('on_split')}"
+    told = f"{clips}, {before.get('checkpoint')} (other {', '.join(differ)})"
+    said = f"note: {path} replaces the result of {told}; keep both with --out"
+    return "".join(each for each in said if each.isprintable()) if differ else ""
 
 
 class Near(Protocol):

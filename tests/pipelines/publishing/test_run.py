@@ -159,6 +159,18 @@ def test_the_card_says_what_it_learnt_from_and_reaches_beside_untrained(trained:
     assert 'train.load("hf://USER/NAME")' in card
 
 
+def test_chance_is_that_of_the_name_without_what_it_begins_with(trained: Path, tmp_path: Path) -> None:
+    """Of a class one in 32, of a pair one in 2,000; where there is none the cell is empty."""
+    scores = {"video_top1": 40.0, "top1_chance": 3.125, "video_to_audio_r1": 8.0, "r1_chance": 0.05, "median_rank": 7.0}
+    write(trained, "crossmodal", result(probe="crossmodal", scores=scores))
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    card = (tmp_path / "out/README.md").read_text().replace("\\_", "_")
+    assert "| video_top1 | 40.00 |  | 3.12 |" in card
+    assert "| video_to_audio_r1 | 8.00 |  | 0.05 |" in card
+    assert "| median_rank | 7.00 |  |  |" in card
+
+
 def protocol(**more: Any) -> dict[str, Any]:
     """Results of a paper's protocol, as ks-eval --protocol writes them."""
     return result(

@@ -25,6 +25,19 @@ def test_it_lists_what_it_wrote(trained: Path, tmp_path: Path) -> None:
     assert found["SHA256SUMS"].decode() == "".join(lines)
 
 
+def test_the_license_stays_until_another_is_given(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    publish(trained, f"--out={out}")
+    assert "no license is given" in capsys.readouterr().err
+
+    for words, kept in ((["--license=cc-by-4.0"], "cc-by-4.0"), ([], "cc-by-4.0"), (["--license=mit"], "mit")):
+        assert publish(trained, f"--out={out}", *words) == 0
+        assert f"\nlicense: {kept}\n" in (out / "README.md").read_text()
+        assert capsys.readouterr().err == ""
+
+
 def test_another_run_s_checkpoints_are_not_deleted(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,3 +108,27 @@ def test_a_score_that_is_called_low_and_bounds_nothing_has_its_own_line() -> Non
 )
 def test_a_number_that_two_decimals_would_hide_is_shown(value: float, shown: str) -> None:
     assert results.number(value) == shown
+
+
+def test_what_is_replaced_is_told_if_it_is_of_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, with what differs; the same evaluation made again is silent, whatever its scores."""
+    first = found({"top1": 50.0}) | {"run": "runs/one", "shards": "data/four", "samples": 5, "clips": 10}
+    results.write(tmp_path, first)
+    results.write(tmp_path, first | {"scores": {"top1": 60.0}, "settings": (1,)})
+    results.write(tmp_path, first | {"settings": (1,)})
+    assert capsys.readouterr().err == ""
+
+    results.write(tmp_path, first | {"shards": "data/all", "samples": 9, "fingerprint": "g", "clips": 1})
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path}/results.json replaces the result of 5 clips of data/four, last (other samples, fingerprint, clips); "
+        "keep both with --out\n"
+    )
+
+
+def test_a_damaged_result_is_replaced_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for damaged in ("{", "[]"):
+        (tmp_path / "results.json").write_text(damaged)
+        results.write(tmp_path, found({"top1": 50.0}) | {"run": "runs/one"})
+        assert capsys.readouterr().err == f"note: replaces {tmp_path}/results.json, which was damaged\n"
