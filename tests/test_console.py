@@ -120,14 +120,20 @@ def test_a_package_is_missed_in_one_line_where_ours_is_on_the_path_but_not_insta
     [info] = python.parents[1].glob("lib/python3*/site-packages/kinetics_sounds-0.dist-info")
     there = info.rename(tmp_path / "elsewhere")
     try:
-        done, version = (run(python, "ks-build", word, cwd=tmp_path) for word in ("--classes=k32", "--version"))
+        done = run(python, "ks-build", "--classes", "k32", cwd=tmp_path)
+        version = subprocess.run(
+            [str(python), "-c", "import kinetics_sounds; print(kinetics_sounds.__version__)"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     finally:
         there.rename(info)
 
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert done.stderr.startswith("ks-build: error: the package ")
     assert done.stderr.endswith("pip install 'kinetics-sounds'\n")
-    assert (version.returncode, version.stdout) == (0, "ks-build 0+unknown\n")
+    assert version.stdout == "0+unknown\n"
 
 
 def test_a_package_missed_in_mid_run_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

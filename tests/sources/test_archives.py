@@ -120,6 +120,22 @@ def test_a_text_file_lists_urls_one_a_line(site: Site) -> None:
     assert {part.split for part in parts} == {None}  # a server's folders are no splits of ours
 
 
+def test_a_text_file_may_lie_on_this_disk_and_leads_to_public_hosts(tmp_path: Path) -> None:
+    (tmp_path / "list.TXT").write_text("# mine\nhttps://host.example/a b.tar\nhttps://host.example/get?id=2\n")
+
+    made = source(f"{tmp_path}/list.TXT")
+
+    assert [part.place for part in made.parts(["val"])] == [
+        "https://host.example/a%20b.tar",
+        "https://host.example/get?id=2",
+    ]
+    assert made.notice
+    for line in ("b/1.tar", "http://127.0.0.1/a.tar"):
+        (tmp_path / "list.TXT").write_text(line)
+        with pytest.raises(SourceError, match=r"list.TXT:1: .*(is not an http|private network)"):
+            made.parts(["val"])
+
+
 def test_archives_told_apart_by_the_query_alone_have_names_that_their_order_does_not_change(site: Site) -> None:
     site.put("a.txt", b"get?id=a\nget?id=b\n")
     site.put("b.txt", b"get?id=c\nget?id=b\nget?id=a\nother\n")
@@ -239,6 +255,16 @@ def test_names_may_have_folders_and_files_of_one_name_in_two_do_not_meet(scratch
         found = read(made, made.parts(["train"])[0], scratch, clip)
         assert found.pop(f"x/{clip.label}/{CLIP.youtube_id}") == clip.label.encode()
         assert list(found.values()) == [None]
+
+
+@pytest.mark.parametrize("folder", ["play\u00e9 x y", "playe\u0301 x y", "play\u00e9_x_y"])
+def test_a_label_has_blanks_or_underscores_and_accents_in_any_form(folder: str, scratch: Path, tmp_path: Path) -> None:
+    put(tmp_path / "a.tar", pax(path=f"{folder}/{CLIP.youtube_id}.mp4") + member("short", b"x") + END)
+    made = source(str(tmp_path), names="{label}/{id}")
+
+    for label in ("play\u00e9 x y", "playe\u0301 x y"):
+        found = read(made, made.parts(["val"])[0], scratch, replace(CLIP, label=label))
+        assert list(found.values()) == [b"x"]
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "MOV", "ts", "mp4.webm"])
