@@ -27,6 +27,14 @@ def is_url(argument: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE) is not None
 
 
+def host_of(url: str) -> str:
+    """Host of a URL that the user named (`web.host`); empty for an invalid URL, which `web.refusal` refuses."""
+    try:
+        return web.host(url)
+    except ValueError:
+        return ""
+
+
 def lower_scheme(argument: str) -> str:
     """A URL with its scheme in lower case; a path unchanged."""
     scheme, mark, rest = argument.partition("://")

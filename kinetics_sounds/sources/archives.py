@@ -4,7 +4,6 @@ PLACE is a folder of archives, an archive, or a text file of URLs; braces stand 
 this disk, at http(s)://, on the Hugging Face Hub (`hf://`), or at s3:// and gs://.
 """
 
-import contextlib
 import itertools
 import posixpath
 import re
@@ -102,8 +101,7 @@ class Source(ArchiveReader):
                 if Address(place).has_user:
                     raise self._error("contains a password; give the keys in the environment")
                 continue
-            with contextlib.suppress(ValueError):  # which is what is wrong with it, and said below
-                host = host or web.host(place)
+            host = host or listing.host_of(place)
             if refusal := web.refusal(place, named=host):
                 raise self._error(
                     f"{listing.shown(place)} {refusal}; give http(s)://, hf://, s3:// or gs://, or a path"
