@@ -5,6 +5,9 @@ import sys
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # python -m, as torchrun starts a rank: what follows is not for
     del sys.path[0]  # the files of the working folder to answer
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("kinetics-sounds")
+try:
+    __version__ = version("kinetics-sounds")
+except PackageNotFoundError:  # imported from a folder, as by PYTHONPATH, without being installed
+    __version__ = "0+unknown"

@@ -121,11 +121,24 @@ def missing_package(error: ModuleNotFoundError) -> tuple[str, str] | None:
     top = (error.name or "").partition(".")[0]
     if not top or top == __package__ or top in sys.stdlib_module_names or importlib.util.find_spec(top) is not None:
         return None
-    name = DISTRIBUTIONS.get(top, top.replace("_", "-"))
-    wanted = [each for each in metadata.requires(DISTRIBUTION) or () if re.match(rf"{re.escape(name)}(?![\w.-])", each)]
+    name = _normal(DISTRIBUTIONS.get(top, top))
+    wanted = [each for each in _requirements() if _normal(re.split(r"[^\w.-]", each, maxsplit=1)[0]) == name]
     extras = re.findall(r"extra == ['\"]([\w-]+)['\"]", " ".join(wanted))
     extra = f"[{extras[0]}]" if extras and len(extras) == len(wanted) else ""
     return f"the package {name} is not installed", f"pip install '{DISTRIBUTION}{extra}'"
+
+
+def _normal(name: str) -> str:
+    """Name of a package as pip compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _requirements() -> list[str]:
+    """Requirements of this package; none if it is not installed but imported from a folder, as by PYTHONPATH."""
+    try:
+        return metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def keep_secret(words: Sequence[str]) -> None:

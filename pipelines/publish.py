@@ -124,14 +124,14 @@ def publish(settings: PublishSettings) -> int:
         raise SettingsError(f"{path}: is the manifest of a data set, whose lists are published already; give a build's")
     chosen = _options(settings, made)
     log = sys.stderr if settings.json else sys.stdout
-    note = f" ({made.classes.note})" if made.classes.note else ""
+    note = f" ({made.classes.note.rstrip('.')})" if made.classes.note else ""
     print(f"manifest: {path}\nclass list: {made.classes.name}{note}\nout: {chosen.out}", file=log)
     left = list(unfinished(made, path.parent))
     for told in left + _leaks(made, chosen.out):
         print(f"{path}: {told}", file=sys.stderr)
     if settings.media:
         print(
-            f"--media: {with_media(origin_of((each.clip for each in made.outcomes), made.classes.labels))}",
+            f"--media: {with_media(origin_of(each.clip for each in made.outcomes))}",
             file=sys.stderr,
         )
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:

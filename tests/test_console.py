@@ -102,6 +102,7 @@ def test_only_a_package_that_is_not_installed_is_no_bug(module: str | None, told
         ("yaml", "pyyaml", ""),
         ("torch", "torch", "[train]"),
         ("sklearn", "scikit-learn", "[eval]"),
+        ("huggingface_hub", "huggingface-hub", "[publish]"),  # the first of two that have it
     ],
 )
 def test_the_remedy_names_the_extra(module: str, name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +111,29 @@ def test_the_remedy_names_the_extra(module: str, name: str, extra: str, monkeypa
     missing = command.missing_package(ModuleNotFoundError(name=module))
 
     assert missing == (f"the package {name} is not installed", f"pip install 'kinetics-sounds{extra}'")
+
+
+def test_a_package_is_missed_in_one_line_where_ours_is_on_the_path_but_not_installed(
+    python: Path, tmp_path: Path
+) -> None:
+    """Without its metadata neither its version nor its extras are known."""
+    [info] = python.parents[1].glob("lib/python3*/site-packages/kinetics_sounds-0.dist-info")
+    there = info.rename(tmp_path / "elsewhere")
+    try:
+        done = run(python, "ks-build", "--classes", "k32", cwd=tmp_path)
+        version = subprocess.run(
+            [str(python), "-c", "import kinetics_sounds; print(kinetics_sounds.__version__)"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        there.rename(info)
+
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith("ks-build: error: the package ")
+    assert done.stderr.endswith("pip install 'kinetics-sounds'\n")
+    assert version.stdout == "0+unknown\n"
 
 
 def test_a_package_missed_in_mid_run_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: C
         if stop():
             raise Stopped
         sums |= {name: files.sha256(new / name) for name in contents.names(new) if name.startswith("splits/")}
-        origin = origin_of((each.clip for each in made.outcomes), classes.labels)
+        origin = origin_of(each.clip for each in made.outcomes)
         base = _base(counts=counts, classes=classes, origin=origin, options=options, before=before, sums=sums)
         facts, changed = _write_documents(new, out, base, options, before)
         if changed:

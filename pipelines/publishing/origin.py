@@ -1,14 +1,17 @@
 """Where a dataset's clips and annotations come from, and what its documents say of that."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 
 from kinetics_sounds import classes
 from kinetics_sounds.clip import Clip
 
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]")
 """ID of a YouTube video: 64 bits in base 64, of which the last character holds four."""
+ID_LETTERS = 11
+"""Length of such an ID."""
 YOUTUBE_TERMS = "https://www.youtube.com/t/terms"
 """Terms of use of YouTube's videos."""
 
@@ -132,14 +135,54 @@ OWN = Origin(
 )
 
 
-def origin_of(clips: Iterable[Clip], labels: Iterable[str]) -> Origin:
-    """Kinetics: YouTube's ids with labels of Kinetics-400 alone; else YouTube, unless one id cannot be one of YouTube's.
+_KINETICS_SHARE = 1 / 3
+"""Least share of clips with labels of Kinetics-400 in a set of Kinetics; versions 600 and 700 have half of theirs from it."""
 
-    Told by the contents, since an annotation file of one's own looks like one of Kinetics.
+
+def origin_of(clips: Iterable[Clip]) -> Origin:
+    """What the documents say of clips of Kinetics, of other YouTube videos, of one's own, or of several of these.
+
+    Told by the contents, since an annotation file of one's own looks like one of Kinetics. An ID that fits is YouTube's, if most
+    of its length do: of names of eleven letters every fourth fits by chance. Labels that Kinetics-400 lacks are of its later
+    versions, or of another list of YouTube's: both are said then, if there are also many of Kinetics-400.
     """
-    used = set(labels)
-    for clip in clips:
-        if not YOUTUBE_ID.fullmatch(clip.youtube_id):
-            return OWN
-        used.update(clip.labels)
-    return KINETICS if used <= set(classes.read("k400").labels) else YOUTUBE
+    known = frozenset(classes.read("k400").labels)
+    counts = Counter((_looks(clip.youtube_id), known.issuperset(clip.labels)) for clip in clips)
+    fit, kinetics = counts["fits", True] + counts["fits", False], counts["fits", True]
+    if fit <= counts["long", True] + counts["long", False]:
+        return OWN
+    of_kinetics = kinetics > _KINETICS_SHARE * fit
+    found = [KINETICS] if of_kinetics else []
+    found += [YOUTUBE] if not of_kinetics or kinetics < fit else []
+    found += [OWN] if counts.total() > fit else []
+    return _all_of(found) if len(found) > 1 else found[0]
+
+
+def _looks(name: str) -> str:
+    """Whether an ID is like YouTube's (`fits`), or at least as long (`long`)."""
+    return "fits" if YOUTUBE_ID.fullmatch(name) else "long" if len(name) == ID_LETTERS else "other"
+
+
+def _all_of(found: Sequence[Origin]) -> Origin:
+    """Each text of these origins, after the name of what it is about where they differ."""
+    names = [origin.of.removeprefix(" of ") or "other videos" for origin in found]
+
+    def text(name: str) -> str:
+        told = [str(getattr(origin, name)) for origin in found]
+        if len(set(told)) == 1:
+            return told[0]
+        parts = [
+            one if one.startswith(f"Of {of}: ") else f"Of {of}: {one}" for of, one in zip(names, told, strict=True)
+        ]
+        return (" " if told[0].endswith(".") else "; ").join(parts)
+
+    texts = {each.name: text(each.name) for each in fields(Origin) if each.name not in ("tags", "cites_kinetics")} | {
+        "prefix": found[0].prefix,
+        "of": f" of {' and of '.join(names)}",
+        "terms": found[0].terms,
+    }
+    return Origin(
+        **texts,
+        tags=tuple(dict.fromkeys(tag for origin in found for tag in origin.tags)),
+        cites_kinetics=any(origin.cites_kinetics for origin in found),
+    )

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from kinetics_sounds import classes
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.pipelines.publishing import check, contents, markdown, tables
+from kinetics_sounds.pipelines.publishing.origin import KINETICS, OWN, YOUTUBE, origin_of
 
 from .builds import clip, outcome, outcomes, published
 
@@ -162,6 +164,15 @@ def test_documents_name_kinetics_and_youtube_only_where_the_clips_are_theirs(
     assert list(check.check(out, with_croissant=False)) == []
 
 
+@pytest.mark.parametrize("origin", ["kinetics", "own"])
+def test_the_card_of_own_videos_is_rebuilt_from_their_folder(origin: str, tmp_path: Path) -> None:
+    """ks-build without a source would ask YouTube for them."""
+    card = (of(origin, tmp_path) / "README.md").read_text()
+
+    own = " --source local:DIR    # DIR has the videos"
+    assert f"\nks-build --clips FOLDER{own if origin == 'own' else ''}\n" in card
+
+
 @pytest.mark.parametrize(("origin", "youtube"), [("kinetics", True), ("own", False)])
 def test_media_are_told_of_in_the_words_of_their_origin(
     origin: str, youtube: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -171,6 +182,63 @@ def test_media_are_told_of_in_the_words_of_their_origin(
     said = capsys.readouterr().err
     assert "--media: The folder `clips/` contains media. " in said
     assert ("YouTube" in said) == youtube
+
+
+def clips(ids: Iterable[str], label: str = "bowling") -> list[Clip]:
+    return [Clip(name, 0, 10, label, "train") for name in ids]
+
+
+REAL = [f"{number:010d}A" for number in range(100)]
+"""IDs as YouTube's are."""
+
+
+def test_one_odd_id_takes_nothing_from_what_is_said_of_kinetics() -> None:
+    mixed = origin_of([*clips(REAL), *clips(["door-17"])])
+
+    assert (mixed.prefix, mixed.of, mixed.cites_kinetics) == (
+        "Kinetics-Sounds ",
+        " of Kinetics and of other videos",
+        True,
+    )
+    assert mixed.terms == KINETICS.terms
+    assert mixed.rights == f"Of Kinetics: {KINETICS.rights} Of other videos: {OWN.rights}"
+    assert KINETICS.removal in mixed.removal
+    assert mixed.media == f"Of Kinetics: {KINETICS.media}; Of other videos: {OWN.media}"
+
+
+def test_a_mixture_is_published_with_the_texts_of_each(tmp_path: Path) -> None:
+    made = [outcome(each) for each in (*clips(["dQw4w9WgXcQ", "jNQXAC9IVRw"]), *clips(["door-17"]))]
+    out = published(tmp_path, made, labels=("bowling",), name="mine")
+
+    assert "The clips of Kinetics and of other videos in the dataset" in (out / "README.md").read_text()
+    assert all(each.rights in (out / "LICENSE.md").read_text() for each in (KINETICS, OWN))
+    assert "references" in yaml.safe_load((out / "CITATION.cff").read_text())
+    assert list(check.check(out, with_croissant=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "of"),
+    [
+        ([], OWN.of),
+        (
+            clips(f"video_{number:05d}" for number in range(100)),
+            OWN.of,
+        ),  # a third ends in a letter that YouTube's may have
+        (clips(REAL), KINETICS.of),
+        (clips(REAL, "dog barking"), YOUTUBE.of),
+        (
+            [*clips(REAL[:60]), *clips(REAL[60:], "building sandcastle")],
+            " of Kinetics and of YouTube videos",
+        ),  # Kinetics-700
+        (
+            [*clips(REAL[:20]), *clips(REAL[20:], "dog barking")],
+            YOUTUBE.of,
+        ),  # as VGGSound, which has some of the labels
+        ([*clips(REAL, "dog barking"), *clips(["door-17"] * 9)], " of YouTube videos and of other videos"),
+    ],
+)
+def test_the_origin_is_that_of_the_clips(made: list[Clip], of: str) -> None:
+    assert origin_of(made).of == of
 
 
 def test_the_datasheet_has_the_headings_of_its_authors(tmp_path: Path) -> None:

@@ -192,6 +192,15 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_encoded(
     )
 
 
+def test_where_the_machine_s_memory_is_not_known_nothing_is_said_of_it(
+    judge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "total", lambda: math.inf)
+    judge("dcase_iicl", "--windows=2", "--seconds=0.2", "--head.epochs=1")
+
+    assert re.search(r"(?m)^memory: up to [0-9.]+ GB for 36 rows of [0-9,]+ numbers$", capsys.readouterr().out)
+
+
 def test_a_linear_classifier_is_told_by_its_settings(judge: Callable[..., dict[str, Any]]) -> None:
     told = judge("dcase_iicl", "--windows=2", "--seconds=0.2", "--head.epochs=3")
 

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import statistics
 from collections import Counter
 from dataclasses import dataclass
@@ -194,7 +195,8 @@ def _check_memory(settings: Settings, classifier: Classifier, sounds: Sounds, *,
     )
     rows = len(sounds.recordings) * (settings.fit_clips or settings.windows)
     there = memory.total()
-    told = f"up to {needed / 1e9:.1f} GB for {rows:,} rows of {dim:,} numbers; there are {there / 1e9:.1f} GB"
+    told = f"up to {needed / 1e9:.1f} GB for {rows:,} rows of {dim:,} numbers"
+    told += f"; there are {there / 1e9:.1f} GB" if math.isfinite(there) else ""
     if needed > there:
         option = f"--fit_clips {settings.fit_clips}" if settings.fit_clips else f"--windows {settings.windows}"
         raise SettingsError(f"{option}: takes {told}; give fewer, or --features pooled, or take a larger machine")
