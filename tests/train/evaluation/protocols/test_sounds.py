@@ -110,6 +110,23 @@ class TestEsc50:
         assert judge(esc, "--untrained")["checkpoint"] == "untrained"
         assert not torch.allclose(before, after)
 
+    def test_progress_of_encoding_and_of_each_c_is_told(
+        self, finished: Path, esc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ten recordings; in each of five folds two values of C and the final fit."""
+        argv = [
+            "sounds",
+            f"--run={finished}",
+            f"--folder={esc}",
+            f"--out={tmp_path}",
+            "--device=cpu",
+            "--svm.cs=[1, 1000]",
+        ]
+        assert evaluate.main(argv) == 0
+
+        assert any(line.startswith("encoding recordings 10/10 ") for line in told)
+        assert any(line.startswith("fitting classifiers 15/15 ") for line in told)
+
 
 class TestDcase:
     def test_the_score_is_the_mean_of_the_divisions(self, judge: Callable[..., dict[str, Any]], dcase: Path) -> None:
