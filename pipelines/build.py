@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shlex
 import signal
 import sys
 import tempfile
@@ -39,7 +38,7 @@ from .fetching.list_plan import Asked, ListPlan, plan_lists
 from .fetching.list_report import Became
 from .fetching.plan import plan, shared_videos
 from .fetching.replaced import check_classes, check_clips
-from .fetching.summary import Account, summary
+from .fetching.summary import Account, next_step, summary
 from .fetching.throttle import RetryPolicy
 from .fetching.worker import work
 
@@ -122,7 +121,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
     if failed is not None:
         raise failed
     if report["ok"] and not settings.json and not stop and not blocked:
-        print(f"next: ks-shard --manifest {shlex.quote(str(job.out / 'manifest.parquet'))}")
+        print(next_step(report, job.out))
     if blocked is not None and not account.complete:
         remedy = "free some space and run" if blocked.status is Status.DISK_FULL else "run"
         print(f"stopped: {blocked.status}: {blocked.detail}; {remedy} the same command later", file=sys.stderr)
@@ -173,7 +172,8 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         clips = planned.clips
         if not class_list:
             class_list = replace(planned.classes, name=out.name, note=f"the labels of the lists {out.name}, sorted.")
-            _print_classes(class_list, log)
+            files_read = ", ".join(each.path.name for each in clip_lists)
+            _print_classes(replace(class_list, note=f"the labels of {files_read}, sorted"), log)
             check_classes(class_list, out)
         check_clips(clips, out)
     else:
@@ -187,7 +187,7 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
 
 
 def _print_classes(class_list: ClassList, log: TextIO) -> None:
-    note = f" ({class_list.note})" if class_list.note else ""
+    note = f" ({class_list.note.rstrip('.')})" if class_list.note else ""
     print(f"class list: {class_list.name}, {plural(len(class_list.labels), 'label')}{note}", file=log)
 
 

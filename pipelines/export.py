@@ -124,7 +124,7 @@ def _print_job(job: Job) -> None:
     log = sys.stderr if job.settings.json else sys.stdout
     print(f"{'shards' if job.settings.shards else 'manifest'}: {job.place}\nout: {job.settings.out}", file=log)
     if note := job.facts["note"]:
-        print(f"class list: {job.facts['classes']} ({note})", file=log)
+        print(f"class list: {job.facts['classes']} ({str(note).rstrip('.')})", file=log)
     for told in job.unfinished:
         print(f"{job.place}: {told}", file=sys.stderr)
 

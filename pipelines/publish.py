@@ -124,7 +124,7 @@ def publish(settings: PublishSettings) -> int:
         raise SettingsError(f"{path}: is the manifest of a data set, whose lists are published already; give a build's")
     chosen = _options(settings, made)
     log = sys.stderr if settings.json else sys.stdout
-    note = f" ({made.classes.note})" if made.classes.note else ""
+    note = f" ({made.classes.note.rstrip('.')})" if made.classes.note else ""
     print(f"manifest: {path}\nclass list: {made.classes.name}{note}\nout: {chosen.out}", file=log)
     left = list(unfinished(made, path.parent))
     for told in left + _leaks(made, chosen.out):

@@ -247,7 +247,7 @@ def _prepare(settings: ShardSettings) -> Job:
     log = sys.stderr if settings.json else sys.stdout
     print(f"manifest: {path}\nout: {out}" + (f", then {url}" if url else ""), file=log)
     if made.classes.note:
-        print(f"class list: {made.classes.name} ({made.classes.note})", file=log)
+        print(f"class list: {made.classes.name} ({made.classes.note.rstrip('.')})", file=log)
     for told in unfinished(made, path.parent):
         print(f"{path}: {told}", file=sys.stderr)
     encoding = encode.Encoding(

@@ -170,11 +170,10 @@ def forecast_text(document: Mapping[str, Any]) -> str:
         lines += _source_lines(each)
     if document["nowhere"]:
         lines.append(f"{plural(document['nowhere'], 'clip')} not available from any source")
-    lines.append(
-        f"expect {document['expected']:.0f} of {plural(document['annotated'], 'clip')} at most, {_hours(document['hours'])} on "
-        f"{plural(document['workers'], 'worker')}, {byte_size(document['bytes'])} more on disk (less where a source's own files "
-        "are linked)"
-    )
+    most = f"expect {document['expected']:.0f} of {plural(document['annotated'], 'clip')} at most"
+    more = f"{byte_size(document['bytes'])} more on disk (less where a source's own files are linked)"
+    took = f", {_hours(document['hours'])} on {plural(document['workers'], 'worker')}, {more}"
+    lines.append(most + (took if document["hours"] else ""))
     return "\n".join(lines)
 
 
@@ -202,7 +201,8 @@ def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
             yield f"    and {len(each['bad']) - NAMED} more"
         for remark, count in each["remarks"].items():
             yield f"    {count} of them {remark}"
-    yield f"  expect {plural(round(each['expected']), 'clip')} at most, in {_hours(each['hours'])}"
+    took = f" at most, in {_hours(each['hours'])}" if each["hours"] else ""
+    yield f"  expect {plural(round(each['expected']), 'clip')}{took}"
 
 
 def _hours(hours: float) -> str:

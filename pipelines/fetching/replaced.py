@@ -26,7 +26,8 @@ def check_classes(class_list: ClassList, out: Path) -> None:
     )  # a filtered copy in the manifest's place: some labels may be gone
     if not set(there.labels) <= set(class_list.labels) if derived else there.labels != class_list.labels:
         raise SettingsError(
-            f"{out}: contains a build of other classes ({there.name}, {plural(len(there.labels), 'label')}); choose another --out"
+            f"{out}: contains a build of other classes ({there.name}, {plural(len(there.labels), 'label')}); choose another "
+            f"--out: --source local:{out / 'clips'} takes the clips over"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetics_sounds import files
+from kinetics_sounds.clip import Status
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.ledger import Entry, Ledger, RunEntry
@@ -29,6 +30,8 @@ def show(out: Path | None, *, as_json: bool) -> int:
 def status(out: Path) -> dict[str, Any]:
     """Counts, rate and remaining seconds of the build in `out`; takes no lock and writes nothing.
 
+    `state` is "stopped" if its process ended before all clips were tried, "ended" if after that.
+
     `rate` is replies per second over the last `REPLIES` of this run, and `seconds_left` what the clips without a reply then
     take; both are None if the build is not known to run. Raises SettingsError if there is no build.
     """
@@ -44,6 +47,8 @@ def status(out: Path) -> dict[str, Any]:
     now, answered = time.time(), counts.total()
     rate = len(times) / max(now - times[-1], 1e-9) if times and state != "ended" else None
     clips = max(answered, run.clips if run else 0)
+    if state == "ended" and (answered < clips or counts[Status.NOT_TRIED]):
+        state = "stopped"
     return {
         "out": str(out),
         "state": state,
@@ -60,8 +65,9 @@ def format_status(found: dict[str, Any]) -> str:
     """The status as text."""
     ago = "" if found["started_seconds_ago"] is None else f", started {duration(found['started_seconds_ago'])} ago"
     told = ", ".join(f"{name} {count}" for name, count in found["statuses"].items()) or "none yet"
+    remedy = "; run the same command to resume" if found["state"] == "stopped" else ""
     lines = [
-        f"{found['out']}: {found['state']}{ago}",
+        f"{found['out']}: {found['state']}{ago}{remedy}",
         f"clips: {found['answered']} of {found['clips']} done ({told})",
     ]
     if found["rate"] is not None:

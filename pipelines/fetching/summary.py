@@ -1,6 +1,7 @@
 """Report of a build: what it has, lacks and needed."""
 
 import itertools
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,10 @@ from typing import Any
 from kinetics_sounds import manifest
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Kind, Outcome, Status
+from kinetics_sounds.errors import ShardError
 from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.quantities import byte_size, plural
+from kinetics_sounds.shards import index
 
 from . import comparison, coverage, list_report
 from .driver import RunStats
@@ -141,6 +144,20 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     lines.append(f"size: {byte_size(report['bytes'])} of clips\nmanifest: {out / 'manifest.parquet'} (and .csv)")
     lines.append(f"report: {out / 'report.json'}; to look at the clips: ks-view {out}")
     return "\n".join(lines)
+
+
+def next_step(report: Mapping[str, Any], out: Path) -> str:
+    """The command that packs the build, and whether its shards are of an earlier manifest, which that command would refuse."""
+    command = f"next: ks-shard --manifest {shlex.quote(str(out / 'manifest.parquet'))}"
+    shards = out / "shards"
+    try:
+        packed = index.read_dataset(shards)
+    except ShardError:  # there is none yet, or a damaged one: ks-shard tells
+        return command
+    left_out = any(split.left for split in packed.splits.values())
+    if not packed.content or left_out or (packed.selection, packed.content) == (report["selection"], report["content"]):
+        return command
+    return f"{command}\n{shards}: has shards of the manifest before; delete them first, or give ks-shard another --out"
 
 
 def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:

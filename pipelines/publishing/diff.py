@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,18 +85,20 @@ def main(argv: Sequence[str]) -> int:
         raise SettingsError(f"compare two datasets: ks-publish diff A B; each {sets.KINDS}")
     a, b = sets.read_both(*(files.user_path(place) for place in places))
     found = difference(a, b)
-    if settings.out is not None:
+    if settings.out is not None and found.common:
         common.write(settings.out, a, b, found.common)
     if settings.json:
         print(json.dumps(document(a, b, found)))
     else:
         print(format_difference(a, b, found))
-        if settings.out is not None:
+        if settings.out is not None and found.common:
             listed = not (a.is_full or b.is_full)
             note = ", both are lists: bytes are unknown" if listed else ""
             more = f" --classes {settings.out}/{contents.CLASSES} --out data/common" if listed else ""
             print(f"common split: {settings.out} ({plural(len(found.common), 'clip')}{note})")
             print(f"rebuild it with: ks-build --clips {settings.out}{more}")
+    if settings.out is not None and not found.common:
+        print(f"no common clips; nothing written to {plain(files.as_text(settings.out))}", file=sys.stderr)
     return DONE if found.same else SOME_FAILED
 
 

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -545,13 +546,17 @@ def test_a_list_of_strangers_has_nothing_to_compare(videos: Path, tmp_path: Path
 
 
 def test_without_out_a_build_is_called_after_its_list(
-    published: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["--source", f"local:{videos}", "--workers", "1", "--limit", "1"]
 
     build.main(["--clips", str(published), *words])
     build.main(["--clips", str(write(tmp_path / "lists/kinds.csv", ROWS)), *words])
+
+    assert re.search(
+        r"^class list: kinds, \d labels? \(the labels of kinds\.csv, sorted\)$", capsys.readouterr().out, re.M
+    )
 
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["kinds", "mine"]
     found = report(tmp_path / "data/mine")

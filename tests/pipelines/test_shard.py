@@ -30,7 +30,7 @@ from kinetics_sounds.media import decode, encode, ffmpeg, mel
 from kinetics_sounds.pipelines import build, shard
 from kinetics_sounds.pipelines.attempts import Refused
 from kinetics_sounds.pipelines.executors import Cause, Failed
-from kinetics_sounds.pipelines.fetching import worker
+from kinetics_sounds.pipelines.fetching import summary, worker
 from kinetics_sounds.pipelines.packing import encode_sample, job, resume
 from kinetics_sounds.shards import index, layout
 
@@ -105,6 +105,17 @@ def test_a_build_that_was_stopped_is_packed_with_a_warning(
 
     told = f"{path}: 1 of {len(rows)} clips was not tried yet; finish the build first (run the same ks-build again)\n"
     assert told in capsys.readouterr().err
+
+
+def test_after_a_rebuild_the_shards_are_said_to_be_of_the_manifest_before(built: Path, shards: Path) -> None:
+    """As packed, and where one clip has other bytes now."""
+    packed_now = dataclasses.asdict(index.read_dataset(shards))
+    command = f"next: ks-shard --manifest {built / 'manifest.parquet'}"
+
+    assert summary.next_step(packed_now, built) == command
+    assert summary.next_step(packed_now | {"content": "ab" * 32}, built) == (
+        f"{command}\n{shards}: has shards of the manifest before; delete them first, or give ks-shard another --out"
+    )
 
 
 def test_webdataset_alone_reads_a_sample_s_parts(built: Path, shards: Path) -> None:

@@ -615,7 +615,9 @@ def test_a_filtered_copy_in_the_manifest_s_own_place_keeps_no_build_from_going_o
 
     built.labels.remove("tapping")
     assert built.build() == 2
-    assert "contains a build of other classes" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "contains a build of other classes" in told
+    assert f"choose another --out: --source local:{built.out}/clips takes the clips over\n" in told
     built.labels.append("tapping")
     assert built.build() == 0
     assert len(manifest.read(path).outcomes) == 2

@@ -109,6 +109,17 @@ def test_a_forecast_counts_only_the_parts_that_would_be_read() -> None:
     assert "3 of 4 parts" in told("retry", "corrupt")
 
 
+def test_where_nothing_is_found_no_time_is_told() -> None:
+    said = lines({"local:/a": Said(has=set())})
+
+    assert said == [
+        "would request from local:/a: 0 clips",
+        "  expect 0 clips",
+        "1000 clips not available from any source",
+        "expect 0 of 1000 clips at most",
+    ]
+
+
 def test_a_forecast_without_a_network_says_so() -> None:
     said = lines({"cvdf": Parts()})
 

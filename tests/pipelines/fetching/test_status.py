@@ -90,16 +90,22 @@ def test_it_is_told_while_a_build_holds_the_folder_and_changes_nothing(
         assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_a_build_whose_process_is_gone_has_no_rate(out: Path) -> None:
+@pytest.mark.parametrize(("clips", "state"), [(10, "stopped"), (4, "ended")])
+def test_a_build_whose_process_is_gone_has_no_rate(clips: int, state: str, out: Path) -> None:
+    """It was stopped where six of ten clips have no reply, and ended where all four have one."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     with contextlib.closing(sqlite3.connect(out / "ledger.sqlite")) as database, database:
-        database.execute("UPDATE runs SET process = ?", (gone.pid,))
+        database.execute("UPDATE runs SET process = ?, clips = ?", (gone.pid, clips))
     database.close()
 
     found = status.status(out)
 
-    assert (found["state"], found["rate"], found["seconds_left"]) == ("ended", None, None)
+    assert (found["state"], found["rate"], found["seconds_left"]) == (state, None, None)
+    remedy = "; run the same command to resume" if state == "stopped" else ""
+    first = status.format_status(found).splitlines()[0]
+    assert first.startswith(f"{out}: {state}, started ")
+    assert first.endswith(f" ago{remedy}")
 
 
 def test_a_build_of_another_machine_is_told_with_its_name(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

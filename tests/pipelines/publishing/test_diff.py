@@ -146,6 +146,18 @@ def test_the_common_split_is_what_both_say_alike(tmp_path: Path, capsys: pytest.
     assert "already exists" in capsys.readouterr().err
 
 
+def test_without_a_common_clip_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = published(tmp_path, outcomes(4))
+    b = write(tmp_path / "b", [outcome(clip(30))])
+
+    assert publish.main(["diff", str(a), str(b), "--out", str(tmp_path / "common")]) == 1
+
+    shown, told = capsys.readouterr()
+    assert told == f"no common clips; nothing written to {tmp_path}/common\n"
+    assert "rebuild it with" not in shown
+    assert not (tmp_path / "common").exists()
+
+
 def test_what_is_no_set_is_a_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = published(tmp_path, outcomes())
     (tmp_path / "empty").mkdir()

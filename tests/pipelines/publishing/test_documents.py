@@ -164,6 +164,15 @@ def test_documents_name_kinetics_and_youtube_only_where_the_clips_are_theirs(
     assert list(check.check(out, with_croissant=False)) == []
 
 
+@pytest.mark.parametrize("origin", ["kinetics", "own"])
+def test_the_card_of_own_videos_is_rebuilt_from_their_folder(origin: str, tmp_path: Path) -> None:
+    """ks-build without a source would ask YouTube for them."""
+    card = (of(origin, tmp_path) / "README.md").read_text()
+
+    own = " --source local:DIR    # DIR has the videos"
+    assert f"\nks-build --clips FOLDER{own if origin == 'own' else ''}\n" in card
+
+
 @pytest.mark.parametrize(("origin", "youtube"), [("kinetics", True), ("own", False)])
 def test_media_are_told_of_in_the_words_of_their_origin(
     origin: str, youtube: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
