@@ -24,6 +24,8 @@ from ..folders import absolute_folder, readable_folder
 
 MAX_CLIP_BYTES = 8 << 30
 """Maximum size of a video in bytes, as for any source."""
+MAX_COPIES = 4
+"""Maximum number of files of one name that are tried in an archive."""
 MAX_PARTS = 100_000
 """Maximum number of archives that braces may stand for."""
 OTHERS = (".zip", ".rar", ".7z", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -76,7 +78,9 @@ class Source(ArchiveReader):
         else:
             self.places = self._files(absolute_folder(argument))
         self.notice = _NOTICE if listing.is_url(argument) or any(map(_is_list, self.places)) else ""
-        super().__init__(Layout(member=_member, depth=self.naming.depth, max_bytes=MAX_CLIP_BYTES), host=host)
+        super().__init__(
+            Layout(member=_member, depth=self.naming.depth, max_bytes=MAX_CLIP_BYTES, copies=MAX_COPIES), host=host
+        )
 
     def _files(self, path: str) -> tuple[str, ...]:
         """The archives on this disk that a path stands for."""
