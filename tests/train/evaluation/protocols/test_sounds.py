@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.io import wavfile
 
+from kinetics_sounds import progress
 from kinetics_sounds.errors import AnnotationError, ListError
 from kinetics_sounds.train import RawClip, evaluate, load
 from kinetics_sounds.train.evaluation import audio_datasets, sound_features
@@ -114,6 +115,8 @@ class TestEsc50:
         self, finished: Path, esc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Ten recordings; in each of five folds two values of C and the final fit."""
+        told: list[str] = []
+        monkeypatch.setattr(progress.log, "info", lambda text, *values: told.append(text % values))
         argv = [
             "sounds",
             f"--run={finished}",
