@@ -47,6 +47,9 @@ class _StatusError(SourceError):
 class PartError(_StatusError):
     """A part ended early for good; clips after those already read may be missing. The status says why."""
 
+    lasts = False
+    """Whether reading it again within this run cannot help: a file on a disk is cut off."""
+
 
 class UnreachableError(_StatusError):
     """The list of parts is unavailable for now, due to network or server errors. The status says why."""

@@ -194,7 +194,7 @@ class _Reading:
         """Record what is known of a part; returns the reason if it was refused."""
         self.run.stats.seconds["fetch"] += done.seconds
         self.run.stats.counts["bytes"] += done.bytes
-        final = asked.on_result(task, done.status, time.monotonic())
+        final = asked.on_result(task, Status.CORRUPT if done.lasts else done.status, time.monotonic())
         self.short.pop(task.part, None)
         if done.status is not Status.OK:
             self.short[task.part] = (done.status, done.detail)

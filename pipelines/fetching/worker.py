@@ -250,7 +250,7 @@ def read_part(task: PartTask) -> PartDone:
     wanted = Wanted.read(task.wanted, depth=source.depth)
     clips: list[tuple[str, FetchResult]] = []
     names: set[str] = set()
-    status, detail, seconds = Status.OK, "", dict[str, float]()
+    status, detail, lasts, seconds = Status.OK, "", False, dict[str, float]()
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=task.folder))  # clips of an earlier try may still be waiting beside it
@@ -260,7 +260,7 @@ def read_part(task: PartTask) -> PartDone:
                 if fetched is not None:
                     clips += _of_each(replace(fetched, origin=fetched.origin or task.part.name), wanted.clips(name))
     except PartError as error:
-        status, detail = error.status, str(error)
+        status, detail, lasts = error.status, str(error), error.lasts
     except OSError as error:
         if error.errno not in files.FULL:
             raise
@@ -272,6 +272,7 @@ def read_part(task: PartTask) -> PartDone:
         names=frozenset(names),
         seconds=sum(seconds.values()),
         bytes=source.downloaded,
+        lasts=lasts,
     )
 
 
