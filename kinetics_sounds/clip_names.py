@@ -3,8 +3,10 @@
 import os
 import re
 import string
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from .clip import Clip, label_folder
@@ -15,7 +17,7 @@ SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mp
 PATTERNS = ("ID_000027_000037.mp4", "ID_27_37.mp4", "ID_27000_37000.mp4 (milliseconds)", "ID.mp4")
 """File names recognised by default; a second extension (`ID.mp4.mkv`) is ignored."""
 FIELDS = ("id", "start", "end", "start_ms", "end_ms", "split", "label")
-"""Fields of a pattern. Times are seconds, or milliseconds; the label is in the form of `label_folder`."""
+"""Fields of a pattern. Times are seconds, or milliseconds; the label is in the form of `label_folder`, with blanks or `_`."""
 MAX_DEPTH = 4
 """Maximum number of path components of a name."""
 MAX_CHARS = 300
@@ -54,8 +56,9 @@ class ClipNames:
         Empty if its times cannot be written in the format of the pattern.
         """
         if self.pattern:
-            name = self._formatted(clip)
-            return {name: True if self.timed else self.whole} if name else {}
+            labels = (clip.label, clip.label.replace(" ", "_"))
+            names = (self._formatted(replace(clip, label=label)) for label in labels)
+            return {name: True if self.timed else self.whole for name in names if name}
         return dict.fromkeys(_span_names(clip), True) | {clip.youtube_id: self.whole}
 
     def near(self, clip: Clip) -> dict[str, str]:
@@ -93,9 +96,9 @@ def of_file(path: str) -> tuple[str, str] | None:
     """Name of a video's path and its extension in lower case; None if it is not a video, or its name is not printable.
 
     The name is the path without its one or two extensions, cut to its last components (at most `MAX_DEPTH`, and `MAX_CHARS`
-    characters, all of them printable).
+    characters, all of them printable), in Unicode's form NFC, whatever the form of the path.
     """
-    *folders, last = path.rpartition("/")
+    *folders, last = unicodedata.normalize("NFC", path).rpartition("/")
     stem, suffix = os.path.splitext(last)  # noqa: PTH122
     if suffix.lower() not in SUFFIXES:
         return None
@@ -130,7 +133,7 @@ def _values(clip: Clip) -> Mapping[str, str | float]:
         "start_ms": round(1000 * clip.time_start),
         "end_ms": round(1000 * clip.time_end),
         "split": clip.split,
-        "label": label_folder(clip.label),
+        "label": label_folder(unicodedata.normalize("NFC", clip.label)),
     }
 
 

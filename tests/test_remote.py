@@ -315,6 +315,19 @@ def test_a_file_that_is_replaced_while_it_is_streamed_is_not_joined(
     assert DATA.startswith(b"".join(found))
 
 
+def test_a_file_that_is_replaced_when_its_last_piece_was_read_is_noticed(s3: str, local: Path, tmp_path: Path) -> None:
+    remote.upload(local, f"{s3}/x.tar")
+    (tmp_path / "other").write_bytes(DATA[::-1])
+    chunks, found = remote.chunks(f"{s3}/x.tar"), b""
+    while len(found) < SIZE:
+        found += next(chunks)
+    assert found == DATA
+    remote.upload(tmp_path / "other", f"{s3}/x.tar")
+
+    with pytest.raises(RemoteError, match=r"x.tar: was replaced while it was read; run again"):
+        next(chunks)
+
+
 def test_files_below_a_folder_are_found_with_their_sizes(s3: str, local: Path) -> None:
     for name in ("a/b/x.tar", "a/y.tar", "ab/z.tar"):
         remote.upload(local, f"{s3}/{name}")

@@ -9,7 +9,7 @@ member for the end of the archive, silently losing clips; reads name records of 
 record in a row; and keeps an object for every member.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..clip import Status
 from ..errors import SourceError
@@ -29,6 +29,8 @@ class TarPart:
     """Whether it replaces broken clips of other parts, so that its clips are preferred."""
     size: int | None = None
     """Size in bytes, if its list gives it."""
+    start: int = field(default=0, compare=False)
+    """Position in the tar before which an earlier reading gave the clips' files; they are only named again."""
 
 
 class _StatusError(SourceError):
@@ -49,6 +51,15 @@ class PartError(_StatusError):
 
     lasts = False
     """Whether reading it again within this run cannot help: a file on a disk is cut off."""
+
+
+class UnfinishedError(PartError):
+    """A part was read for as long as one reading may take; another one continues at this position in the tar."""
+
+    def __init__(self, status: Status, text: str, position: int = 0) -> None:
+        """The position is the next reading's `TarPart.start`."""
+        super().__init__(status, text)
+        self.position = position
 
 
 class UnreachableError(_StatusError):

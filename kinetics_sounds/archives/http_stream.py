@@ -48,7 +48,7 @@ class Download:
                 self.offset += len(chunk)
                 if self.offset > common.MAX_PART_BYTES:
                     raise BreakError(
-                        Status.CORRUPT, f"it has more than {common.MAX_PART_BYTES} bytes, more than any part"
+                        Status.CORRUPT, f"it has more than {common.MAX_PART_BYTES} bytes, more than is accepted"
                     )
                 yield chunk
         finally:

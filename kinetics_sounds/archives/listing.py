@@ -13,6 +13,7 @@ from ..folders import walk
 from . import UnreachableError
 from .common import BreakError
 from .http_stream import Download
+from .tar_stream import read_file
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 """Extensions of the archives in a folder; the compression is detected from the first bytes."""
@@ -24,6 +25,14 @@ LIST_SECONDS = 60.0
 def is_url(argument: str) -> bool:
     """Whether an argument of a source is a URL, of any kind."""
     return re.match(r"[a-z][a-z0-9+.-]*://", argument, flags=re.IGNORECASE) is not None
+
+
+def host_of(url: str) -> str:
+    """Host of a URL that the user named (`web.host`); empty for an invalid URL, which `web.refusal` refuses."""
+    try:
+        return web.host(url)
+    except ValueError:
+        return ""
 
 
 def lower_scheme(argument: str) -> str:
@@ -51,7 +60,7 @@ def below(folder: Path) -> Iterator[Path]:
 
 
 def listed(place: str, *, named: str, remedy: str) -> list[str]:
-    """URLs in the list at a URL.
+    """URLs in the list at a URL or path; those of a list at a URL may be relative to it.
 
     `remedy` ends the message of a list that cannot be read. Raises SourceError for a list that cannot be read or has a URL that
     must not be requested, UnreachableError if waiting may help.
@@ -78,9 +87,10 @@ def _name(place: str) -> str:
 
 def _urls_in(place: str, *, named: str, remedy: str) -> Iterator[str]:
     """Absolute URL on each line of a list; empty for a line without one."""
-    data = b""
+    data, base = b"", place if is_url(place) else ""
+    chunks = Download(place, named=named, ends=time.monotonic() + LIST_SECONDS) if base else read_file(Path(place))
     try:
-        for chunk in web.with_progress(place, Download(place, named=named, ends=time.monotonic() + LIST_SECONDS)):
+        for chunk in web.with_progress(place, chunks):
             data += chunk
             if len(data) > MAX_LIST_BYTES:
                 raise BreakError(Status.CORRUPT, f"is larger than {MAX_LIST_BYTES >> 20} MiB")
@@ -96,7 +106,7 @@ def _urls_in(place: str, *, named: str, remedy: str) -> Iterator[str]:
         raise SourceError(text) from error
     for line in lines:
         try:
-            yield urllib.parse.urljoin(place, quoted(line)) if line and not line.startswith("#") else ""
+            yield urllib.parse.urljoin(base, quoted(line)) if line and not line.startswith("#") else ""
         except ValueError:
             yield line
 

@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import itertools
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Container, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from .. import files
 from ..clip import KEY, FetchResult, Kind, Status
 from ..clip_names import tail
 from ..errors import SourceError
-from . import PartError, TarPart, listing, remote_stream, tar_stream
+from . import PartError, TarPart, UnfinishedError, listing, remote_stream, tar_stream
 from .common import BreakError, ChangedError
 from .http_stream import Download
 from .tar_stream import Tape
@@ -23,6 +25,10 @@ MAX_NAMES_CHARS = 128 << 20
 """Maximum total length of these names."""
 RESTARTS = 3
 """Number of restarts of a part whose file changed before it gave a clip."""
+READ_SECONDS = 5 * 3600.0
+"""A reading ends at the first member after this many seconds of new members."""
+READ_BYTES = 32 << 30
+"""A reading ends at the first member after this many bytes of clips' files, which all wait on disk until it ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,8 @@ class Layout:
     """Number of components at the end of a member's name that are the clip's name."""
     max_bytes: int
     """Maximum size of a clip's file in bytes."""
+    copies: int = 1
+    """Maximum number of files of one name that are given, since the first may be damaged."""
 
 
 class ArchiveReader:
@@ -47,6 +55,8 @@ class ArchiveReader:
         self.layout, self.host = layout, host
         self.downloaded = 0
         """Bytes of parts downloaded so far."""
+        self.written = 0
+        """Bytes of clips' files written since a part was begun."""
 
     @property
     def depth(self) -> int:
@@ -57,17 +67,18 @@ class ArchiveReader:
         """Read a part once; yields the name of each clip's file in it, with the file in `folder` if it is wanted.
 
         The end of the yielded name (`depth` components) is compared with `wanted`. A yielded file is complete and belongs to the
-        caller, who may delete it before the next one. Each wanted clip is yielded once with a file. An empty or oversized clip
-        has the status corrupt and no file, unless the part also holds a sound copy. Raises PartError if the part ends early,
-        after the clips before that point.
+        caller, who may delete it before the next one. Each wanted clip is yielded with a file once, or as often as the part holds
+        it, at most `Layout.copies` times. An empty or oversized clip has the status corrupt and no file, unless the part also
+        holds another copy. Raises PartError if the part ends early, after the clips before that point; UnfinishedError if
+        another reading must continue there.
         """
-        given: set[str] = set()
+        given: Counter[str] = Counter()
         try:
             for restart in itertools.count(1):
                 chunks = self._chunks(part.place)
                 try:
                     with contextlib.closing(chunks):
-                        yield from self._clips(Tape(tar_stream.unpacked(chunks)), wanted, folder, given)
+                        yield from self._clips(part, Tape(tar_stream.unpacked(chunks)), wanted, folder, given)
                     return
                 except ChangedError:
                     if given or restart > RESTARTS:
@@ -99,36 +110,57 @@ class ArchiveReader:
                 self.downloaded += download.received
 
     def _clips(
-        self, tape: Tape, wanted: Container[str], folder: Path, given: set[str]
+        self, part: TarPart, tape: Tape, wanted: Container[str], folder: Path, given: Counter[str]
     ) -> Iterator[tuple[str, FetchResult | None]]:
-        """Write and yield the requested clips that were not yielded yet, sound ones immediately and broken ones at the end.
+        """Write and yield the requested clips, sound ones immediately and broken ones at the end.
 
-        Names of other clips are yielded without a file.
+        Names of other clips are yielded without a file. `given`: number of files by name.
         """
         broken: dict[str, tuple[str, FetchResult]] = {}
         count, chars = 0, 0
-        for member in tar_stream.members(tape):
+        for member, new in self._members(part, tape):
             found = self.layout.member(member.name)
-            if found is None or found[0] in given:
+            if found is None:
                 continue
             (full, suffix), name = found, tail(found[0], self.layout.depth)
             count, chars = count + 1, chars + len(full)
             if count > MAX_CLIPS or chars > MAX_NAMES_CHARS:
                 raise BreakError(Status.CORRUPT, f"it lists more than {MAX_CLIPS} clips, more than any part")
-            if name in given or name not in wanted:
+            if name not in wanted:
                 yield full, None
+                continue
+            if given[name] >= self.layout.copies:
+                if full != name:  # which was yielded already
+                    yield full, None
                 continue
             if fault := self._fault(member):
                 broken[name] = full, FetchResult(status=Status.CORRUPT, detail=f"{name}{suffix} {fault}")
                 continue
-            path = folder / f"{_file_name(name)}{suffix.lower()}"
-            _write(path, tape.take(member.size))
-            given.update((name, full))
-            yield full, FetchResult(status=Status.OK, path=path)
+            path = folder / f"{_file_name(name, given[name] + 1)}{suffix.lower()}"
+            if new:
+                _write(path, tape.take(member.size))
+                self.written += member.size
+            given[name] += 1
+            yield full, FetchResult(status=Status.OK, path=path) if new else None
         for name, (full, fetched) in broken.items():
-            if name not in given:
-                given.add(name)
+            if not given[name]:
                 yield full, fetched
+
+    def _members(self, part: TarPart, tape: Tape) -> Iterator[tuple[tar_stream.Member, bool]]:
+        """Members of a part, each with whether no earlier reading gave it; at least one new member, if there is any.
+
+        Raises UnfinishedError at the first member beyond `READ_SECONDS` or `READ_BYTES`.
+        """
+        began: float | None = None
+        self.written = 0
+        for member in tar_stream.members(tape):
+            new, now = tape.position >= part.start, time.monotonic()
+            if new and began is not None and (now - began >= READ_SECONDS or self.written >= READ_BYTES):
+                text = f"part {part.name} ({listing.shown(part.place)}): was not read to its end yet; run again"
+                raise UnfinishedError(Status.NOT_TRIED, text, tape.position)
+            if new and began is None:
+                began = now
+            yield member, new
 
     def _fault(self, member: tar_stream.Member) -> str:
         """Why a clip is not written; empty if it is."""
@@ -139,9 +171,10 @@ class ArchiveReader:
         return "" if member.size else "is empty"
 
 
-def _file_name(name: str) -> str:
-    """Safe file name for a clip's name: the name itself if it is like a key."""
-    return name if KEY.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()
+def _file_name(name: str, copy: int) -> str:
+    """Safe file name for a clip's name and the number of its copy: the first of a name like a key has this name itself."""
+    safe = name if KEY.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()
+    return safe if copy == 1 else f"{safe}.copy{copy}"
 
 
 def _write(path: Path, pieces: Iterator[memoryview]) -> None:

@@ -40,7 +40,7 @@ def read(url: str) -> Generator[bytes, None, None]:
         for piece in remote.chunks(url):
             size += len(piece)
             if size > MAX_PART_BYTES:
-                raise BreakError(Status.CORRUPT, f"it has more than {MAX_PART_BYTES} bytes, more than any part")
+                raise BreakError(Status.CORRUPT, f"it has more than {MAX_PART_BYTES} bytes, more than is accepted")
             for first in range(0, len(piece), CHUNK_BYTES):
                 yield piece[first : first + CHUNK_BYTES]
     except RemoteError as error:

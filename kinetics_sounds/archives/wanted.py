@@ -1,5 +1,7 @@
 """Requested clips by the names of their files in archives."""
 
+import functools
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
@@ -39,4 +41,10 @@ class Wanted:
         """Read what `write` wrote."""
         with path.open(encoding="utf-8") as lines:
             words = (line.rstrip("\n").split("\t") for line in lines)
-            return cls(((key, {name: _VALUES[trimmed]}) for name, key, trimmed in words), depth=depth)
+            return cls(((sys.intern(key), {name: _VALUES[trimmed]}) for name, key, trimmed in words), depth=depth)
+
+
+@functools.lru_cache(maxsize=1)
+def read_once(path: Path, *, depth: int) -> Wanted:
+    """Same as `Wanted.read`; the last file is kept in memory, since a worker reads many parts with one, which never changes."""
+    return Wanted.read(path, depth=depth)

@@ -1,10 +1,9 @@
 """`archives:PLACE`: tar archives of videos anywhere, each streamed once; what a video is called is told by a pattern.
 
-PLACE is a folder of archives, an archive, or a text file of URLs at a URL; braces stand for several archives. Archives may lie on
+PLACE is a folder of archives, an archive, or a text file of URLs; braces stand for several archives. Archives may lie on
 this disk, at http(s)://, on the Hugging Face Hub (`hf://`), or at s3:// and gs://.
 """
 
-import contextlib
 import itertools
 import posixpath
 import re
@@ -25,6 +24,8 @@ from ..folders import absolute_folder, readable_folder
 
 MAX_CLIP_BYTES = 8 << 30
 """Maximum size of a video in bytes, as for any source."""
+MAX_COPIES = 4
+"""Maximum number of files of one name that are tried in an archive."""
 MAX_PARTS = 100_000
 """Maximum number of archives that braces may stand for."""
 OTHERS = (".zip", ".rar", ".7z", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -76,8 +77,10 @@ class Source(ArchiveReader):
             self.folder = readable_folder(argument, spec=f"archives:{argument}")
         else:
             self.places = self._files(absolute_folder(argument))
-        self.notice = _NOTICE if listing.is_url(argument) else ""
-        super().__init__(Layout(member=_member, depth=self.naming.depth, max_bytes=MAX_CLIP_BYTES), host=host)
+        self.notice = _NOTICE if listing.is_url(argument) or any(map(_is_list, self.places)) else ""
+        super().__init__(
+            Layout(member=_member, depth=self.naming.depth, max_bytes=MAX_CLIP_BYTES, copies=MAX_COPIES), host=host
+        )
 
     def _files(self, path: str) -> tuple[str, ...]:
         """The archives on this disk that a path stands for."""
@@ -98,8 +101,7 @@ class Source(ArchiveReader):
                 if Address(place).has_user:
                     raise self._error("contains a password; give the keys in the environment")
                 continue
-            with contextlib.suppress(ValueError):  # which is what is wrong with it, and said below
-                host = host or web.host(place)
+            host = host or listing.host_of(place)
             if refusal := web.refusal(place, named=host):
                 raise self._error(
                     f"{listing.shown(place)} {refusal}; give http(s)://, hf://, s3:// or gs://, or a path"
@@ -147,13 +149,18 @@ class Source(ArchiveReader):
                 folder = posixpath.dirname(inside) if listing.is_archive(inside) else inside
                 for name, (url, size) in remote_stream.find(place, listings).items():
                     parts.append(_part(posixpath.join(folder, name), url, size))
-            elif "://" in place and listing.shown(place).lower().endswith(".txt"):
+            elif _is_list(place):
                 told += listing.listed(place, named=self.host, remedy="download the archives and give their folder")
             else:
                 alone.append(place)
         for name, place in listing.by_name([*alone, *told], base=base).items():
             parts.append(_part(name, place) if place in alone else TarPart(name, place, None, replacement=False))
         return parts
+
+
+def _is_list(place: str) -> bool:
+    """Whether a path or URL is that of a list of URLs."""
+    return listing.shown(place).lower().endswith(".txt")
 
 
 def _part(name: str, place: str, size: int | None = None) -> TarPart:

@@ -3,7 +3,6 @@
 `cvdf` is the official location, `cvdf:URL` another server with the same layout below that URL, `cvdf:DIR` a folder of parts.
 """
 
-import contextlib
 import http.client
 import os
 import time
@@ -50,8 +49,7 @@ class Source(ArchiveReader):
         named = web.host(OFFICIAL)
         if listing.is_url(argument):
             self.base = listing.quoted(argument.rstrip("/"))
-            with contextlib.suppress(ValueError):  # which is what is wrong with it, and said below
-                named = web.host(self.base)
+            named = listing.host_of(self.base)
             refusal = web.refusal(self.base, named=named)
             if refusal or self.base != listing.shown(self.base):
                 refusal = refusal or "has a query or fragment (?… or #…), which a mirror's parts cannot have"

@@ -194,6 +194,9 @@ class _Reading:
         """Record what is known of a part; returns the reason if it was refused."""
         self.run.stats.seconds["fetch"] += done.seconds
         self.run.stats.counts["bytes"] += done.bytes
+        if done.position:
+            self._continue(task, done, asked)
+            return None
         final = asked.on_result(task, Status.CORRUPT if done.lasts else done.status, time.monotonic())
         self.short.pop(task.part, None)
         if done.status is not Status.OK:
@@ -204,6 +207,14 @@ class _Reading:
             entry = PartEntry(status=done.status, detail=done.detail, names=done.names)
             self.run.ledger.record_part(self.turn.spec, task.part.name, entry)
         return StopReason(done.status, done.detail) if done.status.is_blocking else None
+
+    def _continue(self, task: PartTask, done: PartDone, asked: Schedule[Task]) -> None:
+        """Schedule another reading of a part, from where this one ended; its clips so far are processed first."""
+        asked.on_result(task, Status.OK, time.monotonic())
+        self.short[task.part] = (done.status, done.detail)
+        part = replace(task.part, start=done.position)
+        asked.add(replace(task, part=part, folder=self.run.folder(), seconds=done.seconds))
+        progress.log.info("part %s: read to byte %d of the tar, which goes on", part.name, done.position)
 
     def _record_clips(self, ended: Iterable[tuple[ClipTask, ClipDone]], here: _Cuts) -> StopReason | None:
         """Record the results of copies, and schedule the next copy of each clip whose copy was unusable."""

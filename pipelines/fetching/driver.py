@@ -27,8 +27,11 @@ from .worker import versions
 
 CLIP_SECONDS = 1800.0
 """A clip's whole task is killed after this many seconds; its steps have shorter limits."""
-PART_SECONDS = 6 * 3600.0
-"""An archive's download is killed after this many seconds; a stalled connection ends much sooner."""
+PART_SECONDS = 7 * 3600.0
+"""A reading of an archive is killed after this many seconds, plus twice those that the reading before it took.
+
+It ends sooner by itself: after `READ_SECONDS` of `archives.reader` and a last member, or on a connection that stalls.
+"""
 BATCH = 1000
 """Number of outcomes without a worker recorded at a time."""
 Task = ClipTask | PartTask
@@ -198,7 +201,8 @@ def drive(
     blocked: StopReason | None = None
     while not run.stop and not any(schedule.ended for schedule in schedules):
         while run.pool.busy < ahead and (task := _next(schedules)) is not None:
-            run.pool.submit(task, timeout_seconds=CLIP_SECONDS if isinstance(task, ClipTask) else PART_SECONDS)
+            seconds = CLIP_SECONDS if isinstance(task, ClipTask) else PART_SECONDS + 2 * task.seconds
+            run.pool.submit(task, timeout_seconds=seconds)
         if not run.pool.busy and all(schedule.empty for schedule in schedules):
             return None
         blocked = on_result(run.pool.finished(SECONDS_BETWEEN_LOOKS)) or blocked

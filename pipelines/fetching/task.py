@@ -43,9 +43,11 @@ class PartTask:
     spec: Address
     options: object = field(default=None, hash=False)
     wanted: Path
-    """File of `archives.wanted` with the requested clips."""
+    """File of `archives.wanted` with the requested clips; it never changes."""
     folder: Path
     """Folder of this task; the driver deletes it."""
+    seconds: float = 0.0
+    """How long the reading before took, if it ended at `part.start`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,8 @@ class PartDone:
     """The requested clips, with their files in the task's folder."""
     names: frozenset[str] = frozenset()
     """Names of all clips' files in it, requested or not."""
+    position: int = 0
+    """Where in the tar another task must continue, if it holds more than one may read; else 0."""
     seconds: float = 0.0
     bytes: int = 0
     """Bytes downloaded."""

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kinetics_sounds import __version__, files, sources
-from kinetics_sounds.archives.wanted import Wanted
+from kinetics_sounds.archives import UnfinishedError
+from kinetics_sounds.archives.wanted import read_once
 from kinetics_sounds.clip import FetchResult, Kind, Media, Outcome, Status, label_folder
 from kinetics_sounds.errors import SourceError
 from kinetics_sounds.media import ffmpeg
@@ -247,10 +248,10 @@ def read_part(task: PartTask) -> PartDone:
     source = sources.load(task.spec, task.options)
     if not isinstance(source, TarSource):
         raise TypeError(f"{task.spec}: has no parts")
-    wanted = Wanted.read(task.wanted, depth=source.depth)
+    wanted = read_once(task.wanted, depth=source.depth)
     clips: list[tuple[str, FetchResult]] = []
     names: set[str] = set()
-    status, detail, lasts, seconds = Status.OK, "", False, dict[str, float]()
+    status, detail, position, lasts, seconds = Status.OK, "", 0, False, dict[str, float]()
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=task.folder))  # clips of an earlier try may still be waiting beside it
@@ -259,6 +260,8 @@ def read_part(task: PartTask) -> PartDone:
                 names.add(name)
                 if fetched is not None:
                     clips += _of_each(replace(fetched, origin=fetched.origin or task.part.name), wanted.clips(name))
+    except UnfinishedError as error:
+        status, detail, position = error.status, str(error), error.position
     except PartError as error:
         status, detail, lasts = error.status, str(error), error.lasts
     except OSError as error:
@@ -270,6 +273,7 @@ def read_part(task: PartTask) -> PartDone:
         detail=detail,
         clips=tuple(clips),
         names=frozenset(names),
+        position=position,
         seconds=sum(seconds.values()),
         bytes=source.downloaded,
         lasts=lasts,

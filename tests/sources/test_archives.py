@@ -2,13 +2,14 @@
 
 import gzip
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kinetics_sounds import hub, remote, retry, sources
-from kinetics_sounds.archives import http_stream, reader
+from kinetics_sounds.archives import UnfinishedError, http_stream, reader
 from kinetics_sounds.archives.wanted import Wanted
 from kinetics_sounds.clip import Clip, FetchResult, Status
 from kinetics_sounds.errors import SourceError
@@ -117,6 +118,22 @@ def test_a_text_file_lists_urls_one_a_line(site: Site) -> None:
     assert len(set(names(parts))) == 3
     assert parts[0].place == f"{site.base}/b/1.tar.gz"
     assert {part.split for part in parts} == {None}  # a server's folders are no splits of ours
+
+
+def test_a_text_file_may_lie_on_this_disk_and_leads_to_public_hosts(tmp_path: Path) -> None:
+    (tmp_path / "list.TXT").write_text("# mine\nhttps://host.example/a b.tar\nhttps://host.example/get?id=2\n")
+
+    made = source(f"{tmp_path}/list.TXT")
+
+    assert [part.place for part in made.parts(["val"])] == [
+        "https://host.example/a%20b.tar",
+        "https://host.example/get?id=2",
+    ]
+    assert made.notice
+    for line in ("b/1.tar", "http://127.0.0.1/a.tar"):
+        (tmp_path / "list.TXT").write_text(line)
+        with pytest.raises(SourceError, match=r"list.TXT:1: .*(is not an http|private network)"):
+            made.parts(["val"])
 
 
 def test_archives_told_apart_by_the_query_alone_have_names_that_their_order_does_not_change(site: Site) -> None:
@@ -240,6 +257,16 @@ def test_names_may_have_folders_and_files_of_one_name_in_two_do_not_meet(scratch
         assert list(found.values()) == [None]
 
 
+@pytest.mark.parametrize("folder", ["play\u00e9 x y", "playe\u0301 x y", "play\u00e9_x_y"])
+def test_a_label_has_blanks_or_underscores_and_accents_in_any_form(folder: str, scratch: Path, tmp_path: Path) -> None:
+    put(tmp_path / "a.tar", pax(path=f"{folder}/{CLIP.youtube_id}.mp4") + member("short", b"x") + END)
+    made = source(str(tmp_path), names="{label}/{id}")
+
+    for label in ("play\u00e9 x y", "playe\u0301 x y"):
+        found = read(made, made.parts(["val"])[0], scratch, replace(CLIP, label=label))
+        assert list(found.values()) == [b"x"]
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "MOV", "ts", "mp4.webm"])
 def test_any_container_of_a_local_folder_is_taken(suffix: str, scratch: Path, tmp_path: Path) -> None:
     put(tmp_path / "a.tar", member(f"{CLIP.key}.{suffix}", b"x") + member(f"{CLIP.key}.txt", b"y") + END)
@@ -266,6 +293,8 @@ def test_a_strangers_tar_writes_nothing_but_the_wanted_clips(scratch: Path, tmp_
         + member("short", b"no text")
         + member(f"../../../{name}", b"second")
         + member(f"/abs/{name}", b"third")
+        + member(f"b/{name.replace('mp4', 'MP4')}", b"fourth")
+        + member(f"c/{name}", b"one too many")
         + member("..mp4", b"dots")
         + END,
     )
@@ -275,9 +304,13 @@ def test_a_strangers_tar_writes_nothing_but_the_wanted_clips(scratch: Path, tmp_
 
     assert found["---g-f_I2yQ_000001"] == b"a long path"
     assert set(map(len, found)) <= set(range(300))
-    assert [each for each, data in found.items() if data] == ["---g-f_I2yQ_000001"]
-    assert [path.name for path in scratch.iterdir()] == ["---g-f_I2yQ_000001.mp4"]
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"a.tar", "---g-f_I2yQ_000001.mp4"}
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == {
+        "a.tar": (tmp_path / "a.tar").read_bytes(),
+        "---g-f_I2yQ_000001.mp4": b"a long path",
+        "---g-f_I2yQ_000001.copy2.mp4": b"second",
+        "---g-f_I2yQ_000001.copy3.mp4": b"third",
+        "---g-f_I2yQ_000001.copy4.mp4": b"fourth",
+    }
 
 
 def test_names_in_a_strangers_tar_are_printable_lines(scratch: Path, tmp_path: Path) -> None:
@@ -469,3 +502,41 @@ def test_an_archive_of_a_bucket_whose_name_is_not_printable_is_refused(monkeypat
 
     with pytest.raises(SourceError, match=r"s3://bucket: holds 'b\\n.tar', a name that cannot be printed; rename it"):
         source("s3://bucket").parts(["val"])
+
+
+# --- Archives that are read in several readings, and clips that lie there twice ---------------------------------------
+
+
+def _readings(made: Source, part: TarPart, wanted: set[str], folder: Path) -> list[dict[str, bytes | str | None]]:
+    """What each reading gives: names, with the bytes of a file."""
+    found: list[dict[str, bytes | str | None]] = []
+    while True:
+        found.append({})
+        try:
+            for name, fetched in made.stream(part, wanted, folder):
+                path = fetched.path if fetched else None
+                found[-1][name] = path.read_bytes() if path else fetched.detail if fetched else None
+            return found
+        except UnfinishedError as error:
+            before, part = part, replace(part, start=error.position)
+        assert part.start > before.start
+
+
+@pytest.mark.parametrize(("limit", "value"), [("READ_SECONDS", 0.0), ("READ_BYTES", 1)])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["tar", "gzip"])
+def test_a_reading_ends_in_time_and_the_next_one_continues(
+    limit: str, value: float, pack: Callable[[bytes], bytes], site: Site, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, limit, value)
+    members = [("notes.txt", b"-"), ("x/a.mp4", b""), ("b.mp4", b"b"), ("a.mp4", b"a"), ("c.mp4", b""), ("d.mp4", b"d")]
+    site.put("v.tar", pack(b"".join(member(name, data) for name, data in members) + END))
+    made = source(f"{site.base}/v.tar")
+    (part,) = made.parts(["train"])
+
+    readings = _readings(made, part, {"a", "b", "c"}, scratch)
+
+    assert len(readings) == (len(members) if limit == "READ_SECONDS" else 3)
+    given = [{name: data for name, data in reading.items() if data} for reading in readings]
+    assert [each for each in given if each] == [{"b": b"b"}, {"a": b"a"}, {"c": "c.mp4 is empty"}]
+    assert set(readings[-1]) == {"b", "a", "c", "d"}  # all names, for the record of the archive
+    assert (part.start, part) == (0, replace(part, start=9))  # it stays the same part

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from kinetics_sounds import files, manifest
-from kinetics_sounds.archives import http_stream
+from kinetics_sounds.archives import http_stream, reader, tar_stream
+from kinetics_sounds.archives.wanted import read_once
 from kinetics_sounds.clip import Status
 from kinetics_sounds.pipelines import build
 from kinetics_sounds.pipelines.executors import Cause, Failed
@@ -416,6 +417,97 @@ def test_a_damaged_clip_of_which_a_copy_lay_in_a_part_that_was_known_is_read_fro
     monkeypatch.setattr(build.executors, "start", lambda *_, **__: Pool())
     assert place.build() == 1
     assert place.statuses() == {"a": "ok", "b": "ok", "c": "not_in_source"}
+
+
+# Archives of a stranger: long ones, and ones that hold a clip twice.
+
+
+class _Counting(Pool):
+    """Counts the clips that each reading of a part gives."""
+
+    def __init__(self) -> None:
+        super().__init__(self.counted)
+        self.given: list[list[str]] = []
+
+    def counted(self, task: Any) -> Any:
+        done = work(task)
+        if isinstance(task, PartTask):
+            self.given.append([each for each, _ in done.clips])
+        return done
+
+
+@pytest.mark.parametrize(("limit", "value"), [("READ_SECONDS", 0.0), ("READ_BYTES", 1)])
+def test_an_archive_that_takes_longer_than_one_reading_gives_all_its_clips(
+    place: Place, sound: bytes, tmp_path: Path, limit: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most one clip waits on disk; what the archive holds is recorded when it was read to its end."""
+    monkeypatch.setattr(reader, limit, value)
+    here = _Counting()
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: here)
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(tar(*clips(sound, "a"), *_damaged("b"), ("notes.txt", b"-"), *clips(sound, "other", "c", "b")))
+    place.annotate("a", "b", "c", "gone")
+
+    assert place.build(sources=(f"archives:{archive}",)) == 1
+
+    assert place.statuses() == {**dict.fromkeys("abc", "ok"), "gone": "not_in_source"}
+    assert [each for each in here.given if each] == [[key("a")], [key("b")], [key("c")], [key("b")]]
+    assert place.build(sources=(f"archives:{archive}",)) == 1
+    assert sum(map(len, here.given)) == 4  # nothing was read again
+
+
+def test_a_reading_has_more_time_if_the_one_before_took_long(
+    place: Place, sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must pass over the bytes of the one before first."""
+    assert reader.READ_SECONDS + tar_stream.MEMBER_SECONDS < driver.PART_SECONDS
+    monkeypatch.setattr(reader, "READ_SECONDS", 0.0)
+    limits: list[float] = []
+
+    class Timed(Pool):
+        def submit(self, task: Any, *, timeout_seconds: float) -> None:
+            super().submit(task, timeout_seconds=timeout_seconds)
+            if isinstance(task, PartTask):
+                limits.append(timeout_seconds)
+
+    def slow(task: Any) -> Any:
+        done = work(task)
+        return replace(done, seconds=3600.0) if isinstance(task, PartTask) else done
+
+    monkeypatch.setattr(build.executors, "start", lambda *_, **__: Timed(slow))
+    (tmp_path / "a.tar").write_bytes(tar(*clips(sound, "a", "b")))
+    place.annotate("a", "b")
+
+    assert place.build(sources=(f"archives:{tmp_path}/a.tar",)) == 0
+    assert limits == [driver.PART_SECONDS, driver.PART_SECONDS + 7200.0]
+
+
+@pytest.mark.parametrize("sound_one", [0, 1, 3, 4])
+def test_of_copies_in_one_archive_the_sound_one_among_the_first_four_is_kept(
+    place: Place, sound: bytes, tmp_path: Path, sound_one: int, pool: Pool
+) -> None:
+    folders = [(f"{number}/{key('a')}.mp4", sound if number == sound_one else b"no video") for number in range(5)]
+    (tmp_path / "a.tar").write_bytes(tar(*folders))
+    place.annotate("a")
+
+    place.build(sources=(f"archives:{tmp_path}/a.tar",))
+
+    assert place.statuses() == {"a": "ok" if sound_one < 4 else "corrupt"}
+    assert [path.read_bytes() for path in place.out.rglob("*.mp4")] == ([sound] if sound_one < 4 else [])
+
+
+def test_names_of_wanted_clips_are_parsed_once_for_all_archives(
+    place: Place, sound: bytes, tmp_path: Path, pool: Pool
+) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.tar").write_bytes(tar(*clips(sound, name)))
+    place.annotate(*"abc")
+    before = read_once.cache_info()
+
+    assert place.build(sources=(f"archives:{tmp_path}/{{a,b,c}}.tar",)) == 0
+
+    after = read_once.cache_info()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 2)
 
 
 # What was streamed.
