@@ -50,8 +50,12 @@ def load(package: str, name: str) -> ModuleType:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """A hint with up to three similar names, or nothing."""
-    close = difflib.get_close_matches(word, list(words), n=3, cutoff=0.5)
+    """A hint with up to three similar names, else names that contain the word, or nothing."""
+    names = list(words)
+    within = sorted(
+        (name for name in names if len(word) > 2 and word in name), key=lambda name: not name.startswith(word)
+    )
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5) or within[:3]
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 

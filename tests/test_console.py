@@ -124,6 +124,7 @@ def test_a_package_is_missed_in_one_line_where_ours_is_on_the_path_but_not_insta
         version = subprocess.run(
             [str(python), "-c", "import kinetics_sounds; print(kinetics_sounds.__version__)"],
             capture_output=True,
+            cwd=tmp_path,
             text=True,
             check=True,
         )

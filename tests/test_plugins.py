@@ -65,6 +65,8 @@ def test_a_module_that_lacks_its_tool_says_which(package: str) -> None:
         ("zumbas", " (did you mean 'zumba'?)"),
         ("plaing piano", " (did you mean 'playing piano' or 'playing organ'?)"),
         ("zzzz", ""),
+        ("play", " (did you mean 'playing organ' or 'playing piano'?)"),
+        ("organ", " (did you mean 'playing organ'?)"),
         ("", ""),
     ],
 )

@@ -18,15 +18,16 @@ from kinetics_sounds import files
 from kinetics_sounds.address import VARIABLE, Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, Stop, stoppable
 from kinetics_sounds.errors import RunError, SettingsError, StoppedError
+from kinetics_sounds.renamed import current
 from kinetics_sounds.settings import Parsed, parse
 from kinetics_sounds.shards import reader
 
 from . import evaluate
 from .comparison import table
 from .comparison.forecast import forecast
-from .comparison.plan import Plan, has_untrained, is_probe, is_seeded, planned
+from .comparison.plan import OWN, Plan, has_untrained, is_probe, is_seeded, planned
 from .comparison.table import Row
-from .config.settings import PATHS, TrainSettings, chosen_settings
+from .config.settings import PATHS, TrainSettings, chosen_settings, groups
 from .engine import checkpoint, checkpoint_state
 
 PROG = "ks-train compare RECIPE [RECIPE ...]"
@@ -66,6 +67,7 @@ def compare(argv: Sequence[str]) -> int:
     """Run `ks-train compare`; return the exit code."""
     words, more = _split(list(argv))
     asked = words[: next((place for place, word in enumerate(words) if word.startswith("-")), len(words))]
+    _refuse_of_train(words)
     settings = parse(CompareSettings, words[len(asked) :], prog=PROG).settings
     if not asked:
         raise SettingsError(f"no recipe given; usage: {PROG} [options] [-- options of every ks-train]")
@@ -99,6 +101,16 @@ def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
     """Split the arguments at `--`."""
     place = words.index("--") if "--" in words else len(words)
     return words[:place], tuple(words[place + 1 :])
+
+
+def _refuse_of_train(words: Sequence[str]) -> None:
+    """Raise SettingsError for an option of ks-train that is not after --."""
+    own = {"config", "help", "version", *(each.name for each in dataclasses.fields(CompareSettings))}
+    theirs = {each.name for each in dataclasses.fields(TrainSettings)} | set(groups())
+    for word in words:
+        name = current(word.partition("=")[0].removeprefix("--"))
+        if word.startswith("--") and name.partition(".")[0] in theirs - own - set(OWN):
+            raise SettingsError(f"--{name}: is an option of ks-train; give it after --, as in: {PROG} -- --{name} ...")
 
 
 def _places(plan: Plan) -> Iterator[str]:

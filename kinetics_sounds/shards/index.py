@@ -191,6 +191,10 @@ def parse_index(data: bytes, place: str) -> Index:
 def read_dataset(folder: Path) -> Dataset:
     """Read a set's `dataset.json`; raises ShardError if it is missing, damaged or of another schema."""
     path = folder / DATASET
+    if (inner := folder / "shards" / DATASET).is_file() and not path.exists():
+        raise ShardError(
+            f"{folder}: has no shard set ({DATASET} is missing); its shards are in {inner.parent}: give that"
+        )
     return parse_dataset(_read(path, "shard set"), str(path))
 
 

@@ -26,6 +26,8 @@ MOST_BAD = 500
 """Maximum number of bad samples that are listed."""
 MOST_MAPS = 24
 """Maximum number of embedded Grad-CAM pictures."""
+MOST_NAMED = 3
+"""Maximum number of runs in a message."""
 NEIGHBOURS = "neighbours.json"
 METRICS, FACTS, BAD = "metrics.jsonl", "run.json", "quarantine.jsonl"
 
@@ -106,7 +108,7 @@ def read(run: Path) -> Run:
     if not is_run(run):
         raise RunError(
             f"{run}: is not a training run ({FACTS} or {METRICS} is missing); give the --out folder of ks-train or "
-            "ks-publish run"
+            f"ks-publish run{_runs_below(run)}"
         )
     bad = list(_lines(run / BAD)) if (run / BAD).is_file() else []
     paths = sorted((run / "eval").glob("**/results.json"))
@@ -131,6 +133,14 @@ def read(run: Path) -> Run:
         map_count=len(pictures),
         neighbours=near[0] if near else None,
     )
+
+
+def _runs_below(folder: Path) -> str:
+    """A hint with some runs in a folder of runs, or of `ks-train compare`; empty if there are none."""
+    paths = (path for pattern in ("*", "seed-*/run", "*/seed-*/run") for path in sorted(folder.glob(pattern)))
+    found = [files.as_text(path) for path in paths if is_run(path)]
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return f"; runs in it: {', '.join(found[:MOST_NAMED])}{more}" if found else ""
 
 
 def _facts(told: Mapping[str, Any]) -> dict[str, str]:

@@ -266,6 +266,7 @@ CASES = [
     ("ks-eval", "linear --run here", "here: is not a training run"),
     ("ks-eval", "linaer --run here", "did you mean 'linear'"),
     ("ks-eval", "--protocol crosmodal_iicl --run here", "did you mean 'crossmodal_iicl'"),
+    ("ks-eval", "--protocol ucf --run here", "there is no such protocol (did you mean 'ucf101_"),
     ("ks-eval", "--protocol crossmodal_iicl --run here", "here: is not a training run"),
     ("ks-demo", "--clips 3", "--clips 3: must be at least 48"),
     ("ks-view", "", "nothing matches data/*/manifest.parquet here; make it with ks-build"),

@@ -15,6 +15,8 @@ from kinetics_sounds.errors import ShardError
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Dataset, Index, SkippedClip, SplitFacts
 
+from .sets import make
+
 INDEX = Index(
     recipe="a recipe",
     bytes=10_240,
@@ -354,3 +356,11 @@ def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
         ShardError, match=r"a.json: cannot be read: Input/output error; check that the disk is available"
     ):
         index.read_index(tmp_path / "a.json")
+
+
+def test_of_a_build_the_folder_of_its_shards_is_named(tmp_path: Path) -> None:
+    make(tmp_path / "four/shards", (1,))
+    with pytest.raises(
+        ShardError, match=rf"{tmp_path}/four: has no shard set .*; its shards are in {tmp_path}/four/shards: give"
+    ):
+        index.read_dataset(tmp_path / "four")

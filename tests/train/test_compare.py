@@ -437,6 +437,9 @@ def test_no_child_is_told_the_secret_of_an_address(
         (["avcl_tiny", "--seeds=a"], "--seeds a: must be integers"),
         (["avcl_tiny", "--seeds=0,1,0"], "--seeds 0,1,0: contains a seed twice"),
         (["avcl_tiny", "--protocols=lineer"], "there is no 'lineer'"),
+        (["avcl_tiny", "--steps", "3"], "--steps: is an option of ks-train; give it after --"),
+        (["avcl_tiny", "--optim.lr=1"], "--optim.lr: is an option of ks-train"),
+        (["avcl_tiny", "--stepz", "3"], "--stepz: there is no such option"),
         (["avcl_tiny", "--", "--seed=3"], "--seed=3 after --: is set by this command"),
     ],
 )

@@ -134,6 +134,16 @@ class TestRun:
 
         assert [line["step"] for line in metrics(tmp_path)] == [3, 4, 6]
 
+    def test_a_run_of_one_line_of_metrics_shows_it_at_its_end(
+        self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Where there are more lines, progress shows the one before."""
+        for every, shown in ((9, 1), (1, 0)):
+            assert pretrain.main(small(tmp_path / str(every), "--steps=2", f"--log_every={every}")) == 0
+
+            loss = metrics(tmp_path / str(every))[-1]["loss"]
+            assert capsys.readouterr().out.count(f"\nstep 2: loss={loss:.4g} wait=") == shown
+
     def test_epochs_count_whole_batches(self, small: Argv, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Two times 12 samples, 5 a step, 2 steps an epoch."""
         assert pretrain.main(small(tmp_path, "--batch=5", "--steps=null", "--epochs=2")) == 0

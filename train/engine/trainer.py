@@ -151,7 +151,7 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
     """Run the remaining steps or until a signal; return the last step, which is saved, and the signal."""
     settings, world = its.settings, its.world
     model, train_step = its.components.bundle.method, its.components.train_step
-    step, labels = reached.step, torch.from_numpy(its.split.label_index_N)
+    step, shown, labels = reached.step, "", torch.from_numpy(its.split.label_index_N)
     bad_log = BadSampleLog(
         its.out / "quarantine.jsonl", its.split, max_bad_fraction=settings.max_bad_fraction, writes=world.is_main
     )
@@ -178,7 +178,8 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
                 raise _not_finite(its, step, batch, error) from error
             step += 1
             metrics.count(settings.batch)
-            bar.advance(note=metrics.note)
+            shown = metrics.note
+            bar.advance(note=shown)
             ends = collectives.all_reduce_any(bool(stop)) or step == its.steps
             saves = ends or step % settings.save_every == 0
             if saves or step % settings.log_every == 0:
@@ -201,6 +202,8 @@ def _learn(its: _Run, reached: TrainProgress) -> tuple[int, Stop]:
                 _save(its, step, reached)
             if ends:
                 break
+    if not shown:  # no metrics before those of the last step
+        world.print_main(f"step {step}: {metrics.note}")
     if bad_log.keys:
         world.print_main(f"bad samples: {len(bad_log.keys)} were replaced; see {its.out / 'quarantine.jsonl'}")
     return step, stop

@@ -17,13 +17,17 @@ import yaml
 
 from kinetics_sounds import plugins
 from kinetics_sounds.command import DONE
+from kinetics_sounds.errors import ShardError
 from kinetics_sounds.settings import Parsed, parse
+from kinetics_sounds.shards import reader
 
+from ..config import run_folder
 from ..config.recipes import flat
 from ..distributed import launch, process_group
 from ..distributed.devices import pick_device
 from . import frozen, results
 from .papers import PaperProtocol
+from .protocols import sounds
 
 _TRAIN = __package__.rpartition(".")[0]
 PROBES = f"{_TRAIN}.probes"
@@ -59,6 +63,7 @@ def evaluate(protocol: PaperProtocol, argv: Sequence[str]) -> int:
     its = _evaluation(protocol, argv)
     settings = its.parsed.settings
     out, parts = results.folder(settings, protocol.name), _parts(protocol, argv, fits=its.fits)
+    note = _checked_set(protocol, settings, parts)
     found: dict[str, dict[str, Any]] = {}
     with contextlib.ExitStack() as stack:
         if launch.is_rank():  # torchrun's ranks can meet only once
@@ -74,9 +79,9 @@ def evaluate(protocol: PaperProtocol, argv: Sequence[str]) -> int:
                 found[name] = json.loads((out / name / "results.json").read_text())
     if not launch.is_main():
         return DONE
-    document = _document(protocol, found, given=_given(argv, its.parsed))
+    document = _document(protocol, found, given=_given(argv, its.parsed), note=note)
     results.write(out, document)
-    print(json.dumps(document) if settings.json else _summary(protocol, document, out))
+    print(json.dumps(document) if settings.json else _summary(protocol, document, out, note=note))
     return DONE
 
 
@@ -105,6 +110,24 @@ def _parts(protocol: PaperProtocol, argv: Sequence[str], *, fits: bool) -> dict[
     }
 
 
+def _checked_set(protocol: PaperProtocol, settings: Any, parts: Mapping[str, Mapping[str, str]]) -> str:  # noqa: ANN401
+    """A note if the evaluated set is not the protocol's, else empty; raises ShardError if it lacks splits of the parts."""
+    if isinstance(settings, sounds.Settings):
+        labels = {each.label for each in sounds.read(settings.folder).recordings}
+        return protocol.note_on(sounds.data_set(settings.folder) or "a list of your own", len(labels), sound=True)
+    shards = settings.shards or run_folder.shards_of(run_folder.read_facts(settings.run))
+    dataset = reader.read_dataset(shards)
+    needed = dict.fromkeys(name for part in parts.values() for name in part.values())
+    if lacks := [name for name in needed if name not in dataset.every_split]:
+        raise ShardError(
+            f"{shards}: has no split {', '.join(lacks)}, and {protocol.name} takes {', '.join(needed)}; it has: "
+            f"{', '.join(dataset.every_split)}; give shards with these folds, or splits of your own with --on_split and, if "
+            "the evaluation is fitted, --fit_split"
+        )
+    name = "".join(each for each in dataset.classes if each.isprintable())
+    return protocol.note_on(name, len(dataset.labels), sound=dataset.modality != "video")
+
+
 def _named(argv: Sequence[str]) -> set[str]:
     """Names of the options of a command line."""
     return {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
@@ -119,7 +142,7 @@ def _given(argv: Sequence[str], parsed: Parsed[Any]) -> dict[str, Any]:
 
 
 def _document(
-    protocol: PaperProtocol, found: Mapping[str, Mapping[str, Any]], *, given: Mapping[str, Any]
+    protocol: PaperProtocol, found: Mapping[str, Mapping[str, Any]], *, given: Mapping[str, Any], note: str
 ) -> dict[str, Any]:
     """Contents of results.json: those of the first fold, with what concerns all folds."""
     first = next(iter(found.values()))
@@ -149,6 +172,7 @@ def _document(
         "seen_in_training": None if None in seen else sum(seen),
         "samples": sum(each["samples"] for each in found.values()),
         "folds": {name: each["scores"] for name, each in found.items()},
+        "note": "; ".join(each for each in (first.get("note"), note) if each),
         "papers": [dataclasses.asdict(row) for row in protocol.papers],
         "scores": scores,
     }
@@ -182,11 +206,13 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return max(0.0, statistics.fmean(values) - half), min(100.0, statistics.fmean(values) + half)
 
 
-def _summary(protocol: PaperProtocol, document: dict[str, Any], out: Path) -> str:
+def _summary(protocol: PaperProtocol, document: dict[str, Any], out: Path, *, note: str) -> str:
     """Our scores, the papers', and those of the untrained encoders where they have been evaluated in the same way."""
     lines = [results.format_scores(document, out, what="samples")]
     if protocol.papers:
         lines += ["as published:", *(f"  {row}" for row in protocol.papers)]
+    if note:
+        lines.append(f"note: {note}")
     untrained = out.with_name(f"{protocol.name}_untrained") / "results.json"
     if document["checkpoint"] != "untrained" and untrained.is_file():
         other = json.loads(untrained.read_text())

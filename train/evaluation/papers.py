@@ -20,6 +20,28 @@ FOLDER = Path(__file__).parents[1] / "protocols"
 UNTRIED = "None of these has been run at full size here; all scores are the papers', as published."
 
 
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that papers evaluate on."""
+
+    title: str
+    classes: int
+    """Number of its classes."""
+    names: tuple[str, ...]
+    """Names of its class list in `dataset.json`, or of the folder of sounds."""
+
+
+DATA_SETS: Mapping[str, DataSet] = {
+    "ucf101": DataSet("UCF101", 101, ("ucf101",)),
+    "hmdb51": DataSet("HMDB51", 51, ("hmdb51",)),
+    "k400": DataSet("Kinetics-400", 400, ("k400", "kinetics")),
+    "k32": DataSet("Kinetics-Sounds", 32, ("k32", "kinetics")),
+    "esc50": DataSet("ESC-50", 50, ("esc50",)),
+    "dcase2014": DataSet("DCASE 2014", 10, ("dcase2014",)),
+}
+"""By the name that a protocol's file has as `data`; "kinetics" is that of `ks-shard --dataset kinetics`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PaperScore:
     """A row of a paper's table."""
@@ -46,6 +68,10 @@ class PaperProtocol:
     """Header lines of its file."""
     uses: str
     """The probe or protocol of ks-eval that it configures."""
+    data: DataSet
+    """What the papers' scores are of."""
+    with_sound: bool
+    """Whether only videos with sound count."""
     folds: tuple[int, ...]
     """Folds whose scores are averaged, as they are numbered in the shard set; empty: the default splits."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +82,17 @@ class PaperProtocol:
     def words(self) -> list[str]:
         """The options as words of a command line."""
         return [f"--{name}={_word(value)}" for name, value in flat(self.options).items()]
+
+    def note_on(self, name: str, classes: int, *, sound: bool) -> str:
+        """A line for users if a set with this class list is not the protocol's, or lacks the sound it needs; else empty."""
+        data = self.data
+        if name not in data.names or classes != data.classes:
+            what = f"this is {name} ({classes} classes), the protocol is for {data.title} ({data.classes} classes)"
+        elif self.with_sound and not sound:
+            what = f"this is {name} without sound, the protocol is for videos with sound"
+        else:
+            return ""
+        return f"{what}: the paper's scores are not comparable"
 
 
 @cache
@@ -92,6 +129,8 @@ def _read(path: Path) -> PaperProtocol:
         name=path.stem,
         head=head_of(path),
         uses=document["uses"],
+        data=DATA_SETS[document["data"]],
+        with_sound=document.get("with_sound", False),
         folds=tuple(document.get("folds", ())),
         options=document.get("set", {}),
         papers=tuple(rows),

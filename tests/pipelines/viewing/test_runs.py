@@ -233,3 +233,18 @@ def test_a_page_of_runs_alone_has_no_clips(tmp_path: Path) -> None:
     document: dict[str, Any] = made.document(tmp_path / "runs.html")
     assert [each["name"] for each in document["runs"]] == [str(folder) for folder in folders]
     assert (document["count"], document["columns"]) == (0, [])
+
+
+def test_a_folder_of_a_comparison_names_the_runs_in_it(tmp_path: Path) -> None:
+    for seed in range(4):
+        run(tmp_path / f"avcl/seed-{seed}/run")
+    first = tmp_path / "avcl/seed-0/run"
+
+    for folder, runs_in_it in (
+        (first.parent, f"runs in it: {first}"),
+        (tmp_path / "avcl", f"runs in it: {first}, {tmp_path}/avcl/seed-1/run, {tmp_path}/avcl/seed-2/run and 1 more"),
+        (tmp_path, f"runs in it: {first}, {tmp_path}/avcl/seed-1/run, {tmp_path}/avcl/seed-2/run and 1 more"),
+    ):
+        with pytest.raises(RunError) as refused:
+            runs.read(folder)
+        assert str(refused.value).endswith(f"ks-publish run; {runs_in_it}")

@@ -255,7 +255,7 @@ def read(folder: Path) -> Sounds:
     Raises AnnotationError for an unknown layout, missing files and a file in both lists of a division, ListError for lists that
     are wrong.
     """
-    name = _data_set(folder)
+    name = data_set(folder)
     if name is None:
         return _own_lists(folder)
     listing = datasets.load(name).read(folder)
@@ -290,7 +290,7 @@ def _own_lists(folder: Path) -> Sounds:
     return Sounds((*fit, *on), ((fit, on),))
 
 
-def _data_set(folder: Path) -> str | None:
+def data_set(folder: Path) -> str | None:
     """Name of the data set that lies in a folder; None if none does, or the user's own lists lie there."""
     if (folder / "meta" / "esc50.csv").is_file():
         return "esc50"
