@@ -14,7 +14,7 @@ from typing import Any, Literal
 from kinetics_sounds import cores, datasets, files, manifest, remote
 from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable
-from kinetics_sounds.errors import SettingsError, ShardError
+from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.media import encode, mel, mp4
 from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import only_one, parse
@@ -143,7 +143,13 @@ def _shard_dataset(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
         )
 
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
-        written = dataset_manifest.write(asked, start, workers=settings.workers, stop=stop)
+        written = dataset_manifest.write(
+            asked,
+            start,
+            workers=settings.workers,
+            stop=stop,
+            check=lambda made: resume.check_same_set(_job(settings, path, made)),
+        )
     if written is None:
         print(f"stopped by {stop} while files were measured; run the same command again to resume", file=sys.stderr)
         return STOPPED
@@ -242,14 +248,33 @@ def _prepare(settings: ShardSettings) -> Job:
     """
     path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
     made = manifest.read(path)
-    url = settings.out if settings.out and remote.is_url(settings.out) else None
-    out = Path(settings.out.real) if settings.out and not url else path.parent / "shards"
+    out, url = _places(settings, path)
     log = sys.stderr if settings.json else sys.stdout
     print(f"manifest: {path}\nout: {out}" + (f", then {url}" if url else ""), file=log)
     if made.classes.note:
         print(f"class list: {made.classes.name} ({made.classes.note.rstrip('.')})", file=log)
     for told in unfinished(made, path.parent):
         print(f"{path}: {told}", file=sys.stderr)
+    job = _job(settings, path, made)
+    if not job.orders:
+        raise SettingsError(f"{path}: has no ok clip, so there is nothing to pack; see its status column")
+    first = next(outcome.media.path for each in job.orders.values() for outcome in each if outcome.media)
+    if not (path.parent / Path(first).parts[0]).is_dir() and not (out / layout.DATASET).is_file():
+        raise SettingsError(
+            f"{path}: its clips ({first} and so on) are not beside it; keep a manifest and copies of it in the build's folder"
+        )
+    return job
+
+
+def _places(settings: ShardSettings, path: Path) -> tuple[Path, Address | None]:
+    """Folder of the shards of the manifest at `path`, and the URL to upload them to."""
+    url = settings.out if settings.out and remote.is_url(settings.out) else None
+    return Path(settings.out.real) if settings.out and not url else path.parent / "shards", url
+
+
+def _job(settings: ShardSettings, path: Path, made: manifest.Manifest) -> Job:
+    """The job of packing a manifest that is, or will be, at `path`; raises ShardError if the URL has another set."""
+    out, url = _places(settings, path)
     encoding = encode.Encoding(
         codec=settings.codec,
         short_side=settings.short_side,
@@ -270,32 +295,9 @@ def _prepare(settings: ShardSettings) -> Job:
         timeout_seconds=settings.timeout,
         versions=encode_sample.versions(encoding)[0],
     )
-    if not orders:
-        raise SettingsError(f"{path}: has no ok clip, so there is nothing to pack; see its status column")
-    first = next(outcome.media.path for each in orders.values() for outcome in each if outcome.media)
-    if not (path.parent / Path(first).parts[0]).is_dir() and not (out / layout.DATASET).is_file():
-        raise SettingsError(
-            f"{path}: its clips ({first} and so on) are not beside it; keep a manifest and copies of it in the build's folder"
-        )
-    return _with_recipe(
+    return resume.with_recipe(
         Job(made=made, orders=orders, packing=packing, recipe="", shard_bytes=settings.shard_bytes, out=out, url=url)
     )
-
-
-def _with_recipe(job: Job) -> Job:
-    """Set the job's recipe: that of the existing set, if it has the bytes of this job.
-
-    Raises ShardError if the URL has another set.
-    """
-    recipes: dict[str, Packing] = {}
-    for versions in encode_sample.versions(job.packing.encoding):
-        packing = dataclasses.replace(job.packing, versions=versions)
-        recipes[packing_job.recipe(job.orders, job.made.classes.labels, packing, job.shard_bytes)] = packing
-    there = resume.recipe_of(job.out)
-    for recipe in [there] if there in recipes else recipes:
-        if not (job.url and upload.holds_another(job.url, recipe)):
-            return dataclasses.replace(job, recipe=recipe, packing=recipes[recipe])
-    raise ShardError(f"{job.url}: {packing_job.OTHER}")
 
 
 def _check(settings: ShardSettings, groups: Mapping[str, Any]) -> None:

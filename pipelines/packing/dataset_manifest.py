@@ -25,6 +25,7 @@ from kinetics_sounds.shards import layout
 
 from .. import attempts, executors
 from ..attempts import TASK_SECONDS, Refused
+from .job import modality
 from .measure_file import Task, spanned
 
 MOST_LETTERS = 100
@@ -95,14 +96,22 @@ class Written:
         return [key for digest, parts in splits.items() if len(parts) > 1 for key in keys[digest]]
 
 
-def write(asked: Asked, start: Callable[[Path], Pool], *, workers: int, stop: Stop) -> Written | None:
+def write(
+    asked: Asked,
+    start: Callable[[Path], Pool],
+    *,
+    workers: int,
+    stop: Stop,
+    check: Callable[[manifest.Manifest], None] = lambda _: None,
+) -> Written | None:
     """Write the manifest of a data set; None if it was stopped before.
 
-    `start` starts a pool for `measure_file.attempt` with a folder for temporary files. Raises ListError or SettingsError for
-    wrong lists, a folder without the files, or a manifest of something else in its place.
+    `start` starts a pool for `measure_file.attempt` with a folder for temporary files. `check` raises for a manifest that must
+    not take the place of the one that is there, before any link or row is written. Raises ListError or SettingsError for wrong
+    lists, a folder without the files, or a manifest of something else in its place.
     """
     reader = datasets.load(asked.name)
-    before = _check(asked)
+    before = _check(asked, asked.modality or reader.MODALITY)
     listing = reader.read(asked.folder.absolute())
     datasets.check(listing)
     _check_labels(asked, listing, before)
@@ -126,20 +135,22 @@ def write(asked: Asked, start: Callable[[Path], Pool], *, workers: int, stop: St
                 found[task.clip.key] = Outcome(
                     clip=task.clip, status=Status.NOT_IN_SOURCE, detail=told, source=asked.source
                 )
-        there = (task for task in tasks if found[task.clip.key].media is not None)
-        for _ in files.in_threads(lambda task: _link(task.file, build / task.path), there):
-            pass
         place = {label: number for number, label in enumerate(listing.labels)}
         outcomes = sorted(
             found.values(),
             key=lambda each: (layout.SPLITS.index(each.clip.split), place[each.clip.label], each.clip.key),
         )
-        manifest.write(asked.path, ClassList(asked.name, listing.labels), outcomes, folds=listing.folds)
+        classes = ClassList(asked.name, listing.labels)
+        check(manifest.Manifest(classes, tuple(outcomes), listing.folds))
+        there = (task for task in tasks if found[task.clip.key].media is not None)
+        for _ in files.in_threads(lambda task: _link(task.file, build / task.path), there):
+            pass
+        manifest.write(asked.path, classes, outcomes, folds=listing.folds)
     return Written(listing, tuple(outcomes))
 
 
-def _check(asked: Asked) -> manifest.Manifest | None:
-    """The manifest that is there already; raises SettingsError for one of another data set, or a folder that is missing."""
+def _check(asked: Asked, wanted: encode.Modality) -> manifest.Manifest | None:
+    """The manifest that is there; raises SettingsError for one of another data set or modality, or a folder that is missing."""
     if not asked.folder.is_dir():
         raise SettingsError(f"--folder {asked.folder}: is not a folder; give that of {asked.name} as it ships")
     if asked.path.is_file():
@@ -147,6 +158,12 @@ def _check(asked: Asked) -> manifest.Manifest | None:
         if there.folds is None or there.classes.name != asked.name:
             what = "a build" if there.folds is None else there.classes.name
             raise SettingsError(f"{asked.path}: is the manifest of {what}; choose another --manifest")
+        stored = modality(there)
+        if stored != wanted and any(each.media for each in there.outcomes):
+            raise SettingsError(
+                f"{asked.path}: is the manifest of {asked.name} with --modality {stored}, not {wanted}; choose another, such as "
+                f"--manifest data/{asked.name}_{wanted}/manifest.parquet"
+            )
         return there
     return None
 

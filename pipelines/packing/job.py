@@ -20,7 +20,10 @@ from ..attempts import Refused
 from . import encode_sample
 from .encode_sample import Packing
 
-OTHER = "contains shards of another manifest, settings or ffmpeg version; choose another --out, or delete it to rebuild them"
+OTHER = (
+    "contains shards of another manifest, settings or ffmpeg version; choose another --out (with --dataset another --manifest), "
+    "or delete it to rebuild them"
+)
 
 Made = dict[str, bytes] | SkippedClip | Refused
 """Result for a clip."""

@@ -1,6 +1,7 @@
 """Find existing complete shards, and check that the remaining clips match the manifest."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from kinetics_sounds.errors import FaultError, ManifestError, ShardError, Stoppe
 from kinetics_sounds.shards import index, layout
 from kinetics_sounds.shards.index import Index
 
-from . import encode_sample
+from . import encode_sample, upload
+from .encode_sample import Packing
 from .job import OTHER, Job, WholeShards
+from .job import recipe as fingerprint
 
 MOST_NAMED = 20
 """Maximum number of missing clips listed in a message."""
@@ -104,6 +107,28 @@ def recipe_of(folder: Path) -> str:
         with contextlib.suppress(ShardError):
             return index.read_index(path).recipe
     return ""
+
+
+def with_recipe(job: Job) -> Job:
+    """Set the job's recipe: that of the existing set, if it has the bytes of this job.
+
+    Raises ShardError if the URL has another set.
+    """
+    recipes: dict[str, Packing] = {}
+    for versions in encode_sample.versions(job.packing.encoding):
+        packing = dataclasses.replace(job.packing, versions=versions)
+        recipes[fingerprint(job.orders, job.made.classes.labels, packing, job.shard_bytes)] = packing
+    there = recipe_of(job.out)
+    for recipe in [there] if there in recipes else recipes:
+        if not (job.url and upload.holds_another(job.url, recipe)):
+            return dataclasses.replace(job, recipe=recipe, packing=recipes[recipe])
+    raise ShardError(f"{job.url}: {OTHER}")
+
+
+def check_same_set(job: Job) -> None:
+    """Raise ShardError if the folder has shards of another set."""
+    if recipe_of(job.out) not in ("", job.recipe):
+        _indexes(job, check_bytes=False)
 
 
 def _unreadable(path: Path, error: OSError) -> StoppedError | FaultError:

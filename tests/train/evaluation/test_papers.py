@@ -42,6 +42,14 @@ class TestEvery:
         assert told["command"].startswith(f"ks-eval --protocol {name} --run RUN --")
         assert told["time"] == "not run"
 
+    def test_shards_of_pictures_and_sounds_have_a_place_of_their_own(self, name: str) -> None:
+        packing = [line.split() for line in papers.find(name).head if "--modality both" in line]
+
+        for words in packing:
+            path = words[words.index("--manifest") + 1]
+            assert f"--shards {path.removesuffix('manifest.parquet')}shards" in head(name)["command"]
+            assert path != f"data/{words[words.index('--dataset') + 1]}/manifest.parquet"
+
     def test_its_options_are_accepted(self, name: str) -> None:
         protocol = papers.find(name)
         its = paper_run._evaluation(protocol, ["--run=runs/one", *_needed(protocol)])

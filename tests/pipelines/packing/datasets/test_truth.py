@@ -364,6 +364,63 @@ def test_the_manifest_of_a_build_is_not_overwritten(
     assert path.read_bytes() == before
 
 
+def test_a_refused_modality_leaves_the_set_of_another_as_it_is(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = whole("ucf101", tmp_path / "ucf")
+    assert packed("ucf101", folder) == 0
+    path = tmp_path / "data/ucf101/manifest.parquet"
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "kinetics_sounds.pipelines.executors.start", lambda *_, **__: pytest.fail("something was decoded")
+        )
+
+        assert packed("ucf101", folder, "--modality", "both") == 2
+        assert packed("ucf101", folder, "--modality", "both", "--out", str(tmp_path / "both")) == 2
+
+    said = capsys.readouterr().err
+    assert f"{path}: is the manifest of ucf101 with --modality video, not both; choose another" in said
+    assert "--manifest data/ucf101_both/manifest.parquet" in said
+    assert path.read_bytes() == before
+    assert packed("ucf101", folder) == 0
+
+
+def test_a_refused_set_leaves_manifest_and_links_as_they_are(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = whole("ucf101", tmp_path / "one")
+    assert packed("ucf101", one) == 0
+    path = tmp_path / "data/ucf101/manifest.parquet"
+    clip = tmp_path / "data/ucf101/clips/Archery/v_Archery_g01_c01.avi"
+    before = path.read_bytes(), path.with_suffix(".csv").read_bytes(), clip.readlink()
+    other = whole("ucf101", tmp_path / "other")
+    shapes.avi(other / "UCF-101/Archery/v_Archery_g01_c01.avi", seed=1)
+
+    assert packed("ucf101", other) == 2
+
+    assert "choose another --out (with --dataset another --manifest)" in capsys.readouterr().err
+    assert (path.read_bytes(), path.with_suffix(".csv").read_bytes(), clip.readlink()) == before
+
+
+def test_a_set_without_a_usable_file_does_not_take_the_place_of_another(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = whole("ucf101", tmp_path / "ucf")
+    path = tmp_path / "data/ucf101/manifest.parquet"
+    assert packed("ucf101", folder, "--modality", "both") == 2
+    assert f"{path}: has no ok clip, so there is nothing to pack" in capsys.readouterr().err
+
+    assert packed("ucf101", folder) == 0
+
+    before = path.read_bytes()
+    for file in (folder / "UCF-101").rglob("*.avi"):
+        file.write_bytes(b"broken")
+    assert packed("ucf101", folder) == 2
+    assert "contains shards of another manifest" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_a_file_of_the_user_in_a_link_s_place_is_kept(
     whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
