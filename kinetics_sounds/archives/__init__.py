@@ -49,6 +49,9 @@ class _StatusError(SourceError):
 class PartError(_StatusError):
     """A part ended early for good; clips after those already read may be missing. The status says why."""
 
+    lasts = False
+    """Whether reading it again within this run cannot help: a file on a disk is cut off."""
+
 
 class UnfinishedError(PartError):
     """A part was read for as long as one reading may take; another one continues at this position in the tar."""

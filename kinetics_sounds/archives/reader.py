@@ -87,9 +87,12 @@ class ArchiveReader:
             remedy = "its other clips are missing: run again"
             if error.status.kind is Kind.PERMANENT:
                 remedy = "once it is fixed there, build again with --retry retry,corrupt"
-            raise PartError(
-                error.status, f"part {part.name} ({listing.shown(part.place)}): {error}; {remedy}"
-            ) from error
+            cut_off = "://" not in part.place and error.status is Status.TRUNCATED and error.__cause__ is None
+            if cut_off:
+                remedy = "copy it again, then run the same command"
+            told = PartError(error.status, f"part {part.name} ({listing.shown(part.place)}): {error}; {remedy}")
+            told.lasts = cut_off
+            raise told from error
 
     def _chunks(self, place: str) -> Generator[bytes, None, None]:
         """Bytes of a part; all received bytes are counted, including repeated ones."""

@@ -197,7 +197,7 @@ class _Reading:
         if done.position:
             self._continue(task, done, asked)
             return None
-        final = asked.on_result(task, done.status, time.monotonic())
+        final = asked.on_result(task, Status.CORRUPT if done.lasts else done.status, time.monotonic())
         self.short.pop(task.part, None)
         if done.status is not Status.OK:
             self.short[task.part] = (done.status, done.detail)

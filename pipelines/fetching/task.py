@@ -82,3 +82,5 @@ class PartDone:
     seconds: float = 0.0
     bytes: int = 0
     """Bytes downloaded."""
+    lasts: bool = False
+    """Same as `PartError.lasts`."""

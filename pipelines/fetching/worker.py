@@ -251,7 +251,7 @@ def read_part(task: PartTask) -> PartDone:
     wanted = read_once(task.wanted, depth=source.depth)
     clips: list[tuple[str, FetchResult]] = []
     names: set[str] = set()
-    status, detail, position, seconds = Status.OK, "", 0, dict[str, float]()
+    status, detail, position, lasts, seconds = Status.OK, "", 0, False, dict[str, float]()
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=task.folder))  # clips of an earlier try may still be waiting beside it
@@ -263,7 +263,7 @@ def read_part(task: PartTask) -> PartDone:
     except UnfinishedError as error:
         status, detail, position = error.status, str(error), error.position
     except PartError as error:
-        status, detail = error.status, str(error)
+        status, detail, lasts = error.status, str(error), error.lasts
     except OSError as error:
         if error.errno not in files.FULL:
             raise
@@ -276,6 +276,7 @@ def read_part(task: PartTask) -> PartDone:
         position=position,
         seconds=sum(seconds.values()),
         bytes=source.downloaded,
+        lasts=lasts,
     )
 
 

@@ -3,12 +3,13 @@
 import gzip
 import os
 import signal
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kinetics_sounds.archives import http_stream
+from kinetics_sounds.archives import http_stream, tar_stream
 from kinetics_sounds.ledger import Ledger
 from kinetics_sounds.pipelines import build
 from kinetics_sounds.pipelines.fetching import driver
@@ -223,3 +224,27 @@ def test_a_ledger_of_the_mirror_holds_keys_as_before(place: Place, mirror: Mirro
         assert {name: set(part.names) for name, part in ledger.parts(mirror.spec).items()} == {
             "train/a.tar.gz": {"a_000003_000005"}
         }
+
+
+def test_a_cut_off_tar_on_a_disk_is_read_once_a_run_and_is_to_be_copied_again(
+    vgg: Vgg, sound: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file on a disk does not heal while ks-build waits; a good copy is read by the next run."""
+    opened: list[str] = []
+
+    def read_file(path: Path) -> Generator[bytes]:
+        opened.append(path.name)
+        yield path.read_bytes()
+
+    monkeypatch.setattr(tar_stream, "read_file", read_file)
+    whole = tar(*((f"{DEEP}/{name}_000001.mp4", sound) for name in IDS[:2]))
+    (tmp_path / "a.tar").write_bytes(whole[: len(whole) // 2])
+    vgg.want(IDS[1])
+
+    assert vgg.build(*VGG, "--attempts", "3", spec=f"archives:{tmp_path}") == 1
+
+    assert opened == ["a.tar"]
+    assert vgg.statuses() == dict.fromkeys(keys(IDS[1]), "truncated")
+    assert vgg.place.outcomes()[IDS[1]].detail.endswith("copy it again, then run the same command")
+    (tmp_path / "a.tar").write_bytes(whole)
+    assert vgg.build(*VGG, spec=f"archives:{tmp_path}") == 0
