@@ -130,6 +130,9 @@ def evaluate_as_paper(argv: Sequence[str]) -> int:
     if not has_torch():
         refuse_without_torch("ks-eval")
     cores.wait_passively()
+    if {"-h", "--help"}.intersection(rest):
+        with answering():
+            print(papers.head_of_help(protocol))
     from .evaluation import paper_run
 
     return paper_run.evaluate(protocol, rest)

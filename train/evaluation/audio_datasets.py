@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinetics_sounds import progress
 from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import AnnotationError, MediaError
 
@@ -49,6 +50,8 @@ MAX_STEPS = 10_000
 """Maximum denominator of the resampling ratio: exact for common rates, else within 1e-4."""
 SCENE_RECORDINGS, SCENE_CLASSES = 100, 10
 """Number of recordings and classes in each half; each recording has 30 s."""
+FITTING = "fitting classifiers"
+"""Title of the progress of fits."""
 MAX_SECONDS = 3600.0
 """Maximum length of a recording, which is resampled in memory."""
 
@@ -138,24 +141,26 @@ def read_wav(path: Path, *, sample_rate: int) -> np.ndarray:
     return waveform
 
 
-def encode(recordings: Sequence[Recording], encoder: Encoder, *, sample_rate: int) -> Tensor:
-    """Features of all recordings, read at `sample_rate` hertz: float32 (N, K, D).
+def encode(recordings: Sequence[Recording], encoder: Encoder, *, sample_rate: int, title: str = "") -> Tensor:
+    """Features of all recordings, read at `sample_rate` hertz: float32 (N, K, D). Progress is shown with a title.
 
     Raises MediaError for a file that cannot be read, ValueError for features that differ in shape or are not finite.
     """
     features_NKD = torch.empty(0)
-    for place, recording in enumerate(recordings):
-        found_KD = encoder(read_wav(recording.path, sample_rate=sample_rate)).detach().float().cpu()
-        first = features_NKD.shape[1:] if place else found_KD.shape
-        if found_KD.ndim != 2 or 0 in found_KD.shape or found_KD.shape != first:
-            raise ValueError(
-                f"{recording.path}: features must be (K, D) like the first's {tuple(first)}, got {tuple(found_KD.shape)}"
-            )
-        if not found_KD.isfinite().all():
-            raise ValueError(f"{recording.path}: has features that are not finite: the encoder has diverged")
-        if not place:
-            features_NKD = torch.empty(len(recordings), *first)
-        features_NKD[place] = found_KD
+    with progress.bar(title, len(recordings), shown=bool(title)) as bar:
+        for place, recording in enumerate(recordings):
+            found_KD = encoder(read_wav(recording.path, sample_rate=sample_rate)).detach().float().cpu()
+            first = features_NKD.shape[1:] if place else found_KD.shape
+            if found_KD.ndim != 2 or 0 in found_KD.shape or found_KD.shape != first:
+                raise ValueError(
+                    f"{recording.path}: features must be (K, D) like the first's {tuple(first)}, got {tuple(found_KD.shape)}"
+                )
+            if not found_KD.isfinite().all():
+                raise ValueError(f"{recording.path}: has features that are not finite: the encoder has diverged")
+            if not place:
+                features_NKD = torch.empty(len(recordings), *first)
+            features_NKD[place] = found_KD
+            bar.advance()
     return features_NKD
 
 
@@ -176,15 +181,16 @@ def cross_validate(
     class_N, classes = _classes(recordings, recordings)
     fit_NKD = features_NKD if fit_NKD is None else fit_NKD
     metrics: dict[str, float] = {}
-    for fold in folds:
-        out_N = fold_N == fold
-        trial = svm.Trial(fit_NKD[~out_N], class_N[~out_N], features_NKD[out_N], class_N[out_N])
-        teaching = [str(each.path) for each in recordings if each.fold != fold]
-        part_M = fold_N[~out_N] if len(folds) > 2 else None
-        hit_N, chosen = _judged(trial, part_M, teaching, classes=classes, settings=settings)
-        metrics |= {f"fold{fold}_top1": percent(hit_N)} | {
-            f"fold{fold}_{name}": value for name, value in chosen.items()
-        }
+    with progress.bar(FITTING, len(folds) * _fits(settings)) as bar:
+        for fold in folds:
+            out_N = fold_N == fold
+            trial = svm.Trial(fit_NKD[~out_N], class_N[~out_N], features_NKD[out_N], class_N[out_N])
+            teaching = [str(each.path) for each in recordings if each.fold != fold]
+            part_M = fold_N[~out_N] if len(folds) > 2 else None
+            hit_N, chosen = _judged(trial, part_M, teaching, classes=classes, settings=settings, bar=bar)
+            metrics |= {f"fold{fold}_top1": percent(hit_N)} | {
+                f"fold{fold}_{name}": value for name, value in chosen.items()
+            }
     scores = [metrics[f"fold{fold}_top1"] for fold in folds]
     return {
         "top1": statistics.fmean(scores),
@@ -216,19 +222,33 @@ def fit_bytes(
     return dim * (stored + taken)
 
 
+def _fits(settings: Classifier) -> int:
+    """Steps of progress of `_judged`: each C that is tried, and the final fit."""
+    return 1 + (len(settings.cs) if isinstance(settings, svm.Settings) and len(settings.cs) > 1 else 0)
+
+
 def _judged(
-    trial: svm.Trial, part_M: Tensor | None, keys: Sequence[str], *, classes: int, settings: Classifier
+    trial: svm.Trial,
+    part_M: Tensor | None,
+    keys: Sequence[str],
+    *,
+    classes: int,
+    settings: Classifier,
+    bar: progress.Bar,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Whether each recording is classified correctly (N,), and the SVM's C.
+    """Whether each recording is classified correctly (N,), and the SVM's C; advances the bar by `_fits`.
 
     C is cross-validated over the parts (M,) of the training recordings, or over those that the SVM makes of their keys.
     """
     if isinstance(settings, linear_head.Settings):
         score_NC = linear_head.probabilities(trial, classes=classes, settings=settings)
+        bar.advance()
         return topk_hits(score_NC, trial.right_N[:, None] == torch.arange(classes), k=1), {}
     part_M = svm.folds(trial.target_M, keys, folds=settings.folds) if part_M is None else part_M
-    c = svm.select_C(trial, part_M, classes=classes, settings=settings)
-    return svm.correct(trial, classes=classes, c=c, iterations=settings.iterations), {"c": c}
+    c = svm.select_C(trial, part_M, classes=classes, settings=settings, tried=bar.advance)
+    hit_N = svm.correct(trial, classes=classes, c=c, iterations=settings.iterations)
+    bar.advance()
+    return hit_N, {"c": c}
 
 
 def _selected_on_test(settings: Classifier) -> float:
@@ -248,7 +268,9 @@ def train_test(
     target_M, classes = _classes(fit, fit)
     right_N, _ = _classes(on, fit)
     trial = svm.Trial(fit_MKD, target_M, on_NKD, right_N)
-    hit_N, chosen = _judged(trial, None, [str(each.path) for each in fit], classes=classes, settings=settings)
+    with progress.bar(FITTING, _fits(settings)) as bar:
+        keys = [str(each.path) for each in fit]
+        hit_N, chosen = _judged(trial, None, keys, classes=classes, settings=settings, bar=bar)
     return {
         **bounded("top1", hit_N),
         "top1_chance": percent(right_N >= 0) / classes,

@@ -151,7 +151,7 @@ def _document(
     scores = means([each["scores"] for each in found.values()])
     inner = [value for name, value in scores.items() if re.fullmatch(r"fold\d+_top1", name)]  # of ks-eval sounds
     if len(found) == 1 and len(inner) > 1:
-        scores |= dict(zip(("top1_low", "top1_high"), interval(inner), strict=True))
+        scores |= _bounds("top1", inner)
     folds = max(len(found), len(inner))
     seen = [each["seen_in_training"] for each in found.values()]
     return {
@@ -162,7 +162,7 @@ def _document(
         "given": dict(given),
         "intervals": first["intervals"]
         if folds < 2
-        else f"_low and _high: 95%, Student's t over {folds} folds, whose training clips overlap",
+        else f"_low and _high: 95%, Student's t over {folds} folds, whose training clips overlap; none where all are equal",
         **{
             name: ", ".join(str(each[name]) for each in found.values())
             for name in ("fit_split", "on_split")
@@ -181,7 +181,8 @@ def _document(
 def means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Mean of each score over the folds; scores with an interval get Student's t of 95 % over the folds instead.
 
-    A single fold is returned as it is. The selected C is left out of a mean; "selected_on_test" is the largest.
+    A single fold is returned as it is; equal folds get no interval. The selected C is left out of a mean, and "selected_on_test"
+    is the largest.
     """
     if len(folds) == 1:
         return dict(folds[0])
@@ -192,10 +193,17 @@ def means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
             continue
         found[name] = statistics.fmean(values)
         if f"{name}_low" in folds[0]:
-            found |= dict(zip((f"{name}_low", f"{name}_high"), interval(values), strict=True))
+            found |= _bounds(name, values)
     if "selected_on_test" in folds[0]:
         found["selected_on_test"] = max(each["selected_on_test"] for each in folds)
     return found
+
+
+def _bounds(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Lower and upper bound of a score; none if all folds are equal, from which t would conclude that it is certain."""
+    if min(values) == max(values):
+        return {}
+    return dict(zip((f"{name}_low", f"{name}_high"), interval(values), strict=True))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

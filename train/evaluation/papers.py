@@ -119,6 +119,13 @@ def list_one(protocol: PaperProtocol) -> str:
     return format_recipes({protocol.name: (*protocol.head, *(f"paper:    {row}" for row in protocol.papers))})
 
 
+def head_of_help(protocol: PaperProtocol) -> str:
+    """What stands above the help of a protocol's evaluation: its header, and the options that it changes."""
+    changed = ["Options of this protocol, which take the place of the defaults below:", *protocol.words]
+    lines = changed if protocol.words else ["This protocol changes none of the defaults below."]
+    return "\n".join([format_recipes({protocol.name: protocol.head}), "", "\n  ".join(lines), ""])
+
+
 def _read(path: Path) -> PaperProtocol:
     document = yaml.safe_load(path.read_text("utf-8"))
     rows = []

@@ -5,7 +5,7 @@ clips, which is optimistic and reported as selected_on_test. Shape suffixes as i
 a training row, and their decision values are averaged for evaluation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -92,11 +92,13 @@ def held_out(fit_MKD: Tensor, target_M: Tensor, part_M: Tensor) -> Iterator[Tria
             yield Trial(fit_MKD[~out_M], target_M[~out_M], fit_MKD[out_M], target_M[out_M])
 
 
-def select_C(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) -> float:
+def select_C(
+    trial: Trial, part_M: Tensor, *, classes: int, settings: Settings, tried: Callable[[], None] = lambda: None
+) -> float:
     """Value of `settings.cs` with the best top-1 accuracy; the smallest if tied.
 
-    Evaluated by cross-validation over the folds (M,) of the fitted clips, unless `settings.select` is "test". Raises ValueError
-    if all fitted clips are in one fold.
+    Evaluated by cross-validation over the folds (M,) of the fitted clips, unless `settings.select` is "test"; `tried` is called
+    after each value, if there are several. Raises ValueError if all fitted clips are in one fold.
     """
     if len(settings.cs) == 1:
         return settings.cs[0]
@@ -114,9 +116,11 @@ def select_C(trial: Trial, part_M: Tensor, *, classes: int, settings: Settings) 
         )
 
     def score(c: float) -> float:
-        return sum(
+        hits = sum(
             float(correct(each, classes=classes, c=c, iterations=settings.iterations).sum()) for each in trials()
         )
+        tried()
+        return hits
 
     return max(sorted(settings.cs), key=score)
 

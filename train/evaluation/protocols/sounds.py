@@ -141,7 +141,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
     try:
         first_1KD = encode(sounds.recordings[:1], encode_windows, sample_rate=sample_rate)
         _check_memory(settings, classifier, sounds, dim=first_1KD.shape[2])
-        features_NKD = encode(sounds.recordings, encode_windows, sample_rate=sample_rate)
+        features_NKD = encode(sounds.recordings, encode_windows, sample_rate=sample_rate, title="encoding recordings")
         fit_NKD = None
         if settings.fit_clips:
             draw = functools.partial(
@@ -153,7 +153,7 @@ def evaluate(parsed: Parsed[Settings]) -> int:
                 kind=settings.features,
                 layer=settings.layer,
             )
-            fit_NKD = encode(sounds.recordings, draw, sample_rate=sample_rate)
+            fit_NKD = encode(sounds.recordings, draw, sample_rate=sample_rate, title="encoding random clips")
         scores = score(sounds, features_NKD, classifier, fit_NKD=fit_NKD)
     except ValueError as error:  # non-finite features, or too few sounds to select C
         raise RunError(f"{settings.run}: cannot be evaluated on {settings.folder}: {error}") from error
@@ -240,9 +240,11 @@ def _heard(encoders: Encoders, settings: Settings) -> Encoders:
     changes = {name: value for name, value in changes.items() if value is not None}
     view = training.single(encoders.view, encoders.view_settings)
     if settings.view_seconds is not None and getattr(view, "audio", "") == "mel":
-        raise SettingsError(
-            f"--view_seconds {settings.view_seconds}: the run's view renders the whole sound; give --seconds"
+        needs = (
+            "needs a run whose view renders a window of sound, such as crisscross_k400; this run's renders the whole"
         )
+        instead = "" if settings.seconds else "; for windows of it give --seconds instead"
+        raise SettingsError(f"--view_seconds {settings.view_seconds}: {needs}{instead}")
     try:
         return dataclasses.replace(encoders, view_settings=dataclasses.replace(view, **changes))
     except (TypeError, ValueError) as error:
@@ -325,12 +327,7 @@ def score(
         "top1": statistics.fmean(top1),
         "top1_std": statistics.stdev(top1),
         "top1_chance": statistics.fmean(each["top1_chance"] for each in found),
-        **{
-            f"fold{n}_{name}": each[name]
-            for n, each in enumerate(found, start=1)
-            for name in ("top1", "c")
-            if name in each
-        },
+        **{f"fold{n}_{name}": each[name] for n, each in enumerate(found, 1) for name in ("top1", "c") if name in each},
         "selected_on_test": found[0]["selected_on_test"],
     }
 

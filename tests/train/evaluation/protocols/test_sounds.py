@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.io import wavfile
 
+from kinetics_sounds import progress
 from kinetics_sounds.errors import AnnotationError, ListError
 from kinetics_sounds.train import RawClip, evaluate, load
 from kinetics_sounds.train.evaluation import audio_datasets, sound_features
@@ -109,6 +110,25 @@ class TestEsc50:
 
         assert judge(esc, "--untrained")["checkpoint"] == "untrained"
         assert not torch.allclose(before, after)
+
+    def test_progress_of_encoding_and_of_each_c_is_told(
+        self, finished: Path, esc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Ten recordings; in each of five folds two values of C and the final fit."""
+        told: list[str] = []
+        monkeypatch.setattr(progress.log, "info", lambda text, *values: told.append(text % values))
+        argv = [
+            "sounds",
+            f"--run={finished}",
+            f"--folder={esc}",
+            f"--out={tmp_path}",
+            "--device=cpu",
+            "--svm.cs=[1, 1000]",
+        ]
+        assert evaluate.main(argv) == 0
+
+        assert any(line.startswith("encoding recordings 10/10 ") for line in told)
+        assert any(line.startswith("fitting classifiers 15/15 ") for line in told)
 
 
 class TestDcase:
