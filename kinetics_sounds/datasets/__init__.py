@@ -16,6 +16,7 @@ from ..clip import ALL, KEY
 from ..errors import ListError
 from ..folders import walk
 from ..media import encode
+from ..quantities import plural
 
 MOST_NAMED = 20
 """Maximum number of files named in a message."""
@@ -79,13 +80,15 @@ def folder_of(folder: Path, *names: str) -> Path:
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Lines of a list that are not blank, each after its place `PATH:NUMBER`; raises ListError if it cannot be read."""
+    """Lines of a list that are not blank, each after its place `PATH:NUMBER`; raises ListError if it is empty or unreadable."""
     try:
         text = files.read_text(path)
     except FileNotFoundError as error:
         raise ListError(f"{path}: is missing; give --folder the data set as it ships, with its lists") from error
     except (OSError, ValueError) as error:
         raise ListError(f"{path}: cannot be read: {error}") from error
+    if not text.strip():
+        raise ListError(f"{path}: is empty; download the lists of the data set again")
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield f"{path}:{number}", line.strip()
@@ -180,8 +183,8 @@ def check(listing: Listing) -> None:
         if shared:
             where = f"{fold}: train and test" if fold else "train and test"
             raise ListError(
-                f"{where} share {len(shared)} groups, whose files were cut from the same recording, so that scores would be too "
-                f"high: {named(shared)}; use the lists that ship with the data set"
+                f"{where} share {plural(len(shared), 'group')}, whose files were cut from the same recording, so that scores "
+                f"would be too high: {named(shared)}; use the lists that ship with the data set"
             )
 
 

@@ -41,6 +41,8 @@ def _lists(folder: Path) -> list[Path]:
         found: dict[str, Path] = {}
         for path in sorted([*(folder / place).glob("*.csv"), *(folder / place).glob("kinetics[0-9]*/*.csv")]):
             match = _LIST.fullmatch(path.name)
+            if match and not path.stat().st_size:
+                raise ListError(f"{path}: is empty; download the list again")
             if not match or "youtube_id" not in _header(path):
                 continue
             split = SPLIT_NAMES[match["split"]]

@@ -4,6 +4,7 @@ import errno
 import itertools
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -231,7 +232,8 @@ def _fault(path: Path, what: str, error: Exception) -> MediaError | OSError:
         return OSError(number, os.strerror(number))
     kind = TooLargeError if number == errno.ENOMEM else MediaError
     place = str(getattr(error, "filename", None) or "")
-    return kind(f"{what}: {str(error).replace(place, Path(place).name) if place else error}")
+    told = re.sub(r"^\[Errno [0-9]+\] ", "", str(error))  # FFmpeg's numbers are no errno
+    return kind(f"{what}: {told.replace(place, Path(place).name) if place else told}")
 
 
 def _open(path: Path) -> InputContainer:

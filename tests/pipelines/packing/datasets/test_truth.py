@@ -58,7 +58,7 @@ def test_missing_broken_and_unlisted_files_are_named_and_the_rest_is_packed(
     said = capsys.readouterr().err
     assert "files in the lists: 6, of which ok: 3" in said
     assert "left out: v_Archery_g01_c01: not_in_source" in said
-    assert "left out: v_Archery_g02_c01: corrupt: cannot be opened" in said
+    assert "left out: v_Archery_g02_c01: corrupt: cannot be opened: Invalid data found when processing input" in said
     assert f"left out: v_Archery_g03_c01: truncated: the file has {cut.stat().st_size} bytes, and states" in said
     assert "for no list names them: 1 file: UCF-101/HandstandPushups/extra.avi" in said
     rows = {each.clip.key: each for each in manifest.read(tmp_path / "data/ucf101/manifest.parquet").outcomes}
@@ -194,6 +194,27 @@ def test_a_missing_list_is_named(
     assert f"{path}: is missing; give --folder the data set as it ships, with its lists" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("ucf101", "ucfTrainTestlist/trainlist03.txt"),
+        ("hmdb51", "testTrainMulti_7030_splits/climb_test_split2.txt"),
+        ("esc50", "meta/esc50.csv"),
+        ("dcase", "evaluation_setup/fold1_train.txt"),
+        ("kinetics", "annotations/test.csv"),
+    ],
+)
+def test_an_empty_list_is_refused(whole: Copied, tmp_path: Path, name: str, file: str) -> None:
+    path = whole(name, tmp_path / "set") / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+
+    with pytest.raises(ListError) as caught:
+        datasets.load(name).read(tmp_path / "set")
+
+    assert f"{path}: is empty; download the list" in str(caught.value)
+
+
 def test_a_list_of_dcase_in_two_forms_that_differ_is_refused(whole: Copied, tmp_path: Path) -> None:
     folder = whole("dcase", tmp_path / "dcase")
     place = folder / "evaluation_setup/fold1_train.txt"
@@ -322,7 +343,7 @@ def test_a_fold_of_ucf101_that_tests_on_a_group_it_trains_on_is_refused(
     assert packed("ucf101", folder) == 2
 
     said = capsys.readouterr().err
-    assert "fold1: train and test share 1 groups" in said
+    assert "fold1: train and test share 1 group," in said
     assert "scores would be too high: Archery g01; use the lists that ship" in said
 
 
@@ -335,7 +356,7 @@ def test_a_recording_of_esc50_in_two_folds_is_refused(
 
     assert packed("esc50", folder) == 2
 
-    assert "fold1: train and test share 1 groups" in capsys.readouterr().err
+    assert "fold1: train and test share 1 group," in capsys.readouterr().err
 
 
 def test_a_folder_without_the_files_is_refused(
