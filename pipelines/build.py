@@ -334,15 +334,8 @@ def _forecast(job: Job, settings: BuildSettings) -> dict[str, Any]:
             if settings.check_bytes:
                 list(drop_changed(ledger, known, job.out, lambda: False))
             read = {spec: ledger.parts(spec) for spec in job.sources}
-    expected = forecast(
-        job.sources,
-        job.clips,
-        known,
-        read,
-        again=job.again,
-        workers=settings.workers,
-        min_coverage=settings.min_coverage,
-    )
+    how: dict[str, Any] = {"again": job.again, "workers": settings.workers, "min_coverage": settings.min_coverage}
+    expected = forecast(job.sources, job.clips, known, read, out=job.out, **how)
     return expected | ({"lists": list_report.report(job.lists, None)} if job.lists else {})
 
 

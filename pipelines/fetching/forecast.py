@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ def forecast(
     again: Collection[str],
     workers: int,
     min_coverage: float,
+    out: Path,
 ) -> dict[str, Any]:
     """Contents of `--dry_run --json`: what would be requested from each source in order, and the expected results.
 
@@ -82,15 +84,18 @@ def forecast(
         documents.append(document | {"expected": gain, "hours": hours})
         found_anywhere.update(clip.key for clip in found)
     gains, hours = (sum(each[what] for each in documents) for what in ("expected", "hours"))
+    nowhere = [key for key in chances if key not in found_anywhere]
     return {
         "annotated": len(clips),
         "ok": len(known.ok),
         "sources": documents,
-        "nowhere": len(chances) - len(found_anywhere),
+        "nowhere": len(nowhere),
+        "first_nowhere": nowhere[:NAMED],
         "expected": len(known.ok) + gains,
         "hours": hours,
         "workers": workers,
         "bytes": round(gains * CLIP_BYTES),
+        "free_bytes": shutil.disk_usage(next(each for each in (out, *out.absolute().parents) if each.is_dir())).free,
     }
 
 
@@ -170,8 +175,11 @@ def forecast_text(document: Mapping[str, Any]) -> str:
         lines += _source_lines(each)
     if document["nowhere"]:
         lines.append(f"{plural(document['nowhere'], 'clip')} not available from any source")
+        lines.append(f"  such as {', '.join(document['first_nowhere'])}")
     most = f"expect {document['expected']:.0f} of {plural(document['annotated'], 'clip')} at most"
     more = f"{byte_size(document['bytes'])} more on disk (less where a source's own files are linked)"
+    if document["bytes"] > document["free_bytes"]:
+        more += f"; {byte_size(document['free_bytes'])} are free there: they may not fit"
     took = f", {_hours(document['hours'])} on {plural(document['workers'], 'worker')}, {more}"
     lines.append(most + (took if document["hours"] else ""))
     return "\n".join(lines)

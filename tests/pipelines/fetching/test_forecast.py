@@ -1,6 +1,10 @@
 """What a dry run would ask for, and what it expects: numbers that a reader can add up."""
 
 import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -53,7 +57,8 @@ def lines(
     read: dict[str, dict[str, PartEntry]] | None = None,
     again: tuple[str, ...] = ("retry", "stop"),
 ) -> list[str]:
-    document = forecast(asked, CLIPS, known or BuildState(), read or {}, again=again, workers=2, min_coverage=0.9)
+    how: dict[str, Any] = {"again": again, "workers": 2, "min_coverage": 0.9, "out": Path("new/build")}
+    document = forecast(asked, CLIPS, known or BuildState(), read or {}, **how)
     assert json.loads(json.dumps(document)) == document
     text: str = forecast_text(document)
     return text.splitlines()
@@ -89,6 +94,7 @@ def test_a_forecast_counts_out_what_is_there_and_what_was_said_for_good() -> Non
         "  at 300 videos per hour, about 11.25 GB to download",
         "  expect 750 clips at most, in about 2.5 hours",
         "150 clips not available from any source",
+        f"  such as {', '.join(each.key for each in CLIPS[100:105])}",
         (
             "expect 850 of 1000 clips at most, about 2.5 hours on 2 workers, "
             "1.12 GB more on disk (less where a source's own files are linked)"
@@ -116,8 +122,15 @@ def test_where_nothing_is_found_no_time_is_told() -> None:
         "would request from local:/a: 0 clips",
         "  expect 0 clips",
         "1000 clips not available from any source",
+        f"  such as {', '.join(each.key for each in CLIPS[:5])}",
         "expect 0 of 1000 clips at most",
     ]
+
+
+def test_a_forecast_says_where_the_clips_may_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+
+    assert lines({"youtube": Said()})[-1].endswith("linked); 1.0 MB are free there: they may not fit")
 
 
 def test_a_forecast_without_a_network_says_so() -> None:
