@@ -159,6 +159,27 @@ def test_a_run_that_was_trained_on_evaluated_clips_is_told(
         assert json.loads((tmp_path / "out/results.json").read_text())["seen_in_training"] == seen
 
 
+def test_clips_of_another_set_than_the_runs_are_compared_by_their_keys(
+    finished: Path, folded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fold 2 tests on the run's 12 training clips, in another set; without the run's own it is not known."""
+    dataset, facts = reader.read_dataset(folded), json.loads((finished / "run.json").read_text())
+    other = Path(shutil.copytree(folded, tmp_path / "other"))
+    renamed = {name: dataclasses.replace(each, fingerprint=f"of {name}") for name, each in dataset.folds.items()}
+    index.write(other / layout.DATASET, dataclasses.replace(dataset, folds=renamed))
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    unknown = "note: not known whether the run was trained on these clips: it was trained on another set ("
+    for place, seen, said in (
+        (facts["shards"], 12, "note: the run was trained on these clips (train)\n"),
+        (str(tmp_path / "gone"), None, f"{unknown}{facts['fingerprint'][:12]}…)\n"),
+    ):
+        (run / "run.json").write_text(json.dumps(facts | {"shards": place}))
+        argv = [f"--run={run}", f"--shards={other}", "--on_split=fold2_test", f"--out={tmp_path / 'out'}"]
+        assert evaluate.main(["crossmodal", "--clips=1", "--workers=0", *argv]) == 0
+        assert capsys.readouterr().out.endswith(said)
+        assert json.loads((tmp_path / "out/results.json").read_text())["seen_in_training"] == seen
+
+
 @pytest.mark.parametrize(
     ("command", "options"),
     [

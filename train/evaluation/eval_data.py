@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kinetics_sounds import plugins
+import numpy as np
+
+from kinetics_sounds import plugins, remote
 from kinetics_sounds.address import Address
-from kinetics_sounds.errors import RunError
+from kinetics_sounds.errors import RunError, ShardError
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Split
@@ -94,10 +96,28 @@ def check_mel(run: Path, facts: Mapping[str, Any], dataset: Dataset, *, shards: 
 def seen_in_training(
     settings: Cached, shards: Address, dataset: Dataset, facts: Mapping[str, Any], on: str
 ) -> int | None:
-    """How many samples of the split `on` the run was trained on; None if it was trained on no split of this set."""
+    """How many samples of the split `on` the run was trained on, by their keys; None if its own set cannot be read any more.
+
+    Where the run was trained on no split of this set, its own is read if it is a folder that still holds that split.
+    """
     own = next((name for name, each in dataset.every_split.items() if each.fingerprint == facts["fingerprint"]), None)
     if own is None:
-        return None
+        return _seen_of_another_set(settings, shards, facts, on)
     if own == on:
         return dataset.every_split[on].samples
     return shared_samples(settings, shards, dataset, own, on)
+
+
+def _seen_of_another_set(settings: Cached, shards: Address, facts: Mapping[str, Any], on: str) -> int | None:
+    """How many samples of the split `on` have a key of the run's training split, which is in another set; None if unreadable."""
+    name, place = facts["train_split"], facts["shards"]
+    if not place or remote.is_url(place):
+        return None
+    try:
+        its = reader.read_dataset(place).every_split
+        if name not in its or its[name].fingerprint != facts["fingerprint"]:
+            return None
+        taught_M = open_split(settings, Address(place), name).key_N
+    except ShardError:
+        return None
+    return len(np.intersect1d(taught_M, open_split(settings, shards, on).key_N))

@@ -104,8 +104,11 @@ def of_split(
 
 
 def note_seen(results: Mapping[str, Any], samples: int) -> list[str]:
-    """A line for users if the run was trained on some of the evaluated samples, else none."""
-    if not (seen := results["seen_in_training"]):
+    """A line for users if the run was trained on some of the evaluated samples, or that is not known, else none."""
+    if (seen := results["seen_in_training"]) is None and results.get("shards"):
+        own = results["trained_on"]["fingerprint"][:12]
+        return [f"note: not known whether the run was trained on these clips: it was trained on another set ({own}…)"]
+    if not seen:
         return []
     how_many = "these" if seen == samples else f"{seen} of these {samples}"
     return [f"note: the run was trained on {how_many} clips ({results['trained_on']['split']})"]
