@@ -86,9 +86,8 @@ def advice(
         lines.append(f"files not used: {len(near_misses)}, such as: {near_misses[0]}")
     if not found:
         such = f" (such as {', '.join(first)})" if first else ""
-        lines.append(
-            f"none of its {files} files{such} is named after a requested clip; recognised names: {', '.join(patterns)}"
-        )
+        what = f"none of its {files} files{such} is" if files else "no file was found in it that is"
+        lines.append(f"{what} named after a requested clip; recognised names: {', '.join(patterns)}")
     return lines
 
 

@@ -20,7 +20,7 @@ from ..archives.reader import ArchiveReader, Layout
 from ..clip import SPLITS, Clip
 from ..clip_names import ClipNames, Trimmed
 from ..errors import SourceError
-from ..folders import absolute_folder, readable_folder
+from ..folders import absolute_folder, readable_folder, walk
 
 MAX_CLIP_BYTES = 8 << 30
 """Maximum size of a video in bytes, as for any source."""
@@ -130,6 +130,9 @@ class Source(ArchiveReader):
         found = self._in_folder(self.folder) if self.folder else self._at_places()
         parts = [part for part in found if part.split is None or part.split in wanted]
         if not parts:
+            for place, names in walk(self.folder) if self.folder and not found else ():
+                for name in sorted(names):
+                    _check_kind(str(Path(place, name)))
             raise self._error(f"has no archive ({_KINDS}) of {', '.join(wanted)}; check the place, and --splits")
         return parts
 

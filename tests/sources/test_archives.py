@@ -211,6 +211,13 @@ def test_a_place_that_cannot_be_is_refused_with_a_remedy(
     assert WORD not in str(raised.value)
 
 
+def test_a_folder_with_a_zip_alone_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "videos.zip").write_bytes(b"PK")
+
+    with pytest.raises(SourceError, match=r"videos.zip: only .tar, .tar.gz, .tgz can be streamed; unpack it and give"):
+        source(str(tmp_path)).parts(["train"])
+
+
 def test_a_place_without_archives_is_named(tmp_path: Path) -> None:
     put(tmp_path / "val" / "a.tar")
 

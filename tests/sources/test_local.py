@@ -319,6 +319,8 @@ def test_a_folder_says_how_many_files_it_has_and_three_of_them(tmp_path: Path) -
         "recognised names: ID_000027_000037.mp4, ID_27_37.mp4, ID_27000_37000.mp4 (milliseconds), ID.mp4"
     )
     assert sources.advice([], found=1, files=5, first=(), patterns=()) == []
+    (empty,) = sources.advice([], found=0, files=0, first=(), patterns=("ID.mp4",))
+    assert empty == "no file was found in it that is named after a requested clip; recognised names: ID.mp4"
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------
