@@ -51,8 +51,7 @@ def forecast(
     """
     chances = {clip.key: 1.0 for clip in clips if clip.key not in known.ok}  # that a clip is still wanting
     shared = shared_videos(clips)
-    documents: list[dict[str, Any]] = []
-    found_anywhere = set[str]()
+    documents, found_anywhere = list[dict[str, Any]](), set[str]()
     for spec, source in asked.items():
         found = [clip for clip in pending(known, spec, clips) if chances[clip.key] > 0]
         document: dict[str, Any] = {"source": name_of(spec)}
@@ -69,9 +68,7 @@ def forecast(
             if isinstance(source, OnDisk):
                 opened = _opened(source, found, known, shared, min_coverage)
                 document |= _folder(source, lacking, found, opened)
-                good = sum(status is Status.OK for status, _ in opened.values())
-                shares = {clip.key: good / len(opened) for clip in found}  # those that were opened are known, though
-                shares |= {key: float(status is Status.OK) for key, (status, _) in opened.items()}
+                shares = _shares(found, opened)
             if source.videos_per_hour:
                 hours = count / source.videos_per_hour
                 document |= {"videos_per_hour": source.videos_per_hour, "bytes": round(count * VIDEO_BYTES)}
@@ -95,8 +92,13 @@ def forecast(
         "hours": hours,
         "workers": workers,
         "bytes": round(gains * CLIP_BYTES),
-        "free_bytes": shutil.disk_usage(next(each for each in (out, *out.absolute().parents) if each.is_dir())).free,
+        "free_bytes": _free_bytes(out),
     }
+
+
+def _free_bytes(folder: Path) -> int:
+    """Free space where a folder is, or will be."""
+    return shutil.disk_usage(next(each for each in (folder, *folder.absolute().parents) if each.is_dir())).free
 
 
 def _opened(
@@ -105,6 +107,13 @@ def _opened(
     """Expected status and detail for a reproducible random sample of the clips."""
     drawn = random.Random(0).sample(sorted(found), min(OPENED, len(found)))  # noqa: S311 - no secret
     return {clip.key: _forecast_clip(source, clip, known, shared, min_coverage) for clip in sorted(drawn)}
+
+
+def _shares(found: Sequence[Clip], opened: Mapping[str, tuple[Status, str]]) -> dict[str, float]:
+    """Chance of each clip: of those that were opened it is known, the others have these clips' mean."""
+    good = {key: float(status is Status.OK) for key, (status, _) in opened.items()}
+    mean = sum(good.values()) / max(1, len(good))
+    return {clip.key: good.get(clip.key, mean) for clip in found}
 
 
 def _forecast_clip(
