@@ -164,6 +164,7 @@ def _streaming(
     return {
         "parts": len(parts),
         "parts_to_read": len(chosen),
+        "unknown_contents": bool(chosen) and set(source.share.values()) == {1.0},
         "bytes": sum(known),
         "parts_of_unknown_size": len(sizes) - len(known),
     }
@@ -219,7 +220,8 @@ def _source_lines(each: Mapping[str, Any]) -> Iterator[str]:
         for remark, count in each["remarks"].items():
             yield f"    {count} of them {remark}"
     took = f" at most, in {_hours(each['hours'])}" if each["hours"] else ""
-    yield f"  expect {plural(round(each['expected']), 'clip')}{took}"
+    held = "; which of them the archives hold is known once they are read" if each.get("unknown_contents") else ""
+    yield f"  expect {plural(round(each['expected']), 'clip')}{took}{held}"
 
 
 def _hours(hours: float) -> str:

@@ -193,6 +193,7 @@ def test_a_dry_run_says_what_would_be_streamed(vgg: Vgg, tmp_path: Path, capsys:
     assert vgg.build(*VGG, "--dry_run") == 0
     said = capsys.readouterr().out
     assert f"would stream {vgg.spec} for 1 clip: 3 of 3 parts, 3 of unknown size, none of which is stored" in said
+    assert "which of them the archives hold is known once they are read" in said
     (tmp_path / "tars").mkdir()
     (tmp_path / "tars" / "a.tar").write_bytes(bytes(2_000_000))
     assert vgg.build(*VGG, "--dry_run", spec=f"archives:{tmp_path}/tars") == 0
