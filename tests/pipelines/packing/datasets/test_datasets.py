@@ -333,14 +333,15 @@ def test_real_recordings_of_esc50(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("alone")
 def test_real_videos_of_ucf101_and_hmdb51(tmp_path: Path) -> None:
     ucf, hmdb = tmp_path / "ucf", tmp_path / "hmdb"
-    name = "v_SoccerJuggling_g23_c01"
+    name, other = "v_SoccerJuggling_g23_c01", "v_SoccerJuggling_g01_c01"
+    waves = sorted(path.name for path in AVIS.glob("*_wave_*.avi"))
     (ucf / "UCF-101/SoccerJuggling").mkdir(parents=True)
     shutil.copy(AVIS / f"{name}.avi", ucf / "UCF-101/SoccerJuggling")
+    shutil.copy(AVIS / waves[0], ucf / f"UCF-101/SoccerJuggling/{other}.avi")
     shapes.text(ucf / "ucfTrainTestlist/classInd.txt", ["1 SoccerJuggling"])
     for fold in (1, 2, 3):
         shapes.text(ucf / f"ucfTrainTestlist/trainlist{fold:02d}.txt", [f"SoccerJuggling/{name}.avi 1"])
-        shapes.text(ucf / f"ucfTrainTestlist/testlist{fold:02d}.txt", [])
-    waves = sorted(path.name for path in AVIS.glob("*_wave_*.avi"))
+        shapes.text(ucf / f"ucfTrainTestlist/testlist{fold:02d}.txt", [f"SoccerJuggling/{other}.avi"])
     (hmdb / "wave").mkdir(parents=True)
     for wave in waves:
         shutil.copy(AVIS / wave, hmdb / "wave")
