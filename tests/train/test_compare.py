@@ -448,7 +448,7 @@ def test_what_cannot_be_compared_is_refused(words: list[str], said: str, capsys:
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.slow_campaign
 def test_each_command_is_a_process_of_its_own(argv: list[str], tmp_path: Path) -> None:
     words = [*argv[:2], *[word for word in argv[3:] if not word.startswith(("--seeds", "--protocols"))]]
     place = words.index("--")

@@ -316,7 +316,8 @@ def test_what_a_forecast_opens_is_drawn_and_the_same_each_time(
     assert there.build("--dry_run", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert there.build("--dry_run", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == document
+    again = json.loads(capsys.readouterr().out)
+    assert again | {"free_bytes": 0} == document | {"free_bytes": 0}  # others write to the disk too
 
     (source,) = document["sources"]
     assert (source["clips"], source["opened"], source["files"]) == (40, 20, 40)

@@ -277,7 +277,7 @@ def test_of_equal_folds_there_is_no_interval() -> None:
     assert found == {"top1": 50, "top1_chance": 10, "selected_on_test": 1}
 
 
-@pytest.mark.slow
+@pytest.mark.slow_campaign
 def test_torchruns_ranks_judge_one_fold_after_the_other_together(finished: Path, folded: Path, tmp_path: Path) -> None:
     options = [f"--run={finished}", f"--shards={folded}", "--device=cpu", "--workers=0", "--clips=1", "--svm.cs=[1]"]
     argv = ["--protocol=svm_ucf101_crisscross", *options]

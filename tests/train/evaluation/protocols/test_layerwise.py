@@ -254,6 +254,7 @@ def test_stopped_and_run_again_it_ends_as_if_nothing_had_been(
         shutil.copytree(tmp_path / "kept", out / "checkpoints" / "step-00000007", dirs_exist_ok=True)
 
 
+@pytest.mark.slow_campaign
 def test_two_ranks_learn_and_judge_what_one_does(
     finished: Path, judged: Path, tmp_path: Path, forked_ranks: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +267,7 @@ def test_two_ranks_learn_and_judge_what_one_does(
     assert results(out)["scores"] == results(judged)["scores"]
 
 
+@pytest.mark.slow_campaign
 def test_what_is_held_in_memory_does_not_grow_with_the_samples_seen(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
