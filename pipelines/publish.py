@@ -129,6 +129,10 @@ def publish(settings: PublishSettings) -> int:
     left = list(unfinished(made, path.parent))
     for told in left + _leaks(made, chosen.out):
         print(f"{path}: {told}", file=sys.stderr)
+    usual = Path("published") / options.default_name(made.classes)
+    if settings.out is None and chosen.out != usual and contents.is_published(usual) and not chosen.out.exists():
+        renamed = shlex.join(["--out", str(usual), "--name", chosen.name])
+        print(f"{usual}: published before, stays as it is; to rename it instead: ks-publish {renamed}", file=sys.stderr)
     if settings.media:
         print(
             f"--media: {with_media(origin_of(each.clip for each in made.outcomes))}",

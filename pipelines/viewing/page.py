@@ -10,10 +10,7 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
-
-from kinetics_sounds import files
 
 SCRIPTS = ("table.js", "filters.js", "clips.js", "runs.js", "view.js")
 PLOTS = ("uPlot.iife.min.js",)
@@ -22,8 +19,8 @@ STYLES = ("view.css",)
 PLOT_STYLES = ("uPlot.min.css",)
 
 
-def write(path: Path, *, title: str, lines: Sequence[str], document: Mapping[str, Any], media: Sequence[Any]) -> None:
-    """Write the page to a path atomically.
+def html_of(*, title: str, lines: Sequence[str], document: Mapping[str, Any], media: Sequence[Any]) -> bytes:
+    """The page, as UTF-8.
 
     `lines`: text below the title, which is all that is shown without JavaScript. `document` and `media` (the embedded clips):
     data for the scripts in `assets/`.
@@ -46,8 +43,7 @@ def write(path: Path, *, title: str, lines: Sequence[str], document: Mapping[str
         *(f"<script>{script}</script>" for script in scripts),
         "</body></html>\n",
     ]
-    with files.atomic_writer(path) as out:
-        out.write("\n".join(parts).encode(errors="replace"))
+    return "\n".join(parts).encode(errors="replace")
 
 
 def data_url(kind: str, content: bytes) -> str:

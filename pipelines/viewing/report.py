@@ -1,5 +1,6 @@
 """Make a page from datasets and runs: its table, clips and runs."""
 
+import glob
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -59,20 +60,22 @@ def write(
     rows = [(its, row) for its in found for row in its.rows]
     chosen = media.choose(found, embed, seed=seed)
     embedded, failed = [], []
-    for number, row, result in media.embed(chosen, timeout_seconds=timeout_seconds):
-        if isinstance(result, Preview):
-            embedded.append(_embedded(number, result))
-        else:
-            failed.append(f"{row.key}: {result}")
-    document = {
-        "columns": _columns(rows, {each["row"] for each in embedded}, out) if rows else [],
-        "count": len(rows),
-        "sets": [_set(its) for its in found],
-        "findings": _findings(found),
-        "runs": [_run(run) for run in ran],
-    }
-    told = [*lines, *(_about(its) for its in found), *_about_media(rows, len(embedded), seed)]
-    page.write(out, title=title, lines=told, document=document, media=embedded)
+    files.remove_parts(out.parent, glob.escape(out.name))
+    with files.atomic_writer(out) as file:  # opened first: where it cannot be written, no clip is encoded
+        for number, row, result in media.embed(chosen, timeout_seconds=timeout_seconds):
+            if isinstance(result, Preview):
+                embedded.append(_embedded(number, result))
+            else:
+                failed.append(f"{row.key}: {result}")
+        document = {
+            "columns": _columns(rows, {each["row"] for each in embedded}, out) if rows else [],
+            "count": len(rows),
+            "sets": [_set(its) for its in found],
+            "findings": _findings(found),
+            "runs": [_run(run) for run in ran],
+        }
+        told = [*lines, *(_about(its) for its in found), *_about_media(rows, len(embedded), seed)]
+        file.write(page.html_of(title=title, lines=told, document=document, media=embedded))
     return Written(rows=len(rows), embedded=len(embedded), failed=tuple(failed))
 
 

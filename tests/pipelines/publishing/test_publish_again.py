@@ -116,6 +116,26 @@ def test_all_bytes_are_on_the_disk_before_the_folder_takes_its_place(
     assert names <= synced
 
 
+def test_another_name_makes_a_second_folder_and_how_to_rename_the_first_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/few").mkdir(parents=True)
+    write(tmp_path / "data/few", outcomes())
+    assert publish.main(["--no_hashes"]) == 0
+    assert "published before" not in capsys.readouterr().err
+
+    assert publish.main(["--no_hashes", "--name", "other"]) == 0
+
+    assert sorted(path.name for path in Path("published").iterdir()) == ["few", "other"]
+    renaming = "--out published/few --name other"
+    assert f"published/few: published before, stays as it is; to rename it instead: ks-publish {renaming}\n" in (
+        capsys.readouterr().err
+    )
+    assert publish.main(["--no_hashes", *renaming.split()]) == 0
+    assert contents.read_fingerprints(Path("published/few")).name == "other"
+
+
 def test_a_folder_keeps_its_name_and_another_one_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = published(tmp_path, outcomes(), "--name", "first")
     assert "renamed" not in capsys.readouterr().out

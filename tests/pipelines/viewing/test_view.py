@@ -5,11 +5,12 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from kinetics_sounds.pipelines import build, view
-from kinetics_sounds.pipelines.viewing import media, sets
+from kinetics_sounds.pipelines.viewing import media, page, sets
 
 from ...shards.sets import make, upload
 from ..conftest import Folder
@@ -67,6 +68,33 @@ def test_a_sample_shows_as_many_classes_as_it_can_and_is_the_same_for_the_same_s
 
     assert all(set(labels) == set(builds.LABELS) for labels in drawn)
     assert numbers[0] == numbers[1] != numbers[2]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_clip_is_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builds.write(tmp_path, [builds.outcome(builds.clip(0))])
+    asked = Mock(return_value=iter(()))
+    monkeypatch.setattr(media, "embed", asked)
+
+    assert view.main([str(tmp_path), "--out", "/proc/pages/view.html"]) == 2
+
+    asked.assert_not_called()
+    assert "/proc/pages" in capsys.readouterr().err
+
+
+def test_a_page_that_fails_on_the_way_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds.write(tmp_path / "build", [builds.outcome(builds.clip(0))])
+
+    def broken(**_: object) -> bytes:
+        raise ValueError("no page")
+
+    monkeypatch.setattr(page, "html_of", broken)
+    (tmp_path / "pages").mkdir()
+
+    assert view.main([str(tmp_path / "build"), "--embed", "0", "--out", str(tmp_path / "pages/view.html")]) == 4
+
+    assert list((tmp_path / "pages").iterdir()) == []
 
 
 def test_a_clip_that_cannot_be_embedded_is_named_and_the_page_is_written(
