@@ -19,11 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import docstring_parser
 import yaml
-from jsonargparse import (  # type: ignore[attr-defined]
-    ActionConfigFile,
-    ArgumentParser,
-    set_parsing_settings,
-)
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_parsing_settings  # type: ignore[attr-defined]
 from jsonargparse.typing import register_type
 
 from . import __version__, command, option_errors, plugins
@@ -51,10 +47,14 @@ class Parsed(Generic[S]):
     """The files given to `--config`, and the `name` of configs that have no file of their own."""
 
     @property
+    def values(self) -> dict[str, Any]:
+        """All values except None, as plain YAML data."""
+        return {**_plain(self.settings), **{name: _plain(group) for name, group in self.groups.items()}}
+
+    @property
     def text(self) -> str:
-        """All values except None, as YAML that `--config` reads back."""
-        values = {**_plain(self.settings), **{name: _plain(group) for name, group in self.groups.items()}}
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        """The same as YAML that `--config` reads back."""
+        text = yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True)
         return f"{NOTE}{text}" if HIDDEN in text else text
 
 
@@ -110,7 +110,7 @@ def parse(
     words = list(sys.argv[1:] if argv is None else argv)
     command.keep_secret(words)
     modules = _modules(kind)
-    parser = _parser(
+    parser, defaults = _parser(
         typing.cast("Any", kind), prog, tuple((groups or {}).items()), modules, with_config=find_config is not None
     )
     shape = _shape(kind) | {name: _shape(group) for name, group in (groups or {}).items()}
@@ -119,7 +119,7 @@ def parse(
     try:
         words = rename_options(words, lambda name: has_setting(shape, name))
         with command.answering():  # --help and --print_config, which leave here
-            namespace = parser.parse_args(_config_first(words))
+            namespace = parser.parse_args(_config_first(words), namespace=defaults, defaults=False)
         _check_paths(vars(namespace.as_flat()))
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
@@ -218,7 +218,8 @@ def _parser(
     modules: tuple[tuple[str, tuple[str, ...]], ...],
     *,
     with_config: bool,
-) -> ArgumentParser:
+) -> tuple[ArgumentParser, Namespace]:
+    """The parser, and its defaults, which jsonargparse would collect twice a parse: half its time with hundreds of options."""
     parser = ArgumentParser(
         prog=prog,
         usage="%(prog)s [options]" if groups else None,  # with plug-ins' options it would fill pages
@@ -257,7 +258,7 @@ def _parser(
         for repeated in sorted(_repeatable(group)):
             parser.add_argument(f"--{name}.{repeated}", default=[], action=_Repeated, help=told.get(repeated))
         parser.add_class_arguments(group, name, skip=_repeatable(group))
-    return parser
+    return parser, parser.get_defaults()
 
 
 def _helps(kind: type) -> dict[str, str | None]:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from jsonargparse import ArgumentParser
 
 from kinetics_sounds import __version__
 from kinetics_sounds.address import Address
@@ -88,6 +89,15 @@ def test_defaults_hold_where_nothing_is_said() -> None:
     assert parsed.settings == Settings(name="soup")
     assert parsed.groups == {"optim": Optim()}
     assert parsed.configs == ()
+
+
+def test_defaults_are_collected_once_and_no_parse_changes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ks-train has hundreds, and a command reads the settings of several runs."""
+    plain = read("--name", "soup")
+    monkeypatch.setattr(ArgumentParser, "get_defaults", None)  # of whoever asks again
+
+    assert read("--name", "soup", "--herbs", "basil", "--guest=ann", "--optim.lr=1") != plain
+    assert read("--name", "soup") == plain
 
 
 def test_every_kind_of_option_is_read_from_the_command_line() -> None:

@@ -8,6 +8,7 @@ RUN/checkpoints/        see `engine/checkpoint.py`
 """
 
 import dataclasses
+import functools
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from kinetics_sounds import files, remote
 from kinetics_sounds.address import Address
+from kinetics_sounds.config_text import read_config
 from kinetics_sounds.errors import RunError
 from kinetics_sounds.settings import Parsed, only_one
 from kinetics_sounds.shards.index import FINGERPRINTS
@@ -167,7 +169,18 @@ def lacks_of(facts: Mapping[str, Any]) -> list[str]:
 def reopen(folder: Path) -> Parsed[TrainSettings]:
     """Read the settings of a run, for comparison only; see `model_of` for what is safe to use."""
     read_facts(folder)
-    return read_settings(["--config", str(folder / "config.yaml"), "--resume=auto"])
+    path = folder / "config.yaml"
+    try:
+        text = read_config(path)
+    except ValueError:
+        text = ""  # which `read_settings` explains
+    return _read(path, text)
+
+
+@functools.lru_cache(maxsize=16)
+def _read(path: Path, _text: str) -> Parsed[TrainSettings]:
+    """Read a config, once for each content: a command asks several times, and a read takes a tenth of a second."""
+    return read_settings(["--config", str(path), "--resume=auto"])
 
 
 def model_of(folder: Path) -> Parsed[TrainSettings]:

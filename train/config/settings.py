@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
 from kinetics_sounds import cores, plugins
 from kinetics_sounds.address import Address
 from kinetics_sounds.errors import SettingsError
@@ -167,7 +165,7 @@ def chosen_settings(parsed: Parsed[SomeSettings]) -> dict[str, Any]:
     idle = set(parsed.groups).difference(chosen_groups(parsed.settings))
     if video == audio:
         idle.add("audio_backbone")
-    told = recipes.flat(yaml.safe_load(parsed.text))
+    told = recipes.flat(parsed.values)
     return {name: value for name, value in told.items() if name.partition(".")[0] not in idle}
 
 

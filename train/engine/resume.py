@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from kinetics_sounds import __version__, plugins
@@ -275,7 +274,7 @@ def check_ranks(
     parsed: Parsed[TrainSettings], state: Mapping[str, Any], model: nn.Module, reached: TrainProgress
 ) -> None:
     """Raise RunError, naming the difference, unless all ranks start with equal settings, state and weights."""
-    told = {name: value for name, value in flat(yaml.safe_load(parsed.text)).items() if name not in OWN}
+    told = {name: value for name, value in flat(parsed.values).items() if name not in OWN}
     so_far = {"reached": [reached.step, asdict(reached.plateau), reached.best], "code": versions()}
     facts = {name: json.dumps(value) for name, value in {**told, **state, **so_far}.items()}
     consistency.check_equal({**facts, "weights": consistency.digest(model)})

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kinetics_sounds import plugins
 from kinetics_sounds.command import DONE
 from kinetics_sounds.errors import ShardError
@@ -135,7 +133,7 @@ def _named(argv: Sequence[str]) -> set[str]:
 
 def _given(argv: Sequence[str], parsed: Parsed[Any]) -> dict[str, Any]:
     """Options of the command line that say how to evaluate, by name."""
-    values, named = flat(yaml.safe_load(parsed.text)), _named(argv) - set(PLACES)
+    values, named = flat(parsed.values), _named(argv) - set(PLACES)
     return {
         name: values[name] for name in sorted(values) if any(f"{name}.".startswith(f"{each}.") for each in named)
     }  # a group may be given as a whole: --optim '{"lr": 0.1}'

@@ -65,8 +65,8 @@ def test_both_names_at_once_are_refused(tmp_path: Path, text: str, argv: tuple[s
         read_settings([f"--config={mine}", *argv])
 
 
-def test_the_settings_of_a_run_of_0_1_0(caplog: pytest.LogCaptureFixture) -> None:
-    settings = run_folder.reopen(OLD).settings
+def test_the_settings_of_a_run_of_0_1_0(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = run_folder.reopen(shutil.copytree(OLD, tmp_path / "run")).settings
 
     assert (settings.max_grad_norm, settings.sample_timeout, settings.optim.min_lr) == (1.0, 60.0, 1e-7)
     (warning,) = caplog.messages

@@ -4,6 +4,7 @@ import errno
 import importlib
 import json
 import pwd
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,20 @@ class TestRecord:
 
         assert kept.settings == asked.settings
         assert kept.groups == asked.groups
+
+    def test_it_is_read_once_for_each_content(
+        self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A command asks for it several times."""
+        run = Path(shutil.copytree(finished, tmp_path / "run"))
+        first = run_folder.reopen(run)
+        with monkeypatch.context() as patch:
+            patch.setattr(run_folder, "read_settings", None)  # of whoever reads it again
+            assert run_folder.reopen(run) is first
+
+        config = run / "config.yaml"
+        config.write_text(config.read_text().replace("\nseed: 0\n", "\nseed: 1\n"))
+        assert (first.settings.seed, run_folder.reopen(run).settings.seed) == (0, 1)
 
     def test_config_yaml_names_the_shards_and_the_folder(self, finished: Path, shards: Path) -> None:
         kept = run_folder.reopen(finished).settings
