@@ -10,7 +10,8 @@ from kinetics_sounds.media import mel
 from kinetics_sounds.media.log_mel import LogMel
 from kinetics_sounds.media.mel_filters import BANKS, mel_filters
 from kinetics_sounds.train.config.recipes import recipes
-from kinetics_sounds.train.config.settings import read_settings
+
+from ..shipped import read
 
 
 @pytest.mark.parametrize("bank", [*BANKS, (22_050, 1024, 64)])
@@ -30,7 +31,7 @@ def test_the_filters_are_librosas(bank: tuple[int, int, int]) -> None:
 def test_every_preset_and_every_recipe_has_its_filters_stored() -> None:
     used = {(each.sample_rate, each.n_fft, each.bands) for each in mel.PRESETS.values()}
     for name in recipes():
-        parsed = read_settings(["--config", name])
+        parsed = read(name)
         if parsed.settings.view == "clip_and_log_mel":
             numbers: LogMel = parsed.groups["clip_and_log_mel"].log_mel
             used.add((numbers.sample_rate, numbers.n_fft, numbers.bands))

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from kinetics_sounds.settings import Layers
 from kinetics_sounds.train.config import recipes
-from kinetics_sounds.train.config.recipes import flat
-from kinetics_sounds.train.config.settings import Optim, read_settings
+from kinetics_sounds.train.config.settings import Optim
 from kinetics_sounds.train.engine import build
 from kinetics_sounds.train.interface import Data
+
+from ...shipped import flat, read
 
 RECIPES = recipes.recipes()
 BASES = ("avid_as100k", "avid_k400", "cma_as100k", "cma_k400")
@@ -59,7 +59,7 @@ def test_every_score_is_typed_in_here_too() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_sets_what_was_varied_and_says_the_papers_score(name: str) -> None:
     base, score, changes = ROWS[name]
-    row, plain = (flat(yaml.safe_load(read_settings([f"--config={each}"]).text)) for each in (name, base))
+    row, plain = flat(name), flat(base)
     told = next(line for line in RECIPES[name].head if line.startswith("score:"))
 
     assert {option: value for option, value in row.items() if value != plain[option]} == changes
@@ -74,7 +74,7 @@ def test_a_row_sets_what_was_varied_and_says_the_papers_score(name: str) -> None
 def test_cma_says_which_avid_run_it_begins_with(name: str) -> None:
     command = next(line for line in RECIPES[name].head if line.startswith("command:"))
     before = command.partition("--init_from runs/")[2]
-    own, avid = read_settings([f"--config={name}"]), read_settings([f"--config={before}"])
+    own, avid = read(name), read(before)
 
     assert command.partition("--shards ")[2].split()[0] == f"data/{before.split('_')[1]}/shards"
     for group in ("avid_r2plus1d", "conv2d", "clip_and_spectrogram"):
@@ -89,7 +89,7 @@ def test_cma_says_which_avid_run_it_begins_with(name: str) -> None:
 def test_it_says_how_the_set_is_packed_and_measured_for_its_view(name: str) -> None:
     """The short side that an evaluation needs, sound, and the statistics of its own spectrogram."""
     told = next(line for line in RECIPES[name].head if line.startswith("shards:"))
-    view = read_settings([f"--config={name}"]).groups["clip_and_spectrogram"]
+    view = read(name).groups["clip_and_spectrogram"]
     plain = type(view)()
 
     assert f"ks-shard --short_side {view.eval_side} --audio flac, then ks-shard stats" in told
@@ -102,8 +102,8 @@ def test_it_says_how_the_set_is_packed_and_measured_for_its_view(name: str) -> N
 
 
 def test_the_main_study() -> None:
-    settings = read_settings(["--config=avid_k400"]).settings
-    view = read_settings(["--config=avid_k400"]).groups["clip_and_spectrogram"]
+    settings = read("avid_k400").settings
+    view = read("avid_k400").groups["clip_and_spectrogram"]
 
     assert settings.optim == Optim(name="adam", lr=2e-4, weight_decay=1e-5, schedule="constant")
     assert (settings.batch, settings.epochs, settings.clips_per_video) == (256, 30, 10)
@@ -116,27 +116,27 @@ def test_the_main_study() -> None:
         0.01,
     )
     assert (view.spectrogram.columns, view.spectrogram.bins) == (200, 257)
-    after = read_settings(["--config=cma_k400"])
+    after = read("cma_k400")
     assert (after.settings.optim, after.settings.batch) == (settings.optim, 256)
     assert (after.settings.epochs, after.settings.clips_per_video, after.groups["cma"].mine_every) == (20, 10, 5)
 
 
 def test_the_small_study() -> None:
-    settings = read_settings(["--config=avid_as100k"]).settings
-    view = read_settings(["--config=avid_as100k"]).groups["clip_and_spectrogram"]
+    settings = read("avid_as100k").settings
+    view = read("avid_as100k").groups["clip_and_spectrogram"]
 
     assert settings.optim == Optim(name="adam", lr=1e-4, weight_decay=1e-5, schedule="constant")
     assert (settings.batch, settings.epochs, settings.clips_per_video) == (256, 400, 1)
     assert (view.frames, view.frames / view.rate, view.crop) == (16, 1.0, 112)
     assert (view.spectrogram.columns, view.spectrogram.bins) == (100, 129)
-    after = read_settings(["--config=cma_as100k"])
+    after = read("cma_as100k")
     assert (after.settings.epochs, after.groups["cma"].mine_every, after.groups["cma"].positives) == (200, 50, 32)
 
 
 @pytest.mark.parametrize("name", ["avid", "cma"])
 def test_the_objective(name: str) -> None:
     for size in ("as100k", "k400"):
-        its = read_settings([f"--config={name}_{size}"]).groups[name]
+        its = read(f"{name}_{size}").groups[name]
         assert (its.dim, its.hidden, its.negatives, its.temperature, its.bank_momentum) == (128, 512, 1024, 0.07, 0.5)
         assert its.scale == "paper"
 
@@ -145,6 +145,6 @@ def test_the_objective(name: str) -> None:
 @pytest.mark.parametrize("method", ["avid", "cma"])
 def test_networks_and_heads_have_the_papers_sizes(method: str, name: str, video: int) -> None:
     with torch.device("meta"):
-        made = build._build(read_settings([f"--config={method}_{name}"]), Data(classes=400, samples=0)).method
+        made = build._build(read(f"{method}_{name}"), Data(classes=400, samples=0)).method
 
     assert sum(each.numel() for each in made.parameters()) == video + 4_725_696 + 2 * 590_976

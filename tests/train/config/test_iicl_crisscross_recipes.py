@@ -1,26 +1,25 @@
 """IICL's and CrissCross's recipes: the numbers of the papers and of CrissCross's config (methods 4 and 5), typed in again."""
 
 import dataclasses
-import functools
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from kinetics_sounds.pipelines import shard
 from kinetics_sounds.settings import Layers
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder
-from kinetics_sounds.train.config.recipes import flat
 from kinetics_sounds.train.config.settings import Optim, read_settings
 from kinetics_sounds.train.data.views import clip_and_log_mel as view
 from kinetics_sounds.train.engine import build
 from kinetics_sounds.train.interface import Batch, Data, Moment
 from kinetics_sounds.train.optim.lr_schedule import Plateau
 from kinetics_sounds.train.optim.optimizer import make_optimizer, rates
+
+from ...shipped import flat, read
 
 RECIPES = recipes.recipes()
 BASES = ("crisscross_k400", "crisscross_k32", "iicl_k400")
@@ -114,13 +113,6 @@ def small(name: str) -> tuple[str, ...]:
     return f"--config={name}", *TINY, *SMALL[name.split("_")[0]]
 
 
-@functools.cache
-def said(name: str) -> dict[str, Any]:
-    """All settings of a recipe."""
-    found: dict[str, Any] = flat(yaml.safe_load(read_settings([f"--config={name}"]).text))
-    return found
-
-
 def score(name: str) -> str:
     (line,) = (each for each in RECIPES[name].head if each.startswith("score:"))
     return str(line)
@@ -136,7 +128,7 @@ def test_every_row_is_typed_in_here_too() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_sets_what_was_varied_and_says_the_papers_score(name: str) -> None:
     base, its, changes = ROWS[name]
-    row, plain = said(name), said(base)
+    row, plain = flat(name), flat(base)
     judged = "top-1 on ESC-50 by a linear SVM" if changes.get(TERMS) == "a1a2" else ""
 
     assert {option: value for option, value in row.items() if value != plain[option]} == changes
@@ -150,7 +142,7 @@ def test_a_row_sets_what_was_varied_and_says_the_papers_score(name: str) -> None
 @pytest.mark.parametrize(("name", "clips"), [("k32", 16_100), ("k400", 232_067), ("audioset_table4", 1_784_108)])
 def test_crisscrosss_optimisation(name: str, clips: int) -> None:
     """Methods 5.4; its warm-up is of two epochs of five clips of a video. Kinetics-Sounds has what Kinetics-400 has."""
-    settings = read_settings([f"--config=crisscross_{name}"]).settings
+    settings = read(f"crisscross_{name}").settings
 
     assert settings.optim == Optim(
         name="adam",
@@ -169,17 +161,17 @@ def test_crisscrosss_optimisation(name: str, clips: int) -> None:
 
 
 def test_crisscrosss_predictors_keep_ten_times_the_base_rate_from_the_first_step_on() -> None:
-    optim = read_settings(["--config=crisscross_k400"]).settings.optim
+    optim = read("crisscross_k400").settings.optim
     for step, rate in ((0, 2e-4 / 1131), (1130, 2e-4), (56_500, 1e-4)):
         found = rates(optim, step, steps=56_500, plateau=Plateau())
         assert found == pytest.approx({"cosine": rate, "fixed": 2e-4})
-    equal = read_settings(["--config=crisscross_k32_table3_equal_rates"]).settings.optim
+    equal = read("crisscross_k32_table3_equal_rates").settings.optim
     assert equal.lr_multipliers == {"predictors.*": 1.0}
 
 
 def test_crisscrosss_input() -> None:
     """Methods 5.3 and 10.5."""
-    its = read_settings(["--config=crisscross_k400"]).groups["clip_and_log_mel"]
+    its = read("crisscross_k400").groups["clip_and_log_mel"]
 
     assert (its.views, its.temporal, its.frames, its.rate, its.crop, its.resize) == (2, "mild", 8, 16, 112, 128)
     assert (its.sample_rate, its.window_seconds, its.bands, its.n_fft, its.log_mel.hop) == (16_000, 2, 80, 1024, 160)
@@ -191,7 +183,7 @@ def test_crisscrosss_input() -> None:
 
 def test_iicls_optimisation_and_stages() -> None:
     """Methods 4.1 to 4.3."""
-    parsed = read_settings(["--config=iicl_k400"])
+    parsed = read("iicl_k400")
     settings, its = parsed.settings, parsed.groups["iicl"]
 
     assert settings.optim == Optim(name="adam", lr=5e-4, weight_decay=1e-6, schedule="constant")
@@ -202,7 +194,7 @@ def test_iicls_optimisation_and_stages() -> None:
 
 def test_iicls_input() -> None:
     """Methods 4.1 and 10.4."""
-    its = read_settings(["--config=iicl_k400"]).groups["clip_and_log_mel"]
+    its = read("iicl_k400").groups["clip_and_log_mel"]
 
     assert (its.views, its.frames, its.rate, its.crop, its.first) == (1, 32, 30, 128, "clip")
     assert (its.sample_rate, its.window_seconds, its.bands, its.n_fft, its.epsilon) == (16_000, 2, 40, 512, 1e-6)
@@ -224,7 +216,7 @@ def test_iicls_input() -> None:
 )
 def test_networks_and_heads_have_the_papers_sizes(name: str, count: int) -> None:
     with torch.device("meta"):
-        made = build.build_model(read_settings([f"--config={name}"]), Data(classes=400, samples=0)).method
+        made = build.build_model(read(name), Data(classes=400, samples=0)).method
 
     assert sum(each.numel() for each in made.parameters()) == count
 

@@ -7,8 +7,10 @@ import pytest
 
 from kinetics_sounds import plugins
 from kinetics_sounds.train import methods
-from kinetics_sounds.train.config.settings import Optim, TrainSettings, read_settings
+from kinetics_sounds.train.config.settings import Optim, TrainSettings
 from kinetics_sounds.train.models.heads import AmfmSettings
+
+from ...shipped import read
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "avcl": {
@@ -169,7 +171,7 @@ def test_by_default_a_method_is_its_paper_s(name: str) -> None:
 @pytest.mark.parametrize("data", ["k32", "k100"])
 @pytest.mark.parametrize("name", ROWS)
 def test_in_table_4_a_method_has_its_own_constants_and_avcl_s_setting(name: str, data: str) -> None:
-    parsed = read_settings([f"--config=avcl_{data}_table4_{name}"])
+    parsed = read(f"avcl_{data}_table4_{name}")
     queue = {"moco": {"queue": {"k32": 4096, "k100": 16_384}[data]}}
 
     assert dataclasses.asdict(parsed.groups[name]) == DEFAULTS[name] | queue.get(name, {})
@@ -180,7 +182,7 @@ def test_in_table_4_a_method_has_its_own_constants_and_avcl_s_setting(name: str,
 @pytest.mark.parametrize("name", RECIPES)
 def test_in_its_own_recipe_a_method_has_its_own_setting(name: str) -> None:
     run, optim, changed = RECIPES[name]
-    parsed = read_settings([f"--config={name}"])
+    parsed = read(name)
     method = name.split("_")[0]
     found = dataclasses.asdict(parsed.settings.optim)
     expected = dataclasses.asdict(Optim()) | optim

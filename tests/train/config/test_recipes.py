@@ -1,7 +1,6 @@
 """Every shipped recipe can be read, built and repeated from its own head; the paper's have the paper's numbers."""
 
 import dataclasses
-import functools
 import re
 import shlex
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import yaml
 from torch import nn
 
 from kinetics_sounds import plugins
-from kinetics_sounds.settings import Layers, Parsed
+from kinetics_sounds.settings import Layers
 from kinetics_sounds.train import pretrain
 from kinetics_sounds.train.config import recipes, run_folder
 from kinetics_sounds.train.config.settings import PLUGINS, Optim, backbones_of, read_settings
@@ -23,6 +22,8 @@ from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.methods.crisscross import TERMS
 from kinetics_sounds.train.models.heads import AmfmSettings
 from kinetics_sounds.train.optim.optimizer import make_optimizer
+
+from ...shipped import flat, read
 
 RECIPES = recipes.recipes()
 NAMES = sorted(RECIPES)
@@ -123,12 +124,6 @@ def training_clips(name: str) -> int | None:
 def place(name: str) -> Path:
     config = RECIPES[name].config
     return config.name if isinstance(config, Layers) else config
-
-
-@functools.cache
-def read(name: str) -> Parsed[Any]:
-    found: Parsed[Any] = read_settings([f"--config={name}"])
-    return found
 
 
 def built(name: str) -> nn.Module:
@@ -273,7 +268,7 @@ class TestEveryRow:
 
     def test_sets_otherwise_what_it_says_and_nothing_else(self, name: str) -> None:
         base, changes = said(name)
-        row, plain = (recipes.flat(yaml.safe_load(read(each).text)) for each in (name, base))
+        row, plain = flat(name), flat(base)
 
         assert {option: value for option, value in row.items() if value != plain.get(option)} == recipes.flat(changes)
         assert plain.keys() <= row.keys()

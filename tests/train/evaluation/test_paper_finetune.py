@@ -15,7 +15,6 @@ from kinetics_sounds.command import STOPPED
 from kinetics_sounds.shards.reader import read_dataset
 from kinetics_sounds.train import evaluate, pretrain
 from kinetics_sounds.train.config import run_folder
-from kinetics_sounds.train.config.settings import read_settings
 from kinetics_sounds.train.engine import build
 from kinetics_sounds.train.evaluation import paper_run, papers, training
 from kinetics_sounds.train.evaluation.encoders import load
@@ -23,6 +22,7 @@ from kinetics_sounds.train.evaluation.protocols import finetune
 from kinetics_sounds.train.interface import Data
 from kinetics_sounds.train.optim.lr_schedule import learning_rate
 
+from ...shipped import read
 from .conftest import write_folds
 
 EPOCHS, PASSES, BATCH, CLIPS, HEAD = 4, 2, 4, 3, 1
@@ -275,7 +275,7 @@ def test_the_papers_own_runs_are_fine_tuned_with_the_papers_inputs(name: str, pi
     protocol = papers.find(name)
     recipe = f"{name.split('_')[1]}_k400"
     parsed = paper_run._evaluation(protocol, ["--run=runs/one"]).parsed
-    before = read_settings([f"--config={recipe}"])
+    before = read(recipe)
     groups = finetune._groups(parsed.settings, parsed.groups["supervised"], before, read_dataset(pictured))
     tuning = training.of_run(parsed.settings, before, "supervised", groups, train_split="fold1_train")
     view = groups[before.settings.view]
