@@ -243,7 +243,7 @@ def _measured(
     asked: Asked, tasks: Sequence[Task], ledger: Ledger, start: Callable[[Path], Pool], workers: int, stop: Stop
 ) -> dict[str, Outcome] | None:
     """Outcome of each file by key, from the ledger or measured now; None if it was stopped before all are."""
-    known = {entry.key: entry for entry in ledger.words() if entry.source == asked.source}
+    known = {entry.key: entry for entry in ledger.latest() if entry.source == asked.source}
     outcomes: dict[str, Outcome] = {}
     for task, entry in files.in_threads(lambda task: _still_so(task, known, check_bytes=asked.check_bytes), tasks):
         if entry is not None and entry.media is not None:
