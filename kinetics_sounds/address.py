@@ -63,9 +63,8 @@ class Address:
 
     @property
     def query_digest(self) -> str:
-        """Digest of a URL's query (`redact.digest`); empty if it has none, or a masked one."""
-        place, _, query = self._text.partition("#")[0].partition("?")
-        return redact.digest(query) if query and "://" in place and redact.HIDDEN not in query else ""
+        """Digest of a URL's query, see `redact.query_digest`."""
+        return redact.query_digest(self._text)
 
     def __str__(self) -> str:
         return redact.redact_url(self._text)

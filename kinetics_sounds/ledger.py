@@ -189,7 +189,7 @@ class Ledger:
             rows = self._database.execute("SELECT time FROM outcomes ORDER BY id DESC LIMIT ?", (most,)).fetchall()
             return [row[0] for row in rows if row[0] >= since]
 
-    def words(self, *, of_files: bool = False) -> Iterator[Entry]:
+    def latest(self, *, of_files: bool = False) -> Iterator[Entry]:
         """Last entry of each key and source, ordered by key; raises ManifestError if the file is damaged.
 
         `of_files`: the last entry that has a file, whatever was recorded since.

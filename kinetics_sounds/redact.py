@@ -65,6 +65,12 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
+def query_digest(text: str) -> str:
+    """Digest of a URL's query; empty if it has none, or a hidden one, and for a text that is no URL."""
+    place, _, query = text.partition("#")[0].partition("?")
+    return digest(query) if query and "://" in place and HIDDEN not in query else ""
+
+
 def _as_written(secret: str) -> re.Pattern[str]:
     """Pattern of a secret, however its special characters are quoted."""
     words = _QUOTABLE.split(secret)

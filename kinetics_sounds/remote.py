@@ -157,7 +157,7 @@ def fill(out: IO[bytes], url: Url, wanted: int) -> None:
     """Append the missing ones of the `wanted` bytes at a URL to an open file, piece by piece; the content is not verified.
 
     Raises RemoteError if the file is unavailable or of another size (before anything is fetched). A lost connection is retried
-    as `BACKOFF` says, counting anew whenever more bytes arrived than before.
+    as `BACKOFF` says; attempts are counted from 0 again after each that brought bytes.
     """
     found = size(url)
     if found != wanted:
@@ -196,7 +196,7 @@ def find(url: Url) -> dict[str, int]:
 def _resumed(
     url: Url, reached: int, wanted: int, *, after_failure: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, bytes]]:
-    """Pieces as `_pieces`, retried as `BACKOFF` says, counting anew whenever more bytes arrived than before.
+    """As `_pieces`, with retries as `BACKOFF` says; attempts are counted from 0 again after each that brought bytes.
 
     `after_failure` may raise a RemoteError, which ends the retries.
     """

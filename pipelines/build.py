@@ -182,7 +182,7 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
             paths = [annotations.fetch(place.real, folder) for place in places]
             clips = plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
         print(f"annotations: {', '.join(map(str, places))}: {plural(len(clips), 'clip')}", file=log)
-    print(f"sources: {', '.join(map(source_name, asked))}", *sources.names_told(asked, clips), sep="\n", file=log)
+    print(f"sources: {', '.join(map(source_name, asked))}", *sources.naming_examples(asked, clips), sep="\n", file=log)
     return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out, lists=planned)
 
 

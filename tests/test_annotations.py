@@ -3,7 +3,6 @@
 import contextlib
 import http.server
 import os
-import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +15,8 @@ from hypothesis import strategies as st
 from kinetics_sounds import annotations
 from kinetics_sounds.clip import Clip
 from kinetics_sounds.errors import AnnotationError
+
+from .serving import serving
 
 HEADER = "label,youtube_id,time_start,time_end,split"
 ROW = "bowling,5JzkrOVhPOw,27,37,val"
@@ -305,14 +306,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 self.wfile.write(body)
 
     monkeypatch.setenv("no_proxy", "*")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as listening:
         script.url = f"http://127.0.0.1:{listening.server_port}"
-        thread = threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
         monkeypatch.setattr(annotations, "BACKOFF", replace(annotations.BACKOFF, longest_seconds=0.0))
         yield script
-        listening.shutdown()
-        thread.join()
 
 
 def failure(server: Server, folder: Path, name: str = "val.csv") -> str:

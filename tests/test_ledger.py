@@ -61,7 +61,7 @@ def told(path: Path, *outcomes: Outcome) -> dict[str, Outcome]:
         for outcome in outcomes:
             ledger.record([outcome])
     with Ledger(path) as ledger:
-        return {entry.key: entry.outcome(CLIP) for entry in ledger.words()}
+        return {entry.key: entry.outcome(CLIP) for entry in ledger.latest()}
 
 
 OLD = """
@@ -124,7 +124,7 @@ def test_an_old_ledger_keeps_its_rows_and_its_prose_is_understood_once(tmp_path:
         before = database.execute("SELECT * FROM outcomes").fetchall()
 
     with Ledger(path) as ledger:
-        words = {entry.key[0]: entry for entry in ledger.words()}
+        words = {entry.key[0]: entry for entry in ledger.latest()}
         assert list(ledger.parts("cvdf")) == ["train/part.tar.gz"]
         ledger.record([GONE])
 
@@ -136,7 +136,7 @@ def test_an_old_ledger_keeps_its_rows_and_its_prose_is_understood_once(tmp_path:
         database.execute("UPDATE outcomes SET provisional = NULL")
         database.commit()
     with Ledger(path) as ledger:  # whose column says all there is
-        assert {entry.provisional for entry in ledger.words()} == {None}
+        assert {entry.provisional for entry in ledger.latest()} == {None}
 
 
 def test_an_old_ledger_that_is_only_read_stays_as_it_is(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_an_old_ledger_that_is_only_read_stays_as_it_is(tmp_path: Path) -> None:
     before = path.read_bytes()
 
     with Ledger(path, only_read=True) as ledger:
-        assert [(entry.key[0], entry.status) for entry in ledger.words()] == [
+        assert [(entry.key[0], entry.status) for entry in ledger.latest()] == [
             ("a", Status.HTTP_5XX),
             ("b", Status.PRIVATE),
             ("c", Status.NETWORK),
@@ -167,7 +167,7 @@ def test_a_kill_while_an_old_ledger_gets_its_column_leaves_it_old(
             Ledger(path)
 
     with Ledger(path) as ledger:
-        assert next(ledger.words()).provisional == Verdict(status=Status.CORRUPT, detail="no moov: atom")
+        assert next(ledger.latest()).provisional == Verdict(status=Status.CORRUPT, detail="no moov: atom")
 
 
 AGAIN = dataclasses.replace(GONE, status=Status.NETWORK, detail="refused")
@@ -192,7 +192,7 @@ def test_sources_have_a_word_each(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.record([GONE, LOCAL, ABSENT, AGAIN])
 
-        assert [(entry.source, entry.status) for entry in ledger.words()] == [
+        assert [(entry.source, entry.status) for entry in ledger.latest()] == [
             ("local:/a", Status.CORRUPT),
             ("local:/b", Status.NOT_IN_SOURCE),
             ("youtube", Status.NETWORK),
@@ -239,7 +239,7 @@ def test_several_outcomes_are_recorded_together_or_not_at_all(tmp_path: Path) ->
         with pytest.raises(RuntimeError):
             ledger.record(broken())
 
-        assert list(ledger.words()) == []
+        assert list(ledger.latest()) == []
 
 
 def test_a_source_s_password_is_in_no_table(tmp_path: Path) -> None:
@@ -484,7 +484,7 @@ def test_a_ledger_of_another_version_is_refused(change: str, tmp_path: Path) -> 
     database.close()
 
     with Ledger(path) as ledger, pytest.raises(ManifestError, match=f"{path}: is not a ledger, or damaged"):
-        list(ledger.words())
+        list(ledger.latest())
 
 
 def test_a_torn_ledger_is_refused(tmp_path: Path) -> None:

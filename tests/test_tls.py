@@ -5,7 +5,6 @@ import datetime
 import http.server
 import ipaddress
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,8 @@ from kinetics_sounds.archives import http_stream
 from kinetics_sounds.clip import Clip, Status
 from kinetics_sounds.errors import AnnotationError, RemoteError
 from kinetics_sounds.sources import UnreachableError, cvdf, youtube
+
+from .serving import serving
 
 CLIP = Clip("5JzkrOVhPOw", 0, 1, "bowling", "val")
 
@@ -76,12 +77,8 @@ def impostor(tmp_path: Path) -> Iterator[Impostor]:
     context.load_cert_chain(certificate(tmp_path))
     server = Listening(("127.0.0.1", 0), Handler)
     told.url = f"https://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield told
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield told
 
 
 def a_video(url: str, folder: Path) -> None:

@@ -36,7 +36,10 @@ class Download:
         self.again = hashlib.sha256()  # of what it has read again
         self.total: int | None = None
         self.etag = ""
-        self.barren, self.broken_at = 0, 0  # broken connections in a row that brought little, and where the last broke
+        self.failures, self.broken_at = (
+            0,
+            0,
+        )  # connections in a row that broke after few bytes, and where the last broke
         self.received = 0
         self.answer: http.client.HTTPResponse | None = None
 
@@ -64,7 +67,7 @@ class Download:
     def _may_pass(self, error: Exception) -> bool:
         """Close the connection; returns whether another one may help."""
         self._hang_up()
-        self.barren = self.barren + 1 if self.offset - self.broken_at < web.SLOW_BYTES else 1
+        self.failures = self.failures + 1 if self.offset - self.broken_at < web.SLOW_BYTES else 1
         self.broken_at = self.offset
         if isinstance(error, web.RefusedError) or time.monotonic() >= self.ends:
             return False
@@ -73,7 +76,7 @@ class Download:
         elif isinstance(error, urllib.error.HTTPError) and not web.may_pass(error.code):
             return False
         return isinstance(error, (OSError, http.client.HTTPException, BreakError)) and (
-            not isinstance(error, ChangedError) and self.barren < ATTEMPTS
+            not isinstance(error, ChangedError) and self.failures < ATTEMPTS
         )
 
     def _hang_up(self) -> None:

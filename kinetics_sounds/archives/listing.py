@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import redact, web
 from ..clip import SPLITS, Status
 from ..errors import SourceError
-from ..folders import walk
+from ..folders import absolute_folder, walk
 from . import UnreachableError
 from .common import BreakError
 from .http_stream import Download
@@ -41,6 +41,11 @@ def lower_scheme(argument: str) -> str:
     return f"{scheme.lower()}{mark}{rest}" if is_url(argument) else argument
 
 
+def absolute(argument: str) -> str:
+    """Absolute path of a folder or file; a URL with its scheme in lower case. Raises SourceError as `absolute_folder`."""
+    return lower_scheme(argument) if is_url(argument) else absolute_folder(argument)
+
+
 def is_archive(name: str) -> bool:
     """Whether a file is an archive, by its extension."""
     return name.lower().endswith(ARCHIVES)
@@ -70,7 +75,9 @@ def listed(place: str, *, named: str, remedy: str) -> list[str]:
         if not url:
             continue
         if refusal := web.refusal(url, named=named):
-            raise SourceError(f"{shown(place)}:{line}: {shown(url)!r} {refusal}; check that this is the list of parts")
+            raise SourceError(
+                f"{redact.bare(place)}:{line}: {redact.bare(url)!r} {refusal}; check that this is the list of parts"
+            )
         urls.append(url)
     return urls
 
@@ -81,8 +88,8 @@ def by_name(places: Iterable[str], *, base: str) -> dict[str, str]:
 
 
 def _name(place: str) -> str:
-    query = place.partition("#")[0].partition("?")[2] if is_url(place) else ""
-    return f"{shown(place)}?{redact.digest(query)}" if query else shown(place)
+    query = redact.query_digest(place)
+    return f"{redact.bare(place)}?{query}" if query else redact.bare(place)
 
 
 def _urls_in(place: str, *, named: str, remedy: str) -> Iterator[str]:
@@ -98,9 +105,7 @@ def _urls_in(place: str, *, named: str, remedy: str) -> Iterator[str]:
         if any(line.startswith("<") for line in lines):
             raise BreakError(Status.CORRUPT, "is a web page")
     except (BreakError, UnicodeDecodeError) as error:
-        text = (
-            f"{shown(place)}: the list of parts cannot be read: {error}; check the address and the server, or {remedy}"
-        )
+        text = f"{redact.bare(place)}: the list of parts cannot be read: {error}; check the address and the server, or {remedy}"
         if isinstance(error, BreakError) and _may_pass(error.status):
             raise UnreachableError(error.status, text) from error
         raise SourceError(text) from error
@@ -119,8 +124,3 @@ def _may_pass(status: Status) -> bool:
 def quoted(url: str) -> str:
     """A URL in ASCII; existing quoting is kept."""
     return urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
-
-
-def shown(place: str) -> str:
-    """A location without its secrets."""
-    return redact.bare(place)

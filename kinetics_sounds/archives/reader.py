@@ -10,11 +10,11 @@ from collections.abc import Callable, Container, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import files
+from .. import files, redact
 from ..clip import KEY, FetchResult, Kind, Status
 from ..clip_names import tail
 from ..errors import SourceError
-from . import PartError, TarPart, UnfinishedError, listing, remote_stream, tar_stream
+from . import PartError, TarPart, UnfinishedError, remote_stream, tar_stream
 from .common import BreakError, ChangedError
 from .http_stream import Download
 from .tar_stream import Tape
@@ -90,7 +90,7 @@ class ArchiveReader:
             cut_off = "://" not in part.place and error.status is Status.TRUNCATED and error.__cause__ is None
             if cut_off:
                 remedy = "copy it again, then run the same command"
-            told = PartError(error.status, f"part {part.name} ({listing.shown(part.place)}): {error}; {remedy}")
+            told = PartError(error.status, f"part {part.name} ({redact.bare(part.place)}): {error}; {remedy}")
             told.lasts = cut_off
             raise told from error
 
@@ -156,7 +156,7 @@ class ArchiveReader:
         for member in tar_stream.members(tape):
             new, now = tape.position >= part.start, time.monotonic()
             if new and began is not None and (now - began >= READ_SECONDS or self.written >= READ_BYTES):
-                text = f"part {part.name} ({listing.shown(part.place)}): was not read to its end yet; run again"
+                text = f"part {part.name} ({redact.bare(part.place)}): was not read to its end yet; run again"
                 raise UnfinishedError(Status.NOT_TRIED, text, tape.position)
             if new and began is None:
                 began = now

@@ -20,6 +20,8 @@ from ..quantities import plural
 
 MOST_NAMED = 20
 """Maximum number of files named in a message."""
+AGAIN = "download the lists of the data set again"
+"""What to do about an empty list."""
 _LONGEST = 92
 """Maximum length of a key (`clip.KEY`)."""
 
@@ -88,7 +90,7 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
     except (OSError, ValueError) as error:
         raise ListError(f"{path}: cannot be read: {error}") from error
     if not text.strip():
-        raise ListError(f"{path}: is empty; download the lists of the data set again")
+        raise ListError(f"{path}: is empty; {AGAIN}")
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield f"{path}:{number}", line.strip()

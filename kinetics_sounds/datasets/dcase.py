@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import ListError
 from ..media.encode import Modality
-from . import FoldTable, Listing, lines, media_below
+from . import AGAIN, FoldTable, Listing, lines, media_below
 
 MODALITY: Modality = "audio"
 _LIST = re.compile(r"(?P<fold>fold[1-9][0-9]?)_(train|test|evaluate)\.(txt|csv)")
@@ -51,12 +51,17 @@ def read(folder: Path) -> Listing:
 
 
 def _agreed(*paths: Path) -> list[tuple[str, list[str]]]:
-    """Rows of the first of these lists (paths without .txt or .csv) that there is; raises ListError if its forms differ."""
+    """Rows of the first of these lists (paths without .txt or .csv) that there is.
+
+    Raises ListError if its forms differ, or name no sound.
+    """
     forms = next((there for path in paths if (there := _forms(path))), [paths[0].with_suffix(".txt")])
     first, *others = (list(_rows(form)) for form in forms)
     for form, other in zip(forms[1:], others, strict=True):
         if sorted(cells for _, cells in other) != sorted(cells for _, cells in first):
             raise ListError(f"{form}: lists other sounds or labels than {forms[0]}; delete the one that is wrong")
+    if not first:
+        raise ListError(f"{forms[0]}: names no sound; {AGAIN}")
     return first
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import ListError
 from ..media.encode import Modality
-from . import Listing, Row, lines, media_below
+from . import AGAIN, Listing, Row, lines, media_below
 
 MODALITY: Modality = "audio"
 FOLDS = ("fold1", "fold2", "fold3", "fold4", "fold5")
@@ -35,6 +35,8 @@ def read(folder: Path) -> Listing:
             raise ListError(f"{place}: {name} is in the list twice")
         parts = tuple("test" if fold == f"fold{cells['fold']}" else "train" for fold in FOLDS)
         rows[f"audio/{name}"] = Row(path=f"audio/{name}", label=category, folds=parts, group=cells["src_file"])
+    if not rows:
+        raise ListError(f"{path}: names no recording; {AGAIN}")
     if len(set(labels.values())) < len(labels):
         raise ListError(f"{path}: a category has two targets")
     return Listing(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import ListError
 from ..media.encode import Modality
-from . import FoldTable, Listing, folder_of, lines, media_below
+from . import AGAIN, FoldTable, Listing, folder_of, lines, media_below
 
 MODALITY: Modality = "video"
 FOLDS = ("fold1", "fold2", "fold3")
@@ -35,6 +35,10 @@ def read(folder: Path) -> Listing:
                 if code not in _PARTS or not name or "/" in name:
                     raise ListError(f"{place}: {line!r} is not FILE.avi and 0, 1 or 2")
                 table.add((below / label / name).as_posix(), label, fold, _PARTS[code], place=place)
+    for number, fold in enumerate(FOLDS, start=1):
+        codes = {parts.get(fold) for parts in table.parts.values()}
+        if unused := [code for code, part in _PARTS.items() if part and part not in codes]:
+            raise ListError(f"{lists}/*_test_split{number}.txt: no line ends with {unused[0]}; {AGAIN}")
     there = media_below(folder, videos, (".avi", ".mp4"))
     unlisted = tuple(path for path in there if path not in table.labels)
     return Listing(labels=labels, rows=table.rows({}), folds=FOLDS, unlisted=unlisted)

@@ -51,4 +51,7 @@ def _entry(number: int, cells: Mapping[str, str]) -> Entry:
 
 def _labels(cells: Mapping[str, str]) -> tuple[str, ...]:
     label = label_named(cells["label"])
-    return parse_labels(cells["labels"], *label) if label and "labels" in cells else label
+    try:
+        return parse_labels(cells["labels"], *label) if label and "labels" in cells else label
+    except ValueError as error:
+        raise ValueError(f"{error}; if the column `labels` is your own, rename it") from error

@@ -23,7 +23,7 @@ __all__ = [
     "absolute",
     "advice",
     "load",
-    "names_told",
+    "naming_examples",
     "options",
 ]
 
@@ -98,10 +98,10 @@ class Named(Protocol):
     naming: ClipNames
 
 
-def names_told(asked: Mapping[Address, object], clips: Sequence[Clip]) -> list[str]:
+def naming_examples(asked: Mapping[Address, object], clips: Sequence[Clip]) -> list[str]:
     """How each source's pattern names the first clip; raises SettingsError if one gives two clips one name."""
-    named = (source.naming.check(clips) for source in asked.values() if isinstance(source, Named))
-    return [said for said in named if said]
+    lines = (source.naming.check(clips) for source in asked.values() if isinstance(source, Named))
+    return [line for line in lines if line]
 
 
 @runtime_checkable

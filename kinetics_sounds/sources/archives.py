@@ -13,7 +13,7 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
-from .. import clip_names, files, web
+from .. import clip_names, files, redact, web
 from ..address import Address
 from ..archives import TarPart, listing, remote_stream
 from ..archives.reader import ArchiveReader, Layout
@@ -48,9 +48,7 @@ class Options:
     """Whether files named without times (ID.mp4) hold only the annotated span; as --local.trimmed."""
 
 
-def absolute(argument: str) -> str:
-    """Absolute path of a folder or an archive; a URL with its scheme in lower case."""
-    return listing.lower_scheme(argument) if listing.is_url(argument) else absolute_folder(argument)
+absolute = listing.absolute
 
 
 class Source(ArchiveReader):
@@ -103,11 +101,9 @@ class Source(ArchiveReader):
                 continue
             host = host or listing.host_of(place)
             if refusal := web.refusal(place, named=host):
-                raise self._error(
-                    f"{listing.shown(place)} {refusal}; give http(s)://, hf://, s3:// or gs://, or a path"
-                )
-            if listing.shown(place).endswith("/"):
-                raise self._error(f"{listing.shown(place)} is a folder of a server; {_ONE_BY_ONE}")
+                raise self._error(f"{redact.bare(place)} {refusal}; give http(s)://, hf://, s3:// or gs://, or a path")
+            if redact.bare(place).endswith("/"):
+                raise self._error(f"{redact.bare(place)} is a folder of a server; {_ONE_BY_ONE}")
         return host
 
     def _error(self, text: str) -> SourceError:
@@ -163,7 +159,7 @@ class Source(ArchiveReader):
 
 def _is_list(place: str) -> bool:
     """Whether a path or URL is that of a list of URLs."""
-    return listing.shown(place).lower().endswith(".txt")
+    return redact.bare(place).lower().endswith(".txt")
 
 
 def _part(name: str, place: str, size: int | None = None) -> TarPart:
@@ -178,7 +174,7 @@ def _member(path: bytes) -> tuple[str, str] | None:
 
 def _check_kind(place: str) -> None:
     """Raise SourceError for an archive that cannot be read."""
-    name = listing.shown(place)
+    name = redact.bare(place)
     if name.lower().endswith(OTHERS):
         raise SourceError(f"--source archives:{name}: only {_KINDS} can be streamed; {_UNPACK}")
 
@@ -192,9 +188,9 @@ def _expanded(place: str) -> tuple[str, ...]:
         )  # which braceexpand would keep
         found = () if large else tuple(itertools.islice(braceexpand(start, escape=False), MAX_PARTS + 1))
     except ValueError as error:
-        raise SourceError(f"--source archives:{listing.shown(place)}: has unbalanced braces; {_ONE_BY_ONE}") from error
+        raise SourceError(f"--source archives:{redact.bare(place)}: has unbalanced braces; {_ONE_BY_ONE}") from error
     if large or len(found) > MAX_PARTS:
-        raise SourceError(f"--source archives:{listing.shown(place)}: stands for more than {MAX_PARTS} archives")
+        raise SourceError(f"--source archives:{redact.bare(place)}: stands for more than {MAX_PARTS} archives")
     return tuple(_quoted(f"{each}{mark}{query}") for each in found)
 
 

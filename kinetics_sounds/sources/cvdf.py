@@ -15,7 +15,7 @@ from ..archives import TarPart, listing
 from ..archives.reader import ArchiveReader, Layout
 from ..clip import Clip, parse_key
 from ..errors import SourceError
-from ..folders import absolute_folder, readable_folder
+from ..folders import readable_folder
 
 OFFICIAL = "https://s3.amazonaws.com/kinetics/400"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
@@ -28,9 +28,7 @@ _NOTICE = (
 )
 
 
-def absolute(argument: str) -> str:
-    """Absolute path of a folder; a URL unchanged."""
-    return argument if listing.is_url(argument) else absolute_folder(argument)
+absolute = listing.absolute
 
 
 class Source(ArchiveReader):
@@ -51,10 +49,10 @@ class Source(ArchiveReader):
             self.base = listing.quoted(argument.rstrip("/"))
             named = listing.host_of(self.base)
             refusal = web.refusal(self.base, named=named)
-            if refusal or self.base != listing.shown(self.base):
+            if refusal or self.base != redact.bare(self.base):
                 refusal = refusal or "has a query or fragment (?… or #…), which a mirror's parts cannot have"
                 raise SourceError(
-                    f"--source cvdf:{listing.shown(argument)}: {refusal}; give the http(s) URL above the mirror's folders "
+                    f"--source cvdf:{redact.bare(argument)}: {refusal}; give the http(s) URL above the mirror's folders "
                     "train, val and test, or a folder on disk"
                 )
         elif argument:
@@ -111,7 +109,7 @@ def _listed(base: str, splits: Sequence[str], *, named: str) -> Iterator[TarPart
         urls = _by_name(listing.listed(place, named=named, remedy=remedy), base=f"{base}/{split}/")
         if not urls:
             raise SourceError(
-                f"{listing.shown(place)}: lists no part; leave {split} out with --splits, or use another mirror"
+                f"{redact.bare(place)}: lists no part; leave {split} out with --splits, or use another mirror"
             )
         yield from (TarPart(f"{split}/{name}", url, split, replacement=False) for name, url in urls.items())
     mended = f"{base}/{_REPLACEMENT}_k400.tgz"
@@ -123,7 +121,7 @@ def _by_name(urls: Iterable[str], *, base: str) -> dict[str, str]:
     """URLs by unique names without secrets; a query is no part of a name unless the name has been given to another URL."""
     found: dict[str, str] = {}
     for url in urls:
-        name = listing.shown(url).removeprefix(base)
+        name = redact.bare(url).removeprefix(base)
         if found.setdefault(name, url) != url:
             found[f"{name}?{redact.digest(url)}"] = url
     return found

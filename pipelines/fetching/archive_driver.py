@@ -91,14 +91,14 @@ class _Reading:
         self.turn, self.source, self.run = turn, source, turn.run
         self.wanted = {clip.key: clip for clip in clips}
         self.known = known_parts(source, clips, self.run.ledger.parts(turn.spec))
-        self.short: dict[TarPart, tuple[Status, str]] = {}  # parts that may hold more than they gave, and why
+        self.incomplete: dict[TarPart, tuple[Status, str]] = {}  # parts that may hold more than they gave, and why
         for part in parts:
             entry = self.known.get(part.name)
             if entry is None:
                 self._expect(part)
             elif entry.status is not Status.OK:
-                self.short[part] = (entry.status, entry.detail)
-        self.words = self._words()  # the last of each clip that is not ok
+                self.incomplete[part] = (entry.status, entry.detail)
+        self.outcomes = self._earlier_outcomes()  # the latest of each clip that is not ok
         self.damaged: dict[str, Outcome] = {}  # what to say of a clip whose copies so far are no good
         self._restore()
         self.counted: set[str] = set()  # keys that the bar has counted
@@ -108,14 +108,14 @@ class _Reading:
         self.filled: set[Path] = set()  # folders with clips that are to be cut
 
     def _expect(self, part: TarPart) -> None:
-        self.short[part] = (Status.NOT_TRIED, f"part {part.name} was not read yet")
+        self.incomplete[part] = (Status.NOT_TRIED, f"part {part.name} was not read yet")
 
-    def _words(self) -> dict[str, Outcome]:
+    def _earlier_outcomes(self) -> dict[str, Outcome]:
         """Outcomes of earlier runs."""
         name = name_of(self.turn.spec)
         return {
             entry.key: entry.outcome(self.wanted[entry.key])
-            for entry in self.run.ledger.words()
+            for entry in self.run.ledger.latest()
             if entry.source == name and entry.media is None and entry.key in self.wanted
         }
 
@@ -124,12 +124,12 @@ class _Reading:
 
         Clips with copies in several parts are excluded: only one copy may have been tried.
         """
-        for key, word in self.words.items():
-            found = word.provisional
+        for key, outcome in self.outcomes.items():
+            found = outcome.provisional
             if found is None or found.status.is_named(self.run.again):
                 continue
             if sum(key in entry.keys for entry in self.known.values()) < 2:
-                self.damaged[key] = replace(word, status=found.status, detail=found.detail, provisional=None)
+                self.damaged[key] = replace(outcome, status=found.status, detail=found.detail, provisional=None)
 
     def read(self, parts: Sequence[TarPart]) -> StopReason | None:
         """Stream those of the parts that may hold a pending clip, and process the requested clips."""
@@ -177,7 +177,7 @@ class _Reading:
         """Schedule the clips of a part for trimming; further copies of a clip in progress wait for its result."""
         for key, fetched in done.clips:
             if key not in self.wanted or key in self.run.standing.ok:
-                _let_go(fetched)
+                _delete(fetched)
                 continue
             if fetched.path is not None:
                 self.filled.add(fetched.path.parent)
@@ -198,11 +198,13 @@ class _Reading:
             self._continue(task, done, asked)
             return None
         final = asked.on_result(task, Status.CORRUPT if done.lasts else done.status, time.monotonic())
-        self.short.pop(task.part, None)
+        self.incomplete.pop(task.part, None)
         if done.status is not Status.OK:
-            self.short[task.part] = (done.status, done.detail)
+            self.incomplete[task.part] = (done.status, done.detail)
             if final:
                 progress.log.warning("%s: %s", done.status, done.detail)
+            else:
+                progress.log.warning("part %s: %s; trying again", task.part.name, done.status)
         if done.status.kind in (Kind.OK, Kind.PERMANENT):
             entry = PartEntry(status=done.status, detail=done.detail, names=done.names)
             self.run.ledger.record_part(self.turn.spec, task.part.name, entry)
@@ -211,7 +213,7 @@ class _Reading:
     def _continue(self, task: PartTask, done: PartDone, asked: Schedule[Task]) -> None:
         """Schedule another reading of a part, from where this one ended; its clips so far are processed first."""
         asked.on_result(task, Status.OK, time.monotonic())
-        self.short[task.part] = (done.status, done.detail)
+        self.incomplete[task.part] = (done.status, done.detail)
         part = replace(task.part, start=done.position)
         asked.add(replace(task, part=part, folder=self.run.folder(), seconds=done.seconds))
         progress.log.info("part %s: read to byte %d of the tar, which goes on", part.name, done.position)
@@ -221,15 +223,15 @@ class _Reading:
         sure: list[tuple[ClipTask, ClipDone]] = []
         doubtful: list[tuple[ClipTask, ClipDone]] = []
         for task, done in ended:
-            outcome = word = done.outcome
+            found = outcome = done.outcome
             self.damaged.pop(task.clip.key, None)
-            if outcome.status.kind is Kind.PERMANENT:
-                self.damaged[task.clip.key] = outcome
-                word = self._provisional(outcome)
-                here.ends[task] = outcome.status
-            self.words[task.clip.key] = word
-            (sure if word is outcome else doubtful).append((task, replace(done, outcome=word)))
-        record_clips(self.turn, here, doubtful)  # whose words are of parts, and those have refused before
+            if found.status.kind is Kind.PERMANENT:
+                self.damaged[task.clip.key] = found
+                outcome = self._provisional(found)
+                here.ends[task] = found.status
+            self.outcomes[task.clip.key] = outcome
+            (sure if outcome is found else doubtful).append((task, replace(done, outcome=outcome)))
+        record_clips(self.turn, here, doubtful)  # their refusals are those of parts, which are counted already
         blocked = record_clips(self.turn, here, sure)
         while here.over:
             self._next_copy(here.over.popleft(), here)
@@ -246,12 +248,12 @@ class _Reading:
             self._cut(key, others.popleft(), others, here)
             return
         for fetched in others:
-            _let_go(fetched)
+            _delete(fetched)
 
     def _possible_part(self, clip: Clip) -> tuple[Status, str] | None:
         """Why a part may hold the clip although it was not found; parts that can still be read come first."""
-        words = [word for part, word in self.short.items() if part.split in (None, clip.split)]
-        return min(words, key=lambda word: (word[0].kind is Kind.PERMANENT, word[0] is Status.NOT_TRIED), default=None)
+        reasons = [reason for part, reason in self.incomplete.items() if part.split in (None, clip.split)]
+        return min(reasons, key=lambda why: (why[0].kind is Kind.PERMANENT, why[0] is Status.NOT_TRIED), default=None)
 
     def _provisional(self, outcome: Outcome) -> Outcome:
         """Outcome of a damaged clip for now: provisional, if an unread part may hold another copy."""
@@ -274,8 +276,8 @@ class _Reading:
             return self.turn.absent(clip, near_miss)
         status, detail = suspect
         if status.kind is Kind.PERMANENT:  # of the part and not of the clip
-            return self.turn.said(clip, Status.NOT_IN_SOURCE, f"not found in the readable parts; {detail}")
-        return self.turn.said(clip, status, detail)
+            return self.turn.outcome(clip, Status.NOT_IN_SOURCE, f"not found in the readable parts; {detail}")
+        return self.turn.outcome(clip, status, detail)
 
     def record_final(self) -> None:
         """Record the final outcome of all clips that have none yet, and log hints about missing ones."""
@@ -289,12 +291,12 @@ class _Reading:
         for key in left:
             clip = self.wanted[key]
             known = key in self.damaged
-            word = self._provisional(self.damaged[key]) if known else self._missing_outcome(clip, near.get(key, ""))
-            before = self.words.get(key)
-            if before is None or (before.status, before.detail) != (word.status, word.detail):
-                changed.append(word)
+            outcome = self._provisional(self.damaged[key]) if known else self._missing_outcome(clip, near.get(key, ""))
+            before = self.outcomes.get(key)
+            if before is None or (before.status, before.detail) != (outcome.status, outcome.detail):
+                changed.append(outcome)
             if key not in self.counted:
-                self.turn.bar.advance(word.status)
+                self.turn.bar.advance(outcome.status)
                 self.run.stats.keys.add(key)
         self.run.ledger.record(changed)
 
@@ -311,6 +313,6 @@ class _Reading:
         return near
 
 
-def _let_go(fetched: FetchResult) -> None:
+def _delete(fetched: FetchResult) -> None:
     if fetched.path is not None:
         fetched.path.unlink(missing_ok=True)

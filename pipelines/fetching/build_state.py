@@ -42,7 +42,7 @@ def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], ou
     asked = {clip.key for clip in clips}
     placed: dict[str, int] = {}
     doubted: set[str] = set()
-    for entry in ledger.words():
+    for entry in ledger.latest():
         if entry.key not in asked:
             continue
         if entry.status is Status.OCCUPIED:
@@ -62,7 +62,7 @@ def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], ou
         elif entry.status.is_refusal:
             known.refused.add(entry.key)
     for entry in (
-        ledger.words(of_files=True) if doubted else ()
+        ledger.latest(of_files=True) if doubted else ()
     ):  # made, and found to be no good by a run that was killed
         if entry.key in doubted and entry.media and entry.key not in known.ok and _was_made(entry, out):
             known.made[entry.key] = os.path.realpath(out / entry.media.path)
@@ -74,7 +74,7 @@ def drop_changed(ledger: Ledger, known: BuildState, out: Path, stop: Callable[[]
 
     Ends early once `stop()` is true.
     """
-    entries = (entry for entry in ledger.words() if entry.media and known.ok.get(entry.key) == entry.source)
+    entries = (entry for entry in ledger.latest() if entry.media and known.ok.get(entry.key) == entry.source)
     changed = 0
     with progress.bar("ks-build --check_bytes", len(known.ok)) as bar:
         for entry, found in files.in_threads(lambda each: _difference(each, out, check_bytes=True), entries):

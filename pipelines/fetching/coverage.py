@@ -23,7 +23,7 @@ def judged_otherwise(ledger: Ledger, known: BuildState, clips: Iterable[Clip], m
     asked = {clip.key for clip in clips} if others else set[str]()
     accepted: Counter[str] = Counter()
     rejected: dict[str, str] = {}
-    for entry in ledger.words() if others else ():
+    for entry in ledger.latest() if others else ():
         run = bisect.bisect_left(coverages, entry.number, key=lambda each: each[0])  # runs that began before it
         if entry.key not in asked or run == 0:
             continue

@@ -128,13 +128,13 @@ class SourcePass:
         if clip.key in known.occupied and clip.key not in known.made:
             yield from map(str, (self.run.out / "clips" / label_folder(clip.label)).glob(f"{clip.key}.*"))
 
-    def said(self, clip: Clip, status: Status, detail: str) -> Outcome:
+    def outcome(self, clip: Clip, status: Status, detail: str) -> Outcome:
         """Outcome reported by the source without a worker."""
         return Outcome(clip=clip, status=status, detail=detail, source=str(self.spec), tool_versions=self.tools)
 
     def absent(self, clip: Clip, near_miss: str = "") -> Outcome:
         """Outcome of a clip that the source does not have."""
-        return self.said(clip, Status.NOT_IN_SOURCE, near_miss or "no file for this clip")
+        return self.outcome(clip, Status.NOT_IN_SOURCE, near_miss or "no file for this clip")
 
     def record_final(self, outcomes: Sequence[Outcome]) -> None:
         """Record final outcomes that needed no worker, unless the ledger has them already."""

@@ -52,13 +52,13 @@ def unread(
 
     `damaged`: keys whose copies in the known parts are unusable.
     """
-    hoped = frozenset(left).difference(damaged)
+    pending = frozenset(left).difference(damaged)
 
     def asked(part: TarPart) -> bool:
         entry = known.get(part.name)
         if entry is None or (entry.status is not Status.OK and entry.status.is_named(again)):
             return True
-        return not entry.keys.isdisjoint(hoped)
+        return not entry.keys.isdisjoint(pending)
 
     return [part for part in parts if asked(part)] if left else []
 

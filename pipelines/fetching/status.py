@@ -41,7 +41,7 @@ def status(out: Path) -> dict[str, Any]:
         run = ledger.last_run()
         times = [] if run is None else ledger.last_times(REPLIES, since=run.time)
         counts = Counter(
-            _status(list(entries)) for _, entries in itertools.groupby(ledger.words(), lambda each: each.key)
+            _status(list(entries)) for _, entries in itertools.groupby(ledger.latest(), lambda each: each.key)
         )
     state = "unknown" if run is None else _state(run)
     now, answered = time.time(), counts.total()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kinetics_sounds import datasets, files, manifest, progress
 from kinetics_sounds.classes import ClassList
-from kinetics_sounds.clip import Clip, Outcome, Status, label_folder
+from kinetics_sounds.clip import Clip, Media, Outcome, Status, label_folder
 from kinetics_sounds.command import Stop
 from kinetics_sounds.datasets import Listing
 from kinetics_sounds.errors import ListError, SettingsError
@@ -62,6 +62,7 @@ class Written:
 
     listing: Listing
     outcomes: tuple[Outcome, ...]
+    modality: encode.Modality
 
     @property
     def lost(self) -> tuple[Outcome, ...]:
@@ -77,6 +78,9 @@ class Written:
             counts = Counter(outcome.status for outcome in self.lost)
             told = ", ".join(f"{status} {count}" for status, count in counts.most_common())
             yield f"left out in all: {told}; each is named in the manifest"
+        silent = sum(each.status is Status.NO_AUDIO for each in self.lost)
+        if silent and self.modality == "both":
+            yield f"without sound: {plural(silent, 'file')}; --modality video, with another --manifest, packs pictures alone"
         if unlisted := self.listing.unlisted:
             yield f"left out, for no list names them: {plural(len(unlisted), 'file')}: {datasets.named(unlisted)}"
         for place, fold in enumerate(self.listing.folds or ("",)):
@@ -111,13 +115,15 @@ def write(
     lists, a folder without the files, or a manifest of something else in its place.
     """
     reader = datasets.load(asked.name)
-    before = _check(asked, asked.modality or reader.MODALITY)
+    wanted = asked.modality or reader.MODALITY
+    before = _check(asked, wanted)
     listing = reader.read(asked.folder.absolute())
     datasets.check(listing)
-    _check_labels(asked, listing, before)
     build = asked.path.parent.absolute()
     with files.exclusive(build, command="ks-shard"), files.scratch(build) as scratch:
-        tasks = _tasks(asked, listing, asked.modality or reader.MODALITY, scratch)
+        tasks = _tasks(asked, listing, wanted, scratch)
+        if before is not None:
+            _check_kept(asked, listing.labels, tasks, before)
         missing = {task.clip.key for task, there in files.in_threads(_is_there, tasks) if not there}
         if len(missing) == len(tasks):
             raise ListError(
@@ -146,7 +152,7 @@ def write(
         for _ in files.in_threads(lambda task: _link(task.file, build / task.path), there):
             pass
         manifest.write(asked.path, classes, outcomes, folds=listing.folds)
-    return Written(listing, tuple(outcomes))
+    return Written(listing, tuple(outcomes), wanted)
 
 
 def _check(asked: Asked, wanted: encode.Modality) -> manifest.Manifest | None:
@@ -168,16 +174,35 @@ def _check(asked: Asked, wanted: encode.Modality) -> manifest.Manifest | None:
     return None
 
 
-def _check_labels(asked: Asked, listing: Listing, before: manifest.Manifest | None) -> None:
-    """Raise SettingsError if the manifest that is there is of another folder with other classes, as Kinetics-400 and 600 are."""
-    if before is None or before.classes.labels == listing.labels:
+def _check_kept(asked: Asked, labels: tuple[str, ...], tasks: Sequence[Task], before: manifest.Manifest) -> None:
+    """Raise SettingsError if the manifest that is there is of another folder, with clips or classes that this one lacks.
+
+    Its shards may lie anywhere, and would lose their manifest. A data set that was only moved is the same.
+    """
+    others = sorted({each.source for each in before.outcomes} - {asked.source})
+    if not others:
         return
-    if others := sorted({each.source for each in before.outcomes} - {asked.source}):
+    theirs = {task.clip.key: task for task in tasks}
+
+    def is_lost(clip: Clip, media: Media) -> bool:
+        task = theirs.get(clip.key)
+        if task is None or dataclasses.replace(task.clip, time_end=clip.time_end) != clip:
+            return True
+        return bool(files.difference(task.file, size=media.bytes, digest=media.sha256))
+
+    what = ""
+    if before.classes.labels != labels:
+        what = f"other classes ({len(before.classes.labels)}, from {others[0]}) than {asked.folder} has ({len(labels)})"
+    else:
+        there = [(each.clip, each.media) for each in before.outcomes if each.media is not None]
+        lost = (clip.key for (clip, _), differs in files.in_threads(lambda row: is_lost(*row), there) if differs)
+        if (key := next(lost, None)) is not None:
+            what = f"another folder ({others[0]}), whose {key} is not in {asked.folder} or differs there"
+    if what:
         name = label_folder(asked.folder.absolute().name)
-        raise SettingsError(
-            f"{asked.path}: is the manifest of other classes ({len(before.classes.labels)}, from {others[0]}) than "
-            f"{asked.folder} has ({len(listing.labels)}); choose another, such as --manifest data/{name}/manifest.parquet"
-        )
+        places = (Path("data", folder, "manifest.parquet") for folder in (name, f"{name}_2"))
+        other = next(place for place in places if place.absolute() != asked.path.absolute())
+        raise SettingsError(f"{asked.path}: is the manifest of {what}; choose another, such as --manifest {other}")
 
 
 def _is_there(task: Task) -> bool:
@@ -218,7 +243,7 @@ def _measured(
     asked: Asked, tasks: Sequence[Task], ledger: Ledger, start: Callable[[Path], Pool], workers: int, stop: Stop
 ) -> dict[str, Outcome] | None:
     """Outcome of each file by key, from the ledger or measured now; None if it was stopped before all are."""
-    known = {entry.key: entry for entry in ledger.words() if entry.source == asked.source}
+    known = {entry.key: entry for entry in ledger.latest() if entry.source == asked.source}
     outcomes: dict[str, Outcome] = {}
     for task, entry in files.in_threads(lambda task: _still_so(task, known, check_bytes=asked.check_bytes), tasks):
         if entry is not None and entry.media is not None:

@@ -51,7 +51,7 @@ def title(facts: Facts) -> str:
 
 
 def with_media(origin: Origin) -> str:
-    """What is said of a folder with media."""
+    """The warning about a folder with media: who may share them."""
     return f"The folder `clips/` contains media. {origin.media}: check this before you make the folder public."
 
 

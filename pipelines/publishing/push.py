@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -186,15 +186,21 @@ def _plan(folder: Path, place: hub.Place, items: list[hub.Item], *, private: boo
 
 def licence_of(folder: Path) -> str:
     """License in the header of a card; empty if there is none."""
+    told = header_of(folder)
+    found = told.get("license_name") or told.get("license")
+    return "".join(each for each in str(found)[:100] if each.isprintable()) if found else ""
+
+
+def header_of(folder: Path) -> dict[str, Any]:
+    """The Hub's header of a card; empty if there is none."""
     try:
         with (folder / "README.md").open("rb") as file:
             text = file.read(MOST_CARD_BYTES).decode("utf-8", "replace")
         head = text.split("---\n", 2)
         told = yaml.safe_load(head[1]) if text.startswith("---\n") and len(head) == 3 else None
     except (FileNotFoundError, yaml.YAMLError):
-        return ""
-    found = (told.get("license_name") or told.get("license")) if isinstance(told, dict) else None
-    return "".join(each for each in str(found)[:100] if each.isprintable()) if found else ""
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _bytes(count: int) -> str:

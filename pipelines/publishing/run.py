@@ -29,8 +29,9 @@ from kinetics_sounds.settings import parse
 from . import contents, run_card, run_facts, swap
 from .contents import FINGERPRINTS, SUMS
 from .previous import FRESH, check_unchanged, refuse_foreign
-from .push import licence_of, push
+from .push import header_of, licence_of, push
 
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", flags=re.ASCII)
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
 
 
@@ -63,7 +64,8 @@ class PublishRunSettings:
     """License of the weights, as the Hub names it (cc-by-4.0, mit, apache-2.0). Default: that of the previous version in the
     folder; without one nobody may use them."""
     dataset: Address | None = None
-    """Dataset that the run was trained on, hf://datasets/USER/NAME, for the model card."""
+    """Dataset that the run was trained on, hf://datasets/USER/NAME, for the model card. Default: that of the previous version
+    in the folder."""
     json: bool = False
     """Print the list of written files as JSON on standard output."""
 
@@ -77,7 +79,7 @@ def publish_run(argv: Sequence[str] | None = None) -> int:
     _check(settings)
     out = settings.out or settings.run / "published"
     found = run_facts.collect(settings.run, settings.checkpoint)
-    dataset = hub.parse(settings.dataset).repo if settings.dataset else ""
+    dataset = hub.parse(settings.dataset).repo if settings.dataset else _earlier_dataset(out)
     place = str(hub.parse(settings.push)) if settings.push else "hf://USER/NAME"
     licence = settings.license or _earlier_licence(out)
     card = run_card.card(found, place=place, licence=licence, dataset=dataset)
@@ -120,6 +122,12 @@ def _earlier_licence(out: Path) -> str:
     """License of the previous version in the folder; empty if there is none."""
     told = licence_of(out) if (out / SUMS).is_file() else ""
     return told if _LICENCE.fullmatch(told) else ""
+
+
+def _earlier_dataset(out: Path) -> str:
+    """Dataset, USER/NAME, that the card of the previous version in the folder names; empty if there is none."""
+    told = header_of(out).get("datasets") if (out / SUMS).is_file() else None
+    return next((each for each in told if _REPO.fullmatch(str(each))), "") if isinstance(told, list) else ""
 
 
 def _earlier(out: Path) -> dict[str, str]:

@@ -43,7 +43,7 @@ def card(found: Published, *, place: str, licence: str, dataset: str) -> str:
         "",
         *_loading(place),
         *_data(facts, dataset),
-        *_scores(found.results),
+        *_scores(found.results, facts["note"]),
         *_settings(config),
     ]
     return "\n".join(lines) + "\n"
@@ -100,8 +100,11 @@ def _data(facts: Mapping[str, Any], dataset: str) -> list[str]:
     return ["## Training data", "", *table(["", "training split"], rows), ""]
 
 
-def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A table per probe and dataset: each score with its confidence interval, the untrained encoders' score, and chance."""
+def _scores(results: Mapping[str, Mapping[str, Any]], known: str) -> list[str]:
+    """A table per probe and dataset: each score with its confidence interval, the untrained encoders' score, and chance.
+
+    `known` is the note of the training data, which is not repeated.
+    """
     lines = ["## Results", ""]
     untrained = {_asked(each): each for each in results.values() if each.get("checkpoint") == "untrained"}
     trained = [each for each in results.values() if each.get("checkpoint") != "untrained"]
@@ -119,6 +122,8 @@ def _scores(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
             [escape(name), _score(scores, name), _score(others, name), _chance(scores, name)] for name in names
         ]
         lines += [*table(["score", "this run", "untrained", "chance"], rows), "", *_folds(each.get("folds", {}), names)]
+        if said := str(each.get("note", "")).removeprefix(known).removeprefix("; ").rstrip("."):
+            lines += [f"Note: {escape(said)}.", ""]
         if seen := each.get("seen_in_training"):
             lines += [f"The run was trained on {escape(str(seen))} of these clips.", ""]
         if scores.get("selected_on_test"):

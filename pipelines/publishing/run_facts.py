@@ -68,6 +68,8 @@ RESULT = (
 """Fields of a results.json."""
 
 _STEP = re.compile(r"(step-\d{8,})(?:\.old)?")
+_NOT_THE_PAPERS = re.compile(r"(?:^|; )(this is [^;]{1,300}: the paper's scores are not comparable)$")
+"""End of the note of a paper's protocol on another set, see `PaperProtocol.note_on`."""
 _KEY = re.compile(r"[\w.*+\[\]-]{1,100}", flags=re.ASCII)
 _WORD = re.compile(r"[\w.*+-]{0,100}", flags=re.ASCII)
 _WORDS = re.compile(rf"{_WORD.pattern}(, ?[\w.*+-]{{1,100}}){{0,50}}", flags=re.ASCII)
@@ -279,7 +281,7 @@ def _free(path: Path, taken: Collection[str]) -> str:
 def _result(told: Mapping[str, Any], place: Path) -> dict[str, Any]:
     kept: dict[str, Any] = _clean({name: told[name] for name in RESULT if name in told})
     if "note" in kept:
-        kept["note"] = shipped_note(str(told["note"]))
+        kept["note"] = _note(str(told["note"]))
     kept["on_split"] = Path(str(told.get("on_split", ""))).name  # of sounds it is their folder
     kept["scores"] = _numbers(kept["scores"])
     for name in ("options", "given", "folds"):
@@ -288,6 +290,13 @@ def _result(told: Mapping[str, Any], place: Path) -> dict[str, Any]:
     if "folds" in kept:
         kept["folds"] = {fold: _numbers(each) for fold, each in kept["folds"].items() if isinstance(each, dict)}
     return kept
+
+
+def _note(note: str) -> str:
+    """What is published of an evaluation's note: that of a shipped class list, and that the set is not the paper's."""
+    of_set = _NOT_THE_PAPERS.search(note)
+    ours, other = (note[: of_set.start()], of_set[1]) if of_set else (note, "")
+    return "; ".join(each for each in (shipped_note(ours), _text(other)) if each)
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:

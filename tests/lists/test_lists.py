@@ -385,6 +385,12 @@ def test_a_published_row_must_hold_together(tmp_path: Path) -> None:
     assert found[3].status == "private"
 
 
+def test_a_column_labels_of_somebody_s_own_is_told_to_be_renamed(tmp_path: Path) -> None:
+    found = entries(write(tmp_path, [f"{PUBLISHED},labels", f"a,{ID},1,11,val,{ID}_000001_000011,ok,0,9,00,outdoors"]))
+
+    assert "if the column `labels` is your own, rename it" in found[0].trouble
+
+
 # --- Anything ---------------------------------------------------------------------------------------------------------
 
 ids = st.from_regex(r"[A-Za-z0-9_-]{11}", fullmatch=True)

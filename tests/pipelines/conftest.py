@@ -1,6 +1,5 @@
 """A folder of small real videos under made-up ids, good and bad, with class list and annotations."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from kinetics_sounds.media import ffmpeg, synthesize
 from kinetics_sounds.pipelines import executors
 
+from ..serving import serving
 from .mirror import Mirror, Place
 
 
@@ -112,14 +112,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 @pytest.fixture(scope="session")
 def running_mirror() -> Iterator[Mirror]:
-    mirror = Mirror()
-    thread = threading.Thread(target=mirror.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield mirror
-    mirror.over.set()
-    mirror.shutdown()
-    thread.join()
-    mirror.server_close()
+    with serving(Mirror()) as mirror:
+        yield mirror
+        mirror.over.set()
 
 
 @pytest.fixture

@@ -257,7 +257,7 @@ def test_a_ledger_of_something_else_is_refused(
 
 def test_the_ledger_keeps_every_outcome_that_there_was(folder: "Folder", built: tuple[Path, int]) -> None:
     with Ledger(built[0] / "ledger.sqlite") as ledger:
-        assert {entry.key: str(entry.status) for entry in ledger.words()} == folder.expected
+        assert {entry.key: str(entry.status) for entry in ledger.latest()} == folder.expected
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
@@ -406,7 +406,7 @@ def test_whoever_reads_a_ledger_slowly_does_not_keep_the_driver_from_writing(
         driver._database.execute("PRAGMA busy_timeout = 0")
         driver.record(Outcome(clip=clip, status=Status.PRIVATE, source="a") for clip in clips)
         with Ledger(tmp_path / "ledger.sqlite", only_read=True) as reader:
-            words = reader.words()
+            words = reader.latest()
             first = next(words)
             driver.record([Outcome(clip=clips[0], status=Status.REMOVED, source="a")])
 

@@ -1,7 +1,6 @@
 """No secret of an address is told by ks-build, ks-shard and ks-doctor: not in a file, an output or a command line."""
 
 import http.server
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from kinetics_sounds import manifest, remote
 from kinetics_sounds.pipelines import build, doctor, shard
 
 from ..canaries import ODD, WORD, Argv, argv, sing, spoiled
+from ..serving import serving
 from ..wire import FileServer
 from .conftest import inline, video
 from .mirror import Place
@@ -64,13 +64,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("site") / "video.mp4"
     video(path, seconds=6)
     handler = type("Handler", (_Handler,), {"video": path.read_bytes()})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def fast(url: str) -> list[str]:

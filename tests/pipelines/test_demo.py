@@ -102,7 +102,7 @@ os.kill(os.getppid(), signal.SIGINT)
 def test_an_interrupt_of_the_demo_alone_ends_it(
     handler: str, then: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step is told, and where it ends by itself, the next one does not begin."""
+    """The signal is passed on to the running step; a step that ignores it is finished, and the next one does not begin."""
     (tmp_path / "steps").mkdir()
     (tmp_path / "steps/child.py").write_text(CHILD.format(handler=handler, then=then))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -1,12 +1,12 @@
 """A server whose paths say what goes wrong, and YouTube's player with canned answers."""
 
+import contextlib
 import gc
 import http.server
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ import pytest
 from kinetics_sounds.media import ffmpeg
 from kinetics_sounds.media.synthesize import write_mp4
 
+from ..serving import serving
 from .tar_site import Site
 
 ID = "5JzkrOVhPOw"
@@ -116,7 +117,6 @@ class Server:
 @pytest.fixture
 def serve() -> Iterator[Callable[[dict[str, bytes]], Server]]:
     """Starts servers."""
-    running: list[tuple[http.server.HTTPServer, threading.Thread]] = []
 
     def start(files: dict[str, bytes]) -> Server:
         script = Server(files)
@@ -138,16 +138,11 @@ def serve() -> Iterator[Callable[[dict[str, bytes]], Server]]:
 
         server = Listening(("127.0.0.1", 0), Handler)
         script.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        running.append((server, thread))
+        running.enter_context(serving(server))
         return script
 
-    yield start
-    for server, thread in running:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with contextlib.ExitStack() as running:
+        yield start
     gc.collect()  # yt-dlp leaves the sockets of refused requests to the collector: here, where that is no warning
 
 
@@ -272,14 +267,9 @@ def tube(serve: Callable[[dict[str, bytes]], Server], player: Callable[..., None
 
 @pytest.fixture(scope="module")
 def running_site() -> Iterator[Site]:
-    site = Site()
-    thread = threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield site
-    site.over.set()
-    site.shutdown()
-    thread.join()
-    site.server_close()
+    with serving(Site()) as site:
+        yield site
+        site.over.set()
 
 
 @pytest.fixture

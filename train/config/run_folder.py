@@ -30,6 +30,8 @@ MOST_BYTES = 1 << 20
 """Maximum size of run.json."""
 MOST_CLASSES, MOST_SAMPLES = 1 << 20, 1 << 40
 """Maximum values accepted from run.json."""
+MOST_NAMED = 20
+"""Maximum number of runs named in a message."""
 ENCODERS = ("video", "audio")
 """Modules of the encoders in every method."""
 MODEL = ("method", "backbone", "audio_backbone", "encoders", "view", "seed")
@@ -128,6 +130,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
         _check_facts(document)
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
+            if runs := _runs_below(folder):
+                raise RunError(f"{folder}: is a folder of training runs; give one of them: {runs}") from error
             raise RunError(f"{folder}: is not a training run ({error}); give the --out of a ks-train") from error
         raise RunError(
             f"{folder / 'run.json'}: cannot be read: {error.strerror}; check that the disk is available"
@@ -135,6 +139,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except (ValueError, TypeError) as error:
         raise RunError(f"{folder}: is not a training run ({error}); give the --out of a ks-train") from error
     return document
+
+
+def _runs_below(folder: Path) -> str:
+    """The first runs in a folder of them, or of a comparison; empty if there is none."""
+    found = [path.parent for below in ("*", "*/*/*") for path in sorted(folder.glob(f"{below}/run.json"))]
+    more = [f"and {len(found) - MOST_NAMED} more"] if len(found) > MOST_NAMED else []
+    return ", ".join([*map(files.as_text, found[:MOST_NAMED]), *more])
 
 
 def _check_facts(document: Mapping[str, Any]) -> None:

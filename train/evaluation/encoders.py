@@ -3,6 +3,7 @@
 Shape suffixes: B inputs, C channels, T frames (of a mel-spectrogram: columns), H and W pixels, F mel bands, D feature channels.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from kinetics_sounds import hub
 from kinetics_sounds.config_text import MOST_CONFIG_BYTES
-from kinetics_sounds.errors import RunError, SettingsError
+from kinetics_sounds.errors import RunError, SettingsError, ShardError
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 from kinetics_sounds.stream import Meta, Sample
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
     from kinetics_sounds.media.mel import Mel  # importing librosa is slow
 
 
+_LACKS = {
+    "video": 'sound; for features of its pictures: encoders.video(encoders.preprocess(sample, clips=10)["video"]).mean(dim=0)',
+    "audio": "pictures; to evaluate the audio encoder on sounds: ks-eval sounds --folder FOLDER",
+}
+"""What a set of one modality lacks, and what can be done with it."""
 LOUDEST = 2.0
 """Maximum amplitude of floating-point audio, which decoding or resampling may push above 1."""
 
@@ -142,19 +148,23 @@ class Encoders:
     def preprocess(self, sample: Sample | RawClip, *, clips: int = 1) -> dict[str, Tensor]:
         """Encoder inputs of a clip for evaluation: "video" (clips, C, T, H, W), evenly spaced, and "audio".
 
-        "audio" is one for all clips (1, C, T, H, W), or one per clip (clips, C, T, H, W), depending on the view. Raises like
-        the sample if a part is missing or damaged.
+        "audio" is one for all clips (1, C, T, H, W), or one per clip (clips, C, T, H, W), depending on the view; there is none
+        for a sample of a set of pictures alone. Raises like the sample if a part is missing or damaged.
         """
-        views = self.view.eval_views(sample, self.view_settings, clips)
+        settings = of_pictures(self.view_settings, sample.dataset) if isinstance(sample, Sample) else self.view_settings
+        views = self.view.eval_views(sample, settings, clips)
         arrays = {name: value[None].to(self.device) for name, value in views.items()}
-        return {name: value[0] for name, value in self.view.augment(arrays, self.view_settings).items()}
+        return {name: value[0] for name, value in self.view.augment(arrays, settings).items()}
 
     @torch.no_grad()
     def features(self, sample: Sample | RawClip, *, clips: int = 10) -> tuple[Tensor, Tensor]:
         """Pooled features of a clip: video, averaged over evenly spaced `clips`, and audio, averaged likewise: (D,) each.
 
-        They are taken before any gate or projection head, as in `ks-eval`.
+        They are taken before any gate or projection head, as in `ks-eval`. Raises ShardError for a sample of a set of pictures
+        or of sounds alone.
         """
+        if isinstance(sample, Sample) and (lacks := _LACKS.get(sample.dataset.modality)):
+            raise ShardError(f"{sample}: its set has no {lacks}")
         inputs = self.preprocess(sample, clips=clips)
         return self.video(inputs["video"]).mean(dim=0), self.audio(inputs["audio"]).mean(dim=0)
 
@@ -185,6 +195,13 @@ class Encoders:
         from kinetics_sounds.media.mel import mel_image
 
         return mel_image(waveform, self.mel).astype(np.float16)
+
+
+def of_pictures(view_settings: Any, dataset: Dataset) -> Any:  # noqa: ANN401 - the view's own Settings
+    """Settings of a view without sound, if the set has pictures alone and the view can do without."""
+    if dataset.modality == "video" and hasattr(view_settings, "modality"):
+        return dataclasses.replace(view_settings, modality="video")
+    return view_settings
 
 
 class EncoderSettings(Protocol):

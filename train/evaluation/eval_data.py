@@ -18,7 +18,7 @@ from kinetics_sounds.stream import Split
 from ..config import run_folder
 from ..config.settings import PLUGINS
 from ..data.dataset import Cached, open_split, shared_samples
-from .encoders import Encoders
+from .encoders import Encoders, of_pictures
 
 
 class EvalDataSettings(Cached, Protocol):
@@ -62,13 +62,6 @@ def open_eval_data(settings: EvalDataSettings) -> EvalData:
     on = settings.on_split or run_folder.default_eval_split(dataset.splits) or facts["train_split"]
     check_mel(settings.run, facts, dataset, shards=shards)
     return EvalData(facts, shards, dataset, on, open_split(settings, shards, on))
-
-
-def of_pictures(view_settings: Any, dataset: Dataset) -> Any:  # noqa: ANN401 - the view's own Settings
-    """Settings of a view without sound, if the set has pictures alone and the view can do without."""
-    if dataset.modality == "video" and hasattr(view_settings, "modality"):
-        return dataclasses.replace(view_settings, modality="video")
-    return view_settings
 
 
 def suited(encoders: Encoders, dataset: Dataset) -> Encoders:

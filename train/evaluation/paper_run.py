@@ -15,7 +15,7 @@ from typing import Any
 
 from kinetics_sounds import plugins
 from kinetics_sounds.command import DONE
-from kinetics_sounds.errors import ShardError
+from kinetics_sounds.errors import SettingsError, ShardError
 from kinetics_sounds.settings import Parsed, parse
 from kinetics_sounds.shards import reader
 
@@ -84,7 +84,12 @@ def evaluate(protocol: PaperProtocol, argv: Sequence[str]) -> int:
 
 
 def _evaluation(protocol: PaperProtocol, argv: Sequence[str]) -> _Evaluation:
-    """Parse the options of the protocol, overridden by those of the command line."""
+    """Parse the options of the protocol, overridden by those of the command line.
+
+    Raises SettingsError for shards where a folder of sounds is needed, or the other way round.
+    """
+    if (other := "shards" if protocol.uses == "sounds" else "folder") in _named(argv):
+        raise SettingsError(f"--{other}: {protocol.name} takes {protocol.needs}; as in: {protocol.command}")
     words, prog = [*protocol.words, *argv], f"ks-eval --protocol {protocol.name}"
     if protocol.uses in plugins.names(PROTOCOLS):
         module = plugins.load(PROTOCOLS, protocol.uses)
@@ -119,8 +124,8 @@ def _checked_set(protocol: PaperProtocol, settings: Any, parts: Mapping[str, Map
     if lacks := [name for name in needed if name not in dataset.every_split]:
         raise ShardError(
             f"{shards}: has no split {', '.join(lacks)}, and {protocol.name} takes {', '.join(needed)}; it has: "
-            f"{', '.join(dataset.every_split)}; give shards with these folds, or splits of your own with --on_split and, if "
-            "the evaluation is fitted, --fit_split"
+            f"{', '.join(dataset.every_split)}; give shards with these folds ({protocol.needs}), or splits of your own with "
+            "--on_split and, if the evaluation is fitted, --fit_split"
         )
     name = "".join(each for each in dataset.classes if each.isprintable())
     return protocol.note_on(name, len(dataset.labels), sound=dataset.modality != "video")

@@ -83,6 +83,16 @@ class PaperProtocol:
         """The options as words of a command line."""
         return [f"--{name}={_word(value)}" for name, value in flat(self.options).items()]
 
+    @property
+    def command(self) -> str:
+        """Its command line, as its header says."""
+        return " ".join(self.head).partition(" command: ")[2].partition(" data: ")[0].strip()
+
+    @property
+    def needs(self) -> str:
+        """The data that it needs, and how they are made, as its header says."""
+        return " ".join(self.head).partition(" data: ")[2].partition(" time: ")[0].strip()
+
     def note_on(self, name: str, classes: int, *, sound: bool) -> str:
         """A line for users if a set with this class list is not the protocol's, or lacks the sound it needs; else empty."""
         data = self.data

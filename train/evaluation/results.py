@@ -124,8 +124,7 @@ def write(out: Path, results: dict[str, Any]) -> None:
 
     Says so on standard error if they replace results of other clips, another checkpoint, or other options.
     """
-    if said := _replaced(out / "results.json", results):
-        print(said, file=sys.stderr)
+    tell_replaced(out / "results.json", results)
     files.write_bytes(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
@@ -133,6 +132,12 @@ def write(out: Path, results: dict[str, Any]) -> None:
     for metric, value in results["scores"].items():
         rows.writerow([*(files.for_people(str(results[column])) for column in COLUMNS), metric, value])
     files.write_bytes(out / "results.csv", table.getvalue().encode())
+
+
+def tell_replaced(path: Path, results: Mapping[str, Any]) -> None:
+    """Say on standard error if `path` has results of something else than `results`, which will replace them."""
+    if said := _replaced(path, results):
+        print(said, file=sys.stderr)
 
 
 def _replaced(path: Path, results: Mapping[str, Any]) -> str:

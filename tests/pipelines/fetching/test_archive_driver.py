@@ -207,8 +207,8 @@ def test_a_part_that_breaks_once_is_read_again_in_the_same_run(
     assert place.files() == {f"clips/humming/{key(name)}.mp4" for name in "ab"}
 
 
-def test_a_part_that_is_missing_is_told_and_asked_again_by_the_next_run(
-    place: Place, mirror: Mirror, sound: bytes, pool: Pool
+def test_a_part_that_is_missing_is_told_at_once_and_asked_again_by_the_next_run(
+    place: Place, mirror: Mirror, sound: bytes, pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
     mirror.parts("train", here=tar(*clips(sound, "a")), missing=b"")
     del mirror.files[f"{mirror.root}train/missing.tar.gz"]
@@ -217,6 +217,10 @@ def test_a_part_that_is_missing_is_told_and_asked_again_by_the_next_run(
     assert place.build("--attempts", "2") == 1
     assert place.statuses() == {"a": "ok", "b": "http_4xx"}
     assert "HTTP 404" in place.outcomes()["b"].detail
+    told = [record.message for record in caplog.records if "missing.tar.gz" in record.message]
+    assert told[0] == "part train/missing.tar.gz: http_4xx; trying again"
+    assert told[1].startswith("http_4xx: part train/missing.tar.gz")
+    assert len(told) == 2
     assert mirror.parts_read() == {"train/here.tar.gz": 1, "train/missing.tar.gz": 2}
 
     mirror.put("train/missing.tar.gz", tar(*clips(sound, "b")))

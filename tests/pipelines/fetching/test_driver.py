@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from kinetics_sounds.pipelines.executors import Cause, Failed
 from kinetics_sounds.pipelines.fetching import build_state, driver
 from kinetics_sounds.pipelines.fetching.task import ClipDone, ClipTask
 
+from ...serving import serving
 from ..conftest import video
 from ..mirror import Place
 from .test_archive_driver import Pool
@@ -610,12 +610,8 @@ def host(tmp_path: Path) -> Iterator[Hosting]:
     video(tmp_path / "video.mp4", seconds=6, side=32)
     hosting = Hosting()
     hosting.data = (tmp_path / "video.mp4").read_bytes()
-    thread = threading.Thread(target=hosting.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield hosting
-    hosting.shutdown()
-    thread.join()
-    hosting.server_close()
+    with serving(hosting):
+        yield hosting
 
 
 def test_a_host_that_answers_429_is_asked_once_and_not_for_every_clip(

@@ -510,7 +510,7 @@ def test_rot_that_a_killed_check_has_found_is_not_taken_for_a_copy_by_a_later_ru
     whole = made.read_bytes()
     made.write_bytes(bytes(len(whole)))
     with Ledger(there.out / "ledger.sqlite") as ledger:  # what the check says before the clip is made anew
-        (entry,) = ledger.words()
+        (entry,) = ledger.latest()
         found = Outcome(clip=Clip("a", 3, 5, "humming", "train"), status=Status.NOT_TRIED, source=entry.source)
         assert found.clip.key == entry.key
         ledger.record([found])

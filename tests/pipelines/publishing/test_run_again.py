@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_sounds.classes import NOTES
+
 from .builds import contents as bytes_of
 from .builds import outcomes, published
 from .test_run import FACTS, publish, result, trained, write
@@ -36,6 +38,16 @@ def test_the_license_stays_until_another_is_given(
         assert publish(trained, f"--out={out}", *words) == 0
         assert f"\nlicense: {kept}\n" in (out / "README.md").read_text()
         assert capsys.readouterr().err == ""
+
+
+def test_the_dataset_stays_until_another_is_given(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options: tuple[list[str], ...] = (["--dataset=hf://datasets/ann/k32"], [], ["--dataset=hf://datasets/bob/k31"])
+    for words, kept in zip(options, ("ann/k32", "ann/k32", "bob/k31"), strict=True):
+        assert publish(trained, f"--out={out}", *words) == 0
+        card = (out / "README.md").read_text()
+        assert f"\ndatasets:\n- {kept}\n" in card
+        assert f"| on the Hub | [{kept}](https://huggingface.co/datasets/{kept}) |" in card
 
 
 def test_another_run_s_checkpoints_are_not_deleted(
@@ -140,11 +152,38 @@ def test_results_beyond_what_is_read_are_named(
 
 
 def test_a_note_is_published_where_it_is_a_shipped_list_s(trained: Path, tmp_path: Path) -> None:
-    from kinetics_sounds.classes import NOTES
-
     for note, kept in ((NOTES["k100"], NOTES["k100"]), ("the list of alice", "")):
         (trained / "run.json").write_text(json.dumps(FACTS | {"note": note}))
         write(trained, "knn", result(note=note))
         assert publish(trained, f"--out={tmp_path / 'out'}") == 0
         for name in ("run.json", "results/knn.json"):
             assert json.loads((tmp_path / "out" / name).read_text())["note"] == kept
+
+
+OTHER = "this is k100 (100 classes), the protocol is for UCF101 (101 classes): the paper's scores are not comparable"
+
+
+@pytest.mark.parametrize(
+    ("note", "kept", "shown"),
+    [
+        (OTHER, OTHER, OTHER),
+        (f"{NOTES['k100']}; {OTHER}", f"{NOTES['k100']}; {OTHER}", OTHER),
+        (f"{NOTES['k400']}", NOTES["k400"], "the 400 labels of Kinetics-400"),
+        (f"the list of alice; {OTHER}", OTHER, OTHER),
+        (OTHER.replace("k100", "/home/alice/k"), OTHER.replace("k100", "PATH"), OTHER.replace("k100", "PATH")),
+        (NOTES["k100"], NOTES["k100"], ""),
+        (f"{OTHER}; the list of alice", "", ""),
+    ],
+)
+def test_the_note_of_an_evaluation_is_on_the_card(
+    trained: Path, tmp_path: Path, note: str, kept: str, shown: str
+) -> None:
+    """That the set is not the paper's, after the note of a shipped list, which the card has if it is the training data's."""
+    (trained / "run.json").write_text(json.dumps(FACTS | {"note": NOTES["k100"]}))
+    write(trained, "knn", result(note=note))
+
+    assert publish(trained, f"--out={tmp_path / 'out'}") == 0
+
+    assert json.loads((tmp_path / "out/results/knn.json").read_text())["note"] == kept
+    card = (tmp_path / "out/README.md").read_text().replace("\\", "")
+    assert [line for line in card.splitlines() if line.startswith("Note: ")] == [f"Note: {shown}."] * bool(shown)

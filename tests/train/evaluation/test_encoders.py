@@ -1,5 +1,7 @@
 """`kinetics_sounds.train.load`: a run's encoders with their preprocessing, from a sample or from arrays of one's own."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +16,10 @@ from safetensors.torch import load_file
 from kinetics_sounds import stream, train
 from kinetics_sounds.errors import RunError, ShardError
 from kinetics_sounds.media import mel
+from kinetics_sounds.shards import layout
 from kinetics_sounds.train import RawClip
+
+from .conftest import write_folds
 
 
 def raw(**more: Any) -> RawClip:
@@ -30,6 +35,30 @@ def test_three_lines_lead_from_a_sample_to_its_features(finished: Path, shards: 
     assert video_D.shape == audio_D.shape == (16,)
     assert video_D.abs().max() > 0
     assert not video_D.requires_grad
+
+
+def test_of_pictures_alone_the_video_encoder_s_features_are_had_as_the_message_says(
+    finished: Path, folded: Path, films: dict[int, bytes], tmp_path: Path
+) -> None:
+    encoders, alone = train.load(finished), write_folds(tmp_path / "shards", films, pictures=True)
+    with stream.sample(stream.open_split(folded, "fold1_test"), 0) as sample:
+        video_D, _ = encoders.features(sample)
+    with stream.sample(stream.open_split(alone, "fold1_test"), 0) as sample:
+        with pytest.raises(ShardError) as told:
+            encoders.features(sample)
+        found_D = encoders.video(encoders.preprocess(sample, clips=10)["video"]).mean(dim=0)
+
+    code = 'encoders.video(encoders.preprocess(sample, clips=10)["video"]).mean(dim=0)'
+    assert str(told.value).endswith(f": its set has no sound; for features of its pictures: {code}")
+    assert torch.equal(found_D, video_D)
+
+
+def test_of_sounds_alone_the_message_names_the_command(finished: Path, shards: Path) -> None:
+    split = stream.open_split(shards, "test")
+    sounds = dataclasses.replace(split.dataset, parts=(layout.META, layout.MEL), frames={})
+    told = "has no pictures; to evaluate the audio encoder on sounds: ks-eval sounds"
+    with stream.sample(dataclasses.replace(split, dataset=sounds), 0) as sample, pytest.raises(ShardError, match=told):
+        train.load(finished).features(sample)
 
 
 def test_weights_are_those_of_the_checkpoint_and_the_model_is_in_evaluation_mode(finished: Path) -> None:
@@ -158,6 +187,17 @@ def test_a_window_of_the_sound_is_cut() -> None:
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=rf"^{tmp_path}: is not a training run .*give the --out of a ks-train"):
+        train.load(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["avcl", "avcl/seed-0/run"])
+def test_of_a_folder_of_runs_or_a_comparison_the_runs_are_named(tmp_path: Path, place: str) -> None:
+    for name in (place, place.replace("avcl", "avid")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text("{}")
+
+    told = f"{tmp_path}: is a folder of training runs; give one of them: {tmp_path / place}, "
+    with pytest.raises(RunError, match=f"^{re.escape(told)}.*avid"):
         train.load(tmp_path)
 
 

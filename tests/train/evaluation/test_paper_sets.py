@@ -95,5 +95,9 @@ def test_a_set_without_one_of_the_folds_is_refused_before_the_first(
 
     assert evaluate.main(argv) == 2
 
-    assert "has no split fold3_test, fold3_train, and svm_ucf101_crisscross takes fold1_test" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "has no split fold3_test, fold3_train, and svm_ucf101_crisscross takes fold1_test" in said
+    assert (
+        "(UCF101 with its lists: ks-shard --dataset ucf101 --folder FOLDER --short_side 256), or splits of your" in said
+    )
     assert not (tmp_path / "out").exists()

@@ -40,6 +40,8 @@ class TestEvery:
         assert {"command", "data", "time", "differs"} <= told.keys()
         assert told["command"].startswith(f"ks-eval --protocol {name} --run RUN --")
         assert told["time"] == "not run"
+        assert papers.find(name).command == told["command"]
+        assert papers.find(name).needs.startswith(told["data"])
 
     def test_shards_of_pictures_and_sounds_have_a_place_of_their_own(self, name: str) -> None:
         packing = [line.split() for line in papers.find(name).head if "--modality both" in line]
@@ -302,6 +304,18 @@ def test_torchruns_ranks_judge_one_fold_after_the_other_together(finished: Path,
         (["linear", "--protocol=crossmodal_iicl"], "linear: --protocol crossmodal_iicl says what to evaluate by"),
         (["--protocol=crossmodal_iicl", "--run=x", "--crossmodal.kz=1"], "crossmodal.kz"),
         (["--protocol=crossmodal_iicl"], "run"),
+        (
+            ["--protocol=esc50_avid", "--run=x", "--shards=y"],
+            "--shards: esc50_avid takes ESC-50 as it ships (meta/esc50.csv, audio/*.wav); up to 71 GB of memory for",
+        ),
+        (
+            ["--protocol=esc50_avid", "--run=x", "--shards=y"],
+            "as in: ks-eval --protocol esc50_avid --run RUN --folder ESC-50-master",
+        ),
+        (
+            ["--protocol=cluster_ucf101_iicl", "--run=x", "--folder", "UCF101"],
+            "of which only videos with sound count: ks-shard --dataset ucf101 --folder FOLDER --modality both --manifest",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

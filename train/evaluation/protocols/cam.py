@@ -142,8 +142,11 @@ def evaluate(parsed: Parsed[Settings]) -> int:
         **head,
         "layer": settings.layer,
         "score": what,
-        "clips": drawn,
+        "samples": len(drawn),
+        "frames": settings.frames,
     }
+    results.tell_replaced(out / "results.json", document)
+    document["clips"] = drawn
     files.write_bytes(out / "results.json", (json.dumps(document, indent=2) + "\n").encode())
     lines = [f"{len(drawn)} pictures of what {what} comes from: {out}", *results.note_seen(head, len(split))]
     print(json.dumps(document) if settings.json else "\n".join(lines))

@@ -24,8 +24,8 @@ from ...methods import supervised
 from ...models.heads import AmfmSettings
 from ...optim.optimizer import Optim
 from .. import results, training, votes
-from ..encoders import check_claims, load, selected_checkpoint
-from ..eval_data import check_mel, of_pictures
+from ..encoders import check_claims, load, of_pictures, selected_checkpoint
+from ..eval_data import check_mel
 from ..votes import How
 
 

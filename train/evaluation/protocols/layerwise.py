@@ -34,8 +34,8 @@ from ...methods import layerwise
 from ...optim.optimizer import Optim
 from ...probes import bounded, topk_hits
 from .. import results, training
-from ..encoders import Encoders, check_claims, load, selected_checkpoint
-from ..eval_data import check_mel, of_pictures
+from ..encoders import Encoders, check_claims, load, of_pictures, selected_checkpoint
+from ..eval_data import check_mel
 from ..split_pass import over_split
 from ..votes import How, vote
 

@@ -215,6 +215,29 @@ def test_an_empty_list_is_refused(whole: Copied, tmp_path: Path, name: str, file
     assert f"{path}: is empty; download the list" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern", "text", "said"),
+    [
+        ("hmdb51", "*/*_test_split2.txt", "{0}.avi 0\n{1}.avi 2\n", "{folder}/*_test_split2.txt: no line ends with 1;"),
+        ("hmdb51", "*/*_test_split3.txt", "{0}.avi 1\n{1}.avi 0\n", "{folder}/*_test_split3.txt: no line ends with 2;"),
+        ("dcase", "*/fold2_evaluate.txt", "filename\tscene_label\n", "{folder}/fold2_evaluate.txt: names no sound;"),
+        ("esc50", "*/esc50.csv", "filename,fold,target,category,src_file\n", "{folder}/esc50.csv: names no recording;"),
+    ],
+)
+def test_lists_that_leave_a_fold_nothing_to_train_or_to_test_on_are_refused(
+    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, pattern: str, text: str, said: str
+) -> None:
+    found = sorted(whole(name, tmp_path / "set").glob(pattern))
+    assert found
+    for path in found:
+        path.write_text(text.format(*shapes.HMDB_NAMES.get(path.name.partition("_test_")[0], ())))
+
+    assert packed(name, tmp_path / "set") == 2
+
+    assert said.format(folder=found[0].parent) in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_list_of_dcase_in_two_forms_that_differ_is_refused(whole: Copied, tmp_path: Path) -> None:
     folder = whole("dcase", tmp_path / "dcase")
     place = folder / "evaluation_setup/fold1_train.txt"
@@ -407,21 +430,51 @@ def test_a_refused_modality_leaves_the_set_of_another_as_it_is(
     assert packed("ucf101", folder) == 0
 
 
-def test_a_refused_set_leaves_manifest_and_links_as_they_are(
-    whole: Copied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("out", [[], ["--out=elsewhere"]])
+@pytest.mark.parametrize("change", ["bytes", "fold", "missing"])
+def test_the_manifest_of_another_folder_s_files_is_kept_with_its_links(
+    whole: Copied,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    out: list[str],
 ) -> None:
-    one = whole("ucf101", tmp_path / "one")
-    assert packed("ucf101", one) == 0
-    path = tmp_path / "data/ucf101/manifest.parquet"
-    clip = tmp_path / "data/ucf101/clips/Archery/v_Archery_g01_c01.avi"
+    """Whichever --out is given: the shards of the other folder would lose their manifest."""
+    monkeypatch.chdir(tmp_path)
+    one = whole("hmdb51", tmp_path / "one")
+    assert packed("hmdb51", one) == 0
+    path = tmp_path / "data/hmdb51/manifest.parquet"
+    clip = tmp_path / "data/hmdb51/clips/brush_hair/a_brush_hair_u_0.avi"
     before = path.read_bytes(), path.with_suffix(".csv").read_bytes(), clip.readlink()
-    other = whole("ucf101", tmp_path / "other")
-    shapes.avi(other / "UCF-101/Archery/v_Archery_g01_c01.avi", seed=1)
+    other = whole("hmdb51", tmp_path / "other")
+    listed = other / "testTrainMulti_7030_splits/brush_hair_test_split1.txt"
+    if change == "bytes":
+        shapes.avi(other / "hmdb51_org/brush_hair/a_brush_hair_u_0.avi", seed=1)
+    elif change == "fold":
+        listed.write_text(listed.read_text().replace("u_0.avi 1", "u_0.avi 0"))
+    else:
+        (other / "hmdb51_org/brush_hair/a_brush_hair_u_0.avi").unlink()
 
-    assert packed("ucf101", other) == 2
+    assert packed("hmdb51", other, *out) == 2
 
-    assert "choose another --out (with --dataset another --manifest)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        f"is the manifest of another folder (hmdb51:{one}), whose a_brush_hair_u_0 is not in {other} or differs" in said
+    )
+    assert "choose another, such as --manifest data/other/manifest.parquet" in said
     assert (path.read_bytes(), path.with_suffix(".csv").read_bytes(), clip.readlink()) == before
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_that_was_moved_is_packed_on(whole: Copied, tmp_path: Path) -> None:
+    folder = whole("ucf101", tmp_path / "one")
+    assert packed("ucf101", folder) == 0
+
+    assert packed("ucf101", folder.rename(tmp_path / "two")) == 0
+
+    made = manifest.read(tmp_path / "data/ucf101/manifest.parquet")
+    assert {each.source for each in made.outcomes} == {f"ucf101:{tmp_path / 'two'}"}
 
 
 def test_a_set_without_a_usable_file_does_not_take_the_place_of_another(

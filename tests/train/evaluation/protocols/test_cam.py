@@ -236,6 +236,18 @@ class TestCommand:
     def test_draws_the_untrained_encoders_too(self, draw: Callable[..., dict[str, Any]]) -> None:
         assert draw("--samples=1", "--untrained", "--layer=conv4")["checkpoint"] == "untrained"
 
+    def test_tells_what_it_replaces(
+        self, draw: Callable[..., dict[str, Any]], shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        draw("--samples=1")
+        draw("--samples=1")
+        assert capsys.readouterr().err == ""
+
+        draw("--samples=2", "--layer=conv4")
+
+        told = f"replaces the result of 1 clips of {shards}, step-00000006 (other layer, samples); keep both with --out"
+        assert capsys.readouterr().err == f"note: {tmp_path}/results.json {told}\n"
+
     @pytest.mark.parametrize(
         ("argv", "complaint"),
         [
