@@ -215,7 +215,7 @@ class _Table:
 @contextmanager
 def _opened(path: Path) -> Iterator[_Table]:
     if not path.is_file():
-        raise ManifestError(f"{path}: there is no manifest; make one with: ks-build --classes k32")
+        raise ManifestError(f"{path}: there is no manifest; make one with ks-build")
     copy = path.suffix.lower() == ".csv"
     try:
         if copy:
