@@ -129,9 +129,7 @@ def _whole_splits(folder: Path) -> list[str]:
     found = splits_of(folder)
     if is_published(folder) and set(found) != set(stated := read_fingerprints(folder).splits):
         there, said = (", ".join(sorted(each)) or "none" for each in (found, stated))
-        raise PublishError(
-            f"{folder}: has the splits {there}, but by its {FINGERPRINTS} {said}; get the folder again"
-        )
+        raise PublishError(f"{folder}: has the splits {there}, but by its {FINGERPRINTS} {said}; get the folder again")
     return found
 
 

@@ -157,7 +157,10 @@ def test_a_folder_keeps_its_name_and_another_one_is_told(tmp_path: Path, capsys:
 
     published(tmp_path, outcomes(), "--name", "other")
     assert contents.read_fingerprints(out).name == "other"
-    assert "since 1.0.0: the same clips: documents or columns changed; renamed: first is now other\n" in capsys.readouterr().out
+    assert (
+        "since 1.0.0: the same clips: documents or columns changed; renamed: first is now other\n"
+        in capsys.readouterr().out
+    )
     assert "- renamed: first is now other\n" in (out / "CHANGES.md").read_text()
 
     published(tmp_path, outcomes(8), "--name", "other")
