@@ -386,10 +386,8 @@ def test_a_set_without_sound_is_refused_by_a_row_that_needs_it(
 class TestThePapers:
     """Methods 1.3, 1.4, 1.10 and 1.12, typed in again."""
 
-    PARSED = read("avcl_k32")
-
     def test_optimisation(self) -> None:
-        settings = self.PARSED.settings
+        settings = read("avcl_k32").settings
 
         assert (settings.method, settings.backbone, settings.view) == ("avcl", "r3d", "clip_and_mel")
         assert settings.encoders == "separate"
@@ -399,7 +397,7 @@ class TestThePapers:
         )
 
     def test_losses(self) -> None:
-        avcl = self.PARSED.groups["avcl"]
+        avcl = read("avcl_k32").groups["avcl"]
 
         assert (avcl.lambda_cor, avcl.lambda_self, avcl.off_diagonal_weight) == (0.9, 0.1, 0.005)
         assert (avcl.temperature, avcl.center, avcl.reduction, avcl.amfm_stage) == (0.5, True, "sum", "pretrain")
@@ -407,7 +405,7 @@ class TestThePapers:
         assert avcl.amfm == AmfmSettings(gate="relu", shared_excitation=True, mid_activation="none")
 
     def test_inputs(self) -> None:
-        view = self.PARSED.groups["clip_and_mel"]
+        view = read("avcl_k32").groups["clip_and_mel"]
 
         assert (view.frames, view.resize_height, view.resize_width, view.crop) == (16, 128, 171, 112)
         assert (view.mel_resize, view.mel_crop, view.audio_layout, view.audio_channels) == (128, 112, "repeat16", 3)

@@ -199,28 +199,23 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     assert not (tmp_path / "tuned").exists()
 
 
-@pytest.mark.parametrize(
-    ("option", "complaint"),
-    [
+def test_the_scores_of_one_fine_tuning_are_never_told_as_those_of_another(
+    finished: Path, tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tune("--epochs=1")
+    first = results(out)
+    options = [f"--run={finished}", f"--out={out}", "--workers=0", "--device=cpu", "--clips=2", "--batch=4"]
+    for option, complaint in (
         ("--checkpoint=step-00000004", "is fine-tuned with init_from "),
         ("--epochs=2", "is fine-tuned with epochs 1, not 2"),
         ("--val_split=test", "is fine-tuned with val_split None, not test"),
         ("--supervised.hidden=8", "is fine-tuned with supervised.hidden 512, not 8"),
         ("--optim.milestones=[0.5]", "is fine-tuned with optim.milestones [], not [0.5]"),
         ('--optim.schedules={"audio.*": cosine}', "is fine-tuned with optim.schedules.audio.* None, not cosine"),
-    ],
-)
-def test_the_scores_of_one_fine_tuning_are_never_told_as_those_of_another(
-    option: str, complaint: str, finished: Path, tune: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tune("--epochs=1")
-    first = results(out)
-    options = [f"--run={finished}", f"--out={out}", "--workers=0", "--device=cpu", "--clips=2", "--batch=4"]
-
-    assert evaluate.main(["finetune", *options, "--optim.lr=1e-3", "--epochs=1", option]) == 2
-
-    assert f"{out}: {complaint}" in capsys.readouterr().err
-    assert results(out) == first
+    ):
+        assert evaluate.main(["finetune", *options, "--optim.lr=1e-3", "--epochs=1", option]) == 2
+        assert f"{out}: {complaint}" in capsys.readouterr().err
+        assert results(out) == first
 
 
 def test_the_same_run_by_another_path_is_the_same(
