@@ -5,7 +5,7 @@ import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Self
 
 SPLITS = ("train", "val", "test")
@@ -19,6 +19,8 @@ KEY = re.compile(r"[A-Za-z0-9_-]{1,92}")
 """A clip's key: it names files, and with the longest part's name (`.mel.npy`) fits the 100 bytes of a tar's header."""
 YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Characters allowed in file names."""
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
+"""Accepted containers, best first if a clip exists twice."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 """Control characters, which no label may contain: they could end a line of a list or a column of a fingerprint."""
@@ -55,7 +57,7 @@ class Clip:
             if self.youtube_id or not KEY.fullmatch(self.name):
                 raise ValueError(f"{self.name!r} is not a key (letters, digits, '_' and '-', at most 92)")
         elif not YOUTUBE_ID.fullmatch(self.youtube_id):
-            raise ValueError(f"{self.youtube_id!r} is not a video ID (letters, digits, '_' and '-')")
+            raise ValueError(id_fault(self.youtube_id))
         if not 0 <= self.time_start < self.time_end <= 999_999:
             raise ValueError(f"{self.time_start} to {self.time_end} is not a valid span in seconds")
         if type(self.time_start) is not int or type(self.time_end) is not int:
@@ -92,6 +94,16 @@ def _to_the_millisecond(seconds: float) -> float:
     if seconds != round(seconds, 3):
         raise ValueError(f"{seconds} is not in whole milliseconds")
     return int(seconds) if seconds == int(seconds) else seconds
+
+
+def id_fault(text: str) -> str:
+    """Why a text is not a video ID, with the remedy if it looks like the name of a file."""
+    remedy = ""
+    if PurePath(text).suffix.lower() in SUFFIXES:
+        remedy = "; leave the extension off"
+    elif " " in text.strip():
+        remedy = "; rename a file with a blank in its name, or use --local.names"
+    return f"{text!r} is not a video ID (letters, digits, '_' and '-'){remedy}"
 
 
 def span_key(youtube_id: str, start: float, end: float) -> str:

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from .clip import Clip, label_folder
+from .clip import SUFFIXES, Clip, label_folder
 from .errors import SettingsError
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv")
-"""Accepted containers, best first if a clip exists twice."""
 PATTERNS = ("ID_000027_000037.mp4", "ID_27_37.mp4", "ID_27000_37000.mp4 (milliseconds)", "ID.mp4")
 """File names recognised by default; a second extension (`ID.mp4.mkv`) is ignored."""
 FIELDS = ("id", "start", "end", "start_ms", "end_ms", "split", "label")

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from . import files
 from .annotations import SPLIT_NAMES
-from .clip import YOUTUBE_ID, parse_key
+from .clip import YOUTUBE_ID, id_fault, parse_key
 
 G = TypeVar("G")
 
@@ -195,7 +195,7 @@ def entry(make: Callable[[int, G], Entry], line: int, given: G, *, name: str) ->
     try:
         made = make(line, given)
         if not YOUTUBE_ID.fullmatch(made.youtube_id):
-            raise ValueError(f"{made.youtube_id!r} is not a video ID (letters, digits, '_' and '-')")
+            raise ValueError(id_fault(made.youtube_id))
         if made.time_start is not None and made.time_end is not None and made.time_start >= made.time_end:
             raise ValueError(f"{made.time_start} to {made.time_end} is not a valid span in seconds")
     except ValueError as error:

@@ -1,6 +1,7 @@
 """Complaints of argparse and jsonargparse about options, in plain words."""
 
 import difflib
+import itertools
 import re
 import types
 import typing
@@ -27,15 +28,16 @@ WORDS = {
 """Types in plain words."""
 
 
-def plain(complaint: str, shape: Mapping[str, Any], *, in_config: bool) -> str:
+def plain(complaint: str, shape: Mapping[str, Any], words: Sequence[str] = (), *, in_config: bool) -> str:
     """A complaint in plain words, on one line, if it is one of the usual ones; else as it is.
 
-    `shape`: the type of each setting by name, nested for groups. `in_config`: it is about a config, where names have no dashes.
+    `shape`: the type of each setting by name, nested for groups. `words`: the command line. `in_config`: it is about a config,
+    where names have no dashes.
     """
     text = " ".join(complaint.split())
     dashes = "" if in_config else "--"
     if found := UNKNOWN.search(text):
-        return _unknown(found[1], [f"--{name}" for name, _ in _flat(shape)])
+        return _unknown(found[1], [f"--{name}" for name, _ in _flat(shape)], words)
     if found := REQUIRED.search(text):
         return f"--{found[1].removeprefix('--')}: is required"
     if found := NO_VALUE.search(text):
@@ -73,11 +75,14 @@ def names_a_word(text: str, words: Sequence[str]) -> bool:
     return any(part in text if part.startswith("--") else repr(part) in text for part in parts)
 
 
-def _unknown(words: str, options: Sequence[str]) -> str:
+def _unknown(unknown: str, options: Sequence[str], words: Sequence[str]) -> str:
     """Message for unknown arguments: the first unknown option and similar ones, or that a word is no option."""
-    found = re.search(r"(?:^| )(--[^ =]+)", words)
+    found = re.search(r"(?:^| )(--[^ =]+)", unknown)
     if not found:
-        return f"{words}: is neither an option nor the value of one"
+        first = unknown.partition(" ")[0]
+        in_two = any("/" in before and word == first for before, word in itertools.pairwise(words))
+        hint = "; quote a path with spaces" if in_two else ""
+        return f"{unknown}: is neither an option nor the value of one{hint}"
     close = difflib.get_close_matches(found[1], options, n=2, cutoff=SIMILAR)
     if not close:  # --lr, or --lrr, for --optim.lr
         last = {option: f"--{option.removeprefix('--').rpartition('.')[2]}" for option in options}

@@ -1,4 +1,6 @@
-"""Counts and sizes as people write them."""
+"""Counts, sizes and long enumerations as people write them."""
+
+from collections.abc import Iterable
 
 
 def plural(count: int, noun: str, several: str = "") -> str:
@@ -9,3 +11,10 @@ def plural(count: int, noun: str, several: str = "") -> str:
 def byte_size(count: float) -> str:
     """A number of bytes: `12.3 MB`, `4.56 GB`."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def first(names: Iterable[str], most: int = 5) -> str:
+    """The first names: `a, b, c, d, e and 3 more`."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return f"{', '.join(every[:most])}{more}"

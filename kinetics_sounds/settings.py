@@ -123,7 +123,7 @@ def parse(
         _check_paths(vars(namespace.as_flat()))
         values = parser.instantiate(namespace)
     except (argparse.ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
-        told = option_errors.plain(str(error), shape, in_config=state.in_config)
+        told = option_errors.plain(str(error), shape, words, in_config=state.in_config)
         mine = not state.in_config and option_errors.names_a_word(told, words)
         raise _refusal(() if mine else configs, told, prog) from error
     finally:

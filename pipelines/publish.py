@@ -14,14 +14,15 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.quantities import plural
-from kinetics_sounds.settings import only_one, parse
+from kinetics_sounds.settings import parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
-from .publishing import check, contents, diff, options, push, run, versions
-from .publishing.card import with_media
+from .manifest_option import manifest_path
+from .publishing import card, check, contents, diff, options, push, run, versions
 from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
+from .publishing.markdown import plain
 from .publishing.options import CREATOR, PublishOptions
 from .publishing.origin import origin_of
 from .unfinished import unfinished
@@ -52,7 +53,7 @@ class PublishSettings:
     """
 
     manifest: Path | None = None
-    """manifest.parquet of a build, or a filtered copy beside it. Default: the only one under data/."""
+    """manifest.parquet of a build, its folder, or a filtered copy beside it. Default: the only one under data/."""
     out: Path | None = None
     """Output folder. Default: published/NAME."""
     name: str | None = None
@@ -118,7 +119,7 @@ def publish(settings: PublishSettings) -> int:
     if not 0 < settings.timeout < float("inf") or settings.workers < 1:
         raise SettingsError("--timeout and --workers: must be more than 0")
     _check_push(settings)
-    path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
+    path = manifest_path(settings.manifest)
     made = manifest.read(path)
     if made.folds is not None:
         raise SettingsError(f"{path}: is the manifest of a data set, whose lists are published already; give a build's")
@@ -135,7 +136,7 @@ def publish(settings: PublishSettings) -> int:
         print(f"{usual}: published before, stays as it is; to rename it instead: ks-publish {renamed}", file=sys.stderr)
     if settings.media:
         print(
-            f"--media: {with_media(origin_of(each.clip for each in made.outcomes))}",
+            f"--media: {card.with_media(origin_of(each.clip for each in made.outcomes))}",
             file=sys.stderr,
         )
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
@@ -239,8 +240,8 @@ def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: boo
     if not done.changed:
         print(f"nothing changed in {done.folder}")
         return
-    if facts.old_name:
-        print(f"renamed: {facts.old_name} is now {published.name}")
+    if since := [f"{what}: {told}" for what, told in card.changed(facts).items()]:
+        print(plain(f"since {done.old_version}: {'; '.join(since)}"))
     lacking = ["--creator (who publishes it)"] if facts.creator == CREATOR else []
     lacking += ["--url (its page)"] if facts.url.startswith("urn:") else []
     if lacking:

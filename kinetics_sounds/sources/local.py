@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import clip_names, files
-from ..clip import SPLITS, Clip, FetchResult, Status
-from ..clip_names import SUFFIXES, ClipNames, Trimmed
+from ..clip import SPLITS, SUFFIXES, Clip, FetchResult, Status
+from ..clip_names import ClipNames, Trimmed
 from ..errors import SourceError
 from ..folders import absolute_folder, readable_folder, walk
 

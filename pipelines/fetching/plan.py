@@ -9,6 +9,7 @@ from kinetics_sounds import annotations, plugins
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip
 from kinetics_sounds.errors import AnnotationError, ClassListError
+from kinetics_sounds.quantities import first
 
 
 def plan(
@@ -64,9 +65,11 @@ def shared_videos(clips: Iterable[Clip]) -> frozenset[str]:
 def _check_labels(classes: ClassList, seen: set[str]) -> None:
     unknown = [label for label in classes.labels if label not in seen]
     if unknown:
-        told = "; ".join(f"{label!r}{plugins.nearest(label, seen)}" for label in unknown[:5])
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise ClassListError(f"class list {classes.name}: the annotations have no label {told}{more}; fix the list")
+        lacking = first(f"{label!r}{plugins.nearest(label, seen)}" for label in unknown)
+        have = f"they have {first(map(repr, sorted(seen)))}" if seen else "they have no row"
+        raise ClassListError(
+            f"class list {classes.name}: the annotations have no label {lacking}; {have}; fix the list or the annotations"
+        )
 
 
 def _few(clips: Iterable[Clip], most: int | None, *, by_label: bool) -> list[Clip]:

@@ -7,8 +7,7 @@ from typing import Literal
 import pytest
 
 from kinetics_sounds import sources
-from kinetics_sounds.clip import Clip, FetchResult, Status
-from kinetics_sounds.clip_names import SUFFIXES
+from kinetics_sounds.clip import SUFFIXES, Clip, FetchResult, Status
 from kinetics_sounds.errors import SettingsError, SourceError
 from kinetics_sounds.sources.local import Options, Source
 

@@ -46,6 +46,18 @@ def test_a_label_that_no_list_knows_is_refused_with_the_closest(tmp_path: Path) 
         plan(ClassList("mine", ("playing gitar",)), paths, splits=("val",))
 
 
+def test_labels_that_no_list_knows_are_refused_beside_those_that_it_has(tmp_path: Path) -> None:
+    paths = lists(tmp_path, "".join(f"{label},x{label},0,10,val\n" for label in "hgfedcba"))
+
+    with pytest.raises(ClassListError) as refused:
+        plan(ClassList("mine", ("drum", "a", "cello")), paths, splits=("val",))
+
+    assert str(refused.value) == (
+        "class list mine: the annotations have no label 'drum', 'cello'; they have 'a', 'b', 'c', 'd', 'e' and 3 more; "
+        "fix the list or the annotations"
+    )
+
+
 def test_nothing_left_is_refused(tmp_path: Path) -> None:
     paths = lists(tmp_path, "a,x,0,10,val\nb,y,0,10,val\n")
 
