@@ -1,7 +1,6 @@
 """ks-view: a single HTML file that shows a build, a shard set, a published folder or a run, without network access."""
 
 import json
-import os
 import sys
 import urllib.parse
 from collections.abc import Sequence
@@ -111,7 +110,7 @@ def _default_out(place: Path | Address, *, inside: bool) -> Path:
         return Path(f"{Path(urllib.parse.urlsplit(str(place)).path).name or 'view'}.html")
     if inside:
         return place / "view.html"
-    whole = place if place.name not in ("", "..") else Path(os.path.abspath(place))
+    whole = place if place.name not in ("", "..") else place.resolve()
     return whole.with_name(f"{whole.name if place.is_dir() else whole.stem}.html")
 
 

@@ -271,4 +271,5 @@ def _tiled(rows: list[list[np.ndarray]]) -> np.ndarray:
 def _of_height(image_HWC: np.ndarray, high: int) -> np.ndarray:
     """The image scaled to a height by its nearest pixels."""
     own, width = image_HWC.shape[:2]
-    return image_HWC[np.arange(high) * own // high][:, np.arange(width * high // own) * own // high]
+    scaled: np.ndarray = image_HWC[np.arange(high) * own // high][:, np.arange(width * high // own) * own // high]
+    return scaled
