@@ -4,7 +4,7 @@ import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kinetics_sounds import files, progress
@@ -91,6 +91,18 @@ def drop_changed(ledger: Ledger, known: BuildState, out: Path, stop: Callable[[]
                 break
     if changed > MOST_NAMED:
         progress.log.warning("%s: %d clips in total have changed bytes; will be rebuilt", out, changed)
+
+
+def check_bytes(ledger: Ledger, known: BuildState, clips: Iterable[Clip], out: Path, stop: Callable[[], bool]) -> bool:
+    """Mark clips whose bytes changed for rebuilding, by this run or a later one; returns whether all could be read."""
+    asked = {clip.key: clip for clip in clips}
+    for entry, found in drop_changed(ledger, known, out, stop):
+        detail = f"{entry.media.path if entry.media else ''}: {found}; it will be rebuilt"
+        path = entry.media.path if entry.media else None
+        same = [each for each in ledger.of(entry.key) if each.media is not None and each.media.path == path]
+        outcomes = (each.outcome(asked[each.key]) for each in same)  # an older word of another source would hold else
+        ledger.record(replace(each, status=Status.NOT_TRIED, detail=detail, media=None) for each in outcomes)
+    return not stop()
 
 
 def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:
