@@ -28,7 +28,7 @@ from . import executors
 from .fetching import list_report, status, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
-from .fetching.build_state import BuildState, drop_changed, load_state, pending
+from .fetching.build_state import BuildState, drop_changed, load_state, pending, sources_of
 from .fetching.comparison import How, compare
 from .fetching.coverage import judged_otherwise
 from .fetching.driver import Run, RunStats, StopReason, ask
@@ -163,7 +163,8 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         _print_classes(class_list, log)
         check_classes(class_list, out)
     print(f"out: {out}", file=log)
-    chosen = map(sources.absolute, settings.source or (Address("youtube"),))
+    before = () if settings.source else sources_of(out)
+    chosen = map(sources.absolute, settings.source or before or (Address("youtube"),))
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
     check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
     planned, clips = None, tuple[Clip, ...]()
@@ -182,7 +183,8 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
             paths = [annotations.fetch(place.real, folder) for place in places]
             clips = plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
         print(f"annotations: {', '.join(map(str, places))}: {plural(len(clips), 'clip')}", file=log)
-    print(f"sources: {', '.join(map(source_name, asked))}", *sources.naming_examples(asked, clips), sep="\n", file=log)
+    told = ", ".join(map(source_name, asked)) + (f" (as in the build in {out})" if before else "")
+    print(f"sources: {told}", *sources.naming_examples(asked, clips), sep="\n", file=log)
     return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out, lists=planned)
 
 
