@@ -18,10 +18,10 @@ from kinetics_sounds.settings import only_one, parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
-from .publishing import check, contents, diff, options, push, run, versions
-from .publishing.card import with_media
+from .publishing import card, check, contents, diff, options, push, run, versions
 from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
+from .publishing.markdown import plain
 from .publishing.options import CREATOR, PublishOptions
 from .publishing.origin import origin_of
 from .unfinished import unfinished
@@ -135,7 +135,7 @@ def publish(settings: PublishSettings) -> int:
         print(f"{usual}: published before, stays as it is; to rename it instead: ks-publish {renamed}", file=sys.stderr)
     if settings.media:
         print(
-            f"--media: {with_media(origin_of(each.clip for each in made.outcomes))}",
+            f"--media: {card.with_media(origin_of(each.clip for each in made.outcomes))}",
             file=sys.stderr,
         )
     with stoppable(signal.SIGINT, signal.SIGTERM) as stop:
@@ -239,8 +239,8 @@ def _print_result(done: Made, left: Sequence[str], *, as_json: bool, pushed: boo
     if not done.changed:
         print(f"nothing changed in {done.folder}")
         return
-    if facts.old_name:
-        print(f"renamed: {facts.old_name} is now {published.name}")
+    if since := [f"{what}: {told}" for what, told in card.changed(facts).items()]:
+        print(plain(f"since {done.old_version}: {'; '.join(since)}"))
     lacking = ["--creator (who publishes it)"] if facts.creator == CREATOR else []
     lacking += ["--url (its page)"] if facts.url.startswith("urn:") else []
     if lacking:

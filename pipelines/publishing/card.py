@@ -282,33 +282,38 @@ def entry(facts: Facts) -> str:
     """Entry of CHANGES.md for this version."""
     counts = ", ".join(f"{split} {each['clips']}" for split, each in facts.published.splits.items())
     lines = [f"## {facts.published.version} ({facts.date})", "", f"- clips: {counts or 'none'}"]
-    told = {
+    lines += [f"- {what}: {escape(told)}" for what, told in changed(facts).items()]
+    lines += [f"- selection: {facts.published.selection}", f"- content: {facts.published.content}"]
+    return "\n".join(lines) + "\n"
+
+
+def changed(facts: Facts) -> dict[str, str]:
+    """Changes since the previous version, as text without escapes: by kind, the number by split, or the labels."""
+    counts = {
         "records added": facts.changes.added,
         "records removed": facts.changes.removed,
         "records with changed label or split": facts.changes.moved,
         "clips with changed bytes": facts.changes.other_content,
         "missing clips with a changed reason": facts.changes.other_status,
     }
-    lines += [
-        f"- {what}: {', '.join(f'{split} {count}' for split, count in counted.items())}"
-        for what, counted in told.items()
+    told = {
+        what: ", ".join(f"{split} {count}" for split, count in counted.items())
+        for what, counted in counts.items()
         if counted
-    ]
+    }
     if remapped := facts.changes.remapped:
-        lines.append(f"- labels whose label_index changed or disappeared: {len(remapped)} ({_some(remapped)})")
+        told["labels whose label_index changed or disappeared"] = f"{len(remapped)} ({_some(remapped)})"
+    if facts.history and not told:
+        told["the same clips"] = "documents or columns changed"
     if facts.old_name:
-        lines.append(f"- renamed: {escape(facts.old_name)} is now {escape(facts.published.name)}")
-    if facts.history and not (remapped or any(told.values())):
-        lines.append("- the same clips; documents or columns changed")
-    return (
-        "\n".join([*lines, f"- selection: {facts.published.selection}", f"- content: {facts.published.content}"]) + "\n"
-    )
+        told["renamed"] = f"{facts.old_name} is now {facts.published.name}"
+    return told
 
 
 def _some(labels: Sequence[str]) -> str:
     """Up to `MOST_LABELS` labels, with the number of further ones."""
     more = f", and {len(labels) - MOST_LABELS} more" if len(labels) > MOST_LABELS else ""
-    return ", ".join(map(escape, labels[:MOST_LABELS])) + more
+    return ", ".join(labels[:MOST_LABELS]) + more
 
 
 def classes_text(facts: Facts) -> bytes:

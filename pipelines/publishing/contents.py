@@ -112,13 +112,25 @@ def _begin(path: Path, size: int) -> bytes:
 
 
 def rows_of(folder: Path, splits: Iterable[str] | None = None) -> Iterator[Row]:
-    """Validated rows of the given splits, or of all; raises PublishError for an invalid CSV, or a row of another split."""
-    for split in splits_of(folder) if splits is None else splits:
+    """Validated rows of the given splits, or of all; raises PublishError for an invalid CSV, or a row of another split.
+
+    Without `splits`, the CSVs must be those of the splits in `fingerprints.json`, where the folder has one.
+    """
+    for split in _whole_splits(folder) if splits is None else splits:
         path = csv_path(folder, split)
         for row in tables.read_csv(path):
             if row["split"] != split:
                 raise PublishError(f"{path}: {row['key']} belongs to the split {row['split']}")
             yield row
+
+
+def _whole_splits(folder: Path) -> list[str]:
+    """Same as `splits_of`; raises PublishError if `fingerprints.json` has other splits."""
+    found = splits_of(folder)
+    if is_published(folder) and set(found) != set(stated := read_fingerprints(folder).splits):
+        there, said = (", ".join(sorted(each)) or "none" for each in (found, stated))
+        raise PublishError(f"{folder}: has the splits {there}, but by its {FINGERPRINTS} {said}; get the folder again")
+    return found
 
 
 def read_fingerprints(folder: Path) -> Published:

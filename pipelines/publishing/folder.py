@@ -39,6 +39,8 @@ class Made:
     """Whether anything was written."""
     failed: Mapping[str, str]
     """Keys of ok clips without hashes, and why."""
+    old_version: str = ""
+    """Version that was in the folder; empty if there was none."""
     media_removed: int = 0
     """Number of clips removed from the folder."""
 
@@ -80,7 +82,14 @@ def publish_folder(made: Manifest, build: Path, options: PublishOptions, stop: C
     gone = [
         name for name in (before.sums if before else {}) if name.startswith(f"{contents.MEDIA}/") and name not in sums
     ]
-    return Made(folder=options.out, facts=facts, changed=changed, failed=failed, media_removed=len(gone))
+    return Made(
+        folder=options.out,
+        facts=facts,
+        changed=changed,
+        failed=failed,
+        old_version=before.published.version if before else "",
+        media_removed=len(gone),
+    )
 
 
 def publishable(classes: ClassList) -> ClassList:

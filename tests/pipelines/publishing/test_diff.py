@@ -49,6 +49,16 @@ def test_a_build_s_folder_stands_for_its_manifest(tmp_path: Path, capsys: pytest
     assert "empty: is a folder without manifest.parquet, and not a published one; give a" in capsys.readouterr().err
 
 
+def test_a_published_folder_that_lacks_a_split_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = published(tmp_path, outcomes())
+    (out / "splits/train.csv").unlink()
+
+    for places in ((out, tmp_path / "build"), (tmp_path / "build", out)):
+        assert publish.main(["diff", *map(str, places)]) == 2
+        told = "out: has the splits test, val, but by its fingerprints.json test, train, val; get the folder again"
+        assert told in capsys.readouterr().err
+
+
 def test_a_list_has_no_checksums_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = published(tmp_path, outcomes())
     paper = listed(tmp_path / "paper.csv", f"key\n{clip(1).key}\n")

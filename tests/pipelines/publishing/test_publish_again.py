@@ -34,6 +34,17 @@ def test_another_index_of_a_label_is_another_meaning(labels: Any, version: str, 
     assert list(check.check(out, with_croissant=False)) == []
 
 
+def test_what_changed_since_the_version_before_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = outcomes()
+    out = published(tmp_path, made)
+    assert "\nsince " not in capsys.readouterr().out
+
+    published(tmp_path, [each for each in made if each.clip.key != clip(1).key] + [outcome(clip(30))])
+
+    assert "since 1.0.0: records added: test 1; records removed: val 1\n" in capsys.readouterr().out
+    assert "- records added: test 1\n- records removed: val 1\n" in (out / "CHANGES.md").read_text()
+
+
 def test_a_label_that_is_gone_without_a_row_is_told(tmp_path: Path) -> None:
     out = published(tmp_path, outcomes(), labels=(*LABELS, "zumba"))
     published(tmp_path, outcomes())
@@ -146,7 +157,10 @@ def test_a_folder_keeps_its_name_and_another_one_is_told(tmp_path: Path, capsys:
 
     published(tmp_path, outcomes(), "--name", "other")
     assert contents.read_fingerprints(out).name == "other"
-    assert "renamed: first is now other\n" in capsys.readouterr().out
+    assert (
+        "since 1.0.0: the same clips: documents or columns changed; renamed: first is now other\n"
+        in capsys.readouterr().out
+    )
     assert "- renamed: first is now other\n" in (out / "CHANGES.md").read_text()
 
     published(tmp_path, outcomes(8), "--name", "other")
