@@ -37,10 +37,11 @@ def write(out: Path, a: ClipSet, b: ClipSet, keys: Collection[str]) -> None:
     with swap.staging(out) as new:
         told = _write_splits(new, by_split) if full else _write_lists(new, by_split)
         counts = ", ".join(f"{split} {len(found)}" for split, found in by_split.items())
+        command = rebuild("FOLDER", listed=full is None)
         lines = [
             f"# Clips that {escape(a.name)} and {escape(b.name)} share",
             "",
-            f"Same key, label and split in both. Rebuild them with `{rebuild('FOLDER', listed=full is None)}`; DIR has the videos.",
+            f"Same key, label and split in both. Rebuild them with `{command}` (DIR has the videos).",
             "",
             f"- clips: {counts or 'none'}",
             *told,

@@ -16,7 +16,7 @@ from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.quantities import plural
 from kinetics_sounds.settings import parse
 
-from . import common, contents, likeness, sets
+from . import common, likeness, sets
 from .likeness import Verdict
 from .markdown import plain
 from .sets import ClipSet
