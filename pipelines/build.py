@@ -28,7 +28,7 @@ from . import executors
 from .fetching import list_report, status, verdicts
 from .fetching.archive_driver import ask_archive
 from .fetching.build_settings import RETRIABLE, BuildSettings, check, check_groups
-from .fetching.build_state import BuildState, check_bytes, drop_changed, load_state, pending
+from .fetching.build_state import BuildState, check_bytes, drop_changed, load_state, pending, sources_of
 from .fetching.comparison import How, compare
 from .fetching.coverage import judged_otherwise
 from .fetching.driver import Run, RunStats, StopReason, ask
@@ -166,7 +166,8 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         _print_classes(class_list, log)
         check_classes(class_list, out)
     print(f"out: {out}", file=log)
-    chosen = map(sources.absolute, settings.source or (Address("youtube"),))
+    before = () if settings.source else sources_of(out)
+    chosen = map(sources.absolute, settings.source or before or (Address("youtube"),))
     asked = {spec: sources.load(spec, _own(groups, spec)) for spec in chosen}
     check_sources(asked, out)
     check_groups(groups, {settings.executor, *(_name(spec) for spec in asked)})
@@ -187,7 +188,8 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
         print(f"annotations: {', '.join(map(str, places))}: {plural(len(clips), 'clip')}", file=log)
     left_out = check_clips(clips, out, listed=planned is not None)
     told = [*sources.naming_examples(asked, clips), *left_out_lines(left_out, out)]
-    print(f"sources: {', '.join(map(source_name, asked))}", *told, sep="\n", file=log)
+    as_before = f" (as in the build in {out})" if before else ""
+    print(f"sources: {', '.join(map(source_name, asked))}{as_before}", *told, sep="\n", file=log)
     own: dict[str, Any] = {"groups": groups, "again": again, "left_out": left_out}
     return Job(classes=class_list, clips=clips, sources=asked, out=out, lists=planned, **own)
 
