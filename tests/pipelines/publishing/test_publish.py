@@ -370,7 +370,9 @@ class TestHashes:
         out = tmp_path / "out"
         words = ["--manifest", str(build), "--out", str(out), "--workers", "1"]
         assert publish.main(words) == 1
-        assert f"no hashes: {clip(2).key}" in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert f"no hashes: {clip(2).key}" in err
+        assert "ks-publish hashes of distinct files 3/3 " in err
         rows = {row["key"]: row for row in rows_of(out, "val")}
         assert [bool(rows[clip(n).key]["picture_hash"]) for n in range(3)] == [True, True, False]
         assert rows[clip(0).key]["sound_hash"].startswith("s1:")
