@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kinetics_sounds")
 
-__all__ = ["ADDED", "COLUMNS", "Manifest", "fingerprint", "read", "read_classes", "write"]
+__all__ = ["ADDED", "COLUMNS", "Manifest", "fingerprint", "read", "read_classes", "read_keys", "write"]
 
 SCHEMA = 3
 """Schema version of a build's manifest; incremented when a column changes its meaning."""
@@ -167,6 +167,12 @@ def read_classes(path: Path) -> ClassList:
         return _derived(path, indices)
 
 
+def read_keys(path: Path) -> list[str]:
+    """Keys of all rows of a manifest, without its other columns; raises ManifestError if it is missing or damaged."""
+    with _opened(path, only="key") as table:
+        return [each["key"] for each in table.rows]
+
+
 def _classes(facts: Mapping[str, Any]) -> ClassList:
     """Raises ValueError, KeyError or TypeError if the metadata hold no valid class list."""
     labels = facts["labels"]
@@ -213,7 +219,8 @@ class _Table:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Table]:
+def _opened(path: Path, *, only: str = "") -> Iterator[_Table]:
+    """`only`: the column that is read of a Parquet file; empty: all."""
     if not path.is_file():
         raise ManifestError(f"{path}: there is no manifest; make one with: ks-build --classes k32")
     copy = path.suffix.lower() == ".csv"
@@ -231,7 +238,7 @@ def _opened(path: Path) -> Iterator[_Table]:
                 and _are_ours(path, _rows(file, [name for name in ("label", LABELS) if name in names]))
             )
             known = [column for column in columns(folds_of(names), several_labels=several) if column in names]
-            yield _Table(facts, names, _rows(file, known), file.metadata.num_rows)
+            yield _Table(facts, names, _rows(file, [only] if only else known), file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # of damage it has none
             raise ManifestError(f"{path}: cannot be read: {error}; check that the disk is available") from error

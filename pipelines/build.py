@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,7 +37,7 @@ from .fetching.list_classes import class_list_of, files_of, name_of
 from .fetching.list_plan import Asked, ListPlan, plan_lists
 from .fetching.list_report import Became
 from .fetching.plan import plan, shared_videos
-from .fetching.replaced import check_classes, check_clips
+from .fetching.replaced import check_classes, check_clips, left_out_lines
 from .fetching.summary import Account, next_step, summary
 from .fetching.throttle import RetryPolicy
 from .fetching.worker import work
@@ -68,6 +68,8 @@ class Job:
     out: Path
     lists: ListPlan | None = None
     """Plan of the published lists, if the clips come from lists."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Clips of the existing manifest that are not requested now, as in the report."""
 
 
 def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
@@ -108,6 +110,7 @@ def build(settings: BuildSettings, groups: Mapping[str, Any]) -> int:
         both = manifest.write(job.out / "manifest.parquet", job.classes, counted, several_labels=several)
         report = account.report(job.classes, stats, seconds=time.monotonic() - began, both=both)
         report["judged_otherwise"] = judged_otherwise(ledger, known, job.clips, settings.min_coverage)
+        report["left_out"] = job.left_out
         if job.lists:
             report["lists"] = list_report.report(job.lists, became, built=both["selection"])
         _write(report, job.out)
@@ -175,15 +178,17 @@ def _prepare(settings: BuildSettings, groups: Mapping[str, Any]) -> Job:
             files_read = ", ".join(each.path.name for each in clip_lists)
             _print_classes(replace(class_list, note=f"the labels of {files_read}, sorted"), log)
             check_classes(class_list, out)
-        check_clips(clips, out)
     else:
         places = settings.annotations or _official(splits)
         with _annotations_folder(settings, out) as folder:
             paths = [annotations.fetch(place.real, folder) for place in places]
             clips = plan(class_list, paths, splits=splits, limit=settings.limit, per_class=settings.per_class)
         print(f"annotations: {', '.join(map(str, places))}: {plural(len(clips), 'clip')}", file=log)
-    print(f"sources: {', '.join(map(source_name, asked))}", *sources.naming_examples(asked, clips), sep="\n", file=log)
-    return Job(classes=class_list, clips=clips, sources=asked, groups=groups, again=again, out=out, lists=planned)
+    left_out = check_clips(clips, out, listed=planned is not None)
+    told = [*sources.naming_examples(asked, clips), *left_out_lines(left_out, out)]
+    print(f"sources: {', '.join(map(source_name, asked))}", *told, sep="\n", file=log)
+    own: dict[str, Any] = {"groups": groups, "again": again, "left_out": left_out}
+    return Job(classes=class_list, clips=clips, sources=asked, out=out, lists=planned, **own)
 
 
 def _print_classes(class_list: ClassList, log: TextIO) -> None:

@@ -1,7 +1,7 @@
 """Protect an existing manifest from being replaced by one that lacks its clips."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kinetics_sounds import manifest
@@ -31,27 +31,41 @@ def check_classes(class_list: ClassList, out: Path) -> None:
         )
 
 
-def check_clips(clips: Iterable[Clip], out: Path) -> None:
-    """Raise SettingsError if the existing manifest has ok clips that are not requested now.
+def check_clips(clips: Iterable[Clip], out: Path, *, listed: bool) -> dict[str, int]:
+    """Section `left_out` of the report: how many clips of the existing manifest are not requested now; empty if all are.
 
-    A damaged manifest is replaced, whatever it contained.
+    Raises SettingsError for those if the clips are those of a list (`listed`): its build is another. A damaged manifest is
+    replaced, whatever it contained.
     """
     path = out / "manifest.parquet"
     if not path.is_file():
-        return
+        return {}
     try:
-        there = manifest.read(path)
+        there = manifest.read_keys(path)
     except ManifestError as error:
         log.warning("%s", error)
-        return
+        return {}
     asked = {clip.key for clip in clips}
-    lost = [each.clip.key for each in there.outcomes if each.media is not None and each.clip.key not in asked]
-    if lost:
-        free = next(
-            each for number in itertools.count(2) if not (each := out.with_name(f"{out.name}_{number}")).exists()
-        )
+    lost = [key for key in there if key not in asked]
+    if lost and listed:
         raise SettingsError(
-            f"{out}: contains another build, with {plural(len(lost), 'ok clip')} not requested now (such as "
-            f"{', '.join(lost[:EXAMPLES])}): its manifest would be lost; choose another folder, such as --out {free}, "
-            f"or delete {path} if it is not needed (the clips are kept)"
+            f"{out}: contains another build, with {plural(len(lost), 'clip')} not requested now (such as "
+            f"{', '.join(lost[:EXAMPLES])}): its manifest would be lost; choose another folder, such as --out "
+            f"{free_beside(out)}, or delete {path} if it is not needed (the clips are kept)"
         )
+    return {"clips": len(lost), "of": len(there)} if lost else {}
+
+
+def left_out_lines(section: Mapping[str, int], out: Path) -> list[str]:
+    """Section `left_out` as text."""
+    if not section:
+        return []
+    few = f"{section['clips']} of the {section['of']} clips"
+    why = "which are not requested now (their files stay); the former command brings them back"
+    return [f"{out}: the new manifest leaves out {few} of the one before, {why}"]
+
+
+def free_beside(folder: Path) -> Path:
+    """The folder's name with the first number that nothing beside it has."""
+    numbered = (folder.with_name(f"{folder.name}_{number}") for number in itertools.count(2))
+    return next(each for each in numbered if not each.exists())

@@ -16,7 +16,7 @@ from kinetics_sounds.fingerprints import Both
 from kinetics_sounds.quantities import byte_size, plural
 from kinetics_sounds.shards import index
 
-from . import comparison, coverage, list_report
+from . import comparison, coverage, list_report, replaced
 from .driver import RunStats
 
 LEAST_COVERED = 10
@@ -139,6 +139,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
             f"workers' time: {stages or 'none'}"
         )
     lines += coverage.lines(report["judged_otherwise"], out) if "judged_otherwise" in report else []
+    lines += replaced.left_out_lines(report.get("left_out", {}), out)
     lines += [list_report.text(report["lists"])] if "lists" in report else []
     lines += [comparison.text(report["compared"])] if "compared" in report else []
     lines.append(f"size: {byte_size(report['bytes'])} of clips\nmanifest: {out / 'manifest.parquet'} (and .csv)")
@@ -147,7 +148,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
 
 
 def next_step(report: Mapping[str, Any], out: Path) -> str:
-    """The command that packs the build, and whether its shards are of an earlier manifest, which that command would refuse."""
+    """The command that packs the build; into another folder, with the reason, if its shards are of an earlier manifest."""
     command = f"next: ks-shard --manifest {shlex.quote(str(out / 'manifest.parquet'))}"
     shards = out / "shards"
     try:
@@ -157,7 +158,8 @@ def next_step(report: Mapping[str, Any], out: Path) -> str:
     left_out = any(split.left for split in packed.splits.values())
     if not packed.content or left_out or (packed.selection, packed.content) == (report["selection"], report["content"]):
         return command
-    return f"{command}\n{shards}: has shards of the manifest before; delete them first, or give ks-shard another --out"
+    reason = f"{shards}: has shards of the manifest before; delete them, or keep them and pack into another folder"
+    return f"{reason}\n{command} --out {shlex.quote(str(replaced.free_beside(shards)))}"
 
 
 def _outcomes(report: Mapping[str, Any]) -> Iterator[str]:

@@ -589,17 +589,41 @@ def test_another_build_s_manifest_is_not_replaced(
 
     assert call("--clips", fewer, out=out, source=videos) == 2
     said = capsys.readouterr().err
-    assert "out: contains another build, with 1 ok clip not requested now (such as aaaaaaaaaaa_000007_000009)" in said
+    assert "out: contains another build, with 1 clip not requested now (such as aaaaaaaaaaa_000007_000009)" in said
     assert f"such as --out {tmp_path / 'out_3'}, or delete {out / 'manifest.parquet'} if it is not needed" in said
     assert (out / "manifest.parquet").read_bytes() == before
-    kept = write(tmp_path / "kept.csv", ROWS[:3])  # the fourth is not ok
-    assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0
+    kept = write(tmp_path / "kept.csv", ROWS[:3])  # the fourth is not ok, and still a row of that build
+    assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 2
+    assert "with 1 clip not requested now (such as ddddddddddd_000003_000005)" in capsys.readouterr().err
+    assert (out / "manifest.parquet").read_bytes() == before
     (out / "manifest.parquet").unlink()
     assert call("--clips", fewer, out=out, source=videos) == 1
+    sound = (out / "manifest.parquet").read_bytes()
+    footer = int.from_bytes(sound[-8:-4], "little") + 8
+    (out / "manifest.parquet").write_bytes(sound[:4] + bytes(len(sound) - 4 - footer) + sound[-footer:])
     assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0
-    before = (out / "manifest.parquet").read_bytes()
-    (out / "manifest.parquet").write_bytes(before[:100] + bytes(100) + before[200:])
-    assert call("--clips", kept, "--classes", classes, out=out, source=videos) == 0
+
+
+def test_a_build_over_its_own_folder_says_which_clips_leave_its_manifest(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it begins and at its end; the clips come back, and are not made anew."""
+    out, classes = tmp_path / "out", tmp_path / "classes.txt"
+    classes.write_text("=tap dancing\narchery\n")
+    words = ["--classes", classes, "--annotations", write(tmp_path / "annotations.csv", ROWS)]
+    call(*words, out=out, source=videos)
+    line = f"{out}: the new manifest leaves out 2 of the 4 clips of the one before, which are not requested now"
+    assert line not in capsys.readouterr().out
+
+    assert call(*words, "--splits", "train", out=out, source=videos) == 0
+
+    before, after = capsys.readouterr().out.split("2 of 2 annotated clips ok")
+    assert line in before
+    assert line in after
+    assert report(out)["left_out"] == {"clips": 2, "of": 4}
+    assert call(*words, out=out, source=videos) == 1
+    assert line not in capsys.readouterr().out
+    assert (report(out)["ok"], report(out)["left_out"]) == (3, {})
 
 
 def test_a_build_from_a_list_goes_on_where_it_stopped(videos: Path, tmp_path: Path) -> None:

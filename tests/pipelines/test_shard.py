@@ -114,7 +114,8 @@ def test_after_a_rebuild_the_shards_are_said_to_be_of_the_manifest_before(built:
 
     assert summary.next_step(packed_now, built) == command
     assert summary.next_step(packed_now | {"content": "ab" * 32}, built) == (
-        f"{command}\n{shards}: has shards of the manifest before; delete them first, or give ks-shard another --out"
+        f"{shards}: has shards of the manifest before; delete them, or keep them and pack into another folder\n"
+        f"{command} --out {built / 'shards_2'}"
     )
 
 
