@@ -78,7 +78,9 @@ def with_datasets(folder: str) -> Rows:
 READERS = {"torch": with_torch, "webdataset": with_webdataset, "datasets": with_datasets}
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in READERS:
-        sys.exit(f"usage: python examples/read_shards.py {'|'.join(READERS)} SHARDS/SPLIT")
+    if len(sys.argv) != 3 or sys.argv[1] not in READERS or not any(Path(sys.argv[2]).glob("*.tar")):
+        sys.exit(
+            f"usage: python examples/read_shards.py {'|'.join(READERS)} SHARDS/SPLIT, the folder of a split's tars"
+        )
     for found_key, label_index, found_mel in READERS[sys.argv[1]](sys.argv[2]):
         print(found_key, label_index, found_mel.shape)

@@ -14,10 +14,11 @@ from kinetics_sounds.address import Address
 from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand, command, stoppable, tell_version
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.quantities import plural
-from kinetics_sounds.settings import only_one, parse
+from kinetics_sounds.settings import parse
 from kinetics_sounds.shards import reader
 from kinetics_sounds.shards.index import Dataset
 
+from .manifest_option import manifest_path
 from .publishing import card, check, contents, diff, options, push, run, versions
 from .publishing.facts import LICENSES
 from .publishing.folder import Made, Stopped, publish_folder
@@ -52,7 +53,7 @@ class PublishSettings:
     """
 
     manifest: Path | None = None
-    """manifest.parquet of a build, or a filtered copy beside it. Default: the only one under data/."""
+    """manifest.parquet of a build, its folder, or a filtered copy beside it. Default: the only one under data/."""
     out: Path | None = None
     """Output folder. Default: published/NAME."""
     name: str | None = None
@@ -118,7 +119,7 @@ def publish(settings: PublishSettings) -> int:
     if not 0 < settings.timeout < float("inf") or settings.workers < 1:
         raise SettingsError("--timeout and --workers: must be more than 0")
     _check_push(settings)
-    path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
+    path = manifest_path(settings.manifest)
     made = manifest.read(path)
     if made.folds is not None:
         raise SettingsError(f"{path}: is the manifest of a data set, whose lists are published already; give a build's")

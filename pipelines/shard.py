@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,12 @@ from kinetics_sounds.command import DONE, SOME_FAILED, STOPPED, check_subcommand
 from kinetics_sounds.errors import SettingsError
 from kinetics_sounds.media import encode, mel, mp4
 from kinetics_sounds.quantities import plural
-from kinetics_sounds.settings import only_one, parse
+from kinetics_sounds.settings import parse
 from kinetics_sounds.shards import index, layout
 
 from . import executors
 from .attempts import RetryOnce
+from .manifest_option import manifest_path
 from .packing import (
     dataset_manifest,
     driver,
@@ -58,9 +58,9 @@ class ShardSettings:
     """
 
     manifest: Path | None = None
-    """manifest.parquet of a build, or a filtered copy beside it (Parquet, or CSV named *.csv). Default: the only one under
-    data/. With --dataset: the one to write, by default data/NAME/manifest.parquet. One that was written from another folder,
-    with clips that --folder lacks, is not replaced."""
+    """manifest.parquet of a build, its folder, or a filtered copy beside it (Parquet, or CSV named *.csv). Default: the only
+    one under data/. With --dataset: the one to write, by default data/NAME/manifest.parquet. One that was written from another
+    folder, with clips that --folder lacks, is not replaced."""
     dataset: str | None = field(default=None, metadata={"package": datasets.__name__})
     """Pack a data set with lists of its own, from --folder. In a set with folds, fold1_train and fold1_test name splits."""
     folder: Path | None = None
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _shard_dataset(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
     """Write the manifest of a data set and pack it; returns the exit code."""
     name = str(settings.dataset)
-    path = settings.manifest or Path("data", name, "manifest.parquet")
+    path = manifest_path(settings.manifest or Path("data", name, "manifest.parquet"))
     asked = dataset_manifest.Asked(
         name=name,
         folder=settings.folder or Path(),
@@ -204,7 +204,7 @@ def shard(settings: ShardSettings, groups: Mapping[str, Any]) -> int:
         for split, each in counts.items()
     )
     place = remote.join(job.url, layout.DATASET) if job.url else job.out / layout.DATASET
-    train = f"ks-train --shards {shlex.quote(str(job.url or job.out))}"
+    train = facts.train_command(dataset, str(job.url or job.out))
     following = train if dataset.modality == "both" else "ks-eval --list, the papers' protocols"
     print(json.dumps(counts) if settings.json else f"{text}\ndataset: {place}\nnext: {following}")
     return SOME_FAILED if any(each.left for each in dataset.splits.values()) else DONE
@@ -247,7 +247,7 @@ def _prepare(settings: ShardSettings) -> Job:
 
     Raises SettingsError if there is nothing to pack, ShardError if the URL has another set.
     """
-    path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
+    path = manifest_path(settings.manifest)
     made = manifest.read(path)
     out, url = _places(settings, path)
     log = sys.stderr if settings.json else sys.stdout

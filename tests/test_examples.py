@@ -56,12 +56,15 @@ def test_every_reader_gives_what_is_stored(reader: str, shards: Path, tmp_path: 
         np.testing.assert_array_equal(found[key][1], mel)
 
 
-@pytest.mark.parametrize("words", [[], ["torch"], ["other", "folder"], ["--help"]])
+@pytest.mark.parametrize("words", [[], ["torch"], ["other", "folder"], ["torch", "no split"], ["--help"]])
 def test_other_words_are_told_the_usage(words: list[str]) -> None:
     done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False)
 
     assert done.returncode == 1
-    assert done.stderr == "usage: python examples/read_shards.py torch|webdataset|datasets SHARDS/SPLIT\n"
+    usage = (
+        "usage: python examples/read_shards.py torch|webdataset|datasets SHARDS/SPLIT, the folder of a split's tars\n"
+    )
+    assert done.stderr == usage
 
 
 def test_the_example_imports_nothing_of_ours() -> None:

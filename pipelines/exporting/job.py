@@ -12,12 +12,12 @@ from kinetics_sounds import files, fingerprints, manifest, stream
 from kinetics_sounds.classes import ClassList
 from kinetics_sounds.clip import SPLITS, Clip, Media, parse_key
 from kinetics_sounds.errors import ManifestError, SettingsError, ShardError
-from kinetics_sounds.settings import only_one
 from kinetics_sounds.shards import index
 from kinetics_sounds.shards import layout as parts
 
 from .. import attempts, layouts
 from ..layouts import Entry
+from ..manifest_option import manifest_path
 from ..unfinished import unfinished
 
 NAME = "export.json"
@@ -81,7 +81,7 @@ def prepare(layout: str, settings: layouts.CommonSettings) -> Job:
 
 
 def _of_manifest(layout: str, settings: layouts.CommonSettings) -> Job:
-    path = settings.manifest or only_one("data/*/manifest.parquet", option="--manifest", make="ks-build")
+    path = manifest_path(settings.manifest)
     made = manifest.read(path)
     if made.folds is not None:
         raise SettingsError(f"{path}: is the manifest of a data set ({made.classes.name}); only builds can be exported")

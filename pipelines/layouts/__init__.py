@@ -33,7 +33,8 @@ class CommonSettings:
     """Options of every layout; a layout's own `Settings` inherit from it."""
 
     manifest: Path | None = None
-    """manifest.parquet of a build, or a filtered copy beside it. Default: the only one under data/, unless --shards is given."""
+    """manifest.parquet of a build, its folder, or a filtered copy beside it. Default: the only one under data/, unless
+    --shards is given."""
     shards: Path | None = None
     """Take frames and audio from this folder of shards (--codec h264) instead: small frames, audio at 24 kHz."""
     out: Path

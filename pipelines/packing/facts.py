@@ -1,6 +1,7 @@
 """What `dataset.json` says of a packed set."""
 
 import dataclasses
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from kinetics_sounds.shards.index import Dataset, Index, SplitFacts
 
 from .encode_sample import Packing
 from .job import Job
+
+BATCH = 64
+"""Batch of the recommended recipes."""
 
 Packed = tuple[str, str, str, str]
 """Key, label, split and the clip's SHA-256 of a sample."""
@@ -98,3 +102,10 @@ def _folds(job: Job, indices: Sequence[Index], packed: Mapping[str, Packed]) -> 
                 **fingerprints.both(rows),
             )
     return found
+
+
+def train_command(made: Dataset, shards: str) -> str:
+    """Command that trains on a set: with its recommended recipe, or the smallest one if the set is smaller than a batch."""
+    samples = made.splits["train"].samples if "train" in made.splits else 0
+    small = ["--config", "avcl_tiny", "--batch", str(samples)] if 2 <= samples < BATCH else []
+    return shlex.join(["ks-train", "--shards", shards, *small])

@@ -31,9 +31,11 @@ from kinetics_sounds.pipelines import build, shard
 from kinetics_sounds.pipelines.attempts import Refused
 from kinetics_sounds.pipelines.executors import Cause, Failed
 from kinetics_sounds.pipelines.fetching import summary, worker
-from kinetics_sounds.pipelines.packing import encode_sample, job, resume
-from kinetics_sounds.shards import index, layout
+from kinetics_sounds.pipelines.manifest_option import manifest_path
+from kinetics_sounds.pipelines.packing import encode_sample, facts, job, resume
+from kinetics_sounds.shards import index, layout, reader
 
+from .. import shipped
 from ..hub_server import Blob, Hub
 from ..wire import Proxy
 
@@ -87,7 +89,29 @@ def test_the_command_that_follows_is_told(
 
     assert packed(built, shards) == 0
 
-    assert capsys.readouterr().out.endswith(f"\nnext: ks-train --shards {shards}\n")
+    samples = reader.read_dataset(shards).splits["train"].samples
+    small = f"--config avcl_tiny --batch {samples}"  # fewer than a batch of the recommended recipe
+    assert capsys.readouterr().out.endswith(f"\nnext: ks-train --shards {shards} {small}\n")
+
+
+@pytest.mark.parametrize(("samples", "more"), [(63, " --config avcl_tiny --batch 63"), (64, ""), (1, ""), (None, "")])
+def test_a_set_smaller_than_a_batch_is_for_the_smallest_recipe(samples: int | None, more: str, shards: Path) -> None:
+    made = reader.read_dataset(shards)
+    train = {} if samples is None else {"train": dataclasses.replace(made.splits["train"], samples=samples)}
+
+    assert (
+        facts.train_command(dataclasses.replace(made, splits=train), "my shards")
+        == f"ks-train --shards 'my shards'{more}"
+    )
+
+
+def test_the_batch_is_that_of_the_recommended_recipe() -> None:
+    assert shipped.read("avcl_k32_recommended").settings.batch == facts.BATCH
+
+
+def test_the_folder_of_a_manifest_stands_for_it(built: Path, tmp_path: Path) -> None:
+    assert manifest_path(built) == manifest_path(built / "manifest.parquet") == built / "manifest.parquet"
+    assert manifest_path(tmp_path / "none") == tmp_path / "none"
 
 
 def test_a_build_that_was_stopped_is_packed_with_a_warning(

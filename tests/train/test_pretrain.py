@@ -180,6 +180,18 @@ class TestDefaults:
         chosen = ("--config=", "--shards=", "--out=")
         return [option for option in small(Path()) if not option.startswith(chosen)]
 
+    def test_without_a_gpu_a_small_recipe_is_named(
+        self, here: Path, small: Argv, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(pretrain, "train", lambda *_, **__: 0)
+
+        assert pretrain.main(self.bare(small)) == 0
+
+        assert capsys.readouterr().out == (
+            "recipe: avcl_k32_recommended (the recommended one; see --list)\n"
+            "device: cpu, on which this recipe takes days; a small one: --config avcl_tiny\n"
+        )
+
     def test_recipe_shards_and_folder_are_chosen_and_told(
         self, here: Path, small: Argv, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -20,6 +20,8 @@ TABLES = "_tables"
 """Suffix of files that contain many recipes."""
 FALLBACK = "avcl_k32_recommended"
 """Recipe for class lists without a recipe of their own."""
+SMALL = "avcl_tiny"
+"""Recipe that trains in minutes on CPU cores."""
 UNTRIED = "Of these, only avcl_tiny has been run at full size here; scores of papers are as published."
 MOST_BASES = 8
 """Maximum length of a chain of `base:` configs."""
