@@ -151,9 +151,8 @@ def part_of(path: Path) -> Path:
 
 def replace_atomically(part: Path, path: Path) -> None:
     """Move a finished temporary file to its final name: sync the bytes, rename, sync the folder."""
-    with named(path):
-        with part.open("rb+") as written:
-            os.fsync(written.fileno())
+    with named(path), part.open("rb+") as written:
+        os.fsync(written.fileno())
         part.replace(path)
     sync_folder(path.parent)
 
