@@ -4,14 +4,15 @@ import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kinetics_sounds import files, progress
+from kinetics_sounds import files, plugins, progress, sources
 from kinetics_sounds.address import Address
 from kinetics_sounds.clip import Clip, Status
-from kinetics_sounds.errors import StoppedError
+from kinetics_sounds.errors import SettingsError, StoppedError
 from kinetics_sounds.ledger import Entry, Ledger, name_of
+from kinetics_sounds.redact import HIDDEN
 from kinetics_sounds.sources import Source
 
 MOST_NAMED = 20
@@ -34,6 +35,21 @@ class BuildState:
     """By key, outdated files of earlier runs: a source may find them, but they are ours."""
     occupied: set[str] = field(default_factory=set)
     """Keys whose clip's path is occupied by a file of the user."""
+
+
+def sources_of(out: Path) -> tuple[Address, ...]:
+    """Sources that the build in a folder has asked, in order; none if it has no build.
+
+    Raises SettingsError for one that its name does not give in full, or that is a data set of ks-shard.
+    """
+    if not (out / "ledger.sqlite").is_file():
+        return ()
+    with Ledger(out / "ledger.sqlite", only_read=True) as ledger:
+        names = ledger.sources()
+    for name in names:
+        if HIDDEN in name or name.partition(":")[0] not in plugins.names(sources.__name__):
+            raise SettingsError(f"--source: {out} was built from {name}; give --source")
+    return tuple(map(Address, names))
 
 
 def load_state(ledger: Ledger, clips: Iterable[Clip], again: Collection[str], out: Path) -> BuildState:
@@ -91,6 +107,18 @@ def drop_changed(ledger: Ledger, known: BuildState, out: Path, stop: Callable[[]
                 break
     if changed > MOST_NAMED:
         progress.log.warning("%s: %d clips in total have changed bytes; will be rebuilt", out, changed)
+
+
+def check_bytes(ledger: Ledger, known: BuildState, clips: Iterable[Clip], out: Path, stop: Callable[[], bool]) -> bool:
+    """Mark clips whose bytes changed for rebuilding, by this run or a later one; returns whether all could be read."""
+    asked = {clip.key: clip for clip in clips}
+    for entry, found in drop_changed(ledger, known, out, stop):
+        detail = f"{entry.media.path if entry.media else ''}: {found}; it will be rebuilt"
+        path = entry.media.path if entry.media else None
+        same = [each for each in ledger.of(entry.key) if each.media is not None and each.media.path == path]
+        outcomes = (each.outcome(asked[each.key]) for each in same)  # an older word of another source would hold else
+        ledger.record(replace(each, status=Status.NOT_TRIED, detail=detail, media=None) for each in outcomes)
+    return not stop()
 
 
 def _difference(entry: Entry, out: Path, *, check_bytes: bool = False) -> str:

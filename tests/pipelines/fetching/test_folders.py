@@ -520,6 +520,38 @@ def test_rot_that_a_killed_check_has_found_is_not_taken_for_a_copy_by_a_later_ru
     assert made.read_bytes() == whole
 
 
+def test_clips_of_another_build_below_the_source_s_folder_are_no_originals(
+    there: Place, long: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The whole video is gone, the other build's cut of it is there; who wants it names that build's clips."""
+    whole = lay(there, "a.mp4", long)
+    other = there.root / "videos/mine"
+    assert build.main([*there.arguments(), "--out", str(other)]) == 0
+    whole.unlink()
+    assert list(other.glob(f"clips/*/{A}.mp4"))
+
+    assert there.build() == 1
+
+    assert became(there)[0] == "not_in_source"
+    told = (
+        f"{other}: is the output of a build, so its clips are not taken for originals; to use them, add --source local:"
+    )
+    assert [record.getMessage() for record in caplog.records].count(f"{told}{other}/clips") == 1
+    assert there.build(sources=(f"local:{other}/clips",)) == 0
+
+
+def test_the_folder_of_a_source_is_no_output_folder(
+    there: Place, sound: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay(there, f"{A}.mp4", sound)
+    videos = there.root / "videos"
+
+    assert build.main([*there.arguments(), "--out", f"{videos}/../videos"]) == 2
+
+    assert f"is the folder of --source local:{videos}, so clips and originals would be mixed" in capsys.readouterr().err
+    assert [path.name for path in videos.iterdir()] == [f"{A}.mp4"]
+
+
 def test_an_original_is_left_alone_by_a_later_run_of_other_sources(there: Place, long: bytes, sound: bytes) -> None:
     own = in_place(there, long)
     assert there.build(sources=(f"local:{there.out}/clips",)) == 1
